@@ -1,0 +1,56 @@
+# Needs make and Python 3.11 or newer, nothing else: every target sets up what it uses.
+# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run) or to pytest (test).
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp knows where it was made: a copied or moved tree is set up again, not run from the old place.
+READY := $(VENV)/.ready-$(firstword $(shell pwd | cksum))
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check clean new-venv
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## create .venv with everything in constraints.txt
+	@echo "$(VENV) is ready."
+
+run: demo ## the same as demo
+
+demo: $(READY) ## run the example application
+	@$(BIN)/durableq demo $(ARGS)
+
+# No restart: pytest-xdist 3.8 waits for ever after replacing a crashed worker under loadgroup (its issue 1323).
+test: $(READY) ## run every test, in parallel
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --max-worker-restart 0 $(ARGS)
+
+check: $(READY) ## lint, formatting, types
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m ruff format --quiet --check . || { \
+	  echo "Some files are not formatted; $(BIN)/ruff format . mends them." >&2; exit 1; }
+	@$(BIN)/python -m mypy
+
+clean: ## remove .venv, caches and builds
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Where there is no working interpreter in .venv: none yet, or its Python has left the machine.
+new-venv:
+	@for python in $(PYTHONS); do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Creating $(VENV) with $$("$$python" --version) ..."; \
+	    exec "$$python" -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo "durableq needs Python 3.11 or newer with its venv module, and none of these is one: $(PYTHONS)." \
+	  "Install it, or name it: make PYTHON=/path/to/python3 ..." >&2; \
+	exit 1
+
+# The two variables pin what pip builds with, too, which its -c option does not.
+$(READY): pyproject.toml constraints.txt $(if $(shell test -x $(BIN)/python && echo yes),,new-venv)
+	@echo "Installing into $(VENV) ..."
+	@rm -f $(VENV)/.ready-*
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(BIN)/python -m pip install -qq --no-input -e '.[dev]'
+	@touch $@

@@ -1,0 +1,344 @@
+"""The rules of the house, one function each: a tree's root in, its violations out.
+
+Everything that a change of plan may touch stands in the tables at the top.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.house.tree import Definition, Function, modules, tracked
+
+Rule = Callable[[Path], Iterator[str]]
+
+# Who stands where in durableq/, and whom each may know. The door is `import durableq` itself.
+HEART = {
+    "message",
+    "lifecycle",
+    "retry",
+    "errors",
+    "store",
+    "codec",
+    "limits",
+    "settings",
+    "verdict",
+}
+ROOMS = {
+    "heart": HEART,
+    "ground": {"clock", "crashpoints"},
+    "engines": {"engines"},
+    "services": {"app", "producer", "handlers", "worker", "supervisor", "recovery"},
+    "testing": {"testing"},
+    "faces": {"cli", "demo", "__main__"},
+    "door": {"__init__"},
+}
+MAY_KNOW = {
+    "heart": {"heart"},
+    "ground": {"heart", "ground"},
+    "engines": {"heart", "ground"},
+    "services": {"heart", "ground", "services"},
+    "testing": {"heart", "ground"},
+    "faces": {"heart", "ground", "services", "faces", "door"},
+    "door": {"heart", "ground", "services"},
+}
+
+# Who may import an engine, and which name of durableq.engines is all they may see.
+MAY_OPEN_ENGINES = {"durableq/app.py"}
+ENGINE_DOOR = "durableq.engines.open_store"
+
+# What the heart may import: values and arithmetic. Calls it may not make: clocks, dice, the world.
+PURE = {
+    "__future__", "abc", "base64", "binascii", "collections", "contextlib", "copy", "dataclasses",
+    "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "itertools", "json", "math",
+    "operator", "re", "string", "struct", "textwrap", "types", "typing", "unicodedata", "uuid",
+}  # fmt: skip
+IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "print"}
+
+# Each library beyond the standard one (and sqlite3), and the only places that import it.
+LIBRARIES = {
+    "sqlalchemy": {"durableq/engines/sql", "migrations"},
+    "alembic": {"durableq/engines/sql", "migrations"},
+    "pysqlite3": {"durableq/engines/sql/sqlite.py"},
+    "sqlite3": {"durableq/engines/sql/sqlite.py"},
+    "typer": {"durableq/cli"},
+    "rich": {"durableq/cli"},
+    "psutil": {
+        "durableq/worker.py",
+        "durableq/supervisor.py",
+        "durableq/cli",
+        "durableq/demo",
+    },
+    "pytest": {"durableq/testing"},
+}
+
+FUNCTION_LINES = 40
+MODULE_LINES = 400
+COLUMNS = 100
+
+NOT_OUR_WORDS = {"job", "task", "claim", "manager", "helper", "util", "common"}
+NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Python's own word
+
+# What an engine may open beside /proc: (path, the call in the words of ast.unparse).
+MAY_OPEN: set[tuple[str, str]] = set()
+OPENS = {"open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes", "touch"}
+COPIES = {"shutil"}
+
+# The functions in which a test sleeps: (path, function).
+MAY_SLEEP = {("tests/support.py", "wait_for")}
+
+NO_DOCSTRING_NEEDED = {"overload", "override", "setter", "deleter"}
+
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home)/")
+REGISTRY = re.compile(r"pypi[.]org|pythonhosted[.]org|(?:--|-|_)index[-_]url", re.IGNORECASE)
+
+
+def is_in(path: str, places: set[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
+def room_of(name: str) -> str | None:
+    return next((room for room, names in ROOMS.items() if name in names), None)
+
+
+def every_module_has_a_room(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq"):
+        if room_of(module.names[1]) is None:
+            yield f"{module.path}:1 stands in no room; name it in ROOMS"
+
+
+def the_tables_name_what_is_there(root: Path) -> Iterator[str]:
+    named = {f"durableq/{name}" for names in ROOMS.values() for name in names}
+    named |= MAY_OPEN_ENGINES.union(*LIBRARIES.values())
+    named |= {path for path, _ in MAY_OPEN | MAY_SLEEP}
+    for path in sorted(named):
+        if not (root / path).exists() and not (root / f"{path}.py").exists():
+            yield f"{path} is named in the tables of the rules, but not there"
+
+
+def imports_point_inward(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq"):
+        here = room_of(module.names[1])
+        for alias, name in module.imports():
+            top, _, rest = name.partition(".")
+            there = room_of(rest.split(".")[0]) or "door"
+            if top != "durableq" or here is None or there in MAY_KNOW[here]:
+                continue
+            if there != "engines":  # engines have rules of their own
+                yield module.at(alias, f"({here}) imports {name} ({there})")
+
+
+def engines_do_not_know_each_other(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq/engines"):
+        engine = module.names[2]
+        for alias, name in module.imports():
+            parts = name.split(".")
+            if parts[:2] != ["durableq", "engines"] or engine == "__init__":
+                continue
+            if parts[2:3] != [engine]:
+                yield module.at(alias, f"({engine}) imports {name}")
+
+
+def engines_are_reached_by_their_door(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq", "scripts"):
+        for alias, name in module.imports():
+            if not is_in(name.replace(".", "/"), {"durableq/engines"}):
+                continue
+            if is_in(module.path, {"durableq/engines"}):
+                continue
+            if name != ENGINE_DOOR or module.path not in MAY_OPEN_ENGINES:
+                yield module.at(alias, f"imports {name}")
+
+
+def the_heart_is_pure(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq"):
+        if room_of(module.names[1]) != "heart":
+            continue
+        for alias, name in module.imports():
+            if name.split(".")[0] not in PURE | {"durableq"}:
+                yield module.at(alias, f"imports {name}; the heart does no I/O and has no clock")
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and called(node) in IMPURE_CALLS:
+                yield module.at(node, f"calls {ast.unparse(node.func)}(); take its answer instead")
+
+
+def libraries_stay_in_their_rooms(root: Path) -> Iterator[str]:
+    ours = {"durableq", "migrations", "scripts"}
+    for module in modules(root, *sorted(ours)):
+        for alias, name in module.imports():
+            library = name.split(".")[0]
+            if library in LIBRARIES:
+                if not is_in(module.path, LIBRARIES[library]):
+                    yield module.at(alias, f"imports {name}")
+            elif library not in sys.stdlib_module_names | ours:
+                yield module.at(alias, f"imports {name}, which LIBRARIES does not know")
+
+
+def functions_fit_on_a_screen(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq", "migrations", "scripts", "tests"):
+        for node, _ in module.definitions():
+            if isinstance(node, Function) and (lines := length(node)) > FUNCTION_LINES:
+                says = f"{node.name} has {lines} lines; {FUNCTION_LINES} are a screen"
+                yield module.at(node, says)
+
+
+def length(function: Function) -> int:
+    """From `def` to the end, without the docstring."""
+    size = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function, clean=False) is not None:
+        size -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return size
+
+
+def modules_fit_in_a_sitting(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq", "migrations", "scripts", "tests"):
+        if (lines := len(module.text.splitlines())) > MODULE_LINES:
+            yield f"{module.path}:{lines} has {lines} lines; {MODULE_LINES} are a sitting"
+
+
+def lines_fit_the_columns(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq", "migrations", "scripts", "tests"):
+        for number, line in enumerate(module.text.splitlines(), 1):
+            if len(line) > COLUMNS:
+                yield f"{module.path}:{number} has {len(line)} columns; {COLUMNS} are a line"
+
+
+def names_are_our_words(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq"):
+        for part in module.names[1:]:
+            for word in not_ours(part, NOT_OUR_WORDS | NOT_OUR_NOUNS):
+                yield f"{module.path}:1 is named with {word!r}"
+        for node, _ in module.definitions():
+            nouns = NOT_OUR_NOUNS if isinstance(node, ast.ClassDef) else set()
+            for word in not_ours(node.name, NOT_OUR_WORDS | nouns):
+                yield module.at(node, f"{node.name} is named with {word!r}")
+
+
+def not_ours(name: str, words: set[str]) -> list[str]:
+    """The words of snake_case or CamelCase that are on the list, also in the plural."""
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    return [part for part in map(str.lower, parts) if {part, part.removesuffix("s")} & words]
+
+
+def the_door_lists_what_it_shows(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq"):
+        if module.path != "durableq/__init__.py":
+            continue
+        shown = set(bound(module.tree))
+        listed = next(map(listed_in, filter(is_all, module.tree.body)), None)
+        if listed is None:
+            yield f"{module.path}:1 has no literal __all__"
+            continue
+        if listed != sorted(listed):
+            yield f"{module.path}:1 __all__ is not in sorted() order"
+        for name in sorted(set(listed) - shown):
+            yield f"{module.path}:1 lists {name}, which it does not have"
+        for name in sorted(shown - set(listed)):
+            if not name.startswith("_"):
+                yield f"{module.path}:1 shows {name}, which __all__ does not list"
+
+
+def is_all(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign | ast.AnnAssign) and "__all__" in bound(node)
+
+
+def listed_in(node: ast.stmt) -> list[str] | None:
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    if not isinstance(value, ast.List | ast.Tuple):
+        return None
+    return [str(name.value) for name in value.elts if isinstance(name, ast.Constant)]
+
+
+def bound(node: ast.AST) -> Iterator[str]:
+    """The names that these statements bind in the module, and so show to others."""
+    if isinstance(node, Definition):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        if getattr(node, "module", None) != "__future__":
+            yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from bound(child)
+
+
+def engines_open_no_file(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq/engines"):
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Call) or reads_proc(node):
+                continue
+            call = ast.unparse(node)
+            copies = call.split(".")[0] in COPIES
+            if (copies or called(node) in OPENS) and (module.path, call) not in MAY_OPEN:
+                yield module.at(node, f"{call}: closing the database's file drops our locks on it")
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called: `open` of open(), os.open() and path.open()."""
+    return ast.unparse(node.func).rpartition(".")[2]
+
+
+def reads_proc(node: ast.Call) -> bool:
+    constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    return any(isinstance(value, str) and value.startswith("/proc/") for value in constants)
+
+
+def public_names_have_a_docstring(root: Path) -> Iterator[str]:
+    for module in modules(root, "durableq"):
+        if module.text.strip() and not ast.get_docstring(module.tree):
+            yield f"{module.path}:1 has no docstring"
+        for node, around in module.definitions():
+            marks = {ast.unparse(mark).rpartition(".")[2] for mark in node.decorator_list}
+            if ast.get_docstring(node) or marks & NO_DOCSTRING_NEEDED:
+                continue
+            reachable = all(isinstance(outer, ast.ClassDef) for outer in around)
+            if reachable and not any(part.name.startswith("_") for part in (*around, node)):
+                yield module.at(node, f"{node.name} has no docstring")
+
+
+def tests_wait_for_facts(root: Path) -> Iterator[str]:
+    for module in modules(root, "tests"):
+        clocks = {"time", "asyncio"} | {
+            alias.asname for alias, name in module.imports() if name in {"time", "asyncio"}
+        }
+        for alias, name in module.imports():
+            if name in {"time.sleep", "asyncio.sleep"}:
+                yield module.at(alias, f"imports {name}; wait_for(a fact) instead")
+        for node, around in module.walk():
+            if not isinstance(node, ast.Attribute) or node.attr != "sleep":
+                continue
+            inside = {(module.path, outer.name) for outer in around}
+            if ast.unparse(node.value) in clocks and not inside & MAY_SLEEP:
+                yield module.at(node, f"{ast.unparse(node)}; wait_for(a fact) instead")
+
+
+def no_file_names_a_machine_or_a_registry(root: Path) -> Iterator[str]:
+    for path in tracked(root):
+        text = path.read_bytes().decode("utf-8", "replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            for found in (MACHINE_PATH.search(line), REGISTRY.search(line)):
+                if found:
+                    yield f"{path.relative_to(root).as_posix()}:{number} names {found[0]}"
+
+
+RULES: list[Rule] = [
+    every_module_has_a_room,
+    the_tables_name_what_is_there,
+    imports_point_inward,
+    engines_do_not_know_each_other,
+    engines_are_reached_by_their_door,
+    the_heart_is_pure,
+    libraries_stay_in_their_rooms,
+    functions_fit_on_a_screen,
+    modules_fit_in_a_sitting,
+    lines_fit_the_columns,
+    names_are_our_words,
+    the_door_lists_what_it_shows,
+    engines_open_no_file,
+    public_names_have_a_docstring,
+    tests_wait_for_facts,
+    no_file_names_a_machine_or_a_registry,
+]

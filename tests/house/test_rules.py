@@ -1,0 +1,186 @@
+"""The tree keeps every rule, and every rule can fail."""
+
+from pathlib import Path
+
+import pytest
+
+import durableq
+from tests.house import rules
+from tests.house.rules import RULES, Rule
+from tests.house.tree import modules
+
+ROOT = Path(__file__).parents[2]
+
+# A rule, a file planted in an empty tree, what stands in it, what the rule must say.
+PLANTS: list[tuple[Rule, str, str, str]] = [
+    (rules.every_module_has_a_room, "durableq/attic.py", "", "no room"),
+    (rules.the_tables_name_what_is_there, "durableq/app.py", "", "durableq/message is named"),
+    (rules.imports_point_inward, "durableq/retry.py", "from durableq import app", "(services)"),
+    (rules.imports_point_inward, "durableq/retry.py", "from . import clock", "(ground)"),
+    (rules.imports_point_inward, "durableq/store.py", "import durableq", "(door)"),
+    (rules.imports_point_inward, "durableq/worker.py", "from .cli import main", "(faces)"),
+    (rules.imports_point_inward, "durableq/engines/sql/a.py", "from ... import app", "(services)"),
+    (
+        rules.imports_point_inward,
+        "durableq/app.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import durableq.demo",
+        "durableq/app.py:3 (services) imports durableq.demo (faces)",
+    ),
+    (
+        rules.engines_do_not_know_each_other,
+        "durableq/engines/memory.py",
+        "from durableq.engines.sql import tables",
+        "(memory) imports durableq.engines.sql.tables",
+    ),
+    (
+        rules.engines_do_not_know_each_other,
+        "durableq/engines/sql/store.py",
+        "from .. import open_store",
+        "(sql) imports durableq.engines.open_store",
+    ),
+    (
+        rules.engines_are_reached_by_their_door,
+        "durableq/app.py",
+        "from durableq.engines import memory",
+        "durableq.engines.memory",
+    ),
+    (
+        rules.engines_are_reached_by_their_door,
+        "durableq/worker.py",
+        "from durableq.engines import open_store",
+        "durableq.engines.open_store",
+    ),
+    (rules.engines_are_reached_by_their_door, "scripts/a.py", "import durableq.engines", "imports"),
+    (rules.the_heart_is_pure, "durableq/retry.py", "import random", "imports random"),
+    (rules.the_heart_is_pure, "durableq/retry.py", "def f():\n    from os import path", "os.path"),
+    (
+        rules.the_heart_is_pure,
+        "durableq/message.py",
+        "import datetime as d\nAT = d.datetime.now(d.UTC)",
+        "d.datetime.now()",
+    ),
+    (rules.libraries_stay_in_their_rooms, "durableq/app.py", "import sqlalchemy as sa", "app.py:1"),
+    (rules.libraries_stay_in_their_rooms, "durableq/demo/a.py", "from rich import print", "rich"),
+    (rules.libraries_stay_in_their_rooms, "durableq/clock.py", "import psutil", "psutil"),
+    (rules.libraries_stay_in_their_rooms, "scripts/a.py", "import sqlite3", "sqlite3"),
+    (rules.libraries_stay_in_their_rooms, "migrations/a.py", "import numpy", "does not know"),
+    (
+        rules.functions_fit_on_a_screen,
+        "tests/a.py",
+        "async def f():\n" + "    pass\n" * 40,
+        "f has 41 lines",
+    ),
+    (rules.modules_fit_in_a_sitting, "migrations/a.py", "\n" * 401, "has 401 lines"),
+    (rules.lines_fit_the_columns, "scripts/a.py", f"A = '{'x' * 95}'", "a.py:1 has 101 columns"),
+    (rules.names_are_our_words, "durableq/cli/utils.py", "", "utils"),
+    (rules.names_are_our_words, "durableq/items.py", "", "items"),
+    (rules.names_are_our_words, "durableq/a.py", "class SQLJob: ...", "SQLJob is named"),
+    (rules.names_are_our_words, "durableq/a.py", "class Item: ...", "item"),
+    (rules.names_are_our_words, "durableq/a.py", "def _claim_all(): ...", "claim"),
+    (rules.the_door_lists_what_it_shows, "durableq/__init__.py", "", "no literal __all__"),
+    (rules.the_door_lists_what_it_shows, "durableq/__init__.py", "__all__ = ['a']", "lists a,"),
+    (
+        rules.the_door_lists_what_it_shows,
+        "durableq/__init__.py",
+        "from x import a, b\n__all__ = ['b', 'a']",
+        "not in sorted() order",
+    ),
+    (
+        rules.the_door_lists_what_it_shows,
+        "durableq/__init__.py",
+        "from x import a\nif a:\n    import b\n__all__ = ['a']",
+        "shows b",
+    ),
+    (rules.engines_open_no_file, "durableq/engines/a.py", "open(path + '-shm')", "drops our locks"),
+    (rules.engines_open_no_file, "durableq/engines/a.py", "path.read_bytes()", "path.read_bytes()"),
+    (rules.engines_open_no_file, "durableq/engines/a.py", "shutil.copy(a, b)", "shutil.copy"),
+    (rules.public_names_have_a_docstring, "durableq/a.py", "'''A.'''\ndef f(): ...", "f has no"),
+    (rules.public_names_have_a_docstring, "durableq/a.py", "A = 1", "a.py:1 has no docstring"),
+    (
+        rules.public_names_have_a_docstring,
+        "durableq/a.py",
+        "'''A.'''\nclass B:\n    '''B.'''\n    @property\n    def c(self): ...",
+        "a.py:5 c has no docstring",
+    ),
+    (rules.tests_wait_for_facts, "tests/a.py", "import time as t\nt.sleep(1)", "t.sleep"),
+    (rules.tests_wait_for_facts, "tests/a.py", "from time import sleep", "time.sleep"),
+    (rules.tests_wait_for_facts, "tests/support.py", "import time\ntime.sleep(1)", "time.sleep"),
+    (rules.no_file_names_a_machine_or_a_registry, "README.md", "cd /" + "root/x", "README.md:1"),
+    (rules.no_file_names_a_machine_or_a_registry, "c.txt", "-i https://py" + "pi.org/", "c.txt:1"),
+]
+
+# What stands close to a violation and is none.
+INNOCENT: list[tuple[Rule, str, str]] = [
+    (rules.imports_point_inward, "durableq/message.py", "from .errors import A\nimport json"),
+    (rules.imports_point_inward, "durableq/__main__.py", "from durableq.cli import main"),
+    (rules.engines_do_not_know_each_other, "durableq/engines/__init__.py", "from . import sql"),
+    (rules.engines_do_not_know_each_other, "durableq/engines/sql/a.py", "from . import tables"),
+    (
+        rules.engines_are_reached_by_their_door,
+        "durableq/app.py",
+        "from durableq.engines import open_store",
+    ),
+    (rules.the_heart_is_pure, "durableq/retry.py", "from datetime import timedelta"),
+    (rules.libraries_stay_in_their_rooms, "durableq/engines/sql/a.py", "import sqlalchemy.types"),
+    (
+        rules.functions_fit_on_a_screen,
+        "durableq/a.py",
+        "def f():\n    '''A." + "\n" * 60 + "    '''\n" + "    pass\n" * 39,
+    ),
+    (rules.names_are_our_words, "durableq/a.py", "def items(): ...\nclass Blockade: ..."),
+    (
+        rules.the_door_lists_what_it_shows,
+        "durableq/__init__.py",
+        "from x import B, a\n__version__ = '1'\n__all__ = ['B', '__version__', 'a']",
+    ),
+    (rules.engines_open_no_file, "durableq/engines/a.py", "open('/proc/locks')\nos.stat(path)"),
+    (rules.public_names_have_a_docstring, "durableq/a.py", "'''A.'''\ndef _f(): ..."),
+    (
+        rules.tests_wait_for_facts,
+        "tests/support.py",
+        "import time\ndef wait_for():\n    time.sleep(1)",
+    ),
+    (rules.no_file_names_a_machine_or_a_registry, "README.md", "see frame/" + "work/a"),
+]
+
+
+def plant(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
+def test_the_tree_keeps_the_rule_that(rule: Rule) -> None:
+    assert modules(ROOT, "durableq"), "There is nothing in durableq/ to hold to the rules."
+    violations = list(rule(ROOT))
+    assert not violations, "\n".join(["the tree breaks it:", *violations])
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text", "says"),
+    PLANTS,
+    ids=[f"{rule.__name__}-{number}" for number, (rule, *_) in enumerate(PLANTS)],
+)
+def test_a_planted_violation_is_seen_by(
+    rule: Rule, path: str, text: str, says: str, tmp_path: Path
+) -> None:
+    plant(tmp_path, path, text)
+    assert says in "\n".join(rule(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    INNOCENT,
+    ids=[f"{rule.__name__}-{number}" for number, (rule, *_) in enumerate(INNOCENT)],
+)
+def test_the_innocent_are_let_be_by(rule: Rule, path: str, text: str, tmp_path: Path) -> None:
+    plant(tmp_path, path, text)
+    assert list(rule(tmp_path)) == []
+
+
+def test_every_rule_has_a_planted_violation() -> None:
+    assert {rule.__name__ for rule, *_ in PLANTS} == {rule.__name__ for rule in RULES}
+
+
+def test_every_name_the_door_lists_can_be_imported() -> None:
+    assert [name for name in durableq.__all__ if not hasattr(durableq, name)] == []
