@@ -1,0 +1,63 @@
+"""The two clocks, and why there are two.
+
+The wall clock can be set; it serves delays, time-to-live and display. A lease is measured on the
+kernel's boot clock, which nobody can set and which goes on during suspend; together with the
+boot id it also tells that a machine has restarted, so that every holder is dead.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Clock(Protocol):
+    """What an engine asks the time of. Inject your own to test."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch, as the wall clock has them."""
+        ...
+
+    def lease_ms(self) -> int:
+        """Milliseconds on a clock that cannot be set."""
+        ...
+
+    def boot_id(self) -> str:
+        """The name of this boot: leases of another boot have no living holder."""
+        ...
+
+
+class SystemClock:
+    """The clocks of this machine.
+
+    Where the kernel has no boot clock (outside Linux), leases fall back to the wall clock and
+    the boot id is empty; `lease_clock` says which is in use.
+    """
+
+    def __init__(self) -> None:
+        self._boot_clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+        if not _BOOT_ID_FILE.exists():
+            self._boot_clock = None
+        self._boot_id = _BOOT_ID_FILE.read_text().strip() if self._boot_clock is not None else ""
+
+    @property
+    def lease_clock(self) -> str:
+        """`boot`, or `wall` where there is no boot clock."""
+        return "wall" if self._boot_clock is None else "boot"
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def lease_ms(self) -> int:
+        """Milliseconds since boot, suspend included (CLOCK_BOOTTIME)."""
+        if self._boot_clock is None:
+            return self.wall_ms()
+        return time.clock_gettime_ns(self._boot_clock) // 1_000_000
+
+    def boot_id(self) -> str:
+        """The kernel's random id of this boot, or an empty string."""
+        return self._boot_id

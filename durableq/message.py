@@ -1,0 +1,418 @@
+"""The values of a message's life. Each is frozen; none knows an engine.
+
+The two that are made by the thousand a second, Message and Receipt, are named tuples: building
+one costs a fifth of a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum, StrEnum
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+from durableq import codec
+from durableq.codec import Encoded, Json
+from durableq.errors import InvalidInput
+from durableq.limits import (
+    MAX_DELAY_MS,
+    MAX_ERROR_CHARS,
+    MAX_KEY_CHARS,
+    MAX_PRIORITY,
+    MAX_TRACEBACK_CHARS,
+)
+from durableq.units import to_ms
+
+
+class State(IntEnum):
+    """Where a message is in its queue. The numbers are what the file holds."""
+
+    READY = 0
+    IN_FLIGHT = 1
+    DELAYED = 2
+
+    @property
+    def label(self) -> str:
+        """The word a person reads: ready, in_flight, delayed."""
+        return self.name.lower()
+
+
+class _Sentence(StrEnum):
+    """An enum whose members carry the sentence that explains them."""
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str = "") -> _Sentence:
+        """Make a member of a word and its sentence."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+
+class Reason(_Sentence):
+    """Why a receive did not end in success: machine-readable, one word each."""
+
+    HANDLER_ERROR = "handler_error", "the handler raised an exception"
+    REJECTED = "rejected", "the handler said it can never succeed"
+    TIMEOUT = "timeout", "the handler ran too long and was stopped"
+    WORKER_LOST = "worker_lost", "the worker died while it held the message"
+    LEASE_EXPIRED = "lease_expired", "the lease ran out before the message was settled"
+    UNDECODABLE = "undecodable", "the stored body cannot be read"
+    EXPIRED = "expired", "the queue's retention ended before it was delivered"
+    IDEMPOTENCY_CONFLICT = (
+        "idempotency_conflict",
+        "its key already succeeded with a different payload",
+    )
+
+    @property
+    def permanent(self) -> bool:
+        """Whether another receive cannot help."""
+        return self in {Reason.REJECTED, Reason.UNDECODABLE, Reason.IDEMPOTENCY_CONFLICT}
+
+
+class Event(_Sentence):
+    """What history records. A message that simply succeeds leaves none."""
+
+    FAILED = "failed", "a handler failed"
+    LEASE_EXPIRED = "lease_expired", "a lease ended without an answer"
+    BURIED = "buried", "moved to the dead-letter queue"
+    RETRIED = "retried", "recovered with a changed body"
+    REQUEUED = "requeued", "recovered unchanged"
+    HELD = "held", "left for a person to look at"
+    DISCARDED = "discarded", "removed by a decision"
+    EXPIRED = "expired", "removed by retention"
+
+
+class Outcome(Enum):
+    """What a settling verb did to one message. Never a bare bool."""
+
+    DONE = "done"
+    RETRY = "retry"
+    BURIED = "buried"
+    STALE = "stale"
+    GONE = "gone"
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was written, because the receipt is no longer good."""
+        return self in {Outcome.STALE, Outcome.GONE}
+
+    @property
+    def why(self) -> str:
+        """Why a receipt was refused, for StaleReceipt."""
+        if self is Outcome.STALE:
+            return "its lease ended, and the message was given to another worker or put back"
+        return "the message has ended (completed, discarded, expired or purged)"
+
+
+class Receipt(NamedTuple):
+    """The right to settle one delivery of one message; prints to one string and back."""
+
+    queue: str
+    message_id: str
+    token: str
+    """Drawn at random by each receive: an older receipt of the same message does not match."""
+
+    def __str__(self) -> str:
+        return ":".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Receipt:
+        """Read a receipt back from its string.
+
+        Raises:
+            InvalidInput: it is not of the form queue:message:token.
+        """
+        parts = text.split(":", 2)
+        if len(parts) != 3 or not all(parts):
+            raise InvalidInput(f"{text!r} is not a receipt (queue:message:token).")
+        return cls(*parts)
+
+
+class Draft(NamedTuple):
+    """A message that has not been sent: checked, encoded, ready to store. Made by `draft()`."""
+
+    body: Encoded
+    key: str | None = None
+    payload_hash: bytes | None = None
+    attributes: str | None = None
+    delay_ms: int | None = None
+    """None means the queue's own delay."""
+    priority: int = 0
+
+
+class SendOptions(TypedDict, total=False):
+    """What may be said of a message besides its body."""
+
+    key: str | None
+    """Idempotency key: the first success under it wins; later ones are skipped."""
+    attributes: Mapping[str, str | int | float] | None
+    """At most 10 named strings and numbers, beside the body."""
+    delay: float | None
+    """Seconds before it is ready; None means the queue's own delay."""
+    priority: int
+    """-100 to 100; the higher is received first."""
+
+
+def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
+    """Return a checked, encoded message.
+
+    Raises:
+        InvalidBody: the body is neither bytes nor JSON.
+        InvalidInput: a key, attribute, delay or priority out of bounds.
+    """
+    encoded = codec.encode(body)
+    key, priority = options.get("key"), options.get("priority", 0)
+    delay = options.get("delay")
+    delay_ms = None if delay is None else to_ms(delay, "A delay")
+    if key is not None:
+        check_key(key)
+    if delay_ms is not None and not 0 <= delay_ms <= MAX_DELAY_MS:
+        raise InvalidInput(f"A delay is 0 to {MAX_DELAY_MS} ms, got {delay_ms!r}.")
+    if priority and (type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY):
+        raise InvalidInput(
+            f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, "
+            f"got {priority!r}."
+        )
+    return Draft(
+        encoded,
+        key,
+        None if key is None else codec.payload_hash(body),
+        codec.encode_attributes(options.get("attributes")),
+        delay_ms,
+        priority,
+    )
+
+
+def check_key(key: str) -> None:
+    """Refuse what cannot be an idempotency key.
+
+    Raises:
+        InvalidInput: not a string of 1 to 512 characters of text.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
+        raise InvalidInput(f"A key is a string of 1 to {MAX_KEY_CHARS} characters, got {key!r}.")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"The key {key!r} contains a lone surrogate.") from None
+
+
+class Message(NamedTuple):
+    """A message as a store returns it."""
+
+    id: str
+    queue: str
+    body: Encoded
+    key: str | None
+    attributes: str | None
+    priority: int
+    state: State
+    receive_count: int
+    recovery_count: int
+    sent_at_ms: int
+    enqueued_at_ms: int
+    """When it came to the queue it stands in: sent, buried or redriven."""
+    delayed_until_ms: int
+    """Wall clock; 0 when not delayed, FOREVER_MS when held."""
+    lease_left_ms: int
+    """0 when not in flight."""
+    source_queue: str | None
+    """Where a dead letter came from; None for every other message."""
+    receipt: Receipt | None
+    """None when somebody only looked."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for a person's decision."""
+        return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
+
+
+FOREVER_MS = (1 << 47) - 1
+"""A due time that never comes (the year 6429): a held letter's."""
+
+
+class Duplicate(NamedTuple):
+    """A message whose key had already succeeded: recognised, skipped, and removed."""
+
+    message_id: str
+    queue: str
+    key: str
+    result: str | None
+    """The first success's result, as JSON text."""
+
+
+class Received(NamedTuple):
+    """What one receive brought."""
+
+    messages: list[Message]
+    duplicates: list[Duplicate]
+    set_aside: int
+    """Messages deferred, expired or buried on the way: there may be more behind them."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the queue had nothing to offer at all."""
+        return not (self.messages or self.duplicates or self.set_aside)
+
+
+class Completion(NamedTuple):
+    """One success: the receipt, the result kept for duplicates (JSON text), the message's key.
+
+    With its key given, repeating a completion is recognised.
+    """
+
+    receipt: Receipt
+    result: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a delivery failed. Long texts are cut to their limits."""
+
+    reason: Reason
+    error_type: str
+    error_message: str
+    traceback: str = ""
+    retry_in_ms: int | None = None
+    """The handler's own choice of wait; None leaves it to the queue's backoff."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error_message", _text(self.error_message)[:MAX_ERROR_CHARS])
+        object.__setattr__(self, "traceback", _text(self.traceback)[-MAX_TRACEBACK_CHARS:])
+
+
+def _text(value: str) -> str:
+    """Return the string with what UTF-8 cannot hold made visible."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One exceptional event in a message's life."""
+
+    message_id: str
+    queue: str
+    event: Event
+    at_ms: int
+    actor: str
+    """The worker, recovery process or person."""
+    reason: str = ""
+    error_type: str = ""
+    error_message: str = ""
+    traceback: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message in a dead-letter queue, with the whole story of its failures."""
+
+    message: Message
+    source_queue: str
+    reason: Reason
+    died_at_ms: int
+    history: tuple[HistoryEvent, ...]
+    max_recoveries: int
+
+    @property
+    def id(self) -> str:
+        """The message's id; the same as before it died."""
+        return self.message.id
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key it was sent with."""
+        return self.message.key
+
+    @property
+    def body(self) -> Any:
+        """The body as it was sent: JSON decoded, or bytes."""
+        return codec.decode(self.message.body)
+
+    @property
+    def attributes(self) -> dict[str, str | int | float]:
+        """The sender's attributes."""
+        return dict(json.loads(self.message.attributes)) if self.message.attributes else {}
+
+    @property
+    def recovery_count(self) -> int:
+        """How often recovery has sent it back already."""
+        return self.message.recovery_count
+
+    @property
+    def failures(self) -> tuple[HistoryEvent, ...]:
+        """Every failure and expired lease, oldest first."""
+        return tuple(e for e in self.history if e.event in {Event.FAILED, Event.LEASE_EXPIRED})
+
+    @property
+    def last_failure(self) -> HistoryEvent | None:
+        """The failure that killed it; None for one that never reached a handler."""
+        return self.failures[-1] if self.failures else None
+
+
+class RecordStatus(IntEnum):
+    """Where an idempotency record is. The numbers are what the file holds."""
+
+    IN_PROGRESS = 0
+    COMPLETED = 1
+
+    @property
+    def label(self) -> str:
+        """The word a person reads, as in AWS Powertools."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyRecord:
+    """What is remembered of a key."""
+
+    queue: str
+    key: str
+    status: RecordStatus
+    message_id: str
+    payload_hash: bytes
+    result: str | None
+    created_at_ms: int
+    completed_at_ms: int | None
+    expires_at_ms: int | None
+    """None while in progress: the record then lives as long as its message's lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A queue's running totals since it was made."""
+
+    sent: int = 0
+    moved_in: int = 0
+    moved_out: int = 0
+    completed: int = 0
+    duplicates: int = 0
+    discarded: int = 0
+    expired: int = 0
+    purged: int = 0
+
+    @property
+    def expected(self) -> int:
+        """How many messages must be there if the books balance."""
+        ended = self.completed + self.duplicates + self.discarded + self.expired + self.purged
+        return self.sent + self.moved_in - self.moved_out - ended
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages of a queue are in each state now."""
+
+    ready: int = 0
+    delayed: int = 0
+    in_flight: int = 0
+    held: int = 0
+
+    @property
+    def present(self) -> int:
+        """All of them."""
+        return self.ready + self.delayed + self.in_flight + self.held

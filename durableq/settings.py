@@ -1,0 +1,145 @@
+"""A queue's settings: what they are, what they may be, and what they are when nobody says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict, Unpack
+
+from durableq.errors import InvalidInput
+from durableq.limits import (
+    BODY_CEILING_BYTES,
+    DAY_MS,
+    HOUR_MS,
+    MAX_BODY_BYTES,
+    MAX_DELAY_MS,
+    MAX_QUEUE_NAME_CHARS,
+    MAX_RECEIVES,
+    MAX_VISIBILITY_MS,
+    SECOND_MS,
+)
+from durableq.units import to_ms
+
+DEAD_LETTER_SUFFIX: Final = "-dlq"
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_YEARS_MS: Final = 10 * 366 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """How a queue treats its messages. Times are whole milliseconds.
+
+    Raises:
+        InvalidInput: a value is outside the bounds in BOUNDS.
+    """
+
+    visibility_timeout_ms: int = 30 * SECOND_MS
+    """How long a receive leases a message (SQS: 30 s)."""
+    delay_ms: int = 0
+    """How long a message waits before its first receive, unless it says otherwise."""
+    retention_ms: int = 14 * DAY_MS
+    """How long an undelivered message is kept, counted from its arrival in this queue."""
+    max_receives: int = 3
+    """After this many receives without success a message moves to the dead-letter queue."""
+    max_recoveries: int = 3
+    """After this many recoveries a dead letter is held for a person."""
+    backoff_base_ms: int = 1 * SECOND_MS
+    backoff_max_ms: int = 300 * SECOND_MS
+    idempotency_ttl_ms: int = 24 * HOUR_MS
+    """How long a completed key is remembered."""
+    max_body_bytes: int = MAX_BODY_BYTES
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise InvalidInput(
+                    f"Queue setting {name} must be a whole number from {least} to {most}, "
+                    f"got {value!r}."
+                )
+
+    def changed(self, changes: Mapping[str, int]) -> QueueSettings:
+        """Return these settings with some replaced.
+
+        Raises:
+            InvalidInput: no such setting, or a value out of bounds.
+        """
+        unknown = sorted(set(changes) - set(BOUNDS))
+        if unknown:
+            raise InvalidInput(f"There is no queue setting {unknown[0]!r}; there are {NAMES}.")
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings by name."""
+        return dataclasses.asdict(self)
+
+
+BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
+    "visibility_timeout_ms": (1, MAX_VISIBILITY_MS),
+    "delay_ms": (0, MAX_DELAY_MS),
+    "retention_ms": (1 * SECOND_MS, _YEARS_MS),
+    "max_receives": (1, MAX_RECEIVES),
+    "max_recoveries": (0, MAX_RECEIVES),
+    "backoff_base_ms": (0, MAX_DELAY_MS),
+    "backoff_max_ms": (0, MAX_DELAY_MS),
+    "idempotency_ttl_ms": (1, _YEARS_MS),
+    "max_body_bytes": (1, BODY_CEILING_BYTES),
+}
+NAMES: Final = ", ".join(BOUNDS)
+
+
+def dead_letter_name(queue: str) -> str:
+    """Return the name of the dead-letter queue that is made with `queue`."""
+    return queue + DEAD_LETTER_SUFFIX
+
+
+def check_new_queue_name(name: str) -> None:
+    """Refuse a name that no ordinary queue may have.
+
+    Raises:
+        InvalidInput: not 1 to 80 of A-Z a-z 0-9 _ . -, or it ends in `-dlq`.
+    """
+    longest = MAX_QUEUE_NAME_CHARS - len(DEAD_LETTER_SUFFIX)
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > longest:
+        raise InvalidInput(
+            f"A queue's name has 1 to {longest} characters of A-Z a-z 0-9 _ . -, got {name!r}."
+        )
+    if name.endswith(DEAD_LETTER_SUFFIX):
+        raise InvalidInput(
+            f"{name!r} is the name of a dead-letter queue: it is made together with "
+            f"{name.removesuffix(DEAD_LETTER_SUFFIX)!r}."
+        )
+
+
+class QueueOptions(TypedDict, total=False):
+    """A queue's settings as a user writes them: times in seconds. See QueueSettings."""
+
+    visibility_timeout: float
+    delay: float
+    retention: float
+    max_receives: int
+    max_recoveries: int
+    backoff_base: float
+    backoff_max: float
+    idempotency_ttl: float
+    max_body_bytes: int
+
+
+def changes_from(**options: Unpack[QueueOptions]) -> dict[str, int]:
+    """Return options as QueueSettings names them: times in whole milliseconds.
+
+    Raises:
+        InvalidInput: no such option, or not a number of seconds.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        if f"{name}_ms" in BOUNDS:
+            changes[f"{name}_ms"] = to_ms(value, name)  # type: ignore[arg-type]
+        elif name in BOUNDS and not name.endswith("_ms"):
+            changes[name] = value
+        else:
+            known = ", ".join(setting.removesuffix("_ms") for setting in BOUNDS)
+            raise InvalidInput(f"There is no queue setting {name!r}; there are {known}.")
+    return changes

@@ -1,0 +1,38 @@
+"""Text from messages, made safe to print: what a terminal would obey is shown instead."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
+_UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators."""
+_ELLIPSIS: Final = "…"
+
+
+def visible(text: str, limit: int | None = None) -> str:
+    r"""Return text on one line, with every character that does not print written as an escape.
+
+    Control characters, ANSI sequences, bidirectional overrides and lone surrogates become
+    `\n`, `\e`, `\u202e` and the like, so that what was sent cannot move a cursor or reorder a line.
+
+    Args:
+        text: from a message, a handler or an error.
+        limit: the longest result, an ellipsis included; None means all of it.
+    """
+    shown = text if limit is None else text[: limit + 1]
+    if not (shown.isascii() and shown.isprintable()):
+        shown = "".join(_escape(character) for character in shown)
+    if limit is not None and len(shown) > limit:
+        return shown[: max(limit - 1, 0)] + _ELLIPSIS[:limit]
+    return shown
+
+
+def _escape(character: str) -> str:
+    if unicodedata.category(character) not in _UNSAFE:
+        return character
+    code = ord(character)
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
+    return _SHORT.get(character) or (f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}")
