@@ -1,0 +1,261 @@
+"""What a person may ask: short reads, paged by key, that never write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Select, case, func, literal_column, select
+
+from durableq.clock import Clock
+from durableq.engines.sql import statements as sql
+from durableq.engines.sql.sqlite import DIALECT
+from durableq.engines.sql.statement import Statement
+from durableq.engines.sql.tables import (
+    LEASE_EPOCH_MS,
+    history,
+    idempotency,
+    is_state,
+    message,
+    queue,
+    worker,
+)
+from durableq.engines.sql.unit import QueueRow
+from durableq.errors import UnknownQueue
+from durableq.message import (
+    FOREVER_MS,
+    Counts,
+    DeadLetter,
+    Event,
+    HistoryEvent,
+    IdempotencyRecord,
+    Message,
+    Reason,
+    RecordStatus,
+    State,
+)
+from durableq.store import QueueInfo, WorkerInfo
+
+_m = message.c
+_own, _source = queue.alias("own"), queue.alias("source")
+
+
+def _compiled(statement: Any) -> Statement:
+    return Statement(statement, DIALECT)
+
+
+def _messages() -> Select[Any]:
+    return (
+        select(
+            _m.id,
+            _own.c.name,
+            _m.body,
+            _m.key,
+            _m.attributes,
+            _m.priority,
+            _m.state,
+            _m.receive_count,
+            _m.recovery_count,
+            _m.sent_at_ms,
+            _m.enqueued_at_ms,
+            _m.delayed_until_ms,
+            _m.lease_until_ms,
+            _source.c.name,
+        )
+        .join(_own, _own.c.id == _m.queue_id)
+        .outerjoin(_source, _source.c.id == _m.source_queue_id)
+    )
+
+
+_p = sql.parameter
+_MESSAGE = _compiled(_messages().where(_m.id == _p("of")))
+_PEEK = _compiled(
+    _messages()
+    .where(_m.queue_id == _p("in_queue"), _m.id > _p("after"))
+    .order_by(_m.id)
+    .limit(_p("limit"))
+)
+_in_queue = _m.queue_id == _p("in_queue")
+_COUNTS = _compiled(
+    select(
+        *(
+            select(func.count()).where(_in_queue, is_state(state)).scalar_subquery()
+            for state in (State.READY, State.DELAYED, State.IN_FLIGHT)
+        ),
+        select(func.count())
+        .where(
+            _in_queue,
+            is_state(State.DELAYED),
+            _m.delayed_until_ms == literal_column(str(FOREVER_MS)),
+        )
+        .scalar_subquery(),
+    )
+)
+_OLDEST_READY = _compiled(
+    select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
+)
+_HISTORY = _compiled(
+    select(history, queue.c.name)
+    .outerjoin(queue, queue.c.id == history.c.queue_id)
+    .where(history.c.message_id == _p("of"))
+    .order_by(history.c.id)
+)
+_r = idempotency.c
+_live = case((_r.status == 1, _r.expires_at_ms > _p("now_ms")), else_=True)
+_RECORDS = _compiled(
+    select(idempotency)
+    .where(_r.queue_id == _p("in_queue"), _r.key > _p("after"), _live)
+    .order_by(_r.key)
+    .limit(_p("limit"))
+)
+_WORKERS = _compiled(
+    select(worker.c.name, worker.c.pid, worker.c.created_ms, worker.c.id).order_by(worker.c.id)
+)
+
+
+def find_queue(raw: Any, name: str) -> QueueRow:
+    """Return a queue by name.
+
+    Raises:
+        UnknownQueue: there is none.
+    """
+    row = sql.QUEUE(raw, queue=name).fetchone()
+    if row is None:
+        raise UnknownQueue(name)
+    return QueueRow(row)
+
+
+def queue_info(raw: Any, row: QueueRow) -> QueueInfo:
+    """Return a queue as it stands."""
+    dead_letters = None
+    if row.dead_letter_queue_id is not None:
+        dead_letters = sql.QUEUE_BY_ID(raw, queue_id=row.dead_letter_queue_id).fetchone()[1]
+    ready, delayed, in_flight, held = _COUNTS(raw, in_queue=row.id).fetchone()
+    (oldest,) = _OLDEST_READY(raw, in_queue=row.id).fetchone()
+    counts = Counts(ready=ready, delayed=delayed - held, in_flight=in_flight, held=held)
+    return QueueInfo(row.name, row.settings, dead_letters, row.totals, counts, oldest)
+
+
+def queues(raw: Any) -> list[QueueInfo]:
+    """Return every queue, by name."""
+    return [queue_info(raw, QueueRow(row)) for row in sql.QUEUES(raw).fetchall()]
+
+
+def one_message(raw: Any, clock: Clock, message_id: str) -> Message | None:
+    """Return a message, wherever it stands."""
+    if not message_id.isdecimal():
+        return None
+    row = _MESSAGE(raw, of=int(message_id)).fetchone()
+    return None if row is None else _message(row, clock)
+
+
+def peek(raw: Any, clock: Clock, name: str, limit: int, after_id: str | None) -> list[Message]:
+    """Return messages of a queue in order of id."""
+    after = int(after_id) if after_id is not None and after_id.isdecimal() else 0
+    found = _PEEK(raw, in_queue=find_queue(raw, name).id, after=after, limit=limit)
+    return [_message(row, clock) for row in found.fetchall()]
+
+
+def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
+    """Return the exceptional events of a message, oldest first."""
+    if not message_id.isdecimal():
+        return []
+    events = []
+    for row in _HISTORY(raw, of=int(message_id)).fetchall():
+        _, of, _, at_ms, event, reason, error_type, error_message, trace, actor, detail, name = row
+        events.append(
+            HistoryEvent(
+                str(of),
+                name or "",
+                Event(event),
+                at_ms,
+                actor,
+                reason,
+                error_type,
+                error_message,
+                trace,
+                json.loads(detail) if detail else {},
+            )
+        )
+    return events
+
+
+def dead_letter(raw: Any, clock: Clock, message_id: str) -> DeadLetter | None:
+    """Return a dead letter with its story."""
+    found = one_message(raw, clock, message_id)
+    if found is None or found.source_queue is None:
+        return None
+    events = tuple(message_history(raw, message_id))
+    died = next((e for e in reversed(events) if e.event is Event.BURIED), None)
+    reason = Reason(died.reason) if died else Reason.HANDLER_ERROR
+    died_at_ms = died.at_ms if died else found.enqueued_at_ms
+    limit = find_queue(raw, found.source_queue).setting("max_recoveries")
+    return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit)
+
+
+def record(raw: Any, clock: Clock, name: str, key: str) -> IdempotencyRecord | None:
+    """Return what is remembered of a key, unless it has expired."""
+    row = sql.RECORD(raw, in_queue=find_queue(raw, name).id, of_key=key).fetchone()
+    if row is None:
+        return None
+    found = _record(row, name)
+    expired = found.expires_at_ms is not None and found.expires_at_ms <= clock.wall_ms()
+    return None if expired else found
+
+
+def records(
+    raw: Any, clock: Clock, name: str, limit: int, after_key: str | None
+) -> list[IdempotencyRecord]:
+    """Return what is remembered, in order of key."""
+    found = _RECORDS(
+        raw,
+        in_queue=find_queue(raw, name).id,
+        after=after_key or "",
+        now_ms=clock.wall_ms(),
+        limit=limit,
+    )
+    return [_record(row, name) for row in found.fetchall()]
+
+
+def workers(raw: Any) -> list[WorkerInfo]:
+    """Return the registered workers."""
+    return [WorkerInfo(*row) for row in _WORKERS(raw).fetchall()]
+
+
+def _record(row: tuple[Any, ...], name: str) -> IdempotencyRecord:
+    _, key, status, owner, _, payload_hash, result, created, completed, expires = row
+    return IdempotencyRecord(
+        name,
+        key,
+        RecordStatus(status),
+        str(owner),
+        payload_hash,
+        result,
+        created,
+        completed,
+        expires,
+    )
+
+
+def _message(row: tuple[Any, ...], clock: Clock) -> Message:
+    *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until, source = row
+    message_id, name, body, key, attributes, priority = start
+    in_flight = state == State.IN_FLIGHT
+    left_ms = lease_until - LEASE_EPOCH_MS - clock.lease_ms() if in_flight else 0
+    return Message(
+        str(message_id),
+        name,
+        body,
+        key,
+        attributes,
+        priority,
+        State(state),
+        receives,
+        recoveries,
+        sent,
+        enqueued,
+        delayed_until,
+        max(0, left_ms),
+        source,
+        None,
+    )

@@ -1,0 +1,253 @@
+"""Leasing messages: what is due, what is ready, and what is met on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from durableq.engines.sql import statements as sql
+from durableq.engines.sql.settling import Held, bury, fail_one
+from durableq.engines.sql.tables import NO_RECEIPT
+from durableq.engines.sql.unit import QueueRow, Unit, ids_json
+from durableq.errors import InvalidInput
+from durableq.lifecycle import Admission, KnownKey, admit
+from durableq.limits import (
+    MAX_RECEIVE_BATCH,
+    MAX_VISIBILITY_MS,
+    RECEIVE_PAGES,
+    RECLAIM_BATCH,
+)
+from durableq.message import (
+    Duplicate,
+    Event,
+    Failure,
+    Message,
+    Reason,
+    Receipt,
+    Received,
+    RecordStatus,
+    State,
+)
+
+
+class _Candidate(NamedTuple):
+    """A ready message, and what is known of its key. Columns in the order of sql.READY."""
+
+    id: int
+    body: Any
+    key: str | None
+    attributes: str | None
+    priority: int
+    receive_count: int
+    recovery_count: int
+    sent_at_ms: int
+    enqueued_at_ms: int
+    payload_hash: bytes | None
+    source_queue_id: int | None
+    status: int | None = None
+    known_hash: bytes = b""
+    expires_at_ms: int | None = None
+    result: str | None = None
+    owner_id: int = 0
+    owner_receipt: bytes = b""
+
+
+class _Lease(NamedTuple):
+    """What one receive gives to all its messages."""
+
+    token: bytes
+    visibility_ms: int
+
+
+def receive(
+    unit: Unit,
+    queue: str,
+    limit: int,
+    visibility_ms: int | None,
+    holder: int,
+    ids: Iterable[str] | None,
+) -> Received:
+    """Lease up to `limit` messages; see Store.receive."""
+    row = unit.queue(queue)
+    lease = _check(row, limit, visibility_ms, holder)
+    sql.PROMOTE(unit.raw, in_queue=row.id, now_ms=unit.now_ms)
+    reclaim_expired(unit, row)
+    received = Received([], [], 0)
+    if ids is not None:
+        return _deliver(unit, row, _letters(unit, row, limit, ids), lease, received)
+    for _ in range(RECEIVE_PAGES):
+        wanted = limit - len(received.messages)
+        page = list(
+            map(_Candidate._make, sql.READY(unit.raw, in_queue=row.id, limit=wanted).fetchall())
+        )
+        admitted, set_aside = _sort_out(unit, row, page, lease, received.duplicates)
+        received = _deliver(unit, row, admitted, lease, received)
+        received = received._replace(set_aside=received.set_aside + set_aside)
+        if len(page) < wanted or len(received.messages) == limit:
+            break
+    return received
+
+
+def reclaim_expired(unit: Unit, row: QueueRow) -> int:
+    """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return how many."""
+    expired = sql.EXPIRED_LEASES(
+        unit.raw, in_queue=row.id, lease_now=unit.lease_now_ms, limit=RECLAIM_BATCH
+    ).fetchall()
+    for message_id, key, receive_count, token in expired:
+        _take_back(unit, row, Held(message_id, key, receive_count, token), Reason.LEASE_EXPIRED)
+    return len(expired)
+
+
+def reclaim_lost(unit: Unit, holder_mark: bytes) -> int:
+    """Take back every lease of a dead holder, or of everyone (an empty mark)."""
+    lost = sql.LEASES_OF_HOLDER(unit.raw, mark=holder_mark, length=len(holder_mark)).fetchall()
+    for message_id, key, receive_count, token, queue_id in lost:
+        held = Held(message_id, key, receive_count, token)
+        _take_back(unit, unit.queue_by_id(queue_id), held, Reason.WORKER_LOST)
+    return len(lost)
+
+
+def _take_back(unit: Unit, row: QueueRow, held: Held, reason: Reason) -> None:
+    holder = int.from_bytes(held.token[:4], "big")
+    name = sql.WORKER_NAME(unit.raw, of=holder).fetchone()
+    failure = Failure(reason, error_type="", error_message=reason.sentence)
+    fail_one(unit, row, held, failure, actor=name[0] if name else "", event=Event.LEASE_EXPIRED)
+
+
+def mark(holder: int) -> bytes:
+    """Return the first bytes of every receipt a worker is given."""
+    if not 0 < holder < 1 << 32:
+        raise InvalidInput(f"{holder} is not a worker's mark: see Store.register.")
+    return holder.to_bytes(4, "big")
+
+
+def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) -> _Lease:
+    if not 1 <= limit <= MAX_RECEIVE_BATCH:
+        raise InvalidInput(f"A receive takes 1 to {MAX_RECEIVE_BATCH} messages, got {limit}.")
+    if visibility_ms is None:
+        visibility_ms = row.setting("visibility_timeout_ms")
+    if not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
+        raise InvalidInput(
+            f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
+        )
+    start = mark(holder) if holder else bytes(4)
+    return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
+
+
+def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[_Candidate]:
+    """Make the chosen dead letters ready, held ones too, and return them."""
+    chosen = ids_json(i for i in ids if i.isdecimal())
+    sql.WAKE_LETTERS(unit.raw, ids=chosen, in_queue=row.id)
+    found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit)
+    return list(map(_Candidate._make, found.fetchall()))
+
+
+def _sort_out(
+    unit: Unit, row: QueueRow, page: list[_Candidate], lease: _Lease, duplicates: list[Duplicate]
+) -> tuple[list[_Candidate], int]:
+    """Return the candidates to deliver, and how many were set aside; settle all the others."""
+    admitted: list[_Candidate] = []
+    ended: list[int] = []
+    set_aside = 0
+    taken: set[str] = set()
+    retention_ms = row.setting("retention_ms")
+    for found in page:
+        record, owner_lease_ms = _known_key(unit, found, taken, lease)
+        admission = admit(
+            found.enqueued_at_ms, found.payload_hash, record, retention_ms, unit.now_ms
+        )
+        if admission is Admission.DELIVER:
+            admitted.append(found)
+            if found.key is not None and found.source_queue_id is None:
+                taken.add(found.key)
+            continue
+        if admission is Admission.DUPLICATE and found.key is not None:
+            duplicates.append(Duplicate(str(found.id), row.name, found.key, found.result))
+            unit.count(row.id, "duplicates")
+            ended.append(found.id)
+            continue
+        set_aside += 1
+        if admission is Admission.DEFER:
+            sql.DEFER(unit.raw, of=found.id, until=unit.now_ms + max(1, owner_lease_ms))
+        elif admission is Admission.CONFLICT:
+            bury(unit, row, found.id, NO_RECEIPT, State.READY, Reason.IDEMPOTENCY_CONFLICT)
+        else:
+            unit.count(row.id, "expired")
+            unit.record(found.id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
+            ended.append(found.id)
+    if ended:
+        sql.END_READY(unit.raw, ids=ids_json(ended))
+    return admitted, set_aside
+
+
+def _known_key(
+    unit: Unit, found: _Candidate, taken: set[str], lease: _Lease
+) -> tuple[KnownKey | None, int]:
+    """Return what is known of a candidate's key, and how long its owner's lease still runs."""
+    if found.key is None or found.source_queue_id is not None:
+        return None, 0
+    if found.key in taken:
+        return KnownKey(RecordStatus.IN_PROGRESS, b"", 0, owner_holds_lease=True), (
+            lease.visibility_ms
+        )
+    if found.status is None:
+        return None, 0
+    if found.status == RecordStatus.COMPLETED:
+        expires = found.expires_at_ms or 0
+        return KnownKey(RecordStatus.COMPLETED, found.known_hash, expires, False), 0
+    owner = sql.OWNER_LEASE(unit.raw, id=found.owner_id, token=found.owner_receipt).fetchone()
+    left_ms = owner[0] - unit.lease_now_ms if owner else 0
+    return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
+
+
+def _deliver(
+    unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Lease, received: Received
+) -> Received:
+    """Lease the admitted and add them to what was received."""
+    if not admitted:
+        return received
+    sql.LEASE(
+        unit.raw,
+        ids=ids_json([found.id for found in admitted]),
+        token=lease.token,
+        until=unit.lease_now_ms + lease.visibility_ms,
+    )
+    keyed = [
+        {
+            "queue_id": row.id,
+            "key": found.key,
+            "id": found.id,
+            "token": lease.token,
+            "payload_hash": found.payload_hash,
+            "now_ms": unit.now_ms,
+        }
+        for found in admitted
+        if found.key is not None and found.source_queue_id is None
+    ]
+    if keyed:
+        sql.TAKE_KEY.many(unit.raw, keyed)
+    token = lease.token.hex()
+    for found in admitted:
+        source = found.source_queue_id
+        message_id = str(found.id)
+        received.messages.append(
+            Message(
+                message_id,
+                row.name,
+                found.body,
+                found.key,
+                found.attributes,
+                found.priority,
+                State.IN_FLIGHT,
+                found.receive_count + 1,
+                found.recovery_count,
+                found.sent_at_ms,
+                found.enqueued_at_ms,
+                0,
+                lease.visibility_ms,
+                unit.queue_by_id(source).name if source is not None else None,
+                Receipt(row.name, message_id, token),
+            )
+        )
+    return received

@@ -1,0 +1,139 @@
+"""Creating, recognising and upgrading the tables. Alembic owns them; this decides when it runs.
+
+The tables stand in `migrations/`, beside the package in a checkout and inside it in a wheel.
+Alembic itself is imported only when there is something to create or upgrade.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy
+
+from durableq.engines.sql.sqlite import Database
+from durableq.errors import (
+    DatabaseUnusable,
+    ForeignDatabase,
+    NewerDatabase,
+    OlderDatabase,
+)
+
+REVISIONS: Final = ("0001",)
+"""Every released revision, oldest first; the last is what this code works with."""
+VERSION_TABLE: Final = "durableq_version"
+_VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+APPLICATION_ID: Final = 0x64757251
+"""`durQ`, in the header of a file that we made."""
+
+
+class Condition(Enum):
+    """What a file turned out to be."""
+
+    EMPTY = "empty"
+    CURRENT = "current"
+    OLDER = "older"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+
+
+class Purpose(Enum):
+    """What a file is opened for."""
+
+    USE = "use"
+    """Create it if it is missing; otherwise it must be current."""
+    MIGRATE = "migrate"
+    """Create it if it is missing, or upgrade it."""
+    ADOPT = "adopt"
+    """As MIGRATE, and also put the tables beside an application's own."""
+
+
+def prepare(database: Database, purpose: Purpose) -> Condition:
+    """Make the file fit for use, or refuse it untouched; return what it was found to be.
+
+    Raises:
+        ForeignDatabase: other tables are in it, and the purpose is not ADOPT.
+        OlderDatabase: it needs an upgrade, and the purpose is USE.
+        NewerDatabase: a later durableq made it.
+    """
+    raw = database.session().raw
+    found = database.retrying(lambda: condition(raw))
+    refusal = _refusal(found, purpose, database)
+    if refusal is not None:
+        raise refusal
+    database.retrying(lambda: _use_wal(raw, database))
+    if found is not Condition.CURRENT:
+        _upgrade(database, found)
+    database.remember_identity()
+    return found
+
+
+def condition(raw: Any) -> Condition:
+    """Return what a file is, reading as little of it as can be."""
+    tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
+    if VERSION_TABLE not in tables:
+        (application_id,) = raw.execute("PRAGMA application_id").fetchone()
+        is_ours = application_id in {0, APPLICATION_ID}
+        return Condition.EMPTY if not tables and is_ours else Condition.FOREIGN
+    row = raw.execute(_VERSION).fetchone()
+    revision = row[0] if row else None
+    if revision == REVISIONS[-1]:
+        return Condition.CURRENT
+    return Condition.OLDER if revision in REVISIONS else Condition.NEWER
+
+
+def _refusal(found: Condition, purpose: Purpose, database: Database) -> DatabaseUnusable | None:
+    path = database.location.path
+    if found is Condition.NEWER:
+        return NewerDatabase(
+            f"{path} was made by a newer durableq than this one (which knows revisions up to "
+            f"{REVISIONS[-1]}). It was not touched. Upgrade: pip install -U durableq."
+        )
+    if found is Condition.OLDER and purpose is Purpose.USE:
+        return OlderDatabase(
+            f"{path} was made by an older durableq. Stop its workers and run "
+            f"`durableq migrate --db {path}`."
+        )
+    if found is Condition.FOREIGN and purpose is not Purpose.ADOPT:
+        return ForeignDatabase(
+            f"{path} holds another application's tables and none of durableq's. It was not "
+            "touched. To put the queue beside them, run "
+            f"`durableq init --db {path} --beside-other-tables`."
+        )
+    return None
+
+
+def _use_wal(raw: Any, database: Database) -> None:
+    """Switch the file to its write-ahead log; it stays so for every later connection."""
+    (mode,) = raw.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        (mode,) = raw.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise DatabaseUnusable(
+            f"{database.location.path} cannot use a write-ahead log (journal mode {mode}): "
+            "its file system lacks shared memory. Use a local disk."
+        )
+
+
+def _upgrade(database: Database, found: Condition) -> None:
+    """Run the migrations in one transaction: a process that raises half way leaves nothing."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    with database.write_with_sqlalchemy() as (raw, connection):
+        if condition(raw) is Condition.CURRENT:
+            return  # another process was first
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if found is Condition.EMPTY:
+            connection.execute(sqlalchemy.text(f"PRAGMA application_id = {APPLICATION_ID}"))
+
+
+def migrations_folder() -> Path:
+    """Return where the migrations are: inside an installed package, or beside a checkout's."""
+    package = Path(__file__).parents[2]
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"

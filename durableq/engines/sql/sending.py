@@ -1,0 +1,85 @@
+"""Storing a batch: all of it or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durableq import codec
+from durableq.engines.sql import statements as sql
+from durableq.engines.sql.unit import Unit
+from durableq.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
+from durableq.limits import MAX_SEND_BATCH
+from durableq.message import Draft, State
+from durableq.settings import DEAD_LETTER_SUFFIX
+
+
+def check_batch(drafts: Sequence[Draft]) -> None:
+    """Refuse a batch that no single transaction should hold.
+
+    Raises:
+        InvalidInput: more than MAX_SEND_BATCH messages.
+    """
+    if len(drafts) > MAX_SEND_BATCH:
+        raise InvalidInput(
+            f"A batch has at most {MAX_SEND_BATCH} messages, got {len(drafts)}. "
+            "Send several batches, or use queue.producer()."
+        )
+
+
+def send(unit: Unit, queue: str, drafts: Sequence[Draft]) -> list[str]:
+    """Store drafts and return their ids in order.
+
+    Raises:
+        UnknownQueue: there is no such queue.
+        InvalidBody: a body is over the queue's limit.
+    """
+    if not drafts:
+        return []
+    row = sql.SENT(unit.raw, queue=queue, count=len(drafts)).fetchone()
+    if row is None:
+        raise _refused(unit, queue)
+    queue_id, queue_delay_ms, max_body_bytes = row
+    last = sql.LAST_ID(unit.raw).fetchone()
+    first_id = last[0] + 1 if last else 1
+    now_ms = unit.now_ms
+    rows = []
+    for number, draft in enumerate(drafts):
+        if codec.size(draft.body) > max_body_bytes:
+            raise _too_large(number, draft, queue, max_body_bytes)
+        delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
+        rows.append(
+            {
+                "id": first_id + number,
+                "queue_id": queue_id,
+                "state": State.DELAYED.value if delay_ms else State.READY.value,
+                "priority": draft.priority,
+                "delayed_until_ms": now_ms + delay_ms if delay_ms else 0,
+                "now_ms": now_ms,
+                "key": draft.key,
+                "payload_hash": draft.payload_hash,
+                "attributes": draft.attributes,
+                "body": draft.body,
+            }
+        )
+    if len(rows) == 1:
+        sql.INSERT(unit.raw, **rows[0])
+    else:
+        sql.INSERT.many(unit.raw, rows)
+    return [str(first_id + number) for number in range(len(drafts))]
+
+
+def _refused(unit: Unit, queue: str) -> DurableQError:
+    if unit.find_queue(queue) is None:
+        return UnknownQueue(queue)
+    return Conflict(
+        f"{queue!r} is a dead-letter queue: only failed messages come there. "
+        f"Send to {queue.removesuffix(DEAD_LETTER_SUFFIX)!r}."
+    )
+
+
+def _too_large(number: int, draft: Draft, queue: str, most: int) -> InvalidBody:
+    return InvalidBody(
+        f"Message {number + 1} of this batch has a body of {codec.size(draft.body)} bytes; queue "
+        f"{queue!r} takes at most {most}. Nothing of the batch was sent. Store the data elsewhere "
+        "and send a reference, or raise the queue's max_body_bytes."
+    )

@@ -1,0 +1,348 @@
+"""Ending a lease: complete, fail, release, extend, decide. Each is fenced by the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from durableq import codec
+from durableq.engines.sql import statements as sql
+from durableq.engines.sql.unit import QueueRow, Unit, ids_json
+from durableq.errors import Conflict, InvalidBody, InvalidInput
+from durableq.lifecycle import Bury, after_failure
+from durableq.limits import MAX_VISIBILITY_MS
+from durableq.message import (
+    FOREVER_MS,
+    Completion,
+    Event,
+    Failure,
+    Outcome,
+    Reason,
+    Receipt,
+    State,
+)
+from durableq.units import to_ms
+from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+
+
+class Held(NamedTuple):
+    """A leased message, as a settling verb needs to know it."""
+
+    id: int
+    key: str | None
+    receive_count: int
+    token: bytes
+    recovery_count: int = 0
+    source_queue_id: int | None = None
+
+
+def complete(unit: Unit, completions: Sequence[Completion]) -> list[Outcome]:
+    """End messages in success; see Store.complete."""
+    done: dict[Receipt, str | None] = {}
+    for row, token, ids in _by_lease(unit, (c.receipt for c in completions)):
+        deleted = sql.COMPLETE(unit.raw, ids=ids_json(ids), in_queue=row.id, token=token)
+        ended = {Receipt(row.name, str(i), token.hex()): key for i, key in deleted.fetchall()}
+        unit.count(row.id, "completed", len(ended))
+        _complete_keys(unit, row, token, ended, completions)
+        done.update(ended)
+    outcomes = []
+    for completion in completions:
+        if completion.receipt in done:
+            del done[completion.receipt]  # the same receipt again is judged anew
+            outcomes.append(Outcome.DONE)
+        elif _was_completed(unit, completion):
+            outcomes.append(Outcome.DONE)
+        else:
+            outcomes.append(refusal(unit, completion.receipt))
+    return outcomes
+
+
+def _complete_keys(
+    unit: Unit,
+    row: QueueRow,
+    token: bytes,
+    ended: dict[Receipt, str | None],
+    completions: Sequence[Completion],
+) -> None:
+    expires_ms = unit.now_ms + row.setting("idempotency_ttl_ms")
+    results = {c.receipt: c.result for c in reversed(completions)}
+    keyed = [
+        {
+            "in_queue": row.id,
+            "of_key": key,
+            "of": int(receipt.message_id),
+            "token": token,
+            "new_result": results[receipt],
+            "now_ms": unit.now_ms,
+            "expires_ms": expires_ms,
+        }
+        for receipt, key in ended.items()
+        if key is not None
+    ]
+    if keyed:
+        sql.COMPLETE_KEY.many(unit.raw, keyed)
+        sql.WAKE_DEFERRED.many(unit.raw, keyed)
+
+
+def extend(unit: Unit, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+    """Prolong leases; see Store.extend."""
+    if not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
+        raise InvalidInput(
+            f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
+        )
+    until = unit.lease_now_ms + visibility_ms
+    done: set[Receipt] = set()
+    for row, token, ids in _by_lease(unit, receipts):
+        moved = sql.EXTEND(unit.raw, ids=ids_json(ids), in_queue=row.id, token=token, until=until)
+        done.update(Receipt(row.name, str(i), token.hex()) for (i,) in moved.fetchall())
+    return [Outcome.DONE if r in done else refusal(unit, r) for r in receipts]
+
+
+def release(unit: Unit, receipts: Sequence[Receipt]) -> list[Outcome]:
+    """Give messages back uncounted; see Store.release."""
+    outcomes = []
+    for receipt in receipts:
+        found = _held(unit, receipt)
+        if found is None:
+            outcomes.append(refusal(unit, receipt))
+        else:
+            _put_back(unit, *found, State.READY, 0, uncounted=1)
+            outcomes.append(Outcome.DONE)
+    return outcomes
+
+
+def fail(unit: Unit, failures: Sequence[tuple[Receipt, Failure]], actor: str) -> list[Outcome]:
+    """Record failures, and retry or bury; see Store.fail."""
+    outcomes = []
+    for receipt, failure in failures:
+        found = _held(unit, receipt)
+        if found is None:
+            outcomes.append(refusal(unit, receipt))
+        else:
+            outcomes.append(fail_one(unit, *found, failure, actor))
+    return outcomes
+
+
+def fail_one(
+    unit: Unit,
+    row: QueueRow,
+    held: Held,
+    failure: Failure,
+    actor: str,
+    event: Event = Event.FAILED,
+) -> Outcome:
+    """Record one failure of a leased message, and retry or bury it."""
+    unit.record(
+        held.id,
+        row.id,
+        event,
+        actor=actor,
+        reason=failure.reason,
+        error_type=failure.error_type,
+        error_message=failure.error_message,
+        traceback=failure.traceback,
+    )
+    decision = after_failure(
+        failure,
+        held.receive_count,
+        row.settings,
+        unit.dice(),
+        has_dead_letter_queue=row.dead_letter_queue_id is not None,
+    )
+    if isinstance(decision, Bury):
+        _drop_key(unit, row, held)
+        bury(unit, row, held.id, held.token, State.IN_FLIGHT, decision.reason, actor)
+        return Outcome.BURIED
+    state = State.DELAYED if decision.wait_ms else State.READY
+    until = unit.now_ms + decision.wait_ms if decision.wait_ms else 0
+    _put_back(unit, row, held, state, until)
+    return Outcome.RETRY
+
+
+def bury(
+    unit: Unit,
+    row: QueueRow,
+    message_id: int,
+    token: bytes,
+    from_state: State,
+    reason: Reason,
+    actor: str = "",
+) -> None:
+    """Move a message to its queue's dead-letter queue, with the reason in its history."""
+    to_queue = row.dead_letter_queue_id
+    if to_queue is None:
+        raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
+    sql.BURY(
+        unit.raw,
+        of=message_id,
+        token=token,
+        from_state=from_state.value,
+        from_queue=row.id,
+        to_queue=to_queue,
+        now_ms=unit.now_ms,
+    )
+    unit.count(row.id, "moved_out")
+    unit.count(to_queue, "moved_in")
+    unit.record(message_id, row.id, Event.BURIED, actor=actor, reason=reason)
+
+
+def decide(unit: Unit, verdicts: Sequence[tuple[Receipt, Verdict]], actor: str) -> list[Outcome]:
+    """Apply verdicts to leased dead letters; see Store.decide."""
+    outcomes = []
+    for receipt, verdict in verdicts:
+        found = _held(unit, receipt)
+        if found is None:
+            outcomes.append(refusal(unit, receipt))
+        else:
+            outcomes.append(_decide_one(unit, *found, verdict, actor))
+    return outcomes
+
+
+def _decide_one(unit: Unit, row: QueueRow, held: Held, verdict: Verdict, actor: str) -> Outcome:
+    source_queue_id = held.source_queue_id
+    if source_queue_id is None:
+        raise Conflict(
+            f"Message {held.id} in queue {row.name!r} is not a dead letter: verdicts are for "
+            "those. Complete, fail or release it."
+        )
+    recovery_count = held.recovery_count
+    event = Event.DISCARDED
+    match verdict:
+        case Discard():
+            sql.DISCARD(unit.raw, of=held.id, in_queue=row.id, token=held.token)
+            unit.count(row.id, "discarded")
+        case Hold():
+            event = Event.HELD
+            _put_back(unit, row, held, State.DELAYED, FOREVER_MS)
+        case Retry() | Requeue():
+            event = Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED
+            _redrive(unit, row, held, source_queue_id, verdict)
+            recovery_count += 1
+    unit.record(
+        held.id,
+        row.id,
+        event,
+        actor=actor,
+        reason=verdict.reason,
+        detail={"recovery_count": recovery_count},
+    )
+    return Outcome.DONE
+
+
+def _redrive(
+    unit: Unit, row: QueueRow, held: Held, source_queue_id: int, verdict: Retry | Requeue
+) -> None:
+    source = unit.queue_by_id(source_queue_id)
+    body = codec.encode(verdict.body) if isinstance(verdict, Retry) else None
+    if body is not None and codec.size(body) > source.setting("max_body_bytes"):
+        raise InvalidBody(
+            f"The changed body of message {held.id} has {codec.size(body)} bytes; queue "
+            f"{source.name!r} takes at most {source.setting('max_body_bytes')}."
+        )
+    delay_ms = to_ms(verdict.delay, "A verdict's delay")
+    sql.REDRIVE(
+        unit.raw,
+        of=held.id,
+        in_queue=row.id,
+        token=held.token,
+        to_state=State.DELAYED.value if delay_ms else State.READY.value,
+        until=unit.now_ms + delay_ms if delay_ms else 0,
+        now_ms=unit.now_ms,
+        new_body=body,
+    )
+    unit.count(row.id, "moved_out")
+    unit.count(source.id, "moved_in")
+
+
+def attach_result(unit: Unit, receipt: Receipt, key: str, result: str) -> Outcome:
+    """Add a result to a completed record; see Store.attach_result."""
+    fence = _fence(unit, receipt)
+    if fence is None:
+        return Outcome.GONE
+    row, token, message_id = fence
+    attached = sql.ATTACH_RESULT(
+        unit.raw, in_queue=row.id, of_key=key, of=message_id, token=token, new_result=result
+    )
+    return Outcome.DONE if attached.rowcount == 1 else Outcome.GONE
+
+
+def check_held(unit: Unit, receipts: Iterable[Receipt]) -> Receipt | None:
+    """Return the first receipt that is no longer good, or None."""
+    return next((r for r in receipts if _held(unit, r) is None), None)
+
+
+def _put_back(
+    unit: Unit, row: QueueRow, held: Held, state: State, until_ms: int, uncounted: int = 0
+) -> None:
+    sql.PUT_BACK(
+        unit.raw,
+        of=held.id,
+        in_queue=row.id,
+        token=held.token,
+        to_state=state.value,
+        until=until_ms,
+        uncounted=uncounted,
+    )
+    _drop_key(unit, row, held)
+
+
+def _drop_key(unit: Unit, row: QueueRow, held: Held) -> None:
+    """Free the key of a message that did not succeed, and let those behind it try."""
+    if held.key is not None and held.source_queue_id is None:
+        sql.DROP_KEY(unit.raw, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
+        sql.WAKE_DEFERRED(unit.raw, in_queue=row.id, of_key=held.key)
+
+
+def _by_lease(
+    unit: Unit, receipts: Iterable[Receipt]
+) -> Iterable[tuple[QueueRow, bytes, list[int]]]:
+    """Group receipts by the receive that gave them: each group is one statement."""
+    groups: dict[tuple[str, str], list[Receipt]] = {}
+    for receipt in receipts:
+        groups.setdefault((receipt.queue, receipt.token), []).append(receipt)
+    for group in groups.values():
+        fences = [fence for receipt in group if (fence := _fence(unit, receipt)) is not None]
+        if fences:
+            yield fences[0][0], fences[0][1], [message_id for _, _, message_id in fences]
+
+
+def _fence(unit: Unit, receipt: Receipt) -> tuple[QueueRow, bytes, int] | None:
+    """Return a receipt's queue, token and message id; None if it can name nothing here."""
+    row = unit.find_queue(receipt.queue)
+    try:
+        token, message_id = bytes.fromhex(receipt.token), int(receipt.message_id)
+    except ValueError:
+        return None
+    is_canonical = token.hex() == receipt.token and str(message_id) == receipt.message_id
+    return (row, token, message_id) if row is not None and is_canonical else None
+
+
+def _held(unit: Unit, receipt: Receipt) -> tuple[QueueRow, Held] | None:
+    fence = _fence(unit, receipt)
+    if fence is None:
+        return None
+    row, token, message_id = fence
+    found = sql.HELD(unit.raw, of=message_id, in_queue=row.id, token=token).fetchone()
+    if found is None:
+        return None
+    _, key, receive_count, recovery_count, source_queue_id = found
+    return row, Held(message_id, key, receive_count, token, recovery_count, source_queue_id)
+
+
+def refusal(unit: Unit, receipt: Receipt) -> Outcome:
+    """Name why a receipt moved nothing."""
+    fence = _fence(unit, receipt)
+    there = fence is not None and sql.EXISTS(unit.raw, of=fence[2]).fetchone() is not None
+    return Outcome.STALE if there else Outcome.GONE
+
+
+def _was_completed(unit: Unit, completion: Completion) -> bool:
+    """Return whether this very completion was applied before: its record remembers the receipt."""
+    fence = _fence(unit, completion.receipt)
+    if fence is None or completion.key is None:
+        return False
+    row, token, message_id = fence
+    owned = sql.COMPLETED_BY(
+        unit.raw, in_queue=row.id, of_key=completion.key, of=message_id, token=token
+    )
+    return owned.fetchone() is not None

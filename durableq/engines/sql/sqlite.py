@@ -1,0 +1,306 @@
+"""Everything that is SQLite's and nobody else's: library, connections, transactions, errors.
+
+Each choice here answers a measured failure; docs/DESIGN.md tells which.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import pysqlite3.dbapi2 as driver
+import sqlalchemy
+from sqlalchemy import bindparam, event, func, select
+from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
+from sqlalchemy.pool import NullPool
+
+from durableq.engines.sql.sqlite_file import Location
+from durableq.errors import (
+    AffectedSQLite,
+    Busy,
+    Conflict,
+    DatabaseReplaced,
+    DatabaseUnusable,
+    DurableQError,
+    ForeignDatabase,
+    OutcomeUnknown,
+    StorageFull,
+    Unsupported,
+)
+
+DIALECT: Final = sqlalchemy_sqlite.dialect(paramstyle="qmark")
+DRIVER_TIMEOUT_SECONDS: Final = 0.1
+"""Short, because a signal is not seen while the driver waits; our own loop waits longer."""
+STATEMENT_CACHE: Final = 256
+JOURNAL_SIZE_LIMIT: Final = 16 << 20
+
+_BUSY = {driver.SQLITE_BUSY, driver.SQLITE_LOCKED}
+_T = TypeVar("_T")
+_ABANDONED: list[Any] = []
+"""Connections a forked child inherited. Closing one would harm the parent, so none is."""
+
+
+def among(column: Any, parameter: str) -> Any:
+    """Return `column IN (a JSON array given as one parameter)`: constant text for any length."""
+    values = func.json_each(bindparam(parameter)).table_valued("value")
+    return column.in_(select(values.c.value))
+
+
+def check_library(version: tuple[int, ...] = driver.sqlite_version_info) -> None:
+    """Refuse a SQLite whose WAL can be corrupted by several processes (the WAL-reset bug).
+
+    Affected are 3.7.0 to 3.51.2; 3.44.6 and 3.50.7 carry the fix in their branches
+    (https://sqlite.org/wal.html#walresetbug).
+
+    Raises:
+        AffectedSQLite: this is one of them.
+    """
+    fixed = (3, 44, 6) <= version < (3, 45) or (3, 50, 7) <= version < (3, 51)
+    if version < (3, 51, 3) and not fixed:
+        raise AffectedSQLite(
+            f"SQLite {'.'.join(map(str, version))} can corrupt a database that several processes "
+            "write (fixed in 3.51.3). Install a newer one: pip install 'pysqlite3>=0.6.1'."
+        )
+
+
+def translate(error: driver.Error, path: object) -> DurableQError | None:
+    """Return what a driver's error means to a user; None for one that is our own bug."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _BUSY:
+        return Busy(f"{path} is busy: another process is writing. Nothing was stored; try again.")
+    if code == driver.SQLITE_FULL:
+        return StorageFull(f"The disk of {path} is full. Nothing was lost; make room, try again.")
+    if code == driver.SQLITE_READONLY:
+        return DatabaseUnusable(f"{path} is read-only. Make it and its directory writable.")
+    if code in {driver.SQLITE_CANTOPEN, driver.SQLITE_PERM, driver.SQLITE_AUTH}:
+        return DatabaseUnusable(f"{path} cannot be opened. Check the path and its permissions.")
+    if code == driver.SQLITE_NOTADB:
+        return ForeignDatabase(f"{path} is not a SQLite database. It was left untouched.")
+    if code == driver.SQLITE_CORRUPT:
+        return DatabaseUnusable(f"{path} is damaged ({error}). Restore it from a backup.")
+    if code == driver.SQLITE_IOERR:
+        return DatabaseUnusable(f"The disk under {path} failed ({error}). The write was undone.")
+    return None
+
+
+class _Session:
+    """One thread's connection, and the process it belongs to."""
+
+    __slots__ = ("pid", "raw", "sqlalchemy", "thread")
+
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        self.sqlalchemy = connection
+        self.raw: Any = connection.connection.driver_connection
+        self.pid = os.getpid()
+        self.thread = threading.current_thread()
+
+
+class Database:
+    """One SQLite file, shared with other processes: a connection per thread, none across a fork.
+
+    Args:
+        location: where, and how durable.
+    """
+
+    def __init__(self, location: Location) -> None:
+        check_library()
+        location.check()
+        self.location = location
+        self._sessions: list[_Session] = []
+        self._local = threading.local()
+        self._identity: tuple[int, int] | None = None
+        self.engine = sqlalchemy.create_engine(
+            "sqlite://", module=driver, creator=self._connect, poolclass=NullPool
+        )
+        event.listen(self.engine, "begin", self._on_begin)
+
+    def session(self) -> _Session:
+        """Return this thread's connection, opening it if need be."""
+        session: _Session | None = getattr(self._local, "session", None)
+        if session is None or session.pid != os.getpid():
+            session = self._open_session()
+        return session
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """Run a write transaction: `BEGIN IMMEDIATE`, and COMMIT at the end.
+
+        Raises:
+            Busy: the lock was not to be had in time.
+            OutcomeUnknown: COMMIT failed.
+            DatabaseReplaced: the file is no longer the one that was opened.
+        """
+        raw = self.session().raw
+        if raw.in_transaction:
+            raise Conflict(
+                "This thread is inside message.transaction(): use tx.send and tx.execute there, "
+                "or make this call before or after it."
+            )
+        try:
+            self.retrying(lambda: raw.execute("BEGIN IMMEDIATE"))
+            yield raw
+        except driver.Error as error:
+            _undo(raw)
+            raise translate(error, self.location.path) or error from error
+        except BaseException:
+            _undo(raw)
+            raise
+        self._commit(raw)
+
+    @contextmanager
+    def write_with_sqlalchemy(self) -> Iterator[tuple[Any, sqlalchemy.Connection]]:
+        """Run a write transaction that user code may join through SQLAlchemy."""
+        session = self.session()
+        joined = None
+        try:
+            with self.write() as raw:
+                joined = session.sqlalchemy.begin()  # our listener sees the open transaction
+                yield raw, session.sqlalchemy
+        finally:
+            if joined is not None:
+                joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """Run a read transaction: one consistent view of the file, as short as can be."""
+        raw = self.session().raw
+        if raw.in_transaction:
+            yield raw
+            return
+        try:
+            raw.execute("BEGIN")
+            yield raw
+        except driver.Error as error:
+            raise translate(error, self.location.path) or error from error
+        finally:
+            _undo(raw)
+
+    def join(self, connection: Any) -> Any:
+        """Return the driver connection of a caller's open transaction on this same file.
+
+        Raises:
+            Unsupported: another driver or another file.
+            Conflict: no transaction is open on it.
+        """
+        is_sqlalchemy = isinstance(connection, sqlalchemy.Connection)
+        raw = connection.connection.driver_connection if is_sqlalchemy else connection
+        if not isinstance(raw, driver.Connection):
+            raise Unsupported(
+                f"This connection is {type(raw).__module__}'s, and durableq's is pysqlite3's: two "
+                "SQLite libraries on one file in one process lose each other's locks. Use "
+                "dq.engine, or create_engine(url, module=pysqlite3.dbapi2)."
+            )
+        path = raw.execute("PRAGMA database_list").fetchone()[2]
+        status = os.stat(path) if path else None
+        if status is None or (status.st_dev, status.st_ino) != self._identity:
+            raise Unsupported(
+                f"This connection is open on {path or 'a database in memory'}, the queue is in "
+                f"{self.location.path}: one transaction cannot hold both."
+            )
+        if not raw.in_transaction:
+            if not (is_sqlalchemy and connection.in_transaction()):
+                raise Conflict("No transaction is open on this connection: use engine.begin().")
+            self.retrying(lambda: raw.execute("BEGIN IMMEDIATE"))
+        return raw
+
+    def retrying(self, call: Callable[[], _T]) -> _T:
+        """Repeat a call that meets another process's lock, up to the location's busy timeout.
+
+        Raises:
+            Busy: it never got through.
+        """
+        deadline = time.monotonic() + self.location.busy_timeout_ms / 1000
+        while True:
+            try:
+                return call()
+            except driver.Error as error:
+                meaning = translate(error, self.location.path)
+                if not isinstance(meaning, Busy) or time.monotonic() >= deadline:
+                    raise meaning or error from error
+            time.sleep(random.uniform(0.001, 0.010))
+
+    def remember_identity(self) -> None:
+        """From now on, refuse to write when another file stands at the path."""
+        self._identity = self.location.identity()
+
+    def close(self) -> None:
+        """Close every connection this process opened."""
+        for session in self._sessions:
+            if session.pid == os.getpid():
+                session.sqlalchemy.close()
+        self._sessions.clear()
+        self._local = threading.local()
+
+    def _open_session(self) -> _Session:
+        alive = []
+        for session in self._sessions:
+            if session.pid != os.getpid():
+                _ABANDONED.append(session)
+            elif session.thread.is_alive():
+                alive.append(session)
+            else:
+                session.sqlalchemy.close()
+        session = _Session(self.engine.connect())
+        self._sessions = [*alive, session]
+        self._local.session = session
+        return session
+
+    def _connect(self) -> Any:
+        """Open one connection. Nothing set here is stored in the file."""
+        path = self.location.path
+        if self._identity is not None and self.location.identity() != self._identity:
+            raise _replaced(path)
+        is_new = not path.exists()
+        try:
+            raw = driver.connect(
+                str(path),
+                timeout=DRIVER_TIMEOUT_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=STATEMENT_CACHE,
+            )
+            raw.execute(f"PRAGMA synchronous = {self.location.synchronous}")
+            raw.execute("PRAGMA mmap_size = 0")
+            raw.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+        except driver.Error as error:
+            raise translate(error, path) or error from error
+        if is_new:
+            with suppress(FileNotFoundError):
+                path.chmod(0o600)
+        return raw
+
+    def _on_begin(self, connection: sqlalchemy.Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        if not raw.in_transaction:
+            self.retrying(lambda: raw.execute("BEGIN IMMEDIATE"))
+
+    def _commit(self, raw: Any) -> None:
+        if self._identity is not None and self.location.identity() != self._identity:
+            _undo(raw)
+            raise _replaced(self.location.path)
+        try:
+            raw.execute("COMMIT")
+        except driver.Error as error:
+            _undo(raw)
+            raise OutcomeUnknown(
+                f"COMMIT on {self.location.path} failed ({error}): the write may or may not have "
+                "happened. Repeat the call with the same key or receipt; that is safe."
+            ) from error
+
+
+def _replaced(path: object) -> DatabaseReplaced:
+    return DatabaseReplaced(
+        f"{path} was deleted or replaced while it was open. Nothing was written. Restart this "
+        "process to use the file that is there now."
+    )
+
+
+def _undo(raw: Any) -> None:
+    if raw.in_transaction:
+        with suppress(driver.Error):
+            raw.execute("ROLLBACK")

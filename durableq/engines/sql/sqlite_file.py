@@ -1,0 +1,153 @@
+"""Which file a URL names, and whether SQLite can keep its promises on it.
+
+Nothing here, or anywhere in this process, opens the file itself: closing any descriptor of a
+SQLite database drops the process's locks on it. Everything is asked of `stat` and of the mounts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from durableq.errors import DatabaseUnusable, InvalidInput
+from durableq.units import to_ms
+
+NETWORK_FILESYSTEMS = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "lustre", "beegfs")
+)
+"""Where locks or shared memory between processes cannot be trusted; and every fuse.* one."""
+
+SYNCHRONOUS = ("full", "normal")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A database file, and how it is to be used."""
+
+    path: Path
+    synchronous: str = "full"
+    """`full`: survives power loss. `normal`: survives SIGKILL; power loss may undo the newest."""
+    busy_timeout_ms: int = 10_000
+    """How long a call waits for other processes before it raises Busy."""
+    allow_network_filesystem: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> Location:
+        """Read a path, or `sqlite:///path?synchronous=normal&busy_timeout=SECONDS`.
+
+        Raises:
+            InvalidInput: an unknown parameter or a value it cannot have.
+        """
+        if "://" not in url:
+            if not url or "\0" in url:
+                raise InvalidInput(f"{url!r} is not the path of a database file.")
+            return cls(Path(url).absolute())
+        parts = urlsplit(url)
+        path = unquote(parts.path[1:])
+        if parts.netloc or not path:
+            raise InvalidInput(
+                f"{url!r} names no file. Write sqlite:///name.db, or sqlite:////full/name.db."
+            )
+        return cls(Path(path).absolute(), **_options(dict(parse_qsl(parts.query)), url))
+
+    def check(self) -> None:
+        """Refuse a path that cannot hold a shared database.
+
+        Raises:
+            DatabaseUnusable: a directory, hard-linked, read-only, on a network file system …
+        """
+        self._check_parent()
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            raise DatabaseUnusable(
+                f"{self.path} is a directory. Name a file, for example {self.path}/durableq.db."
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise DatabaseUnusable(f"{self.path} is not a regular file.")
+        if status.st_nlink > 1:
+            raise DatabaseUnusable(
+                f"{self.path} has {status.st_nlink} hard links. Through another name another "
+                "process would use another write-ahead log and lose commits. Keep one name."
+            )
+        if not status.st_mode & 0o222 or not os.access(self.path, os.W_OK):
+            raise DatabaseUnusable(
+                f"{self.path} is read-only. A queue's readers write too: make it writable."
+            )
+
+    def _check_parent(self) -> None:
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise DatabaseUnusable(
+                f"{parent} is not a directory, so {self.path.name} cannot be in it."
+            )
+        if not os.access(parent, os.W_OK):
+            raise DatabaseUnusable(
+                f"The directory {parent} is read-only. SQLite keeps its write-ahead log beside "
+                "the database: make the directory writable."
+            )
+        mounts = _mounts()
+        real = Path(os.path.realpath(self.path))
+        if str(real) in mounts:
+            raise DatabaseUnusable(
+                f"{self.path} is mounted as a single file, apart from its write-ahead log: "
+                "commits would be lost. Mount its directory instead."
+            )
+        kind = next((mounts[str(p)] for p in real.parents if str(p) in mounts), "")
+        if _is_network(kind) and not self.allow_network_filesystem:
+            raise DatabaseUnusable(
+                f"{self.path} is on {kind}, where locks between processes cannot be trusted. "
+                "Use a local disk (or ?allow_network_filesystem=true, at your own risk)."
+            )
+
+    def identity(self) -> tuple[int, int] | None:
+        """Return (device, inode) of the file now at the path, or None if there is none."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _is_network(kind: str) -> bool:
+    return kind in NETWORK_FILESYSTEMS or kind.startswith("fuse.")
+
+
+def _options(given: dict[str, str], url: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "synchronous" and value.lower() in SYNCHRONOUS:
+            options[name] = value.lower()
+        elif name == "busy_timeout":
+            try:
+                options["busy_timeout_ms"] = to_ms(float(value), "busy_timeout")
+            except ValueError:
+                raise InvalidInput(f"busy_timeout is in seconds, got {value!r}.") from None
+        elif name == "allow_network_filesystem" and value.lower() in {"true", "false"}:
+            options[name] = value.lower() == "true"
+        else:
+            raise InvalidInput(
+                f"{name}={value} in {url!r} is not understood. There are synchronous=full|normal, "
+                "busy_timeout=SECONDS and allow_network_filesystem=true|false."
+            )
+    return options
+
+
+def _mounts() -> dict[str, str]:
+    """Return the file system's type of every mount point; empty where the kernel does not say."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    mounts = {}
+    for line in lines:
+        fields, _, after = line.partition(" - ")
+        point = fields.split(" ")[4].encode().decode("unicode_escape")
+        mounts[point] = after.split(" ")[0]
+    return mounts

@@ -1,0 +1,430 @@
+"""Every statement that changes a message, in order of its life.
+
+A state changes only here. Each transition names the state it starts from, taken from the one
+table of edges' vocabulary, and in flight the receipt as well; a statement that moves no row is an
+outcome with a name, never ignored. Literal states let the partial indexes serve.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, text, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from durableq.engines.sql.sqlite import DIALECT, among
+from durableq.engines.sql.statement import Statement
+from durableq.engines.sql.tables import (
+    LEASE_EPOCH_MS,
+    NO_RECEIPT,
+    history,
+    idempotency,
+    is_state,
+    message,
+    meta,
+    queue,
+    worker,
+)
+from durableq.limits import MAX_HISTORY
+from durableq.message import FOREVER_MS, RecordStatus, State
+from durableq.settings import BOUNDS
+
+_m, _r, _q = message.c, idempotency.c, queue.c
+_zero: Any = literal_column("0")
+_no_receipt: Any = literal_column(f"x'{NO_RECEIPT.hex()}'")
+_no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
+_ready: Any = literal_column(str(int(State.READY)))
+_in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
+_delayed: Any = literal_column(str(int(State.DELAYED)))
+
+
+def _status(status: RecordStatus) -> Any:
+    return _r.status == literal_column(str(int(status)))
+
+
+def parameter(name: str) -> Any:
+    """Return a named parameter of a statement."""
+    return bindparam(name)
+
+
+_p = parameter
+
+
+def _compiled(statement: Any) -> Statement:
+    return Statement(statement, DIALECT)
+
+
+COUNTERS: Final = (
+    "sent",
+    "moved_in",
+    "moved_out",
+    "completed",
+    "duplicates",
+    "discarded",
+    "expired",
+    "purged",
+)
+
+# ---- the queue a verb is about
+
+QUEUE = _compiled(select(queue).where(_q.name == _p("queue")))
+QUEUE_BY_ID = _compiled(select(queue).where(_q.id == _p("queue_id")))
+COUNT = _compiled(
+    update(queue)
+    .where(_q.id == _p("queue_id"))
+    .values({name: _q[name] + _p(f"plus_{name}") for name in COUNTERS})
+)
+
+# ---- send
+
+SENT = _compiled(
+    update(queue)
+    .where(_q.name == _p("queue"), _q.dead_letter_queue_id.is_not(None))
+    .values(sent=_q.sent + _p("count"))
+    .returning(_q.id, _q.delay_ms, _q.max_body_bytes)
+)
+LAST_ID = _compiled(text("SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'"))
+INSERT = _compiled(
+    insert(message).values(
+        id=_p("id"),
+        queue_id=_p("queue_id"),
+        state=_p("state"),
+        priority=_p("priority"),
+        deferred=_zero,
+        receive_count=_zero,
+        recovery_count=_zero,
+        lease_until_ms=_no_lease,
+        delayed_until_ms=_p("delayed_until_ms"),
+        enqueued_at_ms=_p("now_ms"),
+        sent_at_ms=_p("now_ms"),
+        receipt=_no_receipt,
+        key=_p("key"),
+        payload_hash=_p("payload_hash"),
+        attributes=_p("attributes"),
+        body=_p("body"),
+    )
+)
+
+# ---- receive
+
+PROMOTE = _compiled(
+    update(message)
+    .where(
+        _m.queue_id == _p("in_queue"), is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms")
+    )
+    .values(state=_ready, deferred=_zero, delayed_until_ms=_zero)
+)
+_columns = (
+    _m.id,
+    _m.body,
+    _m.key,
+    _m.attributes,
+    _m.priority,
+    _m.receive_count,
+    _m.recovery_count,
+    _m.sent_at_ms,
+    _m.enqueued_at_ms,
+    _m.payload_hash,
+    _m.source_queue_id,
+)
+READY = _compiled(
+    select(
+        *_columns,
+        _r.status,
+        _r.payload_hash,
+        _r.expires_at_ms,
+        _r.result,
+        _r.owner_message_id,
+        _r.owner_receipt,
+    )
+    .select_from(
+        message.outerjoin(
+            idempotency,
+            (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
+        )
+    )
+    .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
+    .order_by(_m.priority.desc(), _m.id)
+    .limit(_p("limit"))
+)
+WAKE_LETTERS = _compiled(
+    update(message)
+    .where(
+        among(_m.id, "ids"),
+        _m.queue_id == _p("in_queue"),
+        _m.source_queue_id.is_not(None),
+        is_state(State.DELAYED),
+    )
+    .values(state=_ready, delayed_until_ms=_zero)
+)
+LETTERS = _compiled(
+    select(*_columns)
+    .where(
+        among(_m.id, "ids"),
+        _m.queue_id == _p("in_queue"),
+        _m.source_queue_id.is_not(None),
+        is_state(State.READY),
+    )
+    .order_by(_m.id)
+    .limit(_p("limit"))
+)
+LEASE = _compiled(
+    update(message)
+    .where(among(_m.id, "ids"), is_state(State.READY))
+    .values(
+        state=_in_flight,
+        receipt=_p("token"),
+        lease_until_ms=_p("until"),
+        receive_count=_m.receive_count + 1,
+    )
+)
+_take = upsert(idempotency).values(
+    queue_id=_p("queue_id"),
+    key=_p("key"),
+    status=_zero,
+    owner_message_id=_p("id"),
+    owner_receipt=_p("token"),
+    payload_hash=_p("payload_hash"),
+    created_at_ms=_p("now_ms"),
+)
+TAKE_KEY = _compiled(
+    _take.on_conflict_do_update(
+        index_elements=[_r.queue_id, _r.key],
+        set_={
+            name: _take.excluded[name]
+            for name in (
+                "status",
+                "owner_message_id",
+                "owner_receipt",
+                "payload_hash",
+                "result",
+                "created_at_ms",
+                "completed_at_ms",
+                "expires_at_ms",
+            )
+        },
+    )
+)
+OWNER_LEASE = _compiled(
+    select(_m.lease_until_ms).where(
+        _m.id == _p("id"), _m.receipt == _p("token"), is_state(State.IN_FLIGHT)
+    )
+)
+DEFER = _compiled(
+    update(message)
+    .where(_m.id == _p("of"), is_state(State.READY))
+    .values(state=_delayed, deferred=literal_column("1"), delayed_until_ms=_p("until"))
+)
+END_READY = _compiled(delete(message).where(among(_m.id, "ids"), is_state(State.READY)))
+
+# ---- settle: every one is fenced by the receipt
+
+_held_by_receipt = (
+    _m.queue_id == _p("in_queue"),
+    _m.receipt == _p("token"),
+    is_state(State.IN_FLIGHT),
+)
+COMPLETE = _compiled(
+    delete(message).where(among(_m.id, "ids"), *_held_by_receipt).returning(_m.id, _m.key)
+)
+EXTEND = _compiled(
+    update(message)
+    .where(among(_m.id, "ids"), *_held_by_receipt)
+    .values(lease_until_ms=_p("until"))
+    .returning(_m.id)
+)
+HELD = _compiled(
+    select(_m.id, _m.key, _m.receive_count, _m.recovery_count, _m.source_queue_id).where(
+        _m.id == _p("of"), *_held_by_receipt
+    )
+)
+PUT_BACK = _compiled(
+    update(message)
+    .where(_m.id == _p("of"), *_held_by_receipt)
+    .values(
+        state=_p("to_state"),
+        delayed_until_ms=_p("until"),
+        receipt=_no_receipt,
+        lease_until_ms=_no_lease,
+        receive_count=_m.receive_count - _p("uncounted"),
+    )
+)
+BURY = _compiled(
+    update(message)
+    .where(_m.id == _p("of"), _m.receipt == _p("token"), _m.state == _p("from_state"))
+    .values(
+        queue_id=_p("to_queue"),
+        source_queue_id=_p("from_queue"),
+        state=_ready,
+        receive_count=_zero,
+        enqueued_at_ms=_p("now_ms"),
+        receipt=_no_receipt,
+        lease_until_ms=_no_lease,
+    )
+)
+REDRIVE = _compiled(
+    update(message)
+    .where(_m.id == _p("of"), *_held_by_receipt)
+    .values(
+        queue_id=_m.source_queue_id,
+        source_queue_id=null(),
+        state=_p("to_state"),
+        delayed_until_ms=_p("until"),
+        receive_count=_zero,
+        recovery_count=_m.recovery_count + 1,
+        enqueued_at_ms=_p("now_ms"),
+        receipt=_no_receipt,
+        lease_until_ms=_no_lease,
+        body=func.coalesce(_p("new_body"), _m.body),
+    )
+)
+DISCARD = _compiled(delete(message).where(_m.id == _p("of"), *_held_by_receipt))
+EXISTS = _compiled(select(_m.id).where(_m.id == _p("of")))
+
+EXPIRED_LEASES = _compiled(
+    select(_m.id, _m.key, _m.receive_count, _m.receipt)
+    .where(
+        _m.queue_id == _p("in_queue"),
+        is_state(State.IN_FLIGHT),
+        _m.lease_until_ms <= _p("lease_now"),
+    )
+    .order_by(_m.lease_until_ms, _m.id)
+    .limit(_p("limit"))
+)
+LEASES_OF_HOLDER = _compiled(
+    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.queue_id)
+    .where(
+        is_state(State.IN_FLIGHT),
+        func.substr(_m.receipt, literal_column("1"), _p("length")) == _p("mark"),
+    )
+    .order_by(_m.lease_until_ms, _m.id)
+)
+# ---- keys
+
+_owned = (
+    _r.queue_id == _p("in_queue"),
+    _r.key == _p("of_key"),
+    _r.owner_message_id == _p("of"),
+    _r.owner_receipt == _p("token"),
+)
+COMPLETE_KEY = _compiled(
+    update(idempotency)
+    .where(*_owned, _status(RecordStatus.IN_PROGRESS))
+    .values(
+        status=literal_column(str(int(RecordStatus.COMPLETED))),
+        result=_p("new_result"),
+        completed_at_ms=_p("now_ms"),
+        expires_at_ms=_p("expires_ms"),
+    )
+)
+DROP_KEY = _compiled(delete(idempotency).where(*_owned, _status(RecordStatus.IN_PROGRESS)))
+WAKE_DEFERRED = _compiled(
+    update(message)
+    .where(
+        _m.queue_id == _p("in_queue"),
+        _m.key == _p("of_key"),
+        _m.deferred == literal_column("1"),
+        is_state(State.DELAYED),
+    )
+    .values(state=_ready, deferred=_zero, delayed_until_ms=_zero)
+)
+COMPLETED_BY = _compiled(select(_r.key).where(*_owned, _status(RecordStatus.COMPLETED)))
+ATTACH_RESULT = _compiled(
+    update(idempotency)
+    .where(*_owned, _status(RecordStatus.COMPLETED))
+    .values(result=_p("new_result"))
+)
+
+# ---- history
+
+RECORD_EVENT = _compiled(
+    insert(history).values(
+        {c.name: _p(c.name) for c in history.columns if c.name not in {"id", "detail"}}
+        | {"detail": _p("detail")}
+    )
+)
+_h = history.c
+_newest = (
+    select(_h.id)
+    .where(_h.message_id == _p("of"))
+    .order_by(_h.id.desc())
+    .limit(1)
+    .offset(MAX_HISTORY)
+    .scalar_subquery()
+)
+TRIM_HISTORY = _compiled(delete(history).where(_h.message_id == _p("of"), _h.id <= _newest))
+WORKER_NAME = _compiled(select(worker.c.name).where(worker.c.id == _p("of")))
+
+# ---- queues
+
+CREATE_QUEUE = _compiled(
+    insert(queue)
+    .values({name: _p(name) for name in ("name", "dead_letter_queue_id", "created_at_ms", *BOUNDS)})
+    .returning(_q.id)
+)
+CHANGE_QUEUE = _compiled(
+    update(queue)
+    .where(_q.id == _p("queue_id"))
+    .values({name: _p(f"new_{name}") for name in BOUNDS})
+)
+OWNER_OF_QUEUE = _compiled(select(_q.name).where(_q.dead_letter_queue_id == _p("queue_id")))
+IN_QUEUE = _compiled(select(_m.id).where(_m.queue_id == _p("in_queue")).limit(1))
+PURGE = _compiled(delete(message).where(_m.queue_id == _p("in_queue")))
+DROP_KEYS_IN_PROGRESS = _compiled(
+    delete(idempotency).where(_r.queue_id == _p("in_queue"), _status(RecordStatus.IN_PROGRESS))
+)
+DROP_KEYS = _compiled(delete(idempotency).where(_r.queue_id == _p("in_queue")))
+DROP_HISTORY = _compiled(delete(history).where(_h.queue_id == _p("in_queue")))
+DROP_QUEUE = _compiled(delete(queue).where(_q.id == _p("queue_id")))
+QUEUES = _compiled(select(queue).order_by(_q.name))
+
+# ---- upkeep
+
+OVERDUE = _compiled(
+    select(_m.id, _m.queue_id)
+    .join(queue, _q.id == _m.queue_id)
+    .where(
+        ~is_state(State.IN_FLIGHT),
+        _m.delayed_until_ms != literal_column(str(FOREVER_MS)),
+        _m.enqueued_at_ms <= _p("now_ms") - _q.retention_ms,
+    )
+    .order_by(_m.id)
+    .limit(_p("limit"))
+)
+END_WAITING = _compiled(delete(message).where(among(_m.id, "ids"), ~is_state(State.IN_FLIGHT)))
+PRUNE_KEYS = _compiled(
+    text(
+        "DELETE FROM durableq_idempotency WHERE (queue_id, key) IN ("
+        "SELECT queue_id, key FROM durableq_idempotency "
+        "WHERE status = 1 AND expires_at_ms <= :now_ms LIMIT :limit)"
+    )
+)
+PRUNE_HISTORY = _compiled(
+    text(
+        "DELETE FROM durableq_history WHERE id IN ("
+        "SELECT h.id FROM durableq_queue AS q JOIN durableq_history AS h ON h.queue_id = q.id "
+        "WHERE h.at_ms <= :now_ms - q.retention_ms "
+        "AND NOT EXISTS (SELECT 1 FROM durableq_message AS m WHERE m.id = h.message_id) "
+        "LIMIT :limit)"
+    )
+)
+RECORD = _compiled(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
+DROP_RECORD = _compiled(
+    delete(idempotency).where(
+        _r.queue_id == _p("in_queue"),
+        _r.key == _p("of_key"),
+        _status(RecordStatus.COMPLETED),
+    )
+)
+_w = worker.c
+REGISTER = _compiled(
+    insert(worker)
+    .values({c.name: _p(c.name) for c in worker.columns if c.name != "id"})
+    .returning(_w.id)
+)
+UNREGISTER = _compiled(delete(worker).where(_w.id == _p("of")))
+UNREGISTER_ALL = _compiled(delete(worker))
+META = _compiled(select(meta.c.value).where(meta.c.name == _p("of")))
+SET_META = _compiled(
+    text("INSERT OR REPLACE INTO durableq_meta (name, value) VALUES (:of, :value)")
+)

@@ -1,0 +1,300 @@
+"""The SQLite engine: each verb opens its one transaction and says, in one call, what happens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+
+from durableq.clock import Clock, SystemClock
+from durableq.engines.sql import (
+    monitor,
+    receiving,
+    schema,
+    sending,
+    settling,
+    statements,
+    upkeep,
+)
+from durableq.engines.sql.sqlite import Database
+from durableq.engines.sql.sqlite_file import Location
+from durableq.engines.sql.unit import Unit
+from durableq.errors import StaleReceipt
+from durableq.message import (
+    Completion,
+    DeadLetter,
+    Draft,
+    Failure,
+    HistoryEvent,
+    IdempotencyRecord,
+    Message,
+    Outcome,
+    Receipt,
+    Received,
+)
+from durableq.store import Pruned, QueueInfo, WorkerInfo
+from durableq.verdict import Verdict
+
+
+class SQLStore:
+    """A Store in a SQLite file. Safe to use from several threads; not to be taken across a fork.
+
+    Args:
+        url: a path, or `sqlite:///path?synchronous=normal`.
+        clock: where the time comes from.
+        dice: numbers in [0, 1) for the backoff's jitter.
+        purpose: USE creates a missing file; MIGRATE and ADOPT also upgrade.
+
+    Raises:
+        DatabaseUnusable: the file cannot be a durableq database; it was left untouched.
+        Busy: other processes held it for the whole wait.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        dice: Callable[[], float] = random.random,
+        purpose: schema.Purpose = schema.Purpose.USE,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._dice = dice
+        self._database = Database(Location.parse(url))
+        self.found = schema.prepare(self._database, purpose)
+        self._notice_restart()
+
+    # ---- queues
+
+    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+        """Make sure a queue exists, and change these settings."""
+        with self._write() as unit:
+            upkeep.declare(unit, name, changes)
+        return self.queue(name)
+
+    def delete_queue(self, name: str, *, force: bool = False) -> None:
+        """Remove a queue and its dead-letter queue."""
+        with self._write() as unit:
+            upkeep.delete(unit, name, force=force)
+
+    def purge(self, queue: str) -> int:
+        """Remove every message of a queue."""
+        with self._write() as unit:
+            return upkeep.purge(unit, unit.queue(queue))
+
+    # ---- a message's life
+
+    def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
+        """Store a batch, or let it join the caller's transaction."""
+        sending.check_batch(drafts)
+        if connection is not None:
+            raw = self._database.join(connection)
+            return sending.send(self._unit(raw), queue, drafts)
+        with self._write() as unit:
+            return sending.send(unit, queue, drafts)
+
+    def receive(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        visibility_ms: int | None = None,
+        holder: int = 0,
+        ids: Iterable[str] | None = None,
+    ) -> Received:
+        """Lease ready messages."""
+        with self._write() as unit:
+            return receiving.receive(unit, queue, limit, visibility_ms, holder, ids)
+
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Prolong leases."""
+        with self._write() as unit:
+            return settling.extend(unit, receipts, visibility_ms)
+
+    def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
+        """End messages in success."""
+        with self._write() as unit:
+            return settling.complete(unit, completions)
+
+    def fail(
+        self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Record failures, and retry or bury."""
+        with self._write() as unit:
+            return settling.fail(unit, failures, actor)
+
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Give messages back uncounted."""
+        with self._write() as unit:
+            return settling.release(unit, receipts)
+
+    def decide(
+        self, verdicts: Sequence[tuple[Receipt, Verdict]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Apply verdicts to dead letters."""
+        with self._write() as unit:
+            return settling.decide(unit, verdicts, actor)
+
+    def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
+        """Add a result to a completed record."""
+        with self._write() as unit:
+            return settling.attach_result(unit, receipt, key, result)
+
+    @contextmanager
+    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[_Open]:
+        """Open a transaction that settles these messages together with other writes."""
+        with self._database.write_with_sqlalchemy() as (raw, connection):
+            unit = self._unit(raw)
+            stale = settling.check_held(unit, receipts)
+            if stale is not None:
+                raise StaleReceipt(stale.message_id, settling.refusal(unit, stale).why)
+            yield _Open(unit, connection, actor)
+            unit.close_books()
+
+    def reclaim(self, *, holder: int | None = None) -> int:
+        """Take back expired leases, or all of a dead holder's."""
+        with self._write() as unit:
+            if holder is not None:
+                return receiving.reclaim_lost(unit, receiving.mark(holder))
+            rows = [unit.queue_by_id(row[0]) for row in statements.QUEUES(unit.raw).fetchall()]
+            return sum(receiving.reclaim_expired(unit, row) for row in rows)
+
+    # ---- upkeep
+
+    def forget(self, queue: str, key: str) -> bool:
+        """Drop a completed record."""
+        with self._write() as unit:
+            return upkeep.forget(unit, queue, key)
+
+    def prune(self, limit: int = 1000) -> Pruned:
+        """Remove what time has ended."""
+        with self._write() as unit:
+            return upkeep.prune(unit, limit)
+
+    def register(self, worker: WorkerInfo) -> WorkerInfo:
+        """Enter a worker."""
+        with self._write() as unit:
+            return upkeep.register(unit, worker, self._clock.boot_id())
+
+    def unregister(self, holder: int) -> None:
+        """Take a worker out, and its leases back."""
+        with self._write() as unit:
+            receiving.reclaim_lost(unit, receiving.mark(holder))
+            statements.UNREGISTER(unit.raw, of=holder)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._database.close()
+
+    # ---- what a person may ask
+
+    def queues(self) -> list[QueueInfo]:
+        """Every queue, by name."""
+        with self._database.read() as raw:
+            return monitor.queues(raw)
+
+    def queue(self, name: str) -> QueueInfo:
+        """One queue."""
+        with self._database.read() as raw:
+            return monitor.queue_info(raw, monitor.find_queue(raw, name))
+
+    def message(self, message_id: str) -> Message | None:
+        """One message."""
+        with self._database.read() as raw:
+            return monitor.one_message(raw, self._clock, message_id)
+
+    def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
+        """Messages of a queue in order of id."""
+        with self._database.read() as raw:
+            return monitor.peek(raw, self._clock, queue, limit, after_id)
+
+    def history(self, message_id: str) -> list[HistoryEvent]:
+        """A message's exceptional events."""
+        with self._database.read() as raw:
+            return monitor.message_history(raw, message_id)
+
+    def dead_letter(self, message_id: str) -> DeadLetter | None:
+        """A dead letter with its story."""
+        with self._database.read() as raw:
+            return monitor.dead_letter(raw, self._clock, message_id)
+
+    def record(self, queue: str, key: str) -> IdempotencyRecord | None:
+        """What is remembered of a key."""
+        with self._database.read() as raw:
+            return monitor.record(raw, self._clock, queue, key)
+
+    def records(
+        self, queue: str, limit: int, after_key: str | None = None
+    ) -> list[IdempotencyRecord]:
+        """What is remembered, in order of key."""
+        with self._database.read() as raw:
+            return monitor.records(raw, self._clock, queue, limit, after_key)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The registered workers."""
+        with self._database.read() as raw:
+            return monitor.workers(raw)
+
+    @property
+    def engine(self) -> sqlalchemy.Engine:
+        """A SQLAlchemy engine on the same file, each transaction BEGIN IMMEDIATE."""
+        return self._database.engine
+
+    # ---- within
+
+    def _unit(self, raw: Any) -> Unit:
+        return Unit(raw, self._clock, self._dice)
+
+    @contextmanager
+    def _write(self) -> Iterator[Unit]:
+        with self._database.write() as raw:
+            unit = self._unit(raw)
+            yield unit
+            unit.close_books()
+
+    def _notice_restart(self) -> None:
+        """Take back every lease of an earlier boot: none of its holders is alive."""
+        boot_id = self._clock.boot_id()
+        with self._database.read() as raw:
+            if upkeep.known_boot(raw) == boot_id:
+                return
+        with self._write() as unit:
+            if upkeep.known_boot(unit.raw) != boot_id:
+                receiving.reclaim_lost(unit, b"")
+                upkeep.remember_boot(unit, boot_id)
+
+
+class _Open:
+    """The Transaction that user code holds."""
+
+    def __init__(self, unit: Unit, connection: sqlalchemy.Connection, actor: str) -> None:
+        self._unit = unit
+        self._connection = connection
+        self._actor = actor
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
+        if isinstance(statement, str):
+            statement = sqlalchemy.text(statement)
+        return self._connection.execute(statement, parameters)
+
+    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Send messages that exist only if this transaction commits."""
+        sending.check_batch(drafts)
+        return sending.send(self._unit, queue, drafts)
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Say how the messages end; all are still held, or everything is undone."""
+        outcomes = settling.complete(self._unit, completions)
+        outcomes += settling.fail(self._unit, failures, self._actor)
+        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
+        for receipt, outcome in zip(receipts, outcomes, strict=True):
+            if outcome.refused:
+                raise StaleReceipt(receipt.message_id, outcome.why)

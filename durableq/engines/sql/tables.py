@@ -1,0 +1,239 @@
+"""The tables, and why their columns are as they are.
+
+All are named `durableq_…`, so that they can live inside an application's own database file.
+
+SQLite overwrites a row in place when its size does not change, and moving a message through its
+life would otherwise rewrite its body each time. So on the happy path every column keeps its
+width: `state` goes from 0 to 1 and `receive_count` from 0 to 1 (both take no bytes), a `receipt`
+is 16 bytes from the start, and a lease deadline counts from LEASE_EPOCH_MS, which makes every
+reading six bytes wide.
+
+Foreign keys are not declared: SQLite enforces them only on connections that ask for it, and an
+application's own connections write here too. Every verb resolves its queue inside its own
+transaction, and a queue is deleted together with all that refers to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+)
+from sqlalchemy.types import UserDefinedType
+
+from durableq.limits import BODY_CEILING_BYTES
+from durableq.message import RecordStatus, State
+
+LEASE_EPOCH_MS: Final = 1 << 41
+"""Added to a boot-clock reading before it is stored, for its width alone."""
+NO_RECEIPT: Final = bytes(16)
+
+
+class _Any(UserDefinedType[Any]):
+    """SQLite's ANY: JSON bodies are stored as text, bytes as a blob, and the value tells."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Return the type's name in a STRICT table."""
+        return "ANY"
+
+
+_Whole = BigInteger().with_variant(Integer(), "sqlite")
+_Body = LargeBinary().with_variant(_Any(), "sqlite")
+
+
+def is_state(state: State, column: Any = None) -> Any:
+    """Return the condition for a state as literal SQL, which a partial index needs to be used."""
+    return (message.c.state if column is None else column) == literal_column(str(int(state)))
+
+
+def _whole(name: str, **options: Any) -> Column[int]:
+    return Column(name, _Whole, nullable=False, **options)
+
+
+def _counter(name: str) -> Column[int]:
+    return Column(name, _Whole, nullable=False, server_default="0")
+
+
+metadata = MetaData()
+_strict: dict[str, Any] = {"sqlite_strict": True}
+
+queue = Table(
+    "durableq_queue",
+    metadata,
+    Column("id", _Whole, primary_key=True, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("dead_letter_queue_id", _Whole),
+    _whole("created_at_ms"),
+    _whole("visibility_timeout_ms"),
+    _whole("delay_ms"),
+    _whole("retention_ms"),
+    _whole("max_receives"),
+    _whole("max_recoveries"),
+    _whole("backoff_base_ms"),
+    _whole("backoff_max_ms"),
+    _whole("idempotency_ttl_ms"),
+    _whole("max_body_bytes"),
+    _counter("sent"),
+    _counter("moved_in"),
+    _counter("moved_out"),
+    _counter("completed"),
+    _counter("duplicates"),
+    _counter("discarded"),
+    _counter("expired"),
+    _counter("purged"),
+    UniqueConstraint("name", name="durableq_queue_name"),
+    **_strict,
+)
+
+message = Table(
+    "durableq_message",
+    metadata,
+    # AUTOINCREMENT: an id names one message for ever, in history too, so none is given twice.
+    Column("id", _Whole, primary_key=True, nullable=False),
+    _whole("queue_id"),
+    _whole("state"),
+    _whole("priority"),
+    _whole("deferred"),
+    _whole("receive_count"),
+    _whole("recovery_count"),
+    _whole("lease_until_ms"),
+    _whole("delayed_until_ms"),
+    _whole("enqueued_at_ms"),
+    _whole("sent_at_ms"),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("source_queue_id", _Whole),
+    Column("key", Text),
+    Column("payload_hash", LargeBinary),
+    Column("attributes", Text),
+    Column("body", _Body, nullable=False),
+    CheckConstraint("state IN (0, 1, 2)", name="durableq_message_state"),
+    CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
+    CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
+    CheckConstraint(
+        f"octet_length(body) <= {BODY_CEILING_BYTES}", name="durableq_message_body_size"
+    ),
+    sqlite_autoincrement=True,
+    **_strict,
+)
+
+Index(
+    "durableq_message_ready",
+    message.c.queue_id,
+    message.c.priority.desc(),
+    message.c.id,
+    sqlite_where=is_state(State.READY),
+)
+Index(
+    "durableq_message_delayed",
+    message.c.queue_id,
+    message.c.delayed_until_ms,
+    sqlite_where=is_state(State.DELAYED),
+)
+Index(
+    "durableq_message_leased",
+    message.c.queue_id,
+    message.c.lease_until_ms,
+    sqlite_where=is_state(State.IN_FLIGHT),
+)
+Index(
+    "durableq_message_deferred",
+    message.c.queue_id,
+    message.c.key,
+    sqlite_where=message.c.deferred == literal_column("1"),
+)
+
+idempotency = Table(
+    "durableq_idempotency",
+    metadata,
+    _whole("queue_id"),
+    Column("key", Text, nullable=False),
+    _whole("status"),
+    # The owner is a receipt: an in-progress record lives exactly as long as its message's lease.
+    _whole("owner_message_id"),
+    Column("owner_receipt", LargeBinary, nullable=False),
+    Column("payload_hash", LargeBinary, nullable=False),
+    Column("result", Text),
+    _whole("created_at_ms"),
+    Column("completed_at_ms", _Whole),
+    Column("expires_at_ms", _Whole),
+    PrimaryKeyConstraint("queue_id", "key", name="durableq_idempotency_key"),
+    CheckConstraint("status IN (0, 1)", name="durableq_idempotency_status"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+Index(
+    "durableq_idempotency_expiry",
+    idempotency.c.expires_at_ms,
+    sqlite_where=idempotency.c.status == literal_column(str(int(RecordStatus.COMPLETED))),
+)
+
+history = Table(
+    "durableq_history",
+    metadata,
+    Column("id", _Whole, primary_key=True, nullable=False),
+    _whole("message_id"),
+    _whole("queue_id"),
+    _whole("at_ms"),
+    Column("event", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("error_type", Text, nullable=False),
+    Column("error_message", Text, nullable=False),
+    Column("traceback", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("detail", Text),
+    **_strict,
+)
+Index("durableq_history_message", history.c.message_id, history.c.id)
+Index("durableq_history_queue", history.c.queue_id, history.c.at_ms)
+
+worker = Table(
+    "durableq_worker",
+    metadata,
+    Column("id", _Whole, primary_key=True, nullable=False),
+    Column("name", Text, nullable=False),
+    _whole("pid"),
+    _whole("created_ms"),
+    Column("boot_id", Text, nullable=False),
+    _whole("started_at_ms"),
+    _whole("beat_at_ms"),
+    sqlite_autoincrement=True,
+    **_strict,
+)
+
+meta = Table(
+    "durableq_meta",
+    metadata,
+    Column("name", Text, primary_key=True, nullable=False),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+
+DEAD_LETTER_VIEW: Final = """\
+CREATE VIEW durableq_dead_letter AS
+SELECT m.id, source.name AS queue, m.key, died.reason,
+       datetime(m.enqueued_at_ms / 1000, 'unixepoch') AS died_at,
+       failure.error_type, failure.error_message, failure.actor,
+       m.recovery_count, m.body
+FROM durableq_message AS m
+JOIN durableq_queue AS source ON source.id = m.source_queue_id
+LEFT JOIN durableq_history AS died ON died.id =
+    (SELECT max(id) FROM durableq_history WHERE message_id = m.id AND event = 'buried')
+LEFT JOIN durableq_history AS failure ON failure.id =
+    (SELECT max(id) FROM durableq_history
+     WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
+"""For anyone with a SQLite shell: the dead, and what killed them."""
