@@ -1,0 +1,249 @@
+"""What a user holds: DurableQ, an application's queues in one file, and Queue, one of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Unpack
+
+from durableq.clock import Clock
+from durableq.delivery import Delivery
+from durableq.engines import create_store, open_store
+from durableq.errors import Conflict, Unsupported
+from durableq.handlers import Handlers
+from durableq.limits import MAX_BODY_BYTES
+from durableq.message import Draft, IdempotencyRecord, SendOptions, draft
+from durableq.producer import Producer
+from durableq.settings import DEAD_LETTER_SUFFIX, QueueOptions, changes_from
+from durableq.store import QueueInfo, Store
+from durableq.units import to_ms
+
+DEFAULT_URL: Final = "durableq.db"
+URL_VARIABLE: Final = "DURABLEQ_DB"
+
+
+class DurableQ(Handlers):
+    """An application: its queues, handlers and recovery policies, on one file.
+
+    Nothing is opened or created before the first use, so a module may make one at import.
+
+    Args:
+        url: a path, `sqlite:///path?synchronous=normal`, or `memory://`; None means the
+            environment's DURABLEQ_DB, or durableq.db in the current directory.
+        clock: where the time comes from; for tests.
+        dice: numbers in [0, 1) for the backoff's jitter; for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | Path | None = None,
+        *,
+        clock: Clock | None = None,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__()
+        self._url = None if url is None else str(url)
+        self._clock = clock
+        self._dice = dice
+        self._declared: dict[str, dict[str, int]] = {}
+        self._opening = threading.RLock()
+        self._store: Store | None = None
+
+    @property
+    def url(self) -> str:
+        """Which file, or other store, this application uses."""
+        return self._url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+
+    def use(self, url: str) -> None:
+        """Use another file than the one given at first; before anything was opened.
+
+        Raises:
+            Conflict: the application has opened its file already.
+        """
+        if self._store is not None:
+            raise Conflict(f"{self.url} is open already: choose the database before the first use.")
+        self._url = url
+
+    @property
+    def store(self) -> Store:
+        """The engine, opened at the first use.
+
+        Raises:
+            DatabaseUnusable: the file cannot be used; it was left untouched.
+        """
+        with self._opening:
+            if self._store is None:
+                opened = open_store(self.url, clock=self._clock, dice=self._dice)
+                names = {*self.handlers, *self.policies, *self._declared}
+                for name in sorted(names, key=lambda n: (n.endswith(DEAD_LETTER_SUFFIX), n)):
+                    opened.declare_queue(name, self._declared.get(name, {}))
+                self._store = opened
+            return self._store
+
+    @property
+    def engine(self) -> Any:
+        """A SQLAlchemy Engine on the same file, for your tables and for the outbox.
+
+        Raises:
+            Unsupported: this store is not a SQL database.
+        """
+        engine = getattr(self.store, "engine", None)
+        if engine is None:
+            raise Unsupported(f"{self.url} is not a SQL database: it has no SQLAlchemy engine.")
+        return engine
+
+    def queue(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
+        """Declare a queue and return it; it and its dead-letter queue are made if missing.
+
+        Settings given here are written to the file when it is opened and win over what is
+        there; those not given stay as they are.
+
+        Args:
+            name: 1 to 76 characters of A-Z a-z 0-9 _ . -
+            options: visibility_timeout, delay, retention, backoff_base, backoff_max,
+                idempotency_ttl in seconds; max_receives, max_recoveries, max_body_bytes.
+
+        Raises:
+            InvalidInput: a bad name or setting.
+        """
+        changes = changes_from(**options)
+        with self._opening:
+            self._declared.setdefault(name, {}).update(changes)
+            if self._store is not None:
+                self._store.declare_queue(name, changes)
+        return Queue(self, name)
+
+    def init(self, *, beside_other_tables: bool = False) -> str:
+        """Create or upgrade the file, and the queues declared so far.
+
+        Args:
+            beside_other_tables: also in a file that holds another application's tables.
+
+        Returns:
+            What was there before: `empty`, `older`, `current` or `foreign`.
+
+        Raises:
+            DatabaseUnusable: the file cannot be used; it was left untouched.
+        """
+        found = create_store(self.url, beside_other_tables=beside_other_tables)
+        _ = self.store
+        return found
+
+    def migrate(self) -> str:
+        """Upgrade a file that an older durableq made; see init."""
+        return self.init()
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._opening:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    def __enter__(self) -> DurableQ:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Queue:
+    """One queue of an application. Made by `dq.queue(name)`."""
+
+    def __init__(self, app: DurableQ, name: str) -> None:
+        self._app = app
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name!r} in {self._app.url}>"
+
+    def send(self, body: Any, *, connection: Any = None, **options: Unpack[SendOptions]) -> str:
+        """Store a message and return its id. When this returns, the message is durable.
+
+        Args:
+            body: what JSON can hold, or bytes.
+            connection: a SQLAlchemy connection with an open transaction on the same file: the
+                message then exists only if that commits (transactional outbox).
+            options: key, attributes, delay (seconds), priority.
+
+        Raises:
+            InvalidInput: the message cannot be sent; nothing was stored.
+            Busy: other processes held the file for the whole wait; nothing was stored.
+            OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
+        """
+        return self._store.send(self.name, [draft(body, **options)], connection=connection)[0]
+
+    def send_many(
+        self, bodies: Iterable[Any], *, connection: Any = None, **options: Unpack[SendOptions]
+    ) -> list[str]:
+        """Store messages in one commit, all or none, and return their ids in order.
+
+        Args:
+            bodies: at most MAX_SEND_BATCH. For a key each, use producer() or send().
+            connection: as for send.
+            options: as for send, the same for all; a key would make all but one duplicates.
+
+        Raises:
+            InvalidInput: one cannot be sent, or there are too many; nothing was stored.
+        """
+        drafts = [draft(body, **options) for body in bodies]
+        return self._store.send(self.name, drafts, connection=connection)
+
+    def producer(
+        self,
+        *,
+        batch_size: int = 10,
+        linger: float | None = 0.05,
+        max_bytes: int = MAX_BODY_BYTES,
+    ) -> Producer:
+        """Return a Producer, which groups sends into batches: `with queue.producer() as p`.
+
+        Args:
+            batch_size: messages in a commit.
+            linger: seconds a message may wait for company; None: until the batch is full.
+            max_bytes: bytes of bodies in a commit.
+
+        Raises:
+            InvalidInput: a number out of bounds.
+        """
+
+        def commit(drafts: list[Draft]) -> list[str]:
+            return self._store.send(self.name, drafts)
+
+        limit = self._store.queue(self.name).settings.max_body_bytes
+        return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
+
+    def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> list[Delivery]:
+        """Lease up to `limit` messages, without a worker: settle each yourself.
+
+        Duplicates are recognised and removed on the way; they are not returned.
+
+        Args:
+            limit: 1 to MAX_RECEIVE_BATCH.
+            visibility_timeout: seconds; None means the queue's.
+        """
+        visibility_ms = (
+            None if visibility_timeout is None else to_ms(visibility_timeout, "visibility_timeout")
+        )
+        received = self._store.receive(self.name, limit, visibility_ms=visibility_ms)
+        actor = f"pid {os.getpid()}"
+        return [Delivery(message, self._store, actor) for message in received.messages]
+
+    def purge(self) -> int:
+        """Remove every message, leased ones too; return how many."""
+        return self._store.purge(self.name)
+
+    def info(self) -> QueueInfo:
+        """Return settings, totals and counts as they stand."""
+        return self._store.queue(self.name)
+
+    def record(self, key: str) -> IdempotencyRecord | None:
+        """Return what is remembered of a key, or None."""
+        return self._store.record(self.name, key)
+
+    @property
+    def _store(self) -> Store:
+        return self._app.store

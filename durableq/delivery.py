@@ -1,0 +1,337 @@
+"""A message in your hands: what it says, and the right to settle it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Unpack, overload
+
+from durableq import codec, store
+from durableq.errors import Reject, RetryLater, StaleReceipt
+from durableq.message import (
+    Completion,
+    Failure,
+    Message,
+    Outcome,
+    Reason,
+    Receipt,
+    SendOptions,
+    draft,
+)
+from durableq.units import to_ms
+
+
+class Transaction:
+    """What `with message.transaction() as tx` gives you: writes that commit with the message.
+
+    Everything done through it, the idempotency record and the acknowledgement are one commit.
+    """
+
+    def __init__(self, opened: store.Transaction) -> None:
+        self._opened = opened
+        self.result: Any = None
+        """Kept under the key and given to duplicates. What the handler returns is added after
+        the commit; set it here when it must be there with the effect."""
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement inside the commit and return its SQLAlchemy result.
+
+        Args:
+            statement: a SQLAlchemy statement, or SQL text with `:name` parameters.
+            parameters: a mapping, or a list of mappings to run it for each.
+
+        Raises:
+            Unsupported: the engine holds no tables of yours (memory://).
+        """
+        return self._opened.execute(statement, parameters)
+
+    def send(self, queue: str, body: Any, **options: Unpack[SendOptions]) -> str:
+        """Send a follow-up message that exists only if this commits; return its id.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: the message cannot be sent; see Queue.send.
+        """
+        return self._opened.send(queue, [draft(body, **options)])[0]
+
+
+class Delivery:
+    """One delivery of a message: its content, and the verbs that settle it.
+
+    A handler is given one. What a handler returns completes it, what it raises fails it; the
+    verbs are for code that receives by itself (`queue.receive()`).
+    """
+
+    __slots__ = ("_body", "_store", "actor", "message", "settled", "transaction_result")
+
+    def __init__(self, message: Message, opened: store.Store, actor: str = "") -> None:
+        self.message = message
+        self.actor = actor
+        self.settled = False
+        """Whether it was completed, failed or released."""
+        self.transaction_result = False
+        self._store = opened
+        self._body: Any = _UNREAD
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.id} of {self.queue!r}, receive {self.receive_count}>"
+
+    @property
+    def id(self) -> str:
+        """The message's id, the same at every delivery."""
+        return self.message.id
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self.message.queue
+
+    @property
+    def body(self) -> Any:
+        """What was sent: JSON decoded, or bytes.
+
+        Raises:
+            InvalidBody: what is in the file cannot be read.
+        """
+        if self._body is _UNREAD:
+            self._body = codec.decode(self.message.body)
+        return self._body
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key. Give it to the other side when the effect is outside the file."""
+        return self.message.key
+
+    @property
+    def attributes(self) -> dict[str, str | int | float]:
+        """The sender's attributes."""
+        return dict(json.loads(self.message.attributes)) if self.message.attributes else {}
+
+    @property
+    def priority(self) -> int:
+        """-100 to 100."""
+        return self.message.priority
+
+    @property
+    def receive_count(self) -> int:
+        """How often it has been received, this time included."""
+        return self.message.receive_count
+
+    @property
+    def recovery_count(self) -> int:
+        """How often recovery sent it back from the dead-letter queue."""
+        return self.message.recovery_count
+
+    @property
+    def receipt(self) -> Receipt:
+        """The right to settle this delivery; `str(receipt)` is its handle."""
+        receipt = self.message.receipt
+        if receipt is None:
+            raise StaleReceipt(self.id, "it was only looked at, not received")
+        return receipt
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open the transaction that ends this message: your writes, record and acknowledgement.
+
+        It holds the file's write lock: compute first, then write. An exception inside undoes
+        everything and leaves the message to be failed.
+
+        Raises:
+            StaleReceipt: the lease was taken over; nothing was written.
+            OutcomeUnknown: COMMIT failed.
+        """
+        with self._store.transaction([self.receipt], actor=self.actor) as opened:
+            transaction = Transaction(opened)
+            yield transaction
+            result = codec.encode_result(transaction.result)
+            opened.settle([Completion(self.receipt, result, self.key)], [])
+        self.settled = True
+        self.transaction_result = result is not None
+
+    def complete(self, result: Any = None) -> None:
+        """End the message in success; keep the result for duplicates of its key.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+            InvalidResult: JSON cannot hold the result; the message is still yours.
+        """
+        completion = Completion(self.receipt, codec.encode_result(result), self.key)
+        self._settle(self._store.complete([completion])[0])
+
+    def attach_result(self, result: Any) -> None:
+        """Keep a result under the key of a message that its own transaction has ended already.
+
+        Raises:
+            InvalidResult: JSON cannot hold it; the message stays completed.
+            StaleReceipt: this delivery completed no key.
+        """
+        encoded = codec.encode_result(result)
+        if self.key is None or encoded is None:
+            return
+        outcome = self._store.attach_result(self.receipt, self.key, encoded)
+        if outcome.refused:
+            raise StaleReceipt(self.id, "its key was completed by another delivery, or forgotten")
+
+    def fail(self, error: BaseException | str, *, retry_in: float | None = None) -> Outcome:
+        """Record a failure; the message is retried later, or goes to the dead-letter queue.
+
+        Args:
+            error: what happened. Reject and RetryLater mean what they mean in a handler.
+            retry_in: seconds to wait; None leaves it to the queue's backoff.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        failure = failure_of(error, retry_in=retry_in)
+        return self._settle(self._store.fail([(self.receipt, failure)], actor=self.actor)[0])
+
+    def reject(self, reason: str) -> Outcome:
+        """Send it to the dead-letter queue now: it can never succeed.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        return self.fail(Reject(reason))
+
+    def release(self) -> None:
+        """Give it back, ready at once and uncounted.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        self._settle(self._store.release([self.receipt])[0])
+
+    def extend(self, seconds: float) -> None:
+        """Let the lease end this many seconds from now. Workers do it for their handlers.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        outcome = self._store.extend([self.receipt], to_ms(seconds, "A visibility timeout"))[0]
+        if outcome.refused:
+            raise StaleReceipt(self.id, outcome.why)
+
+    def _settle(self, outcome: Outcome) -> Outcome:
+        if outcome.refused:
+            raise StaleReceipt(self.id, outcome.why)
+        self.settled = True
+        return outcome
+
+
+class Batch(Sequence[Delivery]):
+    """What a batch handler is given: deliveries that are settled together, in one transaction.
+
+    Those you `fail` fail; all others are completed when the handler returns. If it raises, all
+    fail.
+    """
+
+    def __init__(self, deliveries: Sequence[Delivery], opened: store.Store) -> None:
+        self._deliveries = list(deliveries)
+        self._store = opened
+        self._failures: dict[str, Failure] = {}
+        self._results: dict[str, str | None] = {}
+        self.settled = False
+
+    @overload
+    def __getitem__(self, index: int) -> Delivery: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Delivery]: ...
+    def __getitem__(self, index: int | slice) -> Delivery | Sequence[Delivery]:
+        return self._deliveries[index]
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def fail(self, delivery: Delivery, error: BaseException | str) -> None:
+        """Let this one fail when the batch is settled; the others are not affected."""
+        self._failures[delivery.id] = failure_of(error)
+
+    def set_result(self, delivery: Delivery, result: Any) -> None:
+        """Keep a result under this one's key.
+
+        Raises:
+            InvalidResult: JSON cannot hold it.
+        """
+        self._results[delivery.id] = codec.encode_result(result)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open the one transaction that settles the batch together with your writes.
+
+        Raises:
+            StaleReceipt: one lease was taken over; nothing was written, for none of them.
+        """
+        receipts = [delivery.receipt for delivery in self]
+        actor = self[0].actor if self else ""
+        with self._store.transaction(receipts, actor=actor) as opened:
+            yield Transaction(opened)
+            opened.settle(self._completions(), self._failed())
+        self._mark_settled()
+
+    def settle(self) -> list[Delivery]:
+        """Complete and fail as told, in one transaction; return those that were refused."""
+        if self.settled or not self:
+            return []
+        try:
+            with self.transaction():
+                return []
+        except StaleReceipt:
+            return self._settle_without_the_stale()
+
+    def _settle_without_the_stale(self) -> list[Delivery]:
+        completions, failed = self._completions(), self._failed()
+        outcomes = self._store.complete(completions)
+        outcomes += self._store.fail(failed, actor=self[0].actor)
+        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failed]
+        refused = {r for r, told in zip(receipts, outcomes, strict=True) if told.refused}
+        self._mark_settled()
+        return [delivery for delivery in self if delivery.receipt in refused]
+
+    def _completions(self) -> list[Completion]:
+        return [
+            Completion(delivery.receipt, self._results.get(delivery.id), delivery.key)
+            for delivery in self
+            if delivery.id not in self._failures
+        ]
+
+    def _failed(self) -> list[tuple[Receipt, Failure]]:
+        return [
+            (delivery.receipt, self._failures[delivery.id])
+            for delivery in self
+            if delivery.id in self._failures
+        ]
+
+    def _mark_settled(self) -> None:
+        self.settled = True
+        for delivery in self:
+            delivery.settled = True
+
+
+_UNREAD = object()
+
+
+def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> Failure:
+    """Return what is recorded of an exception that a handler raised."""
+    if isinstance(error, str):
+        retry_in_ms = None if retry_in is None else to_ms(retry_in, "retry_in")
+        return Failure(Reason.HANDLER_ERROR, "", error, retry_in_ms=retry_in_ms)
+    reason = Reason.REJECTED if isinstance(error, Reject) else Reason.HANDLER_ERROR
+    if retry_in is None and isinstance(error, RetryLater):
+        retry_in = error.seconds
+    return Failure(
+        reason,
+        type(error).__qualname__,
+        _message_of(error),
+        "".join(traceback.format_exception(error)),
+        None if retry_in is None else to_ms(retry_in, "retry_in"),
+    )
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"(its message could not be read: {type(another).__qualname__})"

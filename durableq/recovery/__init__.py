@@ -1,0 +1,1 @@
+"""Dead-letter recovery: a pure policy decides, a process applies."""
