@@ -9,8 +9,7 @@ from sqlalchemy import Select, case, func, literal_column, select
 
 from durableq.clock import Clock
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.sqlite import DIALECT
-from durableq.engines.sql.statement import Statement
+from durableq.engines.sql.statements import compiled
 from durableq.engines.sql.tables import (
     LEASE_EPOCH_MS,
     history,
@@ -20,7 +19,7 @@ from durableq.engines.sql.tables import (
     queue,
     worker,
 )
-from durableq.engines.sql.unit import QueueRow
+from durableq.engines.sql.unit import QueueRow, row_id
 from durableq.errors import UnknownQueue
 from durableq.message import (
     FOREVER_MS,
@@ -38,10 +37,6 @@ from durableq.store import QueueInfo, WorkerInfo
 
 _m = message.c
 _own, _source = queue.alias("own"), queue.alias("source")
-
-
-def _compiled(statement: Any) -> Statement:
-    return Statement(statement, DIALECT)
 
 
 def _messages() -> Select[Any]:
@@ -68,15 +63,15 @@ def _messages() -> Select[Any]:
 
 
 _p = sql.parameter
-_MESSAGE = _compiled(_messages().where(_m.id == _p("of")))
-_PEEK = _compiled(
+_MESSAGE = compiled(_messages().where(_m.id == _p("of")))
+_PEEK = compiled(
     _messages()
     .where(_m.queue_id == _p("in_queue"), _m.id > _p("after"))
     .order_by(_m.id)
     .limit(_p("limit"))
 )
 _in_queue = _m.queue_id == _p("in_queue")
-_COUNTS = _compiled(
+_COUNTS = compiled(
     select(
         *(
             select(func.count()).where(_in_queue, is_state(state)).scalar_subquery()
@@ -91,10 +86,10 @@ _COUNTS = _compiled(
         .scalar_subquery(),
     )
 )
-_OLDEST_READY = _compiled(
+_OLDEST_READY = compiled(
     select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
 )
-_HISTORY = _compiled(
+_HISTORY = compiled(
     select(history, queue.c.name)
     .outerjoin(queue, queue.c.id == history.c.queue_id)
     .where(history.c.message_id == _p("of"))
@@ -102,13 +97,13 @@ _HISTORY = _compiled(
 )
 _r = idempotency.c
 _live = case((_r.status == 1, _r.expires_at_ms > _p("now_ms")), else_=True)
-_RECORDS = _compiled(
+_RECORDS = compiled(
     select(idempotency)
     .where(_r.queue_id == _p("in_queue"), _r.key > _p("after"), _live)
     .order_by(_r.key)
     .limit(_p("limit"))
 )
-_WORKERS = _compiled(
+_WORKERS = compiled(
     select(worker.c.name, worker.c.pid, worker.c.created_ms, worker.c.id).order_by(worker.c.id)
 )
 
@@ -143,25 +138,21 @@ def queues(raw: Any) -> list[QueueInfo]:
 
 def one_message(raw: Any, clock: Clock, message_id: str) -> Message | None:
     """Return a message, wherever it stands."""
-    if not message_id.isdecimal():
-        return None
-    row = _MESSAGE(raw, of=int(message_id)).fetchone()
+    row = _MESSAGE(raw, of=row_id(message_id)).fetchone()
     return None if row is None else _message(row, clock)
 
 
 def peek(raw: Any, clock: Clock, name: str, limit: int, after_id: str | None) -> list[Message]:
     """Return messages of a queue in order of id."""
-    after = int(after_id) if after_id is not None and after_id.isdecimal() else 0
+    after = 0 if after_id is None else row_id(after_id)
     found = _PEEK(raw, in_queue=find_queue(raw, name).id, after=after, limit=limit)
     return [_message(row, clock) for row in found.fetchall()]
 
 
 def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
     """Return the exceptional events of a message, oldest first."""
-    if not message_id.isdecimal():
-        return []
     events = []
-    for row in _HISTORY(raw, of=int(message_id)).fetchall():
+    for row in _HISTORY(raw, of=row_id(message_id)).fetchall():
         _, of, _, at_ms, event, reason, error_type, error_message, trace, actor, detail, name = row
         events.append(
             HistoryEvent(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.settling import Held, bury, fail_one
 from durableq.engines.sql.tables import NO_RECEIPT
-from durableq.engines.sql.unit import QueueRow, Unit, ids_json
+from durableq.engines.sql.unit import QueueRow, Unit, ids_json, row_id
 from durableq.errors import InvalidInput
 from durableq.lifecycle import Admission, KnownKey, admit
 from durableq.limits import (
@@ -137,7 +137,7 @@ def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) ->
 
 def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[_Candidate]:
     """Make the chosen dead letters ready, held ones too, and return them."""
-    chosen = ids_json(i for i in ids if i.isdecimal())
+    chosen = ids_json(map(row_id, ids))
     sql.WAKE_LETTERS(unit.raw, ids=chosen, in_queue=row.id)
     found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit)
     return list(map(_Candidate._make, found.fetchall()))
@@ -153,7 +153,9 @@ def _sort_out(
     taken: set[str] = set()
     retention_ms = row.setting("retention_ms")
     for found in page:
-        record, owner_lease_ms = _known_key(unit, found, taken, lease)
+        record, owner_lease_ms = (
+            (None, 0) if found.key is None else _known_key(unit, found, taken, lease)
+        )
         admission = admit(
             found.enqueued_at_ms, found.payload_hash, record, retention_ms, unit.now_ms
         )
@@ -227,27 +229,30 @@ def _deliver(
     ]
     if keyed:
         sql.TAKE_KEY.many(unit.raw, keyed)
+    received.messages.extend(_leased(unit, row, admitted, lease))
+    return received
+
+
+def _leased(
+    unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Lease
+) -> Iterator[Message]:
     token = lease.token.hex()
     for found in admitted:
-        source = found.source_queue_id
-        message_id = str(found.id)
-        received.messages.append(
-            Message(
-                message_id,
-                row.name,
-                found.body,
-                found.key,
-                found.attributes,
-                found.priority,
-                State.IN_FLIGHT,
-                found.receive_count + 1,
-                found.recovery_count,
-                found.sent_at_ms,
-                found.enqueued_at_ms,
-                0,
-                lease.visibility_ms,
-                unit.queue_by_id(source).name if source is not None else None,
-                Receipt(row.name, message_id, token),
-            )
+        message_id, source = str(found.id), found.source_queue_id
+        yield Message(
+            message_id,
+            row.name,
+            found.body,
+            found.key,
+            found.attributes,
+            found.priority,
+            State.IN_FLIGHT,
+            found.receive_count + 1,
+            found.recovery_count,
+            found.sent_at_ms,
+            found.enqueued_at_ms,
+            0,
+            lease.visibility_ms,
+            unit.queue_by_id(source).name if source is not None else None,
+            Receipt(row.name, message_id, token),
         )
-    return received

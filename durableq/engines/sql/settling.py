@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from durableq import codec
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.unit import QueueRow, Unit, ids_json
+from durableq.engines.sql.unit import QueueRow, Unit, ids_json, row_id
 from durableq.errors import Conflict, InvalidBody, InvalidInput
 from durableq.lifecycle import Bury, after_failure
 from durableq.limits import MAX_VISIBILITY_MS
@@ -38,50 +38,44 @@ class Held(NamedTuple):
 
 def complete(unit: Unit, completions: Sequence[Completion]) -> list[Outcome]:
     """End messages in success; see Store.complete."""
-    done: dict[Receipt, str | None] = {}
-    for row, token, ids in _by_lease(unit, (c.receipt for c in completions)):
-        deleted = sql.COMPLETE(unit.raw, ids=ids_json(ids), in_queue=row.id, token=token)
-        ended = {Receipt(row.name, str(i), token.hex()): key for i, key in deleted.fetchall()}
+    outcomes: list[Outcome | None] = [None] * len(completions)
+    for row, token, positions in _by_lease(unit, [c.receipt for c in completions]):
+        ids = ids_json(positions)
+        ended = sql.COMPLETE(unit.raw, ids=ids, in_queue=row.id, token=token).fetchall()
         unit.count(row.id, "completed", len(ended))
-        _complete_keys(unit, row, token, ended, completions)
-        done.update(ended)
-    outcomes = []
-    for completion in completions:
-        if completion.receipt in done:
-            del done[completion.receipt]  # the same receipt again is judged anew
-            outcomes.append(Outcome.DONE)
-        elif _was_completed(unit, completion):
-            outcomes.append(Outcome.DONE)
-        else:
-            outcomes.append(refusal(unit, completion.receipt))
-    return outcomes
+        for message_id, _ in ended:
+            outcomes[positions[message_id]] = Outcome.DONE
+        results = {
+            (message_id, key): completions[positions[message_id]].result
+            for message_id, key in ended
+            if key is not None
+        }
+        if results:
+            _complete_keys(unit, row, token, results)
+    return [
+        outcome or _judge_again(unit, completion)
+        for outcome, completion in zip(outcomes, completions, strict=True)
+    ]
 
 
 def _complete_keys(
-    unit: Unit,
-    row: QueueRow,
-    token: bytes,
-    ended: dict[Receipt, str | None],
-    completions: Sequence[Completion],
+    unit: Unit, row: QueueRow, token: bytes, results: dict[tuple[int, str], str | None]
 ) -> None:
     expires_ms = unit.now_ms + row.setting("idempotency_ttl_ms")
-    results = {c.receipt: c.result for c in reversed(completions)}
     keyed = [
         {
             "in_queue": row.id,
             "of_key": key,
-            "of": int(receipt.message_id),
+            "of": message_id,
             "token": token,
-            "new_result": results[receipt],
+            "new_result": result,
             "now_ms": unit.now_ms,
             "expires_ms": expires_ms,
         }
-        for receipt, key in ended.items()
-        if key is not None
+        for (message_id, key), result in results.items()
     ]
-    if keyed:
-        sql.COMPLETE_KEY.many(unit.raw, keyed)
-        sql.WAKE_DEFERRED.many(unit.raw, keyed)
+    sql.COMPLETE_KEY.many(unit.raw, keyed)
+    sql.WAKE_DEFERRED.many(unit.raw, keyed)
 
 
 def extend(unit: Unit, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -92,9 +86,10 @@ def extend(unit: Unit, receipts: Sequence[Receipt], visibility_ms: int) -> list[
         )
     until = unit.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
-    for row, token, ids in _by_lease(unit, receipts):
-        moved = sql.EXTEND(unit.raw, ids=ids_json(ids), in_queue=row.id, token=token, until=until)
-        done.update(Receipt(row.name, str(i), token.hex()) for (i,) in moved.fetchall())
+    for row, token, positions in _by_lease(unit, receipts):
+        ids = ids_json(positions)
+        moved = sql.EXTEND(unit.raw, ids=ids, in_queue=row.id, token=token, until=until)
+        done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
     return [Outcome.DONE if r in done else refusal(unit, r) for r in receipts]
 
 
@@ -256,12 +251,17 @@ def _redrive(
 
 def attach_result(unit: Unit, receipt: Receipt, key: str, result: str) -> Outcome:
     """Add a result to a completed record; see Store.attach_result."""
-    fence = _fence(unit, receipt)
+    fence = _fence(unit, receipt.queue, receipt.token)
     if fence is None:
         return Outcome.GONE
-    row, token, message_id = fence
+    row, token = fence
     attached = sql.ATTACH_RESULT(
-        unit.raw, in_queue=row.id, of_key=key, of=message_id, token=token, new_result=result
+        unit.raw,
+        in_queue=row.id,
+        of_key=key,
+        of=row_id(receipt.message_id),
+        token=token,
+        new_result=result,
     )
     return Outcome.DONE if attached.rowcount == 1 else Outcome.GONE
 
@@ -294,55 +294,59 @@ def _drop_key(unit: Unit, row: QueueRow, held: Held) -> None:
 
 
 def _by_lease(
-    unit: Unit, receipts: Iterable[Receipt]
-) -> Iterable[tuple[QueueRow, bytes, list[int]]]:
-    """Group receipts by the receive that gave them: each group is one statement."""
-    groups: dict[tuple[str, str], list[Receipt]] = {}
-    for receipt in receipts:
-        groups.setdefault((receipt.queue, receipt.token), []).append(receipt)
-    for group in groups.values():
-        fences = [fence for receipt in group if (fence := _fence(unit, receipt)) is not None]
-        if fences:
-            yield fences[0][0], fences[0][1], [message_id for _, _, message_id in fences]
+    unit: Unit, receipts: Sequence[Receipt]
+) -> Iterator[tuple[QueueRow, bytes, dict[int, int]]]:
+    """Group receipts by the receive that gave them, for each is one statement.
+
+    Yields the queue, the token, and where in `receipts` each message id first stands.
+    """
+    groups: dict[tuple[str, str], dict[int, int]] = {}
+    for position, (queue, message_id, token) in enumerate(receipts):
+        groups.setdefault((queue, token), {}).setdefault(row_id(message_id), position)
+    for (queue, token), positions in groups.items():
+        fence = _fence(unit, queue, token)
+        if fence is not None:
+            yield *fence, positions
 
 
-def _fence(unit: Unit, receipt: Receipt) -> tuple[QueueRow, bytes, int] | None:
-    """Return a receipt's queue, token and message id; None if it can name nothing here."""
-    row = unit.find_queue(receipt.queue)
+def _fence(unit: Unit, queue: str, token: str) -> tuple[QueueRow, bytes] | None:
+    """Return a receipt's queue and token; None if it can name nothing here."""
+    row = unit.find_queue(queue)
     try:
-        token, message_id = bytes.fromhex(receipt.token), int(receipt.message_id)
+        return None if row is None else (row, bytes.fromhex(token))
     except ValueError:
         return None
-    is_canonical = token.hex() == receipt.token and str(message_id) == receipt.message_id
-    return (row, token, message_id) if row is not None and is_canonical else None
 
 
 def _held(unit: Unit, receipt: Receipt) -> tuple[QueueRow, Held] | None:
-    fence = _fence(unit, receipt)
+    fence = _fence(unit, receipt.queue, receipt.token)
     if fence is None:
         return None
-    row, token, message_id = fence
-    found = sql.HELD(unit.raw, of=message_id, in_queue=row.id, token=token).fetchone()
+    row, token = fence
+    found = sql.HELD(
+        unit.raw, of=row_id(receipt.message_id), in_queue=row.id, token=token
+    ).fetchone()
     if found is None:
         return None
-    _, key, receive_count, recovery_count, source_queue_id = found
+    message_id, key, receive_count, recovery_count, source_queue_id = found
     return row, Held(message_id, key, receive_count, token, recovery_count, source_queue_id)
 
 
 def refusal(unit: Unit, receipt: Receipt) -> Outcome:
     """Name why a receipt moved nothing."""
-    fence = _fence(unit, receipt)
-    there = fence is not None and sql.EXISTS(unit.raw, of=fence[2]).fetchone() is not None
-    return Outcome.STALE if there else Outcome.GONE
+    there = sql.EXISTS(unit.raw, of=row_id(receipt.message_id)).fetchone()
+    return Outcome.GONE if there is None else Outcome.STALE
 
 
-def _was_completed(unit: Unit, completion: Completion) -> bool:
-    """Return whether this very completion was applied before: its record remembers the receipt."""
-    fence = _fence(unit, completion.receipt)
-    if fence is None or completion.key is None:
-        return False
-    row, token, message_id = fence
+def _judge_again(unit: Unit, completion: Completion) -> Outcome:
+    """Answer a completion that ended nothing: DONE if this very one was applied before."""
+    receipt, _, key = completion
+    answer = refusal(unit, receipt)
+    fence = _fence(unit, receipt.queue, receipt.token)
+    if answer is Outcome.STALE or key is None or fence is None:
+        return answer
+    row, token = fence
     owned = sql.COMPLETED_BY(
-        unit.raw, in_queue=row.id, of_key=completion.key, of=message_id, token=token
+        unit.raw, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
     )
-    return owned.fetchone() is not None
+    return Outcome.GONE if owned.fetchone() is None else Outcome.DONE

@@ -21,13 +21,11 @@ from durableq.engines.sql.tables import (
     idempotency,
     is_state,
     message,
-    meta,
     queue,
     worker,
 )
 from durableq.limits import MAX_HISTORY
-from durableq.message import FOREVER_MS, RecordStatus, State
-from durableq.settings import BOUNDS
+from durableq.message import RecordStatus, State
 
 _m, _r, _q = message.c, idempotency.c, queue.c
 _zero: Any = literal_column("0")
@@ -38,7 +36,8 @@ _in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
 _delayed: Any = literal_column(str(int(State.DELAYED)))
 
 
-def _status(status: RecordStatus) -> Any:
+def status_is(status: RecordStatus) -> Any:
+    """Return the condition for a record's status as literal SQL."""
     return _r.status == literal_column(str(int(status)))
 
 
@@ -50,7 +49,8 @@ def parameter(name: str) -> Any:
 _p = parameter
 
 
-def _compiled(statement: Any) -> Statement:
+def compiled(statement: Any) -> Statement:
+    """Return a statement compiled for this database."""
     return Statement(statement, DIALECT)
 
 
@@ -67,24 +67,26 @@ COUNTERS: Final = (
 
 # ---- the queue a verb is about
 
-QUEUE = _compiled(select(queue).where(_q.name == _p("queue")))
-QUEUE_BY_ID = _compiled(select(queue).where(_q.id == _p("queue_id")))
-COUNT = _compiled(
+QUEUE = compiled(select(queue).where(_q.name == _p("queue")))
+QUEUE_BY_ID = compiled(select(queue).where(_q.id == _p("queue_id")))
+COUNT = compiled(
     update(queue)
     .where(_q.id == _p("queue_id"))
     .values({name: _q[name] + _p(f"plus_{name}") for name in COUNTERS})
 )
 
+QUEUES = compiled(select(queue).order_by(_q.name))
+
 # ---- send
 
-SENT = _compiled(
+SENT = compiled(
     update(queue)
     .where(_q.name == _p("queue"), _q.dead_letter_queue_id.is_not(None))
     .values(sent=_q.sent + _p("count"))
     .returning(_q.id, _q.delay_ms, _q.max_body_bytes)
 )
-LAST_ID = _compiled(text("SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'"))
-INSERT = _compiled(
+LAST_ID = compiled(text("SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'"))
+INSERT = compiled(
     insert(message).values(
         id=_p("id"),
         queue_id=_p("queue_id"),
@@ -107,7 +109,7 @@ INSERT = _compiled(
 
 # ---- receive
 
-PROMOTE = _compiled(
+PROMOTE = compiled(
     update(message)
     .where(
         _m.queue_id == _p("in_queue"), is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms")
@@ -127,7 +129,7 @@ _columns = (
     _m.payload_hash,
     _m.source_queue_id,
 )
-READY = _compiled(
+READY = compiled(
     select(
         *_columns,
         _r.status,
@@ -147,7 +149,7 @@ READY = _compiled(
     .order_by(_m.priority.desc(), _m.id)
     .limit(_p("limit"))
 )
-WAKE_LETTERS = _compiled(
+WAKE_LETTERS = compiled(
     update(message)
     .where(
         among(_m.id, "ids"),
@@ -157,7 +159,7 @@ WAKE_LETTERS = _compiled(
     )
     .values(state=_ready, delayed_until_ms=_zero)
 )
-LETTERS = _compiled(
+LETTERS = compiled(
     select(*_columns)
     .where(
         among(_m.id, "ids"),
@@ -168,7 +170,7 @@ LETTERS = _compiled(
     .order_by(_m.id)
     .limit(_p("limit"))
 )
-LEASE = _compiled(
+LEASE = compiled(
     update(message)
     .where(among(_m.id, "ids"), is_state(State.READY))
     .values(
@@ -187,7 +189,7 @@ _take = upsert(idempotency).values(
     payload_hash=_p("payload_hash"),
     created_at_ms=_p("now_ms"),
 )
-TAKE_KEY = _compiled(
+TAKE_KEY = compiled(
     _take.on_conflict_do_update(
         index_elements=[_r.queue_id, _r.key],
         set_={
@@ -205,17 +207,17 @@ TAKE_KEY = _compiled(
         },
     )
 )
-OWNER_LEASE = _compiled(
+OWNER_LEASE = compiled(
     select(_m.lease_until_ms).where(
         _m.id == _p("id"), _m.receipt == _p("token"), is_state(State.IN_FLIGHT)
     )
 )
-DEFER = _compiled(
+DEFER = compiled(
     update(message)
     .where(_m.id == _p("of"), is_state(State.READY))
     .values(state=_delayed, deferred=literal_column("1"), delayed_until_ms=_p("until"))
 )
-END_READY = _compiled(delete(message).where(among(_m.id, "ids"), is_state(State.READY)))
+END_READY = compiled(delete(message).where(among(_m.id, "ids"), is_state(State.READY)))
 
 # ---- settle: every one is fenced by the receipt
 
@@ -224,21 +226,21 @@ _held_by_receipt = (
     _m.receipt == _p("token"),
     is_state(State.IN_FLIGHT),
 )
-COMPLETE = _compiled(
+COMPLETE = compiled(
     delete(message).where(among(_m.id, "ids"), *_held_by_receipt).returning(_m.id, _m.key)
 )
-EXTEND = _compiled(
+EXTEND = compiled(
     update(message)
     .where(among(_m.id, "ids"), *_held_by_receipt)
     .values(lease_until_ms=_p("until"))
     .returning(_m.id)
 )
-HELD = _compiled(
+HELD = compiled(
     select(_m.id, _m.key, _m.receive_count, _m.recovery_count, _m.source_queue_id).where(
         _m.id == _p("of"), *_held_by_receipt
     )
 )
-PUT_BACK = _compiled(
+PUT_BACK = compiled(
     update(message)
     .where(_m.id == _p("of"), *_held_by_receipt)
     .values(
@@ -249,7 +251,7 @@ PUT_BACK = _compiled(
         receive_count=_m.receive_count - _p("uncounted"),
     )
 )
-BURY = _compiled(
+BURY = compiled(
     update(message)
     .where(_m.id == _p("of"), _m.receipt == _p("token"), _m.state == _p("from_state"))
     .values(
@@ -262,7 +264,7 @@ BURY = _compiled(
         lease_until_ms=_no_lease,
     )
 )
-REDRIVE = _compiled(
+REDRIVE = compiled(
     update(message)
     .where(_m.id == _p("of"), *_held_by_receipt)
     .values(
@@ -278,10 +280,10 @@ REDRIVE = _compiled(
         body=func.coalesce(_p("new_body"), _m.body),
     )
 )
-DISCARD = _compiled(delete(message).where(_m.id == _p("of"), *_held_by_receipt))
-EXISTS = _compiled(select(_m.id).where(_m.id == _p("of")))
+DISCARD = compiled(delete(message).where(_m.id == _p("of"), *_held_by_receipt))
+EXISTS = compiled(select(_m.id).where(_m.id == _p("of")))
 
-EXPIRED_LEASES = _compiled(
+EXPIRED_LEASES = compiled(
     select(_m.id, _m.key, _m.receive_count, _m.receipt)
     .where(
         _m.queue_id == _p("in_queue"),
@@ -291,7 +293,7 @@ EXPIRED_LEASES = _compiled(
     .order_by(_m.lease_until_ms, _m.id)
     .limit(_p("limit"))
 )
-LEASES_OF_HOLDER = _compiled(
+LEASES_OF_HOLDER = compiled(
     select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.queue_id)
     .where(
         is_state(State.IN_FLIGHT),
@@ -307,9 +309,9 @@ _owned = (
     _r.owner_message_id == _p("of"),
     _r.owner_receipt == _p("token"),
 )
-COMPLETE_KEY = _compiled(
+COMPLETE_KEY = compiled(
     update(idempotency)
-    .where(*_owned, _status(RecordStatus.IN_PROGRESS))
+    .where(*_owned, status_is(RecordStatus.IN_PROGRESS))
     .values(
         status=literal_column(str(int(RecordStatus.COMPLETED))),
         result=_p("new_result"),
@@ -317,8 +319,8 @@ COMPLETE_KEY = _compiled(
         expires_at_ms=_p("expires_ms"),
     )
 )
-DROP_KEY = _compiled(delete(idempotency).where(*_owned, _status(RecordStatus.IN_PROGRESS)))
-WAKE_DEFERRED = _compiled(
+DROP_KEY = compiled(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
+WAKE_DEFERRED = compiled(
     update(message)
     .where(
         _m.queue_id == _p("in_queue"),
@@ -328,16 +330,17 @@ WAKE_DEFERRED = _compiled(
     )
     .values(state=_ready, deferred=_zero, delayed_until_ms=_zero)
 )
-COMPLETED_BY = _compiled(select(_r.key).where(*_owned, _status(RecordStatus.COMPLETED)))
-ATTACH_RESULT = _compiled(
+RECORD = compiled(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
+COMPLETED_BY = compiled(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))
+ATTACH_RESULT = compiled(
     update(idempotency)
-    .where(*_owned, _status(RecordStatus.COMPLETED))
+    .where(*_owned, status_is(RecordStatus.COMPLETED))
     .values(result=_p("new_result"))
 )
 
 # ---- history
 
-RECORD_EVENT = _compiled(
+RECORD_EVENT = compiled(
     insert(history).values(
         {c.name: _p(c.name) for c in history.columns if c.name not in {"id", "detail"}}
         | {"detail": _p("detail")}
@@ -352,79 +355,5 @@ _newest = (
     .offset(MAX_HISTORY)
     .scalar_subquery()
 )
-TRIM_HISTORY = _compiled(delete(history).where(_h.message_id == _p("of"), _h.id <= _newest))
-WORKER_NAME = _compiled(select(worker.c.name).where(worker.c.id == _p("of")))
-
-# ---- queues
-
-CREATE_QUEUE = _compiled(
-    insert(queue)
-    .values({name: _p(name) for name in ("name", "dead_letter_queue_id", "created_at_ms", *BOUNDS)})
-    .returning(_q.id)
-)
-CHANGE_QUEUE = _compiled(
-    update(queue)
-    .where(_q.id == _p("queue_id"))
-    .values({name: _p(f"new_{name}") for name in BOUNDS})
-)
-OWNER_OF_QUEUE = _compiled(select(_q.name).where(_q.dead_letter_queue_id == _p("queue_id")))
-IN_QUEUE = _compiled(select(_m.id).where(_m.queue_id == _p("in_queue")).limit(1))
-PURGE = _compiled(delete(message).where(_m.queue_id == _p("in_queue")))
-DROP_KEYS_IN_PROGRESS = _compiled(
-    delete(idempotency).where(_r.queue_id == _p("in_queue"), _status(RecordStatus.IN_PROGRESS))
-)
-DROP_KEYS = _compiled(delete(idempotency).where(_r.queue_id == _p("in_queue")))
-DROP_HISTORY = _compiled(delete(history).where(_h.queue_id == _p("in_queue")))
-DROP_QUEUE = _compiled(delete(queue).where(_q.id == _p("queue_id")))
-QUEUES = _compiled(select(queue).order_by(_q.name))
-
-# ---- upkeep
-
-OVERDUE = _compiled(
-    select(_m.id, _m.queue_id)
-    .join(queue, _q.id == _m.queue_id)
-    .where(
-        ~is_state(State.IN_FLIGHT),
-        _m.delayed_until_ms != literal_column(str(FOREVER_MS)),
-        _m.enqueued_at_ms <= _p("now_ms") - _q.retention_ms,
-    )
-    .order_by(_m.id)
-    .limit(_p("limit"))
-)
-END_WAITING = _compiled(delete(message).where(among(_m.id, "ids"), ~is_state(State.IN_FLIGHT)))
-PRUNE_KEYS = _compiled(
-    text(
-        "DELETE FROM durableq_idempotency WHERE (queue_id, key) IN ("
-        "SELECT queue_id, key FROM durableq_idempotency "
-        "WHERE status = 1 AND expires_at_ms <= :now_ms LIMIT :limit)"
-    )
-)
-PRUNE_HISTORY = _compiled(
-    text(
-        "DELETE FROM durableq_history WHERE id IN ("
-        "SELECT h.id FROM durableq_queue AS q JOIN durableq_history AS h ON h.queue_id = q.id "
-        "WHERE h.at_ms <= :now_ms - q.retention_ms "
-        "AND NOT EXISTS (SELECT 1 FROM durableq_message AS m WHERE m.id = h.message_id) "
-        "LIMIT :limit)"
-    )
-)
-RECORD = _compiled(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
-DROP_RECORD = _compiled(
-    delete(idempotency).where(
-        _r.queue_id == _p("in_queue"),
-        _r.key == _p("of_key"),
-        _status(RecordStatus.COMPLETED),
-    )
-)
-_w = worker.c
-REGISTER = _compiled(
-    insert(worker)
-    .values({c.name: _p(c.name) for c in worker.columns if c.name != "id"})
-    .returning(_w.id)
-)
-UNREGISTER = _compiled(delete(worker).where(_w.id == _p("of")))
-UNREGISTER_ALL = _compiled(delete(worker))
-META = _compiled(select(meta.c.value).where(meta.c.name == _p("of")))
-SET_META = _compiled(
-    text("INSERT OR REPLACE INTO durableq_meta (name, value) VALUES (:of, :value)")
-)
+TRIM_HISTORY = compiled(delete(history).where(_h.message_id == _p("of"), _h.id <= _newest))
+WORKER_NAME = compiled(select(worker.c.name).where(worker.c.id == _p("of")))

@@ -183,7 +183,7 @@ class SQLStore:
         """Take a worker out, and its leases back."""
         with self._write() as unit:
             receiving.reclaim_lost(unit, receiving.mark(holder))
-            statements.UNREGISTER(unit.raw, of=holder)
+            upkeep.unregister(unit, holder)
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -129,6 +129,12 @@ class Unit:
         sql.TRIM_HISTORY(self.raw, of=message_id)
 
 
+def row_id(message_id: str) -> int:
+    """Return a message's id as its row's, or -1, which no row has, for what cannot be one."""
+    number = int(message_id) if message_id.isdecimal() and len(message_id) < 20 else -1
+    return number if number < 1 << 63 else -1
+
+
 def ids_json(ids: Any) -> str:
     """Return ids as the JSON array that `among` takes."""
     return "[" + ",".join(map(str, ids)) + "]"

@@ -6,14 +6,102 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert, literal_column, select, text, update
+
 from durableq.engines.sql import statements as sql
+from durableq.engines.sql.sqlite import among
+from durableq.engines.sql.statements import compiled, parameter, status_is
+from durableq.engines.sql.tables import (
+    history,
+    idempotency,
+    is_state,
+    message,
+    meta,
+    queue,
+    worker,
+)
 from durableq.engines.sql.unit import QueueRow, Unit, ids_json
 from durableq.errors import Conflict
-from durableq.message import Event, Reason, RecordStatus
-from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
+from durableq.message import FOREVER_MS, Event, Reason, RecordStatus, State
+from durableq.settings import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.store import Pruned, WorkerInfo
 
 _BOOT_ID: Final = "boot_id"
+_m, _r, _q = message.c, idempotency.c, queue.c
+
+_CREATE_QUEUE = compiled(
+    insert(queue)
+    .values(
+        {
+            name: parameter(name)
+            for name in ("name", "dead_letter_queue_id", "created_at_ms", *BOUNDS)
+        }
+    )
+    .returning(_q.id)
+)
+_CHANGE_QUEUE = compiled(
+    update(queue)
+    .where(_q.id == parameter("queue_id"))
+    .values({name: parameter(f"new_{name}") for name in BOUNDS})
+)
+_OWNER_OF_QUEUE = compiled(select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")))
+_IN_QUEUE = compiled(select(_m.id).where(_m.queue_id == parameter("in_queue")).limit(1))
+_PURGE = compiled(delete_from(message).where(_m.queue_id == parameter("in_queue")))
+_DROP_KEYS_IN_PROGRESS = compiled(
+    delete_from(idempotency).where(
+        _r.queue_id == parameter("in_queue"), status_is(RecordStatus.IN_PROGRESS)
+    )
+)
+_DROP_KEYS = compiled(delete_from(idempotency).where(_r.queue_id == parameter("in_queue")))
+_DROP_HISTORY = compiled(delete_from(history).where(history.c.queue_id == parameter("in_queue")))
+_DROP_QUEUE = compiled(delete_from(queue).where(_q.id == parameter("queue_id")))
+_OVERDUE = compiled(
+    select(_m.id, _m.queue_id)
+    .join(queue, _q.id == _m.queue_id)
+    .where(
+        ~is_state(State.IN_FLIGHT),
+        _m.delayed_until_ms != literal_column(str(FOREVER_MS)),
+        _m.enqueued_at_ms <= parameter("now_ms") - _q.retention_ms,
+    )
+    .order_by(_m.id)
+    .limit(parameter("limit"))
+)
+_END_WAITING = compiled(delete_from(message).where(among(_m.id, "ids"), ~is_state(State.IN_FLIGHT)))
+_PRUNE_KEYS = compiled(
+    text(
+        "DELETE FROM durableq_idempotency WHERE (queue_id, key) IN ("
+        "SELECT queue_id, key FROM durableq_idempotency "
+        "WHERE status = 1 AND expires_at_ms <= :now_ms LIMIT :limit)"
+    )
+)
+_PRUNE_HISTORY = compiled(
+    text(
+        "DELETE FROM durableq_history WHERE id IN ("
+        "SELECT h.id FROM durableq_queue AS q JOIN durableq_history AS h ON h.queue_id = q.id "
+        "WHERE h.at_ms <= :now_ms - q.retention_ms "
+        "AND NOT EXISTS (SELECT 1 FROM durableq_message AS m WHERE m.id = h.message_id) "
+        "LIMIT :limit)"
+    )
+)
+_DROP_RECORD = compiled(
+    delete_from(idempotency).where(
+        _r.queue_id == parameter("in_queue"),
+        _r.key == parameter("of_key"),
+        status_is(RecordStatus.COMPLETED),
+    )
+)
+_REGISTER = compiled(
+    insert(worker)
+    .values({c.name: parameter(c.name) for c in worker.columns if c.name != "id"})
+    .returning(worker.c.id)
+)
+_UNREGISTER = compiled(delete_from(worker).where(worker.c.id == parameter("of")))
+_UNREGISTER_ALL = compiled(delete_from(worker))
+_META = compiled(select(meta.c.value).where(meta.c.name == parameter("of")))
+_SET_META = compiled(
+    text("INSERT OR REPLACE INTO durableq_meta (name, value) VALUES (:of, :value)")
+)
 
 
 def declare(unit: Unit, name: str, changes: Mapping[str, int]) -> None:
@@ -27,13 +115,13 @@ def declare(unit: Unit, name: str, changes: Mapping[str, int]) -> None:
     settings = row.settings.changed(changes)
     if settings != row.settings:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        sql.CHANGE_QUEUE(unit.raw, queue_id=row.id, **values)
+        _CHANGE_QUEUE(unit.raw, queue_id=row.id, **values)
 
 
 def _create(
     unit: Unit, name: str, settings: QueueSettings, dead_letter_queue_id: int | None
 ) -> int:
-    created = sql.CREATE_QUEUE(
+    created = _CREATE_QUEUE(
         unit.raw,
         name=name,
         dead_letter_queue_id=dead_letter_queue_id,
@@ -48,41 +136,41 @@ def delete(unit: Unit, name: str, *, force: bool) -> None:
     """Remove a queue with its dead-letter queue; see Store.delete_queue."""
     row = unit.queue(name)
     if row.dead_letter_queue_id is None:
-        owner = sql.OWNER_OF_QUEUE(unit.raw, queue_id=row.id).fetchone()
+        owner = _OWNER_OF_QUEUE(unit.raw, queue_id=row.id).fetchone()
         raise Conflict(
             f"{name!r} is the dead-letter queue of {owner[0]!r} and goes when that goes. "
             f"To empty it: durableq queue purge {name}."
         )
     both = [row, unit.queue_by_id(row.dead_letter_queue_id)]
     for part in both:
-        if not force and sql.IN_QUEUE(unit.raw, in_queue=part.id).fetchone() is not None:
+        if not force and _IN_QUEUE(unit.raw, in_queue=part.id).fetchone() is not None:
             raise Conflict(
                 f"Queue {part.name!r} still holds messages, so {name!r} was not deleted. "
                 f"Purge it first (durableq queue purge {part.name}), or force it."
             )
     for part in both:
-        for statement in (sql.PURGE, sql.DROP_KEYS, sql.DROP_HISTORY):
+        for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY):
             statement(unit.raw, in_queue=part.id)
-        sql.DROP_QUEUE(unit.raw, queue_id=part.id)
+        _DROP_QUEUE(unit.raw, queue_id=part.id)
 
 
 def purge(unit: Unit, row: QueueRow) -> int:
     """Remove every message of a queue; see Store.purge."""
-    removed: int = sql.PURGE(unit.raw, in_queue=row.id).rowcount
-    sql.DROP_KEYS_IN_PROGRESS(unit.raw, in_queue=row.id)
+    removed: int = _PURGE(unit.raw, in_queue=row.id).rowcount
+    _DROP_KEYS_IN_PROGRESS(unit.raw, in_queue=row.id)
     unit.count(row.id, "purged", removed)
     return removed
 
 
 def prune(unit: Unit, limit: int) -> Pruned:
     """Remove what time has ended; see Store.prune."""
-    overdue = sql.OVERDUE(unit.raw, now_ms=unit.now_ms, limit=limit).fetchall()
+    overdue = _OVERDUE(unit.raw, now_ms=unit.now_ms, limit=limit).fetchall()
     for message_id, queue_id in overdue:
         unit.count(queue_id, "expired")
         unit.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
-    sql.END_WAITING(unit.raw, ids=ids_json(message_id for message_id, _ in overdue))
-    records = sql.PRUNE_KEYS(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
-    events = sql.PRUNE_HISTORY(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
+    _END_WAITING(unit.raw, ids=ids_json(message_id for message_id, _ in overdue))
+    records = _PRUNE_KEYS(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
+    events = _PRUNE_HISTORY(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
     return Pruned(len(overdue), records, events)
 
 
@@ -95,12 +183,12 @@ def forget(unit: Unit, queue: str, key: str) -> bool:
             f"Key {key!r} of queue {queue!r} is in progress: message {found[3]} holds it. "
             "Wait until that message is settled."
         )
-    return bool(sql.DROP_RECORD(unit.raw, in_queue=row.id, of_key=key).rowcount)
+    return bool(_DROP_RECORD(unit.raw, in_queue=row.id, of_key=key).rowcount)
 
 
 def register(unit: Unit, worker: WorkerInfo, boot_id: str) -> WorkerInfo:
     """Enter a worker; see Store.register."""
-    entered = sql.REGISTER(
+    entered = _REGISTER(
         unit.raw,
         name=worker.name,
         pid=worker.pid,
@@ -112,13 +200,18 @@ def register(unit: Unit, worker: WorkerInfo, boot_id: str) -> WorkerInfo:
     return dataclasses.replace(worker, holder=entered.fetchone()[0])
 
 
+def unregister(unit: Unit, holder: int) -> None:
+    """Take a worker out; see Store.unregister."""
+    _UNREGISTER(unit.raw, of=holder)
+
+
 def known_boot(raw: Any) -> str | None:
     """Return the boot this file was last opened under."""
-    row = sql.META(raw, of=_BOOT_ID).fetchone()
+    row = _META(raw, of=_BOOT_ID).fetchone()
     return row[0] if row else None
 
 
 def remember_boot(unit: Unit, boot_id: str) -> None:
     """Enter a new boot; the workers of an earlier one are gone."""
-    sql.UNREGISTER_ALL(unit.raw)
-    sql.SET_META(unit.raw, of=_BOOT_ID, value=boot_id)
+    _UNREGISTER_ALL(unit.raw)
+    _SET_META(unit.raw, of=_BOOT_ID, value=boot_id)
