@@ -42,9 +42,9 @@ EDGES: tuple[Edge, ...] = (
     Edge(_N, _D, "send", "with a delay"),
     Edge(_D, _R, "due"),
     Edge(_R, _F, "receive"),
-    Edge(_R, _D, "receive", "its key is in progress: deferred, uncounted"),
-    Edge(_R, _E, "receive", "its key has succeeded: a duplicate"),
-    Edge(_R, _X, "receive", "its key has succeeded with another payload"),
+    Edge(_R, _D, "receive", "its key is in progress, uncounted"),
+    Edge(_R, _E, "receive", "a duplicate of a success"),
+    Edge(_R, _X, "receive", "a success had another payload"),
     Edge(_F, _F, "extend"),
     Edge(_F, _E, "complete"),
     Edge(_F, _R, "release", "uncounted"),
@@ -177,5 +177,5 @@ def diagram() -> str:
     lines = ["stateDiagram-v2"]
     for (source, target), labels in arrows.items():
         end = "[*]" if target is Place.ENDED else target
-        lines.append(f"    {source} --> {end}: {' / '.join(labels)}".replace("; ", ", "))
+        lines.append(f"    {source} --> {end}: {' / '.join(labels)}")
     return "\n".join(lines)

@@ -136,11 +136,11 @@ def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) ->
 
 
 def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[_Candidate]:
-    """Make the chosen dead letters ready, held ones too, and return them."""
+    """Return the chosen dead letters, and make them ready, held ones too."""
     chosen = ids_json(map(row_id, ids))
-    sql.WAKE_LETTERS(unit.raw, ids=chosen, in_queue=row.id)
-    found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit)
-    return list(map(_Candidate._make, found.fetchall()))
+    found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit).fetchall()
+    sql.WAKE_LETTERS(unit.raw, ids=ids_json(letter[0] for letter in found))
+    return [_Candidate(*letter) for letter in found]
 
 
 def _sort_out(

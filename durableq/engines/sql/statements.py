@@ -48,6 +48,9 @@ def parameter(name: str) -> Any:
 
 _p = parameter
 
+_found_by_id_in_queue: Any = _m.queue_id + _zero == _p("in_queue")
+"""A sum is in no index: rows named by id are looked up by it, not among all of their queue."""
+
 
 def compiled(statement: Any) -> Statement:
     """Return a statement compiled for this database."""
@@ -149,26 +152,21 @@ READY = compiled(
     .order_by(_m.priority.desc(), _m.id)
     .limit(_p("limit"))
 )
-WAKE_LETTERS = compiled(
-    update(message)
-    .where(
-        among(_m.id, "ids"),
-        _m.queue_id == _p("in_queue"),
-        _m.source_queue_id.is_not(None),
-        is_state(State.DELAYED),
-    )
-    .values(state=_ready, delayed_until_ms=_zero)
-)
 LETTERS = compiled(
     select(*_columns)
     .where(
         among(_m.id, "ids"),
-        _m.queue_id == _p("in_queue"),
+        _found_by_id_in_queue,
         _m.source_queue_id.is_not(None),
-        is_state(State.READY),
+        ~is_state(State.IN_FLIGHT),
     )
     .order_by(_m.id)
     .limit(_p("limit"))
+)
+WAKE_LETTERS = compiled(
+    update(message)
+    .where(among(_m.id, "ids"), is_state(State.DELAYED))
+    .values(state=_ready, delayed_until_ms=_zero)
 )
 LEASE = compiled(
     update(message)
@@ -222,7 +220,7 @@ END_READY = compiled(delete(message).where(among(_m.id, "ids"), is_state(State.R
 # ---- settle: every one is fenced by the receipt
 
 _held_by_receipt = (
-    _m.queue_id == _p("in_queue"),
+    _found_by_id_in_queue,
     _m.receipt == _p("token"),
     is_state(State.IN_FLIGHT),
 )

@@ -132,7 +132,7 @@ class Unit:
 def row_id(message_id: str) -> int:
     """Return a message's id as its row's, or -1, which no row has, for what cannot be one."""
     number = int(message_id) if message_id.isdecimal() and len(message_id) < 20 else -1
-    return number if number < 1 << 63 else -1
+    return number if str(number) == message_id and number < 1 << 63 else -1
 
 
 def ids_json(ids: Any) -> str:

@@ -89,6 +89,7 @@ _DROP_RECORD = compiled(
         _r.queue_id == parameter("in_queue"),
         _r.key == parameter("of_key"),
         status_is(RecordStatus.COMPLETED),
+        _r.expires_at_ms > parameter("now_ms"),
     )
 )
 _REGISTER = compiled(
@@ -183,7 +184,8 @@ def forget(unit: Unit, queue: str, key: str) -> bool:
             f"Key {key!r} of queue {queue!r} is in progress: message {found[3]} holds it. "
             "Wait until that message is settled."
         )
-    return bool(_DROP_RECORD(unit.raw, in_queue=row.id, of_key=key).rowcount)
+    dropped = _DROP_RECORD(unit.raw, in_queue=row.id, of_key=key, now_ms=unit.now_ms)
+    return bool(dropped.rowcount)
 
 
 def register(unit: Unit, worker: WorkerInfo, boot_id: str) -> WorkerInfo:
