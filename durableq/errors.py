@@ -26,6 +26,8 @@ Reject, RetryLater          not errors of ours: you raise them in a handler
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class DurableQError(Exception):
     """Something durableq could not do. The message says what, where, and what to do next."""
@@ -129,6 +131,12 @@ class Unsupported(DurableQError):
 
 class AppError(DurableQError):
     """The application named by --app cannot be imported, or holds no handler."""
+
+
+PASSING: Final = (Busy, StorageFull, OutcomeUnknown)
+"""Conditions of the file that pass. Repeating the call, with the same key or receipt, is safe."""
+NOT_ITS_FAULT: Final = (*PASSING, DatabaseUnusable)
+"""What a handler may run into without its message having failed."""
 
 
 class Reject(Exception):

@@ -381,38 +381,3 @@ class IdempotencyRecord:
     completed_at_ms: int | None
     expires_at_ms: int | None
     """None while in progress: the record then lives as long as its message's lease."""
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """A queue's running totals since it was made."""
-
-    sent: int = 0
-    moved_in: int = 0
-    moved_out: int = 0
-    completed: int = 0
-    duplicates: int = 0
-    discarded: int = 0
-    expired: int = 0
-    purged: int = 0
-
-    @property
-    def expected(self) -> int:
-        """How many messages must be there if the books balance."""
-        ended = self.completed + self.duplicates + self.discarded + self.expired + self.purged
-        return self.sent + self.moved_in - self.moved_out - ended
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many messages of a queue are in each state now."""
-
-    ready: int = 0
-    delayed: int = 0
-    in_flight: int = 0
-    held: int = 0
-
-    @property
-    def present(self) -> int:
-        """All of them."""
-        return self.ready + self.delayed + self.in_flight + self.held

@@ -18,9 +18,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from durableq.books import Counts, Totals
 from durableq.message import (
     Completion,
-    Counts,
     DeadLetter,
     Draft,
     Failure,
@@ -30,7 +30,6 @@ from durableq.message import (
     Outcome,
     Receipt,
     Received,
-    Totals,
 )
 from durableq.settings import QueueSettings
 from durableq.verdict import Verdict

@@ -13,9 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import psutil
-
 from durableq.errors import DurableQError
+from durableq.processes import is_alive
 from durableq.store import Store
 from durableq.worker import WorkerOptions
 
@@ -131,10 +130,10 @@ class Fleet:
         self._say(f"{member.options.name} (pid {member.process.pid}) started")
 
     def _give_back(self, pid: int) -> None:
-        """Take the leases of a dead worker back now, instead of when they end."""
+        """Take the leases of a dead child back now, instead of when they end."""
         try:
             for worker in self._store.workers():
-                if worker.pid == pid and not psutil.pid_exists(pid):
+                if worker.pid == pid and not is_alive(worker):
                     self._store.unregister(worker.holder)
         except DurableQError as error:
             self._say(f"what pid {pid} held comes back when its leases end: {error}")
@@ -149,8 +148,8 @@ class Fleet:
             with suppress(ProcessLookupError):
                 member.process.terminate()
 
-    @staticmethod
-    def _kill(member: _Member) -> None:
+    def _kill(self, member: _Member) -> None:
         if member.process is not None:
             member.process.kill()
             member.process.wait()
+            self._give_back(member.process.pid)

@@ -16,22 +16,19 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
-import psutil
-
 from durableq.app import DurableQ
 from durableq.delivery import Batch, Delivery, failure_of
 from durableq.errors import (
+    NOT_ITS_FAULT,
+    PASSING,
     AppError,
-    Busy,
     DurableQError,
     InvalidBody,
-    OutcomeUnknown,
     StaleReceipt,
-    StorageFull,
 )
 from durableq.handlers import Handler, load
 from durableq.message import Failure, Outcome, Reason, Receipt, Received
-from durableq.store import WorkerInfo
+from durableq.processes import this_process
 from durableq.text import visible
 
 log = logging.getLogger("durableq.worker")
@@ -89,9 +86,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to stop, or, draining, until nothing is left."""
-        created_ms = int(psutil.Process().create_time() * 1000)
         store = self._app.store
-        holder = store.register(WorkerInfo(self._name, os.getpid(), created_ms)).holder
+        holder = store.register(this_process(self._name)).holder
         heartbeat = threading.Thread(target=self._extend_leases, name="heartbeat", daemon=True)
         heartbeat.start()
         try:
@@ -106,7 +102,7 @@ class Worker:
         while not self.stopping.is_set() and not self._orphaned():
             try:
                 busy = [self._turn(handler, holder) for handler in self.handlers]
-            except (Busy, StorageFull, OutcomeUnknown) as error:
+            except PASSING as error:
                 log.warning("%s", error)
                 self.stopping.wait(BUSY_PAUSE_SECONDS)
                 continue
@@ -142,10 +138,12 @@ class Worker:
         try:
             result = handler.function(delivery)
             self._settle(delivery, result)
+        except NOT_ITS_FAULT:
+            raise
         except StaleReceipt as error:
             log.warning("%s", error)
-            self._in_hand.pop(delivery.receipt, None)
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+            delivery.settled = True
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             self._fail(delivery, error)
 
     def _settle(self, delivery: Delivery, result: Any) -> None:
@@ -155,7 +153,7 @@ class Worker:
         elif delivery.key is not None and result is not None and not delivery.transaction_result:
             delivery.attach_result(result)
 
-    def _fail(self, delivery: Delivery, error: Exception) -> None:
+    def _fail(self, delivery: Delivery, error: BaseException) -> None:
         if delivery.settled:
             log.warning(
                 "message %s of %s: the handler raised after the message was settled, so it stays "
@@ -166,17 +164,19 @@ class Worker:
                 visible(str(error)),
             )
             return
-        self._say_failed(delivery, failure_of(error), delivery.fail(error))
+        self._record_failure(delivery, failure_of(error))
 
     def _handle_batch(self, handler: Handler, batch: Batch) -> None:
         if self.stopping.is_set():
             return
         try:
             handler.function(batch)
+        except NOT_ITS_FAULT:
+            raise
         except StaleReceipt as error:
             log.warning("%s The others of its batch are given back.", error)
             return
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             for delivery in batch:
                 batch.fail(delivery, error)
         for delivery in batch.settle():
@@ -188,11 +188,15 @@ class Worker:
             _ = delivery.body
         except InvalidBody as error:
             failure = Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
-            outcomes = self._app.store.fail([(delivery.receipt, failure)], actor=self._name)
-            delivery.settled = True
-            self._say_failed(delivery, failure, outcomes[0])
+            self._record_failure(delivery, failure)
             return False
         return True
+
+    def _record_failure(self, delivery: Delivery, failure: Failure) -> None:
+        """Fail a message, or find that it is no longer ours: then there is nothing to do."""
+        (outcome,) = self._app.store.fail([(delivery.receipt, failure)], actor=self._name)
+        delivery.settled = True
+        self._say_failed(delivery, failure, outcome)
 
     def _give_back(self) -> None:
         """Release, uncounted, what was received and not settled."""

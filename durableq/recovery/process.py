@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
-
 from durableq.app import DurableQ
-from durableq.errors import AppError, Busy, InvalidInput, OutcomeUnknown, StorageFull
+from durableq.errors import PASSING, AppError, InvalidInput
 from durableq.message import DeadLetter, Outcome, Receipt
+from durableq.processes import this_process
 from durableq.recovery.policy import judge
 from durableq.settings import dead_letter_name
-from durableq.store import WorkerInfo
 from durableq.verdict import Hold, Verdict
 
 log = logging.getLogger("durableq.recovery")
@@ -86,15 +84,14 @@ class Recovery:
             once: stop when no letter is ready.
             on_decision: called after each verdict was committed, or refused.
         """
-        created_ms = int(psutil.Process().create_time() * 1000)
         store = self._app.store
-        holder = store.register(WorkerInfo(self._name, os.getpid(), created_ms)).holder
+        holder = store.register(this_process(self._name)).holder
         decided = 0
         try:
             while not self.stopping.is_set():
                 try:
                     now = sum(self._turn(queue, holder, on_decision) for queue in self._queues)
-                except (Busy, StorageFull, OutcomeUnknown) as error:
+                except PASSING as error:
                     log.warning("%s", error)
                     self.stopping.wait(BUSY_PAUSE_SECONDS)
                     continue

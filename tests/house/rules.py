@@ -15,6 +15,7 @@ Rule = Callable[[Path], Iterator[str]]
 
 # Who stands where in durableq/, and whom each may know. The door is `import durableq` itself.
 HEART = {
+    "books",
     "message",
     "lifecycle",
     "retry",
@@ -23,13 +24,24 @@ HEART = {
     "codec",
     "limits",
     "settings",
+    "text",
+    "units",
     "verdict",
 }
 ROOMS = {
     "heart": HEART,
-    "ground": {"clock", "crashpoints"},
+    "ground": {"clock"},
     "engines": {"engines"},
-    "services": {"app", "producer", "handlers", "worker", "supervisor", "recovery"},
+    "services": {
+        "app",
+        "delivery",
+        "handlers",
+        "processes",
+        "producer",
+        "recovery",
+        "supervisor",
+        "worker",
+    },
     "testing": {"testing"},
     "faces": {"cli", "demo", "__main__"},
     "door": {"__init__"},
@@ -39,14 +51,14 @@ MAY_KNOW = {
     "ground": {"heart", "ground"},
     "engines": {"heart", "ground"},
     "services": {"heart", "ground", "services"},
-    "testing": {"heart", "ground"},
+    "testing": {"heart", "ground", "testing"},
     "faces": {"heart", "ground", "services", "faces", "door"},
     "door": {"heart", "ground", "services"},
 }
 
 # Who may import an engine, and which name of durableq.engines is all they may see.
 MAY_OPEN_ENGINES = {"durableq/app.py"}
-ENGINE_DOOR = "durableq.engines.open_store"
+ENGINE_DOORS = {"durableq.engines.open_store", "durableq.engines.create_store"}
 
 # What the heart may import: values and arithmetic. Calls it may not make: clocks, dice, the world.
 PURE = {
@@ -65,9 +77,7 @@ LIBRARIES = {
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "psutil": {
-        "durableq/worker.py",
-        "durableq/supervisor.py",
-        "durableq/cli",
+        "durableq/processes.py",
         "durableq/demo",
     },
     "pytest": {"durableq/testing"},
@@ -147,7 +157,7 @@ def engines_are_reached_by_their_door(root: Path) -> Iterator[str]:
                 continue
             if is_in(module.path, {"durableq/engines"}):
                 continue
-            if name != ENGINE_DOOR or module.path not in MAY_OPEN_ENGINES:
+            if name not in ENGINE_DOORS or module.path not in MAY_OPEN_ENGINES:
                 yield module.at(alias, f"imports {name}")
 
 
@@ -294,6 +304,8 @@ def public_names_have_a_docstring(root: Path) -> Iterator[str]:
             marks = {ast.unparse(mark).rpartition(".")[2] for mark in node.decorator_list}
             if ast.get_docstring(node) or marks & NO_DOCSTRING_NEEDED:
                 continue
+            if module.path.startswith("durableq/testing/") and node.name.startswith("test_"):
+                continue  # its name is its sentence
             reachable = all(isinstance(outer, ast.ClassDef) for outer in around)
             if reachable and not any(part.name.startswith("_") for part in (*around, node)):
                 yield module.at(node, f"{node.name} has no docstring")

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, literal_column, select
 
+from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.statements import compiled
@@ -23,7 +24,6 @@ from durableq.engines.sql.unit import QueueRow, row_id
 from durableq.errors import UnknownQueue
 from durableq.message import (
     FOREVER_MS,
-    Counts,
     DeadLetter,
     Event,
     HistoryEvent,

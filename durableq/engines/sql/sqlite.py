@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pysqlite3.dbapi2 as driver
@@ -186,6 +187,7 @@ class Database:
         Raises:
             Unsupported: another driver or another file.
             Conflict: no transaction is open on it.
+            DatabaseReplaced: the file is no longer the one that was opened.
         """
         is_sqlalchemy = isinstance(connection, sqlalchemy.Connection)
         raw = connection.connection.driver_connection if is_sqlalchemy else connection
@@ -195,9 +197,10 @@ class Database:
                 "SQLite libraries on one file in one process lose each other's locks. Use "
                 "dq.engine, or create_engine(url, module=pysqlite3.dbapi2)."
             )
+        if self.location.identity() != self._identity:
+            raise _replaced(self.location.path)
         path = raw.execute("PRAGMA database_list").fetchone()[2]
-        status = os.stat(path) if path else None
-        if status is None or (status.st_dev, status.st_ino) != self._identity:
+        if not path or Location(Path(path)).identity() != self._identity:
             raise Unsupported(
                 f"This connection is open on {path or 'a database in memory'}, the queue is in "
                 f"{self.location.path}: one transaction cannot hold both."
@@ -291,6 +294,19 @@ class Database:
                 f"COMMIT on {self.location.path} failed ({error}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."
             ) from error
+
+
+@contextmanager
+def all_or_nothing(raw: Any) -> Iterator[None]:
+    """Undo what one verb did inside a longer transaction if it raises; that may go on."""
+    raw.execute("SAVEPOINT durableq_verb")
+    try:
+        yield
+    except BaseException:
+        raw.execute("ROLLBACK TO durableq_verb")
+        raise
+    finally:
+        raw.execute("RELEASE durableq_verb")
 
 
 def _replaced(path: object) -> DatabaseReplaced:

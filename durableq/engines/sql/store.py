@@ -19,7 +19,7 @@ from durableq.engines.sql import (
     statements,
     upkeep,
 )
-from durableq.engines.sql.sqlite import Database
+from durableq.engines.sql.sqlite import Database, all_or_nothing
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
 from durableq.errors import StaleReceipt
@@ -92,7 +92,8 @@ class SQLStore:
         sending.check_batch(drafts)
         if connection is not None:
             raw = self._database.join(connection)
-            return sending.send(self._unit(raw), queue, drafts)
+            with all_or_nothing(raw):
+                return sending.send(self._unit(raw), queue, drafts)
         with self._write() as unit:
             return sending.send(unit, queue, drafts)
 
@@ -284,7 +285,8 @@ class _Open:
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
         sending.check_batch(drafts)
-        return sending.send(self._unit, queue, drafts)
+        with all_or_nothing(self._unit.raw):
+            return sending.send(self._unit, queue, drafts)
 
     def settle(
         self,

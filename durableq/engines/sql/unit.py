@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from durableq.books import Totals
 from durableq.clock import Clock
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.tables import LEASE_EPOCH_MS, queue
 from durableq.errors import UnknownQueue
-from durableq.message import Event, Totals
+from durableq.message import Event
 from durableq.settings import BOUNDS, QueueSettings
 
 _COLUMN = {column.name: position for position, column in enumerate(queue.columns)}
