@@ -128,7 +128,7 @@ class DurableQ(Handlers):
         Raises:
             DatabaseUnusable: the file cannot be used; it was left untouched.
         """
-        found = create_store(self.url, beside_other_tables=beside_other_tables)
+        found = create_store(self.url, clock=self._clock, beside_other_tables=beside_other_tables)
         _ = self.store
         return found
 

@@ -50,6 +50,8 @@ def decode(stored: Encoded) -> Any:
     if isinstance(stored, bytes):
         return stored
     try:
+        if not stored.isascii():
+            stored.encode()  # what the file holds may not be UTF-8; an engine marks it so
         return json.loads(stored)
     except (ValueError, RecursionError) as error:
         raise InvalidBody(f"The stored body is not JSON: {error}.") from error

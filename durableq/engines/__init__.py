@@ -33,11 +33,12 @@ def open_store(
     return SQLStore(url, clock=clock, dice=dice)
 
 
-def create_store(url: str, *, beside_other_tables: bool = False) -> str:
+def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: bool = False) -> str:
     """Create or upgrade the tables behind a URL; return what was found there.
 
     Args:
         url: as for open_store.
+        clock: as for open_store.
         beside_other_tables: also in a file that holds another application's tables.
 
     Returns:
@@ -52,7 +53,7 @@ def create_store(url: str, *, beside_other_tables: bool = False) -> str:
     from durableq.engines.sql.store import SQLStore
 
     purpose = Purpose.ADOPT if beside_other_tables else Purpose.MIGRATE
-    store = SQLStore(url, purpose=purpose)
+    store = SQLStore(url, clock=clock, purpose=purpose)
     store.close()
     return store.found.value
 

@@ -267,6 +267,7 @@ class Database:
                 check_same_thread=False,
                 cached_statements=STATEMENT_CACHE,
             )
+            raw.text_factory = _text
             raw.execute(f"PRAGMA synchronous = {self.location.synchronous}")
             raw.execute("PRAGMA mmap_size = 0")
             raw.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
@@ -314,6 +315,14 @@ def _replaced(path: object) -> DatabaseReplaced:
         f"{path} was deleted or replaced while it was open. Nothing was written. Restart this "
         "process to use the file that is there now."
     )
+
+
+def _text(stored: bytes) -> str:
+    """Return stored text, also what is not UTF-8: the driver's own way would fail the whole read.
+
+    Undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
+    """
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def _undo(raw: Any) -> None:

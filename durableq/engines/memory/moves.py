@@ -1,0 +1,359 @@
+"""What can happen to one message, whichever verb is the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from durableq import codec
+from durableq.clock import Clock
+from durableq.engines.memory.monitor import MemoryMonitor
+from durableq.engines.memory.tables import Record, Row
+from durableq.errors import Conflict, InvalidBody, InvalidInput
+from durableq.lifecycle import Admission, Bury, KnownKey, admit, after_failure
+from durableq.limits import MAX_HISTORY, MAX_SEND_BATCH, MAX_VISIBILITY_MS, RECLAIM_BATCH
+from durableq.message import (
+    FOREVER_MS,
+    Completion,
+    Draft,
+    Duplicate,
+    Event,
+    Failure,
+    HistoryEvent,
+    Message,
+    Outcome,
+    Reason,
+    Receipt,
+    Received,
+    RecordStatus,
+    State,
+)
+from durableq.units import to_ms
+from durableq.verdict import Discard, Hold, Retry, Verdict
+
+
+class Lease(NamedTuple):
+    """What one receive gives to all its messages."""
+
+    token: str
+    until_ms: int
+
+
+class MemoryMoves(MemoryMonitor):
+    """Moves of single messages. None of them is a transaction: the verbs are."""
+
+    def __init__(self, clock: Clock, dice: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._dice = dice
+        self._last_id = 0
+
+    # ---- send and receive
+
+    def _send(self, name: str, drafts: Sequence[Draft]) -> list[str]:
+        if len(drafts) > MAX_SEND_BATCH:
+            raise InvalidInput(f"A batch has at most {MAX_SEND_BATCH} messages, got {len(drafts)}.")
+        if not drafts:
+            return []
+        queue, now_ms, ids = self._queue(name), self._clock.wall_ms(), []
+        if queue.dead_letter_queue is None:
+            raise Conflict(f"{name!r} is a dead-letter queue: only failed messages come there.")
+        for number, draft in enumerate(drafts, 1):
+            size, most = codec.size(draft.body), queue.settings.max_body_bytes
+            if size > most:
+                raise InvalidBody(
+                    f"Message {number} of this batch has a body of {size} bytes; queue {name!r} "
+                    f"takes at most {most}. Nothing of the batch was sent."
+                )
+            self._last_id += 1
+            delay_ms = queue.settings.delay_ms if draft.delay_ms is None else draft.delay_ms
+            waiting = (State.DELAYED, now_ms + delay_ms) if delay_ms else (State.READY, 0)
+            row = Row(str(self._last_id), name, draft, now_ms, now_ms, *waiting)
+            self._tables.rows[row.id] = row
+            ids.append(row.id)
+        self._count(name, sent=len(ids))
+        return ids
+
+    def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
+        """Treat one ready message as `admit` says, and return what was received so far."""
+        messages, duplicates, set_aside = received
+        record, owner_left_ms = self._known(row)
+        retention_ms = self._queue(row.queue).settings.retention_ms
+        now_ms = self._clock.wall_ms()
+        match admit(row.enqueued_at_ms, row.draft.payload_hash, record, retention_ms, now_ms):
+            case Admission.DELIVER:
+                return Received([*messages, self._deliver(row, lease)], duplicates, set_aside)
+            case Admission.DUPLICATE:
+                self._end(row, "duplicates")
+                return Received(messages, [*duplicates, self._duplicate(row)], set_aside)
+            case Admission.DEFER:
+                self._wait(row, now_ms + max(1, owner_left_ms), deferred=True)
+            case Admission.CONFLICT:
+                self._bury(row, Reason.IDEMPOTENCY_CONFLICT, actor="")
+            case Admission.EXPIRE:
+                self._expire(row)
+        return Received(messages, duplicates, set_aside + 1)
+
+    def _known(self, row: Row) -> tuple[KnownKey | None, int]:
+        """Return what is known of a message's key, and how long its owner's lease still runs."""
+        record = self._tables.records.get(row.guarded_key) if row.guarded_key else None
+        if record is None:
+            return None, 0
+        owner = self._tables.rows.get(record.owner_id)
+        holds = owner is not None and owner.state is State.IN_FLIGHT
+        holds = holds and owner is not None and owner.token == record.owner_token
+        left_ms = owner.lease_until_ms - self._clock.lease_ms() if owner is not None else 0
+        known = KnownKey(record.status, record.payload_hash, record.expires_at_ms or 0, holds)
+        return known, left_ms
+
+    def _deliver(self, row: Row, lease: Lease) -> Message:
+        leased = self._put(
+            row,
+            state=State.IN_FLIGHT,
+            delayed_until_ms=0,
+            receive_count=row.receive_count + 1,
+            token=lease.token,
+            lease_until_ms=lease.until_ms,
+        )
+        if row.guarded_key is not None and row.draft.payload_hash is not None:
+            self._tables.records[row.guarded_key] = Record(
+                RecordStatus.IN_PROGRESS,
+                row.id,
+                lease.token,
+                row.draft.payload_hash,
+                self._clock.wall_ms(),
+            )
+        return self._as_message(leased, Receipt(row.queue, row.id, lease.token))
+
+    def _duplicate(self, row: Row) -> Duplicate:
+        key = row.draft.key or ""
+        return Duplicate(row.id, row.queue, key, self._tables.records[row.queue, key].result)
+
+    # ---- settle
+
+    def _judge(self, receipt: Receipt) -> tuple[Row, Outcome] | tuple[None, Outcome]:
+        """Return the message that a receipt is good for, and DONE; or None, and why not."""
+        row = self._tables.rows.get(receipt.message_id)
+        if row is None:
+            return None, Outcome.GONE
+        if row.state is State.IN_FLIGHT and (row.queue, row.id, row.token) == receipt:
+            return row, Outcome.DONE
+        return None, Outcome.STALE
+
+    def _complete(self, completion: Completion) -> Outcome:
+        receipt, result, key = completion
+        if key is not None and self._completed_by(receipt, key) is not None:
+            return Outcome.DONE
+        row, outcome = self._judge(receipt)
+        if row is None:
+            return outcome
+        self._end(row, "completed")
+        if row.guarded_key is not None:
+            now_ms, settings = self._clock.wall_ms(), self._queue(row.queue).settings
+            records = self._tables.records
+            records[row.guarded_key] = records[row.guarded_key]._replace(
+                status=RecordStatus.COMPLETED,
+                result=result,
+                completed_at_ms=now_ms,
+                expires_at_ms=now_ms + settings.idempotency_ttl_ms,
+            )
+            self._wake_deferred(row.guarded_key)
+        return Outcome.DONE
+
+    def _completed_by(self, receipt: Receipt, key: str) -> Record | None:
+        """Return the record of a key, if this receipt completed it."""
+        record = self._tables.records.get((receipt.queue, key))
+        if record is None or record.status is not RecordStatus.COMPLETED:
+            return None
+        owner = (record.owner_id, record.owner_token)
+        return record if owner == (receipt.message_id, receipt.token) else None
+
+    def _fail(self, receipt: Receipt, failure: Failure, actor: str) -> Outcome:
+        row, outcome = self._judge(receipt)
+        return outcome if row is None else self._fail_row(row, failure, actor, Event.FAILED)
+
+    def _fail_row(self, row: Row, failure: Failure, actor: str, event: Event) -> Outcome:
+        self._record_event(
+            row,
+            event,
+            actor=actor,
+            reason=failure.reason,
+            error_type=failure.error_type,
+            error_message=failure.error_message,
+            traceback=failure.traceback,
+        )
+        settings, dead_letter_queue, _ = self._queue(row.queue)
+        decision = after_failure(
+            failure,
+            row.receive_count,
+            settings,
+            self._dice(),
+            has_dead_letter_queue=dead_letter_queue is not None,
+        )
+        if isinstance(decision, Bury):
+            self._free_key(row)
+            self._bury(row, decision.reason, actor)
+            return Outcome.BURIED
+        wait_ms = decision.wait_ms
+        self._put_back(row, self._clock.wall_ms() + wait_ms if wait_ms else 0)
+        return Outcome.RETRY
+
+    def _bury(self, row: Row, reason: Reason, actor: str) -> None:
+        dead_letter_queue = self._queue(row.queue).dead_letter_queue
+        if dead_letter_queue is None:
+            raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
+        self._move(row, dead_letter_queue, 0, source_queue=row.queue)
+        self._record_event(row, Event.BURIED, actor=actor, reason=reason)
+
+    def _decide(self, row: Row, verdict: Verdict, actor: str) -> None:
+        if row.source_queue is None:
+            raise Conflict(f"Message {row.id} in queue {row.queue!r} is not a dead letter.")
+        recovery_count = row.recovery_count
+        match verdict:
+            case Discard():
+                event = Event.DISCARDED
+                self._end(row, "discarded")
+            case Hold():
+                event = Event.HELD
+                self._put_back(row, FOREVER_MS)
+            case _:
+                event = Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED
+                recovery_count += 1
+                delay_ms = to_ms(verdict.delay, "A verdict's delay")
+                draft = row.draft
+                if isinstance(verdict, Retry):
+                    draft = draft._replace(body=self._changed_body(row.source_queue, verdict))
+                self._move(
+                    row,
+                    row.source_queue,
+                    self._clock.wall_ms() + delay_ms if delay_ms else 0,
+                    source_queue=None,
+                    recovery_count=recovery_count,
+                    draft=draft,
+                )
+        detail = {"recovery_count": recovery_count}
+        self._record_event(row, event, actor=actor, reason=verdict.reason, detail=detail)
+
+    def _changed_body(self, source_queue: str, verdict: Retry) -> codec.Encoded:
+        body, most = codec.encode(verdict.body), self._queue(source_queue).settings.max_body_bytes
+        if codec.size(body) > most:
+            raise InvalidBody(
+                f"The changed body has {codec.size(body)} bytes; queue {source_queue!r} takes at "
+                f"most {most}."
+            )
+        return body
+
+    # ---- leases that nobody will settle
+
+    def _reclaim_expired(self, queue: str) -> int:
+        now_ms = self._clock.lease_ms()
+        leased = [row for row in self._tables.in_queue(queue) if row.state is State.IN_FLIGHT]
+        expired = sorted((row for row in leased if row.lease_until_ms <= now_ms), key=_by_deadline)[
+            :RECLAIM_BATCH
+        ]
+        return self._take_back(expired, Reason.LEASE_EXPIRED)
+
+    def _reclaim_lost(self, holder: int) -> int:
+        start = mark(holder)
+        leased = [row for row in self._tables.rows.values() if row.state is State.IN_FLIGHT]
+        lost = sorted((row for row in leased if row.token.startswith(start)), key=_by_deadline)
+        return self._take_back(lost, Reason.WORKER_LOST)
+
+    def _take_back(self, rows: list[Row], reason: Reason) -> int:
+        for row in rows:
+            worker = self._tables.workers.get(int(row.token[:8], 16))
+            failure = Failure(reason, error_type="", error_message=reason.sentence)
+            self._fail_row(row, failure, worker.name if worker else "", Event.LEASE_EXPIRED)
+        return len(rows)
+
+    # ---- the steps all of these are made of
+
+    def _put(self, row: Row, **changes: Any) -> Row:
+        changed = self._tables.rows[row.id] = row._replace(**changes)
+        return changed
+
+    def _wait(self, row: Row, until_ms: int, *, deferred: bool = False, **changes: Any) -> Row:
+        """Make a message ready, or delayed until a time other than 0."""
+        state = State.DELAYED if until_ms else State.READY
+        return self._put(row, state=state, delayed_until_ms=until_ms, deferred=deferred, **changes)
+
+    def _put_back(self, row: Row, until_ms: int, **changes: Any) -> None:
+        self._wait(row, until_ms, token="", lease_until_ms=0, **changes)
+        self._free_key(row)
+
+    def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
+        """Move a message to another queue, where it starts anew."""
+        now_ms = self._clock.wall_ms()
+        fresh: dict[str, Any] = {
+            "receive_count": 0,
+            "enqueued_at_ms": now_ms,
+            "token": "",
+            "lease_until_ms": 0,
+        }
+        self._wait(row, until_ms, queue=queue, **fresh, **changes)
+        self._count(row.queue, moved_out=1)
+        self._count(queue, moved_in=1)
+
+    def _expire(self, row: Row) -> None:
+        self._record_event(row, Event.EXPIRED, reason=Reason.EXPIRED)
+        self._end(row, "expired")
+
+    def _end(self, row: Row, total: str) -> None:
+        del self._tables.rows[row.id]
+        self._count(row.queue, **{total: 1})
+
+    def _free_key(self, row: Row) -> None:
+        """Drop the record of a message that did not succeed, and let those behind it try."""
+        key = row.guarded_key
+        record = self._tables.records.get(key) if key else None
+        if key is None or record is None or record.status is not RecordStatus.IN_PROGRESS:
+            return
+        if (record.owner_id, record.owner_token) == (row.id, row.token):
+            del self._tables.records[key]
+            self._wake_deferred(key)
+
+    def _wake_deferred(self, key: tuple[str, str]) -> None:
+        for row in list(self._tables.rows.values()):
+            if row.deferred and row.guarded_key == key:
+                self._wait(row, 0)
+
+    def _count(self, queue: str, **plus: int) -> None:
+        found = self._queue(queue)
+        totals = {name: getattr(found.totals, name) + number for name, number in plus.items()}
+        counted = found._replace(totals=replace(found.totals, **totals))
+        self._tables.queues[queue] = counted
+
+    # ---- history
+
+    def _record_event(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:
+        at_ms = self._clock.wall_ms()
+        recorded = HistoryEvent(row.id, row.queue, event, at_ms, actor, **texts)
+        before = self._tables.history.get(row.id, ())
+        self._tables.history[row.id] = (*before, recorded)[-MAX_HISTORY:]
+
+    def _all_history(self) -> list[HistoryEvent]:
+        return [event for events in self._tables.history.values() for event in events]
+
+    def _drop_history(self, dropped: Iterable[HistoryEvent]) -> None:
+        gone = {id(event) for event in dropped}
+        for message_id, events in list(self._tables.history.items()):
+            kept = tuple(event for event in events if id(event) not in gone)
+            self._tables.history[message_id] = kept
+
+    def _lease_until(self, visibility_ms: int) -> int:
+        if not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
+            raise InvalidInput(
+                f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
+            )
+        return self._clock.lease_ms() + visibility_ms
+
+
+def mark(holder: int) -> str:
+    """Return the first characters of every token a worker is given."""
+    if not 0 < holder < 1 << 32:
+        raise InvalidInput(f"{holder} is not a worker's mark: see Store.register.")
+    return f"{holder:08x}"
+
+
+def _by_deadline(row: Row) -> tuple[int, int]:
+    return row.lease_until_ms, int(row.id)

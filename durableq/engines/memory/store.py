@@ -1,0 +1,323 @@
+"""The verbs of a message's life, each as plainly as it can be said."""
+
+from __future__ import annotations
+
+import functools
+import random
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from durableq.books import Totals
+from durableq.clock import Clock, SystemClock
+from durableq.engines.memory.moves import Lease, MemoryMoves, mark
+from durableq.engines.memory.tables import Queue
+from durableq.errors import Conflict, InvalidInput, StaleReceipt, Unsupported
+from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES
+from durableq.message import (
+    Completion,
+    Draft,
+    Failure,
+    Outcome,
+    Receipt,
+    Received,
+    RecordStatus,
+    State,
+)
+from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
+from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo
+from durableq.verdict import Verdict
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _verb(
+    method: Callable[Concatenate[MemoryStore, P], R],
+) -> Callable[Concatenate[MemoryStore, P], R]:
+    """Make a method one transaction."""
+
+    @functools.wraps(method)
+    def run(self: MemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._all_or_nothing():
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+class MemoryStore(MemoryMoves):
+    """A Store in this process's memory: for tests, for trying out, and as the others' model.
+
+    Args:
+        clock: where the time comes from; None means this machine's clocks.
+        dice: numbers in [0, 1) for the backoff's jitter.
+    """
+
+    def __init__(
+        self, clock: Clock | None = None, dice: Callable[[], float] = random.random
+    ) -> None:
+        super().__init__(clock or SystemClock(), dice)
+        self._in_transaction = False
+        self._last_holder = 0
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        with self._lock:
+            if self._in_transaction:
+                raise Conflict(
+                    "This thread is inside message.transaction(): use tx.send there, "
+                    "or make this call before or after it."
+                )
+            before, self._tables = self._tables, self._tables.copy()
+            try:
+                yield
+            except BaseException:
+                self._tables = before
+                raise
+
+    # ---- queues
+
+    @_verb
+    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+        """Make sure a queue exists, and change these settings."""
+        queues = self._tables.queues
+        if name not in queues:
+            check_new_queue_name(name)
+            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Totals())
+            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Totals())
+        queues[name] = queues[name]._replace(settings=queues[name].settings.changed(changes))
+        return self.queue(name)
+
+    @_verb
+    def delete_queue(self, name: str, *, force: bool = False) -> None:
+        """Remove a queue and its dead-letter queue."""
+        dead_letter_queue = self._queue(name).dead_letter_queue
+        if dead_letter_queue is None:
+            raise Conflict(f"{name!r} is a dead-letter queue: it goes with the queue it serves.")
+        both, tables = {name, dead_letter_queue}, self._tables
+        if not force and any(row.queue in both for row in tables.rows.values()):
+            raise Conflict(f"Queue {name!r} still holds messages. Purge it first, or force it.")
+        tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
+        tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
+        tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}
+        self._drop_history([e for e in self._all_history() if e.queue in both])
+
+    @_verb
+    def purge(self, queue: str) -> int:
+        """Remove every message of a queue."""
+        self._queue(queue)
+        removed = self._tables.in_queue(queue)
+        for row in removed:
+            self._end(row, "purged")
+            self._free_key(row)
+        return len(removed)
+
+    # ---- a message's life
+
+    @_verb
+    def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
+        """Store a batch."""
+        if connection is not None:
+            raise Unsupported("A store in memory cannot join a database's transaction.")
+        return self._send(queue, drafts)
+
+    @_verb
+    def receive(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        visibility_ms: int | None = None,
+        holder: int = 0,
+        ids: Iterable[str] | None = None,
+    ) -> Received:
+        """Lease ready messages."""
+        if visibility_ms is None:
+            visibility_ms = self._queue(queue).settings.visibility_timeout_ms
+        if not 1 <= limit <= MAX_RECEIVE_BATCH:
+            raise InvalidInput(f"A receive takes 1 to {MAX_RECEIVE_BATCH} messages, got {limit}.")
+        start = mark(holder) if holder else "0" * 8
+        lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
+        for row in self._tables.in_queue(queue):
+            if row.state is State.DELAYED and row.delayed_until_ms <= self._clock.wall_ms():
+                self._wait(row, 0)
+        self._reclaim_expired(queue)
+        if ids is not None:
+            wanted = set(ids)
+            waiting = [
+                row for row in self._tables.in_queue(queue) if row.state is not State.IN_FLIGHT
+            ]
+            letters = [row for row in waiting if row.id in wanted and row.source_queue is not None]
+            return Received([self._deliver(row, lease) for row in letters[:limit]], [], 0)
+        received = Received([], [], 0)
+        for _ in range(RECEIVE_PAGES):
+            asked = limit - len(received.messages)
+            ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
+            page = sorted(ready, key=lambda row: -row.draft.priority)[:asked]
+            for row in page:
+                received = self._meet(row, lease, received)
+            if len(page) < asked or len(received.messages) == limit:
+                break
+        return received
+
+    @_verb
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Prolong leases."""
+        until_ms = self._lease_until(visibility_ms)
+        outcomes = []
+        for receipt in receipts:
+            row, outcome = self._judge(receipt)
+            if row is not None:
+                self._put(row, lease_until_ms=until_ms)
+            outcomes.append(outcome)
+        return outcomes
+
+    @_verb
+    def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
+        """End messages in success."""
+        return [self._complete(completion) for completion in completions]
+
+    @_verb
+    def fail(
+        self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Record failures, and retry or bury."""
+        return [self._fail(receipt, failure, actor) for receipt, failure in failures]
+
+    @_verb
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Give messages back uncounted."""
+        outcomes = []
+        for receipt in receipts:
+            row, outcome = self._judge(receipt)
+            if row is not None:
+                self._put_back(row, 0, receive_count=row.receive_count - 1)
+            outcomes.append(outcome)
+        return outcomes
+
+    @_verb
+    def decide(
+        self, verdicts: Sequence[tuple[Receipt, Verdict]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Apply verdicts to dead letters."""
+        outcomes = []
+        for receipt, verdict in verdicts:
+            row, outcome = self._judge(receipt)
+            if row is not None:
+                self._decide(row, verdict, actor)
+            outcomes.append(outcome)
+        return outcomes
+
+    @_verb
+    def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
+        """Add a result to a completed record."""
+        record = self._completed_by(receipt, key)
+        if record is None:
+            return Outcome.GONE
+        self._tables.records[receipt.queue, key] = record._replace(result=result)
+        return Outcome.DONE
+
+    @contextmanager
+    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[Transaction]:
+        """Open a transaction that settles these messages together with other writes."""
+        with self._all_or_nothing():
+            for receipt in receipts:
+                _require(receipt, self._judge(receipt)[1])
+            self._in_transaction = True
+            try:
+                yield _Open(self._send, self._complete, self._fail, actor)
+            finally:
+                self._in_transaction = False
+
+    @_verb
+    def reclaim(self, *, holder: int | None = None) -> int:
+        """Take back expired leases, or all of a dead holder's."""
+        if holder is not None:
+            return self._reclaim_lost(holder)
+        return sum(self._reclaim_expired(name) for name in sorted(self._tables.queues))
+
+    # ---- upkeep
+
+    @_verb
+    def forget(self, queue: str, key: str) -> bool:
+        """Drop a completed record."""
+        self._queue(queue)
+        found = self._remembered(queue, key)
+        if found is None:
+            return False
+        if found.status is RecordStatus.IN_PROGRESS:
+            raise Conflict(f"Key {key!r} of queue {queue!r} is in progress; wait for its message.")
+        del self._tables.records[queue, key]
+        return True
+
+    @_verb
+    def prune(self, limit: int = 1000) -> Pruned:
+        """Remove what time has ended."""
+        now_ms, tables = self._clock.wall_ms(), self._tables
+
+        def over(since_ms: int, queue: str) -> bool:
+            return since_ms + self._queue(queue).settings.retention_ms <= now_ms
+
+        waiting = [r for r in tables.rows.values() if r.state is not State.IN_FLIGHT and not r.held]
+        expired = [row for row in waiting if over(row.enqueued_at_ms, row.queue)][:limit]
+        for row in expired:
+            self._expire(row)
+        records = [at for at, record in tables.records.items() if record.expired(now_ms)][:limit]
+        for at in records:
+            del tables.records[at]
+        ended = [event for event in self._all_history() if event.message_id not in tables.rows]
+        events = [event for event in ended if over(event.at_ms, event.queue)][:limit]
+        self._drop_history(events)
+        return Pruned(len(expired), len(records), len(events))
+
+    @_verb
+    def register(self, worker: WorkerInfo) -> WorkerInfo:
+        """Enter a worker."""
+        self._last_holder += 1
+        entered = replace(worker, holder=self._last_holder)
+        self._tables.workers[entered.holder] = entered
+        return entered
+
+    @_verb
+    def unregister(self, holder: int) -> None:
+        """Take a worker out, and its leases back."""
+        self._reclaim_lost(holder)
+        self._tables.workers.pop(holder, None)
+
+    def close(self) -> None:
+        """Nothing is open; what was stored stays for as long as this object does."""
+
+
+class _Open:
+    """The Transaction that user code holds."""
+
+    def __init__(
+        self,
+        send: Callable[[str, Sequence[Draft]], list[str]],
+        complete: Callable[[Completion], Outcome],
+        fail: Callable[[Receipt, Failure, str], Outcome],
+        actor: str,
+    ) -> None:
+        self.send, self._complete, self._fail, self._actor = send, complete, fail, actor
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Refuse: there are no tables here."""
+        raise Unsupported("A store in memory holds no tables. Use a database file.")
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Say how the messages end; all are still held, or everything is undone."""
+        outcomes = [(c.receipt, self._complete(c)) for c in completions]
+        outcomes += [(receipt, self._fail(receipt, why, self._actor)) for receipt, why in failures]
+        for receipt, outcome in outcomes:
+            _require(receipt, outcome)
+
+
+def _require(receipt: Receipt, outcome: Outcome) -> None:
+    if outcome.refused:
+        raise StaleReceipt(receipt.message_id, outcome.why)

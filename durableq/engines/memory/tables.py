@@ -1,0 +1,86 @@
+"""What is kept: frozen values in dictionaries, so that a shallow copy is a copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from durableq.books import Totals
+from durableq.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
+from durableq.settings import QueueSettings
+from durableq.store import WorkerInfo
+
+
+class Queue(NamedTuple):
+    """A queue; `dead_letter_queue` is None for one that is such a queue itself."""
+
+    settings: QueueSettings
+    dead_letter_queue: str | None
+    totals: Totals
+
+
+class Row(NamedTuple):
+    """A message."""
+
+    id: str
+    queue: str
+    draft: Draft
+    sent_at_ms: int
+    enqueued_at_ms: int
+    state: State
+    delayed_until_ms: int
+    receive_count: int = 0
+    recovery_count: int = 0
+    source_queue: str | None = None
+    token: str = ""
+    lease_until_ms: int = 0
+    deferred: bool = False
+
+    @property
+    def guarded_key(self) -> tuple[str, str] | None:
+        """Its queue and key, where the key guards something: not in a dead-letter queue."""
+        if self.draft.key is None or self.source_queue is not None:
+            return None
+        return self.queue, self.draft.key
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for a person's decision."""
+        return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
+
+
+class Record(NamedTuple):
+    """What is remembered of a key. While in progress it shares the lease of its owner."""
+
+    status: RecordStatus
+    owner_id: str
+    owner_token: str
+    payload_hash: bytes
+    created_at_ms: int
+    result: str | None = None
+    completed_at_ms: int | None = None
+    expires_at_ms: int | None = None
+
+    def expired(self, now_ms: int) -> bool:
+        """Whether it is a completed record whose time to live has ended."""
+        return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
+
+
+@dataclass
+class Tables:
+    """Everything there is."""
+
+    queues: dict[str, Queue] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    """In order of id: ids rise, and replacing a value does not move it."""
+    records: dict[tuple[str, str], Record] = field(default_factory=dict)
+    history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
+    workers: dict[int, WorkerInfo] = field(default_factory=dict)
+
+    def copy(self) -> Tables:
+        """Return tables that can be changed without changing these."""
+        return Tables(*(dict(table) for table in vars(self).values()))
+
+    def in_queue(self, name: str) -> list[Row]:
+        """Return the messages of a queue, in order of id."""
+        return [row for row in self.rows.values() if row.queue == name]

@@ -1,0 +1,27 @@
+"""The whole contract: every theme in one class."""
+
+from __future__ import annotations
+
+from durableq.testing.dead_letters import DeadLettersContract
+from durableq.testing.idempotency import IdempotencyContract
+from durableq.testing.leases import LeasesContract
+from durableq.testing.monitoring import MonitoringContract
+from durableq.testing.queues import QueuesContract
+from durableq.testing.receiving import ReceivingContract
+from durableq.testing.sending import SendingContract
+from durableq.testing.settling import SettlingContract
+from durableq.testing.transactions import TransactionsContract
+
+
+class StoreContract(
+    SendingContract,
+    ReceivingContract,
+    LeasesContract,
+    SettlingContract,
+    IdempotencyContract,
+    DeadLettersContract,
+    QueuesContract,
+    TransactionsContract,
+    MonitoringContract,
+):
+    """What every engine must do. Override `make_store`; each test is a sentence about it."""

@@ -1,0 +1,286 @@
+"""Dead letters: nothing leaves but by a decision, and every decision is recorded."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+import pytest
+
+from durableq.errors import Conflict, InvalidBody, InvalidInput
+from durableq.message import FOREVER_MS, Event, Outcome, Reason, State
+from durableq.store import Store
+from durableq.testing.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    bodies,
+    books_balance,
+    complete,
+    fail,
+    kill,
+    look,
+    newest,
+    receipt,
+    receive,
+    send,
+    story,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+
+
+def decide(store: Store, verdict: Verdict) -> Outcome:
+    """Apply a verdict to the one dead letter that is ready."""
+    [outcome] = store.decide([(take(store, DEAD), verdict)], actor="recovery-1")
+    return outcome
+
+
+class DeadLettersContract(StoreCase):
+    """What recovery can rely on."""
+
+    def test_a_buried_message_is_the_same_message_in_another_queue(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        sent_ms = clock.wall_ms()
+        clock.advance(5)
+        message_id = kill(store, {"n": 1}, key="k", attributes={"a": 1}, priority=3)
+        dead = look(store, message_id)
+        assert (dead.queue, dead.source_queue) == (DEAD, ORDERS)
+        assert (dead.state, dead.receive_count, dead.recovery_count) == (State.READY, 0, 0)
+        assert (dead.body, dead.key, dead.attributes) == ('{"n":1}', "k", '{"a":1}')
+        assert dead.priority == 3
+        assert dead.enqueued_at_ms == dead.sent_at_ms == sent_ms + 5_000
+        assert store.record(ORDERS, "k") is None
+        source, grave = store.queue(ORDERS).totals, store.queue(DEAD).totals
+        assert (source.moved_out, grave.moved_in) == (1, 1)
+        assert books_balance(store)
+
+    def test_a_dead_letter_tells_its_story(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 2, "max_recoveries": 7})
+        message_id = send(store, [1], key="k")
+        fail(store, take(store), retry_in_ms=0)
+        take(store)
+        clock.advance(VISIBILITY_SECONDS)
+        store.reclaim()
+        letter = store.dead_letter(message_id)
+        assert letter is not None
+        assert letter.message == look(store, message_id)
+        assert (letter.source_queue, letter.reason) == (ORDERS, Reason.LEASE_EXPIRED)
+        assert letter.died_at_ms == clock.wall_ms()
+        assert letter.max_recoveries == 7
+        assert list(letter.history) == store.history(message_id)
+        assert [e.event for e in letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
+        assert (letter.key, letter.body) == ("k", [1])
+
+    def test_a_living_message_is_no_dead_letter(self, store: Store) -> None:
+        assert store.dead_letter(send(store)) is None
+        assert store.dead_letter("0") is None
+
+    def test_a_burial_follows_its_failure_in_history(self, store: Store) -> None:
+        message_id = kill(store)
+        failed, buried = store.history(message_id)
+        assert (failed.event, failed.error_type) == (Event.FAILED, "ValueError")
+        assert (buried.event, buried.queue) == (Event.BURIED, ORDERS)
+        assert (buried.reason, buried.actor) == (Reason.REJECTED, "worker-1")
+        assert (buried.error_type, buried.error_message, buried.traceback) == ("", "", "")
+
+    def test_a_key_guards_nothing_among_the_dead(self, store: Store) -> None:
+        kill(store, 1, key="k")
+        kill(store, 1, key="k")
+        send(store, 1, key="k")
+        complete(store, take(store))
+        letters = receive(store, queue=DEAD)
+        assert len(letters) == 2
+        assert store.records(DEAD, 10) == []
+
+    def test_a_failing_recovery_never_buries_again(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        for _ in range(5):
+            assert fail(store, take(store, DEAD), reason=Reason.REJECTED) is Outcome.RETRY
+            clock.advance(300)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.receive_count) == (DEAD, 5)
+
+    def test_a_discarded_letter_has_ended(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        clock.advance(1)
+        assert decide(store, Discard("never valid")) is Outcome.DONE
+        assert store.message(message_id) is None
+        event = newest(store, message_id)
+        assert (event.event, event.queue) == (Event.DISCARDED, DEAD)
+        assert (event.reason, event.actor) == ("never valid", "recovery-1")
+        assert (event.at_ms, dict(event.detail)) == (clock.wall_ms(), {"recovery_count": 0})
+        assert store.queue(DEAD).totals.discarded == 1
+        assert books_balance(store)
+
+    def test_a_requeued_letter_starts_anew(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store, {"n": 1}, key="k", priority=2)
+        clock.advance(60)
+        assert decide(store, Requeue("it was the network")) is Outcome.DONE
+        event = newest(store, message_id)
+        assert (event.event, event.queue) == (Event.REQUEUED, DEAD)
+        assert (event.reason, dict(event.detail)) == ("it was the network", {"recovery_count": 1})
+        [message] = receive(store)
+        assert (message.id, message.source_queue, message.body) == (message_id, None, '{"n":1}')
+        assert (message.receive_count, message.recovery_count) == (1, 1)
+        assert (message.key, message.priority) == ("k", 2)
+        assert message.enqueued_at_ms == message.sent_at_ms + 60_000 == clock.wall_ms()
+        assert store.dead_letter(message_id) is None
+        source, grave = store.queue(ORDERS).totals, store.queue(DEAD).totals
+        assert (source.moved_in, grave.moved_out) == (1, 1)
+        assert books_balance(store)
+
+    def test_a_retried_letter_has_a_changed_body(self, store: Store) -> None:
+        message_id = kill(store, {"n": 1})
+        assert decide(store, Retry({"n": 2}, "smaller")) is Outcome.DONE
+        assert newest(store, message_id).event is Event.RETRIED
+        assert bodies(receive(store)) == ['{"n":2}']
+
+    def test_a_retried_body_may_be_bytes(self, store: Store) -> None:
+        kill(store, {"n": 1})
+        decide(store, Retry(b"\x00"))
+        assert bodies(receive(store)) == [b"\x00"]
+
+    def test_a_duplicate_of_the_original_is_known_after_its_easier_form_succeeds(
+        self, store: Store
+    ) -> None:
+        kill(store, {"n": 100}, key="k")
+        decide(store, Retry({"n": 1}))
+        complete(store, take(store), result="1")
+        send(store, {"n": 100}, key="k")
+        [duplicate] = store.receive(ORDERS, 1).duplicates
+        assert duplicate.result == "1"
+
+    @pytest.mark.parametrize("verdict", [Requeue(delay=2.5), Retry("b", delay=2.5)])
+    def test_a_verdict_may_wait(self, store: Store, clock: FakeClock, verdict: Verdict) -> None:
+        message_id = kill(store)
+        decide(store, verdict)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.state) == (ORDERS, State.DELAYED)
+        assert seen.delayed_until_ms == clock.wall_ms() + 2_500
+
+    def test_a_changed_body_over_the_limit_is_refused_whole(self, store: Store) -> None:
+        store.declare_queue(ORDERS, {"max_body_bytes": 6})
+        ids = [kill(store), kill(store)]
+        first, second = map(receipt, receive(store, queue=DEAD))
+        with pytest.raises(InvalidBody):
+            store.decide([(first, Discard("x")), (second, Retry("12345"))])
+        assert all(look(store, message_id).state is State.IN_FLIGHT for message_id in ids)
+        assert store.queue(DEAD).totals.discarded == 0
+
+    @pytest.mark.parametrize("verdict", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=-1)])
+    def test_a_verdict_that_cannot_be_carried_out_is_refused(
+        self, store: Store, verdict: Verdict
+    ) -> None:
+        message_id = kill(store)
+        with pytest.raises(InvalidInput):
+            decide(store, verdict)
+        assert look(store, message_id).state is State.IN_FLIGHT
+
+    def test_a_held_letter_waits_for_a_person(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        assert decide(store, Hold("ask Ann")) is Outcome.DONE
+        seen = look(store, message_id)
+        assert (seen.held, seen.delayed_until_ms) == (True, FOREVER_MS)
+        event = newest(store, message_id)
+        assert (event.event, event.reason) == (Event.HELD, "ask Ann")
+        counts = store.queue(DEAD).counts
+        assert (counts.held, counts.delayed, counts.present) == (1, 0, 1)
+        clock.advance(10 * 365 * 24 * 3600)
+        assert store.receive(DEAD, 10).idle
+        assert store.prune().expired == 0
+
+    def test_a_person_chooses_letters_by_id(self, store: Store, clock: FakeClock) -> None:
+        held = kill(store, "held")
+        decide(store, Hold())
+        delayed = kill(store, "delayed")
+        fail(store, take(store, DEAD), retry_in_ms=1000)
+        kill(store, "not chosen")
+        ready = kill(store, "ready")
+        received = store.receive(DEAD, 10, ids=[ready, held, delayed, "nonsense", "٣", "9" * 30])
+        assert bodies(received.messages) == ['"held"', '"delayed"', '"ready"']
+        for message in received.messages:
+            assert (message.state, message.delayed_until_ms) == (State.IN_FLIGHT, 0)
+            assert not look(store, message.id).held
+        assert bodies(receive(store, queue=DEAD)) == ['"not chosen"']
+
+    def test_a_leased_letter_cannot_be_chosen(self, store: Store) -> None:
+        message_id = kill(store)
+        take(store, DEAD)
+        assert store.receive(DEAD, 1, ids=[message_id]).idle
+
+    def test_letters_beyond_the_limit_are_left_as_they_were(self, store: Store) -> None:
+        ids = []
+        for body in (1, 2):
+            ids.append(kill(store, body))
+            decide(store, Hold())
+        [message] = receive(store, 1, DEAD, ids=reversed(ids))
+        assert message.id == ids[0]
+        assert look(store, ids[1]).held
+
+    def test_a_chosen_letter_is_delivered_even_after_its_retention(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        message_id = kill(store)
+        decide(store, Hold())
+        store.declare_queue(DEAD, {"retention_ms": 1000})
+        clock.advance(10)
+        [message] = receive(store, queue=DEAD, ids=[message_id])
+        assert message.id == message_id
+
+    def test_retention_ends_dead_letters_too(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(DEAD, {"retention_ms": 1000})
+        message_id = kill(store)
+        clock.advance(1)
+        assert store.receive(DEAD, 1).set_aside == 1
+        assert store.message(message_id) is None
+        assert newest(store, message_id).queue == DEAD
+
+    def test_a_verdict_needs_a_dead_letter(self, store: Store) -> None:
+        kill(store)
+        letter = take(store, DEAD)
+        living_id = send(store)
+        living = take(store)
+        with pytest.raises(Conflict, match="not a dead letter"):
+            store.decide([(letter, Discard("x")), (living, Discard("x"))])
+        assert look(store, letter.message_id).state is State.IN_FLIGHT
+        assert look(store, living_id).state is State.IN_FLIGHT
+
+    def test_a_stale_receipt_cannot_decide(self, store: Store, clock: FakeClock) -> None:
+        kill(store)
+        stale = take(store, DEAD)
+        clock.advance(VISIBILITY_SECONDS)
+        lease = take(store, DEAD)
+        verdicts: list[Verdict] = [Discard("x"), Retry(1), Requeue(), Hold()]
+        for verdict in verdicts:
+            assert store.decide([(stale, verdict)]) == [Outcome.STALE]
+        assert store.decide([(lease, Hold()), (lease, Hold())]) == [Outcome.DONE, Outcome.STALE]
+
+    def test_a_letter_is_decided_once(self, store: Store) -> None:
+        kill(store)
+        lease = take(store, DEAD)
+        outcomes = store.decide([(lease, Discard("x")), (lease, Requeue())])
+        assert outcomes == [Outcome.DONE, Outcome.GONE]
+        assert store.queue(ORDERS).totals.moved_in == 0
+
+    def test_a_released_letter_is_offered_again(self, store: Store) -> None:
+        kill(store)
+        assert store.release([take(store, DEAD)]) == [Outcome.DONE]
+        [letter] = receive(store, queue=DEAD)
+        assert letter.receive_count == 1
+
+    def test_a_message_dies_and_comes_back_with_its_whole_story(self, store: Store) -> None:
+        message_id = kill(store)
+        decide(store, Requeue("again"))
+        fail(store, take(store), reason=Reason.UNDECODABLE)
+        assert story(store, message_id) == [
+            ("failed", "rejected"),
+            ("buried", "rejected"),
+            ("requeued", "again"),
+            ("failed", "undecodable"),
+            ("buried", "undecodable"),
+        ]
+        letter = store.dead_letter(message_id)
+        assert letter is not None
+        assert (letter.reason, letter.recovery_count) == (Reason.UNDECODABLE, 1)

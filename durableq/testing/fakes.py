@@ -1,0 +1,51 @@
+"""Time and chance, at your command."""
+
+from __future__ import annotations
+
+
+class FakeClock:
+    """A clock that stands still until you move it."""
+
+    def __init__(self, wall_ms: int = 1_700_000_000_000, lease_ms: int = 1_000_000) -> None:
+        self._wall_ms = wall_ms
+        self._lease_ms = lease_ms
+        self._boots = 1
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        return self._wall_ms
+
+    def lease_ms(self) -> int:
+        """Milliseconds since boot; `set_wall` does not move them."""
+        return self._lease_ms
+
+    def boot_id(self) -> str:
+        """The name of this boot."""
+        return f"boot-{self._boots}"
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: on both clocks."""
+        self._wall_ms += round(seconds * 1000)
+        self._lease_ms += round(seconds * 1000)
+
+    def set_wall(self, wall_ms: int) -> None:
+        """Set the wall clock, forward or back, as a person or NTP would."""
+        self._wall_ms = wall_ms
+
+    def reboot(self) -> None:
+        """Restart the machine: another boot id, and the boot clock begins again."""
+        self._boots += 1
+        self._lease_ms = 5_000
+
+
+class FakeDice:
+    """Dice that fall as you say, and count their throws."""
+
+    def __init__(self, value: float = 0.5) -> None:
+        self.value = value
+        self.throws = 0
+
+    def __call__(self) -> float:
+        """Throw: `value`, which is in [0, 1)."""
+        self.throws += 1
+        return self.value

@@ -1,0 +1,196 @@
+"""Leases: prolonged by their holder, taken back from the slow and from the dead."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+import pytest
+
+from durableq.errors import InvalidInput
+from durableq.limits import DAY_MS, MAX_VISIBILITY_MS
+from durableq.message import Event, Outcome, Reason, State
+from durableq.store import Store, WorkerInfo
+from durableq.testing.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    complete,
+    kill,
+    look,
+    newest,
+    receipt,
+    receive,
+    send,
+    story,
+    take,
+)
+from durableq.testing.fakes import FakeClock, FakeDice
+
+WORKER = WorkerInfo("host-a:7", pid=7, created_ms=1)
+
+
+class LeasesContract(StoreCase):
+    """What holds for a lease until it ends."""
+
+    def test_extending_counts_from_now(self, store: Store, clock: FakeClock) -> None:
+        send(store)
+        lease = take(store)
+        clock.advance(20)
+        assert store.extend([lease], 30_000) == [Outcome.DONE]
+        assert look(store, lease.message_id).lease_left_ms == 30_000
+        clock.advance(29.999)
+        assert store.receive(ORDERS, 1).idle
+        clock.advance(0.001)
+        assert len(receive(store)) == 1
+
+    def test_extending_can_shorten_a_lease(self, store: Store, clock: FakeClock) -> None:
+        send(store)
+        lease = take(store)
+        assert store.extend([lease], 1) == [Outcome.DONE]
+        clock.advance(0.001)
+        assert len(receive(store)) == 1
+
+    def test_a_lease_that_ran_out_unnoticed_can_still_be_extended(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        send(store)
+        lease = take(store)
+        clock.advance(VISIBILITY_SECONDS)
+        assert store.extend([lease], 1_000) == [Outcome.DONE]
+        assert store.receive(ORDERS, 1).idle
+
+    def test_a_stale_receipt_cannot_extend(self, store: Store, clock: FakeClock) -> None:
+        send(store)
+        stale = take(store)
+        clock.advance(VISIBILITY_SECONDS)
+        lease = take(store)
+        clock.advance(1)
+        assert store.extend([stale, lease], MAX_VISIBILITY_MS) == [Outcome.STALE, Outcome.DONE]
+        complete(store, lease)
+        assert store.extend([lease], 1) == [Outcome.GONE]
+
+    @pytest.mark.parametrize("visibility_ms", [0, MAX_VISIBILITY_MS + 1])
+    def test_an_extension_out_of_bounds_is_refused(self, store: Store, visibility_ms: int) -> None:
+        with pytest.raises(InvalidInput):
+            store.extend([], visibility_ms)
+
+    def test_reclaiming_takes_back_expired_leases_of_every_queue(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue("mail", {})
+        ids = [send(store), send(store, queue="mail"), kill(store)]
+        leases = [take(store), take(store, "mail"), take(store, DEAD)]
+        clock.advance(VISIBILITY_SECONDS - 1)
+        assert store.reclaim() == 0
+        store.extend([leases[1]], 30_000)
+        clock.advance(1)
+        assert store.reclaim() == 2
+        states = [look(store, message_id).state for message_id in ids]
+        assert states == [State.READY, State.IN_FLIGHT, State.READY]
+
+    def test_a_reclaimed_message_is_ready_at_once_and_remembers_it(
+        self, store: Store, clock: FakeClock, dice: FakeDice
+    ) -> None:
+        message_id = send(store)
+        take(store)
+        clock.advance(VISIBILITY_SECONDS)
+        assert store.reclaim() == 1
+        seen = look(store, message_id)
+        assert (seen.state, seen.receive_count, seen.lease_left_ms) == (State.READY, 1, 0)
+        event = newest(store, message_id)
+        assert (event.event, event.queue) == (Event.LEASE_EXPIRED, ORDERS)
+        assert (event.reason, event.actor) == (Reason.LEASE_EXPIRED, "")
+        assert event.at_ms == clock.wall_ms()
+        assert dice.throws == 1
+
+    def test_a_message_that_loses_its_last_lease_dies(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 2})
+        message_id = send(store)
+        for _ in range(2):
+            take(store)
+            clock.advance(VISIBILITY_SECONDS)
+        assert store.receive(ORDERS, 1).idle
+        assert look(store, message_id).queue == DEAD
+        expired = ("lease_expired", "lease_expired")
+        assert story(store, message_id) == [expired, expired, ("buried", "lease_expired")]
+
+    def test_a_dead_letter_whose_lease_runs_out_stays_dead(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        message_id = kill(store)
+        for count in range(1, 6):
+            [letter] = receive(store, queue=DEAD)
+            assert (letter.id, letter.receive_count) == (message_id, count)
+            clock.advance(VISIBILITY_SECONDS)
+
+    def test_setting_the_wall_clock_reclaims_nothing(self, store: Store, clock: FakeClock) -> None:
+        send(store)
+        take(store)
+        clock.set_wall(clock.wall_ms() + DAY_MS)
+        assert store.reclaim() == 0
+
+    def test_workers_are_given_marks_of_their_own(self, store: Store) -> None:
+        first, second = store.register(WORKER), store.register(WORKER)
+        assert 0 < first.holder != second.holder > 0
+        assert (first.name, first.pid, first.created_ms) == ("host-a:7", 7, 1)
+        assert store.workers() == [first, second]
+
+    def test_a_receipt_shows_whose_lease_it_is(self, store: Store) -> None:
+        worker = store.register(WORKER)
+        send(store)
+        token = take(store, holder=worker.holder).token
+        assert len(token) == 32
+        assert int(token[:8], 16) == worker.holder
+
+    def test_the_leases_of_a_dead_worker_are_taken_back_at_once(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        dead, alive = store.register(WORKER), store.register(WORKER)
+        lost = [send(store), kill(store)]
+        lost_leases = [take(store, holder=dead.holder), take(store, DEAD, holder=dead.holder)]
+        kept = [send(store), send(store)]
+        take(store, holder=alive.holder)
+        take(store)
+        assert store.reclaim(holder=dead.holder) == 2
+        assert store.reclaim(holder=dead.holder) == 0
+        assert all(look(store, message_id).state is State.READY for message_id in lost)
+        assert all(look(store, message_id).state is State.IN_FLIGHT for message_id in kept)
+        event = newest(store, lost[0])
+        assert (event.event, event.reason) == (Event.LEASE_EXPIRED, Reason.WORKER_LOST)
+        assert event.actor == "host-a:7"
+        assert complete(store, *lost_leases) == [Outcome.STALE, Outcome.STALE]
+
+    def test_a_message_that_kills_its_workers_dies(self, store: Store) -> None:
+        message_id = send(store)
+        for _ in range(3):
+            worker = store.register(WORKER)
+            take(store, holder=worker.holder)
+            store.unregister(worker.holder)
+        assert look(store, message_id).queue == DEAD
+        letter = store.dead_letter(message_id)
+        assert letter is not None
+        assert letter.reason is Reason.WORKER_LOST
+        assert [event.actor for event in letter.failures] == ["host-a:7"] * 3
+
+    def test_leaving_takes_a_worker_and_its_leases_out(self, store: Store) -> None:
+        worker = store.register(WORKER)
+        message_id = send(store)
+        take(store, holder=worker.holder)
+        store.unregister(worker.holder)
+        assert store.workers() == []
+        assert look(store, message_id).state is State.READY
+        assert newest(store, message_id).reason == Reason.WORKER_LOST
+
+    def test_a_worker_that_left_is_forgotten_for_ever(self, store: Store) -> None:
+        first = store.register(WORKER)
+        store.unregister(first.holder)
+        store.unregister(first.holder)
+        assert store.register(WORKER).holder != first.holder
+
+    @pytest.mark.parametrize("holder", [0, -1, 1 << 32])
+    def test_unknown_holders_are_not_taken_for_dead_ones(self, store: Store, holder: int) -> None:
+        send(store)
+        message = receive(store)[0]
+        with pytest.raises(InvalidInput):
+            store.reclaim(holder=holder)
+        assert store.extend([receipt(message)], 1) == [Outcome.DONE]

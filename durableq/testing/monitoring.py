@@ -1,0 +1,103 @@
+"""Monitoring: a person looks, and nothing changes."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+import pytest
+
+from durableq.errors import UnknownQueue
+from durableq.limits import MAX_HISTORY
+from durableq.message import Event, State
+from durableq.store import Store
+from durableq.testing.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    drafts,
+    fail,
+    kill,
+    look,
+    receipt,
+    receive,
+    send,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+
+class MonitoringContract(StoreCase):
+    """What a person may ask."""
+
+    def test_peeking_shows_every_state_in_order_of_id(self, store: Store) -> None:
+        send(store, 1, priority=-1)
+        send(store, 2, delay=10)
+        send(store, 3)
+        take(store)
+        states = [message.state for message in store.peek(ORDERS, 10)]
+        assert states == [State.READY, State.DELAYED, State.IN_FLIGHT]
+
+    def test_peeking_goes_page_by_page(self, store: Store) -> None:
+        ids = store.send(ORDERS, drafts(*range(12)))
+        seen: list[str] = []
+        while page := store.peek(ORDERS, 5, after_id=seen[-1] if seen else None):
+            seen += [message.id for message in page]
+        assert seen == ids
+
+    def test_peeking_receives_nothing(self, store: Store, clock: FakeClock) -> None:
+        send(store, delay=1)
+        clock.advance(1)
+        [before] = store.peek(ORDERS, 1)
+        assert (before.state, before.receive_count) == (State.DELAYED, 0)
+        assert store.peek(ORDERS, 1) == [before]
+        assert before.receipt is None
+
+    def test_peeking_into_a_queue_nobody_made_is_refused(self, store: Store) -> None:
+        with pytest.raises(UnknownQueue):
+            store.peek("nobody", 1)
+        with pytest.raises(UnknownQueue):
+            store.records("nobody", 1)
+
+    def test_the_rest_of_a_lease_is_never_negative(self, store: Store, clock: FakeClock) -> None:
+        message_id = send(store)
+        take(store)
+        clock.advance(10)
+        assert look(store, message_id).lease_left_ms == 20_000
+        clock.advance(VISIBILITY_SECONDS)
+        assert look(store, message_id).lease_left_ms == 0
+
+    @pytest.mark.parametrize("message_id", ["0", "12", "x", "", "-1", "²", "٣", "9" * 30])
+    def test_a_message_nobody_sent_is_not_there(self, store: Store, message_id: str) -> None:
+        send(store)
+        assert store.message(message_id) is None
+        assert store.history(message_id) == []
+        assert store.dead_letter(message_id) is None
+
+    def test_history_keeps_the_newest_events(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 1000})
+        message_id = send(store)
+        for _ in range(MAX_HISTORY + 2):
+            fail(store, take(store), retry_in_ms=0)
+            clock.advance(1)
+        events = store.history(message_id)
+        assert len(events) == MAX_HISTORY
+        assert events[-1].at_ms == clock.wall_ms() - 1_000
+        assert events[0].at_ms == clock.wall_ms() - 1_000 * MAX_HISTORY
+
+    def test_a_dead_letter_with_an_endless_history_is_still_one(self, store: Store) -> None:
+        message_id = kill(store)
+        for _ in range(MAX_HISTORY):
+            fail(store, take(store, DEAD), retry_in_ms=0)
+        letter = store.dead_letter(message_id)
+        assert letter is not None
+        assert {event.event for event in letter.history} == {Event.FAILED}
+        assert letter.died_at_ms == letter.message.enqueued_at_ms
+
+    def test_counts_tell_the_states_apart(self, store: Store) -> None:
+        store.send(ORDERS, drafts(1, 2, 3))
+        send(store, 4, delay=10)
+        first, _ = receive(store, 2)
+        fail(store, receipt(first))
+        counts = store.queue(ORDERS).counts
+        assert (counts.ready, counts.delayed, counts.in_flight, counts.held) == (1, 2, 1, 0)
+        assert counts.present == store.queue(ORDERS).totals.expected == 4

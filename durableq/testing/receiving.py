@@ -1,0 +1,181 @@
+"""Receiving: what is leased, in which order, and for how long."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+import pytest
+
+from durableq.errors import InvalidInput, UnknownQueue
+from durableq.limits import (
+    DAY_MS,
+    MAX_RECEIVE_BATCH,
+    MAX_VISIBILITY_MS,
+    RECEIVE_PAGES,
+    RECLAIM_BATCH,
+)
+from durableq.message import State
+from durableq.store import Store
+from durableq.testing.case import (
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    bodies,
+    drafts,
+    look,
+    receipt,
+    receive,
+    send,
+    story,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+
+class ReceivingContract(StoreCase):
+    """What a worker can rely on when it asks for messages."""
+
+    def test_the_oldest_comes_first(self, store: Store) -> None:
+        store.send(ORDERS, drafts(1, 2, 3))
+        assert bodies(receive(store, 2)) == ["1", "2"]
+        assert bodies(receive(store, 2)) == ["3"]
+
+    def test_priority_comes_before_age(self, store: Store) -> None:
+        for priority in (0, 5, -5, 5):
+            send(store, priority, priority=priority)
+        messages = receive(store)
+        assert bodies(messages) == ["5", "5", "0", "-5"]
+        assert int(messages[0].id) < int(messages[1].id)
+
+    def test_a_leased_message_is_not_received_again(self, store: Store) -> None:
+        send(store)
+        assert len(receive(store)) == 1
+        assert store.receive(ORDERS, 1).idle
+
+    def test_a_received_message_says_what_was_leased(self, store: Store) -> None:
+        message_id = send(store)
+        [message] = receive(store, visibility_ms=7_000)
+        assert message.state is State.IN_FLIGHT
+        assert (message.receive_count, message.lease_left_ms) == (1, 7_000)
+        assert receipt(message)[:2] == (ORDERS, message_id)
+        seen = look(store, message_id)
+        assert seen == message._replace(receipt=None)
+
+    def test_the_queue_says_how_long_a_lease_is(self, store: Store) -> None:
+        store.declare_queue(ORDERS, {"visibility_timeout_ms": 1234})
+        send(store)
+        [message] = receive(store)
+        assert message.lease_left_ms == 1234
+
+    def test_each_receive_draws_another_token(self, store: Store, clock: FakeClock) -> None:
+        send(store)
+        first = take(store)
+        clock.advance(VISIBILITY_SECONDS)
+        second = take(store)
+        assert first.message_id == second.message_id
+        assert first.token != second.token
+
+    @pytest.mark.parametrize("limit", [-1, 0, MAX_RECEIVE_BATCH + 1])
+    def test_a_limit_out_of_bounds_is_refused(self, store: Store, limit: int) -> None:
+        with pytest.raises(InvalidInput, match=str(MAX_RECEIVE_BATCH)):
+            store.receive(ORDERS, limit)
+
+    @pytest.mark.parametrize("visibility_ms", [-1, 0, MAX_VISIBILITY_MS + 1])
+    def test_a_lease_out_of_bounds_is_refused(self, store: Store, visibility_ms: int) -> None:
+        with pytest.raises(InvalidInput, match=str(MAX_VISIBILITY_MS)):
+            store.receive(ORDERS, 1, visibility_ms=visibility_ms)
+
+    def test_a_holder_that_no_receipt_can_name_is_refused(self, store: Store) -> None:
+        with pytest.raises(InvalidInput):
+            store.receive(ORDERS, 1, holder=1 << 32)
+
+    def test_nothing_comes_from_a_queue_nobody_made(self, store: Store) -> None:
+        with pytest.raises(UnknownQueue):
+            store.receive("nobody", 1)
+
+    def test_an_empty_queue_is_idle(self, store: Store) -> None:
+        assert store.receive(ORDERS, 1).idle
+
+    def test_a_lease_that_ran_out_is_received_again_and_counted(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        send(store)
+        take(store)
+        clock.advance(VISIBILITY_SECONDS - 0.001)
+        assert store.receive(ORDERS, 1).idle
+        clock.advance(0.001)
+        [message] = receive(store)
+        assert message.receive_count == 2
+
+    def test_setting_the_wall_clock_neither_ends_nor_prolongs_a_lease(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        send(store)
+        take(store)
+        clock.set_wall(clock.wall_ms() + DAY_MS)
+        assert store.receive(ORDERS, 1).idle
+        clock.set_wall(clock.wall_ms() - 2 * DAY_MS)
+        clock.advance(VISIBILITY_SECONDS)
+        assert len(receive(store)) == 1
+
+    def test_what_retention_ended_is_not_delivered(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 60_000})
+        old = send(store, "old")
+        clock.advance(59.999)
+        send(store, "new")
+        clock.advance(0.001)
+        received = store.receive(ORDERS, 10)
+        assert bodies(received.messages) == ['"new"']
+        assert received.set_aside == 1
+        assert not received.idle
+        assert store.message(old) is None
+        assert story(store, old) == [("expired", "expired")]
+        assert store.queue(ORDERS).totals.expired == 1
+
+    def test_a_receive_works_through_a_bounded_number_of_pages(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1000})
+        store.send(ORDERS, drafts(*range(RECEIVE_PAGES + 1)))
+        clock.advance(1)
+        fresh = send(store)
+        first = store.receive(ORDERS, 1)
+        assert (first.messages, first.set_aside) == ([], RECEIVE_PAGES)
+        second = store.receive(ORDERS, 1)
+        assert [message.id for message in second.messages] == [fresh]
+        assert second.set_aside == 1
+
+    def test_a_receive_fills_its_limit_from_behind_what_it_sets_aside(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1000})
+        store.send(ORDERS, drafts("old", "old", "old"))
+        clock.advance(1)
+        store.send(ORDERS, drafts(1, 2, 3))
+        received = store.receive(ORDERS, 2)
+        assert bodies(received.messages) == ["1", "2"]
+        assert received.set_aside == 3
+
+    def test_a_receive_takes_back_a_bounded_number_of_leases(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.send(ORDERS, drafts(*range(RECLAIM_BATCH + 1)))
+        receive(store, RECLAIM_BATCH + 1)
+        clock.advance(VISIBILITY_SECONDS)
+        assert len(receive(store, MAX_RECEIVE_BATCH)) == RECLAIM_BATCH
+        assert len(receive(store, MAX_RECEIVE_BATCH)) == 1
+
+    def test_the_lease_that_ran_out_first_is_taken_back_first(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.send(ORDERS, drafts("late", *range(RECLAIM_BATCH)))
+        take(store, visibility_ms=2_000)
+        receive(store, MAX_RECEIVE_BATCH, visibility_ms=1_000)
+        clock.advance(2)
+        taken = receive(store, MAX_RECEIVE_BATCH)
+        assert len(taken) == RECLAIM_BATCH
+        assert '"late"' not in bodies(taken)
+
+    def test_only_dead_letters_can_be_chosen_by_id(self, store: Store) -> None:
+        message_id = send(store)
+        assert store.receive(ORDERS, 1, ids=[message_id]).idle
+        assert look(store, message_id).state is State.READY

@@ -1,0 +1,118 @@
+"""One of two engines that walk side by side, and what of it can be compared."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from durableq.engines import open_store
+from durableq.lifecycle import EDGES, Edge, Place, place
+from durableq.message import Duplicate, Message, Receipt
+from durableq.settings import dead_letter_name
+from durableq.store import QueueInfo, Store
+from durableq.testing import FakeClock
+
+QUEUES = ("orders", "mail")
+DEAD_LETTER_QUEUES = tuple(map(dead_letter_name, QUEUES))
+EVERY_QUEUE = QUEUES + DEAD_LETTER_QUEUES
+SETTINGS = {
+    "visibility_timeout_ms": 2_000,
+    "retention_ms": 20_000,
+    "max_receives": 2,
+    "idempotency_ttl_ms": 8_000,
+    "backoff_base_ms": 1_000,
+    "backoff_max_ms": 4_000,
+    "max_body_bytes": 8,
+}
+ALL = 1_000
+
+# A worker may serve a dead-letter queue, as in SQS; the diagram leaves that out.
+MOVES = (*EDGES, Edge(Place.DEAD, Place.ENDED, "complete"))
+
+RECLAIM = ("reclaim", "due")
+"""A lease ends, and what was deferred behind its key becomes ready."""
+RECEIVE = ("due", *RECLAIM, "receive", "expire")
+
+Snapshot = dict[str, tuple[Place, Message]]
+Lease = tuple[Receipt, ...]
+"""One delivery's receipts, one for each engine."""
+
+
+class Dice:
+    """Falls in a fixed order; each engine throws its own."""
+
+    def __init__(self) -> None:
+        self.throws = 0
+
+    def __call__(self) -> float:
+        self.throws += 1
+        return self.throws * 37 % 100 / 100
+
+
+class Engine:
+    """One of the two, and its name for each message: that of sending, first or second."""
+
+    def __init__(self, url: str, clock: FakeClock) -> None:
+        self.dice = Dice()
+        self.store: Store = open_store(url, clock=clock, dice=self.dice)
+        self.names: dict[str, str] = {}
+
+    def sent(self, ids: Iterable[str]) -> list[str]:
+        """Name new messages and return the names."""
+        for message_id in ids:
+            self.names[message_id] = f"message {len(self.names):04}"
+        return [self.names[message_id] for message_id in ids]
+
+    def plain(self, answer: Any) -> Any:
+        """Return an answer in names that both engines share, and without tokens."""
+        if isinstance(answer, Receipt):
+            return answer.queue, self.names[answer.message_id]
+        if isinstance(answer, Message):
+            answer = answer._replace(id=self.names[answer.id])
+        if isinstance(answer, Duplicate):
+            answer = answer._replace(message_id=self.names[answer.message_id])
+        if isinstance(answer, tuple | list):
+            return [self.plain(part) for part in answer]
+        if hasattr(answer, "message_id"):
+            fields = {name: getattr(answer, name) for name in answer.__dataclass_fields__}
+            return fields | {"message_id": self.names[answer.message_id]}
+        return answer
+
+    def all_there_is(self) -> list[Any]:
+        """Return everything a person may ask, in shared names."""
+        store = self.store
+        return [
+            store.queues(),
+            *(self.plain(store.peek(name, ALL)) for name in EVERY_QUEUE),
+            *(self.plain(store.records(name, ALL)) for name in EVERY_QUEUE),
+            *(self.plain(store.history(message_id)) for message_id in self.names),
+            store.workers(),
+            self.dice.throws,
+        ]
+
+    def places(self) -> Snapshot:
+        """Return where each message is, by name."""
+        queues = [info.name for info in self.store.queues()]
+        found = [message for name in queues for message in self.store.peek(name, ALL)]
+        return {self.names[message.id]: (place(message), message) for message in found}
+
+
+def declare(engine: Engine, _: int, *, name: str) -> QueueInfo:
+    return engine.store.declare_queue(name, SETTINGS)
+
+
+def reachable(source: Place, verbs: Sequence[str]) -> set[Place]:
+    """Return where these verbs, each done once or not at all, in this order, can lead."""
+    places = {source}
+    for verb in verbs:
+        places |= {e.target for e in MOVES if e.verb == verb and e.source in places}
+    return places
+
+
+def without_rivals(leases: list[Lease]) -> list[Lease]:
+    """Leave one delivery of each message, which may be there twice.
+
+    Whether an older receipt is STALE or GONE beside the one that completes is left open.
+    """
+    first: dict[str, Lease] = {}
+    for lease in leases:
+        first.setdefault(lease[0].message_id, lease)
+    return [lease for lease in leases if first[lease[0].message_id] == lease]

@@ -1,0 +1,345 @@
+"""Two engines walk side by side: the same verbs, the same clock, the same dice, the same answers.
+
+After each step everything a person may ask is compared, every message's move is held against the
+table of edges, and the books must balance. Ids are each engine's own, so they are spoken of by
+the order in which messages were sent; tokens are random, and never compared.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from durableq.errors import DurableQError
+from durableq.lifecycle import Place
+from durableq.message import (
+    Completion,
+    Draft,
+    Failure,
+    Outcome,
+    Reason,
+    Received,
+    State,
+    draft,
+)
+from durableq.settings import dead_letter_name
+from durableq.store import WorkerInfo
+from durableq.testing import FakeClock
+from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from tests.contract.engines import (
+    DEAD_LETTER_QUEUES,
+    EVERY_QUEUE,
+    RECEIVE,
+    RECLAIM,
+    SETTINGS,
+    Engine,
+    Lease,
+    Snapshot,
+    declare,
+    reachable,
+    without_rivals,
+)
+
+queues = st.sampled_from(["orders", "orders", "orders", "mail"])
+booleans = st.booleans()
+some = st.lists(st.integers(0, 5), min_size=1, max_size=3)
+drafts = st.builds(
+    draft,
+    st.sampled_from([1, 2, "four"]),
+    key=st.sampled_from([None, "k", "j"]),
+    delay=st.sampled_from([None, None, 0, 1]),
+    priority=st.sampled_from([0, 0, 1]),
+)
+failures = st.builds(
+    Failure,
+    st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT, Reason.REJECTED]),
+    st.just("ValueError"),
+    st.just("no"),
+    retry_in_ms=st.sampled_from([None, None, 0, 1_000]),
+)
+verdicts: st.SearchStrategy[Verdict] = st.one_of(
+    st.builds(Discard, st.just("never")),
+    st.builds(Hold, st.just("ask")),
+    st.builds(Requeue, delay=st.sampled_from([0, 1])),
+    st.builds(Retry, st.sampled_from([3, "too long for it"]), delay=st.sampled_from([0, 1])),
+)
+
+
+class SideBySide(RuleBasedStateMachine):
+    """The walk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.directory = tempfile.TemporaryDirectory()
+        # Full durability costs an fsync a step; the walk looks at answers, not at the disk.
+        path = Path(self.directory.name) / "q.db"
+        urls = ("memory://", f"sqlite:///{path}?synchronous=normal")
+        self.engines = [Engine(url, self.clock) for url in urls]
+        self.before: Snapshot = {}
+        self.leases: list[Lease] = []
+
+    def teardown(self) -> None:
+        for engine in self.engines:
+            engine.store.close()
+        self.directory.cleanup()
+
+    def both(
+        self,
+        call: Callable[[Engine, int], Any],
+        *verbs: str,
+        others: Sequence[str] = (),
+        touched: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """Make a call on both engines, compare the answers, and judge the moves.
+
+        `touched` messages (None: every one) may move along `verbs`, and any along `others`.
+        """
+        answers, told = [], []
+        for number, engine in enumerate(self.engines):
+            try:
+                answer = call(engine, number)
+                told.append(engine.plain(answer))
+            except DurableQError as error:
+                answer = type(error)
+                told.append(answer)
+            answers.append(answer)
+        model, other = told
+        assert other == model
+        self.judge(verbs, others, touched)
+        return answers
+
+    def judge(
+        self, verbs: Sequence[str], others: Sequence[str], touched: Iterable[str] | None
+    ) -> None:
+        chosen = None if touched is None else set(touched)
+        after = self.engines[0].places()
+        for name in self.before.keys() | after.keys():
+            source = self.before[name][0] if name in self.before else Place.NEW
+            target = after[name][0] if name in after else Place.ENDED
+            may_reach = reachable(source, others)
+            if chosen is None or name in chosen or source is Place.NEW:
+                may_reach |= reachable(source, verbs)
+            assert target in may_reach, f"{name} went from {source} to {target} by {verbs}"
+        self.before = after
+
+    def named(self, leases: Sequence[Lease]) -> list[str]:
+        return [self.engines[0].names[lease[0].message_id] for lease in leases]
+
+    def pick(self, which: Sequence[int], queues: Sequence[str] = EVERY_QUEUE) -> list[Lease]:
+        """Return leases counted from the good and the newest ones; behind them come the stale."""
+        leases = [lease for lease in self.leases if lease[0].queue in queues]
+        newest = {lease[0].message_id: lease for lease in leases}
+        leases.sort(key=lambda lease: newest[lease[0].message_id] == lease and self.is_out(lease))
+        return [leases[-1 - number % len(leases)] for number in which]
+
+    def is_out(self, lease: Lease) -> bool:
+        _, message = self.before.get(self.engines[0].names[lease[0].message_id], (None, None))
+        return message is not None and message.state is State.IN_FLIGHT
+
+    # ---- sending and receiving
+
+    @initialize(batch=st.lists(drafts, min_size=4, max_size=8))
+    def begin(self, batch: list[Draft]) -> None:
+        """Walks start where something can happen at once."""
+        for name in EVERY_QUEUE:
+            self.both(partial(declare, name=name))
+        self.send("orders", batch)
+        self.receive("orders", 2, 3_000, whose=0)
+
+    @rule(queue=queues, batch=st.lists(drafts, min_size=1, max_size=4))
+    def send(self, queue: str, batch: list[Draft]) -> None:
+        self.both(lambda engine, _: engine.sent(engine.store.send(queue, batch)), "send")
+
+    @rule(
+        queue=st.sampled_from(["orders", "orders", "orders", "orders-dlq", "mail", "mail-dlq"]),
+        limit=st.integers(1, 4),
+        visibility_ms=st.sampled_from([None, 500, 5_000]),
+        whose=st.integers(0, 2),
+    )
+    def receive(self, queue: str, limit: int, visibility_ms: int | None, whose: int) -> None:
+        holders = [0, *(worker.holder for worker in self.engines[0].store.workers())]
+        holder = holders[whose % len(holders)]
+        self.take(
+            lambda engine: engine.store.receive(
+                queue, limit, visibility_ms=visibility_ms, holder=holder
+            )
+        )
+
+    @precondition(lambda self: any(where is Place.DEAD for where, _ in self.before.values()))
+    @rule(queue=queues, limit=st.integers(1, 2), data=st.data())
+    def choose(self, queue: str, limit: int, data: st.DataObject) -> None:
+        """A person picks messages by id, as `durableq dlq` does; living ones are not to be had."""
+        dead = [name for name, (where, _) in self.before.items() if where is Place.DEAD]
+        chosen = {*data.draw(st.lists(st.sampled_from(dead), max_size=3)), "message 0000"}
+
+        def receive(engine: Engine) -> Received:
+            ids = [message_id for message_id, name in engine.names.items() if name in chosen]
+            return engine.store.receive(dead_letter_name(queue), limit, ids=ids)
+
+        self.take(receive)
+
+    def take(self, call: Callable[[Engine], Received]) -> None:
+        received = self.both(lambda engine, _: call(engine), *RECEIVE)
+        for pair in zip(*(answer.messages for answer in received), strict=True):
+            self.leases.append(tuple(message.receipt for message in pair))
+
+    @rule(limit=st.integers(1, 3), key=st.sampled_from([None, "k"]), failure=st.none() | failures)
+    def work(self, limit: int, key: str | None, failure: Failure | None) -> None:
+        """What a worker does all day."""
+        before = len(self.leases)
+        self.receive("orders", limit, None, whose=1)
+        which = list(range(len(self.leases) - before))
+        if which and failure is not None:
+            self.fail(which, failure)
+        elif which:
+            self.complete(which, key)
+
+    @rule(limit=st.integers(1, 2), verdict=verdicts)
+    def recover(self, limit: int, verdict: Verdict) -> None:
+        before = len(self.leases)
+        self.receive("orders-dlq", limit, None, whose=0)
+        if which := list(range(len(self.leases) - before)):
+            self.decide(which, verdict, really=1)
+
+    # ---- settling
+
+    @precondition(lambda self: self.leases)
+    @rule(which=some, key=st.sampled_from([None, "k", "j"]))
+    def complete(self, which: list[int], key: str | None) -> None:
+        chosen = without_rivals(self.pick(which))
+        self.both(
+            lambda engine, n: engine.store.complete([Completion(c[n], '"r"', key) for c in chosen]),
+            "complete",
+            others=["due"],
+            touched=self.named(chosen),
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(which=some, failure=failures)
+    def fail(self, which: list[int], failure: Failure) -> None:
+        chosen = self.pick(which)
+        self.both(
+            lambda engine, n: engine.store.fail([(c[n], failure) for c in chosen], actor="w"),
+            "fail",
+            others=["due"],
+            touched=self.named(chosen),
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(which=some, ms=st.sampled_from([0, 0, 100, 3_000]))
+    def release_or_extend(self, which: list[int], ms: int) -> None:
+        chosen = self.pick(which)
+
+        def settle(engine: Engine, n: int) -> list[Outcome]:
+            receipts = [c[n] for c in chosen]
+            return engine.store.extend(receipts, ms) if ms else engine.store.release(receipts)
+
+        verb = "extend" if ms else "release"
+        self.both(settle, verb, others=[] if ms else ["due"], touched=self.named(chosen))
+
+    @precondition(lambda self: any(lease[0].queue in DEAD_LETTER_QUEUES for lease in self.leases))
+    @rule(which=some, verdict=verdicts, really=st.integers(0, 9))
+    def decide(self, which: list[int], verdict: Verdict, really: int) -> None:
+        """Once in ten times the living are among those decided about."""
+        chosen = self.pick(which, DEAD_LETTER_QUEUES)
+        chosen += [] if really else self.pick(which)
+        self.both(
+            lambda engine, n: engine.store.decide([(c[n], verdict) for c in chosen], actor="r"),
+            "decide",
+            touched=self.named(chosen),
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(which=some, key=st.sampled_from(["k", "j"]))
+    def attach_result(self, which: list[int], key: str) -> None:
+        [lease, *_] = self.pick(which)
+        self.both(lambda engine, n: engine.store.attach_result(lease[n], key, '"late"'))
+
+    @precondition(lambda self: self.leases)
+    @rule(number=st.integers(0, 2), failed=st.lists(st.integers(0, 5), max_size=1))
+    def transact(self, number: int, failed: list[int]) -> None:
+        held, lost = self.pick([number]), self.pick(failed)
+        failure = Failure(Reason.HANDLER_ERROR, "E", "", retry_in_ms=0)
+
+        def run(engine: Engine, n: int) -> list[str]:
+            with engine.store.transaction([held[0][n]], actor="t") as tx:
+                ids = tx.send("mail", [draft(1)])
+                tx.settle([Completion(c[n]) for c in held], [(c[n], failure) for c in lost])
+            return engine.sent(ids)
+
+        touched = self.named([*held, *lost])
+        self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
+
+    # ---- time, workers, upkeep
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1, 2, 5]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from([-30, -3, 3, 9, 21]))
+    def set_the_wall_clock(self, seconds: int) -> None:
+        self.clock.set_wall(self.clock.wall_ms() + seconds * 1_000)
+
+    @rule(name=st.sampled_from(["ann", "bob"]), lost=st.sampled_from([None, "reclaim", "leave"]))
+    def come_and_go(self, name: str, lost: str | None) -> None:
+        there = [worker.holder for worker in self.engines[0].store.workers()]
+        if lost is None or not there:
+            self.both(lambda engine, _: engine.store.register(WorkerInfo(name, 1, 2)))
+        elif lost == "leave":
+            self.both(lambda engine, _: engine.store.unregister(there[0]), *RECLAIM)
+        else:
+            self.both(lambda engine, _: engine.store.reclaim(holder=there[-1]), *RECLAIM)
+
+    @rule(
+        what=st.sampled_from(["reclaim", "prune", "forget", "purge"]), queue=queues, dead=booleans
+    )
+    def keep_up(self, what: str, queue: str, dead: bool) -> None:
+        if what == "reclaim":
+            self.both(lambda engine, _: engine.store.reclaim(), *RECLAIM)
+        elif what == "prune":
+            self.both(lambda engine, _: engine.store.prune(), "expire")
+        elif what == "forget":
+            self.both(lambda engine, _: engine.store.forget(queue, "k"))
+        else:
+            name = dead_letter_name(queue) if dead else "mail"  # "orders" is where things happen
+            there = [n for n, (_, message) in self.before.items() if message.queue == name]
+            self.both(lambda engine, _: engine.store.purge(name), "purge", touched=there)
+
+    # ---- what holds after each step
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        model, other = (engine.all_there_is() for engine in self.engines)
+        assert other == model
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        for info in self.engines[1].store.queues():
+            assert info.totals.expected == info.counts.present, info
+
+    @invariant()
+    def a_receive_count_stays_within_its_limit(self) -> None:
+        for where, message in self.before.values():
+            assert where is Place.DEAD or message.receive_count <= SETTINGS["max_receives"]
+
+
+TestSideBySide = SideBySide.TestCase
+# Shrinking a walk takes minutes, longer than a test may: a failure shows the walk as it was.
+TestSideBySide.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    derandomize=False,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)

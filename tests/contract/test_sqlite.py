@@ -1,0 +1,64 @@
+"""The SQLite engine keeps the contract, alone and between processes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from durableq.engines import open_store
+from durableq.message import Outcome, Reason, State
+from durableq.store import Store, WorkerInfo
+from durableq.testing import FakeClock, FakeDice, MultiProcessContract, StoreContract
+from durableq.testing.case import ORDERS, complete, look, newest, send, take
+
+
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/q.db"
+
+
+class TestSQLite(StoreContract):
+    def make_store(self, clock: FakeClock, dice: Callable[[], float], tmp_path: Path) -> Store:
+        return open_store(url(tmp_path), clock=clock, dice=dice)
+
+    def reopen(self, clock: FakeClock, tmp_path: Path) -> Store:
+        return self.make_store(clock, FakeDice(), tmp_path)
+
+    def test_what_was_sent_is_there_when_the_file_is_opened_again(
+        self, store: Store, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        message_id = send(store, key="k")
+        lease = take(store)
+        store.close()
+        again = self.reopen(clock, tmp_path)
+        assert look(again, message_id).state is State.IN_FLIGHT
+        assert complete(again, lease) == [Outcome.DONE]
+        again.close()
+
+    def test_a_restarted_machine_has_no_leases(
+        self, store: Store, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        worker = store.register(WorkerInfo("host-a:7", 7, 1))
+        message_id = send(store, key="k")
+        lease = take(store, holder=worker.holder)
+        clock.reboot()
+        again = self.reopen(clock, tmp_path)
+        assert look(again, message_id).state is State.READY
+        event = newest(again, message_id)
+        assert (event.reason, event.actor) == (Reason.WORKER_LOST, "host-a:7")
+        assert again.workers() == []
+        assert again.record(ORDERS, "k") is None
+        assert complete(again, lease) == [Outcome.STALE]
+        again.close()
+
+    def test_a_second_store_on_the_file_takes_nothing_back(
+        self, store: Store, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        send(store)
+        lease = take(store)
+        self.reopen(clock, tmp_path).close()
+        assert complete(store, lease) == [Outcome.DONE]
+
+
+class TestSQLiteProcesses(MultiProcessContract):
+    opener = "durableq.engines:open_store"
+
+    def url(self, tmp_path: Path) -> str:
+        return url(tmp_path)
