@@ -1,0 +1,138 @@
+"""`durableq idempotency`: what is remembered of keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Final
+
+import typer
+
+from durableq.cli import output
+from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
+from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document, span
+from durableq.errors import NotFound
+from durableq.message import IdempotencyRecord
+from durableq.store import Pruned
+from durableq.text import visible
+
+RESULT_COLUMNS: Final = 60
+PRUNE_BATCH: Final = 1000
+
+Key = Annotated[str, typer.Argument(help="An idempotency key.")]
+AfterKey = Annotated[
+    str | None, typer.Option("--after", metavar="KEY", help="Go on after this key: the next page.")
+]
+
+
+def get(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> None:
+    """Show what is remembered of a key: whether it has succeeded, by which message, its result.
+
+    Example: durableq idempotency get order-7 --queue orders
+    """
+    with opened(db) as store:
+        name = chosen_queue(store, queue)
+        record = store.record(name, key)
+    if record is None:
+        raise _unknown(name, key)
+    if as_json:
+        output.document(record_document(record))
+    else:
+        output.fields(_facts(record))
+
+
+def list_(
+    queue: Queue = None,
+    limit: Limit = 50,
+    after: AfterKey = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """List the keys that are remembered, in order.
+
+    Example: durableq idempotency list --queue orders --limit 10
+    """
+    with opened(db) as store:
+        records = store.records(chosen_queue(store, queue), limit, after)
+    if as_json:
+        output.document([record_document(record) for record in records])
+        return
+    output.table(
+        ("KEY", "STATUS", "MESSAGE", "CREATED", "EXPIRES", "RESULT"),
+        [
+            (
+                record.key,
+                record.status.label,
+                record.message_id,
+                moment(record.created_at_ms),
+                _expiry(record),
+                visible(record.result or "", RESULT_COLUMNS),
+            )
+            for record in records
+        ],
+    )
+
+
+def forget(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> None:
+    """Drop what is remembered of a key, so that the next message under it is handled again.
+
+    A key in progress is not dropped (exit code 5).
+
+    Example: durableq idempotency forget order-7 --queue orders
+    """
+    with opened(db) as store:
+        name = chosen_queue(store, queue)
+        if not store.forget(name, key):
+            raise _unknown(name, key)
+    if as_json:
+        output.document({"queue": name, "key": key, "forgotten": True})
+    else:
+        output.line(f"Forgot key {key} of queue {name}.")
+
+
+def prune(db: Db = None, as_json: Json = False) -> None:
+    """Remove what time has ended: expired records, and with them expired messages and old history.
+
+    Example: durableq idempotency prune
+    """
+    with opened(db) as store:
+        total = Pruned(0, 0, 0)
+        while True:
+            now = dataclasses.astuple(store.prune(PRUNE_BATCH))
+            total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
+            if max(now) < PRUNE_BATCH:
+                break
+    if as_json:
+        output.document(dataclasses.asdict(total))
+    else:
+        output.line(
+            f"Pruned {total.records} records, {total.expired} expired messages and "
+            f"{total.history} events of history."
+        )
+
+
+COMMANDS: Final = (get, list_, forget, prune)
+
+
+def _facts(record: IdempotencyRecord) -> list[tuple[str, str]]:
+    completed = record.completed_at_ms
+    return [
+        ("key", record.key),
+        ("queue", record.queue),
+        ("status", record.status.label),
+        ("message", record.message_id),
+        ("created", moment_and_age(record.created_at_ms)),
+        ("completed", "-" if completed is None else moment_and_age(completed)),
+        ("expires", _expiry(record)),
+        ("payload", record.payload_hash.hex()),
+        ("result", record.result or "-"),
+    ]
+
+
+def _expiry(record: IdempotencyRecord) -> str:
+    if record.expires_at_ms is None:
+        return "with its message's lease"
+    return f"in {span(record.expires_at_ms - now_ms())}"
+
+
+def _unknown(queue: str, key: str) -> NotFound:
+    return NotFound(f"Nothing is remembered of key {key!r} in queue {queue!r}.")

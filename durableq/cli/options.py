@@ -1,0 +1,143 @@
+"""Options that several commands share, and where each finds its database and application."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import unquote
+
+import typer
+
+from durableq.app import DurableQ
+from durableq.cli import output
+from durableq.errors import AppError, NotFound, Unsupported
+from durableq.handlers import load
+from durableq.settings import DEAD_LETTER_SUFFIX
+from durableq.store import Store
+
+DEMO_APP: Final = "durableq.demo.app:dq"
+DEMO_SEED: Final = 1
+"""The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates."""
+APP_VARIABLE: Final = "DURABLEQ_APP"
+PROJECT_FILE: Final = "pyproject.toml"
+
+
+def _inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Take an option from before the subcommand, unless it was given after it too."""
+    if value == "":
+        raise typer.BadParameter("it is empty")
+    if value or ctx.parent is None or param.name is None:
+        return value
+    return ctx.parent.params.get(param.name)
+
+
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="PATH_OR_URL",
+        callback=_inherited,
+        help="The database; else DURABLEQ_DB, else durableq.db here.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", callback=_inherited, help="Print JSON.")]
+App = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:ATTRIBUTE",
+        help="The application; else DURABLEQ_APP, else pyproject.toml's tool.durableq.app, "
+        "else the demo's.",
+    ),
+]
+Queue = Annotated[str | None, typer.Option(help="Its name; not needed where there is one queue.")]
+Queues = Annotated[
+    list[str] | None, typer.Option("--queue", help="Only this queue; may be repeated.")
+]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@contextmanager
+def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
+    """Open the database, and close it at the end.
+
+    Raises:
+        NotFound: there is none, and `create` is not given.
+        Unsupported: it would vanish with this process.
+    """
+    with DurableQ(db) as app:
+        check_lasting(app.url)
+        if not create and _is_missing(app.url):
+            raise NotFound(
+                f"There is no database at {app.url}. Create it with `durableq init`, or name "
+                "another with --db."
+            )
+        yield app.store
+
+
+def check_lasting(url: str) -> None:
+    """Refuse a database that no other process could see.
+
+    Raises:
+        Unsupported: it is one process's memory.
+    """
+    if url.startswith("memory:"):
+        raise Unsupported(f"{url} ends with this command, and everything in it: name a file.")
+
+
+def _is_missing(url: str) -> bool:
+    path = unquote(url.removeprefix("sqlite:///").partition("?")[0]) if "://" in url else url
+    return "://" not in path and not Path(path).exists()
+
+
+def chosen_queue(store: Store, name: str | None) -> str:
+    """Return the queue that is meant: the named one, or the only one.
+
+    Raises:
+        UnknownQueue: there is none of that name.
+        Misuse: none was named, and there is not exactly one.
+    """
+    if name is not None:
+        return store.queue(name).name
+    names = [info.name for info in store.queues() if info.dead_letter_queue is not None]
+    if len(names) != 1:
+        there = ", ".join(names) or "none yet"
+        raise output.Misuse(f"Name the queue with --queue; there are: {there}.")
+    return names[0]
+
+
+def source_of(name: str) -> str:
+    """Return a queue's name, given its own or its dead-letter queue's."""
+    return name.removesuffix(DEAD_LETTER_SUFFIX)
+
+
+def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
+    """Return the application to run, by its name and loaded, on the database to use.
+
+    Raises:
+        AppError: it cannot be imported, or pyproject.toml cannot be read.
+    """
+    spec = named or os.environ.get(APP_VARIABLE) or _project_app() or DEMO_APP
+    app = load(spec, DurableQ)
+    if db is not None:
+        app.use(db)
+    check_lasting(app.url)
+    return spec, app
+
+
+def _project_app() -> str | None:
+    try:
+        project = tomllib.loads(Path(PROJECT_FILE).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise AppError(f"{PROJECT_FILE} cannot be read ({error}). Name --app.") from error
+    section = project.get("tool", {}).get("durableq", {})
+    named = section.get("app") if isinstance(section, dict) else None
+    if named is not None and not isinstance(named, str):
+        raise AppError(f"tool.durableq.app in {PROJECT_FILE} is not a string MODULE:ATTRIBUTE.")
+    return named

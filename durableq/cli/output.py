@@ -1,0 +1,207 @@
+"""Printing: data on stdout, commentary on stderr, each error one sentence with its exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TextIO
+
+import typer
+
+from durableq.errors import (
+    Busy,
+    Conflict,
+    DurableQError,
+    InvalidBody,
+    InvalidInput,
+    NotFound,
+    StaleReceipt,
+)
+from durableq.text import visible
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNHEALTHY: Final = 6
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+"""As a shell reports SIGINT and SIGPIPE."""
+
+EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
+    (NotFound, 3),
+    (Busy, 4),
+    (Conflict, 5),
+    (StaleReceipt, 5),
+    (InvalidBody, FAILED),
+    (InvalidInput, USAGE),
+    (DurableQError, FAILED),
+)
+"""The first that fits."""
+
+_UNLIMITED: Final = 100_000
+"""Columns of a table that goes to a file or a pipe."""
+
+
+class Misuse(typer.BadParameter):
+    """A command that asks for something in a way that makes no sense; its text says why."""
+
+    def format_message(self) -> str:
+        """Return the sentence as it is: typer would begin it with `Invalid value`."""
+        return self.message
+
+
+def exit_code(error: DurableQError) -> int:
+    """Return the exit code of an error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def error(sentence: str) -> None:
+    """Print what went wrong; what follows the first line is indented."""
+    first, *more = sentence.splitlines() or [""]
+    say(f"durableq: {first}")
+    for text in more:
+        say(f"    {text.strip()}")
+
+
+def say(text: str, limit: int | None = None) -> None:
+    """Print commentary: one line on stderr."""
+    print(visible(text, limit), file=sys.stderr)  # noqa: T201 - printing is done here
+
+
+def finish() -> None:
+    """Make sure that all data is out.
+
+    Raises:
+        DurableQError: it cannot be written.
+    """
+    with _saying_what_failed():
+        sys.stdout.flush()
+
+
+def _write(text: str, *, flush: bool = False) -> None:
+    with _saying_what_failed():
+        print(text, flush=flush)  # noqa: T201 - and here
+
+
+@contextmanager
+def _saying_what_failed() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        give_up(sys.stdout)
+        raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
+
+
+def line(text: str = "", *, flush: bool = False) -> None:
+    """Print one line of data; `flush` in a stream that somebody may be watching."""
+    _write(visible(text).rstrip(), flush=flush)
+
+
+def document(value: Any) -> None:
+    """Print a command's one JSON document."""
+    _write(_ascii(value, indent=2))
+
+
+def json_line(value: Any) -> None:
+    """Print one line of a stream of JSON documents, at once."""
+    _write(_ascii(value), flush=True)
+
+
+def _ascii(value: Any, indent: int | None = None) -> str:
+    """Return JSON that no terminal obeys: all but printable ASCII is escaped."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows under their columns: aligned, numbers to the right, never cut in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(columns):
+        counts = bool(rows) and all(isinstance(row[number], int) for row in rows)
+        grid.add_column(name, justify="right" if counts else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(visible(str(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    console = Console(markup=False, emoji=False, highlight=False, width=width)
+    with console.capture() as captured:
+        console.print(grid)
+    for text in captured.get().splitlines():
+        _write(text.rstrip())
+
+
+def fields(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and their values, each pair on a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        line(f"{name:<{width}}  {value}")
+
+
+def live() -> Callable[[str], None]:
+    """Return a `say` that, on a terminal, lets a line replace the last if both begin alike."""
+    if not sys.stderr.isatty():
+        return say
+    before = ""
+
+    def tell(text: str) -> None:
+        nonlocal before
+        begins = text.split(" ", 1)[0]
+        if begins == before:
+            sys.stderr.write("\x1b[1A\x1b[2K")
+        before = begins
+        say(text, typer.get_terminal_size().columns - 1)
+
+    return tell
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal's stderr; give a function that is told how far it has come."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task(what, total=total)
+        yield lambda done: bar.update(row, completed=done)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone.
+
+    Raises:
+        typer.Abort: the answer is no.
+        Misuse: there is no terminal to ask on, and --yes was not given.
+    """
+    if yes:
+        return
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise Misuse(f"{question} There is no terminal to ask on: confirm with --yes.")
+    typer.confirm(visible(question), abort=True, err=True)
+
+
+def prepare() -> None:
+    """Make the streams fit for any text, and for not being there at all."""
+    nowhere = None
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell: >&-
+            nowhere = nowhere or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def give_up(stream: TextIO) -> None:
+    """Let nothing more be written where nobody reads: not at the interpreter's exit either."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

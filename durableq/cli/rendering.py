@@ -1,0 +1,161 @@
+"""What is in the file as people read it, and as JSON. The JSON names do not change."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import time
+from datetime import datetime
+from typing import Any, Final
+
+from durableq import codec
+from durableq.errors import InvalidBody
+from durableq.message import (
+    DeadLetter,
+    Event,
+    HistoryEvent,
+    IdempotencyRecord,
+    Message,
+    State,
+)
+from durableq.settings import QueueSettings
+from durableq.store import QueueInfo
+
+BODY_COLUMNS: Final = 60
+ERROR_COLUMNS: Final = 60
+_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+_ENDS: Final = {Event.DISCARDED, Event.EXPIRED}
+
+
+def now_ms() -> int:
+    """Return the wall clock, as everything stored is dated."""
+    return time.time_ns() // 1_000_000
+
+
+def span(milliseconds: int) -> str:
+    """Return a length of time in its largest whole unit: 90 s is `1 min`."""
+    for unit, size in _UNITS:
+        if milliseconds >= size:
+            return f"{milliseconds // size} {unit}"
+    return f"{max(0, milliseconds)} ms"
+
+
+def moment(at_ms: int) -> str:
+    """Return a time of day here, in ISO form."""
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(timespec="seconds")
+
+
+def moment_and_age(at_ms: int) -> str:
+    """Return when something was, and how long ago."""
+    return f"{moment(at_ms)} ({span(now_ms() - at_ms)} ago)"
+
+
+def body_text(message: Message) -> str:
+    """Return a body on one line: JSON as it is stored, bytes as their number."""
+    body = message.body
+    return body if isinstance(body, str) else f"{len(body)} bytes: {body[:BODY_COLUMNS]!r}"
+
+
+def state_words(message: Message) -> str:
+    """Return in words where a message is and what it waits for."""
+    where = f"in {message.queue}"
+    if message.held:
+        return f"held {where} for a person's decision"
+    if message.state is State.IN_FLIGHT:
+        return f"in flight {where}; its lease ends in {span(message.lease_left_ms)}"
+    if message.state is State.DELAYED:
+        wait = span(message.delayed_until_ms - now_ms())
+        return f"delayed {where} until {moment(message.delayed_until_ms)} (in {wait})"
+    return f"ready {where}"
+
+
+def ended_words(history: list[HistoryEvent]) -> str:
+    """Return in words how a message ended of which only the history is left."""
+    last = history[-1]
+    if last.event in _ENDS:
+        return f"ended: {last.event.sentence}, {moment_and_age(last.at_ms)}"
+    return "ended: completed, recognised as a duplicate, or purged"
+
+
+def event_words(event: HistoryEvent) -> str:
+    """Return why an event happened."""
+    error = ": ".join(part for part in (event.error_type, event.error_message) if part)
+    return error or event.reason
+
+
+def message_document(message: Message) -> dict[str, Any]:
+    """Return a message as JSON."""
+    attributes = json.loads(message.attributes) if message.attributes else {}
+    return {
+        "id": message.id,
+        "queue": message.queue,
+        "state": message.state.label,
+        "held": message.held,
+        **_body(message),
+        "key": message.key,
+        "attributes": attributes,
+        "priority": message.priority,
+        "receive_count": message.receive_count,
+        "recovery_count": message.recovery_count,
+        "sent_at_ms": message.sent_at_ms,
+        "enqueued_at_ms": message.enqueued_at_ms,
+        "delayed_until_ms": message.delayed_until_ms or None,
+        "lease_left_ms": message.lease_left_ms,
+        "source_queue": message.source_queue,
+    }
+
+
+def _body(message: Message) -> dict[str, Any]:
+    """Return the body under a name that says what it is."""
+    if isinstance(message.body, bytes):
+        return {"body_base64": base64.b64encode(message.body).decode()}
+    try:
+        return {"body": codec.decode(message.body)}
+    except InvalidBody:
+        return {"body_text": message.body}
+
+
+def event_document(event: HistoryEvent) -> dict[str, Any]:
+    """Return an event as JSON."""
+    return dataclasses.asdict(event) | {"event": str(event.event), "detail": dict(event.detail)}
+
+
+def letter_document(letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter as JSON, with its story."""
+    return message_document(letter.message) | {
+        "reason": str(letter.reason),
+        "died_at_ms": letter.died_at_ms,
+        "max_recoveries": letter.max_recoveries,
+        "history": [event_document(event) for event in letter.history],
+    }
+
+
+def queue_document(info: QueueInfo) -> dict[str, Any]:
+    """Return a queue as JSON."""
+    return {
+        "name": info.name,
+        "dead_letter_queue": info.dead_letter_queue,
+        "counts": dataclasses.asdict(info.counts),
+        "totals": dataclasses.asdict(info.totals),
+        "oldest_ready_ms": info.oldest_ready_ms,
+        "settings": info.settings.as_dict(),
+    }
+
+
+def record_document(record: IdempotencyRecord) -> dict[str, Any]:
+    """Return an idempotency record as JSON."""
+    return dataclasses.asdict(record) | {
+        "status": record.status.label,
+        "payload_hash": record.payload_hash.hex(),
+        "result": None if record.result is None else json.loads(record.result),
+    }
+
+
+def setting_words(settings: QueueSettings) -> dict[str, str]:
+    """Return settings by the names of their options, times in seconds."""
+    words = {}
+    for name, value in settings.as_dict().items():
+        option = name.removesuffix("_ms")
+        words[option] = f"{value / 1000:g} s" if option != name else str(value)
+    return words
