@@ -1,0 +1,111 @@
+"""The example application: charge each order once. `durableq work` runs it when told no other.
+
+An order may be sent twice, fail, die and come back easier. The queue sees to it that it is
+charged once: the ledger has no unique column that would catch a second charge.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any, Final
+
+from durableq.app import DurableQ
+from durableq.delivery import Delivery
+from durableq.demo import gateway
+from durableq.demo.order import Difficulty, Order
+from durableq.errors import Reject
+from durableq.message import DeadLetter, Reason
+from durableq.settings import QueueOptions
+from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+
+QUEUE: Final = "orders"
+SETTINGS: Final = QueueOptions(
+    visibility_timeout=10, max_receives=3, backoff_base=0.1, backoff_max=0.5
+)
+EFFORT_SECONDS: Final = {
+    Difficulty.EASY: 0.02,
+    Difficulty.MEDIUM: 0.04,
+    Difficulty.HARD: 0.06,
+    Difficulty.ERROR: 0.01,
+}
+"""How long the pretended charge takes."""
+
+LEDGER: Final = """
+CREATE TABLE IF NOT EXISTS demo_ledger (
+    id INTEGER PRIMARY KEY,
+    order_key TEXT NOT NULL,
+    amount_cents INTEGER NOT NULL,
+    charged_as TEXT NOT NULL,
+    message_id TEXT NOT NULL
+)
+"""
+CHARGE: Final = """
+INSERT INTO demo_ledger (order_key, amount_cents, charged_as, message_id)
+VALUES (:order_key, :amount_cents, :charged_as, :message_id)
+"""
+
+dq = DurableQ()
+orders = dq.queue(QUEUE, **SETTINGS)
+
+
+@dq.handler(QUEUE)
+def charge(message: Delivery) -> dict[str, Any]:
+    """Charge an order, and write it into the ledger in the commit that ends the message."""
+    order = Order.from_body(message.body)
+    if message.key is not None and message.key != order.key:
+        raise Reject(f"the key is {message.key!r}, the order's is {order.key!r}")
+    time.sleep(EFFORT_SECONDS[order.difficulty])
+    gateway.check(order, message.receive_count, message.recovery_count)
+    payment = {"order": order.number, "paid_cents": order.amount_cents}
+    _make_ledger_once(dq.url)
+    with message.transaction() as tx:
+        tx.execute(
+            CHARGE,
+            {
+                "order_key": order.key,
+                "amount_cents": order.amount_cents,
+                "charged_as": order.difficulty.value,
+                "message_id": message.id,
+            },
+        )
+        tx.result = payment
+    return payment
+
+
+@dq.recovery(QUEUE)
+def recover(letter: DeadLetter) -> Verdict:
+    """Decide about a dead order: what is hopeless goes, what is too hard comes back easier."""
+    try:
+        order = Order.from_body(letter.body)
+    except Reject as error:
+        return Hold(str(error))
+    if order.difficulty is Difficulty.ERROR:
+        return Discard(f"{order.key}: no later attempt can charge it")
+    if _is_transient(letter):
+        return Requeue(f"{order.key}: nothing is wrong with the order itself")
+    easier = order.made_easier()
+    if easier != order:
+        return Retry(
+            easier.to_body(), f"{order.key}: {easier.difficulty} instead of {order.difficulty}"
+        )
+    return Hold(f"{order.key}: an easy order failed, for a reason this policy does not know")
+
+
+def make_ledger(shop: DurableQ) -> None:
+    """Make the ledger's table if it is missing."""
+    with shop.engine.begin() as connection:
+        connection.exec_driver_sql(LEDGER)
+
+
+@functools.cache
+def _make_ledger_once(_url: str) -> None:
+    """Make the table at a process's first charge, so that no later charge pays for it."""
+    make_ledger(dq)
+
+
+def _is_transient(letter: DeadLetter) -> bool:
+    if letter.reason in {Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.TIMEOUT}:
+        return True
+    last = letter.last_failure
+    return last is not None and last.error_type == gateway.GatewayTimeout.__qualname__

@@ -1,0 +1,83 @@
+"""An order of the demo, as it travels in a message's body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from durableq.errors import Reject
+
+
+class Difficulty(StrEnum):
+    """How much it takes to charge an order."""
+
+    EASY = "easy"
+    """One card, one currency."""
+    MEDIUM = "medium"
+    """A fraud check first, which can be slow."""
+    HARD = "hard"
+    """Several cards in one charge, which the gateway refuses: it must be made easier."""
+    ERROR = "error"
+    """A card that does not exist: nothing can help."""
+
+    @property
+    def easier(self) -> Difficulty:
+        """One step easier; an easy order stays easy, and an error has no easier form."""
+        steps = {Difficulty.HARD: Difficulty.MEDIUM, Difficulty.MEDIUM: Difficulty.EASY}
+        return steps.get(self, self)
+
+
+_DIFFICULTIES: Final = frozenset(difficulty.value for difficulty in Difficulty)
+
+
+def key_of(number: int) -> str:
+    """Return the idempotency key of the order of this number."""
+    return f"order-{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a customer wants to pay."""
+
+    number: int
+    amount_cents: int
+    difficulty: Difficulty
+    seed: int
+    """The traffic it belongs to: the gateway's troubles are drawn from it."""
+
+    @property
+    def key(self) -> str:
+        """Its idempotency key: however often it is sent, it is charged once."""
+        return key_of(self.number)
+
+    def made_easier(self) -> Order:
+        """Return the same order in a form one step easier to charge."""
+        return replace(self, difficulty=self.difficulty.easier)
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the order as a message's body."""
+        return {
+            "order": self.number,
+            "amount_cents": self.amount_cents,
+            "difficulty": self.difficulty.value,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_body(cls, body: Any) -> Order:
+        """Read an order back.
+
+        Raises:
+            Reject: the body is not an order of the demo.
+        """
+        if not isinstance(body, Mapping):
+            raise Reject(f"not an order of the demo: a {type(body).__name__}, not an object")
+        if not all(type(body.get(name)) is int for name in ("order", "amount_cents", "seed")):
+            raise Reject("not an order of the demo: order, amount_cents and seed must be numbers")
+        if body.get("difficulty") not in _DIFFICULTIES:
+            known = ", ".join(Difficulty)
+            raise Reject(f"not an order of the demo: its difficulty is none of {known}")
+        difficulty = Difficulty(body["difficulty"])
+        return cls(body["order"], body["amount_cents"], difficulty, body["seed"])

@@ -1,0 +1,144 @@
+"""The demo's processes: started by exec, watched, and none left behind, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Final
+
+import psutil
+
+from durableq.errors import DurableQError
+
+STOP_SECONDS: Final = 10.0
+"""How long processes may take to finish what they have in hand before they are killed."""
+KILL_SECONDS: Final = 1.0
+"""How long to wait for the last of the killed to be gone."""
+TAIL_LINES: Final = 15
+
+
+class Processes:
+    """Some `python -m durableq …` processes; leaving the `with` block ends them all.
+
+    Each has a session of its own: Ctrl-C in the terminal reaches us only, and whoever a process
+    has started in turn is known by its session, even after that process has died.
+
+    Args:
+        folder: where each one's stderr is kept while it runs.
+        environment: added to ours.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = {**os.environ, **environment}
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `python -m durableq name arguments…`."""
+        with self._log(name).open("wb") as log:
+            self._started[name] = subprocess.Popen(
+                [sys.executable, "-m", "durableq", name, *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def ended(self, name: str) -> bool:
+        """Return whether it has ended well.
+
+        Raises:
+            DurableQError: it has failed; the message shows the end of what it wrote to stderr.
+        """
+        code = self._started[name].poll()
+        if code:
+            raise DurableQError(self._epitaph(name, f"failed with {_cause(code)}"))
+        return code == 0
+
+    def expect_running(self, name: str) -> None:
+        """Make sure that it runs.
+
+        Raises:
+            DurableQError: it has ended; the message shows the end of what it wrote to stderr.
+        """
+        if self.ended(name):
+            raise DurableQError(self._epitaph(name, "ended before the work did"))
+
+    def stop(self) -> None:
+        """Let all of them finish what they have in hand, and kill what is then left."""
+        sessions = {process.pid for process in self._started.values()}
+        for process in self._started.values():
+            with suppress(ProcessLookupError):
+                process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            for process in self._started.values():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            left = list(_of_sessions(sessions))
+            for survivor in left:
+                with suppress(psutil.Error):
+                    survivor.kill()
+            for process in self._started.values():
+                process.wait()
+            psutil.wait_procs([one for one in left if one.pid not in sessions], KILL_SECONDS)
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def _epitaph(self, name: str, what: str) -> str:
+        text = self._log(name).read_text(encoding="utf-8", errors="backslashreplace")
+        tail = text.splitlines()[-TAIL_LINES:]
+        said = "\n".join(f"    {line}" for line in tail) if tail else "    nothing"
+        return f"`durableq {name}` {what}. The demo was stopped. The last it said:\n{said}"
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the block, as Ctrl-C does, so that it can clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and it is told of signals
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _exit) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _of_sessions(sessions: set[int]) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            if os.getsid(process.pid) in sessions:
+                yield process
+
+
+def _cause(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,164 @@
+"""The whole demo: a producer, a fleet and recovery as separate processes on one file, watched."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from durableq.app import URL_VARIABLE, DurableQ
+from durableq.demo.accounts import Plan, Report, judge, read
+from durableq.demo.app import QUEUE, SETTINGS, make_ledger
+from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.traffic import DUPLICATES
+from durableq.errors import Conflict, Unsupported
+from durableq.settings import dead_letter_name
+from durableq.store import Monitor, QueueInfo
+
+APP: Final = "durableq.demo.app:dq"
+TRAFFIC_SECONDS: Final = 3
+"""How long the producer takes for all its messages, so that there is something to see."""
+LOOK_SECONDS: Final = 0.1
+DEADLINE_SECONDS: Final = 60.0
+SECONDS_PER_MESSAGE: Final = 0.2
+"""What each message adds to the deadline."""
+
+
+class Traffic(NamedTuple):
+    """What the demo is to produce, and how many processes are to work on it."""
+
+    messages: int
+    procs: int
+    seed: int
+
+
+def run(
+    url: str | None,
+    count: int,
+    procs: int,
+    seed: int,
+    progress: Callable[[str], None],
+    *,
+    keep: bool = False,
+) -> Report:
+    """Run the demo and return its accounts. No process outlives the call.
+
+    Args:
+        url: the file to use; None means a new one in a temporary directory, removed at the end.
+        count: messages to produce.
+        procs: worker processes.
+        seed: which traffic.
+        progress: told in a line where the file is, and then how things stand as they change.
+        keep: leave the temporary file; it also stays when an account does not balance.
+
+    Raises:
+        Conflict: the file has had messages in the demo's queue already.
+        Unsupported: the URL names nothing that several processes can share.
+        DurableQError: one of the processes failed.
+    """
+    with ended_by_signals():
+        folder = Path(tempfile.mkdtemp(prefix="durableq-demo-"))
+        stays = False
+        try:
+            database = url or str(folder / "demo.db")
+            progress(f"Everything happens in one file: {database}")
+            report = _run(database, folder, Traffic(count, procs, seed), progress)
+            stays = url is None and (keep or bool(report.problems))
+            if stays:
+                progress(f"The file stays for you to look at: {database}")
+            return report
+        finally:
+            if not stays:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str], None]) -> Report:
+    plan = Plan.of(traffic.messages, DUPLICATES, traffic.seed)
+    with DurableQ(database) as shop:
+        _prepare(shop)
+        with Processes(folder, {URL_VARIABLE: database}) as processes:
+            _start(processes, traffic)
+            said = _watch(processes, shop.store, plan, progress)
+        report = judge(read(shop), plan)
+    report.problems[:0] = said
+    return report
+
+
+def _prepare(shop: DurableQ) -> None:
+    """Make the queue and the ledger; refuse a file whose figures would not be the demo's own."""
+    try:
+        _ = shop.engine
+    except Unsupported:
+        raise Unsupported(
+            f"The demo runs several processes on one file, and {shop.url} is none. "
+            "Give the path of a file that does not exist yet, or none at all."
+        ) from None
+    for info in shop.store.queues():
+        if info.name == QUEUE and info.totals.sent:
+            raise Conflict(
+                f"{shop.url} has had {info.totals.sent} messages in its queue {QUEUE!r} already, "
+                f"and {info.counts.present} are there, so the demo's accounts could not be told "
+                "from them. Nothing was started. Give a new file, or none at all."
+            )
+    shop.queue(QUEUE, **SETTINGS)
+    make_ledger(shop)
+
+
+def _start(processes: Processes, traffic: Traffic) -> None:
+    """Start the three commands that a user would type in three terminals."""
+    processes.start("work", "--procs", str(traffic.procs), "--app", APP)
+    processes.start("recover", "--app", APP)
+    rate = max(1, traffic.messages // TRAFFIC_SECONDS)
+    processes.start(
+        "produce",
+        *("--count", str(traffic.messages), "--duplicates", str(DUPLICATES)),
+        *("--seed", str(traffic.seed), "--rate", str(rate)),
+    )
+
+
+def _watch(
+    processes: Processes, monitor: Monitor, plan: Plan, progress: Callable[[str], None]
+) -> list[str]:
+    """Wait until everything has ended, saying how things stand; return what went wrong."""
+    allowed = DEADLINE_SECONDS + SECONDS_PER_MESSAGE * plan.count
+    deadline = time.monotonic() + allowed
+    before: list[QueueInfo] = []
+    said = ""
+    while True:
+        produced = processes.ended("produce")
+        processes.expect_running("work")
+        processes.expect_running("recover")
+        now = [monitor.queue(QUEUE), monitor.queue(dead_letter_name(QUEUE))]
+        if (line := standing(now[0], now[1], plan.count)) != said:
+            said = line
+            progress(line)
+        if produced and is_over(before, now):
+            return []
+        if time.monotonic() >= deadline:
+            left = sum(info.counts.present for info in now)
+            return [f"The demo did not end in {allowed:.0f} seconds: {left} messages are left."]
+        before = now
+        time.sleep(LOOK_SECONDS)
+
+
+def is_over(before: list[QueueInfo], now: list[QueueInfo]) -> bool:
+    """Return whether nothing is left to do: only held letters, and nothing moved in between.
+
+    One look is not enough: a message can pass from one queue to the other between two reads.
+    """
+    is_empty = all(info.counts.present == info.counts.held for info in now)
+    return is_empty and [info.totals for info in before] == [info.totals for info in now]
+
+
+def standing(orders: QueueInfo, dead: QueueInfo, count: int) -> str:
+    """Return how things stand, in a line."""
+    totals, counts = orders.totals, orders.counts
+    return (
+        f"sent {totals.sent}/{count} | charged {totals.completed} | duplicates {totals.duplicates}"
+        f" | waiting {counts.ready + counts.delayed} | in flight {counts.in_flight}"
+        f" | dead {dead.counts.present} | sent back {dead.totals.moved_out}"
+        f" | discarded {dead.totals.discarded}"
+    )

@@ -1,0 +1,125 @@
+"""The demo's traffic: orders of every kind in exact proportions, some sent more than once.
+
+Proportions are exact, not drawn: so the figures of a run do not depend on luck. What the seed
+draws is the order of the traffic, the amounts and the distances between duplicates.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from durableq.demo.gateway import Trouble, trouble
+from durableq.demo.order import Difficulty, Order, key_of
+from durableq.errors import InvalidInput
+
+COUNT: Final = 200
+DUPLICATES: Final = 0.25
+FIRST_ORDER_NUMBER: Final = 1001
+AMOUNT_CENTS: Final = (199, 49_999)
+
+
+class Kind(NamedTuple):
+    """Orders that share a fate."""
+
+    difficulty: Difficulty
+    trouble: Trouble
+    of_orders: int
+    """Its share of the orders: so many of each 150."""
+    of_duplicates: int
+    """Its share of the duplicates: so many of each 50."""
+
+
+KINDS: Final = (
+    Kind(Difficulty.EASY, Trouble.NONE, 66, 29),
+    Kind(Difficulty.EASY, Trouble.TIMEOUT_ONCE, 3, 1),
+    Kind(Difficulty.EASY, Trouble.TIMEOUT_TWICE, 1, 0),
+    Kind(Difficulty.EASY, Trouble.OUTAGE, 3, 0),  # dies, and is requeued
+    Kind(Difficulty.MEDIUM, Trouble.NONE, 36, 14),
+    Kind(Difficulty.MEDIUM, Trouble.SLOW_FRAUD_CHECK, 3, 0),  # dies, comes back easy
+    Kind(Difficulty.HARD, Trouble.NONE, 24, 6),  # dies at once, comes back medium
+    Kind(Difficulty.HARD, Trouble.SLOW_FRAUD_CHECK, 2, 0),  # dies twice, comes back easy
+    # Discarded. Its customer is told at once that the card does not exist, and sends it once.
+    Kind(Difficulty.ERROR, Trouble.NONE, 12, 0),
+)
+
+
+def orders(count: int, duplicates: float, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield `count` envelopes {"body", "key"}, the same for the same arguments.
+
+    A duplicate is an earlier order again, with the same key and payload: half of them follow at
+    once (a double click), the others later (a client that tries again, or a day's second try).
+
+    Args:
+        count: messages, duplicates included.
+        duplicates: which part of them repeats an earlier order, 0 to less than 1.
+        seed: which traffic.
+
+    Raises:
+        InvalidInput: a number out of bounds.
+    """
+    if count < 0 or not 0 <= duplicates < 1:
+        raise InvalidInput(
+            f"The traffic takes a count of at least 0 and duplicates from 0 to less than 1, "
+            f"got {count!r} and {duplicates!r}."
+        )
+    return _envelopes(count, duplicates, random.Random(seed), seed)
+
+
+def _envelopes(
+    count: int, duplicates: float, dice: random.Random, seed: int
+) -> Iterator[dict[str, Any]]:
+    again = min(round(count * duplicates), max(0, count - 1))
+    shares = apportion(count - again, [kind.of_orders for kind in KINDS])
+    kinds = [kind for kind, share in zip(KINDS, shares, strict=True) for _ in range(share)]
+    dice.shuffle(kinds)
+    book = list(_book(kinds, dice, seed))
+    for at in _schedule(kinds, again, dice):
+        order = book[at]
+        yield {"body": order.to_body(), "key": order.key}
+
+
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide a total by weights into whole parts: largest remainders first, earlier ones first."""
+    whole = sum(weights)
+    if not whole:
+        return [0] * len(weights)
+    parts = [total * weight // whole for weight in weights]
+    remainders = [-(total * weight % whole) for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=remainders.__getitem__)
+    for position in by_remainder[: total - sum(parts)]:
+        parts[position] += 1
+    return parts
+
+
+def _book(kinds: Sequence[Kind], dice: random.Random, seed: int) -> Iterator[Order]:
+    """Number the orders upward, leaving out the numbers that would meet another trouble.
+
+    The gaps look like a shop's: carts that were never paid.
+    """
+    numbers = itertools.count(FIRST_ORDER_NUMBER)
+    for kind in kinds:
+        met = kind.trouble
+        number = next(one for one in numbers if trouble(seed, key_of(one)) is met)
+        yield Order(number, dice.randint(*AMOUNT_CENTS), kind.difficulty, seed)
+
+
+def _schedule(kinds: Sequence[Kind], again: int, dice: random.Random) -> list[int]:
+    """Return which order each message carries: first sendings in turn, duplicates among them."""
+    places: list[tuple[float, int]] = [(at, at) for at in range(len(kinds))]
+    members = {kind: [at for at, one in enumerate(kinds) if one is kind] for kind in KINDS}
+    weights = [kind.of_duplicates if members[kind] else 0 for kind in KINDS]
+    for kind, share in zip(KINDS, apportion(again, weights), strict=True):
+        for _ in range(share):
+            at = dice.choice(members[kind])
+            places.append((at + _distance(len(kinds) - at, dice), at))
+    return [order for _, order in sorted(places)]
+
+
+def _distance(left: int, dice: random.Random) -> float:
+    """Return how far behind the first sending a duplicate follows."""
+    if dice.random() < 0.5:
+        return 0.5
+    return dice.uniform(1, 8) if dice.random() < 0.5 else dice.uniform(1, max(1, left))

@@ -1,0 +1,210 @@
+"""The demo with real processes: its accounts, who watches over them, and that nobody is left."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from durableq import Conflict, DurableQ, DurableQError, Unsupported
+from durableq.demo import show
+from durableq.demo.accounts import Plan, Report, judge, read
+from durableq.demo.traffic import COUNT, DUPLICATES
+from tests.process.child import Child, runs
+from tests.support import wait_for
+
+SMALL = 24
+SEED = 5
+
+
+def ignore(_line: str) -> None:
+    pass
+
+
+def family() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children(recursive=True) if runs(process)]
+
+
+def workers() -> list[psutil.Process]:
+    return [process for process in family() if "durableq.worker" in process.cmdline()]
+
+
+def measured(report: Report) -> dict[str, str]:
+    return {account.strip(): figure for account, _, figure in report.rows}
+
+
+@pytest.fixture(autouse=True)
+def quick_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "TRAFFIC_SECONDS", 1)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demo puts its temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in which a small demo has run; not to be changed."""
+    db = tmp_path_factory.mktemp("demo") / "demo.db"
+    report = show.run(str(db), SMALL, 2, SEED, ignore)
+    assert report.problems == []
+    return db
+
+
+@pytest.fixture
+def shop(finished: Path, tmp_path: Path) -> Iterator[DurableQ]:
+    with DurableQ(shutil.copy(finished, tmp_path)) as shop:
+        yield shop
+
+
+def problems_after(shop: DurableQ, *statements: str) -> str:
+    with shop.engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    return "\n".join(judge(read(shop), Plan.of(SMALL, DUPLICATES, SEED)).problems)
+
+
+def test_every_order_is_charged_once_while_a_worker_is_killed(temporary: Path) -> None:
+    said: list[str] = []
+    killed: list[int] = []
+
+    def progress(line: str) -> None:
+        said.append(line)
+        if not killed and "charged 0 " not in line and (found := workers()):
+            killed.append(found[0].pid)
+            found[0].kill()
+
+    report = show.run(None, COUNT, 4, 7, progress)
+    assert report.problems == []
+    assert killed
+    assert str(temporary) in said[0]
+    figures = measured(report)
+    assert (figures["orders charged exactly once"], figures["orders discarded"]) == ("138", "12")
+    assert figures["duplicates recognised"] == "50"
+    assert family() == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_file_stays_when_that_is_asked(temporary: Path) -> None:
+    report = show.run(None, 1, 1, SEED, ignore, keep=True)
+    assert report.problems == []
+    (db,) = temporary.glob("*/demo.db")
+    with DurableQ(db) as shop:
+        assert judge(read(shop), Plan.of(1, DUPLICATES, SEED)).problems == []
+
+
+def test_the_accounts_of_an_honest_file_balance(shop: DurableQ) -> None:
+    assert problems_after(shop) == ""
+
+
+@pytest.mark.parametrize(
+    ("tampering", "problem"),
+    [
+        (
+            "DELETE FROM demo_ledger WHERE id = (SELECT min(id) FROM demo_ledger)",
+            "neither charged nor discarded",
+        ),
+        (
+            "INSERT INTO demo_ledger (order_key, amount_cents, charged_as, message_id) "
+            "SELECT order_key, amount_cents, charged_as, message_id FROM demo_ledger LIMIT 1",
+            "charged more than once",
+        ),
+        ("UPDATE demo_ledger SET amount_cents = amount_cents + 1", "The ledger holds"),
+        (
+            "UPDATE durableq_queue SET duplicates = duplicates - 1 WHERE name = 'orders'",
+            "1 missed",
+        ),
+        (
+            "UPDATE durableq_queue SET duplicates = duplicates + 1 WHERE name = 'orders'",
+            "1 invented",
+        ),
+        (
+            "UPDATE durableq_queue SET discarded = discarded - 1 WHERE name = 'orders-dlq'",
+            "books orders-dlq holds",
+        ),
+        ("UPDATE durableq_history SET reason = ''", "without a recorded reason"),
+    ],
+)
+def test_an_imbalance_is_noticed(shop: DurableQ, tampering: str, problem: str) -> None:
+    assert problem in problems_after(shop, tampering)
+
+
+def test_a_message_that_came_late_is_noticed(shop: DurableQ) -> None:
+    shop.queue("orders").send({"order": 1})
+    found = problems_after(shop)
+    assert f"{SMALL + 1} messages were sent, not {SMALL}." in found
+    assert "1 messages have not ended." in found
+
+
+def test_a_file_that_has_had_orders_is_refused_untouched(shop: DurableQ) -> None:
+    before = shop.store.queues()
+    with pytest.raises(Conflict, match=f"has had {SMALL} messages in its queue 'orders'"):
+        show.run(shop.url, SMALL, 1, SEED, ignore)
+    assert shop.store.queues() == before
+    assert family() == []
+
+
+def test_what_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(Unsupported, match="several processes on one file"):
+        show.run("memory://", SMALL, 1, SEED, ignore)
+
+
+def test_a_process_that_fails_ends_the_demo_with_its_last_words(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "APP", "there.is.no:such")
+    with pytest.raises(DurableQError, match=r"(?s)`durableq (work|recover)` failed .*no module"):
+        show.run(None, SMALL, 1, SEED, ignore)
+    assert family() == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_fleet_that_is_killed_leaves_no_worker(temporary: Path) -> None:
+    orphans: list[psutil.Process] = []
+
+    def progress(_line: str) -> None:
+        if not orphans and (found := workers()):
+            orphans.extend(found)
+            found[0].parent().kill()  # type: ignore[union-attr]
+
+    with pytest.raises(DurableQError, match="`durableq work` failed with SIGKILL"):
+        show.run(None, SMALL, 2, SEED, progress)
+    assert orphans
+    wait_for(lambda: not any(map(runs, orphans)), what="the orphans' end")
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_is_not_done_in_time_is_a_problem_and_its_file_stays(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "DEADLINE_SECONDS", 0.0)
+    monkeypatch.setattr(show, "SECONDS_PER_MESSAGE", 0.0)
+    report = show.run(None, SMALL, 1, SEED, ignore)
+    assert report.problems[0].startswith("The demo did not end in 0 seconds")
+    assert family() == []
+    assert list(temporary.glob("*/demo.db"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_process(
+    number: signal.Signals, temporary: Path, tmp_path: Path
+) -> None:
+    demo = Child([sys.executable, "-m", "durableq", "demo"], tmp_path / "demo.out", None)
+    try:
+        demo.wait_until(lambda: len(workers()) >= 4, "its workers")
+        children = demo.family
+        demo.signal(number)
+        assert demo.end() != 0
+    finally:
+        demo.kill()
+    assert not any(map(runs, children))
+    assert list(temporary.iterdir()) == []

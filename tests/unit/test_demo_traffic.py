@@ -1,0 +1,366 @@
+"""The demo's traffic, gateway, policy and accounts: pure, and judged on hundreds of seeds."""
+
+import functools
+from bisect import bisect
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from durableq import codec
+from durableq.books import Counts, Totals
+from durableq.demo import gateway
+from durableq.demo.accounts import Facts, Plan, Report, judge
+from durableq.demo.app import recover
+from durableq.demo.order import Difficulty, Order
+from durableq.demo.show import is_over
+from durableq.demo.traffic import COUNT, DUPLICATES, KINDS, apportion, orders
+from durableq.errors import InvalidInput, Reject
+from durableq.message import DeadLetter, Event, HistoryEvent, Message, Reason, State
+from durableq.settings import QueueSettings
+from durableq.store import QueueInfo
+from durableq.verdict import Discard, Hold, Requeue, Retry
+
+SEEDS = range(200)
+MAX_RECEIVES = 3
+
+
+@dataclass
+class Sent:
+    """A message of the model."""
+
+    id: str
+    order: Order
+    receives: int = 0
+    recoveries: int = 0
+    events: list[HistoryEvent] = field(default_factory=list)
+
+    def add(self, event: Event, reason: str = "", error: str = "") -> None:
+        self.events.append(
+            HistoryEvent(self.id, "orders", event, 0, "", reason=reason, error_type=error)
+        )
+
+    def letter(self, reason: Reason = Reason.HANDLER_ERROR) -> DeadLetter:
+        body = codec.encode(self.order.to_body())
+        counts = (State.READY, self.receives, self.recoveries, 0, 0, 0, 0)
+        message = Message(
+            self.id, "orders-dlq", body, self.order.key, None, 0, *counts, "orders", None
+        )
+        return DeadLetter(message, "orders", reason, 0, tuple(self.events), 3)
+
+
+class Shop:
+    """The queue in a nutshell: what any fleet and recovery do, in an order that the dice choose.
+
+    `eagerness` is how often recovery comes before the next delivery: 0 only when nothing else is
+    left, 1 always.
+    """
+
+    def __init__(self, seed: int, eagerness: float) -> None:
+        self.dice, self.eagerness = Random(seed), eagerness
+        self.ready = [Sent(str(number), order) for number, order in enumerate(traffic_of(seed), 1)]
+        self.dead: list[Sent] = []
+        self.all = list(self.ready)
+        self.ledger: list[tuple[str, int]] = []
+        self.charged: set[str] = set()
+        self.ends: Counter[str] = Counter()
+
+    def run(self) -> Facts:
+        while self.ready or self.dead:
+            if self.dead and (not self.ready or self.dice.random() < self.eagerness):
+                self.recover(self.dead.pop(0))
+            else:
+                near = min(len(self.ready), 5)  # a fleet takes them in about this order
+                self.deliver(self.ready.pop(self.dice.randrange(near)))
+        buried, back = self.count(Event.BURIED), self.count(Event.RETRIED, Event.REQUEUED)
+        discarded = self.count(Event.DISCARDED)
+        queue = Totals(sent=COUNT, moved_in=back, moved_out=buried, **self.ends)
+        dead = Totals(moved_in=buried, moved_out=back, discarded=discarded)
+        events = [(e.message_id, e.event.value, e.reason) for m in self.all for e in m.events]
+        return Facts(info("orders", queue), info("orders-dlq", dead), self.ledger, events, set())
+
+    def count(self, *events: Event) -> int:
+        return sum(event.event in events for message in self.all for event in message.events)
+
+    def deliver(self, message: Sent) -> None:
+        if message.order.key in self.charged:
+            self.ends["duplicates"] += 1
+            return
+        message.receives += 1
+        try:
+            gateway.check(message.order, message.receives, message.recoveries)
+        except (Reject, gateway.GatewayTimeout, gateway.FraudCheckTooSlow) as error:
+            message.add(Event.FAILED, error=type(error).__qualname__)
+            if isinstance(error, Reject) or message.receives == MAX_RECEIVES:
+                message.add(Event.BURIED)
+                self.dead.append(message)
+            else:
+                self.put_back(message, self.dice.randrange(40))
+            return
+        self.charged.add(message.order.key)
+        self.ledger.append((message.order.key, message.order.amount_cents))
+        self.ends["completed"] += 1
+
+    def recover(self, message: Sent) -> None:
+        verdict = recover(message.letter())
+        assert not isinstance(verdict, Hold)
+        if isinstance(verdict, Discard):
+            message.add(Event.DISCARDED, verdict.reason)
+            return
+        if isinstance(verdict, Retry):
+            message.order = Order.from_body(verdict.body)
+        message.add(Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED)
+        message.receives, message.recoveries = 0, message.recoveries + 1
+        self.put_back(message)
+
+    def put_back(self, message: Sent, later: int = 0) -> None:
+        """Among the ready the oldest is first, wherever it comes from."""
+        at = bisect(self.ready, int(message.id) + later, key=lambda other: int(other.id))
+        self.ready.insert(at, message)
+
+
+def info(name: str, totals: Totals, **counts: int) -> QueueInfo:
+    return QueueInfo(name, QueueSettings(), None, totals, Counts(**counts), None)
+
+
+def an_order(difficulty: str, number: int = 1, seed: int = 0) -> Order:
+    return Order(number, 500, Difficulty(difficulty), seed)
+
+
+def measured(report: Report, account: str) -> str:
+    return next(row[2] for row in report.rows if row[0].strip() == account)
+
+
+# ---- traffic
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7, -3, 2**70])
+def test_the_same_arguments_give_the_same_traffic(seed: int) -> None:
+    assert list(orders(COUNT, DUPLICATES, seed)) == list(orders(COUNT, DUPLICATES, seed))
+
+
+def test_another_seed_gives_other_traffic() -> None:
+    traffic = [tuple(e["key"] for e in orders(COUNT, DUPLICATES, seed)) for seed in SEEDS]
+    assert len(set(traffic)) == len(traffic)
+
+
+def test_every_seed_has_the_same_proportions() -> None:
+    for seed in SEEDS:
+        sent = traffic_of(seed)
+        kinds = Counter((order.difficulty, gateway.trouble(seed, order.key)) for order in set(sent))
+        assert kinds == {(k.difficulty, k.trouble): k.of_orders for k in KINDS}
+        assert len(sent) - len(set(sent)) == COUNT * DUPLICATES
+
+
+def test_a_duplicate_repeats_an_earlier_order_near_or_far() -> None:
+    envelopes = list(orders(COUNT, DUPLICATES, 7))
+    first: dict[str, int] = {}
+    distances = []
+    for at, envelope in enumerate(envelopes):
+        if envelope["key"] in first:
+            assert envelope == envelopes[first[envelope["key"]]]
+            distances.append(at - first[envelope["key"]])
+        else:
+            first[envelope["key"]] = at
+    assert min(distances) == 1
+    assert sum(distance == 1 for distance in distances) >= 10
+    assert max(distances) > 50
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 199, 1000])
+@pytest.mark.parametrize("duplicates", [0.0, 0.25, 0.5, 0.99])
+def test_any_count_and_any_part_of_duplicates(count: int, duplicates: float) -> None:
+    envelopes = list(orders(count, duplicates, 1))
+    assert len(envelopes) == count
+    repeated = count - len({envelope["key"] for envelope in envelopes})
+    assert repeated == min(round(count * duplicates), max(0, count - 1))
+
+
+@pytest.mark.parametrize(("count", "duplicates"), [(-1, 0.25), (10, 1.0), (10, -0.1)])
+def test_numbers_out_of_bounds_are_refused(count: int, duplicates: float) -> None:
+    with pytest.raises(InvalidInput):
+        orders(count, duplicates, 1)
+
+
+def test_parts_are_whole_and_add_up() -> None:
+    assert apportion(150, [kind.of_orders for kind in KINDS]) == [k.of_orders for k in KINDS]
+    assert apportion(10, [1, 1, 1]) == [4, 3, 3]
+    assert apportion(1, [1, 5]) == [0, 1]
+    assert apportion(0, [1, 5]) == apportion(5, [0, 0]) == [0, 0]
+
+
+# ---- gateway and policy
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "verdict"),
+    [
+        ("error", Discard("order-1: no later attempt can charge it")),
+        ("hard", Retry(an_order("medium").to_body(), "order-1: medium instead of hard")),
+        ("medium", Retry(an_order("easy").to_body(), "order-1: easy instead of medium")),
+    ],
+)
+def test_the_policy_by_difficulty(difficulty: str, verdict: Discard | Retry) -> None:
+    assert recover(Sent("1", an_order(difficulty)).letter(Reason.REJECTED)) == verdict
+
+
+def test_what_is_transient_comes_back_unchanged() -> None:
+    message = Sent("1", an_order("hard"))
+    assert isinstance(recover(message.letter(Reason.WORKER_LOST)), Requeue)
+    message.add(Event.FAILED, error="GatewayTimeout")
+    assert isinstance(recover(message.letter()), Requeue)
+
+
+def test_what_the_policy_does_not_know_is_held() -> None:
+    assert isinstance(recover(Sent("1", an_order("easy")).letter()), Hold)
+    stranger = Sent("1", an_order("easy")).letter()
+    stranger = replace(stranger, message=stranger.message._replace(body=codec.encode({"x": 1})))
+    assert isinstance(recover(stranger), Hold)
+
+
+@pytest.mark.parametrize(
+    "body", [[], "x", {}, {"order": "1"}, an_order("hard").to_body() | {"difficulty": "?"}]
+)
+def test_a_body_that_is_no_order_is_rejected(body: Any) -> None:
+    with pytest.raises(Reject, match="not an order of the demo"):
+        Order.from_body(body)
+
+
+def test_an_outage_ends_with_the_recovery() -> None:
+    number = next(n for n in range(1000) if gateway.trouble(0, f"order-{n}").value == "outage")
+    order = an_order("easy", number)
+    for receive in (1, 2, 3):
+        with pytest.raises(gateway.GatewayTimeout):
+            gateway.check(order, receive, 0)
+    gateway.check(order, 1, 1)
+
+
+# ---- accounts
+
+
+@functools.cache
+def plan_of(seed: int) -> Plan:
+    return Plan.of(COUNT, DUPLICATES, seed)
+
+
+@functools.cache
+def traffic_of(seed: int) -> list[Order]:
+    return [Order.from_body(envelope["body"]) for envelope in orders(COUNT, DUPLICATES, seed)]
+
+
+@pytest.mark.parametrize("eagerness", [0.0, 0.5, 1.0])
+def test_the_figures_hold_for_any_seed_and_however_recovery_interleaves(eagerness: float) -> None:
+    for seed in SEEDS:
+        report = judge(Shop(seed, eagerness).run(), plan_of(seed))
+        assert report.problems == [], f"seed {seed}"
+        assert measured(report, "orders charged exactly once") == "138"
+        assert measured(report, "orders discarded") == "12"
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    return Shop(7, 0.5).run()
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_of(7)
+
+
+def problems_of(facts: Facts, plan: Plan) -> str:
+    report = judge(facts, plan)
+    assert report.as_dict()["ok"] is not bool(report.problems)
+    return "\n".join(report.problems)
+
+
+def with_totals(facts: Facts, **changes: int) -> Facts:
+    totals = replace(facts.orders.totals, **changes)
+    return replace(facts, orders=replace(facts.orders, totals=totals))
+
+
+def test_a_charge_that_is_missing_is_noticed(facts: Facts, plan: Plan) -> None:
+    lost = replace(facts, ledger=facts.ledger[1:])
+    assert f"{facts.ledger[0][0]}: neither charged nor discarded." in problems_of(lost, plan)
+
+
+def test_a_second_charge_is_noticed(facts: Facts, plan: Plan) -> None:
+    twice = replace(facts, ledger=[*facts.ledger, facts.ledger[0]])
+    found = problems_of(twice, plan)
+    assert f"{facts.ledger[0][0]}: charged more than once." in found
+    assert "The ledger holds" in found
+
+
+def test_a_wrong_amount_is_noticed(facts: Facts, plan: Plan) -> None:
+    (key, amount), *others = facts.ledger
+    assert "The ledger holds" in problems_of(
+        replace(facts, ledger=[(key, amount + 1), *others]), plan
+    )
+
+
+def test_an_order_nobody_sent_is_noticed(facts: Facts, plan: Plan) -> None:
+    strange = replace(facts, ledger=[*facts.ledger, ("order-1", 5)])
+    assert "order-1: charged or discarded, not sent." in problems_of(strange, plan)
+
+
+@pytest.mark.parametrize(("more", "word"), [(-1, "missed"), (1, "invented")])
+def test_a_duplicate_too_few_or_too_many_is_noticed(
+    facts: Facts, plan: Plan, more: int, word: str
+) -> None:
+    found = problems_of(with_totals(facts, duplicates=50 + more), plan)
+    assert f"1 {word}." in found
+    assert "By its books orders holds" in found
+
+
+def test_swapped_orders_do_not_cancel_out(facts: Facts, plan: Plan) -> None:
+    """One order's duplicate discarded, another's order taken for a duplicate: equal in number."""
+    key = next(key for key, number in plan.sends.items() if number == 2)
+    events = [
+        (message_id, event, f"{key}: oops" if event == Event.DISCARDED else reason)
+        for message_id, event, reason in facts.events
+    ]
+    found = problems_of(replace(facts, events=events), plan)
+    assert f"{key}: charged and discarded." in found
+    assert "neither charged nor discarded." in found
+
+
+def test_a_discard_without_a_reason_or_without_a_trace_is_noticed(facts: Facts, plan: Plan) -> None:
+    silent = [(i, event, "" if event == Event.DISCARDED else why) for i, event, why in facts.events]
+    assert "without a recorded reason" in problems_of(replace(facts, events=silent), plan)
+    gone = [event for event in facts.events if event[1] != Event.DISCARDED]
+    assert "but the history tells of 0" in problems_of(replace(facts, events=gone), plan)
+
+
+def test_a_message_left_over_is_noticed(facts: Facts, plan: Plan) -> None:
+    left = replace(facts, present={facts.events[0][0]})
+    assert "1 messages have not ended." in problems_of(left, plan)
+
+
+def test_messages_not_sent_and_figures_out_of_range_are_noticed(facts: Facts, plan: Plan) -> None:
+    short = with_totals(facts, sent=150, completed=88)
+    assert "150 messages were sent, not 200." in problems_of(short, plan)
+    assert "88 messages were completed, but the ledger has" in problems_of(short, plan)
+    few = replace(facts, ledger=facts.ledger[:100])
+    assert "orders processed: 100 is not 120-140." in problems_of(few, plan)
+
+
+def test_references_are_for_the_default_traffic_only(facts: Facts) -> None:
+    rows = judge(facts, Plan.of(20, DUPLICATES, 7)).rows
+    assert {row[0]: row[1] for row in rows}["orders processed"] == "-"
+
+
+# ---- the end
+
+
+def test_it_is_over_when_nothing_moved_between_two_looks() -> None:
+    still = [
+        info("orders", Totals(sent=3, moved_out=1)),
+        info("orders-dlq", Totals(moved_in=1), held=1),
+    ]
+    moved = [info("orders", Totals(sent=3, moved_out=2)), still[1]]
+    busy = [info("orders", Totals(sent=3), delayed=1), still[1]]
+    assert is_over(still, still)
+    assert not is_over([], still)
+    assert not is_over(moved, still)
+    assert not is_over(busy, busy)

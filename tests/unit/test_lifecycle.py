@@ -1,0 +1,181 @@
+"""The one table of edges, and the decisions taken on the way."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durableq.lifecycle import (
+    EDGES,
+    Admission,
+    Again,
+    Bury,
+    KnownKey,
+    Place,
+    admit,
+    after_failure,
+    allowed,
+    diagram,
+    place,
+)
+from durableq.message import Failure, Message, Reason, RecordStatus, State
+from durableq.retry import ceiling_ms
+from durableq.settings import QueueSettings
+
+NOW_MS = 1_000_000
+RETENTION_MS = 60_000
+ONE, OTHER = b"1" * 32, b"2" * 32
+SETTINGS = QueueSettings(max_receives=3)
+
+dice = st.floats(0, 1, exclude_max=True)
+
+
+def failed(reason: Reason, retry_in_ms: int | None = None) -> Failure:
+    return Failure(reason, "E", "", retry_in_ms=retry_in_ms)
+
+
+def decide(
+    reason: Reason, receive_count: int, retry_in_ms: int | None = None, dead: bool = False
+) -> Again | Bury:
+    return after_failure(
+        failed(reason, retry_in_ms), receive_count, SETTINGS, 0.5, has_dead_letter_queue=not dead
+    )
+
+
+# ---- edges
+
+
+def test_every_place_can_be_reached_and_can_end() -> None:
+    def closure(start: Place, *, backwards: bool = False) -> set[Place]:
+        places = {start}
+        for _ in Place:
+            for source, target, *_ in EDGES:
+                before, after = (target, source) if backwards else (source, target)
+                places |= {after} if before in places else set()
+        return places
+
+    assert closure(Place.NEW) == set(Place)
+    assert closure(Place.ENDED, backwards=True) == set(Place)
+
+
+def test_what_has_ended_stays_ended_and_nothing_becomes_new() -> None:
+    assert not any(allowed(Place.ENDED, target) for target in Place)
+    assert not any(allowed(source, Place.NEW) for source in Place)
+
+
+def test_the_dead_never_go_straight_to_a_worker() -> None:
+    assert not allowed(Place.DEAD, Place.IN_FLIGHT)
+    assert not allowed(Place.DELAYED, Place.IN_FLIGHT)
+
+
+def test_no_edge_stands_in_the_table_twice() -> None:
+    assert len(set(EDGES)) == len(EDGES)
+
+
+def test_the_diagram_draws_every_edge() -> None:
+    first, *lines = diagram().splitlines()
+    assert first == "stateDiagram-v2"
+    for edge in EDGES:
+        end = "[*]" if edge.target is Place.ENDED else edge.target
+        [line] = [drawn for drawn in lines if drawn.startswith(f"    {edge.source} --> {end}: ")]
+        assert edge.verb in line
+        assert edge.when in line
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_message_with_a_source_is_dead_in_any_state(state: State) -> None:
+    message = Message("1", "q", "1", None, None, 0, state, 0, 0, 0, 0, 0, 0, None, None)
+    assert place(message).value == state.label
+    assert place(message._replace(source_queue="q")) is Place.DEAD
+
+
+# ---- after a failure
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if not reason.permanent])
+def test_a_failure_is_retried_until_the_last_receive(reason: Reason) -> None:
+    assert isinstance(decide(reason, 2), Again)
+    assert decide(reason, 3) == Bury(reason)
+    assert decide(reason, 4) == Bury(reason)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.permanent])
+def test_what_can_never_succeed_is_buried_at_once(reason: Reason) -> None:
+    assert decide(reason, 1, retry_in_ms=5) == Bury(reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_dead_letter_queue_buries_nothing(reason: Reason) -> None:
+    assert isinstance(decide(reason, 1_000, dead=True), Again)
+
+
+def test_a_handler_may_choose_the_wait() -> None:
+    assert decide(Reason.HANDLER_ERROR, 1, retry_in_ms=0) == Again(0)
+    assert decide(Reason.HANDLER_ERROR, 1, retry_in_ms=7) == Again(7)
+
+
+@pytest.mark.parametrize("reason", [Reason.LEASE_EXPIRED, Reason.WORKER_LOST])
+def test_a_lost_lease_does_not_wait(reason: Reason) -> None:
+    assert decide(reason, 2) == Again(0)
+
+
+@given(st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT]), st.integers(1, 2), dice)
+def test_other_failures_back_off(reason: Reason, receive_count: int, thrown: float) -> None:
+    decision = after_failure(
+        failed(reason), receive_count, SETTINGS, thrown, has_dead_letter_queue=True
+    )
+    ceiling = ceiling_ms(receive_count, SETTINGS.backoff_base_ms, SETTINGS.backoff_max_ms)
+    assert isinstance(decision, Again)
+    assert 0 <= decision.wait_ms < ceiling
+
+
+# ---- admission
+
+
+def known(
+    status: RecordStatus = RecordStatus.COMPLETED,
+    payload_hash: bytes = ONE,
+    expires_at_ms: int = NOW_MS + 1,
+    holds: bool = False,
+) -> KnownKey:
+    return KnownKey(status, payload_hash, expires_at_ms, holds)
+
+
+@pytest.mark.parametrize(
+    ("record", "admission"),
+    [
+        (None, Admission.DELIVER),
+        (known(), Admission.DUPLICATE),
+        (known(payload_hash=OTHER), Admission.CONFLICT),
+        (known(expires_at_ms=NOW_MS), Admission.DELIVER),
+        (known(payload_hash=OTHER, expires_at_ms=NOW_MS), Admission.DELIVER),
+        (known(RecordStatus.IN_PROGRESS, expires_at_ms=0, holds=True), Admission.DEFER),
+        (known(RecordStatus.IN_PROGRESS, OTHER, 0, holds=True), Admission.DEFER),
+        (known(RecordStatus.IN_PROGRESS, expires_at_ms=0), Admission.DELIVER),
+    ],
+    ids=[
+        "a key never seen",
+        "succeeded",
+        "succeeded with another payload",
+        "succeeded, but its record has expired",
+        "another payload, but its record has expired",
+        "in progress",
+        "in progress with another payload",
+        "in progress, but its owner is gone",
+    ],
+)
+def test_what_is_known_of_the_key_decides(record: KnownKey | None, admission: Admission) -> None:
+    assert admit(NOW_MS - 1, ONE, record, RETENTION_MS, NOW_MS) is admission
+
+
+@given(
+    st.sampled_from([None, ONE, OTHER]),
+    st.none() | st.builds(known, st.sampled_from(RecordStatus), holds=st.booleans()),
+    st.integers(0, RETENTION_MS),
+)
+def test_retention_comes_before_the_key(
+    payload_hash: bytes | None, record: KnownKey | None, late_ms: int
+) -> None:
+    came_ms = NOW_MS - RETENTION_MS - late_ms
+    assert admit(came_ms, payload_hash, record, RETENTION_MS, NOW_MS) is Admission.EXPIRE
+    just = admit(NOW_MS - RETENTION_MS + 1, payload_hash, record, RETENTION_MS, NOW_MS)
+    assert just is not Admission.EXPIRE

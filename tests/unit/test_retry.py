@@ -1,0 +1,40 @@
+"""How long a failed message waits."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durableq.limits import MAX_DELAY_MS, MAX_RECEIVES
+from durableq.retry import backoff_ms, ceiling_ms
+
+receives = st.integers(1, MAX_RECEIVES)
+waits = st.integers(0, MAX_DELAY_MS)
+
+
+@pytest.mark.parametrize(
+    ("receive_count", "ceiling"), [(1, 1_000), (2, 2_000), (3, 4_000), (9, 256_000), (10, 300_000)]
+)
+def test_the_ceiling_doubles_with_each_receive_up_to_the_most(
+    receive_count: int, ceiling: int
+) -> None:
+    assert ceiling_ms(receive_count, 1_000, 300_000) == ceiling
+
+
+def test_a_message_that_was_never_received_does_not_wait() -> None:
+    assert ceiling_ms(0, 1_000, 300_000) == 0
+
+
+@given(receives, waits, waits)
+def test_the_ceiling_never_falls_and_never_passes_the_most(n: int, base: int, most: int) -> None:
+    assert ceiling_ms(n, base, most) <= ceiling_ms(n + 1, base, most) <= most
+
+
+@given(receives, waits, waits, st.floats(0, 1, exclude_max=True))
+def test_a_wait_lies_below_its_ceiling(n: int, base: int, most: int, dice: float) -> None:
+    ceiling = ceiling_ms(n, base, most)
+    assert 0 <= backoff_ms(n, base, most, dice) <= max(0, ceiling - 1)
+
+
+@given(receives, waits, waits)
+def test_dice_of_zero_mean_no_wait(n: int, base: int, most: int) -> None:
+    assert backoff_ms(n, base, most, 0.0) == 0
