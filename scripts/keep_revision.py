@@ -1,0 +1,100 @@
+"""Keep a database of the newest revision, for the upgrade test of every later one.
+
+    python scripts/keep_revision.py
+
+writes tests/migrations/released/NNNN.db: one small file with a message in every state, dead
+letters with their story, idempotency records and a worker. Its content is the same each time, but
+for the random receipts. Run it until the revision is released, and never again for that one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from durableq import Discard, DurableQ, Hold, Queue, Requeue, Verdict
+from durableq.message import Failure, Message, Reason, Receipt
+from durableq.store import Store, WorkerInfo
+from durableq.testing import FakeClock, FakeDice
+
+ROOT = Path(__file__).resolve().parents[1]
+RELEASED = ROOT / "tests" / "migrations" / "released"
+ACTOR = "worker-1:4711"
+
+
+def newest_revision() -> str:
+    """Return the revision that a file made now is at."""
+    return max(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
+
+
+def take(store: Store, queue: str, **options: Any) -> tuple[Message, Receipt]:
+    """Receive the one message that is ready."""
+    (message,) = store.receive(queue, 1, **options).messages
+    if message.receipt is None:
+        raise AssertionError(f"Message {message.id} was received without a receipt.")
+    return message, message.receipt
+
+
+def fail(store: Store, queue: str, retry_in_ms: int = 0) -> None:
+    """Receive the one message that is ready, and fail it."""
+    _, receipt = take(store, queue)
+    failure = Failure(Reason.HANDLER_ERROR, "ValueError", "no such card", "a stack", retry_in_ms)
+    store.fail([(receipt, failure)], actor=ACTOR)
+
+
+def fill_mail(dq: DurableQ) -> None:
+    """Let letters die; decide about three of four."""
+    mail = dq.queue("mail", max_receives=2, visibility_timeout=5)
+    verdicts: list[Verdict | None] = [
+        Hold("ask"),
+        Discard("fraud"),
+        Requeue("calm now", delay=3600),
+        None,
+    ]
+    for number, verdict in enumerate(verdicts):
+        mail.send({"letter": number}, key=f"letter-{number}")
+        fail(dq.store, "mail")
+        fail(dq.store, "mail")
+        if verdict is not None:
+            _, receipt = take(dq.store, "mail-dlq")
+            dq.store.decide([(receipt, verdict)], actor="recovery:4712")
+
+
+def fill_orders(dq: DurableQ, orders: Queue) -> None:
+    """Leave messages in every state, and a record of every kind."""
+    for key in ("paid", None):
+        orders.send({"amount": 120}, key=key)
+        (message,) = orders.receive()
+        message.complete({"paid": 120} if key else None)
+    orders.send({"amount": 120}, key="paid")
+    orders.receive()  # recognised as a duplicate, and gone
+    worker = dq.store.register(WorkerInfo(ACTOR, 4711, 1_700_000_000_000))
+    orders.send({"in": "flight"}, key="held")
+    take(dq.store, "orders", holder=worker.holder)
+    orders.send({"in": "flight"}, key="held")
+    orders.receive()  # deferred: its key is in progress
+    orders.send({"failed": "once"})
+    fail(dq.store, "orders", retry_in_ms=60_000)
+    orders.send({"later": True}, delay=3600)
+    orders.send("ready, of high priority ✓", priority=7, attributes={"source": "shop", "n": 1})
+    orders.send(bytes(range(256)))
+
+
+def main() -> None:
+    """Write the file."""
+    target = RELEASED / f"{newest_revision()}.db"
+    RELEASED.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        with DurableQ(made, clock=FakeClock(), dice=FakeDice()) as dq:
+            fill_mail(dq)
+            fill_orders(dq, dq.queue("orders"))
+        if [path.name for path in made.parent.iterdir()] != [made.name]:
+            raise AssertionError("The log was not written back: somebody else has the file open.")
+        target.write_bytes(made.read_bytes())
+    print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The file as a plain connection sees it, so that durableq does not vouch for itself.
+
+The driver is durableq's own: a second SQLite library in one process would lose the locks of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2 as driver
+
+UNBALANCED = """
+SELECT name FROM durableq_queue AS q
+WHERE sent + moved_in - moved_out - completed - duplicates - discarded - expired - purged
+   <> (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)"""
+
+
+@contextmanager
+def connection(path: Path) -> Iterator[Any]:
+    """A connection in the driver's autocommit mode; it creates no file."""
+    raw = driver.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None, timeout=20)
+    try:
+        yield raw
+    finally:
+        raw.close()
+
+
+def rows(path: Path, sql: str, *values: Any) -> list[Any]:
+    """What a statement answers."""
+    with connection(path) as raw:
+        found: list[Any] = raw.execute(sql, values).fetchall()
+        return found
+
+
+def column(path: Path, sql: str, *values: Any) -> list[Any]:
+    """The first column of what a statement answers."""
+    return [row[0] for row in rows(path, sql, *values)]
+
+
+def one(path: Path, sql: str, *values: Any) -> Any:
+    """The only value a statement answers."""
+    ((value,),) = rows(path, sql, *values)
+    return value
+
+
+def script(path: Path, sql: str) -> None:
+    """Run statements."""
+    with connection(path) as raw:
+        raw.executescript(sql)
+
+
+def create(path: Path, sql: str) -> None:
+    """Make a database that is not durableq's."""
+    raw = driver.connect(str(path), isolation_level=None)
+    raw.executescript(sql)
+    raw.close()
+
+
+def check_whole(path: Path) -> None:
+    """SQLite finds no fault with the file."""
+    assert column(path, "PRAGMA integrity_check") == ["ok"]
+
+
+def check_sound(path: Path) -> None:
+    """The file is whole, and every queue's books balance."""
+    check_whole(path)
+    assert column(path, UNBALANCED) == []
+
+
+def totals(path: Path, queue: str) -> dict[str, int]:
+    """A queue's running totals."""
+    names = ("sent", "moved_in", "moved_out", "completed", "duplicates", "discarded")
+    (row,) = rows(path, f"SELECT {', '.join(names)} FROM durableq_queue WHERE name = ?", queue)
+    return dict(zip(names, row, strict=True))

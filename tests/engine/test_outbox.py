@@ -1,0 +1,160 @@
+"""The transactional outbox: a message that exists if and only if your own rows do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pysqlite3.dbapi2 as driver
+import pytest
+import sqlalchemy as sa
+
+from durableq import Conflict, DurableQ, InvalidBody, Queue, UnknownQueue, Unsupported
+from tests.engine import plain
+
+albums = sa.Table("album", sa.MetaData(), sa.Column("title", sa.Text, nullable=False))
+ALBUM = sa.insert(albums).values(title="Kind of Blue")
+
+
+@pytest.fixture
+def engine(dq: DurableQ) -> sa.Engine:
+    engine: sa.Engine = dq.engine
+    albums.metadata.create_all(engine)
+    return engine
+
+
+@pytest.fixture
+def own_engine(db: Path, engine: sa.Engine) -> Iterator[sa.Engine]:
+    """An engine that the application made itself, with SQLAlchemy's defaults."""
+    own = sa.create_engine(f"sqlite:///{db}", module=driver)
+    yield own
+    own.dispose()
+
+
+def counts(db: Path) -> tuple[int, int]:
+    """Albums and messages in the file."""
+    return (
+        plain.one(db, "SELECT count(*) FROM album"),
+        plain.one(db, "SELECT count(*) FROM durableq_message"),
+    )
+
+
+@pytest.mark.parametrize("which", ["engine", "own_engine"])
+def test_committed_there_is_the_row_and_the_message(
+    orders: Queue, db: Path, which: str, request: pytest.FixtureRequest
+) -> None:
+    with request.getfixturevalue(which).begin() as connection:
+        connection.execute(ALBUM)
+        sent = orders.send({"album": 1}, key="k", connection=connection)
+        sent_too = orders.send_many([2, 3], connection=connection)
+        assert counts(db) == (0, 0)
+    assert counts(db) == (1, 3)
+    received = orders.receive(10)
+    assert [message.id for message in received] == [sent, *sent_too]
+    plain.check_sound(db)
+
+
+@pytest.mark.parametrize("which", ["engine", "own_engine"])
+def test_rolled_back_there_is_neither(
+    orders: Queue, db: Path, which: str, request: pytest.FixtureRequest
+) -> None:
+    with request.getfixturevalue(which).connect() as connection:
+        transaction = connection.begin()
+        orders.send({"album": 1}, connection=connection)
+        connection.execute(ALBUM)
+        transaction.rollback()
+    assert counts(db) == (0, 0)
+    assert orders.info().totals.sent == 0
+    assert orders.send("next") == "1", "an id was used up"
+    plain.check_sound(db)
+
+
+def send_and_raise(orders: Queue, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(ALBUM)
+        orders.send({}, connection=connection)
+        raise RuntimeError("an accident")
+
+
+def test_an_exception_in_the_block_undoes_both(orders: Queue, db: Path, engine: sa.Engine) -> None:
+    with pytest.raises(RuntimeError):
+        send_and_raise(orders, engine)
+    assert counts(db) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("queue", "body", "error"),
+    [
+        ("nowhere", 1, UnknownQueue),
+        ("orders-dlq", 1, Conflict),
+        ("orders", "long", InvalidBody),
+    ],
+)
+def test_a_refused_send_spoils_nothing(
+    dq: DurableQ, db: Path, engine: sa.Engine, queue: str, body: object, error: type[Exception]
+) -> None:
+    orders = dq.queue("orders", max_body_bytes=5)
+    with engine.begin() as connection:
+        connection.execute(ALBUM)
+        with pytest.raises(error):
+            Queue(dq, queue).send(body, connection=connection)
+        orders.send("ok", connection=connection)
+    assert counts(db) == (1, 1)
+    plain.check_sound(db)
+
+
+def test_a_driver_connection_in_a_transaction_will_do(orders: Queue, db: Path) -> None:
+    with plain.connection(db) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        orders.send(1, connection=raw)
+        raw.execute("COMMIT")
+    assert orders.info().counts.ready == 1
+
+
+def test_a_connection_on_another_file_is_refused(orders: Queue, tmp_path: Path) -> None:
+    says = r"other\.db, the queue is in .*queue\.db: one"
+    with (
+        DurableQ(tmp_path / "other.db") as other,
+        other.engine.begin() as connection,
+        pytest.raises(Unsupported, match=says),
+    ):
+        orders.send(1, connection=connection)
+
+
+def test_a_database_in_memory_is_refused(orders: Queue) -> None:
+    engine = sa.create_engine("sqlite://", module=driver)
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        with pytest.raises(Unsupported, match="is open on a database in memory"):
+            orders.send(1, connection=connection)
+    engine.dispose()
+
+
+def test_a_connection_without_a_transaction_is_refused(
+    orders: Queue, db: Path, engine: sa.Engine
+) -> None:
+    with plain.connection(db) as raw, pytest.raises(Conflict, match="No transaction is open"):
+        orders.send(1, connection=raw)
+    with engine.connect() as connection, pytest.raises(Conflict, match=r"use engine\.begin\(\)"):
+        orders.send(1, connection=connection)
+    assert orders.info().totals.sent == 0
+
+
+def test_the_standard_librarys_driver_is_refused(orders: Queue, tmp_path: Path) -> None:
+    """Another file, because two libraries on one file lose each other's locks."""
+    raw = sqlite3.connect(tmp_path / "standard.db")
+    with pytest.raises(Unsupported, match=r"is sqlite3's.*create_engine\(url, module=pysqlite3"):
+        orders.send(1, connection=raw)
+    raw.close()
+
+
+def test_what_is_no_connection_is_refused(orders: Queue) -> None:
+    with pytest.raises(Unsupported):
+        orders.send(1, connection="a string")
+
+
+def test_there_is_no_outbox_in_memory(engine: sa.Engine) -> None:
+    queue = DurableQ("memory://").queue("orders")
+    with engine.begin() as connection, pytest.raises(Unsupported):
+        queue.send(1, connection=connection)

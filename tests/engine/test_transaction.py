@@ -1,0 +1,233 @@
+"""message.transaction() on a file: effect, record, acknowledgement and sends are one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from durableq import (
+    Batch,
+    Conflict,
+    Delivery,
+    DurableQ,
+    InvalidResult,
+    Queue,
+    StaleReceipt,
+    Transaction,
+    UnknownQueue,
+)
+from durableq.testing import FakeClock
+from tests.engine import plain
+
+ledger = sa.Table(
+    "ledger",
+    sa.MetaData(),
+    sa.Column("order_id", sa.Integer, nullable=False),
+    sa.Column("paid", sa.Integer),
+)
+PAID = sa.insert(ledger).values(order_id=7, paid=120)
+
+
+@pytest.fixture
+def orders(dq: DurableQ) -> Queue:
+    ledger.metadata.create_all(dq.engine)
+    dq.queue("receipts")
+    orders = dq.queue("orders")
+    orders.send({"order": 7}, key="order-7")
+    return orders
+
+
+def take(queue: Queue) -> Delivery:
+    (message,) = queue.receive()
+    return message
+
+
+def write_and(message: Delivery | Batch, then: Callable[[Transaction], object]) -> None:
+    """An effect and a follow-up message, and then something else before the commit."""
+    with message.transaction() as tx:
+        tx.execute(PAID)
+        tx.send("receipts", {"order": 7})
+        then(tx)
+
+
+def stumble(_: Transaction) -> None:
+    raise RuntimeError("an accident")
+
+
+def write(message: Delivery) -> str:
+    """Everything a handler can write."""
+    with message.transaction() as tx:
+        tx.execute(PAID)
+        tx.execute("INSERT INTO ledger VALUES (:order, 0)", {"order": 8})
+        tx.result = {"paid": 120}
+        return tx.send("receipts", {"order": 7}, key="r-7")
+
+
+def written(db: Path) -> dict[str, Any]:
+    """What is in the file, as a plain connection sees it."""
+    return {
+        "ledger": plain.rows(db, "SELECT order_id, paid FROM ledger ORDER BY order_id"),
+        "orders": plain.totals(db, "orders")["completed"],
+        "receipts": plain.totals(db, "receipts")["sent"],
+        "record": plain.rows(db, "SELECT status, result FROM durableq_idempotency"),
+        "messages": plain.column(db, "SELECT body FROM durableq_message ORDER BY id"),
+    }
+
+
+ORDER, RECEIPT = '{"order":7}', '{"order":7}'
+BEFORE = {
+    "ledger": [],
+    "orders": 0,
+    "receipts": 0,
+    "record": [(0, None)],
+    "messages": [ORDER],
+}
+AFTER = {
+    "ledger": [(7, 120), (8, 0)],
+    "orders": 1,
+    "receipts": 1,
+    "record": [(1, '{"paid":120}')],
+    "messages": [RECEIPT],
+}
+
+
+def test_all_of_it_commits_together(dq: DurableQ, orders: Queue, db: Path) -> None:
+    message = take(orders)
+    sent = write(message)
+    assert message.settled
+    assert written(db) == AFTER
+    assert take(dq.queue("receipts")).id == sent
+    plain.check_sound(db)
+
+
+def test_nothing_is_seen_before_the_commit(orders: Queue, db: Path) -> None:
+    message = take(orders)
+    with message.transaction() as tx:
+        tx.execute(PAID)
+        tx.send("receipts", {})
+        assert written(db) == BEFORE
+        assert not message.settled
+
+
+def test_an_exception_inside_undoes_all_of_it(orders: Queue, db: Path) -> None:
+    message = take(orders)
+    with pytest.raises(RuntimeError):
+        write_and(message, stumble)
+    assert written(db) == BEFORE
+    assert not message.settled
+    write(message)  # it is still ours
+    assert written(db) == AFTER
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (lambda tx: tx.execute("INSERT INTO nowhere VALUES (1)"), sa.exc.OperationalError),
+        (lambda tx: tx.execute("INSERT INTO ledger VALUES (NULL, 1)"), sa.exc.IntegrityError),
+        (lambda tx: tx.send("nowhere", 1), UnknownQueue),
+        (lambda tx: setattr(tx, "result", {1, 2}), InvalidResult),
+    ],
+    ids=["no such table", "constraint", "no such queue", "result"],
+)
+def test_a_statement_that_fails_undoes_all_of_it(
+    orders: Queue, db: Path, broken: Any, error: type[Exception]
+) -> None:
+    message = take(orders)
+    with pytest.raises(error):
+        write_and(message, broken)
+    assert written(db) == BEFORE
+    write(message)
+    assert written(db) == AFTER
+
+
+@pytest.fixture
+def late(db: Path, orders: Queue) -> Queue:
+    """The same queue, seen by a process for which every lease of ours has ended."""
+    clock = FakeClock(lease_ms=1 << 40)
+    clock.boot_id = boot_id_of(db)  # type: ignore[method-assign]
+    return DurableQ(db, clock=clock).queue("orders")
+
+
+def boot_id_of(db: Path) -> Any:
+    boot = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
+    return lambda: boot
+
+
+def test_a_receipt_that_is_stale_at_the_start(orders: Queue, late: Queue, db: Path) -> None:
+    message = take(orders)
+    other = take(late)
+    with pytest.raises(StaleReceipt, match="given to another worker"):
+        write(message)
+    assert written(db) == BEFORE
+    write(other)
+    assert written(db) == AFTER
+    with pytest.raises(StaleReceipt, match="has ended"):
+        write(message)
+    assert written(db) == AFTER
+
+
+def test_a_receipt_that_is_stale_at_the_end(orders: Queue, db: Path) -> None:
+    """Nobody can take a lease over meanwhile; but the transaction itself can end the message."""
+    message = take(orders)
+    take_over = "UPDATE durableq_message SET receipt = zeroblob(16) WHERE state = 1"
+    with pytest.raises(StaleReceipt):
+        write_and(message, lambda tx: tx.execute(take_over))
+    assert written(db) == BEFORE
+    assert not message.settled
+
+
+def test_calls_around_the_transaction_are_refused_inside_it(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    message = take(orders)
+    receipts = dq.queue("receipts")
+    for call in (lambda: receipts.send(1), orders.receive, message.complete, dq.store.prune):
+        with pytest.raises(Conflict, match=r"use tx\.send and tx\.execute there"):
+            write_and(message, lambda _, call=call: call())  # type: ignore[misc]
+        assert written(db) == BEFORE
+    with message.transaction():
+        assert receipts.info().counts.ready == 0, "asking is allowed"
+
+
+def test_a_duplicate_is_given_the_result_of_the_transaction(dq: DurableQ, orders: Queue) -> None:
+    write(take(orders))
+    orders.send({"order": 7}, key="order-7")
+    (duplicate,) = dq.store.receive("orders", 1).duplicates
+    assert (duplicate.key, duplicate.result) == ("order-7", '{"paid":120}')
+
+
+def test_a_batch_commits_or_fails_as_one(dq: DurableQ, orders: Queue, db: Path) -> None:
+    orders.send({"order": 8})
+    orders.send({"order": 9})
+    batch = Batch(orders.receive(3), dq.store)
+    with pytest.raises(RuntimeError):
+        write_and(batch, stumble)
+    assert written(db)["ledger"] == []
+    batch.fail(batch[1], "not this one")
+    batch.set_result(batch[0], "first")
+    with batch.transaction() as tx:
+        tx.execute(PAID)
+    assert written(db)["ledger"] == [(7, 120)]
+    assert written(db)["record"] == [(1, '"first"')]
+    info = orders.info()
+    assert (info.totals.completed, info.counts.present) == (2, 1)
+    assert [event.error_message for event in dq.store.history(batch[1].id)] == ["not this one"]
+    plain.check_sound(db)
+
+
+def test_one_stale_receipt_undoes_the_batchs_transaction(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    orders.send({"order": 8})
+    batch = Batch(orders.receive(2), dq.store)
+    batch[1].release()
+    batch[1].settled = False
+    with pytest.raises(StaleReceipt):
+        write_and(batch, lambda _: None)
+    assert written(db)["ledger"] == []
+    assert batch.settle() == [batch[1]], "without writes the others go through"
+    assert orders.info().totals.completed == 1

@@ -1,0 +1,252 @@
+"""A worker's run over a file, inside this process: what its handlers do is what the file says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import Batch, Delivery, DurableQ, Queue, Reject, RetryLater
+from durableq.testing import FakeClock
+from durableq.worker import Worker, WorkerOptions
+from tests.engine import plain
+
+EFFECT = "CREATE TABLE effect (key)"
+
+
+def work(dq: DurableQ) -> None:
+    """Run one worker until nothing is left."""
+    Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
+
+
+@pytest.fixture
+def orders(dq: DurableQ, db: Path) -> Queue:
+    plain.script(db, EFFECT)
+    return dq.queue("orders", max_receives=2, backoff_base=0)
+
+
+def story(dq: DurableQ, message_id: str) -> list[tuple[str, str, str]]:
+    events = dq.store.history(message_id)
+    return [(event.event.value, event.reason, event.error_type) for event in events]
+
+
+FAILED, BURIED = ("failed", "handler_error"), ("buried", "handler_error", "")
+
+
+def test_what_a_handler_returns_is_kept_and_given_to_duplicates(
+    dq: DurableQ, orders: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = []
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> Any:
+        handled.append(message.id)
+        return {"paid": message.body}
+
+    sent = [orders.send(120, key="k"), orders.send(120, key="k"), orders.send(7)]
+    with caplog.at_level(logging.INFO):
+        work(dq)
+    assert handled == [sent[0], sent[2]]
+    record = orders.record("k")
+    assert record is not None
+    assert (record.result, record.message_id) == ('{"paid":120}', sent[0])
+    assert f"message {sent[1]} of orders: duplicate of key k, skipped" in caplog.text
+    assert dq.store.workers() == []
+
+
+@pytest.mark.parametrize("where", ["tx.result", "returned", "both"])
+def test_a_transactions_result_is_kept_too(
+    dq: DurableQ, orders: Queue, db: Path, where: str
+) -> None:
+    @dq.handler("orders")
+    def charge(message: Delivery) -> Any:
+        with message.transaction() as tx:
+            tx.execute("INSERT INTO effect VALUES (:key)", {"key": message.key})
+            if where != "returned":
+                tx.result = "first"
+        return "first" if where == "returned" else "later" if where == "both" else None
+
+    orders.send({}, key="k")
+    work(dq)
+    orders.send({}, key="k")
+    (duplicate,) = dq.store.receive("orders", 1).duplicates
+    assert duplicate.result == '"first"'
+    assert plain.column(db, "SELECT key FROM effect") == ["k"]
+
+
+@pytest.mark.parametrize(
+    ("result", "in_transaction"), [({1, 2}, False), (float("nan"), False), ({1, 2}, True)]
+)
+def test_a_result_that_json_cannot_hold(
+    dq: DurableQ, orders: Queue, db: Path, result: Any, in_transaction: bool
+) -> None:
+    @dq.handler("orders")
+    def charge(message: Delivery) -> Any:
+        if in_transaction:
+            with message.transaction() as tx:
+                tx.execute("INSERT INTO effect VALUES (1)")
+        return result
+
+    sent = orders.send({}, key="k")
+    work(dq)
+    if in_transaction:  # it had succeeded by then, and it stays so
+        assert (story(dq, sent), orders.info().totals.completed) == ([], 1)
+        assert plain.one(db, "SELECT count(*) FROM effect") == 1
+    else:
+        failed = (*FAILED, "InvalidResult")
+        assert story(dq, sent) == [failed, failed, BURIED]
+        assert dq.store.dead_letter(sent) is not None
+    plain.check_sound(db)
+
+
+FAILURES: dict[str, tuple[BaseException, list[tuple[str, str, str]]]] = {
+    "an exception": (KeyError("gone"), [(*FAILED, "KeyError")] * 2 + [BURIED]),
+    "retry later": (RetryLater(0), [(*FAILED, "RetryLater")] * 2 + [BURIED]),
+    "reject": (Reject("never"), [("failed", "rejected", "Reject"), ("buried", "rejected", "")]),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_a_handler_raises_is_recorded_and_the_others_go_on(
+    dq: DurableQ, orders: Queue, name: str
+) -> None:
+    error, expected = FAILURES[name]
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> None:
+        if message.body == "bad":
+            raise error
+
+    bad, good = orders.send("bad"), orders.send("good")
+    work(dq)
+    assert story(dq, bad) == expected
+    assert story(dq, good) == []
+    assert orders.info().totals.completed == 1
+
+
+def test_sending_around_the_transaction_fails_the_message_and_sends_nothing(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    receipts = dq.queue("receipts")
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> None:
+        with message.transaction() as tx:
+            tx.execute("INSERT INTO effect VALUES (1)")
+            receipts.send("around it")
+
+    sent = orders.send({})
+    work(dq)
+    assert story(dq, sent)[0] == (*FAILED, "Conflict")
+    assert receipts.info().totals.sent == 0
+    assert plain.column(db, "SELECT key FROM effect") == []
+
+
+def test_a_batch_handler_completes_some_and_fails_others_in_one_transaction(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    sizes = []
+
+    @dq.handler("orders", batch=10)
+    def post(batch: Batch) -> None:
+        sizes.append(len(batch))
+        with batch.transaction() as tx:
+            for message in batch:
+                if message.body % 2:
+                    batch.fail(message, Reject("odd"))
+                else:
+                    tx.execute("INSERT INTO effect VALUES (:key)", {"key": message.key})
+                    batch.set_result(message, message.body)
+
+    for number in range(12):
+        orders.send(number, key=f"k{number}")
+    work(dq)
+    assert sizes == [10, 2]
+    assert plain.column(db, "SELECT key FROM effect") == [f"k{n}" for n in range(0, 12, 2)]
+    assert plain.totals(db, "orders") | {"completed": 6, "moved_out": 6} == plain.totals(
+        db, "orders"
+    )
+    record = orders.record("k4")
+    assert record is not None
+    assert record.result == "4"
+    plain.check_sound(db)
+
+
+UNREADABLE = {
+    "not JSON": "'{\"cut off'",
+    "not UTF-8": "CAST(x'22fffe22' AS TEXT)",
+    "empty": "''",
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_body_that_cannot_be_read_is_buried_as_it_is_and_the_others_go_on(
+    dq: DurableQ, orders: Queue, db: Path, name: str
+) -> None:
+    handled = []
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> None:
+        handled.append(message.body)
+
+    bad = orders.send("bad", key="k")
+    orders.send("good")
+    plain.script(db, f"UPDATE durableq_message SET body = {UNREADABLE[name]} WHERE id = {bad}")
+    stored = "SELECT hex(body) FROM durableq_message"
+    before = plain.column(db, f"{stored} WHERE id = {bad}")
+    work(dq)
+    assert handled == ["good"]
+    assert plain.column(db, stored) == before
+    reasons = "SELECT event, reason FROM durableq_history ORDER BY id"
+    assert plain.rows(db, reasons) == [("failed", "undecodable"), ("buried", "undecodable")]
+    assert dq.queue("orders-dlq").info().counts.ready == 1
+    plain.check_sound(db)
+
+
+def complete_late(message: Delivery) -> None:
+    """Return, and let the worker complete it."""
+
+
+def write_late(message: Delivery) -> None:
+    with message.transaction() as tx:
+        tx.execute("INSERT INTO effect VALUES ('late')")
+
+
+def raise_late(message: Delivery) -> None:
+    raise RuntimeError("an accident, after the lease was lost")
+
+
+@pytest.mark.parametrize("then", [complete_late, write_late, raise_late])
+def test_a_worker_whose_message_another_one_completed_is_refused_and_goes_on(
+    dq: DurableQ,
+    orders: Queue,
+    db: Path,
+    caplog: pytest.LogCaptureFixture,
+    then: Callable[[Delivery], None],
+) -> None:
+    boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
+    clock = FakeClock(lease_ms=1 << 40)  # a process for which every lease has ended
+    clock.boot_id = lambda: boot_id  # type: ignore[method-assign]
+    handled = []
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> None:
+        handled.append(message.body)
+        if message.body == "first":
+            with DurableQ(db, clock=clock) as other:
+                (taken,) = other.queue("orders").receive()
+                taken.complete()
+            then(message)
+
+    first = orders.send("first")
+    orders.send("second", delay=0.01)
+    work(dq)
+    assert handled == ["first", "second"]
+    assert orders.info().totals.completed == 2
+    assert story(dq, first) == [("lease_expired", "lease_expired", "")]
+    assert plain.column(db, "SELECT key FROM effect") == []
+    assert "lease was lost" in caplog.text or "is stale" in caplog.text
+    plain.check_sound(db)

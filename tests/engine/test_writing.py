@@ -1,0 +1,217 @@
+"""Writing to the file: how durable, how long to wait, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2 as driver
+import pytest
+
+from durableq import (
+    Busy,
+    DatabaseReplaced,
+    DurableQ,
+    OutcomeUnknown,
+    Queue,
+    StorageFull,
+)
+from durableq.engines.sql.store import SQLStore
+from durableq.message import draft
+from tests.engine import plain
+from tests.process.child import Nursery
+
+BODY = {"text": "x" * 500}
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path)
+    yield nursery
+    nursery.close()
+
+
+def session(dq: DurableQ) -> Any:
+    """What the engine keeps for this thread."""
+    store = dq.store
+    assert isinstance(store, SQLStore)
+    return store._database.session()
+
+
+@pytest.mark.parametrize(
+    ("query", "level"), [("", 2), ("?synchronous=full", 2), ("?synchronous=normal", 1)]
+)
+def test_synchronous_is_full_unless_the_url_says_normal(db: Path, query: str, level: int) -> None:
+    with DurableQ(f"sqlite:///{db}{query}") as dq:
+        dq.queue("orders")
+        raw = session(dq).raw
+        pragmas = ["synchronous", "journal_mode", "mmap_size"]
+        read = [raw.execute(f"PRAGMA {name}").fetchone() for name in pragmas]
+        assert read == [(level,), ("wal",), (0,)]
+        with dq.engine.begin() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            assert raw.execute("PRAGMA synchronous").fetchone() == (level,)
+
+
+def test_every_write_begins_immediate(dq: DurableQ, orders: Queue) -> None:
+    raw = session(dq).raw
+    begun: list[str] = []
+    raw.set_trace_callback(lambda sql: begun.append(sql) if sql.startswith("BEGIN") else None)
+    orders.send({}, key="k")
+    (message,) = orders.receive()
+    message.extend(60)
+    with message.transaction():
+        pass
+    dq.store.prune()
+    assert begun == ["BEGIN IMMEDIATE"] * 5
+    begun.clear()
+    orders.info()
+    assert begun == ["BEGIN"], "a reader must not keep writers out"
+    with dq.engine.begin() as connection:
+        mine = connection.connection.driver_connection
+        assert mine is not None
+        assert mine.in_transaction
+
+
+def test_a_lock_held_longer_than_the_busy_timeout(db: Path, nursery: Nursery) -> None:
+    with DurableQ(f"sqlite:///{db}?busy_timeout=0.3") as dq:
+        orders = dq.queue("orders")
+        orders.info()
+        holder = nursery.start("lock", db)
+        holder.wait_line("READY")
+        started = time.monotonic()
+        with pytest.raises(Busy, match=r"Nothing was stored; try again\."):
+            orders.send(1)
+        assert 0.25 < time.monotonic() - started < 5
+        assert orders.info().totals.sent == 0, "reading needs no lock"
+        holder.kill()
+        orders.send(2)
+    assert plain.column(db, "SELECT body FROM durableq_message") == ["2"]
+
+
+class FailingCommit:
+    """A driver connection whose COMMIT raises, before or after it has happened."""
+
+    def __init__(self, raw: Any, *, happened: bool) -> None:
+        self._raw = raw
+        self._happened = happened
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if sql != "COMMIT":
+            return self._raw.execute(sql, *parameters)
+        if self._happened:
+            self._raw.execute(sql)
+        raise driver.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize("happened", [False, True])
+def test_a_commit_that_raises_may_or_may_not_have_happened(
+    dq: DurableQ, orders: Queue, db: Path, happened: bool
+) -> None:
+    own = session(dq)
+    raw, own.raw = own.raw, FailingCommit(own.raw, happened=happened)
+    with pytest.raises(OutcomeUnknown, match="Repeat the call with the same key or receipt"):
+        orders.send({}, key="k")
+    own.raw = raw
+    assert plain.one(db, "SELECT count(*) FROM durableq_message") == int(happened)
+    orders.send({}, key="k")  # which is safe
+    assert len(orders.receive(10)) == 1
+    plain.check_sound(db)
+
+
+def test_repeating_a_completion_whose_commit_raised_is_safe(dq: DurableQ, orders: Queue) -> None:
+    orders.send({}, key="k")
+    (message,) = orders.receive()
+    own = session(dq)
+    raw, own.raw = own.raw, FailingCommit(own.raw, happened=True)
+    with pytest.raises(OutcomeUnknown):
+        message.complete({"paid": 1})
+    own.raw = raw
+    message.complete({"paid": 1})
+    assert orders.info().totals.completed == 1
+
+
+def test_a_full_disk_undoes_the_write_and_loses_nothing(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    orders.send("before")
+    raw = session(dq).raw
+    (pages,) = raw.execute("PRAGMA page_count").fetchone()
+    raw.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StorageFull, match="make room, try again"):
+        orders.send_many([BODY] * 1000)
+    assert plain.one(db, "SELECT count(*) FROM durableq_message") == 1
+    assert orders.receive()[0].body == "before"
+    raw.execute("PRAGMA max_page_count = 4294967294")
+    orders.send_many([BODY] * 1000)
+    assert orders.info().counts.present == 1001
+    plain.check_sound(db)
+
+
+@pytest.mark.parametrize("then", ["unlinked", "replaced"])
+def test_a_file_that_left_while_it_was_open(
+    dq: DurableQ, orders: Queue, db: Path, then: str
+) -> None:
+    orders.send("before")
+    kept = db.with_name("kept.db")
+    db.rename(kept)
+    db.with_name("queue.db-wal").rename(kept.with_name("kept.db-wal"))
+    db.with_name("queue.db-shm").rename(kept.with_name("kept.db-shm"))
+    if then == "replaced":
+        plain.create(db, "CREATE TABLE other (id)")
+    with pytest.raises(DatabaseReplaced, match=r"Nothing was written\. Restart this process"):
+        orders.send("into nothing")
+    with pytest.raises(DatabaseReplaced):
+        orders.receive()
+    assert db.exists() is (then == "replaced")
+    dq.close()
+    assert plain.column(kept, "SELECT body FROM durableq_message") == ['"before"']
+    plain.check_sound(kept)
+
+
+def test_a_file_that_left_is_noticed_by_a_new_thread_too(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    _ = dq.store
+    db.unlink()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(DatabaseReplaced):
+        pool.submit(orders.send, 1).result()
+    assert not db.exists(), "it made a new one"
+
+
+def test_an_outbox_on_a_file_that_left(dq: DurableQ, orders: Queue, db: Path) -> None:
+    with dq.engine.connect() as connection, connection.begin():
+        db.unlink()
+        with pytest.raises(DatabaseReplaced):
+            orders.send(1, connection=connection)
+
+
+def test_a_closed_application_opens_again(dq: DurableQ, orders: Queue, db: Path) -> None:
+    orders.send(1)
+    dq.close()
+    assert sorted(os.listdir(db.parent)) == ["queue.db"], "the log was not written back"
+    orders.send(2)
+    assert orders.info().counts.ready == 2
+
+
+def test_a_large_body_is_received_without_being_rewritten(dq: DurableQ, db: Path) -> None:
+    """A receive of 10 KB writes as many pages to the log as a receive of 10 bytes."""
+    written = []
+    for size in (10, 10_000):
+        queue = dq.queue(f"bodies-{size}")
+        for _ in range(3):
+            dq.store.send(queue.name, [draft(bytes(size))])
+        queue.receive()
+        session(dq).raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (message,) = queue.receive()
+        assert message.receive_count == 1
+        written.append(db.with_name("queue.db-wal").stat().st_size)
+    assert written[0] == written[1]

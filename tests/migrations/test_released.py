@@ -1,0 +1,125 @@
+"""A database of each released revision: it is upgraded, and everything in it is there and works."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+from durableq.engines.sql import schema
+from durableq.message import State
+from durableq.testing import FakeClock
+from tests.engine import plain
+from tests.migrations.test_migrations import schema_of
+
+RELEASED = Path(__file__).parent / "released"
+FILES = sorted(RELEASED.glob("*.db"))
+
+# What scripts/keep_revision.py wrote: (queue, body, key, state, receives, recoveries).
+MESSAGES = {
+    ("mail-dlq", '{"letter":0}', "letter-0", "delayed", 1, 0),
+    ("mail", '{"letter":2}', "letter-2", "delayed", 0, 1),
+    ("mail-dlq", '{"letter":3}', "letter-3", "ready", 0, 0),
+    ("orders", '{"in":"flight"}', "held", "in_flight", 1, 0),
+    ("orders", '{"in":"flight"}', "held", "delayed", 0, 0),
+    ("orders", '{"failed":"once"}', None, "delayed", 1, 0),
+    ("orders", '{"later":true}', None, "delayed", 0, 0),
+    ("orders", '"ready, of high priority ✓"', None, "ready", 0, 0),
+    ("orders", bytes(range(256)), None, "ready", 0, 0),
+}
+STORY = ["failed", "failed", "buried"]
+HISTORY = {"1": [*STORY, "held"], "2": [*STORY, "discarded"], "3": [*STORY, "requeued"]}
+
+
+def test_there_is_a_file_of_every_revision() -> None:
+    assert [path.stem for path in FILES] == list(schema.REVISIONS)
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    kept: Path = request.param
+    return Path(shutil.copy(kept, tmp_path / "queue.db"))
+
+
+@pytest.fixture
+def dq(db: Path) -> DurableQ:
+    """The application, a second after the file was kept."""
+    clock = FakeClock()
+    clock.advance(1)
+    dq = DurableQ(db, clock=clock)
+    dq.migrate()
+    return dq
+
+
+def test_it_is_what_its_migrations_made(db: Path, tmp_path: Path) -> None:
+    """While a revision is not released: if this fails, run scripts/keep_revision.py."""
+    (version,) = plain.column(db, "SELECT version_num FROM durableq_version")
+    if version == schema.REVISIONS[-1]:
+        DurableQ(tmp_path / "new.db").init()
+        assert schema_of(db) == schema_of(tmp_path / "new.db")
+
+
+def test_everything_is_there(dq: DurableQ, db: Path) -> None:
+    store = dq.store
+    found = {
+        (m.queue, m.body, m.key, m.state.label, m.receive_count, m.recovery_count)
+        for info in store.queues()
+        for m in store.peek(info.name, 100)
+    }
+    assert found == MESSAGES
+    for message_id, events in HISTORY.items():
+        assert [event.event.value for event in store.history(message_id)] == events
+    letter = store.dead_letter("4")
+    assert letter is not None
+    assert letter.last_failure is not None
+    assert (letter.source_queue, letter.last_failure.error_message) == ("mail", "no such card")
+    assert store.queue("mail").settings.max_receives == 2
+    assert store.queue("mail").settings.visibility_timeout_ms == 5000
+    paid = store.record("orders", "paid")
+    assert paid is not None
+    assert paid.result == '{"paid":120}'
+    assert [worker.name for worker in store.workers()] == ["worker-1:4711"]
+    view = "SELECT id, queue, reason, error_type FROM durableq_dead_letter ORDER BY id"
+    assert plain.rows(db, view) == [
+        (1, "mail", "handler_error", "ValueError"),
+        (4, "mail", "handler_error", "ValueError"),
+    ]
+    plain.check_sound(db)
+    dq.close()
+
+
+def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
+    orders, mail = dq.queue("orders"), dq.queue("mail")
+    (first,) = orders.receive()
+    assert (first.body, first.attributes) == (
+        "ready, of high priority ✓",
+        {"source": "shop", "n": 1},
+    )
+    (second,) = orders.receive()
+    assert second.body == bytes(range(256))
+    first.complete()
+    second.complete()
+    assert mail.receive() == []
+    orders.send({"amount": 120}, key="paid")
+    assert orders.receive() == [], "its key was forgotten"
+    (worker,) = dq.store.workers()
+    dq.store.unregister(worker.holder)  # it is dead: what it held comes back
+    (held,) = orders.receive()
+    assert (held.key, held.receive_count) == ("held", 2)
+    held.complete()
+    (letter,) = dq.store.receive("mail-dlq", 10, ids=["1"]).messages
+    assert letter.state is State.IN_FLIGHT
+    assert orders.send("new") == "15", "an id was given twice, or skipped"
+    plain.check_sound(db)
+    dq.close()
+
+
+def test_after_a_restart_of_the_machine_no_lease_is_left(db: Path) -> None:
+    clock = FakeClock()
+    clock.reboot()
+    with DurableQ(db, clock=clock) as dq:
+        dq.migrate()
+        assert dq.queue("orders").info().counts.in_flight == 0
+        assert dq.store.workers() == []

@@ -1,0 +1,99 @@
+"""The application that the workers of these tests run. A message's body says what to do with it.
+
+Its effect is a row of the table `effect`, which forbids nothing: a double effect would show.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from durableq import DeadLetter, Delivery, Discard, DurableQ, Requeue, Verdict
+
+APP = "tests.process.app:dq"
+EFFECT = "CREATE TABLE effect (key TEXT NOT NULL, pid INTEGER NOT NULL)"
+RECORD_EFFECT = "INSERT INTO effect VALUES (:key, :pid)"
+
+
+class Line(NamedTuple):
+    """What one process noted."""
+
+    word: str
+    of: str
+    pid: int
+
+
+class Ledger:
+    """A file beside the database to which processes append, one write a line."""
+
+    def __init__(self, db: str | Path) -> None:
+        self.path = Path(db).with_suffix(".ledger")
+        self._gate = Path(db).with_suffix(".open")
+
+    def note(self, word: str, of: str) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, f"{word} {of} {os.getpid()}\n".encode())
+        os.close(handle)
+
+    def lines(self, *words: str) -> list[Line]:
+        text = self.path.read_text() if self.path.exists() else ""
+        split = [line.split() for line in text.rpartition("\n")[0].splitlines()]
+        return [Line(w, of, int(pid)) for w, of, pid in split if not words or w in words]
+
+    def pids(self, word: str) -> list[int]:
+        return [line.pid for line in self.lines(word)]
+
+    def open_gate(self) -> None:
+        """Let those who wait in a handler go on."""
+        self._gate.touch()
+
+    def wait_at_gate(self) -> None:
+        from tests.support import wait_for  # brings pytest, which most workers can do without
+
+        wait_for(self._gate.exists, seconds=60, what="the gate to open")
+
+    def first(self, name: str) -> bool:
+        """Whether nobody passed here under this name before, in any process."""
+        try:
+            self.path.with_suffix(f".{name}").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+dq = DurableQ()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dq.handler("orders")
+@dq.handler("bulk", prefetch=5)
+def charge(message: Delivery) -> Any:
+    ledger = Ledger(dq.url)
+    key = message.key or message.id
+    ledger.note("invoke", key)
+    do = message.body.get("do")
+    if do == "wait" or (do == "wait once" and message.receive_count == 1):
+        ledger.wait_at_gate()
+    if do == "die before" and ledger.first(f"{key}-{do}"):
+        die()
+    with message.transaction() as tx:
+        tx.execute(RECORD_EFFECT, {"key": key, "pid": os.getpid()})
+        if do == "die inside" and ledger.first(f"{key}-{do}"):
+            die()
+        tx.result = {"charged": key}
+    if do == "die after" and ledger.first(f"{key}-{do}"):
+        die()
+    ledger.note("done", key)
+    return None
+
+
+@dq.recovery("orders")
+def recover(letter: DeadLetter) -> Verdict:
+    """Even ones go back, odd ones are discarded; each judgment is noted."""
+    Ledger(dq.url).note("judged", letter.id)
+    return Requeue("even") if int(letter.id) % 2 == 0 else Discard("odd")

@@ -1,0 +1,123 @@
+"""Starting, watching and signalling real processes. What one says is read from a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from durableq.worker import WorkerOptions
+from tests.process.app import APP
+from tests.support import wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+class Child:
+    """A process whose stdout and stderr go to files."""
+
+    def __init__(self, command: list[str], out: Path, stdin: int | IO[bytes] | None) -> None:
+        self._out = out
+        self._err = out.with_suffix(".err")
+        with self._out.open("wb") as stdout, self._err.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdin=stdin, stdout=stdout, stderr=stderr
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def said(self) -> list[str]:
+        """The whole lines it printed so far."""
+        return self._out.read_text().rpartition("\n")[0].splitlines()
+
+    @property
+    def complaints(self) -> str:
+        """What stands on its stderr."""
+        return self._err.read_text()
+
+    def wait_until(self, fact: Callable[[], object], what: str) -> None:
+        """Wait for a fact, or fail at once if the process ends before it."""
+
+        def seen() -> bool:
+            if not (ended := self.process.poll() is not None):
+                return bool(fact())
+            assert fact(), f"it ended before {what}: {self.said} {self.complaints}"
+            return ended
+
+        wait_for(seen, seconds=30, what=what)
+
+    def wait_line(self, line: str, *, times: int = 1) -> None:
+        self.wait_until(lambda: self.said.count(line) >= times, f"{line!r} from {self.said}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and bury it."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def end(self) -> int:
+        """Wait for its end and return the exit code."""
+        try:
+            return self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"It does not end: {self.said} {self.complaints}") from None
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """The processes it started that still run."""
+        try:
+            found = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [process for process in found if runs(process)]
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it is there, and not merely waiting for its exit code to be read."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Nursery:
+    """Every process a test starts; none outlives the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: list[Child] = []
+
+    def start(self, verb: str, *arguments: object, stdin: int | None = None) -> Child:
+        """Start a verb of tests.process.children."""
+        command = [sys.executable, "-m", "tests.process.children", verb, *map(str, arguments)]
+        return self._start(command, stdin)
+
+    def worker(self, db: Path, *queues: str, app: str = APP) -> Child:
+        """Start a worker that has no supervisor."""
+        options = WorkerOptions(app, str(db), f"worker{len(self._children)}", queues)
+        return self._start([sys.executable, "-m", "durableq.worker", options.to_json()], None)
+
+    def _start(self, command: list[str], stdin: int | None) -> Child:
+        out = self._folder / f"child-{len(self._children)}.out"
+        child = Child(command, out, subprocess.DEVNULL if stdin is None else stdin)
+        self._children.append(child)
+        return child
+
+    def close(self) -> None:
+        family = [process for child in self._children for process in child.family]
+        for child in self._children:
+            child.kill()
+        for process in family:
+            if runs(process):
+                os.kill(process.pid, signal.SIGKILL)

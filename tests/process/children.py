@@ -1,0 +1,181 @@
+"""What a child process of these tests does: `python -m tests.process.children VERB ARGUMENT...`.
+
+Each says READY when it is where the test wants it, and waits there to be signalled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from durableq import DeadLetter, DurableQ, Requeue, Verdict
+from durableq.engines.sql.store import SQLStore
+from durableq.handlers import load
+from durableq.recovery.process import Recovery
+from durableq.supervisor import Fleet
+from durableq.worker import WorkerOptions
+from tests.process.app import APP, RECORD_EFFECT
+
+BATCH = 7
+BATCHES = 20_000
+
+
+def say(line: object) -> None:
+    print(line, flush=True)
+
+
+def ready() -> None:
+    say("READY")
+    signal.pause()
+
+
+def hold(db: str) -> None:
+    """Hold a message until killed; say when it was received, on the boot clock."""
+    received = DurableQ(db).queue("orders").receive()
+    say(time.clock_gettime(time.CLOCK_BOOTTIME))
+    assert received
+    ready()
+
+
+def hold_transaction(db: str) -> None:
+    """Stand inside message.transaction(), everything written and nothing committed."""
+    (message,) = DurableQ(db).queue("orders").receive()
+    with message.transaction() as tx:
+        tx.execute(RECORD_EFFECT, {"key": message.key, "pid": os.getpid()})
+        tx.send("receipts", {"for": message.key})
+        ready()
+
+
+def send(db: str) -> None:
+    """Send batch after batch; say the ids of each once it is stored."""
+    queue = DurableQ(db).queue("orders")
+    for number in range(BATCHES):
+        say(" ".join(queue.send_many([{"batch": number}] * BATCH)))
+
+
+def fleet(db: str, procs: str, *words: str) -> int:
+    """Run a supervisor with workers."""
+    options = WorkerOptions(APP, db, "worker", ("orders",), drain="drain" in words)
+    return Fleet(options, int(procs), DurableQ(db).store, on_event=say).run()
+
+
+def open_together(db: str) -> None:
+    """Open a missing file at the moment that stdin ends, and send one message."""
+    say("READY")
+    sys.stdin.read()
+    say(DurableQ(db).queue("orders").send({"from": os.getpid()}))
+
+
+def fork(db: str) -> None:
+    """Use an application before a fork, in both processes after it, and again in the parent."""
+    dq = DurableQ(db)
+    orders = dq.queue("orders")
+    orders.send("before")
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            (message,) = orders.receive()
+            message.complete()
+            orders.send(f"child {number}")
+            return  # an ordinary end: what was inherited is finalised, not closed
+        orders.send(f"parent {number}")
+        _, status = os.waitpid(child, 0)
+        say(os.waitstatus_to_exitcode(status))
+    orders.send("after")
+
+
+def recover(db: str, fate: str = "") -> None:
+    """Recover dead letters; with a fate, die as the policy is asked for the next one after it."""
+    app = load(APP, DurableQ)
+    app.use(db)
+    judge = app.policies["orders"]
+    judged = 0
+
+    def policy(letter: DeadLetter) -> Verdict:
+        nonlocal judged
+        judged += 1
+        verdict = judge(letter)
+        if fate and judged > int(fate):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return verdict
+
+    app.policies["orders"] = policy
+    say("READY")
+    if not fate:
+        sys.stdin.read()
+    Recovery(app).run(once=False, on_decision=lambda decision: say(decision.letter.id))
+
+
+def lock(db: str) -> None:
+    """Hold the write lock until killed."""
+    with ExitStack() as stack:
+        stack.enter_context(DurableQ(db).engine.begin())
+        ready()
+
+
+def sweep(call: str, db: str) -> None:
+    """Make a call on a copy of the file and die before its statement N, for N = 1, 2, 3 ...
+
+    The last copy is the one whose call came through. A fork each: nothing is open before it.
+    """
+    for number in itertools.count(1):
+        copy = Path(db).with_name(f"killed-{number:03}.db")
+        shutil.copy(db, copy)
+        child = os.fork()
+        if child == 0:
+            die_at_statement(number, call, DurableQ(copy))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            return say(number)
+        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+            sys.exit(f"statement {number}: it failed before it was killed")
+
+
+def die_at_statement(number: int, call: str, dq: DurableQ) -> None:
+    """Make the call, counting the statements that its connection begins."""
+    make = ready_to(call, dq)
+    store = dq.store
+    assert isinstance(store, SQLStore)
+    statements = itertools.count(1)
+
+    def count(_: str) -> None:
+        if next(statements) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    store._database.session().raw.set_trace_callback(count)
+    make()
+
+
+def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
+    """Return the call itself, all that must come before it done."""
+    orders = dq.queue("orders")
+    if call == "send":
+        return lambda: orders.send_many([2, 3, 4])
+    (message,) = dq.queue("orders-dlq").receive() if call == "decide" else orders.receive()
+    if call == "fail":
+        return lambda: message.fail("for the last time")
+    if call == "decide":
+        return lambda: dq.store.decide([(message.receipt, Requeue("again"))])
+
+    def transaction() -> None:
+        with message.transaction() as tx:
+            tx.execute(RECORD_EFFECT, {"key": message.key, "pid": os.getpid()})
+            tx.send("receipts", {"for": message.key})
+
+    return transaction
+
+
+VERBS: dict[str, Callable[..., int | None]] = {
+    verb.__name__: verb
+    for verb in (hold, hold_transaction, send, fleet, open_together, fork, recover, lock, sweep)
+}
+
+if __name__ == "__main__":
+    sys.exit(VERBS[sys.argv[1]](*sys.argv[2:]))

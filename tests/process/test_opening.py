@@ -1,0 +1,44 @@
+"""Opening: many processes at one missing file, and a process that forks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.engine import plain
+from tests.process.child import Nursery
+
+PROCESSES = 10
+
+
+def test_ten_processes_that_open_a_missing_file_at_once_agree_on_one(
+    db: Path, nursery: Nursery
+) -> None:
+    reading, writing = os.pipe()
+    children = [nursery.start("open_together", db, stdin=reading) for _ in range(PROCESSES)]
+    os.close(reading)
+    for child in children:
+        child.wait_line("READY")
+    assert not db.exists()
+    os.close(writing)  # the end of everybody's stdin
+    assert [(child.end(), child.complaints) for child in children] == [(0, "")] * PROCESSES
+    ids = sorted(int(child.said[1]) for child in children)
+    assert ids == list(range(1, PROCESSES + 1))
+    assert len(plain.column(db, "SELECT version_num FROM durableq_version")) == 1
+    assert plain.column(db, "SELECT name FROM durableq_queue ORDER BY id") == [
+        "orders-dlq",
+        "orders",
+    ]
+    plain.check_sound(db)
+
+
+def test_a_forked_child_uses_the_application_and_the_parent_goes_on(
+    db: Path, nursery: Nursery
+) -> None:
+    child = nursery.start("fork", db)
+    assert child.end() == 0, child.complaints
+    assert child.said == ["0", "0", "0"]
+    assert plain.totals(db, "orders") | {"sent": 8, "completed": 3} == plain.totals(db, "orders")
+    bodies = set(plain.column(db, "SELECT body FROM durableq_message"))
+    assert '"after"' in bodies
+    plain.check_sound(db)
