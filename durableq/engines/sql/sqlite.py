@@ -37,6 +37,8 @@ from durableq.errors import (
 DIALECT: Final = sqlalchemy_sqlite.dialect(paramstyle="qmark")
 DRIVER_TIMEOUT_SECONDS: Final = 0.1
 """Short, because a signal is not seen while the driver waits; our own loop waits longer."""
+BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
+"""Never deferred: a transaction that reads, then writes, fails at once if another wrote between."""
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
 
@@ -143,7 +145,7 @@ class Database:
                 "or make this call before or after it."
             )
         try:
-            self.retrying(lambda: raw.execute("BEGIN IMMEDIATE"))
+            self.retrying(lambda: raw.execute(BEGIN_WRITE))
             yield raw
         except driver.Error as error:
             _undo(raw)
@@ -208,7 +210,7 @@ class Database:
         if not raw.in_transaction:
             if not (is_sqlalchemy and connection.in_transaction()):
                 raise Conflict("No transaction is open on this connection: use engine.begin().")
-            self.retrying(lambda: raw.execute("BEGIN IMMEDIATE"))
+            self.retrying(lambda: raw.execute(BEGIN_WRITE))
         return raw
 
     def retrying(self, call: Callable[[], _T]) -> _T:
@@ -281,7 +283,7 @@ class Database:
     def _on_begin(self, connection: sqlalchemy.Connection) -> None:
         raw: Any = connection.connection.driver_connection
         if not raw.in_transaction:
-            self.retrying(lambda: raw.execute("BEGIN IMMEDIATE"))
+            self.retrying(lambda: raw.execute(BEGIN_WRITE))
 
     def _commit(self, raw: Any) -> None:
         if self._identity is not None and self.location.identity() != self._identity:

@@ -1,0 +1,89 @@
+"""Bugs to plant. Each takes one safety rule out of the SQLite engine, in the process it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from durableq.engines.sql import sqlite, statements, store
+from durableq.engines.sql.statement import Statement
+
+FENCED = ("COMPLETE", "EXTEND", "HELD", "PUT_BACK", "REDRIVE", "DISCARD")
+
+
+def rewrite(statement: Statement, old: str, new: str) -> None:
+    if old not in statement.sql:
+        raise AssertionError(f"{old!r} is not in {statement.sql!r}: plant the bug anew")
+    statement.sql = statement.sql.replace(old, new)
+
+
+def remove_the_fence() -> None:
+    for name in FENCED:
+        rewrite(getattr(statements, name), "durableq_message.receipt = ?", "? IS NOT NULL")
+
+
+def begin_deferred() -> None:
+    module: Any = sqlite
+    module.BEGIN_WRITE = "BEGIN"
+
+
+def reverse_the_lease() -> None:
+    rewrite(statements.EXPIRED_LEASES, "lease_until_ms <= ?", "lease_until_ms >= ?")
+
+
+def forget_the_record() -> None:
+    rewrite(statements.COMPLETE_KEY, "status = 0", "status = 0 AND 0")
+
+
+def answer_before_the_commit() -> None:
+    database: Any = sqlite.Database
+    engine: Any = store.SQLStore
+    send, commit = engine.send, database._commit
+
+    def send_and_lose(*arguments: Any, **options: Any) -> Any:
+        database._commit = lambda _, raw: raw.execute("ROLLBACK")
+        try:
+            return send(*arguments, **options)
+        finally:
+            database._commit = commit
+
+    engine.send = send_and_lose
+
+
+def split_effect_and_acknowledgement() -> None:
+    opened: Any = store._Open
+    execute = opened.execute
+
+    def commit_at_once(self: Any, statement: Any, parameters: Any = None) -> Any:
+        result = execute(self, statement, parameters)
+        self._unit.raw.execute("COMMIT")
+        self._unit.raw.execute("BEGIN IMMEDIATE")
+        return result
+
+    opened.execute = commit_at_once
+
+
+def synchronous_normal() -> None:
+    database: Any = sqlite.Database
+    connect = database._connect
+
+    def weakened(self: Any) -> Any:
+        raw = connect(self)
+        raw.execute("PRAGMA synchronous = NORMAL")
+        return raw
+
+    database._connect = weakened
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    bug.__name__: bug
+    for bug in (
+        remove_the_fence,
+        begin_deferred,
+        reverse_the_lease,
+        forget_the_record,
+        answer_before_the_commit,
+        split_effect_and_acknowledgement,
+        synchronous_normal,
+    )
+}
