@@ -77,13 +77,14 @@ class Producer:
             )
         self._raise_failure()
         with self._changed:
-            if self._closed:
-                raise InvalidInput("This producer is closed: send inside its `with` block.")
             full = bool(self._pending) and self._pending_bytes + size > self._max_bytes
         if full:
             self.flush()
         future: Future[str] = Future()
+        future.set_running_or_notify_cancel()  # what is accepted is sent: it cannot be cancelled
         with self._changed:
+            if self._closed:
+                raise InvalidInput("This producer is closed: send inside its `with` block.")
             if not self._pending:
                 self._oldest = time.monotonic()
                 self._changed.notify()

@@ -100,7 +100,6 @@ def _run(arguments: list[str]) -> int:
     try:
         with command.make_context(NAME, arguments) as context:
             command.invoke(context)
-            output.finish()
     except typer.Exit as done:
         return done.exit_code
     except typer.Abort:

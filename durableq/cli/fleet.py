@@ -83,7 +83,7 @@ def recover(
         if as_json:
             output.json_line(described)
         else:
-            output.line(_decision_words(described), flush=True)
+            output.line(_decision_words(described))
 
     with loaded:
         if dry_run:

@@ -72,35 +72,9 @@ def say(text: str, limit: int | None = None) -> None:
     print(visible(text, limit), file=sys.stderr)  # noqa: T201 - printing is done here
 
 
-def finish() -> None:
-    """Make sure that all data is out.
-
-    Raises:
-        DurableQError: it cannot be written.
-    """
-    with _saying_what_failed():
-        sys.stdout.flush()
-
-
-def _write(text: str, *, flush: bool = False) -> None:
-    with _saying_what_failed():
-        print(text, flush=flush)  # noqa: T201 - and here
-
-
-@contextmanager
-def _saying_what_failed() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as failure:
-        give_up(sys.stdout)
-        raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
-
-
-def line(text: str = "", *, flush: bool = False) -> None:
-    """Print one line of data; `flush` in a stream that somebody may be watching."""
-    _write(visible(text).rstrip(), flush=flush)
+def line(text: str = "") -> None:
+    """Print one line of data."""
+    _write(visible(text).rstrip())
 
 
 def document(value: Any) -> None:
@@ -109,13 +83,23 @@ def document(value: Any) -> None:
 
 
 def json_line(value: Any) -> None:
-    """Print one line of a stream of JSON documents, at once."""
-    _write(_ascii(value), flush=True)
+    """Print one line of a stream of JSON documents."""
+    _write(_ascii(value))
 
 
 def _ascii(value: Any, indent: int | None = None) -> str:
     """Return JSON that no terminal obeys: all but printable ASCII is escaped."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, flush=True)  # noqa: T201 - and here
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        give_up(sys.stdout)
+        raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -129,12 +113,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         grid.add_column(name, justify="right" if counts else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(visible(str(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else _UNLIMITED
-    console = Console(markup=False, emoji=False, highlight=False, width=width)
-    with console.capture() as captured:
-        console.print(grid)
-    for text in captured.get().splitlines():
-        _write(text.rstrip())
+    on_terminal = sys.stdout.isatty()
+    text = io.StringIO()  # rich must not meet a stdout that is gone or full: _write knows how
+    console = Console(
+        file=text,
+        force_terminal=on_terminal,
+        width=None if on_terminal else _UNLIMITED,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    console.print(grid)
+    _write("\n".join(row.rstrip() for row in text.getvalue().splitlines()))
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from durableq import DeadLetter, DurableQ, Requeue, Verdict
 from durableq.engines.sql.store import SQLStore
@@ -131,10 +132,11 @@ def sweep(call: str, db: str) -> None:
         if child == 0:
             die_at_statement(number, call, DurableQ(copy))
             os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.waitstatus_to_exitcode(status) == 0:
-            return say(number)
-        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            say(number)
+            break
+        if code != -signal.SIGKILL:
             sys.exit(f"statement {number}: it failed before it was killed")
 
 
