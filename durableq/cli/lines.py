@@ -122,7 +122,7 @@ def as_envelope(value: Any) -> tuple[Any, SendOptions]:
     given: Any = {name: value[name] for name in FIELDS[1:] if value.get(name) is not None}
     if "key" in given:
         given["key"] = _key_text(given["key"], "key")
-    if not isinstance(given.get("priority", 0), int):
+    if type(given.get("priority", 0)) is not int:
         raise BadLine("the priority is not a whole number.")
     if not isinstance(given.get("attributes", {}), dict):
         raise BadLine("the attributes are not an object.")

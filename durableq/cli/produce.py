@@ -289,8 +289,7 @@ def _ensure_demo_queue(store: Store, db: str | None) -> None:
         store.queue(DEMO_QUEUE)
     except UnknownQueue:
         with load(DEMO_APP, DurableQ) as demo:
-            if db is not None:
-                demo.use(db)
+            demo.use(DurableQ(db).url)
             _ = demo.store
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from durableq import codec
-from durableq.errors import DurableQError
+from durableq.delivery import failure_of
+from durableq.errors import DurableQError, InvalidInput
 from durableq.handlers import Policy
+from durableq.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
 from durableq.message import DeadLetter
 from durableq.units import to_ms
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
@@ -19,16 +21,28 @@ def judge(letter: DeadLetter, policy: Policy) -> Verdict:
     try:
         verdict: object = policy(letter)
     except Exception as error:  # noqa: BLE001 - a user's policy may raise anything
-        return Hold(f"the policy raised {type(error).__qualname__}: {error}")
+        failure = failure_of(error)
+        return Hold(f"the policy raised {failure.error_type}: {failure.error_message}")
     if not isinstance(verdict, (Discard, Retry, Requeue, Hold)):
         return Hold(f"the policy returned {type(verdict).__name__}, not a verdict")
-    if isinstance(verdict, (Retry, Requeue)):
-        if letter.recovery_count >= letter.max_recoveries:
-            return Hold(f"recovered {letter.recovery_count} times already, without success")
-        try:
-            to_ms(verdict.delay, "A verdict's delay")
-            if isinstance(verdict, Retry):
-                codec.encode(verdict.body)
-        except DurableQError as error:
-            return Hold(f"the policy's verdict cannot be applied: {error}")
+    sends_back = isinstance(verdict, (Retry, Requeue))
+    if sends_back and letter.recovery_count >= letter.max_recoveries:
+        return Hold(f"recovered {letter.recovery_count} times already, without success")
+    try:
+        _check(verdict)
+    except (DurableQError, UnicodeEncodeError) as error:
+        return Hold(f"the policy's verdict cannot be applied: {error}")
     return verdict
+
+
+def _check(verdict: Verdict) -> None:
+    reason: object = verdict.reason
+    if not isinstance(reason, str) or len(reason) > MAX_ERROR_CHARS:
+        raise InvalidInput(f"a reason is a string of at most {MAX_ERROR_CHARS} characters.")
+    reason.encode()
+    if isinstance(verdict, Retry):
+        codec.encode(verdict.body)
+    if isinstance(verdict, (Retry, Requeue)):
+        delay_ms = to_ms(verdict.delay, "a delay")
+        if delay_ms > MAX_DELAY_MS:
+            raise InvalidInput(f"a delay is at most {MAX_DELAY_MS} ms, got {delay_ms}.")

@@ -1,4 +1,4 @@
-"""The producer: many sends, few commits; nothing it accepted is lost, and nothing said too early."""
+"""The producer: many sends, few commits; what it accepts is not lost, and nothing said early."""
 
 from __future__ import annotations
 

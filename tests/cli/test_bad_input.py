@@ -1,0 +1,159 @@
+"""Bad input of every kind gets a sentence, an exit code, and loses nothing. Real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+
+GOOD = b'{"a": 1}\n'
+
+
+def durableq(*arguments: str, folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "durableq", *arguments],
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path[1:], str(Path.cwd())])},
+    )
+    code, out, err = done.returncode, done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(done.args, code, out, err)
+
+
+def sent(folder: Path) -> int:
+    with DurableQ(folder / "durableq.db") as dq:
+        totals = dq.queue("orders").info().totals
+    return totals.sent
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"not json\n", "it is not JSON"),
+        (b"\xff\xfe\n", "it is not UTF-8"),
+        (b'{"a": NaN}\n', "NaN is not a JSON number"),
+        (b"[" * 100_000 + b"]" * 100_000 + b"\n", "nested too deep"),
+        (b"[" * 300 + b"]" * 300 + b"\n", "nested more than 200 levels deep"),
+        (b'"\\ud800"\n', "lone surrogate (U+D800)"),
+        (b'"' + b"x" * (1 << 20) + b'"\n', "at most 1048576"),
+    ],
+    ids=["not JSON", "not UTF-8", "NaN", "far too deep", "too deep", "surrogate", "too large"],
+)
+def test_a_bad_line_is_named_and_what_was_sent_before_it_stays(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(GOOD + GOOD + line + GOOD)
+    stopped = durableq("produce", "in.jsonl", folder=tmp_path)
+    assert stopped.returncode == 1
+    assert "Line 3: " in stopped.stderr
+    assert reason in stopped.stderr
+    assert "2 messages were sent before it and stay sent" in stopped.stderr
+    assert sent(tmp_path) == 2
+    skipped = durableq("produce", "-", "--skip-bad", "--json", folder=tmp_path, given=line + GOOD)
+    assert skipped.returncode == 0
+    summary = json.loads(skipped.stdout)
+    assert (summary["sent"], summary["skipped"]) == (1, 1)
+    assert sent(tmp_path) == 3
+
+
+def test_an_empty_file_sends_nothing_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").touch()
+    done = durableq("produce", "in.jsonl", folder=tmp_path)
+    assert (done.returncode, "Nothing to send" in done.stderr) == (0, True)
+
+
+APPS = {
+    "broken": "x = 1 / 0\n",
+    "empty": "from durableq import DurableQ\ndq = DurableQ()\n",
+    "other": "dq = 7\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["produce", "in.jsonl", "--queue", "nope"], 3, "There is no queue 'nope'"),
+        (["produce", "missing.jsonl"], 1, "missing.jsonl cannot be read"),
+        (["produce", "--count", "-1"], 2, "--count"),
+        (["work", "--app", "nowhere:dq"], 1, "There is no module 'nowhere'"),
+        (["work", "--app", "broken:dq"], 1, "broken.py, line 1): ZeroDivisionError"),
+        (["work", "--app", "empty:dq"], 1, "holds no handler"),
+        (["work", "--app", "other:dq"], 1, "is a int, not a DurableQ"),
+        (["work", "--queue", "nope"], 1, "No handler for queue 'nope'"),
+        (["work", "--procs", "0"], 2, "--procs"),
+        (["recover", "--app", "empty:dq"], 1, "no recovery policy"),
+        (["status", "--db", "folder"], 1, "is a directory"),
+        (["show", "9" * 30], 3, "There is no message"),
+        (["dlq", "show", "1"], 3, "There is no dead letter 1"),
+        (["queue", "purge", "orders"], 2, "--yes"),
+        (["queue", "delete", "orders", "--yes"], 5, "still holds messages"),
+        (["queue", "create", "a b"], 2, "A queue's name has"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_each_mistake_has_its_sentence_and_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "in.jsonl").write_bytes(GOOD)
+    for name, source in APPS.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    with DurableQ(tmp_path / "durableq.db") as dq:
+        dq.queue("orders").send("kept")
+    done = durableq(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    with DurableQ(tmp_path / "durableq.db") as dq:
+        info = dq.queue("orders").info()
+    assert (info.counts.ready, info.totals.sent) == (1, 1)
+
+
+def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path: Path) -> None:
+    assert durableq("produce", "--count", "40", folder=tmp_path).returncode == 0
+    assert durableq("work", "--procs", "2", "--drain", folder=tmp_path).returncode == 0
+    assert durableq("recover", "--once", folder=tmp_path).returncode == 0
+    assert durableq("work", "--drain", folder=tmp_path).returncode == 0
+    status = json.loads(durableq("--json", "status", folder=tmp_path).stdout)
+    assert status
+    assert sent(tmp_path) == 40
+    with DurableQ(tmp_path / "durableq.db") as dq:
+        assert all(info.totals.expected == info.counts.present for info in dq.store.queues())
+        assert dq.queue("orders").info().totals.completed > 20
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["peek"],
+        ["queue", "list"],
+        ["dlq", "list"],
+        ["idempotency", "list"],
+        ["show", "1"],
+        ["recover", "--dry-run"],
+        ["init"],
+        ["migrate"],
+    ],
+    ids=" ".join,
+)
+def test_every_answer_can_be_had_as_json(tmp_path: Path, command: list[str]) -> None:
+    with DurableQ(tmp_path / "durableq.db") as dq:
+        dq.queue("orders").send({"a": "\x1b[31m\u202e"}, key="k")
+    done = durableq(*command, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for document in [done.stdout] if command[0] != "recover" else done.stdout.splitlines():
+        json.loads(document)
+    assert "\x1b" not in done.stdout
+    plain = durableq(*command, folder=tmp_path)
+    assert "\x1b" not in plain.stdout
+    assert "\u202e" not in plain.stdout

@@ -1,0 +1,159 @@
+"""What a user holds: an application that opens nothing before its first use, and its queues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import (
+    Conflict,
+    DurableQ,
+    InvalidBody,
+    InvalidInput,
+    UnknownQueue,
+    Unsupported,
+)
+from durableq.testing import FakeClock
+
+
+def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
+    db = tmp_path / "queue.db"
+    dq = DurableQ(db)
+    orders = dq.queue("orders", max_receives=5)
+    dq.handler("mail")(print)
+    dq.recovery("orders")(print)
+    assert list(tmp_path.iterdir()) == []
+    assert repr(orders) == f"<Queue 'orders' in {db}>"
+    orders.send(1)
+    assert [info.name for info in dq.store.queues()] == [
+        "mail",
+        "mail-dlq",
+        "orders",
+        "orders-dlq",
+    ]
+    assert orders.info().settings.max_receives == 5
+    dq.close()
+
+
+def test_the_database_is_the_one_named_then_the_environments_then_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert DurableQ().url == "durableq.db"
+    monkeypatch.setenv("DURABLEQ_DB", "memory://of-the-environment")
+    assert DurableQ().url == "memory://of-the-environment"
+    assert DurableQ("memory://named").url == "memory://named"
+    assert DurableQ(Path("a") / "b.db").url == "a/b.db"
+
+
+def test_another_database_can_be_chosen_until_the_first_use() -> None:
+    dq = DurableQ("memory://one")
+    dq.use("memory://two")
+    assert dq.url == "memory://two"
+    _ = dq.store
+    with pytest.raises(Conflict, match="is open already: choose the database before"):
+        dq.use("memory://three")
+    dq.close()
+    dq.use("memory://three")
+
+
+def test_settings_given_win_and_those_not_given_stay(tmp_path: Path) -> None:
+    db = tmp_path / "queue.db"
+    with DurableQ(db) as dq:
+        dq.queue("orders", visibility_timeout=1.5, max_receives=9)
+        dq.init()
+    with DurableQ(db) as dq:
+        orders = dq.queue("orders", max_receives=4)
+        settings = orders.info().settings
+        assert (settings.visibility_timeout_ms, settings.max_receives) == (1500, 4)
+        dq.queue("orders", delay=60)  # while it is open
+        assert orders.info().settings.delay_ms == 60_000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_receives": 0},
+        {"visibility_timeout": 0},
+        {"visibility_timeout": "soon"},
+        {"nonsense": 1},
+        {"delay_ms": 5},
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+    dq = DurableQ("memory://")
+    with pytest.raises(InvalidInput):
+        dq.queue("orders", **options).info()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 77, "naïve", "a-dlq"])
+def test_a_name_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        DurableQ("memory://").queue(name).send(1)
+
+
+def test_sending_and_receiving() -> None:
+    clock = FakeClock()
+    orders = DurableQ("memory://", clock=clock).queue("orders")
+    ids = orders.send_many(range(3), priority=1)
+    later = orders.send("later", delay=10)
+    assert [message.id for message in orders.receive(10)] == ids
+    clock.advance(10)
+    (delayed,) = orders.receive(10, visibility_timeout=2.5)
+    assert (delayed.id, delayed.message.lease_left_ms) == (later, 2500)
+    assert orders.info().counts.in_flight == 4
+    assert orders.purge() == 4
+    assert orders.info().totals.purged == 4
+
+
+def test_a_batch_with_one_that_cannot_be_sent_sends_none() -> None:
+    orders = DurableQ("memory://").queue("orders", max_body_bytes=10)
+    for bodies in ([1, {2}], [1, "x" * 20]):
+        with pytest.raises(InvalidBody):
+            orders.send_many(bodies)
+    with pytest.raises(InvalidInput, match="A batch has at most 10000 messages"):
+        orders.send_many([1] * 10_001)
+    assert orders.info().totals.sent == 0
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+def test_a_receive_out_of_bounds_is_refused(limit: int) -> None:
+    with pytest.raises(InvalidInput):
+        DurableQ("memory://").queue("orders").receive(limit)
+
+
+def test_a_queue_that_was_deleted_is_unknown() -> None:
+    dq = DurableQ("memory://")
+    orders = dq.queue("orders")
+    dq.store.delete_queue("orders")
+    with pytest.raises(UnknownQueue, match="durableq queue create orders"):
+        orders.send(1)
+
+
+def test_duplicates_are_not_returned_by_a_receive() -> None:
+    orders = DurableQ("memory://").queue("orders")
+    for _ in range(3):
+        orders.send(1, key="k")
+    (first,) = orders.receive(3)
+    first.complete("done")
+    assert orders.receive(3) == []
+    assert orders.info().totals.duplicates == 2
+    assert orders.record("other") is None
+
+
+def test_memory_has_no_sql_and_nothing_to_create() -> None:
+    dq = DurableQ("memory://")
+    with pytest.raises(Unsupported, match="is not a SQL database"):
+        _ = dq.engine
+    assert dq.init() == "empty"
+
+
+def test_a_producer_knows_the_limit_of_its_queue() -> None:
+    orders = DurableQ("memory://").queue("orders", max_body_bytes=10)
+    with orders.producer(batch_size=2) as producer:
+        with pytest.raises(InvalidBody):
+            producer.send("x" * 20)
+        futures = [producer.send(number, key=str(number)) for number in range(3)]
+    assert [future.result(0) for future in futures] == ["1", "2", "3"]
+    assert [message.key for message in orders.receive(3)] == ["0", "1", "2"]

@@ -1,0 +1,115 @@
+"""judge: the application's verdict within limits; whatever goes wrong ends in Hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry, Verdict
+from durableq.message import Message, State
+from durableq.recovery.policy import judge
+
+
+def letter(recovery_count: int = 0, body: str = '{"n":1}') -> DeadLetter:
+    message = Message(
+        "7", "orders-dlq", body, "k", None, 0, State.READY, 0, recovery_count, 0, 0, 0, 0,
+        "orders", None,
+    )  # fmt: skip
+    return DeadLetter(message, "orders", Reason.HANDLER_ERROR, 0, (), 3)
+
+
+VERDICTS: list[Verdict] = [
+    Discard("fraud"),
+    Retry({"n": 0}, "easier", delay=5),
+    Retry(b"bytes"),
+    Requeue("calm now"),
+    Hold("look at it"),
+]
+
+
+@pytest.mark.parametrize("verdict", VERDICTS, ids=repr)
+def test_a_sound_verdict_is_the_policys_own(verdict: Verdict) -> None:
+    asked = []
+
+    def policy(about: DeadLetter) -> Verdict:
+        asked.append(about.body)
+        return verdict
+
+    assert judge(letter(), policy) is verdict
+    assert asked == [{"n": 1}]
+
+
+@pytest.mark.parametrize(
+    "verdict", [Retry({"n": 0}), Requeue(), Discard("at last"), Hold()], ids=repr
+)
+@pytest.mark.parametrize("recovery_count", [2, 3, 4])
+def test_a_letter_is_sent_back_only_so_often(verdict: Verdict, recovery_count: int) -> None:
+    judged = judge(letter(recovery_count), lambda _: verdict)
+    if isinstance(verdict, (Retry, Requeue)) and recovery_count >= 3:
+        assert judged == Hold(f"recovered {recovery_count} times already, without success")
+    else:
+        assert judged is verdict
+
+
+def test_a_policy_that_raises_holds() -> None:
+    def policy(about: DeadLetter) -> Verdict:
+        raise LookupError(f"no rule for {about.id}")
+
+    assert judge(letter(), policy) == Hold("the policy raised LookupError: no rule for 7")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Mute(), "Mute: (its message could not be read: RuntimeError)"),
+        (ValueError("\ud800"), "ValueError: \\ud800"),
+    ],
+    ids=["mute", "surrogate"],
+)
+def test_what_a_policy_raises_is_always_text(error: Exception, reason: str) -> None:
+    def policy(_: DeadLetter) -> Verdict:
+        raise error
+
+    assert judge(letter(), policy) == Hold(f"the policy raised {reason}")
+
+
+def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:
+    judged = judge(letter(body="{cut"), lambda about: Retry(about.body["n"]))
+    assert isinstance(judged, Hold)
+    assert "the policy raised InvalidBody: The stored body is not JSON" in judged.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(None, "NoneType"), ("discard", "str"), (Discard, "type"), (True, "bool")]
+)
+def test_an_answer_that_is_no_verdict_holds(answer: Any, kind: str) -> None:
+    assert judge(letter(), lambda _: answer) == Hold(f"the policy returned {kind}, not a verdict")
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Retry({1, 2}),
+        Retry(float("nan")),
+        Retry("\ud800"),
+        Retry({}, delay=-1),
+        Requeue(delay=float("inf")),
+        Requeue(delay="soon"),  # type: ignore[arg-type]
+        Retry({}, delay=400 * 86_400),
+        Discard(None),  # type: ignore[arg-type]
+        Requeue(reason=7),  # type: ignore[arg-type]
+        Discard("x" * 2001),
+        Hold("\ud800"),
+    ],
+    ids=lambda verdict: repr(verdict)[:40],
+)
+def test_a_verdict_that_cannot_be_applied_holds(verdict: Verdict) -> None:
+    judged = judge(letter(), lambda _: verdict)
+    assert isinstance(judged, Hold)
+    assert "cannot be applied" in judged.reason
