@@ -137,7 +137,7 @@ def print_message(message_id: str, found: Message | None, history: list[HistoryE
     if trace:
         output.line()
         for text in trace.splitlines():
-            output.line(text)
+            output.line(f"    {text}")  # so that no line of it passes for one of ours
 
 
 def _facts(found: Message) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -34,10 +34,14 @@ class Processes:
     Args:
         folder: where each one's stderr is kept while it runs.
         environment: added to ours.
+        say: told which of them did not stop in time and were killed.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
         self._folder = folder
+        self._say = say
         self._environment = {**os.environ, **environment}
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -81,9 +85,11 @@ class Processes:
                 process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            for process in self._started.values():
-                with suppress(subprocess.TimeoutExpired):
+            for name, process in self._started.items():
+                try:
                     process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    self._say(f"`durableq {name}` is killed: it has not stopped in time.")
         finally:
             left = list(_of_sessions(sessions))
             for survivor in left:

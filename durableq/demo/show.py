@@ -79,7 +79,7 @@ def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str]
     plan = Plan.of(traffic.messages, DUPLICATES, traffic.seed)
     with DurableQ(database) as shop:
         _prepare(shop)
-        with Processes(folder, {URL_VARIABLE: database}) as processes:
+        with Processes(folder, {URL_VARIABLE: database}, progress) as processes:
             _start(processes, traffic)
             said = _watch(processes, shop.store, plan, progress)
         report = judge(read(shop), plan)

@@ -194,6 +194,26 @@ def test_what_is_not_done_in_time_is_a_problem_and_its_file_stays(
     assert list(temporary.glob("*/demo.db"))
 
 
+def test_a_process_that_does_not_stop_is_killed(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durableq.demo.processes.STOP_SECONDS", 1.0)
+    said: list[str] = []
+
+    def progress(line: str) -> None:
+        said.append(line)
+        if len(said) == 2:
+            for process in family():
+                process.suspend()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show.run(None, SMALL, 2, SEED, progress)
+    assert "`durableq work` is killed: it has not stopped in time." in said
+    assert family() == []
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_process(
     number: signal.Signals, temporary: Path, tmp_path: Path

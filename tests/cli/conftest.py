@@ -1,0 +1,40 @@
+"""What every test of the command is given: a directory to stand in, a shop, and a way to run."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durableq.cli import main
+from tests.cli.console import Result, Run, Shop
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new shop's database, closed: copying it is quicker than running the migrations again."""
+    shop = Shop(tmp_path_factory.mktemp("fresh") / "durableq.db")
+    _ = shop.store
+    shop.dq.close()
+    return shop.path
+
+
+@pytest.fixture
+def shop(tmp_path: Path, fresh: Path) -> Iterator[Shop]:
+    """A shop in the database that commands use when none is named."""
+    shop = Shop(Path(shutil.copy2(fresh, tmp_path)))
+    yield shop
+    shop.dq.close()

@@ -1,0 +1,91 @@
+"""Running the command: in this process for speed, as a process where that is what matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from durableq import DurableQ
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "durableq"]
+
+
+class Result(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Run = Callable[..., Result]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The tests' environment, in which `python -m durableq` is found from anywhere."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+def process(*arguments: object, cwd: Path, stdin: bytes = b"", **env: str) -> Result:
+    """Run the command as a process of its own."""
+    ended = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**env),
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return Result(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+class Shop:
+    """A database with a queue, and a short way to each state a message can be in."""
+
+    def __init__(self, path: Path, queue: str = "orders") -> None:
+        self.path = path
+        self.dq = DurableQ(path)
+        self.queue = self.dq.queue(queue, max_receives=1)
+
+    @property
+    def dead(self) -> str:
+        return f"{self.queue.name}-dlq"
+
+    @property
+    def store(self) -> Any:
+        return self.dq.store
+
+    def bodies(self) -> list[Any]:
+        return [json.loads(message.body) for message in self.store.peek(self.queue.name, 1000)]
+
+    def dead_ids(self) -> list[str]:
+        return [message.id for message in self.store.peek(self.dead, 1000)]
+
+    def bury(self, body: Any = "b", error: BaseException | str = "boom", **options: Any) -> str:
+        """Send a message and let it fail for good; return its id."""
+        message_id = self.queue.send(body, **options)
+        (delivery,) = self.queue.receive()
+        delivery.fail(error)
+        return message_id
+
+    def complete(self, body: Any = "b", result: Any = None, **options: Any) -> str:
+        """Send a message and let it succeed; return its id."""
+        message_id = self.queue.send(body, **options)
+        (delivery,) = self.queue.receive()
+        delivery.complete(result)
+        return message_id

@@ -1,0 +1,97 @@
+"""Every command explains itself, quickly."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from durableq.cli import app
+from tests.cli.console import Run, environment, process
+
+COMMANDS = {
+    *("produce", "work", "recover", "demo", "status", "peek", "show", "init", "migrate"),
+    *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
+    *("dlq list", "dlq show", "dlq redrive", "dlq discard"),
+    *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
+}
+
+
+def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from walk(inner, f"{path} {name}".strip())
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
+FOUND = dict(walk(typer.main.get_command(app)))
+
+
+def test_the_commands_are_all_there() -> None:
+    assert set(FOUND) == COMMANDS
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_help_describes_and_gives_an_example(path: str, run: Run) -> None:
+    shown = run(*path.split(), "--help")
+    assert (shown.code, shown.err) == (0, "")
+    assert f"Usage: durableq {path}" in shown.out
+    assert f"Example: durableq {path}" in shown.out
+    described = FOUND[path].help.split("\n\n")[0]
+    assert described.endswith(".")
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_every_option_and_argument_has_help(path: str) -> None:
+    assert [p.name for p in FOUND[path].params if not getattr(p, "help", None)] == []
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_every_command_takes_db_and_json(path: str) -> None:
+    assert {"db", "as_json"} <= {parameter.name for parameter in FOUND[path].params}
+
+
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("dlq",), ("idempotency",)])
+def test_a_noun_alone_shows_its_commands_and_is_no_success(
+    arguments: tuple[str, ...], run: Run
+) -> None:
+    shown = run(*arguments)
+    assert shown.code == 2
+    assert "Usage: durableq" in shown.out + shown.err
+    assert "durableq: " not in shown.err
+
+
+def test_help_and_version_load_no_database_library() -> None:
+    program = (
+        "import sys; from durableq.cli import main; main(['--help']); main(['--version'])\n"
+        "slow = {'sqlalchemy', 'alembic', 'pysqlite3', 'psutil'} & set(sys.modules)\n"
+        "sys.exit(' '.join(slow) or 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_version_is_printed(tmp_path: Path) -> None:
+    shown = process("--version", cwd=tmp_path)
+    assert shown.code == 0
+    assert shown.out.startswith("durableq ")
+
+
+def test_an_unknown_command_is_a_usage_error_that_says_where_to_look(run: Run) -> None:
+    shown = run("prodce")
+    assert shown.code == 2
+    assert shown.out == ""
+    assert shown.err.startswith("durableq: No such command 'prodce'")
+    assert shown.err.endswith("See `durableq --help`.\n")
+
+
+def test_a_wrong_option_names_the_commands_own_help(run: Run) -> None:
+    shown = run("queue", "create", "a", "--max-receive", "5")
+    assert shown.code == 2
+    assert "--max-receive" in shown.err
+    assert "`durableq queue create --help`" in shown.err

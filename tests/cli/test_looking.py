@@ -1,0 +1,326 @@
+"""`status`, `peek`, `show`, and what every answer has in common."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from durableq import Reject
+from durableq.cli.output import exit_code
+from durableq.errors import (
+    Busy,
+    Conflict,
+    DurableQError,
+    InvalidBody,
+    InvalidInput,
+    NewerDatabase,
+    StaleReceipt,
+    UnknownQueue,
+)
+from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.cli.test_help import COMMANDS
+
+HOSTILE = "\x1b[31m\x07\u202egnp.exe\u2066\x9b\x7f\r\ninjected"
+OBEYED = set("\x1b\x07\u202e\u2066\x9b\x7f\r")
+
+
+def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop: Shop) -> None:
+    shop.complete(key="k")
+    shop.complete(key="l")
+    shop.bury()
+    shop.queue.send("ready")
+    shop.queue.send("delayed", delay=60)
+    shown = run("status")
+    assert shown.code == 0
+    head, row, blank, workers = shown.lines
+    assert dict(zip(head.split(), row.split()[:6], strict=False)) == {
+        "QUEUE": "orders",
+        "READY": "1",
+        "DELAYED": "1",
+        "IN_FLIGHT": "0",
+        "DEAD": "1",
+        "HELD": "0",
+    }
+    assert row.split()[-6:] == ["5", "2", "0", "0", "0", "0"]
+    assert (blank, workers) == ("", "No workers.")
+
+
+def test_status_as_json_has_every_queue_and_its_books(run: Run, shop: Shop) -> None:
+    shop.bury()
+    status = run("status", "--json").json
+    orders, dead = status["queues"]
+    assert (orders["name"], orders["dead_letter_queue"]) == ("orders", "orders-dlq")
+    assert (dead["counts"]["ready"], dead["dead_letter_queue"]) == (1, None)
+    assert orders["totals"]["moved_out"] == dead["totals"]["moved_in"] == 1
+    assert status["workers"] == []
+
+
+def test_peek_pages_in_order_without_receiving(run: Run, shop: Shop) -> None:
+    ids = shop.queue.send_many(range(5))
+    first = run("peek", "--limit", 2, "--json").json
+    rest = run("peek", "--after", first[-1]["id"], "--json").json
+    assert [message["id"] for message in first + rest] == ids
+    assert {message["receive_count"] for message in first + rest} == {0}
+
+
+def test_peek_needs_a_name_only_where_there_is_a_choice(run: Run, shop: Shop) -> None:
+    assert run("peek").code == 0
+    shop.dq.queue("mail")
+    which = run("peek")
+    assert which.code == 2
+    assert which.err.startswith("durableq: Name the queue with --queue; there are: mail, orders.")
+    assert run("peek", "--queue", "mail").code == 0
+    assert run("peek", "--queue", "post").code == 3
+
+
+def test_a_long_body_is_cut_in_a_table_and_whole_when_shown(run: Run, shop: Shop) -> None:
+    message_id = shop.queue.send("x" * 500)
+    assert "…" in run("peek").out
+    assert "x" * 500 in run("show", message_id).out
+
+
+def test_bytes_are_shown_as_bytes(run: Run, shop: Shop) -> None:
+    message_id = shop.queue.send(b"\x00\xff")
+    assert r"2 bytes: b'\x00\xff'" in run("peek").out
+    assert run("show", message_id, "--json").json["body_base64"] == "AP8="
+
+
+STATES: list[tuple[Callable[[Shop], str], str]] = [
+    (lambda shop: shop.queue.send("b"), "ready in orders"),
+    (lambda shop: shop.queue.send("b", delay=90), "delayed in orders until "),
+    (lambda shop: shop.queue.send("b") and shop.queue.receive()[0].id, "in flight in orders; "),
+    (lambda shop: shop.bury(), "ready in orders-dlq"),
+]
+
+
+@pytest.mark.parametrize(("arrange", "words"), STATES, ids=[words for _, words in STATES])
+def test_show_tells_the_state_in_words(
+    arrange: Callable[[Shop], str], words: str, run: Run, shop: Shop
+) -> None:
+    shown = run("show", arrange(shop))
+    assert shown.code == 0
+    assert f"state     {words}" in shown.out.replace("state         ", "state     ")
+
+
+def test_show_tells_the_whole_story_in_order(run: Run, shop: Shop) -> None:
+    message_id = shop.bury({"order": 7}, Reject("no such card"), key="order-7")
+    assert run("dlq", "redrive", message_id).code == 0
+    story = run("show", message_id)
+    events = [line.split()[1] for line in story.lines if line.startswith("20")]
+    assert events == ["failed", "buried", "requeued"]
+    assert "Reject: no such card" in story.out
+    assert "order-7" in story.out
+    shown = run("show", message_id, "--json").json
+    assert [event["event"] for event in shown["history"]] == events
+    assert (shown["state"], shown["recovery_count"]) == ("ready", 1)
+
+
+def test_show_knows_a_message_that_has_ended(run: Run, shop: Shop) -> None:
+    discarded, recovered = shop.bury(1), shop.bury(2)
+    assert run("dlq", "discard", discarded, "--yes").code == 0
+    assert run("dlq", "redrive", recovered).code == 0
+    shop.queue.receive()[0].complete()
+    assert "ended: removed by a decision" in run("show", discarded).out
+    assert "ended: completed, recognised as a duplicate, or purged" in run("show", recovered).out
+    assert run("show", discarded, "--json").json["state"] == "ended"
+
+
+@pytest.mark.parametrize("message_id", ["999", "9" * 40, "x", "-", "\uff11"])
+def test_show_of_an_unknown_message_is_nothing_found(message_id: str, run: Run, shop: Shop) -> None:
+    shown = run("show", message_id)
+    assert (shown.code, shown.out) == (3, "")
+    assert f"There is no message {message_id} in this file." in shown.err
+
+
+def test_what_a_message_says_cannot_command_the_terminal(run: Run, shop: Shop) -> None:
+    def fail() -> ValueError:
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError as error:
+            return error
+
+    message_id = shop.bury({"note": HOSTILE}, fail(), key=HOSTILE, attributes={"a": HOSTILE})
+    shop.complete({"note": HOSTILE}, HOSTILE, key=HOSTILE + "2")
+    for command in (
+        ("status",),
+        ("peek", "--queue", shop.dead),
+        ("show", message_id),
+        ("dlq", "list"),
+        ("dlq", "show", message_id),
+        ("idempotency", "list"),
+        ("idempotency", "get", HOSTILE + "2"),
+        ("idempotency", "get", HOSTILE + "3"),
+        ("queue", "create", HOSTILE),
+        ("dlq", "discard", HOSTILE),
+        (HOSTILE,),
+    ):
+        for shown in (run(*command), run(*command, "--json")):
+            assert not OBEYED & set(shown.out + shown.err), command
+            assert not any(
+                line.startswith("injected") for line in (shown.out + shown.err).splitlines()
+            )
+    assert run("dlq", "list", "--json").json[0]["body"] == {"note": HOSTILE}
+
+
+READ_ONLY = ["status", "peek", "show", "dlq list", "dlq show", "idempotency get", "queue list"]
+
+
+@pytest.mark.parametrize("path", [*READ_ONLY, "queue set", "queue purge", "idempotency prune"])
+def test_a_missing_database_is_not_made_by_looking(path: str, run: Run, tmp_path: Path) -> None:
+    needs = {"show": ["1"], "dlq show": ["1"], "idempotency get": ["k"], "queue purge": ["q"]}
+    more = {"queue set": ["q", "--delay", "1"]} | needs
+    for db in ("missing.db", "sqlite:///missing.db?synchronous=normal"):
+        shown = run(*path.split(), *more.get(path, []), "--db", db)
+        assert (shown.code, shown.out) == (3, "")
+        assert "Create it with `durableq init`" in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_changes_nothing(run: Run, shop: Shop) -> None:
+    shop.bury()
+    shop.queue.send("b")
+    raw = shop.dq.engine.raw_connection()
+
+    def version() -> object:
+        """Another one as soon as another connection has written."""
+        return raw.cursor().execute("PRAGMA data_version").fetchone()
+
+    before = version()
+    for command in (["status"], ["peek"], ["show", "1"], ["dlq", "list"], ["dlq", "show", "1"]):
+        run(*command)
+        run(*command, "--json")
+    assert version() == before
+    shop.queue.send("b")
+    assert version() != before
+    raw.close()
+
+
+def test_the_database_and_json_may_be_named_before_or_after(run: Run, tmp_path: Path) -> None:
+    assert run("init", "--db", "a.db").code == 0
+    assert run("queue", "create", "mail", "--db", "a.db").code == 0
+    for command in (
+        ["--db", "a.db", "--json", "queue", "list"],
+        ["queue", "--db", "a.db", "--json", "list"],
+        ["queue", "list", "--db", "a.db", "--json"],
+        ["--db", "nowhere.db", "--json", "queue", "list", "--db", "a.db"],
+    ):
+        assert [info["name"] for info in run(*command).json] == ["mail", "mail-dlq"]
+    assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_the_environment_names_the_database(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DURABLEQ_DB", "b.db")
+    assert run("init").code == 0
+    assert [path.name for path in tmp_path.glob("*.db")] == ["b.db"]
+
+
+@pytest.mark.parametrize("place", [["--db", "", "status"], ["status", "--db", ""]])
+def test_an_empty_name_of_a_database_is_no_name(place: list[str], run: Run, shop: Shop) -> None:
+    shown = run(*place)
+    assert shown.code == 2
+    assert "--db: it is empty" in shown.err.replace("'", "")
+
+
+def test_memory_is_no_database_for_a_command(run: Run) -> None:
+    for command in (["produce"], ["status"], ["init"], ["work"], ["recover"], ["demo"]):
+        shown = run(*command, "--db", "memory://")
+        assert shown.code == 1
+        assert "memory:// ends with this command" in shown.err
+
+
+def test_every_error_has_its_exit_code() -> None:
+    codes = {
+        UnknownQueue("q"): 3,
+        Busy(""): 4,
+        Conflict(""): 5,
+        StaleReceipt("1", ""): 5,
+        InvalidBody(""): 1,
+        InvalidInput(""): 2,
+        NewerDatabase(""): 1,
+        DurableQError(""): 1,
+    }
+    assert {error: exit_code(error) for error in codes} == codes
+
+
+def test_a_defect_is_one_line_and_its_traceback_is_to_be_had(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_store: object) -> None:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(type(shop.store), "queues", broken)
+    shown = run("status")
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err == (
+        "durableq: ZeroDivisionError: by nought. "
+        "This is a defect; DURABLEQ_DEBUG=1 shows the traceback.\n"
+    )
+    monkeypatch.setenv("DURABLEQ_DEBUG", "1")
+    assert "Traceback" in run("status").err
+
+
+def test_a_reader_that_leaves_is_no_error(shop: Shop, tmp_path: Path) -> None:
+    shop.queue.send_many(["x" * 1000] * 500)
+    with subprocess.Popen(
+        [*COMMAND, "peek", "--limit", "500", "--json"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.wait(30) == 141
+        assert child.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_cannot_be_written_is_said(shop: Shop, tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*COMMAND, "status"],
+            cwd=tmp_path,
+            env=environment(PYTHONIOENCODING="ascii"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == b"durableq: The output cannot be written: No space left on device.\n"
+
+
+def test_every_command_has_json(run: Run, shop: Shop) -> None:
+    """One document each; `recover` prints one for each letter. `work`, `demo`: test_running."""
+    shop.complete(key="k", result={"ok": True})
+    one, two, three = shop.bury(1), shop.bury(2), shop.bury(3)
+    shop.dq.close()
+    arguments = {
+        "produce": ["--count", "2"],
+        "show": [one],
+        "peek": ["--queue", "orders"],
+        "queue create": ["mail", "--delay", "1"],
+        "queue set": ["mail", "--delay", "2"],
+        "queue purge": ["mail", "--yes"],
+        "queue delete": ["mail", "--yes"],
+        "dlq show": [one],
+        "dlq redrive": [two],
+        "dlq discard": [three, "--yes"],
+        "idempotency get": ["k", "--queue", "orders"],
+        "idempotency forget": ["k", "--queue", "orders"],
+        "idempotency list": ["--queue", "orders"],
+        "recover": ["--dry-run", "--db", "durableq.db"],
+    }
+    elsewhere = {"work", "demo"}
+    last = {"queue delete", "idempotency forget"}
+    order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
+    for path in order:
+        shown = run(*path.split(), *arguments.get(path, []), "--json")
+        assert shown.code == 0, (path, shown)
+        documents = shown.lines if path == "recover" else [shown.out]
+        assert [json.loads(document) for document in documents], path

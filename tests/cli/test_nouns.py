@@ -1,0 +1,321 @@
+"""`queue`, `dlq`, `idempotency`: what a person does by hand."""
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from durableq import Reject
+from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.support import wait_for
+
+
+def on_terminal(answer: str, *arguments: str, cwd: Path) -> tuple[int, str]:
+    """Run the command on a terminal of its own, answer its question; return code and screen."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=environment(TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as child:
+        os.close(theirs)
+        screen = bytearray()
+
+        def asked() -> bool:
+            screen.extend(os.read(ours, 1 << 16))
+            return b"[y/N]" in screen
+
+        wait_for(asked, seconds=30, what="the question")
+        os.write(ours, answer.encode() + b"\n")
+        child.wait(30)
+    screen.extend(os.read(ours, 1 << 16))
+    os.close(ours)
+    return child.returncode, screen.decode()
+
+
+# ---- queue
+
+
+def test_a_queue_is_created_changed_listed_and_deleted(run: Run) -> None:
+    made = run("queue", "create", "mail", "--visibility-timeout", 1.5, "--max-receives", 5)
+    assert made.code == 0
+    assert made.lines[0] == "mail: created, with mail-dlq."
+    assert run("queue", "set", "mail", "--delay", 2, "--max-body-bytes", 100).code == 0
+    mail, dead = run("queue", "list", "--json").json
+    assert dead["name"] == "mail-dlq"
+    changed = {
+        "visibility_timeout_ms": 1500,
+        "max_receives": 5,
+        "delay_ms": 2000,
+        "max_body_bytes": 100,
+    }
+    assert mail["settings"] == mail["settings"] | changed
+    assert "1.5 s" in run("queue", "list").out
+    assert run("queue", "delete", "mail", "--yes").code == 0
+    assert run("queue", "list", "--json").json == []
+
+
+def test_every_setting_has_its_option(run: Run) -> None:
+    names = ("visibility_timeout", "delay", "retention", "backoff_base", "backoff_max")
+    options = {f"{name}_ms": 7000 for name in (*names, "idempotency_ttl")}
+    options |= {"max_receives": 7, "max_recoveries": 7, "max_body_bytes": 7}
+    given = [
+        part for name in options for part in ("--" + name.removesuffix("_ms").replace("_", "-"), 7)
+    ]
+    assert run("queue", "create", "q", *given, "--json").json["settings"] == options
+
+
+def test_creating_again_is_nothing_unless_it_would_change_something(run: Run) -> None:
+    assert run("queue", "create", "mail", "--max-receives", 5).code == 0
+    again = run("queue", "create", "mail", "--max-receives", 5)
+    assert (again.code, again.lines[0]) == (0, "mail: exists already.")
+    other = run("queue", "create", "mail", "--max-receives", 6)
+    assert other.code == 5
+    assert "Change them with `durableq queue set mail`." in other.err
+    assert run("queue", "list", "--json").json[0]["settings"]["max_receives"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        (["create", "a b"], 2, "A queue's name has"),
+        (["create", "a-dlq"], 2, "the name of a dead-letter queue"),
+        (["create", "a", "--max-receives", "0"], 2, "max_receives must be a whole number"),
+        (["create", "a", "--delay", "-1"], 2, "a number of seconds of at least 0"),
+        (["create", "a", "--delay", "nan"], 2, "a number of seconds of at least 0"),
+        (["set", "orders"], 2, "Give a setting to change"),
+        (["set", "a", "--delay", "1"], 3, "There is no queue 'a'"),
+        (["purge", "a", "--yes"], 3, "There is no queue 'a'"),
+        (["delete", "a", "--yes"], 3, "There is no queue 'a'"),
+        (["delete", "orders-dlq", "--yes"], 5, "is the dead-letter queue of 'orders'"),
+        (["delete", "orders", "--yes"], 5, "still holds messages"),
+        (["purge", "orders"], 2, "There is no terminal to ask on: confirm with --yes"),
+        (["delete", "orders"], 2, "There is no terminal to ask on: confirm with --yes"),
+    ],
+)
+def test_what_a_queue_command_refuses(
+    arguments: list[str], code: int, why: str, run: Run, shop: Shop
+) -> None:
+    shop.queue.send("kept")
+    shown = run("queue", *arguments)
+    assert (shown.code, shown.out) == (code, "")
+    assert why in shown.err
+    assert shop.bodies() == ["kept"]
+    assert [info.name for info in shop.store.queues()] == ["orders", "orders-dlq"]
+
+
+def test_purging_removes_every_message_and_nothing_else(run: Run, shop: Shop) -> None:
+    shop.bury()
+    shop.queue.send_many(range(3))
+    shop.queue.receive()
+    assert run("queue", "purge", "orders", "--yes").lines == ["Purged 3 messages of orders."]
+    assert (shop.bodies(), len(shop.dead_ids())) == ([], 1)
+
+
+def test_a_queue_with_messages_is_deleted_by_force(run: Run, shop: Shop) -> None:
+    shop.queue.send("b")
+    assert run("queue", "delete", "orders", "--force", "--yes").code == 0
+    assert shop.store.queues() == []
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 1), ("", 1, 1), ("y", 0, 0)])
+def test_on_a_terminal_it_asks(
+    answer: str, code: int, left: int, shop: Shop, tmp_path: Path
+) -> None:
+    shop.queue.send("b")
+    ended, screen = on_terminal(answer, "queue", "purge", "orders", cwd=tmp_path)
+    assert (ended, len(shop.bodies())) == (code, left)
+    assert "Remove all 1 messages of queue orders, for good?" in screen
+    assert ("Nothing was changed." in screen) == (code == 1)
+
+
+# ---- dlq
+
+
+def buried(shop: Shop) -> dict[str, str]:
+    """Letters of two queues, three errors, two reasons."""
+    other = Shop(shop.path, "mail")
+    ids = {
+        "boom": shop.bury("a", ValueError("boom")),
+        "late": shop.bury("b", TimeoutError("late")),
+        "bad": shop.bury("c", Reject("bad")),
+        "mail": other.bury("d", TimeoutError("later")),
+    }
+    other.dq.close()
+    return ids
+
+
+FILTERS = [
+    (["--queue", "orders"], {"boom", "late", "bad"}),
+    (["--queue", "mail"], {"mail"}),
+    (["--queue", "mail-dlq"], {"mail"}),
+    (["--error-type", "TimeoutError"], {"late", "mail"}),
+    (["--reason", "rejected"], {"bad"}),
+    (["--queue", "orders", "--error-type", "TimeoutError"], {"late"}),
+    (["--error-type", "KeyError"], set()),
+]
+
+
+@pytest.mark.parametrize(("options", "names"), FILTERS)
+def test_filters_choose_the_same_letters_everywhere(
+    options: list[str], names: set[str], run: Run, shop: Shop
+) -> None:
+    ids = buried(shop)
+    chosen = {ids[name] for name in names}
+    assert {letter["id"] for letter in run("dlq", "list", *options, "--json").json} == chosen
+    gone = run("dlq", "discard", *options, "--yes", "--json").json
+    assert gone == {"discarded": sorted(chosen), "left": []}
+    left = {letter["id"] for letter in run("dlq", "list", "--json").json}
+    assert left == set(ids.values()) - chosen
+
+
+def test_a_list_pages_over_all_dead_letter_queues_in_order(run: Run, shop: Shop) -> None:
+    other = Shop(shop.path, "mail")
+    ids = [(shop, other)[number % 2].bury(number) for number in range(5)]
+    other.dq.close()
+    first = run("dlq", "list", "--limit", 2, "--json").json
+    rest = run("dlq", "list", "--after", first[-1]["id"], "--json").json
+    assert [letter["id"] for letter in first + rest] == ids
+
+
+def test_show_has_the_story_and_only_of_the_dead(run: Run, shop: Shop) -> None:
+    letter_id = shop.bury({"order": 7}, Reject("no such card"))
+    alive = shop.queue.send("b")
+    shown = run("dlq", "show", letter_id, "--json").json
+    assert (shown["reason"], shown["source_queue"]) == ("rejected", "orders")
+    assert "Reject: no such card" in run("dlq", "show", letter_id).out
+    missing = run("dlq", "show", alive)
+    assert missing.code == 3
+    assert f"There is no dead letter {alive}. `durableq show {alive}` tells" in missing.err
+
+
+def test_redriving_sends_back_what_died_with_its_history(run: Run, shop: Shop) -> None:
+    letter_id = shop.bury({"order": 7}, key="k")
+    redriven = run("dlq", "redrive", letter_id, "--delay", 60, "--note", "card was renewed")
+    assert (redriven.code, redriven.lines) == (0, ["Redriven 1 dead letters."])
+    message = run("show", letter_id, "--json").json
+    assert (message["queue"], message["state"], message["body"]) == (
+        "orders",
+        "delayed",
+        {"order": 7},
+    )
+    last = message["history"][-1]
+    assert (last["event"], last["reason"]) == ("requeued", "card was renewed")
+    assert last["actor"].startswith("person (")
+
+
+def test_a_held_letter_is_a_persons_to_decide(run: Run, shop: Shop) -> None:
+    from durableq import Hold
+
+    letter_id = shop.bury()
+    receipt = shop.store.receive(shop.dead, 1).messages[0].receipt
+    shop.store.decide([(receipt, Hold("look"))])
+    assert "held" in run("dlq", "list").out
+    assert "held in orders-dlq for a person's decision" in run("dlq", "show", letter_id).out
+    assert run("dlq", "redrive", letter_id).code == 0
+    assert shop.bodies() == ["b"]
+
+
+def test_hundreds_are_decided_in_pages(run: Run, shop: Shop) -> None:
+    shop.queue.send_many(range(250))
+    for delivery in shop.queue.receive(250):
+        delivery.fail("boom")
+    assert run("dlq", "redrive", "--all").lines == ["Redriven 250 dead letters."]
+    assert (len(shop.bodies()), shop.dead_ids()) == (250, [])
+
+
+def test_nothing_to_decide_is_no_error(run: Run, shop: Shop) -> None:
+    assert run("dlq", "redrive", "--all").lines == ["Redriven 0 dead letters."]
+    assert run("dlq", "discard", "--all").code == 0
+
+
+@pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
+@pytest.mark.parametrize("choice", [[], ["1", "--all"], ["1", "--queue", "orders"]])
+def test_letters_are_chosen_in_one_way(
+    verb: list[str], choice: list[str], run: Run, shop: Shop
+) -> None:
+    shop.bury()
+    shown = run("dlq", *verb, *choice)
+    assert shown.code == 2
+    assert "Choose the dead letters: by id, by --queue, --reason or --error-type" in shown.err
+    assert len(shop.dead_ids()) == 1
+
+
+@pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
+def test_an_id_that_is_not_there_changes_nothing(verb: list[str], run: Run, shop: Shop) -> None:
+    letter_id = shop.bury()
+    for unknown in ("999", "x", shop.queue.send("alive")):
+        shown = run("dlq", *verb, letter_id, unknown)
+        assert (shown.code, shown.out) == (3, "")
+        assert f"There is no dead letter {unknown}." in shown.err
+    assert shop.dead_ids() == [letter_id]
+
+
+@pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
+def test_what_a_recovery_process_holds_is_left_to_it(verb: list[str], run: Run, shop: Shop) -> None:
+    taken, free = shop.bury(1), shop.bury(2)
+    (held,) = shop.store.receive(shop.dead, 1).messages
+    assert held.id == taken
+    one = run("dlq", *verb, taken)
+    assert one.code == 5
+    assert f"because a recovery process or another person has them just now: {taken}." in one.err
+    both = run("dlq", *verb, "--all", "--json")
+    assert both.code == 5
+    assert list(both.json.values()) == [[free], [taken]]
+    assert shop.store.extend([held.receipt], 1000)[0].value == "done"
+
+
+def test_discarding_asks_even_for_one(run: Run, shop: Shop) -> None:
+    letter_id = shop.bury()
+    shown = run("dlq", "discard", letter_id)
+    assert shown.code == 2
+    assert f"Discard dead letter {letter_id}, for good? There is no terminal" in shown.err
+    assert shop.dead_ids() == [letter_id]
+
+
+# ---- idempotency
+
+
+def test_what_is_remembered_can_be_seen_and_dropped(run: Run, shop: Shop) -> None:
+    message_id = shop.complete({"a": 1}, {"paid": 120}, key="order-7")
+    found = run("idempotency", "get", "order-7", "--json").json
+    assert found == found | {
+        "key": "order-7", "status": "completed", "message_id": message_id, "result": {"paid": 120}
+    }  # fmt: skip
+    assert '{"paid":120}' in run("idempotency", "get", "order-7").out
+    assert run("idempotency", "forget", "order-7").lines == ["Forgot key order-7 of queue orders."]
+    for verb in ("get", "forget"):
+        missing = run("idempotency", verb, "order-7")
+        assert (missing.code, missing.out) == (3, "")
+        assert "Nothing is remembered of key 'order-7' in queue 'orders'." in missing.err
+
+
+def test_keys_are_listed_in_pages(run: Run, shop: Shop) -> None:
+    for name in "abc":
+        shop.complete(key=name)
+    first = run("idempotency", "list", "--limit", 2, "--json").json
+    rest = run("idempotency", "list", "--after", first[-1]["key"], "--json").json
+    assert [record["key"] for record in first + rest] == ["a", "b", "c"]
+    assert run("idempotency", "list").lines[1].split()[:2] == ["a", "completed"]
+
+
+def test_a_key_in_progress_is_not_forgotten(run: Run, shop: Shop) -> None:
+    shop.queue.send("b", key="k")
+    shop.queue.receive()
+    assert run("idempotency", "get", "k", "--json").json["status"] == "in_progress"
+    shown = run("idempotency", "forget", "k")
+    assert shown.code == 5
+    assert "Key 'k' of queue 'orders' is in progress" in shown.err
+
+
+def test_pruning_says_what_it_removed(run: Run, shop: Shop) -> None:
+    shop.dq.queue("orders", idempotency_ttl=0.001)
+    shop.complete(key="k")
+    wait_for(lambda: shop.queue.record("k") is None, what="the record to expire")
+    assert run("idempotency", "prune", "--json").json == {"expired": 0, "records": 1, "history": 0}
