@@ -32,6 +32,10 @@ def workers() -> list[psutil.Process]:
     return [process for process in family() if "durableq.worker" in process.cmdline()]
 
 
+def is_stopped(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
+
+
 def measured(report: Report) -> dict[str, str]:
     return {account.strip(): figure for account, _, figure in report.rows}
 
@@ -205,6 +209,7 @@ def test_a_process_that_does_not_stop_is_killed(
         if len(said) == 2:
             for process in family():
                 process.suspend()
+            wait_for(lambda: all(map(is_stopped, family())), what="everybody to stand still")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
