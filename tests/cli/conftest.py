@@ -36,5 +36,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(tmp_path: Path, fresh: Path) -> Iterator[Shop]:
     """A shop in the database that commands use when none is named."""
     shop = Shop(Path(shutil.copy2(fresh, tmp_path)))
+    _ = shop.store
     yield shop
     shop.dq.close()

@@ -67,7 +67,7 @@ def test_peek_pages_in_order_without_receiving(run: Run, shop: Shop) -> None:
 
 def test_peek_needs_a_name_only_where_there_is_a_choice(run: Run, shop: Shop) -> None:
     assert run("peek").code == 0
-    shop.dq.queue("mail")
+    shop.dq.queue("mail").info()
     which = run("peek")
     assert which.code == 2
     assert which.err.startswith("durableq: Name the queue with --queue; there are: mail, orders.")
