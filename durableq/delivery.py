@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Unpack, overload
 
 from durableq import codec, store
-from durableq.errors import Reject, RetryLater, StaleReceipt
+from durableq.errors import InvalidInput, Reject, RetryLater, StaleReceipt
+from durableq.limits import MAX_DELAY_MS
 from durableq.message import (
     Completion,
     Failure,
@@ -315,19 +316,27 @@ _UNREAD = object()
 
 def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> Failure:
     """Return what is recorded of an exception that a handler raised."""
+    wait_ms = None if retry_in is None else to_ms(retry_in, "retry_in", MAX_DELAY_MS)
     if isinstance(error, str):
-        retry_in_ms = None if retry_in is None else to_ms(retry_in, "retry_in")
-        return Failure(Reason.HANDLER_ERROR, "", error, retry_in_ms=retry_in_ms)
+        return Failure(Reason.HANDLER_ERROR, "", error, retry_in_ms=wait_ms)
     reason = Reason.REJECTED if isinstance(error, Reject) else Reason.HANDLER_ERROR
-    if retry_in is None and isinstance(error, RetryLater):
-        retry_in = error.seconds
+    if wait_ms is None and isinstance(error, RetryLater):
+        wait_ms = _chosen_wait_ms(error)
     return Failure(
         reason,
         type(error).__qualname__,
         _message_of(error),
         "".join(traceback.format_exception(error)),
-        None if retry_in is None else to_ms(retry_in, "retry_in"),
+        wait_ms,
     )
+
+
+def _chosen_wait_ms(error: RetryLater) -> int | None:
+    """Return the wait a handler asked for; None where a subclass left it unset or made it bad."""
+    try:
+        return to_ms(error.seconds, "RetryLater", MAX_DELAY_MS)
+    except (AttributeError, InvalidInput):
+        return None
 
 
 def _message_of(error: BaseException) -> str:

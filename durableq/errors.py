@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from durableq.limits import MAX_DELAY_MS
+
 
 class DurableQError(Exception):
     """Something durableq could not do. The message says what, where, and what to do next."""
@@ -147,7 +149,8 @@ class RetryLater(Exception):
     """Raise in a handler: try again in `seconds`. It counts as a receive, like any failure."""
 
     def __init__(self, seconds: float, reason: str = "the handler asked to be retried") -> None:
-        if not seconds >= 0:
-            raise InvalidInput(f"RetryLater takes seconds >= 0, got {seconds!r}.")
+        if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
+            most = MAX_DELAY_MS // 1000
+            raise InvalidInput(f"RetryLater takes 0 to {most} seconds, got {seconds!r}.")
         super().__init__(reason)
         self.seconds = seconds

@@ -57,6 +57,7 @@ EDGES: tuple[Edge, ...] = (
     Edge(_X, _D, "decide", "retry or requeue, with a delay"),
     Edge(_X, _X, "decide", "hold"),
     Edge(_X, _E, "decide", "discard"),
+    Edge(_X, _E, "complete", "by a handler of the dead-letter queue"),
     Edge(_R, _E, "expire", "retention"),
     Edge(_D, _E, "expire", "retention"),
     Edge(_X, _E, "expire", "retention"),

@@ -166,11 +166,9 @@ def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
     encoded = codec.encode(body)
     key, priority = options.get("key"), options.get("priority", 0)
     delay = options.get("delay")
-    delay_ms = None if delay is None else to_ms(delay, "A delay")
+    delay_ms = None if delay is None else to_ms(delay, "A delay", MAX_DELAY_MS)
     if key is not None:
         check_key(key)
-    if delay_ms is not None and not 0 <= delay_ms <= MAX_DELAY_MS:
-        raise InvalidInput(f"A delay is 0 to {MAX_DELAY_MS} ms, got {delay_ms!r}.")
     if priority and (type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY):
         raise InvalidInput(
             f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, "
@@ -272,7 +270,11 @@ class Completion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a delivery failed. Long texts are cut to their limits."""
+    """Why a delivery failed. Long texts are cut to their limits.
+
+    Raises:
+        InvalidInput: a wait that is negative, or over MAX_DELAY_MS.
+    """
 
     reason: Reason
     error_type: str
@@ -282,6 +284,8 @@ class Failure:
     """The handler's own choice of wait; None leaves it to the queue's backoff."""
 
     def __post_init__(self) -> None:
+        if self.retry_in_ms is not None and not 0 <= self.retry_in_ms <= MAX_DELAY_MS:
+            raise InvalidInput(f"A retry waits 0 to {MAX_DELAY_MS} ms, got {self.retry_in_ms!r}.")
         object.__setattr__(self, "error_message", _text(self.error_message)[:MAX_ERROR_CHARS])
         object.__setattr__(self, "traceback", _text(self.traceback)[-MAX_TRACEBACK_CHARS:])
 

@@ -257,7 +257,11 @@ class Store(Monitor, Protocol):
         ...
 
     def reclaim(self, *, holder: int | None = None) -> int:
-        """Take back expired leases of every queue, or all leases of a holder known to be dead."""
+        """Take back expired leases of every queue, or all leases of a holder known to be dead.
+
+        Returns:
+            How many came back; of expired ones at most RECLAIM_BATCH a queue.
+        """
         ...
 
     def forget(self, queue: str, key: str) -> bool:

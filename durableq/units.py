@@ -7,13 +7,20 @@ import math
 from durableq.errors import InvalidInput
 
 
-def to_ms(seconds: float, what: str) -> int:
+def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
     """Return seconds as whole milliseconds.
 
+    Args:
+        seconds: as a person gave them.
+        what: the subject of the sentence that refuses them.
+        most_ms: the largest that is accepted; None means any finite number.
+
     Raises:
-        InvalidInput: not a finite number of at least 0.
+        InvalidInput: not a finite number of at least 0, or over the limit.
     """
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not number or not math.isfinite(seconds) or seconds < 0:
         raise InvalidInput(f"{what} is a number of seconds of at least 0, got {seconds!r}.")
+    if most_ms is not None and seconds * 1000 > most_ms:
+        raise InvalidInput(f"{what} is at most {most_ms / 1000:.0f} seconds, got {seconds!r}.")
     return round(seconds * 1000)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from durableq.limits import MAX_DELAY_MS
+from durableq.units import to_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Discard:
@@ -22,6 +25,15 @@ class Retry:
     delay: float = 0
     """Seconds before it is ready."""
 
+    @property
+    def delay_ms(self) -> int:
+        """The delay as it is stored.
+
+        Raises:
+            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
+        """
+        return to_ms(self.delay, "A verdict's delay", MAX_DELAY_MS)
+
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
@@ -30,6 +42,15 @@ class Requeue:
     reason: str = ""
     delay: float = 0
     """Seconds before it is ready."""
+
+    @property
+    def delay_ms(self) -> int:
+        """The delay as it is stored.
+
+        Raises:
+            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
+        """
+        return to_ms(self.delay, "A verdict's delay", MAX_DELAY_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ from durableq import codec
 from durableq.delivery import failure_of
 from durableq.errors import DurableQError, InvalidInput
 from durableq.handlers import Policy
-from durableq.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
+from durableq.limits import MAX_ERROR_CHARS
 from durableq.message import DeadLetter
-from durableq.units import to_ms
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
 
 
@@ -43,6 +42,4 @@ def _check(verdict: Verdict) -> None:
     if isinstance(verdict, Retry):
         codec.encode(verdict.body)
     if isinstance(verdict, (Retry, Requeue)):
-        delay_ms = to_ms(verdict.delay, "a delay")
-        if delay_ms > MAX_DELAY_MS:
-            raise InvalidInput(f"a delay is at most {MAX_DELAY_MS} ms, got {delay_ms}.")
+        _ = verdict.delay_ms

@@ -169,7 +169,7 @@ class DeadLettersContract(StoreCase):
         assert all(look(store, message_id).state is State.IN_FLIGHT for message_id in ids)
         assert store.queue(DEAD).totals.discarded == 0
 
-    @pytest.mark.parametrize("verdict", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=-1)])
+    @pytest.mark.parametrize("verdict", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=1e12)])
     def test_a_verdict_that_cannot_be_carried_out_is_refused(
         self, store: Store, verdict: Verdict
     ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from durableq.engines import open_store
-from durableq.lifecycle import EDGES, Edge, Place, place
+from durableq.lifecycle import EDGES, Place, place
 from durableq.message import Duplicate, Message, Receipt
 from durableq.settings import dead_letter_name
 from durableq.store import QueueInfo, Store
@@ -23,9 +23,6 @@ SETTINGS = {
     "max_body_bytes": 8,
 }
 ALL = 1_000
-
-# A worker may serve a dead-letter queue, as in SQS; the diagram leaves that out.
-MOVES = (*EDGES, Edge(Place.DEAD, Place.ENDED, "complete"))
 
 RECLAIM = ("reclaim", "due")
 """A lease ends, and what was deferred behind its key becomes ready."""
@@ -103,7 +100,7 @@ def reachable(source: Place, verbs: Sequence[str]) -> set[Place]:
     """Return where these verbs, each done once or not at all, in this order, can lead."""
     places = {source}
     for verb in verbs:
-        places |= {e.target for e in MOVES if e.verb == verb and e.source in places}
+        places |= {e.target for e in EDGES if e.verb == verb and e.source in places}
     return places
 
 

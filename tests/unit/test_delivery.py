@@ -179,6 +179,11 @@ class Mute(Exception):
         raise RuntimeError
 
 
+class _Forgetful(RetryLater):
+    def __init__(self) -> None:
+        """Leave out what the base class sets."""
+
+
 def test_what_is_recorded_of_an_exception() -> None:
     try:
         raise ValueError("no \ud800")
@@ -191,11 +196,12 @@ def test_what_is_recorded_of_an_exception() -> None:
     assert failure_of(RetryLater(1.5)).retry_in_ms == 1500
     assert failure_of(Reject("x")).reason is Reason.REJECTED
     assert failure_of("text", retry_in=2).retry_in_ms == 2000
+    assert failure_of(_Forgetful()).retry_in_ms is None
     assert failure_of(Mute()).error_message == "(its message could not be read: RuntimeError)"
     assert len(failure_of("x" * 9000).error_message) == 2000
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12])
 def test_a_wait_that_is_none_is_refused(orders: Queue, seconds: float) -> None:
     orders.send(1)
     message = take(orders)

@@ -29,7 +29,6 @@ from durableq.message import (
     RecordStatus,
     State,
 )
-from durableq.units import to_ms
 from durableq.verdict import Discard, Hold, Retry, Verdict
 
 
@@ -219,7 +218,7 @@ class MemoryMoves(MemoryMonitor):
             case _:
                 event = Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED
                 recovery_count += 1
-                delay_ms = to_ms(verdict.delay, "A verdict's delay")
+                delay_ms = verdict.delay_ms
                 draft = row.draft
                 if isinstance(verdict, Retry):
                     draft = draft._replace(body=self._changed_body(row.source_queue, verdict))

@@ -21,7 +21,6 @@ from durableq.message import (
     Receipt,
     State,
 )
-from durableq.units import to_ms
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
 
 
@@ -234,7 +233,7 @@ def _redrive(
             f"The changed body of message {held.id} has {codec.size(body)} bytes; queue "
             f"{source.name!r} takes at most {source.setting('max_body_bytes')}."
         )
-    delay_ms = to_ms(verdict.delay, "A verdict's delay")
+    delay_ms = verdict.delay_ms
     sql.REDRIVE(
         unit.raw,
         of=held.id,
