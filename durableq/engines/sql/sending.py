@@ -42,6 +42,7 @@ def send(unit: Unit, queue: str, drafts: Sequence[Draft]) -> list[str]:
     last = sql.LAST_ID(unit.raw).fetchone()
     first_id = last[0] + 1 if last else 1
     now_ms = unit.now_ms
+    ready, delayed = State.READY.value, State.DELAYED.value
     rows = []
     for number, draft in enumerate(drafts):
         if codec.size(draft.body) > max_body_bytes:
@@ -51,7 +52,7 @@ def send(unit: Unit, queue: str, drafts: Sequence[Draft]) -> list[str]:
             {
                 "id": first_id + number,
                 "queue_id": queue_id,
-                "state": State.DELAYED.value if delay_ms else State.READY.value,
+                "state": delayed if delay_ms else ready,
                 "priority": draft.priority,
                 "delayed_until_ms": now_ms + delay_ms if delay_ms else 0,
                 "now_ms": now_ms,
