@@ -69,6 +69,34 @@ class Pruned:
     history: int
 
 
+class HasFileno(Protocol):
+    """Whatever the system can wait for: a socket, a pipe, a process."""
+
+    def fileno(self) -> int:
+        """Its file descriptor."""
+        ...
+
+
+class Watch(Protocol):
+    """Tells of writes, by any process, so that whoever has nothing to do can wait for one.
+
+    It belongs to one thread at a time, and is not carried over a fork.
+    """
+
+    def wait(self, seconds: float, *others: HasFileno) -> bool:
+        """Wait until somebody has written since the last wait, one of the others is readable, or
+        the time is over; return whether somebody has written.
+
+        It may be a false alarm; it is never missed: what a write stored can be read from when
+        a wait has returned True for it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Watch no longer."""
+        ...
+
+
 class Transaction(Protocol):
     """An open transaction in which some messages are being settled."""
 
@@ -140,6 +168,22 @@ class Monitor(Protocol):
 
     def workers(self) -> list[WorkerInfo]:
         """The processes registered as receiving."""
+        ...
+
+    def held(self, holder: int) -> list[Message]:
+        """The messages a worker has leased, with their receipts, in order of id.
+
+        Raises:
+            InvalidInput: no worker can have this mark.
+        """
+        ...
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """In how long a receive on one of these may bring something, as things stand.
+
+        0: one is ready, due, or its lease has ended; else the time to the first that will be.
+        None: nothing is in sight. A letter held for a person never is.
+        """
         ...
 
 
@@ -284,6 +328,10 @@ class Store(Monitor, Protocol):
 
     def unregister(self, holder: int) -> None:
         """Take a worker out; its leases, if any, are taken back as lost."""
+        ...
+
+    def watch(self) -> Watch:
+        """Begin to watch for writes; close the watch when done."""
         ...
 
     def close(self) -> None:

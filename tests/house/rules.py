@@ -30,7 +30,7 @@ HEART = {
 }
 ROOMS = {
     "heart": HEART,
-    "ground": {"clock"},
+    "ground": {"clock", "waiting"},
     "engines": {"engines"},
     "services": {
         "app",
@@ -80,6 +80,7 @@ LIBRARIES = {
         "durableq/processes.py",
         "durableq/demo",
     },
+    "inotify_simple": {"durableq/engines/sql/watching.py"},
     "pytest": {"durableq/testing"},
 }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
-from durableq.errors import UnknownQueue
+from durableq.errors import InvalidInput, UnknownQueue
 from durableq.message import (
     DeadLetter,
     Event,
@@ -109,7 +110,29 @@ class MemoryMonitor:
         with self._lock:
             return list(self._tables.workers.values())
 
+    def held(self, holder: int) -> list[Message]:
+        """The messages a worker has leased."""
+        start = mark(holder)
+        with self._lock:
+            leased = [row for row in self._tables.rows.values() if row.state is State.IN_FLIGHT]
+            held = [row for row in leased if row.token.startswith(start)]
+            return [self._as_message(r, Receipt(r.queue, r.id, r.token)) for r in held]
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """In how long a receive on one of these may bring something."""
+        with self._lock:
+            for name in queues:
+                self._queue(name)
+            rows = [row for name in queues for row in self._tables.in_queue(name)]
+            waits_ms = [self._ready_in_ms(row) for row in rows if not row.held]
+            return min(waits_ms, default=None)
+
     # ---- within
+
+    def _ready_in_ms(self, row: Row) -> int:
+        if row.state is State.IN_FLIGHT:
+            return max(0, row.lease_until_ms - self._clock.lease_ms())
+        return max(0, row.delayed_until_ms - self._clock.wall_ms())
 
     def _queue(self, name: str) -> Queue:
         if name not in self._tables.queues:
@@ -139,6 +162,13 @@ class MemoryMonitor:
             source_queue=row.source_queue,
             receipt=receipt,
         )
+
+
+def mark(holder: int) -> str:
+    """Return the first characters of every token a worker is given."""
+    if not 0 < holder < 1 << 32:
+        raise InvalidInput(f"{holder} is not a worker's mark: see Store.register.")
+    return f"{holder:08x}"
 
 
 def _as_record(queue: str, key: str, record: Record) -> IdempotencyRecord:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from durableq import codec
 from durableq.clock import Clock
-from durableq.engines.memory.monitor import MemoryMonitor
+from durableq.engines.memory.monitor import MemoryMonitor, mark
 from durableq.engines.memory.tables import Record, Row
 from durableq.errors import Conflict, InvalidBody, InvalidInput
 from durableq.lifecycle import Admission, Bury, KnownKey, admit, after_failure
@@ -345,13 +345,6 @@ class MemoryMoves(MemoryMonitor):
                 f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
             )
         return self._clock.lease_ms() + visibility_ms
-
-
-def mark(holder: int) -> str:
-    """Return the first characters of every token a worker is given."""
-    if not 0 < holder < 1 << 32:
-        raise InvalidInput(f"{holder} is not a worker's mark: see Store.register.")
-    return f"{holder:08x}"
 
 
 def _by_deadline(row: Row) -> tuple[int, int]:

@@ -12,8 +12,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from durableq.books import Totals
 from durableq.clock import Clock, SystemClock
-from durableq.engines.memory.moves import Lease, MemoryMoves, mark
+from durableq.engines.memory.monitor import mark
+from durableq.engines.memory.moves import Lease, MemoryMoves
 from durableq.engines.memory.tables import Queue
+from durableq.engines.memory.watching import MemoryWatch
 from durableq.errors import Conflict, InvalidInput, StaleReceipt, Unsupported
 from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES
 from durableq.message import (
@@ -61,6 +63,7 @@ class MemoryStore(MemoryMoves):
         super().__init__(clock or SystemClock(), dice)
         self._in_transaction = False
         self._last_holder = 0
+        self._watches: set[MemoryWatch] = set()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -76,6 +79,8 @@ class MemoryStore(MemoryMoves):
             except BaseException:
                 self._tables = before
                 raise
+            for watch in self._watches:
+                watch.ring()
 
     # ---- queues
 
@@ -285,6 +290,17 @@ class MemoryStore(MemoryMoves):
         """Take a worker out, and its leases back."""
         self._reclaim_lost(holder)
         self._tables.workers.pop(holder, None)
+
+    def watch(self) -> MemoryWatch:
+        """Begin to watch for writes."""
+        with self._lock:
+            watch = MemoryWatch(on_close=self._forget_watch)
+            self._watches.add(watch)
+            return watch
+
+    def _forget_watch(self, watch: MemoryWatch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
 
     def close(self) -> None:
         """Nothing is open; what was stored stays for as long as this object does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, case, func, literal_column, select
@@ -10,6 +11,7 @@ from sqlalchemy import Select, case, func, literal_column, select
 from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.sql import statements as sql
+from durableq.engines.sql.sqlite import among
 from durableq.engines.sql.statements import compiled
 from durableq.engines.sql.tables import (
     LEASE_EPOCH_MS,
@@ -30,6 +32,7 @@ from durableq.message import (
     IdempotencyRecord,
     Message,
     Reason,
+    Receipt,
     RecordStatus,
     State,
 )
@@ -56,6 +59,7 @@ def _messages() -> Select[Any]:
             _m.delayed_until_ms,
             _m.lease_until_ms,
             _source.c.name,
+            _m.receipt,
         )
         .join(_own, _own.c.id == _m.queue_id)
         .outerjoin(_source, _source.c.id == _m.source_queue_id)
@@ -70,6 +74,8 @@ _PEEK = compiled(
     .order_by(_m.id)
     .limit(_p("limit"))
 )
+# The sum keeps the plan from reading every message in order of id: few are in flight.
+_HELD = compiled(_messages().where(*sql.held_by(_p("mark"))).order_by(_m.id + sql.zero))
 _in_queue = _m.queue_id == _p("in_queue")
 _COUNTS = compiled(
     select(
@@ -88,6 +94,19 @@ _COUNTS = compiled(
 )
 _OLDEST_READY = compiled(
     select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
+)
+_of_each = _m.queue_id == queue.c.id
+_READY_IN = compiled(
+    select(
+        queue.c.name,
+        select(_m.id).where(_of_each, is_state(State.READY)).exists(),
+        select(func.min(_m.delayed_until_ms))
+        .where(_of_each, is_state(State.DELAYED))
+        .scalar_subquery(),
+        select(func.min(_m.lease_until_ms))
+        .where(_of_each, is_state(State.IN_FLIGHT))
+        .scalar_subquery(),
+    ).where(among(queue.c.name, "names"))
 )
 _HISTORY = compiled(
     select(history, queue.c.name)
@@ -213,6 +232,35 @@ def workers(raw: Any) -> list[WorkerInfo]:
     return [WorkerInfo(*row) for row in _WORKERS(raw).fetchall()]
 
 
+def held(raw: Any, clock: Clock, holder_mark: bytes) -> list[Message]:
+    """Return what a worker has leased, with receipts."""
+    rows = _HELD(raw, mark=holder_mark, length=len(holder_mark)).fetchall()
+    return [_leased(row, clock) for row in rows]
+
+
+def ready_in_ms(raw: Any, clock: Clock, names: Sequence[str]) -> int | None:
+    """Return in how long a receive on one of these queues may bring something."""
+    found = {row[0]: row[1:] for row in _READY_IN(raw, names=json.dumps(names)).fetchall()}
+    for name in names:
+        if name not in found:
+            raise UnknownQueue(name)
+    now_ms, lease_now_ms = clock.wall_ms(), clock.lease_ms() + LEASE_EPOCH_MS
+    waits_ms: list[int] = []
+    for is_ready, delayed_until_ms, lease_until_ms in found.values():
+        if is_ready:
+            return 0
+        if delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
+            waits_ms.append(max(0, delayed_until_ms - now_ms))
+        if lease_until_ms is not None:
+            waits_ms.append(max(0, lease_until_ms - lease_now_ms))
+    return min(waits_ms, default=None)
+
+
+def _leased(row: tuple[Any, ...], clock: Clock) -> Message:
+    found = _message(row, clock)
+    return found._replace(receipt=Receipt(found.queue, found.id, row[-1].hex()))
+
+
 def _record(row: tuple[Any, ...], name: str) -> IdempotencyRecord:
     _, key, status, owner, _, payload_hash, result, created, completed, expires = row
     return IdempotencyRecord(
@@ -229,7 +277,7 @@ def _record(row: tuple[Any, ...], name: str) -> IdempotencyRecord:
 
 
 def _message(row: tuple[Any, ...], clock: Clock) -> Message:
-    *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until, source = row
+    *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until, source, _ = row
     message_id, name, body, key, attributes, priority = start
     in_flight = state == State.IN_FLIGHT
     left_ms = lease_until - LEASE_EPOCH_MS - clock.lease_ms() if in_flight else 0

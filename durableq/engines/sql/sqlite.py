@@ -229,6 +229,25 @@ class Database:
                     raise meaning or error from error
             time.sleep(random.uniform(0.001, 0.010))
 
+    def version(self) -> object:
+        """Return what is another value after each commit: anybody's, and this thread's own."""
+        raw = self.session().raw
+        (others,) = self.retrying(lambda: raw.execute("PRAGMA data_version").fetchone())
+        return raw, others, raw.total_changes
+
+    def nobody_writes(self) -> bool:
+        """Return whether no write was under way: what reached the log before can be read now."""
+        raw = self.session().raw
+        raw.execute("PRAGMA busy_timeout = 0")
+        try:
+            raw.execute(BEGIN_WRITE)
+        except driver.OperationalError:
+            return False
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
+            _undo(raw)
+        return True
+
     def remember_identity(self) -> None:
         """From now on, refuse to write when another file stands at the path."""
         self._identity = self.location.identity()

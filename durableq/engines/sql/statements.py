@@ -28,7 +28,7 @@ from durableq.limits import MAX_HISTORY
 from durableq.message import RecordStatus, State
 
 _m, _r, _q = message.c, idempotency.c, queue.c
-_zero: Any = literal_column("0")
+zero: Any = literal_column("0")
 _no_receipt: Any = literal_column(f"x'{NO_RECEIPT.hex()}'")
 _no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
 _ready: Any = literal_column(str(int(State.READY)))
@@ -48,7 +48,7 @@ def parameter(name: str) -> Any:
 
 _p = parameter
 
-_found_by_id_in_queue: Any = _m.queue_id + _zero == _p("in_queue")
+_found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 """A sum is in no index: rows named by id are looked up by it, not among all of their queue."""
 
 
@@ -95,9 +95,9 @@ INSERT = compiled(
         queue_id=_p("queue_id"),
         state=_p("state"),
         priority=_p("priority"),
-        deferred=_zero,
-        receive_count=_zero,
-        recovery_count=_zero,
+        deferred=zero,
+        receive_count=zero,
+        recovery_count=zero,
         lease_until_ms=_no_lease,
         delayed_until_ms=_p("delayed_until_ms"),
         enqueued_at_ms=_p("now_ms"),
@@ -117,7 +117,7 @@ PROMOTE = compiled(
     .where(
         _m.queue_id == _p("in_queue"), is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms")
     )
-    .values(state=_ready, deferred=_zero, delayed_until_ms=_zero)
+    .values(state=_ready, deferred=zero, delayed_until_ms=zero)
 )
 _columns = (
     _m.id,
@@ -166,7 +166,7 @@ LETTERS = compiled(
 WAKE_LETTERS = compiled(
     update(message)
     .where(among(_m.id, "ids"), is_state(State.DELAYED))
-    .values(state=_ready, delayed_until_ms=_zero)
+    .values(state=_ready, delayed_until_ms=zero)
 )
 LEASE = compiled(
     update(message)
@@ -181,7 +181,7 @@ LEASE = compiled(
 _take = upsert(idempotency).values(
     queue_id=_p("queue_id"),
     key=_p("key"),
-    status=_zero,
+    status=zero,
     owner_message_id=_p("id"),
     owner_receipt=_p("token"),
     payload_hash=_p("payload_hash"),
@@ -256,7 +256,7 @@ BURY = compiled(
         queue_id=_p("to_queue"),
         source_queue_id=_p("from_queue"),
         state=_ready,
-        receive_count=_zero,
+        receive_count=zero,
         enqueued_at_ms=_p("now_ms"),
         receipt=_no_receipt,
         lease_until_ms=_no_lease,
@@ -270,7 +270,7 @@ REDRIVE = compiled(
         source_queue_id=null(),
         state=_p("to_state"),
         delayed_until_ms=_p("until"),
-        receive_count=_zero,
+        receive_count=zero,
         recovery_count=_m.recovery_count + 1,
         enqueued_at_ms=_p("now_ms"),
         receipt=_no_receipt,
@@ -291,12 +291,17 @@ EXPIRED_LEASES = compiled(
     .order_by(_m.lease_until_ms, _m.id)
     .limit(_p("limit"))
 )
+
+
+def held_by(mark: Any) -> tuple[Any, Any]:
+    """Return the conditions for what is leased under tokens that begin with this mark."""
+    start = func.substr(_m.receipt, literal_column("1"), _p("length"))
+    return is_state(State.IN_FLIGHT), start == mark
+
+
 LEASES_OF_HOLDER = compiled(
     select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.queue_id)
-    .where(
-        is_state(State.IN_FLIGHT),
-        func.substr(_m.receipt, literal_column("1"), _p("length")) == _p("mark"),
-    )
+    .where(*held_by(_p("mark")))
     .order_by(_m.lease_until_ms, _m.id)
 )
 # ---- keys
@@ -326,7 +331,7 @@ WAKE_DEFERRED = compiled(
         _m.deferred == literal_column("1"),
         is_state(State.DELAYED),
     )
-    .values(state=_ready, deferred=_zero, delayed_until_ms=_zero)
+    .values(state=_ready, deferred=zero, delayed_until_ms=zero)
 )
 RECORD = compiled(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
 COMPLETED_BY = compiled(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))

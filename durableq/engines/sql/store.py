@@ -22,6 +22,7 @@ from durableq.engines.sql import (
 from durableq.engines.sql.sqlite import Database, all_or_nothing
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
+from durableq.engines.sql.watching import FileWatch
 from durableq.errors import StaleReceipt
 from durableq.message import (
     Completion,
@@ -238,6 +239,20 @@ class SQLStore:
         """The registered workers."""
         with self._database.read() as raw:
             return monitor.workers(raw)
+
+    def held(self, holder: int) -> list[Message]:
+        """The messages a worker has leased."""
+        with self._database.read() as raw:
+            return monitor.held(raw, self._clock, receiving.mark(holder))
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """In how long a receive on one of these may bring something."""
+        with self._database.read() as raw:
+            return monitor.ready_in_ms(raw, self._clock, queues)
+
+    def watch(self) -> FileWatch:
+        """Begin to watch for writes."""
+        return FileWatch(self._database)
 
     @property
     def engine(self) -> sqlalchemy.Engine:
