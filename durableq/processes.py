@@ -3,24 +3,108 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import psutil
 
-from durableq.store import WorkerInfo
+from durableq.clock import SystemClock
+from durableq.store import Store, WorkerInfo
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_ENDED: Final = frozenset("ZXx")
+"""The states of a process that has ended; a zombie's parent has not been told yet."""
+
+
+class Fate(Enum):
+    """What has become of a worker."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    """It cannot be seen from here: its leases decide."""
+
+
+class _Seen(NamedTuple):
+    """A process as the system shows it."""
+
+    created_ms: int
+    ended: bool
 
 
 def this_process(name: str) -> WorkerInfo:
     """Return what a store is told of the process that is running."""
-    return WorkerInfo(name, os.getpid(), _created_ms(psutil.Process()))
+    pid = os.getpid()
+    return WorkerInfo(name, pid, _see(pid).created_ms, SystemClock().boot_id(), _pid_namespace())
+
+
+def fate(worker: WorkerInfo) -> Fate:
+    """Return whether this very process runs, not a later one with its pid."""
+    boot_id = SystemClock().boot_id()
+    if worker.boot_id and boot_id and worker.boot_id != boot_id:
+        return Fate.DEAD
+    if worker.pid_namespace != _pid_namespace():
+        return Fate.UNKNOWN
+    try:
+        seen = _see(worker.pid)
+    except ProcessLookupError:
+        return Fate.DEAD
+    except PermissionError:
+        return Fate.UNKNOWN
+    return Fate.DEAD if seen.ended or seen.created_ms != worker.created_ms else Fate.ALIVE
 
 
 def is_alive(worker: WorkerInfo) -> bool:
-    """Return whether this very process runs, not a later one with its pid."""
+    """Return whether this very process runs, as far as can be seen from here."""
+    return fate(worker) is Fate.ALIVE
+
+
+def give_back_of_the_dead(store: Store) -> int:
+    """Take every dead worker out, and its leases back; return how many were dead.
+
+    Several processes may do so at once: what one has taken back is no longer there for another.
+    """
+    dead = [worker for worker in store.workers() if fate(worker) is Fate.DEAD]
+    for worker in dead:
+        store.unregister(worker.holder)
+    return len(dead)
+
+
+def _see(pid: int) -> _Seen:
+    """Look at a process.
+
+    Its start is counted from the machine's, in the kernel's ticks: a number that never changes.
+    As a date, which psutil gives, it moves whenever the wall clock is adjusted, by a few
+    milliseconds too, and a living worker would be taken for another one.
+
+    Raises:
+        ProcessLookupError: there is none.
+        PermissionError: there is one, but it may not be looked at.
+    """
     try:
-        return _created_ms(psutil.Process(worker.pid)) == worker.created_ms
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except FileNotFoundError:
+        return _see_without_proc(pid)
+    state, *numbers = stat.rpartition(")")[2].split()  # the name before may hold anything
+    return _Seen(int(numbers[18]) * 1000 // _TICKS_PER_SECOND, state in _ENDED)
+
+
+def _see_without_proc(pid: int) -> _Seen:
+    """Look at a process outside Linux; on it, find out whether it is gone or only hidden."""
+    if Path("/proc/self/stat").exists():
+        os.kill(pid, 0)
+        raise PermissionError(f"Process {pid} is hidden.")
+    try:
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return _Seen(int(process.create_time() * 1000), ended)
     except psutil.NoSuchProcess:
-        return False
+        raise ProcessLookupError from None
 
 
-def _created_ms(process: psutil.Process) -> int:
-    return int(process.create_time() * 1000)
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

@@ -51,13 +51,22 @@ class QueueInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A process that receives. `created_ms` tells it from a later process with the same pid."""
+    """A process that receives. `processes.fate` tells whether it lives."""
 
     name: str
     pid: int
     created_ms: int
+    """When it was started: tells it from a later process with the same pid."""
+    boot_id: str = ""
+    """The boot of the machine it runs in; empty where that has no name."""
+    pid_namespace: str = ""
+    """Where its pid is its own: another container has other processes under the same pids."""
     holder: int = 0
     """Given by the store: the mark in this worker's receipts."""
+    started_at_ms: int = 0
+    """Given by the store: wall-clock time it was registered."""
+    beat_at_ms: int = 0
+    """Given by the store: wall-clock time it last said that it lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +333,10 @@ class Store(Monitor, Protocol):
 
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker and return it with its holder mark."""
+        ...
+
+    def beat(self, holder: int) -> bool:
+        """Let a worker say that it lives; False if it was taken out: somebody thought it dead."""
         ...
 
     def unregister(self, holder: int) -> None:

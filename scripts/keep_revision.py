@@ -69,7 +69,7 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
         message.complete({"paid": 120} if key else None)
     orders.send({"amount": 120}, key="paid")
     orders.receive()  # recognised as a duplicate, and gone
-    worker = dq.store.register(WorkerInfo(ACTOR, 4711, 1_700_000_000_000))
+    worker = dq.store.register(WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]"))
     orders.send({"in": "flight"}, key="held")
     take(dq.store, "orders", holder=worker.holder)
     orders.send({"in": "flight"}, key="held")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from durableq.errors import InvalidInput
@@ -26,7 +28,7 @@ from durableq.testing.case import (
 )
 from durableq.testing.fakes import FakeClock, FakeDice
 
-WORKER = WorkerInfo("host-a:7", pid=7, created_ms=1)
+WORKER = WorkerInfo("host-a:7", 7, 1, boot_id="boot-1", pid_namespace="pid:[1]")
 
 
 class LeasesContract(StoreCase):
@@ -132,8 +134,29 @@ class LeasesContract(StoreCase):
     def test_workers_are_given_marks_of_their_own(self, store: Store) -> None:
         first, second = store.register(WORKER), store.register(WORKER)
         assert 0 < first.holder != second.holder > 0
-        assert (first.name, first.pid, first.created_ms) == ("host-a:7", 7, 1)
         assert store.workers() == [first, second]
+
+    def test_a_worker_is_entered_as_it_says_and_lives_from_then_on(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        now_ms = clock.wall_ms()
+        entered = store.register(WORKER)
+        expected = replace(WORKER, holder=entered.holder, started_at_ms=now_ms, beat_at_ms=now_ms)
+        assert entered == expected
+        assert store.workers() == [expected]
+
+    def test_a_worker_says_that_it_lives(self, store: Store, clock: FakeClock) -> None:
+        first, second = store.register(WORKER), store.register(WORKER)
+        clock.advance(1)
+        assert store.beat(second.holder)
+        assert store.workers() == [first, replace(second, beat_at_ms=clock.wall_ms())]
+
+    def test_a_worker_that_was_taken_out_is_told_so(self, store: Store) -> None:
+        worker = store.register(WORKER)
+        store.unregister(worker.holder)
+        assert not store.beat(worker.holder)
+        assert not store.beat(0)
+        assert store.workers() == []
 
     def test_a_receipt_shows_whose_lease_it_is(self, store: Store) -> None:
         worker = store.register(WORKER)

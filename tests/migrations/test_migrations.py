@@ -32,7 +32,10 @@ def upgrade() -> None:
 
 def schema_of(path: Path) -> dict[str, str]:
     """Every table, index and view as SQL text, without its layout."""
-    return {name: re.sub(r"[\s\"]+", " ", sql).strip() for name, sql in plain.rows(path, SCHEMA)}
+    return {
+        name: re.sub(r" ?([(),]) ?", r"\1", re.sub(r"[\s\"]+", " ", sql)).strip()
+        for name, sql in plain.rows(path, SCHEMA)
+    }
 
 
 def tables_of_the_code(path: Path) -> dict[str, str]:

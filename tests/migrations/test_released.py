@@ -10,6 +10,7 @@ import pytest
 from durableq import DurableQ
 from durableq.engines.sql import schema
 from durableq.message import State
+from durableq.store import WorkerInfo
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.migrations.test_migrations import schema_of
@@ -113,6 +114,15 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     assert letter.state is State.IN_FLIGHT
     assert orders.send("new") == "15", "an id was given twice, or skipped"
     plain.check_sound(db)
+    dq.close()
+
+
+def test_no_worker_is_given_the_mark_of_an_earlier_one(dq: DurableQ) -> None:
+    (before,) = dq.store.workers()
+    dq.store.unregister(before.holder)
+    again = dq.store.register(WorkerInfo("worker-1:4711", 4711, 1_000, "boot-1", "pid:[1]"))
+    assert again.holder > before.holder
+    assert dq.store.workers() == [again]
     dq.close()
 
 

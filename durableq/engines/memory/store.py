@@ -281,9 +281,19 @@ class MemoryStore(MemoryMoves):
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         self._last_holder += 1
-        entered = replace(worker, holder=self._last_holder)
+        now_ms, holder = self._clock.wall_ms(), self._last_holder
+        entered = replace(worker, holder=holder, started_at_ms=now_ms, beat_at_ms=now_ms)
         self._tables.workers[entered.holder] = entered
         return entered
+
+    @_verb
+    def beat(self, holder: int) -> bool:
+        """Let a worker say that it lives."""
+        found = self._tables.workers.get(holder)
+        if found is None:
+            return False
+        self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.wall_ms())
+        return True
 
     @_verb
     def unregister(self, holder: int) -> None:

@@ -122,8 +122,18 @@ _RECORDS = compiled(
     .order_by(_r.key)
     .limit(_p("limit"))
 )
+_w = worker.c
 _WORKERS = compiled(
-    select(worker.c.name, worker.c.pid, worker.c.created_ms, worker.c.id).order_by(worker.c.id)
+    select(
+        _w.name,
+        _w.pid,
+        _w.created_ms,
+        _w.boot_id,
+        _w.pid_namespace,
+        _w.id,
+        _w.started_at_ms,
+        _w.beat_at_ms,
+    ).order_by(_w.id)
 )
 
 

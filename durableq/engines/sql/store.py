@@ -179,7 +179,12 @@ class SQLStore:
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         with self._write() as unit:
-            return upkeep.register(unit, worker, self._clock.boot_id())
+            return upkeep.register(unit, worker)
+
+    def beat(self, holder: int) -> bool:
+        """Let a worker say that it lives."""
+        with self._write() as unit:
+            return upkeep.beat(unit, holder)
 
     def unregister(self, holder: int) -> None:
         """Take a worker out, and its leases back."""

@@ -210,6 +210,7 @@ worker = Table(
     Column("boot_id", Text, nullable=False),
     _whole("started_at_ms"),
     _whole("beat_at_ms"),
+    Column("pid_namespace", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
     **_strict,
 )

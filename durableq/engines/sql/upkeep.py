@@ -97,6 +97,9 @@ _REGISTER = compiled(
     .values({c.name: parameter(c.name) for c in worker.columns if c.name != "id"})
     .returning(worker.c.id)
 )
+_BEAT = compiled(
+    update(worker).where(worker.c.id == parameter("of")).values(beat_at_ms=parameter("now_ms"))
+)
 _UNREGISTER = compiled(delete_from(worker).where(worker.c.id == parameter("of")))
 _UNREGISTER_ALL = compiled(delete_from(worker))
 _META = compiled(select(meta.c.value).where(meta.c.name == parameter("of")))
@@ -188,18 +191,16 @@ def forget(unit: Unit, queue: str, key: str) -> bool:
     return bool(dropped.rowcount)
 
 
-def register(unit: Unit, worker: WorkerInfo, boot_id: str) -> WorkerInfo:
+def register(unit: Unit, worker: WorkerInfo) -> WorkerInfo:
     """Enter a worker; see Store.register."""
-    entered = _REGISTER(
-        unit.raw,
-        name=worker.name,
-        pid=worker.pid,
-        created_ms=worker.created_ms,
-        boot_id=boot_id,
-        started_at_ms=unit.now_ms,
-        beat_at_ms=unit.now_ms,
-    )
-    return dataclasses.replace(worker, holder=entered.fetchone()[0])
+    entered = dataclasses.replace(worker, started_at_ms=unit.now_ms, beat_at_ms=unit.now_ms)
+    holder = _REGISTER(unit.raw, **dataclasses.asdict(entered)).fetchone()[0]
+    return dataclasses.replace(entered, holder=holder)
+
+
+def beat(unit: Unit, holder: int) -> bool:
+    """Enter that a worker lives; see Store.beat."""
+    return bool(_BEAT(unit.raw, of=holder, now_ms=unit.now_ms).rowcount)
 
 
 def unregister(unit: Unit, holder: int) -> None:

@@ -1,0 +1,104 @@
+"""Whether a worker lives: told from its process, and never from a pid alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from durableq.engines.memory import MemoryStore
+from durableq.message import State, draft
+from durableq.processes import Fate, fate, give_back_of_the_dead, is_alive, this_process
+from durableq.store import WorkerInfo
+from tests.support import wait_for
+
+CHILD = """
+import dataclasses, json, sys
+from durableq.processes import this_process
+open("/proc/self/comm", "w").write(") Z 1 (")  # a name that looks like more of the line
+print(json.dumps(dataclasses.asdict(this_process("child"))), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", CHILD]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        process.kill()
+
+
+def worker_of(child: subprocess.Popen[str]) -> WorkerInfo:
+    assert child.stdout is not None
+    return WorkerInfo(**json.loads(child.stdout.readline()))
+
+
+def test_this_process_lives() -> None:
+    here = this_process("me")
+    assert (here.name, here.pid) == ("me", os.getpid())
+    assert here.boot_id
+    assert here.pid_namespace.startswith("pid:[")
+    assert fate(here) is Fate.ALIVE
+    assert this_process("me") == here
+
+
+def test_another_process_lives_until_it_ends(child: subprocess.Popen[str]) -> None:
+    worker = worker_of(child)
+    assert fate(worker) is Fate.ALIVE
+    child.communicate()
+    assert fate(worker) is Fate.DEAD
+    assert not is_alive(worker)
+
+
+def test_a_zombie_is_dead(child: subprocess.Popen[str]) -> None:
+    worker = worker_of(child)
+    child.kill()
+    wait_for(lambda: fate(worker) is Fate.DEAD)
+    os.kill(worker.pid, 0)  # its pid is still taken: nobody has asked how it ended
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"created_ms": 1}, Fate.DEAD),
+        ({"boot_id": "another"}, Fate.DEAD),
+        ({"boot_id": "another", "pid_namespace": "pid:[1]"}, Fate.DEAD),
+        ({"boot_id": ""}, Fate.ALIVE),
+        ({"pid_namespace": "pid:[1]"}, Fate.UNKNOWN),
+        ({"pid_namespace": ""}, Fate.UNKNOWN),
+    ],
+    ids=str,
+)
+def test_one_that_differs(change: dict[str, Any], expected: Fate) -> None:
+    assert fate(replace(this_process("me"), **change)) is expected
+
+
+def test_one_that_may_not_be_looked_at_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = replace(this_process("me"), pid=1 << 30)
+    assert fate(hidden) is Fate.DEAD
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    assert fate(hidden) is Fate.UNKNOWN
+
+
+def test_what_the_dead_held_is_given_back_and_nothing_else() -> None:
+    store, here = MemoryStore(), this_process("me")
+    store.declare_queue("orders", {"backoff_base_ms": 0})
+    ids = store.send("orders", [draft(number) for number in range(3)])
+    fates = [here, replace(here, created_ms=1), replace(here, pid_namespace="pid:[1]")]
+    workers = [store.register(worker) for worker in fates]
+    for worker in workers:
+        store.receive("orders", 1, holder=worker.holder)
+    assert give_back_of_the_dead(store) == 1
+    assert give_back_of_the_dead(store) == 0
+    assert store.workers() == [workers[0], workers[2]]
+    states = [message.state for message in store.peek("orders", 3)]
+    assert states == [State.IN_FLIGHT, State.READY, State.IN_FLIGHT]
+    assert [m.id for m in store.held(workers[2].holder)] == [ids[2]]
