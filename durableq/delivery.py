@@ -65,13 +65,15 @@ class Delivery:
     verbs are for code that receives by itself (`queue.receive()`).
     """
 
-    __slots__ = ("_body", "_store", "actor", "message", "settled", "transaction_result")
+    __slots__ = ("_body", "_store", "actor", "lost", "message", "settled", "transaction_result")
 
     def __init__(self, message: Message, opened: store.Store, actor: str = "") -> None:
         self.message = message
         self.actor = actor
         self.settled = False
         """Whether it was completed, failed or released."""
+        self.lost = False
+        """Whether its lease could not be extended: what you still do for it is refused."""
         self.transaction_result = False
         self._store = opened
         self._body: Any = _UNREAD
@@ -314,8 +316,18 @@ class Batch(Sequence[Delivery]):
 _UNREAD = object()
 
 
+class HandlerFailed(Exception):
+    """Raised by a handler that knows better than a traceback why it failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.error_message)
+        self.failure = failure
+
+
 def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> Failure:
     """Return what is recorded of an exception that a handler raised."""
+    if isinstance(error, HandlerFailed):
+        return error.failure
     wait_ms = None if retry_in is None else to_ms(retry_in, "retry_in", MAX_DELAY_MS)
     if isinstance(error, str):
         return Failure(Reason.HANDLER_ERROR, "", error, retry_in_ms=wait_ms)

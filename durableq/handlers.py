@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -31,6 +32,12 @@ class Handler:
     prefetch: int
     """How many messages a worker leases at a time."""
 
+    @property
+    def is_async(self) -> bool:
+        """Whether it is a coroutine, to be run on an event loop."""
+        call = getattr(self.function, "__call__", None)  # noqa: B004 - its kind is asked for
+        return any(map(inspect.iscoroutinefunction, (self.function, call)))
+
 
 class Handlers:
     """The handlers and policies of one application, by queue."""
@@ -46,6 +53,8 @@ class Handlers:
 
         It is called with one Delivery, or with `batch` given with a Batch of at most so many.
         What it returns completes the message and is kept under its key; what it raises fails it.
+        It may be `async def`: a worker runs many of these together on one event loop. Do not
+        await inside `message.transaction()`, which holds the file's write lock.
 
         Args:
             queue: the queue's name; it is made if it does not exist.

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from durableq.cli import database, dlq, fleet, idempotency, inspect, output, produce, queue
+from durableq.cli import database, dlq, fleet, idempotency, inspect, output, produce, queue, work
 from durableq.cli.options import Db, Json
 from durableq.errors import DurableQError
 
@@ -61,6 +61,7 @@ def _assemble() -> typer.Typer:
     )
     for module, panel in (
         (produce, "Run"),
+        (work, "Run"),
         (fleet, "Run"),
         (inspect, "Look"),
         (database, "Set up"),

@@ -1,4 +1,4 @@
-"""The commands that run: `work`, `recover`, `demo`."""
+"""Two commands that run: `recover` and `demo`."""
 
 from __future__ import annotations
 
@@ -10,50 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from durableq.cli import output
-from durableq.cli.options import DEMO_SEED, App, Db, Json, Queues, application, check_lasting
+from durableq.cli.options import DEMO_SEED, App, Db, Json, Procs, Queues, application, check_lasting
 from durableq.verdict import Requeue, Retry
 
 if TYPE_CHECKING:
     from durableq.recovery.process import Decision
 
-MAX_PROCS: Final = 256
-
-Procs = Annotated[int, typer.Option(min=1, max=MAX_PROCS, help="Worker processes.")]
-Drain = Annotated[bool, typer.Option("--drain", help="Stop when nothing is left to do.")]
 Once = Annotated[bool, typer.Option("--once", help="Stop when no dead letter is ready.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be decided; change nothing.")
 ]
 Count = Annotated[int, typer.Option(min=1, max=100_000, help="Messages.")]
 Seed = Annotated[int, typer.Option(help="Which traffic: the same seed, the same orders.")]
-
-
-def work(
-    procs: Procs = 1,
-    app: App = None,
-    queue: Queues = None,
-    drain: Drain = False,
-    db: Db = None,
-    as_json: Json = False,
-) -> None:
-    """Run a fleet of worker processes until stopped: receive messages, call their handlers.
-
-    SIGTERM or Ctrl-C lets the workers finish what they have in hand; a second one does not. A
-    worker that dies is replaced, and what it held is ready again at once.
-
-    Example: durableq work --procs 4 --app shop:dq
-    """
-    from durableq.supervisor import Fleet
-    from durableq.worker import WorkerOptions, chosen_handlers
-
-    spec, loaded = application(app, db)
-    queues = tuple(queue or ())
-    chosen_handlers(loaded, queues)
-    options = WorkerOptions(app=spec, url=loaded.url, name="worker", queues=queues, drain=drain)
-    with loaded:
-        fleet = Fleet(options, procs, loaded.store, on_event=_sayer(as_json))
-        code = fleet.run()
-    raise typer.Exit(code)
 
 
 def recover(
@@ -128,14 +96,7 @@ def demo(
         raise typer.Exit(output.UNHEALTHY)
 
 
-COMMANDS: Final = (work, recover, demo)
-
-
-def _sayer(as_json: bool) -> Callable[[str], None]:
-    """Return what tells of a fleet's events: commentary, or a stream of JSON."""
-    if as_json:
-        return lambda text: output.json_line({"event": text})
-    return output.say
+COMMANDS: Final = (recover, demo)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from durableq.store import Store
 DEMO_APP: Final = "durableq.demo.app:dq"
 DEMO_SEED: Final = 1
 """The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates."""
+MAX_PROCS: Final = 256
 APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"
 
@@ -57,6 +58,7 @@ Queue = Annotated[str | None, typer.Option(help="Its name; not needed where ther
 Queues = Annotated[
     list[str] | None, typer.Option("--queue", help="Only this queue; may be repeated.")
 ]
+Procs = Annotated[int, typer.Option(min=1, max=MAX_PROCS, help="Worker processes.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

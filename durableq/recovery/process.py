@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from durableq.app import DurableQ
 from durableq.errors import PASSING, AppError, InvalidInput
+from durableq.latch import Latch
 from durableq.message import DeadLetter, Outcome, Receipt
 from durableq.processes import this_process
 from durableq.recovery.policy import judge
@@ -62,7 +62,7 @@ class Recovery:
         self._app = app
         self._queues = queues or tuple(app.policies)
         self._name = f"recovery:{os.getpid()}"
-        self.stopping = threading.Event()
+        self.stopping = Latch()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
     def plan(self) -> Iterator[Decision]:
@@ -88,7 +88,7 @@ class Recovery:
         holder = store.register(this_process(self._name)).holder
         decided = 0
         try:
-            while not self.stopping.is_set():
+            while not self.stopping.is_set:
                 try:
                     now = sum(self._turn(queue, holder, on_decision) for queue in self._queues)
                 except PASSING as error:
@@ -113,7 +113,7 @@ class Recovery:
             letter = store.dead_letter(message.id)
             if letter is None or message.receipt is None:
                 continue  # decided by a person, or purged, since
-            if self.stopping.is_set():
+            if self.stopping.is_set:
                 store.release([message.receipt])
                 continue
             on_decision(self._decide(letter, message.receipt))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from durableq.worker import Worker, WorkerOptions
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
 from scripts import draw_diagram
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,8 @@ import pytest
 
 from durableq import Batch, Delivery, DurableQ, Queue, Reject, RetryLater
 from durableq.testing import FakeClock
-from durableq.worker import Worker, WorkerOptions
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
 from tests.engine import plain
 
 EFFECT = "CREATE TABLE effect (key)"

@@ -30,10 +30,12 @@ HEART = {
 }
 ROOMS = {
     "heart": HEART,
-    "ground": {"clock", "waiting"},
+    "ground": {"clock", "latch", "waiting"},
     "engines": {"engines"},
     "services": {
         "app",
+        "board",
+        "command",
         "delivery",
         "handlers",
         "processes",
@@ -78,6 +80,7 @@ LIBRARIES = {
     "rich": {"durableq/cli"},
     "psutil": {
         "durableq/processes.py",
+        "durableq/supervisor/member.py",
         "durableq/demo",
     },
     "inotify_simple": {"durableq/engines/sql/watching.py"},

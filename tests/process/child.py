@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-from durableq.worker import WorkerOptions
+from durableq.worker.options import WorkerOptions
 from tests.process.app import APP
 from tests.support import wait_for
 

@@ -19,8 +19,8 @@ from durableq import DeadLetter, DurableQ, Requeue, Verdict
 from durableq.engines.sql.store import SQLStore
 from durableq.handlers import load
 from durableq.recovery.process import Recovery
-from durableq.supervisor import Fleet
-from durableq.worker import WorkerOptions
+from durableq.supervisor.fleet import Fleet
+from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
 
 BATCH = 7

@@ -1,0 +1,158 @@
+"""`durableq work`: the fleet."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from durableq.app import DurableQ
+from durableq.cli import output
+from durableq.cli.options import App, Db, Json, Procs, Queues, application, check_lasting
+from durableq.units import to_ms
+
+if TYPE_CHECKING:
+    from durableq.supervisor.fleet import FleetEvent
+    from durableq.worker.options import WorkerOptions
+
+MAX_SECONDS: Final = 12 * 3600.0
+"""The longest lease, too, is 12 hours."""
+_UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
+_SIZE: Final = re.compile(r"(\d{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)
+
+Threads = Annotated[
+    int, typer.Option(min=1, max=256, help="Handlers at a time in each process (I/O-bound ones).")
+]
+Drain = Annotated[bool, typer.Option("--drain", help="Stop when nothing is left to do.")]
+Exec = Annotated[
+    str | None,
+    typer.Option(
+        "--exec",
+        metavar="COMMAND",
+        help="Run this for each message: body on stdin; exit 0 completes, 65 rejects.",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(max=MAX_SECONDS, metavar="SECONDS", help="Stop a handler that runs longer."),
+]
+Grace = Annotated[
+    float,
+    typer.Option(
+        max=MAX_SECONDS, metavar="SECONDS", help="How long a stop waits for handlers to finish."
+    ),
+]
+MaxRss = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Replace a worker that uses more memory: 500M, 2G."),
+]
+MaxMessages = Annotated[
+    int | None, typer.Option(min=1, help="Replace a worker after so many messages.")
+]
+SettleWindow = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1000, metavar="MS", help="How long a success may wait to share a commit."
+    ),
+]
+
+
+def work(
+    procs: Procs = 1,
+    threads: Threads = 1,
+    app: App = None,
+    queue: Queues = None,
+    command: Exec = None,
+    drain: Drain = False,
+    timeout: Timeout = None,
+    grace: Grace = 30,
+    max_rss: MaxRss = None,
+    max_messages: MaxMessages = None,
+    settle_window: SettleWindow = 5,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Run a fleet of worker processes until stopped: receive messages, call their handlers.
+
+    SIGTERM or Ctrl-C lets the workers finish what they have in hand; a second one does not.
+    SIGHUP restarts them one by one. A worker that dies is replaced, and what it held is ready
+    again at once. Exit code 0: all finished; 130 or 143: some were cut short; 1: none starts.
+
+    Example: durableq work --procs 4 --app shop:dq
+    """
+    from durableq.supervisor.fleet import Fleet
+
+    options, loaded = _worker(app, command, tuple(queue or ()), db)
+    options = options.changed(
+        threads=threads,
+        drain=drain,
+        timeout_ms=0 if timeout is None else _above_zero(timeout, "--timeout"),
+        grace_ms=_above_zero(grace, "--grace"),
+        max_messages=max_messages or 0,
+        settle_window_ms=round(settle_window),
+    )
+    max_rss_bytes = 0 if max_rss is None else _size(max_rss)
+
+    def say(event: FleetEvent) -> None:
+        if as_json:
+            output.json_line(event._asdict())
+        else:
+            output.say(event.text)
+
+    with loaded:
+        fleet = Fleet(options, procs, loaded.store, on_event=say, max_rss_bytes=max_rss_bytes)
+        code = fleet.run()
+    raise typer.Exit(code)
+
+
+COMMANDS: Final = (work,)
+
+
+def _worker(
+    app: str | None, command: str | None, queues: tuple[str, ...], db: str | None
+) -> tuple[WorkerOptions, DurableQ]:
+    """Return what each worker is told, and the application, checked before anything starts."""
+    from durableq.worker.options import WorkerOptions, chosen_handlers
+
+    if command is None:
+        spec, loaded = application(app, db)
+        chosen_handlers(loaded, queues)
+        return WorkerOptions(app=spec, url=loaded.url, name="worker", queues=queues), loaded
+    if app is not None:
+        raise output.Misuse("--exec runs a command for each message, --app functions: choose one.")
+    from durableq.command import parse
+
+    arguments = parse(command)
+    loaded = DurableQ(db)
+    check_lasting(loaded.url)
+    queues = tuple(_queue_of_a_command(loaded, name) for name in queues) or _every_queue(loaded)
+    return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
+
+
+def _queue_of_a_command(loaded: DurableQ, name: str) -> str:
+    return loaded.store.queue(name).name
+
+
+def _every_queue(loaded: DurableQ) -> tuple[str, ...]:
+    names = [info.name for info in loaded.store.queues() if info.dead_letter_queue is not None]
+    if not names:
+        raise output.Misuse(
+            f"{loaded.url} has no queue yet, so there is nothing to run a command for. Create "
+            "one with `durableq queue create NAME`."
+        )
+    return tuple(names)
+
+
+def _above_zero(seconds: float, option: str) -> int:
+    if not seconds > 0:
+        raise output.Misuse(f"{option} is a number of seconds above 0, got {seconds:g}.")
+    return max(1, to_ms(seconds, option))
+
+
+def _size(text: str) -> int:
+    """Return a size such as 500M as bytes."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found or not int(found[1]):
+        raise output.Misuse(f"--max-rss is a size such as 500M or 2G, got {text!r}.")
+    return int(found[1]) << _UNITS[found[2].upper()]

@@ -1,0 +1,1 @@
+"""The fleet: worker processes started by exec, watched, replaced when they die, told to stop."""

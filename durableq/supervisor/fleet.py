@@ -1,0 +1,337 @@
+"""The supervisor: it keeps a number of workers running, and never lets one take others along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NamedTuple
+
+from durableq.board import Stage
+from durableq.errors import DurableQError
+from durableq.latch import Latch
+from durableq.processes import give_back_of_the_dead
+from durableq.store import Store
+from durableq.supervisor.giving_back import Ending, give_back
+from durableq.supervisor.member import Member
+from durableq.worker.handling import CLOSED_DESCRIPTORS
+from durableq.worker.options import WorkerOptions
+
+LOOK_SECONDS: Final = 1.0
+"""How often memory, and workers of other fleets that have died, are looked at."""
+CLOSE_LOOK_SECONDS: Final = 0.1
+"""How often while a worker starts, or handlers have a time limit."""
+RESTART_SECONDS: Final = (0.1, 5.0)
+"""First and longest pause before a dead worker is replaced; doubled by each quick death."""
+STEADY_SECONDS: Final = 10.0
+"""A worker that lived this long dies a first time again."""
+FALSE_STARTS: Final = 5
+"""So many workers in a row that died before they could receive: no more are started."""
+
+
+class FleetEvent(NamedTuple):
+    """Something that happened to the fleet; prints as its sentence."""
+
+    event: str
+    """One word: started, ready, died, stopping …"""
+    text: str
+    worker: str = ""
+    pid: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Fleet:
+    """Runs N workers until they have drained or somebody says stop.
+
+    Args:
+        options: what each worker is told.
+        procs: how many.
+        store: where a dead worker's messages are given back.
+        on_event: told of each start, death and stop.
+        max_rss_bytes: a worker that uses more is replaced; 0: any amount.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        procs: int,
+        store: Store,
+        *,
+        on_event: Callable[[FleetEvent], None],
+        max_rss_bytes: int = 0,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._on_event = on_event
+        self._max_rss_bytes = max_rss_bytes
+        self._members = [
+            Member(options.changed(name=f"worker-{number}")) for number in range(1, procs + 1)
+        ]
+        self._woken = Latch()
+        self._signals: list[signal.Signals] = []
+        self._obeyed = 0
+        self._hung_up = False
+        self._to_renew: deque[Member] = deque()
+        self._renewing: tuple[Member, int] | None = None
+        self._false_starts = 0
+        self._look_at = 0.0
+        self._code = 0
+
+    def run(self) -> int:
+        """Run the fleet; return the exit code.
+
+        SIGTERM and SIGINT let workers finish what is in hand, within the grace period; a second
+        one stops them at once. SIGHUP replaces them one by one.
+
+        Returns:
+            0: all workers finished. 128 + the signal's number: some were cut short, and what they
+            had in hand was given back. 1: they cannot be started.
+        """
+        # What each worker has the other end of: it ends with this process, however that ends.
+        lifeline, ours = os.pipe()
+        try:
+            with self._listening():
+                return self._watch(lifeline)
+        finally:
+            for member in self._members:
+                member.kill(Ending.CUT_SHORT)
+                self._look_after(member, lifeline)
+            os.close(ours)
+            os.close(lifeline)
+            self._woken.close()
+
+    def _watch(self, lifeline: int) -> int:
+        while True:
+            self._woken.clear()
+            for member in self._members:
+                self._look_after(member, lifeline)
+            self._obey()
+            self._renew()
+            self._look_around()
+            if all(member.has_ended for member in self._members):
+                return self._code
+            self._woken.wait(self._until_next_look())
+
+    @property
+    def _is_stopping(self) -> bool:
+        return bool(self._signals)
+
+    # ---- one worker
+
+    def _look_after(self, member: Member, lifeline: int) -> None:
+        code = member.exit_code()
+        if code is not None:
+            self._bid_farewell(member, code)
+        elif member.is_running:
+            self._hold_to_its_limits(member)
+        elif member.start_at is not None and member.start_at <= time.monotonic():
+            member.start(lifeline)
+            self._say("started", f"{member.name} (pid {member.pid}) started", member)
+
+    def _bid_farewell(self, member: Member, code: int) -> None:
+        """Give back what an ended worker held, and decide whether it is replaced."""
+        now = time.monotonic()
+        stage = member.board.stage
+        obeyed = code == -signal.SIGTERM and member.kill_at is not None  # before it could listen
+        if obeyed or (code == 0 and stage.ended):
+            again = member.returning or stage is not Stage.DRAINED
+            member.start_at = now if again and not self._is_stopping else None
+            how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
+            self._say("ended", f"{member.name} (pid {member.pid}) ended: {how}", member)
+            return
+        cause = _cause(code)
+        had_begun = any(member.board.begun())
+        self._give_back(member, cause)
+        if self._is_stopping:
+            self._say("died", f"{member.name} (pid {member.pid}) died: {cause}", member)
+            return
+        if member.ending is not Ending.DEATH or had_begun:
+            member.pause = RESTART_SECONDS[0]  # its message is to blame, and that is counted
+        elif now - member.started_at > STEADY_SECONDS:
+            member.pause = RESTART_SECONDS[0]
+        else:
+            member.pause = min(max(2 * member.pause, RESTART_SECONDS[0]), RESTART_SECONDS[1])
+        member.start_at = now + member.pause
+        self._say("died", f"{member.name} (pid {member.pid}) died: {cause}; restarting", member)
+        if stage is Stage.STARTING and member.ending is Ending.DEATH:
+            self._count_false_start(cause)
+
+    def _count_false_start(self, cause: str) -> None:
+        self._false_starts += 1
+        if self._false_starts < FALSE_STARTS:
+            return
+        self._code = 1
+        for member in self._members:
+            if not member.is_running:
+                member.start_at = None
+        running = sum(member.is_running for member in self._members)
+        what_now = f"{running} go on" if running else "the fleet ends"
+        self._say(
+            "crash loop",
+            f"crash loop: {self._false_starts} workers in a row died before they could receive "
+            f"(the last: {cause}); no more are started, {what_now}. What they said is above; "
+            "mend it, then send SIGHUP or start again",
+        )
+
+    def _give_back(self, member: Member, cause: str) -> None:
+        actor = f"{member.name}:{member.pid}"
+        try:
+            give_back(self._store, member.board, actor, member.ending, cause)
+        except DurableQError as error:
+            self._say(
+                "unreturned",
+                f"what {member.name} (pid {member.pid}) held comes back later: {error}",
+                member,
+            )
+
+    def _hold_to_its_limits(self, member: Member) -> None:
+        who = f"{member.name} (pid {member.pid})"
+        if member.note_ready():
+            self._false_starts = 0
+            self._say("ready", f"{who} receives", member)
+        if member.kill_at is not None and member.kill_at <= time.monotonic():
+            seconds = self._options.grace_ms / 1000
+            self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", member)
+            self._cut_short(member)
+        elif overdue := list(member.overdue()):
+            busy = ", ".join(begun.message_id or "a batch" for begun in overdue)
+            seconds = self._options.timeout_ms / 1000
+            text = f"{who} was busy with message {busy} for more than {seconds:g} s: stopped"
+            self._say("timeout", text, member)
+            member.kill(Ending.TIMEOUT)
+        elif member.is_silent:
+            self._extend_leases_of(member)
+
+    def _cut_short(self, member: Member) -> None:
+        member.kill(Ending.CUT_SHORT)
+        if self._signals:
+            self._code = 128 + self._signals[-1]
+
+    def _extend_leases_of(self, member: Member) -> None:
+        """Do what its heartbeat cannot: a handler keeps every other line of Python from running."""
+        try:
+            for message in self._store.held(member.board.holder):
+                settings = self._store.queue(message.queue).settings
+                lease_ms = settings.visibility_timeout_ms
+                if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
+                    self._store.extend([message.receipt], lease_ms)
+        except DurableQError as error:
+            text = f"leases of {member.name} could not be extended: {error}"
+            self._say("unextended", text, member)
+
+    # ---- all of them
+
+    def _obey(self) -> None:
+        """Do what signals have asked for since the last look."""
+        told, self._obeyed = self._signals[self._obeyed :], len(self._signals)
+        if told and self._obeyed == len(told) == 1:
+            self._say("stopping", "stopping: workers finish what they have in hand")
+            self._renewing = None
+            self._to_renew.clear()
+            for member in self._members:
+                member.start_at = None
+                member.drain(self._options.grace_ms / 1000)
+        elif told:
+            self._say("stopping at once", "stopping at once")
+            for member in self._members:
+                member.start_at = None
+                if member.is_running:
+                    self._cut_short(member)
+        elif self._hung_up:
+            self._hung_up = False
+            self._say("renewing", "restarting workers one by one")
+            self._false_starts = 0
+            self._to_renew = deque(self._members)
+
+    def _renew(self) -> None:
+        """Replace workers one by one: the next when the last one's successor receives."""
+        if self._renewing is not None:
+            member, old_pid = self._renewing
+            if member.pid == old_pid or (member.is_running and not member.is_ready):
+                return
+            self._renewing = None
+            if not member.is_running:
+                self._to_renew.clear()
+                text = f"{member.name} does not start; the others go on with what they have loaded"
+                self._say("not renewed", text, member)
+        if self._to_renew:
+            member = self._to_renew.popleft()
+            self._renewing = (member, member.pid)
+            if member.is_running:
+                member.drain(self._options.grace_ms / 1000, returning=True)
+            else:
+                member.start_at = time.monotonic()
+
+    def _look_around(self) -> None:
+        """From time to time: memory, and the dead of fleets that have no supervisor any more."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        try:
+            give_back_of_the_dead(self._store)
+        except DurableQError as error:
+            self._say("unreturned", f"what the dead held comes back later: {error}")
+        for member in self._members if self._max_rss_bytes else ():
+            rss = member.rss_bytes()
+            if rss > self._max_rss_bytes and member.kill_at is None:
+                text = f"{member.name} (pid {member.pid}) uses {rss >> 20} MiB: it is replaced"
+                self._say("too large", text, member)
+                member.drain(self._options.grace_ms / 1000, returning=True)
+
+    def _until_next_look(self) -> float:
+        """Return how long nothing has to be looked at, unless a signal comes."""
+        now = time.monotonic()
+        times = [LOOK_SECONDS]
+        for member in self._members:
+            at = member.kill_at if member.is_running else member.start_at
+            if at is not None:
+                times.append(at - now)
+            if member.is_running:
+                close = self._options.timeout_ms or not member.is_ready
+                times.append(CLOSE_LOOK_SECONDS if close else member.board.rhythm_ms / 2000)
+        return max(0.0, min(times))
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Take the signals that mean something to a fleet."""
+        handlers = {
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGHUP: self._on_hang_up,
+            signal.SIGCHLD: self._on_child,
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(signal.Signals(number))
+        self._woken.set()
+
+    def _on_hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
+        self._woken.set()
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        self._woken.set()
+
+    def _say(self, event: str, text: str, member: Member | None = None) -> None:
+        worker, pid = ("", 0) if member is None else (member.name, member.pid)
+        self._on_event(FleetEvent(event, text, worker, pid))
+
+
+def _cause(code: int) -> str:
+    if code < 0:
+        return signal.Signals(-code).name
+    if code == CLOSED_DESCRIPTORS:
+        return f"exit code {code}, a handler closed file descriptors that are not its own"
+    return f"exit code {code}"

@@ -1,0 +1,62 @@
+"""What becomes of the messages that a worker held when it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+from durableq.board import Begun, Board
+from durableq.message import Failure, Message, Reason, Receipt
+from durableq.store import Store
+
+
+class Ending(Enum):
+    """Why a worker ended before its messages did."""
+
+    DEATH = "death"
+    """By itself, or by somebody else's hand: what it had begun may be the cause, and counts."""
+    TIMEOUT = "timeout"
+    """The fleet stopped it, for a handler that ran too long: that message counts."""
+    CUT_SHORT = "cut short"
+    """The fleet stopped it, for a person's sake: no message is to blame."""
+
+
+def give_back(store: Store, board: Board, actor: str, ending: Ending, cause: str) -> int:
+    """Take back what a worker held, now instead of when its leases end; return how much it was.
+
+    Args:
+        store: where.
+        board: what it was doing when it ended.
+        actor: the worker's name, for history.
+        ending: why it ended.
+        cause: the same as the system has it: a signal's name, or an exit code.
+    """
+    if not board.holder:
+        return 0
+    held = store.held(board.holder)
+    failures, released = _judge(held, list(board.begun()), ending, cause)
+    if failures:
+        store.fail(failures, actor=actor)
+    if released:
+        store.release(released)
+    store.unregister(board.holder)
+    return len(held)
+
+
+def _judge(
+    held: Sequence[Message], begun: Sequence[Begun], ending: Ending, cause: str
+) -> tuple[list[tuple[Receipt, Failure]], list[Receipt]]:
+    """Return which of the messages have failed, and which go back uncounted."""
+    now = time.monotonic_ns()
+    blamed: list[Begun] = []
+    reason = Reason.WORKER_LOST
+    if ending is Ending.DEATH:
+        blamed = list(begun)
+    elif ending is Ending.TIMEOUT:
+        reason = Reason.TIMEOUT
+        blamed = [one for one in begun if 0 < one.deadline_ns <= now]
+    failure = Failure(reason, cause, reason.sentence)
+    receipts = [message.receipt for message in held if message.receipt is not None]
+    failed = [r for r in receipts if any(one.covers(r) for one in blamed)]
+    return [(r, failure) for r in failed], [r for r in receipts if r not in set(failed)]

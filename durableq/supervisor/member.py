@@ -1,0 +1,149 @@
+"""One place in the fleet, and the worker process that fills it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+
+from durableq.board import Begun, Board, Stage, shared_memory
+from durableq.command import kill_group
+from durableq.supervisor.giving_back import Ending
+from durableq.worker.options import WorkerOptions
+
+
+class Member:
+    """A place in the fleet.
+
+    Args:
+        options: what its worker is told.
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._board: Board | None = None
+        self._was_ready = False
+        self.name = options.name
+        self.pid = 0
+        """Of the worker that runs, or of the last one."""
+        self.started_at = 0.0
+        self.start_at: float | None = 0.0
+        """When a worker is to be started, on the monotonic clock; None: never again."""
+        self.pause = 0.0
+        """Seconds before the next start, if the worker dies at once again."""
+        self.kill_at: float | None = None
+        """When its worker, which was told to stop, has had its time; None: it was not told."""
+        self.returning = False
+        """Whether a worker that was told to stop is to be replaced."""
+        self.ending = Ending.DEATH
+        """What its worker's end means, if it does not end by itself."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a worker; it may have died without having been looked at."""
+        return self._process is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its worker receives."""
+        return self._board is not None and self._board.stage is Stage.READY
+
+    def note_ready(self) -> bool:
+        """Return whether its worker has begun to receive since this was last asked."""
+        before, self._was_ready = self._was_ready, self.is_ready
+        return self._was_ready and not before
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the place stays empty."""
+        return self._process is None and self.start_at is None
+
+    @property
+    def board(self) -> Board:
+        """What its worker is doing, or was when it ended."""
+        if self._board is None:
+            raise AssertionError(f"{self.name} was never started.")
+        return self._board
+
+    def start(self, lifeline: int) -> None:
+        """Start a worker.
+
+        Args:
+            lifeline: a descriptor that ends with this process.
+        """
+        if self._board is not None:
+            self._board.close()
+        memory = shared_memory()
+        try:
+            self._board = Board(memory)
+            options = self._options.changed(board=memory, lifeline=lifeline)
+            # A process group of its own: Ctrl-C in the terminal reaches the fleet, which tells it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "durableq.worker", options.to_json()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+                pass_fds=(memory, lifeline),
+            )
+        finally:
+            os.close(memory)
+        self.pid = self._process.pid
+        self.started_at = time.monotonic()
+        self.start_at = self.kill_at = None
+        self._was_ready = False
+        self.returning = False
+        self.ending = Ending.DEATH
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of its worker, once; None while it runs, or there is none."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None:
+            self._process = None
+            for begun in self.board.begun():
+                if begun.group:
+                    kill_group(begun.group)
+        return code
+
+    def drain(self, grace_seconds: float, *, returning: bool = False) -> None:
+        """Tell its worker to finish what it has in hand; a second telling changes nothing."""
+        self.returning = returning
+        if self._process is not None and self.kill_at is None:
+            self.kill_at = time.monotonic() + grace_seconds
+            self._process.terminate()
+
+    def kill(self, ending: Ending) -> None:
+        """Stop its worker at once, whatever it does."""
+        if self._process is not None:
+            self.ending = ending
+            self._process.kill()
+            self._process.wait()
+
+    def overdue(self) -> Iterator[Begun]:
+        """Return what its worker's handlers have been busy with for too long."""
+        if self._process is not None:
+            now = time.monotonic_ns()
+            yield from (begun for begun in self.board.begun() if 0 < begun.deadline_ns <= now)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether its worker runs, but no line of it gets to: a handler holds the interpreter."""
+        if not (self.is_running and self.is_ready and self.board.is_late):
+            return False
+        with suppress(psutil.Error):
+            status = psutil.Process(self.pid).status()
+            return status not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+        return False
+
+    def rss_bytes(self) -> int:
+        """Return how much memory its worker uses; 0 where that cannot be told."""
+        if self._process is None:
+            return 0
+        with suppress(psutil.Error):
+            rss: int = psutil.Process(self.pid).memory_info().rss
+            return rss
+        return 0

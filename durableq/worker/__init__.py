@@ -1,0 +1,1 @@
+"""One worker process: receive, handle, settle; extend leases meanwhile; drain when asked."""

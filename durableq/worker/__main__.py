@@ -1,0 +1,100 @@
+"""`python -m durableq.worker OPTIONS`: one worker, started by a supervisor.
+
+OPTIONS is a JSON object of WorkerOptions. By exec, never by fork, so that no SQLite connection
+crosses into it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from typing import TextIO
+
+from durableq import command
+from durableq.app import DurableQ
+from durableq.board import Board
+from durableq.errors import DurableQError
+from durableq.handlers import load
+from durableq.text import visible
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
+
+log = logging.getLogger("durableq.worker")
+
+
+def main() -> int:
+    """Run one worker, as told by the JSON in the first argument; return its exit code."""
+    options = WorkerOptions.from_json(sys.argv[1])
+    _keep_output_apart()
+    logging.basicConfig(format=f"{options.name}: %(message)s", level=logging.WARNING)
+    board = None if options.board < 0 else Board(options.board)
+    try:
+        app, options = _application(options)
+        worker = Worker(app, options, board)
+
+        def stop(_signal: int, _frame: object) -> None:
+            worker.stopping.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; we are told
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of a terminal
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what stops us when nobody else can
+        worker.run()
+    except DurableQError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+def _application(options: WorkerOptions) -> tuple[DurableQ, WorkerOptions]:
+    if not options.command:
+        app = load(options.app, DurableQ)
+        app.use(options.url)
+        return app, options
+    handler = command.Command(options.command, options.timeout_ms)
+    app = command.application(options.queues, handler, options.url)
+    return app, options.changed(timeout_ms=0)  # the command is stopped, not we
+
+
+def _keep_output_apart() -> None:
+    """Let what handlers print be commentary, on stderr, and harmless to a terminal."""
+    if sys.stderr is None:  # closed by whoever started the fleet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    os.dup2(2, 1)
+    sys.stdout = _Visible(sys.stderr)
+    sys.stderr = _Visible(sys.stderr)
+
+
+class _Visible(io.TextIOBase):
+    """A text stream that shows control characters instead of sending them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write("\n".join(visible(line) for line in text.split("\n")))
+        if "\n" in text:
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Giving messages to handlers, and making of what they return or raise how the messages end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from durableq import codec
+from durableq.delivery import Batch, Delivery, failure_of
+from durableq.errors import NOT_ITS_FAULT, InvalidBody, StaleReceipt
+from durableq.handlers import Handler
+from durableq.latch import Latch
+from durableq.message import Completion, Failure, Reason
+from durableq.store import Store
+from durableq.text import visible
+from durableq.worker.in_hand import InHand
+from durableq.worker.options import WorkerOptions
+from durableq.worker.settler import Settler
+
+log = logging.getLogger("durableq.worker")
+
+CLOSED_DESCRIPTORS: Final = 71
+"""Exit code of a worker whose descriptors a handler has closed: nothing can be written safely."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What came of calling a handler."""
+
+    result: Any = None
+    ran_seconds: float = 0.0
+
+
+class Handling:
+    """Calls handlers, on any thread.
+
+    Args:
+        store: where what a handler settles itself goes.
+        in_hand: what the worker holds.
+        settler: told how each message is to end.
+        stopping: when set, no handler is begun.
+        options: how long a handler may run, how many messages the worker is to handle.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        in_hand: InHand,
+        settler: Settler,
+        stopping: Latch,
+        options: WorkerOptions,
+    ) -> None:
+        self._store = store
+        self._in_hand = in_hand
+        self._settler = settler
+        self._stopping = stopping
+        self._timeout_ms = options.timeout_ms
+        self._max_messages = options.max_messages
+        self._pid = os.getpid()
+        self._descriptor = os.fstat(stopping.fileno())
+
+    def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
+        """Call a handler for each of these, or once for all of them if it takes batches."""
+        with self._given_back(deliveries):
+            if handler.batch is not None:
+                self._call_batch(handler, deliveries)
+                return
+            for delivery in deliveries:
+                if not self._stopping.is_set and self._is_readable(delivery):
+                    with self._settled(delivery) as call:
+                        call.result = handler.function(delivery)
+
+    async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
+        """Do the same with a handler that is a coroutine; one message, or a batch."""
+        with self._given_back(deliveries):
+            if self._stopping.is_set:
+                return
+            if handler.batch is not None:
+                with self._settled_batch(deliveries) as batch:
+                    if batch:
+                        await handler.function(batch)
+                return
+            (delivery,) = deliveries
+            if self._is_readable(delivery):
+                with self._settled(delivery) as call:
+                    call.result = await handler.function(delivery)
+
+    def _call_batch(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
+        if not self._stopping.is_set:
+            with self._settled_batch(deliveries) as batch:
+                if batch:
+                    handler.function(batch)
+
+    def _begin(self, deliveries: Sequence[Delivery]) -> None:
+        self._in_hand.begin(deliveries, self._timeout_ms)
+        if 0 < self._max_messages <= self._in_hand.begun:
+            self._stopping.set()
+
+    @contextmanager
+    def _given_back(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
+        """Release, uncounted, what of these no handler was given at the end of the block."""
+        try:
+            yield
+        finally:
+            left = self._in_hand.not_begun(deliveries)
+            if left:
+                self._store.release([delivery.receipt for delivery in left])
+                self._in_hand.end(left)
+
+    @contextmanager
+    def _settled(self, delivery: Delivery) -> Iterator[_Call]:
+        """Call a handler inside: what it returns completes the message, what it raises fails it."""
+        call = _Call()
+        self._begin([delivery])
+        try:
+            try:
+                yield call
+            finally:
+                self._check_process()
+                call.ran_seconds = self._in_hand.return_from(delivery)
+            self._complete(delivery, call)
+        except NOT_ITS_FAULT:
+            self._in_hand.unbegin([delivery])
+            raise
+        except StaleReceipt as error:
+            delivery.lost = True
+            log.warning("%s", error)
+            self._in_hand.end([delivery])
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+            self._fail(delivery, error, call)
+
+    def _complete(self, delivery: Delivery, call: _Call) -> None:
+        """Complete what the handler has not settled itself, and keep its result."""
+        if not delivery.settled:
+            encoded = codec.encode_result(call.result)
+            how = Completion(delivery.receipt, encoded, delivery.key)
+            self._settler.settle(delivery, how, call.ran_seconds)
+            return
+        if call.result is not None and not delivery.transaction_result:
+            delivery.attach_result(call.result)
+        self._settler.settled([delivery])
+
+    def _fail(self, delivery: Delivery, error: BaseException, call: _Call) -> None:
+        if not delivery.settled:
+            self._settler.settle(delivery, failure_of(error), call.ran_seconds)
+            return
+        log.warning(
+            "message %s of %s: the handler raised after the message was settled, so it stays "
+            "settled: %s: %s",
+            delivery.id,
+            delivery.queue,
+            type(error).__qualname__,
+            visible(str(error)),
+        )
+        self._settler.settled([delivery])
+
+    @contextmanager
+    def _settled_batch(self, deliveries: Sequence[Delivery]) -> Iterator[Batch]:
+        """Call a batch handler inside, and settle the batch in one transaction."""
+        readable = [delivery for delivery in deliveries if self._is_readable(delivery)]
+        batch = Batch(readable, self._store)
+        if not readable:
+            yield batch
+            return
+        self._begin(readable)
+        try:
+            try:
+                yield batch
+            finally:
+                self._check_process()
+                self._in_hand.return_from(readable[0])
+        except NOT_ITS_FAULT:
+            self._in_hand.unbegin(readable)
+            raise
+        except StaleReceipt as error:
+            log.warning("%s The others of its batch are given back.", error)
+            self._in_hand.unbegin(readable)
+            return
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+            for delivery in batch:
+                batch.fail(delivery, error)
+        for delivery in batch.settle():
+            delivery.lost = True
+            log.warning("message %s of %s: its lease was lost", delivery.id, delivery.queue)
+        self._settler.settled(readable)
+
+    def _is_readable(self, delivery: Delivery) -> bool:
+        """Look at the body; send what cannot be read to the dead-letter queue, bytes kept."""
+        try:
+            _ = delivery.body
+        except InvalidBody as error:
+            self._in_hand.begin([delivery], 0)
+            failure = Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
+            self._settler.settle(delivery, failure, 0.0)
+            return False
+        return True
+
+    def _check_process(self) -> None:
+        """After a handler: end at once what is no worker any more, before it touches the file."""
+        if os.getpid() != self._pid:
+            log.warning("a handler forked, and its child came back from the handler; it ends here")
+            sys.stderr.flush()
+            os._exit(0)
+        try:
+            same = os.path.samestat(os.fstat(self._stopping.fileno()), self._descriptor)
+        except OSError:
+            same = False
+        if not same:  # nor can anything be said: stderr may be somebody's file by now
+            os._exit(CLOSED_DESCRIPTORS)

@@ -1,0 +1,124 @@
+"""The heartbeat: leases in hand are extended, and the supervisor's end is noticed."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from typing import Final
+
+from durableq.board import Board
+from durableq.errors import DurableQError
+from durableq.latch import Latch
+from durableq.store import HasFileno, Store
+from durableq.waiting import wait_readable
+from durableq.worker.in_hand import Held, InHand
+
+log = logging.getLogger("durableq.worker")
+
+LONGEST_SECONDS: Final = 1.0
+"""Leases are looked at this often, or three times a lease if that is more often."""
+WORKER_ROW_SECONDS: Final = 10.0
+"""How often the file is told that the worker lives."""
+
+
+class Heartbeat:
+    """A thread that runs as long as anything may be in hand, also while the worker drains.
+
+    Args:
+        store: where leases are extended.
+        in_hand: which.
+        board: told that this worker runs; a supervisor extends for one that does not get to it.
+        holder: the worker's mark.
+        shortest_ms: the shortest lease to be expected.
+        stopping: set when the supervisor has died.
+        lifeline: what ends with the supervisor.
+        grace_ms: how long the worker may then go on.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        in_hand: InHand,
+        board: Board,
+        holder: int,
+        *,
+        shortest_ms: int,
+        stopping: Latch,
+        lifeline: HasFileno | int | None,
+        grace_ms: int,
+    ) -> None:
+        self._store = store
+        self._in_hand = in_hand
+        self._board = board
+        self._holder = holder
+        self._seconds = min(shortest_ms / 3000, LONGEST_SECONDS)
+        self._stopping = stopping
+        self._lifeline = lifeline
+        self._grace = grace_ms / 1000
+        self._row_due = time.monotonic() + WORKER_ROW_SECONDS
+        self._done = Latch()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._board.beat(int(self._seconds * 1000))
+        self._thread.start()
+
+    def close(self) -> None:
+        """End: nothing is in hand any more."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.is_set:
+            if self._lifeline is None:
+                self._done.wait(self._seconds)
+            elif wait_readable(self._seconds, self._done, self._lifeline):
+                self._look_for_the_supervisor(self._lifeline)
+            self._board.beat(int(self._seconds * 1000))
+            self._extend(self._in_hand.to_extend(time.monotonic()))
+            self._beat()
+
+    def _look_for_the_supervisor(self, lifeline: HasFileno | int) -> None:
+        """Without one, drain; a handler that takes too long has the kernel left to stop it."""
+        if not wait_readable(0, lifeline):
+            return
+        self._lifeline = None
+        log.warning("the supervisor is gone: finishing what is in hand")
+        signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
+        self._stopping.set()
+
+    def _extend(self, due: list[Held]) -> None:
+        by_lease: dict[int, list[Held]] = {}
+        for held in due:
+            by_lease.setdefault(held.lease_ms, []).append(held)
+        for lease_ms, together in by_lease.items():
+            now = time.monotonic()
+            try:
+                outcomes = self._store.extend([h.delivery.receipt for h in together], lease_ms)
+            except DurableQError as error:
+                log.warning("leases could not be extended: %s", error)
+                return
+            for held, outcome in zip(together, outcomes, strict=True):
+                held.extend_at = now + lease_ms / 3000
+                if outcome.refused and not held.delivery.settled:
+                    self._lose(held)
+
+    def _lose(self, held: Held) -> None:
+        held.delivery.lost = True
+        log.warning(
+            "message %s of %s: its lease was lost; what its handler still does is refused",
+            held.delivery.id,
+            held.delivery.queue,
+        )
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._row_due:
+            return
+        self._row_due = time.monotonic() + WORKER_ROW_SECONDS
+        try:
+            self._store.beat(self._holder)
+        except DurableQError as error:
+            log.warning("the heartbeat could not be written: %s", error)

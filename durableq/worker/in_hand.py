@@ -1,0 +1,102 @@
+"""What a worker has in hand: leased to it, and not settled yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from durableq.board import Board
+from durableq.delivery import Delivery
+from durableq.message import Receipt
+
+
+@dataclass(slots=True)
+class Held:
+    """A delivery in hand, and when its lease is to be extended again."""
+
+    delivery: Delivery
+    lease_ms: int
+    extend_at: float
+    """On the monotonic clock: when a third of the lease is over."""
+    slot: int | None = None
+    """Where the board notes that a handler was given it."""
+    began_at: float | None = None
+
+
+class InHand:
+    """The deliveries in hand. Lanes add and remove, the heartbeat looks; any thread may call.
+
+    Args:
+        board: told what handlers are given.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._held: dict[Receipt, Held] = {}
+        self._changing = threading.Lock()
+        self.begun = 0
+        """How many messages handlers were given so far."""
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        """Add what was just received."""
+        now = time.monotonic()
+        with self._changing:
+            for delivery in deliveries:
+                lease_ms = delivery.message.lease_left_ms
+                self._held[delivery.receipt] = Held(delivery, lease_ms, now + lease_ms / 3000)
+
+    def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> None:
+        """Note that a handler is given a message, or a batch, now."""
+        first = deliveries[0].receipt
+        message_id = first.message_id if len(deliveries) == 1 else ""
+        slot = self._board.begin(first.token, message_id, timeout_ms=timeout_ms)
+        now = time.monotonic()
+        with self._changing:
+            self.begun += len(deliveries)
+            self._held[first].slot = slot
+            for delivery in deliveries:
+                self._held[delivery.receipt].began_at = now
+
+    def runs(self, delivery: Delivery, group: int) -> None:
+        """Note the process group of the command that handles a message."""
+        slot = self._held[delivery.receipt].slot
+        if slot is not None:
+            self._board.run(slot, group)
+
+    def return_from(self, delivery: Delivery) -> float:
+        """Note that the handler has returned; say for how many seconds it ran."""
+        held = self._held[delivery.receipt]
+        if held.slot is not None:
+            self._board.return_from(held.slot)
+        return time.monotonic() - (held.began_at or 0.0)
+
+    def not_begun(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Return which of these are in hand, and no handler was given them."""
+        with self._changing:
+            held = [self._held.get(delivery.receipt) for delivery in deliveries]
+        return [one.delivery for one in held if one is not None and one.began_at is None]
+
+    def unbegin(self, deliveries: Iterable[Delivery]) -> None:
+        """Note that what became of these at their handler's does not count."""
+        for delivery in deliveries:
+            held = self._held[delivery.receipt]
+            held.began_at = None
+            if held.slot is not None:
+                self._board.end(held.slot)
+                held.slot = None
+
+    def end(self, deliveries: Iterable[Delivery]) -> None:
+        """Remove what is settled, given back or lost."""
+        with self._changing:
+            ended = [self._held.pop(delivery.receipt, None) for delivery in deliveries]
+        for held in ended:
+            if held is not None and held.slot is not None:
+                self._board.end(held.slot)
+
+    def to_extend(self, now: float) -> list[Held]:
+        """Return what needs a longer lease now; a lost one needs none any more."""
+        with self._changing:
+            held = list(self._held.values())
+        return [one for one in held if one.extend_at <= now and not one.delivery.lost]

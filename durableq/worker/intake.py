@@ -1,0 +1,150 @@
+"""Where a worker's lanes get their messages: one looks at a time, and waits without polling."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from durableq.delivery import Delivery
+from durableq.errors import PASSING
+from durableq.handlers import Handler
+from durableq.latch import Latch
+from durableq.limits import MAX_RECEIVE_BATCH
+from durableq.message import Received
+from durableq.store import Store, Watch
+from durableq.text import visible
+from durableq.worker.in_hand import InHand
+
+log = logging.getLogger("durableq.worker")
+
+LONGEST_WAIT_SECONDS: Final = 1.0
+"""Without any sign the file is looked at this often, in case a sign was missed."""
+PAUSES_SECONDS: Final = (0.001, 0.010)
+"""First and longest pause after a sign that brought nothing: somebody else's write."""
+BUSY_PAUSE_SECONDS: Final = 1.0
+"""Pause after the file was busy or the disk full for a whole wait."""
+
+
+class Work(NamedTuple):
+    """Messages of one queue, and the handler for them."""
+
+    handler: Handler
+    deliveries: list[Delivery]
+
+
+class Intake:
+    """Receives for the lanes of a worker. One lane at a time is inside; the others queue up.
+
+    Args:
+        store: where from.
+        handlers: for which queues.
+        in_hand: told of what is received before anybody else sees it.
+        holder: the worker's mark.
+        actor: the worker's name, for history.
+        stopping: when set, nothing more is received.
+        drain: whether to end when the queues are empty.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Sequence[Handler],
+        in_hand: InHand,
+        *,
+        holder: int,
+        actor: str,
+        stopping: Latch,
+        drain: bool,
+    ) -> None:
+        self._store = store
+        self._handlers = handlers
+        self._queues = [handler.queue for handler in handlers]
+        self._in_hand = in_hand
+        self._holder = holder
+        self._actor = actor
+        self._stopping = stopping
+        self._drain = drain
+        self._watch: Watch | None = None
+        self._next = 0
+        self._pause = 0.0
+        self._turn = threading.Lock()
+        self.drained = False
+        """Whether it ended because nothing was left."""
+
+    def next(self, limit: int = MAX_RECEIVE_BATCH) -> Work | None:
+        """Return messages, at most so many, waiting until there are some; None at the end.
+
+        Raises:
+            DatabaseUnusable: the file is gone.
+        """
+        with self._turn:
+            while not (self._stopping.is_set or self.drained):
+                try:
+                    work = self._receive(limit)
+                    if work is not None:
+                        self._pause = 0.0
+                        return work
+                    self._wait()
+                except PASSING as error:
+                    log.warning("%s", error)
+                    self._stopping.wait(BUSY_PAUSE_SECONDS)
+        return None
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def _receive(self, limit: int) -> Work | None:
+        """Receive from the first queue that has something, beginning behind the last one."""
+        for _ in self._handlers:
+            handler = self._handlers[self._next]
+            self._next = (self._next + 1) % len(self._handlers)
+            # A receive is a write; of several queues those with nothing are only looked at.
+            if len(self._handlers) > 1 and self._store.ready_in_ms([handler.queue]) != 0:
+                continue
+            received = self._store.receive(
+                handler.queue, min(limit, handler.prefetch), holder=self._holder
+            )
+            self._say_duplicates(received)
+            if received.messages:
+                deliveries = [Delivery(m, self._store, self._actor) for m in received.messages]
+                self._in_hand.take(deliveries)
+                return Work(handler, deliveries)
+        return None
+
+    def _wait(self) -> None:
+        """Wait until a receive may bring something, or there will be nothing any more."""
+        if self._watch is None:
+            self._watch = self._store.watch()
+        while not self._stopping.is_set:
+            if self._drain and self._is_empty():
+                self.drained = True
+                return
+            if self._pause:
+                self._stopping.wait(self._pause)
+            first, longest = PAUSES_SECONDS
+            self._pause = min(max(2 * self._pause, first), longest)
+            left_ms = self._store.ready_in_ms(self._queues)
+            if left_ms == 0:
+                return
+            seconds = LONGEST_WAIT_SECONDS
+            if left_ms is not None:
+                seconds = min(seconds, left_ms / 1000)
+            if not self._watch.wait(seconds, self._stopping):
+                self._pause = 0.0  # it was quiet: the next sign is answered at once
+
+    def _is_empty(self) -> bool:
+        """Whether nothing is left; from now on whatever comes is another run's."""
+        return all(self._store.queue(name).counts.present == 0 for name in self._queues)
+
+    def _say_duplicates(self, received: Received) -> None:
+        for duplicate in received.duplicates:
+            log.info(
+                "message %s of %s: duplicate of key %s, skipped",
+                duplicate.message_id,
+                duplicate.queue,
+                visible(duplicate.key),
+            )

@@ -1,0 +1,116 @@
+"""The lanes of a worker: each takes messages from the intake and has them handled, in a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from durableq.errors import PASSING
+from durableq.limits import MAX_RECEIVE_BATCH
+from durableq.worker.handling import Handling
+from durableq.worker.intake import BUSY_PAUSE_SECONDS, Intake, Work
+
+log = logging.getLogger("durableq.worker")
+
+ASYNC_AT_ONCE: Final = 100
+"""Messages that coroutines of one worker have in hand at a time; a batch is one."""
+
+
+class Lane(Protocol):
+    """A loop that ends when the intake does."""
+
+    def run(self) -> None:
+        """Take messages and have them handled until there are none any more."""
+        ...
+
+
+class FunctionLane:
+    """Calls functions, one at a time, on the thread it runs on.
+
+    Args:
+        intake: where messages come from.
+        handling: what calls the handlers.
+        pause: waits after the file was busy; ends early when the worker stops.
+    """
+
+    def __init__(self, intake: Intake, handling: Handling, pause: Callable[[float], object]):
+        self._intake = intake
+        self._handling = handling
+        self._pause = pause
+
+    def run(self) -> None:
+        """Take messages and have them handled until there are none any more."""
+        while (work := self._intake.next()) is not None:
+            try:
+                self._handling.call(*work)
+            except PASSING as error:
+                log.warning("%s", error)
+                self._pause(BUSY_PAUSE_SECONDS)
+
+
+class CoroutineLane:
+    """Runs coroutines, many at a time, on one event loop.
+
+    Args:
+        intake: where messages come from.
+        handling: what calls the handlers.
+        give_up: called with an error after which the worker cannot go on.
+    """
+
+    def __init__(
+        self, intake: Intake, handling: Handling, give_up: Callable[[BaseException], None]
+    ) -> None:
+        self._intake = intake
+        self._handling = handling
+        self._give_up = give_up
+        self._places = threading.BoundedSemaphore(ASYNC_AT_ONCE)
+        self._loop = asyncio.new_event_loop()
+
+    def run(self) -> None:
+        """Take messages and have them handled until there are none any more."""
+        thread = threading.Thread(target=self._loop.run_forever, name="coroutines", daemon=True)
+        thread.start()
+        running: set[Future[None]] = set()
+        try:
+            while (places := self._take_places()) and (work := self._intake.next(places)):
+                begun = self._begin(work)
+                self._places.release(places - len(begun))
+                running = {future for future in running if not future.done()} | set(begun)
+        finally:
+            for future in running:
+                future.exception()  # waits
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join()
+            self._loop.close()
+
+    def _take_places(self) -> int:
+        """Wait until something more may be in hand; return how much, at most a receive's worth."""
+        self._places.acquire()
+        places = 1
+        while places < MAX_RECEIVE_BATCH and self._places.acquire(blocking=False):
+            places += 1
+        return places
+
+    def _begin(self, work: Work) -> list[Future[None]]:
+        """Start a coroutine for each message, or one for a batch."""
+        handler, deliveries = work
+        groups = [deliveries] if handler.batch is not None else [[one] for one in deliveries]
+        begun = []
+        for group in groups:
+            coroutine = self._handling.call_async(handler, group)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            future.add_done_callback(self._ended)
+            begun.append(future)
+        return begun
+
+    def _ended(self, future: Future[None]) -> None:
+        self._places.release()
+        error = future.exception()
+        if isinstance(error, PASSING):
+            log.warning("%s", error)
+        elif error is not None:
+            self._give_up(error)

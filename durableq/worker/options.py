@@ -1,0 +1,75 @@
+"""What a worker is told at its start, and which handlers it is to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from durableq.app import DurableQ
+from durableq.errors import AppError
+from durableq.handlers import Handler
+
+SETTLE_WINDOW_MS: Final = 5
+GRACE_MS: Final = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker is told at its start."""
+
+    app: str
+    """`module:attribute`; empty with a command."""
+    url: str
+    name: str
+    queues: tuple[str, ...] = ()
+    """Which of the application's queues to work; empty means all that have a handler."""
+    command: tuple[str, ...] = ()
+    """Run this for each message instead of an application's handlers."""
+    threads: int = 1
+    """How many handlers run at a time; handlers that are coroutines do not count."""
+    drain: bool = False
+    """Stop when nothing is left, delayed messages included."""
+    max_messages: int = 0
+    """Stop after so many, to be replaced; 0: never."""
+    settle_window_ms: int = SETTLE_WINDOW_MS
+    """How long a success may wait for others to share its commit."""
+    timeout_ms: int = 0
+    """How long a handler may run; 0: for ever. The supervisor sees to it."""
+    grace_ms: int = GRACE_MS
+    """How long a worker whose supervisor has died may go on with what it has in hand."""
+    board: int = -1
+    """Descriptor of the memory shared with the supervisor; -1: there is none."""
+    lifeline: int = -1
+    """Descriptor that ends when the supervisor does; -1: nobody to miss."""
+
+    def changed(self, **changes: Any) -> WorkerOptions:
+        """Return the same options but for these."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """Return the options as the argument of `python -m durableq.worker`."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerOptions:
+        """Read the options back."""
+        values = json.loads(text)
+        tuples = {name: tuple(values[name]) for name in ("queues", "command")}
+        return cls(**values | tuples)
+
+
+def chosen_handlers(app: DurableQ, queues: tuple[str, ...]) -> list[Handler]:
+    """Return the handlers of these queues, or of all.
+
+    Raises:
+        AppError: the application has no handler, or none for a queue that was named.
+    """
+    if not app.handlers:
+        raise AppError("The application holds no handler: decorate one with @dq.handler(QUEUE).")
+    for queue in queues:
+        if queue not in app.handlers:
+            known = ", ".join(sorted(app.handlers))
+            raise AppError(f"No handler for queue {queue!r} in the application; there is: {known}.")
+    return [handler for name, handler in app.handlers.items() if not queues or name in queues]

@@ -1,0 +1,174 @@
+"""Settling what handlers have done: fast ones share a commit, slow ones are settled at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from durableq.board import Board
+from durableq.delivery import Delivery
+from durableq.errors import PASSING, DurableQError
+from durableq.message import Completion, Failure, Outcome
+from durableq.store import Store
+from durableq.text import visible
+from durableq.worker.in_hand import InHand
+
+log = logging.getLogger("durableq.worker")
+
+AGAIN_SECONDS: Final = 1.0
+"""Pause before settling is tried again on a file that was busy or full for a whole wait."""
+CLOSE_SECONDS: Final = 20.0
+"""How long the last settling is tried before the leases are left to end."""
+
+_Settlement = Completion | Failure
+
+
+class Settler:
+    """A thread that settles, on behalf of all lanes.
+
+    A success waits for company for at most the window, unless its handler has run as long as that
+    itself: then the wait would be all the commit costs, for nothing.
+
+    Args:
+        store: where.
+        in_hand: what is settled leaves it.
+        board: told how many.
+        actor: who settles, for history.
+        window_ms: how long the first may wait for others.
+        give_up: called with an error after which nothing can be settled any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        in_hand: InHand,
+        board: Board,
+        *,
+        actor: str,
+        window_ms: int,
+        give_up: Callable[[BaseException], None],
+    ) -> None:
+        self._store = store
+        self._in_hand = in_hand
+        self._board = board
+        self._actor = actor
+        self._window = window_ms / 1000
+        self._give_up = give_up
+        self._pending: list[tuple[Delivery, _Settlement]] = []
+        self._due: float | None = None
+        self._close_by: float | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def settle(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
+        """Settle a delivery soon; it is in hand until then.
+
+        Args:
+            delivery: which.
+            how: its completion, or its failure.
+            ran_seconds: for how long its handler has run.
+        """
+        wait = 0.0 if ran_seconds >= self._window else self._window
+        due = time.monotonic() + wait
+        with self._changed:
+            self._pending.append((delivery, how))
+            if self._due is None or due < self._due:
+                self._due = due
+                self._changed.notify()
+
+    def settled(self, deliveries: Sequence[Delivery]) -> None:
+        """Let go of what is settled, here or by its handler."""
+        for delivery in deliveries:
+            delivery.settled = True
+        self._in_hand.end(deliveries)
+        self._board.settle(len(deliveries))
+
+    def close(self) -> None:
+        """Settle what is left, and end."""
+        with self._changed:
+            self._close_by = time.monotonic() + CLOSE_SECONDS
+            self._due = 0.0
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._settle(batch)
+        except DurableQError as error:
+            self._give_up(error)
+
+    def _next_batch(self) -> list[tuple[Delivery, _Settlement]] | None:
+        """Wait until some are due, and return all there are; None at the end."""
+        with self._changed:
+            while self._due is None or (left := self._due - time.monotonic()) > 0:
+                self._changed.wait(None if self._due is None else left)
+            batch, self._pending, self._due = self._pending, [], None
+            if self._close_by is None:
+                return batch
+            self._due = 0.0
+            return batch or None
+
+    def _settle(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
+        done = [(d, how) for d, how in batch if isinstance(how, Completion)]
+        failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
+        try:
+            if done:
+                outcomes = self._store.complete([completion for _, completion in done])
+                for (delivery, _), outcome in zip(done, outcomes, strict=True):
+                    self._say_completed(delivery, outcome)
+                self.settled([delivery for delivery, _ in done])
+            done = []
+            if failed:
+                told = [(delivery.receipt, failure) for delivery, failure in failed]
+                outcomes = self._store.fail(told, actor=self._actor)
+                for (delivery, failure), outcome in zip(failed, outcomes, strict=True):
+                    self._say_failed(delivery, failure, outcome)
+                self.settled([delivery for delivery, _ in failed])
+        except PASSING as error:
+            self._try_again([*done, *failed], error)
+
+    def _try_again(
+        self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError
+    ) -> None:
+        """Keep what could not be settled: the leases are extended meanwhile."""
+        log.warning("%s messages are settled later: %s", len(batch), error)
+        now = time.monotonic()
+        with self._changed:
+            if self._close_by is not None and now >= self._close_by:
+                log.error("%s messages are left to the end of their leases", len(batch))
+                return
+            self._pending[:0] = batch
+            self._due = now + AGAIN_SECONDS
+
+    def _say_completed(self, delivery: Delivery, outcome: Outcome) -> None:
+        if outcome.refused:
+            delivery.lost = True
+            log.warning(
+                "message %s of %s: its lease was lost; %s",
+                delivery.id,
+                delivery.queue,
+                outcome.why,
+            )
+
+    def _say_failed(self, delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
+        what_next = {
+            Outcome.RETRY: "will be retried",
+            Outcome.BURIED: "moved to the dead-letter queue",
+        }.get(outcome, "its lease was lost")
+        log.warning(
+            "message %s of %s failed at receive %s: %s: %s; %s",
+            delivery.id,
+            delivery.queue,
+            delivery.receive_count,
+            visible(failure.error_type),
+            visible(failure.error_message, 200),
+            what_next,
+        )
