@@ -24,6 +24,7 @@ _THEMES = (
     "sending",
     "settling",
     "transactions",
+    "watching",
 )
 pytest.register_assert_rewrite(*(f"durableq.testing.{theme}" for theme in _THEMES))
 

@@ -11,6 +11,7 @@ from durableq.testing.receiving import ReceivingContract
 from durableq.testing.sending import SendingContract
 from durableq.testing.settling import SettlingContract
 from durableq.testing.transactions import TransactionsContract
+from durableq.testing.watching import WatchingContract
 
 
 class StoreContract(
@@ -23,5 +24,6 @@ class StoreContract(
     QueuesContract,
     TransactionsContract,
     MonitoringContract,
+    WatchingContract,
 ):
     """What every engine must do. Override `make_store`; each test is a sentence about it."""

@@ -9,7 +9,7 @@ import pytest
 
 from durableq.errors import InvalidInput
 from durableq.limits import DAY_MS, MAX_VISIBILITY_MS
-from durableq.message import Event, Outcome, Reason, State
+from durableq.message import Completion, Event, Outcome, Reason, State
 from durableq.store import Store, WorkerInfo
 from durableq.testing.case import (
     DEAD,
@@ -183,6 +183,34 @@ class LeasesContract(StoreCase):
         assert event.actor == "host-a:7"
         assert complete(store, *lost_leases) == [Outcome.STALE, Outcome.STALE]
 
+    def test_what_a_worker_holds_can_be_asked_with_its_receipts(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        worker, another = store.register(WORKER), store.register(WORKER)
+        ids = [send(store, 1, priority=-1, key="k"), send(store, 2), kill(store, 3)]
+        leases = [take(store, queue, holder=worker.holder) for queue in (ORDERS, ORDERS, DEAD)]
+        send(store, 4)
+        send(store, 5)
+        take(store, holder=another.holder)
+        take(store)
+        clock.advance(10)
+        held = store.held(worker.holder)
+        assert [message.id for message in held] == ids
+        assert {message.receipt for message in held} == set(leases)
+        assert [message.body for message in held] == ["1", "2", "3"]
+        assert held == [look(store, m.id)._replace(receipt=m.receipt) for m in held]
+        assert store.complete([Completion(receipt(m)) for m in held]) == [Outcome.DONE] * 3
+        assert store.held(worker.holder) == []
+
+    def test_a_lease_that_was_lost_is_not_held(self, store: Store, clock: FakeClock) -> None:
+        worker = store.register(WORKER)
+        send(store)
+        take(store, holder=worker.holder)
+        clock.advance(VISIBILITY_SECONDS)
+        assert len(store.held(worker.holder)) == 1  # nobody has noticed yet
+        store.reclaim()
+        assert store.held(worker.holder) == []
+
     def test_a_message_that_kills_its_workers_dies(self, store: Store) -> None:
         message_id = send(store)
         for _ in range(3):
@@ -216,4 +244,6 @@ class LeasesContract(StoreCase):
         message = receive(store)[0]
         with pytest.raises(InvalidInput):
             store.reclaim(holder=holder)
+        with pytest.raises(InvalidInput):
+            store.held(holder)
         assert store.extend([receipt(message)], 1) == [Outcome.DONE]

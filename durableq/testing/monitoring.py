@@ -14,6 +14,7 @@ from durableq.testing.case import (
     ORDERS,
     VISIBILITY_SECONDS,
     StoreCase,
+    complete,
     drafts,
     fail,
     kill,
@@ -24,6 +25,7 @@ from durableq.testing.case import (
     take,
 )
 from durableq.testing.fakes import FakeClock
+from durableq.verdict import Hold
 
 
 class MonitoringContract(StoreCase):
@@ -101,3 +103,65 @@ class MonitoringContract(StoreCase):
         counts = store.queue(ORDERS).counts
         assert (counts.ready, counts.delayed, counts.in_flight, counts.held) == (1, 2, 1, 0)
         assert counts.present == store.queue(ORDERS).totals.expected == 4
+
+    def test_nothing_is_in_sight_in_an_empty_queue(self, store: Store) -> None:
+        assert store.ready_in_ms([ORDERS, DEAD]) is None
+        assert store.ready_in_ms([]) is None
+
+    def test_what_is_ready_is_there_at_once(self, store: Store) -> None:
+        send(store, delay=10)
+        send(store)
+        assert store.ready_in_ms([ORDERS]) == 0
+
+    def test_what_is_delayed_can_be_waited_for(self, store: Store, clock: FakeClock) -> None:
+        send(store, delay=10)
+        send(store, delay=2.5)
+        assert store.ready_in_ms([ORDERS]) == 2_500
+        clock.advance(2)
+        assert store.ready_in_ms([ORDERS]) == 500
+        clock.set_wall(clock.wall_ms() + 499)
+        assert store.ready_in_ms([ORDERS]) == 1
+        clock.advance(60)
+        assert store.ready_in_ms([ORDERS]) == 0
+        assert len(receive(store)) == 2
+
+    def test_a_lease_that_will_end_can_be_waited_for(self, store: Store, clock: FakeClock) -> None:
+        send(store, delay=40)
+        send(store)
+        take(store)
+        assert store.ready_in_ms([ORDERS]) == VISIBILITY_SECONDS * 1000
+        clock.set_wall(clock.wall_ms() - 1_000)  # a lease does not mind, a delay does
+        assert store.ready_in_ms([ORDERS]) == VISIBILITY_SECONDS * 1000
+        clock.advance(VISIBILITY_SECONDS + 1)
+        assert store.ready_in_ms([ORDERS]) == 0
+
+    def test_what_waits_for_its_key_is_ready_with_it(self, store: Store) -> None:
+        send(store, key="k")
+        send(store, key="k")
+        lease = take(store, visibility_ms=7_000)
+        assert store.receive(ORDERS, 1).set_aside == 1
+        assert store.ready_in_ms([ORDERS]) == 7_000
+        complete(store, lease)
+        assert store.ready_in_ms([ORDERS]) == 0
+
+    def test_a_held_letter_is_never_in_sight(self, store: Store) -> None:
+        kill(store)
+        assert store.ready_in_ms([DEAD]) == 0
+        store.decide([(take(store, DEAD), Hold())])
+        assert store.ready_in_ms([DEAD]) is None
+        kill(store)
+        fail(store, take(store, DEAD), retry_in_ms=3_000)
+        assert store.ready_in_ms([DEAD]) == 3_000
+
+    def test_of_several_queues_the_first_counts(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        send(store, delay=10)
+        send(store, queue="mail", delay=3)
+        assert store.ready_in_ms([ORDERS]) == 10_000
+        assert store.ready_in_ms([ORDERS, "mail"]) == store.ready_in_ms(["mail"]) == 3_000
+        assert store.ready_in_ms([DEAD]) is None
+
+    def test_nothing_can_be_in_sight_in_a_queue_nobody_made(self, store: Store) -> None:
+        send(store)
+        with pytest.raises(UnknownQueue):
+            store.ready_in_ms([ORDERS, "nobody"])

@@ -82,6 +82,9 @@ class Engine:
             *(self.plain(store.records(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.history(message_id)) for message_id in self.names),
             store.workers(),
+            *(self.plain(store.held(worker.holder)) for worker in store.workers()),
+            *(store.ready_in_ms([name]) for name in EVERY_QUEUE),
+            store.ready_in_ms(EVERY_QUEUE),
             self.dice.throws,
         ]
 

@@ -292,11 +292,16 @@ class SideBySide(RuleBasedStateMachine):
     def set_the_wall_clock(self, seconds: int) -> None:
         self.clock.set_wall(self.clock.wall_ms() + seconds * 1_000)
 
-    @rule(name=st.sampled_from(["ann", "bob"]), lost=st.sampled_from([None, "reclaim", "leave"]))
+    @rule(
+        name=st.sampled_from(["ann", "bob"]),
+        lost=st.sampled_from([None, "reclaim", "leave", "beat"]),
+    )
     def come_and_go(self, name: str, lost: str | None) -> None:
         there = [worker.holder for worker in self.engines[0].store.workers()]
         if lost is None or not there:
             self.both(lambda engine, _: engine.store.register(WorkerInfo(name, 1, 2)))
+        elif lost == "beat":
+            self.both(lambda engine, _: engine.store.beat(there[0]))
         elif lost == "leave":
             self.both(lambda engine, _: engine.store.unregister(there[0]), *RECLAIM)
         else:

@@ -1,13 +1,19 @@
 """The SQLite engine keeps the contract, alone and between processes."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+import inotify_simple
+import pytest
 
 from durableq.engines import open_store
 from durableq.message import Outcome, Reason, State
 from durableq.store import Store, WorkerInfo
 from durableq.testing import FakeClock, FakeDice, MultiProcessContract, StoreContract
 from durableq.testing.case import ORDERS, complete, look, newest, send, take
+from durableq.testing.watching import WatchingContract
 
 
 def url(tmp_path: Path) -> str:
@@ -55,6 +61,20 @@ class TestSQLite(StoreContract):
         lease = take(store)
         self.reopen(clock, tmp_path).close()
         assert complete(store, lease) == [Outcome.DONE]
+
+
+class TestSQLiteWithoutInotify(WatchingContract):
+    """Where the kernel does not tell of writes, the file is asked."""
+
+    @pytest.fixture(autouse=True)
+    def no_inotify(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse() -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        monkeypatch.setattr(inotify_simple, "INotify", refuse)
+
+    def make_store(self, clock: FakeClock, dice: Callable[[], float], tmp_path: Path) -> Store:
+        return open_store(url(tmp_path), clock=clock, dice=dice)
 
 
 class TestSQLiteProcesses(MultiProcessContract):

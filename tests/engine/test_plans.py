@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from durableq import DurableQ
+from durableq.engines.sql import monitor
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.statement import Statement
+from durableq.message import State
 from tests.engine import plain
 
 ROWID = "USING INTEGER PRIMARY KEY (rowid=?)"
@@ -43,7 +47,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     "LEASE": (sql.LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
     "EXTEND": (sql.EXTEND, {f"SEARCH {MESSAGE} {ROWID}"}),
     "COMPLETE": (sql.COMPLETE, {f"SEARCH {MESSAGE} {ROWID}"}),
-    "HELD": (sql.HELD, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "HELD_ONE": (sql.HELD, {f"SEARCH {MESSAGE} {ROWID}"}),
     "PUT_BACK": (sql.PUT_BACK, {f"SEARCH {MESSAGE} {ROWID}"}),
     "BURY": (sql.BURY, {f"SEARCH {MESSAGE} {ROWID}"}),
     "OWNER_LEASE": (sql.OWNER_LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
@@ -53,15 +57,40 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         sql.WAKE_DEFERRED,
         {f"SEARCH {MESSAGE} USING INDEX durableq_message_deferred (queue_id=? AND key=?)"},
     ),
+    "READY_IN": (
+        monitor.READY_IN,
+        {
+            "SEARCH durableq_queue USING COVERING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed (queue_id=?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
+        },
+    ),
+    # Only what is in flight is read, and sorted: never the backlog.
+    "HELD": (
+        monitor.HELD,
+        {
+            f"SCAN {MESSAGE} USING INDEX durableq_message_leased",
+            f"SEARCH own {ROWID}",
+            f"SEARCH source {ROWID} LEFT-JOIN",
+            "USE TEMP B-TREE FOR ORDER BY",
+        },
+    ),
 }
-OF_ITS_IDS = ("LIST SUBQUERY", "SCAN anon_1 VIRTUAL TABLE")
+OF_ITS_IDS = re.compile("LIST SUBQUERY|SCAN anon_[0-9] VIRTUAL TABLE|CORRELATED SCALAR SUBQUERY")
+BACKLOG = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+INSERT INTO durableq_message (queue_id, state, priority, deferred, receive_count, recovery_count,
+    lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms, receipt, body)
+SELECT queue.id, {state}, 0, 0, 0, 0, {later} + i, {later} + i, 0, 0, zeroblob(16), '1'
+FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
 
 
 def plan(db: Path, statement: Statement) -> set[str]:
     """The steps of a statement's plan, without those that read its own list of ids."""
     marks = [None] * statement.sql.count("?")
     steps = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {statement.sql}", *marks)]
-    return {step for step in steps if not step.startswith(OF_ITS_IDS)}
+    return {step for step in steps if not OF_ITS_IDS.match(step)}
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -74,3 +103,29 @@ def test_the_reader_of_plans_would_see_a_scan_and_a_sort(dq: DurableQ, db: Path)
     unindexed = Statement.__new__(Statement)
     unindexed.sql = "SELECT id FROM durableq_message WHERE body = ? ORDER BY sent_at_ms"
     assert plan(db, unindexed) == {"SCAN durableq_message", "USE TEMP B-TREE FOR ORDER BY"}
+
+
+def steps_of_looking(dq: DurableQ) -> int:
+    """How many instructions of SQLite's machine `ready_in_ms` takes."""
+    store: Any = dq.store
+    raw, steps = store._database.session().raw, []
+    raw.set_progress_handler(lambda: steps.append(1), 1)
+    try:
+        store.ready_in_ms(["orders", "orders-dlq"])
+    finally:
+        raw.set_progress_handler(None, 1)
+    return len(steps)
+
+
+@pytest.mark.parametrize("state", list(State), ids=lambda state: state.label)
+def test_looking_ahead_costs_the_same_with_any_backlog(
+    dq: DurableQ, db: Path, state: State
+) -> None:
+    dq.queue("orders").send(1, delay=3600)
+    dq.queue("orders").send(2)
+    dq.queue("orders").receive()
+    dq.queue("orders").send(3)
+    before = steps_of_looking(dq)
+    plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
+    assert before > 20
+    assert steps_of_looking(dq) <= before

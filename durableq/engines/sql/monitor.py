@@ -75,7 +75,7 @@ _PEEK = compiled(
     .limit(_p("limit"))
 )
 # The sum keeps the plan from reading every message in order of id: few are in flight.
-_HELD = compiled(_messages().where(*sql.held_by(_p("mark"))).order_by(_m.id + sql.zero))
+HELD = compiled(_messages().where(*sql.held_by(_p("mark"))).order_by(_m.id + sql.zero))
 _in_queue = _m.queue_id == _p("in_queue")
 _COUNTS = compiled(
     select(
@@ -96,7 +96,7 @@ _OLDEST_READY = compiled(
     select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
 )
 _of_each = _m.queue_id == queue.c.id
-_READY_IN = compiled(
+READY_IN = compiled(
     select(
         queue.c.name,
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
@@ -244,13 +244,13 @@ def workers(raw: Any) -> list[WorkerInfo]:
 
 def held(raw: Any, clock: Clock, holder_mark: bytes) -> list[Message]:
     """Return what a worker has leased, with receipts."""
-    rows = _HELD(raw, mark=holder_mark, length=len(holder_mark)).fetchall()
+    rows = HELD(raw, mark=holder_mark, length=len(holder_mark)).fetchall()
     return [_leased(row, clock) for row in rows]
 
 
 def ready_in_ms(raw: Any, clock: Clock, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
-    found = {row[0]: row[1:] for row in _READY_IN(raw, names=json.dumps(names)).fetchall()}
+    found = {row[0]: row[1:] for row in READY_IN(raw, names=json.dumps(names)).fetchall()}
     for name in names:
         if name not in found:
             raise UnknownQueue(name)
