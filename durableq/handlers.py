@@ -35,8 +35,7 @@ class Handler:
     @property
     def is_async(self) -> bool:
         """Whether it is a coroutine, to be run on an event loop."""
-        call = getattr(self.function, "__call__", None)  # noqa: B004 - its kind is asked for
-        return any(map(inspect.iscoroutinefunction, (self.function, call)))
+        return is_async(self.function)
 
 
 class Handlers:
@@ -47,7 +46,7 @@ class Handlers:
         self.policies: dict[str, Policy] = {}
 
     def handler(
-        self, queue: str, *, batch: int | None = None, prefetch: int = 1
+        self, queue: str, *, batch: int | None = None, prefetch: int | None = None
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function for a queue's messages.
 
@@ -59,7 +58,8 @@ class Handlers:
         Args:
             queue: the queue's name; it is made if it does not exist.
             batch: 1 to MAX_RECEIVE_BATCH.
-            prefetch: messages leased at a time; raise it for handlers of a few milliseconds.
+            prefetch: messages leased at a time; raise it for handlers of a few milliseconds. None
+                means one, and for coroutines as many as there is room for.
 
         Raises:
             InvalidInput: the queue has a handler, or a number is out of bounds.
@@ -71,7 +71,8 @@ class Handlers:
                 raise InvalidInput(f"{what} is 1 to {MAX_RECEIVE_BATCH}, got {number!r}.")
 
         def register(function: _Function) -> _Function:
-            self.handlers[queue] = Handler(queue, function, batch, batch or prefetch)
+            alone = MAX_RECEIVE_BATCH if is_async(function) else 1
+            self.handlers[queue] = Handler(queue, function, batch, batch or prefetch or alone)
             return function
 
         return register
@@ -93,6 +94,12 @@ class Handlers:
             return function
 
         return register
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling this gives something to await."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked for
+    return any(map(inspect.iscoroutinefunction, (function, call)))
 
 
 def load(spec: str, kind: type[_App]) -> _App:

@@ -123,17 +123,18 @@ class Intake:
             if self._drain and self._is_empty():
                 self.drained = True
                 return
-            if self._pause:
-                self._stopping.wait(self._pause)
-            first, longest = PAUSES_SECONDS
-            self._pause = min(max(2 * self._pause, first), longest)
             left_ms = self._store.ready_in_ms(self._queues)
             if left_ms == 0:
                 return
+            if self._pause:
+                self._stopping.wait(self._pause)
             seconds = LONGEST_WAIT_SECONDS
             if left_ms is not None:
                 seconds = min(seconds, left_ms / 1000)
-            if not self._watch.wait(seconds, self._stopping):
+            if self._watch.wait(seconds, self._stopping):
+                first, longest = PAUSES_SECONDS
+                self._pause = min(max(2 * self._pause, first), longest)
+            else:
                 self._pause = 0.0  # it was quiet: the next sign is answered at once
 
     def _is_empty(self) -> bool:

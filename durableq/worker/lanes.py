@@ -78,7 +78,8 @@ class CoroutineLane:
         try:
             while (places := self._take_places()) and (work := self._intake.next(places)):
                 begun = self._begin(work)
-                self._places.release(places - len(begun))
+                for _ in range(places - len(begun)):
+                    self._places.release()
                 running = {future for future in running if not future.done()} | set(begun)
         finally:
             for future in running:
