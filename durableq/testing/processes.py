@@ -19,7 +19,7 @@ from durableq.store import Store
 from durableq.testing import race
 from durableq.testing.case import books_balance
 
-PROCESSES = 4
+PROCESSES = race.RUNNERS
 MESSAGES = 400
 
 
@@ -98,6 +98,17 @@ class MultiProcessContract:
         totals = shared.queue(race.QUEUE).totals
         assert (totals.completed, totals.duplicates) == (len(keys), MESSAGES - len(keys))
         assert books_balance(shared)
+
+    def test_whoever_waits_is_told_by_every_other_process(
+        self, shared: Store, tmp_path: Path
+    ) -> None:
+        """Nobody else would wake a runner: one write missed, and all stand still."""
+        for number in range(race.RUNNERS):
+            shared.declare_queue(f"{race.QUEUE}-{number}", {})
+        shared.send(f"{race.QUEUE}-0", [draft("start")])
+        did = Counter(line[0] for line in self.run("relay", tmp_path))
+        assert (did["missed"], did["refused"]) == (0, 0)
+        assert did["ran"] == race.RUNNERS * race.LAPS
 
     def test_racing_senders_lose_nothing(self, shared: Store, tmp_path: Path) -> None:
         ledger = self.run("send", tmp_path)

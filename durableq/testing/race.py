@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from durableq.message import Completion, Failure, Message, Outcome, Reason, Receipt, draft
 from durableq.store import Store
@@ -18,6 +19,8 @@ from durableq.store import Store
 QUEUE = "orders"
 BATCHES = 25
 BATCH = 4
+RUNNERS = 4
+LAPS = 50
 DEADLINE_SECONDS = 60
 """Longer than any of these takes on a slow machine; a race that hangs ends here."""
 
@@ -46,6 +49,25 @@ def settle(store: Store, seed: int) -> Iterator[str]:
             yield f"received {message.id}"
             yield f"{_settle(store, message, dice)} {message.id} {message.key}"
         yield from (f"duplicate {found.message_id} {found.key}" for found in received.duplicates)
+
+
+def relay(store: Store, seed: int) -> Iterator[str]:
+    """Run LAPS laps: wait for the message in this runner's queue, then send one to the next's."""
+    mine, following = (f"{QUEUE}-{number % RUNNERS}" for number in (seed, seed + 1))
+    with closing(store.watch()) as watch:
+        for lap in range(LAPS):
+            while store.ready_in_ms([mine]) != 0:
+                yield "told" if watch.wait(DEADLINE_SECONDS / 4) else "missed"
+            for message in store.receive(mine, 1).messages:
+                yield f"{_ran(store, message)} {lap}"
+            store.send(following, [draft(lap)])
+
+
+def _ran(store: Store, message: Message) -> str:
+    if message.receipt is None:
+        raise AssertionError(f"Message {message.id} was received without a receipt.")
+    [outcome] = _complete(store, message.receipt)
+    return "ran" if not outcome.refused else "refused"
 
 
 def _settle(store: Store, message: Message, dice: random.Random) -> str:
@@ -78,6 +100,7 @@ ROLES: dict[str, Callable[[Store, int], Iterator[str]]] = {
     "send": send,
     "hold": hold,
     "settle": settle,
+    "relay": relay,
 }
 
 
