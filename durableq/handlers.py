@@ -29,8 +29,8 @@ class Handler:
     function: Callable[..., Any]
     batch: int | None
     """How many messages a batch handler is given at most; None: one Delivery at a time."""
-    prefetch: int
-    """How many messages a worker leases at a time."""
+    prefetch: int | None = None
+    """How many messages a worker leases at a time; None: it finds out."""
 
     @property
     def is_async(self) -> bool:
@@ -58,8 +58,8 @@ class Handlers:
         Args:
             queue: the queue's name; it is made if it does not exist.
             batch: 1 to MAX_RECEIVE_BATCH.
-            prefetch: messages leased at a time; raise it for handlers of a few milliseconds. None
-                means one, and for coroutines as many as there is room for.
+            prefetch: messages leased at a time; None means a few milliseconds' worth, one at least,
+                and for coroutines as many as there is room for.
 
         Raises:
             InvalidInput: the queue has a handler, or a number is out of bounds.
@@ -71,8 +71,7 @@ class Handlers:
                 raise InvalidInput(f"{what} is 1 to {MAX_RECEIVE_BATCH}, got {number!r}.")
 
         def register(function: _Function) -> _Function:
-            alone = MAX_RECEIVE_BATCH if is_async(function) else 1
-            self.handlers[queue] = Handler(queue, function, batch, batch or prefetch or alone)
+            self.handlers[queue] = Handler(queue, function, batch, batch or prefetch)
             return function
 
         return register

@@ -20,6 +20,7 @@ from durableq.store import Store
 from durableq.text import visible
 from durableq.worker.in_hand import InHand
 from durableq.worker.options import WorkerOptions
+from durableq.worker.pace import Pace
 from durableq.worker.settler import Settler
 
 log = logging.getLogger("durableq.worker")
@@ -44,6 +45,7 @@ class Handling:
         in_hand: what the worker holds.
         settler: told how each message is to end.
         stopping: when set, no handler is begun.
+        pace: told how long handlers run.
         options: how long a handler may run, how many messages the worker is to handle.
     """
 
@@ -53,12 +55,14 @@ class Handling:
         in_hand: InHand,
         settler: Settler,
         stopping: Latch,
+        pace: Pace,
         options: WorkerOptions,
     ) -> None:
         self._store = store
         self._in_hand = in_hand
         self._settler = settler
         self._stopping = stopping
+        self._pace = pace
         self._timeout_ms = options.timeout_ms
         self._max_messages = options.max_messages
         self._pid = os.getpid()
@@ -71,35 +75,58 @@ class Handling:
                 self._call_batch(handler, deliveries)
                 return
             for delivery in deliveries:
-                if not self._stopping.is_set and self._is_readable(delivery):
+                if self._is_given(delivery):
                     with self._settled(delivery) as call:
                         call.result = handler.function(delivery)
 
     async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Do the same with a handler that is a coroutine; one message, or a batch."""
         with self._given_back(deliveries):
-            if self._stopping.is_set:
-                return
             if handler.batch is not None:
-                with self._settled_batch(deliveries) as batch:
-                    if batch:
+                if batch := self._given_batch(deliveries):
+                    with self._settled_batch(batch):
                         await handler.function(batch)
                 return
-            (delivery,) = deliveries
-            if self._is_readable(delivery):
-                with self._settled(delivery) as call:
-                    call.result = await handler.function(delivery)
+            for delivery in deliveries:
+                if self._is_given(delivery):
+                    with self._settled(delivery) as call:
+                        call.result = await handler.function(delivery)
 
     def _call_batch(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        if not self._stopping.is_set:
-            with self._settled_batch(deliveries) as batch:
-                if batch:
-                    handler.function(batch)
+        if batch := self._given_batch(deliveries):
+            with self._settled_batch(batch):
+                handler.function(batch)
 
-    def _begin(self, deliveries: Sequence[Delivery]) -> None:
-        self._in_hand.begin(deliveries, self._timeout_ms)
+    def _is_given(self, delivery: Delivery) -> bool:
+        """Note that a handler is given a message; False if it is not to be, or cannot be."""
+        if self._stopping.is_set or not self._begin([delivery]):
+            return False
+        if (failure := _decoding_failure(delivery)) is None:
+            return True
+        self._settler.settle(delivery, failure, 0.0)
+        return False
+
+    def _given_batch(self, deliveries: Sequence[Delivery]) -> Batch:
+        """Note that a batch handler is given these; return those that it can be given."""
+        batch = Batch([], self._store)
+        if self._stopping.is_set:
+            return batch
+        readable = []
+        for delivery in deliveries:
+            if _decoding_failure(delivery) is None:
+                readable.append(delivery)
+            else:
+                self._is_given(delivery)  # alone, to fail
+        if readable:
+            self._begin(readable)
+            batch = Batch(readable, self._store)
+        return batch
+
+    def _begin(self, deliveries: Sequence[Delivery]) -> bool:
+        in_hand = self._in_hand.begin(deliveries, self._timeout_ms)
         if 0 < self._max_messages <= self._in_hand.begun:
             self._stopping.set()
+        return in_hand
 
     @contextmanager
     def _given_back(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
@@ -116,13 +143,13 @@ class Handling:
     def _settled(self, delivery: Delivery) -> Iterator[_Call]:
         """Call a handler inside: what it returns completes the message, what it raises fails it."""
         call = _Call()
-        self._begin([delivery])
         try:
             try:
                 yield call
             finally:
                 self._check_process()
                 call.ran_seconds = self._in_hand.return_from(delivery)
+                self._pace.note(delivery.queue, call.ran_seconds)
             self._complete(delivery, call)
         except NOT_ITS_FAULT:
             self._in_hand.unbegin([delivery])
@@ -160,26 +187,20 @@ class Handling:
         self._settler.settled([delivery])
 
     @contextmanager
-    def _settled_batch(self, deliveries: Sequence[Delivery]) -> Iterator[Batch]:
+    def _settled_batch(self, batch: Batch) -> Iterator[None]:
         """Call a batch handler inside, and settle the batch in one transaction."""
-        readable = [delivery for delivery in deliveries if self._is_readable(delivery)]
-        batch = Batch(readable, self._store)
-        if not readable:
-            yield batch
-            return
-        self._begin(readable)
         try:
             try:
-                yield batch
+                yield
             finally:
                 self._check_process()
-                self._in_hand.return_from(readable[0])
+                self._in_hand.return_from(batch[0])
         except NOT_ITS_FAULT:
-            self._in_hand.unbegin(readable)
+            self._in_hand.unbegin(batch)
             raise
         except StaleReceipt as error:
             log.warning("%s The others of its batch are given back.", error)
-            self._in_hand.unbegin(readable)
+            self._in_hand.unbegin(batch)
             return
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             for delivery in batch:
@@ -187,18 +208,7 @@ class Handling:
         for delivery in batch.settle():
             delivery.lost = True
             log.warning("message %s of %s: its lease was lost", delivery.id, delivery.queue)
-        self._settler.settled(readable)
-
-    def _is_readable(self, delivery: Delivery) -> bool:
-        """Look at the body; send what cannot be read to the dead-letter queue, bytes kept."""
-        try:
-            _ = delivery.body
-        except InvalidBody as error:
-            self._in_hand.begin([delivery], 0)
-            failure = Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
-            self._settler.settle(delivery, failure, 0.0)
-            return False
-        return True
+        self._settler.settled(batch)
 
     def _check_process(self) -> None:
         """After a handler: end at once what is no worker any more, before it touches the file."""
@@ -212,3 +222,12 @@ class Handling:
             same = False
         if not same:  # nor can anything be said: stderr may be somebody's file by now
             os._exit(CLOSED_DESCRIPTORS)
+
+
+def _decoding_failure(delivery: Delivery) -> Failure | None:
+    """Look at the body; what cannot be read goes to the dead-letter queue, its bytes kept."""
+    try:
+        _ = delivery.body
+    except InvalidBody as error:
+        return Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
+    return None

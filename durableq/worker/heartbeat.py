@@ -17,8 +17,10 @@ from durableq.worker.in_hand import Held, InHand
 
 log = logging.getLogger("durableq.worker")
 
-LONGEST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 0.25
 """Leases are looked at this often, or three times a lease if that is more often."""
+WAIT_SECONDS: Final = 0.25
+"""What waits in hand this long behind a slow message goes back, for somebody else to handle."""
 WORKER_ROW_SECONDS: Final = 10.0
 """How often the file is told that the worker lives."""
 
@@ -78,6 +80,7 @@ class Heartbeat:
             elif wait_readable(self._seconds, self._done, self._lifeline):
                 self._look_for_the_supervisor(self._lifeline)
             self._board.beat(int(self._seconds * 1000))
+            self._return_waiting()
             self._extend(self._in_hand.to_extend(time.monotonic()))
             self._beat()
 
@@ -89,6 +92,15 @@ class Heartbeat:
         log.warning("the supervisor is gone: finishing what is in hand")
         signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
         self._stopping.set()
+
+    def _return_waiting(self) -> None:
+        waiting = self._in_hand.take_waiting(WAIT_SECONDS)
+        if not waiting:
+            return
+        try:
+            self._store.release([delivery.receipt for delivery in waiting])
+        except DurableQError as error:
+            log.warning("%s messages come back when their leases end: %s", len(waiting), error)
 
     def _extend(self, due: list[Held]) -> None:
         by_lease: dict[int, list[Held]] = {}

@@ -23,6 +23,9 @@ class Held:
     slot: int | None = None
     """Where the board notes that a handler was given it."""
     began_at: float | None = None
+    taken_at: float = 0.0
+    may_return: bool = False
+    """Whether it goes back when it has waited too long for the handler of one before it."""
 
 
 class InHand:
@@ -39,25 +42,33 @@ class InHand:
         self.begun = 0
         """How many messages handlers were given so far."""
 
-    def take(self, deliveries: Iterable[Delivery]) -> None:
+    def take(self, deliveries: Iterable[Delivery], *, may_return: bool = False) -> None:
         """Add what was just received."""
         now = time.monotonic()
         with self._changing:
             for delivery in deliveries:
                 lease_ms = delivery.message.lease_left_ms
-                self._held[delivery.receipt] = Held(delivery, lease_ms, now + lease_ms / 3000)
+                self._held[delivery.receipt] = Held(
+                    delivery,
+                    lease_ms,
+                    now + lease_ms / 3000,
+                    taken_at=now,
+                    may_return=may_return,
+                )
 
-    def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> None:
-        """Note that a handler is given a message, or a batch, now."""
+    def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> bool:
+        """Note that a handler is given a message, or a batch, now; False if it went back."""
         first = deliveries[0].receipt
-        message_id = first.message_id if len(deliveries) == 1 else ""
-        slot = self._board.begin(first.token, message_id, timeout_ms=timeout_ms)
         now = time.monotonic()
         with self._changing:
+            if first not in self._held:
+                return False
             self.begun += len(deliveries)
-            self._held[first].slot = slot
             for delivery in deliveries:
                 self._held[delivery.receipt].began_at = now
+        message_id = first.message_id if len(deliveries) == 1 else ""
+        self._held[first].slot = self._board.begin(first.token, message_id, timeout_ms=timeout_ms)
+        return True
 
     def runs(self, delivery: Delivery, group: int) -> None:
         """Note the process group of the command that handles a message."""
@@ -77,6 +88,19 @@ class InHand:
         with self._changing:
             held = [self._held.get(delivery.receipt) for delivery in deliveries]
         return [one.delivery for one in held if one is not None and one.began_at is None]
+
+    def take_waiting(self, seconds: float) -> list[Delivery]:
+        """Remove and return what may go back and has waited this long for its handler."""
+        since = time.monotonic() - seconds
+        with self._changing:
+            waiting = [
+                one
+                for one in self._held.values()
+                if one.may_return and one.began_at is None and one.taken_at <= since
+            ]
+            for one in waiting:
+                del self._held[one.delivery.receipt]
+        return [one.delivery for one in waiting]
 
     def unbegin(self, deliveries: Iterable[Delivery]) -> None:
         """Note that what became of these at their handler's does not count."""

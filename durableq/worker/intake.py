@@ -16,6 +16,7 @@ from durableq.message import Received
 from durableq.store import Store, Watch
 from durableq.text import visible
 from durableq.worker.in_hand import InHand
+from durableq.worker.pace import Pace
 
 log = logging.getLogger("durableq.worker")
 
@@ -44,6 +45,7 @@ class Intake:
         holder: the worker's mark.
         actor: the worker's name, for history.
         stopping: when set, nothing more is received.
+        pace: knows how many messages to lease at a time.
         drain: whether to end when the queues are empty.
     """
 
@@ -56,6 +58,7 @@ class Intake:
         holder: int,
         actor: str,
         stopping: Latch,
+        pace: Pace,
         drain: bool,
     ) -> None:
         self._store = store
@@ -65,6 +68,7 @@ class Intake:
         self._holder = holder
         self._actor = actor
         self._stopping = stopping
+        self._pace = pace
         self._drain = drain
         self._watch: Watch | None = None
         self._next = 0
@@ -105,13 +109,14 @@ class Intake:
             # A receive is a write; of several queues those with nothing are only looked at.
             if len(self._handlers) > 1 and self._store.ready_in_ms([handler.queue]) != 0:
                 continue
-            received = self._store.receive(
-                handler.queue, min(limit, handler.prefetch), holder=self._holder
-            )
+            prefetch = handler.prefetch
+            if prefetch is None:
+                prefetch = limit if handler.is_async else self._pace.room(handler.queue)
+            received = self._store.receive(handler.queue, min(limit, prefetch), holder=self._holder)
             self._say_duplicates(received)
             if received.messages:
                 deliveries = [Delivery(m, self._store, self._actor) for m in received.messages]
-                self._in_hand.take(deliveries)
+                self._in_hand.take(deliveries, may_return=handler.prefetch is None)
                 return Work(handler, deliveries)
         return None
 

@@ -19,6 +19,7 @@ from durableq.worker.in_hand import InHand
 from durableq.worker.intake import Intake
 from durableq.worker.lanes import CoroutineLane, FunctionLane, Lane
 from durableq.worker.options import WorkerOptions, chosen_handlers
+from durableq.worker.pace import Pace
 from durableq.worker.settler import Settler
 
 log = logging.getLogger("durableq.worker")
@@ -45,6 +46,7 @@ class Worker:
         self._options = options
         self._board = board or Board()
         self._in_hand = InHand(self._board)
+        self._pace = Pace()
         self._error: BaseException | None = None
         self.name = f"{options.name}:{os.getpid()}"
         self.handlers = chosen_handlers(app, options.queues)
@@ -66,7 +68,7 @@ class Worker:
         self._board.register(holder)
         heartbeat = self._heartbeat(holder)
         settler = self._settler()
-        handling = Handling(store, self._in_hand, settler, self.stopping, self._options)
+        handling = Handling(store, self._in_hand, settler, self.stopping, self._pace, self._options)
         for part in (heartbeat, settler):
             part.start()
         self._board.reach(Stage.READY)
@@ -134,6 +136,7 @@ class Worker:
             holder=holder,
             actor=self.name,
             stopping=self.stopping,
+            pace=self._pace,
             drain=self._options.drain,
         )
 
