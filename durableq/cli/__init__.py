@@ -15,7 +15,18 @@ from typing import Annotated, Final
 
 import typer
 
-from durableq.cli import database, dlq, fleet, idempotency, inspect, output, produce, queue, work
+from durableq.cli import (
+    bench,
+    database,
+    dlq,
+    fleet,
+    idempotency,
+    inspect,
+    output,
+    produce,
+    queue,
+    work,
+)
 from durableq.cli.options import Db, Json
 from durableq.errors import DurableQError
 
@@ -71,6 +82,7 @@ def _assemble() -> typer.Typer:
     for noun, module, title in (
         ("queue", queue, "Create, change, empty and delete queues."),
         ("dlq", dlq, "Look into dead-letter queues, and decide by hand."),
+        ("bench", bench, "Measure this machine."),
         ("idempotency", idempotency, "See and drop what is remembered of idempotency keys."),
     ):
         group = typer.Typer(help=title, callback=_group, no_args_is_help=True)

@@ -45,7 +45,7 @@ ROOMS = {
         "worker",
     },
     "testing": {"testing"},
-    "faces": {"cli", "demo", "__main__"},
+    "faces": {"bench", "cli", "demo", "__main__"},
     "door": {"__init__"},
 }
 MAY_KNOW = {
@@ -79,6 +79,7 @@ LIBRARIES = {
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "psutil": {
+        "durableq/bench",
         "durableq/processes.py",
         "durableq/supervisor/member.py",
         "durableq/demo",

@@ -1,0 +1,29 @@
+"""The application that `durableq bench fleet` runs: it notes when each message is begun."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+from durableq.app import DurableQ
+from durableq.delivery import Delivery
+
+QUEUE: Final = "bench"
+NOTES_VARIABLE: Final = "DURABLEQ_BENCH_NOTES"
+HOLD: Final = "hold"
+"""The body of a message that its first worker keeps until it is killed."""
+
+dq = DurableQ()
+dq.queue(QUEUE, visibility_timeout=60, max_receives=1000)
+
+
+@dq.handler(QUEUE)
+def note(message: Delivery) -> None:
+    """Append when this was begun, by whom, to the file of notes."""
+    line = f"{message.id} {os.getpid()} {time.monotonic_ns()}\n"
+    handle = os.open(os.environ[NOTES_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(handle, line.encode())
+    os.close(handle)
+    while message.body == HOLD and message.receive_count == 1:
+        time.sleep(60)

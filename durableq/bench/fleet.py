@@ -1,0 +1,218 @@
+"""What a fleet costs while it has nothing to do, and how soon it is there when it has.
+
+The figures are for a person to look at; nothing is decided by them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+import psutil
+
+from durableq.app import URL_VARIABLE, DurableQ, Queue
+from durableq.bench import machine
+from durableq.bench.app import HOLD, NOTES_VARIABLE, QUEUE
+from durableq.errors import DurableQError
+
+APP: Final = "durableq.bench.app:dq"
+START_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 30.0
+_Fact = TypeVar("_Fact")
+BETWEEN_SECONDS: Final = (0.02, 0.1)
+"""Shortest and longest pause between two sends: the workers are idle again by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured, in milliseconds and percent of one core."""
+
+    machine: str
+    procs: int
+    wake_up_ms: list[float]
+    """From the return of send() to the first line of the handler."""
+    give_back_ms: list[float]
+    """From SIGKILL of a worker to the first line of another one's handler."""
+    idle_seconds: float
+    idle_workers_percent: float
+    """All workers together."""
+    idle_supervisor_percent: float
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Name, bound and figure, for a table."""
+        wake, back = self.wake_up_ms, self.give_back_ms
+        return [
+            ("send to handler, p50", "5 ms", f"{percentile(wake, 50):.2f} ms"),
+            ("send to handler, p99", "25 ms", f"{percentile(wake, 99):.2f} ms"),
+            ("send to handler, max", "", f"{max(wake):.2f} ms of {len(wake)}"),
+            ("kill -9 to handled again, p50", "250 ms", f"{percentile(back, 50):.1f} ms"),
+            ("kill -9 to handled again, max", "250 ms", f"{max(back):.1f} ms of {len(back)}"),
+            (f"{self.procs} idle workers", "2 %", f"{self.idle_workers_percent:.2f} % of a core"),
+            ("idle supervisor", "", f"{self.idle_supervisor_percent:.2f} % of a core"),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures under stable names."""
+        wake, back = self.wake_up_ms, self.give_back_ms
+        return {
+            "machine": self.machine,
+            "procs": self.procs,
+            "wake_up_ms": _spread(wake),
+            "give_back_ms": _spread(back),
+            "idle": {
+                "seconds": self.idle_seconds,
+                "workers_percent": round(self.idle_workers_percent, 3),
+                "supervisor_percent": round(self.idle_supervisor_percent, 3),
+            },
+        }
+
+
+def measure(
+    procs: int, messages: int, kills: int, idle_seconds: float, progress: Callable[[str], None]
+) -> Figures:
+    """Start a fleet on a new file and measure it; no process outlives the call.
+
+    Args:
+        procs: worker processes, at least 2.
+        messages: how many sends are timed.
+        kills: how many workers are killed.
+        idle_seconds: how long the fleet is watched doing nothing.
+        progress: told in a line what is being measured.
+
+    Raises:
+        DurableQError: the fleet does not start, or does not answer.
+    """
+    with TemporaryDirectory(prefix="durableq-bench-") as folder:
+        notes = _Notes(Path(folder) / "notes")
+        with DurableQ(Path(folder) / "bench.db") as app, _fleet(app, procs, notes) as fleet:
+            queue = app.queue(QUEUE)
+            progress(f"waiting: {procs} workers start")
+            _wait(lambda: len(_workers(app)) == procs, START_SECONDS, "the workers to start")
+            progress(f"idle: looking on for {idle_seconds:g} s")
+            workers_percent, supervisor_percent = _idle(fleet, app, idle_seconds)
+            progress(f"wake-up: {messages} messages, one at a time")
+            wake_up = [_wake_up(queue, notes) for _ in range(messages)]
+            give_back = []
+            for number in range(kills):
+                progress(f"give-back: kill -9 {number + 1} of {kills}")
+                give_back.append(_give_back(app, queue, notes, procs))
+    return Figures(
+        machine.describe(),
+        procs,
+        wake_up,
+        give_back,
+        idle_seconds,
+        workers_percent,
+        supervisor_percent,
+    )
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the value that so many percent of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+class _Notes:
+    """What the handlers noted: which message was begun when, by whom."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def of(self, message_id: str) -> list[tuple[int, int]]:
+        """Return (pid, nanoseconds) of each time this message was begun."""
+        text = self.path.read_text() if self.path.exists() else ""
+        lines = [line.split() for line in text.rpartition("\n")[0].splitlines()]
+        return [(int(pid), int(at)) for of, pid, at in lines if of == message_id]
+
+
+@contextmanager
+def _fleet(app: DurableQ, procs: int, notes: _Notes) -> Iterator[psutil.Process]:
+    """Run `durableq work` as a process of its own."""
+    _ = app.store  # the file is there before the workers are
+    process = subprocess.Popen(
+        [sys.executable, "-m", "durableq", "work", "--procs", str(procs), "--app", APP],
+        env=os.environ | {URL_VARIABLE: app.url, NOTES_VARIABLE: str(notes.path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGTERM):  # the second: at once
+            process.send_signal(number)
+        process.wait()
+
+
+def _workers(app: DurableQ) -> list[int]:
+    return [worker.pid for worker in app.store.workers()]
+
+
+def _idle(fleet: psutil.Process, app: DurableQ, seconds: float) -> tuple[float, float]:
+    """Return what the workers together, and the supervisor, use of a core, in percent."""
+    pids = set(_workers(app))
+    workers = [process for process in fleet.children() if process.pid in pids]
+    time.sleep(1)  # what starting has left to do is done
+    workers_before, fleet_before = _cpu_seconds(workers), _cpu_seconds([fleet])
+    time.sleep(seconds)
+    workers_used = _cpu_seconds(workers) - workers_before
+    fleet_used = _cpu_seconds([fleet]) - fleet_before
+    return 100 * workers_used / seconds, 100 * fleet_used / seconds
+
+
+def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes]
+    return sum(used.user + used.system for used in times)
+
+
+def _wake_up(queue: Queue, notes: _Notes) -> float:
+    time.sleep(random.uniform(*BETWEEN_SECONDS))
+    message_id = queue.send("")
+    sent_ns = time.monotonic_ns()
+    begun = _wait(lambda: notes.of(message_id), ANSWER_SECONDS, "a message to be handled")
+    return (begun[0][1] - sent_ns) / 1e6
+
+
+def _give_back(app: DurableQ, queue: Queue, notes: _Notes, procs: int) -> float:
+    """Kill the worker that holds a message; return when another one begins it."""
+    message_id = queue.send(HOLD)
+    ((pid, _),) = _wait(lambda: notes.of(message_id), ANSWER_SECONDS, "a worker to hold a message")
+    time.sleep(random.uniform(*BETWEEN_SECONDS))
+    killed_ns = time.monotonic_ns()
+    os.kill(pid, signal.SIGKILL)
+    begun = _wait(lambda: notes.of(message_id)[1:], ANSWER_SECONDS, "its return")
+    _wait(lambda: len(_workers(app)) == procs, START_SECONDS, "the replacement to start")
+    return (begun[0][1] - killed_ns) / 1e6
+
+
+def _wait(fact: Callable[[], _Fact], seconds: float, what: str) -> _Fact:
+    deadline = time.monotonic() + seconds
+    while not (seen := fact()):
+        if time.monotonic() > deadline:
+            raise DurableQError(f"Waited {seconds:g} seconds for {what}, in vain.")
+        time.sleep(0.005)
+    return seen
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "count": len(values),
+        "p50": round(percentile(values, 50), 3),
+        "p99": round(percentile(values, 99), 3),
+        "max": round(max(values), 3),
+        "mean": round(statistics.fmean(values), 3),
+    }
