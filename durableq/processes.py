@@ -55,11 +55,6 @@ def fate(worker: WorkerInfo) -> Fate:
     return Fate.DEAD if seen.ended or seen.created_ms != worker.created_ms else Fate.ALIVE
 
 
-def is_alive(worker: WorkerInfo) -> bool:
-    """Return whether this very process runs, as far as can be seen from here."""
-    return fate(worker) is Fate.ALIVE
-
-
 def give_back_of_the_dead(store: Store) -> int:
     """Take every dead worker out, and its leases back; return how many were dead.
 
