@@ -51,6 +51,12 @@ orders = dq.queue(QUEUE, **SETTINGS)
 
 @dq.handler(QUEUE)
 def charge(message: Delivery) -> dict[str, Any]:
+    """Charge an order; the first charge of a process makes the ledger's table if need be."""
+    _make_ledger_once(dq.url)
+    return charge_order(message)
+
+
+def charge_order(message: Delivery) -> dict[str, Any]:
     """Charge an order, and write it into the ledger in the commit that ends the message."""
     order = Order.from_body(message.body)
     if message.key is not None and message.key != order.key:
@@ -58,7 +64,6 @@ def charge(message: Delivery) -> dict[str, Any]:
     time.sleep(EFFORT_SECONDS[order.difficulty])
     gateway.check(order, message.receive_count, message.recovery_count)
     payment = {"order": order.number, "paid_cents": order.amount_cents}
-    _make_ledger_once(dq.url)
     with message.transaction() as tx:
         tx.execute(
             CHARGE,

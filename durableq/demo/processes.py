@@ -1,4 +1,4 @@
-"""The demo's processes: started by exec, watched, and none left behind, whatever happens."""
+"""Processes of the demo and of chaos: started by exec, watched, and none is left behind."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ class Processes:
         self._environment = {**os.environ, **environment}
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start `python -m durableq name arguments…`."""
+    def start(self, name: str, *arguments: str, module: str = "") -> None:
+        """Start `python -m durableq name arguments…`, or `python -m module arguments…`."""
+        words = [module, *arguments] if module else ["durableq", name, *arguments]
         with self._log(name).open("wb") as log:
             self._started[name] = subprocess.Popen(
-                [sys.executable, "-m", "durableq", name, *arguments],
+                [sys.executable, "-m", *words],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -76,6 +77,13 @@ class Processes:
         """
         if self.ended(name):
             raise DurableQError(self._epitaph(name, "ended before the work did"))
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """Return the processes it has started in turn that still run."""
+        with suppress(psutil.Error):
+            found = psutil.Process(self._started[name].pid).children()
+            return [child for child in found if lives(child)]
+        return []
 
     def stop(self) -> None:
         """Let all of them finish what they have in hand, and kill what is then left."""
@@ -117,7 +125,7 @@ class Processes:
         text = self._log(name).read_text(encoding="utf-8", errors="backslashreplace")
         tail = text.splitlines()[-TAIL_LINES:]
         said = "\n".join(f"    {line}" for line in tail) if tail else "    nothing"
-        return f"`durableq {name}` {what}. The demo was stopped. The last it said:\n{said}"
+        return f"`durableq {name}` {what}. All were stopped. The last it said:\n{said}"
 
 
 @contextmanager
@@ -137,6 +145,13 @@ def ended_by_signals() -> Iterator[None]:
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Return whether a process is there, and more than an exit code that nobody has read yet."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _of_sessions(sessions: set[int]) -> Iterator[psutil.Process]:

@@ -15,7 +15,7 @@ from durableq.demo.app import QUEUE, SETTINGS, make_ledger
 from durableq.demo.processes import Processes, ended_by_signals
 from durableq.demo.traffic import DUPLICATES
 from durableq.errors import Conflict, Unsupported
-from durableq.settings import dead_letter_name
+from durableq.settings import QueueOptions, dead_letter_name
 from durableq.store import Monitor, QueueInfo
 
 APP: Final = "durableq.demo.app:dq"
@@ -78,7 +78,7 @@ def run(
 def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str], None]) -> Report:
     plan = Plan.of(traffic.messages, DUPLICATES, traffic.seed)
     with DurableQ(database) as shop:
-        _prepare(shop)
+        prepare(shop, "The demo", SETTINGS)
         with Processes(folder, {URL_VARIABLE: database}, progress) as processes:
             _start(processes, traffic)
             said = _watch(processes, shop.store, plan, progress)
@@ -87,23 +87,33 @@ def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str]
     return report
 
 
-def _prepare(shop: DurableQ) -> None:
-    """Make the queue and the ledger; refuse a file whose figures would not be the demo's own."""
+def prepare(shop: DurableQ, who: str, settings: QueueOptions) -> None:
+    """Make the queue and the ledger; refuse a file whose figures would not be this run's own.
+
+    Args:
+        shop: the file.
+        who: is to run on it, as the first words of a sentence.
+        settings: the queue's.
+
+    Raises:
+        Conflict: the file has had messages in the queue already.
+        Unsupported: several processes cannot share it.
+    """
     try:
         _ = shop.engine
     except Unsupported:
         raise Unsupported(
-            f"The demo runs several processes on one file, and {shop.url} is none. "
+            f"{who} runs several processes on one file, and {shop.url} is none. "
             "Give the path of a file that does not exist yet, or none at all."
         ) from None
     for info in shop.store.queues():
         if info.name == QUEUE and info.totals.sent:
             raise Conflict(
                 f"{shop.url} has had {info.totals.sent} messages in its queue {QUEUE!r} already, "
-                f"and {info.counts.present} are there, so the demo's accounts could not be told "
-                "from them. Nothing was started. Give a new file, or none at all."
+                f"and {info.counts.present} are there, so the accounts of this run could not be "
+                "told from them. Nothing was started. Give a new file, or none at all."
             )
-    shop.queue(QUEUE, **SETTINGS)
+    shop.queue(QUEUE, **settings)
     make_ledger(shop)
 
 
