@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or newer, nothing else: every target sets up what it uses.
-# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run) or to pytest (test).
+# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), durableq chaos or to pytest (test).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready-$(firstword $(shell pwd | cksum))
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check clean new-venv
+.PHONY: help setup run demo chaos test check clean new-venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ run: demo ## the same as demo
 
 demo: $(READY) ## run the example application
 	@$(BIN)/durableq demo $(ARGS)
+
+chaos: $(READY) ## kill and stop workers at random, then check that nothing was lost
+	@$(BIN)/python scripts/chaos.py $(ARGS)
 
 # No restart: pytest-xdist 3.8 waits for ever after replacing a crashed worker under loadgroup (its issue 1323).
 test: $(READY) ## run every test, in parallel

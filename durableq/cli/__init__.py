@@ -17,6 +17,7 @@ import typer
 
 from durableq.cli import (
     bench,
+    chaos,
     database,
     dlq,
     fleet,
@@ -74,6 +75,7 @@ def _assemble() -> typer.Typer:
         (produce, "Run"),
         (work, "Run"),
         (fleet, "Run"),
+        (chaos, "Run"),
         (inspect, "Look"),
         (database, "Set up"),
     ):

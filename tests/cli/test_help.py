@@ -13,7 +13,7 @@ from durableq.cli import app
 from tests.cli.console import Run, environment, process
 
 COMMANDS = {
-    *("produce", "work", "recover", "demo", "status", "peek", "show", "init", "migrate"),
+    *("produce", "work", "recover", "demo", "chaos", "status", "peek", "show", "init", "migrate"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("dlq list", "dlq show", "dlq redrive", "dlq discard"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),

@@ -45,7 +45,7 @@ ROOMS = {
         "worker",
     },
     "testing": {"testing"},
-    "faces": {"bench", "cli", "demo", "__main__"},
+    "faces": {"bench", "chaos", "cli", "demo", "__main__"},
     "door": {"__init__"},
 }
 MAY_KNOW = {
@@ -74,7 +74,10 @@ IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "pr
 LIBRARIES = {
     "sqlalchemy": {"durableq/engines/sql", "migrations"},
     "alembic": {"durableq/engines/sql", "migrations"},
-    "pysqlite3": {"durableq/engines/sql/sqlite.py"},
+    "pysqlite3": {
+        "durableq/engines/sql/sqlite.py",
+        "durableq/chaos/reading.py",
+    },
     "sqlite3": {"durableq/engines/sql/sqlite.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
@@ -82,6 +85,7 @@ LIBRARIES = {
         "durableq/bench",
         "durableq/processes.py",
         "durableq/supervisor/member.py",
+        "durableq/chaos/faults.py",
         "durableq/demo",
     },
     "inotify_simple": {"durableq/engines/sql/watching.py"},

@@ -1,0 +1,295 @@
+"""The faults: a table of kinds, a seeded plan of when and which, and what lets them loose."""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import Enum, auto
+from pathlib import Path
+from typing import ClassVar, Final, NamedTuple
+
+import psutil
+
+from durableq.chaos.ledger import Ledger, Line, Step, answer, last
+
+FALSE_STARTS: Final = 3
+"""How many workers may be killed while they start before another has got ready: a supervisor
+rightly gives up on workers that die again and again and never get ready."""
+READY_SECONDS: Final = 0.3
+"""How long a worker has been registered when its supervisor must have noticed."""
+LOOK_SECONDS: Final = 0.1
+"""How often it is looked who is registered."""
+MOST_STOPPED: Final = 2
+"""Of a fleet of four: somebody must be there to take over."""
+PATIENCE_SECONDS: Final = 3.0
+"""How much longer than its lease a worker stays stopped if nobody takes over."""
+DYING_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 5.0
+
+
+class Phase(Enum):
+    """How far a fault has come."""
+
+    WAITING = auto()
+    """For somebody to strike."""
+    UNDERWAY = auto()
+    HAPPENED = auto()
+
+
+class Scene:
+    """What a fault can see of the run, and what it leaves behind.
+
+    Args:
+        workers: returns the fleet's living worker processes.
+        registered: returns the process ids that are registered in the file.
+        folder: where the ledgers are.
+        lease: of a message, in seconds.
+        dice: who is struck.
+    """
+
+    def __init__(
+        self,
+        workers: Callable[[], list[psutil.Process]],
+        registered: Callable[[], set[int]],
+        folder: Path,
+        lease: float,
+        dice: random.Random,
+    ) -> None:
+        self.folder = folder
+        self.lease = lease
+        self.dice = dice
+        self.ledger = Ledger(folder)
+        self.struck: dict[int, psutil.Process] = {}
+        """Whom a fault has in its hands: no other touches them. By process id."""
+        self._workers = workers
+        self._registered = registered
+        self._looked = 0.0
+        self._seen: dict[int, float] = {}
+        self._ready: set[int] = set()
+        self._false_starts = 0
+
+    def victims(self) -> list[psutil.Process]:
+        """Return the workers that may be struck."""
+        return [worker for worker in self._workers() if worker.pid not in self.struck]
+
+    def handling(self, worker: psutil.Process) -> Line | None:
+        """Return the invoke of the message that a worker is at, or None."""
+        line = last(self.folder, worker.pid)
+        return line if line is not None and line.step == Step.INVOKE else None
+
+    def taken_over(self, held: Line) -> bool:
+        """Return whether another worker is at a later receive of this message."""
+        lines = (last(self.folder, worker.pid) for worker in self.victims())
+        same = (line for line in lines if line is not None and line.message_id == held.message_id)
+        return any(line.order > held.order for line in same)
+
+    def mortal(self) -> list[psutil.Process]:
+        """Return the workers that may be killed: not all while they start, or hope would die."""
+        victims = self.victims()
+        self._look(victims)
+        if self._false_starts < FALSE_STARTS:
+            return victims
+        return [victim for victim in victims if victim.pid in self._ready]
+
+    def _look(self, workers: list[psutil.Process]) -> None:
+        """Find out who has got ready since the last look."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        here = self._registered() & {worker.pid for worker in workers}
+        self._seen = {pid: self._seen.get(pid, now) for pid in here}
+        ready = {pid for pid, since in self._seen.items() if now - since >= READY_SECONDS}
+        if ready - self._ready:
+            self._false_starts = 0
+        self._ready = ready
+
+    def killed(self, victim: psutil.Process) -> None:
+        """Count the death of a worker that had not got ready."""
+        self._false_starts += victim.pid not in self._ready
+
+    def note(self, kind: str, victim: psutil.Process, held: Line | None) -> None:
+        """Write down that a fault has happened: to whom, and at which message."""
+        at = (held.key, held.message_id, held.receipt, held.attempt) if held else ()
+        self.ledger.note(kind, str(victim.pid), *at)
+
+
+class Fault(ABC):
+    """One fault: waits for a victim, strikes, and proves that it happened."""
+
+    name: ClassVar[str]
+    does: ClassVar[str]
+    proof: ClassVar[str]
+
+    @abstractmethod
+    def advance(self, scene: Scene) -> Phase:
+        """Go a step further, without waiting for anything."""
+
+
+class Kill(Fault):
+    """SIGKILL, at any moment of a worker's life: it starts, it is idle, it is at a message."""
+
+    name = "kill"
+    does = "a worker is killed with SIGKILL"
+    proof = "the process was alive, and is dead after the signal"
+
+    def advance(self, scene: Scene) -> Phase:
+        """Kill a worker if there is one."""
+        victims = scene.mortal()
+        if not victims:
+            return Phase.WAITING
+        victim = self._chosen(scene, victims)
+        try:
+            victim.kill()
+        except psutil.NoSuchProcess:
+            return Phase.WAITING  # it ended by itself
+        if not _comes_true(lambda: _status(victim) in {None, psutil.STATUS_ZOMBIE}):
+            return Phase.WAITING
+        scene.killed(victim)
+        scene.note(self.name, victim, scene.handling(victim))
+        return Phase.HAPPENED
+
+    def _chosen(self, scene: Scene, victims: list[psutil.Process]) -> psutil.Process:
+        """Return anyone; half of the time, if there is one, somebody who is at a message."""
+        inside = [victim for victim in victims if scene.handling(victim)]
+        return scene.dice.choice(inside if inside and scene.dice.random() < 0.5 else victims)
+
+
+class Stop(Fault):
+    """SIGSTOP inside a handler until another worker is at the same message, then SIGCONT.
+
+    Its handler goes on as if nothing had been, and tries a receipt that is no longer good. That
+    some tries end otherwise (the handler fails, nobody took over) is no proof: it strikes again.
+    """
+
+    name = "stop"
+    does = "a worker is stopped inside a handler past its lease, then continued"
+    proof = "its ledger says that its stale receipt was refused"
+
+    def __init__(self) -> None:
+        self._victim: psutil.Process | None = None
+        self._held: Line | None = None
+        self._until = 0.0
+        self._continued = False
+
+    def advance(self, scene: Scene) -> Phase:
+        """Stop a worker, continue it, or look whether it was refused."""
+        if self._victim is None or self._held is None:
+            return self._strike(scene)
+        if not self._continued:
+            if not scene.taken_over(self._held) and time.monotonic() < self._until:
+                return Phase.UNDERWAY
+            with suppress(psutil.NoSuchProcess):
+                self._victim.resume()
+            self._continued, self._until = True, time.monotonic() + ANSWER_SECONDS
+        answered = answer(scene.folder, self._held)
+        if answered is None and _status(self._victim) and time.monotonic() < self._until:
+            return Phase.UNDERWAY
+        del scene.struck[self._victim.pid]
+        victim, self._victim = self._victim, None
+        if answered is None or answered.step != Step.REFUSED:
+            return Phase.WAITING
+        scene.note(self.name, victim, self._held)
+        return Phase.HAPPENED
+
+    def _strike(self, scene: Scene) -> Phase:
+        found = [(one, held) for one in scene.victims() if (held := scene.handling(one))]
+        if not found or len(scene.struck) >= MOST_STOPPED:
+            return Phase.WAITING
+        victim, held = scene.dice.choice(found)
+        with suppress(psutil.NoSuchProcess):
+            victim.suspend()
+            stands = _comes_true(lambda: _status(victim) == psutil.STATUS_STOPPED)
+            if stands and scene.handling(victim) == held:
+                scene.struck[victim.pid] = victim
+                self._victim, self._held, self._continued = victim, held, False
+                self._until = time.monotonic() + scene.lease + PATIENCE_SECONDS
+                return Phase.UNDERWAY
+            victim.resume()
+        return Phase.WAITING
+
+
+KINDS: Final[Mapping[str, tuple[type[Fault], int]]] = {Kill.name: (Kill, 4), Stop.name: (Stop, 1)}
+"""Each kind, and its share of the faults: so many of each five."""
+
+
+class Planned(NamedTuple):
+    """A fault, and when it is due: seconds after the start."""
+
+    due: float
+    fault: Fault
+
+
+def plan(number: int, seconds: float, dice: random.Random) -> list[Planned]:
+    """Return so many faults of all kinds, by their shares, spread over some seconds at random."""
+    shares = [name for name, (_, share) in KINDS.items() for _ in range(share)]
+    names = [shares[at % len(shares)] for at in range(number)]
+    dice.shuffle(names)
+    dues = sorted(dice.uniform(0, seconds) for _ in names)
+    return [Planned(due, KINDS[name][0]()) for due, name in zip(dues, names, strict=True)]
+
+
+class Storm:
+    """Lets the faults of a plan loose, each when it is due or as soon after as it can happen.
+
+    Args:
+        planned: the faults.
+        scene: where.
+    """
+
+    def __init__(self, planned: list[Planned], scene: Scene) -> None:
+        self._ahead = list(planned)
+        self._scene = scene
+        self._started = time.monotonic()
+        self.asked = Counter(fault.name for _, fault in planned)
+        """Faults by kind."""
+        self.happened: Counter[str] = Counter()
+        """Faults by kind."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every fault has happened."""
+        return not self._ahead
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def tick(self) -> None:
+        """Let every fault that is due go a step further."""
+        for planned in [one for one in self._ahead if one.due <= self.elapsed]:
+            if planned.fault.advance(self._scene) is Phase.HAPPENED:
+                self._ahead.remove(planned)
+                self.happened[planned.fault.name] += 1
+
+    def __enter__(self) -> Storm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.calm()
+
+    def calm(self) -> None:
+        """Continue whoever is stopped: a stopped process works nothing, and hears no signal."""
+        for victim in self._scene.struck.values():
+            with suppress(psutil.NoSuchProcess):
+                victim.resume()
+
+
+def _status(process: psutil.Process) -> str | None:
+    try:
+        return str(process.status()) if process.is_running() else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _comes_true(fact: Callable[[], bool]) -> bool:
+    """Wait for what a signal does at once: the kernel may be a moment late."""
+    deadline = time.monotonic() + DYING_SECONDS
+    while not (true := fact()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return true

@@ -1,0 +1,280 @@
+"""The checker: an honest case passes, and each invariant fails when its promise is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from durableq.chaos.checker import INVARIANTS, MOST, SHOWN, violations
+from durableq.chaos.ledger import NONE, Line, Step
+from durableq.chaos.reading import Charge, Event, Left, Record
+from tests.chaos.case import DEAD, QUEUE, Evidence, honest
+
+Plant = Callable[[Evidence], object]
+
+
+def message_vanishes(told: Evidence) -> None:
+    told.events = [event for event in told.events if event.message_id != "4"]
+    told.books[DEAD]["discarded"] = 0
+
+
+def send_is_lost(told: Evidence) -> None:
+    answered = Line(99, 7, "send", Step.OK, "order-2", "5")
+    told.lines += [answered._replace(step=Step.INVOKE, message_id=NONE), answered]
+
+
+def books_miss_a_duplicate(told: Evidence) -> None:
+    told.books[QUEUE]["duplicates"] = 0
+
+
+def message_expires(told: Evidence) -> None:
+    told.books[QUEUE]["expired"] = 1
+
+
+def too_many_sent(told: Evidence) -> None:
+    told.books[QUEUE]["sent"] = 5
+
+
+def stranger_is_charged(told: Evidence) -> None:
+    told.charges.append(Charge("order-9", 1, "1"))
+
+
+def another_amount_is_charged(told: Evidence) -> None:
+    told.charges[0] = told.charges[0]._replace(amount_cents=101)
+
+
+def unsent_message_has_a_story(told: Evidence) -> None:
+    told.events.append(Event("77", "failed", ""))
+
+
+def charged_message_is_still_there(told: Evidence) -> None:
+    told.left.append(Left("1", QUEUE, 0, 0, False))
+
+
+def ok_without_a_charge(told: Evidence) -> None:
+    del told.charges[0]
+
+
+def ok_twice(told: Evidence) -> None:
+    told.handle("1", "0.2", Step.OK)
+
+
+def completions_without_charges(told: Evidence) -> None:
+    told.books[QUEUE]["completed"] = 3
+
+
+def charged_twice(told: Evidence) -> None:
+    told.charges.append(told.charges[0]._replace(message_id="2"))
+
+
+def charged_and_discarded(told: Evidence) -> None:
+    told.events.append(Event("2", "discarded", "because"))
+
+
+def stale_ok(told: Evidence) -> None:
+    told.handle("1", "0.3", Step.REFUSED)
+
+
+def stale_record(told: Evidence) -> None:
+    told.handle("3", "1.2")
+
+
+def receipt_of_nobody(told: Evidence) -> None:
+    told.records["order-2"] = told.records["order-2"]._replace(receipt="forged")
+
+
+def receive_untold(told: Evidence) -> None:
+    told.forget("failed", "1")
+
+
+def receive_beyond_the_limit(told: Evidence) -> None:
+    told.tell("1", "failed", "failed", "failed")
+
+
+def left_beyond_the_limit(told: Evidence) -> None:
+    told.left.append(Left("2", QUEUE, 0, 4, False))
+
+
+def buried_without_a_failure(told: Evidence) -> None:
+    told.events.insert(0, Event("4", "buried", ""))
+
+
+def buried_twice(told: Evidence) -> None:
+    told.events.insert(4, Event("3", "buried", ""))
+
+
+def dead_but_not_there(told: Evidence) -> None:
+    told.tell("1", "failed", "buried")
+
+
+def there_but_not_dead(told: Evidence) -> None:
+    told.left.append(Left("2", DEAD, 0, 0, True))
+
+
+def decided_without_a_verdict(told: Evidence) -> None:
+    told.lines = [line for line in told.lines if line.operation != "requeue"]
+
+
+def decided_twice(told: Evidence) -> None:
+    told.tell("3", "requeued")
+
+
+def discarded_without_a_reason(told: Evidence) -> None:
+    told.events[-1] = told.events[-1]._replace(reason="")
+
+
+def key_forgotten(told: Evidence) -> None:
+    del told.records["order-1"]
+
+
+def key_in_progress(told: Evidence) -> None:
+    told.records["order-1"] = told.records["order-1"]._replace(completed=False)
+
+
+def another_owner(told: Evidence) -> None:
+    told.records["order-1"] = told.records["order-1"]._replace(message_id="2")
+
+
+def another_result(told: Evidence) -> None:
+    told.records["order-1"] = told.records["order-1"]._replace(result="{")
+
+
+def remembered_without_a_charge(told: Evidence) -> None:
+    told.records["order-3"] = Record("order-3", True, "4", "receipt-4-0.1", None)
+
+
+def not_drained(told: Evidence) -> None:
+    told.interruptions.append("It did not drain.")
+
+
+def message_left(told: Evidence) -> None:
+    told.left.append(Left("2", QUEUE, 2, 0, False))
+
+
+def good_order_discarded(told: Evidence) -> None:
+    told.events.append(Event("3", "discarded", "because"))
+
+
+def file_damaged(told: Evidence) -> None:
+    told.faults_found.append("row 7 missing from index x")
+
+
+def books_off(told: Evidence) -> None:
+    told.books[DEAD]["discarded"] = 0
+
+
+def moves_do_not_cancel(told: Evidence) -> None:
+    told.books[QUEUE]["moved_in"] = 0
+
+
+def no_kill_happened(told: Evidence) -> None:
+    told.happened["kill"] = 0
+
+
+def nobody_was_refused(told: Evidence) -> None:
+    told.lines = [line for line in told.lines if line.step != Step.REFUSED]
+
+
+def nothing_worked(told: Evidence) -> None:
+    told.lines = [line for line in told.lines if line.operation == "send"]
+
+
+PLANTS: list[tuple[Plant, str]] = [
+    (message_vanishes, "1 nothing lost: 4 (order-3) was accepted"),
+    (message_vanishes, "1 nothing lost: Order-3 was neither charged nor discarded"),
+    (send_is_lost, "1 nothing lost: 1 duplicates are in the books, but 2"),
+    (books_miss_a_duplicate, "1 nothing lost: 0 duplicates are in the books, but 1"),
+    (message_expires, "1 nothing lost: 1 messages are in the books as expired"),
+    (too_many_sent, "2 nothing invented: 5 messages are in the books as sent, but 4"),
+    (stranger_is_charged, "2 nothing invented: Order-9 is in the file, but was never"),
+    (another_amount_is_charged, "2 nothing invented: Order-1 was charged 101 cents"),
+    (unsent_message_has_a_story, "2 nothing invented: Message 77 was never sent"),
+    (charged_message_is_still_there, "3, 5 every end final: Message 1 has ended, and is there"),
+    (ok_without_a_charge, "3, 5 every end final: Message 1 was answered ok, but charged nothing"),
+    (ok_twice, "3, 5 every end final: Message 1 was answered ok more than once"),
+    (completions_without_charges, "3, 5 every end final: 3 messages were completed, but 2"),
+    (charged_twice, "4 effects once: Order-1 was charged more than once"),
+    (charged_twice, "4 effects once: 450 cents were charged for orders of 350 cents"),
+    (charged_and_discarded, "4 effects once: Order-1 was charged, and discarded too"),
+    (stale_ok, "6 fencing: A stale receipt was accepted: message 1, attempt 0.2"),
+    (stale_ok, "6 fencing: The record of order-1 was completed with a stale receipt"),
+    (stale_record, "6 fencing: The record of order-2 was completed with a stale receipt"),
+    (receipt_of_nobody, "6 fencing: The record of order-2 was completed with a receipt that"),
+    (receive_untold, "8 receive counts: Message 1 was received 2 times, and 1 are told of"),
+    (receive_beyond_the_limit, "8 receive counts: Message 1 was received more than 3 times"),
+    (left_beyond_the_limit, "8 receive counts: Message 2 is there with more receives"),
+    (buried_without_a_failure, "9 dead-letter queue: Message 4 was buried without a failure"),
+    (buried_twice, "9 dead-letter queue: Message 3 was buried twice"),
+    (dead_but_not_there, "9 dead-letter queue: Message 1 is in no dead-letter queue"),
+    (there_but_not_dead, "9 dead-letter queue: Message 2 is in a dead-letter queue"),
+    (decided_without_a_verdict, "9 dead-letter queue: Message 3 was requeued without a verdict"),
+    (decided_twice, "9 dead-letter queue: Message 3 was requeued, but was not dead"),
+    (discarded_without_a_reason, "9 dead-letter queue: Message 4 was discarded without a recorded"),
+    (key_forgotten, "10 idempotency: order-1 was charged, but its key is not remembered"),
+    (key_in_progress, "10 idempotency: order-1 was charged, but its key is not remembered"),
+    (another_owner, "10 idempotency: order-1 was charged by message 1, its record says otherwise"),
+    (another_result, "10 idempotency: The result kept of order-1 is {."),
+    (remembered_without_a_charge, "10 idempotency: Order-3 is remembered as completed, but was"),
+    (not_drained, "11 liveness: It did not drain."),
+    (message_left, "11 liveness: Messages are left: 1 in orders, state 2."),
+    (good_order_discarded, "11 liveness: Order-2 can be charged, but was discarded"),
+    (file_damaged, "12 soundness: SQLite's integrity check: row 7 missing"),
+    (books_off, "12 soundness: By its books orders-dlq holds 1, but 0 are there"),
+    (moves_do_not_cancel, "12 soundness: What moved out of one queue is not what moved"),
+    (no_kill_happened, "13 not vacuous: 3 faults of kind 'kill' were asked for, and none"),
+    (nobody_was_refused, "13 not vacuous: Workers were to be stopped past their lease, but no"),
+    (nothing_worked, "13 not vacuous: No handling was answered ok"),
+]
+
+
+def test_an_honest_case_has_no_violation() -> None:
+    assert violations(honest().case()) == []
+
+
+@pytest.mark.parametrize(
+    ("plant", "sentence"), PLANTS, ids=[f"{n}-{p.__name__}" for n, (p, _) in enumerate(PLANTS)]
+)
+def test_a_broken_promise_is_named(plant: Plant, sentence: str) -> None:
+    told = honest()
+    plant(told)
+    found = violations(told.case())
+    assert any(violation.startswith(sentence) for violation in found), found
+
+
+def test_every_invariant_has_been_seen_to_fail() -> None:
+    assert {sentence.partition(":")[0] for _, sentence in PLANTS} == {n for n, _ in INVARIANTS}
+
+
+def test_a_send_without_an_answer_may_have_happened_or_not() -> None:
+    for happened in (False, True):
+        told = honest()
+        told.lines.append(Line(99, 8, "send", Step.INVOKE, "order-1"))
+        if happened:
+            told.books[QUEUE]["sent"] += 1
+            told.books[QUEUE]["duplicates"] += 1
+        assert violations(told.case()) == []
+
+
+def test_a_message_that_was_given_back_is_not_counted_as_received() -> None:
+    told = honest()
+    told.handle("2", "0.1", Step.UNSETTLED)
+    assert violations(told.case()) == []
+
+
+def test_without_faults_asked_for_none_need_happen() -> None:
+    told = honest()
+    told.asked, told.happened = {}, {}
+    nobody_was_refused(told)
+    assert violations(told.case()) == []
+
+
+def test_a_flood_of_violations_is_summed_up() -> None:
+    told = honest()
+    told.charges += [Charge(f"order-{number}", 1, "1") for number in range(100, 200)]
+    found = violations(told.case())
+    lost = [violation for violation in found if violation.startswith("2 nothing invented")]
+    assert len(lost) == SHOWN + 1
+    assert lost[-1].endswith("The same of 95 more.")
+    remembered = [violation for violation in found if violation.startswith("10 idempotency")]
+    assert len(remembered) == MOST + 1

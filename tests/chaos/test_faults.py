@@ -1,0 +1,157 @@
+"""The faults, on processes that only sleep: what is counted did happen, and hope is left."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from durableq.chaos import faults
+from durableq.chaos.faults import FALSE_STARTS, Kill, Phase, Planned, Scene, Stop, Storm, plan
+from durableq.chaos.ledger import Line, Step, read
+from durableq.demo.processes import lives
+from tests.support import wait_for
+
+
+class Fleet:
+    """Processes that can be struck, and a scene around them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.registered: set[int] = set()
+        self.scene = Scene(
+            self.living, lambda: self.registered, folder, lease=0.0, dice=random.Random(1)
+        )
+
+    def start(self, number: int = 1) -> None:
+        command = [sys.executable, "-c", "import signal; signal.pause()"]
+        self.processes += [subprocess.Popen(command) for _ in range(number)]
+
+    def living(self) -> list[psutil.Process]:
+        found = [psutil.Process(one.pid) for one in self.processes if one.returncode is None]
+        return [process for process in found if lives(process)]
+
+    def note(self, pid: int, step: Step, attempt: str = "0.1") -> None:
+        """Let a worker note something of message 7."""
+        line = Line(1, pid, "charge", step, "k", "7", f"receipt-{attempt}", attempt)
+        with (self.folder / f"{pid}.ledger").open("a") as ledger:
+            ledger.write(" ".join(map(str, line)) + "\n")
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path)
+    yield fleet
+    fleet.close()
+
+
+def status(process: subprocess.Popen[bytes]) -> str:
+    return str(psutil.Process(process.pid).status())
+
+
+def test_the_same_seed_plans_the_same_faults() -> None:
+    def told(seed: int) -> list[tuple[float, str]]:
+        return [(due, fault.name) for due, fault in plan(40, 20, random.Random(seed))]
+
+    assert told(1) == told(1) != told(2)
+    assert sum(name == "stop" for _, name in told(1)) == 8
+    assert all(0 <= due <= 20 for due, _ in told(1))
+    assert plan(0, 20, random.Random(1)) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in faults.KINDS.values()])
+def test_every_kind_says_what_it_does_and_what_proves_it(kind: type[faults.Fault]) -> None:
+    assert faults.KINDS[kind.name][0] is kind
+    assert kind.does
+    assert kind.proof
+
+
+def test_a_kill_without_a_living_worker_has_not_happened(fleet: Fleet) -> None:
+    assert Kill().advance(fleet.scene) is Phase.WAITING
+    fleet.start()
+    fleet.close()
+    assert Kill().advance(fleet.scene) is Phase.WAITING
+    assert read(fleet.folder) == []
+
+
+def test_a_kill_kills_and_tells_at_what(fleet: Fleet) -> None:
+    fleet.start()
+    (victim,) = fleet.processes
+    fleet.note(victim.pid, Step.INVOKE)
+    assert Kill().advance(fleet.scene) is Phase.HAPPENED
+    assert victim.wait() == -signal.SIGKILL
+    told = read(fleet.folder)[-1]
+    assert (told.operation, told.step, told.message_id) == ("kill", str(victim.pid), "7")
+
+
+def test_after_some_false_starts_only_who_is_ready_is_killed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "READY_SECONDS", 0.05)
+    fleet.start(FALSE_STARTS + 1)
+    for _ in range(FALSE_STARTS):
+        assert Kill().advance(fleet.scene) is Phase.HAPPENED
+    assert Kill().advance(fleet.scene) is Phase.WAITING
+    (last,) = fleet.living()
+    fleet.registered = {last.pid}
+    wait_for(lambda: Kill().advance(fleet.scene) is Phase.HAPPENED, what="the next kill")
+    assert fleet.living() == []
+
+
+def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet) -> None:
+    fleet.start(2)
+    victim, other = fleet.processes
+    stop = Stop()
+    assert stop.advance(fleet.scene) is Phase.WAITING, "nobody is at a message"
+    fleet.note(victim.pid, Step.INVOKE)
+    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    assert status(victim) == psutil.STATUS_STOPPED
+    assert victim.pid not in {process.pid for process in fleet.scene.victims()}
+    fleet.note(other.pid, Step.INVOKE, "0.2")
+    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    assert status(victim) != psutil.STATUS_STOPPED
+    fleet.note(victim.pid, Step.REFUSED)
+    assert stop.advance(fleet.scene) is Phase.HAPPENED
+    assert len(fleet.scene.victims()) == 2
+
+
+def test_a_stop_that_was_not_refused_strikes_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "PATIENCE_SECONDS", 0.0)
+    fleet.start()
+    (victim,) = fleet.processes
+    fleet.note(victim.pid, Step.INVOKE)
+    stop = Stop()
+    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    fleet.note(victim.pid, Step.OK)
+    assert stop.advance(fleet.scene) is Phase.WAITING
+    fleet.note(victim.pid, Step.INVOKE, "0.2")
+    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+
+
+def test_a_storm_counts_what_happened_and_leaves_nobody_stopped(fleet: Fleet) -> None:
+    fleet.start(2)
+    victim, other = fleet.processes
+    fleet.note(victim.pid, Step.INVOKE)
+    planned = [Planned(0.0, Stop()), Planned(0.0, Kill()), Planned(99, Kill())]
+    with Storm(planned, fleet.scene) as it:
+        it.tick()
+        assert status(victim) == psutil.STATUS_STOPPED
+        assert other.wait() == -signal.SIGKILL
+    assert status(victim) != psutil.STATUS_STOPPED
+    assert (dict(it.asked), dict(it.happened)) == ({"stop": 1, "kill": 2}, {"kill": 1})
+    assert not it.is_over

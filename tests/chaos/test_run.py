@@ -1,0 +1,157 @@
+"""Whole runs: faults that happen, a bug that is seen, and nobody left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from durableq import DurableQ
+from durableq.chaos.account import Asked
+from durableq.chaos.run import run as chaos_run
+from durableq.cli import main, output
+from tests.cli.console import COMMAND, ROOT, Result, environment, process
+from tests.process.child import Child, runs
+from tests.support import wait_for
+
+SMALL = ("--messages", "60", "--kills", "6", "--seconds", "5")
+PLANTS = str(ROOT / "tests" / "sabotage" / "plants")
+
+
+def chaos(*arguments: object, temporary: Path, **env: str) -> Result:
+    env["TMPDIR"] = str(temporary)
+    return process("chaos", *arguments, cwd=temporary, stdin=b"", **env)
+
+
+def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> None:
+    ran = chaos(*SMALL, "--json", temporary=tmp_path)
+    assert ran.code == 0, ran.out + ran.err
+    told = ran.json
+    assert told["violations"] == []
+    assert told["ok"] is True
+    assert told["faults"] == told["asked"]["faults"] == {"kill": 5, "stop": 1}
+    assert (told["seed"], told["asked"]["messages"], told["asked"]["seconds"]) == (1, 60, 5)
+    accounts = told["accounts"]
+    assert accounts["messages_sent"] == 60
+    assert accounts["orders"] == accounts["orders_charged_once"] + accounts["orders_discarded"]
+    assert accounts["stale_receipts_refused"] >= 1
+    assert accounts["leases_expired"] >= 1
+    assert accounts["messages_left"] == 0
+    assert (told["database"], told["ledgers"]) == (None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bug", "seen"),
+    [("forget_the_record", "4 effects once: "), ("remove_the_fence", "")],
+)
+def test_a_planted_bug_is_seen_and_the_evidence_stays(bug: str, seen: str, tmp_path: Path) -> None:
+    path = os.pathsep.join([PLANTS, str(ROOT)])
+    faults = ("--messages", 60, "--kills", 10, "--seconds", 5)  # two are stops
+    ran = chaos(*faults, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
+    assert ran.code == output.UNHEALTHY, ran.out + ran.err
+    assert f"VIOLATION: {seen}" in ran.out
+    *_, file, ledgers = ran.lines
+    assert Path(file.removeprefix("The file:").strip()).is_file()
+    assert list(Path(ledgers.removeprefix("The ledgers:").strip()).glob("*.ledger"))
+
+
+def test_a_run_without_faults_needs_none(tmp_path: Path) -> None:
+    database = tmp_path / "calm.db"
+    ran = chaos(
+        *("--messages", 8, "--kills", 0, "--seconds", 1, "--db", database, "--seed", 3, "--keep"),
+        temporary=tmp_path,
+    )
+    assert ran.code == 0, ran.out + ran.err
+    assert "Seed 3: every invariant holds." in ran.lines
+    assert ran.lines[-2].split() == ["The", "file:", str(database)]
+    assert Path(ran.lines[-1].partition(":")[2].strip()).is_dir()
+    again = chaos("--db", database, temporary=tmp_path)
+    assert again.code == 5
+    assert "has had 8 messages in its queue 'orders' already" in again.err
+    assert "Nothing was started" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--kills", "-1"], 2, "--kills"),
+        (["--kills", "many"], 2, "--kills"),
+        (["--messages", "0"], 2, "--messages"),
+        (["--seconds", "0"], 2, "--seconds"),
+        (["--seconds", "nan"], 2, "--seconds"),
+        (["--db", "memory://"], 1, "name a file"),
+        (["--db", "."], 1, "is a directory"),
+    ],
+)
+def test_bad_input_starts_nothing(
+    arguments: list[str],
+    code: int,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["chaos", *arguments]) == code
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fleet_that_ends_is_a_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("durableq.chaos.run.APP", "there.is.no:such")
+    found = chaos_run(Asked(seed=1, kills=0, messages=4, seconds=1), None, lambda _: None)
+    assert any(v.startswith("11 liveness: `durableq ") for v in found.violations), found.violations
+    assert found.database is not None
+    with DurableQ(found.database) as left:
+        assert left.queue("orders").info().counts.in_flight == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_process_and_no_folder(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    running = Child([*COMMAND, "chaos", "--kills", "400"], tmp_path / "chaos.out", None)
+    try:
+        running.wait_until(lambda: someone_is_stopped(running), "a worker that stands still")
+        children = running.family
+        running.signal(number)
+        assert running.end() != 0
+    finally:
+        running.kill()
+    wait_for(lambda: not any(map(runs, children)), what="the end of every child")
+    assert list(temporary.iterdir()) == []
+
+
+def someone_is_stopped(child: Child) -> bool:
+    return any(is_stopped(process) for process in child.family)
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_script_is_the_command(tmp_path: Path) -> None:
+    script = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "chaos.py"), "--seconds", "0"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert script.returncode == output.USAGE
+    assert b"See `durableq chaos --help`" in script.stderr
