@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import App, Db, Json, Procs, Queues, application, check_lasting
+from durableq.errors import DurableQError
 from durableq.units import to_ms
 
 if TYPE_CHECKING:
@@ -95,10 +97,11 @@ def work(
     max_rss_bytes = 0 if max_rss is None else _size(max_rss)
 
     def say(event: FleetEvent) -> None:
-        if as_json:
-            output.json_line(event._asdict())
-        else:
-            output.say(event.text)
+        with suppress(OSError, DurableQError):  # the fleet lives on when nobody listens any more
+            if as_json:
+                output.json_line(event._asdict())
+            else:
+                output.say(event.text)
 
     with loaded:
         fleet = Fleet(options, procs, loaded.store, on_event=say, max_rss_bytes=max_rss_bytes)
@@ -126,12 +129,8 @@ def _worker(
     arguments = parse(command)
     loaded = DurableQ(db)
     check_lasting(loaded.url)
-    queues = tuple(_queue_of_a_command(loaded, name) for name in queues) or _every_queue(loaded)
+    queues = tuple(loaded.store.queue(name).name for name in queues) or _every_queue(loaded)
     return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
-
-
-def _queue_of_a_command(loaded: DurableQ, name: str) -> str:
-    return loaded.store.queue(name).name
 
 
 def _every_queue(loaded: DurableQ) -> tuple[str, ...]:

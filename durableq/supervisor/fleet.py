@@ -24,9 +24,7 @@ from durableq.worker.options import WorkerOptions
 LOOK_SECONDS: Final = 1.0
 """How often memory, and workers of other fleets that have died, are looked at."""
 CLOSE_LOOK_SECONDS: Final = 0.1
-"""How often while a worker starts, or handlers have a time limit."""
-RESTART_SECONDS: Final = (0.1, 5.0)
-"""First and longest pause before a dead worker is replaced; doubled by each quick death."""
+"""How often while a worker starts."""
 STEADY_SECONDS: Final = 10.0
 """A worker that lived this long dies a first time again."""
 FALSE_STARTS: Final = 5
@@ -77,6 +75,7 @@ class Fleet:
         self._signals: list[signal.Signals] = []
         self._obeyed = 0
         self._hung_up = False
+        self._terminal = _has_terminal()
         self._to_renew: deque[Member] = deque()
         self._renewing: tuple[Member, int] | None = None
         self._false_starts = 0
@@ -131,8 +130,17 @@ class Fleet:
         elif member.is_running:
             self._hold_to_its_limits(member)
         elif member.start_at is not None and member.start_at <= time.monotonic():
+            self._start(member, lifeline)
+
+    def _start(self, member: Member, lifeline: int) -> None:
+        try:
             member.start(lifeline)
-            self._say("started", f"{member.name} (pid {member.pid}) started", member)
+        except OSError as error:  # no memory, no process, no descriptor to be had
+            member.wait_longer()
+            self._say("not_started", f"{member.name} cannot be started: {error}", member)
+            self._count_false_start(str(error))
+            return
+        self._say("started", f"{member.name} (pid {member.pid}) started", member)
 
     def _bid_farewell(self, member: Member, code: int) -> None:
         """Give back what an ended worker held, and decide whether it is replaced."""
@@ -151,13 +159,12 @@ class Fleet:
         if self._is_stopping:
             self._say("died", f"{member.name} (pid {member.pid}) died: {cause}", member)
             return
-        if member.ending is not Ending.DEATH or had_begun:
-            member.pause = RESTART_SECONDS[0]  # its message is to blame, and that is counted
-        elif now - member.started_at > STEADY_SECONDS:
-            member.pause = RESTART_SECONDS[0]
-        else:
-            member.pause = min(max(2 * member.pause, RESTART_SECONDS[0]), RESTART_SECONDS[1])
-        member.start_at = now + member.pause
+        steady = now - member.started_at > STEADY_SECONDS
+        if member.ending is not Ending.DEATH or had_begun or steady:
+            member.pause = (
+                0.0  # its message is to blame, and that is counted; or it is a first time
+            )
+        member.wait_longer()
         self._say("died", f"{member.name} (pid {member.pid}) died: {cause}; restarting", member)
         if stage is Stage.STARTING and member.ending is Ending.DEATH:
             self._count_false_start(cause)
@@ -173,7 +180,7 @@ class Fleet:
         running = sum(member.is_running for member in self._members)
         what_now = f"{running} go on" if running else "the fleet ends"
         self._say(
-            "crash loop",
+            "crash_loop",
             f"crash loop: {self._false_starts} workers in a row died before they could receive "
             f"(the last: {cause}); no more are started, {what_now}. What they said is above; "
             "mend it, then send SIGHUP or start again",
@@ -229,25 +236,33 @@ class Fleet:
 
     def _obey(self) -> None:
         """Do what signals have asked for since the last look."""
+        if self._hung_up and self._terminal and not _has_terminal():
+            self._signals.append(signal.SIGHUP)  # nobody asks for new code: the terminal has gone
         told, self._obeyed = self._signals[self._obeyed :], len(self._signals)
         if told and self._obeyed == len(told) == 1:
-            self._say("stopping", "stopping: workers finish what they have in hand")
-            self._renewing = None
-            self._to_renew.clear()
-            for member in self._members:
-                member.start_at = None
-                member.drain(self._options.grace_ms / 1000)
+            self._stop()
         elif told:
-            self._say("stopping at once", "stopping at once")
-            for member in self._members:
-                member.start_at = None
-                if member.is_running:
-                    self._cut_short(member)
+            self._stop_at_once()
         elif self._hung_up:
-            self._hung_up = False
             self._say("renewing", "restarting workers one by one")
             self._false_starts = 0
             self._to_renew = deque(self._members)
+        self._hung_up = False
+
+    def _stop(self) -> None:
+        self._say("stopping", "stopping: workers finish what they have in hand")
+        self._renewing = None
+        self._to_renew.clear()
+        for member in self._members:
+            member.start_at = None
+            member.drain(self._options.grace_ms / 1000)
+
+    def _stop_at_once(self) -> None:
+        self._say("stopping_at_once", "stopping at once")
+        for member in self._members:
+            member.start_at = None
+            if member.is_running:
+                self._cut_short(member)
 
     def _renew(self) -> None:
         """Replace workers one by one: the next when the last one's successor receives."""
@@ -259,7 +274,7 @@ class Fleet:
             if not member.is_running:
                 self._to_renew.clear()
                 text = f"{member.name} does not start; the others go on with what they have loaded"
-                self._say("not renewed", text, member)
+                self._say("not_renewed", text, member)
         if self._to_renew:
             member = self._to_renew.popleft()
             self._renewing = (member, member.pid)
@@ -281,7 +296,7 @@ class Fleet:
             rss = member.rss_bytes()
             if rss > self._max_rss_bytes and member.kill_at is None:
                 text = f"{member.name} (pid {member.pid}) uses {rss >> 20} MiB: it is replaced"
-                self._say("too large", text, member)
+                self._say("too_large", text, member)
                 member.drain(self._options.grace_ms / 1000, returning=True)
 
     def _until_next_look(self) -> float:
@@ -292,9 +307,12 @@ class Fleet:
             at = member.kill_at if member.is_running else member.start_at
             if at is not None:
                 times.append(at - now)
-            if member.is_running:
-                close = self._options.timeout_ms or not member.is_ready
-                times.append(CLOSE_LOOK_SECONDS if close else member.board.rhythm_ms / 2000)
+            if member.is_running and member.is_ready:
+                times.append(member.board.rhythm_ms / 2000)
+            elif member.is_running:
+                times.append(CLOSE_LOOK_SECONDS)
+        if self._options.timeout_ms:
+            times.append(max(self._options.timeout_ms / 20_000, CLOSE_LOOK_SECONDS / 5))
         return max(0.0, min(times))
 
     @contextmanager
@@ -327,6 +345,15 @@ class Fleet:
     def _say(self, event: str, text: str, member: Member | None = None) -> None:
         worker, pid = ("", 0) if member is None else (member.name, member.pid)
         self._on_event(FleetEvent(event, text, worker, pid))
+
+
+def _has_terminal() -> bool:
+    """Whether somebody's terminal is still there for this process."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _cause(code: int) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Final
 
 import psutil
 
@@ -15,6 +16,9 @@ from durableq.board import Begun, Board, Stage, shared_memory
 from durableq.command import kill_group
 from durableq.supervisor.giving_back import Ending
 from durableq.worker.options import WorkerOptions
+
+RESTART_SECONDS: Final = (0.1, 5.0)
+"""First and longest pause before a dead worker is replaced; doubled by each quick death."""
 
 
 class Member:
@@ -98,6 +102,12 @@ class Member:
         self._was_ready = False
         self.returning = False
         self.ending = Ending.DEATH
+
+    def wait_longer(self) -> None:
+        """Start the next worker after a pause, twice as long as before the last one."""
+        first, longest = RESTART_SECONDS
+        self.pause = min(max(2 * self.pause, first), longest)
+        self.start_at = time.monotonic() + self.pause
 
     def exit_code(self) -> int | None:
         """Return the exit code of its worker, once; None while it runs, or there is none."""

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from durableq import command
@@ -70,20 +71,25 @@ def _keep_output_apart() -> None:
 
 
 class _Visible(io.TextIOBase):
-    """A text stream that shows control characters instead of sending them."""
+    """A text stream that shows control characters instead of sending them.
+
+    Whatever a handler prints, its message does not fail because nobody reads it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write("\n".join(visible(line) for line in text.split("\n")))
+        with suppress(OSError):
+            self._stream.write("\n".join(visible(line) for line in text.split("\n")))
         if "\n" in text:
-            self._stream.flush()
+            self.flush()
         return len(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        with suppress(OSError):
+            self._stream.flush()
 
     def fileno(self) -> int:
         return self._stream.fileno()

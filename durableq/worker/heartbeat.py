@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from durableq.board import Board
@@ -37,6 +38,7 @@ class Heartbeat:
         stopping: set when the supervisor has died.
         lifeline: what ends with the supervisor.
         grace_ms: how long the worker may then go on.
+        give_up: called with an error after which no lease is extended any more.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Heartbeat:
         stopping: Latch,
         lifeline: HasFileno | int | None,
         grace_ms: int,
+        give_up: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._in_hand = in_hand
@@ -59,6 +62,7 @@ class Heartbeat:
         self._stopping = stopping
         self._lifeline = lifeline
         self._grace = grace_ms / 1000
+        self._give_up = give_up
         self._row_due = time.monotonic() + WORKER_ROW_SECONDS
         self._done = Latch()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -74,6 +78,12 @@ class Heartbeat:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._beat_on()
+        except BaseException as error:  # noqa: BLE001 - without it no lease is safe
+            self._give_up(error)
+
+    def _beat_on(self) -> None:
         while not self._done.is_set:
             if self._lifeline is None:
                 self._done.wait(self._seconds)
@@ -114,9 +124,11 @@ class Heartbeat:
                 log.warning("leases could not be extended: %s", error)
                 return
             for held, outcome in zip(together, outcomes, strict=True):
-                held.extend_at = now + lease_ms / 3000
-                if outcome.refused and not held.delivery.settled:
+                if not outcome.refused:
+                    held.extend_at = now + lease_ms / 3000
+                elif held.doubtful and not held.delivery.settled:
                     self._lose(held)
+                held.doubtful = outcome.refused  # it may have been settled just now: look again
 
     def _lose(self, held: Held) -> None:
         held.delivery.lost = True

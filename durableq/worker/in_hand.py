@@ -24,6 +24,8 @@ class Held:
     """Where the board notes that a handler was given it."""
     began_at: float | None = None
     taken_at: float = 0.0
+    doubtful: bool = False
+    """Whether its lease could not be extended when that was last tried."""
     may_return: bool = False
     """Whether it goes back when it has waited too long for the handler of one before it."""
 

@@ -163,4 +163,5 @@ class Worker:
             stopping=self.stopping,
             lifeline=None if lifeline < 0 else lifeline,
             grace_ms=self._options.grace_ms,
+            give_up=self.give_up,
         )

@@ -102,7 +102,7 @@ class Settler:
         try:
             while (batch := self._next_batch()) is not None:
                 self._settle(batch)
-        except DurableQError as error:
+        except BaseException as error:  # noqa: BLE001 - without it no message ends
             self._give_up(error)
 
     def _next_batch(self) -> list[tuple[Delivery, _Settlement]] | None:
