@@ -50,13 +50,12 @@ def _judge(
     """Return which of the messages have failed, and which go back uncounted."""
     now = time.monotonic_ns()
     blamed: list[Begun] = []
-    reason = Reason.WORKER_LOST
+    failure = Failure(Reason.WORKER_LOST, cause, Reason.WORKER_LOST.sentence)
     if ending is Ending.DEATH:
         blamed = list(begun)
     elif ending is Ending.TIMEOUT:
-        reason = Reason.TIMEOUT
+        failure = Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence)
         blamed = [one for one in begun if 0 < one.deadline_ns <= now]
-    failure = Failure(reason, cause, reason.sentence)
     receipts = [message.receipt for message in held if message.receipt is not None]
     failed = [r for r in receipts if any(one.covers(r) for one in blamed)]
     return [(r, failure) for r in failed], [r for r in receipts if r not in set(failed)]
