@@ -22,12 +22,25 @@ ROOT = Path(__file__).parents[2]
 class Child:
     """A process whose stdout and stderr go to files."""
 
-    def __init__(self, command: list[str], out: Path, stdin: int | IO[bytes] | None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        out: Path,
+        stdin: int | IO[bytes] | None,
+        *,
+        cwd: Path = ROOT,
+        **environment: str,
+    ) -> None:
         self._out = out
         self._err = out.with_suffix(".err")
         with self._out.open("wb") as stdout, self._err.open("wb") as stderr:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdin=stdin, stdout=stdout, stderr=stderr
+                command,
+                cwd=cwd,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
             )
 
     @property
@@ -108,9 +121,17 @@ class Nursery:
         options = WorkerOptions(app, str(db), f"worker{len(self._children)}", queues)
         return self._start([sys.executable, "-m", "durableq.worker", options.to_json()], None)
 
-    def _start(self, command: list[str], stdin: int | None) -> Child:
+    def work(self, *arguments: object, cwd: Path = ROOT, **environment: str) -> Child:
+        """Start `durableq work`."""
+        command = [sys.executable, "-m", "durableq", "work", *map(str, arguments)]
+        return self._start(command, None, cwd=cwd, **environment)
+
+    def _start(
+        self, command: list[str], stdin: int | None, *, cwd: Path = ROOT, **environment: str
+    ) -> Child:
         out = self._folder / f"child-{len(self._children)}.out"
-        child = Child(command, out, subprocess.DEVNULL if stdin is None else stdin)
+        source = subprocess.DEVNULL if stdin is None else stdin
+        child = Child(command, out, source, cwd=cwd, **environment)
         self._children.append(child)
         return child
 
