@@ -69,7 +69,7 @@ def status(db: Db = None, as_json: Json = False) -> None:
     if not workers:
         output.line("No workers.")
         return
-    rows = [(w.name, w.pid, moment_and_age(w.created_ms)) for w in workers]
+    rows = [(w.name, w.pid, moment_and_age(w.started_at_ms)) for w in workers]
     output.table(("WORKER", "PID", "STARTED"), rows)
 
 
