@@ -9,7 +9,7 @@ from typing import Any
 
 from durableq.chaos.checker import FAILURES, Case, violations
 from durableq.chaos.faults import Kill
-from durableq.chaos.ledger import NONE, Step
+from durableq.chaos.ledger import NONE, UNANSWERED, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ def _figures(case: Case) -> dict[str, int]:
         "handlings_ok": answers.get(Step.OK, 0),
         "handlings_failed": answers.get(Step.FAILED, 0),
         "stale_receipts_refused": answers.get(Step.REFUSED, 0),
-        "handlings_unanswered": 2 * answers.get(Step.INVOKE, 0) - sum(answers.values()),
+        "handlings_unanswered": answers.get(Step.INVOKE, 0)
+        - sum(number for step, number in answers.items() if step not in UNANSWERED),
         "kills_inside_a_handler": sum(1 for line in kills if line.message_id != NONE),
         "messages_of_the_dead": reasons["worker_lost"],
         "leases_expired": reasons["lease_expired"],

@@ -29,7 +29,7 @@ SETTINGS: Final = QueueOptions(
     backoff_base=0.05,
     backoff_max=0.2,
 )
-DWELL_SECONDS: Final = 0.05
+DWELL_SECONDS: Final = 0.08
 """How much longer a handler takes than the demo's, so that faults find workers inside one."""
 
 dq = DurableQ()
@@ -52,8 +52,10 @@ def charge(message: Delivery) -> dict[str, Any]:
 
     note(Step.INVOKE)
     try:
+        order = demo.authorise(message)
+        note(Step.PASSED)
         time.sleep(DWELL_SECONDS)
-        payment = demo.charge_order(message)
+        payment = demo.book(message, order)
     except StaleReceipt:
         note(Step.REFUSED)
         raise

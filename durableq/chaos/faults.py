@@ -14,7 +14,8 @@ from typing import ClassVar, Final, NamedTuple
 
 import psutil
 
-from durableq.chaos.ledger import Ledger, Line, Step, answer, last
+from durableq.chaos.ledger import UNANSWERED, Ledger, Line, Step, answer, last
+from durableq.demo.processes import lives
 
 FALSE_STARTS: Final = 3
 """How many workers may be killed while they start before another has got ready: a supervisor
@@ -67,19 +68,39 @@ class Scene:
         """Whom a fault has in its hands: no other touches them. By process id."""
         self._workers = workers
         self._registered = registered
+        self._here: list[psutil.Process] = []
         self._looked = 0.0
         self._seen: dict[int, float] = {}
         self._ready: set[int] = set()
         self._false_starts = 0
 
-    def victims(self) -> list[psutil.Process]:
-        """Return the workers that may be struck."""
-        return [worker for worker in self._workers() if worker.pid not in self.struck]
+    def look(self) -> None:
+        """Find out who works, once for all faults of a moment: it means asking for each process
+        of the machine, and the fleet needs the processor more than we do.
+        """
+        self._here = self._workers()
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look_who_is_ready(now)
 
-    def handling(self, worker: psutil.Process) -> Line | None:
-        """Return the invoke of the message that a worker is at, or None."""
+    def _look_who_is_ready(self, now: float) -> None:
+        here = self._registered() & {worker.pid for worker in self._here}
+        self._seen = {pid: self._seen.get(pid, now) for pid in here}
+        ready = {pid for pid, since in self._seen.items() if now - since >= READY_SECONDS}
+        if ready - self._ready:
+            self._false_starts = 0
+        self._ready = ready
+
+    def victims(self) -> list[psutil.Process]:
+        """Return the workers that may be struck: they live, and no other fault has them."""
+        free = (worker for worker in self._here if worker.pid not in self.struck)
+        return [worker for worker in free if lives(worker)]
+
+    def handling(self, worker: psutil.Process, *steps: Step) -> Line | None:
+        """Return the line of the message that a worker is at, if it is at one of these steps."""
         line = last(self.folder, worker.pid)
-        return line if line is not None and line.step == Step.INVOKE else None
+        return line if line is not None and line.step in (steps or UNANSWERED) else None
 
     def taken_over(self, held: Line) -> bool:
         """Return whether another worker is at a later receive of this message."""
@@ -90,23 +111,9 @@ class Scene:
     def mortal(self) -> list[psutil.Process]:
         """Return the workers that may be killed: not all while they start, or hope would die."""
         victims = self.victims()
-        self._look(victims)
         if self._false_starts < FALSE_STARTS:
             return victims
         return [victim for victim in victims if victim.pid in self._ready]
-
-    def _look(self, workers: list[psutil.Process]) -> None:
-        """Find out who has got ready since the last look."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        here = self._registered() & {worker.pid for worker in workers}
-        self._seen = {pid: self._seen.get(pid, now) for pid in here}
-        ready = {pid for pid, since in self._seen.items() if now - since >= READY_SECONDS}
-        if ready - self._ready:
-            self._false_starts = 0
-        self._ready = ready
 
     def killed(self, victim: psutil.Process) -> None:
         """Count the death of a worker that had not got ready."""
@@ -160,10 +167,10 @@ class Kill(Fault):
 
 
 class Stop(Fault):
-    """SIGSTOP inside a handler until another worker is at the same message, then SIGCONT.
+    """SIGSTOP between the gateway's yes and the charge, SIGCONT when another has the message.
 
-    Its handler goes on as if nothing had been, and tries a receipt that is no longer good. That
-    some tries end otherwise (the handler fails, nobody took over) is no proof: it strikes again.
+    The handler goes on as if nothing had been, and tries a receipt that is no longer good. If it
+    ends otherwise (nobody took over, the handler was quicker), it strikes again.
     """
 
     name = "stop"
@@ -197,14 +204,16 @@ class Stop(Fault):
         return Phase.HAPPENED
 
     def _strike(self, scene: Scene) -> Phase:
-        found = [(one, held) for one in scene.victims() if (held := scene.handling(one))]
+        found = [
+            (one, held) for one in scene.victims() if (held := scene.handling(one, Step.PASSED))
+        ]
         if not found or len(scene.struck) >= MOST_STOPPED:
             return Phase.WAITING
         victim, held = scene.dice.choice(found)
         with suppress(psutil.NoSuchProcess):
             victim.suspend()
             stands = _comes_true(lambda: _status(victim) == psutil.STATUS_STOPPED)
-            if stands and scene.handling(victim) == held:
+            if stands and scene.handling(victim, Step.PASSED) == held:
                 scene.struck[victim.pid] = victim
                 self._victim, self._held, self._continued = victim, held, False
                 self._until = time.monotonic() + scene.lease + PATIENCE_SECONDS
@@ -213,8 +222,21 @@ class Stop(Fault):
         return Phase.WAITING
 
 
-KINDS: Final[Mapping[str, tuple[type[Fault], int]]] = {Kill.name: (Kill, 4), Stop.name: (Stop, 1)}
-"""Each kind, and its share of the faults: so many of each five."""
+class Kind(NamedTuple):
+    """How often and how long a kind of fault strikes."""
+
+    fault: type[Fault]
+    share: int
+    """So many of each five faults."""
+    until: float
+    """Which part of the time its faults are due in."""
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    Kill.name: Kind(Kill, 4, 1.0),
+    # A stop takes its lease's time, and may have to strike again while there are messages.
+    Stop.name: Kind(Stop, 1, 0.5),
+}
 
 
 class Planned(NamedTuple):
@@ -226,11 +248,12 @@ class Planned(NamedTuple):
 
 def plan(number: int, seconds: float, dice: random.Random) -> list[Planned]:
     """Return so many faults of all kinds, by their shares, spread over some seconds at random."""
-    shares = [name for name, (_, share) in KINDS.items() for _ in range(share)]
-    names = [shares[at % len(shares)] for at in range(number)]
-    dice.shuffle(names)
-    dues = sorted(dice.uniform(0, seconds) for _ in names)
-    return [Planned(due, KINDS[name][0]()) for due, name in zip(dues, names, strict=True)]
+    shares = [kind for kind in KINDS.values() for _ in range(kind.share)]
+    kinds = [shares[at % len(shares)] for at in range(number)]
+    return sorted(
+        (Planned(dice.uniform(0, kind.until * seconds), kind.fault()) for kind in kinds),
+        key=lambda planned: planned.due,
+    )
 
 
 class Storm:
@@ -242,7 +265,7 @@ class Storm:
     """
 
     def __init__(self, planned: list[Planned], scene: Scene) -> None:
-        self._ahead = list(planned)
+        self._ahead = dict.fromkeys(sorted(planned, key=lambda one: one.due), Phase.WAITING)
         self._scene = scene
         self._started = time.monotonic()
         self.asked = Counter(fault.name for _, fault in planned)
@@ -261,11 +284,21 @@ class Storm:
         return time.monotonic() - self._started
 
     def tick(self) -> None:
-        """Let every fault that is due go a step further."""
-        for planned in [one for one in self._ahead if one.due <= self.elapsed]:
-            if planned.fault.advance(self._scene) is Phase.HAPPENED:
-                self._ahead.remove(planned)
-                self.happened[planned.fault.name] += 1
+        """Let every fault that is due go a step; one without a victim speaks for its kind."""
+        self._scene.look()
+        in_vain: set[str] = set()
+        for planned, phase in list(self._ahead.items()):
+            fault = planned.fault
+            if planned.due > self.elapsed:
+                break
+            if phase is Phase.WAITING and fault.name in in_vain:
+                continue
+            self._ahead[planned] = fault.advance(self._scene)
+            if self._ahead[planned] is Phase.WAITING:
+                in_vain.add(fault.name)
+            elif self._ahead[planned] is Phase.HAPPENED:
+                del self._ahead[planned]
+                self.happened[fault.name] += 1
 
     def __enter__(self) -> Storm:
         return self

@@ -28,6 +28,8 @@ class Step(StrEnum):
 
     INVOKE = "invoke"
     """It begins."""
+    PASSED = "passed"
+    """The gateway has said yes; what is left is to write it down."""
     OK = "ok"
     REFUSED = "refused"
     """Its receipt was stale; nothing was written."""
@@ -35,6 +37,10 @@ class Step(StrEnum):
     """It raised, and the message will be failed."""
     UNSETTLED = "unsettled"
     """The file was busy or full: the message is given back, uncounted."""
+
+
+UNANSWERED: Final = (Step.INVOKE, Step.PASSED)
+"""The steps after which it may or may not have happened."""
 
 
 class Line(NamedTuple):
@@ -117,7 +123,7 @@ def answer(folder: Path, asked: Line) -> Line | None:
     answers = (
         line
         for line in _lines(path.read_bytes())
-        if line.receipt == asked.receipt and line.step != Step.INVOKE
+        if line.receipt == asked.receipt and line.step not in UNANSWERED
     )
     return next(answers, None)
 

@@ -53,16 +53,27 @@ orders = dq.queue(QUEUE, **SETTINGS)
 def charge(message: Delivery) -> dict[str, Any]:
     """Charge an order; the first charge of a process makes the ledger's table if need be."""
     _make_ledger_once(dq.url)
-    return charge_order(message)
+    return book(message, authorise(message))
 
 
-def charge_order(message: Delivery) -> dict[str, Any]:
-    """Charge an order, and write it into the ledger in the commit that ends the message."""
+def authorise(message: Delivery) -> Order:
+    """Let the gateway take the money: the part that may fail.
+
+    Raises:
+        Reject: the message is no order that can be charged.
+        GatewayTimeout: the gateway did not answer this time.
+        FraudCheckTooSlow: it did not answer in time, and may never.
+    """
     order = Order.from_body(message.body)
     if message.key is not None and message.key != order.key:
         raise Reject(f"the key is {message.key!r}, the order's is {order.key!r}")
     time.sleep(EFFORT_SECONDS[order.difficulty])
     gateway.check(order, message.receive_count, message.recovery_count)
+    return order
+
+
+def book(message: Delivery, order: Order) -> dict[str, Any]:
+    """Write the charge into the ledger in the commit that ends the message."""
     payment = {"order": order.number, "paid_cents": order.amount_cents}
     with message.transaction() as tx:
         tx.execute(

@@ -38,6 +38,10 @@ class Fleet:
         found = [psutil.Process(one.pid) for one in self.processes if one.returncode is None]
         return [process for process in found if lives(process)]
 
+    def advance(self, fault: faults.Fault) -> Phase:
+        self.scene.look()
+        return fault.advance(self.scene)
+
     def note(self, pid: int, step: Step, attempt: str = "0.1") -> None:
         """Let a worker note something of message 7."""
         line = Line(1, pid, "charge", step, "k", "7", f"receipt-{attempt}", attempt)
@@ -71,26 +75,34 @@ def test_the_same_seed_plans_the_same_faults() -> None:
     assert plan(0, 20, random.Random(1)) == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind, _ in faults.KINDS.values()])
+@pytest.mark.parametrize("kind", [kind.fault for kind in faults.KINDS.values()])
 def test_every_kind_says_what_it_does_and_what_proves_it(kind: type[faults.Fault]) -> None:
-    assert faults.KINDS[kind.name][0] is kind
+    assert faults.KINDS[kind.name].fault is kind
     assert kind.does
     assert kind.proof
 
 
 def test_a_kill_without_a_living_worker_has_not_happened(fleet: Fleet) -> None:
-    assert Kill().advance(fleet.scene) is Phase.WAITING
+    assert fleet.advance(Kill()) is Phase.WAITING
     fleet.start()
     fleet.close()
-    assert Kill().advance(fleet.scene) is Phase.WAITING
+    assert fleet.advance(Kill()) is Phase.WAITING
     assert read(fleet.folder) == []
+
+
+def test_who_was_just_killed_is_not_killed_again(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.scene.look()
+    assert Kill().advance(fleet.scene) is Phase.HAPPENED
+    assert Kill().advance(fleet.scene) is Phase.WAITING
+    assert len(read(fleet.folder)) == 1
 
 
 def test_a_kill_kills_and_tells_at_what(fleet: Fleet) -> None:
     fleet.start()
     (victim,) = fleet.processes
     fleet.note(victim.pid, Step.INVOKE)
-    assert Kill().advance(fleet.scene) is Phase.HAPPENED
+    assert fleet.advance(Kill()) is Phase.HAPPENED
     assert victim.wait() == -signal.SIGKILL
     told = read(fleet.folder)[-1]
     assert (told.operation, told.step, told.message_id) == ("kill", str(victim.pid), "7")
@@ -103,11 +115,11 @@ def test_after_some_false_starts_only_who_is_ready_is_killed(
     monkeypatch.setattr(faults, "READY_SECONDS", 0.05)
     fleet.start(FALSE_STARTS + 1)
     for _ in range(FALSE_STARTS):
-        assert Kill().advance(fleet.scene) is Phase.HAPPENED
-    assert Kill().advance(fleet.scene) is Phase.WAITING
+        assert fleet.advance(Kill()) is Phase.HAPPENED
+    assert fleet.advance(Kill()) is Phase.WAITING
     (last,) = fleet.living()
     fleet.registered = {last.pid}
-    wait_for(lambda: Kill().advance(fleet.scene) is Phase.HAPPENED, what="the next kill")
+    wait_for(lambda: fleet.advance(Kill()) is Phase.HAPPENED, what="the next kill")
     assert fleet.living() == []
 
 
@@ -115,16 +127,18 @@ def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet
     fleet.start(2)
     victim, other = fleet.processes
     stop = Stop()
-    assert stop.advance(fleet.scene) is Phase.WAITING, "nobody is at a message"
+    assert fleet.advance(stop) is Phase.WAITING, "nobody is at a message"
     fleet.note(victim.pid, Step.INVOKE)
-    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    assert fleet.advance(stop) is Phase.WAITING, "the gateway may still say no"
+    fleet.note(victim.pid, Step.PASSED)
+    assert fleet.advance(stop) is Phase.UNDERWAY
     assert status(victim) == psutil.STATUS_STOPPED
     assert victim.pid not in {process.pid for process in fleet.scene.victims()}
     fleet.note(other.pid, Step.INVOKE, "0.2")
-    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    assert fleet.advance(stop) is Phase.UNDERWAY
     assert status(victim) != psutil.STATUS_STOPPED
     fleet.note(victim.pid, Step.REFUSED)
-    assert stop.advance(fleet.scene) is Phase.HAPPENED
+    assert fleet.advance(stop) is Phase.HAPPENED
     assert len(fleet.scene.victims()) == 2
 
 
@@ -134,19 +148,19 @@ def test_a_stop_that_was_not_refused_strikes_again(
     monkeypatch.setattr(faults, "PATIENCE_SECONDS", 0.0)
     fleet.start()
     (victim,) = fleet.processes
-    fleet.note(victim.pid, Step.INVOKE)
+    fleet.note(victim.pid, Step.PASSED)
     stop = Stop()
-    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    assert fleet.advance(stop) is Phase.UNDERWAY
     fleet.note(victim.pid, Step.OK)
-    assert stop.advance(fleet.scene) is Phase.WAITING
-    fleet.note(victim.pid, Step.INVOKE, "0.2")
-    assert stop.advance(fleet.scene) is Phase.UNDERWAY
+    assert fleet.advance(stop) is Phase.WAITING
+    fleet.note(victim.pid, Step.PASSED, "0.2")
+    assert fleet.advance(stop) is Phase.UNDERWAY
 
 
 def test_a_storm_counts_what_happened_and_leaves_nobody_stopped(fleet: Fleet) -> None:
     fleet.start(2)
     victim, other = fleet.processes
-    fleet.note(victim.pid, Step.INVOKE)
+    fleet.note(victim.pid, Step.PASSED)
     planned = [Planned(0.0, Stop()), Planned(0.0, Kill()), Planned(99, Kill())]
     with Storm(planned, fleet.scene) as it:
         it.tick()
