@@ -16,6 +16,7 @@ from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.errors import AppError, NotFound, Unsupported
 from durableq.handlers import load
+from durableq.logs import LogFormat
 from durableq.settings import DEAD_LETTER_SUFFIX
 from durableq.store import Store
 
@@ -59,6 +60,7 @@ Queues = Annotated[
     list[str] | None, typer.Option("--queue", help="Only this queue; may be repeated.")
 ]
 Procs = Annotated[int, typer.Option(min=1, max=MAX_PROCS, help="Worker processes.")]
+Logs = Annotated[LogFormat, typer.Option("--log-format", help="How events are written to stderr.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

@@ -10,8 +10,9 @@ import typer
 
 from durableq.app import DurableQ
 from durableq.cli import output
-from durableq.cli.options import App, Db, Json, Procs, Queues, application, check_lasting
+from durableq.cli.options import App, Db, Json, Logs, Procs, Queues, application, check_lasting
 from durableq.errors import DurableQError
+from durableq.logs import LogFormat, json_line
 from durableq.units import to_ms
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def work(
     max_rss: MaxRss = None,
     max_messages: MaxMessages = None,
     settle_window: SettleWindow = 5,
+    log_format: Logs = LogFormat.TEXT,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -93,6 +95,7 @@ def work(
         grace_ms=_above_zero(grace, "--grace"),
         max_messages=max_messages or 0,
         settle_window_ms=round(settle_window),
+        log_format=log_format.value,
     )
     max_rss_bytes = 0 if max_rss is None else _size(max_rss)
 
@@ -100,6 +103,9 @@ def work(
         with suppress(OSError, DurableQError):  # the fleet lives on when nobody listens any more
             if as_json:
                 output.json_line(event._asdict())
+            elif log_format is LogFormat.JSON:
+                known = {"worker": event.worker, "pid": event.pid}
+                output.say(json_line(event.event, event.text, process="supervisor", **known))
             else:
                 output.say(event.text)
 

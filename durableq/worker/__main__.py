@@ -12,25 +12,28 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Final, TextIO
 
-from durableq import command
+from durableq import command, logs
 from durableq.app import DurableQ
 from durableq.board import Board
 from durableq.errors import DurableQError
 from durableq.handlers import load
+from durableq.logs import LogFormat
 from durableq.text import visible
 from durableq.worker.options import WorkerOptions
 from durableq.worker.process import Worker
 
 log = logging.getLogger("durableq.worker")
 
+MAX_LINE_CHARS: Final = 64 << 10
+"""What a handler prints without an end of line is kept up to this, its tail."""
+
 
 def main() -> int:
     """Run one worker, as told by the JSON in the first argument; return its exit code."""
     options = WorkerOptions.from_json(sys.argv[1])
-    _keep_output_apart()
-    logging.basicConfig(format=f"{options.name}: %(message)s", level=logging.WARNING)
+    _keep_output_apart(options)
     board = None if options.board < 0 else Board(options.board)
     try:
         app, options = _application(options)
@@ -60,42 +63,49 @@ def _application(options: WorkerOptions) -> tuple[DurableQ, WorkerOptions]:
     return app, options.changed(timeout_ms=0)  # the command is stopped, not we
 
 
-def _keep_output_apart() -> None:
+def _keep_output_apart(options: WorkerOptions) -> None:
     """Let what handlers print be commentary, on stderr, and harmless to a terminal."""
     if sys.stderr is None:  # closed by whoever started the fleet
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.dup2(2, 1)
-    sys.stdout = _Visible(sys.stderr)
-    sys.stderr = _Visible(sys.stderr)
+    logs.configure(LogFormat(options.log_format), options.name, sys.stderr)
+    as_json = options.log_format == LogFormat.JSON
+    sys.stdout = sys.stderr = _Printed(sys.stderr, options.name if as_json else None)
 
 
-class _Visible(io.TextIOBase):
-    """A text stream that shows control characters instead of sending them.
+class _Printed(io.TextIOBase):
+    """What handlers print, a line at a time; control characters are shown instead of sent.
 
     Whatever a handler prints, its message does not fail because nobody reads it.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, process: str | None) -> None:
         super().__init__()
         self._stream = stream
+        self._process = process
+        """Named in each line of JSON; None: the lines are text."""
+        self._begun = ""
 
     def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        self._begun = self._begun[-MAX_LINE_CHARS:]
         with suppress(OSError):
-            self._stream.write("\n".join(visible(line) for line in text.split("\n")))
-        if "\n" in text:
-            self.flush()
+            for line in lines:
+                self._stream.write(self._shown(line) + "\n")
+            self._stream.flush()
         return len(text)
 
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
+    def _shown(self, line: str) -> str:
+        if self._process is None:
+            return visible(line)
+        return logs.json_line("printed", line, process=self._process)
+
+    def writable(self) -> bool:
+        return True
 
     def fileno(self) -> int:
         return self._stream.fileno()
-
-    def isatty(self) -> bool:
-        return False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from durableq import codec
+from durableq import codec, logs
 from durableq.delivery import Batch, Delivery, failure_of
 from durableq.errors import NOT_ITS_FAULT, InvalidBody, StaleReceipt
 from durableq.handlers import Handler
@@ -18,6 +18,7 @@ from durableq.latch import Latch
 from durableq.message import Completion, Failure, Reason
 from durableq.store import Store
 from durableq.text import visible
+from durableq.worker.events import about
 from durableq.worker.in_hand import InHand
 from durableq.worker.options import WorkerOptions
 from durableq.worker.pace import Pace
@@ -156,7 +157,7 @@ class Handling:
             raise
         except StaleReceipt as error:
             delivery.lost = True
-            log.warning("%s", error)
+            log.warning("%s", error, extra=about(delivery, "lost"))
             self._in_hand.end([delivery])
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             self._fail(delivery, error, call)
@@ -183,6 +184,7 @@ class Handling:
             delivery.queue,
             type(error).__qualname__,
             visible(str(error)),
+            extra=about(delivery, "raised_late", error_type=type(error).__qualname__),
         )
         self._settler.settled([delivery])
 
@@ -199,7 +201,9 @@ class Handling:
             self._in_hand.unbegin(batch)
             raise
         except StaleReceipt as error:
-            log.warning("%s The others of its batch are given back.", error)
+            log.warning(
+                "%s The others of its batch are given back.", error, extra=logs.facts("lost")
+            )
             self._in_hand.unbegin(batch)
             return
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
@@ -207,13 +211,21 @@ class Handling:
                 batch.fail(delivery, error)
         for delivery in batch.settle():
             delivery.lost = True
-            log.warning("message %s of %s: its lease was lost", delivery.id, delivery.queue)
+            log.warning(
+                "message %s of %s: its lease was lost",
+                delivery.id,
+                delivery.queue,
+                extra=about(delivery, "lost"),
+            )
         self._settler.settled(batch)
 
     def _check_process(self) -> None:
         """After a handler: end at once what is no worker any more, before it touches the file."""
         if os.getpid() != self._pid:
-            log.warning("a handler forked, and its child came back from the handler; it ends here")
+            log.warning(
+                "a handler forked, and its child came back from the handler; it ends here",
+                extra=logs.facts("forked"),
+            )
             sys.stderr.flush()
             os._exit(0)
         try:

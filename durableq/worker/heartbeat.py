@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from durableq import logs
 from durableq.board import Board
 from durableq.errors import DurableQError
 from durableq.latch import Latch
 from durableq.store import HasFileno, Store
 from durableq.waiting import wait_readable
+from durableq.worker.events import about
 from durableq.worker.in_hand import Held, InHand
 
 log = logging.getLogger("durableq.worker")
@@ -99,7 +101,9 @@ class Heartbeat:
         if not wait_readable(0, lifeline):
             return
         self._lifeline = None
-        log.warning("the supervisor is gone: finishing what is in hand")
+        log.warning(
+            "the supervisor is gone: finishing what is in hand", extra=logs.facts("orphaned")
+        )
         signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
         self._stopping.set()
 
@@ -121,7 +125,9 @@ class Heartbeat:
             try:
                 outcomes = self._store.extend([h.delivery.receipt for h in together], lease_ms)
             except DurableQError as error:
-                log.warning("leases could not be extended: %s", error)
+                log.warning(
+                    "leases could not be extended: %s", error, extra=logs.facts("unextended")
+                )
                 return
             for held, outcome in zip(together, outcomes, strict=True):
                 if not outcome.refused:
@@ -136,6 +142,7 @@ class Heartbeat:
             "message %s of %s: its lease was lost; what its handler still does is refused",
             held.delivery.id,
             held.delivery.queue,
+            extra=about(held.delivery, "lost"),
         )
 
     def _beat(self) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from durableq import logs
 from durableq.delivery import Delivery
 from durableq.errors import PASSING
 from durableq.handlers import Handler
@@ -92,7 +93,7 @@ class Intake:
                         return work
                     self._wait()
                 except PASSING as error:
-                    log.warning("%s", error)
+                    log.warning("%s", error, extra=logs.facts("busy"))
                     self._stopping.wait(BUSY_PAUSE_SECONDS)
         return None
 
@@ -153,4 +154,10 @@ class Intake:
                 duplicate.message_id,
                 duplicate.queue,
                 visible(duplicate.key),
+                extra=logs.facts(
+                    "duplicate",
+                    message_id=duplicate.message_id,
+                    queue=duplicate.queue,
+                    key=duplicate.key,
+                ),
             )

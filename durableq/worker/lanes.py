@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Protocol
 
+from durableq import logs
 from durableq.errors import PASSING
 from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.worker.handling import Handling
@@ -48,7 +49,7 @@ class FunctionLane:
             try:
                 self._handling.call(*work)
             except PASSING as error:
-                log.warning("%s", error)
+                log.warning("%s", error, extra=logs.facts("busy"))
                 self._pause(BUSY_PAUSE_SECONDS)
 
 
@@ -112,6 +113,6 @@ class CoroutineLane:
         self._places.release()
         error = future.exception()
         if isinstance(error, PASSING):
-            log.warning("%s", error)
+            log.warning("%s", error, extra=logs.facts("busy"))
         elif error is not None:
             self._give_up(error)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from durableq.app import DurableQ
 from durableq.errors import AppError
 from durableq.handlers import Handler
+from durableq.logs import LogFormat
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
@@ -39,6 +40,7 @@ class WorkerOptions:
     """How long a handler may run; 0: for ever. The supervisor sees to it."""
     grace_ms: int = GRACE_MS
     """How long a worker whose supervisor has died may go on with what it has in hand."""
+    log_format: str = LogFormat.TEXT
     board: int = -1
     """Descriptor of the memory shared with the supervisor; -1: there is none."""
     lifeline: int = -1

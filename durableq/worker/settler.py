@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from durableq import logs
 from durableq.board import Board
 from durableq.delivery import Delivery
 from durableq.errors import PASSING, DurableQError
 from durableq.message import Completion, Failure, Outcome
 from durableq.store import Store
 from durableq.text import visible
+from durableq.worker.events import about
 from durableq.worker.in_hand import InHand
 
 log = logging.getLogger("durableq.worker")
@@ -139,7 +141,9 @@ class Settler:
         self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError
     ) -> None:
         """Keep what could not be settled: the leases are extended meanwhile."""
-        log.warning("%s messages are settled later: %s", len(batch), error)
+        log.warning(
+            "%s messages are settled later: %s", len(batch), error, extra=logs.facts("unsettled")
+        )
         now = time.monotonic()
         with self._changed:
             if self._close_by is not None and now >= self._close_by:
@@ -156,6 +160,7 @@ class Settler:
                 delivery.id,
                 delivery.queue,
                 outcome.why,
+                extra=about(delivery, "lost"),
             )
 
     def _say_failed(self, delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
@@ -171,4 +176,7 @@ class Settler:
             visible(failure.error_type),
             visible(failure.error_message, 200),
             what_next,
+            extra=about(
+                delivery, "failed", reason=failure.reason, outcome=outcome.value, key=delivery.key
+            ),
         )

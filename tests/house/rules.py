@@ -30,7 +30,7 @@ HEART = {
 }
 ROOMS = {
     "heart": HEART,
-    "ground": {"clock", "latch", "waiting"},
+    "ground": {"clock", "latch", "logs", "waiting"},
     "engines": {"engines"},
     "services": {
         "app",
