@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -99,17 +100,8 @@ def work(
     )
     max_rss_bytes = 0 if max_rss is None else _size(max_rss)
 
-    def say(event: FleetEvent) -> None:
-        with suppress(OSError, DurableQError):  # the fleet lives on when nobody listens any more
-            if as_json:
-                output.json_line(event._asdict())
-            elif log_format is LogFormat.JSON:
-                known = {"worker": event.worker, "pid": event.pid}
-                output.say(json_line(event.event, event.text, process="supervisor", **known))
-            else:
-                output.say(event.text)
-
     with loaded:
+        say = _sayer(log_format, as_json=as_json)
         fleet = Fleet(options, procs, loaded.store, on_event=say, max_rss_bytes=max_rss_bytes)
         code = fleet.run()
     raise typer.Exit(code)
@@ -147,6 +139,22 @@ def _every_queue(loaded: DurableQ) -> tuple[str, ...]:
             "one with `durableq queue create NAME`."
         )
     return tuple(names)
+
+
+def _sayer(log_format: LogFormat, *, as_json: bool) -> Callable[[FleetEvent], None]:
+    """Return what tells of a fleet's events: commentary, or a stream of JSON."""
+
+    def say(event: FleetEvent) -> None:
+        with suppress(OSError, DurableQError):  # the fleet lives on when nobody listens any more
+            if as_json:
+                output.json_line(event._asdict())
+            elif log_format is LogFormat.JSON:
+                known: dict[str, Any] = {"worker": event.worker, "pid": event.pid}
+                output.say(json_line(event.event, event.text, process="supervisor", **known))
+            else:
+                output.say(event.text)
+
+    return say
 
 
 def _above_zero(seconds: float, option: str) -> int:
