@@ -30,7 +30,8 @@ class Ledger:
 
     def __init__(self, db: str | Path) -> None:
         self.path = Path(db).with_suffix(".ledger")
-        self._gate = Path(db).with_suffix(".open")
+        self.gate = Path(db).with_suffix(".open")
+        self.pipe = Path(db).with_suffix(".pipe")
 
     def note(self, word: str, of: str) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -47,12 +48,12 @@ class Ledger:
 
     def open_gate(self) -> None:
         """Let those who wait in a handler go on."""
-        self._gate.touch()
+        self.gate.touch()
 
     def wait_at_gate(self) -> None:
         from tests.support import wait_for  # brings pytest, which most workers can do without
 
-        wait_for(self._gate.exists, seconds=60, what="the gate to open")
+        wait_for(self.gate.exists, seconds=60, what="the gate to open")
 
     def first(self, name: str) -> bool:
         """Whether nobody passed here under this name before, in any process."""

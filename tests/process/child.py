@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import psutil
 
@@ -17,6 +18,7 @@ from tests.process.app import APP
 from tests.support import wait_for
 
 ROOT = Path(__file__).parents[2]
+PATH = [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]  # first a planted bug's, if any
 
 
 class Child:
@@ -33,11 +35,12 @@ class Child:
     ) -> None:
         self._out = out
         self._err = out.with_suffix(".err")
+        self.orphans: list[psutil.Process] = []
         with self._out.open("wb") as stdout, self._err.open("wb") as stderr:
             self.process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(PATH)} | environment,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -75,7 +78,8 @@ class Child:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and bury it."""
+        """SIGKILL, and bury it; remember whom it leaves behind."""
+        self.orphans += self.family
         self.process.kill()
         self.process.wait(30)
 
@@ -104,6 +108,34 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
+class Said(NamedTuple):
+    """A line of `durableq work --json`."""
+
+    event: str
+    text: str = ""
+    worker: str = ""
+    pid: int = 0
+
+
+class Fleet(Child):
+    """A `durableq work --json`, and what it has said so far."""
+
+    def told(self, *events: str) -> list[Said]:
+        """What it said, in order; only of these kinds, if any are named."""
+        lines = [json.loads(line) for line in self.said]
+        told = [Said(**{name: one[name] for name in Said._fields if name in one}) for one in lines]
+        return [one for one in told if not events or one.event in events]
+
+    def wait_event(self, event: str, *, times: int = 1) -> Said:
+        """Wait until something has happened so often, and return it."""
+        self.wait_until(lambda: len(self.told(event)) >= times, f"{event}, {times} times")
+        return self.told(event)[times - 1]
+
+    def worker(self, pid: int) -> psutil.Process:
+        """One of its workers."""
+        return next(process for process in self.family if process.pid == pid)
+
+
 class Nursery:
     """Every process a test starts; none outlives the test."""
 
@@ -126,6 +158,18 @@ class Nursery:
         command = [sys.executable, "-m", "durableq", "work", *map(str, arguments)]
         return self._start(command, None, cwd=cwd, **environment)
 
+    def fleet(
+        self, db: Path, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object
+    ) -> Fleet:
+        """Start `durableq work`, which says what happens as JSON: `grace=2` gives --grace=2."""
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        words += ["--drain"] if drain else []
+        command = ["durableq", "work", "--json", f"--db={db}", f"--app={app}", *words]
+        out = self._folder / f"child-{len(self._children)}.out"
+        child = Fleet([sys.executable, "-m", *command], out, subprocess.DEVNULL, cwd=cwd)
+        self._children.append(child)
+        return child
+
     def _start(
         self, command: list[str], stdin: int | None, *, cwd: Path = ROOT, **environment: str
     ) -> Child:
@@ -136,9 +180,8 @@ class Nursery:
         return child
 
     def close(self) -> None:
-        family = [process for child in self._children for process in child.family]
         for child in self._children:
             child.kill()
-        for process in family:
+        for process in [process for child in self._children for process in child.orphans]:
             if runs(process):
                 os.kill(process.pid, signal.SIGKILL)

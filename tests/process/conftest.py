@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from durableq import DurableQ
 from tests.process.app import Ledger
 from tests.process.child import Nursery
 
@@ -24,3 +25,13 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
     nursery = Nursery(tmp_path)
     yield nursery
     nursery.close()
+
+
+@pytest.fixture
+def dq(db: Path) -> Iterator[DurableQ]:
+    """The file, opened, with the queues of the fleet's tests; their leases are of 30 seconds."""
+    with DurableQ(db) as dq:
+        for name in ("orders", "bulk"):
+            dq.queue(name, backoff_base=0, max_receives=10)
+        dq.init()
+        yield dq
