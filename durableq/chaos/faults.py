@@ -88,9 +88,9 @@ class Scene:
         here = self._registered() & {worker.pid for worker in self._here}
         self._seen = {pid: self._seen.get(pid, now) for pid in here}
         ready = {pid for pid, since in self._seen.items() if now - since >= READY_SECONDS}
-        if ready - self._ready:
+        if ready - self._ready:  # who was ready once is no news when it is seen again
             self._false_starts = 0
-        self._ready = ready
+        self._ready |= ready
 
     def victims(self) -> list[psutil.Process]:
         """Return the workers that may be struck: they live, and no other fault has them."""

@@ -123,6 +123,24 @@ def test_after_some_false_starts_only_who_is_ready_is_killed(
     assert fleet.living() == []
 
 
+def test_who_is_seen_again_after_a_while_has_not_got_ready_anew(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "READY_SECONDS", 0.0)
+    fleet.start()
+    known = {fleet.processes[0].pid}
+    fleet.scene.struck[fleet.processes[0].pid] = fleet.living()[0]
+    fleet.registered = set(known)
+    fleet.start(FALSE_STARTS + 1)
+    for _ in range(FALSE_STARTS):
+        assert fleet.advance(Kill()) is Phase.HAPPENED
+        fleet.registered = set()
+        fleet.scene.look()
+        fleet.registered = set(known)
+    assert fleet.advance(Kill()) is Phase.WAITING
+
+
 def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet) -> None:
     fleet.start(2)
     victim, other = fleet.processes
