@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from durableq.errors import InvalidInput
+
+_SPANS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 
 
 def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
@@ -24,3 +27,11 @@ def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
     if most_ms is not None and seconds * 1000 > most_ms:
         raise InvalidInput(f"{what} is at most {most_ms / 1000:.0f} seconds, got {seconds!r}.")
     return round(seconds * 1000)
+
+
+def span(milliseconds: int) -> str:
+    """Return a length of time in its largest whole unit: 90 s is `1 min`."""
+    for unit, size in _SPANS:
+        if milliseconds >= size:
+            return f"{milliseconds // size} {unit}"
+    return f"{max(0, milliseconds)} ms"

@@ -21,13 +21,13 @@ from durableq.cli.rendering import (
     event_words,
     letter_document,
     now_ms,
-    span,
 )
 from durableq.errors import Conflict, NotFound
 from durableq.message import DeadLetter, Outcome, Reason, State
 from durableq.settings import dead_letter_name
 from durableq.store import Monitor, Store
 from durableq.text import visible
+from durableq.units import span
 from durableq.verdict import Discard, Requeue, Verdict
 
 PAGE: Final = 100

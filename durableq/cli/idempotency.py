@@ -9,11 +9,12 @@ import typer
 
 from durableq.cli import output
 from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
-from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document, span
+from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
 from durableq.errors import NotFound
 from durableq.message import IdempotencyRecord
 from durableq.store import Pruned
 from durableq.text import visible
+from durableq.units import span
 
 RESULT_COLUMNS: Final = 60
 PRUNE_BATCH: Final = 1000

@@ -22,13 +22,13 @@ from durableq.cli.rendering import (
     moment_and_age,
     now_ms,
     queue_document,
-    span,
     state_words,
 )
 from durableq.errors import UnknownMessage
 from durableq.message import HistoryEvent, Message
 from durableq.store import QueueInfo
 from durableq.text import visible
+from durableq.units import span
 
 After = Annotated[
     str | None, typer.Option(metavar="ID", help="Go on after this message: the next page.")

@@ -21,24 +21,16 @@ from durableq.message import (
 )
 from durableq.settings import QueueSettings
 from durableq.store import QueueInfo
+from durableq.units import span
 
 BODY_COLUMNS: Final = 60
 ERROR_COLUMNS: Final = 60
-_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 _ENDS: Final = {Event.DISCARDED, Event.EXPIRED}
 
 
 def now_ms() -> int:
     """Return the wall clock, as everything stored is dated."""
     return time.time_ns() // 1_000_000
-
-
-def span(milliseconds: int) -> str:
-    """Return a length of time in its largest whole unit: 90 s is `1 min`."""
-    for unit, size in _UNITS:
-        if milliseconds >= size:
-            return f"{milliseconds // size} {unit}"
-    return f"{max(0, milliseconds)} ms"
 
 
 def moment(at_ms: int) -> str:
