@@ -22,6 +22,7 @@ from durableq.delivery import Delivery, HandlerFailed
 from durableq.errors import InvalidInput, Reject
 from durableq.limits import MAX_ERROR_CHARS, MAX_RESULT_BYTES, MAX_TRACEBACK_CHARS
 from durableq.message import Failure, Reason
+from durableq.processes import signal_name
 
 REJECTED: Final = 65
 """The exit code that rejects a message: EX_DATAERR of sysexits.h."""
@@ -162,5 +163,5 @@ def _last_line(text: str) -> str:
 def _failure(code: int | None, complaint: str) -> Failure:
     if code is None:
         return Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence, complaint)
-    what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    what = signal_name(-code) if code < 0 else f"exit code {code}"
     return Failure(Reason.HANDLER_ERROR, what, _last_line(complaint), complaint)

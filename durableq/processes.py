@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +16,14 @@ from durableq.store import Store, WorkerInfo
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _ENDED: Final = frozenset("ZXx")
 """The states of a process that has ended; a zombie's parent has not been told yet."""
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; real-time signals have none but their number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Fate(Enum):

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from durableq.board import Stage
 from durableq.errors import DurableQError
 from durableq.latch import Latch
-from durableq.processes import give_back_of_the_dead
+from durableq.processes import give_back_of_the_dead, signal_name
 from durableq.store import Store
 from durableq.supervisor.giving_back import Ending, give_back
 from durableq.supervisor.member import Member
@@ -358,7 +358,7 @@ def _has_terminal() -> bool:
 
 def _cause(code: int) -> str:
     if code < 0:
-        return signal.Signals(-code).name
+        return signal_name(-code)
     if code == CLOSED_DESCRIPTORS:
         return f"exit code {code}, a handler closed file descriptors that are not its own"
     return f"exit code {code}"
