@@ -337,7 +337,7 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
     return Failure(
         reason,
         type(error).__qualname__,
-        _message_of(error),
+        message_of(error),
         "".join(traceback.format_exception(error)),
         wait_ms,
     )
@@ -351,8 +351,9 @@ def _chosen_wait_ms(error: RetryLater) -> int | None:
         return None
 
 
-def _message_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """Return what an exception says, whatever its own code does when it is asked."""
     try:
         return str(error)
-    except Exception as another:  # noqa: BLE001 - a user's __str__ may raise anything
+    except BaseException as another:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"(its message could not be read: {type(another).__qualname__})"

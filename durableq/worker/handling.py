@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from durableq import codec, logs
-from durableq.delivery import Batch, Delivery, failure_of
+from durableq.delivery import Batch, Delivery, failure_of, message_of
 from durableq.errors import NOT_ITS_FAULT, InvalidBody, StaleReceipt
 from durableq.handlers import Handler
 from durableq.latch import Latch
@@ -183,7 +183,7 @@ class Handling:
             delivery.id,
             delivery.queue,
             type(error).__qualname__,
-            visible(str(error)),
+            visible(message_of(error), 200),
             extra=about(delivery, "raised_late", error_type=type(error).__qualname__),
         )
         self._settler.settled([delivery])
