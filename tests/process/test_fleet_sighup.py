@@ -1,0 +1,99 @@
+"""SIGHUP: new code, worker by worker; nothing is lost, and code that does not start stays out."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from durableq import DurableQ
+from tests.engine import plain
+from tests.process.child import Fleet, Nursery, Said
+from tests.process.facts import REASONS, completed, send
+
+CODE = """
+from durableq import DurableQ
+
+dq = DurableQ()
+
+
+@dq.handler("orders")
+def act(message):
+    return "{version}"
+"""
+
+
+def install(folder: Path, code: str) -> None:
+    (folder / "shop.py").write_text(code)
+
+
+def start(db: Path, folder: Path, nursery: Nursery) -> Fleet:
+    """Two workers with the first version of an application."""
+    install(folder, CODE.format(version="one"))
+    fleet = nursery.fleet(db, app="shop:dq", cwd=folder, procs=2)
+    fleet.wait_event("ready", times=2)
+    return fleet
+
+
+def version_of(dq: DurableQ, fleet: Fleet, key: str) -> str | None:
+    """Send a message and return what handled it."""
+    before = completed(Path(dq.url), "orders")
+    send(dq, "orders", {key: "nothing"})
+    fleet.wait_until(lambda: completed(Path(dq.url), "orders") > before, "it to be handled")
+    record = dq.store.record("orders", key)
+    assert record is not None
+    return record.result
+
+
+def fewest_ready(told: Sequence[Said], procs: int) -> int:
+    """How many workers received at the worst time, from when all first did."""
+    ready: set[int] = set()
+    fewest, up = procs, False
+    for said in told:
+        if said.event == "ready":
+            ready.add(said.pid)
+            up = up or len(ready) == procs
+        elif said.event in {"ended", "died"}:
+            ready.discard(said.pid)
+        fewest = min(fewest, len(ready)) if up else fewest
+    return fewest
+
+
+def test_workers_are_replaced_one_by_one_and_the_new_ones_load_new_code(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(db, tmp_path, nursery)
+    assert version_of(dq, fleet, "before") == '"one"'
+    install(tmp_path, CODE.format(version="another"))
+    send(dq, "orders", {f"meanwhile {number}": "nothing" for number in range(50)})
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("ready", times=4)
+    assert version_of(dq, fleet, "after") == '"another"'
+    old, new = fleet.told("ready")[:2], fleet.told("ready")[2:]
+    assert {said.pid for said in old}.isdisjoint(said.pid for said in new)
+    assert [said.worker for said in new] == ["worker-1", "worker-2"]
+    assert fewest_ready(fleet.told(), procs=2) == 1
+    fleet.signal(signal.SIGTERM)
+    assert fleet.end() == 0
+    assert completed(db, "orders") == 52
+    assert plain.column(db, REASONS) == []
+    plain.check_sound(db)
+
+
+def test_code_that_does_not_import_replaces_one_worker_and_the_others_go_on(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(db, tmp_path, nursery)
+    install(tmp_path, "raise RuntimeError('it is broken')")
+    fleet.signal(signal.SIGHUP)
+    said = fleet.wait_event("not_renewed")
+    assert "the others go on" in said.text
+    assert "it is broken" in fleet.complaints
+    assert version_of(dq, fleet, "meanwhile") == '"one"'
+    assert [ended.worker for ended in fleet.told("ended")] == ["worker-1"]
+    install(tmp_path, CODE.format(version="mended"))
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_until(lambda: fleet.told("ended")[-1].worker == "worker-2", "the other one's turn")
+    fleet.wait_until(lambda: fleet.told("ready")[-1].worker == "worker-2", "its successor")
+    assert version_of(dq, fleet, "after") == '"mended"'
+    assert plain.column(db, REASONS) == []

@@ -1,0 +1,135 @@
+"""SIGTERM and SIGINT: what is in hand is finished or given back, uncounted; the exit code says."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+from tests.engine import plain
+from tests.process.app import Ledger
+from tests.process.child import Fleet, Nursery
+from tests.process.facts import REASONS, STATES, completed, receives, send, send_five
+from tests.process.fleet_app import APP
+
+STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+SLOW_TO_START = """
+import os, signal, sys
+from pathlib import Path
+from durableq import DurableQ
+
+dq = DurableQ()
+
+
+@dq.handler("orders")
+def act(message):
+    return None
+
+
+if "-m" not in sys.argv and "worker" in sys.argv[0]:
+    Path("starting").touch()
+    while True:
+        signal.pause()
+"""
+
+
+def has_let_go_of_everything(dq: DurableQ, db: Path, fleet: Fleet, messages: int) -> bool:
+    """Whether nothing runs, nothing is leased, and nothing that is left was counted."""
+    assert fleet.family == []
+    assert dq.store.workers() == []
+    assert plain.rows(db, STATES) == [(0, 0)] * messages
+    assert plain.column(db, REASONS) == []
+    plain.check_sound(db)
+    return True
+
+
+def start_with_five(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, grace: float
+) -> Fleet:
+    """A fleet that has the first of five messages begun, the others in hand."""
+    send_five(dq, "wait")
+    fleet = nursery.fleet(db, app=APP, procs=2, grace=grace)
+    fleet.wait_until(lambda: ledger.lines("invoke"), "the first of five begun")
+    fleet.wait_event("ready", times=2)
+    assert plain.rows(db, STATES) == [(1, 1)] * 5
+    return fleet
+
+
+@STOPS
+def test_told_once_a_fleet_finishes_what_is_begun_and_gives_the_rest_back(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, number: signal.Signals
+) -> None:
+    fleet = start_with_five(dq, db, ledger, nursery, grace=30)
+    fleet.signal(number)
+    fleet.wait_event("stopping")
+    ledger.open_gate()
+    assert fleet.end() == 0
+    assert receives(ledger) == ["k0#1"]
+    assert completed(db, "bulk") == 1
+    assert has_let_go_of_everything(dq, db, fleet, messages=4)
+
+
+@STOPS
+def test_what_does_not_finish_within_the_grace_is_stopped_and_goes_back_uncounted(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, number: signal.Signals
+) -> None:
+    fleet = start_with_five(dq, db, ledger, nursery, grace=0.2)
+    fleet.signal(number)
+    assert fleet.end() == 128 + number
+    assert [said.pid for said in fleet.told("overdue")] == ledger.pids("invoke")
+    assert ledger.lines("done") == []
+    assert has_let_go_of_everything(dq, db, fleet, messages=5)
+
+
+@STOPS
+def test_told_twice_a_fleet_stops_at_once_and_what_it_held_goes_back_uncounted(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, number: signal.Signals
+) -> None:
+    fleet = start_with_five(dq, db, ledger, nursery, grace=600)
+    fleet.signal(number)
+    fleet.wait_event("stopping")
+    fleet.signal(number)
+    assert fleet.end() == 128 + number
+    assert ledger.lines("done") == []
+    assert has_let_go_of_everything(dq, db, fleet, messages=5)
+
+
+def test_told_while_its_workers_start_a_fleet_ends_with_0(
+    dq: DurableQ, db: Path, nursery: Nursery
+) -> None:
+    fleet = nursery.fleet(db, app=APP, procs=4)
+    fleet.wait_event("started", times=4)
+    fleet.signal(signal.SIGTERM)
+    assert fleet.end() == 0, fleet.complaints
+    assert has_let_go_of_everything(dq, db, fleet, messages=0)
+
+
+def test_a_worker_whose_application_does_not_come_up_is_told_to_stop_and_does(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_TO_START)
+    fleet = nursery.fleet(db, app="slow:dq", cwd=tmp_path)
+    fleet.wait_until((tmp_path / "starting").exists, "the worker to import its application")
+    fleet.signal(signal.SIGTERM)
+    assert fleet.end() == 0, fleet.complaints
+    (ended,) = fleet.told("ended")
+    assert "ended: stopped" in ended.text
+
+
+def test_a_worker_told_to_stop_from_outside_finishes_and_is_replaced(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    fleet = start_with_five(dq, db, ledger, nursery, grace=30)
+    (pid,) = ledger.pids("invoke")
+    fleet.worker(pid).terminate()
+    ledger.open_gate()
+    third = fleet.wait_event("ready", times=3)
+    (ended,) = fleet.told("ended")
+    assert (ended.pid, ended.worker) == (pid, third.worker)
+    fleet.wait_until(lambda: completed(db, "bulk") == 5, "all to be done")
+    assert receives(ledger) == ["k0#1", "k1#1", "k2#1", "k3#1", "k4#1"]
+    send(dq, "orders", {"later": "nothing"})
+    fleet.wait_until(lambda: completed(db, "orders") == 1, "the fleet to go on")
+    assert plain.column(db, REASONS) == []
