@@ -72,7 +72,7 @@ class Scene:
         self._looked = 0.0
         self._seen: dict[int, float] = {}
         self._ready: set[int] = set()
-        self._false_starts = 0
+        self._false_starts: list[float] = []
 
     def look(self) -> None:
         """Find out who works, once for all faults of a moment: it means asking for each process
@@ -87,10 +87,11 @@ class Scene:
     def _look_who_is_ready(self, now: float) -> None:
         here = self._registered() & {worker.pid for worker in self._here}
         self._seen = {pid: self._seen.get(pid, now) for pid in here}
-        ready = {pid for pid, since in self._seen.items() if now - since >= READY_SECONDS}
-        if ready - self._ready:  # who was ready once is no news when it is seen again
-            self._false_starts = 0
-        self._ready |= ready
+        for pid, since in self._seen.items():
+            if pid not in self._ready and now - since >= READY_SECONDS:
+                self._ready.add(pid)
+                # Only those before it: its supervisor has counted what came after it got ready.
+                self._false_starts = [at for at in self._false_starts if at > since]
 
     def victims(self) -> list[psutil.Process]:
         """Return the workers that may be struck: they live, and no other fault has them."""
@@ -111,13 +112,14 @@ class Scene:
     def mortal(self) -> list[psutil.Process]:
         """Return the workers that may be killed: not all while they start, or hope would die."""
         victims = self.victims()
-        if self._false_starts < FALSE_STARTS:
+        if len(self._false_starts) < FALSE_STARTS:
             return victims
         return [victim for victim in victims if victim.pid in self._ready]
 
     def killed(self, victim: psutil.Process) -> None:
-        """Count the death of a worker that had not got ready."""
-        self._false_starts += victim.pid not in self._ready
+        """Remember when a worker died that had not got ready."""
+        if victim.pid not in self._ready:
+            self._false_starts.append(time.monotonic())
 
     def note(self, kind: str, victim: psutil.Process, held: Line | None) -> None:
         """Write down that a fault has happened: to whom, and at which message."""

@@ -141,6 +141,21 @@ def test_who_is_seen_again_after_a_while_has_not_got_ready_anew(
     assert fleet.advance(Kill()) is Phase.WAITING
 
 
+def test_deaths_after_a_worker_has_got_ready_count_on(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "LOOK_SECONDS", 0.0)
+    fleet.start()
+    fleet.registered = {fleet.processes[0].pid}
+    fleet.scene.struck[fleet.processes[0].pid] = fleet.living()[0]
+    fleet.scene.look()  # registered, but for how long nobody knows yet
+    fleet.start(FALSE_STARTS + 1)
+    for _ in range(FALSE_STARTS):
+        assert fleet.advance(Kill()) is Phase.HAPPENED
+    monkeypatch.setattr(faults, "READY_SECONDS", 0.0)
+    assert fleet.advance(Kill()) is Phase.WAITING
+
+
 def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet) -> None:
     fleet.start(2)
     victim, other = fleet.processes
