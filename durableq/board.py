@@ -52,12 +52,17 @@ class Begun(NamedTuple):
     began_ns: int
     """On the monotonic clock, which all processes share."""
     deadline_ns: int
-    """When the handler has run too long; 0 where it may run for ever."""
+    """When the handler has run too long; 0 where it may run for ever, -1 once it has returned."""
     group: int
     """The process group of the command that handles it; 0 where a function does."""
     token: str
     message_id: str
     """Empty for a batch: everything received under the token."""
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether only the settling is left."""
+        return self.deadline_ns < 0
 
     def covers(self, receipt: Receipt) -> bool:
         """Whether this is about the delivery with that receipt."""
@@ -110,7 +115,7 @@ class Board:
 
     def return_from(self, slot: int) -> None:
         """Note that the handler has returned in time; the message is still to be settled."""
-        _FIELD.pack_into(self._memory, self._at(slot) + _FIELD.size, 0)
+        _FIELD.pack_into(self._memory, self._at(slot) + _FIELD.size, -1)
 
     def end(self, slot: int) -> None:
         """Note that it is settled."""

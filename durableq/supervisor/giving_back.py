@@ -52,7 +52,8 @@ def _judge(
     blamed: list[Begun] = []
     failure = Failure(Reason.WORKER_LOST, cause, Reason.WORKER_LOST.sentence)
     if ending is Ending.DEATH:
-        blamed = list(begun)
+        # What has returned is suspected only where nothing else is: it may have left a trap behind.
+        blamed = [one for one in begun if not one.has_returned] or list(begun)
     elif ending is Ending.TIMEOUT:
         failure = Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence)
         blamed = [one for one in begun if 0 < one.deadline_ns <= now]
