@@ -19,7 +19,18 @@ class Latch:
         self._read, self._write = os.pipe()
         for end in (self._read, self._write):
             os.set_blocking(end, False)
+        self._was = os.fstat(self._write)
         self._set = False
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether its descriptors are still its own: nobody closed them, or put others there."""
+        try:
+            return all(
+                os.path.samestat(os.fstat(end), self._was) for end in (self._read, self._write)
+            )
+        except OSError:
+            return False
 
     @property
     def is_set(self) -> bool:
@@ -29,8 +40,9 @@ class Latch:
     def set(self) -> None:
         """Set it. Waiting on it ends, now and later."""
         self._set = True
-        with suppress(OSError):  # the pipe is full, so it is readable; or a handler closed it
-            os.write(self._write, b"\0")
+        if self.is_intact:  # else a byte could end up in somebody's file, even the database
+            with suppress(BlockingIOError):  # it is full, so it is readable
+                os.write(self._write, b"\0")
 
     def clear(self) -> None:
         """Take the flag back. What is set during this call stays set."""

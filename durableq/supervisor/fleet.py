@@ -18,7 +18,7 @@ from durableq.processes import give_back_of_the_dead, signal_name
 from durableq.store import Store
 from durableq.supervisor.giving_back import Ending, give_back
 from durableq.supervisor.member import Member
-from durableq.worker.handling import CLOSED_DESCRIPTORS
+from durableq.worker.guard import CLOSED_DESCRIPTORS
 from durableq.worker.options import WorkerOptions
 
 LOOK_SECONDS: Final = 1.0

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from durableq import codec, logs
 from durableq.delivery import Batch, Delivery, failure_of, message_of
@@ -19,15 +19,13 @@ from durableq.message import Completion, Failure, Reason
 from durableq.store import Store
 from durableq.text import visible
 from durableq.worker.events import about
+from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import InHand
 from durableq.worker.options import WorkerOptions
 from durableq.worker.pace import Pace
 from durableq.worker.settler import Settler
 
 log = logging.getLogger("durableq.worker")
-
-CLOSED_DESCRIPTORS: Final = 71
-"""Exit code of a worker whose descriptors a handler has closed: nothing can be written safely."""
 
 
 @dataclass(slots=True)
@@ -67,7 +65,6 @@ class Handling:
         self._timeout_ms = options.timeout_ms
         self._max_messages = options.max_messages
         self._pid = os.getpid()
-        self._descriptor = os.fstat(stopping.fileno())
 
     def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call a handler for each of these, or once for all of them if it takes batches."""
@@ -228,12 +225,7 @@ class Handling:
             )
             sys.stderr.flush()
             os._exit(0)
-        try:
-            same = os.path.samestat(os.fstat(self._stopping.fileno()), self._descriptor)
-        except OSError:
-            same = False
-        if not same:  # nor can anything be said: stderr may be somebody's file by now
-            os._exit(CLOSED_DESCRIPTORS)
+        check_descriptors(self._stopping)
 
 
 def _decoding_failure(delivery: Delivery) -> Failure | None:

@@ -16,6 +16,7 @@ from durableq.latch import Latch
 from durableq.store import HasFileno, Store
 from durableq.waiting import wait_readable
 from durableq.worker.events import about
+from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import Held, InHand
 
 log = logging.getLogger("durableq.worker")
@@ -87,9 +88,10 @@ class Heartbeat:
 
     def _beat_on(self) -> None:
         while not self._done.is_set:
-            if self._lifeline is None:
-                self._done.wait(self._seconds)
-            elif wait_readable(self._seconds, self._done, self._lifeline):
+            lifelines = [] if self._lifeline is None else [self._lifeline]
+            told = wait_readable(self._seconds, self._done, *lifelines)
+            check_descriptors(self._stopping)
+            if told and self._lifeline is not None:
                 self._look_for_the_supervisor(self._lifeline)
             self._board.beat(int(self._seconds * 1000))
             self._return_waiting()

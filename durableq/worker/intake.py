@@ -16,6 +16,7 @@ from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.message import Received
 from durableq.store import Store, Watch
 from durableq.text import visible
+from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import InHand
 from durableq.worker.pace import Pace
 
@@ -104,6 +105,7 @@ class Intake:
 
     def _receive(self, limit: int) -> Work | None:
         """Receive from the first queue that has something, beginning behind the last one."""
+        check_descriptors(self._stopping)
         for _ in self._handlers:
             handler = self._handlers[self._next]
             self._next = (self._next + 1) % len(self._handlers)

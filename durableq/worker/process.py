@@ -144,6 +144,7 @@ class Worker:
         return Settler(
             self._app.store,
             self._in_hand,
+            self.stopping,
             self._board,
             actor=self.name,
             window_ms=self._options.settle_window_ms,

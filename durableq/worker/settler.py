@@ -12,10 +12,12 @@ from durableq import logs
 from durableq.board import Board
 from durableq.delivery import Delivery
 from durableq.errors import PASSING, DurableQError
+from durableq.latch import Latch
 from durableq.message import Completion, Failure, Outcome
 from durableq.store import Store
 from durableq.text import visible
 from durableq.worker.events import about
+from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import InHand
 
 log = logging.getLogger("durableq.worker")
@@ -37,6 +39,7 @@ class Settler:
     Args:
         store: where.
         in_hand: what is settled leaves it.
+        stopping: whose descriptors show that no handler has closed the worker's.
         board: told how many.
         actor: who settles, for history.
         window_ms: how long the first may wait for others.
@@ -47,6 +50,7 @@ class Settler:
         self,
         store: Store,
         in_hand: InHand,
+        stopping: Latch,
         board: Board,
         *,
         actor: str,
@@ -55,6 +59,7 @@ class Settler:
     ) -> None:
         self._store = store
         self._in_hand = in_hand
+        self._stopping = stopping
         self._board = board
         self._actor = actor
         self._window = window_ms / 1000
@@ -121,6 +126,7 @@ class Settler:
     def _settle(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
         done = [(d, how) for d, how in batch if isinstance(how, Completion)]
         failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
+        check_descriptors(self._stopping)
         try:
             if done:
                 outcomes = self._store.complete([completion for _, completion in done])
