@@ -1,0 +1,65 @@
+"""A handler keeps its lease for as long as it runs, whatever it does to the interpreter."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+from tests.engine import plain
+from tests.process.app import Ledger
+from tests.process.child import Fleet, Nursery
+from tests.process.facts import REASONS, completed, receives, send
+from tests.process.fleet_app import APP
+
+LEASE_SECONDS = 0.6
+LEASE_UNTIL_MS = "SELECT max(lease_until_ms) FROM durableq_message"
+
+
+@pytest.fixture
+def fleet(dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery) -> Fleet:
+    """Two workers that receive; leases are short."""
+    os.mkfifo(ledger.pipe)
+    dq.queue("orders", visibility_timeout=LEASE_SECONDS)
+    fleet = nursery.fleet(db, app=APP, procs=2)
+    fleet.wait_event("ready", times=2)
+    return fleet
+
+
+def wait_for_leases(fleet: Fleet, ledger: Ledger, db: Path, number: int) -> None:
+    """Wait until a lease was extended by so many times its length, or somebody else has it."""
+    fleet.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
+    first_ms = plain.one(db, LEASE_UNTIL_MS)
+    enough_ms = first_ms + number * LEASE_SECONDS * 1000
+
+    def is_over() -> bool:
+        return len(ledger.lines("invoke")) > 1 or plain.one(db, LEASE_UNTIL_MS) > enough_ms
+
+    fleet.wait_until(is_over, f"{number} leases to pass")
+
+
+def test_a_handler_that_computes_for_longer_than_its_lease_keeps_it(
+    dq: DurableQ, db: Path, ledger: Ledger, fleet: Fleet
+) -> None:
+    send(dq, "orders", {"k": "spin"})
+    wait_for_leases(fleet, ledger, db, number=3)
+    ledger.open_gate()
+    fleet.wait_until(lambda: completed(db, "orders") == 1, "it to be done")
+    assert receives(ledger) == ["k#1"]
+    assert plain.column(db, REASONS) == []
+
+
+def test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_keeps_it(
+    dq: DurableQ, db: Path, ledger: Ledger, fleet: Fleet
+) -> None:
+    send(dq, "orders", {"k": "hold"})
+    wait_for_leases(fleet, ledger, db, number=3)
+    ledger.open_pipe()
+    fleet.wait_until(lambda: completed(db, "orders") == 1, "it to be done")
+    assert receives(ledger) == ["k#1"]
+    assert plain.column(db, REASONS) == []
+    record = dq.store.record("orders", "k")
+    assert record is not None
+    assert float(record.result or 0) > 3 * LEASE_SECONDS, "the interpreter was not held"
