@@ -28,7 +28,9 @@ CLOSE_LOOK_SECONDS: Final = 0.1
 STEADY_SECONDS: Final = 10.0
 """A worker that lived this long dies a first time again."""
 FALSE_STARTS: Final = 5
-"""So many workers in a row that died before they could receive: no more are started."""
+"""So many workers in a row that died before they could receive are a crash loop."""
+DESPAIR_SECONDS: Final = 60.0
+"""Pause between two starts then, as long as other workers go on; without any, the fleet ends."""
 
 
 class FleetEvent(NamedTuple):
@@ -173,17 +175,22 @@ class Fleet:
         self._false_starts += 1
         if self._false_starts < FALSE_STARTS:
             return
-        self._code = 1
-        for member in self._members:
-            if not member.is_running:
-                member.start_at = None
         running = sum(member.is_running for member in self._members)
-        what_now = f"{running} go on" if running else "the fleet ends"
+        again = time.monotonic() + DESPAIR_SECONDS if running else None
+        for member in self._members:
+            if not member.is_running and not member.has_ended:
+                member.start_at = again
+        self._code = self._code if running else 1
+        what_now = (
+            f"{running} go on, the next start is in {DESPAIR_SECONDS:g} s"
+            if running
+            else "no more are started, the fleet ends"
+        )
         self._say(
             "crash_loop",
             f"crash loop: {self._false_starts} workers in a row died before they could receive "
-            f"(the last: {cause}); no more are started, {what_now}. What they said is above; "
-            "mend it, then send SIGHUP or start again",
+            f"(the last: {cause}); {what_now}. What they said is above; mend it, then send SIGHUP "
+            "or start again",
         )
 
     def _give_back(self, member: Member, cause: str) -> None:
