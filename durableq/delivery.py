@@ -284,6 +284,12 @@ class Batch(Sequence[Delivery]):
         except StaleReceipt:
             return self._settle_without_the_stale()
 
+    def endings(self) -> list[tuple[Delivery, Completion | Failure]]:
+        """Return how each is to end, for who settles them one by one."""
+        completions = {one.receipt: one for one in self._completions()}
+        failures = dict(self._failed())
+        return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in self]
+
     def _settle_without_the_stale(self) -> list[Delivery]:
         completions, failed = self._completions(), self._failed()
         outcomes = self._store.complete(completions)

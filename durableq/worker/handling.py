@@ -12,7 +12,7 @@ from typing import Any
 
 from durableq import codec, logs
 from durableq.delivery import Batch, Delivery, failure_of, message_of
-from durableq.errors import NOT_ITS_FAULT, InvalidBody, StaleReceipt
+from durableq.errors import NOT_ITS_FAULT, PASSING, InvalidBody, StaleReceipt
 from durableq.handlers import Handler
 from durableq.latch import Latch
 from durableq.message import Completion, Failure, Reason
@@ -132,10 +132,18 @@ class Handling:
         try:
             yield
         finally:
-            left = self._in_hand.not_begun(deliveries)
-            if left:
-                self._store.release([delivery.receipt for delivery in left])
-                self._in_hand.end(left)
+            self.give_back(deliveries)
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Release, uncounted, what of these no handler was given.
+
+        Raises:
+            Busy, StorageFull, OutcomeUnknown: they come back when their leases end.
+        """
+        left = self._in_hand.not_begun(deliveries)
+        if left:
+            self._in_hand.end(left)
+            self._store.release([delivery.receipt for delivery in left])
 
     @contextmanager
     def _settled(self, delivery: Delivery) -> Iterator[_Call]:
@@ -206,7 +214,17 @@ class Handling:
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             for delivery in batch:
                 batch.fail(delivery, error)
-        for delivery in batch.settle():
+        self._settle_batch(batch)
+
+    def _settle_batch(self, batch: Batch) -> None:
+        try:
+            lost = batch.settle()
+        except PASSING as error:  # the settler is patient
+            log.warning("a batch is settled later: %s", error, extra=logs.facts("unsettled"))
+            for delivery, how in batch.endings():
+                self._settler.settle(delivery, how, 0.0)
+            return
+        for delivery in lost:
             delivery.lost = True
             log.warning(
                 "message %s of %s: its lease was lost",

@@ -1,0 +1,292 @@
+"""Settling what handlers have done: when it is, with whom, and again if it fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import (
+    Batch,
+    Busy,
+    Delivery,
+    DurableQ,
+    DurableQError,
+    OutcomeUnknown,
+    Queue,
+    StorageFull,
+)
+from durableq.board import Board
+from durableq.latch import Latch
+from durableq.message import Completion
+from durableq.worker import intake, lanes, settler
+from durableq.worker.in_hand import InHand
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
+from durableq.worker.settler import Settler
+from tests.engine import plain
+from tests.support import wait_for
+
+NEVER_MS = 600_000
+EFFECT = "CREATE TABLE effect (key)"
+
+
+@pytest.fixture(autouse=True)
+def _tries_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((settler, "AGAIN"), (lanes, "BUSY_PAUSE"), (intake, "BUSY_PAUSE")):
+        monkeypatch.setattr(module, f"{name}_SECONDS", 0.01)
+
+
+def worker(dq: DurableQ, **options: Any) -> Worker:
+    return Worker(dq, WorkerOptions("", dq.url, "worker", drain=True, **options))
+
+
+@pytest.fixture
+def completions(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many successes each commit settled so far."""
+    sizes: list[int] = []
+    complete = dq.store.complete
+
+    def counted(told: Sequence[Completion]) -> Any:
+        outcomes = complete(told)
+        sizes.append(len(told))
+        return outcomes
+
+    monkeypatch.setattr(dq.store, "complete", counted)
+    return sizes
+
+
+# ---- the window
+
+
+def test_the_successes_of_fast_handlers_share_a_commit(
+    dq: DurableQ, orders: Queue, completions: list[int]
+) -> None:
+    @dq.handler("orders", prefetch=20)
+    def charge(message: Delivery) -> None:
+        if message.body == 19:
+            running.stopping.set()
+
+    orders.send_many(list(range(20)))
+    running = worker(dq, settle_window_ms=NEVER_MS)
+    running.run()
+    assert completions == [20]
+    assert orders.info().totals.completed == 20
+
+
+def test_without_a_window_each_success_is_settled_at_once(
+    dq: DurableQ, orders: Queue, completions: list[int]
+) -> None:
+    @dq.handler("orders", prefetch=5)
+    def charge(message: Delivery) -> None:
+        if message.body:
+            wait_for(lambda: len(completions) == message.body, what="the one before to be settled")
+
+    orders.send_many(list(range(5)))
+    worker(dq, settle_window_ms=0).run()
+    assert completions == [1] * 5
+
+
+@contextmanager
+def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Settler]:
+    board = Board()
+    in_hand = InHand(board)
+    in_hand.take(received)
+    part = Settler(
+        dq.store,
+        in_hand,
+        Latch(),
+        board,
+        actor="worker",
+        window_ms=NEVER_MS,
+        give_up=lambda error: pytest.fail(str(error)),
+    )
+    part.start()
+    yield part
+    part.close()
+    assert in_hand.not_begun(received) == []
+
+
+def test_a_slow_success_waits_for_nobody_and_takes_the_waiting_along(
+    dq: DurableQ, orders: Queue, completions: list[int]
+) -> None:
+    orders.send_many([1, 2, 3])
+    received = orders.receive(3)
+    first, slow, last = [(one, Completion(one.receipt, None, one.key)) for one in received]
+    with settling(dq, received) as part:
+        part.settle(*first, ran_seconds=0.001)
+        part.settle(*slow, ran_seconds=NEVER_MS / 1000)
+        wait_for(lambda: completions, what="the slow one to be settled")
+        assert completions == [2]
+        part.settle(*last, ran_seconds=0.001)
+    assert completions == [2, 1], "the end waits for no window"
+
+
+# ---- failures of the file
+
+
+class Accident:
+    """Some thread's next commits fail; whether they have happened all the same is told."""
+
+    def __init__(self, dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._left = 0
+        self._thread = ""
+        database = getattr(dq.store, "_database")  # noqa: B009 - an engine's own
+        self._commit: Callable[[Any], None] = database._commit
+        monkeypatch.setattr(database, "_commit", self._fail)
+
+    def plan(self, error: DurableQError, *, happens: bool, thread: str = "") -> None:
+        self._error, self._happens, self._left = error, happens, 2 if thread else 1
+        self._thread = thread or threading.current_thread().name
+
+    def _fail(self, raw: Any) -> None:
+        met = self._left and threading.current_thread().name == self._thread
+        if not met or self._happens:
+            self._commit(raw)
+        if met:
+            self._left -= 1
+            if not self._happens:
+                raw.execute("ROLLBACK")
+            raise self._error
+
+    @property
+    def is_over(self) -> bool:
+        return self._left == 0
+
+
+@pytest.fixture
+def accident(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> Accident:
+    return Accident(dq, monkeypatch)
+
+
+FAULTS = pytest.mark.parametrize(
+    ("error", "happens"),
+    [
+        (Busy("busy"), False),
+        (StorageFull("full"), False),
+        (OutcomeUnknown("unknown"), False),
+        (OutcomeUnknown("unknown"), True),
+    ],
+    ids=["busy", "full", "unknown, undone", "unknown, done"],
+)
+KINDS = pytest.mark.parametrize("kind", ["function", "coroutine"])
+
+
+def of_kind(kind: str, function: Callable[[Any], None]) -> Callable[[Any], Any]:
+    async def coroutine(given: Any) -> None:
+        function(given)
+
+    return function if kind == "function" else coroutine
+
+
+@FAULTS
+def test_settling_that_fails_is_tried_again_and_nothing_is_done_twice(
+    dq: DurableQ, orders: Queue, db: Path, accident: Accident, error: DurableQError, happens: bool
+) -> None:
+    handled = []
+
+    @dq.handler("orders", prefetch=4)
+    def charge(message: Delivery) -> Any:
+        handled.append(message.body)
+        if message.body == 3:
+            accident.plan(error, happens=happens, thread="settler")
+        if message.body == 0 and message.receive_count == 1:
+            raise RuntimeError("an accident of its own")
+        return message.body
+
+    for number in range(4):
+        orders.send(number, key=f"k{number}")
+    worker(dq).run()
+    assert accident.is_over
+    assert sorted(handled) == [0, 0, 1, 2, 3]
+    totals = orders.info().totals
+    assert (totals.completed, totals.moved_out) == (4, 0)
+    results = "SELECT result FROM durableq_idempotency WHERE status = 1 ORDER BY key"
+    assert plain.column(db, results) == ["0", "1", "2", "3"]
+    assert plain.column(db, "SELECT count(*) FROM durableq_history") == [1]
+    plain.check_sound(db)
+
+
+@FAULTS
+@KINDS
+def test_a_batch_that_cannot_be_settled_at_once_is_settled_later_as_told(
+    dq: DurableQ,
+    orders: Queue,
+    db: Path,
+    accident: Accident,
+    error: DurableQError,
+    happens: bool,
+    kind: str,
+) -> None:
+    sizes = []
+
+    def post(batch: Batch) -> None:
+        sizes.append(len(batch))
+        batch.fail(batch[0], "not this one")
+        batch.set_result(batch[1], "kept")
+        accident.plan(error, happens=happens)
+
+    dq.queue("orders", max_receives=1)
+    dq.handler("orders", batch=4)(of_kind(kind, post))
+    sent = [orders.send(number, key=f"k{number}") for number in range(4)]
+    worker(dq).run()
+    assert (accident.is_over, sizes) == (True, [4])
+    totals = orders.info().totals
+    assert (totals.completed, totals.moved_out) == (3, 1)
+    record = orders.record("k1")
+    assert record is not None
+    assert record.result == '"kept"'
+    assert dq.store.dead_letter(sent[0]) is not None
+    plain.check_sound(db)
+
+
+@FAULTS
+@KINDS
+def test_a_transaction_that_fails_for_the_files_sake_is_not_the_messages_fault(
+    dq: DurableQ,
+    orders: Queue,
+    db: Path,
+    accident: Accident,
+    error: DurableQError,
+    happens: bool,
+    kind: str,
+) -> None:
+    plain.script(db, EFFECT)
+    handled: list[int] = []
+
+    def charge(message: Delivery) -> None:
+        if not handled:
+            accident.plan(error, happens=happens)
+        handled.append(message.receive_count)
+        with message.transaction() as tx:
+            tx.execute("INSERT INTO effect VALUES (:key)", {"key": message.key})
+
+    dq.handler("orders")(of_kind(kind, charge))
+    orders.send({}, key="k")
+    worker(dq).run()
+    assert handled == ([1] if happens else [1, 1])
+    assert plain.column(db, "SELECT key FROM effect") == ["k"]
+    assert plain.column(db, "SELECT count(*) FROM durableq_history") == [0]
+    assert orders.info().totals.completed == 1
+    plain.check_sound(db)
+
+
+def test_what_could_not_be_given_back_is_free_when_the_worker_ends(
+    dq: DurableQ, orders: Queue, db: Path, accident: Accident
+) -> None:
+    @dq.handler("orders", prefetch=3)
+    def charge(message: Delivery) -> None:
+        accident.plan(Busy("busy"), happens=False)
+        running.stopping.set()
+
+    orders.send_many([0, 1, 2])
+    running = worker(dq)
+    running.run()
+    assert accident.is_over
+    assert plain.column(db, "SELECT state FROM durableq_message") == [0, 0]
+    assert orders.info().totals.completed == 1
+    plain.check_sound(db)
