@@ -29,6 +29,13 @@ MAX_RECEIVES: Final = 1_000
 MAX_ERROR_CHARS: Final = 2_000
 MAX_TRACEBACK_CHARS: Final = 16_000
 """A traceback's tail is kept: the raise is at its end."""
+MAX_FINGERPRINT_CHARS: Final = 64
+"""One that a failure brings with it; ours have 12."""
+MAX_PLACE_CHARS: Final = 200
+MAX_NOTE_NAME_CHARS: Final = 200
+MAX_NOTE_CHARS: Final = 16 << 10
+MAX_MOVES: Final = 100
+"""Ended moves that are remembered."""
 MAX_HISTORY: Final = 200
 """Events kept for one message; beyond that the oldest are dropped."""
 RECLAIM_BATCH: Final = 100

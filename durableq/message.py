@@ -9,102 +9,47 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum, StrEnum
+from enum import IntEnum
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from durableq import codec
 from durableq.codec import Encoded, Json
 from durableq.errors import InvalidInput
+from durableq.fingerprint import fingerprint as fingerprint_of
 from durableq.limits import (
     MAX_DELAY_MS,
     MAX_ERROR_CHARS,
+    MAX_FINGERPRINT_CHARS,
     MAX_KEY_CHARS,
+    MAX_PLACE_CHARS,
     MAX_PRIORITY,
     MAX_TRACEBACK_CHARS,
 )
+from durableq.text import storable
 from durableq.units import to_ms
+from durableq.words import Event, Outcome, Reason, State
 
-
-class State(IntEnum):
-    """Where a message is in its queue. The numbers are what the file holds."""
-
-    READY = 0
-    IN_FLIGHT = 1
-    DELAYED = 2
-
-    @property
-    def label(self) -> str:
-        """The word a person reads: ready, in_flight, delayed."""
-        return self.name.lower()
-
-
-class _Sentence(StrEnum):
-    """An enum whose members carry the sentence that explains them."""
-
-    sentence: str
-
-    def __new__(cls, value: str, sentence: str = "") -> _Sentence:
-        """Make a member of a word and its sentence."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.sentence = sentence
-        return member
-
-
-class Reason(_Sentence):
-    """Why a receive did not end in success: machine-readable, one word each."""
-
-    HANDLER_ERROR = "handler_error", "the handler raised an exception"
-    REJECTED = "rejected", "the handler said it can never succeed"
-    TIMEOUT = "timeout", "the handler ran too long and was stopped"
-    WORKER_LOST = "worker_lost", "the worker died while it held the message"
-    LEASE_EXPIRED = "lease_expired", "the lease ran out before the message was settled"
-    UNDECODABLE = "undecodable", "the stored body cannot be read"
-    EXPIRED = "expired", "the queue's retention ended before it was delivered"
-    IDEMPOTENCY_CONFLICT = (
-        "idempotency_conflict",
-        "its key already succeeded with a different payload",
-    )
-
-    @property
-    def permanent(self) -> bool:
-        """Whether another receive cannot help."""
-        return self in {Reason.REJECTED, Reason.UNDECODABLE, Reason.IDEMPOTENCY_CONFLICT}
-
-
-class Event(_Sentence):
-    """What history records. A message that simply succeeds leaves none."""
-
-    FAILED = "failed", "a handler failed"
-    LEASE_EXPIRED = "lease_expired", "a lease ended without an answer"
-    BURIED = "buried", "moved to the dead-letter queue"
-    RETRIED = "retried", "recovered with a changed body"
-    REQUEUED = "requeued", "recovered unchanged"
-    HELD = "held", "left for a person to look at"
-    DISCARDED = "discarded", "removed by a decision"
-    EXPIRED = "expired", "removed by retention"
-
-
-class Outcome(Enum):
-    """What a settling verb did to one message. Never a bare bool."""
-
-    DONE = "done"
-    RETRY = "retry"
-    BURIED = "buried"
-    STALE = "stale"
-    GONE = "gone"
-
-    @property
-    def refused(self) -> bool:
-        """Whether nothing was written, because the receipt is no longer good."""
-        return self in {Outcome.STALE, Outcome.GONE}
-
-    @property
-    def why(self) -> str:
-        """Why a receipt was refused, for StaleReceipt."""
-        if self is Outcome.STALE:
-            return "its lease ended, and the message was given to another worker or put back"
-        return "the message has ended (completed, discarded, expired or purged)"
+__all__ = [
+    "FOREVER_MS",
+    "Completion",
+    "DeadLetter",
+    "Draft",
+    "Duplicate",
+    "Event",
+    "Failure",
+    "HistoryEvent",
+    "IdempotencyRecord",
+    "Message",
+    "Outcome",
+    "Reason",
+    "Receipt",
+    "Received",
+    "RecordStatus",
+    "SendOptions",
+    "State",
+    "check_key",
+    "draft",
+]
 
 
 class Receipt(NamedTuple):
@@ -282,17 +227,29 @@ class Failure:
     traceback: str = ""
     retry_in_ms: int | None = None
     """The handler's own choice of wait; None leaves it to the queue's backoff."""
+    fingerprint: str = ""
+    """What failures of one kind share; computed where none is given."""
+    place: str = ""
+    """The top frame of the user's code: "shop.py:charge"."""
 
     def __post_init__(self) -> None:
         if self.retry_in_ms is not None and not 0 <= self.retry_in_ms <= MAX_DELAY_MS:
             raise InvalidInput(f"A retry waits 0 to {MAX_DELAY_MS} ms, got {self.retry_in_ms!r}.")
-        object.__setattr__(self, "error_message", _text(self.error_message)[:MAX_ERROR_CHARS])
-        object.__setattr__(self, "traceback", _text(self.traceback)[-MAX_TRACEBACK_CHARS:])
+        kept = {
+            "error_message": storable(self.error_message)[:MAX_ERROR_CHARS],
+            "traceback": storable(self.traceback)[-MAX_TRACEBACK_CHARS:],
+            "fingerprint": storable(self.fingerprint)[:MAX_FINGERPRINT_CHARS]
+            or fingerprint_of(f"{self.reason} {self.error_type}", self.error_message, self.place),
+            "place": storable(self.place)[:MAX_PLACE_CHARS],
+        }
+        for name, text in kept.items():
+            object.__setattr__(self, name, text)
 
-
-def _text(value: str) -> str:
-    """Return the string with what UTF-8 cannot hold made visible."""
-    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    @property
+    def told(self) -> dict[str, Any]:
+        """What history tells of it, and tells again of the burial that follows."""
+        names = ("reason", "error_type", "error_message", "fingerprint", "place")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +267,9 @@ class HistoryEvent:
     error_message: str = ""
     traceback: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    """Of a failure; a burial has those of the failure that was one too many."""
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +282,8 @@ class DeadLetter:
     died_at_ms: int
     history: tuple[HistoryEvent, ...]
     max_recoveries: int
+    fingerprint: str = ""
+    """Of what killed it."""
 
     @property
     def id(self) -> str:
@@ -357,6 +319,11 @@ class DeadLetter:
     def last_failure(self) -> HistoryEvent | None:
         """The failure that killed it; None for one that never reached a handler."""
         return self.failures[-1] if self.failures else None
+
+    @property
+    def burial(self) -> HistoryEvent | None:
+        """When and why it died last; None if many failures since crowded it out."""
+        return next((e for e in reversed(self.history) if e.event is Event.BURIED), None)
 
 
 class RecordStatus(IntEnum):

@@ -50,6 +50,8 @@ class QueueSettings:
     idempotency_ttl_ms: int = 24 * HOUR_MS
     """How long a completed key is remembered."""
     max_body_bytes: int = MAX_BODY_BYTES
+    paused: int = 0
+    """1: messages come and are settled as ever, but none is given to a receiver."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
@@ -86,6 +88,7 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "backoff_max_ms": (0, MAX_DELAY_MS),
     "idempotency_ttl_ms": (1, _YEARS_MS),
     "max_body_bytes": (1, BODY_CEILING_BYTES),
+    "paused": (0, 1),
 }
 NAMES: Final = ", ".join(BOUNDS)
 
@@ -125,6 +128,7 @@ class QueueOptions(TypedDict, total=False):
     backoff_max: float
     idempotency_ttl: float
     max_body_bytes: int
+    paused: int
 
 
 def changes_from(**options: Unpack[QueueOptions]) -> dict[str, int]:

@@ -15,67 +15,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from durableq.books import Counts, Totals
+from durableq.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.letters import LetterFilter, Move
 from durableq.message import (
     Completion,
-    DeadLetter,
     Draft,
     Failure,
-    HistoryEvent,
-    IdempotencyRecord,
-    Message,
     Outcome,
     Receipt,
     Received,
 )
-from durableq.settings import QueueSettings
-from durableq.verdict import Verdict
+from durableq.monitor import Monitor
+from durableq.verdict import Discard, Requeue, Verdict
 
-
-@dataclass(frozen=True, slots=True)
-class QueueInfo:
-    """A queue as it stands."""
-
-    name: str
-    settings: QueueSettings
-    dead_letter_queue: str | None
-    """None for a dead-letter queue itself."""
-    totals: Totals
-    counts: Counts
-    oldest_ready_ms: int | None
-    """Wall-clock time the longest-waiting ready message came to the queue."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A process that receives. `processes.fate` tells whether it lives."""
-
-    name: str
-    pid: int
-    created_ms: int
-    """When it was started: tells it from a later process with the same pid."""
-    boot_id: str = ""
-    """The boot of the machine it runs in; empty where that has no name."""
-    pid_namespace: str = ""
-    """Where its pid is its own: another container has other processes under the same pids."""
-    holder: int = 0
-    """Given by the store: the mark in this worker's receipts."""
-    started_at_ms: int = 0
-    """Given by the store: wall-clock time it was registered."""
-    beat_at_ms: int = 0
-    """Given by the store: wall-clock time it last said that it lives."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What one prune removed."""
-
-    expired: int
-    records: int
-    history: int
+__all__ = [
+    "HasFileno",
+    "Monitor",
+    "OpenStore",
+    "Pruned",
+    "QueueInfo",
+    "Store",
+    "Transaction",
+    "Watch",
+    "WorkerInfo",
+    "WorkerStats",
+]
 
 
 class HasFileno(Protocol):
@@ -134,68 +100,6 @@ class Transaction(Protocol):
         ...
 
 
-class Monitor(Protocol):
-    """What a person may ask. Nothing here writes."""
-
-    def queues(self) -> list[QueueInfo]:
-        """Every queue, by name."""
-        ...
-
-    def queue(self, name: str) -> QueueInfo:
-        """One queue.
-
-        Raises:
-            UnknownQueue: there is none.
-        """
-        ...
-
-    def message(self, message_id: str) -> Message | None:
-        """One message, wherever it stands; None once it has ended."""
-        ...
-
-    def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
-        """Messages of a queue in order of id, in any state, without receiving them."""
-        ...
-
-    def history(self, message_id: str) -> list[HistoryEvent]:
-        """The exceptional events of a message, oldest first; also after it has ended."""
-        ...
-
-    def dead_letter(self, message_id: str) -> DeadLetter | None:
-        """A message in a dead-letter queue with its story; None if it is not dead."""
-        ...
-
-    def record(self, queue: str, key: str) -> IdempotencyRecord | None:
-        """What is remembered of a key; an expired record is not."""
-        ...
-
-    def records(
-        self, queue: str, limit: int, after_key: str | None = None
-    ) -> list[IdempotencyRecord]:
-        """What is remembered, in order of key."""
-        ...
-
-    def workers(self) -> list[WorkerInfo]:
-        """The processes registered as receiving."""
-        ...
-
-    def held(self, holder: int) -> list[Message]:
-        """The messages a worker has leased, with their receipts, in order of id.
-
-        Raises:
-            InvalidInput: no worker can have this mark.
-        """
-        ...
-
-    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
-        """In how long a receive on one of these may bring something, as things stand.
-
-        0: one is ready, due, or its lease has ended; else the time to the first that will be.
-        None: nothing is in sight. A letter held for a person never is.
-        """
-        ...
-
-
 class Store(Monitor, Protocol):
     """A message's life, batch first."""
 
@@ -247,7 +151,8 @@ class Store(Monitor, Protocol):
 
         On the way, due messages become ready, expired leases are taken back, and `admit` decides
         about each message: a duplicate ends here, a conflict goes to the dead-letter queue, and
-        a message whose key is in progress waits, uncounted, until that key is settled.
+        a message whose key is in progress waits, uncounted, until that key is settled. A paused
+        queue gives nothing but to a person who names ids; its expired leases are taken back.
 
         Args:
             queue: where from.
@@ -295,6 +200,58 @@ class Store(Monitor, Protocol):
         """
         ...
 
+    def start_move(
+        self,
+        wanted: LetterFilter,
+        verdict: Requeue | Discard,
+        *,
+        to_queue: str | None = None,
+        actor: str = "",
+    ) -> Move:
+        """Begin to decide about many dead letters; `continue_move` does it.
+
+        Meant are the letters that fit and are dead now. The newest MAX_MOVES ended moves are
+        remembered, older ones forgotten.
+
+        Args:
+            wanted: which letters, held ones too.
+            verdict: the same for each.
+            to_queue: requeue to this one instead of where each died; its keys guard there.
+            actor: who decides; in the history of each letter.
+
+        Raises:
+            UnknownQueue: one that is named does not exist.
+            Conflict: it is a dead-letter queue; or a letter's own queue does not exist any more,
+                and no other is named.
+            InvalidInput: a delay out of bounds, or a discard to a queue.
+        """
+        ...
+
+    def continue_move(self, move_id: str, limit: int) -> Move:
+        """Decide about the next letters of a move, in order of id; DONE when none was left.
+
+        The place where it stopped is kept in the same transaction: whoever goes on, after a crash
+        or at the same time, decides about no letter twice. Letters that died since it was started
+        are left, and those that are leased are skipped. A move that has ended stays as it is.
+
+        Args:
+            move_id: from `start_move`.
+            limit: 1 to MAX_RECEIVE_BATCH letters.
+
+        Raises:
+            NotFound: there is no such move.
+            UnknownQueue: the queue it goes to was deleted.
+        """
+        ...
+
+    def cancel_move(self, move_id: str) -> Move:
+        """Let a running move end here; what it has moved stays moved.
+
+        Raises:
+            NotFound: there is no such move.
+        """
+        ...
+
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to the record this receipt completed: DONE, or GONE if there is none."""
         ...
@@ -331,12 +288,33 @@ class Store(Monitor, Protocol):
         """
         ...
 
+    def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:
+        """Keep a text under a name, for processes that share some state.
+
+        Args:
+            name: 1 to MAX_NOTE_NAME_CHARS characters.
+            text: at most MAX_NOTE_CHARS.
+            instead_of: what must be there now, None for nothing; otherwise nothing is written.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            InvalidInput: a name or a text out of bounds.
+        """
+        ...
+
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker and return it with its holder mark."""
         ...
 
-    def beat(self, holder: int) -> bool:
-        """Let a worker say that it lives; False if it was taken out: somebody thought it dead."""
+    def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
+        """Let a worker say that it lives; False if it was taken out: somebody thought it dead.
+
+        Args:
+            holder: its mark.
+            stats: how it does; None leaves what it told before.
+        """
         ...
 
     def unregister(self, holder: int) -> None:

@@ -29,6 +29,11 @@ def visible(text: str, limit: int | None = None) -> str:
     return shown
 
 
+def storable(text: str) -> str:
+    """Return text with what UTF-8 cannot hold (lone surrogates) written as an escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def _escape(character: str) -> str:
     if unicodedata.category(character) not in _UNSAFE:
         return character

@@ -83,7 +83,13 @@ class DeadLettersContract(StoreCase):
         assert (failed.event, failed.error_type) == (Event.FAILED, "ValueError")
         assert (buried.event, buried.queue) == (Event.BURIED, ORDERS)
         assert (buried.reason, buried.actor) == (Reason.REJECTED, "worker-1")
-        assert (buried.error_type, buried.error_message, buried.traceback) == ("", "", "")
+        assert (buried.error_type, buried.error_message) == (
+            failed.error_type,
+            failed.error_message,
+        )
+        assert (buried.fingerprint, buried.place) == (failed.fingerprint, failed.place)
+        assert buried.fingerprint
+        assert buried.traceback == ""
 
     def test_a_key_guards_nothing_among_the_dead(self, store: Store) -> None:
         kill(store, 1, key="k")

@@ -60,7 +60,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     "READY_IN": (
         monitor.READY_IN,
         {
-            "SEARCH durableq_queue USING COVERING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
+            "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",

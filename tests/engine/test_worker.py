@@ -34,7 +34,7 @@ def story(dq: DurableQ, message_id: str) -> list[tuple[str, str, str]]:
     return [(event.event.value, event.reason, event.error_type) for event in events]
 
 
-FAILED, BURIED = ("failed", "handler_error"), ("buried", "handler_error", "")
+FAILED, BURIED = ("failed", "handler_error"), ("buried", "handler_error")
 
 
 def test_what_a_handler_returns_is_kept_and_given_to_duplicates(
@@ -98,15 +98,18 @@ def test_a_result_that_json_cannot_hold(
         assert plain.one(db, "SELECT count(*) FROM effect") == 1
     else:
         failed = (*FAILED, "InvalidResult")
-        assert story(dq, sent) == [failed, failed, BURIED]
+        assert story(dq, sent) == [failed, failed, (*BURIED, "InvalidResult")]
         assert dq.store.dead_letter(sent) is not None
     plain.check_sound(db)
 
 
 FAILURES: dict[str, tuple[BaseException, list[tuple[str, str, str]]]] = {
-    "an exception": (KeyError("gone"), [(*FAILED, "KeyError")] * 2 + [BURIED]),
-    "retry later": (RetryLater(0), [(*FAILED, "RetryLater")] * 2 + [BURIED]),
-    "reject": (Reject("never"), [("failed", "rejected", "Reject"), ("buried", "rejected", "")]),
+    "an exception": (KeyError("gone"), [(*FAILED, "KeyError")] * 2 + [(*BURIED, "KeyError")]),
+    "retry later": (RetryLater(0), [(*FAILED, "RetryLater")] * 2 + [(*BURIED, "RetryLater")]),
+    "reject": (
+        Reject("never"),
+        [("failed", "rejected", "Reject"), ("buried", "rejected", "Reject")],
+    ),
 }
 
 

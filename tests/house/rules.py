@@ -17,7 +17,11 @@ Rule = Callable[[Path], Iterator[str]]
 HEART = {
     "books",
     "message",
+    "fingerprint",
+    "info",
+    "letters",
     "lifecycle",
+    "monitor",
     "retry",
     "errors",
     "store",
@@ -27,6 +31,7 @@ HEART = {
     "text",
     "units",
     "verdict",
+    "words",
 }
 ROOMS = {
     "heart": HEART,
@@ -37,7 +42,9 @@ ROOMS = {
         "board",
         "command",
         "delivery",
+        "explanation",
         "handlers",
+        "overview",
         "processes",
         "producer",
         "recovery",

@@ -9,6 +9,14 @@ from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.errors import InvalidInput, UnknownQueue
+from durableq.letters import (
+    RECOVERY_ACTOR,
+    DeadGroup,
+    Move,
+    Recovered,
+    RecoveredFate,
+    unknown_move,
+)
 from durableq.message import (
     DeadLetter,
     Event,
@@ -76,17 +84,52 @@ class MemoryMonitor:
             found = self.message(message_id)
             if found is None or found.source_queue is None:
                 return None
-            events = self.history(message_id)
-            burials = [event for event in events if event.event is Event.BURIED]
-            return DeadLetter(
-                found,
-                found.source_queue,
-                # The burial itself may have been crowded out of a very long history.
-                Reason(burials[-1].reason) if burials else Reason.HANDLER_ERROR,
-                found.enqueued_at_ms,
-                tuple(events),
-                self._queue(found.source_queue).settings.max_recoveries,
-            )
+            return self._letter(found, found.source_queue)
+
+    def dead_groups(self, queue: str | None = None) -> list[DeadGroup]:
+        """The dead letters by what killed them."""
+        with self._lock:
+            if queue is not None:
+                self._queue(queue)
+            groups: dict[tuple[str, Reason, str], list[DeadLetter]] = {}
+            by_burial = sorted(self._tables.rows.values(), key=lambda row: row.burial)
+            for letter in filter(None, (self.dead_letter(row.id) for row in by_burial)):
+                if queue in {None, letter.source_queue}:
+                    group = letter.source_queue, letter.reason, letter.fingerprint
+                    groups.setdefault(group, []).append(letter)
+            newest = {row.id: row.burial for row in by_burial}
+            found = [_as_group(letters) for letters in groups.values()]
+            return sorted(found, key=lambda group: (-group.count, -newest[group.example_id]))
+
+    def moves(self) -> list[Move]:
+        """The moves, newest first."""
+        with self._lock:
+            return [progress.move for progress in reversed(self._tables.moves.values())]
+
+    def move(self, move_id: str) -> Move:
+        """One move."""
+        with self._lock:
+            if move_id not in self._tables.moves:
+                raise unknown_move(move_id)
+            return self._tables.moves[move_id].move
+
+    def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
+        """What recovery processes sent back to this queue."""
+        with self._lock:
+            letters = self._queue(queue).dead_letter_queue
+            found = []
+            for message_id, events in self._tables.history.items():
+                ours = [e for e in events if e.queue == letters and _is_recovery(e)]
+                if ours and ours[-1].at_ms >= since_ms:
+                    since = events[events.index(ours[-1]) :]
+                    found.append(Recovered(message_id, ours[-1].at_ms, self._fate(since)))
+            found.sort(key=lambda recovered: (recovered.at_ms, int(recovered.message_id)))
+            return found[::-1][:limit]
+
+    def recall(self, name: str) -> str | None:
+        """What is remembered under a name."""
+        with self._lock:
+            return self._tables.notes.get(name)
 
     def record(self, queue: str, key: str) -> IdempotencyRecord | None:
         """What is remembered of a key."""
@@ -123,11 +166,32 @@ class MemoryMonitor:
         with self._lock:
             for name in queues:
                 self._queue(name)
-            rows = [row for name in queues for row in self._tables.in_queue(name)]
+            open_ = [name for name in queues if not self._queue(name).settings.paused]
+            rows = [row for name in open_ for row in self._tables.in_queue(name)]
             waits_ms = [self._ready_in_ms(row) for row in rows if not row.held]
             return min(waits_ms, default=None)
 
     # ---- within
+
+    def _letter(self, message: Message, source_queue: str) -> DeadLetter:
+        events = tuple(self.history(message.id))
+        died = next((event for event in reversed(events) if event.event is Event.BURIED), None)
+        return DeadLetter(
+            message,
+            source_queue,
+            # The burial itself may have been crowded out of a very long history.
+            Reason(died.reason) if died else Reason.HANDLER_ERROR,
+            message.enqueued_at_ms,
+            events,
+            self._queue(source_queue).settings.max_recoveries,
+            died.fingerprint if died else "",
+        )
+
+    def _fate(self, since: Sequence[HistoryEvent]) -> RecoveredFate:
+        if any(event.event is Event.BURIED for event in since):
+            return RecoveredFate.DIED
+        there = since[0].message_id in self._tables.rows
+        return RecoveredFate.PENDING if there else RecoveredFate.ENDED
 
     def _ready_in_ms(self, row: Row) -> int:
         if row.state is State.IN_FLIGHT:
@@ -169,6 +233,29 @@ def mark(holder: int) -> str:
     if not 0 < holder < 1 << 32:
         raise InvalidInput(f"{holder} is not a worker's mark: see Store.register.")
     return f"{holder:08x}"
+
+
+def _is_recovery(event: HistoryEvent) -> bool:
+    back = event.event in {Event.RETRIED, Event.REQUEUED}
+    return back and event.actor.startswith(RECOVERY_ACTOR)
+
+
+def _as_group(letters: list[DeadLetter]) -> DeadGroup:
+    """Return the group of letters that died in this order."""
+    example, died_ms = letters[-1], [letter.died_at_ms for letter in letters]
+    burial = example.burial
+    return DeadGroup(
+        example.source_queue,
+        example.reason,
+        example.fingerprint,
+        burial.error_type if burial else "",
+        burial.error_message if burial else "",
+        burial.place if burial else "",
+        len(letters),
+        min(died_ms),
+        max(died_ms),
+        example.id,
+    )
 
 
 def _as_record(queue: str, key: str, record: Record) -> IdempotencyRecord:

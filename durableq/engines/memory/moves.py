@@ -46,6 +46,7 @@ class MemoryMoves(MemoryMonitor):
         super().__init__(clock)
         self._dice = dice
         self._last_id = 0
+        self._last_burial = 0
 
     # ---- send and receive
 
@@ -88,7 +89,8 @@ class MemoryMoves(MemoryMonitor):
             case Admission.DEFER:
                 self._wait(row, now_ms + max(1, owner_left_ms), deferred=True)
             case Admission.CONFLICT:
-                self._bury(row, Reason.IDEMPOTENCY_CONFLICT, actor="")
+                conflict = Reason.IDEMPOTENCY_CONFLICT
+                self._bury(row, Failure(conflict, "", conflict.sentence), actor="")
             case Admission.EXPIRE:
                 self._expire(row)
         return Received(messages, duplicates, set_aside + 1)
@@ -172,15 +174,8 @@ class MemoryMoves(MemoryMonitor):
         return outcome if row is None else self._fail_row(row, failure, actor, Event.FAILED)
 
     def _fail_row(self, row: Row, failure: Failure, actor: str, event: Event) -> Outcome:
-        self._record_event(
-            row,
-            event,
-            actor=actor,
-            reason=failure.reason,
-            error_type=failure.error_type,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
-        )
+        trace = failure.traceback
+        self._record_event(row, event, actor=actor, traceback=trace, **failure.told)
         settings, dead_letter_queue, _ = self._queue(row.queue)
         decision = after_failure(
             failure,
@@ -191,23 +186,26 @@ class MemoryMoves(MemoryMonitor):
         )
         if isinstance(decision, Bury):
             self._free_key(row)
-            self._bury(row, decision.reason, actor)
+            self._bury(row, failure, actor)
             return Outcome.BURIED
         wait_ms = decision.wait_ms
         self._put_back(row, self._clock.wall_ms() + wait_ms if wait_ms else 0)
         return Outcome.RETRY
 
-    def _bury(self, row: Row, reason: Reason, actor: str) -> None:
+    def _bury(self, row: Row, killed_by: Failure, actor: str) -> None:
         dead_letter_queue = self._queue(row.queue).dead_letter_queue
         if dead_letter_queue is None:
             raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
-        self._move(row, dead_letter_queue, 0, source_queue=row.queue)
-        self._record_event(row, Event.BURIED, actor=actor, reason=reason)
+        self._last_burial += 1
+        died = {"source_queue": row.queue, "burial": self._last_burial}
+        self._move(row, dead_letter_queue, 0, **died)
+        self._record_event(row, Event.BURIED, actor=actor, **killed_by.told)
 
-    def _decide(self, row: Row, verdict: Verdict, actor: str) -> None:
+    def _decide(self, row: Row, verdict: Verdict, actor: str, to_queue: str | None = None) -> None:
         if row.source_queue is None:
             raise Conflict(f"Message {row.id} in queue {row.queue!r} is not a dead letter.")
         recovery_count = row.recovery_count
+        elsewhere = {} if to_queue in {None, row.source_queue} else {"to_queue": to_queue}
         match verdict:
             case Discard():
                 event = Event.DISCARDED
@@ -224,13 +222,14 @@ class MemoryMoves(MemoryMonitor):
                     draft = draft._replace(body=self._changed_body(row.source_queue, verdict))
                 self._move(
                     row,
-                    row.source_queue,
+                    to_queue or row.source_queue,
                     self._clock.wall_ms() + delay_ms if delay_ms else 0,
                     source_queue=None,
+                    burial=0,
                     recovery_count=recovery_count,
                     draft=draft,
                 )
-        detail = {"recovery_count": recovery_count}
+        detail = {"recovery_count": recovery_count, **elsewhere}
         self._record_event(row, event, actor=actor, reason=verdict.reason, detail=detail)
 
     def _changed_body(self, source_queue: str, verdict: Retry) -> codec.Encoded:

@@ -7,16 +7,20 @@ import random
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from durableq.books import Totals
 from durableq.clock import Clock, SystemClock
+from durableq.engines.memory.bulk import MemoryBulk
 from durableq.engines.memory.monitor import mark
-from durableq.engines.memory.moves import Lease, MemoryMoves
+from durableq.engines.memory.moves import Lease
 from durableq.engines.memory.tables import Queue
+from durableq.engines.memory.transaction import OpenTransaction, require_done
 from durableq.engines.memory.watching import MemoryWatch
-from durableq.errors import Conflict, InvalidInput, StaleReceipt, Unsupported
+from durableq.errors import Conflict, InvalidInput, Unsupported
+from durableq.info import check_note
+from durableq.letters import LetterFilter, Move
 from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES
 from durableq.message import (
     Completion,
@@ -29,8 +33,8 @@ from durableq.message import (
     State,
 )
 from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
-from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo
-from durableq.verdict import Verdict
+from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
+from durableq.verdict import Discard, Requeue, Verdict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +53,7 @@ def _verb(
     return run
 
 
-class MemoryStore(MemoryMoves):
+class MemoryStore(MemoryBulk):
     """A Store in this process's memory: for tests, for trying out, and as the others' model.
 
     Args:
@@ -157,6 +161,8 @@ class MemoryStore(MemoryMoves):
             letters = [row for row in waiting if row.id in wanted and row.source_queue is not None]
             return Received([self._deliver(row, lease) for row in letters[:limit]], [], 0)
         received = Received([], [], 0)
+        if self._queue(queue).settings.paused:
+            return received
         for _ in range(RECEIVE_PAGES):
             asked = limit - len(received.messages)
             ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
@@ -216,6 +222,28 @@ class MemoryStore(MemoryMoves):
         return outcomes
 
     @_verb
+    def start_move(
+        self,
+        wanted: LetterFilter,
+        verdict: Requeue | Discard,
+        *,
+        to_queue: str | None = None,
+        actor: str = "",
+    ) -> Move:
+        """Begin to decide about many dead letters."""
+        return self._start_move(wanted, verdict, to_queue, actor)
+
+    @_verb
+    def continue_move(self, move_id: str, limit: int) -> Move:
+        """Decide about the next letters of a move."""
+        return self._continue_move(move_id, limit)
+
+    @_verb
+    def cancel_move(self, move_id: str) -> Move:
+        """Let a running move end here."""
+        return self._cancel_move(move_id)
+
+    @_verb
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to a completed record."""
         record = self._completed_by(receipt, key)
@@ -229,10 +257,10 @@ class MemoryStore(MemoryMoves):
         """Open a transaction that settles these messages together with other writes."""
         with self._all_or_nothing():
             for receipt in receipts:
-                _require(receipt, self._judge(receipt)[1])
+                require_done(receipt, self._judge(receipt)[1])
             self._in_transaction = True
             try:
-                yield _Open(self._send, self._complete, self._fail, actor)
+                yield OpenTransaction(self._send, self._complete, self._fail, actor)
             finally:
                 self._in_transaction = False
 
@@ -278,6 +306,15 @@ class MemoryStore(MemoryMoves):
         return Pruned(len(expired), len(records), len(events))
 
     @_verb
+    def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:
+        """Keep a text under a name."""
+        check_note(name, text)
+        if self._tables.notes.get(name) != instead_of:
+            return False
+        self._tables.notes[name] = text
+        return True
+
+    @_verb
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         self._last_holder += 1
@@ -287,12 +324,13 @@ class MemoryStore(MemoryMoves):
         return entered
 
     @_verb
-    def beat(self, holder: int) -> bool:
+    def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
         """Let a worker say that it lives."""
         found = self._tables.workers.get(holder)
         if found is None:
             return False
-        self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.wall_ms())
+        told = {} if stats is None else asdict(stats)
+        self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.wall_ms(), **told)
         return True
 
     @_verb
@@ -314,36 +352,3 @@ class MemoryStore(MemoryMoves):
 
     def close(self) -> None:
         """Nothing is open; what was stored stays for as long as this object does."""
-
-
-class _Open:
-    """The Transaction that user code holds."""
-
-    def __init__(
-        self,
-        send: Callable[[str, Sequence[Draft]], list[str]],
-        complete: Callable[[Completion], Outcome],
-        fail: Callable[[Receipt, Failure, str], Outcome],
-        actor: str,
-    ) -> None:
-        self.send, self._complete, self._fail, self._actor = send, complete, fail, actor
-
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Refuse: there are no tables here."""
-        raise Unsupported("A store in memory holds no tables. Use a database file.")
-
-    def settle(
-        self,
-        completions: Sequence[Completion],
-        failures: Sequence[tuple[Receipt, Failure]],
-    ) -> None:
-        """Say how the messages end; all are still held, or everything is undone."""
-        outcomes = [(c.receipt, self._complete(c)) for c in completions]
-        outcomes += [(receipt, self._fail(receipt, why, self._actor)) for receipt, why in failures]
-        for receipt, outcome in outcomes:
-            _require(receipt, outcome)
-
-
-def _require(receipt: Receipt, outcome: Outcome) -> None:
-    if outcome.refused:
-        raise StaleReceipt(receipt.message_id, outcome.why)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from durableq.books import Totals
+from durableq.letters import Move
 from durableq.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
 from durableq.settings import QueueSettings
 from durableq.store import WorkerInfo
@@ -35,6 +36,8 @@ class Row(NamedTuple):
     token: str = ""
     lease_until_ms: int = 0
     deferred: bool = False
+    burial: int = 0
+    """Of a dead letter: the how manieth burial was its last; they are counted over all queues."""
 
     @property
     def guarded_key(self) -> tuple[str, str] | None:
@@ -66,6 +69,16 @@ class Record(NamedTuple):
         return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
 
 
+class Progress(NamedTuple):
+    """A move, and how far it is."""
+
+    move: Move
+    last_burial: int
+    """Letters buried later are not meant."""
+    cursor: int = 0
+    """The highest id it has met."""
+
+
 @dataclass
 class Tables:
     """Everything there is."""
@@ -76,6 +89,8 @@ class Tables:
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
+    moves: dict[str, Progress] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

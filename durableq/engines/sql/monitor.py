@@ -99,6 +99,7 @@ _of_each = _m.queue_id == queue.c.id
 READY_IN = compiled(
     select(
         queue.c.name,
+        queue.c.paused,
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
         select(func.min(_m.delayed_until_ms))
         .where(_of_each, is_state(State.DELAYED))
@@ -133,6 +134,12 @@ _WORKERS = compiled(
         _w.id,
         _w.started_at_ms,
         _w.beat_at_ms,
+        _w.restarts,
+        _w.state,
+        _w.handled,
+        _w.failed,
+        _w.in_hand,
+        _w.oldest_began_ms,
     ).order_by(_w.id)
 )
 
@@ -182,7 +189,8 @@ def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
     """Return the exceptional events of a message, oldest first."""
     events = []
     for row in _HISTORY(raw, of=row_id(message_id)).fetchall():
-        _, of, _, at_ms, event, reason, error_type, error_message, trace, actor, detail, name = row
+        _, of, _, at_ms, event, *texts, detail, fingerprint, place, name = row
+        reason, error_type, error_message, trace, actor = texts
         events.append(
             HistoryEvent(
                 str(of),
@@ -195,6 +203,8 @@ def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
                 error_message,
                 trace,
                 json.loads(detail) if detail else {},
+                fingerprint,
+                place,
             )
         )
     return events
@@ -210,7 +220,8 @@ def dead_letter(raw: Any, clock: Clock, message_id: str) -> DeadLetter | None:
     reason = Reason(died.reason) if died else Reason.HANDLER_ERROR
     died_at_ms = died.at_ms if died else found.enqueued_at_ms
     limit = find_queue(raw, found.source_queue).setting("max_recoveries")
-    return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit)
+    fingerprint = died.fingerprint if died else ""
+    return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit, fingerprint)
 
 
 def record(raw: Any, clock: Clock, name: str, key: str) -> IdempotencyRecord | None:
@@ -256,7 +267,9 @@ def ready_in_ms(raw: Any, clock: Clock, names: Sequence[str]) -> int | None:
             raise UnknownQueue(name)
     now_ms, lease_now_ms = clock.wall_ms(), clock.lease_ms() + LEASE_EPOCH_MS
     waits_ms: list[int] = []
-    for is_ready, delayed_until_ms, lease_until_ms in found.values():
+    for paused, is_ready, delayed_until_ms, lease_until_ms in found.values():
+        if paused:
+            continue
         if is_ready:
             return 0
         if delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.settling import Held, bury, fail_one
@@ -28,6 +28,10 @@ from durableq.message import (
     Received,
     RecordStatus,
     State,
+)
+
+CONFLICT: Final = Failure(
+    Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
 )
 
 
@@ -76,6 +80,8 @@ def receive(
     received = Received([], [], 0)
     if ids is not None:
         return _deliver(unit, row, _letters(unit, row, limit, ids), lease, received)
+    if row.setting("paused"):
+        return received
     for _ in range(RECEIVE_PAGES):
         wanted = limit - len(received.messages)
         page = list(
@@ -173,7 +179,7 @@ def _sort_out(
         if admission is Admission.DEFER:
             sql.DEFER(unit.raw, of=found.id, until=unit.now_ms + max(1, owner_lease_ms))
         elif admission is Admission.CONFLICT:
-            bury(unit, row, found.id, NO_RECEIPT, State.READY, Reason.IDEMPOTENCY_CONFLICT)
+            bury(unit, row, found.id, NO_RECEIPT, State.READY, CONFLICT)
         else:
             unit.count(row.id, "expired")
             unit.record(found.id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)

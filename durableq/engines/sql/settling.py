@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from durableq import codec
 from durableq.engines.sql import statements as sql
@@ -17,7 +17,6 @@ from durableq.message import (
     Event,
     Failure,
     Outcome,
-    Reason,
     Receipt,
     State,
 )
@@ -126,16 +125,8 @@ def fail_one(
     event: Event = Event.FAILED,
 ) -> Outcome:
     """Record one failure of a leased message, and retry or bury it."""
-    unit.record(
-        held.id,
-        row.id,
-        event,
-        actor=actor,
-        reason=failure.reason,
-        error_type=failure.error_type,
-        error_message=failure.error_message,
-        traceback=failure.traceback,
-    )
+    trace = failure.traceback
+    unit.record(held.id, row.id, event, actor=actor, traceback=trace, **failure.told)
     decision = after_failure(
         failure,
         held.receive_count,
@@ -145,7 +136,7 @@ def fail_one(
     )
     if isinstance(decision, Bury):
         _drop_key(unit, row, held)
-        bury(unit, row, held.id, held.token, State.IN_FLIGHT, decision.reason, actor)
+        bury(unit, row, held.id, held.token, State.IN_FLIGHT, failure, actor)
         return Outcome.BURIED
     state = State.DELAYED if decision.wait_ms else State.READY
     until = unit.now_ms + decision.wait_ms if decision.wait_ms else 0
@@ -159,10 +150,10 @@ def bury(
     message_id: int,
     token: bytes,
     from_state: State,
-    reason: Reason,
+    killed_by: Failure,
     actor: str = "",
 ) -> None:
-    """Move a message to its queue's dead-letter queue, with the reason in its history."""
+    """Move a message to its queue's dead-letter queue, with what killed it in its history."""
     to_queue = row.dead_letter_queue_id
     if to_queue is None:
         raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
@@ -177,7 +168,7 @@ def bury(
     )
     unit.count(row.id, "moved_out")
     unit.count(to_queue, "moved_in")
-    unit.record(message_id, row.id, Event.BURIED, actor=actor, reason=reason)
+    unit.record(message_id, row.id, Event.BURIED, actor=actor, **killed_by.told)
 
 
 def decide(unit: Unit, verdicts: Sequence[tuple[Receipt, Verdict]], actor: str) -> list[Outcome]:
@@ -188,11 +179,28 @@ def decide(unit: Unit, verdicts: Sequence[tuple[Receipt, Verdict]], actor: str) 
         if found is None:
             outcomes.append(refusal(unit, receipt))
         else:
-            outcomes.append(_decide_one(unit, *found, verdict, actor))
+            outcomes.append(decide_one(unit, *found, verdict, actor))
     return outcomes
 
 
-def _decide_one(unit: Unit, row: QueueRow, held: Held, verdict: Verdict, actor: str) -> Outcome:
+def decide_one(
+    unit: Unit,
+    row: QueueRow,
+    held: Held,
+    verdict: Verdict,
+    actor: str,
+    to_queue: QueueRow | None = None,
+) -> Outcome:
+    """Apply a verdict to a leased dead letter.
+
+    Args:
+        unit: the transaction.
+        row: the dead-letter queue.
+        held: the letter.
+        verdict: what to do with it.
+        actor: who says so.
+        to_queue: where it is sent, instead of where it died.
+    """
     source_queue_id = held.source_queue_id
     if source_queue_id is None:
         raise Conflict(
@@ -210,34 +218,31 @@ def _decide_one(unit: Unit, row: QueueRow, held: Held, verdict: Verdict, actor: 
             _put_back(unit, row, held, State.DELAYED, FOREVER_MS)
         case Retry() | Requeue():
             event = Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED
-            _redrive(unit, row, held, source_queue_id, verdict)
+            target = to_queue or unit.queue_by_id(source_queue_id)
+            _redrive(unit, row, held, target, verdict)
             recovery_count += 1
-    unit.record(
-        held.id,
-        row.id,
-        event,
-        actor=actor,
-        reason=verdict.reason,
-        detail={"recovery_count": recovery_count},
-    )
+    detail: dict[str, Any] = {"recovery_count": recovery_count}
+    if to_queue is not None and to_queue.id != source_queue_id:
+        detail["to_queue"] = to_queue.name
+    unit.record(held.id, row.id, event, actor=actor, reason=verdict.reason, detail=detail)
     return Outcome.DONE
 
 
 def _redrive(
-    unit: Unit, row: QueueRow, held: Held, source_queue_id: int, verdict: Retry | Requeue
+    unit: Unit, row: QueueRow, held: Held, target: QueueRow, verdict: Retry | Requeue
 ) -> None:
-    source = unit.queue_by_id(source_queue_id)
     body = codec.encode(verdict.body) if isinstance(verdict, Retry) else None
-    if body is not None and codec.size(body) > source.setting("max_body_bytes"):
+    if body is not None and codec.size(body) > target.setting("max_body_bytes"):
         raise InvalidBody(
             f"The changed body of message {held.id} has {codec.size(body)} bytes; queue "
-            f"{source.name!r} takes at most {source.setting('max_body_bytes')}."
+            f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
         )
     delay_ms = verdict.delay_ms
     sql.REDRIVE(
         unit.raw,
         of=held.id,
         in_queue=row.id,
+        target=target.id,
         token=held.token,
         to_state=State.DELAYED.value if delay_ms else State.READY.value,
         until=unit.now_ms + delay_ms if delay_ms else 0,
@@ -245,7 +250,7 @@ def _redrive(
         new_body=body,
     )
     unit.count(row.id, "moved_out")
-    unit.count(source.id, "moved_in")
+    unit.count(target.id, "moved_in")
 
 
 def attach_result(unit: Unit, receipt: Receipt, key: str, result: str) -> Outcome:

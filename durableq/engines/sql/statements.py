@@ -266,7 +266,7 @@ REDRIVE = compiled(
     update(message)
     .where(_m.id == _p("of"), *_held_by_receipt)
     .values(
-        queue_id=_m.source_queue_id,
+        queue_id=_p("target"),
         source_queue_id=null(),
         state=_p("to_state"),
         delayed_until_ms=_p("until"),

@@ -11,7 +11,7 @@ import sqlalchemy
 
 from durableq.clock import Clock, SystemClock
 from durableq.engines.sql import (
-    monitor,
+    moving,
     receiving,
     schema,
     sending,
@@ -19,28 +19,27 @@ from durableq.engines.sql import (
     statements,
     upkeep,
 )
+from durableq.engines.sql.asking import SQLMonitor
 from durableq.engines.sql.sqlite import Database, all_or_nothing
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
 from durableq.engines.sql.watching import FileWatch
 from durableq.errors import StaleReceipt
+from durableq.info import check_note
+from durableq.letters import LetterFilter, Move, check_move
 from durableq.message import (
     Completion,
-    DeadLetter,
     Draft,
     Failure,
-    HistoryEvent,
-    IdempotencyRecord,
-    Message,
     Outcome,
     Receipt,
     Received,
 )
-from durableq.store import Pruned, QueueInfo, WorkerInfo
-from durableq.verdict import Verdict
+from durableq.store import Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.verdict import Discard, Requeue, Verdict
 
 
-class SQLStore:
+class SQLStore(SQLMonitor):
     """A Store in a SQLite file. Safe to use from several threads; not to be taken across a fork.
 
     Args:
@@ -62,9 +61,8 @@ class SQLStore:
         dice: Callable[[], float] = random.random,
         purpose: schema.Purpose = schema.Purpose.USE,
     ) -> None:
-        self._clock = clock or SystemClock()
+        super().__init__(Database(Location.parse(url)), clock or SystemClock())
         self._dice = dice
-        self._database = Database(Location.parse(url))
         self.found = schema.prepare(self._database, purpose)
         self._notice_restart()
 
@@ -140,6 +138,29 @@ class SQLStore:
         with self._write() as unit:
             return settling.decide(unit, verdicts, actor)
 
+    def start_move(
+        self,
+        wanted: LetterFilter,
+        verdict: Requeue | Discard,
+        *,
+        to_queue: str | None = None,
+        actor: str = "",
+    ) -> Move:
+        """Begin to decide about many dead letters."""
+        check_move(verdict, to_queue)
+        with self._write() as unit:
+            return moving.start(unit, wanted, verdict, to_queue, actor)
+
+    def continue_move(self, move_id: str, limit: int) -> Move:
+        """Decide about the next letters of a move."""
+        with self._write() as unit:
+            return moving.go_on(unit, move_id, limit)
+
+    def cancel_move(self, move_id: str) -> Move:
+        """Let a running move end here."""
+        with self._write() as unit:
+            return moving.cancel(unit, move_id)
+
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to a completed record."""
         with self._write() as unit:
@@ -176,15 +197,21 @@ class SQLStore:
         with self._write() as unit:
             return upkeep.prune(unit, limit)
 
+    def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:
+        """Keep a text under a name."""
+        check_note(name, text)
+        with self._write() as unit:
+            return upkeep.remember(unit, name, text, instead_of)
+
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         with self._write() as unit:
             return upkeep.register(unit, worker)
 
-    def beat(self, holder: int) -> bool:
+    def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
         """Let a worker say that it lives."""
         with self._write() as unit:
-            return upkeep.beat(unit, holder)
+            return upkeep.beat(unit, holder, stats)
 
     def unregister(self, holder: int) -> None:
         """Take a worker out, and its leases back."""
@@ -195,65 +222,6 @@ class SQLStore:
     def close(self) -> None:
         """Close this process's connections."""
         self._database.close()
-
-    # ---- what a person may ask
-
-    def queues(self) -> list[QueueInfo]:
-        """Every queue, by name."""
-        with self._database.read() as raw:
-            return monitor.queues(raw)
-
-    def queue(self, name: str) -> QueueInfo:
-        """One queue."""
-        with self._database.read() as raw:
-            return monitor.queue_info(raw, monitor.find_queue(raw, name))
-
-    def message(self, message_id: str) -> Message | None:
-        """One message."""
-        with self._database.read() as raw:
-            return monitor.one_message(raw, self._clock, message_id)
-
-    def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
-        """Messages of a queue in order of id."""
-        with self._database.read() as raw:
-            return monitor.peek(raw, self._clock, queue, limit, after_id)
-
-    def history(self, message_id: str) -> list[HistoryEvent]:
-        """A message's exceptional events."""
-        with self._database.read() as raw:
-            return monitor.message_history(raw, message_id)
-
-    def dead_letter(self, message_id: str) -> DeadLetter | None:
-        """A dead letter with its story."""
-        with self._database.read() as raw:
-            return monitor.dead_letter(raw, self._clock, message_id)
-
-    def record(self, queue: str, key: str) -> IdempotencyRecord | None:
-        """What is remembered of a key."""
-        with self._database.read() as raw:
-            return monitor.record(raw, self._clock, queue, key)
-
-    def records(
-        self, queue: str, limit: int, after_key: str | None = None
-    ) -> list[IdempotencyRecord]:
-        """What is remembered, in order of key."""
-        with self._database.read() as raw:
-            return monitor.records(raw, self._clock, queue, limit, after_key)
-
-    def workers(self) -> list[WorkerInfo]:
-        """The registered workers."""
-        with self._database.read() as raw:
-            return monitor.workers(raw)
-
-    def held(self, holder: int) -> list[Message]:
-        """The messages a worker has leased."""
-        with self._database.read() as raw:
-            return monitor.held(raw, self._clock, receiving.mark(holder))
-
-    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
-        """In how long a receive on one of these may bring something."""
-        with self._database.read() as raw:
-            return monitor.ready_in_ms(raw, self._clock, queues)
 
     def watch(self) -> FileWatch:
         """Begin to watch for writes."""

@@ -95,6 +95,7 @@ queue = Table(
     _counter("discarded"),
     _counter("expired"),
     _counter("purged"),
+    _counter("paused"),
     UniqueConstraint("name", name="durableq_queue_name"),
     **_strict,
 )
@@ -155,6 +156,12 @@ Index(
     message.c.key,
     sqlite_where=message.c.deferred == literal_column("1"),
 )
+# Written when a message dies or comes back, never on the way of one that succeeds.
+Index(
+    "durableq_message_dead",
+    message.c.id,
+    sqlite_where=message.c.source_queue_id.is_not(None),
+)
 
 idempotency = Table(
     "durableq_idempotency",
@@ -195,6 +202,8 @@ history = Table(
     Column("traceback", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("detail", Text),
+    Column("fingerprint", Text, nullable=False, server_default=""),
+    Column("place", Text, nullable=False, server_default=""),
     **_strict,
 )
 Index("durableq_history_message", history.c.message_id, history.c.id)
@@ -211,6 +220,34 @@ worker = Table(
     _whole("started_at_ms"),
     _whole("beat_at_ms"),
     Column("pid_namespace", Text, nullable=False, server_default=""),
+    _counter("restarts"),
+    Column("state", Text, nullable=False, server_default=""),
+    _counter("handled"),
+    _counter("failed"),
+    _counter("in_hand"),
+    _counter("oldest_began_ms"),
+    sqlite_autoincrement=True,
+    **_strict,
+)
+
+move = Table(
+    "durableq_move",
+    metadata,
+    # AUTOINCREMENT: the id of a move that was forgotten is not another's.
+    Column("id", _Whole, primary_key=True, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("wanted", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("to_queue", Text),
+    Column("actor", Text, nullable=False),
+    # Letters whose burial is a later event of the history are not meant.
+    _whole("last_event"),
+    _whole("cursor"),
+    _whole("total"),
+    _whole("moved"),
+    _whole("skipped"),
+    _whole("started_at_ms"),
+    _whole("updated_at_ms"),
     sqlite_autoincrement=True,
     **_strict,
 )
@@ -229,7 +266,7 @@ CREATE VIEW durableq_dead_letter AS
 SELECT m.id, source.name AS queue, m.key, died.reason,
        datetime(m.enqueued_at_ms / 1000, 'unixepoch') AS died_at,
        failure.error_type, failure.error_message, failure.actor,
-       m.recovery_count, m.body
+       m.recovery_count, m.body, died.fingerprint
 FROM durableq_message AS m
 JOIN durableq_queue AS source ON source.id = m.source_queue_id
 LEFT JOIN durableq_history AS died ON died.id =

@@ -124,6 +124,8 @@ class Unit:
             error_type=texts.get("error_type", ""),
             error_message=texts.get("error_message", ""),
             traceback=texts.get("traceback", ""),
+            fingerprint=texts.get("fingerprint", ""),
+            place=texts.get("place", ""),
             actor=actor,
             detail=json.dumps(detail) if detail else None,
         )

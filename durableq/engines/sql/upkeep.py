@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, literal_column, select, text, update
 
+from durableq.engines.sql import moving
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.sqlite import among
 from durableq.engines.sql.statements import compiled, parameter, status_is
@@ -25,9 +26,11 @@ from durableq.engines.sql.unit import QueueRow, Unit, ids_json
 from durableq.errors import Conflict
 from durableq.message import FOREVER_MS, Event, Reason, RecordStatus, State
 from durableq.settings import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
-from durableq.store import Pruned, WorkerInfo
+from durableq.store import Pruned, WorkerInfo, WorkerStats
 
 _BOOT_ID: Final = "boot_id"
+_NOTE: Final = "note:"
+_TOLD: Final = [field.name for field in dataclasses.fields(WorkerStats)]
 _m, _r, _q = message.c, idempotency.c, queue.c
 
 _CREATE_QUEUE = compiled(
@@ -100,6 +103,11 @@ _REGISTER = compiled(
 _BEAT = compiled(
     update(worker).where(worker.c.id == parameter("of")).values(beat_at_ms=parameter("now_ms"))
 )
+_BEAT_AND_TELL = compiled(
+    update(worker)
+    .where(worker.c.id == parameter("of"))
+    .values({"beat_at_ms": parameter("now_ms")} | {n: parameter(n) for n in _TOLD})
+)
 _UNREGISTER = compiled(delete_from(worker).where(worker.c.id == parameter("of")))
 _UNREGISTER_ALL = compiled(delete_from(worker))
 _META = compiled(select(meta.c.value).where(meta.c.name == parameter("of")))
@@ -156,6 +164,7 @@ def delete(unit: Unit, name: str, *, force: bool) -> None:
         for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY):
             statement(unit.raw, in_queue=part.id)
         _DROP_QUEUE(unit.raw, queue_id=part.id)
+    moving.clamp(unit)
 
 
 def purge(unit: Unit, row: QueueRow) -> int:
@@ -175,6 +184,7 @@ def prune(unit: Unit, limit: int) -> Pruned:
     _END_WAITING(unit.raw, ids=ids_json(message_id for message_id, _ in overdue))
     records = _PRUNE_KEYS(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
     events = _PRUNE_HISTORY(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
+    moving.clamp(unit)
     return Pruned(len(overdue), records, events)
 
 
@@ -198,14 +208,31 @@ def register(unit: Unit, worker: WorkerInfo) -> WorkerInfo:
     return dataclasses.replace(entered, holder=holder)
 
 
-def beat(unit: Unit, holder: int) -> bool:
-    """Enter that a worker lives; see Store.beat."""
+def beat(unit: Unit, holder: int, stats: WorkerStats | None) -> bool:
+    """Enter that a worker lives, and how it does; see Store.beat."""
+    if stats is not None:
+        told = dataclasses.asdict(stats)
+        return bool(_BEAT_AND_TELL(unit.raw, of=holder, now_ms=unit.now_ms, **told).rowcount)
     return bool(_BEAT(unit.raw, of=holder, now_ms=unit.now_ms).rowcount)
 
 
 def unregister(unit: Unit, holder: int) -> None:
     """Take a worker out; see Store.unregister."""
     _UNREGISTER(unit.raw, of=holder)
+
+
+def recall(raw: Any, name: str) -> str | None:
+    """Return what is remembered under a name."""
+    row = _META(raw, of=_NOTE + name).fetchone()
+    return row[0] if row else None
+
+
+def remember(unit: Unit, name: str, text: str, instead_of: str | None) -> bool:
+    """Keep a text under a name; see Store.remember."""
+    if recall(unit.raw, name) != instead_of:
+        return False
+    _SET_META(unit.raw, of=_NOTE + name, value=text)
+    return True
 
 
 def known_boot(raw: Any) -> str | None:

@@ -1,0 +1,47 @@
+"""What user code holds while a transaction is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from durableq.errors import StaleReceipt, Unsupported
+from durableq.message import Completion, Draft, Failure, Outcome, Receipt
+
+
+class OpenTransaction:
+    """The Transaction that user code holds."""
+
+    def __init__(
+        self,
+        send: Callable[[str, Sequence[Draft]], list[str]],
+        complete: Callable[[Completion], Outcome],
+        fail: Callable[[Receipt, Failure, str], Outcome],
+        actor: str,
+    ) -> None:
+        self.send, self._complete, self._fail, self._actor = send, complete, fail, actor
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Refuse: there are no tables here."""
+        raise Unsupported("A store in memory holds no tables. Use a database file.")
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Say how the messages end; all are still held, or everything is undone."""
+        outcomes = [(c.receipt, self._complete(c)) for c in completions]
+        outcomes += [(receipt, self._fail(receipt, why, self._actor)) for receipt, why in failures]
+        for receipt, outcome in outcomes:
+            require_done(receipt, outcome)
+
+
+def require_done(receipt: Receipt, outcome: Outcome) -> None:
+    """Undo the transaction if a receipt was refused.
+
+    Raises:
+        StaleReceipt: it was.
+    """
+    if outcome.refused:
+        raise StaleReceipt(receipt.message_id, outcome.why)

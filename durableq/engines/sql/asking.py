@@ -1,0 +1,107 @@
+"""The Monitor half of the store: each question is one short read transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durableq.clock import Clock
+from durableq.engines.sql import letters, monitor, moving, receiving, upkeep
+from durableq.engines.sql.sqlite import Database
+from durableq.letters import DeadGroup, Move, Recovered
+from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
+from durableq.store import QueueInfo, WorkerInfo
+
+
+class SQLMonitor:
+    """What a person may ask of a file.
+
+    Args:
+        database: the file.
+        clock: where the time comes from.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def queues(self) -> list[QueueInfo]:
+        """Every queue, by name."""
+        with self._database.read() as raw:
+            return monitor.queues(raw)
+
+    def queue(self, name: str) -> QueueInfo:
+        """One queue."""
+        with self._database.read() as raw:
+            return monitor.queue_info(raw, monitor.find_queue(raw, name))
+
+    def message(self, message_id: str) -> Message | None:
+        """One message."""
+        with self._database.read() as raw:
+            return monitor.one_message(raw, self._clock, message_id)
+
+    def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
+        """Messages of a queue in order of id."""
+        with self._database.read() as raw:
+            return monitor.peek(raw, self._clock, queue, limit, after_id)
+
+    def history(self, message_id: str) -> list[HistoryEvent]:
+        """A message's exceptional events."""
+        with self._database.read() as raw:
+            return monitor.message_history(raw, message_id)
+
+    def dead_letter(self, message_id: str) -> DeadLetter | None:
+        """A dead letter with its story."""
+        with self._database.read() as raw:
+            return monitor.dead_letter(raw, self._clock, message_id)
+
+    def dead_groups(self, queue: str | None = None) -> list[DeadGroup]:
+        """The dead letters by what killed them."""
+        with self._database.read() as raw:
+            return letters.dead_groups(raw, queue)
+
+    def moves(self) -> list[Move]:
+        """The moves, newest first."""
+        with self._database.read() as raw:
+            return moving.moves(raw)
+
+    def move(self, move_id: str) -> Move:
+        """One move."""
+        with self._database.read() as raw:
+            return moving.find(raw, move_id).move
+
+    def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
+        """What recovery processes sent back to this queue."""
+        with self._database.read() as raw:
+            return letters.recoveries(raw, queue, since_ms, limit)
+
+    def recall(self, name: str) -> str | None:
+        """What is remembered under a name."""
+        with self._database.read() as raw:
+            return upkeep.recall(raw, name)
+
+    def record(self, queue: str, key: str) -> IdempotencyRecord | None:
+        """What is remembered of a key."""
+        with self._database.read() as raw:
+            return monitor.record(raw, self._clock, queue, key)
+
+    def records(
+        self, queue: str, limit: int, after_key: str | None = None
+    ) -> list[IdempotencyRecord]:
+        """What is remembered, in order of key."""
+        with self._database.read() as raw:
+            return monitor.records(raw, self._clock, queue, limit, after_key)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The registered workers."""
+        with self._database.read() as raw:
+            return monitor.workers(raw)
+
+    def held(self, holder: int) -> list[Message]:
+        """The messages a worker has leased."""
+        with self._database.read() as raw:
+            return monitor.held(raw, self._clock, receiving.mark(holder))
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """In how long a receive on one of these may bring something."""
+        with self._database.read() as raw:
+            return monitor.ready_in_ms(raw, self._clock, queues)

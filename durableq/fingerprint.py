@@ -1,0 +1,50 @@
+"""Which failures are the same one: error type, place, and the message without its particulars."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+FINGERPRINT_CHARS: Final = 12
+READ_CHARS: Final = 1_000
+"""Of a message; what comes behind tells no more of its kind."""
+
+_DATE: Final = r"\b\d{4}-\d\d-\d\d"
+_CLOCK: Final = r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?"
+_PARTICULARS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), sign)
+    for pattern, sign in (
+        (r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`", "<text>"),
+        (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
+        (rf"{_DATE}(?:[t ]{_CLOCK}(?:z|[-+]\d\d:?\d\d)?)?|\b{_CLOCK}\b", "<time>"),
+        (r"(?<![\w<])(?:[a-z]:\\|~?\.{0,2}/)[^\s'\":;,()<>]+", "<path>"),
+        (r"\b0x[0-9a-f]+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b", "<hex>"),
+        (r"(?:(?<!\w)[-+])?\d+(?:[.,]\d+)*", "<number>"),
+        (r"\s+", " "),
+    )
+)
+"""In this order: what stands in quotes is one text, whatever it holds."""
+
+
+def normalised(message: str) -> str:
+    """Return a message's beginning with a sign for each number, text in quotes, path, time or id.
+
+    "no order 17" and "no order 18" become the same.
+    """
+    for pattern, sign in _PARTICULARS:
+        message = pattern.sub(sign, message[:READ_CHARS])
+    return message.strip()
+
+
+def fingerprint(error_type: str, message: str, place: str = "") -> str:
+    """Return what failures of one kind share: 12 hexadecimal digits.
+
+    Args:
+        error_type: the exception's name, or another word for the kind of failure.
+        message: what it said.
+        place: where in the user's code, "shop.py:charge"; without line numbers, which move.
+    """
+    text = "\0".join((error_type, normalised(message), place))
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:FINGERPRINT_CHARS]

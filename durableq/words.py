@@ -1,0 +1,87 @@
+"""The words of a message's life: where it is, why it failed, what happened, what a verb did."""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum, StrEnum
+
+
+class State(IntEnum):
+    """Where a message is in its queue. The numbers are what the file holds."""
+
+    READY = 0
+    IN_FLIGHT = 1
+    DELAYED = 2
+
+    @property
+    def label(self) -> str:
+        """The word a person reads: ready, in_flight, delayed."""
+        return self.name.lower()
+
+
+class _Sentence(StrEnum):
+    """An enum whose members carry the sentence that explains them."""
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str = "") -> _Sentence:
+        """Make a member of a word and its sentence."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+
+class Reason(_Sentence):
+    """Why a receive did not end in success: machine-readable, one word each."""
+
+    HANDLER_ERROR = "handler_error", "the handler raised an exception"
+    REJECTED = "rejected", "the handler said it can never succeed"
+    TIMEOUT = "timeout", "the handler ran too long and was stopped"
+    WORKER_LOST = "worker_lost", "the worker died while it held the message"
+    LEASE_EXPIRED = "lease_expired", "the lease ran out before the message was settled"
+    UNDECODABLE = "undecodable", "the stored body cannot be read"
+    EXPIRED = "expired", "the queue's retention ended before it was delivered"
+    IDEMPOTENCY_CONFLICT = (
+        "idempotency_conflict",
+        "its key already succeeded with a different payload",
+    )
+
+    @property
+    def permanent(self) -> bool:
+        """Whether another receive cannot help."""
+        return self in {Reason.REJECTED, Reason.UNDECODABLE, Reason.IDEMPOTENCY_CONFLICT}
+
+
+class Event(_Sentence):
+    """What history records. A message that simply succeeds leaves none."""
+
+    FAILED = "failed", "a handler failed"
+    LEASE_EXPIRED = "lease_expired", "a lease ended without an answer"
+    BURIED = "buried", "moved to the dead-letter queue"
+    RETRIED = "retried", "recovered with a changed body"
+    REQUEUED = "requeued", "recovered unchanged"
+    HELD = "held", "left for a person to look at"
+    DISCARDED = "discarded", "removed by a decision"
+    EXPIRED = "expired", "removed by retention"
+
+
+class Outcome(Enum):
+    """What a settling verb did to one message. Never a bare bool."""
+
+    DONE = "done"
+    RETRY = "retry"
+    BURIED = "buried"
+    STALE = "stale"
+    GONE = "gone"
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was written, because the receipt is no longer good."""
+        return self in {Outcome.STALE, Outcome.GONE}
+
+    @property
+    def why(self) -> str:
+        """Why a receipt was refused, for StaleReceipt."""
+        if self is Outcome.STALE:
+            return "its lease ended, and the message was given to another worker or put back"
+        return "the message has ended (completed, discarded, expired or purged)"
