@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 
@@ -21,8 +22,17 @@ class Totals:
     @property
     def expected(self) -> int:
         """How many messages must be there if the books balance."""
-        ended = self.completed + self.duplicates + self.discarded + self.expired + self.purged
-        return self.sent + self.moved_in - self.moved_out - ended
+        return self.sent + self.moved_in - self.moved_out - self.ended
+
+    @property
+    def ended(self) -> int:
+        """How many messages came to their end here."""
+        return self.completed + self.duplicates + self.discarded + self.expired + self.purged
+
+    def __add__(self, other: Totals) -> Totals:
+        """Return the totals of both together."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Totals(*(one + another for one, another in pairs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,11 @@ class Batch(Sequence[Delivery]):
         """Let this one fail when the batch is settled; the others are not affected."""
         self._failures[delivery.id] = failure_of(error)
 
+    @property
+    def failed(self) -> int:
+        """How many of them fail."""
+        return len(self._failures)
+
     def set_result(self, delivery: Delivery, result: Any) -> None:
         """Keep a result under this one's key.
 

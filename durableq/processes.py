@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -64,15 +66,42 @@ def fate(worker: WorkerInfo) -> Fate:
     return Fate.DEAD if seen.ended or seen.created_ms != worker.created_ms else Fate.ALIVE
 
 
+def holders_of_the_dead(store: Store) -> set[int]:
+    """Return the marks of the registered workers that are dead."""
+    return {worker.holder for worker in store.workers() if fate(worker) is Fate.DEAD}
+
+
 def give_back_of_the_dead(store: Store) -> int:
     """Take every dead worker out, and its leases back; return how many were dead.
 
     Several processes may do so at once: what one has taken back is no longer there for another.
     """
-    dead = [worker for worker in store.workers() if fate(worker) is Fate.DEAD]
-    for worker in dead:
-        store.unregister(worker.holder)
+    dead = holders_of_the_dead(store)
+    for holder in dead:
+        store.unregister(holder)
     return len(dead)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used of the machine."""
+
+    rss_bytes: int
+    cpu_seconds: float
+    age_seconds: float
+    """Since it was started."""
+
+
+def usage(pid: int) -> Usage | None:
+    """Return what a process uses; None if it cannot be seen."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            age = time.time() - process.create_time()
+            return Usage(process.memory_info().rss, times.user + times.system, max(age, 0.0))
+    except psutil.Error:
+        return None
 
 
 def _see(pid: int) -> _Seen:

@@ -26,6 +26,7 @@ from durableq.cli import (
     output,
     produce,
     queue,
+    status,
     work,
 )
 from durableq.cli.options import Db, Json
@@ -76,6 +77,7 @@ def _assemble() -> typer.Typer:
         (work, "Run"),
         (fleet, "Run"),
         (chaos, "Run"),
+        (status, "Look"),
         (inspect, "Look"),
         (database, "Set up"),
     ):

@@ -1,4 +1,4 @@
-"""Looking: `status`, `peek`, `show`. Nothing here changes anything."""
+"""Looking: `peek`, `show`, `explain`. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.app import DurableQ
-from durableq.books import Totals
 from durableq.cli import output
 from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
 from durableq.cli.rendering import (
@@ -21,12 +19,10 @@ from durableq.cli.rendering import (
     moment,
     moment_and_age,
     now_ms,
-    queue_document,
     state_words,
 )
 from durableq.errors import UnknownMessage
 from durableq.message import HistoryEvent, Message
-from durableq.store import QueueInfo
 from durableq.text import visible
 from durableq.units import span
 
@@ -34,43 +30,6 @@ After = Annotated[
     str | None, typer.Option(metavar="ID", help="Go on after this message: the next page.")
 ]
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id.")]
-
-_STATUS: Final = (
-    *("QUEUE", "READY", "DELAYED", "IN_FLIGHT", "DEAD", "HELD", "OLDEST"),
-    *("SENT", "COMPLETED", "DUPLICATES", "DISCARDED", "EXPIRED", "PURGED"),
-)
-
-
-def status(db: Db = None, as_json: Json = False) -> None:
-    """Show each queue: what is there in each state, what has become of the rest; and the workers.
-
-    DEAD are the messages in the queue's dead-letter queue, HELD those of them that wait for a
-    person; OLDEST is how long the longest-waiting ready message has waited.
-
-    Example: durableq status
-    """
-    with opened(db) as store:
-        infos = {info.name: info for info in store.queues()}
-        workers = store.workers()
-    if as_json:
-        queues = [queue_document(info) for info in infos.values()]
-        people = [dataclasses.asdict(worker) for worker in workers]
-        output.document({"database": DurableQ(db).url, "queues": queues, "workers": people})
-        return
-    output.table(
-        _STATUS,
-        [
-            _status_row(info, infos[info.dead_letter_queue])
-            for info in infos.values()
-            if info.dead_letter_queue is not None
-        ],
-    )
-    output.line()
-    if not workers:
-        output.line("No workers.")
-        return
-    rows = [(w.name, w.pid, moment_and_age(w.started_at_ms)) for w in workers]
-    output.table(("WORKER", "PID", "STARTED"), rows)
 
 
 def peek(
@@ -115,7 +74,27 @@ def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
         print_message(message_id, found, history)
 
 
-COMMANDS: Final = (status, peek, show)
+def explain(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
+    """Say why a message is not being delivered right now.
+
+    Delayed until when and why; in flight with whom, until when; behind which message of the same
+    key; in a paused queue; dead because of what.
+
+    Example: durableq explain 17
+    """
+    from durableq.explanation import explain as explained
+
+    with opened(db) as store:
+        answer = explained(store, message_id, now_ms())
+    if as_json:
+        output.document(dataclasses.asdict(answer))
+        return
+    output.line(f"Message {answer.message_id}: {answer.state.replace('_', ' ')}.")
+    for sentence in answer.because:
+        output.line(f"  {sentence}")
+
+
+COMMANDS: Final = (peek, show, explain)
 
 
 def print_message(message_id: str, found: Message | None, history: list[HistoryEvent]) -> None:
@@ -155,22 +134,6 @@ def _facts(found: Message) -> list[tuple[str, str]]:
         *((name, value) for name, value in optional.items() if value is not None),
         ("body", body_text(found)),
     ]
-
-
-def _status_row(info: QueueInfo, dead: QueueInfo) -> tuple[Any, ...]:
-    counts, totals = info.counts, _sum(info.totals, dead.totals)
-    oldest = "-" if info.oldest_ready_ms is None else span(now_ms() - info.oldest_ready_ms)
-    return (
-        *(info.name, counts.ready, counts.delayed, counts.in_flight),
-        *(dead.counts.present, dead.counts.held, oldest),
-        *(info.totals.sent, totals.completed, totals.duplicates),
-        *(totals.discarded, totals.expired, totals.purged),
-    )
-
-
-def _sum(one: Totals, other: Totals) -> Totals:
-    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
-    return Totals(*(left + right for left, right in pairs))
 
 
 def _peek_row(message: Message) -> tuple[Any, ...]:

@@ -153,9 +153,35 @@ def delete(
         output.line(f"Deleted {name}.")
 
 
-COMMANDS: Final = (create, set_, list_, purge, delete)
+def pause(name: Name, db: Db = None, as_json: Json = False) -> None:
+    """Let nothing more be received from a queue: sends are accepted, what is in hand is finished.
+
+    Example: durableq queue pause orders
+    """
+    _set_paused(name, 1, "paused", db, as_json)
+
+
+def resume(name: Name, db: Db = None, as_json: Json = False) -> None:
+    """Let a paused queue be received from again.
+
+    Example: durableq queue resume orders
+    """
+    _set_paused(name, 0, "resumed", db, as_json)
+
+
+COMMANDS: Final = (create, set_, list_, purge, delete, pause, resume)
 
 _OPTIONS: Final = {name.removesuffix("_ms") for name in NAMES.split(", ")}
+
+
+def _set_paused(name: str, paused: int, done: str, db: str | None, as_json: bool) -> None:
+    with opened(db) as store:
+        was = store.queue(name).settings.paused
+        info = store.declare_queue(name, {"paused": paused})
+    if as_json:
+        output.document(queue_document(info))
+    else:
+        output.line(f"{name}: {done if was != paused else f'was {done} already'}.")
 
 
 def _changes(ctx: typer.Context) -> dict[str, int]:

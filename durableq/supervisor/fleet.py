@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from durableq.board import Stage
 from durableq.errors import DurableQError
 from durableq.latch import Latch
-from durableq.processes import give_back_of_the_dead, signal_name
+from durableq.processes import holders_of_the_dead, signal_name
 from durableq.store import Store
 from durableq.supervisor.giving_back import Ending, give_back
 from durableq.supervisor.member import Member
@@ -23,6 +23,8 @@ from durableq.worker.options import WorkerOptions
 
 LOOK_SECONDS: Final = 1.0
 """How often memory, and workers of other fleets that have died, are looked at."""
+SECOND_LOOK_SECONDS: Final = 0.5
+"""So much later a worker that was found dead is looked at again, before anything is given back."""
 CLOSE_LOOK_SECONDS: Final = 0.1
 """How often while a worker starts."""
 STEADY_SECONDS: Final = 10.0
@@ -82,6 +84,7 @@ class Fleet:
         self._renewing: tuple[Member, int] | None = None
         self._false_starts = 0
         self._look_at = 0.0
+        self._seen_dead: set[int] = set()
         self._code = 0
 
     def run(self) -> int:
@@ -296,7 +299,7 @@ class Fleet:
             return
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:
-            give_back_of_the_dead(self._store)
+            self._give_back_of_the_dead()
         except DurableQError as error:
             self._say("unreturned", f"what the dead held comes back later: {error}")
         for member in self._members if self._max_rss_bytes else ():
@@ -306,10 +309,22 @@ class Fleet:
                 self._say("too_large", text, member)
                 member.drain(self._options.grace_ms / 1000, returning=True)
 
+    def _give_back_of_the_dead(self) -> None:
+        """Give back for workers that were dead at the last look too.
+
+        One that died just now has a supervisor, here or elsewhere, that knows what it had begun.
+        """
+        dead = holders_of_the_dead(self._store)
+        for holder in dead & self._seen_dead:
+            self._store.unregister(holder)
+        if dead - self._seen_dead:
+            self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
+        self._seen_dead = dead
+
     def _until_next_look(self) -> float:
         """Return how long nothing has to be looked at, unless a signal comes."""
         now = time.monotonic()
-        times = [LOOK_SECONDS]
+        times = [self._look_at - now]
         for member in self._members:
             at = member.kill_at if member.is_running else member.start_at
             if at is not None:

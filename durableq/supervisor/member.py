@@ -33,6 +33,7 @@ class Member:
         self._process: subprocess.Popen[bytes] | None = None
         self._board: Board | None = None
         self._was_ready = False
+        self._starts = 0
         self.name = options.name
         self.pid = 0
         """Of the worker that runs, or of the last one."""
@@ -86,7 +87,7 @@ class Member:
         memory = shared_memory()
         try:
             self._board = Board(memory)
-            options = self._options.changed(board=memory, lifeline=lifeline)
+            options = self._options.changed(board=memory, lifeline=lifeline, restarts=self._starts)
             # A process group of its own: Ctrl-C in the terminal reaches the fleet, which tells it.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "durableq.worker", options.to_json()],
@@ -97,6 +98,7 @@ class Member:
         finally:
             os.close(memory)
         self.pid = self._process.pid
+        self._starts += 1
         self.started_at = time.monotonic()
         self.start_at = self.kill_at = None
         self._was_ready = False

@@ -232,7 +232,7 @@ class Handling:
                 delivery.queue,
                 extra=about(delivery, "lost"),
             )
-        self._settler.settled(batch)
+        self._settler.settled(batch, failed=batch.failed)
 
     def _check_process(self) -> None:
         """After a handler: end at once what is no worker any more, before it touches the file."""

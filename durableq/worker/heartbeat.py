@@ -12,6 +12,7 @@ from typing import Final
 from durableq import logs
 from durableq.board import Board
 from durableq.errors import DurableQError
+from durableq.info import WorkerStats
 from durableq.latch import Latch
 from durableq.store import HasFileno, Store
 from durableq.waiting import wait_readable
@@ -25,8 +26,10 @@ LONGEST_SECONDS: Final = 0.25
 """Leases are looked at this often, or three times a lease if that is more often."""
 WAIT_SECONDS: Final = 0.25
 """What waits in hand this long behind a slow message goes back, for somebody else to handle."""
-WORKER_ROW_SECONDS: Final = 10.0
-"""How often the file is told that the worker lives."""
+STATS_SECONDS: Final = 5.0
+"""How often the file is told how the worker does, if that has changed."""
+QUIET_SECONDS: Final = 60.0
+"""How often it is told that the worker lives, if nothing has: each beat wakes all who wait."""
 
 
 class Heartbeat:
@@ -66,7 +69,8 @@ class Heartbeat:
         self._lifeline = lifeline
         self._grace = grace_ms / 1000
         self._give_up = give_up
-        self._row_due = time.monotonic() + WORKER_ROW_SECONDS
+        self._told = WorkerStats()
+        self._told_at = time.monotonic()
         self._done = Latch()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -148,10 +152,13 @@ class Heartbeat:
         )
 
     def _beat(self) -> None:
-        if time.monotonic() < self._row_due:
+        stats = self._in_hand.stats(draining=self._stopping.is_set)
+        silent = time.monotonic() - self._told_at
+        if silent < (STATS_SECONDS if stats != self._told else QUIET_SECONDS):
             return
-        self._row_due = time.monotonic() + WORKER_ROW_SECONDS
+        self._told, self._told_at = stats, time.monotonic()
         try:
-            self._store.beat(self._holder)
+            self._store.beat(self._holder, stats)
         except DurableQError as error:
-            log.warning("the heartbeat could not be written: %s", error)
+            extra = logs.facts("unbeaten")
+            log.warning("the heartbeat could not be written: %s", error, extra=extra)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from durableq.board import Board
 from durableq.delivery import Delivery
+from durableq.info import WorkerStats
 from durableq.message import Receipt
 
 
@@ -43,6 +44,10 @@ class InHand:
         self._changing = threading.Lock()
         self.begun = 0
         """How many messages handlers were given so far."""
+        self.handled = 0
+        """How many of them are settled."""
+        self.failed = 0
+        """How many of those have failed."""
 
     def take(self, deliveries: Iterable[Delivery], *, may_return: bool = False) -> None:
         """Add what was just received."""
@@ -117,9 +122,24 @@ class InHand:
         """Remove what is settled, given back or lost."""
         with self._changing:
             ended = [self._held.pop(delivery.receipt, None) for delivery in deliveries]
+            self.handled += sum(one is not None and one.began_at is not None for one in ended)
         for held in ended:
             if held is not None and held.slot is not None:
                 self._board.end(held.slot)
+
+    def stats(self, *, draining: bool) -> WorkerStats:
+        """Return what this worker tells of itself."""
+        with self._changing:
+            began = [one.began_at for one in self._held.values() if one.began_at is not None]
+            in_hand = len(self._held)
+        running_ms = int(1000 * (time.monotonic() - min(began))) if began else 0
+        return WorkerStats(
+            state="draining" if draining else "working" if in_hand else "idle",
+            handled=self.handled,
+            failed=self.failed,
+            in_hand=in_hand,
+            oldest_began_ms=time.time_ns() // 1_000_000 - running_ms if began else 0,
+        )
 
     def to_extend(self, now: float) -> list[Held]:
         """Return what needs a longer lease now; a lost one needs none any more."""

@@ -40,6 +40,8 @@ class WorkerOptions:
     """How long a handler may run; 0: for ever. The supervisor sees to it."""
     grace_ms: int = GRACE_MS
     """How long a worker whose supervisor has died may go on with what it has in hand."""
+    restarts: int = 0
+    """How many workers were in its place before it."""
     log_format: str = LogFormat.TEXT
     board: int = -1
     """Descriptor of the memory shared with the supervisor; -1: there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -63,8 +64,10 @@ class Worker:
             DurableQError: the file can no longer be used.
         """
         store = self._app.store
-        give_back_of_the_dead(store)
-        holder = store.register(this_process(self.name)).holder
+        if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
+            give_back_of_the_dead(store)
+        me = dataclasses.replace(this_process(self.name), restarts=self._options.restarts)
+        holder = store.register(me).holder
         self._board.register(holder)
         heartbeat = self._heartbeat(holder)
         settler = self._settler()

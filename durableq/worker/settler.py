@@ -90,11 +90,12 @@ class Settler:
                 self._due = due
                 self._changed.notify()
 
-    def settled(self, deliveries: Sequence[Delivery]) -> None:
-        """Let go of what is settled, here or by its handler."""
+    def settled(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
+        """Let go of what is settled, here or by its handler; so many of these have failed."""
         for delivery in deliveries:
             delivery.settled = True
         self._in_hand.end(deliveries)
+        self._in_hand.failed += failed
         self._board.settle(len(deliveries))
 
     def close(self) -> None:
@@ -139,7 +140,7 @@ class Settler:
                 outcomes = self._store.fail(told, actor=self._actor)
                 for (delivery, failure), outcome in zip(failed, outcomes, strict=True):
                     self._say_failed(delivery, failure, outcome)
-                self.settled([delivery for delivery, _ in failed])
+                self.settled([delivery for delivery, _ in failed], failed=len(failed))
         except PASSING as error:
             self._try_again([*done, *failed], error)
 

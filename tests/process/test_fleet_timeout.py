@@ -17,15 +17,15 @@ from tests.process.fleet_app import APP
 TIMED_OUT = ("failed", "timeout")
 
 
-@pytest.mark.parametrize("act", ["spin", "hold"])
+@pytest.mark.parametrize(("act", "threads"), [("spin", 2), ("hold", 1)])
 def test_a_handler_that_runs_too_long_is_stopped_and_its_message_alone_counts(
-    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, act: str
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, act: str, threads: int
 ) -> None:
     os.mkfifo(ledger.pipe)
-    # One thread has k0 begun, and k1 to k4 behind it; another always has one begun that is quick.
+    # One thread has k0 begun, and k1 to k4 behind it; another, if it can run, always a quick one.
     quick = [f"k{number}" for number in range(1, 40)]
     first, *others = send(dq, "bulk", {"k0": f"{act} once"} | dict.fromkeys(quick, "pause"))
-    fleet = nursery.fleet(db, app=APP, threads=2, timeout=0.4, drain=True)
+    fleet = nursery.fleet(db, app=APP, threads=threads, timeout=0.4, drain=True)
     assert fleet.end() == 0
     assert events_of(db, first) == [TIMED_OUT]
     assert [events_of(db, other) for other in others] == [[]] * len(others)

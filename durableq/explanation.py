@@ -1,0 +1,177 @@
+"""Why a message is not being delivered right now, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from durableq.errors import UnknownMessage
+from durableq.message import Event, IdempotencyRecord, Message, RecordStatus, State
+from durableq.processes import Fate, fate
+from durableq.store import Monitor, WorkerInfo
+from durableq.text import visible
+from durableq.units import span
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a message is, and why it is not being handled."""
+
+    message_id: str
+    state: str
+    """ready, delayed, in_flight, held, dead or ended."""
+    because: list[str]
+    """Whole sentences, the most important first."""
+
+
+def explain(store: Monitor, message_id: str, now_ms: int) -> Explanation:
+    """Say why a message is not being delivered right now.
+
+    Args:
+        store: where it is.
+        message_id: which.
+        now_ms: the wall clock.
+
+    Raises:
+        UnknownMessage: there is none of that id, and nothing is remembered of one.
+    """
+    message = store.message(message_id)
+    if message is None:
+        return Explanation(message_id, "ended", [_ended(store, message_id)])
+    words = list(_because(store, message, now_ms))
+    return Explanation(message_id, _state(message), words)
+
+
+def _state(message: Message) -> str:
+    if message.held:
+        return "held"
+    if message.source_queue is not None and message.state is not State.IN_FLIGHT:
+        return "dead"
+    return message.state.label
+
+
+def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
+    if message.source_queue is not None:
+        yield _dead(store, message)
+    if message.state is State.IN_FLIGHT:
+        yield _in_flight(store, message)
+        return
+    behind = _behind(store, message)
+    if message.state is State.DELAYED and not message.held:
+        yield behind or _delayed(store, message, now_ms)
+    if message.state is State.READY:
+        yield from _ready(store, message, behind)
+
+
+def _ready(store: Monitor, message: Message, behind: str) -> Iterator[str]:
+    queue = store.queue(message.queue)
+    if queue.settings.paused:
+        yield (
+            f"Queue {queue.name!r} is paused: nothing is received from it. "
+            f"To go on: durableq queue resume {queue.name}."
+        )
+        return
+    if behind:
+        yield behind
+    if message.source_queue is not None:
+        yield "It waits for a recovery process (durableq recover), or for you (durableq dlq)."
+        return
+    ahead = queue.counts.ready - 1
+    yield (
+        f"It is ready: the next receive of {queue.name!r} may bring it"
+        + (f"; {ahead} others are ready there too." if ahead else ".")
+    )
+    if not any(fate(worker) is not Fate.DEAD for worker in _handling(store)):
+        yield "No worker is running on this file: durableq work."
+
+
+def _behind(store: Monitor, message: Message) -> str:
+    """Return what another message of the same key does to this one, or nothing."""
+    record = None if message.key is None else store.record(message.queue, message.key)
+    if record is None or record.message_id == message.id or message.source_queue is not None:
+        return ""
+    key = visible(record.key)
+    if record.status is RecordStatus.COMPLETED:
+        return (
+            f"Key {key} has succeeded already (message {record.message_id}): at its next receive "
+            "this one ends as a duplicate, or as a conflict if its payload is another."
+        )
+    return (
+        f"Key {key} is in progress: message {record.message_id} has it"
+        f"{_with_whom(store, record)}. This one waits, uncounted, until that is settled."
+    )
+
+
+def _with_whom(store: Monitor, record: IdempotencyRecord) -> str:
+    owner = _holder(store, record.message_id)
+    return f", with {owner.name} (pid {owner.pid})" if owner is not None else ""
+
+
+def _in_flight(store: Monitor, message: Message) -> str:
+    until = f"its lease ends in {span(message.lease_left_ms)}, unless it is extended"
+    holder = _holder(store, message.id)
+    if holder is None:
+        return f"It is with a receiver that is not registered as a worker; {until}."
+    who = f"{holder.name} (pid {holder.pid})"
+    if fate(holder) is Fate.DEAD:
+        return f"It was with {who}, which is dead; a survivor gives it back, or {until}."
+    return f"It is with {who} right now; {until}."
+
+
+def _delayed(store: Monitor, message: Message, now_ms: int) -> str:
+    wait = span(message.delayed_until_ms - now_ms)
+    until = f"It is delayed until {_moment(message.delayed_until_ms)} (in {wait})"
+    failures = [e for e in store.history(message.id) if e.event is Event.FAILED]
+    if message.receive_count and failures:
+        last = failures[-1]
+        error = ": ".join(filter(None, (last.error_type, visible(last.error_message, 200))))
+        return f"{until}, the backoff after receive {message.receive_count} failed: {error}."
+    return f"{until}, as its sender, its queue or a verdict asked."
+
+
+def _dead(store: Monitor, message: Message) -> str:
+    letter = store.dead_letter(message.id)
+    if letter is None:
+        return f"It stands in {message.queue!r}."
+    error = ""
+    if letter.last_failure is not None:
+        failure = letter.last_failure
+        parts = (failure.error_type, visible(failure.error_message, 200))
+        error = f" ({': '.join(filter(None, parts))})"
+    sentence = f"It is dead, because {letter.reason.sentence}{error}"
+    if not message.held:
+        return f"{sentence}."
+    held = [event for event in letter.history if event.event is Event.HELD]
+    why = f": {visible(held[-1].reason, 200)}" if held and held[-1].reason else ""
+    return (
+        f"{sentence}; and it is held for a person{why}. To decide: durableq dlq redrive "
+        f"{message.id}, or durableq dlq discard {message.id}."
+    )
+
+
+def _ended(store: Monitor, message_id: str) -> str:
+    history = store.history(message_id)
+    if not history:
+        raise UnknownMessage(message_id)
+    last = history[-1]
+    if last.event in {Event.DISCARDED, Event.EXPIRED}:
+        why = f": {visible(last.reason, 200)}" if last.reason else ""
+        return f"It has ended: {last.event.sentence}, {_moment(last.at_ms)}{why}."
+    return "It has ended: completed, recognised as a duplicate, or purged."
+
+
+def _holder(store: Monitor, message_id: str) -> WorkerInfo | None:
+    """Return the worker that has a message leased, or None."""
+    for worker in store.workers():
+        if any(message.id == message_id for message in store.held(worker.holder)):
+            return worker
+    return None
+
+
+def _handling(store: Monitor) -> list[WorkerInfo]:
+    return [worker for worker in store.workers() if not worker.name.startswith("recovery:")]
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(timespec="seconds")

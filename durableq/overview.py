@@ -1,0 +1,117 @@
+"""How everything stands at a moment, and how fast it moves between two: what `status` shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from durableq.books import Totals
+from durableq.info import QueueInfo, WorkerInfo
+from durableq.processes import Fate, Usage, fate, usage
+from durableq.store import Monitor
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Messages a second, in and out of a queue and its dead-letter queue together."""
+
+    in_per_second: float
+    out_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue with its dead-letter queue."""
+
+    info: QueueInfo
+    dead: QueueInfo
+    flow: Flow | None
+    """None for the first look: a rate needs two."""
+
+    @property
+    def totals(self) -> Totals:
+        """What both have counted; what moved between them cancels out of the sum of its ends."""
+        return self.info.totals + self.dead.totals
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker, as it told of itself and as the system sees it."""
+
+    info: WorkerInfo
+    fate: Fate
+    usage: Usage | None
+    """None for one that cannot be seen."""
+    cpu_percent: float | None
+    """Of one core: since the look before, or since it was started."""
+    holds: int
+    """Messages leased to it right now."""
+
+    @property
+    def state(self) -> str:
+        """What it does: its own word, or what became of it."""
+        if self.fate is Fate.ALIVE:
+            return self.info.state or "starting"
+        return str(self.fate.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything at a moment."""
+
+    at: float
+    """On the monotonic clock."""
+    queues: list[QueueView]
+    workers: list[WorkerView]
+    breakers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def look(store: Monitor, before: Overview | None = None) -> Overview:
+    """Look at everything; with the look before, tell rates too."""
+    at = time.monotonic()
+    infos = {info.name: info for info in store.queues()}
+    queues = [
+        QueueView(info, infos[info.dead_letter_queue], _flow(info.name, infos, before, at))
+        for info in infos.values()
+        if info.dead_letter_queue is not None
+    ]
+    workers = [_view(store, worker, before, at) for worker in store.workers()]
+    return Overview(at, queues, workers)
+
+
+def _flow(
+    name: str, infos: Mapping[str, QueueInfo], before: Overview | None, at: float
+) -> Flow | None:
+    if before is None or at <= before.at:
+        return None
+    earlier = next((view.totals for view in before.queues if view.info.name == name), None)
+    if earlier is None:
+        return None
+    queue = infos[name]
+    now = queue.totals + infos[queue.dead_letter_queue or name].totals
+    seconds = at - before.at
+    return Flow((now.sent - earlier.sent) / seconds, (now.ended - earlier.ended) / seconds)
+
+
+def _view(store: Monitor, worker: WorkerInfo, before: Overview | None, at: float) -> WorkerView:
+    became = fate(worker)
+    used = usage(worker.pid) if became is Fate.ALIVE else None
+    return WorkerView(
+        worker, became, used, _cpu_percent(worker, used, before, at), len(store.held(worker.holder))
+    )
+
+
+def _cpu_percent(
+    worker: WorkerInfo, used: Usage | None, before: Overview | None, at: float
+) -> float | None:
+    if used is None:
+        return None
+    earlier = None
+    if before is not None and at > before.at:
+        views = (view for view in before.workers if view.info.holder == worker.holder)
+        earlier = next(views, None)
+    if earlier is None or earlier.usage is None or before is None:
+        return 100 * used.cpu_seconds / used.age_seconds if used.age_seconds > 0 else 0.0
+    return 100 * (used.cpu_seconds - earlier.usage.cpu_seconds) / (at - before.at)
