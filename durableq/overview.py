@@ -50,9 +50,14 @@ class WorkerView:
     """Messages leased to it right now."""
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the process runs, as far as can be seen from here."""
+        return self.fate is Fate.ALIVE
+
+    @property
     def state(self) -> str:
         """What it does: its own word, or what became of it."""
-        if self.fate is Fate.ALIVE:
+        if self.is_alive:
             return self.info.state or "starting"
         return str(self.fate.value)
 

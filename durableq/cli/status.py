@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,10 +15,11 @@ from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import Db, Json, opened
 from durableq.cli.rendering import moment_and_age, now_ms, queue_document
-from durableq.overview import Overview, QueueView, WorkerView, look
-from durableq.processes import Fate
 from durableq.store import Monitor
 from durableq.units import span
+
+if TYPE_CHECKING:
+    from durableq.overview import Overview, QueueView, WorkerView
 
 SAMPLE_SECONDS: Final = 0.2
 """Between the two looks of a single status: a rate needs two."""
@@ -91,6 +92,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _looks(store: Monitor, seconds: float, number: int = 0) -> Iterator[Overview]:
     """Look again and again, or so many times."""
+    from durableq.overview import look
+
     seen = look(store)
     yield seen
     while number != 1:
@@ -176,7 +179,7 @@ def _worker_document(view: WorkerView) -> dict[str, Any]:
     used = view.usage
     return dataclasses.asdict(view.info) | {
         "state": view.state,
-        "alive": view.fate is Fate.ALIVE,
+        "alive": view.is_alive,
         "holds": view.holds,
         "rss_bytes": None if used is None else used.rss_bytes,
         "cpu_percent": None if view.cpu_percent is None else round(view.cpu_percent, 2),

@@ -13,8 +13,10 @@ from durableq.cli import app
 from tests.cli.console import Run, environment, process
 
 COMMANDS = {
-    *("produce", "work", "recover", "demo", "chaos", "status", "peek", "show", "init", "migrate"),
+    *("produce", "work", "recover", "demo", "chaos", "status", "peek", "show"),
+    *("explain", "init", "migrate"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
+    *("queue pause", "queue resume"),
     *("dlq list", "dlq show", "dlq redrive", "dlq discard"),
     "bench fleet",
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),

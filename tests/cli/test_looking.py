@@ -296,13 +296,16 @@ def test_output_that_cannot_be_written_is_said(shop: Shop, tmp_path: Path) -> No
 
 
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
-    """One document each; `recover` prints one for each letter. `work`, `demo`: test_running."""
+    """One document each; `recover` prints one for each letter. The rest: test_running, test_bench, chaos."""
     shop.complete(key="k", result={"ok": True})
     one, two, three = shop.bury(1), shop.bury(2), shop.bury(3)
     shop.dq.close()
     arguments = {
         "produce": ["--count", "2"],
         "show": [one],
+        "explain": [one],
+        "queue pause": ["mail"],
+        "queue resume": ["mail"],
         "peek": ["--queue", "orders"],
         "queue create": ["mail", "--delay", "1"],
         "queue set": ["mail", "--delay", "2"],
@@ -316,7 +319,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "idempotency list": ["--queue", "orders"],
         "recover": ["--dry-run", "--db", "durableq.db"],
     }
-    elsewhere = {"work", "demo"}
+    elsewhere = {"work", "demo", "chaos", "bench fleet"}
     last = {"queue delete", "idempotency forget"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:

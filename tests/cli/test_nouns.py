@@ -68,7 +68,7 @@ def test_every_setting_has_its_option(run: Run) -> None:
     given = [
         part for name in options for part in ("--" + name.removesuffix("_ms").replace("_", "-"), 7)
     ]
-    assert run("queue", "create", "q", *given, "--json").json["settings"] == options
+    assert run("queue", "create", "q", *given, "--json").json["settings"] == options | {"paused": 0}
 
 
 def test_creating_again_is_nothing_unless_it_would_change_something(run: Run) -> None:
