@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Final, Protocol
 
 from durableq import logs
-from durableq.errors import PASSING
+from durableq.delivery import Delivery
+from durableq.errors import PASSING, DurableQError
 from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.worker.handling import Handling
 from durableq.worker.intake import BUSY_PAUSE_SECONDS, Intake, Work
@@ -70,10 +72,11 @@ class CoroutineLane:
         self._give_up = give_up
         self._places = threading.BoundedSemaphore(ASYNC_AT_ONCE)
         self._loop = asyncio.new_event_loop()
+        self._ending = False
 
     def run(self) -> None:
         """Take messages and have them handled until there are none any more."""
-        thread = threading.Thread(target=self._loop.run_forever, name="coroutines", daemon=True)
+        thread = threading.Thread(target=self._run_loop, name="coroutines", daemon=True)
         thread.start()
         running: set[Future[None]] = set()
         try:
@@ -83,11 +86,23 @@ class CoroutineLane:
                     self._places.release()
                 running = {future for future in running if not future.done()} | set(begun)
         finally:
-            for future in running:
-                future.exception()  # waits
+            wait(running)
+            self._ending = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
+
+    def _run_loop(self) -> None:
+        """Run the loop until the lane ends, also when a handler stops it, or exits inside it."""
+        while not self._ending:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:  # noqa: BLE001 - SystemExit of a coroutine's own
+                log.warning(
+                    "a coroutine that a handler started raised %s",
+                    type(error).__qualname__,
+                    extra=logs.facts("raised_aside"),
+                )
 
     def _take_places(self) -> int:
         """Wait until something more may be in hand; return how much, at most a receive's worth."""
@@ -105,13 +120,18 @@ class CoroutineLane:
         for group in groups:
             coroutine = self._handling.call_async(handler, group)
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            future.add_done_callback(self._ended)
+            future.add_done_callback(partial(self._ended, group))
             begun.append(future)
         return begun
 
-    def _ended(self, future: Future[None]) -> None:
+    def _ended(self, group: Sequence[Delivery], future: Future[None]) -> None:
         self._places.release()
-        error = future.exception()
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled():  # before its first step, by another handler
+            try:
+                self._handling.give_back(group)
+            except DurableQError as trouble:
+                error = trouble
         if isinstance(error, PASSING):
             log.warning("%s", error, extra=logs.facts("busy"))
         elif error is not None:
