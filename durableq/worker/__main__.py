@@ -42,15 +42,27 @@ def main() -> int:
         def stop(_signal: int, _frame: object) -> None:
             worker.stopping.set()
 
+        # Not SIG_IGN, which programs that handlers start would inherit.
         signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; we are told
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of a terminal
+        signal.signal(signal.SIGINT, _ignore)  # Ctrl-C reaches us too; we are told
+        signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
+        os.register_at_fork(after_in_child=_be_nobody_special)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what stops us when nobody else can
         worker.run()
     except DurableQError as error:
         log.error("%s", error)
         return 1
     return 0
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+def _be_nobody_special() -> None:
+    """Let a process that a handler forked obey its signals, and not stop its parent by them."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _application(options: WorkerOptions) -> tuple[DurableQ, WorkerOptions]:
