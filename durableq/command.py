@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, Any, Final
 
+from durableq import codec
 from durableq.app import DurableQ
 from durableq.delivery import Delivery, HandlerFailed
 from durableq.errors import InvalidInput, Reject
@@ -144,9 +145,11 @@ def _result(output: IO[bytes]) -> Any:
     if len(text) > MAX_RESULT_BYTES:
         return None
     try:
-        return json.loads(text)
+        result = json.loads(text)
+        codec.encode_result(result)  # Python's JSON knows NaN and lone surrogates; ours does not
     except (ValueError, RecursionError):
         return None
+    return result
 
 
 def _tail(errors: IO[bytes], most: int) -> str:
