@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Unpack, overload
+from typing import Any, Final, Unpack, overload
 
 from durableq import codec, store
 from durableq.errors import InvalidInput, Reject, RetryLater, StaleReceipt
@@ -325,6 +327,10 @@ class Batch(Sequence[Delivery]):
 
 
 _UNREAD = object()
+_HERE: Final = os.path.dirname(__file__)
+_OURS: Final = tuple(os.path.join(_HERE, name) for name in ("worker", "engines", "delivery.py"))
+_LIBRARIES: Final = ("<frozen", *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+"""Where code lies that is not the user's: ours, Python's, and what was installed."""
 
 
 class HandlerFailed(Exception):
@@ -351,7 +357,22 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
         message_of(error),
         "".join(traceback.format_exception(error)),
         wait_ms,
+        place=_place_of(error),
     )
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where the user's code was when it raised: the innermost frame that is no library's.
+
+    Its file and function, as in `shop.py:charge`; without the line, which every edit moves.
+    """
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    theirs = [code for code in codes if not code.co_filename.startswith(_OURS)]
+    own = [code for code in theirs if not code.co_filename.startswith(_LIBRARIES)]
+    innermost = next(iter(own[-1:] or theirs), None)
+    if innermost is None:
+        return ""
+    return f"{os.path.basename(innermost.co_filename)}:{innermost.co_name}"
 
 
 def _chosen_wait_ms(error: RetryLater) -> int | None:

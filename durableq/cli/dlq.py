@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
+import dataclasses
 import heapq
 import itertools
-import os
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.cli import output
+from durableq.cli import moves, output
 from durableq.cli.inspect import After, MessageId, print_message
+from durableq.cli.moves import person
 from durableq.cli.options import Db, Json, Limit, Yes, opened, source_of
 from durableq.cli.rendering import (
     BODY_COLUMNS,
@@ -23,11 +23,12 @@ from durableq.cli.rendering import (
     now_ms,
 )
 from durableq.errors import Conflict, NotFound
+from durableq.letters import DeadGroup, LetterFilter
 from durableq.message import DeadLetter, Outcome, Reason, State
 from durableq.settings import dead_letter_name
 from durableq.store import Monitor, Store
 from durableq.text import visible
-from durableq.units import span
+from durableq.units import span, to_ms
 from durableq.verdict import Discard, Requeue, Verdict
 
 PAGE: Final = 100
@@ -40,34 +41,27 @@ OfReason = Annotated[
     Reason | None, typer.Option("--reason", help="Only letters that died for this reason.")
 ]
 ErrorType = Annotated[str | None, typer.Option(help="Only letters whose last failure raised this.")]
+Group = Annotated[
+    str | None, typer.Option(metavar="FINGERPRINT", help="Only letters of this group; see groups.")
+]
+OlderThan = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SECONDS", help="Only letters that died longer ago than this."),
+]
+To = Annotated[
+    str | None, typer.Option(metavar="QUEUE", help="Send them here instead of where they died.")
+]
 All = Annotated[bool, typer.Option("--all", help="All dead letters there are.")]
 Note = Annotated[str, typer.Option(help="Kept in the history as the reason of this decision.")]
 Delay = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Ready only after this.")]
-
-
-class Filter(NamedTuple):
-    """Which dead letters are meant."""
-
-    queue: str | None = None
-    reason: Reason | None = None
-    error_type: str | None = None
-
-    def __bool__(self) -> bool:
-        return any(part is not None for part in self)
-
-    def fits(self, letter: DeadLetter) -> bool:
-        """Return whether a letter is one of them."""
-        failure = letter.last_failure
-        return (self.reason is None or letter.reason is self.reason) and (
-            self.error_type is None
-            or (failure is not None and failure.error_type == self.error_type)
-        )
 
 
 def list_(
     queue: Source = None,
     reason: OfReason = None,
     error_type: ErrorType = None,
+    group: Group = None,
+    older_than: OlderThan = None,
     limit: Limit = 50,
     after: After = None,
     db: Db = None,
@@ -78,14 +72,30 @@ def list_(
     Example: durableq dlq list --queue orders --error-type ConnectionError
     """
     with opened(db) as store:
-        found = _letters(store, Filter(queue, reason, error_type), after)
-        letters = list(itertools.islice(found, limit))
+        wanted = _wanted(store, queue, reason, error_type, group, older_than)
+        letters = list(itertools.islice(_letters(store, wanted, after), limit))
     if as_json:
         output.document([letter_document(letter) for letter in letters])
         return
     output.table(
         ("ID", "QUEUE", "STATE", "REASON", "DIED", "RECOVERIES", "KEY", "ERROR", "BODY"),
         [_row(letter) for letter in letters],
+    )
+
+
+def groups(queue: Source = None, db: Db = None, as_json: Json = False) -> None:
+    """Group dead letters by what killed them: reason, error and where it was raised.
+
+    Example: durableq dlq groups --queue orders
+    """
+    with opened(db) as store:
+        found = store.dead_groups(None if queue is None else source_of(queue))
+    if as_json:
+        output.document([dataclasses.asdict(group) for group in found])
+        return
+    output.table(
+        ("FINGERPRINT", "QUEUE", "REASON", "COUNT", "FIRST", "LAST", "ERROR", "WHERE", "EXAMPLE"),
+        [_group_row(group) for group in found],
     )
 
 
@@ -107,7 +117,10 @@ def redrive(
     queue: Source = None,
     reason: OfReason = None,
     error_type: ErrorType = None,
+    group: Group = None,
+    older_than: OlderThan = None,
     all_: All = False,
+    to: To = None,
     delay: Delay = 0,
     note: Note = "redriven by hand",
     db: Db = None,
@@ -115,13 +128,21 @@ def redrive(
 ) -> None:
     """Send dead letters back to the queues where they died, unchanged: by id, by filter, or all.
 
+    By filter it is a move, which goes on where it was if it is interrupted: see dlq moves.
     Letters that a recovery process holds are left, and that is a conflict (exit code 5).
 
     Example: durableq dlq redrive --queue orders --error-type ConnectionError --delay 60
     """
     with opened(db) as store:
-        chosen = _chosen(store, ids, Filter(queue, reason, error_type), all_)
-        _decide(store, chosen, Requeue(note, delay), ("redriven", as_json))
+        wanted = _wanted(store, queue, reason, error_type, group, older_than)
+        chosen = _chosen(store, ids, wanted, all_)
+        if chosen is None:
+            move = store.start_move(wanted, Requeue(note, delay), to_queue=to, actor=person())
+            moves.finish(store, move, as_json)
+        elif to is not None:
+            raise output.Misuse("--to goes with a filter or --all, not with ids.")
+        else:
+            _decide(store, chosen, Requeue(note, delay), ("redriven", as_json))
 
 
 def discard(
@@ -129,6 +150,8 @@ def discard(
     queue: Source = None,
     reason: OfReason = None,
     error_type: ErrorType = None,
+    group: Group = None,
+    older_than: OlderThan = None,
     all_: All = False,
     note: Note = "discarded by hand",
     yes: Yes = False,
@@ -137,27 +160,64 @@ def discard(
 ) -> None:
     """Remove dead letters for good, and keep the decision in their history. Asks first.
 
+    By filter it is a move, which goes on where it was if it is interrupted: see dlq moves.
     Letters that a recovery process holds are left, and that is a conflict (exit code 5).
 
     Example: durableq dlq discard 17 --note "the customer cancelled"
     """
     with opened(db) as store:
-        chosen = _chosen(store, ids, Filter(queue, reason, error_type), all_)
-        if chosen:
-            what = (
-                f"dead letter {chosen[0].id}" if len(chosen) == 1 else f"{len(chosen)} dead letters"
-            )
-            output.confirm(f"Discard {what}, for good?", yes=yes)
+        wanted = _wanted(store, queue, reason, error_type, group, older_than)
+        chosen = _chosen(store, ids, wanted, all_)
+        if chosen is None:
+            most = _at_most(store, wanted)
+            output.confirm(f"Discard {most} dead letters, for good?", yes=yes or most == 0)
+            move = store.start_move(wanted, Discard(note), actor=person())
+            moves.finish(store, move, as_json)
+            return
+        what = f"dead letter {chosen[0].id}" if len(chosen) == 1 else f"{len(chosen)} dead letters"
+        output.confirm(f"Discard {what}, for good?", yes=yes)
         _decide(store, chosen, Discard(note), ("discarded", as_json))
 
 
-COMMANDS: Final = (list_, show, redrive, discard)
+COMMANDS: Final = (list_, groups, show, redrive, discard, *moves.COMMANDS)
 
 
-def _letters(store: Monitor, wanted: Filter, after: str | None = None) -> Iterator[DeadLetter]:
+def _wanted(
+    store: Monitor,
+    queue: str | None,
+    reason: Reason | None,
+    error_type: str | None,
+    group: str | None,
+    older_than: float | None,
+) -> LetterFilter:
+    """Return which letters are meant.
+
+    Raises:
+        UnknownQueue: there is no such queue.
+    """
+    if queue is not None:
+        queue = store.queue(source_of(queue)).name
+    died_before_ms = None if older_than is None else now_ms() - to_ms(older_than, "--older-than")
+    return LetterFilter(queue, reason, error_type, group, died_before_ms)
+
+
+def _at_most(store: Monitor, wanted: LetterFilter) -> int:
+    """Return how many letters a filter means, if age does not count."""
+    return sum(
+        group.count
+        for group in store.dead_groups(wanted.queue)
+        if wanted.reason in {None, group.reason}
+        and wanted.error_type in {None, group.error_type}
+        and wanted.fingerprint in {None, group.fingerprint}
+    )
+
+
+def _letters(
+    store: Monitor, wanted: LetterFilter, after: str | None = None
+) -> Iterator[DeadLetter]:
     """Return the letters that a filter means, in order of id."""
     if wanted.queue is not None:
-        queues = [store.queue(dead_letter_name(source_of(wanted.queue))).name]
+        queues = [store.queue(dead_letter_name(wanted.queue)).name]
     else:
         queues = [info.name for info in store.queues() if info.dead_letter_queue is None]
     pages = (_letters_in(store, queue, after) for queue in queues)
@@ -185,21 +245,22 @@ def _letter(store: Monitor, message_id: str) -> DeadLetter:
 
 
 def _chosen(
-    store: Monitor, ids: list[str] | None, wanted: Filter, everything: bool
-) -> list[DeadLetter]:
-    """Return the letters to decide about.
+    store: Monitor, ids: list[str] | None, wanted: LetterFilter, everything: bool
+) -> list[DeadLetter] | None:
+    """Return the letters that were named by id; None if a filter, or all, are meant.
 
     Raises:
         Misuse: not exactly one way to choose was used.
         NotFound: an id is of no dead letter; nothing was changed.
     """
-    if sum((bool(ids), bool(wanted), everything)) != 1:
+    if sum((bool(ids), wanted != LetterFilter(), everything)) != 1:
         raise output.Misuse(
-            "Choose the dead letters: by id, by --queue, --reason or --error-type, or --all."
+            "Choose the dead letters: by id, by --queue, --reason or --error-type, --group or "
+            "--older-than, or --all."
         )
-    if ids:
-        return [_letter(store, message_id) for message_id in dict.fromkeys(ids)]
-    return list(_letters(store, wanted))
+    if not ids:
+        return None
+    return [_letter(store, message_id) for message_id in dict.fromkeys(ids)]
 
 
 def _decide(
@@ -234,18 +295,20 @@ def _decide_in(store: Store, queue: str, ids: list[str], verdict: Verdict) -> It
         page = ids[start : start + PAGE]
         messages = store.receive(queue, len(page), ids=page).messages
         receipts = [message.receipt for message in messages if message.receipt is not None]
-        outcomes = store.decide([(receipt, verdict) for receipt in receipts], actor=_person())
+        outcomes = store.decide([(receipt, verdict) for receipt in receipts], actor=person())
         for receipt, outcome in zip(receipts, outcomes, strict=True):
             if outcome is Outcome.DONE:
                 yield receipt.message_id
 
 
-def _person() -> str:
-    """Return who decides, for the history."""
-    try:
-        return f"person ({getpass.getuser()})"
-    except (KeyError, OSError):  # no such user in this container
-        return f"person (uid {os.getuid()})"
+def _group_row(group: DeadGroup) -> tuple[Any, ...]:
+    error = ": ".join(part for part in (group.error_type, group.error_message) if part)
+    now = now_ms()
+    return (
+        *(group.fingerprint, group.queue, group.reason, group.count),
+        *(f"{span(now - at)} ago" for at in (group.first_died_ms, group.last_died_ms)),
+        *(visible(error, ERROR_COLUMNS), group.place, group.example_id),
+    )
 
 
 def _row(letter: DeadLetter) -> tuple[Any, ...]:

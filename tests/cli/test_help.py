@@ -17,7 +17,8 @@ COMMANDS = {
     *("explain", "init", "migrate"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),
-    *("dlq list", "dlq show", "dlq redrive", "dlq discard"),
+    *("dlq list", "dlq groups", "dlq show", "dlq redrive", "dlq discard"),
+    *("dlq moves", "dlq resume", "dlq cancel"),
     "bench fleet",
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }

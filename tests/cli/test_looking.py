@@ -296,9 +296,9 @@ def test_output_that_cannot_be_written_is_said(shop: Shop, tmp_path: Path) -> No
 
 
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
-    """One document each; `recover` prints one for each letter. The rest: test_running, test_bench, chaos."""
+    """One document each; `recover` prints one for each letter."""
     shop.complete(key="k", result={"ok": True})
-    one, two, three = shop.bury(1), shop.bury(2), shop.bury(3)
+    one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
     shop.dq.close()
     arguments = {
         "produce": ["--count", "2"],
@@ -312,7 +312,9 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "queue purge": ["mail", "--yes"],
         "queue delete": ["mail", "--yes"],
         "dlq show": [one],
-        "dlq redrive": [two],
+        "dlq resume": ["1"],
+        "dlq cancel": ["1"],
+        "dlq redrive": ["--group", "none"],
         "dlq discard": [three, "--yes"],
         "idempotency get": ["k", "--queue", "orders"],
         "idempotency forget": ["k", "--queue", "orders"],
@@ -320,7 +322,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "recover": ["--dry-run", "--db", "durableq.db"],
     }
     elsewhere = {"work", "demo", "chaos", "bench fleet"}
-    last = {"queue delete", "idempotency forget"}
+    last = {"queue delete", "idempotency forget", "dlq resume", "dlq cancel"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:
         shown = run(*path.split(), *arguments.get(path, []), "--json")

@@ -1,0 +1,141 @@
+"""Groups of dead letters, and moves: one decision about many, a slice at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import DurableQ
+from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.engine import plain
+from tests.support import wait_for
+
+LETTERS = 20_000
+
+
+def bury_many(path: Path, number: int) -> None:
+    """Put dead letters into a queue, as if each had failed once."""
+    with DurableQ(path) as dq:
+        queue = dq.queue("orders", max_receives=1)
+        for start in range(0, number, 1000):
+            queue.send_many(range(start, min(start + 1000, number)))
+        while deliveries := queue.receive(1000):
+            failures = [(d.receipt, failure()) for d in deliveries]
+            dq.store.fail(failures, actor="test")
+
+
+def failure() -> Any:
+    from durableq.message import Failure, Reason
+
+    return Failure(Reason.HANDLER_ERROR, "ConnectionError", "bank 7 is away")
+
+
+def test_groups_tell_what_killed_how_many(run: Run, shop: Shop) -> None:
+    def charge() -> None:
+        raise TimeoutError("no answer in 30 s to order 17")
+
+    for number in range(3):
+        try:
+            charge()
+        except TimeoutError as error:
+            error.args = (f"no answer in {number} s to order {number}",)
+            shop.bury(number, error)
+    other = shop.bury("x", ValueError("boom"))
+    timeouts, boom = run("dlq", "groups", "--json").json
+    assert (timeouts["count"], timeouts["error_type"], timeouts["place"]) == (
+        3,
+        "TimeoutError",
+        "test_moves.py:charge",
+    )
+    assert (boom["count"], boom["example_id"], boom["reason"]) == (1, other, "handler_error")
+    shown = run("dlq", "groups", "--queue", "orders")
+    assert timeouts["fingerprint"] in shown.lines[1]
+    chosen = run("dlq", "list", "--group", timeouts["fingerprint"], "--json").json
+    assert len(chosen) == 3
+    assert run("dlq", "redrive", "--group", timeouts["fingerprint"]).lines == [
+        "Redriven 3 dead letters."
+    ]
+    assert shop.dead_ids() == [other]
+
+
+def test_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
+    old = shop.bury("old")
+    plain.script(
+        shop.path,
+        "UPDATE durableq_message SET enqueued_at_ms = enqueued_at_ms - 9000000;"
+        "UPDATE durableq_history SET at_ms = at_ms - 9000000",
+    )
+    young = shop.bury("young")
+    listed = run("dlq", "list", "--older-than", 3600, "--json").json
+    assert [letter["id"] for letter in listed] == [old]
+    assert run("dlq", "discard", "--older-than", 3600, "--yes").code == 0
+    assert shop.dead_ids() == [young]
+
+
+def test_a_move_goes_to_another_queue_if_told(run: Run, shop: Shop) -> None:
+    shop.bury("a")
+    shop.dq.queue("repaired")
+    assert run("dlq", "redrive", "--all", "--to", "repaired").code == 0
+    assert [m.queue for m in shop.store.peek("repaired", 10)] == ["repaired"]
+    assert run("dlq", "redrive", "--all", "--to", "nowhere").code == 3
+    with_ids = run("dlq", "redrive", shop.bury("b"), "--to", "repaired")
+    assert with_ids.code == 2
+    assert "--to goes with a filter or --all" in with_ids.err
+
+
+def test_a_bulk_redrive_killed_half_way_is_resumed_and_moves_nothing_twice(tmp_path: Path) -> None:
+    path = tmp_path / "durableq.db"
+    bury_many(path, LETTERS)
+    moved = "SELECT count(*) FROM durableq_message WHERE source_queue_id IS NULL"
+    command = [*COMMAND, "dlq", "redrive", "--queue", "orders"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment()) as child:
+        wait_for(lambda: plain.one(path, moved) >= 1000, what="some letters to have moved")
+        os.kill(child.pid, signal.SIGKILL)
+    half = plain.one(path, moved)
+    assert 0 < half < LETTERS, "it was not killed half way"
+    (move,) = json.loads(durableq(tmp_path, "dlq", "moves", "--json"))
+    assert (move["state"], move["moved"], move["total"]) == ("running", half, LETTERS)
+    finished = json.loads(durableq(tmp_path, "dlq", "resume", "--json"))["move"]
+    assert (finished["state"], finished["moved"]) == ("done", LETTERS)
+    assert plain.one(path, moved) == LETTERS
+    times = "SELECT max(n) FROM (SELECT count(*) AS n FROM durableq_history "
+    times += "WHERE event = 'requeued' GROUP BY message_id)"
+    assert plain.one(path, times) == 1
+    assert plain.totals(path, "orders")["sent"] == LETTERS
+    plain.check_sound(path)
+
+
+def durableq(folder: Path, *arguments: str) -> bytes:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, env=environment(), check=True, capture_output=True
+    ).stdout
+
+
+def test_a_move_can_be_cancelled_and_resumed_only_while_it_runs(run: Run, shop: Shop) -> None:
+    from durableq import Requeue
+    from durableq.letters import LetterFilter
+
+    for number in range(3):
+        shop.bury(number)
+    move = shop.store.start_move(LetterFilter(), Requeue("again"), actor="test")
+    shop.store.continue_move(move.id, 1)
+    cancelled = run("dlq", "cancel")
+    assert cancelled.lines == [f"Move {move.id}: cancelled, 1 of 3 moved."]
+    assert run("dlq", "resume", move.id).lines == ["Redriven 1 dead letters."]
+    assert len(shop.dead_ids()) == 2
+    nothing = run("dlq", "resume")
+    assert nothing.code == 2
+    assert "Name the move; there runs: none." in nothing.err
+    assert run("dlq", "resume", "999").code == 3
+    assert "cancelled" in run("dlq", "moves").out
+
+
+@pytest.mark.parametrize("option", [["--older-than", "-1"], ["--reason", "boredom"]])
+def test_a_filter_that_makes_no_sense(option: list[str], run: Run, shop: Shop) -> None:
+    assert run("dlq", "redrive", *option).code == 2
