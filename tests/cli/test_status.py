@@ -1,0 +1,164 @@
+"""`status`, once and live; `explain`: why a message does not move; `queue pause` and `resume`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ, Hold
+from durableq.cli.status import sparkline
+from durableq.info import WorkerStats
+from durableq.processes import this_process
+from durableq.store import WorkerInfo
+from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.support import wait_for
+
+
+def test_a_sparkline_is_as_high_as_its_values() -> None:
+    assert sparkline([0, 1, 4, 8]) == "▁▂▅█"
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([]) == ""
+
+
+def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
+    run: Run, shop: Shop
+) -> None:
+    shop.queue.send(1)
+    me = shop.store.register(this_process("worker-1:17"))
+    shop.store.receive("orders", 1, holder=me.holder)
+    shop.store.beat(me.holder, WorkerStats("working", 40, 2, 1, 1))
+    dead = shop.store.register(WorkerInfo("worker-2:18", os.getpid(), 1, me.boot_id, ""))
+    shop.dq.close()
+    alive, gone = run("status", "--json").json["workers"]
+    assert alive == alive | {
+        "name": "worker-1:17",
+        "alive": True,
+        "state": "working",
+        "holds": 1,
+        "handled": 40,
+        "failed": 2,
+        "restarts": 0,
+    }
+    assert alive["rss_bytes"] > 1 << 20
+    assert alive["cpu_percent"] >= 0
+    assert (gone["holder"], gone["alive"], gone["rss_bytes"]) == (dead.holder, False, None)
+    shown = run("status")
+    assert "worker-1:17" in shown.out
+    assert "working" in shown.out
+
+
+def test_watching_prints_look_after_look_with_rates(shop: Shop, tmp_path: Path) -> None:
+    shop.queue.send_many(range(5))
+    command = [*COMMAND, "status", "--watch", "--every", "0.1", "--json"]
+    out = tmp_path / "looks"
+    with (
+        out.open("wb") as stdout,
+        subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=stdout) as child,
+    ):
+
+        def looks() -> list[str]:
+            return out.read_text().rpartition("\n")[0].splitlines()
+
+        wait_for(lambda: len(looks()) >= 2, what="two looks")
+        before = len(looks())
+        for delivery in shop.queue.receive(5):
+            delivery.complete()
+
+        def rate_was_seen() -> bool:
+            documents = [json.loads(line)["queues"] for line in looks()[before - 1 :]]
+            orders = [queues[0] for queues in documents]
+            return any(queue["out_per_second"] for queue in orders)
+
+        wait_for(rate_was_seen, what="a rate above 0")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+    first = json.loads(looks()[0])["queues"][0]
+    assert first["in_per_second"] is None, "a rate needs two looks"
+
+
+def test_a_paused_queue_takes_messages_and_gives_none(run: Run, shop: Shop) -> None:
+    assert run("queue", "pause", "orders").lines == ["orders: paused."]
+    assert run("queue", "pause", "orders").lines == ["orders: was paused already."]
+    message_id = shop.queue.send("x")
+    assert shop.queue.receive() == []
+    why = run("explain", message_id, "--json").json
+    assert why["state"] == "ready"
+    assert why["because"][0].startswith("Queue 'orders' is paused: nothing is received from it.")
+    assert "orders (paused)" in run("status").out
+    assert run("status", "--json").json["queues"][0]["paused"] is True
+    assert run("queue", "resume", "orders").lines == ["orders: resumed."]
+    assert [delivery.id for delivery in shop.queue.receive()] == [message_id]
+    assert run("queue", "pause", "nowhere").code == 3
+
+
+def test_explain_tells_what_a_message_waits_for(run: Run, shop: Shop) -> None:
+    ready = shop.queue.send("ready")
+    assert "No worker is running on this file: durableq work." in run("explain", ready).out
+    delayed = shop.queue.send("later", delay=3600)
+    assert "It is delayed until" in run("explain", delayed).out
+    shop.dq.queue("orders", max_receives=5, backoff_base=600, backoff_max=600)
+    (taken,) = shop.queue.receive()
+    assert "It is with a receiver that is not registered" in run("explain", ready).out
+    taken.fail(ValueError("card 17 refused"))
+    assert "after receive 1 failed: ValueError: card 17 refused." in run("explain", ready).out
+
+
+def test_explain_tells_who_has_a_message_and_who_waits_behind_it(run: Run, shop: Shop) -> None:
+    me = shop.store.register(this_process("worker-1:17"))
+    first, second = shop.queue.send(1, key="k"), shop.queue.send(1, key="k")
+    received = shop.store.receive("orders", 2, holder=me.holder)
+    assert [message.id for message in received.messages] == [first]
+    assert f"with worker-1:17 (pid {os.getpid()}) right now" in run("explain", first).out
+    behind = run("explain", second, "--json").json["because"][0]
+    assert behind.startswith(f"Key k is in progress: message {first} has it, with worker-1:17")
+    third = shop.queue.send(1, key="k")
+    shop.store.complete([_completion(received.messages[0])])
+    assert "has succeeded already" in run("explain", third).out
+
+
+def _completion(message: object) -> object:
+    from durableq.message import Completion, Message
+
+    assert isinstance(message, Message)
+    assert message.receipt is not None
+    return Completion(message.receipt, None, message.key)
+
+
+def test_explain_tells_why_a_letter_is_dead_or_held_and_how_a_message_ended(
+    run: Run, shop: Shop
+) -> None:
+    letter = shop.bury("x", ValueError("boom"))
+    why = run("explain", letter).out
+    assert "dead, because the handler raised an exception (ValueError: boom)." in why
+    assert "durableq recover" in why
+    (message,) = shop.store.receive(shop.dead, 1).messages
+    shop.store.decide([(message.receipt, Hold("ask Ann"))])
+    held = run("explain", letter, "--json").json
+    assert held["state"] == "held"
+    assert "it is held for a person: ask Ann. To decide: durableq dlq redrive" in held["because"][0]
+    run("dlq", "discard", letter, "--yes")
+    ended = run("explain", letter, "--json").json
+    assert ended["state"] == "ended"
+    assert "removed by a decision" in ended["because"][0]
+
+
+def test_explain_knows_no_message_that_never_was(run: Run, shop: Shop) -> None:
+    shown = run("explain", "999")
+    assert (shown.code, shown.out) == (3, "")
+    assert "There is no message 999" in shown.err
+
+
+@pytest.mark.parametrize("option", [["--every", "0"], ["--every", "never"]])
+def test_looking_too_often_is_a_usage_error(option: list[str], run: Run, shop: Shop) -> None:
+    assert run("status", "--watch", *option).code == 2
+
+
+def test_a_workers_queue_is_worked_after_a_pause(shop: Shop) -> None:
+    with DurableQ(shop.path) as other:
+        other.store.declare_queue("orders", {"paused": 1})
+        assert other.store.ready_in_ms(["orders"]) is None
