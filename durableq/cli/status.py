@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS: Final = 0.2
 """Between the two looks of a single status: a rate needs two."""
+SLOW_MS: Final = 1000
+"""A handler that has run this long is worth saying since when."""
 HISTORY: Final = 30
 """Looks that a sparkline shows."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
@@ -155,7 +157,9 @@ def _rate(per_second: float) -> str:
 
 def _worker_row(view: WorkerView) -> tuple[Any, ...]:
     info, used = view.info, view.usage
-    since = span(now_ms() - info.oldest_began_ms) if view.holds and info.oldest_began_ms else "-"
+    # What it was at when it last told: something quick is another by now, something slow is not.
+    slow = info.oldest_began_ms and info.beat_at_ms - info.oldest_began_ms >= SLOW_MS
+    since = span(now_ms() - info.oldest_began_ms) if view.holds and slow else "-"
     return (
         *(info.name, info.pid, view.state, view.holds, since),
         *(info.handled, info.failed, info.restarts),
