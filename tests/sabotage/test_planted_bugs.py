@@ -16,6 +16,11 @@ PLANTS = ROOT / "tests" / "sabotage" / "plants"
 CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 RACE = "tests/contract/test_sqlite.py::TestSQLiteProcesses::"
 SIGKILL = "tests/process/test_sigkill.py::"
+HEARTBEAT = "tests/process/test_fleet_heartbeat.py::"
+BEGUN_COUNTS = (
+    "tests/process/test_fleet_sigkill.py::"
+    "test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not"
+)
 
 SEEN_BY = [
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_can_do_nothing"),
@@ -39,6 +44,17 @@ SEEN_BY = [
     (
         "synchronous_normal",
         "tests/engine/test_writing.py::test_synchronous_is_full_unless_the_url_says_normal",
+    ),
+    ("count_nothing", BEGUN_COUNTS),
+    ("count_everything", BEGUN_COUNTS),
+    (
+        "let_leases_end",
+        HEARTBEAT + "test_a_handler_that_computes_for_longer_than_its_lease_keeps_it",
+    ),
+    (
+        "let_leases_of_the_silent_end",
+        HEARTBEAT + "test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_"
+        "keeps_it",
     ),
 ]
 

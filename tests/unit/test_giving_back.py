@@ -1,0 +1,115 @@
+"""Which messages of an ended worker count, and which go back as if never received."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from durableq.board import Board
+from durableq.engines.memory import MemoryStore
+from durableq.message import Receipt, State, draft
+from durableq.processes import this_process
+from durableq.supervisor.fleet import Fleet
+from durableq.supervisor.giving_back import Ending, give_back
+from durableq.worker.options import WorkerOptions
+from tests.support import wait_for
+
+
+class Worker:
+    """A worker that has four messages in hand, and ended."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.store.declare_queue("orders", {"backoff_base_ms": 0})
+        self.store.send("orders", [draft(number) for number in range(4)])
+        self.holder = self.store.register(replace(this_process("worker"), created_ms=1)).holder
+        received = self.store.receive("orders", 4, holder=self.holder).messages
+        self.receipts: list[Receipt] = [m.receipt for m in received if m.receipt is not None]
+        self.board = Board()
+        self.board.register(self.holder)
+
+    def begin(self, number: int, timeout_ms: int = 0) -> int:
+        receipt = self.receipts[number]
+        slot = self.board.begin(receipt.token, receipt.message_id, timeout_ms=timeout_ms)
+        assert slot is not None
+        return slot
+
+    def blamed(self, ending: Ending) -> dict[int, str]:
+        """Give everything back; return which messages that counted against, with the reason."""
+        assert give_back(self.store, self.board, "worker:1", ending, "SIGKILL") == 4
+        assert self.store.workers() == []
+        letters = self.store.peek("orders", 4)
+        assert [m.state for m in letters] == [State.READY] * 4
+        counts = [m.receive_count for m in letters]
+        stories = [self.store.history(m.id) for m in letters]
+        assert [len(story) for story in stories] == counts
+        return {
+            number: str(story[0].reason) for number, story in enumerate(stories) if counts[number]
+        }
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_a_death_counts_against_what_was_begun(worker: Worker) -> None:
+    worker.begin(0)
+    worker.begin(2)
+    assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 2: "worker_lost"}
+
+
+def test_a_death_before_anything_was_begun_counts_against_nothing(worker: Worker) -> None:
+    assert worker.blamed(Ending.DEATH) == {}
+
+
+def test_what_had_returned_is_blamed_only_where_nothing_was_running(worker: Worker) -> None:
+    worker.board.return_from(worker.begin(0))
+    worker.begin(1)
+    assert worker.blamed(Ending.DEATH) == {1: "worker_lost"}
+
+
+def test_where_everything_had_returned_all_of_it_is_blamed(worker: Worker) -> None:
+    worker.board.return_from(worker.begin(0))
+    worker.board.return_from(worker.begin(3))
+    assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 3: "worker_lost"}
+
+
+def test_a_batch_that_was_begun_counts_as_a_whole(worker: Worker) -> None:
+    worker.board.begin(worker.receipts[0].token, "")
+    assert worker.blamed(Ending.DEATH) == dict.fromkeys(range(4), "worker_lost")
+
+
+def test_a_timeout_counts_against_what_was_overdue(worker: Worker) -> None:
+    worker.begin(0, timeout_ms=60_000)
+    worker.begin(1, timeout_ms=1)
+    worker.begin(2)
+    worker.board.return_from(worker.begin(3, timeout_ms=1))
+    latest = max(one.began_ns for one in worker.board.begun()) + 1_000_000
+    wait_for(lambda: time.monotonic_ns() > latest, what="a millisecond to pass")
+    assert worker.blamed(Ending.TIMEOUT) == {1: "timeout"}
+
+
+def test_nothing_counts_when_the_fleet_cuts_it_short(worker: Worker) -> None:
+    worker.begin(0)
+    worker.begin(1, timeout_ms=1)
+    assert worker.blamed(Ending.CUT_SHORT) == {}
+
+
+def test_a_worker_that_was_never_registered_held_nothing(worker: Worker) -> None:
+    assert give_back(worker.store, Board(), "worker:1", Ending.DEATH, "SIGKILL") == 0
+    assert len(worker.store.held(worker.holder)) == 4
+
+
+def test_a_fleet_leaves_the_newly_dead_to_their_supervisor_until_its_next_look(
+    worker: Worker,
+) -> None:
+    options = WorkerOptions("", "", "other", ())
+    fleet = Fleet(options, 1, worker.store, on_event=lambda _event: None)
+    fleet._give_back_of_the_dead()
+    assert len(worker.store.held(worker.holder)) == 4
+    fleet._give_back_of_the_dead()
+    assert worker.store.held(worker.holder) == []
+    assert worker.store.workers() == []
