@@ -15,14 +15,17 @@ import pytest
 _THEMES = (
     "case",
     "dead_letters",
+    "groups",
     "idempotency",
     "leases",
     "monitoring",
+    "moves",
     "processes",
     "queues",
     "receiving",
     "sending",
     "settling",
+    "sharing",
     "transactions",
     "watching",
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from durableq.testing.dead_letters import DeadLettersContract
+from durableq.testing.groups import GroupsContract
 from durableq.testing.idempotency import IdempotencyContract
 from durableq.testing.leases import LeasesContract
 from durableq.testing.monitoring import MonitoringContract
+from durableq.testing.moves import MovesContract
 from durableq.testing.queues import QueuesContract
 from durableq.testing.receiving import ReceivingContract
 from durableq.testing.sending import SendingContract
 from durableq.testing.settling import SettlingContract
+from durableq.testing.sharing import SharingContract
 from durableq.testing.transactions import TransactionsContract
 from durableq.testing.watching import WatchingContract
 
@@ -21,6 +24,9 @@ class StoreContract(
     SettlingContract,
     IdempotencyContract,
     DeadLettersContract,
+    GroupsContract,
+    MovesContract,
+    SharingContract,
     QueuesContract,
     TransactionsContract,
     MonitoringContract,

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from durableq.message import Draft, draft
+from durableq.letters import LetterFilter, MoveState
+from durableq.message import Draft, Event, Failure, Reason, draft
 from durableq.store import Store
 from durableq.testing import race
 from durableq.testing.case import books_balance
+from durableq.verdict import Requeue
 
 PROCESSES = race.RUNNERS
 MESSAGES = 400
@@ -97,6 +99,22 @@ class MultiProcessContract:
         assert set(ended) == set(ids)
         totals = shared.queue(race.QUEUE).totals
         assert (totals.completed, totals.duplicates) == (len(keys), MESSAGES - len(keys))
+        assert books_balance(shared)
+
+    def test_racing_processes_move_each_letter_once(self, shared: Store, tmp_path: Path) -> None:
+        ids = shared.send(race.QUEUE, [draft(number) for number in range(MESSAGES)])
+        received = shared.receive(race.QUEUE, MESSAGES).messages
+        leases = [message.receipt for message in received if message.receipt is not None]
+        shared.fail([(lease, Failure(Reason.REJECTED, "E", "")) for lease in leases])
+        moves = [shared.start_move(LetterFilter(), Requeue(note)) for note in ("a", "b")]
+        self.run("move", tmp_path)
+        ended = [shared.move(move.id) for move in moves]
+        assert [move.state for move in ended] == [MoveState.DONE] * 2
+        assert sum(move.moved for move in ended) == MESSAGES
+        for message_id in ids:
+            events = [event.event for event in shared.history(message_id)]
+            assert events == [Event.FAILED, Event.BURIED, Event.REQUEUED]
+        assert shared.queue(race.QUEUE).counts.ready == MESSAGES
         assert books_balance(shared)
 
     def test_whoever_waits_is_told_by_every_other_process(

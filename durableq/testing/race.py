@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+from durableq.letters import MoveState
 from durableq.message import Completion, Failure, Message, Outcome, Reason, Receipt, draft
 from durableq.store import Store
 
@@ -49,6 +50,14 @@ def settle(store: Store, seed: int) -> Iterator[str]:
             yield f"received {message.id}"
             yield f"{_settle(store, message, dice)} {message.id} {message.key}"
         yield from (f"duplicate {found.message_id} {found.key}" for found in received.duplicates)
+
+
+def move(store: Store, seed: int) -> Iterator[str]:
+    """Go on with the moves that run, together with the others, in steps of another size."""
+    dice = random.Random(seed)
+    while running := [m.id for m in store.moves() if m.state is MoveState.RUNNING]:
+        found = store.continue_move(dice.choice(running), dice.randint(1, 7))
+        yield f"{found.state} {found.id}"
 
 
 def relay(store: Store, seed: int) -> Iterator[str]:
@@ -101,6 +110,7 @@ ROLES: dict[str, Callable[[Store, int], Iterator[str]]] = {
     "hold": hold,
     "settle": settle,
     "relay": relay,
+    "move": move,
 }
 
 

@@ -1,0 +1,114 @@
+"""What processes tell each other: paused queues, notes, what a worker says of itself."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from durableq.errors import InvalidInput
+from durableq.limits import MAX_NOTE_CHARS, MAX_NOTE_NAME_CHARS
+from durableq.message import Outcome, State
+from durableq.store import Store, WorkerInfo, WorkerStats
+from durableq.testing.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    books_balance,
+    complete,
+    kill,
+    look,
+    receive,
+    send,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+WORKER = WorkerInfo("host-a:7", 7, 1, restarts=3)
+STATS = WorkerStats("working", handled=9, failed=2, in_hand=4, oldest_began_ms=1_234)
+
+
+class SharingContract(StoreCase):
+    """What one process does so that others see it."""
+
+    def test_a_paused_queue_accepts_and_settles_and_gives_nothing(self, store: Store) -> None:
+        send(store, "before")
+        lease = take(store)
+        store.declare_queue(ORDERS, {"paused": 1})
+        send(store, "after")
+        assert store.receive(ORDERS, 10).idle
+        assert complete(store, lease) == [Outcome.DONE]
+        counts = store.queue(ORDERS).counts
+        assert (counts.ready, counts.in_flight) == (1, 0)
+        assert books_balance(store)
+        store.declare_queue(ORDERS, {"paused": 0})
+        assert len(receive(store)) == 1
+
+    def test_a_paused_queue_takes_expired_leases_back(self, store: Store, clock: FakeClock) -> None:
+        message_id = send(store)
+        take(store)
+        store.declare_queue(ORDERS, {"paused": 1})
+        clock.advance(VISIBILITY_SECONDS)
+        assert store.receive(ORDERS, 1).idle
+        assert look(store, message_id).state is State.READY
+
+    def test_a_paused_queue_is_not_in_sight(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        send(store)
+        send(store, queue="mail", delay=3)
+        assert store.ready_in_ms([ORDERS, "mail"]) == 0
+        store.declare_queue(ORDERS, {"paused": 1})
+        assert store.ready_in_ms([ORDERS]) is None
+        assert store.ready_in_ms([ORDERS, "mail"]) == 3_000
+
+    def test_a_person_receives_from_a_paused_queue_by_id(self, store: Store) -> None:
+        message_id = kill(store)
+        store.declare_queue(DEAD, {"paused": 1})
+        assert store.receive(DEAD, 1).idle
+        assert len(receive(store, queue=DEAD, ids=[message_id])) == 1
+
+    def test_a_note_is_kept_if_nobody_was_first(self, store: Store) -> None:
+        assert store.recall("breaker") is None
+        assert store.remember("breaker", "closed", instead_of=None)
+        assert not store.remember("breaker", "mine", instead_of=None)
+        assert not store.remember("breaker", "open", instead_of="half")
+        assert store.recall("breaker") == "closed"
+        assert store.remember("breaker", "open", instead_of="closed")
+        assert store.recall("breaker") == "open"
+
+    def test_notes_know_nothing_of_each_other(self, store: Store) -> None:
+        store.remember("a", "1", instead_of=None)
+        assert not store.remember("b", "2", instead_of="1")
+        assert store.recall("b") is None
+        assert store.recall("") is None
+        assert store.recall("boot_id") is None
+
+    def test_a_note_has_bounds(self, store: Store) -> None:
+        name, text = "n" * MAX_NOTE_NAME_CHARS, "ü" * MAX_NOTE_CHARS
+        assert store.remember(name, text, instead_of=None)
+        assert store.recall(name) == text
+        for bad in (("", "x"), (name + "n", "x"), ("m", text + "x"), ("m", "\ud800")):
+            with pytest.raises(InvalidInput):
+                store.remember(*bad, instead_of=None)
+        assert store.recall("m") is None
+
+    def test_a_worker_tells_how_it_does(self, store: Store, clock: FakeClock) -> None:
+        first, second = store.register(WORKER), store.register(WORKER)
+        assert (first.restarts, first.state, first.handled) == (3, "", 0)
+        clock.advance(1)
+        assert store.beat(second.holder, STATS)
+        told = replace(second, beat_at_ms=clock.wall_ms(), **asdict(STATS))
+        assert store.workers() == [first, told]
+
+    def test_a_beat_that_tells_nothing_leaves_what_was_told(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        worker = store.register(WORKER)
+        store.beat(worker.holder, STATS)
+        clock.advance(1)
+        assert store.beat(worker.holder)
+        [seen] = store.workers()
+        assert (seen.handled, seen.beat_at_ms) == (STATS.handled, clock.wall_ms())
+        assert not store.beat(worker.holder + 1, STATS)
