@@ -113,6 +113,9 @@ class _Printed(io.TextIOBase):
             return visible(line)
         return logs.json_line("printed", line, process=self._process)
 
+    def close(self) -> None:
+        """Stay open: what one handler closes, the next ones print to, and the log, too."""
+
     def writable(self) -> bool:
         return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -237,12 +236,13 @@ class Handling:
     def _check_process(self) -> None:
         """After a handler: end at once what is no worker any more, before it touches the file."""
         if os.getpid() != self._pid:
-            log.warning(
-                "a handler forked, and its child came back from the handler; it ends here",
-                extra=logs.facts("forked"),
-            )
-            sys.stderr.flush()
-            os._exit(0)
+            try:
+                log.warning(
+                    "a handler forked, and its child came back from the handler; it ends here",
+                    extra=logs.facts("forked"),
+                )
+            finally:  # whatever the handler has done to stderr
+                os._exit(0)
         check_descriptors(self._stopping)
 
 
