@@ -152,7 +152,7 @@ class Fleet:
         now = time.monotonic()
         stage = member.board.stage
         obeyed = code == -signal.SIGTERM and member.kill_at is not None  # before it could listen
-        if obeyed or (code == 0 and stage.ended):
+        if obeyed or (stage.ended and (code == 0 or member.ending is Ending.CUT_SHORT)):
             again = member.returning or stage is not Stage.DRAINED
             member.start_at = now if again and not self._is_stopping else None
             how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
@@ -212,6 +212,9 @@ class Fleet:
         if member.note_ready():
             self._false_starts = 0
             self._say("ready", f"{who} receives", member)
+        if member.board.stage.ended and member.kill_at is None:  # but its threads may go on
+            member.kill_at = time.monotonic() + self._options.grace_ms / 1000
+            member.returning = member.board.stage is not Stage.DRAINED
         if member.kill_at is not None and member.kill_at <= time.monotonic():
             seconds = self._options.grace_ms / 1000
             self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", member)
