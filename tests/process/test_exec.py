@@ -124,8 +124,8 @@ def test_exit_code_0_completes_with_the_json_it_printed(
         ("exit 65", ("rejected", "Reject", "exit code 65")),
         ("echo first >&2; echo last >&2; exit 3", ("handler_error", "exit code 3", "last")),
         (
-            "printf 'a\\033[31m\\377' >&2; exit 1",
-            ("handler_error", "exit code 1", "a\x1b[31m\\xff"),
+            "printf 'a\\033m\\377' >&2; exit 1",
+            ("handler_error", "exit code 1", "a\x1bm\\xff"),
         ),
         ("kill -SEGV $$", ("handler_error", "SIGSEGV", "")),
         ("kill -40 $$", ("handler_error", "signal 40", "")),
@@ -229,11 +229,11 @@ def wait_gone(ledger: Ledger) -> None:
 def test_its_whole_group_is_killed_when_its_time_is_over_and_the_worker_stays(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery, stay: str
 ) -> None:
-    orders._app.queue("orders", max_receives=2)
+    orders._app.queue("orders", max_receives=1000)
     orders.send({})
     fleet = nursery.work("--db", db, "--drain", "--exec", stay, "--timeout", 1)
     assert fleet.end() == 0
-    assert [reason for reason, *_ in failures(db)] == ["timeout"]
+    assert {reason for reason, *_ in failures(db)} == {"timeout"}
     assert orders.info().totals.completed == 1
     assert fleet.complaints.count(") started") == 1
     wait_gone(ledger)
