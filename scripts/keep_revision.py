@@ -3,8 +3,9 @@
     python scripts/keep_revision.py
 
 writes tests/migrations/released/NNNN.db: one small file with a message in every state, dead
-letters with their story, idempotency records and a worker. Its content is the same each time, but
-for the random receipts. Run it until the revision is released, and never again for that one.
+letters with their story, idempotency records, a worker and a begun move. Its content is the same
+each time, but for the random receipts. Run it until the revision is released, and never again for
+that one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from durableq import Discard, DurableQ, Hold, Queue, Requeue, Verdict
+from durableq.letters import LetterFilter
 from durableq.message import Failure, Message, Reason, Receipt
-from durableq.store import Store, WorkerInfo
+from durableq.store import Store, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock, FakeDice
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +72,7 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
     orders.send({"amount": 120}, key="paid")
     orders.receive()  # recognised as a duplicate, and gone
     worker = dq.store.register(WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]"))
+    dq.store.beat(worker.holder, WorkerStats("working", handled=12, failed=8, in_hand=1))
     orders.send({"in": "flight"}, key="held")
     take(dq.store, "orders", holder=worker.holder)
     orders.send({"in": "flight"}, key="held")
@@ -81,6 +84,12 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
     orders.send(bytes(range(256)))
 
 
+def begin_things(dq: DurableQ) -> None:
+    """Begin a move that nobody goes on with, and leave a note."""
+    dq.store.start_move(LetterFilter("mail"), Requeue("calm now"), actor="person (ann)")
+    dq.store.remember("breaker", "closed", instead_of=None)
+
+
 def main() -> None:
     """Write the file."""
     target = RELEASED / f"{newest_revision()}.db"
@@ -90,6 +99,7 @@ def main() -> None:
         with DurableQ(made, clock=FakeClock(), dice=FakeDice()) as dq:
             fill_mail(dq)
             fill_orders(dq, dq.queue("orders"))
+            begin_things(dq)
         if [path.name for path in made.parent.iterdir()] != [made.name]:
             raise AssertionError("The log was not written back: somebody else has the file open.")
         target.write_bytes(made.read_bytes())

@@ -1,9 +1,11 @@
 """One of two engines that walk side by side, and what of it can be compared."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from durableq.engines import open_store
+from durableq.letters import DeadGroup
 from durableq.lifecycle import EDGES, Place, place
 from durableq.message import Duplicate, Message, Receipt
 from durableq.settings import dead_letter_name
@@ -51,6 +53,7 @@ class Engine:
         self.dice = Dice()
         self.store: Store = open_store(url, clock=clock, dice=self.dice)
         self.names: dict[str, str] = {}
+        self.since_ms = clock.wall_ms()
 
     def sent(self, ids: Iterable[str]) -> list[str]:
         """Name new messages and return the names."""
@@ -66,6 +69,8 @@ class Engine:
             answer = answer._replace(id=self.names[answer.id])
         if isinstance(answer, Duplicate):
             answer = answer._replace(message_id=self.names[answer.message_id])
+        if isinstance(answer, DeadGroup):
+            answer = replace(answer, example_id=self.names[answer.example_id])
         if isinstance(answer, tuple | list):
             return [self.plain(part) for part in answer]
         if hasattr(answer, "message_id"):
@@ -81,6 +86,9 @@ class Engine:
             *(self.plain(store.peek(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.records(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.history(message_id)) for message_id in self.names),
+            self.plain(store.dead_groups()),
+            *(self.plain(store.recoveries(name, self.since_ms, ALL)) for name in QUEUES),
+            store.moves(),
             store.workers(),
             *(self.plain(store.held(worker.holder)) for worker in store.workers()),
             *(store.ready_in_ms([name]) for name in EVERY_QUEUE),

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from durableq.errors import DurableQError
+from durableq.letters import LetterFilter
 from durableq.lifecycle import Place
 from durableq.message import (
     Completion,
@@ -34,9 +35,9 @@ from durableq.message import (
     draft,
 )
 from durableq.settings import dead_letter_name
-from durableq.store import WorkerInfo
+from durableq.store import WorkerInfo, WorkerStats
 from durableq.testing import FakeClock
-from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from durableq.verdict import Discard, Requeue, Verdict
 from tests.contract.engines import (
     DEAD_LETTER_QUEUES,
     EVERY_QUEUE,
@@ -50,30 +51,19 @@ from tests.contract.engines import (
     reachable,
     without_rivals,
 )
+from tests.contract.strategies import (
+    booleans,
+    drafts,
+    failures,
+    filters,
+    of_many,
+    queues,
+    some,
+    targets,
+    verdicts,
+)
 
-queues = st.sampled_from(["orders", "orders", "orders", "mail"])
-booleans = st.booleans()
-some = st.lists(st.integers(0, 5), min_size=1, max_size=3)
-drafts = st.builds(
-    draft,
-    st.sampled_from([1, 2, "four"]),
-    key=st.sampled_from([None, "k", "j"]),
-    delay=st.sampled_from([None, None, 0, 1]),
-    priority=st.sampled_from([0, 0, 1]),
-)
-failures = st.builds(
-    Failure,
-    st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT, Reason.REJECTED]),
-    st.just("ValueError"),
-    st.just("no"),
-    retry_in_ms=st.sampled_from([None, None, 0, 1_000]),
-)
-verdicts: st.SearchStrategy[Verdict] = st.one_of(
-    st.builds(Discard, st.just("never")),
-    st.builds(Hold, st.just("ask")),
-    st.builds(Requeue, delay=st.sampled_from([0, 1])),
-    st.builds(Retry, st.sampled_from([3, "too long for it"]), delay=st.sampled_from([0, 1])),
-)
+ACTOR = "recovery:1"
 
 
 class SideBySide(RuleBasedStateMachine):
@@ -156,7 +146,8 @@ class SideBySide(RuleBasedStateMachine):
         for name in EVERY_QUEUE:
             self.both(partial(declare, name=name))
         self.send("orders", batch)
-        self.receive("orders", 2, 3_000, whose=0)
+        self.receive("orders", 4, 3_000, whose=0)
+        self.fail([0, 1, 2], Failure(Reason.REJECTED, "ValueError", "no"))
 
     @rule(queue=queues, batch=st.lists(drafts, min_size=1, max_size=4))
     def send(self, queue: str, batch: list[Draft]) -> None:
@@ -256,9 +247,47 @@ class SideBySide(RuleBasedStateMachine):
         chosen = self.pick(which, DEAD_LETTER_QUEUES)
         chosen += [] if really else self.pick(which)
         self.both(
-            lambda engine, n: engine.store.decide([(c[n], verdict) for c in chosen], actor="r"),
+            lambda engine, n: engine.store.decide([(c[n], verdict) for c in chosen], actor=ACTOR),
             "decide",
             touched=self.named(chosen),
+        )
+
+    @precondition(lambda self: any(where is Place.DEAD for where, _ in self.before.values()))
+    @rule(
+        wanted=filters,
+        verdict=of_many,
+        to_queue=targets,
+        limits=st.lists(st.integers(1, 3), max_size=2),
+    )
+    def move(
+        self,
+        wanted: LetterFilter,
+        verdict: Requeue | Discard,
+        to_queue: str | None,
+        limits: list[int],
+    ) -> None:
+        """Start a move and take its first steps; others may go on with it later."""
+        self.both(
+            lambda engine, _: engine.store.start_move(
+                wanted, verdict, to_queue=to_queue, actor=ACTOR
+            )
+        )
+        for limit in limits if self.engines[0].store.moves() else []:
+            self.go_on(0, limit, cancelled=1)
+
+    @precondition(lambda self: self.engines[0].store.moves())
+    @rule(number=st.integers(0, 2), limit=st.integers(0, 3), cancelled=st.integers(0, 9))
+    def go_on(self, number: int, limit: int, cancelled: int) -> None:
+        there = self.engines[0].store.moves()
+        move_id = there[number % len(there)].id
+        if not cancelled:
+            self.both(lambda engine, _: engine.store.cancel_move(move_id))
+            return
+        self.both(
+            lambda engine, _: engine.store.continue_move(move_id, limit),
+            "reclaim",
+            "decide",
+            touched=[name for name, (where, _) in self.before.items() if where is Place.DEAD],
         )
 
     @precondition(lambda self: self.leases)
@@ -292,6 +321,10 @@ class SideBySide(RuleBasedStateMachine):
     def set_the_wall_clock(self, seconds: int) -> None:
         self.clock.set_wall(self.clock.wall_ms() + seconds * 1_000)
 
+    @rule(queue=st.sampled_from(EVERY_QUEUE), paused=st.sampled_from([0, 0, 1]))
+    def pause(self, queue: str, paused: int) -> None:
+        self.both(lambda engine, _: engine.store.declare_queue(queue, {"paused": paused}))
+
     @rule(
         name=st.sampled_from(["ann", "bob"]),
         lost=st.sampled_from([None, "reclaim", "leave", "beat"]),
@@ -301,7 +334,8 @@ class SideBySide(RuleBasedStateMachine):
         if lost is None or not there:
             self.both(lambda engine, _: engine.store.register(WorkerInfo(name, 1, 2)))
         elif lost == "beat":
-            self.both(lambda engine, _: engine.store.beat(there[0]))
+            stats = WorkerStats("working", len(self.leases))
+            self.both(lambda engine, _: engine.store.beat(there[0], stats))
         elif lost == "leave":
             self.both(lambda engine, _: engine.store.unregister(there[0]), *RECLAIM)
         else:

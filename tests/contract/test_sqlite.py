@@ -9,11 +9,15 @@ import inotify_simple
 import pytest
 
 from durableq.engines import open_store
+from durableq.errors import Conflict
+from durableq.letters import LetterFilter
 from durableq.message import Outcome, Reason, State
 from durableq.store import Store, WorkerInfo
 from durableq.testing import FakeClock, FakeDice, MultiProcessContract, StoreContract
-from durableq.testing.case import ORDERS, complete, look, newest, send, take
+from durableq.testing.case import ORDERS, complete, kill, look, newest, send, take
 from durableq.testing.watching import WatchingContract
+from durableq.verdict import Requeue
+from tests.engine import plain
 
 
 def url(tmp_path: Path) -> str:
@@ -61,6 +65,22 @@ class TestSQLite(StoreContract):
         lease = take(store)
         self.reopen(clock, tmp_path).close()
         assert complete(store, lease) == [Outcome.DONE]
+
+    def test_a_letter_whose_queue_is_gone_needs_another_one_named(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        """No verb leaves a file so; somebody with a SQLite shell may."""
+        store.declare_queue("mail", {})
+        message_id = kill(store)
+        began = store.start_move(LetterFilter(), Requeue())
+        plain.script(tmp_path / "q.db", "DELETE FROM durableq_queue WHERE name = 'orders'")
+        with pytest.raises(Conflict, match="name another queue"):
+            store.start_move(LetterFilter(), Requeue())
+        with pytest.raises(Conflict, match="name another queue"):
+            store.continue_move(began.id, 1)
+        move = store.start_move(LetterFilter(), Requeue(), to_queue="mail")
+        assert store.continue_move(move.id, 10).moved == 1
+        assert look(store, message_id).queue == "mail"
 
 
 class TestSQLiteWithoutInotify(WatchingContract):

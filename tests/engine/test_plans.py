@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sql import monitor
+from durableq.engines.sql import letters, monitor, moving
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.statement import Statement
 from durableq.message import State
@@ -19,6 +19,8 @@ ROWID = "USING INTEGER PRIMARY KEY (rowid=?)"
 RECORD = "USING PRIMARY KEY (queue_id=? AND key=?)"
 MESSAGE = "durableq_message"
 KEYS = "durableq_idempotency"
+HISTORY = "durableq_history_message"
+OF_MESSAGE = f"SEARCH durableq_history USING INDEX {HISTORY} (message_id=?)"
 
 PLANS: dict[str, tuple[Statement, set[str]]] = {
     "QUEUE": (
@@ -64,6 +66,40 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
+        },
+    ),
+    # Of the dead only, from where a move stopped, in order of id: never the backlog, no sort.
+    "LETTERS_MEANT": (
+        moving.LETTERS_MEANT,
+        {
+            "SEARCH m USING INDEX durableq_message_dead (id>?)",
+            f"SEARCH source {ROWID} LEFT-JOIN",
+            f"SEARCH died {ROWID} LEFT-JOIN",
+            OF_MESSAGE,
+        },
+    ),
+    "GROUPS": (
+        letters.GROUPS,
+        {
+            "CO-ROUTINE kind",
+            "SCAN m USING INDEX durableq_message_dead",
+            f"SEARCH source {ROWID} LEFT-JOIN",
+            f"SEARCH died {ROWID} LEFT-JOIN",
+            OF_MESSAGE,
+            "USE TEMP B-TREE FOR GROUP BY",
+            "SCAN kind",
+            f"SEARCH example {ROWID} LEFT-JOIN",
+            "USE TEMP B-TREE FOR ORDER BY",
+        },
+    ),
+    "RECOVERIES": (
+        letters.RECOVERIES,
+        {
+            "SEARCH back USING INDEX durableq_history_queue (queue_id=? AND at_ms>?)",
+            f"SEARCH later USING INDEX {HISTORY} (message_id=? AND id>?)",
+            f"SEARCH died USING INDEX {HISTORY} (message_id=? AND id>?)",
+            f"SEARCH m {ROWID}",
+            "USE TEMP B-TREE FOR LAST TERM OF ORDER BY",
         },
     ),
     # Only what is in flight is read, and sorted: never the backlog.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from durableq import DurableQ
 from durableq.engines.sql import schema
-from durableq.message import State
+from durableq.letters import LetterFilter
+from durableq.message import Failure, Reason, State
 from durableq.store import WorkerInfo
 from durableq.testing import FakeClock
+from durableq.verdict import Requeue
 from tests.engine import plain
 from tests.migrations.test_migrations import schema_of
 
@@ -113,6 +116,49 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     (letter,) = dq.store.receive("mail-dlq", 10, ids=["1"]).messages
     assert letter.state is State.IN_FLIGHT
     assert orders.send("new") == "15", "an id was given twice, or skipped"
+    plain.check_sound(db)
+    dq.close()
+
+
+def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Path) -> None:
+    mail, why = dq.queue("mail"), Failure(Reason.HANDLER_ERROR, "ValueError", "no such card")
+    [group] = dq.store.dead_groups()
+    assert (group.queue, group.fingerprint, group.count) == ("mail", why.fingerprint, 2)
+    assert (group.error_type, group.error_message) == ("ValueError", "no such card")
+    mail.send("another")
+    for _ in range(2):
+        (delivery,) = dq.store.receive("mail", 1).messages
+        assert delivery.receipt is not None
+        dq.store.fail([(delivery.receipt, replace(why, retry_in_ms=0))])
+    [group] = dq.store.dead_groups()
+    assert (group.count, group.example_id) == (3, mail_letters(dq)[-1])
+    view = "SELECT DISTINCT fingerprint FROM durableq_dead_letter"
+    assert plain.column(db, view) == [why.fingerprint]
+    dq.close()
+
+
+def mail_letters(dq: DurableQ) -> list[str]:
+    return [letter.id for letter in dq.store.peek("mail-dlq", 100)]
+
+
+def test_letters_of_every_revision_can_be_moved(dq: DurableQ, db: Path) -> None:
+    move = dq.store.start_move(LetterFilter(error_type="ValueError"), Requeue())
+    assert dq.store.continue_move(move.id, 10).moved == 2
+    assert mail_letters(dq) == []
+    plain.check_sound(db)
+    dq.close()
+
+
+def test_what_was_begun_goes_on(dq: DurableQ, db: Path) -> None:
+    if not dq.store.moves():  # an older file knew of none
+        assert dq.store.recall("breaker") is None
+        assert [worker.handled for worker in dq.store.workers()] == [0]
+        return
+    [move] = dq.store.moves()
+    assert (move.total, move.wanted.queue, move.actor) == (2, "mail", "person (ann)")
+    assert dq.store.continue_move(move.id, 10).moved == 2
+    assert dq.store.recall("breaker") == "closed"
+    assert [worker.handled for worker in dq.store.workers()] == [12]
     plain.check_sound(db)
     dq.close()
 

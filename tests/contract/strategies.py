@@ -1,0 +1,39 @@
+"""What is drawn for the walks: messages, failures, verdicts, and which letters to move."""
+
+from hypothesis import strategies as st
+
+from durableq.letters import LetterFilter
+from durableq.message import Failure, Reason, draft
+from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+
+queues = st.sampled_from(["orders", "orders", "orders", "mail"])
+booleans = st.booleans()
+some = st.lists(st.integers(0, 5), min_size=1, max_size=3)
+drafts = st.builds(
+    draft,
+    st.sampled_from([1, 2, "four"]),
+    key=st.sampled_from([None, "k", "j"]),
+    delay=st.sampled_from([None, None, 0, 1]),
+    priority=st.sampled_from([0, 0, 1]),
+)
+failures = st.builds(
+    Failure,
+    st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT, Reason.REJECTED]),
+    st.just("ValueError"),
+    st.just("no"),
+    retry_in_ms=st.sampled_from([None, None, 0, 1_000]),
+)
+verdicts: st.SearchStrategy[Verdict] = st.one_of(
+    st.builds(Discard, st.just("never")),
+    st.builds(Hold, st.just("ask")),
+    st.builds(Requeue, delay=st.sampled_from([0, 1])),
+    st.builds(Retry, st.sampled_from([3, "too long for it"]), delay=st.sampled_from([0, 1])),
+)
+filters = st.just(LetterFilter()) | st.builds(
+    LetterFilter,
+    queue=st.sampled_from([None, "orders", "mail", "orders-dlq"]),
+    reason=st.sampled_from([None, None, Reason.REJECTED, Reason.LEASE_EXPIRED]),
+    error_type=st.sampled_from([None, None, "ValueError"]),
+)
+targets = st.sampled_from([None, None, None, "mail", "nobody"])
+of_many = st.sampled_from([Requeue("move"), Requeue("move", 1), Discard("move")])
