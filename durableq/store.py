@@ -216,7 +216,8 @@ class Store(Monitor, Protocol):
         Args:
             wanted: which letters, held ones too.
             verdict: the same for each.
-            to_queue: requeue to this one instead of where each died; its keys guard there.
+            to_queue: requeue to this one instead of where each died; its keys guard there, and its
+                body, accepted once, is not measured again.
             actor: who decides; in the history of each letter.
 
         Raises:
