@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -148,9 +148,9 @@ class Nursery:
         command = [sys.executable, "-m", "tests.process.children", verb, *map(str, arguments)]
         return self._start(command, stdin)
 
-    def worker(self, db: Path, *queues: str, app: str = APP) -> Child:
-        """Start a worker that has no supervisor."""
-        options = WorkerOptions(app, str(db), f"worker{len(self._children)}", queues)
+    def worker(self, db: Path, *queues: str, app: str = APP, **more: Any) -> Child:
+        """Start a worker that has no supervisor, with more options of WorkerOptions."""
+        options = WorkerOptions(app, str(db), f"worker{len(self._children)}", queues, **more)
         return self._start([sys.executable, "-m", "durableq.worker", options.to_json()], None)
 
     def work(self, *arguments: object, cwd: Path = ROOT, **environment: str) -> Child:

@@ -78,3 +78,16 @@ def post_plainly(batch: Batch) -> None:
     with batch.transaction() as tx:
         for message in batch:
             tx.execute(RECORD_EFFECT, {"key": message.key, "pid": os.getpid()})
+
+
+@dq.handler("noted")
+def note(message: Delivery) -> None:
+    """Leave the settling to the worker, unless told otherwise."""
+    ledger = Ledger(dq.url)
+    key = str(message.key)
+    ledger.note("invoke", key)
+    if message.body == "stay" and message.receive_count == 1:
+        ledger.wait_at_gate()
+    if message.body == "transaction":
+        with message.transaction() as tx:
+            tx.execute(RECORD_EFFECT, {"key": key, "pid": os.getpid()})

@@ -172,3 +172,21 @@ def test_a_mixed_application_and_a_coroutine_that_never_ends(
         *[("failed", "rejected", "Reject"), ("buried", "rejected", "Reject")] * 2,
     ]
     plain.check_sound(db)
+
+
+def test_what_was_handled_and_not_settled_is_done_again_after_a_kill_what_committed_is_not(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    noted = dq.queue("noted", backoff_base=0)
+    for body in ("quick", "transaction", "stay"):
+        noted.send(body, key=body)
+    worker = nursery.worker(db, "noted", app=crowd.APP, settle_window_ms=600_000)
+    worker.wait_until(lambda: len(ledger.lines("invoke")) == 3, "all to be handled but one")
+    worker.kill()
+    assert noted.info().totals.completed == 1
+    assert nursery.worker(db, "noted", app=crowd.APP, drain=True).end() == 0
+    invoked = Counter(line.of for line in ledger.lines("invoke"))
+    assert invoked == {"quick": 2, "transaction": 1, "stay": 2}
+    assert effects(db) == {"transaction": 1}
+    assert noted.info().totals.completed == 3
+    plain.check_sound(db)
