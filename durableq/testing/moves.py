@@ -187,6 +187,17 @@ class MovesContract(StoreCase):
         assert look(store, free).queue == ORDERS
         assert store.decide([(lease, Hold())]) == [Outcome.DONE]
 
+    def test_a_move_does_not_come_back_to_what_it_skipped(self, store: Store) -> None:
+        leased = kill(store)
+        lease = take(store, DEAD)
+        free = kill(store)
+        move = store.start_move(EVERY, Requeue())
+        counts = [(m.moved, m.skipped) for m in (store.continue_move(move.id, 1) for _ in "ab")]
+        assert counts == [(0, 1), (1, 1)]
+        store.release([lease])
+        assert store.continue_move(move.id, 1).state is MoveState.DONE
+        assert [look(store, n).queue for n in (leased, free)] == [DEAD, ORDERS]
+
     def test_a_letter_whose_lease_has_ended_is_moved(self, store: Store, clock: FakeClock) -> None:
         message_id = kill(store)
         stale = take(store, DEAD)
