@@ -19,7 +19,7 @@ def judge(letter: DeadLetter, policy: Policy) -> Verdict:
     """
     try:
         verdict: object = policy(letter)
-    except Exception as error:  # noqa: BLE001 - a user's policy may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's policy may raise anything
         failure = failure_of(error)
         return Hold(f"the policy raised {failure.error_type}: {failure.error_message}")
     if not isinstance(verdict, (Discard, Retry, Requeue, Hold)):

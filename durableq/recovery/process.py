@@ -8,126 +8,180 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from typing import Final
 
 from durableq.app import DurableQ
-from durableq.errors import PASSING, AppError, InvalidInput
+from durableq.clock import Clock, SystemClock
+from durableq.errors import PASSING, UnknownQueue
 from durableq.latch import Latch
-from durableq.message import DeadLetter, Outcome, Receipt
-from durableq.processes import this_process
-from durableq.recovery.policy import judge
+from durableq.letters import RECOVERY_ACTOR
+from durableq.processes import give_back_of_the_dead, this_process
+from durableq.recovery.breaker import DEFAULT_THRESHOLDS, Thresholds
+from durableq.recovery.desk import BUSY_PAUSE_SECONDS, Decision, Desk, Office
+from durableq.recovery.gate import Change, Gate
+from durableq.recovery.leases import Leases
+from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
+from durableq.recovery.rate import Rate
+from durableq.recovery.rules import Rules
 from durableq.settings import dead_letter_name
-from durableq.verdict import Hold, Verdict
+from durableq.store import Watch
 
 log = logging.getLogger("durableq.recovery")
 
-LETTERS_AT_ONCE: Final = 10
+__all__ = ["Decision", "Recovery"]
+
 PAGE: Final = 100
-IDLE_SECONDS: Final = 0.2
-BUSY_PAUSE_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict on a letter, and what came of it."""
-
-    letter: DeadLetter
-    verdict: Verdict
-    outcome: Outcome | None
-    """None when it was only planned."""
+LONGEST_WAIT_SECONDS: Final = 1.0
+"""Without any sign the file is looked at this often, in case a sign was missed."""
+PAUSES_SECONDS: Final = (0.005, 0.2)
+"""First and longest pause after a sign that brought nothing: somebody else's write."""
+UPKEEP_SECONDS: Final = 5.0
+"""How often queues are looked for, and processes that have died."""
 
 
 class Recovery:
-    """Recovers the dead letters of an application's queues.
+    """Recovers the dead letters of an application's queues, or of those that rules name.
 
     Args:
-        app: the application with the policies.
-        queues: which source queues; empty means all that have a policy.
+        app: the application with the policies; with rules, only its file is used.
+        queues: which source queues; empty means all that there are verdicts for.
+        rules: a file's rules, instead of the application's policies.
+        rate: verdicts a second that send a letter back; None means as many as there are.
+        thresholds: of the breaker; None means the rules' own.
+        on_change: told when a breaker opens, probes or closes.
+        clock: for tests.
 
     Raises:
         AppError: there is no policy, or none for a queue that was named.
+        InvalidInput: no rule is for a queue that was named, or the rate is none.
     """
 
-    def __init__(self, app: DurableQ, *, queues: tuple[str, ...] = ()) -> None:
-        if not app.policies:
-            raise AppError(
-                "The application holds no recovery policy: decorate one with @dq.recovery(QUEUE)."
-            )
-        for queue in queues:
-            if queue not in app.policies:
-                known = ", ".join(sorted(app.policies))
-                raise AppError(f"No recovery policy for queue {queue!r}; there is: {known}.")
+    def __init__(
+        self,
+        app: DurableQ,
+        *,
+        queues: tuple[str, ...] = (),
+        rules: Rules | None = None,
+        rate: float | None = None,
+        thresholds: Thresholds | None = None,
+        on_change: Callable[[Change], None] = lambda _: None,
+        clock: Clock | None = None,
+    ) -> None:
         self._app = app
-        self._queues = queues or tuple(app.policies)
-        self._name = f"recovery:{os.getpid()}"
+        self._clock = clock or SystemClock()
+        self.policies: Policies = (
+            AppPolicies(app.policies, queues)
+            if rules is None
+            else RulePolicies(rules, self._clock, queues)
+        )
+        self._thresholds = thresholds or (rules.thresholds if rules else DEFAULT_THRESHOLDS)
+        self._rate = Rate(rate)
+        self._on_change = on_change
+        self._name = f"{RECOVERY_ACTOR}{os.getpid()}"
+        self._desks: dict[str, Desk] = {}
+        self._upkeep_due = 0.0
+        self._pause = 0.0
         self.stopping = Latch()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
     def plan(self) -> Iterator[Decision]:
-        """Return what would be decided now. Nothing is leased, nothing is written."""
+        """Return what would be decided now. Nothing is leased, nothing is written.
+
+        Raises:
+            InvalidInput: a rule names a queue that is not there.
+        """
         store = self._app.store
-        for queue in self._queues:
+        self.policies.check(store)
+        for queue in self.policies.queues(store):
             after: str | None = None
             while page := store.peek(dead_letter_name(queue), PAGE, after):
                 after = page[-1].id
                 for message in page:
                     letter = store.dead_letter(message.id)
                     if letter is not None and not message.held:
-                        yield Decision(letter, self._judge(letter), None)
+                        judgment = self.policies.judge(letter)
+                        yield Decision(letter, judgment.verdict, None, judgment.by)
 
     def run(self, *, once: bool, on_decision: Callable[[Decision], None]) -> int:
         """Decide about dead letters until told to stop; return how many were decided.
 
         Args:
-            once: stop when no letter is ready.
+            once: stop when no letter is ready that may be decided about now.
             on_decision: called after each verdict was committed, or refused.
+
+        Raises:
+            InvalidInput: a rule names a queue that is not there.
         """
         store = self._app.store
+        self.policies.check(store)
         holder = store.register(this_process(self._name)).holder
-        decided = 0
-        try:
+        with ExitStack() as stack:
+            stack.callback(store.unregister, holder)
+            leases = stack.enter_context(Leases(store, holder))
+            stack.callback(leases.give_back)
+            watch = stack.enter_context(closing(store.watch()))
+            office = Office(
+                store,
+                self.policies,
+                leases,
+                self._rate,
+                self.stopping,
+                holder,
+                self._name,
+                on_decision,
+            )
             while not self.stopping.is_set:
                 try:
-                    now = sum(self._turn(queue, holder, on_decision) for queue in self._queues)
+                    if not self._round(office) and not self.stopping.is_set:
+                        if once:
+                            break
+                        self._wait(watch)
                 except PASSING as error:
                     log.warning("%s", error)
                     self.stopping.wait(BUSY_PAUSE_SECONDS)
-                    continue
-                decided += now
-                if not now:
-                    if once:
-                        break
-                    self.stopping.wait(IDLE_SECONDS)
-        finally:
-            store.unregister(holder)
-        return decided
+        return sum(desk.decided for desk in self._desks.values())
 
-    def _turn(self, queue: str, holder: int, on_decision: Callable[[Decision], None]) -> int:
-        """Decide about a few letters of one queue; return how many."""
-        store = self._app.store
-        received = store.receive(dead_letter_name(queue), LETTERS_AT_ONCE, holder=holder)
-        decided = 0
-        for message in received.messages:
-            letter = store.dead_letter(message.id)
-            if letter is None or message.receipt is None:
-                continue  # decided by a person, or purged, since
-            if self.stopping.is_set:
-                store.release([message.receipt])
-                continue
-            on_decision(self._decide(letter, message.receipt))
-            decided += 1
-        return decided
+    def _round(self, office: Office) -> int:
+        """Give each queue a turn; return how many letters were looked at."""
+        if time.monotonic() >= self._upkeep_due:
+            self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
+            give_back_of_the_dead(office.store)
+            for queue in self.policies.queues(office.store):
+                if queue not in self._desks:
+                    gate = Gate(office.store, queue, self._thresholds, self._clock, self._on_change)
+                    self._desks[queue] = Desk(office, queue, gate)
+        seen = 0
+        for desk in self._desks.values():
+            try:
+                seen += desk.turn()
+            except UnknownQueue as error:  # deleted; it may come back
+                log.info("%s", error)
+        if seen:
+            self._pause = 0.0
+        return seen
 
-    def _decide(self, letter: DeadLetter, receipt: Receipt) -> Decision:
-        verdict = self._judge(letter)
+    def _wait(self, watch: Watch) -> None:
+        """Wait until a turn may bring something."""
+        seconds = LONGEST_WAIT_SECONDS
+        awake = []
+        for desk in self._desks.values():
+            seconds = desk.rest_seconds(seconds)
+            awake += [] if desk.rests() else [desk.letters]
         try:
-            (outcome,) = self._app.store.decide([(receipt, verdict)], actor=self._name)
-        except InvalidInput as error:  # a changed body over the queue's limit
-            verdict = Hold(f"the policy's verdict cannot be applied: {error}")
-            (outcome,) = self._app.store.decide([(receipt, verdict)], actor=self._name)
-        return Decision(letter, verdict, outcome)
-
-    def _judge(self, letter: DeadLetter) -> Verdict:
-        return judge(letter, self._app.policies[letter.source_queue])
+            left_ms = self._app.store.ready_in_ms(awake) if awake else None
+        except UnknownQueue:
+            left_ms = None
+        if left_ms == 0:
+            return
+        if self._pause and self.stopping.wait(self._pause):
+            return
+        if left_ms is not None:
+            seconds = min(seconds, left_ms / 1000)
+        if watch.wait(seconds, self.stopping):
+            first, longest = PAUSES_SECONDS
+            self._pause = min(max(2 * self._pause, first), longest)
+        else:
+            self._pause = 0.0

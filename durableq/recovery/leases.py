@@ -1,0 +1,146 @@
+"""The letters in hand: a thread extends their leases, however long a policy thinks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from durableq.errors import DurableQError
+from durableq.latch import Latch
+from durableq.message import Message, Receipt
+from durableq.store import Store
+
+log = logging.getLogger("durableq.recovery")
+
+LONGEST_SECONDS: Final = 0.25
+"""Leases are looked at this often, or three times a lease if that is more often."""
+WAIT_SECONDS: Final = 1.0
+"""What waits this long behind a letter goes back, for another recovery process to decide."""
+ROW_SECONDS: Final = 10.0
+"""How often the file is told that this process lives."""
+
+
+@dataclass(slots=True)
+class _Held:
+    lease_ms: int
+    extend_at: float
+    waits_since: float | None
+    """None once its turn has come."""
+
+
+class Leases:
+    """The letters of one recovery process, from their receipt until they are let go.
+
+    Args:
+        store: where leases are extended.
+        holder: the process's mark.
+    """
+
+    def __init__(self, store: Store, holder: int) -> None:
+        self._store = store
+        self._holder = holder
+        self._held: dict[Receipt, _Held] = {}
+        self._changing = threading.Lock()
+        self._seconds = LONGEST_SECONDS
+        self._row_due = time.monotonic() + ROW_SECONDS
+        self._done = Latch()
+        self._sooner = Latch()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Leases:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._sooner.set()
+        self._thread.join()
+        self._done.close()
+        self._sooner.close()
+
+    def take(self, messages: Iterable[Message]) -> None:
+        """Note what was just received."""
+        now = time.monotonic()
+        with self._changing:
+            for message in messages:
+                if message.receipt is not None:
+                    lease_ms = message.lease_left_ms
+                    self._held[message.receipt] = _Held(lease_ms, now + lease_ms / 3000, now)
+                    self._seconds = min(self._seconds, lease_ms / 3000)
+        self._sooner.set()
+
+    def begin(self, receipt: Receipt) -> bool:
+        """Note that a letter's turn has come; False if it went back, or was lost."""
+        with self._changing:
+            held = self._held.get(receipt)
+            if held is not None:
+                held.waits_since = None
+        return held is not None
+
+    def let_go(self, receipts: Iterable[Receipt]) -> list[Receipt]:
+        """Extend these no longer; return those that were still in hand."""
+        with self._changing:
+            return [receipt for receipt in receipts if self._held.pop(receipt, None) is not None]
+
+    def give_back(self, receipts: Iterable[Receipt] | None = None) -> None:
+        """Release these letters, or all; what cannot be told comes back when its lease ends."""
+        with self._changing:
+            chosen = list(self._held) if receipts is None else list(receipts)
+        self._release(self.let_go(chosen))
+
+    def _release(self, receipts: list[Receipt]) -> None:
+        try:
+            if receipts:
+                self._store.release(receipts)
+        except DurableQError as error:
+            log.warning("%s letters come back when their leases end: %s", len(receipts), error)
+
+    def _run(self) -> None:
+        while not self._done.is_set:
+            if self._sooner.wait(self._seconds):
+                self._sooner.clear()
+            if not self._done.is_set:
+                self._give_back_waiting()
+                self._extend()
+                self._beat()
+
+    def _give_back_waiting(self) -> None:
+        since = time.monotonic() - WAIT_SECONDS
+        with self._changing:
+            waits = {receipt: held.waits_since for receipt, held in self._held.items()}
+            waiting = [r for r, began in waits.items() if began is not None and began <= since]
+            for receipt in waiting:
+                del self._held[receipt]
+        self._release(waiting)
+
+    def _extend(self) -> None:
+        now = time.monotonic()
+        with self._changing:
+            due = [(r, held) for r, held in self._held.items() if held.extend_at <= now]
+        by_lease: dict[int, list[Receipt]] = {}
+        for receipt, held in due:
+            by_lease.setdefault(held.lease_ms, []).append(receipt)
+        for lease_ms, receipts in by_lease.items():
+            try:
+                outcomes = self._store.extend(receipts, lease_ms)
+            except DurableQError as error:
+                log.warning("leases could not be extended: %s", error)
+                return
+            lost = [r for r, o in zip(receipts, outcomes, strict=True) if o.refused]
+            for receipt in self.let_go(lost):  # what is settled by now is not in hand any more
+                log.info("letter %s is not ours any more", receipt.message_id)
+        for _, held in due:
+            held.extend_at = now + held.lease_ms / 3000
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._row_due:
+            return
+        self._row_due = time.monotonic() + ROW_SECONDS
+        try:
+            self._store.beat(self._holder)
+        except DurableQError as error:
+            log.warning("the heartbeat could not be written: %s", error)

@@ -1,0 +1,157 @@
+"""Where verdicts come from: an application's functions, or a file of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from durableq.clock import Clock
+from durableq.errors import AppError, InvalidInput
+from durableq.handlers import Policy
+from durableq.message import DeadLetter
+from durableq.recovery.patience import TooLong, patience
+from durableq.recovery.policy import judge
+from durableq.recovery.rules import Case, Rule, Rules
+from durableq.store import Monitor
+from durableq.verdict import Hold, Verdict
+
+PATTERN_SECONDS: Final = 1.0
+"""How long the patterns of a file may take for one letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """A verdict, and whose it is."""
+
+    verdict: Verdict
+    by: str
+    passed_over: tuple[tuple[Rule, str], ...] = ()
+    """The rules that were asked before, and why each does not fire."""
+    rule: Rule | None = None
+    """The one that fires."""
+
+
+class Policies(Protocol):
+    """What decides about the letters of some queues."""
+
+    def queues(self, monitor: Monitor) -> tuple[str, ...]:
+        """The source queues whose letters it decides about, as far as they are there now."""
+        ...
+
+    def check(self, monitor: Monitor) -> None:
+        """Refuse what can decide about nothing in this database.
+
+        Raises:
+            InvalidInput: a queue is named that is not there.
+        """
+        ...
+
+    def judge(self, letter: DeadLetter) -> Judgment:
+        """What becomes of a letter. It raises nothing."""
+        ...
+
+
+class AppPolicies:
+    """An application's policies.
+
+    Args:
+        policies: by source queue.
+        queues: only these; empty means all that have a policy.
+
+    Raises:
+        AppError: there is no policy, or none for a queue that was named.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy], queues: tuple[str, ...] = ()) -> None:
+        if not policies:
+            raise AppError(
+                "The application holds no recovery policy: decorate one with @dq.recovery(QUEUE), "
+                "or name a file of rules with --policy."
+            )
+        for queue in queues:
+            if queue not in policies:
+                known = ", ".join(sorted(policies))
+                raise AppError(f"No recovery policy for queue {queue!r}; there is: {known}.")
+        self._policies = policies
+        self._queues = queues or tuple(policies)
+
+    def check(self, monitor: Monitor) -> None:
+        """Do nothing: opening the application has made its queues."""
+
+    def queues(self, monitor: Monitor) -> tuple[str, ...]:
+        """Return the queues that have a policy."""
+        there = set(_sources(monitor))
+        return tuple(queue for queue in self._queues if queue in there)
+
+    def judge(self, letter: DeadLetter) -> Judgment:
+        """Return the policy's verdict, within limits."""
+        policy = self._policies.get(letter.source_queue)
+        if policy is None:
+            return Judgment(Hold("no policy for this queue"), "no policy")
+        verdict = judge(letter, policy)
+        module = getattr(policy, "__module__", "")
+        name = getattr(policy, "__qualname__", type(policy).__qualname__)
+        return Judgment(verdict, f"policy {module}.{name}")
+
+
+class RulePolicies:
+    """A file's rules.
+
+    Args:
+        rules: what was read.
+        clock: tells how old a letter is.
+        queues: only these; empty means all the rules are for.
+
+    Raises:
+        InvalidInput: the rules are not for a queue that was named.
+    """
+
+    def __init__(self, rules: Rules, clock: Clock, queues: tuple[str, ...] = ()) -> None:
+        for queue in queues:
+            if rules.queues and queue not in rules.queues:
+                known = ", ".join(rules.queues)
+                raise InvalidInput(f"No rule is for queue {queue!r}; they are for: {known}.")
+        self._rules = rules
+        self._clock = clock
+        self._queues = queues or rules.queues
+
+    def check(self, monitor: Monitor) -> None:
+        """Refuse rules for queues that are not there: they would never match.
+
+        Raises:
+            InvalidInput: one names such a queue.
+        """
+        there = set(_sources(monitor))
+        for rule in self._rules.rules:
+            for queue in rule.queues:
+                if queue not in there:
+                    raise InvalidInput(
+                        f"{self._rules.source}, line {rule.line}: {rule.label} can never match: "
+                        f"there is no queue {queue!r} in this database."
+                    )
+        for queue in self._queues:
+            monitor.queue(queue)
+
+    def queues(self, monitor: Monitor) -> tuple[str, ...]:
+        """Return the queues that rules name, or all if one names none."""
+        return tuple(queue for queue in _sources(monitor) if queue in (self._queues or {queue}))
+
+    def judge(self, letter: DeadLetter) -> Judgment:
+        """Return the verdict of the first rule that fits; without one, Hold."""
+        case = Case(letter, self._clock.wall_ms())
+        try:
+            with patience(PATTERN_SECONDS):
+                passed_over = tuple(self._rules.passed_over(case))
+        except TooLong as error:
+            reason = f"a pattern of the rules is too slow for this letter: {error}"
+            return Judgment(Hold(reason), self._rules.source)
+        if len(passed_over) == len(self._rules.rules):
+            return Judgment(Hold("no rule fits"), f"no rule of {self._rules.source}", passed_over)
+        rule = self._rules.rules[len(passed_over)]
+        verdict = judge(letter, rule.verdict)
+        return Judgment(verdict, f"{rule.place} of {self._rules.source}", passed_over, rule)
+
+
+def _sources(monitor: Monitor) -> list[str]:
+    return [info.name for info in monitor.queues() if info.dead_letter_queue is not None]
