@@ -26,6 +26,7 @@ from durableq.cli import (
     output,
     produce,
     queue,
+    recover,
     status,
     work,
 )
@@ -75,6 +76,7 @@ def _assemble() -> typer.Typer:
     for module, panel in (
         (produce, "Run"),
         (work, "Run"),
+        (recover, "Run"),
         (fleet, "Run"),
         (chaos, "Run"),
         (status, "Look"),

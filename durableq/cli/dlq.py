@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.cli import moves, output
+from durableq.cli import judging, moves, output
 from durableq.cli.inspect import After, MessageId, print_message
 from durableq.cli.moves import person
 from durableq.cli.options import Db, Json, Limit, Yes, opened, source_of
@@ -179,7 +179,7 @@ def discard(
         _decide(store, chosen, Discard(note), ("discarded", as_json))
 
 
-COMMANDS: Final = (list_, groups, show, redrive, discard, *moves.COMMANDS)
+COMMANDS: Final = (list_, groups, show, redrive, discard, *judging.COMMANDS, *moves.COMMANDS)
 
 
 def _wanted(

@@ -75,11 +75,8 @@ def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
     """
     with DurableQ(db) as app:
         check_lasting(app.url)
-        if not create and _is_missing(app.url):
-            raise NotFound(
-                f"There is no database at {app.url}. Create it with `durableq init`, or name "
-                "another with --db."
-            )
+        if not create:
+            check_there(app.url)
         yield app.store
 
 
@@ -93,9 +90,18 @@ def check_lasting(url: str) -> None:
         raise Unsupported(f"{url} ends with this command, and everything in it: name a file.")
 
 
-def _is_missing(url: str) -> bool:
+def check_there(url: str) -> None:
+    """Refuse a database that is not there, rather than make an empty one.
+
+    Raises:
+        NotFound: there is none.
+    """
     path = unquote(url.removeprefix("sqlite:///").partition("?")[0]) if "://" in url else url
-    return "://" not in path and not Path(path).exists()
+    if "://" not in path and not Path(path).exists():
+        raise NotFound(
+            f"There is no database at {url}. Create it with `durableq init`, or name "
+            "another with --db."
+        )
 
 
 def chosen_queue(store: Store, name: str | None) -> str:

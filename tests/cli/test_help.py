@@ -17,7 +17,7 @@ COMMANDS = {
     *("explain", "init", "migrate"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),
-    *("dlq list", "dlq groups", "dlq show", "dlq redrive", "dlq discard"),
+    *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq moves", "dlq resume", "dlq cancel"),
     "bench fleet",
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),

@@ -1,0 +1,135 @@
+"""`durableq recover`: dead letters decided about by policies, until stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from durableq.cli import output
+from durableq.cli.judging import (
+    PolicyFile,
+    breaker_words,
+    chosen_policies,
+    decision_document,
+    decision_words,
+    word,
+)
+from durableq.cli.options import App, Db, Json, Queues
+
+if TYPE_CHECKING:
+    from durableq.recovery.gate import Change
+    from durableq.recovery.process import Decision
+
+Once = Annotated[bool, typer.Option("--once", help="Stop when no dead letter is ready.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be decided, and by what; change nothing.")
+]
+PerSecond = Annotated[
+    float | None, typer.Option("--rate", metavar="N", help="Send back at most N letters a second.")
+]
+
+
+def recover(
+    policy: PolicyFile = None,
+    app: App = None,
+    queue: Queues = None,
+    rate: PerSecond = None,
+    once: Once = False,
+    dry_run: DryRun = False,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Decide about dead letters by an application's policies, or a file's rules, until stopped.
+
+    Each is discarded, retried with a changed body, requeued unchanged, or held for a person; the
+    decision and its reason are kept in the letter's history. When what it sends back keeps dying,
+    its breaker opens: it sends nothing back for a while, then a few.
+
+    Example: durableq recover --policy recovery.toml --dry-run
+    """
+    from durableq.recovery.process import Recovery
+
+    loaded, rules = chosen_policies(policy, app, db)
+    said = _Said(as_json)
+    recovery = Recovery(
+        loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
+    )
+    with loaded:
+        if dry_run:
+            for decision in recovery.plan():
+                said.decision(decision)
+            for name in recovery.policies.queues(loaded.store):
+                if (words := breaker_words(loaded.store, name)) is not None:
+                    output.say(words)
+        else:
+            with _stopping(recovery.stopping.set):
+                recovery.run(once=once, on_decision=said.decision)
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))
+    output.say(f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
+
+
+COMMANDS: Final = (recover,)
+
+
+class _Said:
+    """Tells what happens, and counts."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.verdicts: Counter[str] = Counter()
+
+    def decision(self, decision: Decision) -> None:
+        self.verdicts[word(decision.verdict)] += 1
+        if self._as_json:
+            output.json_line(decision_document(decision))
+        else:
+            output.line(decision_words(decision))
+
+    def change(self, change: Change) -> None:
+        if self._as_json:
+            output.json_line(_change_document(change))
+        else:
+            output.say(f"durableq: {change.words}.")
+
+
+def _change_document(change: Change) -> dict[str, Any]:
+    state = change.state
+    return {
+        "event": "breaker",
+        "queue": change.queue,
+        "before": change.before.value,
+        "phase": state.phase.value,
+        "since_ms": state.since_ms,
+        "trips": state.trips,
+        "died": state.died,
+        "judged": state.judged,
+        "cool_down_ms": change.cool_down_ms if state.phase.value == "open" else None,
+        "text": change.words,
+    }
+
+
+@contextmanager
+def _stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT ask to stop, and a second one end the process."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def on_signal(_number: int, _frame: object) -> None:
+        stop()
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in numbers:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()
