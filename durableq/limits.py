@@ -38,6 +38,10 @@ MAX_MOVES: Final = 100
 """Ended moves that are remembered."""
 MAX_HISTORY: Final = 200
 """Events kept for one message; beyond that the oldest are dropped."""
+TEND_EVERY_MS: Final = 30_000
+"""How often a store is tended by those that work on it, all together."""
+TEND_AGAIN_MS: Final = 250
+"""How soon again, when a slice has left something."""
 RECLAIM_BATCH: Final = 100
 """Expired leases given back in one receive, so that no receive is long."""
 RECEIVE_PAGES: Final = 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from durableq.health import Finding
 from durableq.info import QueueInfo, WorkerInfo
 from durableq.letters import DeadGroup, Move, Recovered
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
@@ -99,6 +100,18 @@ class Monitor(Protocol):
 
         Raises:
             InvalidInput: no worker can have this mark.
+        """
+        ...
+
+    def orphans(self) -> list[Finding]:
+        """What belongs to nothing, kind by kind: no verb leaves any, and no verb would find it."""
+        ...
+
+    def examine(self, *, deep: bool = False) -> list[Finding]:
+        """How the storage is: each thing that was looked at, and what to do where it is not well.
+
+        Args:
+            deep: compare everything with everything, however long it takes.
         """
         ...
 

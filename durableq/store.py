@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from durableq.health import Tended
 from durableq.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.letters import LetterFilter, Move
 from durableq.message import (
@@ -286,6 +287,16 @@ class Store(Monitor, Protocol):
     def prune(self, limit: int = 1000) -> Pruned:
         """Remove what time has ended, at most `limit` of each kind: expired messages, expired
         records, and history of messages that ended longer ago than their queue's retention.
+        """
+        ...
+
+    def tend(self, limit: int = 200) -> Tended:
+        """Do one short slice of upkeep if it is due, for whoever comes by: nobody else need do it.
+
+        It is due every TEND_EVERY_MS, for all processes together; sooner, after TEND_AGAIN_MS,
+        if a slice has left something. A slice removes at most `limit` of each kind that `prune`
+        removes; it may look at a part of what is stored, and goes on there the next time. It
+        waits for nobody: where another process is writing, nothing happens.
         """
         ...
 

@@ -16,10 +16,12 @@ from typing import Annotated, Final
 import typer
 
 from durableq.cli import (
+    backup,
     bench,
     chaos,
     database,
     dlq,
+    doctor,
     fleet,
     idempotency,
     inspect,
@@ -28,6 +30,7 @@ from durableq.cli import (
     queue,
     recover,
     status,
+    upkeep,
     work,
 )
 from durableq.cli.options import Db, Json
@@ -82,6 +85,9 @@ def _assemble() -> typer.Typer:
         (status, "Look"),
         (inspect, "Look"),
         (database, "Set up"),
+        (doctor, "Look after"),
+        (backup, "Look after"),
+        (upkeep, "Look after"),
     ):
         for command in module.COMMANDS:
             root.command(rich_help_panel=panel)(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Final
 
 import typer
@@ -10,14 +9,13 @@ import typer
 from durableq.cli import output
 from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
 from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
+from durableq.cli.upkeep import SLICE, prune_all, tell
 from durableq.errors import NotFound
 from durableq.message import IdempotencyRecord
-from durableq.store import Pruned
 from durableq.text import visible
 from durableq.units import span
 
 RESULT_COLUMNS: Final = 60
-PRUNE_BATCH: Final = 1000
 
 Key = Annotated[str, typer.Argument(help="An idempotency key.")]
 AfterKey = Annotated[
@@ -96,19 +94,7 @@ def prune(db: Db = None, as_json: Json = False) -> None:
     Example: durableq idempotency prune
     """
     with opened(db) as store:
-        total = Pruned(0, 0, 0)
-        while True:
-            now = dataclasses.astuple(store.prune(PRUNE_BATCH))
-            total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
-            if max(now) < PRUNE_BATCH:
-                break
-    if as_json:
-        output.document(dataclasses.asdict(total))
-    else:
-        output.line(
-            f"Pruned {total.records} records, {total.expired} expired messages and "
-            f"{total.history} events of history."
-        )
+        tell(prune_all(store, SLICE), as_json)
 
 
 COMMANDS: Final = (get, list_, forget, prune)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
-from durableq.clock import Clock
-from durableq.errors import InvalidInput
+from durableq.clock import Clock, SystemClock
+from durableq.errors import InvalidInput, Unsupported
+from durableq.health import Copied, Finding
+from durableq.info import WorkerInfo
 from durableq.store import Store
 
 
@@ -56,6 +59,92 @@ def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: b
     store = SQLStore(url, clock=clock, purpose=purpose)
     store.close()
     return store.found.value
+
+
+def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -> list[Finding]:
+    """Look at what a URL names, whatever it is, as Store.examine does; nothing is changed.
+
+    Args:
+        url: as for open_store.
+        deep: compare everything with everything.
+        clock: as for open_store.
+    """
+    if _is_memory(url):
+        from durableq.engines.memory import MemoryStore
+
+        return MemoryStore(clock=clock).examine(deep=deep)
+    from durableq.engines.sql.examination import examine
+    from durableq.engines.sql.sqlite_file import Location
+
+    return examine(Location.parse(url), clock or SystemClock(), deep=deep)
+
+
+def registered_workers(url: str) -> list[WorkerInfo]:
+    """Return the workers in what a URL names, as Monitor.workers does; nothing is changed.
+
+    Of what is not there, or is no store of ours, there are none.
+    """
+    if _is_memory(url):
+        return []
+    from durableq.engines.sql.examination import workers
+    from durableq.engines.sql.sqlite_file import Location
+
+    return workers(Location.parse(url))
+
+
+def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied:
+    """Make a consistent, checked copy of a store while everything runs.
+
+    Args:
+        url: as for open_store; an older durableq's file too.
+        to: a file that does not exist yet.
+        progress: told how many hundredths are copied.
+
+    Raises:
+        NotFound: there is no store.
+        Conflict: the copy's file exists.
+        StorageFull: there is no room for it.
+        DatabaseUnusable: the store is damaged or not ours, or the copy cannot be written.
+    """
+    if _is_memory(url):
+        raise Unsupported("A store in memory has no file to copy.")
+    from durableq.engines.sql.backup import back_up
+    from durableq.engines.sql.sqlite_file import Location
+
+    return back_up(Location.parse(url), to.absolute(), progress)
+
+
+def restore_store(
+    backup: Path,
+    url: str,
+    progress: Callable[[int], None],
+    *,
+    replace: bool = False,
+    clock: Clock | None = None,
+) -> Copied:
+    """Make a store of a backup: checked, upgraded, without the workers and leases of back then.
+
+    Args:
+        backup: what back_up_store made; it is left as it is.
+        url: as for open_store.
+        progress: as for back_up_store.
+        replace: also where there is a store; that one is set aside.
+        clock: as for open_store.
+
+    Raises:
+        NotFound: there is no backup.
+        Conflict: there is a store, and `replace` is not given; or somebody has it open.
+        DatabaseUnusable: the backup is damaged, not ours, or newer than this durableq.
+    """
+    if _is_memory(url):
+        raise Unsupported("Nothing can be restored to memory: name a file.")
+    from durableq.engines.sql.backup import restore
+    from durableq.engines.sql.sqlite_file import Location
+
+    location = Location.parse(url)
+    return restore(
+        backup.absolute(), location, clock or SystemClock(), replace=replace, progress=progress
+    )
 
 
 def _is_memory(url: str) -> bool:

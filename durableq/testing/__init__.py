@@ -26,6 +26,7 @@ _THEMES = (
     "sending",
     "settling",
     "sharing",
+    "tending",
     "transactions",
     "watching",
 )

@@ -13,6 +13,7 @@ from durableq.testing.receiving import ReceivingContract
 from durableq.testing.sending import SendingContract
 from durableq.testing.settling import SettlingContract
 from durableq.testing.sharing import SharingContract
+from durableq.testing.tending import TendingContract
 from durableq.testing.transactions import TransactionsContract
 from durableq.testing.watching import WatchingContract
 
@@ -31,5 +32,6 @@ class StoreContract(
     TransactionsContract,
     MonitoringContract,
     WatchingContract,
+    TendingContract,
 ):
     """What every engine must do. Override `make_store`; each test is a sentence about it."""

@@ -15,6 +15,7 @@ from tests.cli.console import Run, environment, process
 COMMANDS = {
     *("produce", "work", "recover", "demo", "chaos", "status", "peek", "show"),
     *("explain", "init", "migrate"),
+    *("doctor", "audit", "backup", "restore", "prune"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),

@@ -320,6 +320,8 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "idempotency forget": ["k", "--queue", "orders"],
         "idempotency list": ["--queue", "orders"],
         "recover": ["--dry-run", "--db", "durableq.db"],
+        "backup": ["copy.db"],
+        "restore": ["copy.db", "--db", "restored.db"],
     }
     elsewhere = {"work", "demo", "chaos", "bench fleet"}
     last = {"queue delete", "idempotency forget", "dlq resume", "dlq cancel"}

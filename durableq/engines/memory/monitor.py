@@ -9,6 +9,7 @@ from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.errors import InvalidInput, UnknownQueue
+from durableq.health import Finding, Level
 from durableq.letters import (
     RECOVERY_ACTOR,
     DeadGroup,
@@ -152,6 +153,16 @@ class MemoryMonitor:
         """The registered workers."""
         with self._lock:
             return list(self._tables.workers.values())
+
+    def orphans(self) -> list[Finding]:
+        """Nothing: each row is reached through what it belongs to."""
+        return []
+
+    def examine(self, *, deep: bool = False) -> list[Finding]:
+        """That nothing here lasts."""
+        del deep  # there is no second look at one's own memory
+        advice = "Name a file, for anything that is to outlive this process."
+        return [Finding("memory", Level.WARN, "everything is in this process's memory", advice)]
 
     def held(self, holder: int) -> list[Message]:
         """The messages a worker has leased."""

@@ -19,9 +19,10 @@ from durableq.engines.memory.tables import Queue
 from durableq.engines.memory.transaction import OpenTransaction, require_done
 from durableq.engines.memory.watching import MemoryWatch
 from durableq.errors import Conflict, InvalidInput, Unsupported
+from durableq.health import Tended
 from durableq.info import check_note
 from durableq.letters import LetterFilter, Move
-from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES
+from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES, TEND_AGAIN_MS, TEND_EVERY_MS
 from durableq.message import (
     Completion,
     Draft,
@@ -67,6 +68,7 @@ class MemoryStore(MemoryBulk):
         super().__init__(clock or SystemClock(), dice)
         self._in_transaction = False
         self._last_holder = 0
+        self._tend_due_ms = 0
         self._watches: set[MemoryWatch] = set()
 
     @contextmanager
@@ -304,6 +306,17 @@ class MemoryStore(MemoryBulk):
         events = [event for event in ended if over(event.at_ms, event.queue)][:limit]
         self._drop_history(events)
         return Pruned(len(expired), len(records), len(events))
+
+    def tend(self, limit: int = 200) -> Tended:
+        """Prune a little, if it is due."""
+        now_ms = self._clock.wall_ms()
+        with self._lock:
+            if now_ms < self._tend_due_ms <= now_ms + TEND_EVERY_MS:
+                return Tended()
+            pruned = self.prune(limit)
+            more = limit in {pruned.expired, pruned.records, pruned.history}
+            self._tend_due_ms = now_ms + (TEND_AGAIN_MS if more else TEND_EVERY_MS)
+            return Tended(True, pruned.expired, pruned.records, pruned.history)
 
     @_verb
     def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durableq.clock import Clock
-from durableq.engines.sql import letters, monitor, moving, receiving, upkeep
+from durableq.engines.sql import (
+    examination,
+    letters,
+    monitor,
+    moving,
+    orphans,
+    receiving,
+    upkeep,
+)
 from durableq.engines.sql.sqlite import Database
+from durableq.health import Finding
 from durableq.letters import DeadGroup, Move, Recovered
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
 from durableq.store import QueueInfo, WorkerInfo
@@ -100,6 +109,15 @@ class SQLMonitor:
         """The messages a worker has leased."""
         with self._database.read() as raw:
             return monitor.held(raw, self._clock, receiving.mark(holder))
+
+    def orphans(self) -> list[Finding]:
+        """What belongs to nothing."""
+        with self._database.read() as raw:
+            return orphans.find(raw)
+
+    def examine(self, *, deep: bool = False) -> list[Finding]:
+        """Look at the file, its surroundings and who uses it."""
+        return examination.examine(self._database.location, self._clock, deep=deep)
 
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
         """In how long a receive on one of these may bring something."""

@@ -26,6 +26,8 @@ VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 APPLICATION_ID: Final = 0x64757251
 """`durQ`, in the header of a file that we made."""
+INCREMENTAL_VACUUM: Final = 2
+"""Free pages are given back a few at a time. It can be chosen only before the first page is."""
 
 
 class Condition(Enum):
@@ -59,9 +61,11 @@ def prepare(database: Database, purpose: Purpose) -> Condition:
     """
     raw = database.session().raw
     found = database.retrying(lambda: condition(raw))
-    refusal = _refusal(found, purpose, database)
+    refusal = refuse(found, purpose, database.location.path)
     if refusal is not None:
         raise refusal
+    if found is Condition.EMPTY:
+        database.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
     database.retrying(lambda: _use_wal(raw, database))
     if found is not Condition.CURRENT:
         _upgrade(database, found)
@@ -83,8 +87,8 @@ def condition(raw: Any) -> Condition:
     return Condition.OLDER if revision in REVISIONS else Condition.NEWER
 
 
-def _refusal(found: Condition, purpose: Purpose, database: Database) -> DatabaseUnusable | None:
-    path = database.location.path
+def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable | None:
+    """Return why a file cannot serve a purpose; None if it can."""
     if found is Condition.NEWER:
         return NewerDatabase(
             f"{path} was made by a newer durableq than this one (which knows revisions up to "

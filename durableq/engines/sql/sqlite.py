@@ -130,8 +130,11 @@ class Database:
         return session
 
     @contextmanager
-    def write(self) -> Iterator[Any]:
+    def write(self, *, patient: bool = True) -> Iterator[Any]:
         """Run a write transaction: `BEGIN IMMEDIATE`, and COMMIT at the end.
+
+        Args:
+            patient: wait for other processes; otherwise Busy is raised after a tenth of a second.
 
         Raises:
             Busy: the lock was not to be had in time.
@@ -145,7 +148,10 @@ class Database:
                 "or make this call before or after it."
             )
         try:
-            self.retrying(lambda: raw.execute(BEGIN_WRITE))
+            if patient:
+                self.retrying(lambda: raw.execute(BEGIN_WRITE))
+            else:
+                raw.execute(BEGIN_WRITE)
             yield raw
         except driver.Error as error:
             _undo(raw)

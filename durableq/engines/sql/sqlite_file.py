@@ -92,19 +92,27 @@ class Location:
                 f"The directory {parent} is read-only. SQLite keeps its write-ahead log beside "
                 "the database: make the directory writable."
             )
-        mounts = _mounts()
-        real = Path(os.path.realpath(self.path))
-        if str(real) in mounts:
+        if self.is_mounted_alone():
             raise DatabaseUnusable(
                 f"{self.path} is mounted as a single file, apart from its write-ahead log: "
                 "commits would be lost. Mount its directory instead."
             )
-        kind = next((mounts[str(p)] for p in real.parents if str(p) in mounts), "")
-        if _is_network(kind) and not self.allow_network_filesystem:
+        kind = self.file_system()
+        if is_network(kind) and not self.allow_network_filesystem:
             raise DatabaseUnusable(
                 f"{self.path} is on {kind}, where locks between processes cannot be trusted. "
                 "Use a local disk (or ?allow_network_filesystem=true, at your own risk)."
             )
+
+    def is_mounted_alone(self) -> bool:
+        """Return whether the file, and not a directory around it, is what was mounted."""
+        return os.path.realpath(self.path) in _mounts()
+
+    def file_system(self) -> str:
+        """Return the type of the file system around the file; empty where it is not known."""
+        mounts = _mounts()
+        parents = map(str, Path(os.path.realpath(self.path)).parents)
+        return next((mounts[parent] for parent in parents if parent in mounts), "")
 
     def identity(self) -> tuple[int, int] | None:
         """Return (device, inode) of the file now at the path, or None if there is none."""
@@ -115,7 +123,8 @@ class Location:
         return status.st_dev, status.st_ino
 
 
-def _is_network(kind: str) -> bool:
+def is_network(kind: str) -> bool:
+    """Return whether a file system is one that several machines may share."""
     return kind in NETWORK_FILESYSTEMS or kind.startswith("fuse.")
 
 
@@ -141,13 +150,29 @@ def _options(given: dict[str, str], url: str) -> dict[str, Any]:
 
 def _mounts() -> dict[str, str]:
     """Return the file system's type of every mount point; empty where the kernel does not say."""
+    return {point: kind for point, (_, kind) in _mount_points().items()}
+
+
+def device_of_mount(path: Path) -> str | None:
+    """Return `major:minor` of the file system that holds a path.
+
+    It is what the kernel calls it elsewhere; `stat` has another number on some file systems.
+    """
+    mounts = _mount_points()
+    parents = map(str, Path(os.path.realpath(path)).parents)
+    return next((mounts[parent][0] for parent in parents if parent in mounts), None)
+
+
+def _mount_points() -> dict[str, tuple[str, str]]:
+    """Return device and type of the file system at every mount point."""
     try:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:
         return {}
     mounts = {}
     for line in lines:
-        fields, _, after = line.partition(" - ")
-        point = fields.split(" ")[4].encode().decode("unicode_escape")
-        mounts[point] = after.split(" ")[0]
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        point = fields[4].encode().decode("unicode_escape")
+        mounts[point] = fields[2], after.split(" ")[0]
     return mounts

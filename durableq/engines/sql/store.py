@@ -17,6 +17,7 @@ from durableq.engines.sql import (
     sending,
     settling,
     statements,
+    tending,
     upkeep,
 )
 from durableq.engines.sql.asking import SQLMonitor
@@ -25,6 +26,7 @@ from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
 from durableq.engines.sql.watching import FileWatch
 from durableq.errors import StaleReceipt
+from durableq.health import Tended
 from durableq.info import check_note
 from durableq.letters import LetterFilter, Move, check_move
 from durableq.message import (
@@ -196,6 +198,10 @@ class SQLStore(SQLMonitor):
         """Remove what time has ended."""
         with self._write() as unit:
             return upkeep.prune(unit, limit)
+
+    def tend(self, limit: int = 200) -> Tended:
+        """Do one short slice of upkeep, if it is due."""
+        return tending.tend(self._database, self._unit, self._clock.wall_ms(), limit)
 
     def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:
         """Keep a text under a name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import delete as delete_from
@@ -111,6 +111,7 @@ _BEAT_AND_TELL = compiled(
 _UNREGISTER = compiled(delete_from(worker).where(worker.c.id == parameter("of")))
 _UNREGISTER_ALL = compiled(delete_from(worker))
 _META = compiled(select(meta.c.value).where(meta.c.name == parameter("of")))
+_DROP_META = compiled(delete_from(meta).where(meta.c.name == parameter("of")))
 _SET_META = compiled(
     text("INSERT OR REPLACE INTO durableq_meta (name, value) VALUES (:of, :value)")
 )
@@ -178,14 +179,25 @@ def purge(unit: Unit, row: QueueRow) -> int:
 def prune(unit: Unit, limit: int) -> Pruned:
     """Remove what time has ended; see Store.prune."""
     overdue = _OVERDUE(unit.raw, now_ms=unit.now_ms, limit=limit).fetchall()
+    expire(unit, overdue)
+    records = prune_records(unit, limit)
+    events = _PRUNE_HISTORY(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
+    moving.clamp(unit)
+    return Pruned(len(overdue), records, events)
+
+
+def expire(unit: Unit, overdue: Sequence[tuple[int, int]]) -> None:
+    """End waiting messages, given by id and queue, that are over their retention."""
     for message_id, queue_id in overdue:
         unit.count(queue_id, "expired")
         unit.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
     _END_WAITING(unit.raw, ids=ids_json(message_id for message_id, _ in overdue))
-    records = _PRUNE_KEYS(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
-    events = _PRUNE_HISTORY(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
-    moving.clamp(unit)
-    return Pruned(len(overdue), records, events)
+
+
+def prune_records(unit: Unit, limit: int) -> int:
+    """Remove expired records, at most so many; return how many."""
+    removed: int = _PRUNE_KEYS(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
+    return removed
 
 
 def forget(unit: Unit, queue: str, key: str) -> bool:
@@ -239,6 +251,11 @@ def known_boot(raw: Any) -> str | None:
     """Return the boot this file was last opened under."""
     row = _META(raw, of=_BOOT_ID).fetchone()
     return row[0] if row else None
+
+
+def forget_boot(raw: Any) -> None:
+    """Make this a file of no boot: whoever opens it takes back every lease and worker in it."""
+    _DROP_META(raw, of=_BOOT_ID)
 
 
 def remember_boot(unit: Unit, boot_id: str) -> None:

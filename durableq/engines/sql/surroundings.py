@@ -1,0 +1,187 @@
+"""What is known of a SQLite file without opening it: library, path, file system, locks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+import pysqlite3.dbapi2 as driver
+
+from durableq.engines.sql import locks
+from durableq.engines.sql.sqlite import JOURNAL_SIZE_LIMIT, check_library
+from durableq.engines.sql.sqlite_file import Location, is_network
+from durableq.errors import AffectedSQLite
+from durableq.health import Finding, Level
+
+LITTLE_ROOM_BYTES: Final = 256 << 20
+NO_ROOM_BYTES: Final = 4 << 20
+LARGE_LOG_BYTES: Final = 2 * JOURNAL_SIZE_LIMIT
+MIB: Final = 1 << 20
+
+
+def sqlite() -> Finding:
+    """Judge the library."""
+    version = driver.sqlite_version
+    try:
+        check_library()
+    except AffectedSQLite as error:
+        what, _, advice = str(error).partition(". ")
+        return Finding("sqlite", Level.BAD, what, advice)
+    return Finding("sqlite", Level.OK, f"SQLite {version}: not among those with the WAL-reset bug")
+
+
+def place(location: Location) -> Finding | None:
+    """Say why there is no file to look at; None if there is one."""
+    path = location.path
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return _bad("file", f"there is no file {path}", f"Create it: durableq init --db {path}.")
+    except OSError as error:
+        return _bad("file", f"{path}: {error.strerror}", "Check the path and its permissions.")
+    if stat.S_ISDIR(mode):
+        return _bad("file", f"{path} is a directory", f"Name a file: {path}/durableq.db.")
+    if not stat.S_ISREG(mode):
+        return _bad("file", f"{path} is not a regular file", "Name a database file.")
+    return None
+
+
+def file_system(location: Location) -> Finding:
+    """Judge what the file is on."""
+    name, kind = "file_system", location.file_system()
+    if location.is_mounted_alone():
+        return _bad(
+            name,
+            f"{location.path} is mounted as a single file, apart from its write-ahead log",
+            "Mount its directory instead: commits would be lost.",
+        )
+    if is_network(kind) and not location.allow_network_filesystem:
+        advice = "Move it to a local disk: locks between machines cannot be trusted."
+        return _bad(name, f"{location.path} is on {kind}, a network file system", advice)
+    if is_network(kind):
+        advice = "It was allowed in the URL. Let only one machine use it."
+        return Finding(name, Level.WARN, f"on {kind}, a network file system", advice)
+    return Finding(name, Level.OK, f"on {kind}" if kind else "not told by this system")
+
+
+def links(location: Location) -> Finding:
+    """Judge the names of the file."""
+    number = location.path.stat().st_nlink
+    if number > 1:
+        return _bad(
+            "links",
+            f"{location.path} has {number} hard links",
+            f"Keep one name; find them: find DIRECTORY -samefile {location.path}. Through another "
+            "name another process uses another write-ahead log and loses commits.",
+        )
+    if location.path.is_symlink():
+        real = os.path.realpath(location.path)
+        return Finding("links", Level.OK, f"a symbolic link to {real}, which has one name")
+    return Finding("links", Level.OK, "one name")
+
+
+def permissions(location: Location) -> Finding:
+    """Judge who may write the file."""
+    name, path = "permissions", location.path
+    mode = path.stat().st_mode
+    if not mode & 0o222 or not os.access(path, os.W_OK):
+        advice = f"A queue's readers write too: chmod u+w {path}."
+        return _bad(name, f"{path} is read-only", advice)
+    if not os.access(path.parent, os.W_OK):
+        advice = "SQLite keeps its write-ahead log beside the file: make the directory writable."
+        return _bad(name, f"the directory {path.parent} is read-only", advice)
+    if mode & stat.S_IWOTH:
+        advice = f"Whoever writes it can forge any message: chmod o-w {path}."
+        return Finding(name, Level.WARN, "everybody on this machine may write it", advice)
+    return Finding(name, Level.OK, f"mode {stat.S_IMODE(mode):o}")
+
+
+def disk(location: Location) -> Finding:
+    """Judge how much room is left."""
+    status = os.statvfs(location.path.parent)
+    free = status.f_bavail * status.f_frsize
+    level = Level.OK if free >= LITTLE_ROOM_BYTES else Level.WARN
+    if free < NO_ROOM_BYTES:
+        level = Level.BAD
+    advice = "" if level is Level.OK else "Make room: settling a message needs some too."
+    return Finding("disk", level, f"{_mib(free)} MiB free", advice)
+
+
+def use(location: Location) -> Iterator[Finding]:
+    """Judge the log, and who reads and writes at present."""
+    size = log_bytes(location)
+    if not locks.can_be_told():
+        yield _log(size, set())
+        for name in ("oldest_reader", "write_lock"):
+            yield Finding(name, Level.OK, "not told by this system")
+        return
+    seen = locks.watch(location.path)
+    yield _log(size, seen.steady_readers)
+    yield _readers(seen, size)
+    yield _writer(seen)
+
+
+def log_bytes(location: Location) -> int:
+    """Return the size of the write-ahead log."""
+    try:
+        return os.stat(f"{location.path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _log(size: int, readers: set[int]) -> Finding:
+    what = f"the write-ahead log has {_mib(size)} MiB"
+    if size <= LARGE_LOG_BYTES:
+        return Finding("wal", Level.OK, what)
+    advice = (
+        "A reader holds it back: see oldest_reader."
+        if readers
+        else "It was held back by a long reader, and shrinks with the next commits."
+    )
+    return Finding("wal", Level.WARN, what, advice)
+
+
+def _readers(seen: locks.Use, log_size: int) -> Finding:
+    name = "oldest_reader"
+    if seen.steady_readers:
+        level = Level.WARN if log_size > LARGE_LOG_BYTES else Level.OK
+        advice = (
+            "" if level is Level.OK else "Let it end its transaction: the log grows until then."
+        )
+        return Finding(name, level, f"{_named(seen.steady_readers)} read all the while", advice)
+    if seen.readers:
+        return Finding(name, Level.OK, f"{_named(seen.readers)} read, and came to an end")
+    return Finding(name, Level.OK, "nobody reads at this moment")
+
+
+def _writer(seen: locks.Use) -> Finding:
+    name = "write_lock"
+    halted = sorted(pid for pid in seen.steady_writers if locks.stopped(pid))
+    if halted:
+        return _bad(
+            name,
+            f"{locks.describe(halted[0])} holds it and is stopped",
+            f"Nobody can write: kill -CONT {halted[0]}, or kill -KILL {halted[0]}; its "
+            "transaction is then undone.",
+        )
+    if seen.steady_writers:
+        advice = "If it goes on: a transaction of an application is too long; others wait for it."
+        who = _named(seen.steady_writers)
+        return Finding(name, Level.WARN, f"{who} held it all the while", advice)
+    if seen.writers:
+        return Finding(name, Level.OK, f"{_named(seen.writers)} held it and gave it back")
+    return Finding(name, Level.OK, "nobody holds it at this moment")
+
+
+def _named(pids: set[int]) -> str:
+    return ", ".join(map(locks.describe, sorted(pids)))
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.1f}" if size < 100 * MIB else f"{size // MIB:,}".replace(",", " ")
+
+
+def _bad(name: str, what: str, advice: str) -> Finding:
+    return Finding(name, Level.BAD, what, advice)
