@@ -142,6 +142,15 @@ def test_a_thread_that_never_ends_does_not_keep_a_drained_fleet_for_ever(
     assert plain.totals(db, "orders")["completed"] == 1
 
 
+def test_without_a_supervisor_the_kernel_ends_a_worker_that_a_thread_keeps(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    db = prepare(tmp_path, "orders", "leave_a_thread")
+    worker = nursery.worker(db, "orders", app=APP, drain=True, grace_ms=100)
+    assert worker.end() == -signal.SIGALRM
+    assert plain.totals(db, "orders")["completed"] == 1
+
+
 def test_a_coroutine_that_harms_its_event_loop_does_not_keep_others_from_finishing(
     tmp_path: Path, nursery: Nursery
 ) -> None:
