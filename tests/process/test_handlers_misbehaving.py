@@ -96,8 +96,8 @@ def test_what_kills_a_worker_costs_only_the_message_that_did_it(
     assert plain.totals(db, "orders")["completed"] == len(DEADLY) + 1
     for cause in DEADLY.values():
         assert f"died: {cause}; restarting" in fleet.complaints
+    # None may be there: the worker ends as soon as one of its threads sees what was done.
     own = {path.read_bytes() for path in tmp_path.glob("own-*")}
-    assert own, "nothing was put in their place"
     assert own <= {b"", OWN_BYTES}, "the worker wrote to them"
     plain.check_sound(db)
 
