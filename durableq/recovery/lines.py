@@ -44,7 +44,10 @@ def keys_of(dotted: str) -> tuple[str, ...]:
     tokens = [token.text for token in _tokens(dotted)]
     if {"=", "[", "{", "\n"} & set(tokens) or dotted.lstrip().startswith("#"):
         raise ValueError(f"{dotted!r} is not a key")
-    found: object = tomllib.loads(f"{dotted} = 0")
+    try:
+        found: object = tomllib.loads(f"{dotted} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ValueError(f"{dotted!r} is not a key") from None
     keys = []
     while isinstance(found, dict):
         ((key, found),) = found.items()

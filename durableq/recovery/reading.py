@@ -173,7 +173,7 @@ class _Reading:
         there = ", ".join(Action)
         if "then" not in table:
             self._wrong(at, f"the rule does not say what then; there are {there}")
-        elif table["then"] not in set(Action):
+        elif table["then"] not in list(Action):
             self._wrong((*at, "then"), f"then is one of {there}, not {_shown(table['then'])}")
         else:
             return Action(table["then"])
@@ -320,8 +320,9 @@ def _pattern(value: Any) -> re.Pattern[str]:
 
 
 def _paths(value: Any) -> tuple[FieldPath, ...]:
+    paths = _texts(value)
     try:
-        return tuple(lines.keys_of(path) for path in _texts(value))
+        return tuple(map(lines.keys_of, paths))
     except ValueError:
         raise InvalidInput(f"fields are named as TOML's keys are, not {_shown(value)}") from None
 

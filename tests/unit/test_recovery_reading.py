@@ -1,0 +1,229 @@
+"""Files of rules: what they mean, and every mistake by its line before anything is touched."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durableq.errors import InvalidInput
+from durableq.recovery.lines import keys_of, lines_of
+from durableq.recovery.reading import parse, read
+from durableq.recovery.rules import Action
+
+GOOD = '''\
+# what an operator may write
+[breaker]
+window = 30
+cool_down = 0.5
+
+[[rule]]
+name = "the bank was down"
+when.queue = ["orders",
+              "refunds"]      # two lines
+when.error_type = "TimeoutError"
+when.recoveries_below = 2
+then = "requeue"
+delay = 30
+limit = 2
+reason = """the bank
+was down"""
+
+[[rule]]
+then = "retry"
+set.amount = 10_000
+set.customer.note = "charged in part"
+remove = ["discount", 'lines.0."per.cent"']
+[rule.when]
+queue = "orders"
+body = { customer.vip = true, amount = 20_000 }
+body_matches."e.mail" = '@example\\.com$'
+'''
+
+
+def test_every_field_is_read() -> None:
+    rules = parse(GOOD, "r.toml")
+    first, second = rules.rules
+    assert (rules.thresholds.window, rules.thresholds.cool_down) == (30, 0.5)
+    assert rules.queues == ("orders", "refunds")
+    assert (first.label, first.line, second.label, second.line) == (
+        'rule "the bank was down"', 6, "rule 2", 18
+    )  # fmt: skip
+    assert (first.action, first.delay, first.limit) == (Action.REQUEUE, 30, 2)
+    assert first.reason == "the bank\nwas down"
+    assert len(first.conditions) == 3
+    assert second.patch.set == ((("amount",), 10_000), (("customer", "note"), "charged in part"))
+    assert second.patch.remove == (("discount",), ("lines", "0", "per.cent"))
+    assert len(second.conditions) == 4
+
+
+MISTAKES = [
+    ("", 1, "holds no [[rule]]"),
+    ("a =", 1, "is not TOML"),
+    ("\n\n[[rule]\n", 3, "is not TOML"),
+    ("\n[rule]\nthen='hold'", 2, "rules are tables, each begun by [[rule]]"),
+    ("[[rule]]\nthen='hold'\n[brake]\n", 3, "unknown field 'brake'; there are rule, breaker"),
+    ("[[rule]]\n\nthen='hold'\nquue='x'", 4, "unknown field 'quue'"),
+    ("[[rule]]\nthen='hold'\nwhen.errortype='x'", 3, "unknown field 'errortype'"),
+    ("[[rule]]\nthen='hold'\nwhen='x'", 3, "when is a table, not 'x'"),
+    ("\n[[rule]]\nname='x'", 2, "does not say what then"),
+    ("[[rule]]\nthen='drop'", 2, "then is one of discard, retry, requeue, hold, not 'drop'"),
+    ("[[rule]]\nthen=['hold']", 2, "then is one of"),
+    ("[[rule]]\nthen='retry'", 2, "a retry changes the body"),
+    ("[[rule]]\nthen='requeue'\nset.a=1", 3, 'set goes with then = "retry"'),
+    ("[[rule]]\nthen='discard'\ndelay=1", 3, "delay goes with a rule that sends letters back"),
+    ("[[rule]]\nthen='hold'\nlimit=1", 3, "limit goes with a rule that sends letters back"),
+    ("[[rule]]\nthen='requeue'\nlimit=0", 3, "limit: a whole number from 1 to 1000, not 0"),
+    ("[[rule]]\nthen='requeue'\nlimit=true", 3, "limit: a whole number"),
+    ("[[rule]]\nthen='requeue'\ndelay='1h'", 3, "delay: it is a number of seconds"),
+    ("[[rule]]\nthen='requeue'\ndelay=-1", 3, "delay: it is a number of seconds"),
+    ("[[rule]]\nthen='requeue'\ndelay=1e12", 3, "delay: it is at most"),
+    ("[[rule]]\nthen='hold'\nname='a\"b'", 3, "name: 1 to 60 printable characters"),
+    ("[[rule]]\nthen='hold'\nreason=7", 3, "reason: a text of at most"),
+    ("[[rule]]\nthen='hold'\n[rule.when]\nmessage='('", 4, "'(' is no pattern: missing )"),
+    ("[[rule]]\nthen='hold'\nwhen.message=7", 3, "message: a pattern is a text, not 7"),
+    ("[[rule]]\nthen='hold'\nwhen.body_matches.a='*'", 3, "a: '*' is no pattern"),
+    ("[[rule]]\nthen='hold'\nwhen.body_matches={}", 3, "it names no field"),
+    ("[[rule]]\nthen='hold'\nwhen.body=3", 3, "body is a table, not 3"),
+    ("[[rule]]\nthen='hold'\nwhen.body.a={}", 3, "compared with a value, not a table"),
+    ("[[rule]]\nthen='hold'\nwhen.body.a=1979-05-27", 3, "a body, which is JSON, cannot hold"),
+    ("[[rule]]\nthen='retry'\nset.a=nan", 3, "a body, which is JSON, cannot hold nan"),
+    ("[[rule]]\nthen='retry'\nset={}", 3, "set names no field"),
+    ("[[rule]]\nthen='retry'\nremove=['a b']", 3, "fields are named as TOML's keys are"),
+    ("[[rule]]\nthen='retry'\nremove=[]", 3, "remove: a text, or a list of some"),
+    ("[[rule]]\nthen='hold'\nwhen.reason='crash'", 3, "no letter dies of 'crash'; there are"),
+    ("[[rule]]\nthen='hold'\nwhen.queue='orders-dlq'", 3, "is the name of a dead-letter queue"),
+    ("[[rule]]\nthen='hold'\nwhen.queue='a b'", 3, "queue: A queue's name has"),
+    ("[[rule]]\nthen='hold'\nwhen.queue=[]", 3, "queue: a text, or a list of some"),
+    ("[[rule]]\nthen='hold'\nwhen.error_type=[1]", 3, "error_type: a text, or a list"),
+    ("[[rule]]\nthen='hold'\nwhen.older_than='x'", 3, "older_than: it is a number of seconds"),
+    ("[[rule]]\nthen='hold'\nwhen.recoveries_below=1.5", 3, "recoveries_below: a whole number"),
+    ("[[rule]]\nthen='hold'\n[breaker]\nshare=2", 4, "share is a number over 0 and up to 1"),
+    ("[[rule]]\nthen='hold'\n[breaker]\nwindow='9'", 4, "window is a whole number from 1 to 200"),
+    ("[[rule]]\nthen='hold'\n[breaker]\ncool_down=0", 4, "cool_down is more than 0 seconds"),
+    ("[[rule]]\nthen='hold'\n[breaker]\ncooldown=1", 4, "unknown field 'cooldown'"),
+    ("[[rule]]\nthen='hold'\n[breaker]\nleast=30", 4, "least is at most window (20)"),
+    ("breaker=1\n[[rule]]\nthen='hold'", 1, "breaker is a table, not 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "why"), MISTAKES)
+def test_a_mistake_is_named_by_its_line(text: str, line: int, why: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(text, "r.toml")
+    assert str(refused.value).startswith(f"r.toml, line {line}: ")
+    assert why in str(refused.value)
+    assert str(refused.value).count("r.toml") == 1
+
+
+NEVER = [
+    ("when.queue='a'", "", "rule 1 (line 1) takes every letter before it"),
+    ("when.queue='a'", "when.queue=['b','a']", "takes every letter"),
+    ("when.queue='a'\nwhen.reason='timeout'", "when.reason=['timeout','rejected']", "takes every"),
+    ("when.message='x'\nwhen.queue='a'", "when.message='x'", "takes every letter"),
+    ("when.recoveries_at_least=3", "when.recoveries_at_least=2", "takes every letter"),
+    ("when.older_than=9\nwhen.younger_than=20", "when.younger_than=30", "takes every letter"),
+    ("when.body.a=1", "when.body.a=1.0", "takes every letter"),
+    ("when.body.a='abc'", "when.body_matches.a='^a'", "takes every letter"),
+    ("when.recoveries_at_least=3\nwhen.recoveries_below=3", None, "no recoveries is both"),
+    ("when.older_than=60\nwhen.younger_than=60", None, "no age is both"),
+    ("when.body.a=1\nwhen.body_matches.a='x'", None, "the field a cannot all be true"),
+    ("when.body.a=1\nwhen.body_matches.a.b='x'", None, "the field a cannot all be true"),
+    ("when.reason='lease_expired'\nwhen.error_type='E'", None, "lease_expired has no error type"),
+]
+
+
+@pytest.mark.parametrize(("late", "early", "why"), NEVER)
+def test_a_rule_that_can_never_match_is_named(late: str, early: str | None, why: str) -> None:
+    before = "" if early is None else f"[[rule]]\nthen='hold'\n{early}\n"
+    line = before.count("\n") + 1
+    with pytest.raises(InvalidInput) as refused:
+        parse(f"{before}[[rule]]\nthen='hold'\n{late}\n", "r.toml")
+    assert str(refused.value).startswith(f"r.toml, line {line}: rule ")
+    assert "can never match" in str(refused.value)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        ("then='requeue'\nlimit=1", "then='hold'"),
+        ("then='hold'\nwhen.body.a=true", "then='hold'\nwhen.body.a=1"),
+        ("then='hold'\nwhen.queue='a'\nwhen.reason='timeout'", "then='hold'\nwhen.queue='a'"),
+        ("then='hold'\nwhen.older_than=10", "then='hold'\nwhen.older_than=5"),
+        ("then='hold'\nwhen.body.a=1", "then='hold'\nwhen.body.b=1"),
+    ],
+)
+def test_a_rule_that_may_match_after_another_is_taken(early: str, late: str) -> None:
+    assert len(parse(f"[[rule]]\n{early}\n[[rule]]\n{late}\n", "r").rules) == 2
+
+
+def test_all_mistakes_are_told_in_order_of_their_lines() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse("[[rule]]\nthen='x'\nwhen.message='('\nbad=1\n[breaker]\nwindow=0\n", "r")
+    starts = [line.split(":")[0] for line in str(refused.value).splitlines()]
+    assert starts == ["r, line 2", "r, line 3", "r, line 4", "r, line 6"]
+
+
+def test_a_name_given_twice_is_refused() -> None:
+    rule = "[[rule]]\nname='a'\nthen='hold'\nwhen.queue='{}'\n"
+    with pytest.raises(InvalidInput, match="line 6: rule 1 has this name already"):
+        parse(rule.format("x") + rule.format("y"), "r.toml")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(b"# fine\n\xff\n")
+    for path, why in (
+        (tmp_path / "none.toml", "none.toml cannot be read: No such file"),
+        (tmp_path, "cannot be read: Is a directory"),
+        (bad, "line 2: it is not UTF-8"),
+    ):
+        with pytest.raises(InvalidInput, match=why):
+            read(path)
+
+
+@pytest.mark.parametrize("text", ["a=1", "", "a b", "a\n.b", "[a]", "a.", "# a"])
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a key"):
+        keys_of(text)
+
+
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), min_size=1, max_size=5)
+SCALARS = st.sampled_from(
+    ["1", "true",
+     '"a # b"', "'[['", '"""x\n[y]\n\\""""""', "'''\n# z = 1'''", "1979-05-27 07:32:00"]
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3).map(
+        lambda many: "[" + ", # c ]\n".join(many) + "\n]"
+    ),
+    max_leaves=5,
+)
+
+
+def quoted(key: str) -> str:
+    escaped = "".join(c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in key)
+    return f'"{escaped}"'
+
+
+@given(st.dictionaries(KEYS, st.dictionaries(KEYS, VALUES, max_size=4), max_size=4))
+def test_the_line_of_every_key_is_found(tables: dict[str, dict[str, str]]) -> None:
+    text = ""
+    wanted: dict[tuple[str | int, ...], int] = {}
+    for number, (name, table) in enumerate(tables.items()):
+        text += f"[[t]] # {name.isascii()}\n{quoted(name)}.a = 0\n"
+        wanted["t", number, name] = text.count("\n")
+        for key, value in table.items():
+            if key != name:
+                wanted["t", number, key, "x"] = text.count("\n") + 1
+                text += f"{quoted(key)} . x = {value}\n"
+    document: Any = tomllib.loads(text)
+    assert len(document.get("t", [])) == len(tables)
+    found = lines_of(text)
+    assert {at: found[at] for at in wanted} == wanted
