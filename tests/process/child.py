@@ -136,6 +136,20 @@ class Fleet(Child):
         return next(process for process in self.family if process.pid == pid)
 
 
+class Recoverer(Child):
+    """A `durableq recover --json`, and what it has said so far."""
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """What it said of this kind, in order."""
+        lines = [json.loads(line) for line in self.said]
+        return [line for line in lines if line["event"] == event]
+
+    @property
+    def phases(self) -> list[str]:
+        """What its breaker became, one after the other."""
+        return [change["phase"] for change in self.told("breaker")]
+
+
 class Nursery:
     """Every process a test starts; none outlives the test."""
 
@@ -157,6 +171,14 @@ class Nursery:
         """Start `durableq work`."""
         command = [sys.executable, "-m", "durableq", "work", *map(str, arguments)]
         return self._start(command, None, cwd=cwd, **environment)
+
+    def recover(self, *arguments: object, cwd: Path = ROOT) -> Recoverer:
+        """Start `durableq recover --json`."""
+        command = [sys.executable, "-m", "durableq", "recover", "--json", *map(str, arguments)]
+        out = self._folder / f"child-{len(self._children)}.out"
+        child = Recoverer(command, out, subprocess.DEVNULL, cwd=cwd)
+        self._children.append(child)
+        return child
 
     def fleet(
         self, db: Path, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object

@@ -1,0 +1,37 @@
+"""An application whose handler can do small amounts only, and policies that think too long."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from durableq import DeadLetter, Delivery, Discard, DurableQ, Requeue, Verdict
+from tests.process.app import Ledger
+
+APP = "tests.process.recovery_app:dq"
+MOST = 10
+
+dq = DurableQ()
+
+
+@dq.handler("orders")
+def charge(message: Delivery) -> Any:
+    if message.body["amount"] > MOST:
+        raise ValueError(f"{message.body['amount']} is too much")
+
+
+@dq.recovery("orders")
+def recover(letter: DeadLetter) -> Verdict:
+    """Wait where the body says so; the others go at once."""
+    ledger = Ledger(dq.url)
+    ledger.note("judged", letter.id)
+    do = letter.body.get("do")
+    if do == "wait" and ledger.first(f"waits-{letter.id}"):
+        ledger.wait_at_gate()
+    if do == "raise":
+        raise LookupError("no idea")
+    if do == "exit":
+        raise SystemExit(7)
+    if do == "die" and ledger.first(f"dies-{letter.id}"):
+        os.kill(os.getpid(), 9)
+    return Requeue("again") if do == "requeue" else Discard("no use")

@@ -1,0 +1,229 @@
+"""`durableq recover` itself: killed, stopped, made to wait, made to think too long."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ, Queue
+from tests.engine import plain
+from tests.process.app import Ledger
+from tests.process.child import Nursery, Recoverer
+from tests.process.recovery_app import APP
+from tests.support import wait_for
+
+LETTERS = 120
+RULES = """
+[[rule]]
+name = "even"
+when.queue = "orders"
+when.body.even = true
+then = "requeue"
+limit = 1
+
+[[rule]]
+name = "third"
+when.body_matches.n = "^[0-9]*[369]$"
+when.queue = "orders"
+then = "retry"
+set.easier = true
+
+[[rule]]
+name = "rest"
+when.queue = "orders"
+then = "discard"
+"""
+DECISIONS = """
+SELECT message_id, event FROM durableq_history
+WHERE event NOT IN ('failed', 'buried', 'lease_expired') ORDER BY message_id"""
+LOST = "SELECT count(*) FROM durableq_history WHERE event = 'lease_expired'"
+
+
+@pytest.fixture
+def orders(db: Path) -> Iterator[Queue]:
+    with DurableQ(db) as dq:
+        queue = dq.queue("orders", max_receives=1)
+        dq.init()
+        yield queue
+
+
+def bury(orders: Queue, *bodies: object) -> list[str]:
+    ids = orders.send_many(bodies)
+    for message in orders.receive(len(bodies)):
+        message.reject("to be recovered")
+    return ids
+
+
+def decided(*processes: Recoverer) -> int:
+    return sum(len(process.told("decision")) for process in processes)
+
+
+def reached(number: int, *processes: Recoverer) -> bool:
+    return decided(*processes) >= number
+
+
+def expected(n: int) -> str:
+    if n % 2 == 0:
+        return "requeued"
+    return "retried" if n % 10 in {3, 9} else "discarded"
+
+
+@pytest.mark.parametrize("seed", [5, 11])
+def test_two_processes_with_rules_one_killed_at_random_decide_each_letter_once(
+    orders: Queue, db: Path, nursery: Nursery, seed: int
+) -> None:
+    ids = bury(orders, *[{"n": n, "even": n % 2 == 0} for n in range(LETTERS)])
+    path = db.with_name("rules.toml")
+    path.write_text(RULES)
+    arguments = ("--db", db, "--policy", path, "--rate", 100)
+    both = [nursery.recover(*arguments) for _ in range(2)]
+    point = random.Random(seed).randint(3, LETTERS // 2)
+    both[0].wait_until(partial(reached, point, *both), f"{point} decisions")
+    both[0].kill()
+    letters = orders._app.queue("orders-dlq")
+    wait_for(lambda: letters.info().counts.present == 0, seconds=30, what="every decision")
+    wanted = [(int(message_id), expected(n)) for n, message_id in enumerate(ids)]
+    assert plain.rows(db, DECISIONS) == wanted
+    assert both[1].process.poll() is None
+    both[1].signal(signal.SIGTERM)
+    assert both[1].end() == 0
+    assert orders._app.store.workers() == []
+    plain.check_sound(db)
+
+
+def test_what_a_killed_process_held_is_back_before_its_lease_ends(
+    orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    bury(orders, {"do": "die"}, *[{}] * 20)
+    started = time.monotonic()
+    first = nursery.recover("--db", db, "--app", APP)
+    assert first.end() == -signal.SIGKILL
+    second = nursery.recover("--db", db, "--app", APP, "--once")
+    assert second.end() == 0
+    assert time.monotonic() - started < 25, "the lease of 30 seconds was waited for"
+    assert Counter(dict(plain.rows(db, DECISIONS)).values()) == {"discarded": 21}
+
+
+def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_letter_and_frees_the_others(
+    orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    orders._app.queue("orders-dlq", visibility_timeout=0.5)
+    slow, *_ = bury(orders, {"do": "wait"}, *[{}] * 5)
+    first = nursery.recover("--db", db, "--app", APP)
+    first.wait_until(lambda: ledger.lines("judged"), "it to think")
+    second = nursery.recover("--db", db, "--app", APP)
+    second.wait_until(partial(reached, 5, second), "the others to be decided by another")
+    lease = orders._app.store.message
+    began = time.monotonic()
+    wait_for(lambda: time.monotonic() > began + 1.5, what="three leases to pass")
+    still = lease(slow)
+    assert still is not None
+    assert still.lease_left_ms > 0
+    ledger.open_gate()
+    first.wait_until(partial(reached, 1, first), "its own decision")
+    assert first.told("decision")[0]["outcome"] == "done"
+    assert plain.one(db, LOST) == 0
+    assert [line.of for line in ledger.lines("judged")].count(slow) == 1
+
+
+@pytest.mark.parametrize(("do", "why"), [("raise", "LookupError: no idea"), ("exit", "SystemExit")])
+def test_a_policy_that_raises_holds_the_letter_and_the_process_goes_on(
+    do: str, why: str, orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    bad, good = bury(orders, {"do": do}, {})
+    recovery = nursery.recover("--db", db, "--app", APP)
+    recovery.wait_until(partial(reached, 2, recovery), "both decisions")
+    held = orders._app.store.message(bad)
+    assert held is not None
+    assert held.held
+    assert orders._app.store.message(good) is None
+    assert why in orders._app.store.history(bad)[-1].reason
+    later = bury(orders, {})
+    recovery.wait_until(partial(reached, 3, recovery), "a later letter")
+    assert [d["id"] for d in recovery.told("decision")] == [bad, good, *later]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_letter_in_hand_and_gives_back_the_rest(
+    stop: signal.Signals, orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    bury(orders, {"do": "wait"}, *[{}] * 5)
+    recovery = nursery.recover("--db", db, "--app", APP)
+    recovery.wait_until(lambda: ledger.lines("judged"), "it to think")
+    recovery.signal(stop)
+    ledger.open_gate()
+    assert recovery.end() == 0
+    assert decided(recovery) == 1
+    counts = orders._app.queue("orders-dlq").info().counts
+    assert (counts.ready, counts.in_flight) == (5, 0)
+    assert orders._app.store.workers() == []
+    assert "Traceback" not in recovery.complaints
+
+
+def test_a_second_signal_ends_it(orders: Queue, db: Path, ledger: Ledger, nursery: Nursery) -> None:
+    bury(orders, {"do": "wait"})
+    recovery = nursery.recover("--db", db, "--app", APP)
+    recovery.wait_until(lambda: ledger.lines("judged"), "it to think")
+    (worker,) = orders._app.store.workers()
+    assert worker.name == f"recovery:{recovery.pid}"
+    recovery.signal(signal.SIGTERM)
+    recovery.signal(signal.SIGTERM)
+    wait_for(lambda: stopped(recovery), what="its end")
+    assert recovery.process.returncode == -signal.SIGTERM
+
+
+def stopped(recovery: Recoverer) -> bool:
+    """Whether it has ended; the second signal is sent again, for two at once may be one."""
+    if recovery.process.poll() is None:
+        recovery.signal(signal.SIGTERM)
+    return recovery.process.poll() is not None
+
+
+def test_a_rate_is_kept_and_a_signal_ends_the_wait(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    bury(orders, *[{"do": "requeue"}] * 8)
+    recovery = nursery.recover("--db", db, "--app", APP, "--rate", 5)
+    recovery.wait_until(partial(reached, 4, recovery), "four decisions")
+    times = plain.column(db, "SELECT at_ms FROM durableq_history WHERE event = 'requeued'")
+    assert min(b - a for a, b in zip(sorted(times), sorted(times)[1:], strict=False)) >= 190
+    recovery.signal(signal.SIGTERM)
+    assert recovery.end() == 0
+    slow = nursery.recover("--db", db, "--app", APP, "--rate", 0.001)
+    slow.wait_until(partial(reached, 1, slow), "its first")
+    slow.signal(signal.SIGTERM)
+    assert slow.end() == 0
+    assert orders._app.queue("orders-dlq").info().counts.in_flight == 0
+
+
+def test_a_letter_is_decided_as_soon_as_it_is_there_and_idling_writes_nothing(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    recovery = nursery.recover("--db", db, "--app", APP)
+    recovery.wait_until(orders._app.store.workers, "it to wait")
+    version = "PRAGMA data_version"
+    bury(orders, {})
+    recovery.wait_until(partial(reached, 1, recovery), "its decision")
+    with plain.connection(db) as connection:
+        began, before = time.monotonic(), connection.execute(version).fetchone()
+        wait_for(lambda: time.monotonic() > began + 2.5, what="some idle time")
+        assert connection.execute(version).fetchone() == before, "an idle process wrote"
+
+
+def test_it_outlives_the_deletion_of_a_queue(orders: Queue, db: Path, nursery: Nursery) -> None:
+    path = db.with_name("rules.toml")
+    path.write_text("[[rule]]\nwhen.reason = 'rejected'\nthen = 'discard'\n")
+    orders._app.queue("other")
+    recovery = nursery.recover("--db", db, "--policy", path)
+    bury(orders, {})
+    recovery.wait_until(partial(reached, 1, recovery), "a decision")
+    orders._app.store.delete_queue("other")
+    bury(orders, {})
+    recovery.wait_until(partial(reached, 2, recovery), "a decision after the deletion")
