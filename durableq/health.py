@@ -36,6 +36,28 @@ class Finding(NamedTuple):
     """The one it is about, if it is about one."""
 
 
+class Storage(NamedTuple):
+    """Where everything is kept."""
+
+    engine: str
+    """A word: sqlite, memory."""
+    version: str
+    """Of the library that keeps it."""
+    durability: str
+    """What a commit survives: full (power loss), normal (a crash), none."""
+    size_bytes: int
+    log_bytes: int
+    """Written, and not yet in its place."""
+
+
+class KeyCounts(NamedTuple):
+    """How many idempotency keys are known."""
+
+    in_progress: int
+    completed: int
+    """Those that are to be forgotten by now included, until they are pruned."""
+
+
 class Tended(NamedTuple):
     """What one call of `Store.tend` did: nothing, unless it was due."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from durableq.health import Finding
+from durableq.health import Finding, KeyCounts, Storage
 from durableq.info import QueueInfo, WorkerInfo
 from durableq.letters import DeadGroup, Move, Recovered
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
@@ -101,6 +101,14 @@ class Monitor(Protocol):
         Raises:
             InvalidInput: no worker can have this mark.
         """
+        ...
+
+    def key_counts(self) -> KeyCounts:
+        """How many idempotency keys are known, of all queues."""
+        ...
+
+    def storage(self) -> Storage:
+        """Where everything is kept, and how large that is."""
         ...
 
     def orphans(self) -> list[Finding]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from durableq.books import Totals
+from durableq.health import KeyCounts, Storage
 from durableq.info import QueueInfo, WorkerInfo
 from durableq.processes import Fate, Usage, fate, usage
+from durableq.recovery.breaker import State, read
 from durableq.store import Monitor
 
 
@@ -70,7 +71,10 @@ class Overview:
     """On the monotonic clock."""
     queues: list[QueueView]
     workers: list[WorkerView]
-    breakers: Mapping[str, Any] = field(default_factory=dict)
+    breakers: dict[str, State]
+    """Of recovery, by the queue whose letters it is about."""
+    keys: KeyCounts
+    storage: Storage
 
 
 def look(store: Monitor, before: Overview | None = None) -> Overview:
@@ -83,7 +87,9 @@ def look(store: Monitor, before: Overview | None = None) -> Overview:
         if info.dead_letter_queue is not None
     ]
     workers = [_view(store, worker, before, at) for worker in store.workers()]
-    return Overview(at, queues, workers)
+    breakers = {view.info.name: read(store, view.info.name) for view in queues}
+    known = {name: state for name, state in breakers.items() if state is not None}
+    return Overview(at, queues, workers, known, store.key_counts(), store.storage())
 
 
 def _flow(

@@ -81,6 +81,12 @@ def document(url: str, seen: Overview) -> dict[str, Any]:
             for described in (_queue_document(view), queue_document(view.dead))
         ],
         "workers": [_worker_document(view) for view in seen.workers],
+        "breakers": {
+            name: {"phase": state.phase, "since_ms": state.since_ms, "trips": state.trips}
+            for name, state in seen.breakers.items()
+        },
+        "idempotency": seen.keys._asdict(),
+        "storage": seen.storage._asdict(),
     }
 
 
@@ -134,6 +140,24 @@ def _print(store: Monitor, seen: Overview, flows: dict[str, deque[float]]) -> No
         output.table(_WORKERS, [_worker_row(view) for view in seen.workers])
     else:
         output.line("No workers.")
+    output.line()
+    output.fields(list(_rest(seen)))
+
+
+def _rest(seen: Overview) -> Iterator[tuple[str, str]]:
+    """Return what is no table, by name."""
+    for name, state in seen.breakers.items():
+        trips = f", opened {state.trips} times in a row" if state.trips else ""
+        since = span(now_ms() - state.since_ms)
+        yield f"breaker of {name}", f"{state.phase.replace('_', '-')} for {since}{trips}"
+    yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"
+    kept = seen.storage
+    sizes = f"{_size(kept.size_bytes)}, log {_size(kept.log_bytes)}"
+    yield "storage", f"{kept.engine} {kept.version}, {sizes}, synchronous {kept.durability}"
+
+
+def _size(number: int) -> str:
+    return f"{number / 1048576:.1f} MiB"
 
 
 def _queue_row(view: QueueView) -> tuple[Any, ...]:

@@ -165,3 +165,22 @@ class MonitoringContract(StoreCase):
         send(store)
         with pytest.raises(UnknownQueue):
             store.ready_in_ms([ORDERS, "nobody"])
+
+    def test_keys_are_counted_by_what_they_are(self, store: Store) -> None:
+        send(store, 1, key="done")
+        complete(store, take(store))
+        send(store, 1, key="now")
+        send(store, 1, key="now")
+        take(store)
+        kill(store, 1, key="dead")
+        counted = store.key_counts()
+        assert (counted.in_progress, counted.completed) == (1, 1)
+
+    def test_storage_says_what_it_is(self, store: Store) -> None:
+        send(store, "x" * 1000)
+        storage = store.storage()
+        assert storage.engine
+        assert storage.version
+        assert storage.durability in {"full", "normal", "none"}
+        assert storage.size_bytes >= 0
+        assert storage.log_bytes >= 0

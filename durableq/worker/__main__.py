@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from durableq import command, logs
 from durableq.app import DurableQ
@@ -121,12 +121,32 @@ class _Printed(io.TextIOBase):
     def writable(self) -> bool:
         return True
 
+    @property
+    def buffer(self) -> _Bytes:
+        """Where bytes can be printed to, as on any standard stream."""
+        return _Bytes(self)
+
     def fileno(self) -> int:
         return self._stream.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding
+
+
+class _Bytes(io.RawIOBase):
+    """Takes bytes for a stream of text."""
+
+    def __init__(self, printed: _Printed) -> None:
+        super().__init__()
+        self._printed = printed
+
+    def write(self, data: Any) -> int:
+        self._printed.write(bytes(data).decode("utf-8", "backslashreplace"))
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import signal
 import threading
 import time
@@ -28,6 +29,8 @@ WAIT_SECONDS: Final = 0.25
 """What waits in hand this long behind a slow message goes back, for somebody else to handle."""
 STATS_SECONDS: Final = 5.0
 """How often the file is told how the worker does, if that has changed."""
+TEND_SECONDS: Final = 5.0
+"""How often it is asked whether upkeep is due; the file knows who did it last."""
 QUIET_SECONDS: Final = 60.0
 """How often it is told that the worker lives, if nothing has: each beat wakes all who wait."""
 
@@ -69,6 +72,7 @@ class Heartbeat:
         self._lifeline = lifeline
         self._grace = grace_ms / 1000
         self._give_up = give_up
+        self._tend_at = time.monotonic() + random.uniform(0, TEND_SECONDS)
         self._told = WorkerStats()
         self._told_at = time.monotonic()
         self._done = Latch()
@@ -101,6 +105,7 @@ class Heartbeat:
             self._return_waiting()
             self._extend(self._in_hand.to_extend(time.monotonic()))
             self._beat()
+            self._tend()
 
     def _look_for_the_supervisor(self, lifeline: HasFileno | int) -> None:
         """Without one, drain; a handler that takes too long has the kernel left to stop it."""
@@ -162,3 +167,14 @@ class Heartbeat:
         except DurableQError as error:
             extra = logs.facts("unbeaten")
             log.warning("the heartbeat could not be written: %s", error, extra=extra)
+
+    def _tend(self) -> None:
+        """Do a slice of the file's upkeep when it is due, so that nobody needs a cron."""
+        now = time.monotonic()
+        if now < self._tend_at:
+            return
+        self._tend_at = now + TEND_SECONDS
+        try:
+            self._store.tend()
+        except DurableQError as error:
+            log.warning("upkeep is left to the next: %s", error, extra=logs.facts("untended"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.errors import InvalidInput, UnknownQueue
-from durableq.health import Finding, Level
+from durableq.health import Finding, KeyCounts, Level, Storage
 from durableq.letters import (
     RECOVERY_ACTOR,
     DeadGroup,
@@ -26,6 +27,7 @@ from durableq.message import (
     Message,
     Reason,
     Receipt,
+    RecordStatus,
     State,
 )
 from durableq.store import QueueInfo, WorkerInfo
@@ -153,6 +155,17 @@ class MemoryMonitor:
         """The registered workers."""
         with self._lock:
             return list(self._tables.workers.values())
+
+    def key_counts(self) -> KeyCounts:
+        """How many idempotency keys are known."""
+        with self._lock:
+            statuses = [record.status for record in self._tables.records.values()]
+        completed = statuses.count(RecordStatus.COMPLETED)
+        return KeyCounts(len(statuses) - completed, completed)
+
+    def storage(self) -> Storage:
+        """This process's memory, of no size that matters."""
+        return Storage("memory", platform.python_version(), "none", 0, 0)
 
     def orphans(self) -> list[Finding]:
         """Nothing: each row is reached through what it belongs to."""

@@ -14,8 +14,9 @@ from durableq.engines.sql import (
     receiving,
     upkeep,
 )
-from durableq.engines.sql.sqlite import Database
-from durableq.health import Finding
+from durableq.engines.sql.sqlite import Database, driver_version
+from durableq.engines.sql.surroundings import log_bytes
+from durableq.health import Finding, KeyCounts, Storage
 from durableq.letters import DeadGroup, Move, Recovered
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
 from durableq.store import QueueInfo, WorkerInfo
@@ -109,6 +110,22 @@ class SQLMonitor:
         """The messages a worker has leased."""
         with self._database.read() as raw:
             return monitor.held(raw, self._clock, receiving.mark(holder))
+
+    def key_counts(self) -> KeyCounts:
+        """How many idempotency keys are known."""
+        with self._database.read() as raw:
+            return monitor.key_counts(raw)
+
+    def storage(self) -> Storage:
+        """The file and its log."""
+        location = self._database.location
+        return Storage(
+            "sqlite",
+            driver_version(),
+            location.synchronous,
+            location.path.stat().st_size,
+            log_bytes(location),
+        )
 
     def orphans(self) -> list[Finding]:
         """What belongs to nothing."""

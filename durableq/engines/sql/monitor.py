@@ -24,6 +24,7 @@ from durableq.engines.sql.tables import (
 )
 from durableq.engines.sql.unit import QueueRow, row_id
 from durableq.errors import UnknownQueue
+from durableq.health import KeyCounts
 from durableq.message import (
     FOREVER_MS,
     DeadLetter,
@@ -67,6 +68,15 @@ def _messages() -> Select[Any]:
 
 
 _p = sql.parameter
+_KEYS_COMPLETED = compiled(
+    select(func.count()).select_from(idempotency).where(sql.status_is(RecordStatus.COMPLETED))
+)
+_KEYS_IN_PROGRESS = compiled(
+    select(func.count()).where(
+        is_state(State.IN_FLIGHT), _m.key.is_not(None), _m.source_queue_id.is_(None)
+    )
+)
+"""A key is in progress while its message is in flight: few rows, where records are many."""
 _MESSAGE = compiled(_messages().where(_m.id == _p("of")))
 _PEEK = compiled(
     _messages()
@@ -321,3 +331,9 @@ def _message(row: tuple[Any, ...], clock: Clock) -> Message:
         source,
         None,
     )
+
+
+def key_counts(raw: Any) -> KeyCounts:
+    """Count the keys; see Monitor.key_counts."""
+    in_progress, completed = _KEYS_IN_PROGRESS(raw).fetchone(), _KEYS_COMPLETED(raw).fetchone()
+    return KeyCounts(in_progress[0], completed[0])

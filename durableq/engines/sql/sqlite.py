@@ -71,6 +71,11 @@ def check_library(version: tuple[int, ...] = driver.sqlite_version_info) -> None
         )
 
 
+def driver_version() -> str:
+    """Return the version of the SQLite library in use."""
+    return str(driver.sqlite_version)
+
+
 def translate(error: driver.Error, path: object) -> DurableQError | None:
     """Return what a driver's error means to a user; None for one that is our own bug."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
