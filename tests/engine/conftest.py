@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ, Queue
+from tests.process.child import Nursery
 
 
 @pytest.fixture
@@ -24,3 +25,23 @@ def dq(db: Path) -> Iterator[DurableQ]:
 @pytest.fixture
 def orders(dq: DurableQ) -> Queue:
     return dq.queue("orders")
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path)
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where copies are made: nothing else is there."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def copy(folder: Path) -> Path:
+    return folder / "copy.db"

@@ -60,6 +60,19 @@ def send(db: str) -> None:
         say(" ".join(queue.send_many([{"batch": number}] * BATCH)))
 
 
+def churn(db: str) -> None:
+    """Send, receive, complete, fail, release and leave messages leased, without an end."""
+    queue = DurableQ(db).queue("orders")
+    for number in itertools.count():
+        for of in range(4):
+            queue.send({"n": number}, key=f"{os.getpid()}-{number}-{of}")
+        say(number)
+        for delivery, settle in zip(
+            queue.receive(4), ("complete", "fail", "release"), strict=False
+        ):
+            _ = getattr(delivery, settle)(*["boom"] * (settle == "fail"))
+
+
 def fleet(db: str, procs: str, *words: str) -> int:
     """Run a supervisor with workers."""
     options = WorkerOptions(APP, db, "worker", ("orders",), drain="drain" in words)
@@ -176,7 +189,18 @@ def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
 
 VERBS: dict[str, Callable[..., int | None]] = {
     verb.__name__: verb
-    for verb in (hold, hold_transaction, send, fleet, open_together, fork, recover, lock, sweep)
+    for verb in (
+        hold,
+        hold_transaction,
+        send,
+        churn,
+        fleet,
+        open_together,
+        fork,
+        recover,
+        lock,
+        sweep,
+    )
 }
 
 if __name__ == "__main__":

@@ -170,7 +170,8 @@ def queue_info(raw: Any, row: QueueRow) -> QueueInfo:
     """Return a queue as it stands."""
     dead_letters = None
     if row.dead_letter_queue_id is not None:
-        dead_letters = sql.QUEUE_BY_ID(raw, queue_id=row.dead_letter_queue_id).fetchone()[1]
+        pair = sql.QUEUE_BY_ID(raw, queue_id=row.dead_letter_queue_id).fetchone()
+        dead_letters = pair[1] if pair else ""  # in a damaged file, of which audit tells more
     ready, delayed, in_flight, held = _COUNTS(raw, in_queue=row.id).fetchone()
     (oldest,) = _OLDEST_READY(raw, in_queue=row.id).fetchone()
     counts = Counts(ready=ready, delayed=delayed - held, in_flight=in_flight, held=held)

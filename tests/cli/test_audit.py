@@ -1,0 +1,99 @@
+"""`audit`: books that balance, and each way in which they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.console import Run, Shop
+from tests.cli.findings import findings, levels
+from tests.engine import plain
+
+AUDITED = [
+    *("books", "moves", "messages_without_queue", "queues_without_pair", "keys_without_owner"),
+    *("leases_without_worker", "records_without_queue", "history_without_queue"),
+]
+
+
+def test_books_that_balance(run: Run, shop: Shop) -> None:
+    shop.complete(key="k")
+    shop.bury(key="dead")
+    shop.queue.send("a", key="in progress")
+    shop.queue.receive()
+    shown = run("audit", "--json")
+    assert (shown.code, shown.err) == (0, "")
+    assert list(findings(shown)) == AUDITED
+    assert levels(shown, "ok") == set(AUDITED)
+    books = [found for found in shown.json["findings"] if found["name"] == "books"]
+    assert [found["queue"] for found in books] == ["orders", "orders-dlq"]
+    words = run("audit")
+    assert words.code == 0
+    assert words.lines[0].split() == [
+        "ok",
+        "books",
+        "orders:",
+        "1",
+        "there,",
+        "as",
+        "its",
+        "totals",
+        "say",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "what"),
+    [
+        ("books", "UPDATE durableq_queue SET sent = 9 WHERE id = 2", "5 too few"),
+        ("books", "DELETE FROM durableq_message WHERE key IS NULL", "1 too few"),
+        ("messages_without_queue", "UPDATE durableq_message SET queue_id = 77", "2 messages of"),
+        (
+            "queues_without_pair",
+            "UPDATE durableq_queue SET dead_letter_queue_id = 77 WHERE id = 2",
+            "1 queues whose",
+        ),
+        (
+            "keys_without_owner",
+            "UPDATE durableq_idempotency SET owner_receipt = zeroblob(16) WHERE status = 0",
+            "1 keys in progress",
+        ),
+        (
+            "leases_without_worker",
+            "UPDATE durableq_message SET receipt = x'00000007000000000000000000000000' "
+            "WHERE state = 1",
+            "1 leases of a worker",
+        ),
+        ("records_without_queue", "UPDATE durableq_idempotency SET queue_id = 77", "2 idempotency"),
+        ("history_without_queue", "UPDATE durableq_history SET queue_id = 77", "2 events"),
+    ],
+)
+def test_what_is_off_is_counted(run: Run, shop: Shop, name: str, damage: str, what: str) -> None:
+    shop.complete(key="k")
+    shop.bury()
+    shop.store.purge(shop.dead)
+    shop.queue.send("a", key="in progress")
+    shop.queue.receive()
+    shop.queue.send("b")
+    plain.script(shop.path, damage)
+    shown = run("audit", "--json")
+    assert (shown.code, shown.json["healthy"]) == (6, False)
+    bad = [found for found in shown.json["findings"] if found["level"] == "bad"]
+    assert any(found["name"] == name and what in found["what"] for found in bad)
+    words = run("audit")
+    assert words.code == 6
+    assert any(line.startswith("bad") and name in line for line in words.lines)
+
+
+def test_moves_that_do_not_pair_are_a_warning(run: Run, shop: Shop) -> None:
+    shop.bury()
+    plain.script(
+        shop.path,
+        "UPDATE durableq_queue SET moved_out = moved_out + 1, sent = sent + 1 WHERE id = 2",
+    )
+    shown = run("audit", "--json")
+    assert shown.code == 0
+    assert levels(shown, "warn") == {"moves"}
+
+
+def test_there_must_be_a_file_to_audit(run: Run) -> None:
+    assert run("audit").code == 3
+    assert run("doctor", "--db", "memory://").code == 1

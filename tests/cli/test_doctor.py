@@ -1,0 +1,337 @@
+"""`doctor`: what it says of a file that is well, and of every other kind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ, care
+from durableq.engines.sql import contents, examination, locks, sqlite, sqlite_file, surroundings
+from durableq.processes import this_process
+from durableq.store import WorkerInfo
+from tests.cli.console import Run, Shop
+from tests.cli.findings import findings, levels
+from tests.engine import plain
+from tests.process.child import Nursery
+
+RELEASED = Path(__file__).parents[1] / "migrations" / "released"
+NAMES = [
+    *("sqlite", "file_system", "links", "permissions", "disk", "file", "journal", "boot"),
+    *("wall_clock", "free_pages", "integrity", "synchronous", "lease_clock"),
+    *("wal", "oldest_reader", "write_lock", "workers"),
+]
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path)
+    yield nursery
+    nursery.close()
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.endswith("-shm")
+    }
+
+
+def test_a_file_in_use_is_well(run: Run, shop: Shop) -> None:
+    shop.bury()
+    shown = run("doctor", "--json")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.json["database"] == "durableq.db"
+    assert shown.json["healthy"] is True
+    assert list(findings(shown)) == NAMES
+    assert levels(shown, "bad", "warn") <= {"disk"}
+    words = run("doctor")
+    assert words.code == 0
+    assert words.lines[-1] == "durableq.db: nothing is bad."
+    assert any(line.startswith("ok    links          one name") for line in words.lines)
+
+
+def test_a_file_at_rest_is_not_changed_and_nothing_is_left_beside_it(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
+    shop.bury()
+    shop.dq.close()
+    before = state(tmp_path)
+    assert run("doctor").code == 0
+    assert run("doctor", "--deep").code == 0
+    assert state(tmp_path) == before
+    assert list(before) == ["durableq.db"]
+
+
+def test_a_file_that_a_killed_process_left_is_not_changed(
+    run: Run, shop: Shop, nursery: Nursery, tmp_path: Path
+) -> None:
+    shop.dq.close()
+    child = nursery.start("lock", tmp_path / "durableq.db")
+    child.wait_line("READY")
+    child.kill()
+    before = {name: text for name, text in state(tmp_path).items() if name.startswith("durableq")}
+    shown = run("doctor", "--json")
+    assert shown.code == 0
+    after = {name: text for name, text in state(tmp_path).items() if name.startswith("durableq")}
+    assert after == before
+
+
+def test_deep_compares_the_indexes(run: Run, shop: Shop) -> None:
+    assert "quick_check: ok" in findings(run("doctor", "--json"))["integrity"]["what"]
+    deep = findings(run("doctor", "--deep", "--json"))["integrity"]["what"]
+    assert deep == "integrity_check: ok"
+
+
+def missing(path: Path) -> None:
+    del path
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def junk(path: Path) -> None:
+    path.write_bytes(b"junk " * 1000)
+
+
+def foreign(path: Path) -> None:
+    plain.create(path, "CREATE TABLE album (id INTEGER)")
+
+
+def older(path: Path) -> None:
+    shutil.copy(RELEASED / "0001.db", path)
+
+
+def newer(path: Path) -> None:
+    _ = DurableQ(path).init()
+    plain.script(path, "UPDATE durableq_version SET version_num = '9999'")
+
+
+def linked(path: Path) -> None:
+    _ = DurableQ(path).init()
+    path.with_name("other.db").hardlink_to(path)
+
+
+def read_only(path: Path) -> None:
+    with DurableQ(path) as dq:
+        dq.init()
+    path.chmod(0o444)
+
+
+def torn(path: Path) -> None:
+    with DurableQ(path) as dq:
+        dq.queue("orders").send_many(["x" * 500] * 500)
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def flipped(path: Path) -> None:
+    with DurableQ(path) as dq:
+        dq.queue("orders").send_many(["x" * 500] * 500)
+    content = bytearray(path.read_bytes())
+    content[-40_000:-36_000] = b"\xff" * 4_000
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "what", "advice"),
+    [
+        (missing, "file", "there is no file", "durableq init --db"),
+        (directory, "file", "is a directory", "Name a file"),
+        (pipe, "file", "is not a regular file", "Name a database file"),
+        (junk, "file", "is not a SQLite database", "Name another file with --db"),
+        (foreign, "file", "another application's tables", "--beside-other-tables"),
+        (older, "file", "that an older version made", "durableq migrate --db"),
+        (newer, "file", "made by a newer durableq", "pip install -U durableq"),
+        (linked, "links", "has 2 hard links", "find DIRECTORY -samefile"),
+        (read_only, "permissions", "is read-only", "chmod u+w"),
+        (torn, "integrity", "damaged", "durableq restore FILE --db"),
+        (flipped, "integrity", "quick_check: ", "durableq restore FILE --db"),
+    ],
+)
+def test_each_kind_of_file_has_its_line_and_is_left_as_it_is(
+    run: Run,
+    tmp_path: Path,
+    make: Callable[[Path], None],
+    name: str,
+    what: str,
+    advice: str,
+) -> None:
+    path = tmp_path / "any.db"
+    make(path)
+    before = state(tmp_path)
+    shown = run("doctor", "--db", path, "--json")
+    assert (shown.code, shown.err) == (6, "")
+    assert shown.json["healthy"] is False
+    found = findings(shown)
+    bad = found["file"] if name == "integrity" and name not in found else found[name]
+    assert bad["level"] == "bad"
+    assert what in bad["what"]
+    assert advice in bad["advice"]
+    words = run("doctor", "--db", path)
+    assert words.code == 6
+    assert f"-> {bad['advice']}" in words.out
+    assert words.lines[-1] == f"{path}: something is bad, see above."
+    assert state(tmp_path) == before
+
+
+def test_an_empty_file_is_only_worth_a_word(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    shown = run("doctor", "--db", "empty.db", "--json")
+    assert shown.code == 0
+    assert "file" in levels(shown, "warn")
+    assert (tmp_path / "empty.db").read_bytes() == b""
+
+
+@pytest.mark.parametrize(("kind", "allowed"), [("nfs4", ""), ("nfs4", "true"), ("ext4", "")])
+def test_a_network_file_system(
+    run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, allowed: str
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": kind})
+    query = f"?allow_network_filesystem={allowed}" if allowed else ""
+    shown = run("doctor", "--db", f"sqlite:///{tmp_path}/durableq.db{query}", "--json")
+    levels_of = {("nfs4", ""): "bad", ("nfs4", "true"): "warn", ("ext4", ""): "ok"}
+    assert findings(shown)["file_system"]["level"] == levels_of[kind, allowed]
+    opened = "not opened" not in findings(shown)["file"]["what"]
+    assert opened is (levels_of[kind, allowed] != "bad")
+
+
+def test_a_file_mounted_by_itself(
+    run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": "ext4", str(shop.path): "ext4"})
+    assert "mounted as a single file" in findings(run("doctor", "--json"))["file_system"]["what"]
+
+
+def test_an_affected_library_opens_nothing(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = sqlite.check_library
+    monkeypatch.setattr(surroundings, "check_library", lambda: check((3, 40, 1)))
+
+    def refuse(_: object) -> None:
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr(examination, "reading", refuse)
+    monkeypatch.setattr(care, "registered_workers", refuse)
+    shown = run("doctor", "--json")
+    assert shown.code == 6
+    assert "3.40.1 can corrupt" in findings(shown)["sqlite"]["what"]
+    assert "pip install" in findings(shown)["sqlite"]["advice"]
+
+
+def test_what_may_be_lost_and_forged_is_said(run: Run, shop: Shop, tmp_path: Path) -> None:
+    shop.path.chmod(0o666)
+    shown = run("doctor", "--db", f"sqlite:///{tmp_path}/durableq.db?synchronous=normal", "--json")
+    assert shown.code == 0
+    assert {"synchronous", "permissions"} <= levels(shown, "warn")
+
+
+def test_a_clock_that_was_set_back_is_said(run: Run, shop: Shop) -> None:
+    shop.queue.send("a")
+    plain.script(shop.path, "UPDATE durableq_message SET sent_at_ms = sent_at_ms + 7200000")
+    shown = run("doctor", "--json")
+    assert "lies 1 h ahead" in findings(shown)["wall_clock"]["what"]
+    assert shown.code == 0
+
+
+def test_a_file_of_another_boot_keeps_its_leases_for_whoever_opens_it(run: Run, shop: Shop) -> None:
+    shop.queue.send("a")
+    shop.queue.receive()
+    shop.dq.close()
+    plain.script(shop.path, "UPDATE durableq_meta SET value = 'other' WHERE name = 'boot_id'")
+    shown = run("doctor", "--json")
+    assert "another boot" in findings(shown)["boot"]["what"]
+    assert plain.one(shop.path, "SELECT value FROM durableq_meta WHERE name = 'boot_id'") == "other"
+
+
+def test_a_file_without_incremental_vacuum_is_told_how_to_get_it(run: Run, shop: Shop) -> None:
+    shop.dq.close()
+    plain.script(shop.path, "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM")
+    found = findings(run("doctor", "--json"))["free_pages"]
+    assert found["level"] == "warn"
+    assert "durableq backup --db" in found["advice"]
+    assert "--replace" in found["advice"]
+
+
+def test_the_holder_of_the_write_lock_is_named(run: Run, shop: Shop, nursery: Nursery) -> None:
+    child = nursery.start("lock", shop.path)
+    child.wait_line("READY")
+    shown = run("doctor", "--json")
+    held = findings(shown)["write_lock"]
+    assert held["level"] == "warn"
+    assert held["what"].startswith(f"process {child.pid} (")
+    assert shown.code == 0
+    child.signal(signal.SIGSTOP)
+    stopped = findings(run("doctor", "--json"))["write_lock"]
+    assert stopped["level"] == "bad"
+    assert "is stopped" in stopped["what"]
+    assert f"kill -CONT {child.pid}" in stopped["advice"]
+
+
+def test_a_reader_is_named_and_blamed_for_a_large_log(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plain.connection(shop.path) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM durableq_message").fetchone()
+        small = findings(run("doctor", "--json"))
+        assert small["oldest_reader"]["level"] == "ok"
+        assert small["oldest_reader"]["what"].startswith(f"process {os.getpid()} (")
+        monkeypatch.setattr(surroundings, "LARGE_LOG_BYTES", 0)
+        shop.queue.send("a")
+        large = findings(run("doctor", "--json"))
+    assert large["oldest_reader"]["level"] == large["wal"]["level"] == "warn"
+    assert "see oldest_reader" in large["wal"]["advice"]
+    alone = findings(run("doctor", "--json"))
+    assert alone["oldest_reader"]["level"] == "ok"
+    assert "shrinks with the next commits" in alone["wal"]["advice"]
+
+
+def test_where_locks_are_not_listed_it_is_said(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "can_be_told", lambda: False)
+    shown = run("doctor", "--json")
+    assert findings(shown)["write_lock"]["what"] == "not told by this system"
+    assert list(findings(shown)) == NAMES
+
+
+@pytest.mark.parametrize(("free", "level"), [(1 << 40, "ok"), (100 << 20, "warn"), (1, "bad")])
+def test_little_room_is_said(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+) -> None:
+    class Status:
+        f_bavail, f_frsize = free, 1
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Status)
+    assert findings(run("doctor", "--json"))["disk"]["level"] == level
+
+
+def test_dead_workers_still_listed_are_named(run: Run, shop: Shop) -> None:
+    shop.store.register(this_process("alive"))
+    assert findings(run("doctor", "--json"))["workers"]["level"] == "ok"
+    boot, space = (getattr(this_process("me"), name) for name in ("boot_id", "pid_namespace"))
+    shop.store.register(WorkerInfo("dead", os.getpid(), 1, boot, space))
+    found = findings(run("doctor", "--json"))["workers"]
+    assert found["level"] == "warn"
+    assert found["what"] == f"listed, but dead: dead (pid {os.getpid()})"
+    assert len(shop.store.workers()) == 2
+
+
+def test_an_error_of_one_look_is_one_line(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "_NEWEST", "SELECT nonsense FROM nowhere")
+    shown = run("doctor", "--json")
+    assert levels(shown, "bad") == {"wall_clock"}
+    assert list(findings(shown)) == NAMES

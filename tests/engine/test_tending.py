@@ -1,0 +1,154 @@
+"""Upkeep of the file in slices: short under the write lock, and done by one of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+from durableq.engines import open_store
+from durableq.engines.sql import tending
+from durableq.health import Tended
+from durableq.limits import TEND_AGAIN_MS, TEND_EVERY_MS
+from durableq.message import draft
+from durableq.store import Store
+from durableq.testing import FakeClock
+from tests.engine import plain
+from tests.process.child import Nursery
+
+MANY = 3 * tending.WINDOW // 2
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(db: Path, clock: FakeClock) -> Iterator[Store]:
+    store = open_store(str(db), clock=clock)
+    store.declare_queue("orders", {"retention_ms": 3_600_000})
+    yield store
+    store.close()
+
+
+def send(store: Store, number: int, body: str = "b") -> None:
+    store.send("orders", [draft(body)] * number)
+
+
+def log(db: Path) -> int:
+    return Path(f"{db}-wal").stat().st_size
+
+
+def test_a_new_file_gives_free_pages_back(store: Store, db: Path) -> None:
+    assert plain.one(db, "PRAGMA auto_vacuum") == 2
+    assert plain.one(db, "PRAGMA journal_mode") == "wal"
+
+
+def test_a_file_that_grew_large_shrinks_bit_by_bit(
+    store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tending, "SPARE_PAGES", 10)
+    send(store, 1000, "x" * 2000)
+    store.purge("orders")
+    pages = plain.one(db, "PRAGMA page_count")
+    first = store.tend()
+    assert first == Tended(due=True, freed_bytes=4096 * tending.FREE_PAGES)
+    assert plain.one(db, "PRAGMA page_count") == pages - tending.FREE_PAGES
+    clock.advance(TEND_AGAIN_MS / 1000)
+    while store.tend().freed_bytes:
+        clock.advance(TEND_AGAIN_MS / 1000)
+    left = plain.one(db, "PRAGMA freelist_count")
+    assert left < 2 * tending.FREE_PAGES + plain.one(db, "PRAGMA page_count") // 4
+    plain.check_sound(db)
+
+
+def test_a_file_without_incremental_vacuum_is_left_as_it_is(
+    store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.close()
+    plain.script(db, "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM")
+    monkeypatch.setattr(tending, "SPARE_PAGES", 10)
+    again = open_store(str(db), clock=clock)
+    send(again, 1000, "x" * 2000)
+    again.purge("orders")
+    pages = plain.one(db, "PRAGMA page_count")
+    assert again.tend() == Tended(due=True)
+    assert plain.one(db, "PRAGMA page_count") == pages
+    again.close()
+
+
+def test_every_row_has_its_turn_window_by_window(store: Store, clock: FakeClock) -> None:
+    send(store, MANY)
+    clock.advance(3_600)
+    store.declare_queue("later", {})
+    store.send("later", [draft("b")])
+    removed = []
+    for _ in range(MANY // 200 + 3):
+        removed.append(store.tend().expired)
+        clock.advance(TEND_AGAIN_MS / 1000)
+    assert max(removed) == 200
+    assert sum(removed) == MANY
+    assert store.queue("later").counts.ready == 1
+
+
+def test_after_the_last_window_comes_the_first(store: Store, clock: FakeClock) -> None:
+    send(store, MANY)
+    store.tend()  # looks at the first window
+    clock.advance(3_600)
+    removed = 0
+    for _ in range(MANY // 200 + 10):
+        removed += store.tend().expired
+        clock.advance(TEND_EVERY_MS / 1000)
+    assert removed == MANY
+
+
+def test_who_cannot_write_at_once_leaves_it_to_others(
+    store: Store, db: Path, clock: FakeClock, tmp_path: Path
+) -> None:
+    nursery = Nursery(tmp_path)
+    child = nursery.start("lock", db)
+    child.wait_line("READY")
+    assert store.tend() == Tended()
+    nursery.close()
+    assert store.tend().due
+
+
+def test_of_several_stores_one_does_it(store: Store, db: Path, clock: FakeClock) -> None:
+    others = [open_store(str(db), clock=clock) for _ in range(3)]
+    assert [other.tend().due for other in (store, *others)] == [True, False, False, False]
+    for other in others:
+        other.close()
+
+
+def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
+    store.tend()
+    with plain.connection(db) as raw:
+        before = raw.execute("PRAGMA data_version").fetchone()
+        assert not store.tend().due
+        assert raw.execute("PRAGMA data_version").fetchone() == before
+
+
+def test_a_large_log_is_cut_once_nobody_reads_it(
+    store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tending, "JOURNAL_SIZE_LIMIT", 100_000)
+    with plain.connection(db) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM durableq_message").fetchone()
+        send(store, 1000, "x" * 500)
+        assert store.tend().due
+        large = log(db)
+        assert large > 100_000  # somebody reads what is only there
+        reader.execute("ROLLBACK")
+    clock.advance(TEND_EVERY_MS / 1000)
+    assert store.tend().due
+    assert log(db) == 0
+    assert store.queue("orders").counts.ready == 1000
+
+
+def test_tending_needs_no_queue_and_no_worker(db: Path) -> None:
+    with DurableQ(db) as dq:
+        assert dq.store.tend() == Tended(due=True)
