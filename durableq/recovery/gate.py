@@ -108,9 +108,8 @@ class Gate:
             if after is None:
                 self.state = before
                 return False
-            if after == before and text is not None:
-                break
-            if self._store.remember(name, after.to_json(), instead_of=text):
+            written = after.to_json()
+            if written == text or self._store.remember(name, written, instead_of=text):
                 break
         self.state = after
         if after.phase is not before.phase:
