@@ -34,7 +34,7 @@ def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop:
     shop.queue.send("delayed", delay=60)
     shown = run("status")
     assert shown.code == 0
-    head, row, blank, workers = shown.lines
+    head, row, blank, workers, blank_too, keys, storage = shown.lines
     assert dict(zip(head.split(), row.split()[:6], strict=False)) == {
         "QUEUE": "orders",
         "READY": "1",
@@ -44,7 +44,10 @@ def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop:
         "HELD": "0",
     }
     assert row.split()[-6:] == ["5", "2", "0", "0", "0", "0"]
-    assert (blank, workers) == ("", "No workers.")
+    assert (blank, workers, blank_too) == ("", "No workers.", "")
+    assert keys.split(maxsplit=1) == ["keys", "0 in progress, 2 completed"]
+    assert storage.startswith("storage  sqlite ")
+    assert storage.endswith("synchronous full")
 
 
 def test_status_as_json_has_every_queue_and_its_books(run: Run, shop: Shop) -> None:
@@ -54,7 +57,15 @@ def test_status_as_json_has_every_queue_and_its_books(run: Run, shop: Shop) -> N
     assert (orders["name"], orders["dead_letter_queue"]) == ("orders", "orders-dlq")
     assert (dead["counts"]["ready"], dead["dead_letter_queue"]) == (1, None)
     assert orders["totals"]["moved_out"] == dead["totals"]["moved_in"] == 1
-    assert status["workers"] == []
+    assert (status["workers"], status["breakers"]) == ([], {})
+    assert status["idempotency"] == {"in_progress": 0, "completed": 0}
+    assert set(status["storage"]) == {
+        "engine",
+        "version",
+        "durability",
+        "size_bytes",
+        "log_bytes",
+    }
 
 
 def test_peek_pages_in_order_without_receiving(run: Run, shop: Shop) -> None:
@@ -312,6 +323,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "queue purge": ["mail", "--yes"],
         "queue delete": ["mail", "--yes"],
         "dlq show": [one],
+        "dlq explain": [one, "--db", "durableq.db"],
         "dlq resume": ["1"],
         "dlq cancel": ["1"],
         "dlq redrive": ["--group", "none"],
