@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from durableq.cli.judging import (
     decision_words,
     word,
 )
-from durableq.cli.options import App, Db, Json, Queues
+from durableq.cli.options import App, Db, Json, Logs, Queues
+from durableq.logs import LogFormat, configure, json_line
 
 if TYPE_CHECKING:
     from durableq.recovery.gate import Change
@@ -41,6 +43,7 @@ def recover(
     rate: PerSecond = None,
     once: Once = False,
     dry_run: DryRun = False,
+    log_format: Logs = LogFormat.TEXT,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +58,8 @@ def recover(
     from durableq.recovery.process import Recovery
 
     loaded, rules = chosen_policies(policy, app, db)
-    said = _Said(as_json)
+    configure(log_format, "recovery", sys.stderr)
+    said = _Said(as_json, log_format)
     recovery = Recovery(
         loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
     )
@@ -70,7 +74,7 @@ def recover(
             with _stopping(recovery.stopping.set):
                 recovery.run(once=once, on_decision=said.decision)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))
-    output.say(f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
+    said.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
 
 
 COMMANDS: Final = (recover,)
@@ -79,8 +83,9 @@ COMMANDS: Final = (recover,)
 class _Said:
     """Tells what happens, and counts."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, log_format: LogFormat) -> None:
         self._as_json = as_json
+        self._log_format = log_format
         self.verdicts: Counter[str] = Counter()
 
     def decision(self, decision: Decision) -> None:
@@ -94,7 +99,12 @@ class _Said:
         if self._as_json:
             output.json_line(_change_document(change))
         else:
-            output.say(f"durableq: {change.words}.")
+            self.comment("breaker", f"durableq: {change.words}.", queue=change.queue)
+
+    def comment(self, event: str, text: str, **known: Any) -> None:
+        if self._log_format is LogFormat.JSON:
+            text = json_line(event, text, process="recovery", **known)
+        output.say(text)
 
 
 def _change_document(change: Change) -> dict[str, Any]:

@@ -214,3 +214,11 @@ def test_rules_that_name_no_queue_are_for_every_one(
     assert sorted(json.loads(line)["id"] for line in shown.lines) == sorted(ids)
     assert {json.loads(line)["queue"] for line in shown.lines} == {"orders", "mail"}
     other.dq.close()
+
+
+def test_commentary_can_be_lines_of_json(run: Run, shop: Shop) -> None:
+    shown = run("recover", "--once", "--log-format", "json", "--db", "durableq.db")
+    assert shown.code == 0
+    (told,) = [json.loads(line) for line in shown.err.splitlines()]
+    assert (told["event"], told["process"]) == ("decided", "recovery")
+    assert told["text"] == "Decided: nothing."
