@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import signal
 import threading
@@ -74,7 +75,7 @@ class Heartbeat:
         self._give_up = give_up
         self._tend_at = time.monotonic() + random.uniform(0, TEND_SECONDS)
         self._told = WorkerStats()
-        self._told_at = time.monotonic()
+        self._told_at = -math.inf  # the first beat is at once
         self._done = Latch()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
