@@ -219,7 +219,7 @@ class Fleet:
             seconds = self._options.grace_ms / 1000
             self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", member)
             self._cut_short(member)
-        elif overdue := list(member.overdue()):
+        elif self._options.timeout_ms and (overdue := list(member.overdue())):
             busy = ", ".join(begun.message_id or "a batch" for begun in overdue)
             seconds = self._options.timeout_ms / 1000
             text = f"{who} was busy with message {busy} for more than {seconds:g} s: stopped"
