@@ -130,7 +130,7 @@ def source_is_gone(message_id: str) -> Conflict:
     """Return the error for a letter that has no queue to go back to."""
     return Conflict(
         f"The queue where dead letter {message_id} died does not exist any more. Nothing was "
-        "moved: name another queue for it, by starting a move with to_queue."
+        "moved: name another queue for it (durableq dlq redrive --to QUEUE; to_queue in Python)."
     )
 
 
