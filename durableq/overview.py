@@ -47,8 +47,8 @@ class WorkerView:
     """None for one that cannot be seen."""
     cpu_percent: float | None
     """Of one core: since the look before, or since it was started."""
-    holds: int
-    """Messages leased to it right now."""
+    holding: tuple[str, ...]
+    """The ids of the messages leased to it right now."""
 
     @property
     def is_alive(self) -> bool:
@@ -109,9 +109,8 @@ def _flow(
 def _view(store: Monitor, worker: WorkerInfo, before: Overview | None, at: float) -> WorkerView:
     became = fate(worker)
     used = usage(worker.pid) if became is Fate.ALIVE else None
-    return WorkerView(
-        worker, became, used, _cpu_percent(worker, used, before, at), len(store.held(worker.holder))
-    )
+    holding = tuple(message.id for message in store.held(worker.holder))
+    return WorkerView(worker, became, used, _cpu_percent(worker, used, before, at), holding)
 
 
 def _cpu_percent(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS: Final = 0.2
 """Between the two looks of a single status: a rate needs two."""
+SHOWN: Final = 2
+"""Messages of a worker that are named."""
 SLOW_MS: Final = 1000
 """A handler that has run this long is worth saying since when."""
 HISTORY: Final = 30
@@ -59,7 +61,7 @@ def status(watch: Watch = False, every: Every = 1, db: Db = None, as_json: Json 
             if as_json:
                 output.document(document(url, last))
             else:
-                _print(store, last, {})
+                _print(last, {})
             return
         if as_json:
             for seen in _looks(store, every):
@@ -121,12 +123,12 @@ def _watch(store: Monitor, every: float) -> None:
                 line.append(view.flow.out_per_second)
         if sys.stdout.isatty():
             sys.stdout.write("\x1b[H\x1b[2J")
-        _print(store, seen, flows)
+        _print(seen, flows)
         if not sys.stdout.isatty():
             output.line()
 
 
-def _print(store: Monitor, seen: Overview, flows: dict[str, deque[float]]) -> None:
+def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
     columns = (*_QUEUES, "OUT") if flows else _QUEUES
     rows = [_queue_row(view) for view in seen.queues]
     if flows:
@@ -183,14 +185,20 @@ def _worker_row(view: WorkerView) -> tuple[Any, ...]:
     info, used = view.info, view.usage
     # What it was at when it last told: something quick is another by now, something slow is not.
     slow = info.oldest_began_ms and info.beat_at_ms - info.oldest_began_ms >= SLOW_MS
-    since = span(now_ms() - info.oldest_began_ms) if view.holds and slow else "-"
+    since = span(now_ms() - info.oldest_began_ms) if view.holding and slow else "-"
     return (
-        *(info.name, info.pid, view.state, view.holds, since),
+        *(info.name, info.pid, view.state, _some(view.holding), since),
         *(info.handled, info.failed, info.restarts),
         "-" if used is None else f"{used.rss_bytes >> 20} MiB",
         "-" if view.cpu_percent is None else f"{view.cpu_percent:.1f} %",
         moment_and_age(info.started_at_ms),
     )
+
+
+def _some(ids: Sequence[str]) -> str:
+    """Return which messages a worker holds, the first few by name."""
+    more = f" +{len(ids) - SHOWN}" if len(ids) > SHOWN else ""
+    return ", ".join(ids[:SHOWN]) + more if ids else "-"
 
 
 def _queue_document(view: QueueView) -> dict[str, Any]:
@@ -208,7 +216,8 @@ def _worker_document(view: WorkerView) -> dict[str, Any]:
     return dataclasses.asdict(view.info) | {
         "state": view.state,
         "alive": view.is_alive,
-        "holds": view.holds,
+        "holds": len(view.holding),
+        "holding": list(view.holding),
         "rss_bytes": None if used is None else used.rss_bytes,
         "cpu_percent": None if view.cpu_percent is None else round(view.cpu_percent, 2),
     }

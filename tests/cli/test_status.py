@@ -40,6 +40,7 @@ def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
         "alive": True,
         "state": "working",
         "holds": 1,
+        "holding": ["1"],
         "handled": 40,
         "failed": 2,
         "restarts": 0,
