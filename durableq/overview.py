@@ -57,10 +57,12 @@ class WorkerView:
 
     @property
     def state(self) -> str:
-        """What it does: its own word, or what became of it."""
-        if self.is_alive:
-            return self.info.state or "starting"
-        return str(self.fate.value)
+        """What it does: what it holds tells sooner than its own word; or what became of it."""
+        if not self.is_alive:
+            return str(self.fate.value)
+        if self.info.state in {"idle", "working"}:
+            return "working" if self.holding else "idle"
+        return self.info.state or "starting"
 
 
 @dataclass(frozen=True, slots=True)
