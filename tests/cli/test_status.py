@@ -14,6 +14,7 @@ from durableq import DurableQ, Hold
 from durableq.cli.status import sparkline
 from durableq.info import WorkerStats
 from durableq.processes import this_process
+from durableq.recovery.breaker import NOTE, Phase, State
 from durableq.store import WorkerInfo
 from tests.cli.console import COMMAND, Run, Shop, environment
 from tests.support import wait_for
@@ -163,3 +164,14 @@ def test_a_workers_queue_is_worked_after_a_pause(shop: Shop) -> None:
     with DurableQ(shop.path) as other:
         other.store.declare_queue("orders", {"paused": 1})
         assert other.store.ready_in_ms(["orders"]) is None
+
+
+def test_status_tells_how_the_breaker_of_recovery_stands(run: Run, shop: Shop) -> None:
+    opened = State(Phase.OPEN, since_ms=1_000, trips=2)
+    assert shop.store.remember(f"{NOTE}orders", opened.to_json(), instead_of=None)
+    assert run("status", "--json").json["breakers"] == {
+        "orders": {"phase": "open", "since_ms": 1_000, "trips": 2}
+    }
+    (line,) = [line for line in run("status").lines if line.startswith("breaker of orders")]
+    assert "open for" in line
+    assert "opened 2 times in a row" in line
