@@ -10,7 +10,7 @@ import typer
 from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.inspect import MessageId
-from durableq.cli.options import App, Db, Json, application, check_lasting, check_there
+from durableq.cli.options import App, Db, Json, application, check_lasting, check_there, opened
 from durableq.errors import NotFound
 from durableq.message import DeadLetter
 from durableq.store import Monitor
@@ -46,14 +46,13 @@ def explain(
     from durableq.recovery.process import Recovery
 
     loaded, rules = chosen_policies(policy, app, db)
-    with loaded:
-        check_there(loaded.url)
-        letter = loaded.store.dead_letter(message_id)
+    policies = Recovery(loaded, rules=rules).policies
+    with opened(loaded.url) as store:
+        letter = store.dead_letter(message_id)
         if letter is None:
             raise NotFound(f"There is no dead letter {message_id}.")
-        policies = Recovery(loaded, rules=rules).policies
         judgment = policies.judge(letter)
-        breaker = breaker_words(loaded.store, letter.source_queue)
+        breaker = breaker_words(store, letter.source_queue)
     if as_json:
         output.document(_explanation(letter, judgment, breaker))
         return

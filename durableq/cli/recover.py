@@ -20,7 +20,7 @@ from durableq.cli.judging import (
     decision_words,
     word,
 )
-from durableq.cli.options import App, Db, Json, Logs, Queues
+from durableq.cli.options import App, Db, Json, Logs, Queues, opened
 from durableq.logs import LogFormat, configure, json_line
 
 if TYPE_CHECKING:
@@ -63,16 +63,16 @@ def recover(
     recovery = Recovery(
         loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
     )
-    with loaded:
-        if dry_run:
-            for decision in recovery.plan():
+    if dry_run:
+        with opened(loaded.url) as store:
+            for decision in recovery.plan(store):
                 said.decision(decision)
-            for name in recovery.policies.queues(loaded.store):
-                if (words := breaker_words(loaded.store, name)) is not None:
-                    output.say(words)
-        else:
-            with _stopping(recovery.stopping.set):
-                recovery.run(once=once, on_decision=said.decision)
+            for name in recovery.policies.queues(store):
+                if (words := breaker_words(store, name)) is not None:
+                    said.comment("breaker", words)
+    else:
+        with loaded, _stopping(recovery.stopping.set):
+            recovery.run(once=once, on_decision=said.decision)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))
     said.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
 

@@ -27,7 +27,7 @@ from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
 from durableq.recovery.rate import Rate
 from durableq.recovery.rules import Rules
 from durableq.settings import dead_letter_name
-from durableq.store import Watch
+from durableq.store import Monitor, Watch
 
 log = logging.getLogger("durableq.recovery")
 
@@ -87,20 +87,22 @@ class Recovery:
         self.stopping = Latch()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
-    def plan(self) -> Iterator[Decision]:
+    def plan(self, monitor: Monitor) -> Iterator[Decision]:
         """Return what would be decided now. Nothing is leased, nothing is written.
+
+        Args:
+            monitor: where to look; the application's own store would make its missing queues.
 
         Raises:
             InvalidInput: a rule names a queue that is not there.
         """
-        store = self._app.store
-        self.policies.check(store)
-        for queue in self.policies.queues(store):
+        self.policies.check(monitor)
+        for queue in self.policies.queues(monitor):
             after: str | None = None
-            while page := store.peek(dead_letter_name(queue), PAGE, after):
+            while page := monitor.peek(dead_letter_name(queue), PAGE, after):
                 after = page[-1].id
                 for message in page:
-                    letter = store.dead_letter(message.id)
+                    letter = monitor.dead_letter(message.id)
                     if letter is not None and not message.held:
                         judgment = self.policies.judge(letter)
                         yield Decision(letter, judgment.verdict, None, judgment.by)

@@ -97,6 +97,15 @@ def test_a_dry_run_with_an_application_names_its_function(
     ]
 
 
+def test_looking_makes_no_queue_of_the_application(run: Run, shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "a_bank.py").write_text(APP.replace('"orders"', '"bank"'))
+    message_id = shop.bury("bad")
+    assert run("recover", "--app", "a_bank:dq", "--dry-run").err == "Would decide: nothing.\n"
+    told = run("dlq", "explain", message_id, "--app", "a_bank:dq")
+    assert "no policy for this queue" in told.out
+    assert [info.name for info in shop.store.queues()] == ["orders", "orders-dlq"]
+
+
 def test_rules_are_applied(run: Run, shop: Shop, dead: list[str], policy: Path) -> None:
     done = run("recover", "--policy", policy, "--once", "--json", "--queue", "orders")
     documents = [json.loads(line) for line in done.lines]
