@@ -143,15 +143,15 @@ def test_while_it_is_open_a_person_can_decide(
     text = WRONG.replace("cool_down = 0.3", "cool_down = 600").replace("0.6", "600")
     recovery = start(nursery, db, text)
     recovery.wait_until(lambda: recovery.phases == ["open"], "it to open")
-    worker.process.terminate()
-    assert worker.end() == 0
     letters = orders._app.queue("orders-dlq")
 
     def untouched() -> bool:
         counts = letters.info().counts
         return counts.ready == LETTERS and counts.in_flight == 0
 
-    wait_for(untouched, what="every letter to be given back")
+    recovery.wait_until(untouched, "every letter to have died again, and to be given back")
+    worker.process.terminate()
+    assert worker.end() == 0
     held = [message.receipt for message in letters.receive(LETTERS)]
     assert len(held) == LETTERS
     assert "lease_expired" not in plain.column(db, "SELECT event FROM durableq_history")
