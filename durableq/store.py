@@ -254,6 +254,21 @@ class Store(Monitor, Protocol):
         """
         ...
 
+    def decide_by_id(
+        self, queue: str, ids: Sequence[str], verdict: Verdict, *, actor: str = ""
+    ) -> list[str]:
+        """Apply one verdict to these letters of a dead-letter queue, held ones too.
+
+        Nobody sees them leased in between: whoever is interrupted leaves each decided or as it was.
+
+        Returns:
+            The ids that were decided; the others are leased, or not there.
+
+        Raises:
+            InvalidInput: more than MAX_RECEIVE_BATCH.
+        """
+        ...
+
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to the record this receipt completed: DONE, or GONE if there is none."""
         ...

@@ -24,7 +24,7 @@ from durableq.cli.rendering import (
 )
 from durableq.errors import Conflict, NotFound
 from durableq.letters import DeadGroup, LetterFilter
-from durableq.message import DeadLetter, Outcome, Reason, State
+from durableq.message import DeadLetter, Reason, State
 from durableq.settings import dead_letter_name
 from durableq.store import Monitor, Store
 from durableq.text import visible
@@ -290,15 +290,10 @@ def _decide(
 
 
 def _decide_in(store: Store, queue: str, ids: list[str], verdict: Verdict) -> Iterator[str]:
-    """Lease letters of one queue, a page at a time, decide, and yield those decided."""
+    """Decide about letters of one queue, a page at a time, and yield those decided."""
     for start in range(0, len(ids), PAGE):
         page = ids[start : start + PAGE]
-        messages = store.receive(queue, len(page), ids=page).messages
-        receipts = [message.receipt for message in messages if message.receipt is not None]
-        outcomes = store.decide([(receipt, verdict) for receipt in receipts], actor=person())
-        for receipt, outcome in zip(receipts, outcomes, strict=True):
-            if outcome is Outcome.DONE:
-                yield receipt.message_id
+        yield from store.decide_by_id(queue, page, verdict, actor=person())
 
 
 def _group_row(group: DeadGroup) -> tuple[Any, ...]:

@@ -290,3 +290,20 @@ class DeadLettersContract(StoreCase):
         letter = store.dead_letter(message_id)
         assert letter is not None
         assert (letter.reason, letter.recovery_count) == (Reason.UNDECODABLE, 1)
+
+    def test_letters_are_decided_by_id_in_one_step_held_ones_too(self, store: Store) -> None:
+        held, free, taken = kill(store, 1), kill(store, 2), kill(store, 3)
+        (receipt_of_held,) = map(receipt, store.receive(DEAD, 1, ids=[held]).messages)
+        store.decide([(receipt_of_held, Hold("ask Ann"))])
+        store.receive(DEAD, 1, ids=[taken])
+        ids = [held, free, taken, "999"]
+        assert sorted(store.decide_by_id(DEAD, ids, Requeue("again"))) == sorted([held, free])
+        assert look(store, taken).state is State.IN_FLIGHT
+        assert {message.id for message in store.peek(ORDERS, 10)} == {held, free}
+
+    def test_a_letter_decided_by_id_in_vain_is_held_as_before(self, store: Store) -> None:
+        held = kill(store)
+        decide(store, Hold("ask Ann"))
+        with pytest.raises(InvalidInput):
+            store.decide_by_id(DEAD, [held], Requeue(delay=-1))
+        assert look(store, held).held

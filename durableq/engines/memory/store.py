@@ -246,6 +246,18 @@ class MemoryStore(MemoryBulk):
         return self._cancel_move(move_id)
 
     @_verb
+    def decide_by_id(
+        self, queue: str, ids: Sequence[str], verdict: Verdict, *, actor: str = ""
+    ) -> list[str]:
+        """Apply one verdict to letters named by id."""
+        if not ids:
+            return []
+        taken = self.receive(queue, len(ids), ids=ids).messages
+        receipts = [message.receipt for message in taken if message.receipt is not None]
+        self.decide([(receipt, verdict) for receipt in receipts], actor=actor)
+        return [receipt.message_id for receipt in receipts]
+
+    @_verb
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to a completed record."""
         record = self._completed_by(receipt, key)

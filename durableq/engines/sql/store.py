@@ -163,6 +163,18 @@ class SQLStore(SQLMonitor):
         with self._write() as unit:
             return moving.cancel(unit, move_id)
 
+    def decide_by_id(
+        self, queue: str, ids: Sequence[str], verdict: Verdict, *, actor: str = ""
+    ) -> list[str]:
+        """Apply one verdict to letters named by id."""
+        if not ids:
+            return []
+        with self._write() as unit:
+            taken = receiving.receive(unit, queue, len(ids), None, 0, ids).messages
+            receipts = [message.receipt for message in taken if message.receipt is not None]
+            settling.decide(unit, [(receipt, verdict) for receipt in receipts], actor)
+            return [receipt.message_id for receipt in receipts]
+
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to a completed record."""
         with self._write() as unit:
