@@ -82,6 +82,28 @@ def give_back_of_the_dead(store: Store) -> int:
     return len(dead)
 
 
+class Survivor:
+    """Gives back for workers that were found dead twice.
+
+    One that died just now may have a supervisor that knows what it had begun, and judges better.
+    """
+
+    def __init__(self) -> None:
+        self._seen_dead: set[int] = set()
+
+    def look(self, store: Store) -> bool:
+        """Give back for the dead of the last look; return whether there are new ones."""
+        dead = holders_of_the_dead(store)
+        for holder in dead & self._seen_dead:
+            store.unregister(holder)
+        before, self._seen_dead = self._seen_dead, dead
+        return bool(dead - before)
+
+
+SECOND_LOOK_SECONDS: Final = 0.5
+"""So much later a worker that was found dead is looked at again, before anything is given back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a process has used of the machine."""

@@ -35,7 +35,9 @@ def patience(seconds: float) -> Iterator[None]:
     signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:  # also when it was over just as the alarm was taken back
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -18,7 +18,7 @@ from durableq.clock import Clock, SystemClock
 from durableq.errors import PASSING, UnknownQueue
 from durableq.latch import Latch
 from durableq.letters import RECOVERY_ACTOR
-from durableq.processes import give_back_of_the_dead, this_process
+from durableq.processes import SECOND_LOOK_SECONDS, Survivor, this_process
 from durableq.recovery.breaker import DEFAULT_THRESHOLDS, Thresholds
 from durableq.recovery.desk import BUSY_PAUSE_SECONDS, Decision, Desk, Office
 from durableq.recovery.gate import Change, Gate
@@ -84,6 +84,7 @@ class Recovery:
         self._desks: dict[str, Desk] = {}
         self._upkeep_due = 0.0
         self._pause = 0.0
+        self._survivor = Survivor()
         self.stopping = Latch()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
@@ -149,8 +150,8 @@ class Recovery:
     def _round(self, office: Office) -> int:
         """Give each queue a turn; return how many letters were looked at."""
         if time.monotonic() >= self._upkeep_due:
-            self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
-            give_back_of_the_dead(office.store)
+            again = SECOND_LOOK_SECONDS if self._survivor.look(office.store) else UPKEEP_SECONDS
+            self._upkeep_due = time.monotonic() + again
             for queue in self.policies.queues(office.store):
                 if queue not in self._desks:
                     gate = Gate(office.store, queue, self._thresholds, self._clock, self._on_change)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from durableq.board import Stage
 from durableq.errors import DurableQError
 from durableq.latch import Latch
-from durableq.processes import holders_of_the_dead, signal_name
+from durableq.processes import SECOND_LOOK_SECONDS, Survivor, signal_name
 from durableq.store import Store
 from durableq.supervisor.giving_back import Ending, give_back
 from durableq.supervisor.member import Member
@@ -23,8 +23,6 @@ from durableq.worker.options import WorkerOptions
 
 LOOK_SECONDS: Final = 1.0
 """How often memory, and workers of other fleets that have died, are looked at."""
-SECOND_LOOK_SECONDS: Final = 0.5
-"""So much later a worker that was found dead is looked at again, before anything is given back."""
 CLOSE_LOOK_SECONDS: Final = 0.1
 """How often while a worker starts."""
 STEADY_SECONDS: Final = 10.0
@@ -84,7 +82,7 @@ class Fleet:
         self._renewing: tuple[Member, int] | None = None
         self._false_starts = 0
         self._look_at = 0.0
-        self._seen_dead: set[int] = set()
+        self._survivor = Survivor()
         self._code = 0
 
     def run(self) -> int:
@@ -151,7 +149,11 @@ class Fleet:
         """Give back what an ended worker held, and decide whether it is replaced."""
         now = time.monotonic()
         stage = member.board.stage
-        obeyed = code == -signal.SIGTERM and member.kill_at is not None  # before it could listen
+        told = code == -signal.SIGTERM and member.kill_at is not None
+        obeyed = told and stage is Stage.STARTING  # it could not listen yet, and held nothing
+        if told and not obeyed:  # a handler had made SIGTERM deadly: no message is to blame
+            member.ending = Ending.CUT_SHORT
+            self._code = 128 + self._signals[-1] if self._signals else self._code
         if obeyed or (stage.ended and (code == 0 or member.ending is Ending.CUT_SHORT)):
             again = member.returning or stage is not Stage.DRAINED
             member.start_at = now if again and not self._is_stopping else None
@@ -284,7 +286,7 @@ class Fleet:
             if member.pid == old_pid or (member.is_running and not member.is_ready):
                 return
             self._renewing = None
-            if not member.is_running:
+            if not member.is_running and member.board.stage is Stage.STARTING:
                 self._to_renew.clear()
                 text = f"{member.name} does not start; the others go on with what they have loaded"
                 self._say("not_renewed", text, member)
@@ -302,7 +304,8 @@ class Fleet:
             return
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:
-            self._give_back_of_the_dead()
+            if self._survivor.look(self._store):
+                self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
         except DurableQError as error:
             self._say("unreturned", f"what the dead held comes back later: {error}")
         for member in self._members if self._max_rss_bytes else ():
@@ -311,18 +314,6 @@ class Fleet:
                 text = f"{member.name} (pid {member.pid}) uses {rss >> 20} MiB: it is replaced"
                 self._say("too_large", text, member)
                 member.drain(self._options.grace_ms / 1000, returning=True)
-
-    def _give_back_of_the_dead(self) -> None:
-        """Give back for workers that were dead at the last look too.
-
-        One that died just now has a supervisor, here or elsewhere, that knows what it had begun.
-        """
-        dead = holders_of_the_dead(self._store)
-        for holder in dead & self._seen_dead:
-            self._store.unregister(holder)
-        if dead - self._seen_dead:
-            self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
-        self._seen_dead = dead
 
     def _until_next_look(self) -> float:
         """Return how long nothing has to be looked at, unless a signal comes."""

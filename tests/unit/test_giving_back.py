@@ -10,10 +10,8 @@ import pytest
 from durableq.board import Board
 from durableq.engines.memory import MemoryStore
 from durableq.message import Receipt, State, draft
-from durableq.processes import this_process
-from durableq.supervisor.fleet import Fleet
+from durableq.processes import Survivor, this_process
 from durableq.supervisor.giving_back import Ending, give_back
-from durableq.worker.options import WorkerOptions
 from tests.support import wait_for
 
 
@@ -103,13 +101,12 @@ def test_a_worker_that_was_never_registered_held_nothing(worker: Worker) -> None
     assert len(worker.store.held(worker.holder)) == 4
 
 
-def test_a_fleet_leaves_the_newly_dead_to_their_supervisor_until_its_next_look(
+def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
     worker: Worker,
 ) -> None:
-    options = WorkerOptions("", "", "other", ())
-    fleet = Fleet(options, 1, worker.store, on_event=lambda _event: None)
-    fleet._give_back_of_the_dead()
+    survivor = Survivor()
+    assert survivor.look(worker.store), "there is a new one"
     assert len(worker.store.held(worker.holder)) == 4
-    fleet._give_back_of_the_dead()
+    assert not survivor.look(worker.store)
     assert worker.store.held(worker.holder) == []
     assert worker.store.workers() == []
