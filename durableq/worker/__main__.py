@@ -48,9 +48,12 @@ def main() -> int:
         signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
         os.register_at_fork(after_in_child=_be_nobody_special)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what stops us when nobody else can
-        worker.run()
-        # Threads that handlers left may go on for a while, also where no supervisor is left.
-        signal.setitimer(signal.ITIMER_REAL, 2 * options.grace_ms / 1000)
+        try:
+            worker.run()
+        finally:
+            # Threads that handlers left may go on for a while, whatever ended the worker, and
+            # also where no supervisor is left.
+            signal.setitimer(signal.ITIMER_REAL, 2 * options.grace_ms / 1000)
     except DurableQError as error:
         log.error("%s", error)
         return 1

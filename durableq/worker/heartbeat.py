@@ -13,6 +13,7 @@ from typing import Final
 
 from durableq import logs
 from durableq.board import Board
+from durableq.command import kill_group
 from durableq.errors import DurableQError
 from durableq.info import WorkerStats
 from durableq.latch import Latch
@@ -26,6 +27,10 @@ log = logging.getLogger("durableq.worker")
 
 LONGEST_SECONDS: Final = 0.25
 """Leases are looked at this often, or three times a lease if that is more often."""
+SHORTEST_SECONDS: Final = 0.005
+"""And not more often than this."""
+COMMANDS_SECONDS: Final = 2 * LONGEST_SECONDS
+"""What a worker without a supervisor has, after its grace, to stop the commands it runs."""
 WAIT_SECONDS: Final = 0.25
 """What waits in hand this long behind a slow message goes back, for somebody else to handle."""
 STATS_SECONDS: Final = 5.0
@@ -68,11 +73,13 @@ class Heartbeat:
         self._in_hand = in_hand
         self._board = board
         self._holder = holder
-        self._seconds = min(shortest_ms / 3000, LONGEST_SECONDS)
+        self._expected_ms = shortest_ms
+        self._seconds = 0.0
         self._stopping = stopping
         self._lifeline = lifeline
         self._grace = grace_ms / 1000
         self._give_up = give_up
+        self._stop_commands_at = math.inf
         self._tend_at = time.monotonic() + random.uniform(0, TEND_SECONDS)
         self._told = WorkerStats()
         self._told_at = -math.inf  # the first beat is at once
@@ -81,6 +88,7 @@ class Heartbeat:
 
     def start(self) -> None:
         """Begin."""
+        self._keep_pace()
         self._board.beat(int(self._seconds * 1000))
         self._thread.start()
 
@@ -98,15 +106,32 @@ class Heartbeat:
     def _beat_on(self) -> None:
         while not self._done.is_set:
             lifelines = [] if self._lifeline is None else [self._lifeline]
-            told = wait_readable(self._seconds, self._done, *lifelines)
+            told = wait_readable(self._seconds, self._done, self._in_hand.sooner, *lifelines)
             check_descriptors(self._stopping)
+            self._in_hand.sooner.clear()
+            self._keep_pace()
             if told and self._lifeline is not None:
                 self._look_for_the_supervisor(self._lifeline)
+            if time.monotonic() >= self._stop_commands_at:
+                self._stop_commands()
             self._board.beat(int(self._seconds * 1000))
             self._return_waiting()
             self._extend(self._in_hand.to_extend(time.monotonic()))
             self._beat()
             self._tend()
+
+    def _keep_pace(self) -> None:
+        """Look three times a lease, the shortest there is, or may be before the next look."""
+        shortest_ms = min(self._in_hand.shortest_ms() or self._expected_ms, self._expected_ms)
+        self._seconds = max(min(shortest_ms / 3000, LONGEST_SECONDS), SHORTEST_SECONDS)
+        self._in_hand.pace_ms = int(self._seconds * 3000)
+
+    def _stop_commands(self) -> None:
+        """Do what the supervisor would: the kernel ends this process, not what runs for it."""
+        self._stop_commands_at = math.inf
+        for begun in self._board.begun():
+            if begun.group:
+                kill_group(begun.group)
 
     def _look_for_the_supervisor(self, lifeline: HasFileno | int) -> None:
         """Without one, drain; a handler that takes too long has the kernel left to stop it."""
@@ -116,7 +141,8 @@ class Heartbeat:
         log.warning(
             "the supervisor is gone: finishing what is in hand", extra=logs.facts("orphaned")
         )
-        signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
+        self._stop_commands_at = time.monotonic() + self._grace
+        signal.setitimer(signal.ITIMER_REAL, self._grace + COMMANDS_SECONDS)
         self._stopping.set()
 
     def _return_waiting(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from durableq.board import Board
 from durableq.delivery import Delivery
 from durableq.info import WorkerStats
+from durableq.latch import Latch
 from durableq.message import Receipt
 
 
@@ -42,6 +43,10 @@ class InHand:
         self._board = board
         self._held: dict[Receipt, Held] = {}
         self._changing = threading.Lock()
+        self.pace_ms = 0
+        """Leases as long as this are extended in time; the heartbeat says so."""
+        self.sooner = Latch()
+        """Set when a shorter one was taken: a queue's settings may change at any time."""
         self.begun = 0
         """How many messages handlers were given so far."""
         self.handled = 0
@@ -62,6 +67,8 @@ class InHand:
                     taken_at=now,
                     may_return=may_return,
                 )
+                if lease_ms < self.pace_ms:
+                    self.sooner.set()
 
     def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> bool:
         """Note that a handler is given a message, or a batch, now; False if it went back."""
@@ -140,6 +147,11 @@ class InHand:
             in_hand=in_hand,
             oldest_began_ms=time.time_ns() // 1_000_000 - running_ms if began else 0,
         )
+
+    def shortest_ms(self) -> int | None:
+        """Return the shortest lease in hand; None if nothing is."""
+        with self._changing:
+            return min((one.lease_ms for one in self._held.values()), default=None)
 
     def to_extend(self, now: float) -> list[Held]:
         """Return what needs a longer lease now; a lost one needs none any more."""
