@@ -89,15 +89,20 @@ class Survivor:
     """
 
     def __init__(self) -> None:
-        self._seen_dead: set[int] = set()
+        self._suspects: set[int] = set()
+
+    @property
+    def suspects(self) -> bool:
+        """Whether some were found dead at the last look for the first time."""
+        return bool(self._suspects)
 
     def look(self, store: Store) -> bool:
-        """Give back for the dead of the last look; return whether there are new ones."""
+        """Give back for the suspects that are dead still; return whether there are new ones."""
         dead = holders_of_the_dead(store)
-        for holder in dead & self._seen_dead:
+        for holder in dead & self._suspects:
             store.unregister(holder)
-        before, self._seen_dead = self._seen_dead, dead
-        return bool(dead - before)
+        self._suspects = dead - self._suspects
+        return self.suspects
 
 
 SECOND_LOOK_SECONDS: Final = 0.5

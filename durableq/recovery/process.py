@@ -112,7 +112,8 @@ class Recovery:
         """Decide about dead letters until told to stop; return how many were decided.
 
         Args:
-            once: stop when no letter is ready that may be decided about now.
+            once: stop when no letter is ready that may be decided about now, nor may come back from
+                a process that has just died.
             on_decision: called after each verdict was committed, or refused.
 
         Raises:
@@ -139,7 +140,7 @@ class Recovery:
             while not self.stopping.is_set:
                 try:
                     if not self._round(office) and not self.stopping.is_set:
-                        if once:
+                        if once and not self._survivor.suspects:
                             break
                         self._wait(watch)
                 except PASSING as error:
@@ -168,7 +169,7 @@ class Recovery:
 
     def _wait(self, watch: Watch) -> None:
         """Wait until a turn may bring something."""
-        seconds = LONGEST_WAIT_SECONDS
+        seconds = min(LONGEST_WAIT_SECONDS, max(0.0, self._upkeep_due - time.monotonic()))
         awake = []
         for desk in self._desks.values():
             seconds = desk.rest_seconds(seconds)

@@ -147,7 +147,8 @@ class SideBySide(RuleBasedStateMachine):
             self.both(partial(declare, name=name))
         self.send("orders", batch)
         self.receive("orders", 4, 3_000, whose=0)
-        self.fail([0, 1, 2], Failure(Reason.REJECTED, "ValueError", "no"))
+        if self.leases:  # all of them may be delayed
+            self.fail([0, 1, 2], Failure(Reason.REJECTED, "ValueError", "no"))
 
     @rule(queue=queues, batch=st.lists(drafts, min_size=1, max_size=4))
     def send(self, queue: str, batch: list[Draft]) -> None:
