@@ -29,7 +29,8 @@ from durableq.units import to_ms
 class Transaction:
     """What `with message.transaction() as tx` gives you: writes that commit with the message.
 
-    Everything done through it, the idempotency record and the acknowledgement are one commit.
+    Everything done through it, the idempotency record and the acknowledgement are one commit. The
+    end of the block makes it; a statement that commits or rolls back itself spoils it (Conflict).
     """
 
     def __init__(self, opened: store.Transaction) -> None:

@@ -74,7 +74,10 @@ class Watch(Protocol):
 
 
 class Transaction(Protocol):
-    """An open transaction in which some messages are being settled."""
+    """An open transaction in which some messages are being settled.
+
+    Once its block is over, or a statement has ended it, each of its methods raises Conflict.
+    """
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement inside it: SQLAlchemy, or SQL text with `:name` parameters.

@@ -188,3 +188,18 @@ class TransactionsContract(StoreCase):
             tx.settle([Completion(lease)], [])
         other.join(timeout=10)
         assert len(received) == 2
+
+    def test_what_is_over_takes_nothing_more(self, store: Store) -> None:
+        send(store)
+        lease = take(store)
+        with store.transaction([lease]) as tx:
+            pass
+        with pytest.raises(Conflict, match="over"):
+            tx.send(ORDERS, drafts("late"))
+        with pytest.raises(Conflict, match="over"):
+            tx.settle([Completion(lease)], [])
+        assert look(store, lease.message_id).state is State.IN_FLIGHT
+        assert store.queue(ORDERS).totals.sent == 1
+        with store.transaction([lease]), pytest.raises(Conflict, match="over"):
+            tx.send(ORDERS, drafts("into another"))
+        assert complete(store, lease) == [Outcome.DONE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,43 @@ def test_a_statement_that_fails_undoes_all_of_it(
     assert written(db) == BEFORE
     write(message)
     assert written(db) == AFTER
+
+
+@pytest.mark.parametrize(
+    "ending", ["ROLLBACK", "COMMIT", "INSERT OR ROLLBACK INTO once VALUES (1)"]
+)
+def test_a_statement_that_ends_the_transaction_settles_nothing(
+    dq: DurableQ, orders: Queue, db: Path, ending: str
+) -> None:
+    with dq.engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE once (number INTEGER PRIMARY KEY)"))
+        connection.execute(sa.text("INSERT INTO once VALUES (1)"))
+
+    def end_it_and_go_on(tx: Transaction) -> None:
+        with suppress(sa.exc.IntegrityError):
+            tx.execute(ending)
+        with pytest.raises(Conflict, match="ended this transaction"):
+            tx.execute(PAID)
+        with pytest.raises(Conflict, match="ended this transaction"):
+            tx.send("receipts", {})
+
+    message = take(orders)
+    with pytest.raises(Conflict, match="not settled"):
+        write_and(message, end_it_and_go_on)
+    after = written(db)
+    assert after["record"] == [(0, None)]
+    assert after["orders"] == 0
+    assert len(after["ledger"]) == (1 if ending == "COMMIT" else 0)
+    write(message)  # it is still ours
+
+
+def test_a_transaction_used_after_its_block_locks_nobody_out(orders: Queue) -> None:
+    message = take(orders)
+    with message.transaction() as tx:
+        tx.execute(PAID)
+    with pytest.raises(Conflict, match="over"):
+        tx.execute("SELECT count(*) FROM ledger")
+    orders.send({})
 
 
 @pytest.fixture

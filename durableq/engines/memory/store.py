@@ -272,11 +272,13 @@ class MemoryStore(MemoryBulk):
         with self._all_or_nothing():
             for receipt in receipts:
                 require_done(receipt, self._judge(receipt)[1])
+            opened = OpenTransaction(self._send, self._complete, self._fail, actor)
             self._in_transaction = True
             try:
-                yield OpenTransaction(self._send, self._complete, self._fail, actor)
+                yield opened
             finally:
                 self._in_transaction = False
+                opened.ended = True
 
     @_verb
     def reclaim(self, *, holder: int | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from durableq.errors import StaleReceipt, Unsupported
+from durableq.errors import Conflict, StaleReceipt, Unsupported
 from durableq.message import Completion, Draft, Failure, Outcome, Receipt
 
 
@@ -19,7 +19,14 @@ class OpenTransaction:
         fail: Callable[[Receipt, Failure, str], Outcome],
         actor: str,
     ) -> None:
-        self.send, self._complete, self._fail, self._actor = send, complete, fail, actor
+        self._send, self._complete, self._fail, self._actor = send, complete, fail, actor
+        self.ended = False
+        """Whether its block is over."""
+
+    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Send messages that exist only if this transaction commits."""
+        self._check()
+        return self._send(queue, drafts)
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Refuse: there are no tables here."""
@@ -31,10 +38,15 @@ class OpenTransaction:
         failures: Sequence[tuple[Receipt, Failure]],
     ) -> None:
         """Say how the messages end; all are still held, or everything is undone."""
+        self._check()
         outcomes = [(c.receipt, self._complete(c)) for c in completions]
         outcomes += [(receipt, self._fail(receipt, why, self._actor)) for receipt, why in failures]
         for receipt, outcome in outcomes:
             require_done(receipt, outcome)
+
+    def _check(self) -> None:
+        if self.ended:
+            raise Conflict("This transaction is over: use it inside its `with` block.")
 
 
 def require_done(receipt: Receipt, outcome: Outcome) -> None:

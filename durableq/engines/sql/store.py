@@ -25,7 +25,7 @@ from durableq.engines.sql.sqlite import Database, all_or_nothing
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
 from durableq.engines.sql.watching import FileWatch
-from durableq.errors import StaleReceipt
+from durableq.errors import Conflict, StaleReceipt
 from durableq.health import Tended
 from durableq.info import check_note
 from durableq.letters import LetterFilter, Move, check_move
@@ -188,7 +188,11 @@ class SQLStore(SQLMonitor):
             stale = settling.check_held(unit, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(unit, stale).why)
-            yield _Open(unit, connection, actor)
+            opened = _Open(unit, connection, actor)
+            try:
+                yield opened
+            finally:
+                opened.ended = True
             unit.close_books()
 
     def reclaim(self, *, holder: int | None = None) -> int:
@@ -281,15 +285,19 @@ class _Open:
         self._unit = unit
         self._connection = connection
         self._actor = actor
+        self.ended = False
+        """Whether its block is over."""
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
+        self._check()
         if isinstance(statement, str):
             statement = sqlalchemy.text(statement)
         return self._connection.execute(statement, parameters)
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
+        self._check()
         sending.check_batch(drafts)
         with all_or_nothing(self._unit.raw):
             return sending.send(self._unit, queue, drafts)
@@ -300,9 +308,25 @@ class _Open:
         failures: Sequence[tuple[Receipt, Failure]],
     ) -> None:
         """Say how the messages end; all are still held, or everything is undone."""
+        self._check()
         outcomes = settling.complete(self._unit, completions)
         outcomes += settling.fail(self._unit, failures, self._actor)
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
         for receipt, outcome in zip(receipts, outcomes, strict=True):
             if outcome.refused:
                 raise StaleReceipt(receipt.message_id, outcome.why)
+
+    def _check(self) -> None:
+        """Refuse what would be written on its own: each statement would be a commit by itself.
+
+        Raises:
+            Conflict: the block is over, or a statement in it ended the transaction.
+        """
+        if self.ended:
+            raise Conflict("This transaction is over: use it inside its `with` block.")
+        if not self._unit.raw.in_transaction:
+            raise Conflict(
+                "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is "
+                "resolved by ROLLBACK), so nothing more is written in it and the message is not "
+                "settled. Leave its end to the `with` block."
+            )
