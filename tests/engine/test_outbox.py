@@ -10,7 +10,16 @@ import pysqlite3.dbapi2 as driver
 import pytest
 import sqlalchemy as sa
 
-from durableq import Conflict, DurableQ, InvalidBody, Queue, UnknownQueue, Unsupported
+from durableq import (
+    Busy,
+    Conflict,
+    DurableQ,
+    InvalidBody,
+    Queue,
+    StorageFull,
+    UnknownQueue,
+    Unsupported,
+)
 from tests.engine import plain
 
 albums = sa.Table("album", sa.MetaData(), sa.Column("title", sa.Text, nullable=False))
@@ -110,6 +119,30 @@ def test_a_driver_connection_in_a_transaction_will_do(orders: Queue, db: Path) -
         orders.send(1, connection=raw)
         raw.execute("COMMIT")
     assert orders.info().counts.ready == 1
+
+
+def test_a_transaction_that_began_as_a_reader_and_comes_too_late(orders: Queue, db: Path) -> None:
+    with plain.connection(db) as raw:
+        raw.execute("BEGIN")
+        raw.execute("SELECT count(*) FROM durableq_message").fetchone()
+        orders.send("in between")
+        with pytest.raises(Busy):
+            orders.send(1, connection=raw)
+        raw.execute("ROLLBACK")
+    assert orders.info().counts.ready == 1
+
+
+def test_a_full_disk_undoes_the_whole_transaction_and_says_so(orders: Queue, db: Path) -> None:
+    orders.send("before")
+    with plain.connection(db) as raw:
+        (pages,) = raw.execute("PRAGMA page_count").fetchone()
+        raw.execute(f"PRAGMA max_page_count = {pages + 1}")
+        raw.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageFull):
+            orders.send_many(["x" * 5000] * 50, connection=raw)
+        assert not raw.in_transaction
+    assert orders.info().counts.ready == 1
+    plain.check_sound(db)
 
 
 def test_a_connection_on_another_file_is_refused(orders: Queue, tmp_path: Path) -> None:

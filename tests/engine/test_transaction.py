@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from durableq import (
     InvalidResult,
     Queue,
     StaleReceipt,
+    StorageFull,
     Transaction,
     UnknownQueue,
 )
@@ -30,6 +32,7 @@ ledger = sa.Table(
     sa.Column("order_id", sa.Integer, nullable=False),
     sa.Column("paid", sa.Integer),
 )
+MANY = {"many": json.dumps([0] * 20_000)}
 PAID = sa.insert(ledger).values(order_id=7, paid=120)
 
 
@@ -180,6 +183,49 @@ def test_a_transaction_used_after_its_block_locks_nobody_out(orders: Queue) -> N
     with pytest.raises(Conflict, match="over"):
         tx.execute("SELECT count(*) FROM ledger")
     orders.send({})
+
+
+@pytest.mark.parametrize("then", [lambda _: None, stumble], ids=["committed", "undone"])
+def test_a_result_that_was_not_read_to_its_end_holds_nothing_back(
+    orders: Queue, db: Path, then: Callable[[Transaction], None]
+) -> None:
+    half_read: list[Any] = []
+
+    def read_one(tx: Transaction) -> None:
+        half_read.append(tx.execute("SELECT value FROM json_each('[1, 2, 3]')"))
+        assert half_read[0].fetchone() == (1,)
+        then(tx)
+
+    with suppress(RuntimeError):
+        write_and(take(orders), read_one)
+    with DurableQ(db) as another:
+        another.queue("orders").send({})
+    orders.send({})  # its view of the file would be too old
+    with pytest.raises(sa.exc.ResourceClosedError):
+        half_read[0].fetchone()
+
+
+@pytest.mark.parametrize(
+    "write_much",
+    [
+        lambda tx: tx.execute("INSERT INTO ledger SELECT value, 0 FROM json_each(:many)", MANY),
+        lambda tx: tx.send("receipts", "x" * 100_000),
+    ],
+    ids=["effect", "follow-up"],
+)
+def test_a_full_disk_is_not_the_messages_fault(
+    dq: DurableQ, orders: Queue, db: Path, write_much: Callable[[Transaction], object]
+) -> None:
+    message = take(orders)
+    store: Any = dq.store
+    raw = store._database.session().raw
+    (pages,) = raw.execute("PRAGMA page_count").fetchone()
+    raw.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StorageFull, match="make room, try again"):
+        write_and(message, write_much)
+    raw.execute("PRAGMA max_page_count = 4294967294")
+    assert written(db) == BEFORE
+    write(message)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def driver_version() -> str:
     return str(driver.sqlite_version)
 
 
-def translate(error: driver.Error, path: object) -> DurableQError | None:
+def translate(error: BaseException | None, path: object) -> DurableQError | None:
     """Return what a driver's error means to a user; None for one that is our own bug."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
@@ -175,6 +175,8 @@ class Database:
             with self.write() as raw:
                 joined = session.sqlalchemy.begin()  # our listener sees the open transaction
                 yield raw, session.sqlalchemy
+        except sqlalchemy.exc.DBAPIError as error:
+            raise translate(error.orig, self.location.path) or error from error
         finally:
             if joined is not None:
                 joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
@@ -194,14 +196,25 @@ class Database:
         finally:
             _undo(raw)
 
-    def join(self, connection: Any) -> Any:
-        """Return the driver connection of a caller's open transaction on this same file.
+    @contextmanager
+    def join(self, connection: Any) -> Iterator[Any]:
+        """Take part in a caller's open transaction on this same file: all of the block, or none.
 
         Raises:
             Unsupported: another driver or another file.
             Conflict: no transaction is open on it.
             DatabaseReplaced: the file is no longer the one that was opened.
+            Busy: it is a deferred transaction that cannot begin to write.
         """
+        raw = self._joined(connection)
+        try:
+            with all_or_nothing(raw):
+                yield raw
+        except driver.Error as error:
+            raise translate(error, self.location.path) or error from error
+
+    def _joined(self, connection: Any) -> Any:
+        """Return the driver connection of a caller's transaction, open for writing."""
         is_sqlalchemy = isinstance(connection, sqlalchemy.Connection)
         raw = connection.connection.driver_connection if is_sqlalchemy else connection
         if not isinstance(raw, driver.Connection):
@@ -336,10 +349,11 @@ def all_or_nothing(raw: Any) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        raw.execute("ROLLBACK TO durableq_verb")
+        if raw.in_transaction:  # a full disk undoes all of it at once
+            raw.execute("ROLLBACK TO durableq_verb")
+            raw.execute("RELEASE durableq_verb")
         raise
-    finally:
-        raw.execute("RELEASE durableq_verb")
+    raw.execute("RELEASE durableq_verb")
 
 
 def _replaced(path: object) -> DatabaseReplaced:

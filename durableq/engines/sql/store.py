@@ -92,8 +92,7 @@ class SQLStore(SQLMonitor):
         """Store a batch, or let it join the caller's transaction."""
         sending.check_batch(drafts)
         if connection is not None:
-            raw = self._database.join(connection)
-            with all_or_nothing(raw):
+            with self._database.join(connection) as raw:
                 return sending.send(self._unit(raw), queue, drafts)
         with self._write() as unit:
             return sending.send(unit, queue, drafts)
@@ -192,7 +191,7 @@ class SQLStore(SQLMonitor):
             try:
                 yield opened
             finally:
-                opened.ended = True
+                opened.end()
             unit.close_books()
 
     def reclaim(self, *, holder: int | None = None) -> int:
@@ -285,15 +284,18 @@ class _Open:
         self._unit = unit
         self._connection = connection
         self._actor = actor
-        self.ended = False
-        """Whether its block is over."""
+        self._results: list[sqlalchemy.CursorResult[Any]] = []
+        self._ended = False
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
         self._check()
         if isinstance(statement, str):
             statement = sqlalchemy.text(statement)
-        return self._connection.execute(statement, parameters)
+        result = self._connection.execute(statement, parameters)
+        if result.returns_rows:
+            self._results.append(result)
+        return result
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
@@ -316,13 +318,23 @@ class _Open:
             if outcome.refused:
                 raise StaleReceipt(receipt.message_id, outcome.why)
 
+    def end(self) -> None:
+        """Take nothing more, and close what is not read to its end.
+
+        It would keep this thread's view of the file as it is now: once another process has
+        written, every write of this thread would be refused as coming too late.
+        """
+        self._ended = True
+        for result in self._results:
+            result.close()
+
     def _check(self) -> None:
         """Refuse what would be written on its own: each statement would be a commit by itself.
 
         Raises:
             Conflict: the block is over, or a statement in it ended the transaction.
         """
-        if self.ended:
+        if self._ended:
             raise Conflict("This transaction is over: use it inside its `with` block.")
         if not self._unit.raw.in_transaction:
             raise Conflict(
