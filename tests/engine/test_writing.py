@@ -19,6 +19,7 @@ from durableq import (
     Queue,
     StorageFull,
 )
+from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.store import SQLStore
 from durableq.message import draft
 from tests.engine import plain
@@ -167,6 +168,38 @@ def test_a_file_that_left_while_it_was_open(
     dq.close()
     assert plain.column(kept, "SELECT body FROM durableq_message") == ['"before"']
     plain.check_sound(kept)
+
+
+def test_a_file_whose_directory_left(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with DurableQ(folder / "queue.db") as dq:
+        orders = dq.queue("orders")
+        orders.send("before")
+        folder.rename(tmp_path / "kept")
+        folder.write_text("")  # no path leads through it any more
+        for _ in range(2):
+            with pytest.raises(DatabaseReplaced):
+                orders.send("into nothing")
+        assert not session(dq).raw.in_transaction
+
+
+def test_a_write_interrupted_just_before_its_commit_lets_the_others_write(
+    dq: DurableQ, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.send("before")
+
+    def interrupt(_: Location) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Location, "identity", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            orders.send("interrupted")
+    with DurableQ(f"sqlite:///{db}?busy_timeout=1") as another:
+        another.queue("orders").send("after")
+    assert plain.column(db, "SELECT body FROM durableq_message") == ['"before"', '"after"']
+    orders.send("and ours")
 
 
 def test_a_file_that_left_is_noticed_by_a_new_thread_too(

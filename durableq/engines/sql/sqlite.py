@@ -158,13 +158,11 @@ class Database:
             else:
                 raw.execute(BEGIN_WRITE)
             yield raw
+            self._commit(raw)
         except driver.Error as error:
-            _undo(raw)
             raise translate(error, self.location.path) or error from error
-        except BaseException:
-            _undo(raw)
-            raise
-        self._commit(raw)
+        finally:
+            _undo(raw)  # nothing, once it is committed; otherwise nobody could write any more
 
     @contextmanager
     def write_with_sqlalchemy(self) -> Iterator[tuple[Any, sqlalchemy.Connection]]:
@@ -330,12 +328,10 @@ class Database:
 
     def _commit(self, raw: Any) -> None:
         if self._identity is not None and self.location.identity() != self._identity:
-            _undo(raw)
             raise _replaced(self.location.path)
         try:
             raw.execute("COMMIT")
         except driver.Error as error:
-            _undo(raw)
             raise OutcomeUnknown(
                 f"COMMIT on {self.location.path} failed ({error}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."

@@ -115,10 +115,10 @@ class Location:
         return next((mounts[parent] for parent in parents if parent in mounts), "")
 
     def identity(self) -> tuple[int, int] | None:
-        """Return (device, inode) of the file now at the path, or None if there is none."""
+        """Return (device, inode) of the file now at the path, or None if none is to be seen."""
         try:
             status = os.stat(self.path)
-        except FileNotFoundError:
+        except OSError:
             return None
         return status.st_dev, status.st_ino
 
