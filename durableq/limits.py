@@ -44,5 +44,7 @@ TEND_AGAIN_MS: Final = 250
 """How soon again, when a slice has left something."""
 RECLAIM_BATCH: Final = 100
 """Expired leases given back in one receive, so that no receive is long."""
+PROMOTE_BATCH: Final = 1_000
+"""Due messages made ready in one receive, for the same reason; no receive takes more."""
 RECEIVE_PAGES: Final = 10
 """Pages of duplicates, deferrals and expiries one receive will work through."""

@@ -153,10 +153,11 @@ class Store(Monitor, Protocol):
     ) -> Received:
         """Lease up to `limit` ready messages: highest priority first, then oldest first.
 
-        On the way, due messages become ready, expired leases are taken back, and `admit` decides
-        about each message: a duplicate ends here, a conflict goes to the dead-letter queue, and
-        a message whose key is in progress waits, uncounted, until that key is settled. A paused
-        queue gives nothing but to a person who names ids; its expired leases are taken back.
+        On the way, due messages become ready, at most PROMOTE_BATCH, and expired leases are taken
+        back, at most RECLAIM_BATCH, earliest first. Then `admit` decides about each message: a
+        duplicate ends here, a conflict goes to the dead-letter queue, and a message whose key is in
+        progress waits, uncounted, until that key is settled. A paused queue gives nothing but to a
+        person who names ids; its expired leases are taken back.
 
         Args:
             queue: where from.

@@ -10,10 +10,11 @@ from durableq.limits import (
     DAY_MS,
     MAX_RECEIVE_BATCH,
     MAX_VISIBILITY_MS,
+    PROMOTE_BATCH,
     RECEIVE_PAGES,
     RECLAIM_BATCH,
 )
-from durableq.message import State
+from durableq.message import State, draft
 from durableq.store import Store
 from durableq.testing.case import (
     ORDERS,
@@ -163,6 +164,19 @@ class ReceivingContract(StoreCase):
         clock.advance(VISIBILITY_SECONDS)
         assert len(receive(store, MAX_RECEIVE_BATCH)) == RECLAIM_BATCH
         assert len(receive(store, MAX_RECEIVE_BATCH)) == 1
+
+    def test_a_receive_makes_a_bounded_number_of_due_messages_ready(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        last = send(store, "last", delay=2)
+        store.send(ORDERS, [draft(number, delay=1) for number in range(PROMOTE_BATCH)])
+        clock.advance(2)
+        take(store)
+        counts = store.queue(ORDERS).counts
+        assert (counts.ready, counts.delayed) == (PROMOTE_BATCH - 1, 1)
+        assert look(store, last).state is State.DELAYED, "those that were due first come first"
+        assert len(receive(store, MAX_RECEIVE_BATCH)) == PROMOTE_BATCH
+        assert store.queue(ORDERS).counts.delayed == 0
 
     def test_the_lease_that_ran_out_first_is_taken_back_first(
         self, store: Store, clock: FakeClock

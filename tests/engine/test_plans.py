@@ -35,13 +35,14 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
             f"SEARCH {KEYS} {RECORD} LEFT-JOIN",
         },
     ),
-    "PROMOTE": (
-        sql.PROMOTE,
+    "DUE": (
+        sql.DUE,
         {
-            f"SEARCH {MESSAGE} USING INDEX durableq_message_delayed "
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
             "(queue_id=? AND delayed_until_ms<?)"
         },
     ),
+    "PROMOTE": (sql.PROMOTE, {f"SEARCH {MESSAGE} {ROWID}"}),
     "EXPIRED_LEASES": (
         sql.EXPIRED_LEASES,
         {f"SEARCH {MESSAGE} USING INDEX durableq_message_leased (queue_id=? AND lease_until_ms<?)"},

@@ -12,7 +12,13 @@ from durableq.engines.memory.monitor import MemoryMonitor, mark
 from durableq.engines.memory.tables import Record, Row
 from durableq.errors import Conflict, InvalidBody, InvalidInput
 from durableq.lifecycle import Admission, Bury, KnownKey, admit, after_failure
-from durableq.limits import MAX_HISTORY, MAX_SEND_BATCH, MAX_VISIBILITY_MS, RECLAIM_BATCH
+from durableq.limits import (
+    MAX_HISTORY,
+    MAX_SEND_BATCH,
+    MAX_VISIBILITY_MS,
+    PROMOTE_BATCH,
+    RECLAIM_BATCH,
+)
 from durableq.message import (
     FOREVER_MS,
     Completion,
@@ -73,6 +79,13 @@ class MemoryMoves(MemoryMonitor):
             ids.append(row.id)
         self._count(name, sent=len(ids))
         return ids
+
+    def _promote(self, queue: str) -> None:
+        now_ms = self._clock.wall_ms()
+        waiting = [row for row in self._tables.in_queue(queue) if row.state is State.DELAYED]
+        due = [row for row in waiting if row.delayed_until_ms <= now_ms]
+        for row in sorted(due, key=lambda row: (row.delayed_until_ms, int(row.id)))[:PROMOTE_BATCH]:
+            self._wait(row, 0)
 
     def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
         """Treat one ready message as `admit` says, and return what was received so far."""

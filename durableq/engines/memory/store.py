@@ -151,9 +151,7 @@ class MemoryStore(MemoryBulk):
             raise InvalidInput(f"A receive takes 1 to {MAX_RECEIVE_BATCH} messages, got {limit}.")
         start = mark(holder) if holder else "0" * 8
         lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
-        for row in self._tables.in_queue(queue):
-            if row.state is State.DELAYED and row.delayed_until_ms <= self._clock.wall_ms():
-                self._wait(row, 0)
+        self._promote(queue)
         self._reclaim_expired(queue)
         if ids is not None:
             wanted = set(ids)

@@ -15,6 +15,7 @@ from durableq.lifecycle import Admission, KnownKey, admit
 from durableq.limits import (
     MAX_RECEIVE_BATCH,
     MAX_VISIBILITY_MS,
+    PROMOTE_BATCH,
     RECEIVE_PAGES,
     RECLAIM_BATCH,
 )
@@ -75,7 +76,7 @@ def receive(
     """Lease up to `limit` messages; see Store.receive."""
     row = unit.queue(queue)
     lease = _check(row, limit, visibility_ms, holder)
-    sql.PROMOTE(unit.raw, in_queue=row.id, now_ms=unit.now_ms)
+    _promote(unit, row)
     reclaim_expired(unit, row)
     received = Received([], [], 0)
     if ids is not None:
@@ -93,6 +94,13 @@ def receive(
         if len(page) < wanted or len(received.messages) == limit:
             break
     return received
+
+
+def _promote(unit: Unit, row: QueueRow) -> None:
+    """Make due messages ready, at most PROMOTE_BATCH, those that were due first."""
+    due = sql.DUE(unit.raw, in_queue=row.id, now_ms=unit.now_ms, limit=PROMOTE_BATCH).fetchall()
+    if due:
+        sql.PROMOTE(unit.raw, ids=ids_json(message_id for (message_id,) in due))
 
 
 def reclaim_expired(unit: Unit, row: QueueRow) -> int:
@@ -145,7 +153,7 @@ def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[
     """Return the chosen dead letters, and make them ready, held ones too."""
     chosen = ids_json(map(row_id, ids))
     found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit).fetchall()
-    sql.WAKE_LETTERS(unit.raw, ids=ids_json(letter[0] for letter in found))
+    sql.PROMOTE(unit.raw, ids=ids_json(letter[0] for letter in found))
     return [_Candidate(*letter) for letter in found]
 
 

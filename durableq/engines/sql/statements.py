@@ -112,11 +112,17 @@ INSERT = compiled(
 
 # ---- receive
 
-PROMOTE = compiled(
-    update(message)
+DUE = compiled(
+    select(_m.id)
     .where(
         _m.queue_id == _p("in_queue"), is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms")
     )
+    .order_by(_m.delayed_until_ms, _m.id)
+    .limit(_p("limit"))
+)
+PROMOTE = compiled(
+    update(message)
+    .where(among(_m.id, "ids"), is_state(State.DELAYED))
     .values(state=_ready, deferred=zero, delayed_until_ms=zero)
 )
 _columns = (
@@ -162,11 +168,6 @@ LETTERS = compiled(
     )
     .order_by(_m.id)
     .limit(_p("limit"))
-)
-WAKE_LETTERS = compiled(
-    update(message)
-    .where(among(_m.id, "ids"), is_state(State.DELAYED))
-    .values(state=_ready, delayed_until_ms=zero)
 )
 LEASE = compiled(
     update(message)
