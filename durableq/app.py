@@ -12,7 +12,7 @@ from typing import Any, Final, Unpack
 from durableq.clock import Clock
 from durableq.delivery import Delivery
 from durableq.engines import create_store, open_store
-from durableq.errors import Conflict, Unsupported
+from durableq.errors import Conflict, UnknownQueue, Unsupported
 from durableq.handlers import Handlers
 from durableq.limits import MAX_BODY_BYTES
 from durableq.message import Draft, IdempotencyRecord, SendOptions, draft
@@ -79,7 +79,7 @@ class DurableQ(Handlers):
                 opened = open_store(self.url, clock=self._clock, dice=self._dice)
                 names = {*self.handlers, *self.policies, *self._declared}
                 for name in sorted(names, key=lambda n: (n.endswith(DEAD_LETTER_SUFFIX), n)):
-                    opened.declare_queue(name, self._declared.get(name, {}))
+                    _declare(opened, name, self._declared.get(name, {}))
                 self._store = opened
             return self._store
 
@@ -113,7 +113,7 @@ class DurableQ(Handlers):
         with self._opening:
             self._declared.setdefault(name, {}).update(changes)
             if self._store is not None:
-                self._store.declare_queue(name, changes)
+                _declare(self._store, name, changes)
         return Queue(self, name)
 
     def init(self, *, beside_other_tables: bool = False) -> str:
@@ -213,7 +213,7 @@ class Queue:
         def commit(drafts: list[Draft]) -> list[str]:
             return self._store.send(self.name, drafts)
 
-        limit = self._store.queue(self.name).settings.max_body_bytes
+        limit = self._store.settings(self.name).max_body_bytes
         return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
 
     def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> list[Delivery]:
@@ -247,3 +247,14 @@ class Queue:
     @property
     def _store(self) -> Store:
         return self._app.store
+
+
+def _declare(store: Store, name: str, changes: dict[str, int]) -> None:
+    """Declare a queue, unless it is there and as it should be: to find out takes no write lock."""
+    try:
+        settings = store.settings(name)
+    except UnknownQueue:
+        store.declare_queue(name, changes)
+    else:
+        if settings.changed(changes) != settings:
+            store.declare_queue(name, changes)

@@ -9,6 +9,7 @@ from durableq.health import Finding, KeyCounts, Storage
 from durableq.info import QueueInfo, WorkerInfo
 from durableq.letters import DeadGroup, Move, Recovered
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
+from durableq.settings import QueueSettings
 
 
 class Monitor(Protocol):
@@ -20,6 +21,14 @@ class Monitor(Protocol):
 
     def queue(self, name: str) -> QueueInfo:
         """One queue.
+
+        Raises:
+            UnknownQueue: there is none.
+        """
+        ...
+
+    def settings(self, queue: str) -> QueueSettings:
+        """A queue's settings, for less than `queue`, which counts what is in it.
 
         Raises:
             UnknownQueue: there is none.

@@ -79,7 +79,7 @@ class _Sending:
         self.bad_line: int | None = None
         self._store = store
         self._started = time.monotonic()
-        self.max_body_bytes = store.queue(queue).settings.max_body_bytes
+        self.max_body_bytes = store.settings(queue).max_body_bytes
 
     def commit(self, drafts: list[Draft]) -> list[str]:
         """Store a batch. What is wrong with it here is not the fault of the line read last."""

@@ -239,8 +239,7 @@ class Fleet:
         """Do what its heartbeat cannot: a handler keeps every other line of Python from running."""
         try:
             for message in self._store.held(member.board.holder):
-                settings = self._store.queue(message.queue).settings
-                lease_ms = settings.visibility_timeout_ms
+                lease_ms = self._store.settings(message.queue).visibility_timeout_ms
                 if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
                     self._store.extend([message.receipt], lease_ms)
         except DurableQError as error:

@@ -62,6 +62,11 @@ class QueuesContract(StoreCase):
         assert (info.name, info.settings.visibility_timeout_ms) == (DEAD, 1)
         assert store.queue(ORDERS).settings == QueueSettings()
 
+    def test_settings_can_be_had_without_counting(self, store: Store) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 9})
+        assert store.settings(ORDERS) == QueueSettings(max_receives=9)
+        assert store.settings(DEAD) == QueueSettings()
+
     @pytest.mark.parametrize("name", ["", "a b", "x" * 77, "mail-dlq", "ü", "a\n", "a:b"])
     def test_a_name_no_queue_may_have_is_refused(self, store: Store, name: str) -> None:
         with pytest.raises(InvalidInput):
@@ -79,7 +84,7 @@ class QueuesContract(StoreCase):
         assert store.queues() == before
 
     def test_a_queue_nobody_made_is_unknown(self, store: Store) -> None:
-        for ask in (store.queue, store.purge, store.delete_queue):
+        for ask in (store.queue, store.settings, store.purge, store.delete_queue):
             with pytest.raises(UnknownQueue):
                 ask("nobody")
 

@@ -156,14 +156,14 @@ class Worker:
 
     def _heartbeat(self, holder: int) -> Heartbeat:
         store = self._app.store
-        queues = [store.queue(handler.queue) for handler in self.handlers]
+        settings = [store.settings(handler.queue) for handler in self.handlers]
         lifeline = self._options.lifeline
         return Heartbeat(
             store,
             self._in_hand,
             self._board,
             holder,
-            shortest_ms=min(queue.settings.visibility_timeout_ms for queue in queues),
+            shortest_ms=min(each.visibility_timeout_ms for each in settings),
             stopping=self.stopping,
             lifeline=None if lifeline < 0 else lifeline,
             grace_ms=self._options.grace_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,13 +143,13 @@ def test_the_reader_of_plans_would_see_a_scan_and_a_sort(dq: DurableQ, db: Path)
     assert plan(db, unindexed) == {"SCAN durableq_message", "USE TEMP B-TREE FOR ORDER BY"}
 
 
-def steps_of_looking(dq: DurableQ) -> int:
-    """How many instructions of SQLite's machine `ready_in_ms` takes."""
+def steps_of(dq: DurableQ, ask: Callable[[], object]) -> int:
+    """How many instructions of SQLite's machine something takes."""
     store: Any = dq.store
     raw, steps = store._database.session().raw, []
     raw.set_progress_handler(lambda: steps.append(1), 1)
     try:
-        store.ready_in_ms(["orders", "orders-dlq"])
+        ask()
     finally:
         raw.set_progress_handler(None, 1)
     return len(steps)
@@ -162,7 +163,23 @@ def test_looking_ahead_costs_the_same_with_any_backlog(
     dq.queue("orders").send(2)
     dq.queue("orders").receive()
     dq.queue("orders").send(3)
-    before = steps_of_looking(dq)
+
+    def look() -> None:
+        dq.store.ready_in_ms(["orders", "orders-dlq"])
+
+    before = steps_of(dq, look)
     plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
     assert before > 20
-    assert steps_of_looking(dq) <= before
+    assert steps_of(dq, look) <= before
+
+
+def test_naming_a_queue_costs_the_same_with_any_backlog(dq: DurableQ, db: Path) -> None:
+    dq.queue("orders", max_receives=5).send(1)
+
+    def name_it() -> None:
+        dq.queue("orders", max_receives=5).producer()
+
+    before = steps_of(dq, name_it)
+    plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
+    assert before > 20
+    assert steps_of(dq, name_it) <= before

@@ -30,6 +30,7 @@ from durableq.message import (
     RecordStatus,
     State,
 )
+from durableq.settings import QueueSettings
 from durableq.store import QueueInfo, WorkerInfo
 
 
@@ -61,6 +62,11 @@ class MemoryMonitor:
             ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
             oldest_ms = min(ready, default=None)
             return QueueInfo(name, settings, dead_letter_queue, totals, counts, oldest_ms)
+
+    def settings(self, queue: str) -> QueueSettings:
+        """A queue's settings."""
+        with self._lock:
+            return self._queue(queue).settings
 
     def message(self, message_id: str) -> Message | None:
         """One message."""

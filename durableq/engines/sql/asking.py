@@ -19,6 +19,7 @@ from durableq.engines.sql.surroundings import log_bytes
 from durableq.health import Finding, KeyCounts, Storage
 from durableq.letters import DeadGroup, Move, Recovered
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
+from durableq.settings import QueueSettings
 from durableq.store import QueueInfo, WorkerInfo
 
 
@@ -43,6 +44,11 @@ class SQLMonitor:
         """One queue."""
         with self._database.read() as raw:
             return monitor.queue_info(raw, monitor.find_queue(raw, name))
+
+    def settings(self, queue: str) -> QueueSettings:
+        """A queue's settings."""
+        with self._database.read() as raw:
+            return monitor.find_queue(raw, queue).settings
 
     def message(self, message_id: str) -> Message | None:
         """One message."""
