@@ -19,7 +19,9 @@ def judge(letter: DeadLetter, policy: Policy) -> Verdict:
     """
     try:
         verdict: object = policy(letter)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's policy may raise anything
+    except KeyboardInterrupt:  # of whoever wants the process to end
+        raise
+    except BaseException as error:  # noqa: BLE001 - a policy may raise anything: CancelledError too
         failure = failure_of(error)
         return Hold(f"the policy raised {failure.error_type}: {failure.error_message}")
     if not isinstance(verdict, (Discard, Retry, Requeue, Hold)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -69,14 +70,24 @@ class Mute(Exception):
     [
         (Mute(), "Mute: (its message could not be read: RuntimeError)"),
         (ValueError("\ud800"), "ValueError: \\ud800"),
+        (asyncio.CancelledError("too slow"), "CancelledError: too slow"),
+        (SystemExit(3), "SystemExit: 3"),
     ],
-    ids=["mute", "surrogate"],
+    ids=["mute", "surrogate", "cancelled", "exit"],
 )
-def test_what_a_policy_raises_is_always_text(error: Exception, reason: str) -> None:
+def test_what_a_policy_raises_is_always_text(error: BaseException, reason: str) -> None:
     def policy(_: DeadLetter) -> Verdict:
         raise error
 
     assert judge(letter(), policy) == Hold(f"the policy raised {reason}")
+
+
+def test_ctrl_c_is_for_the_process_and_not_the_policys_failure() -> None:
+    def policy(_: DeadLetter) -> Verdict:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(letter(), policy)
 
 
 def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:
