@@ -149,5 +149,5 @@ def setting_words(settings: QueueSettings) -> dict[str, str]:
     words = {}
     for name, value in settings.as_dict().items():
         option = name.removesuffix("_ms")
-        words[option] = f"{value / 1000:g} s" if option != name else str(value)
+        words[option] = f"{value / 1000:.15g} s" if option != name else str(value)
     return words

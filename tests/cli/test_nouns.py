@@ -56,7 +56,9 @@ def test_a_queue_is_created_changed_listed_and_deleted(run: Run) -> None:
         "max_body_bytes": 100,
     }
     assert mail["settings"] == mail["settings"] | changed
-    assert "1.5 s" in run("queue", "list").out
+    shown = run("queue", "list").out
+    assert "1.5 s" in shown
+    assert "1209600 s" in shown, "the default retention, as --retention takes it"
     assert run("queue", "delete", "mail", "--yes").code == 0
     assert run("queue", "list", "--json").json == []
 
