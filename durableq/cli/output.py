@@ -44,6 +44,9 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
 
 _UNLIMITED: Final = 100_000
 """Columns of a table that goes to a file or a pipe."""
+_GAP: Final = 2
+_FOLDED: Final = 40
+"""Columns that a longer text still has when it is folded."""
 
 
 class Misuse(typer.BadParameter):
@@ -103,16 +106,13 @@ def _write(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows under their columns: aligned, numbers to the right, never cut in a pipe."""
+    """Print rows under their columns: aligned, numbers to the right, never cut in a pipe.
+
+    On a terminal that is too narrow, columns without room follow below, led by the first again.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(columns):
-        counts = bool(rows) and all(isinstance(row[number], int) for row in rows)
-        grid.add_column(name, justify="right" if counts else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(visible(str(cell)) for cell in row))
     on_terminal = sys.stdout.isatty()
     text = io.StringIO()  # rich must not meet a stdout that is gone or full: _write knows how
     console = Console(
@@ -123,8 +123,35 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         emoji=False,
         highlight=False,
     )
-    console.print(grid)
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
+    for number, part in enumerate(_side_by_side(columns, cells, console.width)):
+        grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for at in part:
+            counts = bool(rows) and all(isinstance(row[at], int) for row in rows)
+            grid.add_column(columns[at], justify="right" if counts else "left", overflow="fold")
+        for row in cells:
+            grid.add_row(*(row[at] for at in part))
+        if number:
+            console.print()
+        console.print(grid)
     _write("\n".join(row.rstrip() for row in text.getvalue().splitlines()))
+
+
+def _side_by_side(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], room: int
+) -> Iterator[list[int]]:
+    """Yield the columns that fit beside each other, by number; a long text may be folded."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    part = [0]
+    for at in range(1, len(widths)):
+        needed = sum(min(widths[one], _FOLDED) + _GAP for one in (*part, at)) - _GAP
+        if needed > room and len(part) > 1:
+            yield part
+            part = [0]
+        part.append(at)
+    yield part
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> None:
