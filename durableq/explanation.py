@@ -9,7 +9,7 @@ from datetime import datetime
 from durableq.errors import UnknownMessage
 from durableq.message import Event, IdempotencyRecord, Message, RecordStatus, State
 from durableq.processes import Fate, fate
-from durableq.store import Monitor, WorkerInfo
+from durableq.store import Monitor, QueueInfo, WorkerInfo
 from durableq.text import visible
 from durableq.units import span
 
@@ -54,34 +54,41 @@ def _state(message: Message) -> str:
 def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
     if message.source_queue is not None:
         yield _dead(store, message)
+    if message.held:
+        return
     if message.state is State.IN_FLIGHT:
         yield _in_flight(store, message)
-        return
+        if message.lease_left_ms:
+            return
     behind = _behind(store, message)
-    if message.state is State.DELAYED and not message.held:
+    waits = message.state is State.DELAYED and message.delayed_until_ms > now_ms
+    if waits:
         yield behind or _delayed(store, message, now_ms)
-    if message.state is State.READY:
-        yield from _ready(store, message, behind)
-
-
-def _ready(store: Monitor, message: Message, behind: str) -> Iterator[str]:
     queue = store.queue(message.queue)
     if queue.settings.paused:
         yield (
             f"Queue {queue.name!r} is paused: nothing is received from it. "
             f"To go on: durableq queue resume {queue.name}."
         )
-        return
+    elif not waits:
+        yield from _ready(store, message, queue, behind)
+
+
+def _ready(store: Monitor, message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
+    """Tell of one that a receive would bring, whatever state it was left in."""
     if behind:
         yield behind
     if message.source_queue is not None:
         yield "It waits for a recovery process (durableq recover), or for you (durableq dlq)."
         return
-    ahead = queue.counts.ready - 1
-    yield (
-        f"It is ready: the next receive of {queue.name!r} may bring it"
-        + (f"; {ahead} others are ready there too." if ahead else ".")
-    )
+    if message.state is not State.IN_FLIGHT:
+        is_ready = message.state is State.READY
+        others = queue.counts.ready - is_ready
+        yield (
+            f"{'It is ready' if is_ready else 'Its delay is over'}: "
+            f"the next receive of {queue.name!r} may bring it"
+            + (f"; {others} others are ready there too." if others else ".")
+        )
     if not any(fate(worker) is not Fate.DEAD for worker in _handling(store)):
         yield "No worker is running on this file: durableq work."
 
@@ -109,11 +116,18 @@ def _with_whom(store: Monitor, record: IdempotencyRecord) -> str:
 
 
 def _in_flight(store: Monitor, message: Message) -> str:
-    until = f"its lease ends in {span(message.lease_left_ms)}, unless it is extended"
     holder = _holder(store, message.id)
+    who = "a receiver that is not registered as a worker"
+    if holder is not None:
+        who = f"{holder.name} (pid {holder.pid})"
+    if not message.lease_left_ms:
+        return (
+            f"It was with {who}, and its lease has ended: the next receive of {message.queue!r} "
+            "counts that, and tries it again or buries it."
+        )
+    until = f"its lease ends in {span(message.lease_left_ms)}, unless it is extended"
     if holder is None:
-        return f"It is with a receiver that is not registered as a worker; {until}."
-    who = f"{holder.name} (pid {holder.pid})"
+        return f"It is with {who}; {until}."
     if fate(holder) is Fate.DEAD:
         return f"It was with {who}, which is dead; a survivor gives it back, or {until}."
     return f"It is with {who} right now; {until}."

@@ -17,6 +17,7 @@ from durableq.processes import this_process
 from durableq.recovery.breaker import NOTE, Phase, State
 from durableq.store import WorkerInfo
 from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.engine import plain
 from tests.support import wait_for
 
 
@@ -108,6 +109,34 @@ def test_explain_tells_what_a_message_waits_for(run: Run, shop: Shop) -> None:
     assert "It is with a receiver that is not registered" in run("explain", ready).out
     taken.fail(ValueError("card 17 refused"))
     assert "after receive 1 failed: ValueError: card 17 refused." in run("explain", ready).out
+
+
+def test_explain_tells_what_keeps_a_message_whose_time_has_come(run: Run, shop: Shop) -> None:
+    """Nothing writes while nobody receives: it is still written down as delayed, or in flight."""
+    leased, delayed = shop.queue.send(1), shop.queue.send(2, delay=3600)
+    shop.queue.receive()
+    run("queue", "pause", "orders")
+    paused = "Queue 'orders' is paused: nothing is received from it."
+    waits, why = run("explain", delayed, "--json").json["because"]
+    assert waits.startswith("It is delayed until")
+    assert why.startswith(paused)
+    plain.script(
+        shop.path,
+        "UPDATE durableq_message SET delayed_until_ms = 1 WHERE delayed_until_ms > 0;"
+        "UPDATE durableq_message SET lease_until_ms = lease_until_ms - 60000 WHERE state = 1",
+    )
+    (why,) = run("explain", delayed, "--json").json["because"]
+    assert why.startswith(paused)
+    over, why = run("explain", leased, "--json").json["because"]
+    assert "its lease has ended: the next receive of 'orders' counts that" in over
+    assert why.startswith(paused)
+    run("queue", "resume", "orders")
+    no_worker = "No worker is running on this file: durableq work."
+    assert run("explain", delayed, "--json").json["because"] == [
+        "Its delay is over: the next receive of 'orders' may bring it.",
+        no_worker,
+    ]
+    assert run("explain", leased, "--json").json["because"] == [over, no_worker]
 
 
 def test_explain_tells_who_has_a_message_and_who_waits_behind_it(run: Run, shop: Shop) -> None:
