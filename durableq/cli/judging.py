@@ -52,12 +52,17 @@ def explain(
         if letter is None:
             raise NotFound(f"There is no dead letter {message_id}.")
         judgment = policies.judge(letter)
+        met = letter.source_queue in policies.queues(store)
         breaker = breaker_words(store, letter.source_queue)
     if as_json:
-        output.document(_explanation(letter, judgment, breaker))
+        output.document(_explanation(letter, judgment, breaker) | {"met": met})
         return
     for text in _explained(letter, judgment, breaker):
         output.line(text)
+    if not met:
+        output.line(
+            f"Recovery would not meet it: nothing here is for queue {letter.source_queue!r}."
+        )
 
 
 COMMANDS: Final = (explain,)

@@ -103,6 +103,7 @@ def test_looking_makes_no_queue_of_the_application(run: Run, shop: Shop, tmp_pat
     assert run("recover", "--app", "a_bank:dq", "--dry-run").err == "Would decide: nothing.\n"
     told = run("dlq", "explain", message_id, "--app", "a_bank:dq")
     assert "no policy for this queue" in told.out
+    assert told.lines[-1] == "Recovery would not meet it: nothing here is for queue 'orders'."
     assert [info.name for info in shop.store.queues()] == ["orders", "orders-dlq"]
 
 
@@ -145,6 +146,21 @@ def test_explain_says_why_the_earlier_rules_do_not_fire(
     assert document["passed_over"][2]["why"] == "amount in its body is 8, not 7"
     missing = run("dlq", "explain", "999", "--policy", policy)
     assert (missing.code, missing.out) == (3, "")
+
+
+def test_explain_says_that_rules_for_another_queue_do_not_meet_a_letter(
+    run: Run, shop: Shop, policy: Path
+) -> None:
+    shop.dq.queue("mail")
+    message_id = shop.bury("bad")
+    policy.write_text('[[rule]]\nwhen.queue = "mail"\nthen = "hold"\n')
+    assert run("recover", "--policy", policy, "--dry-run").out == ""
+    told = run("dlq", "explain", message_id, "--policy", policy)
+    assert told.lines[-1] == "Recovery would not meet it: nothing here is for queue 'orders'."
+    explain = ("dlq", "explain", message_id, "--policy", policy, "--json")
+    assert run(*explain).json["met"] is False
+    policy.write_text(policy.read_text().replace("mail", "orders"))
+    assert run(*explain).json["met"] is True
 
 
 def test_an_open_breaker_is_told_and_sends_nothing_back(
