@@ -61,10 +61,13 @@ class DurableQ(Handlers):
         """Use another file than the one given at first; before anything was opened.
 
         Raises:
-            Conflict: the application has opened its file already.
+            Conflict: the application has opened another file already.
         """
-        if self._store is not None:
-            raise Conflict(f"{self.url} is open already: choose the database before the first use.")
+        if self._store is not None and url != self.url:
+            raise Conflict(
+                f"{self.url} is open already, so {url} cannot be used instead. Where a module sends "
+                'or receives while it is imported, do that under `if __name__ == "__main__":`.'
+            )
         self._url = url
 
     @property

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
 from scripts import draw_diagram
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,20 +78,16 @@ def places(folder: Path) -> tuple[int, int]:
     return rows, codes
 
 
-def test_the_python_example_runs_and_its_messages_are_handled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(python_blocks()[1], "README.md", "exec"), names)
-    dq = names["dq"]
-    assert isinstance(dq, DurableQ)
-    Worker(dq, WorkerOptions(app="", url=dq.url, name="readme", drain=True)).run()
-    with dq.engine.begin() as connection:
-        charged = connection.exec_driver_sql("SELECT count(*), sum(amount) FROM ledger").one()
+def test_the_python_example_runs_and_its_messages_are_handled(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(python_blocks()[1])
+    work = "durableq work --procs 2 --app shop:dq --drain"
+    shell(["python shop.py", work, "durableq recover --app shop:dq --once"], tmp_path)
+    with DurableQ(tmp_path / "shop.db") as dq:
+        totals = dq.queue("receipts").info().totals
+        with dq.engine.begin() as connection:
+            charged = connection.exec_driver_sql("SELECT count(*), sum(amount) FROM ledger").one()
     assert tuple(charged) == (101, 120 + 100 * 5)
-    assert dq.store.queue("receipts").totals.completed == 101
-    dq.close()
+    assert (totals.sent, totals.completed) == (101, 101)
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)

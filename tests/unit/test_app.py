@@ -52,7 +52,8 @@ def test_another_database_can_be_chosen_until_the_first_use() -> None:
     dq.use("memory://two")
     assert dq.url == "memory://two"
     _ = dq.store
-    with pytest.raises(Conflict, match="is open already: choose the database before"):
+    dq.use("memory://two")
+    with pytest.raises(Conflict, match="two is open already, so memory://three cannot be used"):
         dq.use("memory://three")
     dq.close()
     dq.use("memory://three")
