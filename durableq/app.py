@@ -65,8 +65,9 @@ class DurableQ(Handlers):
         """
         if self._store is not None and url != self.url:
             raise Conflict(
-                f"{self.url} is open already, so {url} cannot be used instead. Where a module sends "
-                'or receives while it is imported, do that under `if __name__ == "__main__":`.'
+                f"{self.url} is open already, so {url} cannot be used instead. Where a module "
+                "sends or receives while it is imported, do that under "
+                '`if __name__ == "__main__":`.'
             )
         self._url = url
 
