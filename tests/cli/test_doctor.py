@@ -263,6 +263,17 @@ def test_a_file_without_incremental_vacuum_is_told_how_to_get_it(run: Run, shop:
     assert "--replace" in found["advice"]
 
 
+@pytest.mark.parametrize("make", [Path.touch, foreign, newer])
+def test_what_is_not_ours_is_not_told_to_be_backed_up_and_restored(
+    run: Run, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(path := tmp_path / "any.db")
+    advices = [
+        finding["advice"] for finding in run("doctor", "--db", path, "--json").json["findings"]
+    ]
+    assert not [advice for advice in advices if "durableq backup" in advice]
+
+
 def test_the_holder_of_the_write_lock_is_named(run: Run, shop: Shop, nursery: Nursery) -> None:
     child = nursery.start("lock", shop.path)
     child.wait_line("READY")

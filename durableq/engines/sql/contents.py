@@ -44,7 +44,8 @@ def findings(
     if found is Condition.CURRENT:
         yield _tried("boot", location, lambda: _boot(raw, clock))
         yield _tried("wall_clock", location, lambda: _wall_clock(raw, clock))
-    yield _tried("free_pages", location, lambda: _free_pages(raw, location))
+    if found in {Condition.CURRENT, Condition.OLDER}:  # what can be backed up and restored
+        yield _tried("free_pages", location, lambda: _free_pages(raw, location))
     yield _tried("integrity", location, lambda: _integrity(raw, location, deep=deep))
 
 
