@@ -39,7 +39,7 @@ def moves(db: Db = None, as_json: Json = False) -> None:
         ("MOVE", "DOES", "TO", "STATE", "MOVED", "OF", "SKIPPED", "BY", "STARTED"),
         [
             (
-                *(move.id, move.word, move.to_queue or "where they died", move.state),
+                *(move.id, move.word, _whither(move), move.state),
                 *(move.moved, move.total, move.skipped, move.actor),
                 moment_and_age(move.started_at_ms),
             )
@@ -112,6 +112,13 @@ def person() -> str:
         return f"person ({getpass.getuser()})"
     except (KeyError, OSError):  # no such user in this container
         return f"person (uid {os.getuid()})"
+
+
+def _whither(move: Move) -> str:
+    """Return where a move sends its letters, in words."""
+    if move.word == "discard":
+        return "-"
+    return move.to_queue or "where they died"
 
 
 def _meant(store: Monitor, move_id: str | None) -> Move:

@@ -78,6 +78,16 @@ def test_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
     assert shop.dead_ids() == [young]
 
 
+def test_the_list_of_moves_says_where_each_goes(run: Run, shop: Shop) -> None:
+    shop.dq.queue("repaired")
+    for arguments in (["discard", "--yes"], ["redrive"], ["redrive", "--to", "repaired"]):
+        shop.bury()
+        assert run("dlq", arguments[0], "--all", *arguments[1:]).code == 0
+    rows = [line.split("  ") for line in run("dlq", "moves").lines[1:]]
+    gone = [[cell.strip() for cell in row if cell][2] for row in rows]
+    assert gone == ["repaired", "where they died", "-"]
+
+
 def test_a_move_goes_to_another_queue_if_told(run: Run, shop: Shop) -> None:
     shop.bury("a")
     shop.dq.queue("repaired")
