@@ -117,6 +117,7 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
     """Return a dead letter as JSON, with its story."""
     return message_document(letter.message) | {
         "reason": str(letter.reason),
+        "fingerprint": letter.fingerprint,
         "died_at_ms": letter.died_at_ms,
         "max_recoveries": letter.max_recoveries,
         "history": [event_document(event) for event in letter.history],
