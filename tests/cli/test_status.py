@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from durableq.info import WorkerStats
 from durableq.processes import this_process
 from durableq.recovery.breaker import NOTE, Phase, State
 from durableq.store import WorkerInfo
-from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.cli.console import COMMAND, ROOT, Run, Shop, environment
 from tests.engine import plain
 from tests.support import wait_for
 
@@ -53,6 +55,27 @@ def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
     shown = run("status")
     assert "worker-1:17" in shown.out
     assert "working" in shown.out
+
+
+def names_in(value: object) -> Iterator[str]:
+    """The names of a document; not those of settings, which have their options, nor of queues."""
+    if isinstance(value, list):
+        for element in value:
+            yield from names_in(element)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from () if name == "settings" else names_in(inner)
+
+
+def test_every_name_of_the_json_is_documented(run: Run, shop: Shop) -> None:
+    shop.store.register(this_process("worker-1:17"))
+    state = State(Phase.CLOSED, since_ms=1_000).to_json()
+    assert shop.store.remember(f"{NOTE}orders", state, instead_of=None)
+    page = (ROOT / "docs" / "OPERATIONS.md").read_text()
+    table = page.split("## Watching from a program", 1)[1].split("## ", 1)[0].split("|---|", 1)[1]
+    told = set(re.findall(r"`(\w+)(?:\[\])?`", table)) - set(Phase) - {"null"}
+    assert set(names_in(run("status", "--json").json)) - {"orders"} == told
 
 
 def test_watching_prints_look_after_look_with_rates(shop: Shop, tmp_path: Path) -> None:
