@@ -149,7 +149,7 @@ def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
 def _rest(seen: Overview) -> Iterator[tuple[str, str]]:
     """Return what is no table, by name."""
     for name, state in seen.breakers.items():
-        trips = f", opened {state.trips} times in a row" if state.trips else ""
+        trips = f", opened {state.trips} times in a row" if state.trips > 1 else ""
         since = span(now_ms() - state.since_ms)
         yield f"breaker of {name}", f"{state.phase.replace('_', '-')} for {since}{trips}"
     yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"

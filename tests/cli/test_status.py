@@ -227,3 +227,6 @@ def test_status_tells_how_the_breaker_of_recovery_stands(run: Run, shop: Shop) -
     (line,) = [line for line in run("status").lines if line.startswith("breaker of orders")]
     assert "open for" in line
     assert "opened 2 times in a row" in line
+    first = State(Phase.OPEN, since_ms=1_000, trips=1)
+    assert shop.store.remember(f"{NOTE}orders", first.to_json(), instead_of=opened.to_json())
+    assert "in a row" not in run("status").out
