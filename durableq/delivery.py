@@ -127,8 +127,13 @@ class Delivery:
 
     @property
     def recovery_count(self) -> int:
-        """How often recovery sent it back from the dead-letter queue."""
+        """How often it was sent back from the dead-letter queue, by recovery or by a person."""
         return self.message.recovery_count
+
+    @property
+    def generation(self) -> int:
+        """Which of its lives this is: 1 at first, one more each time it is sent back."""
+        return self.message.generation
 
     @property
     def receipt(self) -> Receipt:

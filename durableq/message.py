@@ -169,6 +169,11 @@ class Message(NamedTuple):
     """None when somebody only looked."""
 
     @property
+    def generation(self) -> int:
+        """Which of its lives this is: 1 at first, one more each time it is sent back."""
+        return self.recovery_count + 1
+
+    @property
     def held(self) -> bool:
         """Whether it waits for a person's decision."""
         return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
@@ -307,8 +312,13 @@ class DeadLetter:
 
     @property
     def recovery_count(self) -> int:
-        """How often recovery has sent it back already."""
+        """How often it has been sent back already, by recovery or by a person."""
         return self.message.recovery_count
+
+    @property
+    def generation(self) -> int:
+        """Which of its lives has ended: 1 for one that was never sent back."""
+        return self.message.generation
 
     @property
     def failures(self) -> tuple[HistoryEvent, ...]:

@@ -90,6 +90,7 @@ def message_document(message: Message) -> dict[str, Any]:
         "priority": message.priority,
         "receive_count": message.receive_count,
         "recovery_count": message.recovery_count,
+        "generation": message.generation,
         "sent_at_ms": message.sent_at_ms,
         "enqueued_at_ms": message.enqueued_at_ms,
         "delayed_until_ms": message.delayed_until_ms or None,

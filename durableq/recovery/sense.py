@@ -21,7 +21,7 @@ def contradiction(rule: Rule) -> str | None:
     for one, other in itertools.permutations(rule.conditions, 2):
         if isinstance(one, FieldIs) and (why := _unlike(one, other)):
             return why
-    return _without_type(rule)
+    return _by_reason(rule)
 
 
 def _unlike(one: FieldIs, other: Condition) -> str | None:
@@ -34,9 +34,12 @@ def _unlike(one: FieldIs, other: Condition) -> str | None:
     return f"what it asks of the field {written(one.path)} cannot all be true"
 
 
-def _without_type(rule: Rule) -> str | None:
+def _by_reason(rule: Rule) -> str | None:
+    """Return why nothing that dies for these reasons fits."""
     texts = {c.name: c.values for c in rule.conditions if isinstance(c, OneOf)}
     reasons = {Reason(value) for value in texts.get("reason", ())}
+    if reasons == {Reason.EXPIRED}:
+        return "what is over its retention is removed, and no dead letter"
     if not reasons or "error_type" not in texts or not reasons <= _NAMELESS:
         return None
     return f"what dies of {' or '.join(sorted(reasons))} has no error type"

@@ -129,7 +129,7 @@ class DeadLettersContract(StoreCase):
         assert (event.reason, dict(event.detail)) == ("it was the network", {"recovery_count": 1})
         [message] = receive(store)
         assert (message.id, message.source_queue, message.body) == (message_id, None, '{"n":1}')
-        assert (message.receive_count, message.recovery_count) == (1, 1)
+        assert (message.receive_count, message.recovery_count, message.generation) == (1, 1, 2)
         assert (message.key, message.priority) == ("k", 2)
         assert message.enqueued_at_ms == message.sent_at_ms + 60_000 == clock.wall_ms()
         assert store.dead_letter(message_id) is None

@@ -129,7 +129,7 @@ def test_show_tells_the_whole_story_in_order(run: Run, shop: Shop) -> None:
     assert "order-7" in story.out
     shown = run("show", message_id, "--json").json
     assert [event["event"] for event in shown["history"]] == events
-    assert (shown["state"], shown["recovery_count"]) == ("ready", 1)
+    assert (shown["state"], shown["recovery_count"], shown["generation"]) == ("ready", 1, 2)
 
 
 def test_show_knows_a_message_that_has_ended(run: Run, shop: Shop) -> None:

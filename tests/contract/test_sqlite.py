@@ -14,7 +14,7 @@ from durableq.letters import LetterFilter
 from durableq.message import Outcome, Reason, State
 from durableq.store import Store, WorkerInfo
 from durableq.testing import FakeClock, FakeDice, MultiProcessContract, StoreContract
-from durableq.testing.case import ORDERS, complete, kill, look, newest, send, take
+from durableq.testing.case import DEAD, ORDERS, complete, kill, look, newest, send, take
 from durableq.testing.watching import WatchingContract
 from durableq.verdict import Requeue
 from tests.engine import plain
@@ -81,6 +81,8 @@ class TestSQLite(StoreContract):
         move = store.start_move(LetterFilter(), Requeue(), to_queue="mail")
         assert store.continue_move(move.id, 10).moved == 1
         assert look(store, message_id).queue == "mail"
+        store.delete_queue(DEAD)
+        assert [queue.name for queue in store.queues()] == ["mail", "mail-dlq"]
 
 
 class TestSQLiteWithoutInotify(WatchingContract):

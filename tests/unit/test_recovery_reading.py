@@ -133,6 +133,7 @@ NEVER = [
     ("when.older_than=60\nwhen.younger_than=60", None, "no age is both"),
     ("when.body.a=1\nwhen.body_matches.a='x'", None, "the field a cannot all be true"),
     ("when.body.a=1\nwhen.body_matches.a.b='x'", None, "the field a cannot all be true"),
+    ("when.reason='expired'", None, "what is over its retention is removed"),
     ("when.reason='lease_expired'\nwhen.error_type='E'", None, "lease_expired has no error type"),
 ]
 

@@ -147,21 +147,21 @@ def _create(
 
 def delete(unit: Unit, name: str, *, force: bool) -> None:
     """Remove a queue with its dead-letter queue; see Store.delete_queue."""
-    row = unit.queue(name)
-    if row.dead_letter_queue_id is None:
-        owner = _OWNER_OF_QUEUE(unit.raw, queue_id=row.id).fetchone()
+    parts = [row := unit.queue(name)]
+    if row.dead_letter_queue_id is not None:
+        parts.append(unit.queue_by_id(row.dead_letter_queue_id))
+    elif owner := _OWNER_OF_QUEUE(unit.raw, queue_id=row.id).fetchone():
         raise Conflict(
             f"{name!r} is the dead-letter queue of {owner[0]!r} and goes when that goes. "
             f"To empty it: durableq queue purge {name}."
         )
-    both = [row, unit.queue_by_id(row.dead_letter_queue_id)]
-    for part in both:
+    for part in parts:
         if not force and _IN_QUEUE(unit.raw, in_queue=part.id).fetchone() is not None:
             raise Conflict(
                 f"Queue {part.name!r} still holds messages, so {name!r} was not deleted. "
                 f"Purge it first (durableq queue purge {part.name}), or force it."
             )
-    for part in both:
+    for part in parts:
         for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY):
             statement(unit.raw, in_queue=part.id)
         _DROP_QUEUE(unit.raw, queue_id=part.id)
