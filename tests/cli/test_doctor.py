@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pysqlite3.dbapi2 as driver
 import pytest
 
 from durableq import DurableQ, care
@@ -346,3 +347,21 @@ def test_an_error_of_one_look_is_one_line(
     shown = run("doctor", "--json")
     assert levels(shown, "bad") == {"wall_clock"}
     assert list(findings(shown)) == NAMES
+
+
+def test_a_file_that_is_not_for_this_user_is_not_called_damaged(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, access is never refused; so it is said to be."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise driver.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(driver, "connect", refused)
+    shown = run("doctor", "--json")
+    found = {finding["name"]: finding for finding in shown.json["findings"]}
+    assert shown.code == 6
+    assert "is not for this user" in found["permissions"]["what"]
+    assert found["file"]["level"] == "warn"
+    assert "restore" not in found["file"]["advice"]

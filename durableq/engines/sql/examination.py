@@ -74,6 +74,9 @@ def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
     except driver.Error as error:
         meaning = translate(error, location.path)
         what, _, _ = str(meaning or error).partition(". ")
+        if not os.access(location.path, os.R_OK):
+            what, advice = "not looked into: this user may not read it", "See permissions, above."
+            return [Finding("file", Level.WARN, what, advice)]
         return [Finding("file", Level.BAD, what, _advice(meaning, location))]
 
 

@@ -86,9 +86,12 @@ def permissions(location: Location) -> Finding:
     """Judge who may write the file."""
     name, path = "permissions", location.path
     mode = path.stat().st_mode
-    if not mode & 0o222 or not os.access(path, os.W_OK):
+    if not mode & 0o222:
         advice = f"A queue's readers write too: chmod u+w {path}."
         return _bad(name, f"{path} is read-only", advice)
+    if not os.access(path, os.R_OK | os.W_OK):
+        advice = "Run this as its owner, or let this user read and write it and its directory."
+        return _bad(name, f"{path} is not for this user to read and write", advice)
     if not os.access(path.parent, os.W_OK):
         advice = "SQLite keeps its write-ahead log beside the file: make the directory writable."
         return _bad(name, f"the directory {path.parent} is read-only", advice)
