@@ -131,12 +131,23 @@ def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
     Raises:
         AppError: it cannot be imported, or pyproject.toml cannot be read.
     """
-    spec = named or os.environ.get(APP_VARIABLE) or _project_app() or DEMO_APP
+    spec = _named(named) or DEMO_APP
     app = load(spec, DurableQ)
     if db is not None:
         app.use(db)
     check_lasting(app.url)
     return spec, app
+
+
+def whose(named: str | None) -> str | None:
+    """Return what to say to whoever named no application, and is given the demo's."""
+    if _named(named) is not None:
+        return None
+    return "No application is named: this is the demo's. To run your own: --app MODULE:ATTRIBUTE"
+
+
+def _named(named: str | None) -> str | None:
+    return named or os.environ.get(APP_VARIABLE) or _project_app()
 
 
 def _project_app() -> str | None:

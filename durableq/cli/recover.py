@@ -20,7 +20,7 @@ from durableq.cli.judging import (
     decision_words,
     word,
 )
-from durableq.cli.options import App, Db, Json, Logs, Queues, opened
+from durableq.cli.options import App, Db, Json, Logs, Queues, opened, whose
 from durableq.logs import LogFormat, configure, json_line
 
 if TYPE_CHECKING:
@@ -60,11 +60,14 @@ def recover(
     loaded, rules = chosen_policies(policy, app, db)
     configure(log_format, "recovery", sys.stderr)
     said = _Said(as_json, log_format)
+    plain = log_format is LogFormat.TEXT and not as_json
+    hint = whose(app) if plain and policy is None else None
     recovery = Recovery(
         loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
     )
     if dry_run:
         with opened(loaded.url) as store:
+            said.hint(hint)
             for decision in recovery.plan(store):
                 said.decision(decision)
             for name in recovery.policies.queues(store):
@@ -72,6 +75,8 @@ def recover(
                     said.comment("breaker", words)
     else:
         with loaded, _stopping(recovery.stopping.set):
+            _ = loaded.store
+            said.hint(hint)
             recovery.run(once=once, on_decision=said.decision)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))
     said.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
@@ -94,6 +99,10 @@ class _Said:
             output.json_line(decision_document(decision))
         else:
             output.line(decision_words(decision))
+
+    def hint(self, text: str | None) -> None:
+        if text is not None:
+            output.say(text)
 
     def change(self, change: Change) -> None:
         if self._as_json:

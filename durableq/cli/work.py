@@ -11,7 +11,17 @@ import typer
 
 from durableq.app import DurableQ
 from durableq.cli import output
-from durableq.cli.options import App, Db, Json, Logs, Procs, Queues, application, check_lasting
+from durableq.cli.options import (
+    App,
+    Db,
+    Json,
+    Logs,
+    Procs,
+    Queues,
+    application,
+    check_lasting,
+    whose,
+)
 from durableq.errors import DurableQError
 from durableq.logs import LogFormat, json_line
 from durableq.units import to_ms
@@ -100,9 +110,12 @@ def work(
     )
     max_rss_bytes = 0 if max_rss is None else _size(max_rss)
 
+    plain = log_format is LogFormat.TEXT and not as_json
     with loaded:
         say = _sayer(log_format, as_json=as_json)
         fleet = Fleet(options, procs, loaded.store, on_event=say, max_rss_bytes=max_rss_bytes)
+        if plain and command is None and (hint := whose(app)):
+            output.say(hint)
         code = fleet.run()
     raise typer.Exit(code)
 
