@@ -149,6 +149,8 @@ def _import_failure(module_name: str, error: Exception) -> str:
     )
     if missing:
         return f"There is no module {module_name!r} in {Path.cwd()} or among installed packages."
+    if module_name.endswith(".py") and getattr(error, "name", None) == module_name:
+        return f"{module_name!r} is a file. Name its module: {module_name.removesuffix('.py')}."
     stack = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in stack if "importlib" not in frame.filename]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""

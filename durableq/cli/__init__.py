@@ -133,7 +133,8 @@ def _run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")
         if sentence:  # a command without arguments has shown its help, and has nothing to say
-            output.error(f"{sentence}. See `{_path(error)} --help`.")
+            end = "" if sentence.endswith("?") else "."
+            output.error(f"{sentence}{end} See `{_path(error)} --help`.")
         return error.exit_code
     except DurableQError as error:
         _show_traceback()

@@ -99,6 +99,7 @@ APPS = {
         (["queue", "delete", "orders", "--yes"], 5, "still holds messages"),
         (["queue", "create", "a b"], 2, "A queue's name has"),
         (["frobnicate"], 2, "frobnicate"),
+        (["stauts"], 2, "Did you mean 'status'? See `durableq --help`."),
     ],
 )
 def test_each_mistake_has_its_sentence_and_exit_code(
@@ -120,8 +121,11 @@ def test_each_mistake_has_its_sentence_and_exit_code(
 
 def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path: Path) -> None:
     assert durableq("produce", "--count", "40", folder=tmp_path).returncode == 0
-    assert durableq("work", "--procs", "2", "--drain", folder=tmp_path).returncode == 0
-    assert durableq("recover", "--once", folder=tmp_path).returncode == 0
+    worked = durableq("work", "--procs", "2", "--drain", folder=tmp_path)
+    recovered = durableq("recover", "--once", folder=tmp_path)
+    for done in (worked, recovered):
+        assert done.returncode == 0
+        assert "No application is named: this is the demo's." in done.stderr
     assert durableq("work", "--drain", folder=tmp_path).returncode == 0
     status = json.loads(durableq("--json", "status", folder=tmp_path).stdout)
     assert status

@@ -84,6 +84,11 @@ def test_no_such_module(here: Path) -> None:
     assert refusal("nowhere.deeper:dq").startswith("There is no module 'nowhere.deeper'")
 
 
+def test_a_file_is_not_a_module(here: Path) -> None:
+    module(here, "shop_file", TWO)
+    assert refusal("shop_file.py") == "'shop_file.py' is a file. Name its module: shop_file."
+
+
 def test_a_module_that_lacks_a_module_of_its_own(here: Path) -> None:
     module(here, "shop_needy", "\nimport nowhere_at_all\n")
     says = refusal("shop_needy:dq")
