@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from durableq.cli import output
-from durableq.cli.options import DEMO_SEED, Db, Json, check_lasting
+from durableq.cli.options import DEMO_SEED, Json, OwnDb, check_lasting
 
 if TYPE_CHECKING:
     from durableq.chaos.account import Account
@@ -31,7 +31,7 @@ def chaos(
     messages: Messages = 400,
     seconds: Seconds = 20,
     keep: Keep = False,
-    db: Db = None,
+    db: OwnDb = None,
     as_json: Json = False,
 ) -> None:
     """Kill and stop workers at random, let all drain, and check that every promise held.

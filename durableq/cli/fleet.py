@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from durableq.cli import output
-from durableq.cli.options import DEMO_SEED, Db, Json, Procs, check_lasting
+from durableq.cli.options import DEMO_SEED, Json, OwnDb, Procs, check_lasting
 
 Count = Annotated[int, typer.Option(min=1, max=100_000, help="Messages.")]
 Seed = Annotated[int, typer.Option(help="Which traffic: the same seed, the same orders.")]
@@ -17,7 +17,7 @@ def demo(
     count: Count = 200,
     procs: Procs = 4,
     seed: Seed = DEMO_SEED,
-    db: Db = None,
+    db: OwnDb = None,
     as_json: Json = False,
 ) -> None:
     """Show everything at once: a producer, a fleet and recovery on one file, and their accounts.

@@ -46,6 +46,15 @@ Db = Annotated[
         help="The database; else DURABLEQ_DB, else durableq.db here.",
     ),
 ]
+OwnDb = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="PATH_OR_URL",
+        callback=_inherited,
+        help="The database; else a new one, removed at the end.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", callback=_inherited, help="Print JSON.")]
 App = Annotated[
     str | None,
