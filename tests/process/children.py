@@ -10,10 +10,15 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2 as driver
+from sqlalchemy import event
 
 from durableq import DeadLetter, DurableQ, Requeue, Verdict
 from durableq.engines.sql.store import SQLStore
@@ -102,6 +107,46 @@ def fork(db: str) -> None:
         _, status = os.waitpid(child, 0)
         say(os.waitstatus_to_exitcode(status))
     orders.send("after")
+
+
+def fork_beside(db: str, then: str) -> None:
+    """Fork beside threads that opened connections at the same moment; say whether one was closed.
+
+    The child closes the application, or looks at once.
+    """
+    dq = DurableQ(db)
+    orders = dq.queue("orders")
+    together, all_open, done = threading.Barrier(3), threading.Barrier(4), threading.Event()
+    opened: list[Any] = []
+
+    def meet(connection: Any, _: object) -> None:
+        opened.append(connection)
+        together.wait(30)
+
+    def use() -> None:
+        orders.info()
+        all_open.wait(30)
+        done.wait(30)
+
+    event.listen(dq.engine, "connect", meet)
+    for _ in range(3):
+        threading.Thread(target=use).start()
+    all_open.wait(30)
+    child = os.fork()
+    if child == 0:
+        if then == "close":
+            dq.close()
+        os._exit(not all(_is_open(connection) for connection in opened))
+    say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    done.set()
+
+
+def _is_open(connection: Any) -> bool:
+    """Whether a driver's connection is open; it is not used."""
+    try:
+        return isinstance(connection.total_changes, int)
+    except driver.ProgrammingError:
+        return False
 
 
 def recover(db: str, fate: str = "") -> None:
@@ -197,6 +242,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
         fleet,
         open_together,
         fork,
+        fork_beside,
         recover,
         lock,
         sweep,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.engine import plain
 from tests.process.child import Nursery
 
@@ -42,3 +44,13 @@ def test_a_forked_child_uses_the_application_and_the_parent_goes_on(
     bodies = set(plain.column(db, "SELECT body FROM durableq_message"))
     assert '"after"' in bodies
     plain.check_sound(db)
+
+
+@pytest.mark.parametrize("then", ["look", "close"])
+def test_a_forked_child_closes_no_connection_of_any_thread(
+    db: Path, nursery: Nursery, then: str
+) -> None:
+    """SQLite would wait there for a lock that nobody gives back, or undo what the parent writes."""
+    child = nursery.start("fork_beside", db, then)
+    assert child.end() == 0, child.complaints
+    assert child.said == ["0"]

@@ -120,6 +120,8 @@ class Database:
         location.check()
         self.location = location
         self._sessions: list[_Session] = []
+        """Of all threads, which change it one step at a time. What it forgot, a child would close:
+        there, the memory of all threads but one is cleared away."""
         self._local = threading.local()
         self._identity: tuple[int, int] | None = None
         self.engine = sqlalchemy.create_engine(
@@ -276,25 +278,29 @@ class Database:
 
     def close(self) -> None:
         """Close every connection this process opened."""
-        for session in self._sessions:
-            if session.pid == os.getpid():
-                session.sqlalchemy.close()
-        self._sessions.clear()
+        for session in tuple(self._sessions):
+            self._part_with(session)
         self._local = threading.local()
 
     def _open_session(self) -> _Session:
-        alive = []
-        for session in self._sessions:
-            if session.pid != os.getpid():
-                _ABANDONED.append(session)
-            elif session.thread.is_alive():
-                alive.append(session)
-            else:
-                session.sqlalchemy.close()
+        for session in tuple(self._sessions):
+            if session.pid != os.getpid() or not session.thread.is_alive():
+                self._part_with(session)
         session = _Session(self.engine.connect())
-        self._sessions = [*alive, session]
+        self._sessions.append(session)
         self._local.session = session
         return session
+
+    def _part_with(self, session: _Session) -> None:
+        """Close a session, unless another thread does so just now; a parent's is only put aside."""
+        if session.pid != os.getpid():
+            _ABANDONED.append(session)
+        try:
+            self._sessions.remove(session)
+        except ValueError:
+            return
+        if session.pid == os.getpid():
+            session.sqlalchemy.close()
 
     def _connect(self) -> Any:
         """Open one connection. Nothing set here is stored in the file."""
