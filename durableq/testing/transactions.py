@@ -145,6 +145,15 @@ class TransactionsContract(StoreCase):
             tx.send(ORDERS, drafts("a", "12345"))
         assert store.queue(ORDERS).totals.sent == 0
 
+    def test_a_batch_refused_inside_leaves_nothing_of_itself(self, store: Store) -> None:
+        store.declare_queue(ORDERS, {"max_body_bytes": 6})
+        with store.transaction([]) as tx:
+            tx.send(ORDERS, drafts("a"))
+            with pytest.raises(InvalidBody):
+                tx.send(ORDERS, drafts("b", "12345"))
+        assert bodies(receive(store)) == ['"a"']
+        assert books_balance(store)
+
     @pytest.mark.parametrize(
         "verb",
         [

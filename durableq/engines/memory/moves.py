@@ -71,6 +71,7 @@ class MemoryMoves(MemoryMonitor):
                     f"Message {number} of this batch has a body of {size} bytes; queue {name!r} "
                     f"takes at most {most}. Nothing of the batch was sent."
                 )
+        for draft in drafts:
             self._last_id += 1
             delay_ms = queue.settings.delay_ms if draft.delay_ms is None else draft.delay_ms
             waiting = (State.DELAYED, now_ms + delay_ms) if delay_ms else (State.READY, 0)
