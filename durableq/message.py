@@ -114,7 +114,7 @@ def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
     delay_ms = None if delay is None else to_ms(delay, "A delay", MAX_DELAY_MS)
     if key is not None:
         check_key(key)
-    if priority and (type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY):
+    if type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
         raise InvalidInput(
             f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, "
             f"got {priority!r}."

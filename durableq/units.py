@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from durableq.errors import InvalidInput
 
+_LONGEST_SECONDS: Final = 1e15
+"""Thirty million years: whatever is longer is no number of seconds, but an accident."""
 _SPANS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 
 
@@ -16,13 +17,13 @@ def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
     Args:
         seconds: as a person gave them.
         what: the subject of the sentence that refuses them.
-        most_ms: the largest that is accepted; None means any finite number.
+        most_ms: the largest that is accepted; None leaves the bound to whoever uses it.
 
     Raises:
-        InvalidInput: not a finite number of at least 0, or over the limit.
+        InvalidInput: not a number of at least 0, or over the limit.
     """
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not number or not math.isfinite(seconds) or seconds < 0:
+    if not number or not 0 <= seconds <= _LONGEST_SECONDS:
         raise InvalidInput(f"{what} is a number of seconds of at least 0, got {seconds!r}.")
     if most_ms is not None and seconds * 1000 > most_ms:
         raise InvalidInput(f"{what} is at most {most_ms / 1000:.0f} seconds, got {seconds!r}.")
