@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class Producer:
     `send` returns a Future of the message's id: it is settled only after the commit, so a result
     means the message is stored. A batch is sent when it is full (by count or bytes), when its
     first message has waited for `linger` seconds, and at the end of the `with` block, also when
-    that ends in an exception. Safe to use from several threads.
+    that ends in an exception. Safe to use from several threads; not to be taken across a fork.
 
     Args:
         commit: stores a batch and returns its ids.
@@ -48,6 +49,7 @@ class Producer:
         if max_bytes < 1:
             raise InvalidInput(f"max_bytes is at least 1, got {max_bytes!r}.")
         self._commit = commit
+        self._pid = os.getpid()
         self._max_body_bytes = max_body_bytes
         self._batch_size = batch_size
         self._linger = None if linger is None else to_ms(linger, "linger") / 1000
@@ -75,24 +77,14 @@ class Producer:
                 f"The body has {size} bytes; this queue takes at most {self._max_body_bytes}. "
                 "Store the data elsewhere and send a reference."
             )
+        if self._is_inherited:
+            raise InvalidInput("This producer is the parent process's: make one in this process.")
         self._raise_failure()
-        with self._changed:
-            full = bool(self._pending) and self._pending_bytes + size > self._max_bytes
-        if full:
-            self.flush()
         future: Future[str] = Future()
         future.set_running_or_notify_cancel()  # what is accepted is sent: it cannot be cancelled
-        with self._changed:
-            if self._closed:
-                raise InvalidInput("This producer is closed: send inside its `with` block.")
-            if not self._pending:
-                self._oldest = time.monotonic()
-                self._changed.notify()
-            self._pending.append((accepted, future))
-            self._pending_bytes += size
-            full = len(self._pending) >= self._batch_size
-            self._start_flusher()
-        if full:
+        while not self._add(accepted, size, future):
+            self.flush()
+        if len(self._pending) >= self._batch_size:
             self.flush()
         return future
 
@@ -102,8 +94,9 @@ class Producer:
         Raises:
             DurableQError: it could not be stored; the futures of the batch say so too.
         """
-        self._flush()
-        self._raise_failure()
+        if not self._is_inherited:
+            self._flush()
+            self._raise_failure()
 
     def close(self) -> None:
         """Commit what is waiting and take no more.
@@ -111,6 +104,8 @@ class Producer:
         Raises:
             DurableQError: something could not be stored.
         """
+        if self._is_inherited:
+            return  # its lock may be held by a thread that is not here
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -133,6 +128,29 @@ class Producer:
             if error is None:
                 raise
             error.add_note(f"And the producer could not store its last batch: {failure}")
+
+    @property
+    def _is_inherited(self) -> bool:
+        """Whether a fork brought it here: what is waiting is the parent's to send."""
+        return os.getpid() != self._pid
+
+    def _add(self, accepted: Draft, size: int, future: Future[str]) -> bool:
+        """Let a message wait with the others, if its batch has room for it."""
+        with self._changed:
+            if self._closed:
+                raise InvalidInput("This producer is closed: send inside its `with` block.")
+            if not self._pending:
+                self._oldest = time.monotonic()
+                self._changed.notify()
+            elif (
+                len(self._pending) >= self._batch_size
+                or self._pending_bytes + size > self._max_bytes
+            ):
+                return False
+            self._pending.append((accepted, future))
+            self._pending_bytes += size
+            self._start_flusher()
+        return True
 
     def _flush(self) -> None:
         """Commit one batch; one at a time, so that batches keep their order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -221,6 +222,28 @@ def test_several_threads_may_send(storage: Storage, linger: float | None) -> Non
         assert mine == [f'"{thread}-{n}"' for n in range(each)], "a thread's order was lost"
 
 
+def test_no_batch_is_larger_than_it_may_be_however_many_threads_send(storage: Storage) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def commit(drafts: list[Draft]) -> list[str]:
+        begun.set()
+        go_on.wait(10)
+        return storage.commit(drafts)
+
+    producer = Producer(commit, BODY_LIMIT, batch_size=3, linger=None)
+    with ThreadPoolExecutor(9) as pool:
+        sending = [pool.submit(producer.send, 1) for _ in range(3)]
+        assert begun.wait(10)
+        sending += [pool.submit(producer.send, 1) for _ in range(6)]  # while one is stored
+        wait_for(lambda: len(producer._pending) >= 3, what="a full batch")
+        go_on.set()
+        for one in sending:
+            one.result(10)
+    producer.close()
+    assert sum(map(len, storage.batches)) == 9
+    assert max(map(len, storage.batches)) == 3
+
+
 COUNT = "SELECT count(*) FROM durableq_message"
 
 
@@ -237,6 +260,25 @@ def test_a_future_is_settled_only_after_the_commit(tmp_path: Path) -> None:
         ids = [future.result(0) for future in futures]
     bodies = [plain.one(db, "SELECT body FROM durableq_message WHERE id = ?", i) for i in ids]
     assert bodies == ["0", "1", "2", "3"]
+
+
+def test_what_waits_at_a_fork_is_sent_by_the_parent_alone(tmp_path: Path) -> None:
+    db = tmp_path / "queue.db"
+    with DurableQ(db) as dq, dq.queue("orders").producer(linger=None) as producer:
+        producer.send("once")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with pytest.raises(InvalidInput, match="parent"):
+                    producer.send("from the child")
+                producer.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert plain.one(db, COUNT) == 0
+    assert plain.one(db, COUNT) == 1
 
 
 def test_a_batch_is_one_transaction(tmp_path: Path) -> None:
