@@ -27,6 +27,7 @@ MAX_VISIBILITY_MS: Final = 12 * HOUR_MS
 MAX_DELAY_MS: Final = 366 * DAY_MS
 MAX_RECEIVES: Final = 1_000
 MAX_ERROR_CHARS: Final = 2_000
+MAX_ERROR_TYPE_CHARS: Final = 200
 MAX_TRACEBACK_CHARS: Final = 16_000
 """A traceback's tail is kept: the raise is at its end."""
 MAX_FINGERPRINT_CHARS: Final = 64

@@ -19,6 +19,7 @@ from durableq.fingerprint import fingerprint as fingerprint_of
 from durableq.limits import (
     MAX_DELAY_MS,
     MAX_ERROR_CHARS,
+    MAX_ERROR_TYPE_CHARS,
     MAX_FINGERPRINT_CHARS,
     MAX_KEY_CHARS,
     MAX_PLACE_CHARS,
@@ -241,6 +242,7 @@ class Failure:
         if self.retry_in_ms is not None and not 0 <= self.retry_in_ms <= MAX_DELAY_MS:
             raise InvalidInput(f"A retry waits 0 to {MAX_DELAY_MS} ms, got {self.retry_in_ms!r}.")
         kept = {
+            "error_type": storable(self.error_type)[:MAX_ERROR_TYPE_CHARS],
             "error_message": storable(self.error_message)[:MAX_ERROR_CHARS],
             "traceback": storable(self.traceback)[-MAX_TRACEBACK_CHARS:],
             "fingerprint": storable(self.fingerprint)[:MAX_FINGERPRINT_CHARS]

@@ -11,6 +11,7 @@ from durableq.errors import InvalidBody, InvalidInput
 from durableq.limits import (
     MAX_DELAY_MS,
     MAX_ERROR_CHARS,
+    MAX_ERROR_TYPE_CHARS,
     MAX_KEY_CHARS,
     MAX_PRIORITY,
     MAX_TRACEBACK_CHARS,
@@ -121,13 +122,16 @@ def test_a_draft_without_a_body_is_refused() -> None:
 
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_a_failure_can_always_be_stored(message: str, traceback: str) -> None:
-    failure = Failure(Reason.HANDLER_ERROR, "E", message, traceback)
+    failure = Failure(Reason.HANDLER_ERROR, message, message, traceback)
+    failure.error_type.encode()
     failure.error_message.encode()
     failure.traceback.encode()
 
 
 def test_long_errors_keep_their_start_and_long_tracebacks_their_end() -> None:
-    failure = Failure(Reason.TIMEOUT, "E", "a" + "x" * MAX_ERROR_CHARS, "x" * 20_000 + "z")
+    long = "a" + "x" * MAX_ERROR_CHARS
+    failure = Failure(Reason.TIMEOUT, long, long, "x" * 20_000 + "z")
+    assert (len(failure.error_type), failure.error_type[0]) == (MAX_ERROR_TYPE_CHARS, "a")
     assert (len(failure.error_message), failure.error_message[0]) == (MAX_ERROR_CHARS, "a")
     assert (len(failure.traceback), failure.traceback[-1]) == (MAX_TRACEBACK_CHARS, "z")
 
