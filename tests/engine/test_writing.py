@@ -87,6 +87,26 @@ def test_a_lock_held_longer_than_the_busy_timeout(db: Path, nursery: Nursery) ->
     assert plain.column(db, "SELECT body FROM durableq_message") == ["2"]
 
 
+def test_opening_waits_as_long_as_any_call(
+    dq: DurableQ, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash another process may be recovering the log, with every lock in its hands."""
+    orders.send(1)
+    dq.close()
+    with plain.connection(db) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        waited: list[float] = []
+
+        def wait_until_it_has_ended(seconds: float) -> None:
+            waited.append(seconds)
+            other.close()
+
+        monkeypatch.setattr("durableq.engines.sql.sqlite.time.sleep", wait_until_it_has_ended)
+        assert orders.info().counts.ready == 1
+    assert waited
+
+
 class FailingCommit:
     """A driver connection whose COMMIT raises, before or after it has happened."""
 

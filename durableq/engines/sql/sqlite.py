@@ -317,7 +317,8 @@ class Database:
                 cached_statements=STATEMENT_CACHE,
             )
             raw.text_factory = _text
-            raw.execute(f"PRAGMA synchronous = {self.location.synchronous}")
+            # The first look at the file: another process may be recovering its log, after a crash.
+            self.retrying(lambda: raw.execute(f"PRAGMA synchronous = {self.location.synchronous}"))
             raw.execute("PRAGMA mmap_size = 0")
             raw.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
         except driver.Error as error:
