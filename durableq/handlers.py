@@ -110,14 +110,14 @@ def load(spec: str, kind: type[_App]) -> _App:
         AppError: it does not import, or holds nothing of this kind.
     """
     module_name, _, attribute = spec.partition(":")
-    if not module_name:
+    if "/" in module_name or "" in module_name.split("."):
         raise AppError(f"{spec!r} names no application. Write module:attribute, as in shop:dq.")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AppError(_import_failure(module_name, error)) from error
     if not attribute:
         return _only(module, module_name, kind)
@@ -142,7 +142,7 @@ def _only(module: Any, module_name: str, kind: type[_App]) -> _App:
     return only
 
 
-def _import_failure(module_name: str, error: Exception) -> str:
+def _import_failure(module_name: str, error: BaseException) -> str:
     missing = (
         isinstance(error, ModuleNotFoundError)
         and error.name == module_name.split(".", maxsplit=1)[0]

@@ -102,6 +102,12 @@ def test_a_module_that_raises_is_named_with_file_and_line(here: Path) -> None:
     assert f"({here}/shop_broken.py, line 3): ZeroDivisionError: division by zero" in says
 
 
+def test_a_script_that_exits_when_it_is_imported_is_named_too(here: Path) -> None:
+    module(here, "shop_script", "import sys\nsys.exit(3)\n")
+    says = refusal("shop_script:dq")
+    assert f"({here}/shop_script.py, line 2): SystemExit: 3" in says
+
+
 def test_a_module_whose_import_raises_further_down_is_named_where_it_raised(here: Path) -> None:
     module(here, "shop_outer", "import shop_inner\n")
     module(here, "shop_inner", "\n\n\nraise KeyError('setting')\n")
@@ -124,7 +130,7 @@ def test_an_attribute_that_is_no_application(here: Path, attribute: str, has: st
     assert refusal(f"shop_odd:{attribute}") == says
 
 
-@pytest.mark.parametrize("spec", ["", ":dq"])
+@pytest.mark.parametrize("spec", ["", ":dq", "./shop:dq", "shop/app:dq", "..shop:dq", "."])
 def test_a_name_of_nothing(spec: str) -> None:
     assert "names no application. Write module:attribute" in refusal(spec)
 
