@@ -166,8 +166,9 @@ def _project_app() -> str | None:
         return None
     except (OSError, ValueError) as error:
         raise AppError(f"{PROJECT_FILE} cannot be read ({error}). Name --app.") from error
-    section = project.get("tool", {}).get("durableq", {})
-    named = section.get("app") if isinstance(section, dict) else None
+    named: Any = project
+    for name in ("tool", "durableq", "app"):
+        named = named.get(name) if isinstance(named, dict) else None
     if named is not None and not isinstance(named, str):
         raise AppError(f"tool.durableq.app in {PROJECT_FILE} is not a string MODULE:ATTRIBUTE.")
     return named

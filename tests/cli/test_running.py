@@ -11,6 +11,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.cli import output
+from durableq.cli.options import DEMO_APP, application
 from durableq.demo import show
 from durableq.demo.accounts import Report
 from tests.cli.console import COMMAND, Run, Shop, environment, process
@@ -170,6 +171,16 @@ def test_pyproject_names_the_application(run: Run, shop: Shop, tmp_path: Path, a
             shown = run(command)
             assert (shown.code, shown.out) == (1, "")
             assert why in shown.err
+
+
+@pytest.mark.parametrize("text", ["", "tool = 3", "[tool]\ndurableq = 3", "[tool.durableq]"])
+def test_a_pyproject_that_names_none_leaves_it_to_the_demo(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(text)
+    spec, _ = application(None, None)
+    assert spec == DEMO_APP
 
 
 REFUSED = [
