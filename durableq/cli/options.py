@@ -28,11 +28,16 @@ APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"
 
 
-def _inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
-    """Take an option from before the subcommand, unless it was given after it too."""
+def given(value: Any) -> Any:
+    """Refuse an empty text, as of an unset shell variable: it is no way to leave an option out."""
     if value == "":
         raise typer.BadParameter("it is empty")
-    if value or ctx.parent is None or param.name is None:
+    return value
+
+
+def _inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Take an option from before the subcommand, unless it was given after it too."""
+    if given(value) or ctx.parent is None or param.name is None:
         return value
     return ctx.parent.params.get(param.name)
 
@@ -60,6 +65,7 @@ App = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE:ATTRIBUTE",
+        callback=given,
         help="The application; else DURABLEQ_APP, else pyproject.toml's tool.durableq.app, "
         "else the demo's.",
     ),

@@ -15,7 +15,7 @@ import typer
 from durableq.app import DurableQ
 from durableq.cli import lines, output
 from durableq.cli.lines import BadLine, Entry, Shape
-from durableq.cli.options import DEMO_APP, DEMO_SEED, Db, Json, opened
+from durableq.cli.options import DEMO_APP, DEMO_SEED, Db, Json, given, opened
 from durableq.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
 from durableq.handlers import load
 from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
@@ -39,7 +39,10 @@ File = Annotated[
     ),
 ]
 Into = Annotated[
-    str | None, typer.Option("--queue", help="Where to; without it, the demo's queue `orders`.")
+    str | None,
+    typer.Option(
+        "--queue", callback=given, help="Where to; without it, the demo's queue `orders`."
+    ),
 ]
 Envelope = Annotated[
     bool,

@@ -240,6 +240,20 @@ def test_an_empty_name_of_a_database_is_no_name(place: list[str], run: Run, shop
     assert "--db: it is empty" in shown.err.replace("'", "")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("produce", "--queue", ""), ("work", "--app", "", "--drain"), ("recover", "--app", "")],
+    ids=" ".join,
+)
+def test_an_empty_name_does_not_mean_the_demos(
+    command: tuple[str, ...], run: Run, shop: Shop
+) -> None:
+    shown = run(*command)
+    assert shown.code == 2
+    assert f"{command[1]}: it is empty" in shown.err.replace("'", "")
+    assert shop.bodies() == []
+
+
 def test_memory_is_no_database_for_a_command(run: Run) -> None:
     for command in (["produce"], ["status"], ["init"], ["work"], ["recover"], ["demo"]):
         shown = run(*command, "--db", "memory://")
