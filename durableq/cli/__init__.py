@@ -143,7 +143,10 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence prints, not raises
-        if not _show_traceback():
+        if isinstance(error, OSError) and error.filename is not None:
+            _show_traceback()
+            output.error(f"{error.filename} cannot be used: {error.strerror}. Check the path.")
+        elif not _show_traceback():
             hint = f"This is a defect; {DEBUG_VARIABLE}=1 shows the traceback."
             output.error(f"{type(error).__name__}: {error}. {hint}")
         return output.FAILED

@@ -275,6 +275,20 @@ def test_every_error_has_its_exit_code() -> None:
     assert {error: exit_code(error) for error in codes} == codes
 
 
+def test_what_the_system_refuses_is_no_defect(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(_store: object) -> None:
+        raise PermissionError(13, "Permission denied", "private/queue.db")
+
+    monkeypatch.setattr(type(shop.store), "queues", unreachable)
+    shown = run("status")
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err == (
+        "durableq: private/queue.db cannot be used: Permission denied. Check the path.\n"
+    )
+
+
 def test_a_defect_is_one_line_and_its_traceback_is_to_be_had(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

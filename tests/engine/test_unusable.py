@@ -62,6 +62,11 @@ def test_a_directory_that_is_missing(tmp_path: Path) -> None:
     assert says == f"{tmp_path}/nowhere is not a directory, so queue.db cannot be in it."
 
 
+def test_a_path_that_cannot_be_reached(tmp_path: Path) -> None:
+    assert "cannot be reached: File name too long." in refusal(tmp_path / ("x" * 300))
+    assert beside(tmp_path / "any") == []
+
+
 def test_what_is_not_a_regular_file(db: Path) -> None:
     os.mkfifo(db)
     assert refusal(db) == f"{db} is not a regular file."
@@ -195,6 +200,7 @@ def test_the_mounts_of_this_machine_are_read() -> None:
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite://host/q.db", "names no file"),
+        ("sqlite:///a%00b", "names no file"),
         ("sqlite:///q.db?synchronous=off", "synchronous=off"),
         ("sqlite:///q.db?busy_timeout=soon", "busy_timeout is in seconds"),
         ("sqlite:///q.db?busy_timeout=-1", "busy_timeout is in seconds"),

@@ -48,7 +48,7 @@ class Location:
             return cls(Path(url).absolute())
         parts = urlsplit(url)
         path = unquote(parts.path[1:])
-        if parts.netloc or not path:
+        if parts.netloc or not path or "\0" in path:
             raise InvalidInput(
                 f"{url!r} names no file. Write sqlite:///name.db, or sqlite:////full/name.db."
             )
@@ -60,11 +60,16 @@ class Location:
         Raises:
             DatabaseUnusable: a directory, hard-linked, read-only, on a network file system …
         """
-        self._check_parent()
         try:
+            self._check_parent()
             status = self.path.stat()
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise DatabaseUnusable(
+                f"{self.path} cannot be reached: {error.strerror}. Check the path, and who may "
+                "search its directories."
+            ) from error
         if stat.S_ISDIR(status.st_mode):
             raise DatabaseUnusable(
                 f"{self.path} is a directory. Name a file, for example {self.path}/durableq.db."
