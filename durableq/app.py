@@ -17,7 +17,7 @@ from durableq.handlers import Handlers
 from durableq.limits import MAX_BODY_BYTES
 from durableq.message import Draft, IdempotencyRecord, SendOptions, draft
 from durableq.producer import Producer
-from durableq.settings import DEAD_LETTER_SUFFIX, QueueOptions, changes_from
+from durableq.settings import DEAD_LETTER_SUFFIX, QueueOptions, QueueSettings, changes_from
 from durableq.store import QueueInfo, Store
 from durableq.units import to_ms
 
@@ -114,6 +114,7 @@ class DurableQ(Handlers):
             InvalidInput: a bad name or setting.
         """
         changes = changes_from(**options)
+        QueueSettings().changed(changes)  # refused here, not where the file is opened
         with self._opening:
             self._declared.setdefault(name, {}).update(changes)
             if self._store is not None:

@@ -158,3 +158,11 @@ def test_a_producer_knows_the_limit_of_its_queue() -> None:
         futures = [producer.send(number, key=str(number)) for number in range(3)]
     assert [future.result(0) for future in futures] == ["1", "2", "3"]
     assert [message.key for message in orders.receive(3)] == ["0", "1", "2"]
+
+
+def test_a_setting_out_of_bounds_is_refused_where_it_is_given(tmp_path: Path) -> None:
+    with DurableQ(tmp_path / "queue.db") as dq:
+        with pytest.raises(InvalidInput, match="max_receives"):
+            dq.queue("orders", max_receives=0)
+        assert not list(tmp_path.iterdir()), "it was opened"
+        assert dq.queue("orders").info().settings.max_receives == 3
