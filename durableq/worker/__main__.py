@@ -82,13 +82,33 @@ def _application(options: WorkerOptions) -> tuple[DurableQ, WorkerOptions]:
 
 def _keep_output_apart(options: WorkerOptions) -> None:
     """Let what handlers print be commentary, on stderr, and harmless to a terminal."""
+    encoding = "utf-8"
     if sys.stderr is None:  # closed by whoever started the fleet
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    else:
+        encoding = sys.stderr.encoding
     os.dup2(2, 1)
-    logs.configure(LogFormat(options.log_format), options.name, sys.stderr)
+    unbuffered: Any = _Unbuffered()
+    stream = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+    logs.configure(LogFormat(options.log_format), options.name, stream)
     as_json = options.log_format == LogFormat.JSON
-    sys.stdout = sys.stderr = _Printed(sys.stderr, options.name if as_json else None)
+    sys.stdout = sys.stderr = _Printed(stream, options.name if as_json else None)
+
+
+class _Unbuffered(io.RawIOBase):
+    """Stderr itself. A buffer has a lock, which the child of a fork may find taken for ever."""
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(2, left) :]
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
 
 
 class _Printed(io.TextIOBase):

@@ -21,6 +21,7 @@ HARMLESS = [
     "fork_and_return",
     "fork_and_raise",
     "terminate_a_child",
+    "fork_while_another_prints",
     "take_over_a_signal",
     "speechless_afterwards",
 ]
@@ -62,9 +63,9 @@ def prepare(folder: Path, queue: str, *bodies: str, receives: int = 1) -> Path:
 
 
 def start(nursery: Nursery, folder: Path, queue: str, *options: object) -> Child:
-    """Start a fleet that names its database by a relative path."""
+    """Start a fleet that names its database by a relative path; its stderr is as Python has it."""
     given = ["--db", "queue.db", "--app", APP, "--queue", queue, *options]
-    return nursery.work(*given, cwd=folder)
+    return nursery.work(*given, cwd=folder, PYTHONUNBUFFERED="")
 
 
 def outcomes(db: Path) -> dict[str, tuple[str, str]]:

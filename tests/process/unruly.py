@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import threading
@@ -89,6 +90,25 @@ def terminate_a_child(_: Delivery) -> None:
     os.read(hears, 1)
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+@misdeed
+def fork_while_another_prints(_: Delivery) -> None:
+    """Fork while a thread stands inside a write to stderr, then let it go on."""
+    hears, tells = os.pipe()
+    stderr = os.dup(2)
+    os.dup2(tells, 2)
+    os.close(tells)
+    threading.Thread(target=print, args=["p" * (1 << 17)]).start()  # more than a pipe holds
+    writable = select.poll()
+    writable.register(2, select.POLLOUT)
+    while writable.poll(0):
+        threading.Event().wait(0.001)
+    if child := os.fork():
+        os.dup2(stderr, 2)
+        while said := os.read(hears, 1 << 16):
+            os.write(stderr, said)
+        os.waitpid(child, 0)
 
 
 @misdeed
