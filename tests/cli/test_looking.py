@@ -1,17 +1,13 @@
 """`status`, `peek`, `show`, and what every answer has in common."""
 
-import io
 import json
-import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from durableq import Reject
-from durableq.cli import output
 from durableq.cli.output import exit_code
 from durableq.errors import (
     Busy,
@@ -336,30 +332,6 @@ def test_output_that_cannot_be_written_is_said(shop: Shop, tmp_path: Path) -> No
         )
     assert ended.returncode == 1
     assert ended.stderr == b"durableq: The output cannot be written: No space left on device.\n"
-
-
-class Screen(io.StringIO):
-    """A terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(("columns", "parts"), [(200, 1), (80, 2)])
-def test_a_table_can_be_read_on_a_narrow_terminal(
-    columns: int, parts: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdout", screen := Screen())
-    monkeypatch.setenv("COLUMNS", str(columns))
-    heads = ["ID", *(f"HEADING_{number}" for number in range(8)), "WHY"]
-    why = "the bank refused it, and gave this as its reason: a limit was reached today"
-    output.table(heads, [("17", *range(8), why), ("18", *range(8), why)])
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
-    shown = [line.split() for line in lines if line.startswith("ID")]
-    assert len(shown) == parts
-    assert [head for part in shown for head in part[1:]] == heads[1:], "each once, and whole"
-    assert sum(line.startswith("17 ") for line in lines) == parts, "each part says whose it is"
-    assert max(map(len, lines)) <= columns
 
 
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
