@@ -28,8 +28,9 @@ TAIL_LINES: Final = 15
 class Processes:
     """Some `python -m durableq …` processes; leaving the `with` block ends them all.
 
-    Each has a session of its own: Ctrl-C in the terminal reaches us only, and whoever a process
-    has started in turn is known by its session, even after that process has died.
+    So does the death of this process: a guard beside it sees to that. Each has a session of its
+    own: Ctrl-C in the terminal reaches us only, and whoever a process has started in turn is known
+    by its session, even after that process has died.
 
     Args:
         folder: where each one's stderr is kept while it runs.
@@ -44,6 +45,7 @@ class Processes:
         self._say = say
         self._environment = {**os.environ, **environment}
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._guard: subprocess.Popen[str] | None = None
 
     def start(self, name: str, *arguments: str, module: str = "") -> None:
         """Start `python -m durableq name arguments…`, or `python -m module arguments…`."""
@@ -57,6 +59,9 @@ class Processes:
                 stderr=log,
                 start_new_session=True,
             )
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):  # somebody has killed the guard
+                print(self._started[name].pid, file=self._guard.stdin, flush=True)
 
     def ended(self, name: str) -> bool:
         """Return whether it has ended well.
@@ -99,15 +104,20 @@ class Processes:
                 except subprocess.TimeoutExpired:
                     self._say(f"`durableq {name}` is killed: it has not stopped in time.")
         finally:
-            left = list(_of_sessions(sessions))
-            for survivor in left:
-                with suppress(psutil.Error):
-                    survivor.kill()
+            left = kill_sessions(sessions)
             for process in self._started.values():
                 process.wait()
             psutil.wait_procs([one for one in left if one.pid not in sessions], KILL_SECONDS)
 
     def __enter__(self) -> Processes:
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "durableq.demo.guard"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
         return self
 
     def __exit__(
@@ -116,7 +126,12 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            if self._guard is not None:
+                self._guard.kill()  # nothing is left to guard
+                self._guard.communicate()
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
@@ -152,6 +167,15 @@ def lives(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def kill_sessions(sessions: set[int]) -> list[psutil.Process]:
+    """Kill every process of these sessions, and return them."""
+    left = list(_of_sessions(sessions))
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    return left
 
 
 def _of_sessions(sessions: set[int]) -> Iterator[psutil.Process]:

@@ -233,3 +233,11 @@ def test_a_signal_ends_every_process(
         demo.kill()
     assert not any(map(runs, children))
     assert list(temporary.iterdir()) == []
+
+
+def test_a_demo_that_is_killed_leaves_no_process(temporary: Path, tmp_path: Path) -> None:
+    demo = Child([sys.executable, "-m", "durableq", "demo"], tmp_path / "demo.out", None)
+    demo.wait_until(lambda: len(workers()) >= 4, "its workers")
+    demo.kill()
+    wait_for(lambda: not any(map(runs, demo.orphans)), what="the end of all it had started")
+    assert len(demo.orphans) > 4
