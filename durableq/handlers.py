@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from durableq.errors import AppError, InvalidInput
 from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.message import DeadLetter
+from durableq.units import check_whole
 from durableq.verdict import Verdict
 
 Policy = Callable[[DeadLetter], Verdict]
@@ -67,8 +68,8 @@ class Handlers:
         if queue in self.handlers:
             raise InvalidInput(f"Queue {queue!r} has a handler already: one queue, one handler.")
         for number, what in ((batch, "batch"), (prefetch, "prefetch")):
-            if number is not None and not 1 <= number <= MAX_RECEIVE_BATCH:
-                raise InvalidInput(f"{what} is 1 to {MAX_RECEIVE_BATCH}, got {number!r}.")
+            if number is not None:
+                check_whole(number, what, 1, MAX_RECEIVE_BATCH)
 
         def register(function: _Function) -> _Function:
             self.handlers[queue] = Handler(queue, function, batch, batch or prefetch)

@@ -8,6 +8,7 @@ from typing import Final
 
 from durableq.errors import Conflict, InvalidInput, NotFound
 from durableq.message import DeadLetter, Reason
+from durableq.units import check_whole
 from durableq.verdict import Discard, Requeue
 
 RECOVERY_ACTOR: Final = "recovery:"
@@ -117,8 +118,7 @@ def check_move_limit(limit: int, most: int) -> None:
     Raises:
         InvalidInput: not 1 to `most`.
     """
-    if not 1 <= limit <= most:
-        raise InvalidInput(f"A step of a move takes 1 to {most} letters, got {limit}.")
+    check_whole(limit, "The number of letters of a move's step", 1, most)
 
 
 def unknown_move(move_id: str) -> NotFound:

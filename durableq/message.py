@@ -27,7 +27,7 @@ from durableq.limits import (
     MAX_TRACEBACK_CHARS,
 )
 from durableq.text import storable
-from durableq.units import to_ms
+from durableq.units import check_whole, to_ms
 from durableq.words import Event, Outcome, Reason, State
 
 __all__ = [
@@ -115,11 +115,7 @@ def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
     delay_ms = None if delay is None else to_ms(delay, "A delay", MAX_DELAY_MS)
     if key is not None:
         check_key(key)
-    if type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-        raise InvalidInput(
-            f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, "
-            f"got {priority!r}."
-        )
+    check_whole(priority, "A priority", -MAX_PRIORITY, MAX_PRIORITY)
     return Draft(
         encoded,
         key,

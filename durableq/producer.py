@@ -12,9 +12,9 @@ from typing import Any, Unpack
 
 from durableq import codec
 from durableq.errors import InvalidBody, InvalidInput
-from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
+from durableq.limits import BODY_CEILING_BYTES, MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.message import Draft, SendOptions, draft
-from durableq.units import to_ms
+from durableq.units import check_whole, to_ms
 
 _Pending = list[tuple[Draft, "Future[str]"]]
 
@@ -44,10 +44,8 @@ class Producer:
         linger: float | None = 0.05,
         max_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        if not 1 <= batch_size <= MAX_SEND_BATCH:
-            raise InvalidInput(f"batch_size is 1 to {MAX_SEND_BATCH}, got {batch_size!r}.")
-        if max_bytes < 1:
-            raise InvalidInput(f"max_bytes is at least 1, got {max_bytes!r}.")
+        check_whole(batch_size, "batch_size", 1, MAX_SEND_BATCH)
+        check_whole(max_bytes, "max_bytes", 1, MAX_SEND_BATCH * BODY_CEILING_BYTES)
         self._commit = commit
         self._pid = os.getpid()
         self._max_body_bytes = max_body_bytes

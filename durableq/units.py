@@ -1,4 +1,4 @@
-"""Seconds are what people write; whole milliseconds are what is stored."""
+"""Numbers that people write. Seconds become whole milliseconds, which is what is stored."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
     if most_ms is not None and seconds * 1000 > most_ms:
         raise InvalidInput(f"{what} is at most {most_ms / 1000:.0f} seconds, got {seconds!r}.")
     return round(seconds * 1000)
+
+
+def check_whole(number: int, what: str, least: int, most: int) -> None:
+    """Refuse what is no whole number from `least` to `most`.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if type(number) is not int or not least <= number <= most:
+        raise InvalidInput(f"{what} is a whole number from {least} to {most}, got {number!r}.")
 
 
 def span(milliseconds: int) -> str:

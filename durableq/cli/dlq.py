@@ -20,6 +20,7 @@ from durableq.cli.rendering import (
     body_text,
     event_words,
     letter_document,
+    letters_counted,
     now_ms,
 )
 from durableq.errors import Conflict, NotFound
@@ -33,7 +34,7 @@ from durableq.verdict import Discard, Requeue, Verdict
 
 PAGE: Final = 100
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="These dead letters.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="These dead letters.")]
 Source = Annotated[
     str | None, typer.Option("--queue", help="Only letters that died in this queue.")
 ]
@@ -170,11 +171,11 @@ def discard(
         chosen = _chosen(store, ids, wanted, all_)
         if chosen is None:
             most = _at_most(store, wanted)
-            output.confirm(f"Discard {most} dead letters, for good?", yes=yes or most == 0)
+            output.confirm(f"Discard {letters_counted(most)}, for good?", yes=yes or most == 0)
             move = store.start_move(wanted, Discard(note), actor=person())
             moves.finish(store, move, as_json)
             return
-        what = f"dead letter {chosen[0].id}" if len(chosen) == 1 else f"{len(chosen)} dead letters"
+        what = f"dead letter {chosen[0].id}" if len(chosen) == 1 else letters_counted(len(chosen))
         output.confirm(f"Discard {what}, for good?", yes=yes)
         _decide(store, chosen, Discard(note), ("discarded", as_json))
 
@@ -281,7 +282,7 @@ def _decide(
     if as_json:
         output.document({word: done, "left": left})
     else:
-        output.line(f"{word.capitalize()} {len(done)} dead letters.")
+        output.line(f"{word.capitalize()} {letters_counted(len(done))}.")
     if left:
         raise Conflict(
             f"Not {word}, because a recovery process or another person has them just now: "

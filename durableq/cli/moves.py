@@ -11,7 +11,7 @@ import typer
 
 from durableq.cli import output
 from durableq.cli.options import Db, Json, opened
-from durableq.cli.rendering import moment_and_age
+from durableq.cli.rendering import letters_counted, moment_and_age
 from durableq.errors import Conflict
 from durableq.letters import Move, MoveState
 from durableq.store import Monitor, Store
@@ -21,7 +21,7 @@ SLICE: Final = 200
 _DONE: Final = {"requeue": "Redriven", "discard": "Discarded"}
 
 MoveId = Annotated[
-    str | None, typer.Argument(metavar="[MOVE]", help="Which; not needed where one runs.")
+    str | None, typer.Argument(metavar="MOVE", help="Which; not needed where one runs.")
 ]
 
 
@@ -93,7 +93,7 @@ def finish(store: Store, move: Move, as_json: bool) -> None:
     if as_json:
         output.document({"move": move_document(move)})
     else:
-        output.line(f"{_DONE[move.word]} {move.moved} dead letters.")
+        output.line(f"{_DONE[move.word]} {letters_counted(move.moved)}.")
     if move.skipped:
         raise Conflict(
             f"{move.skipped} were left, because a recovery process or another person had them "

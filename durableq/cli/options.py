@@ -14,7 +14,7 @@ import typer
 
 from durableq.app import DurableQ
 from durableq.cli import output
-from durableq.errors import AppError, NotFound, Unsupported
+from durableq.errors import AppError, NotFound, UnknownQueue, Unsupported
 from durableq.handlers import load
 from durableq.logs import LogFormat
 from durableq.settings import DEAD_LETTER_SUFFIX
@@ -92,7 +92,13 @@ def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
         check_lasting(app.url)
         if not create:
             check_there(app.url)
-        yield app.store
+        store = app.store
+        try:
+            yield store
+        except UnknownQueue as error:
+            names = ", ".join(info.name for info in store.queues())
+            error.add_note(f"There are: {names}." if names else "There is none yet.")
+            raise
 
 
 def check_lasting(url: str) -> None:

@@ -35,7 +35,7 @@ SLACK_BYTES: Final = 1 << 20
 File = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[FILE|-]", help="JSON Lines; - is standard input; without it, the demo's orders."
+        metavar="FILE|-", help="JSON Lines; - is standard input; without it, the demo's orders."
     ),
 ]
 Into = Annotated[

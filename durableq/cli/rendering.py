@@ -76,6 +76,11 @@ def event_words(event: HistoryEvent) -> str:
     return error or event.reason
 
 
+def letters_counted(number: int) -> str:
+    """Return so many dead letters, in words."""
+    return f"{number} dead letter{'' if number == 1 else 's'}"
+
+
 def message_document(message: Message) -> dict[str, Any]:
     """Return a message as JSON."""
     attributes = json.loads(message.attributes) if message.attributes else {}

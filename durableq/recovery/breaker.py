@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from durableq.errors import InvalidInput
 from durableq.letters import Recovered, RecoveredFate
 from durableq.store import Monitor
-from durableq.units import to_ms
+from durableq.units import check_whole, to_ms
 
 NOTE: Final = "breaker:"
 """How the name begins under which a queue's state is remembered; its name follows."""
@@ -56,9 +56,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise InvalidInput(f"{name} is a whole number from 1 to {most}, got {value!r}.")
+            check_whole(getattr(self, name), name, 1, most)
         number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
         if not number or not 0 < self.share <= 1:
             raise InvalidInput(f"share is a number over 0 and up to 1, got {self.share!r}.")

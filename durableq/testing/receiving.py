@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from durableq.errors import InvalidInput, UnknownQueue
@@ -75,8 +77,8 @@ class ReceivingContract(StoreCase):
         assert first.message_id == second.message_id
         assert first.token != second.token
 
-    @pytest.mark.parametrize("limit", [-1, 0, MAX_RECEIVE_BATCH + 1])
-    def test_a_limit_out_of_bounds_is_refused(self, store: Store, limit: int) -> None:
+    @pytest.mark.parametrize("limit", [-1, 0, MAX_RECEIVE_BATCH + 1, 1.5, True, "1", None])
+    def test_a_limit_out_of_bounds_is_refused(self, store: Store, limit: Any) -> None:
         with pytest.raises(InvalidInput, match=str(MAX_RECEIVE_BATCH)):
             store.receive(ORDERS, limit)
 

@@ -137,7 +137,7 @@ def test_a_move_can_be_cancelled_and_resumed_only_while_it_runs(run: Run, shop: 
     shop.store.continue_move(move.id, 1)
     cancelled = run("dlq", "cancel")
     assert cancelled.lines == [f"Move {move.id}: cancelled, 1 of 3 moved."]
-    assert run("dlq", "resume", move.id).lines == ["Redriven 1 dead letters."]
+    assert run("dlq", "resume", move.id).lines == ["Redriven 1 dead letter."]
     assert len(shop.dead_ids()) == 2
     nothing = run("dlq", "resume")
     assert nothing.code == 2

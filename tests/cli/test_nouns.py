@@ -200,7 +200,7 @@ def test_show_has_the_story_and_only_of_the_dead(run: Run, shop: Shop) -> None:
 def test_redriving_sends_back_what_died_with_its_history(run: Run, shop: Shop) -> None:
     letter_id = shop.bury({"order": 7}, key="k")
     redriven = run("dlq", "redrive", letter_id, "--delay", 60, "--note", "card was renewed")
-    assert (redriven.code, redriven.lines) == (0, ["Redriven 1 dead letters."])
+    assert (redriven.code, redriven.lines) == (0, ["Redriven 1 dead letter."])
     message = run("show", letter_id, "--json").json
     assert (message["queue"], message["state"], message["body"]) == (
         "orders",

@@ -122,10 +122,11 @@ def test_a_file_that_cannot_be_read_is_an_error(run: Run, shop: Shop, tmp_path: 
     assert shop.bodies() == []
 
 
-def test_an_unknown_queue_says_how_to_make_it(run: Run, shop: Shop, tmp_path: Path) -> None:
+def test_an_unknown_queue_says_what_there_is(run: Run, shop: Shop, tmp_path: Path) -> None:
     sent = run("produce", lines_file(tmp_path, "1"), "--queue", "mail")
     assert sent.code == 3
     assert "There is no queue 'mail' in this file." in sent.err
+    assert "There are: orders, orders-dlq." in sent.err
     assert "durableq queue create mail" in sent.err
     assert [info.name for info in shop.store.queues()] == ["orders", "orders-dlq"]
 

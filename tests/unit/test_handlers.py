@@ -161,5 +161,5 @@ def test_a_handler_is_left_as_it_is_and_its_numbers_are_kept() -> None:
 
 @pytest.mark.parametrize("numbers", [{"batch": 0}, {"batch": 1001}, {"prefetch": 0}])
 def test_numbers_out_of_bounds_are_refused(numbers: dict[str, int]) -> None:
-    with pytest.raises(InvalidInput, match="is 1 to 1000, got"):
+    with pytest.raises(InvalidInput, match="is a whole number from 1 to 1000, got"):
         DurableQ("memory://").handler("orders", **numbers)

@@ -35,6 +35,7 @@ from durableq.message import (
     RecordStatus,
     State,
 )
+from durableq.units import check_whole
 from durableq.verdict import Discard, Hold, Retry, Verdict
 
 
@@ -353,10 +354,7 @@ class MemoryMoves(MemoryMonitor):
             self._tables.history[message_id] = kept
 
     def _lease_until(self, visibility_ms: int) -> int:
-        if not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
-            raise InvalidInput(
-                f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
-            )
+        check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
         return self._clock.lease_ms() + visibility_ms
 
 

@@ -18,7 +18,7 @@ from durableq.engines.memory.moves import Lease
 from durableq.engines.memory.tables import Queue
 from durableq.engines.memory.transaction import OpenTransaction, require_done
 from durableq.engines.memory.watching import MemoryWatch
-from durableq.errors import Conflict, InvalidInput, Unsupported
+from durableq.errors import Conflict, Unsupported
 from durableq.health import Tended
 from durableq.info import check_note
 from durableq.letters import LetterFilter, Move
@@ -35,6 +35,7 @@ from durableq.message import (
 )
 from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
+from durableq.units import check_whole
 from durableq.verdict import Discard, Requeue, Verdict
 
 P = ParamSpec("P")
@@ -147,8 +148,7 @@ class MemoryStore(MemoryBulk):
         """Lease ready messages."""
         if visibility_ms is None:
             visibility_ms = self._queue(queue).settings.visibility_timeout_ms
-        if not 1 <= limit <= MAX_RECEIVE_BATCH:
-            raise InvalidInput(f"A receive takes 1 to {MAX_RECEIVE_BATCH} messages, got {limit}.")
+        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
         start = mark(holder) if holder else "0" * 8
         lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
         self._promote(queue)

@@ -30,6 +30,7 @@ from durableq.message import (
     RecordStatus,
     State,
 )
+from durableq.units import check_whole
 
 CONFLICT: Final = Failure(
     Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
@@ -137,14 +138,10 @@ def mark(holder: int) -> bytes:
 
 
 def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) -> _Lease:
-    if not 1 <= limit <= MAX_RECEIVE_BATCH:
-        raise InvalidInput(f"A receive takes 1 to {MAX_RECEIVE_BATCH} messages, got {limit}.")
+    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     if visibility_ms is None:
         visibility_ms = row.setting("visibility_timeout_ms")
-    if not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
-        raise InvalidInput(
-            f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
-        )
+    check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     start = mark(holder) if holder else bytes(4)
     return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
 

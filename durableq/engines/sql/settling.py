@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from durableq import codec
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.unit import QueueRow, Unit, ids_json, row_id
-from durableq.errors import Conflict, InvalidBody, InvalidInput
+from durableq.errors import Conflict, InvalidBody
 from durableq.lifecycle import Bury, after_failure
 from durableq.limits import MAX_VISIBILITY_MS
 from durableq.message import (
@@ -20,6 +20,7 @@ from durableq.message import (
     Receipt,
     State,
 )
+from durableq.units import check_whole
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
 
 
@@ -78,10 +79,7 @@ def _complete_keys(
 
 def extend(unit: Unit, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
     """Prolong leases; see Store.extend."""
-    if not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
-        raise InvalidInput(
-            f"A visibility timeout is 1 to {MAX_VISIBILITY_MS} ms, got {visibility_ms}."
-        )
+    check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     until = unit.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
     for row, token, positions in _by_lease(unit, receipts):
