@@ -161,6 +161,7 @@ def test_a_worker_that_cannot_be_seen_lives_while_its_beat_is_fresh(
     refusal(Conflict, care.restore, copy, str(db), replace=True)
     plain.script(db, "UPDATE durableq_worker SET beat_at_ms = beat_at_ms - 61000")
     care.restore(copy, str(db), replace=True)
+    assert plain.column(db, "SELECT name FROM durableq_worker") == []
 
 
 def test_what_is_no_backup_is_refused_and_leaves_no_file(

@@ -180,7 +180,8 @@ def test_a_network_file_system(db: Path, monkeypatch: pytest.MonkeyPatch, kind: 
 
 def test_a_local_file_system_on_a_network_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": "nfs", str(db.parent): "ext4"})
-    _ = DurableQ(db).store
+    with DurableQ(db) as dq:
+        assert dq.queue("orders").send("here") == "1"
 
 
 def test_a_file_mounted_by_itself(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

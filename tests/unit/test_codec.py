@@ -83,8 +83,10 @@ def test_a_body_may_nest_to_the_limit_and_no_deeper() -> None:
 
 
 def test_a_wide_body_is_not_taken_for_a_deep_one() -> None:
-    codec.encode([[] for _ in range(2 * MAX_BODY_DEPTH)])
-    codec.encode('[{"\\' * MAX_BODY_DEPTH)
+    arrays: list[Any] = [[] for _ in range(2 * MAX_BODY_DEPTH)]
+    assert codec.decode(codec.encode(arrays)) == arrays
+    brackets = '[{"\\' * MAX_BODY_DEPTH
+    assert codec.decode(codec.encode(brackets)) == brackets
 
 
 @pytest.mark.parametrize("stored", ["", "{", "nothing", "[" * 100_000])

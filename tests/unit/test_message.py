@@ -111,8 +111,10 @@ def test_a_draft_out_of_bounds_is_refused(options: Any) -> None:
 
 
 def test_a_draft_may_be_at_every_bound() -> None:
-    draft(1, key="ü" * MAX_KEY_CHARS, delay=MAX_DELAY_MS / 1000, priority=MAX_PRIORITY)
-    draft(1, key="k", delay=0, priority=-MAX_PRIORITY)
+    most = draft(1, key="ü" * MAX_KEY_CHARS, delay=MAX_DELAY_MS / 1000, priority=MAX_PRIORITY)
+    assert (most.delay_ms, most.priority) == (MAX_DELAY_MS, MAX_PRIORITY)
+    least = draft(1, key="k", delay=0, priority=-MAX_PRIORITY)
+    assert (least.delay_ms, least.priority) == (0, -MAX_PRIORITY)
 
 
 def test_a_draft_without_a_body_is_refused() -> None:
@@ -123,9 +125,8 @@ def test_a_draft_without_a_body_is_refused() -> None:
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_a_failure_can_always_be_stored(message: str, traceback: str) -> None:
     failure = Failure(Reason.HANDLER_ERROR, message, message, traceback)
-    failure.error_type.encode()
-    failure.error_message.encode()
-    failure.traceback.encode()
+    for text in (failure.error_type, failure.error_message, failure.traceback):
+        assert text.encode().decode() == text
 
 
 def test_long_errors_keep_their_start_and_long_tracebacks_their_end() -> None:
