@@ -45,10 +45,12 @@ def decode(stored: Encoded) -> Any:
     """Return the body a sender gave: JSON decoded, bytes as they are.
 
     Raises:
-        InvalidBody: the text in the file is not JSON (somebody else wrote it).
+        InvalidBody: what is in the file is no bytes and no JSON (somebody else wrote it).
     """
     if isinstance(stored, bytes):
         return stored
+    if not isinstance(stored, str):
+        raise InvalidBody(f"The stored body is neither text nor bytes, but {stored!r}.")
     try:
         if not stored.isascii():
             stored.encode()  # what the file holds may not be UTF-8; an engine marks it so

@@ -46,7 +46,9 @@ def moment_and_age(at_ms: int) -> str:
 def body_text(message: Message) -> str:
     """Return a body on one line: JSON as it is stored, bytes as their number."""
     body = message.body
-    return body if isinstance(body, str) else f"{len(body)} bytes: {body[:BODY_COLUMNS]!r}"
+    if isinstance(body, bytes):
+        return f"{len(body)} bytes: {body[:BODY_COLUMNS]!r}"
+    return str(body)  # whatever somebody else has written there
 
 
 def state_words(message: Message) -> str:

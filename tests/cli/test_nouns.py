@@ -9,6 +9,7 @@ import pytest
 
 from durableq import Reject
 from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.engine import plain
 from tests.support import wait_for
 
 
@@ -195,6 +196,13 @@ def test_show_has_the_story_and_only_of_the_dead(run: Run, shop: Shop) -> None:
     missing = run("dlq", "show", alive)
     assert missing.code == 3
     assert f"There is no dead letter {alive}. `durableq show {alive}` tells" in missing.err
+
+
+def test_a_body_of_a_type_that_no_sender_stores_is_shown_as_it_is(run: Run, shop: Shop) -> None:
+    message_id = shop.bury()
+    plain.script(shop.path, f"UPDATE durableq_message SET body = 7 WHERE id = {message_id}")
+    assert run("dlq", "list").lines[-1].split()[-1] == "7"
+    assert run("dlq", "show", message_id, "--json").json["body_text"] == 7
 
 
 def test_redriving_sends_back_what_died_with_its_history(run: Run, shop: Shop) -> None:

@@ -116,6 +116,22 @@ def test_a_body_that_cannot_be_read_is_buried_alone_and_as_it_is(
 
 
 @KINDS
+@pytest.mark.parametrize("stored", [7, 1.5])
+def test_a_body_of_a_type_that_no_sender_stores_is_buried_and_stops_nobody(
+    dq: DurableQ, orders: Queue, db: Path, kind: str, stored: float
+) -> None:
+    handled = []
+    register(dq, kind, lambda message: handled.append(message.body))
+    for number in range(2):
+        orders.send(number, key=f"k{number}")
+    plain.script(db, f"UPDATE durableq_message SET body = {stored} WHERE id = 1")
+    work(dq)
+    assert (handled, failures(db)) == ([1], [("undecodable", InvalidBody.__name__)])
+    assert plain.column(db, "SELECT body FROM durableq_message") == [stored]
+    plain.check_sound(db)
+
+
+@KINDS
 @pytest.mark.parametrize("then", ["return", "raise", "settle"])
 def test_a_message_that_another_process_completed_is_not_settled_again(
     dq: DurableQ,
