@@ -175,13 +175,13 @@ class Settler:
             Outcome.RETRY: "will be retried",
             Outcome.BURIED: "moved to the dead-letter queue",
         }.get(outcome, "its lease was lost")
+        said = (visible(failure.error_type), visible(failure.error_message, 200))
         log.warning(
-            "message %s of %s failed at receive %s: %s: %s; %s",
+            "message %s of %s failed at receive %s: %s; %s",
             delivery.id,
             delivery.queue,
             delivery.receive_count,
-            visible(failure.error_type),
-            visible(failure.error_message, 200),
+            ": ".join(filter(None, said)) or failure.reason.sentence,
             what_next,
             extra=about(
                 delivery, "failed", reason=failure.reason, outcome=outcome.value, key=delivery.key

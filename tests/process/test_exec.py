@@ -30,10 +30,10 @@ def orders(db: Path) -> Queue:
     return queue
 
 
-def work(queue: Queue, *command: str) -> None:
+def work(queue: Queue, *command: str, timeout_ms: int = 0) -> None:
     """Run one worker, in this process, until nothing is left."""
     url = queue._app.url
-    app = application(["orders"], Command(command, 0), url)
+    app = application(["orders"], Command(command, timeout_ms), url)
     Worker(app, WorkerOptions("", url, "worker", drain=True)).run()
     app.close()
 
@@ -139,6 +139,18 @@ def test_any_other_end_fails_the_message_and_its_history_says_why(
     sh(orders, script)
     assert failures(db) == [story]
     assert orders._app.queue("orders-dlq").info().counts.ready == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("kill -SEGV $$", "SIGSEGV"), ("sleep 60", "the handler ran too long and was stopped")],
+)
+def test_the_log_leaves_out_what_is_not_known_of_its_end(
+    orders: Queue, caplog: pytest.LogCaptureFixture, script: str, said: str
+) -> None:
+    orders.send({})
+    work(orders, "/bin/sh", "-c", script, timeout_ms=500)
+    assert f" failed at receive 1: {said}; moved to the dead-letter queue" in caplog.text
 
 
 def test_the_end_of_what_it_complained_is_kept_in_history(orders: Queue, db: Path) -> None:
