@@ -140,7 +140,8 @@ def _worker(
     arguments = parse(command)
     loaded = DurableQ(db)
     check_lasting(loaded.url)
-    queues = tuple(loaded.store.queue(name).name for name in queues) or _every_queue(loaded)
+    named = (loaded.store.queue(name).name for name in queues)
+    queues = tuple(dict.fromkeys(named)) or _every_queue(loaded)
     return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
 
 

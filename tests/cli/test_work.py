@@ -119,6 +119,13 @@ def test_a_command_that_cannot_be_run_is_refused_before_any_message(
     check_untouched(shop)
 
 
+def test_a_queue_that_is_named_twice_is_worked_once(shop: Shop, tmp_path: Path) -> None:
+    shop.queue.send("good")
+    twice = ("--queue", "orders", "--queue", "orders")
+    worked = process("work", "--drain", "--exec", "true", *twice, cwd=tmp_path)
+    assert (worked.code, shop.queue.info().totals.completed) == (0, 1)
+
+
 def test_help_names_every_option_and_exit_code(run: Run) -> None:
     shown = run("work", "--help").out
     assert [option for option in OPTIONS if option not in shown] == []
