@@ -9,8 +9,6 @@ import os
 import random
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ import psutil
 from durableq.app import URL_VARIABLE, DurableQ, Queue
 from durableq.bench import machine
 from durableq.bench.app import HOLD, NOTES_VARIABLE, QUEUE
+from durableq.demo.processes import Processes, ended_by_signals
 from durableq.errors import DurableQError
 
 APP: Final = "durableq.bench.app:dq"
@@ -94,9 +93,13 @@ def measure(
     Raises:
         DurableQError: the fleet does not start, or does not answer.
     """
-    with TemporaryDirectory(prefix="durableq-bench-") as folder:
-        notes = _Notes(Path(folder) / "notes")
-        with DurableQ(Path(folder) / "bench.db") as app, _fleet(app, procs, notes) as fleet:
+    with ended_by_signals(), TemporaryDirectory(prefix="durableq-bench-") as name:
+        folder = Path(name)
+        notes = _Notes(folder / "notes")
+        with (
+            DurableQ(folder / "bench.db") as app,
+            _fleet(app, folder, procs, notes, progress) as fleet,
+        ):
             queue = app.queue(QUEUE)
             progress(f"waiting: {procs} workers start")
             _wait(lambda: len(_workers(app)) == procs, START_SECONDS, "the workers to start")
@@ -139,23 +142,15 @@ class _Notes:
 
 
 @contextmanager
-def _fleet(app: DurableQ, procs: int, notes: _Notes) -> Iterator[psutil.Process]:
+def _fleet(
+    app: DurableQ, folder: Path, procs: int, notes: _Notes, say: Callable[[str], None]
+) -> Iterator[psutil.Process]:
     """Run `durableq work` as a process of its own."""
     _ = app.store  # the file is there before the workers are
-    process = subprocess.Popen(
-        [sys.executable, "-m", "durableq", "work", "--procs", str(procs), "--app", APP],
-        env=os.environ | {URL_VARIABLE: app.url, NOTES_VARIABLE: str(notes.path)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        for number in (signal.SIGTERM, signal.SIGTERM):  # the second: at once
-            process.send_signal(number)
-        process.wait()
+    environment = {URL_VARIABLE: app.url, NOTES_VARIABLE: str(notes.path)}
+    with Processes(folder, environment, say) as processes:
+        processes.start("work", "--procs", str(procs), "--app", APP)
+        yield psutil.Process(processes.pid("work"))
 
 
 def _workers(app: DurableQ) -> list[int]:

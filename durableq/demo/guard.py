@@ -1,4 +1,4 @@
-"""`python -m durableq.demo.guard`: ends what a demo or a chaos run leaves behind when it is killed.
+"""`python -m durableq.demo.guard`: ends what a demo, chaos or bench run leaves when it is killed.
 
 It is told the session of each process on stdin, one a line. The end of that is the end of whoever
 started them, by whatever means.

@@ -1,4 +1,4 @@
-"""Processes of the demo and of chaos: started by exec, watched, and none is left behind."""
+"""Processes of demo, chaos and bench: started by exec, watched, and none is left behind."""
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ class Processes:
         if self._guard is not None and self._guard.stdin is not None:
             with suppress(BrokenPipeError):  # somebody has killed the guard
                 print(self._started[name].pid, file=self._guard.stdin, flush=True)
+
+    def pid(self, name: str) -> int:
+        """Return its process id."""
+        return self._started[name].pid
 
     def ended(self, name: str) -> bool:
         """Return whether it has ended well.

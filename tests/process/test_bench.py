@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from durableq.bench.fleet import percentile
-from tests.process.child import runs
+from tests.process.child import Child, runs
+from tests.support import wait_for
 
 BENCH = [sys.executable, "-m", "durableq", "bench", "fleet", "--messages", "5", "--kills", "1"]
 IDLE = ["--procs", "2", "--seconds", "0.2"]
@@ -37,3 +40,22 @@ def test_it_prints_its_figures_as_json_and_leaves_no_process() -> None:
     left = [psutil.Process(pid) for pid in set(psutil.pids()) - before if psutil.pid_exists(pid)]
     ours = [p for p in left if runs(p) and "durableq.bench.app" in " ".join(p.cmdline())]
     assert ours == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_leaves_no_process(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    bench = Child([*BENCH, "--seconds", "600"], tmp_path / "bench.out", None)
+    try:
+        bench.wait_until(lambda: len(bench.family) >= 5, "its fleet")
+        family = bench.family
+        bench.signal(number)
+        assert bench.end() != 0
+        wait_for(lambda: not any(map(runs, family)), what="the end of all it had started")
+    finally:
+        bench.kill()
+    assert number == signal.SIGKILL or list(temporary.iterdir()) == []
