@@ -49,7 +49,7 @@ def run(asked: Asked, url: str | None, say: Say, *, keep: bool = False) -> Accou
         keep: leave the file and the ledgers; they also stay when something was violated.
 
     Raises:
-        Conflict: the file has had messages in the demo's queue already.
+        Conflict: the file has had messages already.
         Unsupported: the URL names nothing that several processes can share.
     """
     with ended_by_signals():
@@ -84,7 +84,7 @@ class _Run:
         self._ledgers.mkdir()
         self._tell(f"One file, {self._database}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:
-            prepare(shop, "A chaos run", SETTINGS)
+            prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
             with shop.engine.begin() as connection:
                 ((_, _, path),) = connection.exec_driver_sql("PRAGMA database_list").all()
             asked, happened = self._unleash(shop)

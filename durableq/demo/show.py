@@ -87,16 +87,19 @@ def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str]
     return report
 
 
-def prepare(shop: DurableQ, who: str, settings: QueueOptions) -> None:
+def prepare(
+    shop: DurableQ, who: str, settings: QueueOptions, *, in_every_queue: bool = False
+) -> None:
     """Make the queue and the ledger; refuse a file whose figures would not be this run's own.
 
     Args:
         shop: the file.
         who: is to run on it, as the first words of a sentence.
         settings: the queue's.
+        in_every_queue: whether its accounts are of the whole file, not of the one queue.
 
     Raises:
-        Conflict: the file has had messages in the queue already.
+        Conflict: the file has had messages in the queue, or in any, already.
         Unsupported: several processes cannot share it.
     """
     try:
@@ -107,11 +110,11 @@ def prepare(shop: DurableQ, who: str, settings: QueueOptions) -> None:
             "Give the path of a file that does not exist yet, or none at all."
         ) from None
     for info in shop.store.queues():
-        if info.name == QUEUE and info.totals.sent:
+        if info.totals.sent and (in_every_queue or info.name == QUEUE):
             raise Conflict(
-                f"{shop.url} has had {info.totals.sent} messages in its queue {QUEUE!r} already, "
-                f"and {info.counts.present} are there, so the accounts of this run could not be "
-                "told from them. Nothing was started. Give a new file, or none at all."
+                f"{shop.url} has had {info.totals.sent} messages in its queue {info.name!r} "
+                f"already, and {info.counts.present} are there, so the accounts of this run "
+                "could not be told from them. Nothing was started. Give a new file, or none at all."
             )
     shop.queue(QUEUE, **settings)
     make_ledger(shop)

@@ -77,6 +77,16 @@ def test_a_run_without_faults_needs_none(tmp_path: Path) -> None:
     assert "Nothing was started" in again.err
 
 
+def test_a_file_that_others_use_is_refused_for_its_accounts_are_of_all_of_it(
+    tmp_path: Path,
+) -> None:
+    with DurableQ(tmp_path / "shop.db") as dq:
+        dq.queue("mail").send("mine")
+    refused = chaos(*SMALL, "--db", "shop.db", temporary=tmp_path)
+    assert (refused.code, refused.out) == (5, "")
+    assert "has had 1 messages in its queue 'mail' already" in refused.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
