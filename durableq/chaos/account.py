@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from durableq.chaos.checker import FAILURES, Case, violations
-from durableq.chaos.faults import Kill
-from durableq.chaos.ledger import NONE, UNANSWERED, Step
+from durableq.chaos.ledger import UNANSWERED, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,6 @@ def _figures(case: Case) -> dict[str, int]:
     events = Counter(event.event for event in case.file.events)
     answers = {step: len(lines) for step, lines in case.answers.items()}
     reasons = Counter(e.reason for e in case.file.events if e.event in FAILURES)
-    kills = [line for line in case.lines if line.operation == Kill.name]
     return {
         "messages_sent": case.total("sent"),
         "orders": len(case.orders),
@@ -87,7 +85,7 @@ def _figures(case: Case) -> dict[str, int]:
         "stale_receipts_refused": answers.get(Step.REFUSED, 0),
         "handlings_unanswered": answers.get(Step.INVOKE, 0)
         - sum(number for step, number in answers.items() if step not in UNANSWERED),
-        "kills_inside_a_handler": sum(1 for line in kills if line.message_id != NONE),
+        "kills_inside_a_handler": case.kills_inside,
         "messages_of_the_dead": reasons["worker_lost"],
         "leases_expired": reasons["lease_expired"],
         "messages_buried": events["buried"],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from durableq.chaos.ledger import Line, Step
+from durableq.chaos.ledger import NONE, Line, Step
 from durableq.chaos.reading import Event, File
 from durableq.demo.order import Difficulty, Order
 
@@ -22,6 +22,8 @@ SHOWN: Final = 5
 """How many cases of one violation are named before it is said how many more there are."""
 MOST: Final = 20
 """How many violations of one invariant are told."""
+MANY_KILLS: Final = 20
+"""Of so many kills some fall inside a handler, or the fleet had nothing to do."""
 _DECISIONS: Final = {"discarded": "discard", "retried": "retry", "requeued": "requeue"}
 """The event that each verdict leaves, and the verdict's name in the ledgers."""
 _SENDS_BACK: Final = {"retried", "requeued"}
@@ -103,6 +105,11 @@ class Case:
     def sends(self) -> Counter[str]:
         """How many messages of each order were sent."""
         return Counter(self.sent.values())
+
+    @cached_property
+    def kills_inside(self) -> int:
+        """How many workers were killed while a handler was at a message."""
+        return sum(1 for line in self._of("kill") if line.message_id != NONE)
 
     def total(self, name: str) -> int:
         """Return a total over all queues."""
@@ -335,6 +342,8 @@ def the_run_was_not_vacuous(case: Case) -> Iterator[str]:
             yield f"{wanted} faults of kind {kind!r} were asked for, and none happened."
     if case.asked.get("stop") and not case.answers.get(Step.REFUSED):
         yield "Workers were to be stopped past their lease, but no stale receipt was refused."
+    if case.happened.get("kill", 0) >= MANY_KILLS and not case.kills_inside:
+        yield "Of so many kills not one fell inside a handler."
     if case.orders and not case.answers.get(Step.OK):
         yield "No handling was answered ok."
 

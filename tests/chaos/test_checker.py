@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from durableq.chaos.checker import INVARIANTS, MOST, SHOWN, violations
+from durableq.chaos.checker import INVARIANTS, MANY_KILLS, MOST, SHOWN, violations
 from durableq.chaos.ledger import NONE, Line, Step
 from durableq.chaos.reading import Charge, Event, Left, Record
 from tests.chaos.case import DEAD, QUEUE, Evidence, honest
@@ -172,6 +172,11 @@ def no_kill_happened(told: Evidence) -> None:
     told.happened["kill"] = 0
 
 
+def every_kill_met_an_idle_worker(told: Evidence) -> None:
+    told.happened["kill"] = MANY_KILLS
+    told.lines += [Line(99, 9, "kill", "7")] * MANY_KILLS
+
+
 def nobody_was_refused(told: Evidence) -> None:
     told.lines = [line for line in told.lines if line.step != Step.REFUSED]
 
@@ -223,6 +228,7 @@ PLANTS: list[tuple[Plant, str]] = [
     (books_off, "12 soundness: By its books orders-dlq holds 1, but 0 are there"),
     (moves_do_not_cancel, "12 soundness: What moved out of one queue is not what moved"),
     (no_kill_happened, "13 not vacuous: 3 faults of kind 'kill' were asked for, and none"),
+    (every_kill_met_an_idle_worker, "13 not vacuous: Of so many kills not one fell inside"),
     (nobody_was_refused, "13 not vacuous: Workers were to be stopped past their lease, but no"),
     (nothing_worked, "13 not vacuous: No handling was answered ok"),
 ]
@@ -266,6 +272,13 @@ def test_without_faults_asked_for_none_need_happen() -> None:
     told = honest()
     told.asked, told.happened = {}, {}
     nobody_was_refused(told)
+    assert violations(told.case()) == []
+
+
+def test_a_kill_inside_a_handler_is_enough_of_many() -> None:
+    told = honest()
+    every_kill_met_an_idle_worker(told)
+    told.lines.append(Line(99, 9, "kill", "7", "order-1", "1"))
     assert violations(told.case()) == []
 
 
