@@ -257,7 +257,7 @@ class Fleet:
             self._stop()
         elif told:
             self._stop_at_once()
-        elif self._hung_up:
+        elif self._hung_up and not self._is_stopping:
             self._say("renewing", "restarting workers one by one")
             self._false_starts = 0
             self._to_renew = deque(self._members)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from durableq import DurableQ
 from tests.engine import plain
+from tests.process.app import Ledger
 from tests.process.child import Fleet, Nursery, Said
 from tests.process.facts import REASONS, completed, send
+from tests.process.fleet_app import APP
 
 CODE = """
 from durableq import DurableQ
@@ -97,3 +99,20 @@ def test_code_that_does_not_import_replaces_one_worker_and_the_others_go_on(
     fleet.wait_until(lambda: fleet.told("ready")[-1].worker == "worker-2", "its successor")
     assert version_of(dq, fleet, "after") == '"mended"'
     assert plain.column(db, REASONS) == []
+
+
+def test_a_fleet_that_stops_starts_no_worker_with_new_code(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    send(dq, "orders", {"slow": "wait"})
+    fleet = nursery.fleet(db, app=APP, procs=2)
+    fleet.wait_event("ready", times=2)
+    fleet.wait_until(lambda: ledger.lines("invoke"), "a handler to be busy")
+    fleet.signal(signal.SIGTERM)
+    fleet.wait_event("ended")
+    fleet.signal(signal.SIGHUP)
+    ledger.open_gate()
+    assert fleet.end() == 0
+    assert len(fleet.told("started")) == 2
+    assert fleet.told("renewing") == []
+    assert completed(db, "orders") == 1
