@@ -54,7 +54,7 @@ class Fleet:
         procs: how many.
         store: where a dead worker's messages are given back.
         on_event: told of each start, death and stop.
-        max_rss_bytes: a worker that uses more is replaced; 0: any amount.
+        max_rss_bytes: a worker that receives and uses more is replaced; 0: any amount.
     """
 
     def __init__(
@@ -308,7 +308,8 @@ class Fleet:
         except DurableQError as error:
             self._say("unreturned", f"what the dead held comes back later: {error}")
         for member in self._members if self._max_rss_bytes else ():
-            rss = member.rss_bytes()
+            # What a start takes is given back often; stopped in it, a worker would never receive.
+            rss = member.rss_bytes() if member.is_running and member.is_ready else 0
             if rss > self._max_rss_bytes and member.kill_at is None:
                 text = f"{member.name} (pid {member.pid}) uses {rss >> 20} MiB: it is replaced"
                 self._say("too_large", text, member)

@@ -12,6 +12,26 @@ from tests.process.child import Nursery
 from tests.process.facts import REASONS, completed, receives, send
 from tests.process.fleet_app import APP, GROWTH
 
+LARGE = """
+import sys
+from pathlib import Path
+from durableq import DurableQ
+from tests.support import wait_for
+
+dq = DurableQ()
+large = b"x" * (100 << 20)
+
+
+@dq.handler("orders")
+def act(message):
+    return None
+
+
+if '"worker-1"' in sys.argv[-1]:
+    Path("large").touch()
+    wait_for(Path("go").exists, seconds=30, what="the test to have seen it")
+"""
+
 
 def test_a_worker_is_replaced_after_exactly_so_many_messages(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
@@ -44,3 +64,16 @@ def test_a_worker_that_grows_too_large_finishes_what_it_has_in_hand_and_is_repla
     fleet.wait_until(lambda: completed(db, "orders") == 2, "the fresh one to go on")
     assert ledger.pids("done") == [large.pid, fresh.pid]
     assert plain.column(db, REASONS) == []
+
+
+def test_a_worker_is_not_replaced_for_what_it_uses_while_it_starts(
+    db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    (tmp_path / "shop.py").write_text(LARGE)
+    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, procs=2, max_rss="100M")
+    fleet.wait_until((tmp_path / "large").exists, "a worker that is large and starts")
+    before = len(fleet.told("too_large"))
+    fleet.wait_event("too_large", times=before + 1)  # both were looked at, the other one received
+    assert {said.worker for said in fleet.told("too_large")} == {"worker-2"}
+    (tmp_path / "go").touch()
+    fleet.wait_until(lambda: "worker-1" in {said.worker for said in fleet.told("ready")}, "it")
