@@ -78,6 +78,7 @@ class Fleet:
         self._obeyed = 0
         self._hung_up = False
         self._terminal = _has_terminal()
+        self._outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self._to_renew: deque[Member] = deque()
         self._renewing: tuple[Member, int] | None = None
         self._false_starts = 0
@@ -251,7 +252,7 @@ class Fleet:
     def _obey(self) -> None:
         """Do what signals have asked for since the last look."""
         if self._hung_up and self._terminal and not _has_terminal():
-            self._signals.append(signal.SIGHUP)  # nobody asks for new code: the terminal has gone
+            self._lose_terminal()
         told, self._obeyed = self._signals[self._obeyed :], len(self._signals)
         if told and self._obeyed == len(told) == 1:
             self._stop()
@@ -262,6 +263,14 @@ class Fleet:
             self._false_starts = 0
             self._to_renew = deque(self._members)
         self._hung_up = False
+
+    def _lose_terminal(self) -> None:
+        """Stop, but under nohup: nobody asks for new code."""
+        self._terminal = self._hung_up = False
+        if self._outlives_terminal:
+            self._say("terminal_gone", "the terminal has gone; under nohup, the fleet goes on")
+        elif not self._is_stopping:
+            self._signals.append(signal.SIGHUP)
 
     def _stop(self) -> None:
         self._say("stopping", "stopping: workers finish what they have in hand")

@@ -131,6 +131,11 @@ class Fleet(Child):
         self.wait_until(lambda: len(self.told(event)) >= times, f"{event}, {times} times")
         return self.told(event)[times - 1]
 
+    def close_terminal(self) -> None:
+        """Take away the terminal it was started in."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
     def worker(self, pid: int) -> psutil.Process:
         """One of its workers."""
         return next(process for process in self.family if process.pid == pid)
@@ -189,6 +194,14 @@ class Nursery:
         command = ["durableq", "work", "--json", f"--db={db}", f"--app={app}", *words]
         out = self._folder / f"child-{len(self._children)}.out"
         child = Fleet([sys.executable, "-m", *command], out, subprocess.DEVNULL, cwd=cwd)
+        self._children.append(child)
+        return child
+
+    def fleet_in_terminal(self, db: Path, *words: str, app: str) -> Fleet:
+        """Start `durableq work --json` in a terminal that goes when its stdin is closed."""
+        verb = [sys.executable, "-m", "tests.process.children", "work_in_terminal", *words]
+        out = self._folder / f"child-{len(self._children)}.out"
+        child = Fleet([*verb, f"--db={db}", f"--app={app}"], out, subprocess.PIPE)
         self._children.append(child)
         return child
 

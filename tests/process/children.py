@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pty
 import shutil
 import signal
 import sys
@@ -82,6 +83,22 @@ def fleet(db: str, procs: str, *words: str) -> int:
     """Run a supervisor with workers."""
     options = WorkerOptions(APP, db, "worker", ("orders",), drain="drain" in words)
     return Fleet(options, int(procs), DurableQ(db).store, on_event=say).run()
+
+
+def work_in_terminal(*words: str) -> int:
+    """Run `durableq work` in a terminal that is closed when stdin ends; "nohup" comes first."""
+    said = os.dup(1), os.dup(2)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        for ours, theirs in zip(said, (1, 2), strict=True):
+            os.dup2(ours, theirs)
+        if words[0] == "nohup":
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        command = ["-m", "durableq", "work", "--json", *words[words[0] == "nohup" :]]
+        os.execv(sys.executable, [sys.executable, *command])
+    sys.stdin.read()
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def open_together(db: str) -> None:
@@ -240,6 +257,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
         send,
         churn,
         fleet,
+        work_in_terminal,
         open_together,
         fork,
         fork_beside,

@@ -1,4 +1,7 @@
-"""SIGHUP: new code, worker by worker; nothing is lost, and code that does not start stays out."""
+"""SIGHUP: new code, worker by worker; nothing is lost, and code that does not start stays out.
+
+Where it comes of a terminal that was closed it is no wish for new code.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+import pytest
+
 from durableq import DurableQ
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Fleet, Nursery, Said
 from tests.process.facts import REASONS, completed, send
 from tests.process.fleet_app import APP
+from tests.support import wait_for
 
 CODE = """
 from durableq import DurableQ
@@ -116,3 +123,40 @@ def test_a_fleet_that_stops_starts_no_worker_with_new_code(
     assert len(fleet.told("started")) == 2
     assert fleet.told("renewing") == []
     assert completed(db, "orders") == 1
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_fleet_whose_terminal_is_closed_drains_also_if_it_was_stopping(
+    dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, *, stopping: bool
+) -> None:
+    send(dq, "orders", {"slow": "wait"})
+    fleet = nursery.fleet_in_terminal(db, app=APP)
+    fleet.wait_until(lambda: ledger.lines("invoke"), "a handler to be busy")
+    (supervisor,) = psutil.Process(fleet.pid).children()
+    if stopping:
+        supervisor.terminate()
+        fleet.wait_event("stopping")
+    fleet.close_terminal()
+    fleet.wait_event("stopping")
+    wait_for(lambda: supervisor.terminal() is None, what="the terminal to go")
+    ledger.open_gate()
+    assert fleet.end() == 0
+    assert fleet.told("stopping_at_once", "renewing") == []
+    assert completed(db, "orders") == 1
+
+
+def test_under_nohup_a_fleet_outlives_its_terminal_and_still_renews_its_workers(
+    dq: DurableQ, db: Path, nursery: Nursery
+) -> None:
+    fleet = nursery.fleet_in_terminal(db, "nohup", app=APP)
+    fleet.wait_event("ready")
+    fleet.close_terminal()
+    fleet.wait_event("terminal_gone")
+    (supervisor,) = psutil.Process(fleet.pid).children()
+    supervisor.send_signal(signal.SIGHUP)
+    fleet.wait_event("ready", times=2)
+    send(dq, "orders", {"later": "nothing"})
+    fleet.wait_until(lambda: completed(db, "orders") == 1, "the fleet to go on")
+    assert fleet.told("stopping") == []
+    supervisor.terminate()
+    assert fleet.end() == 0
