@@ -223,9 +223,11 @@ class Fleet:
             self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", member)
             self._cut_short(member)
         elif self._options.timeout_ms and (overdue := list(member.overdue())):
-            busy = ", ".join(begun.message_id or "a batch" for begun in overdue)
+            busy = ", ".join(
+                f"message {one.message_id}" if one.message_id else "a batch" for one in overdue
+            )
             seconds = self._options.timeout_ms / 1000
-            text = f"{who} was busy with message {busy} for more than {seconds:g} s: stopped"
+            text = f"{who} was busy with {busy} for more than {seconds:g} s: stopped"
             self._say("timeout", text, member)
             member.kill(Ending.TIMEOUT)
         elif member.is_silent:

@@ -246,6 +246,7 @@ def test_its_whole_group_is_killed_when_its_time_is_over_and_the_worker_stays(
     fleet = nursery.work("--db", db, "--drain", "--exec", stay, "--timeout", 1)
     assert fleet.end() == 0
     assert {reason for reason, *_ in failures(db)} == {"timeout"}
+    assert "failed at receive 1: the handler ran too long" in fleet.complaints
     assert orders.info().totals.completed == 1
     assert fleet.complaints.count(") started") == 1
     wait_gone(ledger)

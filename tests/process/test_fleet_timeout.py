@@ -15,6 +15,17 @@ from tests.process.facts import completed, events_of, receives, send
 from tests.process.fleet_app import APP
 
 TIMED_OUT = ("failed", "timeout")
+BATCHES = """
+from threading import Event
+from durableq import DurableQ
+
+dq = DurableQ()
+
+
+@dq.handler("orders", batch=10)
+def act(batch):
+    Event().wait()
+"""
 
 
 @pytest.mark.parametrize(("act", "threads"), [("spin", 2), ("hold", 1)])
@@ -52,3 +63,16 @@ def test_a_message_that_times_out_every_time_ends_in_the_dead_letter_queue(
     assert completed(db, "orders") == 1
     assert len(fleet.told("timeout")) == 2
     plain.check_sound(db)
+
+
+def test_a_batch_that_runs_too_long_is_said_to_be_one(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    dq.queue("orders", max_receives=1)
+    ids = send(dq, "orders", {"one": "nothing", "two": "nothing"})
+    (tmp_path / "shop.py").write_text(BATCHES)
+    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, timeout=0.3, drain=True)
+    assert fleet.end() == 0
+    assert [events_of(db, one) for one in ids] == [[TIMED_OUT, ("buried", "timeout")]] * 2
+    (stopped,) = fleet.told("timeout")
+    assert "was busy with a batch for more than 0.3 s" in stopped.text
