@@ -54,7 +54,7 @@ class Begun(NamedTuple):
     deadline_ns: int
     """When the handler has run too long; 0 where it may run for ever, -1 once it has returned."""
     group: int
-    """The process group of the command that handles it; 0 where a function does."""
+    """The process group of the command that handles it; 0 where a function does, or it returned."""
     token: str
     message_id: str
     """Empty for a batch: everything received under the token."""
@@ -114,8 +114,12 @@ class Board:
         _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, group)
 
     def return_from(self, slot: int) -> None:
-        """Note that the handler has returned in time; the message is still to be settled."""
+        """Note that the handler has returned in time; the message is still to be settled.
+
+        Its command has ended, so the number of its process group may be given to another.
+        """
         _FIELD.pack_into(self._memory, self._at(slot) + _FIELD.size, -1)
+        _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, 0)
 
     def end(self, slot: int) -> None:
         """Note that it is settled."""

@@ -41,6 +41,7 @@ def test_a_message_is_noted_from_when_it_is_begun_until_it_is_settled() -> None:
     assert [one.group for one in board.begun()] == [1234]
     board.return_from(slot)
     assert [one.has_returned for one in board.begun()] == [True]
+    assert [one.group for one in board.begun()] == [0], "the number may be another group's by now"
     board.end(slot)
     assert list(board.begun()) == []
 
