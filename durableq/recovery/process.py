@@ -38,7 +38,7 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 """Without any sign the file is looked at this often, in case a sign was missed."""
 PAUSES_SECONDS: Final = (0.005, 0.2)
 """First and longest pause after a sign that brought nothing: somebody else's write."""
-UPKEEP_SECONDS: Final = 5.0
+UPKEEP_SECONDS: Final = 1.0
 """How often queues are looked for, and processes that have died."""
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from durableq import DurableQ, Queue
 from tests.engine import plain
+from tests.process import fleet_app
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Recoverer
+from tests.process.facts import at_once
 from tests.process.recovery_app import APP
 from tests.support import wait_for
 
@@ -109,6 +111,20 @@ def test_what_a_killed_process_held_is_back_before_its_lease_ends(
     assert second.end() == 0
     assert time.monotonic() - started < 25, "the lease of 30 seconds was waited for"
     assert Counter(dict(plain.rows(db, DECISIONS)).values()) == {"discarded": 21}
+
+
+def test_it_gives_back_what_a_worker_held_that_nobody_else_sees_dead(
+    orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    worker = nursery.worker(db, "orders", app=fleet_app.APP)
+    orders.send({"do": "spin"})
+    worker.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
+    recovery = nursery.recover("--db", db, "--app", APP)
+    recovery.wait_until(lambda: len(orders._app.store.workers()) == 2, "it to look on")
+    with at_once():
+        worker.kill()
+        recovery.wait_until(partial(reached, 1, recovery), "the message to die and be decided")
+    assert plain.column(db, "SELECT reason FROM durableq_history")[0] == "worker_lost"
 
 
 def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_letter_and_frees_the_others(
