@@ -151,8 +151,9 @@ class Recovery:
     def _round(self, office: Office) -> int:
         """Give each queue a turn; return how many letters were looked at."""
         if time.monotonic() >= self._upkeep_due:
-            again = SECOND_LOOK_SECONDS if self._survivor.look(office.store) else UPKEEP_SECONDS
-            self._upkeep_due = time.monotonic() + again
+            self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
+            if self._survivor.look(office.store):
+                self._upkeep_due = time.monotonic() + SECOND_LOOK_SECONDS
             for queue in self.policies.queues(office.store):
                 if queue not in self._desks:
                     gate = Gate(office.store, queue, self._thresholds, self._clock, self._on_change)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pysqlite3.dbapi2 as driver
 import pytest
 import sqlalchemy as sa
 
@@ -224,6 +225,29 @@ def test_a_full_disk_is_not_the_messages_fault(
     with pytest.raises(StorageFull, match="make room, try again"):
         write_and(message, write_much)
     raw.execute("PRAGMA max_page_count = 4294967294")
+    assert written(db) == BEFORE
+    write(message)
+
+
+def test_what_another_database_runs_into_is_the_handlers_affair(
+    orders: Queue, db: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.db"
+    engine = sa.create_engine(f"sqlite:///{other}", module=driver, connect_args={"timeout": 0})
+    with engine.begin() as setting_up:
+        setting_up.execute(sa.text("CREATE TABLE elsewhere (n INTEGER)"))
+
+    def write_there(_: Transaction) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text("INSERT INTO elsewhere VALUES (1)"))
+
+    message = take(orders)
+    with plain.connection(other) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            write_and(message, write_there)
+        holder.execute("ROLLBACK")
+    engine.dispose()
     assert written(db) == BEFORE
     write(message)
 

@@ -175,11 +175,23 @@ class Database:
             with self.write() as raw:
                 joined = session.sqlalchemy.begin()  # our listener sees the open transaction
                 yield raw, session.sqlalchemy
-        except sqlalchemy.exc.DBAPIError as error:
-            raise translate(error.orig, self.location.path) or error from error
         finally:
             if joined is not None:
                 joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
+
+    def execute(
+        self, connection: sqlalchemy.Connection, statement: Any, parameters: Any
+    ) -> sqlalchemy.CursorResult[Any]:
+        """Run a user's statement in a transaction that joined ours.
+
+        Raises:
+            StorageFull, DatabaseUnusable: what the file ran into; not the statement's fault.
+            sqlalchemy.exc.DBAPIError: any other error.
+        """
+        try:
+            return connection.execute(statement, parameters)
+        except sqlalchemy.exc.DBAPIError as error:
+            raise translate(error.orig, self.location.path) or error from error
 
     @contextmanager
     def read(self) -> Iterator[Any]:

@@ -187,7 +187,7 @@ class SQLStore(SQLMonitor):
             stale = settling.check_held(unit, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(unit, stale).why)
-            opened = _Open(unit, connection, actor)
+            opened = _Open(self._database, unit, connection, actor)
             try:
                 yield opened
             finally:
@@ -280,7 +280,10 @@ class SQLStore(SQLMonitor):
 class _Open:
     """The Transaction that user code holds."""
 
-    def __init__(self, unit: Unit, connection: sqlalchemy.Connection, actor: str) -> None:
+    def __init__(
+        self, database: Database, unit: Unit, connection: sqlalchemy.Connection, actor: str
+    ) -> None:
+        self._database = database
         self._unit = unit
         self._connection = connection
         self._actor = actor
@@ -292,7 +295,7 @@ class _Open:
         self._check()
         if isinstance(statement, str):
             statement = sqlalchemy.text(statement)
-        result = self._connection.execute(statement, parameters)
+        result = self._database.execute(self._connection, statement, parameters)
         if result.returns_rows:
             self._results.append(result)
         return result
