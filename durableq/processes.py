@@ -15,6 +15,8 @@ import psutil
 from durableq.clock import SystemClock
 from durableq.store import Store, WorkerInfo
 
+SECOND_LOOK_SECONDS: Final = 0.5
+"""So much later a worker that was found dead is looked at again, before anything is given back."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _ENDED: Final = frozenset("ZXx")
 """The states of a process that has ended; a zombie's parent has not been told yet."""
@@ -103,10 +105,6 @@ class Survivor:
             store.unregister(holder)
         self._suspects = dead - self._suspects
         return self.suspects
-
-
-SECOND_LOOK_SECONDS: Final = 0.5
-"""So much later a worker that was found dead is looked at again, before anything is given back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,3 +119,4 @@ def test_without_its_supervisor_a_command_that_does_not_end_is_stopped_after_the
     process = psutil.Process(int(pid_file.read_text()))
     fleet.kill()
     wait_for(lambda: not runs(process), what="the command to be stopped", seconds=20)
+    assert plain.totals(db, "orders")["completed"] == 0

@@ -243,3 +243,4 @@ def test_it_outlives_the_deletion_of_a_queue(orders: Queue, db: Path, nursery: N
     orders._app.store.delete_queue("other")
     bury(orders, {})
     recovery.wait_until(partial(reached, 2, recovery), "a decision after the deletion")
+    assert recovery.process.poll() is None

@@ -64,6 +64,7 @@ def test_a_letter_that_is_lost_is_dropped(dq: DurableQ) -> None:
         (receipt,) = leased(dq, leases, 1)
         dq.queue("orders-dlq").purge()
         wait_for(lambda: not leases.begin(receipt), what="the loss to be seen")
+        assert leases.let_go([receipt]) == []
 
 
 def test_what_is_given_back_is_ready(dq: DurableQ) -> None:
