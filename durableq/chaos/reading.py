@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-import pysqlite3.dbapi2 as driver
+from durableq.engines.sql.driver import driver
 
 _BOOKS: Final = """
 SELECT name, max_receives, sent, moved_in, moved_out, completed, duplicates, discarded, expired,

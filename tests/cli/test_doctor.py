@@ -8,11 +8,11 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pysqlite3.dbapi2 as driver
 import pytest
 
 from durableq import DurableQ, care
 from durableq.engines.sql import contents, examination, locks, sqlite, sqlite_file, surroundings
+from durableq.engines.sql.driver import driver
 from durableq.processes import this_process
 from durableq.store import WorkerInfo
 from tests.cli.console import Run, Shop

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pysqlite3.dbapi2 as driver
+from durableq.engines.sql.driver import driver
 
 UNBALANCED = """
 SELECT name FROM durableq_queue AS q

@@ -1,10 +1,15 @@
-"""Which SQLite libraries may be used: none whose WAL several processes can corrupt."""
+"""Which SQLite library is chosen, and which may be used."""
 
 from __future__ import annotations
 
+import sqlite3
+import sys
+import types
+
 import pytest
 
-from durableq import AffectedSQLite
+from durableq import AffectedSQLite, DurableQError
+from durableq.engines.sql.driver import choose
 from durableq.engines.sql.sqlite import check_library
 
 VERSIONS = {
@@ -39,3 +44,38 @@ def test_a_library_is_judged_by_its_version(version: str, usable: bool) -> None:
 
 def test_the_library_in_use_is_one_of_the_usable() -> None:
     check_library()
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...] | None) -> object:
+    """Install a pysqlite3 of that version for this test, or none."""
+    module = types.ModuleType("pysqlite3.dbapi2")
+    module.sqlite_version_info = version  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pysqlite3", types.ModuleType("pysqlite3"))
+    monkeypatch.setitem(sys.modules, "pysqlite3.dbapi2", module if version else None)
+    return module
+
+
+def test_a_safe_pysqlite3_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pretend(monkeypatch, (3, 53, 4))
+    assert choose({}) is module
+    assert choose({"DURABLEQ_SQLITE": "stdlib"}) is sqlite3
+
+
+def test_an_affected_pysqlite3_is_passed_over_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = pretend(monkeypatch, (3, 51, 1))
+    assert choose({}) is sqlite3
+    assert choose({"DURABLEQ_SQLITE": "pysqlite3"}) is module
+
+
+def test_without_pysqlite3_the_standard_library_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, None)
+    assert choose({}) is sqlite3
+    with pytest.raises(DurableQError, match=r"pysqlite3 is not installed.*pip install"):
+        choose({"DURABLEQ_SQLITE": "pysqlite3"})
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    with pytest.raises(DurableQError, match="DURABLEQ_SQLITE='apsw' names no SQLite library"):
+        choose({"DURABLEQ_SQLITE": "apsw"})

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-import pysqlite3.dbapi2 as driver
 import pytest
 import sqlalchemy as sa
 
@@ -20,6 +19,7 @@ from durableq import (
     UnknownQueue,
     Unsupported,
 )
+from durableq.engines.sql.driver import driver
 from tests.engine import plain
 
 albums = sa.Table("album", sa.MetaData(), sa.Column("title", sa.Text, nullable=False))

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pysqlite3.dbapi2 as driver
 import pytest
 import sqlalchemy as sa
 
@@ -24,6 +23,7 @@ from durableq import (
     Transaction,
     UnknownQueue,
 )
+from durableq.engines.sql.driver import driver
 from durableq.testing import FakeClock
 from tests.engine import plain
 

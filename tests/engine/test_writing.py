@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pysqlite3.dbapi2 as driver
 import pytest
 
 from durableq import (
@@ -19,6 +18,7 @@ from durableq import (
     Queue,
     StorageFull,
 )
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.store import SQLStore
 from durableq.message import draft

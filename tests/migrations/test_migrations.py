@@ -6,13 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
-import pysqlite3.dbapi2 as driver
 import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from durableq import DurableQ
 from durableq.engines.sql import schema, tables
+from durableq.engines.sql.driver import driver
 from tests.engine import plain
 
 SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"

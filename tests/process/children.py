@@ -18,10 +18,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pysqlite3.dbapi2 as driver
 from sqlalchemy import event
 
 from durableq import DeadLetter, DurableQ, Requeue, Verdict
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.store import SQLStore
 from durableq.handlers import load
 from durableq.recovery.process import Recovery

@@ -15,11 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import pysqlite3.dbapi2 as driver
-
 from durableq.clock import Clock
 from durableq.engines.sql import locks, schema, settling, statements, upkeep
 from durableq.engines.sql.contents import FAULTS, in_words
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.examination import reading
 from durableq.engines.sql.sqlite import Database, translate
 from durableq.engines.sql.sqlite_file import Location

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import pysqlite3.dbapi2 as driver
-
 from durableq.clock import Clock
 from durableq.engines.sql import upkeep
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.schema import INCREMENTAL_VACUUM, REVISIONS, Condition, condition
 from durableq.engines.sql.sqlite import translate
 from durableq.engines.sql.sqlite_file import Location

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pysqlite3.dbapi2 as driver
-
 from durableq.clock import Clock
 from durableq.engines.sql import contents, monitor, surroundings
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.schema import Condition, condition
 from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS, translate
 from durableq.engines.sql.sqlite_file import Location

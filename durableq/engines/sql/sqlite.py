@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import pysqlite3.dbapi2 as driver
 import sqlalchemy
 from sqlalchemy import bindparam, event, func, select
 from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
+from durableq.engines.sql.driver import driver, is_affected
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import (
     AffectedSQLite,
@@ -55,16 +55,12 @@ def among(column: Any, parameter: str) -> Any:
 
 
 def check_library(version: tuple[int, ...] = driver.sqlite_version_info) -> None:
-    """Refuse a SQLite whose WAL can be corrupted by several processes (the WAL-reset bug).
-
-    Affected are 3.7.0 to 3.51.2; 3.44.6 and 3.50.7 carry the fix in their branches
-    (https://sqlite.org/wal.html#walresetbug).
+    """Refuse a SQLite whose WAL can be corrupted by several processes.
 
     Raises:
         AffectedSQLite: this is one of them.
     """
-    fixed = (3, 44, 6) <= version < (3, 45) or (3, 50, 7) <= version < (3, 51)
-    if version < (3, 51, 3) and not fixed:
+    if is_affected(version):
         raise AffectedSQLite(
             f"SQLite {'.'.join(map(str, version))} can corrupt a database that several processes "
             "write (fixed in 3.51.3). Install a newer one: pip install 'pysqlite3>=0.6.1'."
@@ -231,9 +227,9 @@ class Database:
         raw = connection.connection.driver_connection if is_sqlalchemy else connection
         if not isinstance(raw, driver.Connection):
             raise Unsupported(
-                f"This connection is {type(raw).__module__}'s, and durableq's is pysqlite3's: two "
-                "SQLite libraries on one file in one process lose each other's locks. Use "
-                "dq.engine, or create_engine(url, module=pysqlite3.dbapi2)."
+                f"This connection is {type(raw).__module__}'s, and durableq's is "
+                f"{driver.__name__}'s: two SQLite libraries on one file in one process lose each "
+                f"other's locks. Use dq.engine, or create_engine(url, module={driver.__name__})."
             )
         if self.location.identity() != self._identity:
             raise _replaced(self.location.path)

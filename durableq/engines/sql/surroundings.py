@@ -7,9 +7,8 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-import pysqlite3.dbapi2 as driver
-
 from durableq.engines.sql import locks
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.sqlite import JOURNAL_SIZE_LIMIT, check_library
 from durableq.engines.sql.sqlite_file import Location, is_network
 from durableq.errors import AffectedSQLite

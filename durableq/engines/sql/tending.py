@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-import pysqlite3.dbapi2 as driver
 from sqlalchemy import delete, func, literal_column, select
 
 from durableq.engines.sql import moving, upkeep
+from durableq.engines.sql.driver import driver
 from durableq.engines.sql.schema import INCREMENTAL_VACUUM
 from durableq.engines.sql.sqlite import (
     DRIVER_TIMEOUT_SECONDS,
