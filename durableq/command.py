@@ -19,8 +19,9 @@ from typing import IO, Any, Final
 
 from durableq import codec
 from durableq.app import DurableQ
-from durableq.delivery import Delivery, HandlerFailed
+from durableq.delivery import Delivery
 from durableq.errors import InvalidInput, Reject
+from durableq.failures import HandlerFailed
 from durableq.limits import MAX_ERROR_CHARS, MAX_RESULT_BYTES, MAX_TRACEBACK_CHARS
 from durableq.message import Failure, Reason
 from durableq.processes import signal_name

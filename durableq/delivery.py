@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import sysconfig
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Unpack, overload
+from typing import Any, Unpack, overload
 
 from durableq import codec, store
-from durableq.errors import InvalidInput, Reject, RetryLater, StaleReceipt
-from durableq.limits import MAX_DELAY_MS
+from durableq.errors import Conflict, InvalidInput, Reject, StaleReceipt
+from durableq.failures import failure_of
 from durableq.message import (
     Completion,
     Failure,
     Message,
     Outcome,
-    Reason,
     Receipt,
     SendOptions,
     draft,
@@ -77,7 +73,8 @@ class Delivery:
         """Whether it was completed, failed or released."""
         self.lost = False
         """Whether its lease could not be extended: what you still do for it is refused."""
-        self.transaction_result = False
+        self.transaction_result: str | None = None
+        """The encoded `tx.result` of the transaction that ended it."""
         self._store = opened
         self._body: Any = _UNREAD
 
@@ -160,7 +157,7 @@ class Delivery:
             result = codec.encode_result(transaction.result)
             opened.settle([Completion(self.receipt, result, self.key)], [])
         self.settled = True
-        self.transaction_result = result is not None
+        self.transaction_result = result
 
     def complete(self, result: Any = None) -> None:
         """End the message in success; keep the result for duplicates of its key.
@@ -179,7 +176,10 @@ class Delivery:
             InvalidResult: JSON cannot hold it; the message stays completed.
             StaleReceipt: this delivery completed no key.
         """
-        encoded = codec.encode_result(result)
+        self.attach_encoded(codec.encode_result(result))
+
+    def attach_encoded(self, encoded: str | None) -> None:
+        """Keep an encoded result; see attach_result."""
         if self.key is None or encoded is None:
             return
         outcome = self._store.attach_result(self.receipt, self.key, encoded)
@@ -235,8 +235,9 @@ class Delivery:
 class Batch(Sequence[Delivery]):
     """What a batch handler is given: deliveries that are settled together, in one transaction.
 
-    Those you `fail` fail; all others are completed when the handler returns. If it raises, all
-    fail.
+    Those you `fail` fail, and those that the handler's answer names, as in AWS Lambda:
+    `return {"batchItemFailures": [{"itemIdentifier": message.id}]}`. All others are completed
+    when the handler returns. If it raises, or returns anything else, all fail.
     """
 
     def __init__(self, deliveries: Sequence[Delivery], opened: store.Store) -> None:
@@ -257,8 +258,24 @@ class Batch(Sequence[Delivery]):
         return len(self._deliveries)
 
     def fail(self, delivery: Delivery, error: BaseException | str) -> None:
-        """Let this one fail when the batch is settled; the others are not affected."""
+        """Let this one fail when the batch is settled; the others are not affected.
+
+        Raises:
+            InvalidInput: it is not in this batch.
+            Conflict: the batch is settled.
+        """
+        self._check_open(delivery)
         self._failures[delivery.id] = failure_of(error)
+
+    def fail_rest(self, failure: Failure, ids: Iterable[str] | None = None) -> None:
+        """Let these fail, or all; a failure that is already recorded for one of them stays."""
+        for message_id in self.ids if ids is None else ids:
+            self._failures.setdefault(message_id, failure)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its messages."""
+        return [delivery.id for delivery in self]
 
     @property
     def failed(self) -> int:
@@ -270,7 +287,10 @@ class Batch(Sequence[Delivery]):
 
         Raises:
             InvalidResult: JSON cannot hold it.
+            InvalidInput: it is not in this batch.
+            Conflict: the batch is settled.
         """
+        self._check_open(delivery)
         self._results[delivery.id] = codec.encode_result(result)
 
     @contextmanager
@@ -279,11 +299,18 @@ class Batch(Sequence[Delivery]):
 
         Raises:
             StaleReceipt: one lease was taken over; nothing was written, for none of them.
+            InvalidInput: `tx.result` was set: each message has a result of its own.
         """
         receipts = [delivery.receipt for delivery in self]
         actor = self[0].actor if self else ""
         with self._store.transaction(receipts, actor=actor) as opened:
-            yield Transaction(opened)
+            transaction = Transaction(opened)
+            yield transaction
+            if transaction.result is not None:
+                raise InvalidInput(
+                    "tx.result belongs to a transaction of one message. Use "
+                    "batch.set_result(message, result) for each message of the batch."
+                )
             opened.settle(self._completions(), self._failed())
         self._mark_settled()
 
@@ -326,6 +353,15 @@ class Batch(Sequence[Delivery]):
             if delivery.id in self._failures
         ]
 
+    def _check_open(self, delivery: Delivery) -> None:
+        if delivery not in self._deliveries:
+            raise InvalidInput(f"Message {delivery.id} is not in this batch.")
+        if self.settled:
+            raise Conflict(
+                f"The batch of message {delivery.id} is settled already. Call fail and set_result "
+                "before its transaction ends."
+            )
+
     def _mark_settled(self) -> None:
         self.settled = True
         for delivery in self:
@@ -333,65 +369,3 @@ class Batch(Sequence[Delivery]):
 
 
 _UNREAD = object()
-_HERE: Final = os.path.dirname(__file__)
-_OURS: Final = tuple(os.path.join(_HERE, name) for name in ("worker", "engines", "delivery.py"))
-_LIBRARIES: Final = ("<frozen", *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
-"""Where code lies that is not the user's: ours, Python's, and what was installed."""
-
-
-class HandlerFailed(Exception):
-    """Raised by a handler that knows better than a traceback why it failed."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.error_message)
-        self.failure = failure
-
-
-def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> Failure:
-    """Return what is recorded of an exception that a handler raised."""
-    if isinstance(error, HandlerFailed):
-        return error.failure
-    wait_ms = None if retry_in is None else to_ms(retry_in, "retry_in", MAX_DELAY_MS)
-    if isinstance(error, str):
-        return Failure(Reason.HANDLER_ERROR, "", error, retry_in_ms=wait_ms)
-    reason = Reason.REJECTED if isinstance(error, Reject) else Reason.HANDLER_ERROR
-    if wait_ms is None and isinstance(error, RetryLater):
-        wait_ms = _chosen_wait_ms(error)
-    return Failure(
-        reason,
-        type(error).__qualname__,
-        message_of(error),
-        "".join(traceback.format_exception(error)),
-        wait_ms,
-        place=_place_of(error),
-    )
-
-
-def _place_of(error: BaseException) -> str:
-    """Return where the user's code was when it raised: the innermost frame that is no library's.
-
-    Its file and function, as in `shop.py:charge`; without the line, which every edit moves.
-    """
-    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    theirs = [code for code in codes if not code.co_filename.startswith(_OURS)]
-    own = [code for code in theirs if not code.co_filename.startswith(_LIBRARIES)]
-    innermost = next(iter(own[-1:] or theirs), None)
-    if innermost is None:
-        return ""
-    return f"{os.path.basename(innermost.co_filename)}:{innermost.co_name}"
-
-
-def _chosen_wait_ms(error: RetryLater) -> int | None:
-    """Return the wait a handler asked for; None where a subclass left it unset or made it bad."""
-    try:
-        return to_ms(error.seconds, "RetryLater", MAX_DELAY_MS)
-    except (AttributeError, InvalidInput):
-        return None
-
-
-def message_of(error: BaseException) -> str:
-    """Return what an exception says, whatever its own code does when it is asked."""
-    try:
-        return str(error)
-    except BaseException as another:  # noqa: BLE001 - a user's __str__ may raise anything
-        return f"(its message could not be read: {type(another).__qualname__})"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from durableq.errors import AppError, InvalidInput
+from durableq.failures import failure_of, frames_of, type_name
 from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.message import DeadLetter
 from durableq.units import check_whole
@@ -63,7 +64,8 @@ class Handlers:
                 and for coroutines as many as there is room for.
 
         Raises:
-            InvalidInput: the queue has a handler, or a number is out of bounds.
+            InvalidInput: the queue has a handler, a number is out of bounds, or the function cannot
+                be a handler: it yields, or does not take one argument.
         """
         if queue in self.handlers:
             raise InvalidInput(f"Queue {queue!r} has a handler already: one queue, one handler.")
@@ -72,6 +74,7 @@ class Handlers:
                 check_whole(number, what, 1, MAX_RECEIVE_BATCH)
 
         def register(function: _Function) -> _Function:
+            check_callable(function, "handler", "the message" if batch is None else "the batch")
             self.handlers[queue] = Handler(queue, function, batch, batch or prefetch)
             return function
 
@@ -84,12 +87,18 @@ class Handlers:
         `durableq recover --dry-run` calls it too.
 
         Raises:
-            InvalidInput: the queue has a policy already.
+            InvalidInput: the queue has a policy already, or the function cannot be one: it is
+                `async def`, yields, or does not take one argument.
         """
         if queue in self.policies:
             raise InvalidInput(f"Queue {queue!r} has a recovery policy already.")
 
         def register(function: _Function) -> _Function:
+            check_callable(function, "recovery policy", "the dead letter")
+            if is_async(function):
+                raise InvalidInput(
+                    f"{_name(function)} is `async def`; a recovery policy is a plain function."
+                )
             self.policies[queue] = function
             return function
 
@@ -102,10 +111,47 @@ def is_async(function: Callable[..., Any]) -> bool:
     return any(map(inspect.iscoroutinefunction, (function, call)))
 
 
+def check_callable(function: object, what: str, argument: str) -> None:
+    """Refuse a function that can never do its work when it is called.
+
+    Args:
+        function: to be registered.
+        what: the word for it.
+        argument: the words for its only argument.
+
+    Raises:
+        InvalidInput: it cannot be called, it yields, or it does not take one argument.
+    """
+    if not callable(function):
+        raise InvalidInput(f"A {what} is a function, not {function!r}.")
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked for
+    for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        if kind(function) or kind(call):
+            raise InvalidInput(
+                f"{_name(function)} yields, so calling it runs none of its code. A {what} returns."
+            )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C, and says nothing of its arguments
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise InvalidInput(
+            f"{_name(function)} cannot be called with one argument ({error}). A {what} is given "
+            f"{argument}."
+        ) from None
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
 def load(spec: str, kind: type[_App]) -> _App:
     """Import an application named as `module:attribute` (`module` alone: the only one in it).
 
-    The current directory is importable, as with `python -m`.
+    The current directory is importable, as with `python -m`. Output of the import goes to stderr,
+    for stdout is a command's data. Only KeyboardInterrupt, which is Ctrl-C, is passed on.
 
     Raises:
         AppError: it does not import, or holds nothing of this kind.
@@ -117,42 +163,56 @@ def load(spec: str, kind: type[_App]) -> _App:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+        with redirect_stdout(sys.stderr):
+            module = importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may raise anything
         raise AppError(_import_failure(module_name, error)) from error
-    if not attribute:
-        return _only(module, module_name, kind)
+    return _attribute(module, spec, kind) if attribute else _only(module, module_name, kind)
+
+
+def _attribute(module: object, spec: str, kind: type[_App]) -> _App:
     found = module
-    for name in attribute.split("."):
-        found = getattr(found, name, None)  # type: ignore[assignment]
-    if not isinstance(found, kind):
-        has = "nothing" if found is None else f"a {type(found).__name__}"
-        raise AppError(f"{spec!r} is {has}, not a {kind.__name__}. Check what follows the colon.")
-    return found
+    try:
+        for name in spec.partition(":")[2].split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, kind):
+            return found
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a module's __getattr__, a property or a proxy
+        raise AppError(f"Looking up {spec!r} failed: {_words(error)}") from error
+    has = "nothing" if found is None else f"a {type_name(type(found))}"
+    raise AppError(f"{spec!r} is {has}, not a {kind.__name__}. Check what follows the colon.")
 
 
-def _only(module: Any, module_name: str, kind: type[_App]) -> _App:
-    names = [name for name, value in vars(module).items() if isinstance(value, kind)]
-    if len(names) != 1:
-        found = " and ".join(names) or "none"
+def _only(module: object, module_name: str, kind: type[_App]) -> _App:
+    # By the class itself: `isinstance` asks a proxy, which may raise outside of its context.
+    there = getattr(module, "__dict__", {})
+    apps = {name: value for name, value in there.items() if issubclass(type(value), kind)}
+    if len(apps) != 1:
+        found = " and ".join(apps) or "none"
         raise AppError(
             f"Module {module_name!r} should hold one {kind.__name__}; it holds {found}. "
             f"Name it: {module_name}:NAME."
         )
-    only: _App = getattr(module, names[0])
+    only: _App
+    (only,) = apps.values()
     return only
 
 
+def _words(error: BaseException) -> str:
+    failure = failure_of(error)
+    return ": ".join(filter(None, (failure.error_type, failure.error_message)))
+
+
 def _import_failure(module_name: str, error: BaseException) -> str:
-    missing = (
-        isinstance(error, ModuleNotFoundError)
-        and error.name == module_name.split(".", maxsplit=1)[0]
-    )
-    if missing:
+    if type(error) is ModuleNotFoundError and error.name == module_name.split(".", maxsplit=1)[0]:
         return f"There is no module {module_name!r} in {Path.cwd()} or among installed packages."
-    if module_name.endswith(".py") and getattr(error, "name", None) == module_name:
+    is_file = module_name.endswith(".py") and type(error) is ModuleNotFoundError
+    if is_file and error.name == module_name:  # type: ignore[attr-defined]
         return f"{module_name!r} is a file. Name its module: {module_name.removesuffix('.py')}."
-    stack = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in stack if "importlib" not in frame.filename]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
-    return f"Importing {module_name!r} failed{where}: {type(error).__name__}: {error}"
+    frames = [frame for frame in frames_of(error) if "importlib" not in frame[0]]
+    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if len(frames) > 1 else ""
+    return f"Importing {module_name!r} failed{where}: {_words(error)}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from durableq import codec
-from durableq.delivery import failure_of
 from durableq.errors import DurableQError, InvalidInput
+from durableq.failures import failure_of
 from durableq.handlers import Policy
 from durableq.limits import MAX_ERROR_CHARS
 from durableq.message import DeadLetter

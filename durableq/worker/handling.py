@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from durableq import codec, logs
-from durableq.delivery import Batch, Delivery, failure_of, message_of
-from durableq.errors import NOT_ITS_FAULT, PASSING, InvalidBody, StaleReceipt
+from durableq import logs
+from durableq.answers import FAILURES, encode_answer, failed_of_batch
+from durableq.delivery import Batch, Delivery
+from durableq.errors import PASSING, InvalidBody, StaleReceipt
+from durableq.failures import failure_of
 from durableq.handlers import Handler
 from durableq.latch import Latch
 from durableq.message import Completion, Failure, Reason
@@ -29,10 +31,16 @@ log = logging.getLogger("durableq.worker")
 
 @dataclass(slots=True)
 class _Call:
-    """What came of calling a handler."""
+    """The outcome of calling a handler."""
 
     result: Any = None
+    failure: Failure | None = None
     ran_seconds: float = 0.0
+
+
+_NAMED: Final = Failure(
+    Reason.HANDLER_ERROR, "", f"the batch handler named it in its {FAILURES} answer"
+)
 
 
 class Handling:
@@ -81,8 +89,8 @@ class Handling:
         with self._given_back(deliveries):
             if handler.batch is not None:
                 if batch := self._given_batch(deliveries):
-                    with self._settled_batch(batch):
-                        await handler.function(batch)
+                    with self._settled_batch(batch) as call:
+                        call.result = await handler.function(batch)
                 return
             for delivery in deliveries:
                 if self._is_given(delivery):
@@ -91,8 +99,8 @@ class Handling:
 
     def _call_batch(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         if batch := self._given_batch(deliveries):
-            with self._settled_batch(batch):
-                handler.function(batch)
+            with self._settled_batch(batch) as call:
+                call.result = handler.function(batch)
 
     def _is_given(self, delivery: Delivery) -> bool:
         """Note that a handler is given a message; False if it is not to be, or cannot be."""
@@ -147,61 +155,72 @@ class Handling:
     @contextmanager
     def _settled(self, delivery: Delivery) -> Iterator[_Call]:
         """Call a handler inside: what it returns completes the message, what it raises fails it."""
-        call = _Call()
+        call, encoded = _Call(), None
         try:
-            try:
+            with self._running([delivery], call):
                 yield call
-            finally:
-                self._check_process()
-                call.ran_seconds = self._in_hand.return_from(delivery)
-                self._pace.note(delivery.queue, call.ran_seconds)
-            self._complete(delivery, call)
-        except NOT_ITS_FAULT:
+                encoded = encode_answer(call.result)
+            self._pace.note(delivery.queue, call.ran_seconds)
+            if delivery.settled:
+                self._end_settled(delivery, call.failure, encoded)
+                return
+            how = call.failure or Completion(delivery.receipt, encoded, delivery.key)
+            self._settler.settle(delivery, how, call.ran_seconds)
+        except PASSING:
             self._in_hand.unbegin([delivery])
             raise
         except StaleReceipt as error:
             delivery.lost = True
             log.warning("%s", error, extra=about(delivery, "lost"))
             self._in_hand.end([delivery])
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            self._fail(delivery, error, call)
-
-    def _complete(self, delivery: Delivery, call: _Call) -> None:
-        """Complete what the handler has not settled itself, and keep its result."""
-        if not delivery.settled:
-            encoded = codec.encode_result(call.result)
-            how = Completion(delivery.receipt, encoded, delivery.key)
-            self._settler.settle(delivery, how, call.ran_seconds)
-            return
-        if call.result is not None and not delivery.transaction_result:
-            delivery.attach_result(call.result)
-        self._settler.settled([delivery])
-
-    def _fail(self, delivery: Delivery, error: BaseException, call: _Call) -> None:
-        if not delivery.settled:
-            self._settler.settle(delivery, failure_of(error), call.ran_seconds)
-            return
-        log.warning(
-            "message %s of %s: the handler raised after the message was settled, so it stays "
-            "settled: %s: %s",
-            delivery.id,
-            delivery.queue,
-            type(error).__qualname__,
-            visible(message_of(error), 200),
-            extra=about(delivery, "raised_late", error_type=type(error).__qualname__),
-        )
-        self._settler.settled([delivery])
 
     @contextmanager
-    def _settled_batch(self, batch: Batch) -> Iterator[None]:
-        """Call a batch handler inside, and settle the batch in one transaction."""
+    def _running(self, deliveries: Sequence[Delivery], call: _Call) -> Iterator[None]:
+        """Call a handler inside, and read what it returned or raised.
+
+        It counts as running until that is read, for reading runs code of the user's classes: the
+        time limit holds for it too. A lost lease and a busy file are no failures of the handler.
+        """
         try:
             try:
                 yield
             finally:
                 self._check_process()
-                self._in_hand.return_from(batch[0])
-        except NOT_ITS_FAULT:
+        except PASSING:
+            raise
+        except BaseException as error:
+            if _is_stale(error, deliveries):
+                raise
+            call.failure = failure_of(error)
+        finally:
+            call.ran_seconds = self._in_hand.return_from(deliveries[0])
+
+    def _end_settled(
+        self, delivery: Delivery, failure: Failure | None, encoded: str | None
+    ) -> None:
+        """Let go of a message that its handler settled itself; keep what the handler returned."""
+        if failure is not None:
+            _say_late("raised_late", "the handler raised", delivery, failure)
+        elif encoded is not None and delivery.transaction_result not in {None, encoded}:
+            log.warning(
+                "message %s of %s: the returned value was not kept, for tx.result was",
+                delivery.id,
+                delivery.queue,
+                extra=about(delivery, "result_dropped"),
+            )
+        elif encoded is not None and delivery.transaction_result is None:
+            delivery.attach_encoded(encoded)
+        self._settler.settled([delivery])
+
+    @contextmanager
+    def _settled_batch(self, batch: Batch) -> Iterator[_Call]:
+        """Call a batch handler inside, and settle the batch in one transaction."""
+        call, failed = _Call(), set[str]()
+        try:
+            with self._running(batch, call):
+                yield call
+                failed = failed_of_batch(call.result, batch.ids)
+        except PASSING:
             self._in_hand.unbegin(batch)
             raise
         except StaleReceipt as error:
@@ -210,9 +229,13 @@ class Handling:
             )
             self._in_hand.unbegin(batch)
             return
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            for delivery in batch:
-                batch.fail(delivery, error)
+        if batch.settled:
+            if failure := call.failure or (_NAMED if failed else None):
+                _say_late("raised_late", "the batch's handler failed messages", batch[0], failure)
+        elif call.failure is not None:
+            batch.fail_rest(call.failure)
+        else:
+            batch.fail_rest(_NAMED, failed)
         self._settle_batch(batch)
 
     def _settle_batch(self, batch: Batch) -> None:
@@ -244,6 +267,25 @@ class Handling:
             finally:  # whatever the handler has done to stderr
                 os._exit(0)
         check_descriptors(self._stopping)
+
+
+def _is_stale(error: BaseException, deliveries: Sequence[Delivery]) -> bool:
+    """Return whether an error says that the lease of one of these was lost; not of another's."""
+    if type(error) is not StaleReceipt:
+        return False
+    return error.message_id in {delivery.id for delivery in deliveries}
+
+
+def _say_late(event: str, what: str, delivery: Delivery, failure: Failure) -> None:
+    log.warning(
+        "message %s of %s: %s after the message was settled, so it stays settled: %s: %s",
+        delivery.id,
+        delivery.queue,
+        what,
+        visible(failure.error_type),
+        visible(failure.error_message, 200),
+        extra=about(delivery, event, error_type=failure.error_type),
+    )
 
 
 def _decoding_failure(delivery: Delivery) -> Failure | None:

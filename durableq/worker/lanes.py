@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from durableq import logs
 from durableq.delivery import Delivery
 from durableq.errors import PASSING, DurableQError
+from durableq.failures import message_of
 from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.worker.handling import Handling
 from durableq.worker.intake import BUSY_PAUSE_SECONDS, Intake, Work
@@ -51,7 +52,7 @@ class FunctionLane:
             try:
                 self._handling.call(*work)
             except PASSING as error:
-                log.warning("%s", error, extra=logs.facts("busy"))
+                log.warning("%s", message_of(error), extra=logs.facts("busy"))
                 self._pause(BUSY_PAUSE_SECONDS)
 
 
@@ -133,6 +134,6 @@ class CoroutineLane:
             except DurableQError as trouble:
                 error = trouble
         if isinstance(error, PASSING):
-            log.warning("%s", error, extra=logs.facts("busy"))
+            log.warning("%s", message_of(error), extra=logs.facts("busy"))
         elif error is not None:
             self._give_up(error)

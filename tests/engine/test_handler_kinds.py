@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from durableq import Batch, Delivery, DurableQ, InvalidBody, Queue, Reject, RetryLater
+from durableq import (
+    Batch,
+    Delivery,
+    DurableQ,
+    ForeignDatabase,
+    InvalidBody,
+    Queue,
+    Reject,
+    RetryLater,
+    StaleReceipt,
+)
 from durableq.testing import FakeClock
 from durableq.worker.options import WorkerOptions
 from durableq.worker.process import Worker
@@ -178,3 +188,127 @@ def test_a_plain_function_that_makes_a_coroutine_fails_its_message(
     work(dq)
     made.close()
     assert failures(db) == [("handler_error", "InvalidResult")]
+
+
+BATCHES = pytest.mark.parametrize("kind", ["batch", "coroutine batch"])
+
+
+def register_answer(dq: DurableQ, kind: str, answer: Callable[[Batch], Any]) -> None:
+    """Register a batch handler that answers so."""
+
+    def batch(deliveries: Batch) -> Any:
+        return answer(deliveries)
+
+    async def coroutine_batch(deliveries: Batch) -> Any:
+        await asyncio.to_thread(lambda: None)
+        return answer(deliveries)
+
+    dq.handler("orders", batch=10)(batch if kind == "batch" else coroutine_batch)
+
+
+def ended(dq: DurableQ) -> tuple[list[str], int]:
+    """The bodies of the dead, and how many were completed."""
+    dead = dq.store.peek("orders-dlq", 100)
+    return sorted(str(letter.body) for letter in dead), dq.queue("orders").info().totals.completed
+
+
+@BATCHES
+def test_the_messages_that_a_batchs_answer_names_fail_and_the_others_complete(
+    dq: DurableQ, orders: Queue, db: Path, kind: str
+) -> None:
+    def answer(batch: Batch) -> Any:
+        odd = [message for message in batch if message.body % 2]
+        batch.fail(odd[0], Reject("told already"))
+        return {"batchItemFailures": [{"itemIdentifier": message.id} for message in odd]}
+
+    dq.queue("orders", max_receives=1)
+    orders.send_many([1, 2, 3, 4])
+    register_answer(dq, kind, answer)
+    work(dq)
+    assert ended(dq) == (["1", "3"], 2)
+    assert failures(db) == [("rejected", "Reject"), ("handler_error", "")]
+    plain.check_sound(db)
+
+
+@BATCHES
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"batchItemFailures": [{"itemIdentifier": "no such id"}]},
+        {"batchItemFailures": [{"itemIdentifier": ""}]},
+        {"batchItemFailure": []},
+        ["1"],
+        {1, 2},
+    ],
+    ids=str,
+)
+def test_any_other_answer_of_a_batch_fails_all_of_it(
+    dq: DurableQ, orders: Queue, db: Path, kind: str, answer: Any
+) -> None:
+    dq.queue("orders", max_receives=1)
+    orders.send_many([1, 2, 3])
+    register_answer(dq, kind, lambda _: answer)
+    work(dq)
+    assert ended(dq) == (["1", "2", "3"], 0)
+    assert failures(db) == [("handler_error", "InvalidResult")] * 3
+
+
+@BATCHES
+def test_an_answer_after_the_batchs_transaction_changes_nothing_and_is_said(
+    dq: DurableQ, orders: Queue, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(batch: Batch) -> Any:
+        with batch.transaction():
+            pass
+        return {"batchItemFailures": [{"itemIdentifier": batch[0].id}]}
+
+    orders.send_many([1, 2])
+    register_answer(dq, kind, answer)
+    work(dq)
+    assert ended(dq) == ([], 2)
+    assert "so it stays settled" in caplog.text
+
+
+def test_a_result_beside_the_transactions_own_is_not_dropped_without_a_word(
+    dq: DurableQ, orders: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handle(message: Delivery) -> Any:
+        with message.transaction() as tx:
+            tx.result = message.body
+        return "other" if message.body == "differs" else message.body
+
+    register(dq, "function", handle)
+    orders.send("the same", key="a")
+    different = orders.send("differs", key="b")
+    work(dq)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"message {different} of orders: the returned value was not kept, "
+                    "for tx.result was"]  # fmt: skip
+
+
+@KINDS
+def test_another_messages_stale_receipt_fails_this_one(
+    dq: DurableQ, orders: Queue, db: Path, kind: str
+) -> None:
+    def handle(_: Delivery) -> None:
+        raise StaleReceipt("another", "its lease was taken over")
+
+    dq.queue("orders", max_receives=1)
+    register(dq, kind, handle)
+    orders.send({})
+    work(dq)
+    assert failures(db) == [("handler_error", "StaleReceipt")]
+
+
+@KINDS
+def test_a_handlers_own_unusable_database_fails_the_message_and_not_the_worker(
+    dq: DurableQ, orders: Queue, db: Path, kind: str
+) -> None:
+    def handle(_: Delivery) -> None:
+        raise ForeignDatabase("another file")
+
+    dq.queue("orders", max_receives=1)
+    register(dq, kind, handle)
+    orders.send({})
+    work(dq)
+    assert failures(db) == [("handler_error", "ForeignDatabase")]

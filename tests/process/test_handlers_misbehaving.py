@@ -30,6 +30,10 @@ FAILING = {
     "exit_politely": "SystemExit",
     "speechless": "Speechless",
     "unwritable": "ValueError",
+    "unformattable": "SyntaxError",
+    "own_base_exception": "Own",
+    "unreadable_wait": "Waiting",
+    "generator": "InvalidResult",
     "coroutine": "InvalidResult",
     "StopIteration": "StopIteration",
     "GeneratorExit": "GeneratorExit",
@@ -103,15 +107,14 @@ def test_what_kills_a_worker_costs_only_the_message_that_did_it(
     plain.check_sound(db)
 
 
+@pytest.mark.parametrize("misdeed", ["swallow_everything", "endless_message"])
 def test_a_handler_that_swallows_everything_is_stopped_by_its_time_limit(
-    tmp_path: Path, nursery: Nursery
+    tmp_path: Path, nursery: Nursery, misdeed: str
 ) -> None:
-    db = prepare(tmp_path, "orders", "good", "swallow_everything", "another")
+    db = prepare(tmp_path, "orders", "good", misdeed, "another")
     fleet = start(nursery, tmp_path, "orders", "--drain", "--timeout", 0.5)
     assert fleet.end() == 0
-    assert {key: reason for key, (reason, _) in outcomes(db).items()} == {
-        "swallow_everything": "timeout"
-    }
+    assert {key: reason for key, (reason, _) in outcomes(db).items()} == {misdeed: "timeout"}
     assert plain.totals(db, "orders")["completed"] == 2
     assert "for more than 0.5 s: stopped" in fleet.complaints
     plain.check_sound(db)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from durableq import Delivery, DurableQ
+from durableq import Delivery, DurableQ, RetryLater
 from tests.process.app import Ledger
 
 APP = "tests.process.unruly:dq"
@@ -145,6 +145,44 @@ def speechless(_: Delivery) -> NoReturn:
 
 
 @misdeed
+def unformattable(_: Delivery) -> NoReturn:
+    raise SyntaxError("bad", ("f", 1, 1, 42))  # type: ignore[arg-type]
+
+
+class Own(BaseException):
+    """No Exception; each of its attributes raises it again."""
+
+    def __getattribute__(self, _: str) -> NoReturn:
+        raise Own
+
+    __str__ = __repr__ = __hash__ = __getattribute__  # type: ignore[assignment]
+
+
+@misdeed
+def own_base_exception(_: Delivery) -> NoReturn:
+    raise Own
+
+
+class Waiting(RetryLater):
+    @property
+    def seconds(self) -> float:
+        raise Own
+
+    @seconds.setter
+    def seconds(self, _: float) -> None: ...
+
+
+@misdeed
+def unreadable_wait(_: Delivery) -> NoReturn:
+    raise Waiting(1)
+
+
+@misdeed
+def generator(_: Delivery) -> Any:
+    yield 1
+
+
+@misdeed
 def speechless_afterwards(message: Delivery) -> NoReturn:
     message.complete()
     raise Speechless
@@ -217,6 +255,18 @@ def put_others_in_their_place(message: Delivery) -> None:
 
 
 # ---- what does not end
+
+
+class Endless(Exception):
+    def __str__(self) -> str:
+        threading.Event().wait()
+        return "never"
+
+
+@misdeed
+def endless_message(_: Delivery) -> NoReturn:
+    Ledger(dq.url).note("begun", "endless")
+    raise Endless
 
 
 @misdeed

@@ -19,7 +19,7 @@ from durableq import (
     RetryLater,
     StaleReceipt,
 )
-from durableq.delivery import failure_of
+from durableq.failures import failure_of
 from durableq.testing import FakeClock, FakeDice
 
 
