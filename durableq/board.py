@@ -32,12 +32,17 @@ class Stage(IntEnum):
     """How far a worker has come."""
 
     STARTING = 0
-    READY = 1
-    DRAINED = 2
+    """Its application is being imported."""
+    OPENING = 1
+    """Only durableq's own code is left: it opens the file, registers, receives; and waits if the
+    file is busy."""
+    READY = 2
+    """It has made its first receive."""
+    DRAINED = 3
     """Ended: nothing was left to do."""
-    STOPPED = 3
+    STOPPED = 4
     """Ended: it was told to."""
-    USED_UP = 4
+    USED_UP = 5
     """Ended: it has handled as many messages as it was to."""
 
     @property

@@ -7,9 +7,12 @@ boot id it also tells that a machine has restarted, so that every holder is dead
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Protocol
+
+from durableq.errors import Unsupported
 
 _BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
@@ -35,9 +38,13 @@ class SystemClock:
 
     Where the kernel has no boot clock (outside Linux), leases fall back to the wall clock and
     the boot id is empty; `lease_clock` says which is in use.
+
+    Raises:
+        Unsupported: this is Linux and /proc is not mounted, or without /proc/sys.
     """
 
     def __init__(self) -> None:
+        _check_proc()
         self._boot_clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
         if not _BOOT_ID_FILE.exists():
             self._boot_clock = None
@@ -61,3 +68,13 @@ class SystemClock:
     def boot_id(self) -> str:
         """The kernel's random id of this boot, or an empty string."""
         return self._boot_id
+
+
+def _check_proc() -> None:
+    """Refuse to tell leases by the wall clock where other processes have the boot clock."""
+    if sys.platform == "linux" and not Path("/proc/sys").is_dir():
+        raise Unsupported(
+            "/proc is not mounted here, or without /proc/sys. durableq finds there which boot of "
+            "the machine this is; without that it would take the leases of living workers for "
+            "lost. Mount it (mount -t proc proc /proc; under systemd no ProcSubset=pid)."
+        )

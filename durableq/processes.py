@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -48,7 +49,15 @@ class _Seen(NamedTuple):
 
 def this_process(name: str) -> WorkerInfo:
     """Return what a store is told of the process that is running."""
-    pid = os.getpid()
+    return describe(name, os.getpid())
+
+
+def describe(name: str, pid: int) -> WorkerInfo:
+    """Return what a store is told of a process of this namespace.
+
+    Raises:
+        OSError: it is not there, or cannot be seen.
+    """
     return WorkerInfo(name, pid, _see(pid).created_ms, SystemClock().boot_id(), _pid_namespace())
 
 
@@ -117,8 +126,22 @@ class Usage:
     """Since it was started."""
 
 
+def sees_others() -> bool:
+    """Return whether this process can look at others by their pid.
+
+    A container may be given the /proc of another pid namespace: there the same numbers are other
+    processes.
+    """
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return sys.platform != "linux"
+
+
 def usage(pid: int) -> Usage | None:
     """Return what a process uses; None if it cannot be seen."""
+    if not sees_others():
+        return None
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -140,8 +163,11 @@ def _see(pid: int) -> _Seen:
         ProcessLookupError: there is none.
         PermissionError: there is one, but it may not be looked at.
     """
+    own = pid == os.getpid()
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        if not (own or sees_others()):
+            raise FileNotFoundError
+        stat = Path(f"/proc/{'self' if own else pid}/stat").read_text(errors="replace")
     except FileNotFoundError:
         return _see_without_proc(pid)
     state, *numbers = stat.rpartition(")")[2].split()  # the name before may hold anything

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
+from durableq import startup
 from durableq.cli import (
     backup,
     bench,
@@ -56,11 +57,14 @@ Version = Annotated[
 ]
 
 
-def _root(db: Db = None, as_json: Json = False, version: Version = False) -> None:
+def _root(
+    context: typer.Context, db: Db = None, as_json: Json = False, version: Version = False
+) -> None:
     """Message queue, dead-letter queue and idempotency store in one SQLite file.
 
     Example, in three terminals: durableq produce; durableq work --procs 4; durableq recover
     """
+    startup.release(context.invoked_subcommand)
 
 
 def _group(db: Db = None, as_json: Json = False) -> None:
@@ -118,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return output.BROKEN_PIPE
     except KeyboardInterrupt:
         return output.INTERRUPTED
+    finally:
+        startup.release(None)
 
 
 def _run(arguments: list[str]) -> int:

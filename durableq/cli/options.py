@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote
 
 import typer
 
 from durableq.app import DurableQ
 from durableq.cli import output
-from durableq.errors import AppError, NotFound, UnknownQueue, Unsupported
+from durableq.errors import AppError, DurableQError, NotFound, UnknownQueue, Unsupported
 from durableq.handlers import load
 from durableq.logs import LogFormat
 from durableq.settings import DEAD_LETTER_SUFFIX
 from durableq.store import Store
+from durableq.transient import PAUSE_SECONDS, Outage, cause_of, logged
 
+T = TypeVar("T")
 DEMO_APP: Final = "durableq.demo.app:dq"
 DEMO_SEED: Final = 1
 """The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates."""
@@ -158,6 +162,26 @@ def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
         app.use(db)
     check_lasting(app.url)
     return spec, app
+
+
+def start(call: Callable[[], T], log: logging.Logger) -> T:
+    """Return what a call returns that opens the file, waiting while the file is busy or full.
+
+    SIGTERM and SIGINT end the process meanwhile.
+    """
+    outage = Outage(logged(log))
+    while True:
+        try:
+            result = call()
+        except DurableQError as error:
+            cause = cause_of(error)
+            if cause is None:
+                raise
+            outage.note(cause)
+            time.sleep(PAUSE_SECONDS)
+        else:
+            outage.over()
+            return result
 
 
 def whose(named: str | None) -> str | None:

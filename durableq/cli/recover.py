@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
 from collections import Counter
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from durableq import startup
 from durableq.cli import output
 from durableq.cli.judging import (
     PolicyFile,
@@ -20,12 +23,15 @@ from durableq.cli.judging import (
     decision_words,
     word,
 )
-from durableq.cli.options import App, Db, Json, Logs, Queues, opened, whose
+from durableq.cli.options import App, Db, Json, Logs, Queues, opened, start, whose
 from durableq.logs import LogFormat, configure, json_line
+from durableq.signals import StopRequests, has_terminal
 
 if TYPE_CHECKING:
     from durableq.recovery.gate import Change
     from durableq.recovery.process import Decision
+
+log = logging.getLogger("durableq.recovery")
 
 Once = Annotated[bool, typer.Option("--once", help="Stop when no dead letter is ready.")]
 DryRun = Annotated[
@@ -57,8 +63,8 @@ def recover(
     """
     from durableq.recovery.process import Recovery
 
-    loaded, rules = chosen_policies(policy, app, db)
     configure(log_format, "recovery", sys.stderr)
+    loaded, rules = start(lambda: chosen_policies(policy, app, db), log)
     said = _Said(as_json, log_format)
     plain = log_format is LogFormat.TEXT and not as_json
     hint = whose(app) if plain and policy is None else None
@@ -74,8 +80,7 @@ def recover(
                 if (words := breaker_words(store, name)) is not None:
                     said.comment("breaker", words)
     else:
-        with loaded, _stopping(recovery.stopping.set):
-            _ = loaded.store
+        with loaded, _stopping(recovery.stopping.set, said.comment):
             said.hint(hint)
             recovery.run(once=once, on_decision=said.decision)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))
@@ -133,22 +138,39 @@ def _change_document(change: Change) -> dict[str, Any]:
 
 
 @contextmanager
-def _stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Let the first SIGTERM or SIGINT ask to stop, and a second one end the process."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
+def _stopping(stop: Callable[[], None], say: Callable[[str, str], None]) -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT ask to stop, and a later one end the process.
 
-    def on_signal(_number: int, _frame: object) -> None:
+    SIGHUP asks for nothing, unless the terminal has gone: then it asks to stop.
+    """
+    requests = StopRequests()
+    terminal = has_terminal()
+
+    def on_stop(number: int, _frame: object) -> None:
+        requests.note(number)
         stop()
-        restore()
+        if requests.count > 1:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+            os.kill(os.getpid(), number)
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def on_hang_up(number: int, frame: object) -> None:
+        if terminal and not has_terminal():
+            on_stop(number, frame)
+        else:
+            say("not_reloaded", "SIGHUP does not load policies anew: stop recover and start it.")
 
-    for number in numbers:
-        signal.signal(number, on_signal)
+    handlers: dict[signal.Signals, Callable[[int, object], None]] = {
+        signal.SIGTERM: on_stop,
+        signal.SIGINT: on_stop,
+        signal.SIGHUP: on_hang_up,
+    }
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+        del handlers[signal.SIGHUP]
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    startup.finish()
     try:
         yield
     finally:
-        restore()
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -20,15 +24,18 @@ from durableq.cli.options import (
     Queues,
     application,
     check_lasting,
+    start,
     whose,
 )
-from durableq.errors import DurableQError
-from durableq.logs import LogFormat, json_line
+from durableq.errors import DurableQError, Unsupported
+from durableq.logs import LogFormat, configure, json_line
 from durableq.units import to_ms
 
 if TYPE_CHECKING:
     from durableq.supervisor.fleet import FleetEvent
     from durableq.worker.options import WorkerOptions
+
+log = logging.getLogger("durableq.supervisor")
 
 MAX_SECONDS: Final = 12 * 3600.0
 """The longest lease, too, is 12 hours."""
@@ -57,6 +64,14 @@ Grace = Annotated[
         max=MAX_SECONDS, metavar="SECONDS", help="How long a stop waits for handlers to finish."
     ),
 ]
+StartTimeout = Annotated[
+    float,
+    typer.Option(
+        max=MAX_SECONDS,
+        metavar="SECONDS",
+        help="Stop a worker that imports its application for longer.",
+    ),
+]
 MaxRss = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="Replace a worker that uses more memory: 500M, 2G."),
@@ -81,6 +96,7 @@ def work(
     drain: Drain = False,
     timeout: Timeout = None,
     grace: Grace = 30,
+    start_timeout: StartTimeout = 60,
     max_rss: MaxRss = None,
     max_messages: MaxMessages = None,
     settle_window: SettleWindow = 5,
@@ -90,15 +106,22 @@ def work(
 ) -> None:
     """Run a fleet of worker processes until stopped: receive messages, call their handlers.
 
-    SIGTERM or Ctrl-C lets the workers finish what they have in hand; a second one does not.
-    SIGHUP restarts them one by one. A worker that dies is replaced, and what it held is ready
-    again at once. Exit code 0: all finished; 130 or 143: some were cut short; 1: none starts.
+    SIGTERM or Ctrl-C lets the workers finish what they have in hand; again, a second or more
+    later, it stops them at once. SIGHUP replaces them one by one. A worker that dies is replaced,
+    and what it held is ready again at once.
+
+    Exit code 0: all finished; 130 or 143: some were cut short; 1: none starts.
 
     Example: durableq work --procs 4 --app shop:dq
     """
-    from durableq.supervisor.fleet import Fleet
+    start_seconds = _above_zero(start_timeout, "--start-timeout") / 1000
+    configure(log_format, "supervisor", sys.stderr)
 
-    options, loaded = _worker(app, command, tuple(queue or ()), db)
+    def load() -> tuple[WorkerOptions, DurableQ]:
+        with _not_longer_than(start_seconds, log_format):
+            return _worker(app, command, tuple(queue or ()), db)
+
+    options, loaded = start(load, log)
     options = options.changed(
         threads=threads,
         drain=drain,
@@ -108,19 +131,74 @@ def work(
         settle_window_ms=round(settle_window),
         log_format=log_format.value,
     )
-    max_rss_bytes = 0 if max_rss is None else _size(max_rss)
-
+    fleet = _Options(procs, _max_rss(max_rss), start_seconds)
     plain = log_format is LogFormat.TEXT and not as_json
-    with loaded:
-        say = _sayer(log_format, as_json=as_json)
-        fleet = Fleet(options, procs, loaded.store, on_event=say, max_rss_bytes=max_rss_bytes)
-        if plain and command is None and (hint := whose(app)):
-            output.say(hint)
-        code = fleet.run()
+    hint = whose(app) if plain and command is None else None
+    code = _run(loaded, options, fleet, _sayer(log_format, as_json=as_json), hint)
     raise typer.Exit(code)
 
 
 COMMANDS: Final = (work,)
+
+
+class _Options(NamedTuple):
+    """Options of the fleet itself."""
+
+    procs: int
+    max_rss_bytes: int
+    start_seconds: float
+
+
+def _run(
+    loaded: DurableQ,
+    options: WorkerOptions,
+    chosen: _Options,
+    say: Callable[[FleetEvent], None],
+    hint: str | None,
+) -> int:
+    """Run a fleet on the application's file; return the exit code."""
+    from durableq.supervisor.fleet import Fleet
+
+    with loaded:
+        store = start(lambda: loaded.store, log)
+        fleet = Fleet(
+            options,
+            chosen.procs,
+            store,
+            on_event=say,
+            max_rss_bytes=chosen.max_rss_bytes,
+            start_seconds=chosen.start_seconds,
+        )
+        if hint is not None:
+            output.say(hint)
+        return fleet.run()
+
+
+@contextmanager
+def _not_longer_than(seconds: float, log_format: LogFormat) -> Iterator[None]:
+    """End the process with 1 if the block, which imports the application, takes longer.
+
+    At once, by a thread: an import may wait for ever, and may take an exception for its own.
+    """
+
+    def end() -> None:
+        text = (
+            f"The application was not imported within {seconds:g} s. See what it waits for, or "
+            "allow more time with --start-timeout."
+        )
+        if log_format is LogFormat.JSON:
+            output.say(json_line("start_timeout", text, process="supervisor", level="error"))
+        else:
+            output.error(text)
+        os._exit(output.FAILED)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _worker(
@@ -177,9 +255,18 @@ def _above_zero(seconds: float, option: str) -> int:
     return max(1, to_ms(seconds, option))
 
 
-def _size(text: str) -> int:
-    """Return a size such as 500M as bytes."""
+def _max_rss(text: str | None) -> int:
+    """Return a size such as 500M as bytes; 0 for none."""
+    from durableq.processes import sees_others
+
+    if text is None:
+        return 0
     found = _SIZE.fullmatch(text.strip())
     if not found or not int(found[1]):
         raise output.Misuse(f"--max-rss is a size such as 500M or 2G, got {text!r}.")
+    if not sees_others():
+        raise Unsupported(
+            "--max-rss needs a /proc that shows the processes of this container, and the one here "
+            "is of another: mount it (mount -t proc proc /proc)."
+        )
     return int(found[1]) << _UNITS[found[2].upper()]

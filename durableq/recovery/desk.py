@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
-from durableq.errors import PASSING, InvalidInput
+from durableq.errors import InvalidInput
 from durableq.latch import Latch
 from durableq.message import DeadLetter, Outcome, Receipt
 from durableq.recovery.breaker import Phase, State
@@ -18,15 +17,14 @@ from durableq.recovery.policies import Judgment, Policies
 from durableq.recovery.rate import Rate
 from durableq.settings import dead_letter_name
 from durableq.store import Store
+from durableq.transient import Outage, persist
 from durableq.verdict import Hold, Requeue, Retry, Verdict
 
-log = logging.getLogger("durableq.recovery")
 T = TypeVar("T")
 
 LETTERS_AT_ONCE: Final = 10
 MOST_PUT_OFF: Final = 1_000
 """While the breaker lets nothing back, so many letters are looked through for others."""
-BUSY_PAUSE_SECONDS: Final = 1.0
 REST_SECONDS: Final = 1.0
 """After that, new letters are looked through at most this often."""
 
@@ -54,16 +52,11 @@ class Office(NamedTuple):
     holder: int
     actor: str
     on_decision: Callable[[Decision], None]
+    outage: Outage
 
     def persist(self, call: Callable[[], T]) -> T | None:
         """Make a call until the file is not busy; None if it was stopped before."""
-        while True:
-            try:
-                return call()
-            except PASSING as error:
-                log.warning("%s", error)
-                if self.stopping.wait(BUSY_PAUSE_SECONDS):
-                    return None
+        return persist(call, self.stopping, self.outage)
 
 
 class _Stand(NamedTuple):

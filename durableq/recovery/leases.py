@@ -13,6 +13,7 @@ from durableq.errors import DurableQError
 from durableq.latch import Latch
 from durableq.message import Message, Receipt
 from durableq.store import Store
+from durableq.transient import condition
 
 log = logging.getLogger("durableq.recovery")
 
@@ -97,7 +98,9 @@ class Leases:
             if receipts:
                 self._store.release(receipts)
         except DurableQError as error:
-            log.warning("%s letters come back when their leases end: %s", len(receipts), error)
+            log.warning(
+                "%s letters come back when their leases end: %s", len(receipts), condition(error)
+            )
 
     def _run(self) -> None:
         while not self._done.is_set:
@@ -128,7 +131,7 @@ class Leases:
             try:
                 outcomes = self._store.extend(receipts, lease_ms)
             except DurableQError as error:
-                log.warning("leases could not be extended: %s", error)
+                log.warning("leases could not be extended: %s", condition(error))
                 return
             lost = [r for r, o in zip(receipts, outcomes, strict=True) if o.refused]
             for receipt in self.let_go(lost):  # what is settled by now is not in hand any more
@@ -143,4 +146,4 @@ class Leases:
         try:
             self._store.beat(self._holder)
         except DurableQError as error:
-            log.warning("the heartbeat could not be written: %s", error)
+            log.warning("the heartbeat could not be written: %s", condition(error))

@@ -20,7 +20,7 @@ from durableq.latch import Latch
 from durableq.letters import RECOVERY_ACTOR
 from durableq.processes import SECOND_LOOK_SECONDS, Survivor, this_process
 from durableq.recovery.breaker import DEFAULT_THRESHOLDS, Thresholds
-from durableq.recovery.desk import BUSY_PAUSE_SECONDS, Decision, Desk, Office
+from durableq.recovery.desk import Decision, Desk, Office
 from durableq.recovery.gate import Change, Gate
 from durableq.recovery.leases import Leases
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
@@ -28,6 +28,7 @@ from durableq.recovery.rate import Rate
 from durableq.recovery.rules import Rules
 from durableq.settings import dead_letter_name
 from durableq.store import Monitor, Watch
+from durableq.transient import PAUSE_SECONDS, Outage, condition, logged, persist
 
 log = logging.getLogger("durableq.recovery")
 
@@ -119,11 +120,13 @@ class Recovery:
         Raises:
             InvalidInput: a rule names a queue that is not there.
         """
+        outage = Outage(logged(log))
+        holder = persist(self._register, self.stopping, outage)
+        if holder is None:
+            return 0
         store = self._app.store
-        self.policies.check(store)
-        holder = store.register(this_process(self._name)).holder
         with ExitStack() as stack:
-            stack.callback(store.unregister, holder)
+            stack.callback(self._unregister, holder)
             leases = stack.enter_context(Leases(store, holder))
             stack.callback(leases.give_back)
             watch = stack.enter_context(closing(store.watch()))
@@ -136,17 +139,33 @@ class Recovery:
                 holder,
                 self._name,
                 on_decision,
+                outage,
             )
             while not self.stopping.is_set:
                 try:
-                    if not self._round(office) and not self.stopping.is_set:
+                    seen = self._round(office)
+                    outage.over()
+                    if not seen and not self.stopping.is_set:
                         if once and not self._survivor.suspects:
                             break
                         self._wait(watch)
                 except PASSING as error:
-                    log.warning("%s", error)
-                    self.stopping.wait(BUSY_PAUSE_SECONDS)
+                    outage.note(error)
+                    self.stopping.wait(PAUSE_SECONDS)
         return sum(desk.decided for desk in self._desks.values())
+
+    def _register(self) -> int:
+        """Open the file, check the policies against it, and enter this process."""
+        store = self._app.store
+        self.policies.check(store)
+        return store.register(this_process(self._name)).holder
+
+    def _unregister(self, holder: int) -> None:
+        try:
+            self._app.store.unregister(holder)
+        except PASSING as error:
+            text = "this process stays listed until another one notices its end: %s"
+            log.warning(text, condition(error))
 
     def _round(self, office: Office) -> int:
         """Give each queue a turn; return how many letters were looked at."""

@@ -5,32 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from durableq.board import Stage
-from durableq.errors import DurableQError
-from durableq.latch import Latch
+from durableq.errors import PASSING, DurableQError
 from durableq.processes import SECOND_LOOK_SECONDS, Survivor, signal_name
 from durableq.store import Store
+from durableq.supervisor import orphans
 from durableq.supervisor.giving_back import Ending, give_back
 from durableq.supervisor.member import Member
+from durableq.supervisor.reload import Reload
+from durableq.supervisor.signals import FleetSignals, Request
+from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
+from durableq.transient import Outage, condition
 from durableq.worker.guard import CLOSED_DESCRIPTORS
 from durableq.worker.options import WorkerOptions
 
+START_SECONDS: Final = 60.0
+"""Time for a worker to import its application."""
 LOOK_SECONDS: Final = 1.0
 """How often memory, and workers of other fleets that have died, are looked at."""
 CLOSE_LOOK_SECONDS: Final = 0.1
 """How often while a worker starts."""
 STEADY_SECONDS: Final = 10.0
 """A worker that lived this long dies a first time again."""
-FALSE_STARTS: Final = 5
-"""So many workers in a row that died before they could receive are a crash loop."""
 DESPAIR_SECONDS: Final = 60.0
-"""Pause between two starts then, as long as other workers go on; without any, the fleet ends."""
+"""Pause between two starts in a crash loop while other workers go on; else the fleet ends."""
 
 
 class FleetEvent(NamedTuple):
@@ -55,6 +56,7 @@ class Fleet:
         store: where a dead worker's messages are given back.
         on_event: told of each start, death and stop.
         max_rss_bytes: a worker that receives and uses more is replaced; 0: any amount.
+        start_seconds: a worker whose application takes longer to import is stopped.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Fleet:
         *,
         on_event: Callable[[FleetEvent], None],
         max_rss_bytes: int = 0,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._options = options
         self._store = store
@@ -73,24 +76,21 @@ class Fleet:
         self._members = [
             Member(options.changed(name=f"worker-{number}")) for number in range(1, procs + 1)
         ]
-        self._woken = Latch()
-        self._signals: list[signal.Signals] = []
-        self._obeyed = 0
-        self._hung_up = False
-        self._terminal = _has_terminal()
-        self._outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
-        self._to_renew: deque[Member] = deque()
-        self._renewing: tuple[Member, int] | None = None
+        self._signals = FleetSignals()
+        self._reload = Reload(self._members, options.grace_ms / 1000)
+        self._starts = StartWatch(store, start_seconds, self._say)
+        self._adopts = orphans.adopts()
         self._false_starts = 0
         self._look_at = 0.0
         self._survivor = Survivor()
+        self._outage = Outage(self._say)
         self._code = 0
 
     def run(self) -> int:
         """Run the fleet; return the exit code.
 
         SIGTERM and SIGINT let workers finish what is in hand, within the grace period; a second
-        one stops them at once. SIGHUP replaces them one by one.
+        one, a second or more later, stops them at once. SIGHUP replaces them one by one.
 
         Returns:
             0: all workers finished. 128 + the signal's number: some were cut short, and what they
@@ -99,37 +99,45 @@ class Fleet:
         # What each worker has the other end of: it ends with this process, however that ends.
         lifeline, ours = os.pipe()
         try:
-            with self._listening():
+            with self._signals.listening():
                 return self._watch(lifeline)
         finally:
-            for member in self._members:
+            for member in filter(lambda member: member.is_running, self._everyone()):
                 member.kill(Ending.CUT_SHORT)
                 self._look_after(member, lifeline)
+            self._starts.reload_begins()
             os.close(ours)
             os.close(lifeline)
-            self._woken.close()
+            self._signals.woken.close()
 
     def _watch(self, lifeline: int) -> int:
         while True:
-            self._woken.clear()
-            for member in self._members:
+            self._signals.woken.clear()
+            for member in self._everyone():
                 self._look_after(member, lifeline)
+            if self._adopts:
+                workers = {member.pid for member in self._everyone() if member.is_running}
+                orphans.reap(workers.__contains__)
             self._obey()
-            self._renew()
+            self._reload.step()
             self._look_around()
-            if all(member.has_ended for member in self._members):
+            if all(member.has_ended for member in self._everyone()):
                 return self._code
-            self._woken.wait(self._until_next_look())
+            self._signals.woken.wait(self._until_next_look())
+
+    def _everyone(self) -> list[Member]:
+        return [*self._members, *self._reload.extra]
 
     @property
     def _is_stopping(self) -> bool:
-        return bool(self._signals)
+        return self._signals.stopping is not None
 
     # ---- one worker
 
     def _look_after(self, member: Member, lifeline: int) -> None:
         code = member.exit_code()
         if code is not None:
+            self._starts.forget(member)
             self._bid_farewell(member, code)
         elif member.is_running:
             self._hold_to_its_limits(member)
@@ -142,42 +150,67 @@ class Fleet:
         except OSError as error:  # no memory, no process, no descriptor to be had
             member.wait_longer()
             self._say("not_started", f"{member.name} cannot be started: {error}", member)
-            self._count_false_start(str(error))
+            if not is_shortage(error):
+                self._count_false_start(member, str(error))
             return
         self._say("started", f"{member.name} (pid {member.pid}) started", member)
 
     def _bid_farewell(self, member: Member, code: int) -> None:
         """Give back what an ended worker held, and decide whether it is replaced."""
-        now = time.monotonic()
         stage = member.board.stage
-        told = code == -signal.SIGTERM and member.kill_at is not None
-        obeyed = told and stage is Stage.STARTING  # it could not listen yet, and held nothing
-        if told and not obeyed:  # a handler had made SIGTERM deadly: no message is to blame
-            member.ending = Ending.CUT_SHORT
-            self._code = 128 + self._signals[-1] if self._signals else self._code
+        told = member.kill_at is not None
+        obeyed = told and stage < Stage.READY  # it had begun nothing
+        if told and not obeyed and code == -signal.SIGTERM:
+            member.ending = Ending.CUT_SHORT  # a handler made it deadly: no message is to blame
+            self._note_cut_short()
         if obeyed or (stage.ended and (code == 0 or member.ending is Ending.CUT_SHORT)):
+            if obeyed:
+                member.ending = Ending.CUT_SHORT
+                self._give_back(member, _cause(code))
             again = member.returning or stage is not Stage.DRAINED
-            member.start_at = now if again and not self._is_stopping else None
+            member.start_at = time.monotonic() if again and self._goes_on(member) else None
             how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
             self._say("ended", f"{member.name} (pid {member.pid}) ended: {how}", member)
             return
-        cause = _cause(code)
         had_begun = any(member.board.begun())
+        cause = _cause(code)
+        if member.ending is Ending.START_TIMEOUT:
+            cause = "its application was not imported in time"
         self._give_back(member, cause)
-        if self._is_stopping:
+        if not self._goes_on(member):
+            member.start_at = None
             self._say("died", f"{member.name} (pid {member.pid}) died: {cause}", member)
             return
-        steady = now - member.started_at > STEADY_SECONDS
-        if member.ending is not Ending.DEATH or had_begun or steady:
-            member.pause = (
-                0.0  # its message is to blame, and that is counted; or it is a first time
-            )
-        member.wait_longer()
-        self._say("died", f"{member.name} (pid {member.pid}) died: {cause}; restarting", member)
-        if stage is Stage.STARTING and member.ending is Ending.DEATH:
-            self._count_false_start(cause)
+        self._restart(member, code, cause, had_begun=had_begun)
 
-    def _count_false_start(self, cause: str) -> None:
+    def _goes_on(self, member: Member) -> bool:
+        """Whether a worker that ended is to be replaced in its place."""
+        return not self._is_stopping and not self._reload.is_leaving(member)
+
+    def _restart(self, member: Member, code: int, cause: str, *, had_begun: bool) -> None:
+        """Start a worker anew after a pause; many in a row that never received are too many."""
+        steady = time.monotonic() - member.started_at > STEADY_SECONDS
+        counts = member.ending in {Ending.DEATH, Ending.START_TIMEOUT}
+        starting = member.board.stage < Stage.READY
+        if not counts or had_begun or (steady and not starting):
+            member.pause = 0.0  # its message is to blame, which is counted; or it is a first time
+        member.wait_longer()
+        is_false_start = starting and counts and not has_other_cause(member, code)
+        what_now = "" if is_false_start and member not in self._members else "; restarting"
+        self._say("died", f"{member.name} (pid {member.pid}) died: {cause}{what_now}", member)
+        if is_false_start:
+            self._count_false_start(member, cause)
+
+    def _count_false_start(self, member: Member, cause: str) -> None:
+        if self._reload.fails_with(member):
+            text = (
+                f"reload failed: {member.name} with the new code does not start ({cause}); the "
+                "workers that run go on with the code that they have. Mend it, then send SIGHUP"
+            )
+            self._say("not_renewed", text, member)
+            self._starts.reload_failed()
+            if member not in self._members:
+                return
         self._false_starts += 1
         if self._false_starts < FALSE_STARTS:
             return
@@ -206,12 +239,13 @@ class Fleet:
         except DurableQError as error:
             self._say(
                 "unreturned",
-                f"what {member.name} (pid {member.pid}) held comes back later: {error}",
+                f"what {member.name} (pid {member.pid}) held comes back later: {condition(error)}",
                 member,
             )
 
     def _hold_to_its_limits(self, member: Member) -> None:
         who = f"{member.name} (pid {member.pid})"
+        self._starts.look(member)
         if member.note_ready():
             self._false_starts = 0
             self._say("ready", f"{who} receives", member)
@@ -219,6 +253,9 @@ class Fleet:
             member.kill_at = time.monotonic() + self._options.grace_ms / 1000
             member.returning = member.board.stage is not Stage.DRAINED
         if member.kill_at is not None and member.kill_at <= time.monotonic():
+            if member.board.stage < Stage.READY:  # it waits for the file, or imports
+                member.kill(Ending.CUT_SHORT)
+                return
             seconds = self._options.grace_ms / 1000
             self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", member)
             self._cut_short(member)
@@ -235,8 +272,12 @@ class Fleet:
 
     def _cut_short(self, member: Member) -> None:
         member.kill(Ending.CUT_SHORT)
-        if self._signals:
-            self._code = 128 + self._signals[-1]
+        self._note_cut_short()
+
+    def _note_cut_short(self) -> None:
+        number = self._signals.stopping
+        if number is not None:
+            self._code = 128 + number
 
     def _extend_leases_of(self, member: Member) -> None:
         """Do what its heartbeat cannot: a handler keeps every other line of Python from running."""
@@ -246,67 +287,40 @@ class Fleet:
                 if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
                     self._store.extend([message.receipt], lease_ms)
         except DurableQError as error:
-            text = f"leases of {member.name} could not be extended: {error}"
+            text = f"leases of {member.name} could not be extended: {condition(error)}"
             self._say("unextended", text, member)
 
     # ---- all of them
 
     def _obey(self) -> None:
         """Do what signals have asked for since the last look."""
-        if self._hung_up and self._terminal and not _has_terminal():
-            self._lose_terminal()
-        told, self._obeyed = self._signals[self._obeyed :], len(self._signals)
-        if told and self._obeyed == len(told) == 1:
+        request = self._signals.take()
+        if request is Request.STOP:
             self._stop()
-        elif told:
+        elif request is Request.STOP_AT_ONCE:
             self._stop_at_once()
-        elif self._hung_up and not self._is_stopping:
+        elif request is Request.GO_ON:
+            self._say("terminal_gone", "the terminal has gone; under nohup, the fleet goes on")
+        elif request is Request.RELOAD:
             self._say("renewing", "restarting workers one by one")
             self._false_starts = 0
-            self._to_renew = deque(self._members)
-        self._hung_up = False
-
-    def _lose_terminal(self) -> None:
-        """Stop, but under nohup: nobody asks for new code."""
-        self._terminal = self._hung_up = False
-        if self._outlives_terminal:
-            self._say("terminal_gone", "the terminal has gone; under nohup, the fleet goes on")
-        elif not self._is_stopping:
-            self._signals.append(signal.SIGHUP)
+            self._starts.reload_begins()
+            self._reload.begin()
 
     def _stop(self) -> None:
-        self._say("stopping", "stopping: workers finish what they have in hand")
-        self._renewing = None
-        self._to_renew.clear()
-        for member in self._members:
+        text = "stopping: workers finish what they have in hand (again, to stop them at once)"
+        self._say("stopping", text)
+        self._reload.cancel()
+        for member in self._everyone():
             member.start_at = None
             member.drain(self._options.grace_ms / 1000)
 
     def _stop_at_once(self) -> None:
         self._say("stopping_at_once", "stopping at once")
-        for member in self._members:
+        for member in self._everyone():
             member.start_at = None
             if member.is_running:
                 self._cut_short(member)
-
-    def _renew(self) -> None:
-        """Replace workers one by one: the next when the last one's successor receives."""
-        if self._renewing is not None:
-            member, old_pid = self._renewing
-            if member.pid == old_pid or (member.is_running and not member.is_ready):
-                return
-            self._renewing = None
-            if not member.is_running and member.board.stage is Stage.STARTING:
-                self._to_renew.clear()
-                text = f"{member.name} does not start; the others go on with what they have loaded"
-                self._say("not_renewed", text, member)
-        if self._to_renew:
-            member = self._to_renew.popleft()
-            self._renewing = (member, member.pid)
-            if member.is_running:
-                member.drain(self._options.grace_ms / 1000, returning=True)
-            else:
-                member.start_at = time.monotonic()
 
     def _look_around(self) -> None:
         """From time to time: memory, and the dead of fleets that have no supervisor any more."""
@@ -316,6 +330,9 @@ class Fleet:
         try:
             if self._survivor.look(self._store):
                 self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
+            self._outage.over()
+        except PASSING as error:
+            self._outage.note(error, "unreturned", "what the dead held comes back later")
         except DurableQError as error:
             self._say("unreturned", f"what the dead held comes back later: {error}")
         for member in self._members if self._max_rss_bytes else ():
@@ -330,7 +347,7 @@ class Fleet:
         """Return how long nothing has to be looked at, unless a signal comes."""
         now = time.monotonic()
         times = [self._look_at - now]
-        for member in self._members:
+        for member in self._everyone():
             at = member.kill_at if member.is_running else member.start_at
             if at is not None:
                 times.append(at - now)
@@ -342,45 +359,9 @@ class Fleet:
             times.append(max(self._options.timeout_ms / 20_000, CLOSE_LOOK_SECONDS / 5))
         return max(0.0, min(times))
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Take the signals that mean something to a fleet."""
-        handlers = {
-            signal.SIGTERM: self._on_stop,
-            signal.SIGINT: self._on_stop,
-            signal.SIGHUP: self._on_hang_up,
-            signal.SIGCHLD: self._on_child,
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.append(signal.Signals(number))
-        self._woken.set()
-
-    def _on_hang_up(self, _number: int, _frame: FrameType | None) -> None:
-        self._hung_up = True
-        self._woken.set()
-
-    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
-        self._woken.set()
-
     def _say(self, event: str, text: str, member: Member | None = None) -> None:
         worker, pid = ("", 0) if member is None else (member.name, member.pid)
         self._on_event(FleetEvent(event, text, worker, pid))
-
-
-def _has_terminal() -> bool:
-    """Whether somebody's terminal is still there for this process."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def _cause(code: int) -> str:

@@ -18,6 +18,8 @@ class Ending(Enum):
     """By itself, or by somebody else's hand: what it had begun may be the cause, and counts."""
     TIMEOUT = "timeout"
     """The fleet stopped it, for a handler that ran too long: that message counts."""
+    START_TIMEOUT = "start timeout"
+    """The fleet stopped it, for it did not begin to receive: it held nothing."""
     CUT_SHORT = "cut short"
     """The fleet stopped it, for a person's sake: no message is to blame."""
 

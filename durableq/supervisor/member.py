@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,11 +15,14 @@ import psutil
 
 from durableq.board import Begun, Board, Stage, shared_memory
 from durableq.command import kill_group
+from durableq.processes import sees_others
 from durableq.supervisor.giving_back import Ending
-from durableq.worker.options import WorkerOptions
+from durableq.worker.options import HELD_AT_START, WorkerOptions
 
 RESTART_SECONDS: Final = (0.1, 5.0)
 """First and longest pause before a dead worker is replaced; doubled by each quick death."""
+STARTING_GRACE_SECONDS: Final = 1.0
+"""Time to end for a worker that is told to stop before it receives: it holds nothing."""
 
 
 class Member:
@@ -26,14 +30,15 @@ class Member:
 
     Args:
         options: what its worker is told.
+        starts: how many workers were in the place before.
     """
 
-    def __init__(self, options: WorkerOptions) -> None:
+    def __init__(self, options: WorkerOptions, starts: int = 0) -> None:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._board: Board | None = None
         self._was_ready = False
-        self._starts = 0
+        self._starts = starts
         self.name = options.name
         self.pid = 0
         """Of the worker that runs, or of the last one."""
@@ -57,7 +62,21 @@ class Member:
     @property
     def is_ready(self) -> bool:
         """Whether its worker receives."""
-        return self._board is not None and self._board.stage is Stage.READY
+        return self.stage is Stage.READY
+
+    @property
+    def is_importing(self) -> bool:
+        """Whether its worker runs and has not imported its application yet."""
+        return self._process is not None and self.stage is Stage.STARTING
+
+    @property
+    def stage(self) -> Stage | None:
+        """How far its worker has come, or the last one; None if none was started yet."""
+        return None if self._board is None else self._board.stage
+
+    def successor(self) -> Member:
+        """Return a member for the same place, to be started beside this one."""
+        return Member(self._options, self._starts)
 
     def note_ready(self) -> bool:
         """Return whether its worker has begun to receive since this was last asked."""
@@ -89,12 +108,16 @@ class Member:
             self._board = Board(memory)
             options = self._options.changed(board=memory, lifeline=lifeline, restarts=self._starts)
             # A process group of its own: Ctrl-C in the terminal reaches the fleet, which tells it.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "durableq.worker", options.to_json()],
-                stdin=subprocess.DEVNULL,
-                process_group=0,
-                pass_fds=(memory, lifeline),
-            )
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_AT_START)  # it is inherited
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "durableq.worker", options.to_json()],
+                    stdin=subprocess.DEVNULL,
+                    process_group=0,
+                    pass_fds=(memory, lifeline),
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, held)
         finally:
             os.close(memory)
         self.pid = self._process.pid
@@ -125,6 +148,8 @@ class Member:
         """Tell its worker to finish what it has in hand; a second telling changes nothing."""
         self.returning = returning
         if self._process is not None and self.kill_at is None:
+            if self.stage in {Stage.STARTING, Stage.OPENING}:
+                grace_seconds = min(grace_seconds, STARTING_GRACE_SECONDS)
             self.kill_at = time.monotonic() + grace_seconds
             self._process.terminate()
 
@@ -144,7 +169,7 @@ class Member:
     @property
     def is_silent(self) -> bool:
         """Whether its worker runs, but no line of it gets to: a handler holds the interpreter."""
-        if not (self.is_running and self.is_ready and self.board.is_late):
+        if not (self.is_running and self.is_ready and self.board.is_late and sees_others()):
             return False
         with suppress(psutil.Error):
             status = psutil.Process(self.pid).status()
@@ -153,7 +178,7 @@ class Member:
 
     def rss_bytes(self) -> int:
         """Return how much memory its worker uses; 0 where that cannot be told."""
-        if self._process is None:
+        if self._process is None or not sees_others():
             return 0
         with suppress(psutil.Error):
             rss: int = psutil.Process(self.pid).memory_info().rss

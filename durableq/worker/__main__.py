@@ -21,7 +21,8 @@ from durableq.errors import DurableQError
 from durableq.handlers import load
 from durableq.logs import LogFormat
 from durableq.text import visible
-from durableq.worker.options import WorkerOptions
+from durableq.transient import TEMPORARY, cause_of, condition
+from durableq.worker.options import HELD_AT_START, WorkerOptions
 from durableq.worker.process import Worker
 
 log = logging.getLogger("durableq.worker")
@@ -35,6 +36,10 @@ def main() -> int:
     options = WorkerOptions.from_json(sys.argv[1])
     _keep_output_apart(options)
     board = None if options.board < 0 else Board(options.board)
+    # Not SIG_IGN, which programs that handlers start would inherit.
+    signal.signal(signal.SIGINT, _ignore)  # Ctrl-C reaches us too; we are told
+    signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_AT_START)
     try:
         app, options = _application(options)
         worker = Worker(app, options, board)
@@ -42,10 +47,7 @@ def main() -> int:
         def stop(_signal: int, _frame: object) -> None:
             worker.stopping.set()
 
-        # Not SIG_IGN, which programs that handlers start would inherit.
         signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, _ignore)  # Ctrl-C reaches us too; we are told
-        signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
         os.register_at_fork(after_in_child=_be_nobody_special)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what stops us when nobody else can
         try:
@@ -55,8 +57,12 @@ def main() -> int:
             # also where no supervisor is left.
             signal.setitimer(signal.ITIMER_REAL, 2 * options.grace_ms / 1000)
     except DurableQError as error:
-        log.error("%s", error)
-        return 1
+        cause = cause_of(error)
+        if cause is None:
+            log.error("%s", error)
+            return 1
+        log.warning("%s", condition(cause), extra=logs.facts("busy"))
+        return TEMPORARY
     return 0
 
 

@@ -19,6 +19,7 @@ from durableq.latch import Latch
 from durableq.message import Completion, Failure, Reason
 from durableq.store import Store
 from durableq.text import visible
+from durableq.transient import condition
 from durableq.worker.events import about
 from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import InHand
@@ -242,7 +243,9 @@ class Handling:
         try:
             lost = batch.settle()
         except PASSING as error:  # the settler is patient
-            log.warning("a batch is settled later: %s", error, extra=logs.facts("unsettled"))
+            log.warning(
+                "a batch is settled later: %s", condition(error), extra=logs.facts("unsettled")
+            )
             for delivery, how in batch.endings():
                 self._settler.settle(delivery, how, 0.0)
             return

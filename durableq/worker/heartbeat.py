@@ -14,10 +14,11 @@ from typing import Final
 from durableq import logs
 from durableq.board import Board
 from durableq.command import kill_group
-from durableq.errors import DurableQError
+from durableq.errors import PASSING, DurableQError
 from durableq.info import WorkerStats
 from durableq.latch import Latch
 from durableq.store import HasFileno, Store
+from durableq.transient import Outage, condition, logged
 from durableq.waiting import wait_readable
 from durableq.worker.events import about
 from durableq.worker.guard import check_descriptors
@@ -78,6 +79,7 @@ class Heartbeat:
         self._stopping = stopping
         self._lifeline = lifeline
         self._grace = grace_ms / 1000
+        self._outage = Outage(logged(log))
         self._give_up = give_up
         self._stop_commands_at = math.inf
         self._tend_at = time.monotonic() + random.uniform(0, TEND_SECONDS)
@@ -152,7 +154,9 @@ class Heartbeat:
         try:
             self._store.release([delivery.receipt for delivery in waiting])
         except DurableQError as error:
-            log.warning("%s messages come back when their leases end: %s", len(waiting), error)
+            log.warning(
+                "%s messages come back when their leases end: %s", len(waiting), condition(error)
+            )
 
     def _extend(self, due: list[Held]) -> None:
         by_lease: dict[int, list[Held]] = {}
@@ -163,10 +167,9 @@ class Heartbeat:
             try:
                 outcomes = self._store.extend([h.delivery.receipt for h in together], lease_ms)
             except DurableQError as error:
-                log.warning(
-                    "leases could not be extended: %s", error, extra=logs.facts("unextended")
-                )
+                self._tell(error, "unextended", "leases could not be extended")
                 return
+            self._outage.over()
             for held, outcome in zip(together, outcomes, strict=True):
                 if not outcome.refused:
                     held.extend_at = now + lease_ms / 3000
@@ -192,8 +195,16 @@ class Heartbeat:
         try:
             self._store.beat(self._holder, stats)
         except DurableQError as error:
-            extra = logs.facts("unbeaten")
-            log.warning("the heartbeat could not be written: %s", error, extra=extra)
+            self._tell(error, "unbeaten", "the heartbeat could not be written")
+        else:
+            self._outage.over()
+
+    def _tell(self, error: DurableQError, event: str, what: str) -> None:
+        """Log why something is put off; a transient reason once, then seldom."""
+        if isinstance(error, PASSING):
+            self._outage.note(error, event, what)
+        else:
+            log.warning("%s: %s", what, error, extra=logs.facts(event))
 
     def _tend(self) -> None:
         """Do a slice of the file's upkeep when it is due, so that nobody needs a cron."""
@@ -204,4 +215,4 @@ class Heartbeat:
         try:
             self._store.tend()
         except DurableQError as error:
-            log.warning("upkeep is left to the next: %s", error, extra=logs.facts("untended"))
+            self._tell(error, "untended", "upkeep is left to the next worker")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from durableq import logs
@@ -16,6 +16,7 @@ from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.message import Received
 from durableq.store import Store, Watch
 from durableq.text import visible
+from durableq.transient import PAUSE_SECONDS, Outage, logged
 from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import InHand
 from durableq.worker.pace import Pace
@@ -26,8 +27,6 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 """Without any sign the file is looked at this often, in case a sign was missed."""
 PAUSES_SECONDS: Final = (0.001, 0.010)
 """First and longest pause after a sign that brought nothing: somebody else's write."""
-BUSY_PAUSE_SECONDS: Final = 1.0
-"""Pause after the file was busy or the disk full for a whole wait."""
 
 
 class Work(NamedTuple):
@@ -49,6 +48,7 @@ class Intake:
         stopping: when set, nothing more is received.
         pace: knows how many messages to lease at a time.
         drain: whether to end when the queues are empty.
+        on_receive: called after each receive that was made, also one that brought nothing.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Intake:
         stopping: Latch,
         pace: Pace,
         drain: bool,
+        on_receive: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._handlers = handlers
@@ -72,6 +73,8 @@ class Intake:
         self._stopping = stopping
         self._pace = pace
         self._drain = drain
+        self._on_receive = on_receive
+        self._outage = Outage(logged(log))
         self._watch: Watch | None = None
         self._next = 0
         self._pause = 0.0
@@ -89,13 +92,15 @@ class Intake:
             while not (self._stopping.is_set or self.drained):
                 try:
                     work = self._receive(limit)
+                    self._outage.over()
+                    self._on_receive()
                     if work is not None:
                         self._pause = 0.0
                         return work
                     self._wait()
                 except PASSING as error:
-                    log.warning("%s", error, extra=logs.facts("busy"))
-                    self._stopping.wait(BUSY_PAUSE_SECONDS)
+                    self._outage.note(error)
+                    self._stopping.wait(PAUSE_SECONDS)
         return None
 
     def close(self) -> None:

@@ -13,10 +13,10 @@ from typing import Final, Protocol
 from durableq import logs
 from durableq.delivery import Delivery
 from durableq.errors import PASSING, DurableQError
-from durableq.failures import message_of
 from durableq.limits import MAX_RECEIVE_BATCH
+from durableq.transient import PAUSE_SECONDS, Outage, logged
 from durableq.worker.handling import Handling
-from durableq.worker.intake import BUSY_PAUSE_SECONDS, Intake, Work
+from durableq.worker.intake import Intake, Work
 
 log = logging.getLogger("durableq.worker")
 
@@ -45,6 +45,7 @@ class FunctionLane:
         self._intake = intake
         self._handling = handling
         self._pause = pause
+        self._outage = Outage(logged(log))
 
     def run(self) -> None:
         """Take messages and have them handled until there are none any more."""
@@ -52,8 +53,10 @@ class FunctionLane:
             try:
                 self._handling.call(*work)
             except PASSING as error:
-                log.warning("%s", message_of(error), extra=logs.facts("busy"))
-                self._pause(BUSY_PAUSE_SECONDS)
+                self._outage.note(error)
+                self._pause(PAUSE_SECONDS)
+            else:
+                self._outage.over()
 
 
 class CoroutineLane:
@@ -72,6 +75,7 @@ class CoroutineLane:
         self._handling = handling
         self._give_up = give_up
         self._places = threading.BoundedSemaphore(ASYNC_AT_ONCE)
+        self._outage = Outage(logged(log))
         self._loop = asyncio.new_event_loop()
         self._ending = False
 
@@ -134,6 +138,8 @@ class CoroutineLane:
             except DurableQError as trouble:
                 error = trouble
         if isinstance(error, PASSING):
-            log.warning("%s", message_of(error), extra=logs.facts("busy"))
+            self._outage.note(error)
         elif error is not None:
             self._give_up(error)
+        else:
+            self._outage.over()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from durableq.logs import LogFormat
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
+HELD_AT_START: Final = frozenset({signal.SIGHUP, signal.SIGINT})
+"""Signals that a supervisor blocks for a new worker, and that it unblocks once it ignores them.
+SIGTERM stays deadly until the application is imported: an import may hang."""
 
 
 @dataclass(frozen=True, slots=True)

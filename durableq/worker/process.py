@@ -8,12 +8,15 @@ import os
 import threading
 from typing import Final
 
+from durableq import logs
 from durableq.app import DurableQ
 from durableq.board import Board, Stage
 from durableq.command import Command
+from durableq.errors import PASSING
 from durableq.handlers import Handler
 from durableq.latch import Latch
 from durableq.processes import give_back_of_the_dead, this_process
+from durableq.transient import Outage, condition, logged, persist
 from durableq.worker.handling import Handling
 from durableq.worker.heartbeat import Heartbeat
 from durableq.worker.in_hand import InHand
@@ -63,32 +66,53 @@ class Worker:
         Raises:
             DurableQError: the file can no longer be used.
         """
-        store = self._app.store
-        if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
-            give_back_of_the_dead(store)
-        me = dataclasses.replace(this_process(self.name), restarts=self._options.restarts)
-        holder = store.register(me).holder
-        self._board.register(holder)
-        heartbeat = self._heartbeat(holder)
+        self._board.reach(Stage.OPENING)
+        heartbeat = persist(self._register, self.stopping, Outage(logged(log)))
+        if heartbeat is None:  # told to stop while it waited
+            if self._board.holder:
+                self._unregister()
+            return self._end(Stage.STOPPED)
+        store, holder = self._app.store, self._board.holder
         settler = self._settler()
         handling = Handling(store, self._in_hand, settler, self.stopping, self._pace, self._options)
         for part in (heartbeat, settler):
             part.start()
-        self._board.reach(Stage.READY)
         try:
             drained = self._run_lanes(holder, handling)
         finally:
             self.stopping.set()
             settler.close()
             heartbeat.close()
-            store.unregister(holder)
+            self._unregister()
         if self._error is not None:
             raise self._error
         stage = Stage.DRAINED if drained else Stage.STOPPED
-        if self._is_used_up():
-            stage = Stage.USED_UP
+        return self._end(Stage.USED_UP if self._is_used_up() else stage)
+
+    def _register(self) -> Heartbeat:
+        """Open the file and enter this worker; may be repeated after a transient error."""
+        store = self._app.store
+        if not self._board.holder:
+            if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
+                give_back_of_the_dead(store)
+            me = dataclasses.replace(this_process(self.name), restarts=self._options.restarts)
+            self._board.register(store.register(me).holder)
+        return self._heartbeat(self._board.holder)
+
+    def _unregister(self) -> None:
+        try:
+            self._app.store.unregister(self._board.holder)
+        except PASSING as error:
+            text = "this worker stays listed until another process notices its end: %s"
+            log.warning(text, condition(error), extra=logs.facts("unregistered_later"))
+
+    def _end(self, stage: Stage) -> Stage:
         self._board.reach(stage)
         return stage
+
+    def _note_receive(self) -> None:
+        if self._board.stage is Stage.OPENING:
+            self._board.reach(Stage.READY)
 
     def _run_lanes(self, holder: int, handling: Handling) -> bool:
         """Run all lanes to their end; return whether nothing was left."""
@@ -141,6 +165,7 @@ class Worker:
             stopping=self.stopping,
             pace=self._pace,
             drain=self._options.drain,
+            on_receive=self._note_receive,
         )
 
     def _settler(self) -> Settler:

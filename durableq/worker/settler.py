@@ -16,6 +16,7 @@ from durableq.latch import Latch
 from durableq.message import Completion, Failure, Outcome
 from durableq.store import Store
 from durableq.text import visible
+from durableq.transient import condition
 from durableq.worker.events import about
 from durableq.worker.guard import check_descriptors
 from durableq.worker.in_hand import InHand
@@ -149,7 +150,10 @@ class Settler:
     ) -> None:
         """Keep what could not be settled: the leases are extended meanwhile."""
         log.warning(
-            "%s messages are settled later: %s", len(batch), error, extra=logs.facts("unsettled")
+            "%s messages are settled later: %s",
+            len(batch),
+            condition(error),
+            extra=logs.facts("unsettled"),
         )
         now = time.monotonic()
         with self._changed:

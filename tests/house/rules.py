@@ -36,7 +36,7 @@ HEART = {
 }
 ROOMS = {
     "heart": HEART,
-    "ground": {"clock", "latch", "logs", "waiting"},
+    "ground": {"clock", "latch", "logs", "signals", "startup", "transient", "waiting"},
     "engines": {"engines"},
     "services": {
         "answers",

@@ -186,7 +186,7 @@ class Nursery:
         return child
 
     def fleet(
-        self, db: Path, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object
+        self, db: Path | str, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object
     ) -> Fleet:
         """Start `durableq work`, which says what happens as JSON: `grace=2` gives --grace=2."""
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

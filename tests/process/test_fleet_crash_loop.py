@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from durableq.supervisor.fleet import FALSE_STARTS
+from durableq.supervisor.starting import FALSE_STARTS
 from tests.process.child import Nursery
 
 CODE = """

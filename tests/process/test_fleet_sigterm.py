@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from durableq import DurableQ
+from durableq.signals import REPEAT_SECONDS
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Fleet, Nursery
 from tests.process.facts import REASONS, STATES, completed, receives, send, send_five
 from tests.process.fleet_app import APP
+from tests.support import wait_for
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 SLOW_TO_START = """
@@ -90,10 +93,41 @@ def test_told_twice_a_fleet_stops_at_once_and_what_it_held_goes_back_uncounted(
     fleet = start_with_five(dq, db, ledger, nursery, grace=600)
     fleet.signal(number)
     fleet.wait_event("stopping")
+    stopping = time.monotonic()
+    wait_for(lambda: time.monotonic() > stopping + REPEAT_SECONDS, what="a second to pass")
     fleet.signal(number)
     assert fleet.end() == 128 + number
     assert ledger.lines("done") == []
     assert has_let_go_of_everything(dq, db, fleet, messages=5)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+    ids=["SIGTERM", "SIGINT", "both"],
+)
+def test_a_signal_delivered_twice_is_one_stop(
+    dq: DurableQ,
+    db: Path,
+    ledger: Ledger,
+    nursery: Nursery,
+    first: signal.Signals,
+    second: signal.Signals,
+) -> None:
+    fleet = start_with_five(dq, db, ledger, nursery, grace=30)
+    fleet.signal(first)
+    fleet.wait_event("stopping")  # so that the kernel cannot merge them
+    fleet.signal(second)
+    fleet.wait_event("ended")  # the other worker, which is idle
+    ledger.open_gate()
+    assert fleet.end() == 0
+    assert fleet.told("stopping_at_once", "overdue") == []
+    assert receives(ledger) == ["k0#1"]
+    assert completed(db, "bulk") == 1
 
 
 def test_told_while_its_workers_start_a_fleet_ends_with_0(

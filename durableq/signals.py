@@ -1,0 +1,45 @@
+"""Requests to stop, counted as a person means them: one signal may be delivered twice."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from typing import Final
+
+REPEAT_SECONDS: Final = 1.0
+"""A further SIGTERM or SIGINT within this time of the last request is the same request.
+
+coreutils timeout, dumb-init and shells that forward a signal send it to the process and to its
+group: it then arrives twice within milliseconds.
+"""
+
+
+class StopRequests:
+    """Counts the requests to stop. `note` may be called from a signal handler."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Number of separate requests so far."""
+        self.last: signal.Signals | None = None
+        """Signal of the newest request."""
+        self._counted_at = -math.inf
+
+    def note(self, number: int) -> None:
+        """Count a signal, unless it repeats the last request."""
+        now = time.monotonic()
+        if now - self._counted_at < REPEAT_SECONDS:
+            return
+        self._counted_at = now
+        self.last = signal.Signals(number)
+        self.count += 1
+
+
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""New code without a gap: each worker stays until its successor receives."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from durableq.supervisor.giving_back import Ending
+from durableq.supervisor.member import Member
+
+
+class Reload:
+    """Replaces the workers of a fleet one by one, on request.
+
+    Args:
+        members: the places of the fleet; a worker that was replaced is exchanged in this list.
+        grace_seconds: time that a replaced worker has to finish what it has in hand.
+    """
+
+    def __init__(self, members: list[Member], grace_seconds: float) -> None:
+        self._members = members
+        self._grace_seconds = grace_seconds
+        self._waiting: deque[Member] = deque()
+        self._old: Member | None = None
+        self._new: Member | None = None
+        self._leaving: Member | None = None
+
+    @property
+    def extra(self) -> list[Member]:
+        """Workers beside the fleet's places: a successor that starts, a replaced one that ends."""
+        beside = [self._new if self._old is not None else None, self._leaving]
+        return [member for member in beside if member is not None]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether workers are still to be replaced."""
+        return bool(self._waiting or self._new or self._leaving)
+
+    def is_leaving(self, member: Member) -> bool:
+        """Return whether a member is not needed any more: its place has another worker."""
+        return member is self._leaving
+
+    def begin(self) -> None:
+        """Replace all workers; a successor that has not come up yet is given up for a new one."""
+        self._drop_successor()
+        self._waiting = deque(self._members)
+
+    def cancel(self) -> None:
+        """Replace no further worker."""
+        self._waiting.clear()
+        if self._new is not None and self._old is not None:
+            self._new.start_at = None
+
+    def fails_with(self, member: Member) -> bool:
+        """Return whether the reload fails if this member does not come up; then give it up."""
+        if member is not self._new:
+            return False
+        self._drop_successor()
+        self._waiting.clear()
+        return True
+
+    def step(self) -> None:
+        """Go on as far as possible without waiting."""
+        if self._leaving is not None and self._leaving.has_ended:
+            self._leaving = None
+        if self._new is not None:
+            self._look_at_successor(self._new)
+        while self._new is None and self._leaving is None and self._waiting:
+            self._replace(self._waiting.popleft())
+
+    def _replace(self, member: Member) -> None:
+        if member.has_ended:  # nothing was left for it to do
+            return
+        if member.is_running and member.kill_at is None:
+            self._old, self._new = member, member.successor()
+        else:  # the place is empty, or will be: its next worker loads the new code anyway
+            self._new = member
+            member.returning = member.is_running
+        if not self._new.is_running:
+            self._new.start_at = time.monotonic()
+
+    def _look_at_successor(self, new: Member) -> None:
+        old = self._old
+        receives = new.is_ready and new.is_running and new.kill_at is None
+        if new.has_ended or (old is None and receives):
+            self._new = self._old = None
+        elif old is not None and (receives or not old.is_running):
+            self._members[self._members.index(old)] = new
+            old.start_at = None
+            if old.is_running:
+                self._leaving = old
+                old.drain(self._grace_seconds)
+                self._new = None
+            self._old = None
+
+    def _drop_successor(self) -> None:
+        if self._new is not None and self._old is not None:
+            self._new.start_at = None
+            self._new.kill(Ending.CUT_SHORT)
+            self._leaving, self._new = self._new, None
+        self._old = self._new = None

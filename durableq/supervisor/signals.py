@@ -1,0 +1,82 @@
+"""The signals of a fleet, as requests: each is taken once, by the supervisor's loop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from types import FrameType
+
+from durableq import startup
+from durableq.latch import Latch
+from durableq.signals import StopRequests, has_terminal
+
+
+class Request(Enum):
+    """What signals have asked for."""
+
+    STOP = "stop"
+    STOP_AT_ONCE = "stop at once"
+    RELOAD = "reload"
+    GO_ON = "go on"
+    """The terminal has gone, and the fleet outlives it."""
+
+
+class FleetSignals:
+    """Turns SIGTERM, SIGINT, SIGHUP and SIGCHLD into requests, and wakes the loop for each."""
+
+    def __init__(self) -> None:
+        self.woken = Latch()
+        self._stop = StopRequests()
+        self._taken = 0
+        self._hung_up = False
+        self._terminal = has_terminal()
+        self._outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
+
+    @property
+    def stopping(self) -> signal.Signals | None:
+        """The newest signal that asked to stop; None: none did."""
+        return self._stop.last
+
+    def take(self) -> Request | None:
+        """Return what was asked for since the last call; None for nothing new."""
+        hung_up, self._hung_up = self._hung_up, False
+        if hung_up and self._terminal and not has_terminal():
+            self._terminal = hung_up = False  # nobody asks for new code
+            if self._outlives_terminal:
+                return Request.GO_ON
+            if self._stop.last is None:
+                self._stop.note(signal.SIGHUP)
+        before, self._taken = self._taken, self._stop.count
+        if self._taken > before:
+            return Request.STOP if self._taken == 1 else Request.STOP_AT_ONCE
+        return Request.RELOAD if hung_up and not self._taken else None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals inside the block."""
+        handlers = {
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGHUP: self._on_hang_up,
+            signal.SIGCHLD: self._on_child,
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        startup.finish()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        self._stop.note(number)
+        self.woken.set()
+
+    def _on_hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
+        self.woken.set()
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        self.woken.set()

@@ -1,0 +1,112 @@
+"""Workers on their way to the first receive: how long they take, and how often they fail."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from durableq.board import Stage
+from durableq.errors import DurableQError
+from durableq.info import WorkerStats
+from durableq.processes import describe, this_process
+from durableq.store import Store
+from durableq.supervisor.giving_back import Ending
+from durableq.supervisor.member import Member
+from durableq.transient import TEMPORARY
+
+SLOW_SECONDS: Final = 5.0
+"""A worker that imports its application for longer, or for half of the time that it has, is
+mentioned in the log and in `status`."""
+FALSE_STARTS: Final = 5
+"""This many workers in a row that died before they could receive are a crash loop."""
+RELOAD_FAILED: Final = "reload failed"
+"""State of the supervisor in `status` after that."""
+_SHORTAGES: Final = frozenset(
+    (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EINTR)
+)
+
+
+def is_shortage(error: OSError) -> bool:
+    """Return whether a process could not be started because the machine is short of something."""
+    return error.errno in _SHORTAGES
+
+
+def has_other_cause(member: Member, code: int) -> bool:
+    """Return whether a worker's end before its first receive says nothing of its application.
+
+    The file was busy or the disk full; or it was killed while only durableq's own code ran.
+    """
+    return code == TEMPORARY or (member.stage is Stage.OPENING and code == -signal.SIGKILL)
+
+
+class StartWatch:
+    """Watches workers that import their application.
+
+    Args:
+        store: where they are listed for `status` when they are slow.
+        seconds: how long an import may take.
+        say: told of slow ones: event, text, member.
+    """
+
+    def __init__(
+        self, store: Store, seconds: float, say: Callable[[str, str, Member | None], None]
+    ) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._slow_seconds = min(SLOW_SECONDS, seconds / 2)
+        self._say = say
+        self._listed: dict[int, int] = {}
+        self._told: set[int] = set()
+        self._supervisor = 0
+
+    def look(self, member: Member) -> None:
+        """Look at a worker that runs: mention it if it is slow, stop it if it is too slow."""
+        if not member.is_importing:
+            self.forget(member)
+            return
+        took = time.monotonic() - member.started_at
+        if took > self._seconds:
+            text = (
+                f"{member.name} (pid {member.pid}) did not import its application within "
+                f"{self._seconds:g} s: stopped"
+            )
+            self._say("start_timeout", text, member)
+            member.kill(Ending.START_TIMEOUT)
+        elif took > self._slow_seconds and member.pid not in self._told and member.kill_at is None:
+            self._told.add(member.pid)
+            text = (
+                f"{member.name} (pid {member.pid}) still imports its application after {took:.0f} s"
+            )
+            self._say("starting", text, member)
+            self._list(member)
+
+    def forget(self, member: Member) -> None:
+        """Take a worker off the list: it lists itself now, or it has ended."""
+        self._told.discard(member.pid)
+        holder = self._listed.pop(member.pid, 0)
+        if holder:
+            with suppress(DurableQError):  # found dead later, by any process
+                self._store.unregister(holder)
+
+    def reload_failed(self) -> None:
+        """List the supervisor, so that `status` shows that a reload failed."""
+        with suppress(DurableQError):
+            if not self._supervisor:
+                self._supervisor = self._store.register(this_process("supervisor")).holder
+            self._store.beat(self._supervisor, WorkerStats(state=RELOAD_FAILED))
+
+    def reload_begins(self) -> None:
+        """Take the supervisor off the list, at the next reload or the end."""
+        if self._supervisor:
+            with suppress(DurableQError):
+                self._store.unregister(self._supervisor)
+                self._supervisor = 0
+
+    def _list(self, member: Member) -> None:
+        with suppress(DurableQError, OSError):
+            worker = describe(member.name, member.pid)
+            self._listed[member.pid] = self._store.register(worker).holder

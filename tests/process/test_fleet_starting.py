@@ -1,0 +1,263 @@
+"""A worker on its way to the first receive: it is patient, it is watched, it is told of."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import DurableQ
+from durableq.supervisor.starting import FALSE_STARTS
+from tests.engine import plain
+from tests.process.child import Child, Fleet, Nursery
+from tests.process.test_fleet_sighup import CODE, install, states, version_of
+from tests.support import wait_for
+
+HANGS = "import time\ntime.sleep(10000)\n"
+HANGS_IN_WORKERS = (
+    CODE.format(version="one")
+    + "\nimport sys\n"
+    + ("if 'worker' in sys.argv[0]:\n    import time\n    time.sleep(10000)\n")
+)
+BUSY = "the database is busy: another process is writing; waiting"
+
+
+@contextmanager
+def write_lock(db: Path, nursery: Nursery) -> Iterator[None]:
+    """Another process holds the write lock."""
+    locker = nursery.start("lock", db)
+    locker.wait_line("READY")
+    yield
+    locker.kill()
+
+
+def impatient(db: Path) -> str:
+    """The URL of a file for which a call waits a fifth of a second, not ten seconds."""
+    return f"sqlite:///{db}?busy_timeout=0.2"
+
+
+def start(db: Path | str, folder: Path, nursery: Nursery, **options: Any) -> Fleet:
+    install(folder, CODE.format(version="one"))
+    fleet = nursery.fleet(db, app="shop:dq", cwd=folder, **options)
+    fleet.wait_event("ready")
+    return fleet
+
+
+def waits(child: Child, times: int = 1) -> None:
+    child.wait_until(lambda: child.complaints.count(BUSY) >= times, "it to wait for the file")
+
+
+# ---- the file is busy, or the disk full
+
+
+def test_workers_that_start_while_the_file_is_locked_wait_and_then_receive(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    install(tmp_path, CODE.format(version="one"))
+    with write_lock(db, nursery):
+        fleet = nursery.fleet(impatient(db), app="shop:dq", cwd=tmp_path, procs=2)
+        waits(fleet, times=2)
+        assert fleet.told("ready", "died") == []
+    fleet.wait_event("ready", times=2)
+    assert fleet.told("died", "crash_loop") == []
+    assert "try again" not in fleet.complaints
+    assert "the database can be used again" in fleet.complaints
+
+
+def test_workers_killed_while_they_wait_for_the_file_are_no_crash_loop(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(impatient(db), tmp_path, nursery, procs=3)
+    fleet.wait_event("ready", times=3)
+    with write_lock(db, nursery):
+        for number in (1, 2, 3):  # the first three have received, the others wait
+            for said in fleet.told("started")[-3:]:
+                fleet.worker(said.pid).kill()
+            fleet.wait_event("started", times=3 + 3 * number)
+            waits(fleet, times=3 * number)
+    fleet.wait_event("ready", times=6)
+    assert len(fleet.told("died")) == 9
+    assert fleet.told("crash_loop") == []
+    fleet.signal(signal.SIGTERM)
+    assert fleet.end() == 0
+
+
+def test_a_fleet_that_waits_for_the_file_obeys_a_stop(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    install(tmp_path, CODE.format(version="one"))
+    with write_lock(db, nursery):
+        fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, procs=2)  # its calls wait for 10 s
+        fleet.wait_event("started", times=2)
+        fleet.signal(signal.SIGTERM)
+        assert fleet.end() == 0
+    assert fleet.told("overdue") == []
+
+
+def test_an_application_that_uses_the_locked_file_while_it_is_imported_is_waited_for(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    code = CODE.format(version="one").replace("DurableQ()", f"DurableQ({impatient(db)!r})")
+    install(tmp_path, code + "\n\ndq.queue('orders').send('hello')\n")
+    with write_lock(db, nursery):
+        fleet = nursery.fleet(impatient(db), app="shop:dq", cwd=tmp_path)
+        waits(fleet)
+        assert fleet.told() == []
+    fleet.wait_event("ready")
+    with write_lock(db, nursery):
+        fleet.worker(fleet.told("ready")[0].pid).kill()
+        fleet.wait_event("died", times=FALSE_STARTS + 2)
+    fleet.wait_event("ready", times=2)
+    assert fleet.told("crash_loop") == []
+
+
+def test_recover_starts_while_the_file_is_locked_and_waits(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    app = CODE.format(version="one") + "\n\n@dq.recovery('orders')\ndef judge(letter): ...\n"
+    install(tmp_path, app)
+    with write_lock(db, nursery):
+        url = impatient(db)
+        recoverer = nursery.recover("--once", "--app=shop:dq", f"--db={url}", cwd=tmp_path)
+        waits(recoverer)
+    assert recoverer.end() == 0
+    assert "try again" not in recoverer.complaints
+
+
+def test_workers_that_start_while_the_disk_is_full_wait_and_then_receive(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        db = disk / "queue.db"
+        fleet = start(db, tmp_path, nursery)
+        wait_for(lambda: empty_the_log(db), what="the log to be empty")
+        ballast = disk / "ballast"
+        fill(ballast)
+        fleet.worker(fleet.told("ready")[0].pid).kill()
+        fleet.wait_until(lambda: "disk is full" in fleet.complaints, "a wait")
+        ballast.unlink()
+        fleet.wait_event("ready", times=2)
+        assert fleet.told("crash_loop") == []
+        fleet.signal(signal.SIGTERM)
+        assert fleet.end() == 0
+    finally:
+        nursery.close()
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def empty_the_log(db: Path) -> bool:
+    """Bring the log into the file, so that the next write needs room."""
+    plain.rows(db, "PRAGMA wal_checkpoint(TRUNCATE)")
+    return db.with_name(f"{db.name}-wal").stat().st_size == 0
+
+
+def fill(ballast: Path) -> None:
+    """Leave no room on a disk."""
+    with ballast.open("wb", buffering=0) as file:
+        size = 65536
+        while size:
+            try:
+                file.write(b"x" * size)
+            except OSError:
+                size //= 2
+
+
+# ---- an import that hangs
+
+
+def test_a_reload_onto_an_import_that_hangs_leaves_the_old_worker_and_is_told_of(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(db, tmp_path, nursery, start_timeout=2)
+    install(tmp_path, HANGS)
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("starting")
+    fleet.wait_until(lambda: states(dq).get("worker-1") == "starting", "it to be listed")
+    assert version_of(dq, fleet, "meanwhile") == '"one"'
+    overdue = fleet.wait_event("start_timeout")
+    assert "within 2 s" in overdue.text
+    assert "reload failed" in fleet.wait_event("not_renewed").text
+    fleet.wait_until(lambda: states(dq).get("supervisor") == "reload failed", "it to be listed")
+    assert version_of(dq, fleet, "still") == '"one"'
+    assert [said.event for said in fleet.told("ended", "died")] == ["died"]
+    install(tmp_path, CODE.format(version="two"))
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("ready", times=2)
+    assert version_of(dq, fleet, "after") == '"two"'
+    assert "supervisor" not in states(dq)
+
+
+def test_a_second_reload_does_not_wait_for_the_deadline_of_the_first(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(db, tmp_path, nursery, start_timeout=600)
+    install(tmp_path, HANGS)
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("started", times=2)
+    install(tmp_path, CODE.format(version="two"))
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("ready", times=2)
+    assert version_of(dq, fleet, "after") == '"two"'
+    fleet.signal(signal.SIGTERM)
+    assert fleet.end() == 0
+
+
+def test_a_stop_ends_the_old_worker_and_the_one_that_hangs(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(db, tmp_path, nursery)
+    install(tmp_path, HANGS)
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("started", times=2)
+    fleet.signal(signal.SIGTERM)
+    assert fleet.end() == 0
+    assert fleet.family == []
+    assert dq.store.workers() == []
+
+
+def test_a_worker_lost_during_a_reload_is_replaced_by_its_successor(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    fleet = start(db, tmp_path, nursery, start_timeout=600)
+    install(
+        tmp_path,
+        "import pathlib, time\nwhile not pathlib.Path('go').exists():\n"
+        "    time.sleep(0.01)\n" + CODE.format(version="two"),
+    )
+    fleet.signal(signal.SIGHUP)
+    fleet.wait_event("started", times=2)
+    fleet.worker(fleet.told("ready")[0].pid).kill()
+    fleet.wait_event("died")
+    (tmp_path / "go").touch()
+    fleet.wait_event("ready", times=2)
+    assert version_of(dq, fleet, "after") == '"two"'
+    assert len(fleet.told("started")) == 2
+
+
+def test_an_import_that_hangs_in_every_worker_is_told_of_and_ends_the_fleet_with_1(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    install(tmp_path, HANGS_IN_WORKERS)
+    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, procs=5, start_timeout=1)
+    assert fleet.end() == 1
+    assert len(fleet.told("start_timeout")) >= FALSE_STARTS
+    assert "not imported in time" in fleet.told("crash_loop")[0].text
+
+
+def test_an_import_that_hangs_in_the_supervisor_is_told_of_and_ends_it_with_1(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    install(tmp_path, HANGS)
+    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, start_timeout=0.5)
+    assert fleet.end() == 1
+    assert "not imported within 0.5 s" in fleet.complaints
