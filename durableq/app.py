@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Unpack
 
 from durableq.clock import Clock
 from durableq.delivery import Delivery
 from durableq.engines import create_store, open_store
-from durableq.errors import Conflict, UnknownQueue, Unsupported
+from durableq.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.handlers import Handlers
-from durableq.limits import MAX_BODY_BYTES
+from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.message import Draft, IdempotencyRecord, SendOptions, draft
 from durableq.producer import Producer
 from durableq.settings import DEAD_LETTER_SUFFIX, QueueOptions, QueueSettings, changes_from
 from durableq.store import QueueInfo, Store
+from durableq.text import shown
 from durableq.units import to_ms
 
 DEFAULT_URL: Final = "durableq.db"
@@ -189,12 +191,13 @@ class Queue:
         Args:
             bodies: at most MAX_SEND_BATCH. For a key each, use producer() or send().
             connection: as for send.
-            options: as for send, the same for all; a key would make all but one duplicates.
+            options: as for send, the same for all; without a key, which would make all but one
+                of them duplicates.
 
         Raises:
             InvalidInput: one cannot be sent, or there are too many; nothing was stored.
         """
-        drafts = [draft(body, **options) for body in bodies]
+        drafts = _drafts(bodies, options)
         return self._store.send(self.name, drafts, connection=connection)
 
     def producer(
@@ -252,6 +255,31 @@ class Queue:
     @property
     def _store(self) -> Store:
         return self._app.store
+
+
+def _drafts(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:
+    """Return a draft of each body.
+
+    Raises:
+        InvalidInput: no iterable of bodies, an option that cannot be for all, too many.
+    """
+    if isinstance(bodies, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(
+        bodies, Iterable
+    ):
+        raise InvalidInput(f"send_many takes a list of bodies, got {shown(bodies)}: use send.")
+    draft(None, **options)  # the options are checked, however many bodies there are
+    if options.get("key") is not None:
+        raise InvalidInput(
+            "One key for all would make all but one of the messages duplicates: use send, or "
+            "producer(), with a key for each."
+        )
+    drafts = [draft(body, **options) for body in itertools.islice(bodies, MAX_SEND_BATCH + 1)]
+    if len(drafts) > MAX_SEND_BATCH:
+        raise InvalidInput(
+            f"A batch has at most {MAX_SEND_BATCH} messages, and there are more. Send several "
+            "batches, or use queue.producer()."
+        )
+    return drafts
 
 
 def _declare(store: Store, name: str, changes: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from durableq.limits import (
     MAX_BODY_DEPTH,
     MAX_RESULT_BYTES,
 )
+from durableq.text import shown, visible
 
 Encoded = str | bytes
 """A body as it is stored: `str` is JSON text, `bytes` are the sender's own bytes."""
@@ -25,13 +26,15 @@ Json = Any
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
+_in_order = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def encode(body: Json | bytes) -> Encoded:
     """Return the stored form of a body.
 
     Raises:
-        InvalidBody: not JSON or bytes (NaN, a set, a lone surrogate …), or nested too deep.
+        InvalidBody: not JSON or bytes (NaN, a set, a lone surrogate …), nested too deep, or an
+            object with two names that JSON writes alike ({1: …, "1": …}).
     """
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
@@ -50,7 +53,7 @@ def decode(stored: Encoded) -> Any:
     if isinstance(stored, bytes):
         return stored
     if not isinstance(stored, str):
-        raise InvalidBody(f"The stored body is neither text nor bytes, but {stored!r}.")
+        raise InvalidBody(f"The stored body is neither text nor bytes, but {shown(stored)}.")
     try:
         if not stored.isascii():
             stored.encode()  # what the file holds may not be UTF-8; an engine marks it so
@@ -82,18 +85,20 @@ def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str
     Raises:
         InvalidInput: more than MAX_ATTRIBUTES, a name or value of another type, or too large.
     """
-    if not attributes:
+    if attributes is None:
         return None
     if not isinstance(attributes, Mapping):
-        raise InvalidInput(f"Attributes are a mapping, not {type(attributes).__name__}.")
+        raise InvalidInput(f"Attributes are a mapping, got {shown(attributes)}.")
+    if not attributes:
+        return None
     if len(attributes) > MAX_ATTRIBUTES:
         raise InvalidInput(f"{len(attributes)} attributes given; at most {MAX_ATTRIBUTES} fit.")
     for name, value in attributes.items():
         if not isinstance(name, str) or not name:
-            raise InvalidInput(f"An attribute's name is a non-empty string, not {name!r}.")
+            raise InvalidInput(f"An attribute's name is a non-empty string, got {shown(name)}.")
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise InvalidInput(
-                f"Attribute {name!r} is a {type(value).__name__}; "
+                f"Attribute {shown(name)} is a {type(value).__name__}; "
                 "attributes hold strings and numbers."
             )
     text = _json_text(dict(attributes), "attributes", InvalidInput)
@@ -105,19 +110,63 @@ def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str
     return text
 
 
-def payload_hash(body: Json | bytes) -> bytes:
+def payload_hash(stored: Encoded) -> bytes:
     """Return the 32 bytes that tell two payloads under one key apart.
 
-    Order of an object's keys and the sender's JSON spelling do not matter: two producers that
-    mean the same payload agree.
+    JSON is hashed in a canonical form like RFC 8785's: names sorted as strings, numbers by value
+    (12, 12.0 and 1.2e1 are one number; integers of any size stay exact). The order of names and
+    the sender's spelling do not matter: two producers that mean the same payload agree.
     """
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        return hashlib.sha256(b"bytes:" + bytes(body)).digest()
+    if isinstance(stored, bytes):
+        return hashlib.sha256(b"bytes:" + stored).digest()
+    return _sha256(_canonical(json.loads(stored, parse_float=_by_value)))
+
+
+def same_payload(known: bytes, mine: bytes, stored: Encoded) -> bool:
+    """Return whether two payload hashes stand for the same payload.
+
+    Release 0.1 hashed some JSON in other ways: 12.0 apart from 12, and objects with names that
+    were Python numbers in the order of the numbers. Its hashes stay in the file, so hashes that
+    differ are compared by all the ways to hash `stored`. Each way writes the same JSON value,
+    so no payload is taken for another.
+
+    Args:
+        known: the hash in the record of a key.
+        mine: the hash of the message that was received.
+        stored: that message's body. Recovery may have changed it, and the hash stays that of
+            the original: then only equal hashes match.
+    """
+    return known == mine or {known, mine} <= _hashes_of(stored)
+
+
+def _hashes_of(stored: Encoded) -> set[bytes]:
+    """Return the hashes that any release gives to a body; none for text that is not JSON."""
+    if isinstance(stored, bytes):
+        return {payload_hash(stored)}
     try:
-        text = _canonical(body)
-    except TypeError:  # keys of mixed types cannot be sorted; as stored they are all strings
-        text = _canonical(json.loads(_dumps(body)))
+        as_0_1 = _canonical(json.loads(stored))
+        as_0_1_with_numbers = _in_order(json.loads(stored, object_pairs_hook=_in_numeric_order))
+        return {payload_hash(stored), _sha256(as_0_1), _sha256(as_0_1_with_numbers)}
+    except (ValueError, RecursionError):
+        return set()
+
+
+def _sha256(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def _by_value(text: str) -> int | float:
+    """Return a JSON number with a fraction or exponent; as an integer if it is one."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _in_numeric_order(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return an object as release 0.1 hashed it: names that were numbers in their order."""
+    try:
+        return dict(sorted(pairs, key=lambda pair: float(pair[0])))
+    except ValueError:
+        return dict(sorted(pairs, key=lambda pair: pair[0]))
 
 
 def size(stored: Encoded) -> int:
@@ -140,12 +189,39 @@ def _json_text(value: Json, what: str, error_class: type[InvalidInput]) -> str:
             f"The {what} contains a lone surrogate (U+{ord(text[error.start]):04X}), "
             "which is not text. Replace it before sending."
         ) from None
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
         raise error_class(
-            f"JSON cannot hold this {what}: {error}. Use objects, arrays, strings, finite "
-            "numbers, true, false, null (or bytes, for a body)."
+            f"JSON cannot hold this {what}: {visible(str(error), 200)}. Use objects, arrays, "
+            "strings, finite numbers, true, false, null (or bytes, for a body)."
         ) from None
+    _check_names(value, what, error_class)
     return text
+
+
+def _check_names(value: Json, what: str, error_class: type[InvalidInput]) -> None:
+    """Refuse an object with two names that JSON writes alike: one value would be lost."""
+    left = [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            if {*map(type, inner)} - {str}:
+                _check_names_of(inner, what, error_class)
+            inner = inner.values()
+        elif not isinstance(inner, (list, tuple)):
+            continue
+        left.extend(part for part in inner if isinstance(part, (dict, list, tuple)))
+
+
+def _check_names_of(value: dict[Any, Json], what: str, error_class: type[InvalidInput]) -> None:
+    names: dict[str, Any] = {}
+    for name in value:
+        written = str.__str__(name) if isinstance(name, str) else _dumps(name)
+        if written in names:
+            raise error_class(
+                f"The {what} has the names {shown(names[written])} and {shown(name)}, which JSON "
+                f"both writes as {shown(written)}. Give each a name of its own."
+            )
+        names[written] = name
 
 
 def _depth(text: str) -> int:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import Final
 
 from durableq.limits import MAX_DELAY_MS
+from durableq.text import shown, visible
 
 
 class DurableQError(Exception):
@@ -56,8 +57,9 @@ class UnknownQueue(NotFound):
 
     def __init__(self, queue: str) -> None:
         super().__init__(
-            f"There is no queue {queue!r} in this file. "
-            f"Create it with `durableq queue create {queue}`, or declare it: dq.queue({queue!r})."
+            f"There is no queue {shown(queue)} in this file. Create it with "
+            f"`durableq queue create {visible(str(queue), 80)}`, or declare it: "
+            f"dq.queue({shown(queue)})."
         )
         self.queue = queue
 
@@ -67,7 +69,7 @@ class UnknownMessage(NotFound):
 
     def __init__(self, message_id: str) -> None:
         super().__init__(
-            f"There is no message {message_id} in this file. "
+            f"There is no message {visible(str(message_id), 80)} in this file. "
             "It was completed and removed, or it never existed."
         )
         self.message_id = message_id
@@ -149,8 +151,9 @@ class RetryLater(Exception):
     """Raise in a handler: try again in `seconds`. It counts as a receive, like any failure."""
 
     def __init__(self, seconds: float, reason: str = "the handler asked to be retried") -> None:
-        if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not number or not 0 <= seconds * 1000 <= MAX_DELAY_MS:
             most = MAX_DELAY_MS // 1000
-            raise InvalidInput(f"RetryLater takes 0 to {most} seconds, got {seconds!r}.")
+            raise InvalidInput(f"RetryLater takes 0 to {most} seconds, got {shown(seconds)}.")
         super().__init__(reason)
         self.seconds = seconds

@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from durableq import codec
+from durableq.arguments import check_known, check_text
 from durableq.codec import Encoded, Json
 from durableq.errors import InvalidInput
 from durableq.fingerprint import fingerprint as fingerprint_of
@@ -26,7 +27,7 @@ from durableq.limits import (
     MAX_PRIORITY,
     MAX_TRACEBACK_CHARS,
 )
-from durableq.text import storable
+from durableq.text import shown, storable
 from durableq.units import check_whole, to_ms
 from durableq.words import Event, Outcome, Reason, State
 
@@ -71,9 +72,10 @@ class Receipt(NamedTuple):
         Raises:
             InvalidInput: it is not of the form queue:message:token.
         """
+        check_text(text, "A receipt")
         parts = text.split(":", 2)
         if len(parts) != 3 or not all(parts):
-            raise InvalidInput(f"{text!r} is not a receipt (queue:message:token).")
+            raise InvalidInput(f"{shown(text)} is not a receipt (queue:message:token).")
         return cls(*parts)
 
 
@@ -102,13 +104,17 @@ class SendOptions(TypedDict, total=False):
     """-100 to 100; the higher is received first."""
 
 
+SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
+
+
 def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
     """Return a checked, encoded message.
 
     Raises:
         InvalidBody: the body is neither bytes nor JSON.
-        InvalidInput: a key, attribute, delay or priority out of bounds.
+        InvalidInput: an unknown option; a key, attribute, delay or priority out of bounds.
     """
+    check_known(options, SEND_OPTIONS, "option of a message")
     encoded = codec.encode(body)
     key, priority = options.get("key"), options.get("priority", 0)
     delay = options.get("delay")
@@ -119,7 +125,7 @@ def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
     return Draft(
         encoded,
         key,
-        None if key is None else codec.payload_hash(body),
+        None if key is None else codec.payload_hash(encoded),
         codec.encode_attributes(options.get("attributes")),
         delay_ms,
         priority,
@@ -133,12 +139,13 @@ def check_key(key: str) -> None:
         InvalidInput: not a string of 1 to 512 characters of text.
     """
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
-        raise InvalidInput(f"A key is a string of 1 to {MAX_KEY_CHARS} characters, got {key!r}.")
+        says = f"A key is a string of 1 to {MAX_KEY_CHARS} characters, got {shown(key)}."
+        raise InvalidInput(says)
     if not key.isascii():
         try:
             key.encode()
         except UnicodeEncodeError:
-            raise InvalidInput(f"The key {key!r} contains a lone surrogate.") from None
+            raise InvalidInput(f"The key {shown(key)} contains a lone surrogate.") from None
 
 
 class Message(NamedTuple):
@@ -236,7 +243,9 @@ class Failure:
 
     def __post_init__(self) -> None:
         if self.retry_in_ms is not None and not 0 <= self.retry_in_ms <= MAX_DELAY_MS:
-            raise InvalidInput(f"A retry waits 0 to {MAX_DELAY_MS} ms, got {self.retry_in_ms!r}.")
+            raise InvalidInput(
+                f"A retry waits 0 to {MAX_DELAY_MS} ms, got {shown(self.retry_in_ms)}."
+            )
         kept = {
             "error_type": storable(self.error_type)[:MAX_ERROR_TYPE_CHARS],
             "error_message": storable(self.error_message)[:MAX_ERROR_CHARS],

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, Unpack
 
+from durableq.arguments import check_known
 from durableq.errors import InvalidInput
 from durableq.limits import (
     BODY_CEILING_BYTES,
@@ -20,6 +21,7 @@ from durableq.limits import (
     MAX_VISIBILITY_MS,
     SECOND_MS,
 )
+from durableq.text import shown
 from durableq.units import to_ms
 
 DEAD_LETTER_SUFFIX: Final = "-dlq"
@@ -59,7 +61,7 @@ class QueueSettings:
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise InvalidInput(
                     f"Queue setting {name} must be a whole number from {least} to {most}, "
-                    f"got {value!r}."
+                    f"got {shown(value)}."
                 )
 
     def changed(self, changes: Mapping[str, int]) -> QueueSettings:
@@ -68,9 +70,7 @@ class QueueSettings:
         Raises:
             InvalidInput: no such setting, or a value out of bounds.
         """
-        unknown = sorted(set(changes) - set(BOUNDS))
-        if unknown:
-            raise InvalidInput(f"There is no queue setting {unknown[0]!r}; there are {NAMES}.")
+        check_known(changes, BOUNDS, "queue setting")
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,7 +90,8 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "max_body_bytes": (1, BODY_CEILING_BYTES),
     "paused": (0, 1),
 }
-NAMES: Final = ", ".join(BOUNDS)
+OPTIONS: Final = tuple(name.removesuffix("_ms") for name in BOUNDS)
+"""The settings as a user writes them: times in seconds."""
 
 
 def dead_letter_name(queue: str) -> str:
@@ -107,13 +108,23 @@ def check_new_queue_name(name: str) -> None:
     longest = MAX_QUEUE_NAME_CHARS - len(DEAD_LETTER_SUFFIX)
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > longest:
         raise InvalidInput(
-            f"A queue's name has 1 to {longest} characters of A-Z a-z 0-9 _ . -, got {name!r}."
+            f"A queue's name has 1 to {longest} characters of A-Z a-z 0-9 _ . -, got {shown(name)}."
         )
     if name.endswith(DEAD_LETTER_SUFFIX):
         raise InvalidInput(
             f"{name!r} is the name of a dead-letter queue: it is made together with "
             f"{name.removesuffix(DEAD_LETTER_SUFFIX)!r}."
         )
+
+
+def check_queue_name(name: str) -> None:
+    """Refuse a name that no queue may have, neither an ordinary one nor a dead-letter queue.
+
+    Raises:
+        InvalidInput: the name is not possible; see check_new_queue_name.
+    """
+    is_text = isinstance(name, str)
+    check_new_queue_name(name.removesuffix(DEAD_LETTER_SUFFIX) if is_text else name)
 
 
 class QueueOptions(TypedDict, total=False):
@@ -137,13 +148,11 @@ def changes_from(**options: Unpack[QueueOptions]) -> dict[str, int]:
     Raises:
         InvalidInput: no such option, or not a number of seconds.
     """
+    check_known(options, OPTIONS, "queue setting")
     changes: dict[str, Any] = {}
     for name, value in options.items():
         if f"{name}_ms" in BOUNDS:
             changes[f"{name}_ms"] = to_ms(value, name)  # type: ignore[arg-type]
-        elif name in BOUNDS and not name.endswith("_ms"):
-            changes[name] = value
         else:
-            known = ", ".join(setting.removesuffix("_ms") for setting in BOUNDS)
-            raise InvalidInput(f"There is no queue setting {name!r}; there are {known}.")
+            changes[name] = value
     return changes

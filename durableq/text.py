@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import unicodedata
 from typing import Final
 
@@ -9,6 +10,12 @@ _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators."""
 _ELLIPSIS: Final = "…"
+SHOWN_CHARS: Final = 60
+"""How much of a value an error message repeats."""
+
+_brief: Final = reprlib.Repr()
+_brief.maxlevel = 3
+_brief.maxstring = _brief.maxlong = _brief.maxother = SHOWN_CHARS
 
 
 def visible(text: str, limit: int | None = None) -> str:
@@ -27,6 +34,22 @@ def visible(text: str, limit: int | None = None) -> str:
     if limit is not None and len(shown) > limit:
         return shown[: max(limit - 1, 0)] + _ELLIPSIS[:limit]
     return shown
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message repeats it: on one line, and never much of it.
+
+    Text stands in quotes, and says its length where it was cut. The value may be of any type,
+    also one whose `repr` fails.
+    """
+    if isinstance(value, (str, bytes)) and len(value) > SHOWN_CHARS:
+        unit = "characters" if isinstance(value, str) else "bytes"
+        return f"{visible(repr(value[:SHOWN_CHARS]))}{_ELLIPSIS} ({len(value):,} {unit})"
+    try:
+        text = repr(value) if isinstance(value, str) else _brief.repr(value)
+    except Exception:  # noqa: BLE001 - code of the value's type, and integers of many digits
+        text = f"<{type(value).__name__}>"
+    return visible(text, None if isinstance(value, str) else 2 * SHOWN_CHARS)
 
 
 def storable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from durableq.errors import InvalidInput
+from durableq.text import shown
 
 _LONGEST_SECONDS: Final = 1e15
 """Thirty million years: whatever is longer is no number of seconds, but an accident."""
@@ -24,9 +25,10 @@ def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
     """
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not number or not 0 <= seconds <= _LONGEST_SECONDS:
-        raise InvalidInput(f"{what} is a number of seconds of at least 0, got {seconds!r}.")
+        raise InvalidInput(f"{what} is a number of seconds of at least 0, got {shown(seconds)}.")
     if most_ms is not None and seconds * 1000 > most_ms:
-        raise InvalidInput(f"{what} is at most {most_ms / 1000:.0f} seconds, got {seconds!r}.")
+        most = f"{most_ms / 1000:.0f}"
+        raise InvalidInput(f"{what} is at most {most} seconds, got {shown(seconds)}.")
     return round(seconds * 1000)
 
 
@@ -37,7 +39,8 @@ def check_whole(number: int, what: str, least: int, most: int) -> None:
         InvalidInput: it is not.
     """
     if type(number) is not int or not least <= number <= most:
-        raise InvalidInput(f"{what} is a whole number from {least} to {most}, got {number!r}.")
+        says = f"{what} is a whole number from {least} to {most}, got {shown(number)}."
+        raise InvalidInput(says)
 
 
 def span(milliseconds: int) -> str:

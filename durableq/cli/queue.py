@@ -10,7 +10,7 @@ from durableq.cli import output
 from durableq.cli.options import Db, Json, Yes, opened
 from durableq.cli.rendering import queue_document, setting_words
 from durableq.errors import Conflict, UnknownQueue
-from durableq.settings import NAMES, changes_from
+from durableq.settings import OPTIONS, changes_from
 from durableq.store import QueueInfo, Store
 
 Name = Annotated[str, typer.Argument(help="The queue's name.")]
@@ -171,8 +171,6 @@ def resume(name: Name, db: Db = None, as_json: Json = False) -> None:
 
 COMMANDS: Final = (create, set_, list_, purge, delete, pause, resume)
 
-_OPTIONS: Final = {name.removesuffix("_ms") for name in NAMES.split(", ")}
-
 
 def _set_paused(name: str, paused: int, done: str, db: str | None, as_json: bool) -> None:
     with opened(db) as store:
@@ -187,7 +185,7 @@ def _set_paused(name: str, paused: int, done: str, db: str | None, as_json: bool
 def _changes(ctx: typer.Context) -> dict[str, int]:
     """Return the settings that were given, as the store names them."""
     given: Any = {
-        name: value for name, value in ctx.params.items() if name in _OPTIONS and value is not None
+        name: value for name, value in ctx.params.items() if name in OPTIONS and value is not None
     }
     return changes_from(**given)
 

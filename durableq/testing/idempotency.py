@@ -3,12 +3,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from typing import Any, Final
+
 import pytest
 
 from durableq import codec
 from durableq.errors import Conflict, UnknownQueue
 from durableq.limits import DAY_MS
-from durableq.message import Completion, Duplicate, Outcome, Reason, RecordStatus, State
+from durableq.message import (
+    Completion,
+    Draft,
+    Duplicate,
+    Outcome,
+    Reason,
+    RecordStatus,
+    State,
+    draft,
+)
 from durableq.store import Store
 from durableq.testing.case import (
     DEAD,
@@ -19,6 +32,7 @@ from durableq.testing.case import (
     books_balance,
     complete,
     fail,
+    kill,
     look,
     receipt,
     receive,
@@ -27,6 +41,52 @@ from durableq.testing.case import (
     take,
 )
 from durableq.testing.fakes import FakeClock
+from durableq.verdict import Retry
+
+SAME: Final = (
+    ({"amount": 12}, {"amount": 12.0}),
+    ({"amount": 1.2e1}, {"amount": 12}),
+    ({10: "x", 9: "y"}, {"9": "y", "10": "x"}),
+    ({"a": [{2: 1, 10: 1}]}, {"a": [{"10": 1, "2": 1}]}),
+    (-0.0, 0),
+    (2.0**70, 2**70),
+)
+DIFFERENT: Final = (
+    (1, True),
+    (1, "1"),
+    (None, "null"),
+    (0, False),
+    (9007199254740993, 9007199254740992.0),
+    (10**23, 1e23),
+    ("\u00e9", "e\u0301"),
+    (0.1, 0.1 + 2**-56),
+    (b"1", 1),
+)
+HASHED_ANEW: Final = (
+    {"amount": 12.0},
+    {10: "x", 9: "y"},
+    {"a": [{2: 1, 10: {"b": -0.0}}]},
+    {9.5: "x", 10: "y"},
+)
+
+
+def hash_of_0_1(body: Any) -> bytes:
+    """Return the payload hash that release 0.1 made of a JSON body."""
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def meet(store: Store, first: Draft | None, again: Draft | None) -> str:
+    """Send and complete one draft, then send another; return what is made of that."""
+    if first is not None:
+        store.send(ORDERS, [first])
+        complete(store, take(store))
+    if again is None:
+        return ""
+    store.send(ORDERS, [again])
+    received = store.receive(ORDERS, 10)
+    assert received.messages == []
+    return "duplicate" if received.duplicates else "conflict"
 
 
 class IdempotencyContract(StoreCase):
@@ -40,7 +100,7 @@ class IdempotencyContract(StoreCase):
         assert record is not None
         assert (record.queue, record.key, record.message_id) == (ORDERS, "k", message_id)
         assert (record.status, record.result) == (RecordStatus.IN_PROGRESS, None)
-        assert record.payload_hash == codec.payload_hash({"n": 1})
+        assert record.payload_hash == codec.payload_hash('{"n":1}')
         assert record.created_at_ms == clock.wall_ms()
         assert (record.completed_at_ms, record.expires_at_ms) == (None, None)
 
@@ -92,6 +152,45 @@ class IdempotencyContract(StoreCase):
         complete(store, take(store))
         send(store, {"b": 2, "a": 1}, key="k")
         assert len(store.receive(ORDERS, 1).duplicates) == 1
+
+    @pytest.mark.parametrize(("first", "again"), SAME, ids=ascii)
+    def test_equal_payloads_are_duplicates(self, store: Store, first: Any, again: Any) -> None:
+        assert meet(store, draft(first, key="k"), draft(again, key="k")) == "duplicate"
+
+    @pytest.mark.parametrize(("first", "again"), DIFFERENT, ids=ascii)
+    def test_payloads_that_differ_conflict(self, store: Store, first: Any, again: Any) -> None:
+        assert meet(store, draft(first, key="k"), draft(again, key="k")) == "conflict"
+
+    @pytest.mark.parametrize("body", HASHED_ANEW, ids=ascii)
+    def test_hashes_of_release_0_1_match_todays(self, store: Store, body: Any) -> None:
+        new = draft(body, key="k")
+        old = new._replace(payload_hash=hash_of_0_1(body))
+        assert old != new, "0.1 hashed it as today: it shows nothing"
+        for first, again in ((old, new), (new, old), (old, old)):
+            assert meet(store, first, again) == "duplicate"
+            store.forget(ORDERS, "k")
+        other = draft([body], key="k")
+        assert meet(store, old, other) == "conflict"
+
+    def test_a_retry_with_a_changed_body_is_compared_by_its_first_payload(
+        self, store: Store
+    ) -> None:
+        """Also if its changed body is, by chance, what succeeded under the key meanwhile."""
+        changed_id = kill(store, {"size": 12.0}, key="k")
+        [letter] = receive(store, queue=DEAD, ids=[changed_id])
+        store.decide([(receipt(letter), Retry({"size": 6.0}))])
+        retried = take(store)
+        assert complete(store, retried) == [Outcome.DONE]
+        assert meet(store, None, draft({"size": 12}, key="k")) == "duplicate"
+        assert meet(store, None, draft({"size": 6}, key="k")) == "conflict"
+
+    def test_a_changed_body_is_not_taken_for_the_payload(self, store: Store) -> None:
+        changed_id = kill(store, {"size": 12.0}, key="k")
+        [letter] = receive(store, queue=DEAD, ids=[changed_id])
+        assert meet(store, draft({"size": 6}, key="k"), None) == ""
+        store.decide([(receipt(letter), Retry({"size": 6.0}))])
+        assert store.receive(ORDERS, 10).duplicates == []
+        assert store.queue(DEAD).counts.present == 1
 
     def test_a_key_in_progress_defers_the_next_message_uncounted(
         self, store: Store, clock: FakeClock

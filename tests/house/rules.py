@@ -15,6 +15,7 @@ Rule = Callable[[Path], Iterator[str]]
 
 # Who stands where in durableq/, and whom each may know. The door is `import durableq` itself.
 HEART = {
+    "arguments",
     "books",
     "message",
     "fingerprint",
@@ -85,8 +86,9 @@ MAY_USE_THE_DRIVER = {("durableq/chaos/reading.py", "durableq.engines.sql.driver
 # What the heart may import: values and arithmetic. Calls it may not make: clocks, dice, the world.
 PURE = {
     "__future__", "abc", "base64", "binascii", "collections", "contextlib", "copy", "dataclasses",
-    "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "itertools", "json", "math",
-    "operator", "re", "string", "struct", "textwrap", "types", "typing", "unicodedata", "uuid",
+    "datetime", "decimal", "difflib", "enum", "fractions", "functools", "hashlib", "itertools",
+    "json", "math", "operator", "re", "reprlib", "string", "struct", "textwrap", "types", "typing",
+    "unicodedata", "uuid",
 }  # fmt: skip
 IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "print"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     assert letter.state is State.IN_FLIGHT
     assert orders.send("new") == "15", "an id was given twice, or skipped"
     plain.check_sound(db)
+    dq.close()
+
+
+def test_a_key_hashed_by_release_0_1_is_recognised(dq: DurableQ, db: Path) -> None:
+    as_0_1_wrote_it = '{"amount":120.0,"lines":{"9":1,"10":2}}'
+    orders = dq.queue("orders")
+    plain.rows(
+        db,
+        "UPDATE durableq_idempotency SET payload_hash = ? WHERE key = 'paid'",
+        hashlib.sha256(as_0_1_wrote_it.encode()).digest(),
+    )
+    received = dq.store.receive("orders", 2).messages
+    assert [message.key for message in received] == [None, None]
+    orders.send({"lines": {10: 2, 9: 1}, "amount": 120.0}, key="paid")
+    [duplicate] = dq.store.receive("orders", 1).duplicates
+    assert (duplicate.key, duplicate.result) == ("paid", '{"paid":120}')
     dq.close()
 
 

@@ -102,26 +102,82 @@ def reordered(body: Any) -> Any:
     return [reordered(part) for part in body] if isinstance(body, list) else body
 
 
+def hashed(body: Any) -> bytes:
+    return codec.payload_hash(codec.encode(body))
+
+
 @given(bodies)
 def test_producers_that_mean_the_same_payload_agree(body: Any) -> None:
-    assert codec.payload_hash(reordered(body)) == codec.payload_hash(body)
-    assert codec.payload_hash(json.loads(json.dumps(body))) == codec.payload_hash(body)
+    assert hashed(reordered(body)) == hashed(body)
+    for spelling in (json.dumps(body), json.dumps(body, indent=1, ensure_ascii=False)):
+        assert codec.payload_hash(spelling) == hashed(body)
+
+
+def typed(body: Any) -> Any:
+    """A body in which JSON values are equal if and only if they are the same."""
+    if isinstance(body, dict):
+        return {name: typed(value) for name, value in body.items()}
+    if isinstance(body, list):
+        return [typed(part) for part in body]
+    return (isinstance(body, bool), body)
 
 
 @given(bodies, bodies)
 def test_payloads_that_differ_are_told_apart(one: Any, other: Any) -> None:
-    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert (codec.payload_hash(one) == codec.payload_hash(other)) == same
+    assert (hashed(one) == hashed(other)) == (typed(one) == typed(other))
 
 
 def test_bytes_are_told_apart_from_the_json_they_spell() -> None:
-    assert codec.payload_hash(b"1") != codec.payload_hash(1)
-    assert len(codec.payload_hash(b"")) == 32
+    assert hashed(b"1") != hashed(1)
+    assert len(hashed(b"")) == 32
 
 
-def test_keys_of_mixed_types_are_hashed_as_they_are_stored() -> None:
-    stored = codec.decode(codec.encode({1: "a", "b": 2, None: 3}))
-    assert codec.payload_hash({1: "a", "b": 2, None: 3}) == codec.payload_hash(stored)
+def test_names_that_were_numbers_are_hashed_as_they_are_stored() -> None:
+    body = {1: "a", "b": 2, None: 3, 10: 4, 9: 5}
+    assert hashed(body) == hashed(codec.decode(codec.encode(body)))
+
+
+@pytest.mark.parametrize("stored", ["{", "[" * 100_000, "\udcff", "1E999"])
+def test_hashes_of_a_body_that_is_not_json_match_only_if_equal(stored: str) -> None:
+    one, other = hashed(1), hashed(2)
+    assert codec.same_payload(one, one, stored)
+    assert not codec.same_payload(one, other, stored)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {1: "a", "1": "b"},
+        {None: 1, "null": 2},
+        {True: 1, "true": 2},
+        {1.5: 1, "1.5": 2},
+        [{"deep": ({"x": {-1: 1, "-1": 2}},)}],
+    ],
+    ids=str,
+)
+def test_names_that_json_writes_alike_are_refused(body: Any) -> None:
+    with pytest.raises(InvalidBody, match="Give each a name of its own"):
+        codec.encode(body)
+    with pytest.raises(InvalidResult, match="Give each a name of its own"):
+        codec.encode_result(body)
+
+
+def test_other_names_that_are_not_text_become_text() -> None:
+    body = {1: "a", None: "b", False: "c", 2.5: "d", "e": [{3: ()}]}
+    stored = codec.decode(codec.encode(body))
+    assert stored == {"1": "a", "null": "b", "false": "c", "2.5": "d", "e": [{"3": []}]}
+
+
+class Unruly(dict[str, Any]):
+    """A mapping that another thread changes while it is read."""
+
+    def items(self) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+def test_a_body_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(InvalidBody, match="changed size"):
+        codec.encode(Unruly(a=1))
 
 
 def test_no_result_stays_none() -> None:

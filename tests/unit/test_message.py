@@ -70,7 +70,7 @@ def test_a_draft_is_checked_and_encoded() -> None:
     made = draft({"n": 1}, key="k", attributes={"a": 1}, delay=1.5, priority=-3)
     assert (made.body, made.key, made.attributes) == ('{"n":1}', "k", '{"a":1}')
     assert (made.delay_ms, made.priority) == (1_500, -3)
-    assert made.payload_hash == codec.payload_hash({"n": 1})
+    assert made.payload_hash == codec.payload_hash('{"n":1}')
 
 
 def test_a_draft_says_nothing_that_was_not_said() -> None:

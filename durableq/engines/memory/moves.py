@@ -119,7 +119,10 @@ class MemoryMoves(MemoryMonitor):
         holds = owner is not None and owner.state is State.IN_FLIGHT
         holds = holds and owner is not None and owner.token == record.owner_token
         left_ms = owner.lease_until_ms - self._clock.lease_ms() if owner is not None else 0
-        known = KnownKey(record.status, record.payload_hash, record.expires_at_ms or 0, holds)
+        mine = row.draft.payload_hash or b""
+        same = codec.same_payload(record.payload_hash, mine, row.draft.body)
+        known_hash = mine if same else record.payload_hash
+        known = KnownKey(record.status, known_hash, record.expires_at_ms or 0, holds)
         return known, left_ms
 
     def _deliver(self, row: Row, lease: Lease) -> Message:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from durableq import codec
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.settling import Held, bury, fail_one
 from durableq.engines.sql.tables import NO_RECEIPT
@@ -207,8 +208,10 @@ def _known_key(
     if found.status is None:
         return None, 0
     if found.status == RecordStatus.COMPLETED:
-        expires = found.expires_at_ms or 0
-        return KnownKey(RecordStatus.COMPLETED, found.known_hash, expires, False), 0
+        expires, mine = found.expires_at_ms or 0, found.payload_hash or b""
+        same = codec.same_payload(found.known_hash, mine, found.body)
+        known_hash = mine if same else found.known_hash
+        return KnownKey(RecordStatus.COMPLETED, known_hash, expires, False), 0
     owner = sql.OWNER_LEASE(unit.raw, id=found.owner_id, token=found.owner_receipt).fetchone()
     left_ms = owner[0] - unit.lease_now_ms if owner else 0
     return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
