@@ -23,7 +23,7 @@ def handle(message):
 """
 OPTIONS = (
     *("--procs", "--threads", "--app", "--queue", "--exec", "--drain", "--timeout", "--grace"),
-    *("--max-rss", "--max-messages", "--settle-window", "--db", "--json"),
+    *("--max-rss", "--max-messages", "--settle-window", "--start-timeout", "--db", "--json"),
 )
 EVENTS = {"started", "ready", "ended", "died"}
 
@@ -60,6 +60,8 @@ MOST = "less than or equal to"
         ("--grace", "-1", SECONDS),
         ("--grace", "nan", MOST),
         ("--grace", "inf", MOST),
+        ("--start-timeout", "0", SECONDS),
+        ("--start-timeout", "nan", MOST),
         ("--timeout", "0", SECONDS),
         ("--timeout", "-0.5", SECONDS),
         ("--timeout", "nan", MOST),

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from durableq import Batch, Delivery, DurableQ, Queue, Reject, RetryLater
+from durableq import Batch, Busy, Delivery, DurableQ, Queue, Reject, RetryLater
+from durableq.board import Board, Stage
 from durableq.testing import FakeClock
+from durableq.worker import intake
 from durableq.worker.options import WorkerOptions
 from durableq.worker.process import Worker
 from tests.engine import plain
@@ -32,6 +34,31 @@ def orders(dq: DurableQ, db: Path) -> Queue:
 def story(dq: DurableQ, message_id: str) -> list[tuple[str, str, str]]:
     events = dq.store.history(message_id)
     return [(event.event.value, event.reason, event.error_type) for event in events]
+
+
+def test_a_worker_is_ready_only_after_its_first_receive(
+    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board()
+    stages = []
+    receive = dq.store.receive
+
+    def first_busy(*arguments: Any, **options: Any) -> Any:
+        stages.append(board.stage)
+        if len(stages) == 1:
+            raise Busy("another process is writing")
+        return receive(*arguments, **options)
+
+    @dq.handler("orders")
+    def charge(_message: Delivery) -> None:
+        stages.append(board.stage)
+
+    monkeypatch.setattr(dq.store, "receive", first_busy)
+    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
+    orders.send("x")
+    Worker(dq, WorkerOptions("", dq.url, "worker", drain=True), board).run()
+    assert stages[:3] == [Stage.OPENING, Stage.OPENING, Stage.READY]
+    assert board.stage is Stage.DRAINED
 
 
 FAILED, BURIED = ("failed", "handler_error"), ("buried", "handler_error")

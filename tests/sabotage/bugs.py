@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from durableq import signals, transient
 from durableq.engines.sql import sqlite, statements, store
 from durableq.engines.sql.statement import Statement
-from durableq.supervisor import fleet, giving_back
+from durableq.supervisor import fleet, giving_back, reload
 from durableq.worker import heartbeat
 
 FENCED = ("COMPLETE", "EXTEND", "HELD", "PUT_BACK", "REDRIVE", "DISCARD")
@@ -107,6 +108,36 @@ def let_leases_of_the_silent_end() -> None:
     supervisor._extend_leases_of = lambda _self, _member: None
 
 
+def count_each_signal() -> None:
+    """A signal that is delivered twice is two requests."""
+    module: Any = signals
+    module.REPEAT_SECONDS = 0.0
+
+
+def start_impatiently() -> None:
+    """A worker that meets a busy file while it starts dies of it."""
+    module: Any = transient
+    module.cause_of = lambda _error: None
+
+
+def count_deaths_of_the_waiting() -> None:
+    """A worker killed while it waits for the file is part of a crash loop."""
+    module: Any = fleet
+    module.has_other_cause = lambda _member, _code: False
+
+
+def drain_before_the_successor_receives() -> None:
+    """A reload leaves a place empty until the new code has started."""
+    reloading: Any = reload.Reload
+    replace = reloading._replace
+
+    def drain_first(self: Any, member: Any) -> None:
+        replace(self, member)
+        member.drain(self._grace_seconds)
+
+    reloading._replace = drain_first
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -121,5 +152,9 @@ BUGS: dict[str, Callable[[], None]] = {
         count_everything,
         let_leases_end,
         let_leases_of_the_silent_end,
+        count_each_signal,
+        start_impatiently,
+        count_deaths_of_the_waiting,
+        drain_before_the_successor_receives,
     )
 }

@@ -21,6 +21,7 @@ BEGUN_COUNTS = (
     "tests/process/test_fleet_sigkill.py::"
     "test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not"
 )
+STARTING = "tests/process/test_fleet_starting.py::"
 
 SEEN_BY = [
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_can_do_nothing"),
@@ -55,6 +56,23 @@ SEEN_BY = [
         "let_leases_of_the_silent_end",
         HEARTBEAT + "test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_"
         "keeps_it",
+    ),
+    (
+        "count_each_signal",
+        "tests/process/test_fleet_sigterm.py::test_a_signal_delivered_twice_is_one_stop[SIGTERM]",
+    ),
+    (
+        "start_impatiently",
+        STARTING + "test_workers_that_start_while_the_file_is_locked_wait_and_then_receive",
+    ),
+    (
+        "count_deaths_of_the_waiting",
+        STARTING + "test_workers_killed_while_they_wait_for_the_file_are_no_crash_loop",
+    ),
+    (
+        "drain_before_the_successor_receives",
+        "tests/process/test_fleet_sighup.py::"
+        "test_code_that_does_not_import_replaces_no_worker_and_a_later_reload_heals",
     ),
 ]
 
