@@ -71,7 +71,7 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
     given: Any = error
     kind = type(given)  # not what its `__class__` says
     if issubclass(kind, str):
-        text = _text(lambda: given, "(the text could not be read: {})")
+        text = text_of(lambda: given, "(the text could not be read: {})")
         return Failure(Reason.HANDLER_ERROR, "", text, retry_in_ms=wait_ms)
     if not issubclass(kind, BaseException):
         raise InvalidInput(f"A failure is an exception or a text, not {type_name(kind)}.")
@@ -84,12 +84,12 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
 
 def message_of(error: BaseException) -> str:
     """Return the text of an exception, cut to MAX_ERROR_CHARS, whatever its `__str__` does."""
-    return _text(lambda: str(error), "(its message could not be read: {})")
+    return text_of(lambda: str(error), "(its message could not be read: {})")
 
 
 def type_name(kind: type) -> str:
     """Return the qualified name of a class, read past its metaclass."""
-    return _text(lambda: _qualname(kind), "(a class without a name)", MAX_ERROR_TYPE_CHARS)
+    return text_of(lambda: _qualname(kind), "(a class without a name)", MAX_ERROR_TYPE_CHARS)
 
 
 def frames_of(error: BaseException) -> list[tuple[str, int]]:
@@ -116,8 +116,10 @@ def _read(error: Any, wait_ms: int | None) -> Failure:
     )
 
 
-def _text(ask: Callable[[], object], otherwise: str, most: int = MAX_ERROR_CHARS) -> str:
-    """Return at most `most` characters of a user's text; `otherwise` if asking for it fails."""
+def text_of(ask: Callable[[], object], otherwise: str, most: int = MAX_ERROR_CHARS) -> str:
+    """Return at most `most` characters of a user's text; `otherwise`, which may name the class of
+    the error as `{}`, if asking for it fails.
+    """
     try:
         text: Any = ask()
         return str.__getitem__(text, slice(most))  # of a subclass too, this is a plain str
@@ -228,4 +230,4 @@ def _notes(error: BaseException) -> list[str]:
     except BaseException:  # noqa: BLE001 - it may be a property
         return ["(its notes could not be read)"]
     unreadable = "(a note could not be read: {})"
-    return [_text(partial(str, note), unreadable, MAX_LINE_CHARS) for note in notes]
+    return [text_of(partial(str, note), unreadable, MAX_LINE_CHARS) for note in notes]

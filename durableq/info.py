@@ -78,6 +78,11 @@ class Pruned:
     history: int
 
 
+def note_tail(queue: str) -> str:
+    """Return the end of the names of a queue's notes, which are deleted with the queue."""
+    return f":{queue}"
+
+
 def check_note(name: str, text: str) -> None:
     """Refuse what cannot be remembered.
 

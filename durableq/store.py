@@ -116,7 +116,9 @@ class Store(Monitor, Protocol):
         ...
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
-        """Remove a queue, its dead-letter queue, their records and history.
+        """Remove a queue, its dead-letter queue, their records, history and notes.
+
+        A note is a queue's if its name ends with a colon and the queue's name.
 
         Raises:
             Conflict: it is a dead-letter queue; or messages are there and `force` is not given.

@@ -141,6 +141,8 @@ def _change_document(change: Change) -> dict[str, Any]:
 def _stopping(stop: Callable[[], None], say: Callable[[str, str], None]) -> Iterator[None]:
     """Let the first SIGTERM or SIGINT ask to stop, and a later one end the process.
 
+    The later one is left to the kernel: no policy can catch it, as it could KeyboardInterrupt.
+
     SIGHUP asks for nothing, unless the terminal has gone: then it asks to stop.
     """
     requests = StopRequests()
@@ -150,8 +152,7 @@ def _stopping(stop: Callable[[], None], say: Callable[[str, str], None]) -> Iter
         requests.note(number)
         stop()
         if requests.count > 1:
-            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, default)
+            signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     def on_hang_up(number: int, frame: object) -> None:

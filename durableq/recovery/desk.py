@@ -53,6 +53,8 @@ class Office(NamedTuple):
     actor: str
     on_decision: Callable[[Decision], None]
     outage: Outage
+    once: bool = False
+    """Whether the process ends when no letter is ready that may be decided about now."""
 
     def persist(self, call: Callable[[], T]) -> T | None:
         """Make a call until the file is not busy; None if it was stopped before."""
@@ -114,13 +116,13 @@ class Desk:
         return min(most, left_ms / 1000) if self._rests_since is not None and left_ms else most
 
     def turn(self) -> int:
-        """Look at a few letters; return how many there were."""
+        """Look at a few letters; return their number, or 0 if none was ready."""
         if self.rests():
             return 0
         if not self._put_off and self._gate.state.phase is not Phase.CLOSED:
             self._moved_in = self._count_moved_in()
-        letters = self._receive() if len(self._put_off) < MOST_PUT_OFF else []
-        if not letters:
+        letters = self._receive() if self._may_put_off else None
+        if letters is None:
             self._begin_rest()
             return 0
         self._gate.look([letter for letter, _ in letters])
@@ -129,14 +131,23 @@ class Desk:
                 break
             if self._office.leases.begin(receipt):
                 self._decide(letter, receipt)
-        return len(letters)
+        return max(len(letters), 1)
 
-    def _receive(self) -> list[tuple[DeadLetter, Receipt]]:
+    @property
+    def _may_put_off(self) -> bool:
+        """Whether more letters are looked through for others: with `once`, all of them."""
+        return self._office.once or len(self._put_off) < MOST_PUT_OFF
+
+    def _receive(self) -> list[tuple[DeadLetter, Receipt]] | None:
+        """Lease a few letters; None if none is ready, an empty list if others may be."""
         store, leases = self._office.store, self._office.leases
-        if store.ready_in_ms([self._letters]) != 0:  # to receive is to write
-            return []
+        with leases.settled():
+            if store.ready_in_ms([self._letters]) != 0:  # to receive is to write
+                return None
         limit = self._office.rate.at_once(LETTERS_AT_ONCE)
         received = store.receive(self._letters, limit, holder=self._office.holder)
+        if received.idle:
+            return None
         leases.take(received.messages)
         letters = []
         for message in received.messages:

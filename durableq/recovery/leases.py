@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +47,8 @@ class Leases:
         self._holder = holder
         self._held: dict[Receipt, _Held] = {}
         self._changing = threading.Lock()
+        self._returning = threading.Lock()
+        """Held while letters go back: until then they are neither in hand nor ready."""
         self._seconds = LONGEST_SECONDS
         self._row_due = time.monotonic() + ROW_SECONDS
         self._done = Latch()
@@ -93,6 +96,18 @@ class Leases:
             chosen = list(self._held) if receipts is None else list(receipts)
         self._release(self.let_go(chosen))
 
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Wait until no letter is on its way back; none sets out inside."""
+        with self._returning:
+            yield
+
+    @property
+    def are_empty(self) -> bool:
+        """Whether no letter is in hand."""
+        with self._changing:
+            return not self._held
+
     def _release(self, receipts: list[Receipt]) -> None:
         try:
             if receipts:
@@ -112,13 +127,27 @@ class Leases:
                 self._beat()
 
     def _give_back_waiting(self) -> None:
-        since = time.monotonic() - WAIT_SECONDS
+        """Release the letters that waited too long; those that cannot be told stay in hand."""
+        with self._returning:
+            waiting = self._take_waiting(time.monotonic() - WAIT_SECONDS)
+            try:
+                if waiting:
+                    self._store.release(list(waiting))
+            except DurableQError as error:
+                log.warning("%s letters go back later: %s", len(waiting), error)
+                with self._changing:
+                    self._held |= waiting
+
+    def _take_waiting(self, since: float) -> dict[Receipt, _Held]:
         with self._changing:
-            waits = {receipt: held.waits_since for receipt, held in self._held.items()}
-            waiting = [r for r, began in waits.items() if began is not None and began <= since]
+            waiting = {
+                receipt: held
+                for receipt, held in self._held.items()
+                if held.waits_since is not None and held.waits_since <= since
+            }
             for receipt in waiting:
                 del self._held[receipt]
-        self._release(waiting)
+        return waiting
 
     def _extend(self) -> None:
         now = time.monotonic()

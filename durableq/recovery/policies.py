@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from durableq.clock import Clock
 from durableq.errors import AppError, InvalidInput
+from durableq.failures import text_of
 from durableq.handlers import Policy
 from durableq.message import DeadLetter
-from durableq.recovery.patience import TooLong, patience
+from durableq.recovery.patience import PATTERN_SECONDS, TooLong, patience
 from durableq.recovery.policy import judge
 from durableq.recovery.rules import Case, Rule, Rules
 from durableq.store import Monitor
 from durableq.verdict import Hold, Verdict
-
-PATTERN_SECONDS: Final = 1.0
-"""How long the patterns of a file may take for one letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +88,7 @@ class AppPolicies:
         if policy is None:
             return Judgment(Hold("no policy for this queue"), "no policy")
         verdict = judge(letter, policy)
-        module = getattr(policy, "__module__", "")
-        name = getattr(policy, "__qualname__", type(policy).__qualname__)
-        return Judgment(verdict, f"policy {module}.{name}")
+        return Judgment(verdict, f"policy {text_of(lambda: _name(policy), 'without a name')}")
 
 
 class RulePolicies:
@@ -151,6 +147,12 @@ class RulePolicies:
         rule = self._rules.rules[len(passed_over)]
         verdict = judge(letter, rule.verdict)
         return Judgment(verdict, f"{rule.place} of {self._rules.source}", passed_over, rule)
+
+
+def _name(policy: Policy) -> str:
+    module = getattr(policy, "__module__", "")
+    name = getattr(policy, "__qualname__", type(policy).__qualname__)
+    return f"{module}.{name}"
 
 
 def _sources(monitor: Monitor) -> list[str]:

@@ -1,13 +1,18 @@
-"""What becomes of a dead letter: the application's policy, within limits. Pure."""
+"""The decision about a dead letter: the application's policy, within limits."""
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 from durableq import codec
-from durableq.errors import DurableQError, InvalidInput
-from durableq.failures import failure_of
+from durableq.errors import InvalidInput
+from durableq.failures import failure_of, message_of, type_name
 from durableq.handlers import Policy
-from durableq.limits import MAX_ERROR_CHARS
+from durableq.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
 from durableq.message import DeadLetter
+from durableq.text import storable
+from durableq.units import to_ms
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
 
 
@@ -19,29 +24,51 @@ def judge(letter: DeadLetter, policy: Policy) -> Verdict:
     """
     try:
         verdict: object = policy(letter)
-    except KeyboardInterrupt:  # of whoever wants the process to end
-        raise
-    except BaseException as error:  # noqa: BLE001 - a policy may raise anything: CancelledError too
+    except BaseException as error:  # a policy may raise anything: CancelledError too
+        if _is_ctrl_c(error):
+            raise
         failure = failure_of(error)
-        return Hold(f"the policy raised {failure.error_type}: {failure.error_message}")
-    if not isinstance(verdict, (Discard, Retry, Requeue, Hold)):
-        return Hold(f"the policy returned {type(verdict).__name__}, not a verdict")
-    sends_back = isinstance(verdict, (Retry, Requeue))
-    if sends_back and letter.recovery_count >= letter.max_recoveries:
+        return _held(f"the policy raised {failure.error_type}: {failure.error_message}")
+    kind = type(verdict)  # not what its `__class__` says
+    if not issubclass(kind, (Discard, Retry, Requeue, Hold)):
+        return _held(f"the policy returned {type_name(kind)}, not a verdict")
+    if issubclass(kind, (Retry, Requeue)) and letter.recovery_count >= letter.max_recoveries:
         return Hold(f"recovered {letter.recovery_count} times already, without success")
     try:
-        _check(verdict)
-    except (DurableQError, UnicodeEncodeError) as error:
-        return Hold(f"the policy's verdict cannot be applied: {error}")
-    return verdict
+        return _plain(verdict)
+    except BaseException as error:  # a subclass, or a body, may raise anything
+        if _is_ctrl_c(error):
+            raise
+        return _held(f"the policy's verdict cannot be applied: {message_of(error)}")
 
 
-def _check(verdict: Verdict) -> None:
-    reason: object = verdict.reason
-    if not isinstance(reason, str) or len(reason) > MAX_ERROR_CHARS:
+def _held(reason: str) -> Hold:
+    return Hold(storable(reason)[:MAX_ERROR_CHARS])
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether a KeyboardInterrupt may be a person's. `durableq recover` has its own handler."""
+    by_signal = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return type(error) is KeyboardInterrupt and by_signal
+
+
+def _plain(verdict: Any) -> Verdict:
+    """Return a verdict read once, without any code of the user's left in it.
+
+    Raises:
+        InvalidInput: it cannot be applied. A subclass may raise anything else.
+    """
+    kind, reason = type(verdict), verdict.reason
+    if not issubclass(type(reason), str) or str.__len__(reason) > MAX_ERROR_CHARS:
         raise InvalidInput(f"a reason is a string of at most {MAX_ERROR_CHARS} characters.")
+    reason = str.__getitem__(reason, slice(None))
     reason.encode()
-    if isinstance(verdict, Retry):
-        codec.encode(verdict.body)
-    if isinstance(verdict, (Retry, Requeue)):
-        _ = verdict.delay_ms
+    if issubclass(kind, Discard):
+        return Discard(reason)
+    if issubclass(kind, Hold):
+        return Hold(reason)
+    delay_ms = to_ms(verdict.delay, "A verdict's delay", MAX_DELAY_MS)
+    delay = verdict.delay if type(verdict.delay) in {int, float} else delay_ms / 1000
+    if issubclass(kind, Requeue):
+        return Requeue(reason, delay)
+    return Retry(codec.decode(codec.encode(verdict.body)), reason, delay)

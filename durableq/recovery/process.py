@@ -140,13 +140,14 @@ class Recovery:
                 self._name,
                 on_decision,
                 outage,
+                once,
             )
             while not self.stopping.is_set:
                 try:
                     seen = self._round(office)
                     outage.over()
                     if not seen and not self.stopping.is_set:
-                        if once and not self._survivor.suspects:
+                        if once and leases.are_empty and not self._survivor.suspects:
                             break
                         self._wait(watch)
                 except PASSING as error:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from durableq import codec
 from durableq.errors import InvalidInput
-from durableq.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_RECEIVES
+from durableq.limits import MAX_BODY_DEPTH, MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_RECEIVES
 from durableq.message import Reason
 from durableq.recovery import lines
 from durableq.recovery.breaker import Thresholds
@@ -46,6 +46,8 @@ BREAKER_FIELDS: Final = tuple(Thresholds.__dataclass_fields__)
 MAX_NAME_CHARS: Final = 60
 MAX_REASON_CHARS: Final = MAX_ERROR_CHARS - 200
 """What durableq says itself stands in the same place of a letter's history."""
+_TOO_DEEP: Final = f"a field has at most {MAX_BODY_DEPTH} names, for no body is nested deeper"
+_BODY: Final = ("rule", 0, "when", "body")
 _NEVER_MS: Final = 100 * 366 * 86_400_000
 
 
@@ -73,14 +75,16 @@ def parse(text: str, source: str) -> Rules:
     """
     try:
         document = tomllib.loads(text)
+        where = lines.lines_of(text)
     except (ValueError, RecursionError) as error:
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else max(1, len(text.splitlines()))
         why = str(error).removesuffix(found[0]).rstrip() if found else str(error)
         raise InvalidInput(f"{source}, line {line}: {why}. It is not TOML.") from None
-    reading = _Reading(source, lines.lines_of(text))
-    rules = reading.document(document)
-    if reading.problems:
+    reading = _Reading(source, where)
+    reading.check_depth(document)
+    rules = reading.document(document) if not reading.problems else None
+    if rules is None or reading.problems:
         raise InvalidInput("\n".join(text for _, text in sorted(reading.problems)))
     return rules
 
@@ -94,6 +98,19 @@ class _Reading:
         self.problems: list[tuple[int, str]] = []
 
     # ---- the file
+
+    def check_depth(self, document: Table) -> None:
+        """Refuse what is nested deeper than any field of a body; other code recurses into it."""
+        inner: list[tuple[lines.Path, Any]] = [((), document)]
+        while inner:
+            at, value = inner.pop()
+            if len(at) > len(_BODY) + MAX_BODY_DEPTH:
+                self._wrong(at, _TOO_DEEP)
+                return
+            if isinstance(value, dict):
+                inner += (((*at, name), each) for name, each in value.items())
+            elif isinstance(value, list):
+                inner += (((*at, number), each) for number, each in enumerate(value))
 
     def document(self, document: Table) -> Rules:
         """Return the rules; what they are worth, `problems` tells."""
@@ -322,9 +339,12 @@ def _pattern(value: Any) -> re.Pattern[str]:
 def _paths(value: Any) -> tuple[FieldPath, ...]:
     paths = _texts(value)
     try:
-        return tuple(map(lines.keys_of, paths))
+        fields = tuple(map(lines.keys_of, paths))
     except ValueError:
         raise InvalidInput(f"fields are named as TOML's keys are, not {_shown(value)}") from None
+    if max(map(len, fields)) > MAX_BODY_DEPTH:
+        raise InvalidInput(_TOO_DEEP)
+    return fields
 
 
 def _json(value: Any) -> codec.Encoded:

@@ -25,6 +25,7 @@ from durableq.recovery.patch import (
     same,
     written,
 )
+from durableq.recovery.patience import surely
 from durableq.units import span
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
 
@@ -214,7 +215,10 @@ class FieldSays:
     def covers(self, other: Condition) -> bool:
         """Return whether what fits the other holds this pattern."""
         if isinstance(other, FieldIs):
-            return other.path == self.path and self.fits(other.value)
+            same_field = other.path == self.path
+            return same_field and surely(
+                lambda: self.fits(other.value), self.pattern, otherwise=False
+            )
         return self == other
 
 

@@ -6,6 +6,7 @@ import itertools
 from typing import Final
 
 from durableq.recovery.patch import MISSING, field, written
+from durableq.recovery.patience import surely
 from durableq.recovery.rules import Condition, FieldIs, FieldSays, OneOf, Rule, Within
 from durableq.words import Reason
 
@@ -29,7 +30,8 @@ def _unlike(one: FieldIs, other: Condition) -> str | None:
     if not isinstance(other, (FieldIs, FieldSays)) or other.path[: len(one.path)] != one.path:
         return None
     inner = field(one.value, other.path[len(one.path) :])
-    if inner is not MISSING and other.fits(inner):
+    pattern = other.pattern if isinstance(other, FieldSays) else None
+    if inner is not MISSING and surely(lambda: other.fits(inner), pattern, otherwise=True):
         return None
     return f"what it asks of the field {written(one.path)} cannot all be true"
 

@@ -85,6 +85,15 @@ class SharingContract(StoreCase):
         assert store.recall("") is None
         assert store.recall("boot_id") is None
 
+    def test_a_queues_notes_are_deleted_with_it(self, store: Store) -> None:
+        for name in (f"breaker:{ORDERS}", f"x:{DEAD}", "breaker:my-orders", "ordersx", "breaker:_"):
+            store.remember(name, "open", instead_of=None)
+        store.delete_queue(ORDERS)
+        left = [f"breaker:{ORDERS}", f"x:{DEAD}", "breaker:my-orders", "ordersx", "breaker:_"]
+        assert [store.recall(name) for name in left] == [None, None, "open", "open", "open"]
+        store.declare_queue(ORDERS, {})
+        assert store.remember(f"breaker:{ORDERS}", "closed", instead_of=None)
+
     def test_a_note_has_bounds(self, store: Store) -> None:
         name, text = "n" * MAX_NOTE_NAME_CHARS, "ü" * MAX_NOTE_CHARS
         assert store.remember(name, text, instead_of=None)

@@ -14,6 +14,11 @@ MOST = 10
 dq = DurableQ()
 
 
+class Own(BaseException):
+    def __getattribute__(self, _: str) -> Any:
+        raise Own
+
+
 @dq.handler("orders")
 def charge(message: Delivery) -> Any:
     if message.body["amount"] > MOST:
@@ -32,6 +37,12 @@ def recover(letter: DeadLetter) -> Verdict:
         raise LookupError("no idea")
     if do == "exit":
         raise SystemExit(7)
+    if do == "interrupt":
+        raise KeyboardInterrupt
+    if do == "unformattable":
+        raise SyntaxError("bad", ("f", 1, 1, 42))  # type: ignore[arg-type]
+    if do == "own":
+        raise Own
     if do == "die" and ledger.first(f"dies-{letter.id}"):
         os.kill(os.getpid(), 9)
     return Requeue("again") if do == "requeue" else Discard("no use")

@@ -149,7 +149,16 @@ def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_letter_and_frees_the
     assert [line.of for line in ledger.lines("judged")].count(slow) == 1
 
 
-@pytest.mark.parametrize(("do", "why"), [("raise", "LookupError: no idea"), ("exit", "SystemExit")])
+@pytest.mark.parametrize(
+    ("do", "why"),
+    [
+        ("raise", "LookupError: no idea"),
+        ("exit", "SystemExit"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("unformattable", "SyntaxError: bad (f, line 1)"),
+        ("own", "Own"),
+    ],
+)
 def test_a_policy_that_raises_holds_the_letter_and_the_process_goes_on(
     do: str, why: str, orders: Queue, db: Path, nursery: Nursery
 ) -> None:
@@ -183,22 +192,25 @@ def test_a_signal_finishes_the_letter_in_hand_and_gives_back_the_rest(
     assert "Traceback" not in recovery.complaints
 
 
-def test_a_second_signal_ends_it(orders: Queue, db: Path, ledger: Ledger, nursery: Nursery) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it(
+    stop: signal.Signals, orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
     bury(orders, {"do": "wait"})
     recovery = nursery.recover("--db", db, "--app", APP)
     recovery.wait_until(lambda: ledger.lines("judged"), "it to think")
     (worker,) = orders._app.store.workers()
     assert worker.name == f"recovery:{recovery.pid}"
-    recovery.signal(signal.SIGTERM)
-    recovery.signal(signal.SIGTERM)
-    wait_for(lambda: stopped(recovery), what="its end")
-    assert recovery.process.returncode == -signal.SIGTERM
+    recovery.signal(stop)
+    recovery.signal(stop)
+    wait_for(lambda: stopped(recovery, stop), what="its end")
+    assert recovery.process.returncode == -stop
 
 
-def stopped(recovery: Recoverer) -> bool:
+def stopped(recovery: Recoverer, stop: signal.Signals) -> bool:
     """Whether it has ended; the second signal is sent again, for two at once may be one."""
     if recovery.process.poll() is None:
-        recovery.signal(signal.SIGTERM)
+        recovery.signal(stop)
     return recovery.process.poll() is not None
 
 

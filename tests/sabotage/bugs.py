@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from durableq import signals, transient
-from durableq.engines.sql import sqlite, statements, store
+from durableq.engines.sql import sqlite, statements, store, upkeep
 from durableq.engines.sql.statement import Statement
+from durableq.recovery import leases
 from durableq.supervisor import fleet, giving_back, reload
-from durableq.worker import heartbeat
+from durableq.worker import handling, heartbeat
 
 FENCED = ("COMPLETE", "EXTEND", "HELD", "PUT_BACK", "REDRIVE", "DISCARD")
 
@@ -138,6 +140,21 @@ def drain_before_the_successor_receives() -> None:
     reloading._replace = drain_first
 
 
+def give_letters_back_in_two_steps() -> None:
+    """`recover --once` takes a queue for empty whose letters are on their way back."""
+    held: Any = leases.Leases
+    held.settled = lambda _self: nullcontext()
+
+
+def keep_the_notes_of_a_deleted_queue() -> None:
+    rewrite(upkeep._DROP_NOTES, "durableq_meta WHERE", "durableq_meta WHERE 0 AND")
+
+
+def ignore_the_answers_of_batches() -> None:
+    module: Any = handling
+    module.failed_of_batch = lambda _answer, _ids: set()
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -156,5 +173,8 @@ BUGS: dict[str, Callable[[], None]] = {
         start_impatiently,
         count_deaths_of_the_waiting,
         drain_before_the_successor_receives,
+        give_letters_back_in_two_steps,
+        keep_the_notes_of_a_deleted_queue,
+        ignore_the_answers_of_batches,
     )
 }

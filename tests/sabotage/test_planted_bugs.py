@@ -74,6 +74,20 @@ SEEN_BY = [
         "tests/process/test_fleet_sighup.py::"
         "test_code_that_does_not_import_replaces_no_worker_and_a_later_reload_heals",
     ),
+    (
+        "give_letters_back_in_two_steps",
+        "tests/unit/test_recovery_leases.py::"
+        "test_once_waits_for_the_letters_that_are_on_their_way_back[False]",
+    ),
+    (
+        "keep_the_notes_of_a_deleted_queue",
+        CONTRACT + "test_a_queues_notes_are_deleted_with_it",
+    ),
+    (
+        "ignore_the_answers_of_batches",
+        "tests/engine/test_handler_kinds.py::"
+        "test_the_messages_that_a_batchs_answer_names_fail_and_the_others_complete[batch]",
+    ),
 ]
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from durableq import DurableQ, Requeue
+from durableq import Discard, DurableQ, Hold, Outcome, Requeue, Verdict
 from durableq.clock import SystemClock
-from durableq.errors import InvalidInput
+from durableq.errors import Busy, InvalidInput
 from durableq.latch import Latch
 from durableq.letters import RECOVERY_ACTOR
-from durableq.message import DeadLetter, Receipt
+from durableq.message import DeadLetter, Receipt, Received
+from durableq.recovery import desk, leases
 from durableq.recovery.breaker import NOTE, Phase, State, Thresholds, read
 from durableq.recovery.gate import Change, Gate
 from durableq.recovery.leases import Leases
+from durableq.recovery.process import Recovery
 from durableq.recovery.rate import Rate
 from tests.support import wait_for
 
@@ -123,6 +126,83 @@ def test_a_state_that_cannot_be_read_begins_anew(dq: DurableQ) -> None:
     state = read(dq.store, "orders")
     assert state is not None
     assert state.phase is Phase.CLOSED
+
+
+def test_a_queue_that_was_deleted_and_made_again_has_a_closed_breaker(dq: DurableQ) -> None:
+    mine = gate(dq, [])
+    mine.look()
+    assert mine.look(bounced(dq, 2)).phase is Phase.OPEN
+    dq.store.delete_queue("orders", force=True)
+    assert read(dq.store, "orders") is None
+    dq.store.declare_queue("orders", {})
+    (letter,) = bounced(dq, 1)
+    assert [one.look().phase for one in (mine, gate(dq, []))] == [Phase.CLOSED] * 2
+    assert mine.admit(letter)
+
+
+class Returning:
+    """A store whose first release of a letter that waits takes as long as a policy does."""
+
+    def __init__(self, dq: DurableQ, *, refuses: bool) -> None:
+        self._release = dq.store.release
+        self._refuses = refuses
+        self.begun, self.judged = threading.Event(), threading.Event()
+
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        if threading.current_thread() is threading.main_thread() or self.begun.is_set():
+            return self._release(receipts)
+        self.begun.set()
+        assert self.judged.wait(30)
+        threading.Event().wait(0.2)  # time to take the queue for empty
+        if self._refuses:
+            raise Busy("another process writes")
+        return self._release(receipts)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_once_waits_for_the_letters_that_are_on_their_way_back(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    returning = Returning(dq, refuses=refuses)
+    monkeypatch.setattr(dq.store, "release", returning.release)
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
+
+    @dq.recovery("orders")
+    def policy(_: DeadLetter) -> Verdict:
+        assert returning.begun.wait(30)
+        returning.judged.set()
+        return Discard("looked at")
+
+    bury(dq, 3)
+    assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 3
+    assert dq.store.queue("orders-dlq").counts.present == 0
+
+
+def test_once_looks_past_any_number_of_letters_that_expired(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receive that only removed what was overdue says so, and is no empty one."""
+    bury(dq, 2)
+    receive = dq.store.receive
+    answers = [Received([], [], set_aside=10)] * 3
+    monkeypatch.setattr(
+        dq.store, "receive", lambda *a, **o: answers.pop() if answers else receive(*a, **o)
+    )
+    dq.recovery("orders")(lambda _: Discard("looked at"))
+    assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 2
+
+
+def test_once_looks_past_any_number_of_letters_that_the_breaker_keeps(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "MOST_PUT_OFF", 4)
+    state = State(Phase.OPEN, SystemClock().wall_ms(), 1)
+    dq.store.remember(NOTE + "orders", state.to_json(), instead_of=None)
+    ids = bury(dq, 40)
+    dq.recovery("orders")(lambda letter: Hold() if letter.id == ids[-1] else Requeue())
+    assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 1
+    counts = dq.store.queue("orders-dlq").counts
+    assert (counts.ready, counts.present) == (39, 40)
 
 
 def test_a_rate_gives_its_turns_evenly_and_no_more_for_having_waited() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
 
 from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry, Verdict
+from durableq.limits import MAX_ERROR_CHARS
 from durableq.message import Message, State
 from durableq.recovery.policy import judge
 
@@ -37,7 +39,7 @@ def test_a_sound_verdict_is_the_policys_own(verdict: Verdict) -> None:
         asked.append(about.body)
         return verdict
 
-    assert judge(letter(), policy) is verdict
+    assert judge(letter(), policy) == verdict
     assert asked == [{"n": 1}]
 
 
@@ -50,7 +52,7 @@ def test_a_letter_is_sent_back_only_so_often(verdict: Verdict, recovery_count: i
     if isinstance(verdict, (Retry, Requeue)) and recovery_count >= 3:
         assert judged == Hold(f"recovered {recovery_count} times already, without success")
     else:
-        assert judged is verdict
+        assert judged == verdict
 
 
 def test_a_policy_that_raises_holds() -> None:
@@ -65,6 +67,9 @@ class Mute(Exception):
         raise RuntimeError
 
 
+UNFORMATTABLE = SyntaxError("bad", ("f", 1, 1, 42))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -72,8 +77,9 @@ class Mute(Exception):
         (ValueError("\ud800"), "ValueError: \\ud800"),
         (asyncio.CancelledError("too slow"), "CancelledError: too slow"),
         (SystemExit(3), "SystemExit: 3"),
+        (UNFORMATTABLE, "SyntaxError: bad (f, line 1)"),
     ],
-    ids=["mute", "surrogate", "cancelled", "exit"],
+    ids=["mute", "surrogate", "cancelled", "exit", "unformattable"],
 )
 def test_what_a_policy_raises_is_always_text(error: BaseException, reason: str) -> None:
     def policy(_: DeadLetter) -> Verdict:
@@ -88,6 +94,60 @@ def test_ctrl_c_is_for_the_process_and_not_the_policys_failure() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         judge(letter(), policy)
+
+
+def test_with_a_signal_handler_of_its_own_for_ctrl_c_keyboard_interrupt_is_the_policys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def policy(_: DeadLetter) -> Verdict:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
+    assert judge(letter(), policy) == Hold("the policy raised KeyboardInterrupt: ")
+
+
+class Pretender:
+    """Says that it is a verdict, and is none."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return Discard
+
+
+class Odd(Retry):
+    """A verdict whose attributes run code."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
+class Changing(dict[str, Any]):
+    """A body that is another one each time it is asked."""
+
+    def items(self) -> Any:
+        self["asked"] = self.get("asked", 0) + 1
+        return super().items()
+
+
+def test_a_verdict_is_read_once_whatever_its_attributes_do() -> None:
+    pretended: Any = Pretender()
+    assert judge(letter(), lambda _: pretended) == Hold(
+        "the policy returned Pretender, not a verdict"
+    )
+    assert judge(letter(), lambda _: Odd({})) == Hold(
+        "the policy's verdict cannot be applied: reason"
+    )
+    judged = judge(letter(), lambda _: Retry(Changing(a=1)))
+    assert isinstance(judged, Retry)
+    assert type(judged.body) is dict
+
+
+def test_a_long_story_of_a_policys_failure_is_cut_to_what_a_reason_holds() -> None:
+    def policy(_: DeadLetter) -> Verdict:
+        raise ValueError("x" * 9_000)
+
+    judged = judge(letter(), policy)
+    assert len(judged.reason) == MAX_ERROR_CHARS
 
 
 def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:

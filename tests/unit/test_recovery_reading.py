@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,59 @@ def test_all_mistakes_are_told_in_order_of_their_lines() -> None:
         parse("[[rule]]\nthen='x'\nwhen.message='('\nbad=1\n[breaker]\nwindow=0\n", "r")
     starts = [line.split(":")[0] for line in str(refused.value).splitlines()]
     assert starts == ["r, line 2", "r, line 3", "r, line 4", "r, line 6"]
+
+
+SLOW = [
+    'when.body.x = "{a}!"\nwhen.body_matches.x = "^(a+)+$"\n',
+    'when.body_matches.x = "^(a+)+$"\n[[rule]]\nthen = "hold"\nwhen.body.x = "{a}!"\n',
+]
+
+
+@pytest.mark.parametrize("own_alarm", [False, True])
+@pytest.mark.parametrize("text", SLOW)
+def test_a_pattern_that_takes_too_long_for_a_value_of_the_file_is_taken_as_it_is(
+    text: str, own_alarm: bool
+) -> None:
+    rule = '[[rule]]\nthen = "hold"\n' + text.replace("{a}", "a" * 40)
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN if own_alarm else signal.SIG_DFL)
+    try:
+        assert parse(rule, "r.toml").rules
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+LONG = ".".join("abcdefghij"[n % 10] for n in range(1_100))
+
+
+@pytest.mark.parametrize("begin", ["[[rule]]\n", "[breaker]\n", ""])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            f"{at}{LONG} = 1"
+            for at in ("", "then.", "name.", "delay.", "limit.", "set.", "window.")
+        ),
+        *(f"when.{at}.{LONG} = 1" for at in ("body", "body_matches", "queue", "older_than")),
+        f'remove = ["{LONG}"]',
+    ],
+    ids=lambda line: line.partition(".a.b")[0],
+)
+def test_a_field_with_more_names_than_any_body_has_is_refused(begin: str, line: str) -> None:
+    with pytest.raises(InvalidInput, match=r"r\.toml, line \d: ") as refused:
+        parse(begin + line, "r.toml")
+    if not line.startswith("remove"):
+        number = begin.count("\n") + 1
+        assert str(refused.value) == (
+            f"r.toml, line {number}: a field has at most 200 names, for no body is nested deeper."
+        )
+
+
+def test_a_field_may_have_as_many_names_as_a_body() -> None:
+    path = ".".join(["a"] * 200)
+    text = f"[[rule]]\nthen='retry'\nwhen.body.{path}=1\nset.{path}=2\nremove=['{path}']\n"
+    (rule,) = parse(text, "r.toml").rules
+    assert len(rule.patch.remove[0]) == 200
 
 
 def test_a_name_given_twice_is_refused() -> None:

@@ -20,7 +20,7 @@ from durableq.engines.memory.transaction import OpenTransaction, require_done
 from durableq.engines.memory.watching import MemoryWatch
 from durableq.errors import Conflict, Unsupported
 from durableq.health import Tended
-from durableq.info import check_note
+from durableq.info import check_note, note_tail
 from durableq.letters import LetterFilter, Move
 from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES, TEND_AGAIN_MS, TEND_EVERY_MS
 from durableq.message import (
@@ -114,6 +114,8 @@ class MemoryStore(MemoryBulk):
         tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
         tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
         tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}
+        tails = tuple(map(note_tail, both))
+        tables.notes = {n: text for n, text in tables.notes.items() if not n.endswith(tails)}
         self._drop_history([e for e in self._all_history() if e.queue in both])
 
     @_verb

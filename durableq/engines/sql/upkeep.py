@@ -24,6 +24,7 @@ from durableq.engines.sql.tables import (
 )
 from durableq.engines.sql.unit import QueueRow, Unit, ids_json
 from durableq.errors import Conflict
+from durableq.info import note_tail
 from durableq.message import FOREVER_MS, Event, Reason, RecordStatus, State
 from durableq.settings import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.store import Pruned, WorkerInfo, WorkerStats
@@ -112,6 +113,12 @@ _UNREGISTER = compiled(delete_from(worker).where(worker.c.id == parameter("of"))
 _UNREGISTER_ALL = compiled(delete_from(worker))
 _META = compiled(select(meta.c.value).where(meta.c.name == parameter("of")))
 _DROP_META = compiled(delete_from(meta).where(meta.c.name == parameter("of")))
+_DROP_NOTES = compiled(
+    text(
+        "DELETE FROM durableq_meta WHERE name LIKE :note || '%' "
+        "AND substr(name, -length(:tail)) = :tail"
+    )
+)
 _SET_META = compiled(
     text("INSERT OR REPLACE INTO durableq_meta (name, value) VALUES (:of, :value)")
 )
@@ -164,6 +171,7 @@ def delete(unit: Unit, name: str, *, force: bool) -> None:
     for part in parts:
         for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY):
             statement(unit.raw, in_queue=part.id)
+        _DROP_NOTES(unit.raw, note=_NOTE, tail=note_tail(part.name))
         _DROP_QUEUE(unit.raw, queue_id=part.id)
     moving.clamp(unit)
 
