@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from durableq.board import Stage
@@ -83,6 +85,7 @@ class Fleet:
         self._false_starts = 0
         self._look_at = 0.0
         self._survivor = Survivor()
+        self._to_give_back: deque[Callable[[], int]] = deque()
         self._outage = Outage(self._say)
         self._code = 0
 
@@ -233,15 +236,26 @@ class Fleet:
         )
 
     def _give_back(self, member: Member, cause: str) -> None:
-        actor = f"{member.name}:{member.pid}"
+        actor, ended_ns = f"{member.name}:{member.pid}", time.monotonic_ns()
+        give = partial(give_back, self._store, member.board, actor, member.ending, cause, ended_ns)
+        self._to_give_back.append(give)
         try:
-            give_back(self._store, member.board, actor, member.ending, cause)
+            self._give_back_all()
         except DurableQError as error:
-            self._say(
-                "unreturned",
-                f"what {member.name} (pid {member.pid}) held comes back later: {condition(error)}",
-                member,
-            )
+            text = f"what {member.name} (pid {member.pid}) held comes back later: "
+            self._say("unreturned", text + condition(error), member)
+
+    def _give_back_all(self) -> None:
+        """Give back what ended workers held; what a busy file prevents is tried again."""
+        while self._to_give_back:
+            try:
+                self._to_give_back[0]()
+            except PASSING:
+                raise
+            except DurableQError:
+                self._to_give_back.popleft()
+                raise
+            self._to_give_back.popleft()
 
     def _hold_to_its_limits(self, member: Member) -> None:
         who = f"{member.name} (pid {member.pid})"
@@ -328,6 +342,7 @@ class Fleet:
             return
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:
+            self._give_back_all()
             if self._survivor.look(self._store):
                 self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
             self._outage.over()

@@ -24,7 +24,14 @@ class Ending(Enum):
     """The fleet stopped it, for a person's sake: no message is to blame."""
 
 
-def give_back(store: Store, board: Board, actor: str, ending: Ending, cause: str) -> int:
+def give_back(
+    store: Store,
+    board: Board,
+    actor: str,
+    ending: Ending,
+    cause: str,
+    ended_ns: int | None = None,
+) -> int:
     """Take back what a worker held, now instead of when its leases end; return how much it was.
 
     Args:
@@ -33,11 +40,13 @@ def give_back(store: Store, board: Board, actor: str, ending: Ending, cause: str
         actor: the worker's name, for history.
         ending: why it ended.
         cause: the same as the system has it: a signal's name, or an exit code.
+        ended_ns: when it ended, on the monotonic clock; None: just now.
     """
     if not board.holder:
         return 0
     held = store.held(board.holder)
-    failures, released = _judge(held, list(board.begun()), ending, cause)
+    now_ns = time.monotonic_ns() if ended_ns is None else ended_ns
+    failures, released = _judge(held, list(board.begun()), ending, cause, now_ns)
     if failures:
         store.fail(failures, actor=actor)
     if released:
@@ -47,10 +56,9 @@ def give_back(store: Store, board: Board, actor: str, ending: Ending, cause: str
 
 
 def _judge(
-    held: Sequence[Message], begun: Sequence[Begun], ending: Ending, cause: str
+    held: Sequence[Message], begun: Sequence[Begun], ending: Ending, cause: str, now_ns: int
 ) -> tuple[list[tuple[Receipt, Failure]], list[Receipt]]:
     """Return which of the messages have failed, and which go back uncounted."""
-    now = time.monotonic_ns()
     blamed: list[Begun] = []
     failure = Failure(Reason.WORKER_LOST, cause, Reason.WORKER_LOST.sentence)
     if ending is Ending.DEATH:
@@ -58,7 +66,7 @@ def _judge(
         blamed = [one for one in begun if not one.has_returned] or list(begun)
     elif ending is Ending.TIMEOUT:
         failure = Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence)
-        blamed = [one for one in begun if 0 < one.deadline_ns <= now]
+        blamed = [one for one in begun if 0 < one.deadline_ns <= now_ns]
     receipts = [message.receipt for message in held if message.receipt is not None]
     failed = [r for r in receipts if any(one.covers(r) for one in blamed)]
     return [(r, failure) for r in failed], [r for r in receipts if r not in set(failed)]

@@ -101,8 +101,6 @@ class Member:
         Args:
             lifeline: a descriptor that ends with this process.
         """
-        if self._board is not None:
-            self._board.close()
         memory = shared_memory()
         try:
             self._board = Board(memory)

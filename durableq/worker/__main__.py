@@ -11,7 +11,9 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
 from durableq import command, logs
@@ -19,9 +21,11 @@ from durableq.app import DurableQ
 from durableq.board import Board
 from durableq.errors import DurableQError
 from durableq.handlers import load
+from durableq.latch import Latch
 from durableq.logs import LogFormat
 from durableq.text import visible
 from durableq.transient import TEMPORARY, cause_of, condition
+from durableq.waiting import wait_readable
 from durableq.worker.options import HELD_AT_START, WorkerOptions
 from durableq.worker.process import Worker
 
@@ -41,7 +45,8 @@ def main() -> int:
     signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_AT_START)
     try:
-        app, options = _application(options)
+        with _not_without_a_supervisor(options.lifeline):
+            app, options = _application(options)
         worker = Worker(app, options, board)
 
         def stop(_signal: int, _frame: object) -> None:
@@ -64,6 +69,29 @@ def main() -> int:
         log.warning("%s", condition(cause), extra=logs.facts("busy"))
         return TEMPORARY
     return 0
+
+
+@contextmanager
+def _not_without_a_supervisor(lifeline: int) -> Iterator[None]:
+    """End this process if its supervisor dies during the block: an import may wait for ever."""
+    if lifeline < 0:
+        yield
+        return
+    done = Latch()
+
+    def watch() -> None:
+        while not done.is_set:
+            if wait_readable(60, done, lifeline) and wait_readable(0, lifeline):
+                os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        done.close()
 
 
 def _ignore(_signal: int, _frame: object) -> None:

@@ -14,7 +14,8 @@ import pytest
 from durableq import DurableQ
 from durableq.supervisor.starting import FALSE_STARTS
 from tests.engine import plain
-from tests.process.child import Child, Fleet, Nursery
+from tests.process.child import Child, Fleet, Nursery, runs
+from tests.process.facts import REASONS, completed
 from tests.process.test_fleet_sighup import CODE, install, states, version_of
 from tests.support import wait_for
 
@@ -24,6 +25,20 @@ HANGS_IN_WORKERS = (
     + "\nimport sys\n"
     + ("if 'worker' in sys.argv[0]:\n    import time\n    time.sleep(10000)\n")
 )
+BUSY_WITH_THE_FIRST = """
+import time
+from pathlib import Path
+from durableq import DurableQ
+
+dq = DurableQ()
+
+
+@dq.handler("orders", prefetch=5)
+def act(message):
+    Path("begun").touch()
+    while not Path("gate").exists():
+        time.sleep(0.01)
+"""
 BUSY = "the database is busy: another process is writing; waiting"
 
 
@@ -172,6 +187,21 @@ def fill(ballast: Path) -> None:
                 size //= 2
 
 
+def test_what_a_worker_held_that_died_while_the_file_was_locked_is_judged_afterwards(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    dq.queue("orders").send_many([0] * 5)
+    install(tmp_path, BUSY_WITH_THE_FIRST)
+    fleet = nursery.fleet(impatient(db), app="shop:dq", cwd=tmp_path)
+    fleet.wait_until((tmp_path / "begun").exists, "the first of five begun")
+    with write_lock(db, nursery):
+        fleet.worker(fleet.told("started")[0].pid).kill()
+        fleet.wait_event("unreturned")
+        (tmp_path / "gate").touch()
+    fleet.wait_until(lambda: completed(db, "orders") == 5, "all to be handled")
+    assert plain.column(db, REASONS) == ["worker_lost"]
+
+
 # ---- an import that hangs
 
 
@@ -261,3 +291,14 @@ def test_an_import_that_hangs_in_the_supervisor_is_told_of_and_ends_it_with_1(
     fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, start_timeout=0.5)
     assert fleet.end() == 1
     assert "not imported within 0.5 s" in fleet.complaints
+
+
+def test_a_worker_whose_import_hangs_ends_with_its_supervisor(
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    install(tmp_path, HANGS_IN_WORKERS)
+    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, start_timeout=4, grace=600)
+    fleet.wait_event("starting")
+    (worker,) = fleet.family
+    fleet.kill()
+    wait_for(lambda: not runs(worker), what="the worker to end", seconds=20)
