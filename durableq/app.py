@@ -12,15 +12,21 @@ from typing import Any, Final, Unpack
 
 from durableq.clock import Clock
 from durableq.delivery import Delivery
-from durableq.engines import create_store, open_store
+from durableq.engines import create_store, file_of, open_store
 from durableq.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.handlers import Handlers
 from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.message import Draft, IdempotencyRecord, SendOptions, draft
 from durableq.producer import Producer
-from durableq.settings import DEAD_LETTER_SUFFIX, QueueOptions, QueueSettings, changes_from
+from durableq.settings import (
+    DEAD_LETTER_SUFFIX,
+    QueueOptions,
+    QueueSettings,
+    changes_from,
+    check_queue_name,
+)
 from durableq.store import QueueInfo, Store
-from durableq.text import shown
+from durableq.text import shown, visible
 from durableq.units import to_ms
 
 DEFAULT_URL: Final = "durableq.db"
@@ -37,17 +43,24 @@ class DurableQ(Handlers):
             environment's DURABLEQ_DB, or durableq.db in the current directory.
         clock: where the time comes from; for tests.
         dice: numbers in [0, 1) for the backoff's jitter; for tests.
+
+    Raises:
+        InvalidInput: the URL names no store, or not clearly; the message says what to write.
     """
 
     def __init__(
         self,
-        url: str | Path | None = None,
+        url: str | os.PathLike[str] | None = None,
         *,
         clock: Clock | None = None,
         dice: Callable[[], float] = random.random,
     ) -> None:
         super().__init__()
-        self._url = None if url is None else str(url)
+        if not callable(dice):
+            raise InvalidInput(f"dice is a function, got {shown(dice)}.")
+        if clock is not None and not callable(getattr(clock, "wall_ms", None)):
+            raise InvalidInput(f"clock is a durableq.clock.Clock, got {shown(clock)}.")
+        self._url = None if url is None else _checked_url(url)
         self._clock = clock
         self._dice = dice
         self._declared: dict[str, dict[str, int]] = {}
@@ -59,16 +72,18 @@ class DurableQ(Handlers):
         """Which file, or other store, this application uses."""
         return self._url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
-    def use(self, url: str) -> None:
+    def use(self, url: str | os.PathLike[str]) -> None:
         """Use another file than the one given at first; before anything was opened.
 
         Raises:
+            InvalidInput: the URL names no store, or not clearly.
             Conflict: the application has opened another file already.
         """
+        url = _checked_url(url)
         if self._store is not None and url != self.url:
             raise Conflict(
-                f"{self.url} is open already, so {url} cannot be used instead. Where a module "
-                "sends or receives while it is imported, do that under "
+                f"{visible(self.url, 200)} is open already, so {visible(url, 200)} cannot be used "
+                "instead. Where a module sends or receives while it is imported, do that under "
                 '`if __name__ == "__main__":`.'
             )
         self._url = url
@@ -82,12 +97,20 @@ class DurableQ(Handlers):
         """
         with self._opening:
             if self._store is None:
-                opened = open_store(self.url, clock=self._clock, dice=self._dice)
+                opened = self._open()
                 names = {*self.handlers, *self.policies, *self._declared}
                 for name in sorted(names, key=lambda n: (n.endswith(DEAD_LETTER_SUFFIX), n)):
                     _declare(opened, name, self._declared.get(name, {}))
                 self._store = opened
             return self._store
+
+    def _open(self) -> Store:
+        try:
+            return open_store(self.url, clock=self._clock, dice=self._dice)
+        except InvalidInput as error:
+            if self._url is None and os.environ.get(URL_VARIABLE):
+                error.add_note(f"It stands in the environment's {URL_VARIABLE}.")
+            raise
 
     @property
     def engine(self) -> Any:
@@ -108,13 +131,15 @@ class DurableQ(Handlers):
         there; those not given stay as they are.
 
         Args:
-            name: 1 to 76 characters of A-Z a-z 0-9 _ . -
+            name: 1 to 76 characters of A-Z a-z 0-9 _ . - (with `-dlq` behind it, that queue's
+                dead-letter queue).
             options: visibility_timeout, delay, retention, backoff_base, backoff_max,
                 idempotency_ttl in seconds; max_receives, max_recoveries, max_body_bytes.
 
         Raises:
-            InvalidInput: a bad name or setting.
+            InvalidInput: a bad name or setting; nothing was declared.
         """
+        check_queue_name(name)
         changes = changes_from(**options)
         QueueSettings().changed(changes)  # refused here, not where the file is opened
         with self._opening:
@@ -257,6 +282,28 @@ class Queue:
         return self._app.store
 
 
+def _checked_url(url: str | os.PathLike[str]) -> str:
+    """Return a URL as text, if it names a store.
+
+    Raises:
+        InvalidInput: it does not, or not clearly.
+    """
+    text = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if not isinstance(text, str):
+        raise InvalidInput(f"A database is named by a path or a URL as text, got {shown(url)}.")
+    file_of(text)
+    return text
+
+
+def file_named(url: str) -> Path | None:
+    """Return the file that a URL names; None where it names a store in memory.
+
+    Raises:
+        InvalidInput: it names no store, or not clearly.
+    """
+    return file_of(url)
+
+
 def _drafts(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:
     """Return a draft of each body.
 
@@ -287,6 +334,7 @@ def _declare(store: Store, name: str, changes: dict[str, int]) -> None:
     try:
         settings = store.settings(name)
     except UnknownQueue:
+        store.declare_queue(name.removesuffix(DEAD_LETTER_SUFFIX), {})  # it comes with its own
         store.declare_queue(name, changes)
     else:
         if settings.changed(changes) != settings:

@@ -53,16 +53,6 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def check_callable(value: object, what: str) -> None:
-    """Refuse an object that cannot be called.
-
-    Raises:
-        InvalidInput: it cannot be.
-    """
-    if not callable(value):
-        raise InvalidInput(f"{what} is a function, got {shown(value)}.")
-
-
 def check_text(value: object, what: str) -> None:
     """Refuse an object that is not a string.
 

@@ -15,6 +15,8 @@ from durableq.errors import AppError, InvalidInput
 from durableq.failures import failure_of, frames_of, type_name
 from durableq.limits import MAX_RECEIVE_BATCH
 from durableq.message import DeadLetter
+from durableq.settings import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.text import shown
 from durableq.units import check_whole
 from durableq.verdict import Verdict
 
@@ -64,14 +66,20 @@ class Handlers:
                 and for coroutines as many as there is room for.
 
         Raises:
-            InvalidInput: the queue has a handler, a number is out of bounds, or the function cannot
-                be a handler: it yields, or does not take one argument.
+            InvalidInput: no queue can have that name, the queue has a handler, a number is out of
+                bounds, batch and prefetch are both given, or the function cannot be a handler: it
+                yields, or does not take one argument. Nothing is registered.
         """
+        _check_decorated(queue, "handler")
         if queue in self.handlers:
             raise InvalidInput(f"Queue {queue!r} has a handler already: one queue, one handler.")
         for number, what in ((batch, "batch"), (prefetch, "prefetch")):
             if number is not None:
                 check_whole(number, what, 1, MAX_RECEIVE_BATCH)
+        if batch is not None and prefetch is not None:
+            raise InvalidInput(
+                "A batch handler is given what is leased at a time: give batch or prefetch."
+            )
 
         def register(function: _Function) -> _Function:
             check_callable(function, "handler", "the message" if batch is None else "the batch")
@@ -87,9 +95,16 @@ class Handlers:
         `durableq recover --dry-run` calls it too.
 
         Raises:
-            InvalidInput: the queue has a policy already, or the function cannot be one: it is
-                `async def`, yields, or does not take one argument.
+            InvalidInput: no queue can have that name, the queue has a policy already, or the
+                function cannot be one: it is `async def`, yields, or does not take one argument.
         """
+        _check_decorated(queue, "recovery")
+        if queue.endswith(DEAD_LETTER_SUFFIX):
+            source = queue.removesuffix(DEAD_LETTER_SUFFIX)
+            raise InvalidInput(
+                f"A policy is for the queue whose messages died, {source!r}; {queue!r} is where "
+                "they wait."
+            )
         if queue in self.policies:
             raise InvalidInput(f"Queue {queue!r} has a recovery policy already.")
 
@@ -103,6 +118,17 @@ class Handlers:
             return function
 
         return register
+
+
+def _check_decorated(queue: object, decorator: str) -> None:
+    """Refuse a decorator's first argument that is no queue's name.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if callable(queue):
+        raise InvalidInput(f'Name the queue: @dq.{decorator}("orders"), not @dq.{decorator}.')
+    check_queue_name(queue)
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -123,7 +149,7 @@ def check_callable(function: object, what: str, argument: str) -> None:
         InvalidInput: it cannot be called, it yields, or it does not take one argument.
     """
     if not callable(function):
-        raise InvalidInput(f"A {what} is a function, not {function!r}.")
+        raise InvalidInput(f"A {what} is a function, not {shown(function)}.")
     call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked for
     for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
         if kind(function) or kind(call):

@@ -99,7 +99,7 @@ def dead_letter_name(queue: str) -> str:
     return queue + DEAD_LETTER_SUFFIX
 
 
-def check_new_queue_name(name: str) -> None:
+def check_new_queue_name(name: object) -> None:
     """Refuse a name that no ordinary queue may have.
 
     Raises:
@@ -117,14 +117,13 @@ def check_new_queue_name(name: str) -> None:
         )
 
 
-def check_queue_name(name: str) -> None:
+def check_queue_name(name: object) -> None:
     """Refuse a name that no queue may have, neither an ordinary one nor a dead-letter queue.
 
     Raises:
         InvalidInput: the name is not possible; see check_new_queue_name.
     """
-    is_text = isinstance(name, str)
-    check_new_queue_name(name.removesuffix(DEAD_LETTER_SUFFIX) if is_text else name)
+    check_new_queue_name(name.removesuffix(DEAD_LETTER_SUFFIX) if isinstance(name, str) else name)
 
 
 class QueueOptions(TypedDict, total=False):

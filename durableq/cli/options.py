@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import unquote
 
 import typer
 
-from durableq.app import DurableQ
+from durableq.app import DurableQ, file_named
 from durableq.cli import output
 from durableq.errors import AppError, DurableQError, NotFound, UnknownQueue, Unsupported
 from durableq.handlers import load
 from durableq.logs import LogFormat
 from durableq.settings import DEAD_LETTER_SUFFIX
 from durableq.store import Store
+from durableq.text import visible
 from durableq.transient import PAUSE_SECONDS, Outage, cause_of, logged
 
 T = TypeVar("T")
@@ -119,12 +119,13 @@ def check_there(url: str) -> None:
     """Refuse a database that is not there, rather than make an empty one.
 
     Raises:
+        InvalidInput: the URL names no store, or not clearly.
         NotFound: there is none.
     """
-    path = unquote(url.removeprefix("sqlite:///").partition("?")[0]) if "://" in url else url
-    if "://" not in path and not Path(path).exists():
+    path = file_named(url)
+    if path is not None and not os.path.exists(path):
         raise NotFound(
-            f"There is no database at {url}. Create it with `durableq init`, or name "
+            f"There is no database at {visible(url, 200)}. Create it with `durableq init`, or name "
             "another with --db."
         )
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from durableq.clock import Clock, SystemClock
 from durableq.errors import InvalidInput, Unsupported
 from durableq.health import Copied, Finding
 from durableq.info import WorkerInfo
 from durableq.store import Store
+from durableq.text import shown, visible
+
+_MEMORY_NAME: Final = re.compile(r"[\w.-]*")
 
 
 def open_store(
@@ -147,8 +152,28 @@ def restore_store(
     )
 
 
+def file_of(url: str) -> Path | None:
+    """Return the file that a URL names; None where it names a store in memory.
+
+    Raises:
+        InvalidInput: it names no store, or not clearly; the message says what to write.
+    """
+    if _is_memory(url):
+        return None
+    from durableq.engines.sql.sqlite_url import parse_url
+
+    return parse_url(url)[0]
+
+
 def _is_memory(url: str) -> bool:
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if separator and scheme not in {"memory", "sqlite"}:
-        raise InvalidInput(f"No engine serves {scheme}:// URLs; there are sqlite:// and memory://.")
+        raise InvalidInput(
+            f"No engine serves {visible(scheme, 60)}:// URLs; there are sqlite:// and memory://."
+        )
+    if separator and scheme == "memory" and not _MEMORY_NAME.fullmatch(rest):
+        raise InvalidInput(
+            f"{shown(url)} has more than a name. A store in memory has no path and no options: "
+            "write memory:// or memory://name."
+        )
     return bool(separator) and scheme == "memory"

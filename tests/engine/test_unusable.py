@@ -197,15 +197,15 @@ def test_the_mounts_of_this_machine_are_read() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("a\0b", "is not the path of a database file"),
+        ("a\0b", "control character"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite://host/q.db", "names no file"),
-        ("sqlite:///a%00b", "names no file"),
+        ("sqlite:///a%00b", "control character"),
         ("sqlite:///q.db?synchronous=off", "synchronous=off"),
         ("sqlite:///q.db?busy_timeout=soon", "busy_timeout is in seconds"),
-        ("sqlite:///q.db?busy_timeout=-1", "busy_timeout is in seconds"),
-        ("sqlite:///q.db?mode=ro", "mode=ro"),
+        ("sqlite:///q.db?busy_timeout=-1", "busy_timeout is a number of seconds"),
+        ("sqlite:///q.db?mode=ro", "option of a database 'mode'"),
         ("redis://q", "No engine serves redis"),
     ],
 )

@@ -75,7 +75,7 @@ MAY_OPEN_ENGINES = {"durableq/app.py", "durableq/care.py"}
 ENGINE_DOORS = {
     f"durableq.engines.{door}"
     for door in (
-        *("open_store", "create_store"),
+        *("open_store", "create_store", "file_of"),
         *("examine_store", "registered_workers", "back_up_store", "restore_store"),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,69 @@ def test_a_setting_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
         dq.queue("orders", **options).info()
 
 
-@pytest.mark.parametrize("name", ["", "a b", "x" * 77, "naïve", "a-dlq"])
-def test_a_name_that_cannot_be_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInput):
-        DurableQ("memory://").queue(name).send(1)
+BAD_NAMES: tuple[Any, ...] = (
+    *("", "a b", "x" * 77, "x" * 1_000_000, "naïve", "a-dlq-dlq", "-dlq", "a\n", "\ud800"),
+    *(None, 5, b"orders", ["orders"], print),
+)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=range(len(BAD_NAMES)))
+def test_a_name_that_cannot_be_is_refused_where_it_is_declared(name: Any, tmp_path: Path) -> None:
+    dq = DurableQ(tmp_path / "queue.db")
+    for is_open in (False, True):
+        if is_open:
+            dq.queue("orders").send(1)
+        for declare in (dq.queue, dq.handler, dq.recovery):
+            with pytest.raises(InvalidInput) as refused:
+                declare(name)
+            assert len(str(refused.value)) < 300
+    dq.close()
+    assert dq.queue("orders").info().counts.ready == 1, "what was refused was remembered"
+    dq.close()
+
+
+def test_a_decorator_without_its_queue_says_what_to_write() -> None:
+    dq = DurableQ("memory://")
+    with pytest.raises(InvalidInput, match=r'@dq.handler\("orders"\), not @dq.handler'):
+        dq.handler(print)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r'@dq.recovery\("orders"\)'):
+        dq.recovery(print)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="give batch or prefetch"):
+        dq.handler("orders", batch=2, prefetch=3)
+    with pytest.raises(InvalidInput, match="for the queue whose messages died, 'orders'"):
+        dq.recovery("orders-dlq")
+
+
+@pytest.mark.parametrize("declare", ["handler", "queue"])
+def test_a_dead_letter_queue_that_is_named_first_is_made_with_its_queue(declare: str) -> None:
+    dq = DurableQ("memory://")
+    if declare == "handler":
+        dq.handler("orders-dlq")(lambda message: message)
+    else:
+        dq.queue("orders-dlq", visibility_timeout=5)
+    assert [info.name for info in dq.store.queues()] == ["orders", "orders-dlq"]
+    with pytest.raises(Conflict, match="is a dead-letter queue"):
+        dq.queue("orders-dlq").send(1)
+
+
+NOT_BODIES: tuple[Any, ...] = ("abc", b"abc", bytearray(b"a"), {"a": 1}, 5, None)
+
+
+@pytest.mark.parametrize("bodies", NOT_BODIES, ids=repr)
+def test_one_body_is_not_taken_for_many(bodies: Any) -> None:
+    orders = DurableQ("memory://").queue("orders")
+    with pytest.raises(InvalidInput, match="takes a list of bodies"):
+        orders.send_many(bodies)
+    assert orders.info().totals.sent == 0
+
+
+def test_one_key_for_many_messages_is_refused() -> None:
+    orders = DurableQ("memory://").queue("orders")
+    with pytest.raises(InvalidInput, match="a key for each"):
+        orders.send_many([1, 2], key="k")
+    with pytest.raises(InvalidInput, match="at most 10000"):
+        orders.send_many(itertools.count())
+    assert orders.info().totals.sent == 0
 
 
 def test_sending_and_receiving() -> None:

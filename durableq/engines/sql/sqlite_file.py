@@ -10,18 +10,14 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from durableq.errors import DatabaseUnusable, InvalidInput
-from durableq.units import to_ms
+from durableq.engines.sql.sqlite_url import parse_url
+from durableq.errors import DatabaseUnusable
 
 NETWORK_FILESYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "lustre", "beegfs")
 )
 """Where locks or shared memory between processes cannot be trusted; and every fuse.* one."""
-
-SYNCHRONOUS = ("full", "normal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +36,10 @@ class Location:
         """Read a path, or `sqlite:///path?synchronous=normal&busy_timeout=SECONDS`.
 
         Raises:
-            InvalidInput: an unknown parameter or a value it cannot have.
+            InvalidInput: it names no file, or not clearly; the message says what to write.
         """
-        if "://" not in url:
-            if not url or "\0" in url:
-                raise InvalidInput(f"{url!r} is not the path of a database file.")
-            return cls(Path(url).absolute())
-        parts = urlsplit(url)
-        path = unquote(parts.path[1:])
-        if parts.netloc or not path or "\0" in path:
-            raise InvalidInput(
-                f"{url!r} names no file. Write sqlite:///name.db, or sqlite:////full/name.db."
-            )
-        return cls(Path(path).absolute(), **_options(dict(parse_qsl(parts.query)), url))
+        path, options = parse_url(url)
+        return cls(path.absolute(), **options)
 
     def check(self) -> None:
         """Refuse a path that cannot hold a shared database.
@@ -111,7 +98,7 @@ class Location:
 
     def is_mounted_alone(self) -> bool:
         """Return whether the file, and not a directory around it, is what was mounted."""
-        return os.path.realpath(self.path) in _mounts()
+        return os.path.realpath(self.path) in _mounts() and not self.path.is_dir()
 
     def file_system(self) -> str:
         """Return the type of the file system around the file; empty where it is not known."""
@@ -131,26 +118,6 @@ class Location:
 def is_network(kind: str) -> bool:
     """Return whether a file system is one that several machines may share."""
     return kind in NETWORK_FILESYSTEMS or kind.startswith("fuse.")
-
-
-def _options(given: dict[str, str], url: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, value in given.items():
-        if name == "synchronous" and value.lower() in SYNCHRONOUS:
-            options[name] = value.lower()
-        elif name == "busy_timeout":
-            try:
-                options["busy_timeout_ms"] = to_ms(float(value), "busy_timeout")
-            except ValueError:
-                raise InvalidInput(f"busy_timeout is in seconds, got {value!r}.") from None
-        elif name == "allow_network_filesystem" and value.lower() in {"true", "false"}:
-            options[name] = value.lower() == "true"
-        else:
-            raise InvalidInput(
-                f"{name}={value} in {url!r} is not understood. There are synchronous=full|normal, "
-                "busy_timeout=SECONDS and allow_network_filesystem=true|false."
-            )
-    return options
 
 
 def _mounts() -> dict[str, str]:
