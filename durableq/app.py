@@ -197,12 +197,15 @@ class Queue:
 
         Args:
             body: what JSON can hold, or bytes.
-            connection: a SQLAlchemy connection with an open transaction on the same file: the
-                message then exists only if that commits (transactional outbox).
+            connection: a SQLAlchemy connection with an open transaction on the same file (of a
+                Session: `session.connection()`), used by one thread at a time: the message then
+                exists only if that commits (transactional outbox). None: a commit of its own.
             options: key, attributes, delay (seconds), priority.
 
         Raises:
             InvalidInput: the message cannot be sent; nothing was stored.
+            Conflict, Unsupported: the connection cannot carry a send: closed, in autocommit mode,
+                without a transaction, another thread's, another driver's, on another file.
             Busy: other processes held the file for the whole wait; nothing was stored.
             OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
         """

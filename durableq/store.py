@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from durableq.health import Tended
 from durableq.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
@@ -364,3 +364,8 @@ class Store(Monitor, Protocol):
 
 
 OpenStore = Callable[[str], Store]
+OTHER_THREAD: Final = (
+    "This transaction was opened in another thread, and its statements would run between that "
+    "thread's. Use it in the thread that opened it."
+)
+"""Said by every engine that is given a transaction in a thread that did not open it."""

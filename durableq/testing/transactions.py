@@ -11,7 +11,7 @@ import pytest
 
 from durableq.errors import Conflict, InvalidBody, StaleReceipt, UnknownQueue
 from durableq.message import Completion, Event, Outcome, Reason, State
-from durableq.store import Store
+from durableq.store import OTHER_THREAD, Store
 from durableq.testing.case import (
     DEAD,
     ORDERS,
@@ -212,3 +212,26 @@ class TransactionsContract(StoreCase):
         with store.transaction([lease]), pytest.raises(Conflict, match="over"):
             tx.send(ORDERS, drafts("into another"))
         assert complete(store, lease) == [Outcome.DONE]
+
+    def test_another_thread_cannot_write_in_it(self, store: Store) -> None:
+        send(store)
+        lease = take(store)
+        refused: list[Exception] = []
+
+        def write() -> None:
+            for call in (
+                lambda: tx.send(ORDERS, drafts("x")),
+                lambda: tx.settle([Completion(lease)], []),
+            ):
+                try:
+                    call()
+                except Conflict as error:
+                    refused.append(error)
+
+        with store.transaction([lease]) as tx:
+            other = threading.Thread(target=write)
+            other.start()
+            other.join(timeout=10)
+            tx.settle([Completion(lease)], [])
+        assert [str(error) for error in refused] == [OTHER_THREAD] * 2
+        assert store.queue(ORDERS).totals.sent == 1

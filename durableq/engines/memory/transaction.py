@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from durableq.errors import Conflict, StaleReceipt, Unsupported
 from durableq.message import Completion, Draft, Failure, Outcome, Receipt
+from durableq.store import OTHER_THREAD
 
 
 class OpenTransaction:
@@ -22,6 +24,7 @@ class OpenTransaction:
         self._send, self._complete, self._fail, self._actor = send, complete, fail, actor
         self.ended = False
         """Whether its block is over."""
+        self._thread = threading.get_ident()
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
@@ -47,6 +50,8 @@ class OpenTransaction:
     def _check(self) -> None:
         if self.ended:
             raise Conflict("This transaction is over: use it inside its `with` block.")
+        if threading.get_ident() != self._thread:
+            raise Conflict(OTHER_THREAD)
 
 
 def require_done(receipt: Receipt, outcome: Outcome) -> None:

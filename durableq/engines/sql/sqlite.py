@@ -19,6 +19,7 @@ from sqlalchemy import bindparam, event, func, select
 from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
+from durableq.engines.sql import joining
 from durableq.engines.sql.driver import driver, is_affected
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import (
@@ -209,28 +210,24 @@ class Database:
         """Take part in a caller's open transaction on this same file: all of the block, or none.
 
         Raises:
-            Unsupported: another driver or another file.
-            Conflict: no transaction is open on it.
+            Unsupported: no connection, another driver's, or on another file.
+            Conflict: it cannot carry a send: no transaction is open on it, it is closed, in
+                autocommit mode, another thread's, or another thread sends through it just now.
             DatabaseReplaced: the file is no longer the one that was opened.
             Busy: it is a deferred transaction that cannot begin to write.
         """
-        raw = self._joined(connection)
+        raw = joining.driver_connection(connection)
+        begun = isinstance(connection, sqlalchemy.Connection) and connection.in_transaction()
         try:
-            with all_or_nothing(raw):
-                yield raw
+            with joining.alone_with(raw):
+                self._check_joined(raw, begun=begun)
+                with all_or_nothing(raw):
+                    yield raw
         except driver.Error as error:
             raise translate(error, self.location.path) or error from error
 
-    def _joined(self, connection: Any) -> Any:
-        """Return the driver connection of a caller's transaction, open for writing."""
-        is_sqlalchemy = isinstance(connection, sqlalchemy.Connection)
-        raw = connection.connection.driver_connection if is_sqlalchemy else connection
-        if not isinstance(raw, driver.Connection):
-            raise Unsupported(
-                f"This connection is {type(raw).__module__}'s, and durableq's is "
-                f"{driver.__name__}'s: two SQLite libraries on one file in one process lose each "
-                f"other's locks. Use dq.engine, or create_engine(url, module={driver.__name__})."
-            )
+    def _check_joined(self, raw: Any, *, begun: bool) -> None:
+        """Refuse a connection on another file; let its transaction begin to write."""
         if self.location.identity() != self._identity:
             raise _replaced(self.location.path)
         path = raw.execute("PRAGMA database_list").fetchone()[2]
@@ -240,10 +237,9 @@ class Database:
                 f"{self.location.path}: one transaction cannot hold both."
             )
         if not raw.in_transaction:
-            if not (is_sqlalchemy and connection.in_transaction()):
+            if not begun:
                 raise Conflict("No transaction is open on this connection: use engine.begin().")
             self.retrying(lambda: raw.execute(BEGIN_WRITE))
-        return raw
 
     def retrying(self, call: Callable[[], _T]) -> _T:
         """Repeat a call that meets another process's lock, up to the location's busy timeout.

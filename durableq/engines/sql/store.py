@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +38,7 @@ from durableq.message import (
     Receipt,
     Received,
 )
-from durableq.store import Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.store import OTHER_THREAD, Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.verdict import Discard, Requeue, Verdict
 
 
@@ -288,6 +289,7 @@ class _Open:
         self._connection = connection
         self._actor = actor
         self._results: list[sqlalchemy.CursorResult[Any]] = []
+        self._thread = threading.get_ident()
         self._ended = False
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
@@ -339,6 +341,8 @@ class _Open:
         """
         if self._ended:
             raise Conflict("This transaction is over: use it inside its `with` block.")
+        if threading.get_ident() != self._thread:
+            raise Conflict(OTHER_THREAD)
         if not self._unit.raw.in_transaction:
             raise Conflict(
                 "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is "

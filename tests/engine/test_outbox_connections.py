@@ -1,0 +1,198 @@
+"""Connections that cannot carry a send: each is refused with the reason, and nothing is sent."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from durableq import Conflict, DurableQ, Queue, Unsupported
+from durableq.engines.sql import sending
+from durableq.engines.sql.driver import driver
+from tests.engine import plain
+
+DEADLINE_SECONDS = 60
+"""Of a thread; a loaded machine needs a part of it."""
+
+
+@pytest.fixture
+def engine(dq: DurableQ) -> sa.Engine:
+    engine: sa.Engine = dq.engine
+    return engine
+
+
+@pytest.fixture
+def own_engine(db: Path, engine: sa.Engine) -> Iterator[sa.Engine]:
+    """An engine that the application made itself."""
+    own = sa.create_engine(f"sqlite:///{db}", module=driver)
+    yield own
+    own.dispose()
+
+
+def test_a_connection_in_autocommit_mode_is_refused(
+    orders: Queue, db: Path, engine: sa.Engine, own_engine: sa.Engine
+) -> None:
+    made_so = sa.create_engine(f"sqlite:///{db}", module=driver, isolation_level="AUTOCOMMIT")
+    engines = [engine, own_engine, own_engine.execution_options(isolation_level="AUTOCOMMIT")]
+    for one in (*engines, made_so):
+        with one.connect() as opened:
+            options: Any = {"isolation_level": "AUTOCOMMIT"} if one in engines[:2] else {}
+            connection = opened.execution_options(**options)
+            with connection.begin(), pytest.raises(Conflict, match="each statement commits itself"):
+                orders.send(1, connection=connection)
+    made_so.dispose()
+    assert orders.info().totals.sent == 0
+    with engine.begin() as connection:
+        orders.send(1, connection=connection)
+    assert orders.info().totals.sent == 1
+
+
+def test_a_closed_connection_is_refused(orders: Queue, db: Path, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        pass
+    with plain.connection(db) as raw:
+        pass
+    pooled = engine.raw_connection()
+    pooled.close()
+    for closed in (connection, raw, pooled):
+        with pytest.raises(Conflict, match="This connection is closed"):
+            orders.send(1, connection=closed)
+
+
+def test_a_connection_whose_transaction_is_gone_is_refused(
+    orders: Queue, engine: sa.Engine
+) -> None:
+    with engine.connect() as connection:
+        connection.begin()
+        connection.invalidate()
+        with pytest.raises(Conflict, match="was invalidated"):
+            orders.send(1, connection=connection)
+    assert orders.info().totals.sent == 0
+
+
+def test_a_session_an_engine_and_a_cursor_are_told_what_to_give(
+    orders: Queue, engine: sa.Engine
+) -> None:
+    with orm.Session(engine) as session:
+        with pytest.raises(Unsupported, match=r"a Session\. Give session\.connection\(\)"):
+            orders.send(1, connection=session)
+        orders.send(1, connection=session.connection())
+        session.commit()
+    factory = orm.sessionmaker(engine)
+    for given, says in (
+        (factory, r"session\.connection\(\)"),
+        (orm.scoped_session(factory), r"session\.connection\(\)"),
+        (engine, r"with engine\.begin\(\) as connection"),
+    ):
+        with pytest.raises(Unsupported, match=says):
+            orders.send(1, connection=given)
+    with engine.begin() as connection:
+        raw: Any = connection.connection.driver_connection
+        with pytest.raises(Unsupported, match=r"Give cursor\.connection"):
+            orders.send(1, connection=raw.cursor())
+        orders.send(2, connection=connection.connection)
+    assert orders.info().totals.sent == 2
+
+
+ODD: Sequence[Any] = (0, False, "", "orders", b"x" * 1_000_000, [], object)
+
+
+@pytest.mark.parametrize("given", ODD, ids=range(7))
+def test_another_object_is_no_connection(orders: Queue, given: Any) -> None:
+    with pytest.raises(Unsupported, match="takes a SQLAlchemy connection or") as refused:
+        orders.send(1, connection=given)
+    assert len(str(refused.value)) < 300
+    assert orders.info().totals.sent == 0
+
+
+def in_a_thread(call: Any) -> None:
+    """Call in another thread, and raise what it raises."""
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - to be raised again
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def test_a_connection_that_is_another_threads_is_refused(orders: Queue, db: Path) -> None:
+    with plain.connection(db) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Conflict, match="belongs to another thread"):
+            in_a_thread(lambda: orders.send(1, connection=raw))
+        orders.send(2, connection=raw)
+        raw.execute("COMMIT")
+    assert orders.info().totals.sent == 1
+
+
+def test_a_connection_may_go_from_one_thread_to_the_next(
+    orders: Queue, db: Path, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        orders.send(1, connection=connection)
+        in_a_thread(lambda: orders.send(2, connection=connection))
+    assert orders.info().totals.sent == 2
+    plain.check_sound(db)
+
+
+def test_two_threads_that_send_through_one_connection_at_once_are_noticed(
+    orders: Queue, db: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, leave = threading.Event(), threading.Event()
+    send = sending.send
+
+    def slow(unit: Any, queue: str, drafts: Sequence[Any]) -> list[str]:
+        inside.set()
+        assert leave.wait(DEADLINE_SECONDS)
+        return send(unit, queue, drafts)
+
+    monkeypatch.setattr(sending, "send", slow)
+    with engine.begin() as connection:
+        first = threading.Thread(target=lambda: orders.send(1, connection=connection))
+        first.start()
+        assert inside.wait(DEADLINE_SECONDS)
+        with pytest.raises(Conflict, match="a connection for each thread"):
+            orders.send(2, connection=connection)
+        leave.set()
+        first.join(DEADLINE_SECONDS)
+        assert orders.send(3, connection=connection) == "2"
+    assert [message.body for message in orders.receive(10)] == [1, 3]
+    plain.check_sound(db)
+
+
+def test_a_connection_may_read_its_rows_in_another_form(orders: Queue, db: Path) -> None:
+    def as_dict(cursor: Any, row: Any) -> dict[str, Any]:
+        return dict(zip((column[0] for column in cursor.description), row, strict=True))
+
+    with plain.connection(db) as raw:
+        raw.row_factory, raw.text_factory = as_dict, bytes
+        raw.execute("BEGIN IMMEDIATE")
+        orders.send({"a": 1}, connection=raw)
+        assert raw.execute("SELECT 'x' AS y").fetchone() == {"y": b"x"}
+        raw.execute("COMMIT")
+    assert [message.body for message in orders.receive()] == [{"a": 1}]
+
+
+def test_the_standard_librarys_connection_is_refused_in_any_state(
+    orders: Queue, tmp_path: Path
+) -> None:
+    if driver is sqlite3:
+        pytest.skip("it is the driver")
+    raw = sqlite3.connect(tmp_path / "standard.db")
+    raw.close()
+    with pytest.raises(Unsupported, match="two SQLite libraries"):
+        orders.send(1, connection=raw)
