@@ -1,12 +1,14 @@
 """The two clocks, and why there are two.
 
-The wall clock can be set; it serves delays, time-to-live and display. A lease is measured on the
-kernel's boot clock, which nobody can set and which goes on during suspend; together with the
-boot id it also tells that a machine has restarted, so that every holder is dead.
+The wall clock can be set; without its jumps (`durableq.steady`) it serves delays, time-to-live
+and display. A lease is measured on the kernel's boot clock, which nobody can set and which goes on
+during suspend; together with the boot id it also tells that a machine has restarted, so that every
+holder is dead.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,31 @@ from typing import Protocol
 from durableq.errors import Unsupported
 
 _BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACES = Path("/proc/self/ns")
+_OFFSETS_FILE = Path("/proc/self/timens_offsets")
+
+
+def boot_offset_ns() -> int:
+    """Return by how much this process's boot clock is ahead of the machine's.
+
+    A time namespace (of a container, or of `unshare --time`) may have an offset of its own, so its
+    processes would take the leases of the others for ended, or grant leases that never end. The
+    kernel tells the offsets of the namespace in which children are made, which is this process's
+    own but between unshare(2) and exec(2); then, and where there are no time namespaces, 0.
+    """
+    try:
+        here, of_children = (
+            os.readlink(_NAMESPACES / name) for name in ("time", "time_for_children")
+        )
+        if here != of_children:
+            return 0
+        for line in _OFFSETS_FILE.read_text().splitlines():
+            name, seconds, nanoseconds = line.split()
+            if name == "boottime":
+                return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 class Clock(Protocol):
@@ -49,6 +76,7 @@ class SystemClock:
         if not _BOOT_ID_FILE.exists():
             self._boot_clock = None
         self._boot_id = _BOOT_ID_FILE.read_text().strip() if self._boot_clock is not None else ""
+        self._offset_ns = boot_offset_ns() if self._boot_clock is not None else 0
 
     @property
     def lease_clock(self) -> str:
@@ -60,10 +88,10 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def lease_ms(self) -> int:
-        """Milliseconds since boot, suspend included (CLOCK_BOOTTIME)."""
+        """Milliseconds since boot, suspend included (CLOCK_BOOTTIME), in any time namespace."""
         if self._boot_clock is None:
             return self.wall_ms()
-        return time.clock_gettime_ns(self._boot_clock) // 1_000_000
+        return (time.clock_gettime_ns(self._boot_clock) - self._offset_ns) // 1_000_000
 
     def boot_id(self) -> str:
         """The kernel's random id of this boot, or an empty string."""

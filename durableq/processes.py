@@ -13,12 +13,14 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from durableq.clock import SystemClock
+from durableq.clock import SystemClock, boot_offset_ns
 from durableq.store import Store, WorkerInfo
 
 SECOND_LOOK_SECONDS: Final = 0.5
 """So much later a worker that was found dead is looked at again, before anything is given back."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_SAME_START_MS: Final = 2 * 1000 // _TICKS_PER_SECOND
+"""Two time namespaces may round one start to neighbouring ticks; no pid is used again so soon."""
 _ENDED: Final = frozenset("ZXx")
 """The states of a process that has ended; a zombie's parent has not been told yet."""
 
@@ -74,7 +76,8 @@ def fate(worker: WorkerInfo) -> Fate:
         return Fate.DEAD
     except PermissionError:
         return Fate.UNKNOWN
-    return Fate.DEAD if seen.ended or seen.created_ms != worker.created_ms else Fate.ALIVE
+    is_another = abs(seen.created_ms - worker.created_ms) > _SAME_START_MS
+    return Fate.DEAD if seen.ended or is_another else Fate.ALIVE
 
 
 def holders_of_the_dead(store: Store) -> set[int]:
@@ -171,7 +174,9 @@ def _see(pid: int) -> _Seen:
     except FileNotFoundError:
         return _see_without_proc(pid)
     state, *numbers = stat.rpartition(")")[2].split()  # the name before may hold anything
-    return _Seen(int(numbers[18]) * 1000 // _TICKS_PER_SECOND, state in _ENDED)
+    # The kernel counts it from the boot as the reader's time namespace has it.
+    since_boot_ms = int(numbers[18]) * 1000 // _TICKS_PER_SECOND
+    return _Seen(since_boot_ms - boot_offset_ns() // 1_000_000, state in _ENDED)
 
 
 def _see_without_proc(pid: int) -> _Seen:
