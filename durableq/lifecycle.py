@@ -142,7 +142,7 @@ class KnownKey:
 
 
 def admit(
-    enqueued_at_ms: int,
+    since_ms: int,
     payload_hash: bytes | None,
     record: KnownKey | None,
     retention_ms: int,
@@ -151,14 +151,14 @@ def admit(
     """Decide whether a ready message is delivered.
 
     Args:
-        enqueued_at_ms: when it came to this queue.
+        since_ms: when it came to this queue, or became due there if that was later.
         payload_hash: of its payload; None without a key.
         record: what is known of its key; None for a key never seen, and for a dead letter,
             whose key guards nothing until it is redriven.
         retention_ms: the queue's.
-        now_ms: the wall clock.
+        now_ms: the store's time.
     """
-    if enqueued_at_ms + retention_ms <= now_ms:
+    if since_ms + retention_ms <= now_ms:
         return Admission.EXPIRE
     if record is None:
         return Admission.DELIVER

@@ -308,6 +308,9 @@ class Store(Monitor, Protocol):
     def prune(self, limit: int = 1000) -> Pruned:
         """Remove what time has ended, at most `limit` of each kind: expired messages, expired
         records, and history of messages that ended longer ago than their queue's retention.
+
+        Retention counts from when a message came to its queue, or became due there if that was
+        later. A jump of the wall clock ends nothing.
         """
         ...
 

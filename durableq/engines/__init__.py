@@ -94,7 +94,7 @@ def registered_workers(url: str) -> list[WorkerInfo]:
     from durableq.engines.sql.examination import workers
     from durableq.engines.sql.sqlite_file import Location
 
-    return workers(Location.parse(url))
+    return workers(Location.parse(url), SystemClock())
 
 
 def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied:

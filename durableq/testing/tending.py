@@ -90,6 +90,8 @@ class TendingContract(StoreCase):
     ) -> None:
         assert store.tend().due
         clock.set_wall(clock.wall_ms() - 3_600_000)
+        assert not store.tend().due
+        clock.advance(EVERY_SECONDS)
         assert store.tend().due
         assert not store.tend().due
 

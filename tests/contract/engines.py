@@ -9,6 +9,7 @@ from durableq.letters import DeadGroup
 from durableq.lifecycle import EDGES, Place, place
 from durableq.message import Duplicate, Message, Receipt
 from durableq.settings import dead_letter_name
+from durableq.steady import shift
 from durableq.store import QueueInfo, Store
 from durableq.testing import FakeClock
 
@@ -46,10 +47,28 @@ class Dice:
         return self.throws * 37 % 100 / 100
 
 
+class WrongClock:
+    """Another clock, but for a wall clock that somebody sets."""
+
+    def __init__(self, right: FakeClock) -> None:
+        self.right = right
+        self.ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return self.right.wall_ms() + self.ahead_ms
+
+    def lease_ms(self) -> int:
+        return self.right.lease_ms()
+
+    def boot_id(self) -> str:
+        return self.right.boot_id()
+
+
 class Engine:
     """One of the two, and its name for each message: that of sending, first or second."""
 
-    def __init__(self, url: str, clock: FakeClock) -> None:
+    def __init__(self, url: str, clock: "FakeClock | WrongClock") -> None:
+        self.clock = clock
         self.dice = Dice()
         self.store: Store = open_store(url, clock=clock, dice=self.dice)
         self.names: dict[str, str] = {}
@@ -62,6 +81,12 @@ class Engine:
         return [self.names[message_id] for message_id in ids]
 
     def plain(self, answer: Any) -> Any:
+        """Return an answer in names that both engines share, with right dates and no tokens."""
+        if isinstance(self.clock, WrongClock):
+            answer = shift(answer, -self.clock.ahead_ms)
+        return self.named(answer)
+
+    def named(self, answer: Any) -> Any:
         """Return an answer in names that both engines share, and without tokens."""
         if isinstance(answer, Receipt):
             return answer.queue, self.names[answer.message_id]
@@ -72,7 +97,7 @@ class Engine:
         if isinstance(answer, DeadGroup):
             answer = replace(answer, example_id=self.names[answer.example_id])
         if isinstance(answer, tuple | list):
-            return [self.plain(part) for part in answer]
+            return [self.named(part) for part in answer]
         if hasattr(answer, "message_id"):
             fields = {name: getattr(answer, name) for name in answer.__dataclass_fields__}
             return fields | {"message_id": self.names[answer.message_id]}
@@ -81,20 +106,26 @@ class Engine:
     def all_there_is(self) -> list[Any]:
         """Return everything a person may ask, in shared names."""
         store = self.store
+        since_ms = self.since_ms + self.clock.wall_ms() - self.right_ms()
         return [
-            store.queues(),
+            self.plain(store.queues()),
             *(self.plain(store.peek(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.records(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.history(message_id)) for message_id in self.names),
             self.plain(store.dead_groups()),
-            *(self.plain(store.recoveries(name, self.since_ms, ALL)) for name in QUEUES),
-            store.moves(),
-            store.workers(),
+            *(self.plain(store.recoveries(name, since_ms, ALL)) for name in QUEUES),
+            self.plain(store.moves()),
+            self.plain(store.workers()),
             *(self.plain(store.held(worker.holder)) for worker in store.workers()),
             *(store.ready_in_ms([name]) for name in EVERY_QUEUE),
             store.ready_in_ms(EVERY_QUEUE),
             self.dice.throws,
         ]
+
+    def right_ms(self) -> int:
+        """Return the right time."""
+        ahead_ms = self.clock.ahead_ms if isinstance(self.clock, WrongClock) else 0
+        return self.clock.wall_ms() - ahead_ms
 
     def places(self) -> Snapshot:
         """Return where each message is, by name."""

@@ -47,6 +47,7 @@ from tests.contract.engines import (
     Engine,
     Lease,
     Snapshot,
+    WrongClock,
     declare,
     reachable,
     without_rivals,
@@ -64,6 +65,7 @@ from tests.contract.strategies import (
 )
 
 ACTOR = "recovery:1"
+YEAR_SECONDS = 366 * 86_400
 
 
 class SideBySide(RuleBasedStateMachine):
@@ -76,9 +78,12 @@ class SideBySide(RuleBasedStateMachine):
         # Full durability costs an fsync a step; the walk looks at answers, not at the disk.
         path = Path(self.directory.name) / "q.db"
         urls = ("memory://", f"sqlite:///{path}?synchronous=normal")
-        self.engines = [Engine(url, self.clock) for url in urls]
+        self.engines = [Engine(url, clock) for url, clock in zip(urls, self.clocks(), strict=True)]
         self.before: Snapshot = {}
         self.leases: list[Lease] = []
+
+    def clocks(self) -> list[FakeClock | WrongClock]:
+        return [self.clock, self.clock]
 
     def teardown(self) -> None:
         for engine in self.engines:
@@ -318,7 +323,7 @@ class SideBySide(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule(seconds=st.sampled_from([-30, -3, 3, 9, 21]))
+    @rule(seconds=st.sampled_from([-30, -3, 3, 9, 21, 90, -90, YEAR_SECONDS, -YEAR_SECONDS]))
     def set_the_wall_clock(self, seconds: int) -> None:
         self.clock.set_wall(self.clock.wall_ms() + seconds * 1_000)
 

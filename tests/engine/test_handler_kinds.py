@@ -20,6 +20,8 @@ from durableq import (
     RetryLater,
     StaleReceipt,
 )
+from durableq.clock import SystemClock
+from durableq.limits import HOUR_MS
 from durableq.testing import FakeClock
 from durableq.worker.options import WorkerOptions
 from durableq.worker.process import Worker
@@ -152,7 +154,9 @@ def test_a_message_that_another_process_completed_is_not_settled_again(
     then: str,
 ) -> None:
     boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
-    clock = FakeClock(lease_ms=1 << 40)  # a process for which every lease has ended
+    clock = FakeClock(
+        lease_ms=SystemClock().lease_ms() + HOUR_MS
+    )  # a process for which every lease has ended
     clock.boot_id = lambda: boot_id  # type: ignore[method-assign]
 
     def handle(message: Delivery) -> None:

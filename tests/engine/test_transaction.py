@@ -23,7 +23,9 @@ from durableq import (
     Transaction,
     UnknownQueue,
 )
+from durableq.clock import SystemClock
 from durableq.engines.sql.driver import driver
+from durableq.limits import HOUR_MS
 from durableq.testing import FakeClock
 from tests.engine import plain
 
@@ -255,7 +257,7 @@ def test_what_another_database_runs_into_is_the_handlers_affair(
 @pytest.fixture
 def late(db: Path, orders: Queue) -> Queue:
     """The same queue, seen by a process for which every lease of ours has ended."""
-    clock = FakeClock(lease_ms=1 << 40)
+    clock = FakeClock(lease_ms=SystemClock().lease_ms() + HOUR_MS)
     clock.boot_id = boot_id_of(db)  # type: ignore[method-assign]
     return DurableQ(db, clock=clock).queue("orders")
 

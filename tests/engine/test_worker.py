@@ -11,6 +11,8 @@ import pytest
 
 from durableq import Batch, Busy, Delivery, DurableQ, Queue, Reject, RetryLater
 from durableq.board import Board, Stage
+from durableq.clock import SystemClock
+from durableq.limits import HOUR_MS
 from durableq.testing import FakeClock
 from durableq.worker import intake
 from durableq.worker.options import WorkerOptions
@@ -259,7 +261,9 @@ def test_a_worker_whose_message_another_one_completed_is_refused_and_goes_on(
     then: Callable[[Delivery], None],
 ) -> None:
     boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
-    clock = FakeClock(lease_ms=1 << 40)  # a process for which every lease has ended
+    clock = FakeClock(
+        lease_ms=SystemClock().lease_ms() + HOUR_MS
+    )  # a process for which every lease has ended
     clock.boot_id = lambda: boot_id  # type: ignore[method-assign]
     handled = []
 

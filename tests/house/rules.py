@@ -37,7 +37,16 @@ HEART = {
 }
 ROOMS = {
     "heart": HEART,
-    "ground": {"clock", "latch", "logs", "signals", "startup", "transient", "waiting"},
+    "ground": {
+        "clock",
+        "latch",
+        "logs",
+        "signals",
+        "startup",
+        "steady",
+        "transient",
+        "waiting",
+    },
     "engines": {"engines"},
     "services": {
         "answers",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from durableq import signals, transient
+from durableq import clock, signals, steady, transient
 from durableq.engines.sql import sqlite, statements, store, upkeep
 from durableq.engines.sql.statement import Statement
 from durableq.recovery import leases
@@ -155,6 +155,23 @@ def ignore_the_answers_of_batches() -> None:
     module.failed_of_batch = lambda _answer, _ids: set()
 
 
+def trust_the_wall_clock() -> None:
+    """Time is what the wall clock says, and no jump of it is noticed."""
+    module: Any = steady
+    module.jump = lambda _anchor, _now: 0
+
+
+def count_retention_from_the_send() -> None:
+    """A message that becomes due forgets when that was."""
+    rewrite(statements.PROMOTE, '"deferred"=0', '"deferred"=0, delayed_until_ms=0')
+
+
+def trust_the_boot_clock_of_a_namespace() -> None:
+    """A process does not know that its boot clock is ahead of the others'."""
+    module: Any = clock
+    module.boot_offset_ns = lambda: 0
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -176,5 +193,8 @@ BUGS: dict[str, Callable[[], None]] = {
         give_letters_back_in_two_steps,
         keep_the_notes_of_a_deleted_queue,
         ignore_the_answers_of_batches,
+        trust_the_wall_clock,
+        count_retention_from_the_send,
+        trust_the_boot_clock_of_a_namespace,
     )
 }

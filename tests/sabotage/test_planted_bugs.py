@@ -88,6 +88,24 @@ SEEN_BY = [
         "tests/engine/test_handler_kinds.py::"
         "test_the_messages_that_a_batchs_answer_names_fail_and_the_others_complete[batch]",
     ),
+    ("trust_the_wall_clock", CONTRACT + "test_a_jump_expires_no_message_in_any_state"),
+    (
+        "trust_the_wall_clock",
+        CONTRACT + "test_a_record_that_only_a_jump_would_expire_still_counts_as_completed",
+    ),
+    (
+        "trust_the_wall_clock",
+        "tests/engine/test_clock_jumps.py::"
+        "test_a_machine_that_starts_behind_and_is_corrected_loses_nothing",
+    ),
+    (
+        "count_retention_from_the_send",
+        CONTRACT + "test_a_wait_longer_than_the_retention_ends_in_a_delivery",
+    ),
+    (
+        "trust_the_boot_clock_of_a_namespace",
+        "tests/unit/test_clock.py::test_the_boot_clock_is_the_machines",
+    ),
 ]
 
 

@@ -42,7 +42,7 @@ class MemoryBulk(MemoryMoves):
         for row in letters:
             self._check_target(row, verdict, to_queue)
         self._last_move += 1
-        now_ms, move_id = self._clock.wall_ms(), str(self._last_move)
+        now_ms, move_id = self._clock.now_ms(), str(self._last_move)
         move = Move(
             move_id,
             wanted,
@@ -113,7 +113,7 @@ class MemoryBulk(MemoryMoves):
 
     def _update(self, move_id: str, cursor: int, **changes: Any) -> Move:
         progress = self._tables.moves[move_id]
-        changed = replace(progress.move, updated_at_ms=self._clock.wall_ms(), **changes)
+        changed = replace(progress.move, updated_at_ms=self._clock.now_ms(), **changes)
         self._tables.moves[move_id] = progress._replace(move=changed, cursor=cursor)
         return changed
 

@@ -31,6 +31,7 @@ from durableq.message import (
     State,
 )
 from durableq.settings import QueueSettings
+from durableq.steady import SteadyClock
 from durableq.store import QueueInfo, WorkerInfo
 
 
@@ -38,30 +39,20 @@ class MemoryMonitor:
     """The Monitor half of the store."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._clock = SteadyClock(clock)
         self._lock = threading.RLock()
         self._tables = Tables()
 
     def queues(self) -> list[QueueInfo]:
         """Every queue, by name."""
         with self._lock:
-            return [self.queue(name) for name in sorted(self._tables.queues)]
+            infos = [self._queue_info(name) for name in sorted(self._tables.queues)]
+            return self._clock.shown(infos)
 
     def queue(self, name: str) -> QueueInfo:
         """One queue."""
         with self._lock:
-            settings, dead_letter_queue, totals = self._queue(name)
-            rows = self._tables.in_queue(name)
-            states = [row.state for row in rows if not row.held]
-            counts = Counts(
-                ready=states.count(State.READY),
-                delayed=states.count(State.DELAYED),
-                in_flight=states.count(State.IN_FLIGHT),
-                held=len(rows) - len(states),
-            )
-            ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
-            oldest_ms = min(ready, default=None)
-            return QueueInfo(name, settings, dead_letter_queue, totals, counts, oldest_ms)
+            return self._clock.shown(self._queue_info(name))
 
     def settings(self, queue: str) -> QueueSettings:
         """A queue's settings."""
@@ -72,7 +63,7 @@ class MemoryMonitor:
         """One message."""
         with self._lock:
             row = self._tables.rows.get(message_id)
-            return None if row is None else self._as_message(row)
+            return None if row is None else self._clock.shown(self._as_message(row))
 
     def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
         """Messages of a queue in order of id."""
@@ -80,20 +71,18 @@ class MemoryMonitor:
             self._queue(queue)
             after = int(after_id or 0)
             rows = [row for row in self._tables.in_queue(queue) if int(row.id) > after]
-            return [self._as_message(row) for row in rows[:limit]]
+            return self._clock.shown([self._as_message(row) for row in rows[:limit]])
 
     def history(self, message_id: str) -> list[HistoryEvent]:
         """A message's exceptional events."""
         with self._lock:
-            return list(self._tables.history.get(message_id, ()))
+            return self._clock.shown(list(self._tables.history.get(message_id, ())))
 
     def dead_letter(self, message_id: str) -> DeadLetter | None:
         """A dead letter with its story."""
         with self._lock:
-            found = self.message(message_id)
-            if found is None or found.source_queue is None:
-                return None
-            return self._letter(found, found.source_queue)
+            row = self._tables.rows.get(message_id)
+            return None if row is None else self._clock.shown(self._dead_letter(row))
 
     def dead_groups(self, queue: str | None = None) -> list[DeadGroup]:
         """The dead letters by what killed them."""
@@ -102,30 +91,32 @@ class MemoryMonitor:
                 self._queue(queue)
             groups: dict[tuple[str, Reason, str], list[DeadLetter]] = {}
             by_burial = sorted(self._tables.rows.values(), key=lambda row: row.burial)
-            for letter in filter(None, (self.dead_letter(row.id) for row in by_burial)):
+            for letter in filter(None, map(self._dead_letter, by_burial)):
                 if queue in {None, letter.source_queue}:
                     group = letter.source_queue, letter.reason, letter.fingerprint
                     groups.setdefault(group, []).append(letter)
             newest = {row.id: row.burial for row in by_burial}
             found = [_as_group(letters) for letters in groups.values()]
-            return sorted(found, key=lambda group: (-group.count, -newest[group.example_id]))
+            found.sort(key=lambda group: (-group.count, -newest[group.example_id]))
+            return self._clock.shown(found)
 
     def moves(self) -> list[Move]:
         """The moves, newest first."""
         with self._lock:
-            return [progress.move for progress in reversed(self._tables.moves.values())]
+            moves = [progress.move for progress in reversed(self._tables.moves.values())]
+            return self._clock.shown(moves)
 
     def move(self, move_id: str) -> Move:
         """One move."""
         with self._lock:
             if move_id not in self._tables.moves:
                 raise unknown_move(move_id)
-            return self._tables.moves[move_id].move
+            return self._clock.shown(self._tables.moves[move_id].move)
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
         """What recovery processes sent back to this queue."""
         with self._lock:
-            letters = self._queue(queue).dead_letter_queue
+            letters, since_ms = self._queue(queue).dead_letter_queue, self._clock.of_wall(since_ms)
             found = []
             for message_id, events in self._tables.history.items():
                 ours = [e for e in events if e.queue == letters and _is_recovery(e)]
@@ -133,7 +124,7 @@ class MemoryMonitor:
                     since = events[events.index(ours[-1]) :]
                     found.append(Recovered(message_id, ours[-1].at_ms, self._fate(since)))
             found.sort(key=lambda recovered: (recovered.at_ms, int(recovered.message_id)))
-            return found[::-1][:limit]
+            return self._clock.shown(found[::-1][:limit])
 
     def recall(self, name: str) -> str | None:
         """What is remembered under a name."""
@@ -145,7 +136,7 @@ class MemoryMonitor:
         with self._lock:
             self._queue(queue)
             found = self._remembered(queue, key)
-            return None if found is None else _as_record(queue, key, found)
+            return None if found is None else self._clock.shown(_as_record(queue, key, found))
 
     def records(
         self, queue: str, limit: int, after_key: str | None = None
@@ -160,7 +151,7 @@ class MemoryMonitor:
     def workers(self) -> list[WorkerInfo]:
         """The registered workers."""
         with self._lock:
-            return list(self._tables.workers.values())
+            return self._clock.shown(list(self._tables.workers.values()))
 
     def key_counts(self) -> KeyCounts:
         """How many idempotency keys are known."""
@@ -189,7 +180,8 @@ class MemoryMonitor:
         with self._lock:
             leased = [row for row in self._tables.rows.values() if row.state is State.IN_FLIGHT]
             held = [row for row in leased if row.token.startswith(start)]
-            return [self._as_message(r, Receipt(r.queue, r.id, r.token)) for r in held]
+            messages = [self._as_message(r, Receipt(r.queue, r.id, r.token)) for r in held]
+            return self._clock.shown(messages)
 
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
         """In how long a receive on one of these may bring something."""
@@ -201,10 +193,28 @@ class MemoryMonitor:
             waits_ms = [self._ready_in_ms(row) for row in rows if not row.held]
             return min(waits_ms, default=None)
 
-    # ---- within
+    # ---- within: dates are in steady time here, and shown by the public methods
+
+    def _queue_info(self, name: str) -> QueueInfo:
+        settings, dead_letter_queue, totals = self._queue(name)
+        rows = self._tables.in_queue(name)
+        states = [row.state for row in rows if not row.held]
+        counts = Counts(
+            ready=states.count(State.READY),
+            delayed=states.count(State.DELAYED),
+            in_flight=states.count(State.IN_FLIGHT),
+            held=len(rows) - len(states),
+        )
+        ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
+        oldest_ms = min(ready, default=None)
+        return QueueInfo(name, settings, dead_letter_queue, totals, counts, oldest_ms)
+
+    def _dead_letter(self, row: Row) -> DeadLetter | None:
+        source = row.source_queue
+        return None if source is None else self._letter(self._as_message(row), source)
 
     def _letter(self, message: Message, source_queue: str) -> DeadLetter:
-        events = tuple(self.history(message.id))
+        events = self._tables.history.get(message.id, ())
         died = next((event for event in reversed(events) if event.event is Event.BURIED), None)
         return DeadLetter(
             message,
@@ -226,7 +236,9 @@ class MemoryMonitor:
     def _ready_in_ms(self, row: Row) -> int:
         if row.state is State.IN_FLIGHT:
             return max(0, row.lease_until_ms - self._clock.lease_ms())
-        return max(0, row.delayed_until_ms - self._clock.wall_ms())
+        if row.state is State.READY:
+            return 0
+        return max(0, row.delayed_until_ms - self._clock.now_ms())
 
     def _queue(self, name: str) -> Queue:
         if name not in self._tables.queues:
@@ -235,7 +247,7 @@ class MemoryMonitor:
 
     def _remembered(self, queue: str, key: str) -> Record | None:
         found = self._tables.records.get((queue, key))
-        return None if found is None or found.expired(self._clock.wall_ms()) else found
+        return None if found is None or found.expired(self._clock.now_ms()) else found
 
     def _as_message(self, row: Row, receipt: Receipt | None = None) -> Message:
         leased = row.state is State.IN_FLIGHT
@@ -251,7 +263,7 @@ class MemoryMonitor:
             recovery_count=row.recovery_count,
             sent_at_ms=row.sent_at_ms,
             enqueued_at_ms=row.enqueued_at_ms,
-            delayed_until_ms=row.delayed_until_ms,
+            delayed_until_ms=row.delayed_until_ms if row.state is State.DELAYED else 0,
             lease_left_ms=max(0, row.lease_until_ms - self._clock.lease_ms()) if leased else 0,
             source_queue=row.source_queue,
             receipt=receipt,

@@ -62,7 +62,7 @@ class MemoryMoves(MemoryMonitor):
             raise InvalidInput(f"A batch has at most {MAX_SEND_BATCH} messages, got {len(drafts)}.")
         if not drafts:
             return []
-        queue, now_ms, ids = self._queue(name), self._clock.wall_ms(), []
+        queue, now_ms, ids = self._queue(name), self._clock.now_ms(), []
         if queue.dead_letter_queue is None:
             raise Conflict(f"{name!r} is a dead-letter queue: only failed messages come there.")
         for number, draft in enumerate(drafts, 1):
@@ -83,19 +83,20 @@ class MemoryMoves(MemoryMonitor):
         return ids
 
     def _promote(self, queue: str) -> None:
-        now_ms = self._clock.wall_ms()
+        now_ms = self._clock.now_ms()
         waiting = [row for row in self._tables.in_queue(queue) if row.state is State.DELAYED]
         due = [row for row in waiting if row.delayed_until_ms <= now_ms]
         for row in sorted(due, key=lambda row: (row.delayed_until_ms, int(row.id)))[:PROMOTE_BATCH]:
-            self._wait(row, 0)
+            self._put(row, state=State.READY, deferred=False)
 
     def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
         """Treat one ready message as `admit` says, and return what was received so far."""
         messages, duplicates, set_aside = received
         record, owner_left_ms = self._known(row)
         retention_ms = self._queue(row.queue).settings.retention_ms
-        now_ms = self._clock.wall_ms()
-        match admit(row.enqueued_at_ms, row.draft.payload_hash, record, retention_ms, now_ms):
+        now_ms = self._clock.now_ms()
+        since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
+        match admit(since_ms, row.draft.payload_hash, record, retention_ms, now_ms):
             case Admission.DELIVER:
                 return Received([*messages, self._deliver(row, lease)], duplicates, set_aside)
             case Admission.DUPLICATE:
@@ -126,10 +127,11 @@ class MemoryMoves(MemoryMonitor):
         return known, left_ms
 
     def _deliver(self, row: Row, lease: Lease) -> Message:
+        is_chosen = row.state is State.DELAYED  # a letter that a person named
         leased = self._put(
             row,
             state=State.IN_FLIGHT,
-            delayed_until_ms=0,
+            delayed_until_ms=0 if is_chosen else row.delayed_until_ms,
             receive_count=row.receive_count + 1,
             token=lease.token,
             lease_until_ms=lease.until_ms,
@@ -140,7 +142,7 @@ class MemoryMoves(MemoryMonitor):
                 row.id,
                 lease.token,
                 row.draft.payload_hash,
-                self._clock.wall_ms(),
+                self._clock.now_ms(),
             )
         return self._as_message(leased, Receipt(row.queue, row.id, lease.token))
 
@@ -168,7 +170,7 @@ class MemoryMoves(MemoryMonitor):
             return outcome
         self._end(row, "completed")
         if row.guarded_key is not None:
-            now_ms, settings = self._clock.wall_ms(), self._queue(row.queue).settings
+            now_ms, settings = self._clock.now_ms(), self._queue(row.queue).settings
             records = self._tables.records
             records[row.guarded_key] = records[row.guarded_key]._replace(
                 status=RecordStatus.COMPLETED,
@@ -207,7 +209,7 @@ class MemoryMoves(MemoryMonitor):
             self._bury(row, failure, actor)
             return Outcome.BURIED
         wait_ms = decision.wait_ms
-        self._put_back(row, self._clock.wall_ms() + wait_ms if wait_ms else 0)
+        self._put_back(row, self._clock.now_ms() + wait_ms if wait_ms else None)
         return Outcome.RETRY
 
     def _bury(self, row: Row, killed_by: Failure, actor: str) -> None:
@@ -241,7 +243,7 @@ class MemoryMoves(MemoryMonitor):
                 self._move(
                     row,
                     to_queue or row.source_queue,
-                    self._clock.wall_ms() + delay_ms if delay_ms else 0,
+                    self._clock.now_ms() + delay_ms if delay_ms else 0,
                     source_queue=None,
                     burial=0,
                     recovery_count=recovery_count,
@@ -293,13 +295,24 @@ class MemoryMoves(MemoryMonitor):
         state = State.DELAYED if until_ms else State.READY
         return self._put(row, state=state, delayed_until_ms=until_ms, deferred=deferred, **changes)
 
-    def _put_back(self, row: Row, until_ms: int, **changes: Any) -> None:
-        self._wait(row, until_ms, token="", lease_until_ms=0, **changes)
+    def _put_back(self, row: Row, until_ms: int | None, **changes: Any) -> None:
+        """End a lease without an end of the message; None leaves it due since when it was."""
+        state = State.READY if until_ms is None else State.DELAYED
+        until_ms = row.delayed_until_ms if until_ms is None else until_ms
+        self._put(
+            row,
+            state=state,
+            delayed_until_ms=until_ms,
+            deferred=False,
+            token="",
+            lease_until_ms=0,
+            **changes,
+        )
         self._free_key(row)
 
     def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
         """Move a message to another queue, where it starts anew."""
-        now_ms = self._clock.wall_ms()
+        now_ms = self._clock.now_ms()
         fresh: dict[str, Any] = {
             "receive_count": 0,
             "enqueued_at_ms": now_ms,
@@ -331,7 +344,8 @@ class MemoryMoves(MemoryMonitor):
     def _wake_deferred(self, key: tuple[str, str]) -> None:
         for row in list(self._tables.rows.values()):
             if row.deferred and row.guarded_key == key:
-                self._wait(row, 0)
+                due_ms = self._clock.now_ms()
+                self._put(row, state=State.READY, deferred=False, delayed_until_ms=due_ms)
 
     def _count(self, queue: str, **plus: int) -> None:
         found = self._queue(queue)
@@ -342,7 +356,7 @@ class MemoryMoves(MemoryMonitor):
     # ---- history
 
     def _record_event(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:
-        at_ms = self._clock.wall_ms()
+        at_ms = self._clock.now_ms()
         recorded = HistoryEvent(row.id, row.queue, event, at_ms, actor, **texts)
         before = self._tables.history.get(row.id, ())
         self._tables.history[row.id] = (*before, recorded)[-MAX_HISTORY:]

@@ -34,6 +34,7 @@ from durableq.message import (
     State,
 )
 from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
+from durableq.steady import shift
 from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
 from durableq.units import check_whole
 from durableq.verdict import Discard, Requeue, Verdict
@@ -80,6 +81,7 @@ class MemoryStore(MemoryBulk):
                     "This thread is inside message.transaction(): use tx.send there, "
                     "or make this call before or after it."
                 )
+            self._clock.keep()
             before, self._tables = self._tables, self._tables.copy()
             try:
                 yield
@@ -161,7 +163,9 @@ class MemoryStore(MemoryBulk):
                 row for row in self._tables.in_queue(queue) if row.state is not State.IN_FLIGHT
             ]
             letters = [row for row in waiting if row.id in wanted and row.source_queue is not None]
-            return Received([self._deliver(row, lease) for row in letters[:limit]], [], 0)
+            return self._clock.shown(
+                Received([self._deliver(row, lease) for row in letters[:limit]], [], 0)
+            )
         received = Received([], [], 0)
         if self._queue(queue).settings.paused:
             return received
@@ -173,7 +177,7 @@ class MemoryStore(MemoryBulk):
                 received = self._meet(row, lease, received)
             if len(page) < asked or len(received.messages) == limit:
                 break
-        return received
+        return self._clock.shown(received)
 
     @_verb
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -206,7 +210,7 @@ class MemoryStore(MemoryBulk):
         for receipt in receipts:
             row, outcome = self._judge(receipt)
             if row is not None:
-                self._put_back(row, 0, receive_count=row.receive_count - 1)
+                self._put_back(row, None, receive_count=row.receive_count - 1)
             outcomes.append(outcome)
         return outcomes
 
@@ -233,17 +237,18 @@ class MemoryStore(MemoryBulk):
         actor: str = "",
     ) -> Move:
         """Begin to decide about many dead letters."""
-        return self._start_move(wanted, verdict, to_queue, actor)
+        wanted = shift(wanted, -self._clock.now().offset_ms)
+        return self._clock.shown(self._start_move(wanted, verdict, to_queue, actor))
 
     @_verb
     def continue_move(self, move_id: str, limit: int) -> Move:
         """Decide about the next letters of a move."""
-        return self._continue_move(move_id, limit)
+        return self._clock.shown(self._continue_move(move_id, limit))
 
     @_verb
     def cancel_move(self, move_id: str) -> Move:
         """Let a running move end here."""
-        return self._cancel_move(move_id)
+        return self._clock.shown(self._cancel_move(move_id))
 
     @_verb
     def decide_by_id(
@@ -304,13 +309,14 @@ class MemoryStore(MemoryBulk):
     @_verb
     def prune(self, limit: int = 1000) -> Pruned:
         """Remove what time has ended."""
-        now_ms, tables = self._clock.wall_ms(), self._tables
+        now_ms, tables = self._clock.now_ms(), self._tables
 
         def over(since_ms: int, queue: str) -> bool:
             return since_ms + self._queue(queue).settings.retention_ms <= now_ms
 
         waiting = [r for r in tables.rows.values() if r.state is not State.IN_FLIGHT and not r.held]
-        expired = [row for row in waiting if over(row.enqueued_at_ms, row.queue)][:limit]
+        due = [(max(row.enqueued_at_ms, row.delayed_until_ms), row) for row in waiting]
+        expired = [row for since_ms, row in due if over(since_ms, row.queue)][:limit]
         for row in expired:
             self._expire(row)
         records = [at for at, record in tables.records.items() if record.expired(now_ms)][:limit]
@@ -323,8 +329,9 @@ class MemoryStore(MemoryBulk):
 
     def tend(self, limit: int = 200) -> Tended:
         """Prune a little, if it is due."""
-        now_ms = self._clock.wall_ms()
         with self._lock:
+            self._clock.keep()
+            now_ms = self._clock.now_ms()
             if now_ms < self._tend_due_ms <= now_ms + TEND_EVERY_MS:
                 return Tended()
             pruned = self.prune(limit)
@@ -345,10 +352,10 @@ class MemoryStore(MemoryBulk):
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         self._last_holder += 1
-        now_ms, holder = self._clock.wall_ms(), self._last_holder
+        now_ms, holder = self._clock.now_ms(), self._last_holder
         entered = replace(worker, holder=holder, started_at_ms=now_ms, beat_at_ms=now_ms)
         self._tables.workers[entered.holder] = entered
-        return entered
+        return self._clock.shown(entered)
 
     @_verb
     def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
@@ -357,7 +364,7 @@ class MemoryStore(MemoryBulk):
         if found is None:
             return False
         told = {} if stats is None else asdict(stats)
-        self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.wall_ms(), **told)
+        self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.now_ms(), **told)
         return True
 
     @_verb

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from durableq.clock import Clock
-from durableq.engines.sql import locks, schema, settling, statements, upkeep
+from durableq.engines.sql import locks, schema, settling, statements, timekeeping, upkeep
 from durableq.engines.sql.contents import FAULTS, in_words
 from durableq.engines.sql.driver import driver
 from durableq.engines.sql.examination import reading
@@ -32,6 +32,7 @@ from durableq.errors import (
 )
 from durableq.health import Copied
 from durableq.message import Receipt
+from durableq.steady import SteadyClock
 
 Progress = Callable[[int], None]
 """Told how many hundredths of a copy are made."""
@@ -212,7 +213,9 @@ def _forget_holders(copy: Location, clock: Clock) -> int:
     try:
         schema.prepare(database, schema.Purpose.MIGRATE)
         with database.write() as raw:
-            unit = Unit(raw, clock, dice=lambda: 0.0)
+            steady = SteadyClock(clock)
+            timekeeping.follow(raw, steady)
+            unit = Unit(raw, steady, dice=lambda: 0.0)
             leases = statements.LEASES_OF_HOLDER(raw, mark=b"", length=0).fetchall()
             settling.release(unit, [_receipt(unit, lease) for lease in leases])
             upkeep.remember_boot(unit, clock.boot_id())

@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from durableq.clock import Clock
-from durableq.engines.sql import upkeep
+from durableq.engines.sql import timekeeping, upkeep
 from durableq.engines.sql.driver import driver
 from durableq.engines.sql.schema import INCREMENTAL_VACUUM, REVISIONS, Condition, condition
 from durableq.engines.sql.sqlite import translate
 from durableq.engines.sql.sqlite_file import Location
 from durableq.health import Finding, Level
+from durableq.limits import DAY_MS
+from durableq.steady import SteadyClock, jump_words
 from durableq.units import span
 
 FAULTS: Final = 3
 """At most so many are named."""
 AHEAD_MS: Final = 60_000
-"""A date in the file that lies this far ahead means that the clock was set back."""
+"""A date in the file that lies this far ahead was written by a clock that was ahead."""
+RECENT_JUMP_MS: Final = DAY_MS
+"""Time for which a jump of the wall clock is a warning."""
 _NEWEST: Final = """
 SELECT max(at_ms) FROM (
     SELECT max(sent_at_ms) AS at_ms FROM (
@@ -114,17 +118,31 @@ def _boot(raw: Any, clock: Clock) -> Finding:
 
 
 def _wall_clock(raw: Any, clock: Clock) -> Finding:
+    name, check = "wall_clock", "Check the machine's time (timedatectl)."
+    steady = SteadyClock(clock)
+    steady.adopt(timekeeping.stored(raw))
+    now = steady.now()
+    since_ms = now.steady_ms - now.jumped_at_ms
+    if now.jump_ms and since_ms < RECENT_JUMP_MS:
+        return Finding(
+            name,
+            Level.WARN,
+            f"the wall clock jumped {jump_words(now.jump_ms)}, noticed {span(since_ms)} ago",
+            f"{check} Nothing expires or comes due by a jump: lifetimes and delays go on as the "
+            "boot clock has them. Once the machine's time is right, there is nothing to do.",
+        )
     (newest_ms,) = raw.execute(_NEWEST).fetchone()
-    ahead_ms = (newest_ms or 0) - clock.wall_ms()
+    ahead_ms = (newest_ms or 0) - now.steady_ms
     if ahead_ms > AHEAD_MS:
         return Finding(
-            "wall_clock",
+            name,
             Level.WARN,
-            f"the newest date in the file lies {span(ahead_ms)} ahead: the clock was set back",
-            "Check the machine's time (timedatectl). Leases do not mind; delays, retention and "
-            "the expiry of records wait for as long.",
+            f"the newest date in the file lies {span(ahead_ms)} ahead: it was written while the "
+            "clock was ahead, or by something else than this durableq",
+            f"{check} What bears such dates is kept for as much longer.",
         )
-    return Finding("wall_clock", Level.OK, "no date in the file lies ahead of it")
+    what = "no jump noticed within a day" if now.boot_id else "its jumps cannot be noticed here"
+    return Finding(name, Level.OK, f"{what}, and no date in the file lies ahead")
 
 
 def _free_pages(raw: Any, location: Location) -> Finding:

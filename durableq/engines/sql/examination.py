@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from durableq.clock import Clock
-from durableq.engines.sql import contents, monitor, surroundings
+from durableq.engines.sql import contents, monitor, surroundings, timekeeping
 from durableq.engines.sql.driver import driver
 from durableq.engines.sql.schema import Condition, condition
 from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS, translate
@@ -22,6 +22,7 @@ from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import Busy, DurableQError, ForeignDatabase
 from durableq.health import Finding, Level, is_healthy
 from durableq.info import WorkerInfo
+from durableq.steady import SteadyClock
 
 
 def examine(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
@@ -79,14 +80,17 @@ def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
         return [Finding("file", Level.BAD, what, _advice(meaning, location))]
 
 
-def workers(location: Location) -> list[WorkerInfo]:
+def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
     """Return the registered workers of a file of ours; of anything else, none."""
+    steady = SteadyClock(clock)
     if surroundings.place(location) is not None:
         return []
     try:
         with reading(location.path) as (raw, _):
-            current = condition(raw) is Condition.CURRENT
-            return monitor.workers(raw) if current else []
+            if condition(raw) is not Condition.CURRENT:
+                return []
+            steady.adopt(timekeeping.stored(raw))
+            return steady.shown(monitor.workers(raw))
     except driver.Error:
         return []
 

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Select, case, func, literal_column, select
 
 from durableq.books import Counts
-from durableq.clock import Clock
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.sqlite import among
 from durableq.engines.sql.statements import compiled
@@ -37,6 +36,7 @@ from durableq.message import (
     RecordStatus,
     State,
 )
+from durableq.steady import SteadyClock
 from durableq.store import QueueInfo, WorkerInfo
 
 _m = message.c
@@ -183,13 +183,15 @@ def queues(raw: Any) -> list[QueueInfo]:
     return [queue_info(raw, QueueRow(row)) for row in sql.QUEUES(raw).fetchall()]
 
 
-def one_message(raw: Any, clock: Clock, message_id: str) -> Message | None:
+def one_message(raw: Any, clock: SteadyClock, message_id: str) -> Message | None:
     """Return a message, wherever it stands."""
     row = _MESSAGE(raw, of=row_id(message_id)).fetchone()
     return None if row is None else _message(row, clock)
 
 
-def peek(raw: Any, clock: Clock, name: str, limit: int, after_id: str | None) -> list[Message]:
+def peek(
+    raw: Any, clock: SteadyClock, name: str, limit: int, after_id: str | None
+) -> list[Message]:
     """Return messages of a queue in order of id."""
     after = 0 if after_id is None else row_id(after_id)
     found = _PEEK(raw, in_queue=find_queue(raw, name).id, after=after, limit=limit)
@@ -221,7 +223,7 @@ def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
     return events
 
 
-def dead_letter(raw: Any, clock: Clock, message_id: str) -> DeadLetter | None:
+def dead_letter(raw: Any, clock: SteadyClock, message_id: str) -> DeadLetter | None:
     """Return a dead letter with its story."""
     found = one_message(raw, clock, message_id)
     if found is None or found.source_queue is None:
@@ -235,25 +237,25 @@ def dead_letter(raw: Any, clock: Clock, message_id: str) -> DeadLetter | None:
     return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit, fingerprint)
 
 
-def record(raw: Any, clock: Clock, name: str, key: str) -> IdempotencyRecord | None:
+def record(raw: Any, clock: SteadyClock, name: str, key: str) -> IdempotencyRecord | None:
     """Return what is remembered of a key, unless it has expired."""
     row = sql.RECORD(raw, in_queue=find_queue(raw, name).id, of_key=key).fetchone()
     if row is None:
         return None
     found = _record(row, name)
-    expired = found.expires_at_ms is not None and found.expires_at_ms <= clock.wall_ms()
+    expired = found.expires_at_ms is not None and found.expires_at_ms <= clock.now_ms()
     return None if expired else found
 
 
 def records(
-    raw: Any, clock: Clock, name: str, limit: int, after_key: str | None
+    raw: Any, clock: SteadyClock, name: str, limit: int, after_key: str | None
 ) -> list[IdempotencyRecord]:
     """Return what is remembered, in order of key."""
     found = _RECORDS(
         raw,
         in_queue=find_queue(raw, name).id,
         after=after_key or "",
-        now_ms=clock.wall_ms(),
+        now_ms=clock.now_ms(),
         limit=limit,
     )
     return [_record(row, name) for row in found.fetchall()]
@@ -264,19 +266,19 @@ def workers(raw: Any) -> list[WorkerInfo]:
     return [WorkerInfo(*row) for row in _WORKERS(raw).fetchall()]
 
 
-def held(raw: Any, clock: Clock, holder_mark: bytes) -> list[Message]:
+def held(raw: Any, clock: SteadyClock, holder_mark: bytes) -> list[Message]:
     """Return what a worker has leased, with receipts."""
     rows = HELD(raw, mark=holder_mark, length=len(holder_mark)).fetchall()
     return [_leased(row, clock) for row in rows]
 
 
-def ready_in_ms(raw: Any, clock: Clock, names: Sequence[str]) -> int | None:
+def ready_in_ms(raw: Any, clock: SteadyClock, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
     found = {row[0]: row[1:] for row in READY_IN(raw, names=json.dumps(names)).fetchall()}
     for name in names:
         if name not in found:
             raise UnknownQueue(name)
-    now_ms, lease_now_ms = clock.wall_ms(), clock.lease_ms() + LEASE_EPOCH_MS
+    now_ms, lease_now_ms = clock.now_ms(), clock.lease_ms() + LEASE_EPOCH_MS
     waits_ms: list[int] = []
     for paused, is_ready, delayed_until_ms, lease_until_ms in found.values():
         if paused:
@@ -290,7 +292,7 @@ def ready_in_ms(raw: Any, clock: Clock, names: Sequence[str]) -> int | None:
     return min(waits_ms, default=None)
 
 
-def _leased(row: tuple[Any, ...], clock: Clock) -> Message:
+def _leased(row: tuple[Any, ...], clock: SteadyClock) -> Message:
     found = _message(row, clock)
     return found._replace(receipt=Receipt(found.queue, found.id, row[-1].hex()))
 
@@ -310,7 +312,7 @@ def _record(row: tuple[Any, ...], name: str) -> IdempotencyRecord:
     )
 
 
-def _message(row: tuple[Any, ...], clock: Clock) -> Message:
+def _message(row: tuple[Any, ...], clock: SteadyClock) -> Message:
     *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until, source, _ = row
     message_id, name, body, key, attributes, priority = start
     in_flight = state == State.IN_FLIGHT
@@ -327,7 +329,7 @@ def _message(row: tuple[Any, ...], clock: Clock) -> Message:
         recoveries,
         sent,
         enqueued,
-        delayed_until,
+        delayed_until if state == State.DELAYED else 0,
         max(0, left_ms),
         source,
         None,

@@ -217,7 +217,7 @@ def _decide(unit: Unit, move: Move, letters: list[_Letter], to_queue: QueueRow |
         return
     token = os.urandom(len(NO_RECEIPT))
     ids = ids_json([letter.id for letter in letters])
-    sql.PROMOTE(unit.raw, ids=ids)
+    sql.CHOOSE(unit.raw, ids=ids)
     sql.LEASE(unit.raw, ids=ids, token=token, until=unit.lease_now_ms + _LEASE_MS)
     for letter in letters:
         stays = to_queue is None and isinstance(move.verdict, Requeue)

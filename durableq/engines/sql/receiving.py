@@ -50,6 +50,7 @@ class _Candidate(NamedTuple):
     recovery_count: int
     sent_at_ms: int
     enqueued_at_ms: int
+    delayed_until_ms: int
     payload_hash: bytes | None
     source_queue_id: int | None
     status: int | None = None
@@ -151,7 +152,7 @@ def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[
     """Return the chosen dead letters, and make them ready, held ones too."""
     chosen = ids_json(map(row_id, ids))
     found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit).fetchall()
-    sql.PROMOTE(unit.raw, ids=ids_json(letter[0] for letter in found))
+    sql.CHOOSE(unit.raw, ids=ids_json(letter[0] for letter in found))
     return [_Candidate(*letter) for letter in found]
 
 
@@ -168,9 +169,8 @@ def _sort_out(
         record, owner_lease_ms = (
             (None, 0) if found.key is None else _known_key(unit, found, taken, lease)
         )
-        admission = admit(
-            found.enqueued_at_ms, found.payload_hash, record, retention_ms, unit.now_ms
-        )
+        since_ms = max(found.enqueued_at_ms, found.delayed_until_ms)
+        admission = admit(since_ms, found.payload_hash, record, retention_ms, unit.now_ms)
         if admission is Admission.DELIVER:
             admitted.append(found)
             if found.key is not None and found.source_queue_id is None:

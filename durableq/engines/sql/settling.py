@@ -97,7 +97,7 @@ def release(unit: Unit, receipts: Sequence[Receipt]) -> list[Outcome]:
         if found is None:
             outcomes.append(refusal(unit, receipt))
         else:
-            _put_back(unit, *found, State.READY, 0, uncounted=1)
+            _put_back(unit, *found, State.READY, None, uncounted=1)
             outcomes.append(Outcome.DONE)
     return outcomes
 
@@ -137,7 +137,7 @@ def fail_one(
         bury(unit, row, held.id, held.token, State.IN_FLIGHT, failure, actor)
         return Outcome.BURIED
     state = State.DELAYED if decision.wait_ms else State.READY
-    until = unit.now_ms + decision.wait_ms if decision.wait_ms else 0
+    until = unit.now_ms + decision.wait_ms if decision.wait_ms else None
     _put_back(unit, row, held, state, until)
     return Outcome.RETRY
 
@@ -274,8 +274,9 @@ def check_held(unit: Unit, receipts: Iterable[Receipt]) -> Receipt | None:
 
 
 def _put_back(
-    unit: Unit, row: QueueRow, held: Held, state: State, until_ms: int, uncounted: int = 0
+    unit: Unit, row: QueueRow, held: Held, state: State, until_ms: int | None, uncounted: int = 0
 ) -> None:
+    """End a lease without an end of the message; None leaves it due since when it was."""
     sql.PUT_BACK(
         unit.raw,
         of=held.id,
@@ -292,7 +293,7 @@ def _drop_key(unit: Unit, row: QueueRow, held: Held) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
     if held.key is not None and held.source_queue_id is None:
         sql.DROP_KEY(unit.raw, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
-        sql.WAKE_DEFERRED(unit.raw, in_queue=row.id, of_key=held.key)
+        sql.WAKE_DEFERRED(unit.raw, in_queue=row.id, of_key=held.key, now_ms=unit.now_ms)
 
 
 def _by_lease(

@@ -52,6 +52,15 @@ _found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 """A sum is in no index: rows named by id are looked up by it, not among all of their queue."""
 
 
+def lived(enqueued_at_ms: Any, delayed_until_ms: Any, retention_ms: Any) -> tuple[Any, Any]:
+    """Return the conditions for a message that is over its retention, as `lifecycle.admit` has it.
+
+    Both dates must lie so far back; that of a letter held for a person never does.
+    """
+    since_ms = _p("now_ms") - retention_ms
+    return enqueued_at_ms <= since_ms, delayed_until_ms <= since_ms
+
+
 def compiled(statement: Any) -> Statement:
     """Return a statement compiled for this database."""
     return Statement(statement, DIALECT)
@@ -120,11 +129,10 @@ DUE = compiled(
     .order_by(_m.delayed_until_ms, _m.id)
     .limit(_p("limit"))
 )
-PROMOTE = compiled(
-    update(message)
-    .where(among(_m.id, "ids"), is_state(State.DELAYED))
-    .values(state=_ready, deferred=zero, delayed_until_ms=zero)
-)
+_make_ready = update(message).where(among(_m.id, "ids"), is_state(State.DELAYED))
+# The date stays: retention counts from when a message became due.
+PROMOTE = compiled(_make_ready.values(state=_ready, deferred=zero))
+CHOOSE = compiled(_make_ready.values(state=_ready, deferred=zero, delayed_until_ms=zero))
 _columns = (
     _m.id,
     _m.body,
@@ -135,6 +143,7 @@ _columns = (
     _m.recovery_count,
     _m.sent_at_ms,
     _m.enqueued_at_ms,
+    _m.delayed_until_ms,
     _m.payload_hash,
     _m.source_queue_id,
 )
@@ -244,7 +253,7 @@ PUT_BACK = compiled(
     .where(_m.id == _p("of"), *_held_by_receipt)
     .values(
         state=_p("to_state"),
-        delayed_until_ms=_p("until"),
+        delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
         receipt=_no_receipt,
         lease_until_ms=_no_lease,
         receive_count=_m.receive_count - _p("uncounted"),
@@ -259,6 +268,7 @@ BURY = compiled(
         state=_ready,
         receive_count=zero,
         enqueued_at_ms=_p("now_ms"),
+        delayed_until_ms=zero,
         receipt=_no_receipt,
         lease_until_ms=_no_lease,
     )
@@ -332,7 +342,7 @@ WAKE_DEFERRED = compiled(
         _m.deferred == literal_column("1"),
         is_state(State.DELAYED),
     )
-    .values(state=_ready, deferred=zero, delayed_until_ms=zero)
+    .values(state=_ready, deferred=zero, delayed_until_ms=_p("now_ms"))
 )
 RECORD = compiled(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
 COMPLETED_BY = compiled(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))

@@ -19,6 +19,7 @@ from durableq.engines.sql import (
     settling,
     statements,
     tending,
+    timekeeping,
     upkeep,
 )
 from durableq.engines.sql.asking import SQLMonitor
@@ -38,6 +39,7 @@ from durableq.message import (
     Receipt,
     Received,
 )
+from durableq.steady import shift
 from durableq.store import OTHER_THREAD, Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.verdict import Discard, Requeue, Verdict
 
@@ -94,6 +96,7 @@ class SQLStore(SQLMonitor):
         sending.check_batch(drafts)
         if connection is not None:
             with self._database.join(connection) as raw:
+                timekeeping.follow(raw, self._clock)
                 return sending.send(self._unit(raw), queue, drafts)
         with self._write() as unit:
             return sending.send(unit, queue, drafts)
@@ -109,7 +112,8 @@ class SQLStore(SQLMonitor):
     ) -> Received:
         """Lease ready messages."""
         with self._write() as unit:
-            return receiving.receive(unit, queue, limit, visibility_ms, holder, ids)
+            received = receiving.receive(unit, queue, limit, visibility_ms, holder, ids)
+        return self._clock.shown(received)
 
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
         """Prolong leases."""
@@ -151,17 +155,18 @@ class SQLStore(SQLMonitor):
         """Begin to decide about many dead letters."""
         check_move(verdict, to_queue)
         with self._write() as unit:
-            return moving.start(unit, wanted, verdict, to_queue, actor)
+            wanted = shift(wanted, -self._clock.now().offset_ms)
+            return self._clock.shown(moving.start(unit, wanted, verdict, to_queue, actor))
 
     def continue_move(self, move_id: str, limit: int) -> Move:
         """Decide about the next letters of a move."""
         with self._write() as unit:
-            return moving.go_on(unit, move_id, limit)
+            return self._clock.shown(moving.go_on(unit, move_id, limit))
 
     def cancel_move(self, move_id: str) -> Move:
         """Let a running move end here."""
         with self._write() as unit:
-            return moving.cancel(unit, move_id)
+            return self._clock.shown(moving.cancel(unit, move_id))
 
     def decide_by_id(
         self, queue: str, ids: Sequence[str], verdict: Verdict, *, actor: str = ""
@@ -183,6 +188,7 @@ class SQLStore(SQLMonitor):
     @contextmanager
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[_Open]:
         """Open a transaction that settles these messages together with other writes."""
+        timekeeping.keep(self._database, self._clock)
         with self._database.write_with_sqlalchemy() as (raw, connection):
             unit = self._unit(raw)
             stale = settling.check_held(unit, receipts)
@@ -217,7 +223,8 @@ class SQLStore(SQLMonitor):
 
     def tend(self, limit: int = 200) -> Tended:
         """Do one short slice of upkeep, if it is due."""
-        return tending.tend(self._database, self._unit, self._clock.wall_ms(), limit)
+        timekeeping.keep(self._database, self._clock)
+        return tending.tend(self._database, self._unit, self._clock.now_ms(), limit)
 
     def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:
         """Keep a text under a name."""
@@ -228,7 +235,7 @@ class SQLStore(SQLMonitor):
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         with self._write() as unit:
-            return upkeep.register(unit, worker)
+            return self._clock.shown(upkeep.register(unit, worker))
 
     def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
         """Let a worker say that it lives."""
@@ -261,6 +268,7 @@ class SQLStore(SQLMonitor):
 
     @contextmanager
     def _write(self) -> Iterator[Unit]:
+        timekeeping.keep(self._database, self._clock)
         with self._database.write() as raw:
             unit = self._unit(raw)
             yield unit
@@ -269,9 +277,11 @@ class SQLStore(SQLMonitor):
     def _notice_restart(self) -> None:
         """Take back every lease of an earlier boot: none of its holders is alive."""
         boot_id = self._clock.boot_id()
-        with self._database.read() as raw:
-            if upkeep.known_boot(raw) == boot_id:
-                return
+        with self._read() as raw:
+            is_known = upkeep.known_boot(raw) == boot_id
+        timekeeping.keep(self._database, self._clock)
+        if is_known:
+            return
         with self._write() as unit:
             if upkeep.known_boot(unit.raw) != boot_id:
                 receiving.reclaim_lost(unit, b"")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, func, literal_column, select
+from sqlalchemy import delete, func, select
 
 from durableq.engines.sql import moving, upkeep
 from durableq.engines.sql.driver import driver
@@ -24,14 +24,14 @@ from durableq.engines.sql.sqlite import (
     among,
     translate,
 )
-from durableq.engines.sql.statements import compiled, parameter
+from durableq.engines.sql.statements import compiled, lived, parameter
 from durableq.engines.sql.surroundings import log_bytes
 from durableq.engines.sql.tables import history, is_state, message, queue
 from durableq.engines.sql.unit import Unit, ids_json
 from durableq.errors import Busy
 from durableq.health import Tended
 from durableq.limits import TEND_AGAIN_MS, TEND_EVERY_MS
-from durableq.message import FOREVER_MS, State
+from durableq.message import State
 
 WINDOW: Final = 2_000
 """Rows looked at in one slice."""
@@ -63,8 +63,7 @@ _OVERDUE = compiled(
     .join(queue, _q.id == _rows.c.queue_id)
     .where(
         ~is_state(State.IN_FLIGHT, _rows.c.state),
-        _rows.c.delayed_until_ms != literal_column(str(FOREVER_MS)),
-        _rows.c.enqueued_at_ms <= parameter("now_ms") - _q.retention_ms,
+        *lived(_rows.c.enqueued_at_ms, _rows.c.delayed_until_ms, _q.retention_ms),
     )
     .order_by(_rows.c.id)
     .limit(parameter("limit"))

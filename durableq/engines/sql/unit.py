@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from durableq.books import Totals
-from durableq.clock import Clock
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.tables import LEASE_EPOCH_MS, queue
 from durableq.errors import UnknownQueue
 from durableq.message import Event
 from durableq.settings import BOUNDS, QueueSettings
+from durableq.steady import SteadyClock
 
 _COLUMN = {column.name: position for position, column in enumerate(queue.columns)}
 _SETTINGS = [(name, _COLUMN[name]) for name in BOUNDS]
@@ -55,9 +55,9 @@ class Unit:
 
     __slots__ = ("_books", "_queues", "dice", "lease_now_ms", "now_ms", "raw")
 
-    def __init__(self, raw: Any, clock: Clock, dice: Callable[[], float]) -> None:
+    def __init__(self, raw: Any, clock: SteadyClock, dice: Callable[[], float]) -> None:
         self.raw = raw
-        self.now_ms = clock.wall_ms()
+        self.now_ms = clock.now_ms()
         self.lease_now_ms = clock.lease_ms() + LEASE_EPOCH_MS
         self.dice = dice
         self._books: dict[int, Counter[str]] = {}

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import insert, literal_column, select, text, update
+from sqlalchemy import insert, select, text, update
 
 from durableq.engines.sql import moving
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.sqlite import among
-from durableq.engines.sql.statements import compiled, parameter, status_is
+from durableq.engines.sql.statements import compiled, lived, parameter, status_is
 from durableq.engines.sql.tables import (
     history,
     idempotency,
@@ -25,7 +25,7 @@ from durableq.engines.sql.tables import (
 from durableq.engines.sql.unit import QueueRow, Unit, ids_json
 from durableq.errors import Conflict
 from durableq.info import note_tail
-from durableq.message import FOREVER_MS, Event, Reason, RecordStatus, State
+from durableq.message import Event, Reason, RecordStatus, State
 from durableq.settings import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.store import Pruned, WorkerInfo, WorkerStats
 
@@ -65,8 +65,7 @@ _OVERDUE = compiled(
     .join(queue, _q.id == _m.queue_id)
     .where(
         ~is_state(State.IN_FLIGHT),
-        _m.delayed_until_ms != literal_column(str(FOREVER_MS)),
-        _m.enqueued_at_ms <= parameter("now_ms") - _q.retention_ms,
+        *lived(_m.enqueued_at_ms, _m.delayed_until_ms, _q.retention_ms),
     )
     .order_by(_m.id)
     .limit(parameter("limit"))
@@ -255,10 +254,20 @@ def remember(unit: Unit, name: str, text: str, instead_of: str | None) -> bool:
     return True
 
 
+def meta_value(raw: Any, name: str) -> str | None:
+    """Return a value of durableq_meta."""
+    row = _META(raw, of=name).fetchone()
+    return row[0] if row else None
+
+
+def set_meta(raw: Any, name: str, value: str) -> None:
+    """Set a value of durableq_meta."""
+    _SET_META(raw, of=name, value=value)
+
+
 def known_boot(raw: Any) -> str | None:
     """Return the boot this file was last opened under."""
-    row = _META(raw, of=_BOOT_ID).fetchone()
-    return row[0] if row else None
+    return meta_value(raw, _BOOT_ID)
 
 
 def forget_boot(raw: Any) -> None:

@@ -1,0 +1,35 @@
+"""Two engines walk side by side, and the wall clock of one jumps: only its dates may show it.
+
+So nothing expires, comes due or is forgotten that would not have been with a right clock.
+"""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from durableq.testing import FakeClock
+from tests.contract.engines import WrongClock
+from tests.contract.test_random_walks import YEAR_SECONDS, SideBySide, TestSideBySide
+
+__all__ = ["TestRightAndWrong"]
+
+
+class RightAndWrong(SideBySide):
+    """The walk."""
+
+    def clocks(self) -> list[FakeClock | WrongClock]:
+        self.wrong = WrongClock(self.clock)
+        return [self.clock, self.wrong]
+
+    @rule(seconds=st.sampled_from([90, -90, 86_400, YEAR_SECONDS, -21 * 86_400]))
+    def set_the_wall_clock(self, seconds: int) -> None:
+        self.wrong.ahead_ms += seconds * 1_000
+
+    @rule()
+    def correct_the_wall_clock(self) -> None:
+        self.wrong.ahead_ms = 0
+
+
+TestRightAndWrong = RightAndWrong.TestCase
+TestRightAndWrong.settings = settings(TestSideBySide.settings, max_examples=40)
+del TestSideBySide  # it has its own module
