@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -24,9 +25,12 @@ from durableq.text import visible
 from durableq.transient import PAUSE_SECONDS, Outage, cause_of, logged
 
 T = TypeVar("T")
+log = logging.getLogger("durableq.cli")
 DEMO_APP: Final = "durableq.demo.app:dq"
 DEMO_SEED: Final = 1
 """The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates."""
+SLOW_SECONDS: Final = 5.0
+"""An import that takes longer is mentioned."""
 MAX_PROCS: Final = 256
 APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"
@@ -158,11 +162,25 @@ def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
         AppError: it cannot be imported, or pyproject.toml cannot be read.
     """
     spec = _named(named) or DEMO_APP
-    app = load(spec, DurableQ)
+    with _told_if_slow(spec):
+        app = load(spec, DurableQ)
     if db is not None:
         app.use(db)
     check_lasting(app.url)
     return spec, app
+
+
+@contextmanager
+def _told_if_slow(spec: str) -> Iterator[None]:
+    """Log that an application is still being imported after SLOW_SECONDS: it may wait for ever."""
+    text = "%s is still being imported after %g s"
+    timer = threading.Timer(SLOW_SECONDS, log.warning, (text, spec, SLOW_SECONDS))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def start(call: Callable[[], T], log: logging.Logger) -> T:

@@ -322,8 +322,7 @@ class Fleet:
             self._reload.begin()
 
     def _stop(self) -> None:
-        text = "stopping: workers finish what they have in hand (again, to stop them at once)"
-        self._say("stopping", text)
+        self._say("stopping", "stopping: workers finish what they have in hand")
         self._reload.cancel()
         for member in self._everyone():
             member.start_at = None
