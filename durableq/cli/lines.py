@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from durableq.errors import DurableQError, InvalidBody
+from durableq.arguments import check_known
+from durableq.errors import DurableQError, InvalidBody, InvalidInput
 from durableq.message import SendOptions
+from durableq.text import shown, visible
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+SURELY_EXACT_CHARS: Final = 16
+"""Without an exponent: 15 digits, which every double keeps, and a point."""
 FIELDS: Final = ("body", "key", "delay", "priority", "attributes")
 
 
@@ -29,8 +35,8 @@ class Entry(NamedTuple):
     bad: BadLine | None = None
 
 
-Shape = Callable[[Any], tuple[Any, SendOptions]]
-"""What makes a body and its options of a line's JSON value."""
+Shape = Callable[[bytes], tuple[Any, SendOptions]]
+"""A function from a line to the body and the options that it stands for."""
 
 
 def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[Entry]:
@@ -40,7 +46,7 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
         stream: UTF-8, with or without a byte order mark.
         name: of the file, for errors.
         longest: bytes of a line that are kept in memory.
-        shape: as_body, as_envelope or keyed_by(name).
+        shape: as_body, as_envelope, as_bytes or keyed_by(name).
 
     Raises:
         DurableQError: reading failed.
@@ -61,7 +67,7 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
         try:
             if size > longest:
                 raise BadLine(f"it has {size} bytes; at most {longest} are read of a line.")
-            body, options = shape(_value(line))
+            body, options = shape(line)
         except BadLine as bad:
             yield Entry(number, position, bad=bad)
         else:
@@ -78,9 +84,30 @@ def _next(stream: BinaryIO, longest: int) -> tuple[bytes, int]:
     return line, size
 
 
-def _value(line: bytes) -> Any:
+class _Number(str):
+    """A number with a fraction or an exponent, as a line spells it."""
+
+    __slots__ = ()
+
+
+def _value(line: bytes, *, exact: bool = True) -> Any:
+    """Return the JSON value of a line.
+
+    Args:
+        line: UTF-8.
+        exact: refuse a number that would become another; else numbers stay as they are spelt.
+
+    Raises:
+        BadLine: it is not JSON, or something in it would be lost or changed.
+    """
     try:
-        return json.loads(line.decode("utf-8"), parse_constant=_not_json)
+        return json.loads(
+            line.decode("utf-8"),
+            parse_constant=_not_json,
+            parse_float=_exact if exact else _Number,
+            parse_int=_whole,
+            object_pairs_hook=_named_once,
+        )
     except UnicodeDecodeError as error:
         byte = f"byte 0x{line[error.start]:02x} at position {error.start + 1}"
         raise BadLine(f"it is not UTF-8 ({byte}).") from None
@@ -97,26 +124,65 @@ def _value(line: bytes) -> Any:
         raise BadLine("it holds a number of thousands of digits: write it as a string.") from None
 
 
+def _exact(text: str) -> float:
+    """Return a number with a fraction or an exponent, if a float holds exactly its value."""
+    number = float(text)
+    if len(text) <= SURELY_EXACT_CHARS and "e" not in text.lower():
+        return number
+    try:
+        kept = math.isfinite(number) and Decimal(repr(number)) == Decimal(text)
+    except ArithmeticError:  # an exponent that not even a Decimal holds
+        kept = not text.lower().partition("e")[0].strip("-0.")
+    if not kept:
+        raise BadLine(
+            f"the number {visible(text, 60)} would become {number!r}: no double holds it. "
+            "Write it as a string, or send the lines with --raw."
+        )
+    return number
+
+
+def _whole(text: str) -> int | float:
+    """Return a whole number; -0 as the float, because no int has that sign."""
+    return -0.0 if text == "-0" else int(text)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, if no name in it is given twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadLine(f"an object has the name {shown(twice)} twice, and only one would be kept.")
+    return value
+
+
 def _not_json(constant: str) -> Any:
     raise BadLine(f"it is not JSON: {constant} is not a JSON number.")
 
 
-def as_body(value: Any) -> tuple[Any, SendOptions]:
-    """Take the whole line as the body."""
-    return value, {}
+def as_body(line: bytes) -> tuple[Any, SendOptions]:
+    """Take the line's JSON value as the body."""
+    return _value(line), {}
 
 
-def as_envelope(value: Any) -> tuple[Any, SendOptions]:
+def as_bytes(line: bytes) -> tuple[Any, SendOptions]:
+    """Take the bytes of the line as they are, without the line feed at its end."""
+    return line.removesuffix(b"\n"), {}
+
+
+def as_envelope(line: bytes) -> tuple[Any, SendOptions]:
     """Take the line as a body with its options.
 
     Raises:
         BadLine: not an object, no body, or a field that an envelope does not have.
     """
+    value = _value(line)
     if not isinstance(value, dict):
         raise BadLine('an envelope is an object like {"body": …}; this is none.')
-    for name in value:
-        if name not in FIELDS:
-            raise BadLine(f"the envelope has an unknown field {name!r}; there are {_and(FIELDS)}.")
+    try:
+        check_known(value, FIELDS, "field of an envelope")
+    except InvalidInput as error:
+        raise BadLine(str(error)) from None
     if "body" not in value:
         raise BadLine("the envelope has no body.")
     given: Any = {name: value[name] for name in FIELDS[1:] if value.get(name) is not None}
@@ -129,25 +195,25 @@ def as_envelope(value: Any) -> tuple[Any, SendOptions]:
     return value["body"], given
 
 
-def keyed_by(name: str) -> Shape:
-    """Take the line as the body, and its key from a field of that."""
+def keyed_by(name: str, *, raw: bool = False) -> Shape:
+    """Take the line's object, or with `raw` its bytes, as the body, and the key from a field."""
 
-    def shape(value: Any) -> tuple[Any, SendOptions]:
+    def shape(line: bytes) -> tuple[Any, SendOptions]:
+        value = _value(line, exact=not raw)
         if not isinstance(value, dict) or name not in value:
-            raise BadLine(f"it has no field {name!r} to take the key from.")
-        return value, {"key": _key_text(value[name], name)}
+            raise BadLine(f"it has no field {shown(name)} to take the key from.")
+        body = as_bytes(line)[0] if raw else value
+        return body, {"key": _key_text(value[name], name)}
 
     return shape
 
 
 def _key_text(value: Any, name: str) -> str:
+    if isinstance(value, _Number):
+        value = _exact(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise BadLine(f"the key in {name!r} is neither a string nor a number.")
+        raise BadLine(f"the key in {shown(name)} is neither a string nor a number.")
     try:
         return value if isinstance(value, str) else json.dumps(value, allow_nan=False)
     except ValueError:
-        raise BadLine(f"the key in {name!r} is not a finite number.") from None
-
-
-def _and(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+        raise BadLine(f"the key in {shown(name)} is not a finite number.") from None

@@ -48,6 +48,9 @@ Envelope = Annotated[
     bool,
     typer.Option("--envelope", help="A line has body, key, delay, priority and attributes."),
 ]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Send each line's bytes as they stand, as a body of bytes.")
+]
 KeyField = Annotated[
     str | None, typer.Option(metavar="NAME", help="Take each key from this field of the body.")
 ]
@@ -141,6 +144,7 @@ def produce(
     queue: Into = None,
     envelope: Envelope = False,
     key_field: KeyField = None,
+    raw: Raw = False,
     batch_size: BatchSize = 100,
     rate: Rate = None,
     skip_bad: SkipBad = False,
@@ -153,20 +157,18 @@ def produce(
     """Send messages to a queue, one for each line of FILE.
 
     They are stored in batches, each in one commit, and what was stored stays. A bad line is named
-    and ends the run; with --skip-bad it is reported and counted.
+    and ends the run; with --skip-bad it is reported and counted. A number that no double holds, and
+    a name given twice, make a line bad: nothing is changed silently. --raw sends the bytes of each
+    line as they stand, for payloads that are signed.
 
     Example: durableq produce orders.jsonl --queue orders --key-field id
     """
     demo = (count, duplicates, seed)
-    if envelope and key_field is not None:
-        raise output.Misuse("An envelope names its own key: give --envelope or --key-field.")
-    if file is None and (envelope or key_field is not None):
-        raise output.Misuse("--envelope and --key-field are for a FILE, and none is given.")
+    if file is None and (envelope or raw or key_field is not None):
+        raise output.Misuse("--envelope, --key-field and --raw are for a FILE, and none is given.")
     if file is not None and demo != (None, None, None):
         raise output.Misuse("--count, --duplicates and --seed are for the demo, without a FILE.")
-    shape: Shape = lines.as_envelope if envelope else lines.as_body
-    if key_field is not None:
-        shape = lines.keyed_by(key_field)
+    shape = _shape(envelope, key_field, raw)
     with opened(db, create=queue is None) as store:
         if queue is None:
             _ensure_demo_queue(store, db)
@@ -177,6 +179,23 @@ def produce(
 
 
 COMMANDS: Final = (produce,)
+
+
+def _shape(envelope: bool, key_field: str | None, raw: bool) -> Shape:
+    """Return the function that reads a line.
+
+    Raises:
+        Misuse: the options exclude each other.
+    """
+    if envelope and key_field is not None:
+        raise output.Misuse("An envelope names its own key: give --envelope or --key-field.")
+    if envelope and raw:
+        raise output.Misuse("An envelope is JSON, not the payload itself: --envelope or --raw.")
+    if key_field is not None:
+        return lines.keyed_by(key_field, raw=raw)
+    if raw:
+        return lines.as_bytes
+    return lines.as_envelope if envelope else lines.as_body
 
 
 def _run(
