@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 
 from durableq.board import Stage
 from durableq.errors import PASSING, DurableQError
+from durableq.logs import LogFormat
 from durableq.processes import SECOND_LOOK_SECONDS, Survivor, signal_name
 from durableq.store import Store
 from durableq.supervisor import orphans
 from durableq.supervisor.giving_back import Ending, give_back
 from durableq.supervisor.member import Member
+from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.reload import Reload
 from durableq.supervisor.signals import FleetSignals, Request
 from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
@@ -101,6 +103,7 @@ class Fleet:
         """
         # What each worker has the other end of: it ends with this process, however that ends.
         lifeline, ours = os.pipe()
+        self._output = HandlerOutput(LogFormat(self._options.log_format))
         try:
             with self._signals.listening():
                 return self._watch(lifeline)
@@ -109,6 +112,7 @@ class Fleet:
                 member.kill(Ending.CUT_SHORT)
                 self._look_after(member, lifeline)
             self._starts.reload_begins()
+            self._output.close()
             os.close(ours)
             os.close(lifeline)
             self._signals.woken.close()
@@ -149,7 +153,7 @@ class Fleet:
 
     def _start(self, member: Member, lifeline: int) -> None:
         try:
-            member.start(lifeline)
+            member.start(lifeline, self._output)
         except OSError as error:  # no memory, no process, no descriptor to be had
             member.wait_longer()
             self._say("not_started", f"{member.name} cannot be started: {error}", member)
@@ -173,6 +177,7 @@ class Fleet:
             again = member.returning or stage is not Stage.DRAINED
             member.start_at = time.monotonic() if again and self._goes_on(member) else None
             how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
+            self._output.wait_until_shown()
             self._say("ended", f"{member.name} (pid {member.pid}) ended: {how}", member)
             return
         had_begun = any(member.board.begun())
@@ -200,6 +205,7 @@ class Fleet:
         member.wait_longer()
         is_false_start = starting and counts and not has_other_cause(member, code)
         what_now = "" if is_false_start and member not in self._members else "; restarting"
+        self._output.wait_until_shown()  # what it said comes before what is said of it
         self._say("died", f"{member.name} (pid {member.pid}) died: {cause}{what_now}", member)
         if is_false_start:
             self._count_false_start(member, cause)

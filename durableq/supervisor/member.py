@@ -17,6 +17,7 @@ from durableq.board import Begun, Board, Stage, shared_memory
 from durableq.command import kill_group
 from durableq.processes import sees_others
 from durableq.supervisor.giving_back import Ending
+from durableq.supervisor.output import HandlerOutput
 from durableq.worker.options import HELD_AT_START, WorkerOptions
 
 RESTART_SECONDS: Final = (0.1, 5.0)
@@ -95,29 +96,40 @@ class Member:
             raise AssertionError(f"{self.name} was never started.")
         return self._board
 
-    def start(self, lifeline: int) -> None:
+    def start(self, lifeline: int, output: HandlerOutput) -> None:
         """Start a worker.
 
         Args:
             lifeline: a descriptor that ends with this process.
+            output: shows what it prints.
         """
         memory = shared_memory()
+        pipe = output.open(self.name)
         try:
             self._board = Board(memory)
-            options = self._options.changed(board=memory, lifeline=lifeline, restarts=self._starts)
+            options = self._options.changed(
+                board=memory,
+                lifeline=lifeline,
+                output=pipe.read,
+                terminal=pipe.target,
+                restarts=self._starts,
+            )
             # A process group of its own: Ctrl-C in the terminal reaches the fleet, which tells it.
             held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_AT_START)  # it is inherited
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "durableq.worker", options.to_json()],
                     stdin=subprocess.DEVNULL,
+                    stdout=pipe.write,
+                    stderr=pipe.write,
                     process_group=0,
-                    pass_fds=(memory, lifeline),
+                    pass_fds=(memory, lifeline, pipe.read, pipe.target),
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, held)
         finally:
             os.close(memory)
+            os.close(pipe.write)
         self.pid = self._process.pid
         self._starts += 1
         self.started_at = time.monotonic()

@@ -23,10 +23,12 @@ from durableq.errors import DurableQError
 from durableq.handlers import load
 from durableq.latch import Latch
 from durableq.logs import LogFormat
+from durableq.printed import RECORD
 from durableq.text import visible
 from durableq.transient import TEMPORARY, cause_of, condition
 from durableq.waiting import wait_readable
 from durableq.worker.options import HELD_AT_START, WorkerOptions
+from durableq.worker.orphaned import OutputTakeover
 from durableq.worker.process import Worker
 
 log = logging.getLogger("durableq.worker")
@@ -119,21 +121,29 @@ def _keep_output_apart(options: WorkerOptions) -> None:
     encoding = "utf-8"
     if sys.stderr is None:  # closed by whoever started the fleet
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    else:
+    elif options.output < 0:
         encoding = sys.stderr.encoding
     os.dup2(2, 1)
-    unbuffered: Any = _Unbuffered()
+    unbuffered: Any = _Unbuffered(b"" if options.output < 0 else RECORD)
     stream = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
     logs.configure(LogFormat(options.log_format), options.name, stream)
     as_json = options.log_format == LogFormat.JSON
+    if options.output >= 0:
+        takeover = OutputTakeover(options, sys.stderr.encoding or encoding)
+        takeover.start()
     sys.stdout = sys.stderr = _Printed(stream, options.name if as_json else None)
 
 
 class _Unbuffered(io.RawIOBase):
     """Stderr itself. A buffer has a lock, which the child of a fork may find taken for ever."""
 
+    def __init__(self, mark: bytes) -> None:
+        super().__init__()
+        self._mark = mark
+        """Begins what is written, for the reader of the pipe that stderr may be."""
+
     def write(self, data: Any) -> int:
-        left = memoryview(data)
+        left = memoryview(self._mark + data)
         while left:
             left = left[os.write(2, left) :]
         return len(data)

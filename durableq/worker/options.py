@@ -51,6 +51,10 @@ class WorkerOptions:
     """Descriptor of the memory shared with the supervisor; -1: there is none."""
     lifeline: int = -1
     """Descriptor that ends when the supervisor does; -1: nobody to miss."""
+    output: int = -1
+    """Read end of the pipe that is this worker's stdout and stderr; -1: they are not a pipe."""
+    terminal: int = -1
+    """Where the supervisor shows that output, and the worker without a supervisor."""
 
     def changed(self, **changes: Any) -> WorkerOptions:
         """Return the same options but for these."""

@@ -41,6 +41,7 @@ ROOMS = {
         "clock",
         "latch",
         "logs",
+        "printed",
         "signals",
         "startup",
         "steady",

@@ -1,0 +1,105 @@
+"""Output of handlers that Python does not see: it is made visible, and stops nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from durableq import DurableQ
+from tests.engine import plain
+from tests.process.app import Ledger
+from tests.process.child import PATH, ROOT, Nursery
+from tests.process.printing_app import APP
+from tests.support import wait_for
+
+SHOWN = "\\e[31m\\u202e"
+
+
+def put(db: Path, *bodies: str) -> None:
+    with DurableQ(db) as dq:
+        dq.queue("orders", max_receives=1).send_many(bodies)
+
+
+def test_what_programs_and_raw_descriptors_print_is_made_visible(
+    db: Path, nursery: Nursery
+) -> None:
+    put(db, "odd")
+    fleet = nursery.work("--db", db, "--app", APP, "--drain")
+    assert fleet.end() == 0
+    for said in ("print", "program", "stdout", "stderr"):
+        assert f"{said} {SHOWN}\n" in fleet.complaints
+    assert fleet.complaints.index("print ") < fleet.complaints.index("program ")
+    assert "no end of line\n" in fleet.complaints
+    assert not {"\x1b", "\u202e"} & set(fleet.complaints)
+
+
+def test_with_logs_as_json_every_line_of_them_is_an_event_of_its_worker(
+    db: Path, nursery: Nursery
+) -> None:
+    put(db, "odd")
+    fleet = nursery.work("--db", db, "--app", APP, "--drain", "--log-format", "json")
+    assert fleet.end() == 0
+    lines = [json.loads(line) for line in fleet.complaints.splitlines()]
+    printed = [line["text"] for line in lines if line["event"] == "printed"]
+    assert printed == [
+        *(f"{said} \x1b[31m\u202e" for said in ("print", "program", "stdout", "stderr")),
+        "no end of line",
+    ]
+    assert {line["process"] for line in lines if line["event"] == "printed"} == {"worker-1"}
+
+
+def test_the_last_words_of_a_killed_worker_come_before_its_death_is_told(
+    db: Path, nursery: Nursery
+) -> None:
+    put(db, "die")
+    fleet = nursery.work("--db", db, "--app", APP, "--drain")
+    assert fleet.end() == 0
+    assert f"last words {SHOWN}\n" in fleet.complaints
+
+
+def test_a_program_that_keeps_the_output_open_keeps_no_fleet_from_ending(
+    db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    put(db, "leave", "odd")
+    fleet = nursery.work("--db", db, "--app", APP, "--drain")
+    assert fleet.end() == 0
+    (pid,) = (int(line.of) for line in ledger.lines("left"))
+    os.kill(pid, signal.SIGKILL)
+    assert plain.totals(db, "orders")["completed"] == 2
+
+
+def test_a_stderr_that_takes_nothing_blocks_no_handler(db: Path) -> None:
+    put(db, "much", "much", "odd")
+    reads, writes = os.pipe()
+    command = ["work", "--db", str(db), "--app", APP, "--drain", "--json"]
+    fleet = subprocess.Popen(
+        [sys.executable, "-m", "durableq", *command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(PATH)},
+        stdout=subprocess.DEVNULL,
+        stderr=writes,
+    )
+    os.close(writes)
+    try:
+        assert fleet.wait(60) == 0
+    finally:
+        fleet.kill()
+        os.close(reads)
+    assert plain.totals(db, "orders")["completed"] == 3
+
+
+def test_without_its_supervisor_a_worker_shows_the_output_by_itself(
+    db: Path, ledger: Ledger, nursery: Nursery
+) -> None:
+    put(db, "outlive")
+    fleet = nursery.work("--db", db, "--app", APP)
+    fleet.wait_until(lambda: ledger.lines("begun"), "the handler to begin")
+    fleet.signal(signal.SIGKILL)
+    fleet.process.wait(30)
+    ledger.open_gate()
+    wait_for(lambda: plain.totals(db, "orders")["completed"] == 1, what="its end", seconds=30)
+    wait_for(lambda: f"printed {SHOWN} to the end\n" in fleet.complaints, what="its output")
