@@ -7,7 +7,6 @@ from durableq import startup as _startup  # noqa: F401 - first: it postpones sig
 from durableq.app import DurableQ, Queue
 from durableq.delivery import Batch, Delivery, Transaction
 from durableq.errors import (
-    AffectedSQLite,
     AppError,
     Busy,
     Conflict,
@@ -29,6 +28,7 @@ from durableq.errors import (
     UnknownMessage,
     UnknownQueue,
     Unsupported,
+    UnsupportedSQLite,
 )
 from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Outcome, Reason, Receipt
 from durableq.producer import Producer
@@ -36,7 +36,6 @@ from durableq.store import QueueInfo
 from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
 
 __all__ = [
-    "AffectedSQLite",
     "AppError",
     "Batch",
     "Busy",
@@ -75,5 +74,6 @@ __all__ = [
     "UnknownMessage",
     "UnknownQueue",
     "Unsupported",
+    "UnsupportedSQLite",
     "Verdict",
 ]

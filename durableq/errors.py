@@ -17,7 +17,7 @@ DurableQError
 │   ├── OlderDatabase
 │   ├── NewerDatabase
 │   ├── DatabaseReplaced
-│   └── AffectedSQLite
+│   └── UnsupportedSQLite
 ├── Unsupported             this engine cannot do that
 └── AppError                the application with the handlers cannot be used
 
@@ -125,8 +125,8 @@ class DatabaseReplaced(DatabaseUnusable):
     """The file was deleted or replaced while it was open: the write went nowhere and is undone."""
 
 
-class AffectedSQLite(DatabaseUnusable):
-    """This SQLite library can corrupt a WAL file shared by several processes."""
+class UnsupportedSQLite(DatabaseUnusable):
+    """This SQLite library is too old for the tables, or for this file."""
 
 
 class Unsupported(DurableQError):

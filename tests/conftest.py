@@ -8,8 +8,10 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
+# Except the choice of the SQLite library: DURABLEQ_SQLITE=stdlib runs all tests with the other.
 for name in [name for name in os.environ if name.startswith("DURABLEQ_")]:
-    del os.environ[name]
+    if name != "DURABLEQ_SQLITE":
+        del os.environ[name]
 
 # Whoever starts the tests in the background of a script, or under nohup, has them ignore these, and
 # with them every process that the tests start. A signal that is handled here is not ignored there.

@@ -109,7 +109,10 @@ def create_message() -> None:
         sa.CheckConstraint(
             "(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"
         ),
-        sa.CheckConstraint("octet_length(body) <= 67108864", name="durableq_message_body_size"),
+        # Release 0.1 wrote octet_length(body), which needs SQLite 3.43; its files keep that.
+        sa.CheckConstraint(
+            "length(CAST(body AS BLOB)) <= 67108864", name="durableq_message_body_size"
+        ),
         sqlite_autoincrement=True,
         sqlite_strict=True,
     )

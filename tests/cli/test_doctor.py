@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ, care
-from durableq.engines.sql import contents, examination, locks, sqlite, sqlite_file, surroundings
-from durableq.engines.sql.driver import driver
+from durableq.engines.sql import contents, examination, locks, sqlite_file, surroundings
+from durableq.engines.sql.driver import check_library, driver
 from durableq.processes import this_process
 from durableq.store import WorkerInfo
 from tests.cli.console import Run, Shop
@@ -213,11 +213,10 @@ def test_a_file_mounted_by_itself(
     assert "mounted as a single file" in findings(run("doctor", "--json"))["file_system"]["what"]
 
 
-def test_an_affected_library_opens_nothing(
+def test_a_library_that_is_too_old_opens_nothing(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = sqlite.check_library
-    monkeypatch.setattr(surroundings, "check_library", lambda: check((3, 40, 1)))
+    monkeypatch.setattr(surroundings, "check_library", lambda _: check_library((3, 34, 1)))
 
     def refuse(_: object) -> None:
         raise AssertionError("it was opened")
@@ -226,8 +225,18 @@ def test_an_affected_library_opens_nothing(
     monkeypatch.setattr(care, "registered_workers", refuse)
     shown = run("doctor", "--json")
     assert shown.code == 6
-    assert "3.40.1 can corrupt" in findings(shown)["sqlite"]["what"]
+    assert "3.34.1 is too old" in findings(shown)["sqlite"]["what"]
     assert "pip install" in findings(shown)["sqlite"]["advice"]
+
+
+def test_a_guarded_library_is_named_with_what_would_be_unsafe(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "IS_GUARDED", True)
+    shown = run("doctor", "--json")
+    assert shown.code == 0
+    assert "checkpoints are guarded" in findings(shown)["sqlite"]["what"]
+    assert "nothing but durableq and dq.engine" in findings(shown)["sqlite"]["advice"]
 
 
 def test_what_may_be_lost_and_forged_is_said(run: Run, shop: Shop, tmp_path: Path) -> None:

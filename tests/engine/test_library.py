@@ -8,9 +8,8 @@ import types
 
 import pytest
 
-from durableq import AffectedSQLite, DurableQError
-from durableq.engines.sql.driver import choose
-from durableq.engines.sql.sqlite import check_library
+from durableq import DurableQError, UnsupportedSQLite
+from durableq.engines.sql.driver import check_library, choose, driver, is_affected
 
 VERSIONS = {
     "3.7.0": False,
@@ -32,18 +31,20 @@ VERSIONS = {
 }
 
 
-@pytest.mark.parametrize(("version", "usable"), VERSIONS.items(), ids=VERSIONS)
-def test_a_library_is_judged_by_its_version(version: str, usable: bool) -> None:
-    parts = tuple(map(int, version.split(".")))
-    if usable:
-        check_library(parts)
-    else:
-        with pytest.raises(AffectedSQLite, match=rf"SQLite {version} can corrupt .*pip install"):
-            check_library(parts)
+@pytest.mark.parametrize(("version", "safe"), VERSIONS.items(), ids=VERSIONS)
+def test_the_version_tells_whether_checkpoints_need_a_guard(version: str, safe: bool) -> None:
+    assert is_affected(tuple(map(int, version.split(".")))) is not safe
 
 
-def test_the_library_in_use_is_one_of_the_usable() -> None:
-    check_library()
+@pytest.mark.parametrize("version", [(3, 34, 1), (3, 36, 9)])
+def test_a_library_without_strict_tables_is_refused(version: tuple[int, ...]) -> None:
+    with pytest.raises(UnsupportedSQLite, match=r"is too old.*3\.37\.0 or newer.*pip install"):
+        check_library(version)
+
+
+def test_the_oldest_that_will_do_and_the_library_in_use_are_accepted() -> None:
+    check_library((3, 37, 0))
+    check_library(driver.sqlite_version_info)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...] | None) -> object:

@@ -107,7 +107,7 @@ LIBRARIES = {
     "sqlalchemy": {"durableq/engines/sql", "migrations"},
     "alembic": {"durableq/engines/sql", "migrations"},
     "pysqlite3": {"durableq/engines/sql/driver.py"},
-    "sqlite3": {"durableq/engines/sql/driver.py"},
+    "sqlite3": {"durableq/engines/sql/driver.py", "scripts/wal_reset.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "psutil": {
@@ -119,6 +119,7 @@ LIBRARIES = {
     },
     "inotify_simple": {"durableq/engines/sql/watching.py"},
     "pytest": {"durableq/testing"},
+    "packaging": {"scripts/wheels.py"},
 }
 
 FUNCTION_LINES = 40

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from durableq import clock, signals, steady, transient
-from durableq.engines.sql import sqlite, statements, store, upkeep
+from durableq.engines.sql import checkpoints, sqlite, statements, store, upkeep
 from durableq.engines.sql.statement import Statement
 from durableq.recovery import leases
 from durableq.supervisor import fleet, giving_back, reload
@@ -172,6 +172,22 @@ def trust_the_boot_clock_of_a_namespace() -> None:
     module.boot_offset_ns = lambda: 0
 
 
+def checkpoint_without_the_guard() -> None:
+    """An affected SQLite library checkpoints while other connections write."""
+    checkpointer: Any = checkpoints.Checkpointer
+
+    def run(_self: Any, raw: Any) -> None:
+        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    checkpointer.run = run
+
+
+def checkpoint_automatically() -> None:
+    """An affected SQLite library keeps its automatic checkpoints."""
+    module: Any = sqlite
+    module.guard = lambda _raw: None
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -196,5 +212,7 @@ BUGS: dict[str, Callable[[], None]] = {
         trust_the_wall_clock,
         count_retention_from_the_send,
         trust_the_boot_clock_of_a_namespace,
+        checkpoint_without_the_guard,
+        checkpoint_automatically,
     )
 }

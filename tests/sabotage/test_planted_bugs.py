@@ -17,6 +17,7 @@ CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 RACE = "tests/contract/test_sqlite.py::TestSQLiteProcesses::"
 SIGKILL = "tests/process/test_sigkill.py::"
 HEARTBEAT = "tests/process/test_fleet_heartbeat.py::"
+CHECKPOINTS = "tests/engine/test_checkpoints.py::"
 BEGUN_COUNTS = (
     "tests/process/test_fleet_sigkill.py::"
     "test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not"
@@ -105,6 +106,14 @@ SEEN_BY = [
     (
         "trust_the_boot_clock_of_a_namespace",
         "tests/unit/test_clock.py::test_the_boot_clock_is_the_machines",
+    ),
+    (
+        "checkpoint_without_the_guard",
+        CHECKPOINTS + "test_a_checkpoint_runs_only_while_nothing_else_can_write",
+    ),
+    (
+        "checkpoint_automatically",
+        CHECKPOINTS + "test_no_connection_of_ours_checkpoints_automatically",
     ),
 ]
 

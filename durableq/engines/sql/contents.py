@@ -7,8 +7,14 @@ from typing import Any, Final
 
 from durableq.clock import Clock
 from durableq.engines.sql import timekeeping, upkeep
-from durableq.engines.sql.driver import driver
-from durableq.engines.sql.schema import INCREMENTAL_VACUUM, REVISIONS, Condition, condition
+from durableq.engines.sql.driver import dotted, driver
+from durableq.engines.sql.schema import (
+    HAS_OCTET_LENGTH,
+    INCREMENTAL_VACUUM,
+    REVISIONS,
+    Condition,
+    condition,
+)
 from durableq.engines.sql.sqlite import translate
 from durableq.engines.sql.sqlite_file import Location
 from durableq.health import Finding, Level
@@ -49,7 +55,8 @@ def findings(
         yield _tried("wall_clock", location, lambda: _wall_clock(raw, clock))
     if found in {Condition.CURRENT, Condition.OLDER}:  # what can be backed up and restored
         yield _tried("free_pages", location, lambda: _free_pages(raw, location))
-    yield _tried("integrity", location, lambda: _integrity(raw, location, deep=deep))
+    if found is not Condition.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
+        yield _tried("integrity", location, lambda: _integrity(raw, location, deep=deep))
 
 
 def _tried(name: str, location: Location, look: Look) -> Finding:
@@ -83,6 +90,12 @@ def _file(found: Condition, location: Location) -> Finding:
             Level.BAD,
             f"made by a newer durableq; this one knows revisions up to {revision}",
             "Upgrade this installation: pip install -U durableq.",
+        ),
+        Condition.NEEDS_NEWER_SQLITE: (
+            Level.BAD,
+            "made by durableq 0.1, whose tables need SQLite "
+            f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}",
+            "Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'.",
         ),
         Condition.FOREIGN: (
             Level.BAD,

@@ -13,12 +13,14 @@ import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from durableq.errors import DatabaseUnusable, InvalidInput
+from durableq.errors import DatabaseUnusable, InvalidInput, UnsupportedSQLite
 
-__all__ = ["VARIABLE", "choose", "driver", "is_affected"]
+__all__ = ["VARIABLE", "check_library", "choose", "dotted", "driver", "is_affected"]
 
 VARIABLE: Final = "DURABLEQ_SQLITE"
 """Environment variable that forces the choice: `pysqlite3` or `stdlib`."""
+OLDEST: Final = (3, 37, 0)
+"""Has everything that our SQL needs: STRICT tables came last (RETURNING: 3.35, UPSERT: 3.24)."""
 
 
 def is_affected(version: tuple[int, ...]) -> bool:
@@ -28,6 +30,24 @@ def is_affected(version: tuple[int, ...]) -> bool:
     """
     fixed = (3, 44, 6) <= version < (3, 45) or (3, 50, 7) <= version < (3, 51)
     return version < (3, 51, 3) and not fixed
+
+
+def check_library(version: tuple[int, ...]) -> None:
+    """Refuse a SQLite that lacks what the tables need.
+
+    Raises:
+        UnsupportedSQLite: it is older than OLDEST.
+    """
+    if version < OLDEST:
+        raise UnsupportedSQLite(
+            f"SQLite {dotted(version)} is too old: durableq needs {dotted(OLDEST)} or newer "
+            "(STRICT tables). Use a Python that brings one, or pip install 'pysqlite3>=0.6.1'."
+        )
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """Return a version as text: 3.51.3."""
+    return ".".join(map(str, version))
 
 
 def choose(environment: Mapping[str, str]) -> Any:

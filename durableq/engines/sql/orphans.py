@@ -37,8 +37,8 @@ _CHECKS: Final = (
         "leases_without_worker",
         "leases of a worker that is not registered",
         f"SELECT count(*) FROM durableq_message WHERE state = {_IN_FLIGHT} "  # noqa: S608
-        "AND substr(receipt, 1, 4) <> x'00000000' AND substr(receipt, 1, 4) NOT IN "
-        "(SELECT unhex(printf('%08x', id)) FROM durableq_worker)",
+        "AND substr(receipt, 1, 4) <> x'00000000' AND hex(substr(receipt, 1, 4)) NOT IN "
+        "(SELECT printf('%08X', id) FROM durableq_worker)",
     ),
     (
         "records_without_queue",

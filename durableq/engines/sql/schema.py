@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import sqlalchemy
 
+from durableq.engines.sql.driver import dotted, driver
 from durableq.engines.sql.sqlite import Database
 from durableq.errors import (
     DatabaseUnusable,
     ForeignDatabase,
     NewerDatabase,
     OlderDatabase,
+    UnsupportedSQLite,
 )
 
 REVISIONS: Final = ("0001", "0002", "0003")
@@ -28,6 +30,12 @@ APPLICATION_ID: Final = 0x64757251
 """`durQ`, in the header of a file that we made."""
 INCREMENTAL_VACUUM: Final = 2
 """Free pages are given back a few at a time. It can be chosen only before the first page is."""
+HAS_OCTET_LENGTH: Final = (3, 43, 0)
+"""The first SQLite with a function that the tables of release 0.1 call."""
+LACKS_OCTET_LENGTH: Final = driver.sqlite_version_info < HAS_OCTET_LENGTH
+_CALLS_OCTET_LENGTH: Final = (
+    "SELECT 1 FROM sqlite_schema WHERE name = 'durableq_message' AND sql LIKE '%octet_length%'"
+)
 
 
 class Condition(Enum):
@@ -38,6 +46,7 @@ class Condition(Enum):
     OLDER = "older"
     NEWER = "newer"
     FOREIGN = "foreign"
+    NEEDS_NEWER_SQLITE = "needs_newer_sqlite"
 
 
 class Purpose(Enum):
@@ -58,6 +67,7 @@ def prepare(database: Database, purpose: Purpose) -> Condition:
         ForeignDatabase: other tables are in it, and the purpose is not ADOPT.
         OlderDatabase: it needs an upgrade, and the purpose is USE.
         NewerDatabase: a later durableq made it.
+        UnsupportedSQLite: its tables need a newer SQLite library than this one.
     """
     raw = database.session().raw
     found = database.retrying(lambda: condition(raw))
@@ -80,6 +90,8 @@ def condition(raw: Any) -> Condition:
         (application_id,) = raw.execute("PRAGMA application_id").fetchone()
         is_ours = application_id in {0, APPLICATION_ID}
         return Condition.EMPTY if not tables and is_ours else Condition.FOREIGN
+    if LACKS_OCTET_LENGTH and raw.execute(_CALLS_OCTET_LENGTH).fetchone():
+        return Condition.NEEDS_NEWER_SQLITE
     row = raw.execute(_VERSION).fetchone()
     revision = row[0] if row else None
     if revision == REVISIONS[-1]:
@@ -93,6 +105,12 @@ def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable |
         return NewerDatabase(
             f"{path} was made by a newer durableq than this one (which knows revisions up to "
             f"{REVISIONS[-1]}). It was not touched. Upgrade: pip install -U durableq."
+        )
+    if found is Condition.NEEDS_NEWER_SQLITE:
+        return UnsupportedSQLite(
+            f"{path} was made by durableq 0.1, whose tables need SQLite "
+            f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}. It was not "
+            "touched. Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'."
         )
     if found is Condition.OLDER and purpose is Purpose.USE:
         return OlderDatabase(

@@ -20,10 +20,10 @@ from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
 from durableq.engines.sql import joining
-from durableq.engines.sql.driver import driver, is_affected
+from durableq.engines.sql.checkpoints import Checkpointer, guard
+from durableq.engines.sql.driver import check_library, driver
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import (
-    AffectedSQLite,
     Busy,
     Conflict,
     DatabaseReplaced,
@@ -53,19 +53,6 @@ def among(column: Any, parameter: str) -> Any:
     """Return `column IN (a JSON array given as one parameter)`: constant text for any length."""
     values = func.json_each(bindparam(parameter)).table_valued("value")
     return column.in_(select(values.c.value))
-
-
-def check_library(version: tuple[int, ...] = driver.sqlite_version_info) -> None:
-    """Refuse a SQLite whose WAL can be corrupted by several processes.
-
-    Raises:
-        AffectedSQLite: this is one of them.
-    """
-    if is_affected(version):
-        raise AffectedSQLite(
-            f"SQLite {'.'.join(map(str, version))} can corrupt a database that several processes "
-            "write (fixed in 3.51.3). Install a newer one: pip install 'pysqlite3>=0.6.1'."
-        )
 
 
 def driver_version() -> str:
@@ -113,7 +100,7 @@ class Database:
     """
 
     def __init__(self, location: Location) -> None:
-        check_library()
+        check_library(driver.sqlite_version_info)
         location.check()
         self.location = location
         self._sessions: list[_Session] = []
@@ -121,6 +108,7 @@ class Database:
         there, the memory of all threads but one is cleared away."""
         self._local = threading.local()
         self._identity: tuple[int, int] | None = None
+        self.checkpointer = Checkpointer(location.path, self._connect)
         self.engine = sqlalchemy.create_engine(
             "sqlite://", module=driver, creator=self._connect, poolclass=NullPool
         )
@@ -230,6 +218,7 @@ class Database:
         """Refuse a connection on another file; let its transaction begin to write."""
         if self.location.identity() != self._identity:
             raise _replaced(self.location.path)
+        guard(raw)
         path = raw.execute("PRAGMA database_list").fetchone()[2]
         if not path or Location(Path(path)).identity() != self._identity:
             raise Unsupported(
@@ -325,6 +314,7 @@ class Database:
             self.retrying(lambda: raw.execute(f"PRAGMA synchronous = {self.location.synchronous}"))
             raw.execute("PRAGMA mmap_size = 0")
             raw.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+            guard(raw)
         except driver.Error as error:
             raise translate(error, path) or error from error
         if is_new:
@@ -335,6 +325,7 @@ class Database:
     def _on_begin(self, connection: sqlalchemy.Connection) -> None:
         raw: Any = connection.connection.driver_connection
         if not raw.in_transaction:
+            self.checkpointer.keep_short(raw)
             self.retrying(lambda: raw.execute(BEGIN_WRITE))
 
     def _commit(self, raw: Any) -> None:
@@ -347,6 +338,7 @@ class Database:
                 f"COMMIT on {self.location.path} failed ({error}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."
             ) from error
+        self.checkpointer.keep_short(raw)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from durableq.engines.sql import locks
-from durableq.engines.sql.driver import driver
-from durableq.engines.sql.sqlite import JOURNAL_SIZE_LIMIT, check_library
+from durableq.engines.sql.checkpoints import IS_GUARDED
+from durableq.engines.sql.driver import check_library, driver
+from durableq.engines.sql.sqlite import JOURNAL_SIZE_LIMIT
 from durableq.engines.sql.sqlite_file import Location, is_network
-from durableq.errors import AffectedSQLite
+from durableq.errors import UnsupportedSQLite
 from durableq.health import Finding, Level
 
 LITTLE_ROOM_BYTES: Final = 256 << 20
@@ -22,13 +23,22 @@ MIB: Final = 1 << 20
 
 def sqlite() -> Finding:
     """Judge the library."""
-    version = driver.sqlite_version
+    version, module = driver.sqlite_version, driver.__name__.partition(".")[0]
     try:
-        check_library()
-    except AffectedSQLite as error:
+        check_library(driver.sqlite_version_info)
+    except UnsupportedSQLite as error:
         what, _, advice = str(error).partition(". ")
         return Finding("sqlite", Level.BAD, what, advice)
-    return Finding("sqlite", Level.OK, f"SQLite {version}: not among those with the WAL-reset bug")
+    if not IS_GUARDED:
+        what = f"SQLite {version} ({module}): not among those with the WAL-reset bug"
+        return Finding("sqlite", Level.OK, what)
+    return Finding(
+        "sqlite",
+        Level.OK,
+        f"SQLite {version} ({module}) has the WAL-reset bug: checkpoints are guarded",
+        "Open the file with nothing but durableq and dq.engine while workers run: another "
+        "program's automatic checkpoints could damage it. SQLite 3.51.3 or newer needs no guard.",
+    )
 
 
 def place(location: Location) -> Finding | None:

@@ -124,8 +124,9 @@ message = Table(
     CheckConstraint("state IN (0, 1, 2)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
     CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
+    # Bytes, whatever SQLite: octet_length came with 3.43.
     CheckConstraint(
-        f"octet_length(body) <= {BODY_CEILING_BYTES}", name="durableq_message_body_size"
+        f"length(CAST(body AS BLOB)) <= {BODY_CEILING_BYTES}", name="durableq_message_body_size"
     ),
     sqlite_autoincrement=True,
     **_strict,

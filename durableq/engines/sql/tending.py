@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import delete, func, select
 
-from durableq.engines.sql import moving, upkeep
+from durableq.engines.sql import checkpoints, moving, upkeep
 from durableq.engines.sql.driver import driver
 from durableq.engines.sql.schema import INCREMENTAL_VACUUM
 from durableq.engines.sql.sqlite import (
@@ -159,7 +159,8 @@ def _free(raw: Any) -> int:
     )
     if vacuum != INCREMENTAL_VACUUM or free - FREE_PAGES < max(SPARE_PAGES, pages // 4):
         return 0
-    raw.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()  # each row frees one
+    for _ in range(FREE_PAGES):  # one each: not every driver steps this pragma to its end
+        raw.execute("PRAGMA incremental_vacuum(1)").fetchall()
     left: int = raw.execute("PRAGMA freelist_count").fetchone()[0]
     freed: int = (free - left) * size
     return freed
@@ -169,6 +170,9 @@ def _checkpoint(database: Database) -> None:
     """Bring the log into the file; cut the log itself only if it is large and nobody reads it."""
     raw = database.session().raw
     try:
+        if checkpoints.IS_GUARDED:
+            database.checkpointer.run(raw)
+            return
         _, frames, copied = raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if frames == copied and log_bytes(database.location) > JOURNAL_SIZE_LIMIT:
             raw.execute("PRAGMA busy_timeout = 0")
