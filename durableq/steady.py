@@ -118,10 +118,10 @@ def advance(anchor: Anchor, now: Reading) -> Anchor:
 
     After a jump that brings the wall clock near steady time again, the two are equal again.
     """
-    wall_ms = now.wall_ms - anchor.wall_ms
     jump_ms = jump(anchor, now)
     if not jump_ms:
-        return anchor._replace(**now._asdict(), steady_ms=anchor.steady_ms + wall_ms)
+        steady_ms = anchor.steady_ms + now.wall_ms - anchor.wall_ms
+        return Anchor(*now, steady_ms, anchor.jump_ms, anchor.jumped_at_ms)
     boot_ms = now.boot_ms - anchor.boot_ms if now.boot_id == anchor.boot_id else 0
     steady_ms = anchor.steady_ms + max(0, boot_ms)
     if abs(now.wall_ms - steady_ms) <= JUMP_MS:

@@ -29,7 +29,11 @@ class FakeClock:
         self._lease_ms += round(seconds * 1000)
 
     def set_wall(self, wall_ms: int) -> None:
-        """Set the wall clock, forward or back, as a person or NTP would."""
+        """Set the wall clock, forward or back, as a person or NTP would.
+
+        A store takes more than 30 seconds for a jump, by which nothing expires or comes due: to
+        let lifetimes and delays pass, use `advance`.
+        """
         self._wall_ms = wall_ms
 
     def reboot(self) -> None:

@@ -48,7 +48,7 @@ class Dice:
 
 
 class WrongClock:
-    """Another clock, but for a wall clock that somebody sets."""
+    """Another clock, but with a wall clock that can be set apart from it."""
 
     def __init__(self, right: FakeClock) -> None:
         self.right = right

@@ -63,7 +63,7 @@ def anchor(db: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("reopened", [False, True])
 @pytest.mark.parametrize("jump_ms", [DAY_MS, YEAR_MS, -WEEKS_MS])
-def test_a_jump_is_noticed_by_who_opens_the_file_after_it(
+def test_the_next_process_that_opens_the_file_notices_a_jump(
     db: Path, clock: FakeClock, jump_ms: int, reopened: bool
 ) -> None:
     store = opened(db, clock)

@@ -87,7 +87,7 @@ def test_within_one_boot_steady_time_advances_as_the_boot_clock_but_for_small_st
 
 
 @given(steps)
-def test_whoever_kept_an_older_anchor_knows_the_same_time(
+def test_an_older_anchor_tells_the_same_time(
     walk: list[tuple[int, int, bool]],
 ) -> None:
     """But for the steps that are followed, and the equality of clocks that agree again."""
