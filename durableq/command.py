@@ -7,17 +7,19 @@ not to pipes: whatever it leaves running in the background cannot keep us waitin
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, Any, Final
 
-from durableq import codec
+from durableq import codec, logs
 from durableq.app import DurableQ
 from durableq.delivery import Delivery
 from durableq.errors import InvalidInput, Reject
@@ -26,6 +28,10 @@ from durableq.limits import MAX_ERROR_CHARS, MAX_RESULT_BYTES, MAX_TRACEBACK_CHA
 from durableq.message import Failure, Reason
 from durableq.processes import signal_name
 
+log = logging.getLogger("durableq.worker")
+
+MAX_SHOWN_BYTES: Final = 64 << 10
+"""Of a command's output that is not kept, its end is shown."""
 REJECTED: Final = 65
 """The exit code that rejects a message: EX_DATAERR of sysexits.h."""
 
@@ -68,6 +74,8 @@ class Command:
     def __call__(self, message: Delivery) -> Any:
         """Run it for a message and return what it printed, if that is JSON.
 
+        Output that is neither the result nor part of a failure is shown as a handler's is.
+
         Raises:
             Reject: it exited with 65.
             HandlerFailed: with any other code, or it ran too long.
@@ -81,8 +89,12 @@ class Command:
             body.write(stored if isinstance(stored, bytes) else stored.encode())
             body.seek(0)
             code = self._run(message, body, output, errors)
+            result = _result(output) if code == 0 else None
+            if result is None:
+                _show(output)
             if code == 0:
-                return _result(output)
+                _show(errors)
+                return result
             complaint = _tail(errors, MAX_TRACEBACK_CHARS)
             if code == REJECTED:
                 raise Reject(_last_line(complaint) or f"exit code {REJECTED}")
@@ -141,9 +153,16 @@ def _environment(message: Delivery) -> dict[str, str]:
 
 def _result(output: IO[bytes]) -> Any:
     """Return what was printed if it is JSON that can be kept; anything else is no result."""
+    size = output.seek(0, os.SEEK_END)
     output.seek(0)
     text = output.read(MAX_RESULT_BYTES + 1)
-    if len(text) > MAX_RESULT_BYTES:
+    if size > MAX_RESULT_BYTES:
+        log.warning(
+            "a command printed %s bytes; a result has at most %s, so it is shown and not kept",
+            size,
+            MAX_RESULT_BYTES,
+            extra=logs.facts("result_dropped"),
+        )
         return None
     try:
         result = json.loads(text)
@@ -151,6 +170,13 @@ def _result(output: IO[bytes]) -> Any:
     except (ValueError, RecursionError):
         return None
     return result
+
+
+def _show(output: IO[bytes]) -> None:
+    """Print the end of an output as a handler would."""
+    text = _tail(output, MAX_SHOWN_BYTES)
+    if text and sys.stderr is not None:
+        sys.stderr.write(text if text.endswith("\n") else f"{text}\n")
 
 
 def _tail(errors: IO[bytes], most: int) -> str:

@@ -189,7 +189,7 @@ def load(spec: str, kind: type[_App]) -> _App:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr):  # stdout is a command's data
             module = importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import io
+from contextlib import suppress
+from typing import Final, TextIO
 
 from durableq import logs
 from durableq.logs import LogFormat
@@ -13,6 +15,29 @@ MAX_LINE_BYTES: Final = 64 << 10
 MAX_RECORD_BYTES: Final = 1 << 20
 RECORD: Final = b"\x1e"
 """Begins a line that a worker wrote itself, already in its final form (as in RFC 7464)."""
+
+
+class VisibleStream(io.TextIOBase):
+    """Writes text to another stream with control characters made visible; its errors are dropped.
+
+    Args:
+        stream: usually stderr; None where there is none.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text; return its length."""
+        if self._stream is not None:
+            with suppress(OSError):  # nobody reads it, which is no failure of the one who prints
+                self._stream.write("\n".join(map(visible, text.split("\n"))))
+        return len(text)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
 
 
 class LineFilter:

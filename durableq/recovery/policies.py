@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from durableq.errors import AppError, InvalidInput
 from durableq.failures import text_of
 from durableq.handlers import Policy
 from durableq.message import DeadLetter
+from durableq.printed import VisibleStream
 from durableq.recovery.patience import PATTERN_SECONDS, TooLong, patience
 from durableq.recovery.policy import judge
 from durableq.recovery.rules import Case, Rule, Rules
@@ -87,7 +90,8 @@ class AppPolicies:
         policy = self._policies.get(letter.source_queue)
         if policy is None:
             return Judgment(Hold("no policy for this queue"), "no policy")
-        verdict = judge(letter, policy)
+        with redirect_stdout(VisibleStream(sys.stderr)):  # stdout is the command's data
+            verdict = judge(letter, policy)
         return Judgment(verdict, f"policy {text_of(lambda: _name(policy), 'without a name')}")
 
 

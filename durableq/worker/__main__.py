@@ -6,6 +6,7 @@ crosses into it.
 
 from __future__ import annotations
 
+import atexit
 import io
 import logging
 import os
@@ -131,7 +132,8 @@ def _keep_output_apart(options: WorkerOptions) -> None:
     if options.output >= 0:
         takeover = OutputTakeover(options, sys.stderr.encoding or encoding)
         takeover.start()
-    sys.stdout = sys.stderr = _Printed(stream, options.name if as_json else None)
+    sys.stdout = sys.stderr = printed = _Printed(stream, options.name if as_json else None)
+    atexit.register(printed.finish)
 
 
 class _Unbuffered(io.RawIOBase):
@@ -176,6 +178,11 @@ class _Printed(io.TextIOBase):
                 self._stream.write(self._shown(line) + "\n")
             self._stream.flush()
         return len(text)
+
+    def finish(self) -> None:
+        """Show the text that has no end of line."""
+        if self._begun:
+            self.write("\n")
 
     def _shown(self, line: str) -> str:
         if self._process is None:

@@ -18,7 +18,9 @@ dq = DurableQ()
 @dq.handler("orders")
 def print_much(message: Delivery) -> None:
     do = message.body
-    if do == "odd":
+    if do == "unfinished":
+        print("no end", ODD, end="")
+    elif do == "odd":
         print("print", ODD)
         subprocess.run(["printf", "program %s\\n", ODD], check=True)
         os.write(1, f"stdout {ODD}\n".encode())

@@ -35,6 +35,8 @@ def recover(letter: DeadLetter) -> Verdict:
         ledger.wait_at_gate()
     if do == "raise":
         raise LookupError("no idea")
+    if do == "print":
+        print("a policy's \x1b[31mwords")
     if do == "exit":
         raise SystemExit(7)
     if do == "interrupt":

@@ -52,6 +52,29 @@ def test_with_logs_as_json_every_line_of_them_is_an_event_of_its_worker(
     assert {line["process"] for line in lines if line["event"] == "printed"} == {"worker-1"}
 
 
+def test_a_print_without_an_end_of_line_is_shown_when_the_worker_ends(
+    db: Path, nursery: Nursery
+) -> None:
+    put(db, "unfinished")
+    fleet = nursery.work("--db", db, "--app", APP, "--drain")
+    assert fleet.end() == 0
+    assert f"no end {SHOWN}\n" in fleet.complaints
+
+
+def test_output_of_a_command_that_is_no_result_is_shown(db: Path, nursery: Nursery) -> None:
+    put(db, "x")
+    script = r"printf 'not JSON \033[31m\n'; printf 'beside it' >&2"
+    command = f'/bin/sh -c "{script}"'
+    fleet = nursery.work("--db", db, "--queue", "orders", "--exec", command, "--drain")
+    assert fleet.end() == 0
+    assert "not JSON \\e[31m\nbeside it\n" in fleet.complaints
+    put(db, "x")
+    large = f'{sys.executable} -c "print(list(range(99_999)))"'
+    fleet = nursery.work("--db", db, "--queue", "orders", "--exec", large, "--drain")
+    assert fleet.end() == 0
+    assert "a result has at most 262144, so it is shown and not kept" in fleet.complaints
+
+
 def test_the_last_words_of_a_killed_worker_come_before_its_death_is_told(
     db: Path, nursery: Nursery
 ) -> None:

@@ -175,6 +175,16 @@ def test_a_policy_that_raises_holds_the_letter_and_the_process_goes_on(
     assert [d["id"] for d in recovery.told("decision")] == [bad, good, *later]
 
 
+def test_what_a_policy_prints_is_commentary_and_made_visible(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    (sent,) = bury(orders, {"do": "print"})
+    recovery = nursery.recover("--db", db, "--app", APP, "--once")
+    assert recovery.end() == 0
+    assert [decision["id"] for decision in recovery.told("decision")] == [sent]
+    assert "a policy's \\e[31mwords\n" in recovery.complaints
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_letter_in_hand_and_gives_back_the_rest(
     stop: signal.Signals, orders: Queue, db: Path, ledger: Ledger, nursery: Nursery

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from durableq import clock, signals, steady, transient
+from durableq import clock, printed, signals, steady, transient
 from durableq.engines.sql import checkpoints, sqlite, statements, store, upkeep
 from durableq.engines.sql.statement import Statement
 from durableq.recovery import leases
@@ -188,6 +188,12 @@ def checkpoint_automatically() -> None:
     module.guard = lambda _raw: None
 
 
+def show_output_raw() -> None:
+    """The supervisor shows what handlers' programs print as it is."""
+    lines: Any = printed.LineFilter
+    lines._line = lambda _self, line: line + b"\n"
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -209,6 +215,7 @@ BUGS: dict[str, Callable[[], None]] = {
         give_letters_back_in_two_steps,
         keep_the_notes_of_a_deleted_queue,
         ignore_the_answers_of_batches,
+        show_output_raw,
         trust_the_wall_clock,
         count_retention_from_the_send,
         trust_the_boot_clock_of_a_namespace,

@@ -76,6 +76,11 @@ SEEN_BY = [
         "test_code_that_does_not_import_replaces_no_worker_and_a_later_reload_heals",
     ),
     (
+        "show_output_raw",
+        "tests/process/test_handlers_printing.py::"
+        "test_what_programs_and_raw_descriptors_print_is_made_visible",
+    ),
+    (
         "give_letters_back_in_two_steps",
         "tests/unit/test_recovery_leases.py::"
         "test_once_waits_for_the_letters_that_are_on_their_way_back[False]",

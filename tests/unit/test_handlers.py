@@ -163,3 +163,81 @@ def test_a_handler_is_left_as_it_is_and_its_numbers_are_kept() -> None:
 def test_numbers_out_of_bounds_are_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(InvalidInput, match="is a whole number from 1 to 1000, got"):
         DurableQ("memory://").handler("orders", **numbers)
+
+
+ODD_IMPORTS = {
+    "odd_own": (
+        "class Own(BaseException):\n"
+        "    def __str__(self): raise self\n"
+        "    name = property(__str__)\n"
+        "raise Own",
+        "Own: (its message could not be read: Own)",
+    ),
+    "odd_cancelled": (
+        "import asyncio\nraise asyncio.CancelledError('not now')",
+        "CancelledError: not now",
+    ),
+    "odd_generator": ("raise GeneratorExit", "GeneratorExit"),
+    "odd_syntax": (
+        "raise SyntaxError('bad', ('f', 1, 1, 42))",
+        "SyntaxError: bad (f, line 1)",
+    ),
+    "odd_surrogate": ("raise ImportError('\\ud800')", "ImportError: \\ud800"),
+    "odd_megabytes": ("raise ValueError('x' * 9_000_000)", "ValueError: xxx"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_IMPORTS)
+def test_a_module_that_raises_anything_is_named_with_it(here: Path, name: str) -> None:
+    text, said = ODD_IMPORTS[name]
+    (here / f"{name}.py").write_text(text)
+    importlib.invalidate_caches()
+    refused = refusal(f"{name}:dq")
+    assert refused.startswith(f"Importing {name!r} failed (")
+    assert said in refused
+    assert len(refused) < 3_000
+
+
+PROXIES = """
+    from durableq import DurableQ
+
+    class Proxy:
+        @property
+        def __class__(self):
+            raise RuntimeError("outside of its context")
+
+    class Exits:
+        @property
+        def inner(self):
+            raise SystemExit(3)
+
+    proxy, exits = Proxy(), Exits()
+    app = DurableQ("memory://")
+"""
+
+
+def test_attributes_that_raise_are_an_error_of_the_name_and_no_crash(here: Path) -> None:
+    module(here, "odd_proxies", PROXIES)
+    assert load("odd_proxies", DurableQ).url == "memory://"
+    assert refusal("odd_proxies:proxy") == (
+        "Looking up 'odd_proxies:proxy' failed: RuntimeError: outside of its context"
+    )
+    assert refusal("odd_proxies:exits.inner") == (
+        "Looking up 'odd_proxies:exits.inner' failed: SystemExit: 3"
+    )
+    module(here, "odd_lookup", "def __getattr__(name): raise GeneratorExit(name)")
+    assert refusal("odd_lookup:dq").endswith("failed: GeneratorExit: dq")
+
+
+def test_ctrl_c_during_an_import_is_not_the_modules_error(here: Path) -> None:
+    module(here, "odd_interrupt", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load("odd_interrupt", DurableQ)
+
+
+def test_what_a_module_prints_when_it_is_imported_is_commentary(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module(here, "odd_printer", "print('loading')\n" + dedent(PROXIES))
+    load("odd_printer:app", DurableQ)
+    assert capsys.readouterr() == ("", "loading\n")
