@@ -19,7 +19,7 @@ from durableq import (
     Queue,
     care,
 )
-from durableq.engines.sql import backup, schema
+from durableq.engines.sql import replacing, schema
 from durableq.health import is_healthy
 from durableq.message import State
 from durableq.processes import this_process
@@ -121,7 +121,7 @@ def test_a_replacement_that_fails_leaves_what_was_there(
     def fail(*_: object) -> None:
         raise DatabaseUnusable("no")
 
-    monkeypatch.setattr(backup, "_put_in_place", fail)
+    monkeypatch.setattr(replacing, "_set_aside", fail)
     refusal(DatabaseUnusable, care.restore, copy, str(db), replace=True)
     assert [name for name in beside(db) if name != "copies"] == ["queue.db"]
     assert plain.one(db, "SELECT count(*) FROM durableq_message") == 1

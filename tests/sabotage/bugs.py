@@ -7,7 +7,15 @@ from contextlib import nullcontext
 from typing import Any
 
 from durableq import clock, printed, signals, steady, transient
-from durableq.engines.sql import checkpoints, sqlite, statements, store, upkeep
+from durableq.engines.sql import (
+    checkpoints,
+    replacing,
+    sqlite,
+    statements,
+    store,
+    unfinished,
+    upkeep,
+)
 from durableq.engines.sql.statement import Statement
 from durableq.recovery import leases
 from durableq.supervisor import fleet, giving_back, reload
@@ -194,6 +202,25 @@ def show_output_raw() -> None:
     lines._line = lambda _self, line: line + b"\n"
 
 
+def leave_foreign_logs() -> None:
+    """A restore leaves the log at the path for SQLite to apply."""
+    module: Any = replacing
+    module.LOGS = ()
+
+
+def open_during_a_restore() -> None:
+    """An opening does not look for the note of a restore."""
+    module: Any = unfinished
+    module.settle = lambda *_, **__: None
+
+
+def replace_without_a_lock() -> None:
+    """A restore replaces a database that another process may be writing."""
+    module: Any = replacing
+    module._held = lambda _path: nullcontext()
+    module.check_unused = lambda *_: None
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -221,5 +248,8 @@ BUGS: dict[str, Callable[[], None]] = {
         trust_the_boot_clock_of_a_namespace,
         checkpoint_without_the_guard,
         checkpoint_automatically,
+        leave_foreign_logs,
+        open_during_a_restore,
+        replace_without_a_lock,
     )
 }

@@ -120,6 +120,19 @@ SEEN_BY = [
         "checkpoint_automatically",
         CHECKPOINTS + "test_no_connection_of_ours_checkpoints_automatically",
     ),
+    (
+        "leave_foreign_logs",
+        "tests/engine/test_unfinished.py::test_a_log_at_the_path_is_set_aside_and_never_applied",
+    ),
+    (
+        "open_during_a_restore",
+        "tests/engine/test_unfinished.py::test_a_database_is_not_opened_while_it_is_being_restored",
+    ),
+    (
+        "replace_without_a_lock",
+        "tests/faults/test_copies.py::"
+        "test_no_send_that_is_answered_during_a_restore_is_lost[replace]",
+    ),
 ]
 
 

@@ -1,27 +1,36 @@
 """Copying a file whole while others write it, and putting a copy in its place.
 
 A copy is made by VACUUM INTO: one read of one state, however long it takes and whoever writes
-(docs/decisions/0012). It is made beside its target under another name, checked, brought to the
-disk, and only then given the name: half a copy never has it.
+(docs/decisions/0012). It is made beside its target under another name, in a rollback journal so
+that no log is beside it, brought to the disk, checked last, and only then given the name by one
+step: half a copy never has it (docs/decisions/0014).
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, Final
 
 from durableq.clock import Clock
-from durableq.engines.sql import locks, schema, settling, statements, timekeeping, upkeep
+from durableq.engines.sql import (
+    replacing,
+    schema,
+    settling,
+    statements,
+    timekeeping,
+    unfinished,
+    upkeep,
+)
 from durableq.engines.sql.contents import FAULTS, in_words
 from durableq.engines.sql.driver import driver
 from durableq.engines.sql.examination import reading
 from durableq.engines.sql.sqlite import Database, translate
 from durableq.engines.sql.sqlite_file import Location
+from durableq.engines.sql.unfinished import LOGS, worded
 from durableq.engines.sql.unit import Unit
 from durableq.errors import (
     Conflict,
@@ -37,25 +46,33 @@ from durableq.steady import SteadyClock
 Progress = Callable[[int], None]
 """Told how many hundredths of a copy are made."""
 
+_OF_THE_COPY: Final = frozenset(
+    (driver.SQLITE_IOERR, driver.SQLITE_READONLY, driver.SQLITE_CANTOPEN, driver.SQLITE_PERM)
+)
 STEPS: Final = 2_000
 """Of SQLite's virtual machine, between two looks at how far a copy is."""
 
 
 def back_up(location: Location, to: Path, progress: Progress) -> Copied:
     """Make a consistent copy of a file while it is in use; see engines.back_up."""
-    if not location.path.exists():
-        raise NotFound(f"There is no database at {location.path}.")
-    _check_free(to)
+    with worded(location.path):
+        if not location.path.exists():
+            raise NotFound(f"There is no database at {location.path}.")
+    target = unfinished.resolved(to)
+    unfinished.settle(target, begins_anew=True)
+    _check_free(to, target)
     database = Database(location)
     try:
         raw = database.session().raw
         _check_ours(database.retrying(lambda: schema.condition(raw)), location.path)
-        with _beside(to) as partial:
-            database.retrying(lambda: _copy(raw, location.path, partial, progress))
-            with _opened(partial) as copy:
-                upkeep.forget_boot(copy)
-                _check_whole(copy, partial)
-            return _put_in_place(partial, to)
+        with unfinished.making(target, "backup", location.path) as made:
+            with _written(made.partial, location.path):
+                database.retrying(lambda: _copy(raw, location.path, made.partial, progress))
+                with closing(driver.connect(str(made.partial), isolation_level=None)) as copy:
+                    upkeep.forget_boot(copy)
+                size = _finish(made.partial)
+            replacing.name_new(made)
+        return Copied(str(target), size)
     finally:
         database.close()
 
@@ -64,51 +81,60 @@ def restore(
     backup: Path, location: Location, clock: Clock, *, replace: bool, progress: Progress
 ) -> Copied:
     """Make a database of a backup; see engines.restore."""
-    _check_source(backup, location.path)
+    location = changed(location, path=unfinished.resolved(location.path))
+    target = location.path
+    _check_source(backup, target)
+    unfinished.settle(target, begins_anew=True)
     location.check()
-    if location.path.exists() and not replace:
-        raise Conflict(
-            f"{location.path} exists. Restore under another name, or over it with --replace."
-        )
-    _check_unused(location.path, "Stop what uses it first.")
-    with _beside(location.path) as partial:
-        try:
+    if target.exists() and not replace:
+        raise Conflict(f"{target} exists. Restore under another name, or over it with --replace.")
+    replacing.check_unused(target, "Stop what uses it first.")
+    with unfinished.making(target, "restore", backup) as made:
+        with _written(made.partial, backup):
             with reading(backup) as (raw, _):
                 _check_ours(schema.condition(raw), backup)
                 _check_whole(raw, backup)
-                _copy(raw, backup, partial, progress)
-        except driver.Error as error:
-            raise translate(error, backup) or error from error
-        released = _forget_holders(Location(partial), clock)
-        _check_unused(location.path, "It was opened in the meantime: stop what uses it.")
-        with _set_aside(location.path) as aside:
-            copied = _put_in_place(partial, location.path)
-    return copied._replace(released=released, set_aside=aside)
+                _copy(raw, backup, made.partial, progress)
+            released = _forget_holders(changed(location, path=made.partial), clock)
+            size = _finish(made.partial)
+        if target.exists() and not replace:
+            raise Conflict(f"{target} has come to exist in the meantime. Nothing was done.")
+        aside = replacing.replace(made)
+    return Copied(str(target), size, released, aside)
 
 
 # ---- what may be copied where
 
 
-def _check_free(to: Path) -> None:
+def _check_free(to: Path, target: Path) -> None:
     Location(to, allow_network_filesystem=True).check()  # nobody else writes it
-    if to.exists():
+    if target.exists():
         raise Conflict(f"{to} exists, and a backup overwrites nothing. Name another file.")
+    for end in LOGS:
+        if os.path.lexists(f"{target}{end}"):
+            raise Conflict(
+                f"{target}{end} exists: SQLite would apply that log of another file to the "
+                "backup. Move it away, or name another file."
+            )
 
 
 def _check_source(backup: Path, target: Path) -> None:
-    if not backup.exists():
-        raise NotFound(f"There is no backup {backup}.")
-    if not backup.is_file():
-        raise DatabaseUnusable(f"{backup} is not a file. Name the file that a backup made.")
-    if target.exists() and os.path.samefile(backup, target):
-        raise Conflict(f"{backup} is the database itself.")
-    _check_unused(backup, "It is no backup: make one of it with `durableq backup`.")
-
-
-def _check_unused(path: Path, advice: str) -> None:
-    using = sorted(locks.users(path)) if path.exists() else []
-    if using:
-        raise Conflict(f"{path} is open in {locks.describe(using[0])}. {advice}")
+    with worded(backup):
+        if not backup.exists():
+            raise NotFound(f"There is no backup {backup}.")
+        if not backup.is_file():
+            raise DatabaseUnusable(f"{backup} is not a file. Name the file that a backup made.")
+        if target.exists() and os.path.samefile(backup, target):
+            raise Conflict(f"{backup} is the database itself.")
+    file = unfinished.resolved(backup)
+    replacing.check_unused(file, "It is no backup: make one of it with `durableq backup`.")
+    for log in [f"{file}{end}" for end in LOGS]:
+        if os.path.lexists(log) and os.stat(log).st_size:
+            raise Conflict(
+                f"{log} exists. It holds newer commits of {backup}, which is then no backup: make "
+                f"one of it with `durableq backup FILE --db {backup}`. Or it is the log of another "
+                "file: move it away."
+            )
 
 
 def _check_ours(found: schema.Condition, path: Path) -> None:
@@ -123,27 +149,44 @@ def _check_whole(raw: Any, path: Path) -> None:
     faults = [row[0] for row in raw.execute(f"PRAGMA integrity_check({FAULTS})").fetchall()]
     if faults != ["ok"]:
         raise DatabaseUnusable(f"{path} is damaged ({in_words(faults)}). Use another backup.")
+    if schema.condition(raw) is schema.Condition.CURRENT and (missing := schema.lacking(raw)):
+        raise DatabaseUnusable(
+            f"{path} is damaged: it lacks {', '.join(missing[:FAULTS])}. Use another backup."
+        )
 
 
 # ---- the copy
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Give an empty file in the target's directory, its owner's alone; let nothing of it stay."""
+def _written(partial: Path, source: Path) -> Iterator[None]:
+    """Raise an error in making a copy as a sentence about the copy or its source."""
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
-        )
-    except OSError as error:
-        raise DatabaseUnusable(f"{target} cannot be written: {error.strerror}.") from error
-    os.close(descriptor)  # before SQLite has opened it: there are no locks to drop
-    try:
-        yield Path(name)
-    finally:
-        for end in ("", "-journal", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                os.unlink(name + end)
+        with worded(partial):
+            yield
+    except (driver.Error, DurableQError) as error:
+        cause = error if isinstance(error, driver.Error) else error.__cause__
+        if not isinstance(cause, driver.Error):
+            raise
+        raise _meaning(cause, source, partial) or cause from cause
+
+
+def _finish(partial: Path) -> int:
+    """Bring a copy to the disk and check it, as it will be named; return its size in bytes.
+
+    Raises:
+        DatabaseUnusable: it is damaged, or a part of it is still in a log.
+    """
+    unfinished.sync(partial)
+    for end in LOGS:
+        if os.path.lexists(f"{partial}{end}"):
+            raise DatabaseUnusable(
+                f"The copy in {partial.parent} was not written whole: a part of it is still in a "
+                "log. It was removed; run it again."
+            )
+    with reading(partial) as (raw, _):
+        _check_whole(raw, partial)
+    return os.stat(partial).st_size
 
 
 def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
@@ -185,23 +228,11 @@ def _meaning(error: driver.Error, source: Path, partial: Path) -> DurableQError 
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == driver.SQLITE_FULL:
         return StorageFull(f"There is no room for the copy in {partial.parent}. It was removed.")
-    if code == driver.SQLITE_IOERR:
+    if code in _OF_THE_COPY:
         return DatabaseUnusable(
             f"The copy in {partial.parent} cannot be written, or {source} cannot be read ({error})."
         )
     return translate(error, source)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a copy that nobody else knows of."""
-    raw = driver.connect(str(path), isolation_level=None)
-    try:
-        yield raw
-    except driver.Error as error:
-        raise _meaning(error, path, path) or error from error
-    finally:
-        raw.close()
 
 
 def _forget_holders(copy: Location, clock: Clock) -> int:
@@ -211,7 +242,10 @@ def _forget_holders(copy: Location, clock: Clock) -> int:
     """
     database = Database(copy)
     try:
-        schema.prepare(database, schema.Purpose.MIGRATE)
+        raw = database.session().raw
+        condition = schema.condition(raw)
+        if condition is not schema.Condition.CURRENT:
+            schema.upgrade(database, condition)
         with database.write() as raw:
             steady = SteadyClock(clock)
             timekeeping.follow(raw, steady)
@@ -228,67 +262,3 @@ def _forget_holders(copy: Location, clock: Clock) -> int:
 def _receipt(unit: Unit, lease: tuple[Any, ...]) -> Receipt:
     message_id, _, _, token, queue_id = lease
     return Receipt(unit.queue_by_id(queue_id).name, str(message_id), token.hex())
-
-
-# ---- under its name
-
-
-def _put_in_place(partial: Path, target: Path) -> Copied:
-    """Bring a copy to the disk, then give it its name, which nobody else may have taken."""
-    size = os.stat(partial).st_size
-    _sync(partial)
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        raise Conflict(f"{target} has come to exist in the meantime. Nothing was done.") from None
-    except OSError:  # a file system without links
-        if target.exists():
-            raise Conflict(f"{target} has come to exist in the meantime.") from None
-        os.rename(partial, target)
-    with suppress(FileNotFoundError):
-        os.unlink(partial)
-    _sync(target.parent)
-    return Copied(str(target), size)
-
-
-@contextmanager
-def _set_aside(path: Path) -> Iterator[str | None]:
-    """Give a database another name, with its log, unless the block fails. Nothing is removed.
-
-    The file goes first: a log without a file is dropped by SQLite, a file with another's log
-    would be spoilt by it.
-    """
-    if not path.exists():
-        yield None
-        return
-    aside = f"{path}.replaced-{time.strftime('%Y%m%d-%H%M%S')}"
-    if os.path.lexists(aside):
-        raise Conflict(f"{aside} exists. Try again in a second.")
-    _rename(str(path), aside)
-    try:
-        yield aside
-    except BaseException:
-        _rename(aside, str(path))
-        raise
-
-
-def _rename(before: str, after: str) -> None:
-    os.rename(before, after)
-    with suppress(FileNotFoundError):
-        os.rename(f"{before}-wal", f"{after}-wal")
-    with suppress(FileNotFoundError):
-        os.unlink(f"{before}-shm")  # only an index of the log; the next opening makes it anew
-
-
-def _sync(path: Path) -> None:
-    """Bring a copy that nobody has open yet, or a directory, to the disk."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise DatabaseUnusable(
-            f"{path} cannot be brought to the disk: {error.strerror}."
-        ) from error

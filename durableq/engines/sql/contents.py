@@ -14,6 +14,7 @@ from durableq.engines.sql.schema import (
     REVISIONS,
     Condition,
     condition,
+    lacking,
 )
 from durableq.engines.sql.sqlite import translate
 from durableq.engines.sql.sqlite_file import Location
@@ -51,6 +52,7 @@ def findings(
     yield _file(found, location)
     yield _tried("journal", location, lambda: _journal(raw, in_use=in_use))
     if found is Condition.CURRENT:
+        yield _tried("tables", location, lambda: _tables(raw, location))
         yield _tried("boot", location, lambda: _boot(raw, clock))
         yield _tried("wall_clock", location, lambda: _wall_clock(raw, clock))
     if found in {Condition.CURRENT, Condition.OLDER}:  # what can be backed up and restored
@@ -116,6 +118,14 @@ def _journal(raw: Any, *, in_use: bool) -> Finding:
         return Finding("journal", Level.OK, "a write-ahead log")
     advice = "The first command that uses the file changes it to a write-ahead log."
     return Finding("journal", Level.WARN, f"journal mode {mode}", advice)
+
+
+def _tables(raw: Any, location: Location) -> Finding:
+    missing = lacking(raw)
+    if not missing:
+        return Finding("tables", Level.OK, "every table, column and index is there")
+    advice = f"Keep a copy; restore a backup: {_restore(location)}."
+    return Finding("tables", Level.BAD, f"missing: {', '.join(missing)}", advice)
 
 
 def _boot(raw: Any, clock: Clock) -> Finding:

@@ -28,14 +28,15 @@ from durableq.steady import SteadyClock
 def examine(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
     """Look at a file, its surroundings and who uses it; see Store.examine."""
     absent = surroundings.place(location)
+    unfinished = list(surroundings.unfinished(location))
     if absent is not None:
-        return [surroundings.sqlite(), absent]
+        return [surroundings.sqlite(), absent, *unfinished]
     must_hold = [
         surroundings.sqlite(),
         surroundings.file_system(location),
         surroundings.links(location),
     ]
-    around = [surroundings.permissions(location), surroundings.disk(location)]
+    around = [*unfinished, surroundings.permissions(location), surroundings.disk(location)]
     used = list(surroundings.use(location))  # before this process itself reads
     if is_healthy(must_hold):
         inside = _inside(location, clock, deep=deep)
@@ -116,8 +117,18 @@ def reading(path: Path) -> Iterator[tuple[Any, bool]]:
     timeout = DRIVER_TIMEOUT_SECONDS
     with closing(driver.connect(uri, uri=True, timeout=timeout, isolation_level=None)) as raw:
         raw.text_factory = _text
-        raw.execute("PRAGMA mmap_size = 0")
-        yield raw, is_still
+        try:
+            raw.execute("PRAGMA mmap_size = 0")
+            yield raw, is_still
+        except UnicodeDecodeError as error:
+            raise _undecodable() from error
+
+
+def _undecodable() -> driver.Error:
+    """Return the error that the driver fails to raise if SQLite's message quotes such a schema."""
+    error = driver.DatabaseError("the schema holds text that is not UTF-8")
+    error.sqlite_errorcode = driver.SQLITE_CORRUPT
+    return error
 
 
 def _text(stored: bytes) -> str:

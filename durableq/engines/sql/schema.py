@@ -14,6 +14,7 @@ import sqlalchemy
 
 from durableq.engines.sql.driver import dotted, driver
 from durableq.engines.sql.sqlite import Database
+from durableq.engines.sql.tables import metadata
 from durableq.errors import (
     DatabaseUnusable,
     ForeignDatabase,
@@ -78,7 +79,7 @@ def prepare(database: Database, purpose: Purpose) -> Condition:
         database.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
     database.retrying(lambda: _use_wal(raw, database))
     if found is not Condition.CURRENT:
-        _upgrade(database, found)
+        upgrade(database, found)
     database.remember_identity()
     return found
 
@@ -97,6 +98,20 @@ def condition(raw: Any) -> Condition:
     if revision == REVISIONS[-1]:
         return Condition.CURRENT
     return Condition.OLDER if revision in REVISIONS else Condition.NEWER
+
+
+def lacking(raw: Any) -> list[str]:
+    """Return the tables, columns and indexes that a current file should have and has not."""
+    present = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
+    missing = []
+    for table in metadata.sorted_tables:
+        if table.name not in present:
+            missing.append(table.name)
+            continue
+        columns = {row[1] for row in raw.execute(f'PRAGMA table_info("{table.name}")')}
+        missing += [f"{table.name}.{c.name}" for c in table.columns if c.name not in columns]
+        missing += [str(index.name) for index in table.indexes if index.name not in present]
+    return sorted(missing)
 
 
 def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable | None:
@@ -138,7 +153,7 @@ def _use_wal(raw: Any, database: Database) -> None:
         )
 
 
-def _upgrade(database: Database, found: Condition) -> None:
+def upgrade(database: Database, found: Condition) -> None:
     """Run the migrations in one transaction: a process that raises half way leaves nothing."""
     from alembic import command
     from alembic.config import Config

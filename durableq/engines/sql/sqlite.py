@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from sqlalchemy import bindparam, event, func, select
 from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
-from durableq.engines.sql import joining
+from durableq.engines.sql import joining, unfinished
 from durableq.engines.sql.checkpoints import Checkpointer, guard
 from durableq.engines.sql.driver import check_library, driver
 from durableq.engines.sql.sqlite_file import Location
@@ -43,6 +44,10 @@ BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
 
+_LACKS = re.compile(
+    r"no such (table|column): (main\.)?durableq_|table durableq_\w+ has no column|"
+    r"no such column: version_num"
+)
 _BUSY = {driver.SQLITE_BUSY, driver.SQLITE_LOCKED}
 _T = TypeVar("_T")
 _ABANDONED: list[Any] = []
@@ -60,8 +65,21 @@ def driver_version() -> str:
     return str(driver.sqlite_version)
 
 
-def translate(error: BaseException | None, path: object) -> DurableQError | None:
-    """Return what a driver's error means to a user; None for one that is our own bug."""
+def translate(
+    error: BaseException | None, path: object, *, in_own_statement: bool = True
+) -> DurableQError | None:
+    """Return what a driver's error means to a user; None for one that is our own bug.
+
+    Args:
+        error: raised by the driver.
+        path: of the database.
+        in_own_statement: the statement is durableq's, so a table that it misses is damage.
+    """
+    if isinstance(error, UnicodeDecodeError):  # raised by the driver for SQLite's error message
+        return DatabaseUnusable(
+            f"{path} is damaged (its schema holds text that is not UTF-8). Restore it from a "
+            "backup."
+        )
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
         return Busy(f"{path} is busy: another process is writing. Nothing was stored; try again.")
@@ -75,6 +93,11 @@ def translate(error: BaseException | None, path: object) -> DurableQError | None
         return ForeignDatabase(f"{path} is not a SQLite database. It was left untouched.")
     if code == driver.SQLITE_CORRUPT:
         return DatabaseUnusable(f"{path} is damaged ({error}). Restore it from a backup.")
+    if code == driver.SQLITE_ERROR and in_own_statement and _LACKS.match(str(error)):
+        return DatabaseUnusable(
+            f"{path} lacks a part of durableq's tables ({error}): its schema was changed or "
+            "damaged. Restore it from a backup."
+        )
     if code == driver.SQLITE_IOERR:
         return DatabaseUnusable(f"The disk under {path} failed ({error}). The write was undone.")
     return None
@@ -101,6 +124,7 @@ class Database:
 
     def __init__(self, location: Location) -> None:
         check_library(driver.sqlite_version_info)
+        unfinished.settle(location.path)
         location.check()
         self.location = location
         self._sessions: list[_Session] = []
@@ -176,7 +200,8 @@ class Database:
         try:
             return connection.execute(statement, parameters)
         except sqlalchemy.exc.DBAPIError as error:
-            raise translate(error.orig, self.location.path) or error from error
+            meaning = translate(error.orig, self.location.path, in_own_statement=False)
+            raise meaning or error from error
 
     @contextmanager
     def read(self) -> Iterator[Any]:
@@ -240,7 +265,7 @@ class Database:
         while True:
             try:
                 return call()
-            except driver.Error as error:
+            except (driver.Error, UnicodeDecodeError) as error:
                 meaning = translate(error, self.location.path)
                 if not isinstance(meaning, Busy) or time.monotonic() >= deadline:
                     raise meaning or error from error
@@ -301,6 +326,7 @@ class Database:
         if self._identity is not None and self.location.identity() != self._identity:
             raise _replaced(path)
         is_new = not path.exists()
+        raw = None
         try:
             raw = driver.connect(
                 str(path),
@@ -315,8 +341,12 @@ class Database:
             raw.execute("PRAGMA mmap_size = 0")
             raw.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
             guard(raw)
-        except driver.Error as error:
-            raise translate(error, path) or error from error
+        except BaseException as error:
+            if raw is not None:
+                raw.close()  # else the file stays open in this process until garbage is collected
+            if isinstance(error, driver.Error | UnicodeDecodeError):
+                raise translate(error, path) or error from error
+            raise
         if is_new:
             with suppress(FileNotFoundError):
                 path.chmod(0o600)

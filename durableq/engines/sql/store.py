@@ -68,8 +68,12 @@ class SQLStore(SQLMonitor):
     ) -> None:
         super().__init__(Database(Location.parse(url)), clock or SystemClock())
         self._dice = dice
-        self.found = schema.prepare(self._database, purpose)
-        self._notice_restart()
+        try:
+            self.found = schema.prepare(self._database, purpose)
+            self._notice_restart()
+        except BaseException:
+            self._database.close()
+            raise
 
     # ---- queues
 

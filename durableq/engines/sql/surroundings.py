@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterator
 from typing import Final
 
 from durableq.engines.sql import locks
+from durableq.engines.sql import unfinished as copying
 from durableq.engines.sql.checkpoints import IS_GUARDED
 from durableq.engines.sql.driver import check_library, driver
 from durableq.engines.sql.sqlite import JOURNAL_SIZE_LIMIT
@@ -89,6 +91,30 @@ def links(location: Location) -> Finding:
         real = os.path.realpath(location.path)
         return Finding("links", Level.OK, f"a symbolic link to {real}, which has one name")
     return Finding("links", Level.OK, "one name")
+
+
+def unfinished(location: Location) -> Iterator[Finding]:
+    """Report a backup or restore to this path that runs or was interrupted, and its leftovers."""
+    name, target = "unfinished", copying.resolved(location.path)
+    seen = copying.found(target)
+    if seen is not None:
+        note, runs = seen
+        doing = f"a backup or restore to {target}" if note is None else note.doing(target)
+        if runs:
+            advice = "Wait until it has ended: until then the file cannot be opened."
+            yield Finding(name, Level.WARN, doing, advice)
+        elif note is None:
+            advice = "The next command that opens the file clears up."
+            yield Finding(name, Level.WARN, f"{doing} was interrupted at its start", advice)
+        else:
+            done = copying.is_done(target, note)
+            what, _, advice = note.outcome(target, done=done).partition(". ")
+            yield Finding(name, Level.WARN, what, advice)
+    strays = sorted(target.parent.glob(f".{glob.escape(target.name)}.*partial"))
+    if strays and seen is None:
+        files = " ".join(map(str, strays))
+        advice = f"Unless a backup or restore of an older durableq runs: rm {files}"
+        yield Finding(name, Level.WARN, f"left by a backup or restore: {files}", advice)
 
 
 def permissions(location: Location) -> Finding:

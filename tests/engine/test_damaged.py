@@ -1,0 +1,79 @@
+"""Files whose schema is damaged: every way to open one is refused with a sentence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from durableq import DatabaseUnusable, DurableQ, Queue, care
+from durableq.health import is_healthy
+from tests.engine import plain
+from tests.engine.copies import refusal
+
+DAMAGE = {
+    "text that is not UTF-8": (
+        "UPDATE sqlite_schema SET name = CAST(x'fffe' AS TEXT), "
+        "sql = CAST(x'43524541544520fffe' AS TEXT) WHERE name = 'durableq_queue'"
+    ),
+    "no SQL": "UPDATE sqlite_schema SET sql = 'CREATE TABLE (' WHERE name = 'durableq_queue'",
+    "a page that is not there": (
+        "UPDATE sqlite_schema SET rootpage = 99999 WHERE name = 'durableq_queue'"
+    ),
+    "a table is missing": "DROP TABLE durableq_meta",
+    "another version table": (
+        "DROP TABLE durableq_version; CREATE VIEW durableq_version AS SELECT 1 AS x"
+    ),
+}
+
+
+@pytest.fixture
+def copy(orders: Queue, db: Path, copy: Path) -> Path:
+    """A backup, still whole."""
+    orders.send("kept")
+    care.back_up(str(db), copy)
+    return copy
+
+
+def queues(path: Path) -> None:
+    with DurableQ(path) as dq:
+        dq.store.queues()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_schema_is_refused_in_words_and_replaced(damage: str, copy: Path) -> None:
+    bad = copy.with_name("bad.db")
+    shutil.copy(copy, bad)
+    plain.script(bad, f"PRAGMA writable_schema = ON; {DAMAGE[damage]}")
+    new = copy.with_name("new.db")
+    for told in (
+        refusal(DatabaseUnusable, queues, bad),
+        refusal(DatabaseUnusable, care.back_up, str(bad), new),
+        refusal(DatabaseUnusable, care.restore, bad, str(new)),
+    ):
+        assert "is damaged" in told or "lacks a part of durableq's tables" in told
+    assert not is_healthy(care.examine(str(bad)))
+    made = care.restore(copy, str(bad), replace=True)
+    assert made.set_aside is not None
+    with DurableQ(bad) as again:
+        assert again.queue("orders").info().counts.ready == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "missing"),
+    [
+        ("DROP TABLE durableq_queue", "durableq_queue"),
+        ("DROP INDEX durableq_message_leased", "durableq_message_leased"),
+        ("ALTER TABLE durableq_message DROP COLUMN attributes", "durableq_message.attributes"),
+    ],
+)
+def test_what_lacks_a_part_of_its_tables_is_not_called_checked(
+    sql: str, missing: str, copy: Path
+) -> None:
+    plain.script(copy, sql)
+    new = copy.with_name("new.db")
+    assert f"it lacks {missing}" in refusal(DatabaseUnusable, care.restore, copy, str(new))
+    assert f"it lacks {missing}" in refusal(DatabaseUnusable, care.back_up, str(copy), new)
+    (finding,) = [finding for finding in care.examine(str(copy)) if finding.name == "tables"]
+    assert finding.what == f"missing: {missing}"

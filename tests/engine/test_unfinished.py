@@ -1,0 +1,200 @@
+"""An interrupted or running backup or restore, as the next opening and doctor see it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from durableq import Busy, Conflict, DatabaseUnusable, DurableQ, Queue, care
+from durableq.engines.sql import locks, replacing, unfinished
+from durableq.health import Finding
+from tests.engine import plain
+from tests.engine.copies import beside, refusal
+from tests.process.child import Nursery
+
+
+@pytest.fixture
+def target(folder: Path) -> Path:
+    return folder / "restored.db"
+
+
+@pytest.fixture
+def monday(orders: Queue, db: Path, tmp_path: Path) -> Path:
+    """A backup with one message."""
+    orders.send("kept")
+    care.back_up(str(db), tmp_path / "monday.db")
+    return tmp_path / "monday.db"
+
+
+@contextmanager
+def running(target: Path) -> Iterator[None]:
+    """Hold the note of a restore, as its maker does."""
+    note = unfinished.note_of(target)
+    with note.open("w+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        fields = {"verb": "restore", "source": "monday.db", "pid": 7, "inode": 0, "aside": ""}
+        file.write(json.dumps(fields).encode() + b"\n")
+        file.flush()
+        yield
+
+
+def about_unfinished(target: Path) -> Finding:
+    (finding,) = [f for f in care.examine(str(target)) if f.name == "unfinished"]
+    return finding
+
+
+def open_once(path: Path) -> None:
+    with DurableQ(path) as dq:
+        _ = dq.store
+
+
+def test_a_database_is_not_opened_while_it_is_being_restored(monday: Path, target: Path) -> None:
+    with running(target):
+        told = f"{target} is being restored from monday.db by process 7"
+        for call in (open_once, lambda path: care.restore(monday, str(path))):
+            assert refusal(Busy, call, target) == f"{told}. Try again when that has ended."
+        assert about_unfinished(target).what == told
+    assert beside(target) == ["restored.db.copying"]
+
+
+def test_where_a_restore_was_interrupted_no_empty_queue_is_begun(
+    monday: Path, target: Path
+) -> None:
+    with running(target):
+        unfinished.partial_of(target).write_text("half a copy")
+    told = refusal(DatabaseUnusable, open_once, target)
+    assert told.startswith(f"A restore of monday.db to {target} was interrupted. There is no ")
+    assert f"Run it again: `durableq restore monday.db --db {target}`; or, to begin" in told
+    assert about_unfinished(target).advice in told
+    care.restore(monday, str(target))
+    assert plain.one(target, "SELECT count(*) FROM durableq_message") == 1
+    assert beside(target) == ["restored.db"]
+
+
+def test_the_next_opening_says_which_database_it_found(
+    monday: Path, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    care.restore(monday, str(target))
+    with running(target):
+        unfinished.partial_of(target).write_text("half a copy")
+    caplog.set_level(logging.WARNING, "durableq")
+    open_once(target)
+    open_once(target)
+    (record,) = caplog.records
+    assert f"{target} is the database of before, unchanged." in record.getMessage()
+    assert beside(target) == ["restored.db"]
+
+
+def test_doctor_names_what_an_older_durableq_left(monday: Path, target: Path) -> None:
+    care.restore(monday, str(target))
+    stray = target.with_name(".restored.db.x2k4f1aa.partial")
+    stray.touch()
+    assert about_unfinished(target).advice.endswith(f"rm {stray}")
+
+
+def test_a_log_at_the_path_is_set_aside_and_never_applied(
+    nursery: Nursery, dq: DurableQ, orders: Queue, db: Path, monday: Path
+) -> None:
+    dq.close()
+    killed = nursery.start("lock", db)
+    killed.wait_line("READY")
+    killed.kill()
+    db.unlink()
+    made = care.restore(monday, str(db))
+    assert made.set_aside is not None
+    assert made.set_aside.endswith("-wal")
+    assert Path(made.set_aside).exists()
+    assert plain.one(db, "SELECT count(*) FROM durableq_message") == 1
+    plain.check_sound(db)
+
+
+def test_a_removed_file_that_a_process_has_open_is_not_restored(
+    nursery: Nursery, dq: DurableQ, db: Path, monday: Path
+) -> None:
+    dq.close()
+    child = nursery.start("hold", db)
+    child.wait_line("READY")
+    db.unlink()
+    assert f"is open in process {child.pid}" in refusal(Conflict, care.restore, monday, str(db))
+    assert not db.exists()
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+def test_a_backup_beside_a_log_is_neither_made_nor_restored(
+    db: Path, monday: Path, target: Path, end: str
+) -> None:
+    log = Path(f"{target}{end}")
+    log.write_text("of another file")
+    told = refusal(Conflict, care.back_up, str(db), target)
+    assert told.startswith(f"{log} exists: SQLite would apply that log")
+    shutil.copy(monday, target)
+    told = refusal(Conflict, care.restore, target, f"{target}.again")
+    assert f"`durableq backup FILE --db {target}`" in told
+    assert log.read_text() == "of another file"
+    assert beside(target) == sorted([target.name, log.name])
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_through_a_symbolic_link_its_target_is_restored(
+    monday: Path, folder: Path, target: Path, exists: bool
+) -> None:
+    if exists:
+        care.restore(monday, str(target))
+    link = folder / "link.db"
+    link.symlink_to(target)
+    care.restore(monday, str(link), replace=exists)
+    assert link.readlink() == target
+    assert not target.is_symlink()
+    assert plain.one(target, "SELECT count(*) FROM durableq_message") == 1
+
+
+def test_the_users_of_a_replaced_file_may_use_the_new_one(monday: Path, target: Path) -> None:
+    care.restore(monday, str(target))
+    assert target.stat().st_mode & 0o777 == 0o600
+    target.chmod(0o660)
+    care.restore(monday, str(target), replace=True)
+    assert target.stat().st_mode & 0o777 == 0o660
+
+
+def test_without_hard_links_a_restore_is_named_but_replaces_nothing(
+    monday: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    care.restore(monday, str(target))
+    told = refusal(DatabaseUnusable, care.restore, monday, str(target), replace=True)
+    assert "file system without hard links" in told
+    assert beside(target) == ["restored.db"]
+    target.with_name("taken.db").touch()
+    with unfinished.making(target.with_name("taken.db"), "backup", monday) as made:
+        assert "has come to exist" in refusal(Conflict, replacing.name_new, made)
+
+
+def test_a_name_that_is_too_long_is_refused_in_words(db: Path, monday: Path, folder: Path) -> None:
+    for length in (300, 250):
+        name = folder / ("x" * length)
+        assert "File name too long" in refusal(DatabaseUnusable, care.back_up, str(db), name)
+        assert "File name too long" in refusal(DatabaseUnusable, care.restore, monday, str(name))
+        if length == 300:
+            refusal(DatabaseUnusable, care.restore, name, f"{folder}/new.db")
+            refusal(DatabaseUnusable, care.back_up, str(name), folder / "new.db")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_refused_opening_keeps_no_connection(db: Path, monday: Path, target: Path) -> None:
+    shutil.copy(monday, target)
+    plain.script(target, "UPDATE durableq_version SET version_num = '9999'")
+    with pytest.raises(DatabaseUnusable) as caught:
+        _ = DurableQ(target).store
+    assert caught.tb is not None  # its frames live, and with them their connection
+    assert locks.users(target) == set()
