@@ -146,11 +146,12 @@ def _wall_clock(raw: Any, clock: Clock) -> Finding:
     steady.adopt(timekeeping.stored(raw))
     now = steady.now()
     since_ms = now.steady_ms - now.jumped_at_ms
+    ago = f"{span(since_ms)} ago" if since_ms else "just now"
     if now.jump_ms and since_ms < RECENT_JUMP_MS:
         return Finding(
             name,
             Level.WARN,
-            f"the wall clock jumped {jump_words(now.jump_ms)}, noticed {span(since_ms)} ago",
+            f"the wall clock jumped {jump_words(now.jump_ms)}, noticed {ago}",
             f"{check} Nothing expires or comes due by a jump: lifetimes and delays go on as the "
             "boot clock has them. Once the machine's time is right, there is nothing to do.",
         )
