@@ -272,10 +272,9 @@ class Fleet:
         if member.board.stage.ended and member.kill_at is None:  # but its threads may go on
             member.kill_at = time.monotonic() + self._options.grace_ms / 1000
             member.returning = member.board.stage is not Stage.DRAINED
-        if member.kill_at is not None and member.kill_at <= time.monotonic():
-            if member.board.stage < Stage.READY:  # it waits for the file, or imports
-                member.kill(Ending.CUT_SHORT)
-                return
+        if member.is_overdue() and member.is_starting:  # it imports, or waits for the file
+            self._cut_short(member)
+        elif member.is_overdue():
             seconds = self._options.grace_ms / 1000
             self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", member)
             self._cut_short(member)
@@ -291,8 +290,9 @@ class Fleet:
             self._extend_leases_of(member)
 
     def _cut_short(self, member: Member) -> None:
+        if not member.is_starting:  # else nothing was in hand
+            self._note_cut_short()
         member.kill(Ending.CUT_SHORT)
-        self._note_cut_short()
 
     def _note_cut_short(self) -> None:
         number = self._signals.stopping

@@ -50,6 +50,7 @@ class Member:
         """Seconds before the next start, if the worker dies at once again."""
         self.kill_at: float | None = None
         """When its worker, which was told to stop, has had its time; None: it was not told."""
+        self._grace_ends_at = 0.0
         self.returning = False
         """Whether a worker that was told to stop is to be replaced."""
         self.ending = Ending.DEATH
@@ -69,6 +70,11 @@ class Member:
     def is_importing(self) -> bool:
         """Whether its worker runs and has not imported its application yet."""
         return self._process is not None and self.stage is Stage.STARTING
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether its worker, or the last one, has not received yet."""
+        return self.stage in {Stage.STARTING, Stage.OPENING}
 
     @property
     def stage(self) -> Stage | None:
@@ -134,6 +140,7 @@ class Member:
         self._starts += 1
         self.started_at = time.monotonic()
         self.start_at = self.kill_at = None
+        self._grace_ends_at = 0.0
         self._was_ready = False
         self.returning = False
         self.ending = Ending.DEATH
@@ -158,10 +165,23 @@ class Member:
         """Tell its worker to finish what it has in hand; a second telling changes nothing."""
         self.returning = returning
         if self._process is not None and self.kill_at is None:
-            if self.stage in {Stage.STARTING, Stage.OPENING}:
-                grace_seconds = min(grace_seconds, STARTING_GRACE_SECONDS)
-            self.kill_at = time.monotonic() + grace_seconds
+            self._grace_ends_at = self.kill_at = time.monotonic() + grace_seconds
+            if self.is_starting:
+                self.kill_at = min(self.kill_at, time.monotonic() + STARTING_GRACE_SECONDS)
             self._process.terminate()
+
+    def is_overdue(self) -> bool:
+        """Return whether its worker was told to stop and has had its time.
+
+        One that was starting then, and has received since, may have begun something: it has the
+        whole grace.
+        """
+        now = time.monotonic()
+        if self.kill_at is None or now < self.kill_at:
+            return False
+        if not self.is_starting:
+            self.kill_at = max(self.kill_at, self._grace_ends_at)
+        return now >= self.kill_at
 
     def kill(self, ending: Ending) -> None:
         """Stop its worker at once, whatever it does."""
