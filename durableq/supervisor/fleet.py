@@ -166,7 +166,8 @@ class Fleet:
         """Give back what an ended worker held, and decide whether it is replaced."""
         stage = member.board.stage
         told = member.kill_at is not None
-        obeyed = told and stage < Stage.READY  # it had begun nothing
+        # One that a stop or a new reload ended before it received had begun nothing.
+        obeyed = (told or member.ending is Ending.CUT_SHORT) and stage < Stage.READY
         if told and not obeyed and code == -signal.SIGTERM:
             member.ending = Ending.CUT_SHORT  # a handler made it deadly: no message is to blame
             self._note_cut_short()
