@@ -106,7 +106,7 @@ def test_code_that_does_not_import_replaces_no_worker_and_a_later_reload_heals(
     assert "it is broken" in fleet.complaints
     assert version_of(dq, fleet, "meanwhile") == '"one"'
     assert fleet.told("ended") == []
-    assert states(dq)["supervisor"] == "reload failed"
+    fleet.wait_until(lambda: states(dq).get("supervisor") == "reload failed", "it to be listed")
     install(tmp_path, CODE.format(version="mended"))
     fleet.signal(signal.SIGHUP)
     fleet.wait_event("ready", times=4)

@@ -87,16 +87,15 @@ def test_workers_that_start_while_the_file_is_locked_wait_and_then_receive(
 def test_workers_killed_while_they_wait_for_the_file_are_no_crash_loop(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
-    fleet = start(impatient(db), tmp_path, nursery, procs=3)
-    fleet.wait_event("ready", times=3)
+    fleet = start(impatient(db), tmp_path, nursery, procs=FALSE_STARTS)
+    fleet.wait_event("ready", times=FALSE_STARTS)
     with write_lock(db, nursery):
-        for number in (1, 2, 3):  # the first three have received, the others wait
-            for said in fleet.told("started")[-3:]:
+        for number in (1, 2):  # the first five have received, the others wait
+            for said in fleet.told("started")[-FALSE_STARTS:]:
                 fleet.worker(said.pid).kill()
-            fleet.wait_event("started", times=3 + 3 * number)
-            waits(fleet, times=3 * number)
-    fleet.wait_event("ready", times=6)
-    assert len(fleet.told("died")) == 9
+            waits(fleet, times=FALSE_STARTS * number)
+    fleet.wait_event("ready", times=2 * FALSE_STARTS)
+    assert len(fleet.told("died")) == 2 * FALSE_STARTS
     assert fleet.told("crash_loop") == []
     fleet.signal(signal.SIGTERM)
     assert fleet.end() == 0
@@ -120,14 +119,15 @@ def test_an_application_that_uses_the_locked_file_while_it_is_imported_is_waited
     code = CODE.format(version="one").replace("DurableQ()", f"DurableQ({impatient(db)!r})")
     install(tmp_path, code + "\n\ndq.queue('orders').send('hello')\n")
     with write_lock(db, nursery):
-        fleet = nursery.fleet(impatient(db), app="shop:dq", cwd=tmp_path)
+        fleet = nursery.fleet(impatient(db), app="shop:dq", cwd=tmp_path, procs=FALSE_STARTS)
         waits(fleet)
         assert fleet.told() == []
-    fleet.wait_event("ready")
+    fleet.wait_event("ready", times=FALSE_STARTS)
     with write_lock(db, nursery):
-        fleet.worker(fleet.told("ready")[0].pid).kill()
-        fleet.wait_event("died", times=FALSE_STARTS + 2)
-    fleet.wait_event("ready", times=2)
+        for said in fleet.told("ready"):
+            fleet.worker(said.pid).kill()
+        fleet.wait_event("died", times=2 * FALSE_STARTS)
+    fleet.wait_event("ready", times=2 * FALSE_STARTS)
     assert fleet.told("crash_loop") == []
 
 
