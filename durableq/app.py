@@ -16,7 +16,7 @@ from durableq.engines import create_store, file_of, open_store
 from durableq.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.handlers import Handlers
 from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
-from durableq.message import Draft, IdempotencyRecord, SendOptions, draft
+from durableq.message import Draft, IdempotencyRecord, SendOptions, check_key, draft
 from durableq.producer import Producer
 from durableq.settings import (
     DEAD_LETTER_SUFFIX,
@@ -277,7 +277,12 @@ class Queue:
         return self._store.queue(self.name)
 
     def record(self, key: str) -> IdempotencyRecord | None:
-        """Return what is remembered of a key, or None."""
+        """Return what is remembered of a key, or None.
+
+        Raises:
+            InvalidInput: no message can have such a key.
+        """
+        check_key(key)
         return self._store.record(self.name, key)
 
     @property

@@ -27,6 +27,7 @@ from durableq.failures import HandlerFailed
 from durableq.limits import MAX_ERROR_CHARS, MAX_RESULT_BYTES, MAX_TRACEBACK_CHARS
 from durableq.message import Failure, Reason
 from durableq.processes import signal_name
+from durableq.text import shown
 
 log = logging.getLogger("durableq.worker")
 
@@ -45,13 +46,13 @@ def parse(text: str) -> tuple[str, ...]:
     try:
         arguments = shlex.split(text)
     except ValueError as error:
-        raise InvalidInput(f"The command {text!r} cannot be read: {error}.") from None
+        raise InvalidInput(f"The command {shown(text)} cannot be read: {error}.") from None
     if not arguments:
         raise InvalidInput("The command is empty: name a program to run for each message.")
     program = shutil.which(arguments[0])
     if program is None:
         raise InvalidInput(
-            f"There is no program {arguments[0]!r} that can be executed. Give its path, "
+            f"There is no program {shown(arguments[0])} that can be executed. Give its path, "
             "and make it executable (chmod +x)."
         )
     return (os.path.abspath(program), *arguments[1:])

@@ -19,6 +19,8 @@ from durableq.message import (
     SendOptions,
     draft,
 )
+from durableq.settings import check_queue_name
+from durableq.text import shown
 from durableq.units import to_ms
 
 
@@ -43,6 +45,7 @@ class Transaction:
             parameters: a mapping, or a list of mappings to run it for each.
 
         Raises:
+            InvalidInput: it is no statement, or a text in it is not UTF-8.
             Unsupported: the engine holds no tables of yours (memory://).
         """
         return self._opened.execute(statement, parameters)
@@ -54,6 +57,7 @@ class Transaction:
             UnknownQueue: there is no such queue.
             InvalidInput: the message cannot be sent; see Queue.send.
         """
+        check_queue_name(queue)
         return self._opened.send(queue, [draft(body, **options)])[0]
 
 
@@ -354,6 +358,8 @@ class Batch(Sequence[Delivery]):
         ]
 
     def _check_open(self, delivery: Delivery) -> None:
+        if not isinstance(delivery, Delivery):
+            raise InvalidInput(f"Give a delivery of this batch, got {shown(delivery)}.")
         if delivery not in self._deliveries:
             raise InvalidInput(f"Message {delivery.id} is not in this batch.")
         if self.settled:

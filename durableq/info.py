@@ -8,7 +8,7 @@ from durableq.books import Counts, Totals
 from durableq.errors import InvalidInput
 from durableq.limits import MAX_NOTE_CHARS, MAX_NOTE_NAME_CHARS
 from durableq.settings import QueueSettings
-from durableq.text import storable
+from durableq.text import shown, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,10 @@ def check_note(name: str, text: str) -> None:
         InvalidInput: a name that is empty or too long, a text that is too long, a lone surrogate.
     """
     if not 1 <= len(name) <= MAX_NOTE_NAME_CHARS:
-        raise InvalidInput(f"A note's name has 1 to {MAX_NOTE_NAME_CHARS} characters: {name!r}.")
+        raise InvalidInput(
+            f"A note's name has 1 to {MAX_NOTE_NAME_CHARS} characters: {shown(name)}."
+        )
     if len(text) > MAX_NOTE_CHARS:
         raise InvalidInput(f"A note has at most {MAX_NOTE_CHARS} characters, got {len(text)}.")
     if storable(name + text) != name + text:
-        raise InvalidInput(f"The note {name!r} contains a lone surrogate.")
+        raise InvalidInput(f"The note {shown(name)} contains a lone surrogate.")

@@ -8,6 +8,7 @@ from typing import Final
 
 from durableq.errors import Conflict, InvalidInput, NotFound
 from durableq.message import DeadLetter, Reason
+from durableq.text import shown
 from durableq.units import check_whole
 from durableq.verdict import Discard, Requeue
 
@@ -109,7 +110,9 @@ def check_move(verdict: Requeue | Discard, to_queue: str | None) -> None:
     if isinstance(verdict, Requeue):
         _ = verdict.delay_ms
     elif to_queue is not None:
-        raise InvalidInput(f"What is discarded goes nowhere: leave out the queue {to_queue!r}.")
+        raise InvalidInput(
+            f"What is discarded goes nowhere: leave out the queue {shown(to_queue)}."
+        )
 
 
 def check_move_limit(limit: int, most: int) -> None:
@@ -123,7 +126,9 @@ def check_move_limit(limit: int, most: int) -> None:
 
 def unknown_move(move_id: str) -> NotFound:
     """Return the error for a move that is not in the store."""
-    return NotFound(f"There is no move {move_id!r} in this file; only the newest are remembered.")
+    return NotFound(
+        f"There is no move {shown(move_id)} in this file; only the newest are remembered."
+    )
 
 
 def source_is_gone(message_id: str) -> Conflict:

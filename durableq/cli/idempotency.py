@@ -12,7 +12,7 @@ from durableq.cli.rendering import moment, moment_and_age, now_ms, record_docume
 from durableq.cli.upkeep import SLICE, prune_all, tell
 from durableq.errors import NotFound
 from durableq.message import IdempotencyRecord
-from durableq.text import visible
+from durableq.text import shown, visible
 from durableq.units import span
 
 RESULT_COLUMNS: Final = 60
@@ -122,4 +122,4 @@ def _expiry(record: IdempotencyRecord) -> str:
 
 
 def _unknown(queue: str, key: str) -> NotFound:
-    return NotFound(f"Nothing is remembered of key {key!r} in queue {queue!r}.")
+    return NotFound(f"Nothing is remembered of key {shown(key)} in queue {shown(queue)}.")

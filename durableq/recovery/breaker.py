@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from durableq.errors import InvalidInput
 from durableq.letters import Recovered, RecoveredFate
 from durableq.store import Monitor
+from durableq.text import shown
 from durableq.units import check_whole, to_ms
 
 NOTE: Final = "breaker:"
@@ -59,7 +60,7 @@ class Thresholds:
             check_whole(getattr(self, name), name, 1, most)
         number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
         if not number or not 0 < self.share <= 1:
-            raise InvalidInput(f"share is a number over 0 and up to 1, got {self.share!r}.")
+            raise InvalidInput(f"share is a number over 0 and up to 1, got {shown(self.share)}.")
         if self.least > self.window:
             raise InvalidInput(
                 f"least is at most window ({self.window}), or it never opens; got {self.least}."

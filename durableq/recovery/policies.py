@@ -18,6 +18,7 @@ from durableq.recovery.patience import PATTERN_SECONDS, TooLong, patience
 from durableq.recovery.policy import judge
 from durableq.recovery.rules import Case, Rule, Rules
 from durableq.store import Monitor
+from durableq.text import shown
 from durableq.verdict import Hold, Verdict
 
 
@@ -73,7 +74,7 @@ class AppPolicies:
         for queue in queues:
             if queue not in policies:
                 known = ", ".join(sorted(policies))
-                raise AppError(f"No recovery policy for queue {queue!r}; there is: {known}.")
+                raise AppError(f"No recovery policy for queue {shown(queue)}; there is: {known}.")
         self._policies = policies
         self._queues = queues or tuple(policies)
 
@@ -111,7 +112,7 @@ class RulePolicies:
         for queue in queues:
             if rules.queues and queue not in rules.queues:
                 known = ", ".join(rules.queues)
-                raise InvalidInput(f"No rule is for queue {queue!r}; they are for: {known}.")
+                raise InvalidInput(f"No rule is for queue {shown(queue)}; they are for: {known}.")
         self._rules = rules
         self._clock = clock
         self._queues = queues or rules.queues
@@ -128,7 +129,7 @@ class RulePolicies:
                 if queue not in there:
                     raise InvalidInput(
                         f"{self._rules.source}, line {rule.line}: {rule.label} can never match: "
-                        f"there is no queue {queue!r} in this database."
+                        f"there is no queue {shown(queue)} in this database."
                     )
         for queue in self._queues:
             monitor.queue(queue)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from durableq.errors import InvalidInput
 from durableq.latch import Latch
+from durableq.text import shown
 
 
 class Rate:
@@ -22,7 +23,7 @@ class Rate:
 
     def __init__(self, per_second: float | None, now: Callable[[], float] = time.monotonic) -> None:
         if per_second is not None and not 0 < per_second < float("inf"):
-            raise InvalidInput(f"A rate is a number over 0, got {per_second!r}.")
+            raise InvalidInput(f"A rate is a number over 0, got {shown(per_second)}.")
         self._per_second = per_second
         self._now = now
         self._full_at = now()

@@ -30,6 +30,7 @@ from durableq.recovery.rules import (
 )
 from durableq.recovery.sense import contradiction
 from durableq.settings import check_new_queue_name
+from durableq.text import shown
 from durableq.units import to_ms
 
 T = TypeVar("T")
@@ -271,7 +272,9 @@ class _Reading:
     def _known(self, at: lines.Path, table: Table, known: Sequence[str]) -> None:
         for name in table:
             if name not in known:
-                self._wrong((*at, name), f"unknown field {name!r}; there are {', '.join(known)}")
+                self._wrong(
+                    (*at, name), f"unknown field {shown(name)}; there are {', '.join(known)}"
+                )
 
     def _wrong(self, at: lines.Path, why: str) -> None:
         line = self._line(at)
@@ -315,7 +318,7 @@ def _queues(value: Any) -> tuple[str, ...]:
 def _reasons(value: Any) -> tuple[str, ...]:
     for name in _texts(value):
         if name not in set(Reason):
-            raise InvalidInput(f"no letter dies of {name!r}; there are {', '.join(Reason)}")
+            raise InvalidInput(f"no letter dies of {shown(name)}; there are {', '.join(Reason)}")
     return _texts(value)
 
 
@@ -333,7 +336,7 @@ def _pattern(value: Any) -> re.Pattern[str]:
     try:
         return re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
-        raise InvalidInput(f"{value!r} is no pattern: {error}") from None
+        raise InvalidInput(f"{shown(value)} is no pattern: {error}") from None
 
 
 def _paths(value: Any) -> tuple[FieldPath, ...]:

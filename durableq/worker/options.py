@@ -12,6 +12,7 @@ from durableq.app import DurableQ
 from durableq.errors import AppError
 from durableq.handlers import Handler
 from durableq.logs import LogFormat
+from durableq.text import shown
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
@@ -83,5 +84,7 @@ def chosen_handlers(app: DurableQ, queues: tuple[str, ...]) -> list[Handler]:
     for queue in queues:
         if queue not in app.handlers:
             known = ", ".join(sorted(app.handlers))
-            raise AppError(f"No handler for queue {queue!r} in the application; there is: {known}.")
+            raise AppError(
+                f"No handler for queue {shown(queue)} in the application; there is: {known}."
+            )
     return [handler for name, handler in app.handlers.items() if not queues or name in queues]

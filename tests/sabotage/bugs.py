@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from durableq import clock, printed, signals, steady, transient
+from durableq import clock, codec, message, printed, signals, steady, transient
 from durableq.engines.sql import (
     checkpoints,
+    joining,
     replacing,
     sqlite,
     statements,
@@ -221,6 +222,29 @@ def replace_without_a_lock() -> None:
     module.check_unused = lambda *_: None
 
 
+def ignore_unknown_options() -> None:
+    """A misspelt option of a message is dropped."""
+    module: Any = message
+    module.check_known = lambda *_: None
+
+
+def hash_numbers_by_spelling() -> None:
+    """12 and 12.0 are two payloads."""
+    module: Any = codec
+    module._by_value = float
+
+
+def forget_who_sends_through_a_connection() -> None:
+    """Two threads may send through one connection at once."""
+
+    class Forgetful(dict[int, int]):
+        def setdefault(self, _key: int, default: Any = None) -> Any:
+            return default
+
+    module: Any = joining
+    module._in_use = Forgetful()
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -251,5 +275,8 @@ BUGS: dict[str, Callable[[], None]] = {
         leave_foreign_logs,
         open_during_a_restore,
         replace_without_a_lock,
+        ignore_unknown_options,
+        hash_numbers_by_spelling,
+        forget_who_sends_through_a_connection,
     )
 }

@@ -36,6 +36,7 @@ from durableq.message import (
 from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.steady import shift
 from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
+from durableq.text import shown
 from durableq.units import check_whole
 from durableq.verdict import Discard, Requeue, Verdict
 
@@ -302,7 +303,9 @@ class MemoryStore(MemoryBulk):
         if found is None:
             return False
         if found.status is RecordStatus.IN_PROGRESS:
-            raise Conflict(f"Key {key!r} of queue {queue!r} is in progress; wait for its message.")
+            raise Conflict(
+                f"Key {shown(key)} of queue {queue!r} is in progress; wait for its message."
+            )
         del self._tables.records[queue, key]
         return True
 

@@ -31,6 +31,7 @@ from durableq.errors import (
     DatabaseUnusable,
     DurableQError,
     ForeignDatabase,
+    InvalidInput,
     OutcomeUnknown,
     StorageFull,
     Unsupported,
@@ -195,6 +196,7 @@ class Database:
 
         Raises:
             StorageFull, DatabaseUnusable: what the file ran into; not the statement's fault.
+            InvalidInput: a text is not UTF-8.
             sqlalchemy.exc.DBAPIError: any other error.
         """
         try:
@@ -202,6 +204,9 @@ class Database:
         except sqlalchemy.exc.DBAPIError as error:
             meaning = translate(error.orig, self.location.path, in_own_statement=False)
             raise meaning or error from error
+        except UnicodeEncodeError as error:
+            says = "The statement, or one of its parameters, contains a lone surrogate."
+            raise InvalidInput(says) from error
 
     @contextmanager
     def read(self) -> Iterator[Any]:

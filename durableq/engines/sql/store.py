@@ -27,7 +27,7 @@ from durableq.engines.sql.sqlite import Database, all_or_nothing
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
 from durableq.engines.sql.watching import FileWatch
-from durableq.errors import Conflict, StaleReceipt
+from durableq.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.health import Tended
 from durableq.info import check_note
 from durableq.letters import LetterFilter, Move, check_move
@@ -41,6 +41,7 @@ from durableq.message import (
 )
 from durableq.steady import shift
 from durableq.store import OTHER_THREAD, Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.text import shown
 from durableq.verdict import Discard, Requeue, Verdict
 
 
@@ -311,6 +312,8 @@ class _Open:
         self._check()
         if isinstance(statement, str):
             statement = sqlalchemy.text(statement)
+        if not isinstance(statement, sqlalchemy.Executable):
+            raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
         result = self._database.execute(self._connection, statement, parameters)
         if result.returns_rows:
             self._results.append(result)

@@ -28,6 +28,7 @@ from durableq.info import note_tail
 from durableq.message import Event, Reason, RecordStatus, State
 from durableq.settings import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.store import Pruned, WorkerInfo, WorkerStats
+from durableq.text import shown
 
 _BOOT_ID: Final = "boot_id"
 _NOTE: Final = "note:"
@@ -213,7 +214,7 @@ def forget(unit: Unit, queue: str, key: str) -> bool:
     found = sql.RECORD(unit.raw, in_queue=row.id, of_key=key).fetchone()
     if found is not None and found[2] == RecordStatus.IN_PROGRESS:
         raise Conflict(
-            f"Key {key!r} of queue {queue!r} is in progress: message {found[3]} holds it. "
+            f"Key {shown(key)} of queue {queue!r} is in progress: message {found[3]} holds it. "
             "Wait until that message is settled."
         )
     dropped = _DROP_RECORD(unit.raw, in_queue=row.id, of_key=key, now_ms=unit.now_ms)
