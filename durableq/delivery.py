@@ -198,8 +198,11 @@ class Delivery:
             retry_in: seconds to wait; None leaves it to the queue's backoff.
 
         Raises:
+            InvalidInput: no error, or a wait for a Reject, which is not retried.
             StaleReceipt: the message is no longer yours.
         """
+        if retry_in is not None and isinstance(error, Reject):
+            raise InvalidInput("A rejected message is not retried: leave out retry_in, or Reject.")
         failure = failure_of(error, retry_in=retry_in)
         return self._settle(self._store.fail([(self.receipt, failure)], actor=self.actor)[0])
 

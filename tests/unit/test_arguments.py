@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durableq import DurableQ, InvalidInput
+from durableq import DurableQ, InvalidInput, Reject
 from durableq.arguments import check_known, listed, near_miss
 from durableq.message import SEND_OPTIONS
 from durableq.settings import OPTIONS
@@ -103,3 +103,12 @@ def test_an_error_repeats_a_value_on_one_line_and_not_much_of_it(value: Any, tex
     assert said.startswith(text)
     assert len(said) < 400
     assert said.isprintable()
+
+
+def test_a_wait_for_a_rejected_message_is_refused() -> None:
+    orders = DurableQ("memory://").queue("orders")
+    orders.send(1)
+    [message] = orders.receive()
+    with pytest.raises(InvalidInput, match="is not retried"):
+        message.fail(Reject("no"), retry_in=5)
+    message.complete()
