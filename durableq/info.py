@@ -67,6 +67,8 @@ class WorkerInfo:
     failed: int = 0
     in_hand: int = 0
     oldest_began_ms: int = 0
+    queues: tuple[str, ...] | None = None
+    """The queues it receives from, dead-letter queues too; None if it has not told them."""
 
 
 @dataclass(frozen=True, slots=True)

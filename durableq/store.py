@@ -344,12 +344,19 @@ class Store(Monitor, Protocol):
         """Enter a worker and return it with its holder mark."""
         ...
 
-    def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
+    def beat(
+        self,
+        holder: int,
+        stats: WorkerStats | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> bool:
         """Let a worker say that it lives; False if it was taken out: somebody thought it dead.
 
         Args:
             holder: its mark.
             stats: how it does; None leaves what it told before.
+            queues: names of the queues it receives from now; None leaves what it told before.
         """
         ...
 

@@ -71,7 +71,8 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
         message.complete({"paid": 120} if key else None)
     orders.send({"amount": 120}, key="paid")
     orders.receive()  # recognised as a duplicate, and gone
-    worker = dq.store.register(WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]"))
+    told = WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]", queues=("orders",))
+    worker = dq.store.register(told)
     dq.store.beat(worker.holder, WorkerStats("working", handled=12, failed=8, in_hand=1))
     orders.send({"in": "flight"}, key="held")
     take(dq.store, "orders", holder=worker.holder)

@@ -111,6 +111,17 @@ class SharingContract(StoreCase):
         told = replace(second, beat_at_ms=clock.wall_ms(), **asdict(STATS))
         assert store.workers() == [first, told]
 
+    def test_a_worker_tells_which_queues_it_receives_from(self, store: Store) -> None:
+        untold, told = (store.register(replace(WORKER, queues=q)) for q in (None, (ORDERS, DEAD)))
+        none = store.register(replace(WORKER, queues=()))
+        assert [worker.queues for worker in store.workers()] == [None, (ORDERS, DEAD), ()]
+        assert store.workers() == [untold, told, none]
+        assert store.beat(told.holder, STATS)
+        assert store.beat(untold.holder, queues=[DEAD])
+        assert store.beat(none.holder, STATS, queues=(ORDERS,))
+        assert [worker.queues for worker in store.workers()] == [(DEAD,), (ORDERS, DEAD), (ORDERS,)]
+        assert [worker.handled for worker in store.workers()] == [0, STATS.handled, STATS.handled]
+
     def test_a_beat_that_tells_nothing_leaves_what_was_told(
         self, store: Store, clock: FakeClock
     ) -> None:

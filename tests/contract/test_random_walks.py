@@ -333,15 +333,17 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(["ann", "bob"]),
+        queues=st.sampled_from([None, (), tuple(EVERY_QUEUE)]),
         lost=st.sampled_from([None, "reclaim", "leave", "beat"]),
     )
-    def come_and_go(self, name: str, lost: str | None) -> None:
+    def come_and_go(self, name: str, queues: tuple[str, ...] | None, lost: str | None) -> None:
         there = [worker.holder for worker in self.engines[0].store.workers()]
         if lost is None or not there:
-            self.both(lambda engine, _: engine.store.register(WorkerInfo(name, 1, 2)))
+            worker = WorkerInfo(name, 1, 2, queues=queues)
+            self.both(lambda engine, _: engine.store.register(worker))
         elif lost == "beat":
             stats = WorkerStats("working", len(self.leases))
-            self.both(lambda engine, _: engine.store.beat(there[0], stats))
+            self.both(lambda engine, _: engine.store.beat(there[0], stats, queues=queues))
         elif lost == "leave":
             self.both(lambda engine, _: engine.store.unregister(there[0]), *RECLAIM)
         else:

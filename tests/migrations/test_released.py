@@ -222,6 +222,14 @@ def test_what_was_begun_goes_on(dq: DurableQ, db: Path) -> None:
     dq.close()
 
 
+def test_a_worker_of_an_older_revision_has_not_told_its_queues(db: Path) -> None:
+    (revision,) = plain.column(db, "SELECT version_num FROM durableq_version")
+    with DurableQ(db, clock=FakeClock()) as dq:
+        dq.migrate()
+        (worker,) = dq.store.workers()
+        assert worker.queues == (None if revision < "0004" else ("orders",))
+
+
 def test_no_worker_is_given_the_mark_of_an_earlier_one(dq: DurableQ) -> None:
     (before,) = dq.store.workers()
     dq.store.unregister(before.holder)

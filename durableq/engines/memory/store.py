@@ -361,12 +361,20 @@ class MemoryStore(MemoryBulk):
         return self._clock.shown(entered)
 
     @_verb
-    def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
+    def beat(
+        self,
+        holder: int,
+        stats: WorkerStats | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> bool:
         """Let a worker say that it lives."""
         found = self._tables.workers.get(holder)
         if found is None:
             return False
         told = {} if stats is None else asdict(stats)
+        if queues is not None:
+            told["queues"] = tuple(queues)
         self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.now_ms(), **told)
         return True
 

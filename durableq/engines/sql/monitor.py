@@ -150,6 +150,7 @@ _WORKERS = compiled(
         _w.failed,
         _w.in_hand,
         _w.oldest_began_ms,
+        _w.queues,
     ).order_by(_w.id)
 )
 
@@ -263,7 +264,16 @@ def records(
 
 def workers(raw: Any) -> list[WorkerInfo]:
     """Return the registered workers."""
-    return [WorkerInfo(*row) for row in _WORKERS(raw).fetchall()]
+    rows = _WORKERS(raw).fetchall()
+    return [WorkerInfo(*(*row[:-1], _names(row[-1]))) for row in rows]
+
+
+def _names(stored: str) -> tuple[str, ...] | None:
+    """Return the names in a JSON array; None for text that is none."""
+    try:
+        return tuple(json.loads(stored))
+    except (ValueError, TypeError):
+        return None
 
 
 def held(raw: Any, clock: SteadyClock, holder_mark: bytes) -> list[Message]:

@@ -242,10 +242,16 @@ class SQLStore(SQLMonitor):
         with self._write() as unit:
             return self._clock.shown(upkeep.register(unit, worker))
 
-    def beat(self, holder: int, stats: WorkerStats | None = None) -> bool:
+    def beat(
+        self,
+        holder: int,
+        stats: WorkerStats | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> bool:
         """Let a worker say that it lives."""
         with self._write() as unit:
-            return upkeep.beat(unit, holder, stats)
+            return upkeep.beat(unit, holder, stats, queues)
 
     def unregister(self, holder: int) -> None:
         """Take a worker out, and its leases back."""

@@ -227,6 +227,8 @@ worker = Table(
     _counter("failed"),
     _counter("in_hand"),
     _counter("oldest_began_ms"),
+    # A JSON array of names; empty text where the worker has not told them.
+    Column("queues", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
     **_strict,
 )

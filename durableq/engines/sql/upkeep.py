@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -108,6 +109,9 @@ _BEAT_AND_TELL = compiled(
     update(worker)
     .where(worker.c.id == parameter("of"))
     .values({"beat_at_ms": parameter("now_ms")} | {n: parameter(n) for n in _TOLD})
+)
+_TELL_QUEUES = compiled(
+    update(worker).where(worker.c.id == parameter("of")).values(queues=parameter("queues"))
 )
 _UNREGISTER = compiled(delete_from(worker).where(worker.c.id == parameter("of")))
 _UNREGISTER_ALL = compiled(delete_from(worker))
@@ -224,12 +228,19 @@ def forget(unit: Unit, queue: str, key: str) -> bool:
 def register(unit: Unit, worker: WorkerInfo) -> WorkerInfo:
     """Enter a worker; see Store.register."""
     entered = dataclasses.replace(worker, started_at_ms=unit.now_ms, beat_at_ms=unit.now_ms)
-    holder = _REGISTER(unit.raw, **dataclasses.asdict(entered)).fetchone()[0]
+    values = dataclasses.asdict(entered) | {"queues": _as_stored(worker.queues)}
+    holder = _REGISTER(unit.raw, **values).fetchone()[0]
     return dataclasses.replace(entered, holder=holder)
 
 
-def beat(unit: Unit, holder: int, stats: WorkerStats | None) -> bool:
+def _as_stored(queues: Sequence[str] | None) -> str:
+    return "" if queues is None else json.dumps(queues)
+
+
+def beat(unit: Unit, holder: int, stats: WorkerStats | None, queues: Sequence[str] | None) -> bool:
     """Enter that a worker lives, and how it does; see Store.beat."""
+    if queues is not None:
+        _TELL_QUEUES(unit.raw, of=holder, queues=_as_stored(queues))
     if stats is not None:
         told = dataclasses.asdict(stats)
         return bool(_BEAT_AND_TELL(unit.raw, of=holder, now_ms=unit.now_ms, **told).rowcount)
