@@ -115,12 +115,14 @@ def older(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    _ = DurableQ(path).init()
+    with DurableQ(path) as dq:
+        dq.init()
     plain.script(path, "UPDATE durableq_version SET version_num = '9999'")
 
 
 def linked(path: Path) -> None:
-    _ = DurableQ(path).init()
+    with DurableQ(path) as dq:
+        dq.init()
     path.with_name("other.db").hardlink_to(path)
 
 

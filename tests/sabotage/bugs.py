@@ -10,6 +10,7 @@ from durableq import clock, codec, message, printed, signals, steady, transient
 from durableq.engines.sql import (
     checkpoints,
     joining,
+    presence,
     replacing,
     sqlite,
     statements,
@@ -234,6 +235,23 @@ def hash_numbers_by_spelling() -> None:
     module._by_value = float
 
 
+def look_away_from_the_log() -> None:
+    """Only the database file itself is compared before a COMMIT."""
+    opened: Any = presence.OpenFile
+
+    def check(self: Any) -> None:
+        if self.database is not None and self._location.identity() != self.database:
+            raise presence.replaced(self.path)
+
+    opened.check = check
+
+
+def let_another_library_open_the_file() -> None:
+    """The audit hook refuses nothing."""
+    module: Any = presence
+    module._check_connecting = lambda *_: None
+
+
 def forget_who_sends_through_a_connection() -> None:
     """Two threads may send through one connection at once."""
 
@@ -278,5 +296,7 @@ BUGS: dict[str, Callable[[], None]] = {
         ignore_unknown_options,
         hash_numbers_by_spelling,
         forget_who_sends_through_a_connection,
+        look_away_from_the_log,
+        let_another_library_open_the_file,
     )
 }

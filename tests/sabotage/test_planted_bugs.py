@@ -16,6 +16,7 @@ PLANTS = ROOT / "tests" / "sabotage" / "plants"
 CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 RACE = "tests/contract/test_sqlite.py::TestSQLiteProcesses::"
 SIGKILL = "tests/process/test_sigkill.py::"
+PRESENCE = "tests/engine/test_presence.py::"
 HEARTBEAT = "tests/process/test_fleet_heartbeat.py::"
 CHECKPOINTS = "tests/engine/test_checkpoints.py::"
 BEGUN_COUNTS = (
@@ -42,6 +43,11 @@ SEEN_BY = [
     (
         "split_effect_and_acknowledgement",
         "tests/engine/test_transaction.py::test_an_exception_inside_undoes_all_of_it",
+    ),
+    ("look_away_from_the_log", PRESENCE + "test_a_log_that_left_is_noticed_by_the_next_write"),
+    (
+        "let_another_library_open_the_file",
+        PRESENCE + "test_another_sqlite_library_may_not_open_the_file_while_it_is_open",
     ),
     (
         "synchronous_normal",
@@ -132,6 +138,8 @@ SEEN_BY = [
         "replace_without_a_lock",
         "tests/faults/test_copies.py::"
         "test_no_send_that_is_answered_during_a_restore_is_lost[replace]",
+    ),
+    (
         "ignore_unknown_options",
         "tests/unit/test_arguments.py::"
         "test_an_unknown_option_of_a_message_is_refused_everywhere[prioritty-priority]",

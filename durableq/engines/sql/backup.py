@@ -27,8 +27,9 @@ from durableq.engines.sql import (
 )
 from durableq.engines.sql.contents import FAULTS, in_words
 from durableq.engines.sql.driver import driver
+from durableq.engines.sql.driver_errors import translate
 from durableq.engines.sql.examination import reading
-from durableq.engines.sql.sqlite import Database, translate
+from durableq.engines.sql.sqlite import Database
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unfinished import LOGS, worded
 from durableq.engines.sql.unit import Unit

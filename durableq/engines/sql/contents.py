@@ -8,6 +8,7 @@ from typing import Any, Final
 from durableq.clock import Clock
 from durableq.engines.sql import timekeeping, upkeep
 from durableq.engines.sql.driver import dotted, driver
+from durableq.engines.sql.driver_errors import translate
 from durableq.engines.sql.schema import (
     HAS_OCTET_LENGTH,
     INCREMENTAL_VACUUM,
@@ -16,7 +17,6 @@ from durableq.engines.sql.schema import (
     condition,
     lacking,
 )
-from durableq.engines.sql.sqlite import translate
 from durableq.engines.sql.sqlite_file import Location
 from durableq.health import Finding, Level
 from durableq.limits import DAY_MS

@@ -16,8 +16,9 @@ from urllib.parse import quote
 from durableq.clock import Clock
 from durableq.engines.sql import contents, monitor, surroundings, timekeeping
 from durableq.engines.sql.driver import driver
+from durableq.engines.sql.driver_errors import translate
 from durableq.engines.sql.schema import Condition, condition
-from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS, translate
+from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import Busy, DurableQError, ForeignDatabase
 from durableq.health import Finding, Level, is_healthy

@@ -57,6 +57,11 @@ def users(database: Path) -> set[int]:
     return {lock.pid for path in (database, _index(database)) for lock in on_file(path)}
 
 
+def writers(database: Path) -> set[int]:
+    """Return the processes that hold the write lock at this moment, as far as can be seen."""
+    return _look(database)[0]
+
+
 def watch(database: Path) -> Use:
     """Look several times, within a quarter of a second, who writes and who reads."""
     looks = [_look(database)]

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from durableq.engines.sql import locks
 from durableq.engines.sql.driver import driver
-from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS, translate
+from durableq.engines.sql.driver_errors import translate
+from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sql.unfinished import ENDS, LOGS, Making, sync, worded
 from durableq.errors import Busy, Conflict, DatabaseUnusable, DurableQError
 

@@ -80,7 +80,7 @@ def prepare(database: Database, purpose: Purpose) -> Condition:
     database.retrying(lambda: _use_wal(raw, database))
     if found is not Condition.CURRENT:
         upgrade(database, found)
-    database.remember_identity()
+    database.remember_identity(lambda raw: check_revision(raw, database.location.path))
     return found
 
 
@@ -112,6 +112,22 @@ def lacking(raw: Any) -> list[str]:
         missing += [f"{table.name}.{c.name}" for c in table.columns if c.name not in columns]
         missing += [str(index.name) for index in table.indexes if index.name not in present]
     return sorted(missing)
+
+
+def check_revision(raw: Any, path: Path) -> None:
+    """Refuse to write, inside a write transaction, to tables that are not this code's any more.
+
+    Raises:
+        NewerDatabase, OlderDatabase: the file was migrated while this process had it open.
+    """
+    row = raw.execute(_VERSION).fetchone()
+    if row is not None and row[0] == REVISIONS[-1]:
+        return
+    kind = OlderDatabase if row is not None and row[0] in REVISIONS else NewerDatabase
+    raise kind(
+        f"{path} was migrated to another revision while this process had it open. Nothing was "
+        "written. Restart this process with the durableq that made the file what it is now."
+    )
 
 
 def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable | None:

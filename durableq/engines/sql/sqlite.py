@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,19 +20,18 @@ from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
 from durableq.engines.sql import joining, unfinished
-from durableq.engines.sql.checkpoints import Checkpointer, guard
+from durableq.engines.sql.checkpoints import IS_GUARDED, Checkpointer, guard
 from durableq.engines.sql.driver import check_library, driver
+from durableq.engines.sql.driver_errors import code_of, translate
+from durableq.engines.sql.presence import OpenFile
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import (
     Busy,
     Conflict,
     DatabaseReplaced,
     DatabaseUnusable,
-    DurableQError,
-    ForeignDatabase,
     InvalidInput,
     OutcomeUnknown,
-    StorageFull,
     Unsupported,
 )
 
@@ -45,11 +43,6 @@ BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
 
-_LACKS = re.compile(
-    r"no such (table|column): (main\.)?durableq_|table durableq_\w+ has no column|"
-    r"no such column: version_num"
-)
-_BUSY = {driver.SQLITE_BUSY, driver.SQLITE_LOCKED}
 _T = TypeVar("_T")
 _ABANDONED: list[Any] = []
 """Connections a forked child inherited. Closing one would harm the parent, so none is."""
@@ -66,54 +59,17 @@ def driver_version() -> str:
     return str(driver.sqlite_version)
 
 
-def translate(
-    error: BaseException | None, path: object, *, in_own_statement: bool = True
-) -> DurableQError | None:
-    """Return what a driver's error means to a user; None for one that is our own bug.
-
-    Args:
-        error: raised by the driver.
-        path: of the database.
-        in_own_statement: the statement is durableq's, so a table that it misses is damage.
-    """
-    if isinstance(error, UnicodeDecodeError):  # raised by the driver for SQLite's error message
-        return DatabaseUnusable(
-            f"{path} is damaged (its schema holds text that is not UTF-8). Restore it from a "
-            "backup."
-        )
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _BUSY:
-        return Busy(f"{path} is busy: another process is writing. Nothing was stored; try again.")
-    if code == driver.SQLITE_FULL:
-        return StorageFull(f"The disk of {path} is full. Nothing was lost; make room, try again.")
-    if code == driver.SQLITE_READONLY:
-        return DatabaseUnusable(f"{path} is read-only. Make it and its directory writable.")
-    if code in {driver.SQLITE_CANTOPEN, driver.SQLITE_PERM, driver.SQLITE_AUTH}:
-        return DatabaseUnusable(f"{path} cannot be opened. Check the path and its permissions.")
-    if code == driver.SQLITE_NOTADB:
-        return ForeignDatabase(f"{path} is not a SQLite database. It was left untouched.")
-    if code == driver.SQLITE_CORRUPT:
-        return DatabaseUnusable(f"{path} is damaged ({error}). Restore it from a backup.")
-    if code == driver.SQLITE_ERROR and in_own_statement and _LACKS.match(str(error)):
-        return DatabaseUnusable(
-            f"{path} lacks a part of durableq's tables ({error}): its schema was changed or "
-            "damaged. Restore it from a backup."
-        )
-    if code == driver.SQLITE_IOERR:
-        return DatabaseUnusable(f"The disk under {path} failed ({error}). The write was undone.")
-    return None
-
-
 class _Session:
     """One thread's connection, and the process it belongs to."""
 
-    __slots__ = ("pid", "raw", "sqlalchemy", "thread")
+    __slots__ = ("is_open", "pid", "raw", "sqlalchemy", "thread")
 
     def __init__(self, connection: sqlalchemy.Connection) -> None:
         self.sqlalchemy = connection
         self.raw: Any = connection.connection.driver_connection
         self.pid = os.getpid()
         self.thread = threading.current_thread()
+        self.is_open = True
 
 
 class Database:
@@ -132,17 +88,21 @@ class Database:
         """Of all threads, which change it one step at a time. What it forgot, a child would close:
         there, the memory of all threads but one is cleared away."""
         self._local = threading.local()
-        self._identity: tuple[int, int] | None = None
-        self.checkpointer = Checkpointer(location.path, self._connect)
+        self.file = OpenFile(location)
+        self._check_revision: Callable[[Any], None] | None = None
+        self.checkpointer = Checkpointer(location.path, self._open)
         self.engine = sqlalchemy.create_engine(
             "sqlite://", module=driver, creator=self._connect, poolclass=NullPool
         )
         event.listen(self.engine, "begin", self._on_begin)
+        event.listen(self.engine, "commit", self._on_commit)
+        for closing in ("close", "close_detached"):
+            event.listen(self.engine, closing, self._on_close)
 
     def session(self) -> _Session:
         """Return this thread's connection, opening it if need be."""
         session: _Session | None = getattr(self._local, "session", None)
-        if session is None or session.pid != os.getpid():
+        if session is None or session.pid != os.getpid() or not session.is_open:
             session = self._open_session()
         return session
 
@@ -155,26 +115,50 @@ class Database:
 
         Raises:
             Busy: the lock was not to be had in time.
+            Conflict: this thread has another write transaction open on the file.
             OutcomeUnknown: COMMIT failed.
-            DatabaseReplaced: the file is no longer the one that was opened.
+            StorageFull: there was no room; nothing was stored.
+            DatabaseReplaced: the file or its log is no longer the one that was opened.
+            NewerDatabase, OlderDatabase: it was migrated while it was open.
         """
-        raw = self.session().raw
+        session = self.session()
+        raw = session.raw
         if raw.in_transaction:
             raise Conflict(
                 "This thread is inside message.transaction(): use tx.send and tx.execute there, "
                 "or make this call before or after it."
             )
+        self._begin(session, patient=patient)
         try:
-            if patient:
-                self.retrying(lambda: raw.execute(BEGIN_WRITE))
-            else:
-                raw.execute(BEGIN_WRITE)
-            yield raw
-            self._commit(raw)
+            try:
+                if self._check_revision is not None:
+                    self._check_revision(raw)
+                yield raw
+                self._commit(raw)
+            finally:
+                _undo(raw)  # nothing, once it is committed; otherwise nobody could write any more
         except driver.Error as error:
-            raise translate(error, self.location.path) or error from error
-        finally:
-            _undo(raw)  # nothing, once it is committed; otherwise nobody could write any more
+            stuck = raw.in_transaction
+            if stuck or code_of(error) == driver.SQLITE_READONLY:
+                self._part_with(session)
+            raise translate(error, self.location.path, undone=not stuck) or error from error
+        except DatabaseReplaced:
+            self._save_log(raw)
+            raise
+
+    def _begin(self, session: _Session, *, patient: bool) -> None:
+        self.file.use(session.raw)
+        try:
+            self.retrying(lambda: session.raw.execute(BEGIN_WRITE), patient=patient)
+        except DatabaseUnusable:
+            self._part_with(session)  # the next call opens another one
+            raise
+
+    def _save_log(self, raw: Any) -> None:
+        """Bring the commits of a removed log into the file: only its users still have them."""
+        if self.file.log_is_missing() and not IS_GUARDED:
+            with suppress(driver.Error):
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @contextmanager
     def write_with_sqlalchemy(self) -> Iterator[tuple[Any, sqlalchemy.Connection]]:
@@ -246,11 +230,10 @@ class Database:
 
     def _check_joined(self, raw: Any, *, begun: bool) -> None:
         """Refuse a connection on another file; let its transaction begin to write."""
-        if self.location.identity() != self._identity:
-            raise _replaced(self.location.path)
+        self.file.check()
         guard(raw)
         path = raw.execute("PRAGMA database_list").fetchone()[2]
-        if not path or Location(Path(path)).identity() != self._identity:
+        if not path or Location(Path(path)).identity() != self.file.database:
             raise Unsupported(
                 f"This connection is open on {path or 'a database in memory'}, the queue is in "
                 f"{self.location.path}: one transaction cannot hold both."
@@ -258,22 +241,34 @@ class Database:
         if not raw.in_transaction:
             if not begun:
                 raise Conflict("No transaction is open on this connection: use engine.begin().")
+            self.file.use(raw)
             self.retrying(lambda: raw.execute(BEGIN_WRITE))
+        if self._check_revision is not None:
+            self._check_revision(raw)
 
-    def retrying(self, call: Callable[[], _T]) -> _T:
+    def retrying(self, call: Callable[[], _T], *, patient: bool = True) -> _T:
         """Repeat a call that meets another process's lock, up to the location's busy timeout.
 
         Raises:
             Busy: it never got through.
+            Conflict: the lock is this process's own, and no other thread could release it.
         """
         deadline = time.monotonic() + self.location.busy_timeout_ms / 1000
+        is_first = True
         while True:
             try:
                 return call()
             except (driver.Error, UnicodeDecodeError) as error:
                 meaning = translate(error, self.location.path)
-                if not isinstance(meaning, Busy) or time.monotonic() >= deadline:
+                if not isinstance(meaning, Busy):
                     raise meaning or error from error
+                if not patient:
+                    raise meaning from error
+                if time.monotonic() >= deadline:
+                    raise self.file.busy() from error
+                if is_first:
+                    self.file.check_deadlock()
+            is_first = False
             time.sleep(random.uniform(0.001, 0.010))
 
     def version(self) -> object:
@@ -295,9 +290,14 @@ class Database:
             _undo(raw)
         return True
 
-    def remember_identity(self) -> None:
-        """From now on, refuse to write when another file stands at the path."""
-        self._identity = self.location.identity()
+    def remember_identity(self, check_revision: Callable[[Any], None] | None = None) -> None:
+        """From now on, refuse to write to another file at the path, or to a migrated one.
+
+        Args:
+            check_revision: raises, inside a write transaction, if the tables were migrated.
+        """
+        self.file.remember()
+        self._check_revision = check_revision
 
     def close(self) -> None:
         """Close every connection this process opened."""
@@ -322,15 +322,25 @@ class Database:
             self._sessions.remove(session)
         except ValueError:
             return
+        session.is_open = False
         if session.pid == os.getpid():
             session.sqlalchemy.close()
 
     def _connect(self) -> Any:
+        """Open one connection for the engine, which says when it closes it."""
+        raw = self._open()
+        try:
+            self.file.add(raw)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _open(self) -> Any:
         """Open one connection. Nothing set here is stored in the file."""
         path = self.location.path
-        if self._identity is not None and self.location.identity() != self._identity:
-            raise _replaced(path)
-        is_new = not path.exists()
+        self.file.check_before_open()
+        is_new = self.location.identity() is None
         raw = None
         try:
             raw = driver.connect(
@@ -353,7 +363,7 @@ class Database:
                 raise translate(error, path) or error from error
             raise
         if is_new:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # a file system without permissions; doctor tells
                 path.chmod(0o600)
         return raw
 
@@ -361,14 +371,22 @@ class Database:
         raw: Any = connection.connection.driver_connection
         if not raw.in_transaction:
             self.checkpointer.keep_short(raw)
+            self.file.use(raw)
             self.retrying(lambda: raw.execute(BEGIN_WRITE))
 
+    def _on_commit(self, _: sqlalchemy.Connection) -> None:
+        self.file.check()
+
+    def _on_close(self, raw: Any, *_: object) -> None:
+        self.file.remove(raw)
+
     def _commit(self, raw: Any) -> None:
-        if self._identity is not None and self.location.identity() != self._identity:
-            raise _replaced(self.location.path)
+        self.file.check()
         try:
             raw.execute("COMMIT")
         except driver.Error as error:
+            if code_of(error) == driver.SQLITE_FULL and not raw.in_transaction:
+                raise  # rolled back: the page that makes it a commit is the last to be written
             raise OutcomeUnknown(
                 f"COMMIT on {self.location.path} failed ({error}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."
@@ -388,13 +406,6 @@ def all_or_nothing(raw: Any) -> Iterator[None]:
             raw.execute("RELEASE durableq_verb")
         raise
     raw.execute("RELEASE durableq_verb")
-
-
-def _replaced(path: object) -> DatabaseReplaced:
-    return DatabaseReplaced(
-        f"{path} was deleted or replaced while it was open. Nothing was written. Restart this "
-        "process to use the file that is there now."
-    )
 
 
 def _text(stored: bytes) -> str:

@@ -16,13 +16,13 @@ from sqlalchemy import delete, func, select
 
 from durableq.engines.sql import checkpoints, moving, upkeep
 from durableq.engines.sql.driver import driver
+from durableq.engines.sql.driver_errors import translate
 from durableq.engines.sql.schema import INCREMENTAL_VACUUM
 from durableq.engines.sql.sqlite import (
     DRIVER_TIMEOUT_SECONDS,
     JOURNAL_SIZE_LIMIT,
     Database,
     among,
-    translate,
 )
 from durableq.engines.sql.statements import compiled, lived, parameter
 from durableq.engines.sql.surroundings import log_bytes

@@ -1,0 +1,268 @@
+"""Other openings of the file in this process, and a log that is removed: noticed and refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import DatabaseReplaced, DatabaseUnusable, Delivery, DurableQ, Queue, Unsupported
+from durableq.engines.sql.driver import driver
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
+from tests.engine import plain
+
+IS_OTHER = driver.sqlite_version != sqlite3.sqlite_version or driver.__name__ != "sqlite3"
+two_libraries = pytest.mark.skipif(not IS_OTHER, reason="the driver is the standard library's")
+
+
+def linked(db: Path) -> Path:
+    link = db.with_name("link.db")
+    link.symlink_to(db)
+    return link
+
+
+SPELLINGS: dict[str, Callable[[Path], Any]] = {
+    "text": str,
+    "path": lambda db: db,
+    "bytes": os.fsencode,
+    "relative": os.path.relpath,
+    "link": linked,
+    "uri": lambda db: f"file:{db}?mode=ro",
+    "immutable": lambda db: f"file:{db}?immutable=1",
+}
+
+
+@two_libraries
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_another_sqlite_library_may_not_open_the_file_while_it_is_open(
+    orders: Queue, db: Path, spell: Callable[[Path], Any]
+) -> None:
+    orders.send("before")
+    name = spell(db)
+    with pytest.raises(Unsupported, match="two SQLite libraries on one file"):
+        sqlite3.connect(name, uri=isinstance(name, str) and name.startswith("file:"))
+    sqlite3.connect(":memory:").close()
+    sqlite3.connect(db.with_name("other.db")).close()
+    orders.send("after")
+    assert orders.info().counts.ready == 2
+
+
+@two_libraries
+def test_closed_the_file_may_be_opened_by_any_library(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    orders.send(1)
+    dq.close()
+    other = sqlite3.connect(db)
+    assert other.execute("SELECT body FROM durableq_message").fetchall() == [("1",)]
+    other.close()
+    orders.send(2)
+    with pytest.raises(Unsupported):
+        sqlite3.connect(db)
+
+
+@two_libraries
+def test_the_file_is_not_opened_beside_another_librarys_connection(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    dq.close()
+    other = sqlite3.connect(db)
+    other.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    with pytest.raises(Unsupported, match=r"open in this process already .*sqlite3"):
+        orders.send(1)
+    other.close()
+    orders.send(1)
+
+
+def test_the_file_is_not_opened_beside_a_plain_file(dq: DurableQ, orders: Queue, db: Path) -> None:
+    dq.close()
+    with db.open("rb"), pytest.raises(Unsupported, match=r"opened as a plain file"):
+        orders.send(1)
+    orders.send(1)
+
+
+def test_connections_of_the_same_library_are_safe(dq: DurableQ, orders: Queue, db: Path) -> None:
+    dq.close()
+    with plain.connection(db) as other:
+        orders.send(1)
+        assert other.execute("SELECT count(*) FROM durableq_message").fetchone() == (1,)
+    orders.send(2)
+    assert plain.one(db, "SELECT count(*) FROM durableq_message") == 2
+
+
+def by_descriptor(path: Path) -> None:
+    os.close(os.open(path, os.O_RDONLY))
+
+
+@pytest.mark.parametrize("end", ["", "-shm"])
+@pytest.mark.parametrize("look", [Path.read_bytes, by_descriptor], ids=["file", "descriptor"])
+def test_a_plain_opening_would_drop_the_locks_and_is_refused(
+    orders: Queue, db: Path, end: str, look: Callable[[Path], Any]
+) -> None:
+    orders.send(1)
+    with pytest.raises(Unsupported, match="drops SQLite's locks"):
+        look(Path(f"{db}{end}"))
+    assert orders.send(2) == "2"
+
+
+def test_the_log_may_be_read_and_not_written(orders: Queue, db: Path) -> None:
+    orders.send(1)
+    log = Path(f"{db}-wal")
+    assert log.read_bytes()
+    with pytest.raises(Unsupported):
+        log.open("wb")
+    assert orders.info().counts.ready == 1
+
+
+CHILD = """
+import os, pathlib, sqlite3, sys
+from durableq import DurableQ
+dq = DurableQ(sys.argv[1])
+dq.queue("orders").send("parent's")
+if os.fork() == 0:
+    pathlib.Path(sys.argv[1]).read_bytes()  # the locks are the parent's: nothing is dropped
+    os._exit(7)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_forked_child_has_no_locks_to_lose(db: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", CHILD, db], check=False, timeout=60)
+    assert ended.returncode == 7
+
+
+@two_libraries
+def test_a_handler_with_another_library_fails_and_nothing_is_done_twice(
+    dq: DurableQ, db: Path
+) -> None:
+    done = []
+    orders = dq.queue("orders", max_receives=1)
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> None:
+        sqlite3.connect(db).close()
+        done.append(message.id)
+
+    sent = orders.send(1)
+    Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
+    assert done == []
+    event = dq.store.history(sent)[-1]
+    assert event.error_type.endswith("Unsupported")
+    assert "Use dq.engine" in event.error_message
+
+
+# ---- the log
+
+
+def removed(log: Path) -> None:
+    log.unlink()
+
+
+def renamed(log: Path) -> None:
+    log.rename(f"{log}.old")
+
+
+def replaced(log: Path) -> None:
+    log.rename(f"{log}.old")
+    log.write_bytes(b"")
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+@pytest.mark.parametrize("go", [removed, renamed, replaced])
+def test_a_log_that_left_is_noticed_by_the_next_write(
+    dq: DurableQ, orders: Queue, db: Path, end: str, go: Callable[[Path], None]
+) -> None:
+    orders.send("before")
+    (message,) = orders.receive()
+    go(Path(f"{db}{end}"))
+    writes = (
+        lambda: orders.send("into nothing"),
+        message.complete,
+        dq.store.prune,
+        lambda: orders.send_many([1, 2]),
+    )
+    for write in writes:
+        with pytest.raises(DatabaseReplaced, match=rf"{end} was deleted or replaced .*Stop every"):
+            write()
+    with pytest.raises(DatabaseReplaced), message.transaction():
+        pass
+    with pytest.raises(DatabaseReplaced), dq.engine.begin():
+        pass
+    with ThreadPoolExecutor(1) as pool, pytest.raises(DatabaseReplaced):
+        pool.submit(orders.send, 1).result()
+
+
+def test_what_was_answered_before_the_log_was_removed_is_kept(db: Path) -> None:
+    """Only those who have it open can still read it: the one that notices writes it back."""
+    script = """
+import os, signal, sys
+from durableq import DatabaseReplaced, DurableQ
+orders = DurableQ(sys.argv[1]).queue("orders")
+for n in range(20):
+    orders.send(n)
+os.unlink(sys.argv[1] + "-wal")
+try:
+    orders.send("into nothing")
+except DatabaseReplaced:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, db], check=False, timeout=60)
+    assert ended.returncode == -9
+    bodies = plain.column(db, "SELECT body FROM durableq_message ORDER BY id")
+    assert bodies == [str(n) for n in range(20)]
+    plain.check_sound(db)
+
+
+def test_no_process_begins_another_log_beside_one_that_was_removed(orders: Queue, db: Path) -> None:
+    orders.send(1)
+    Path(f"{db}-wal").unlink()
+    send = (
+        "import sys; from durableq import DurableQ; DurableQ(sys.argv[1]).queue('orders').send(2)"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", send, db], check=False, timeout=60, capture_output=True, text=True
+    )
+    assert other.returncode == 1
+    assert "was removed while process" in other.stderr
+    assert not Path(f"{db}-wal").exists()
+
+
+def test_a_worker_whose_log_was_removed_stops(dq: DurableQ, orders: Queue, db: Path) -> None:
+    @dq.handler("orders")
+    def remove(_: Delivery) -> None:
+        Path(f"{db}-wal").unlink(missing_ok=True)
+
+    orders.send(1)
+    orders.send(2)
+    with pytest.raises(DatabaseUnusable):
+        Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
+
+
+def test_a_log_that_sqlite_itself_removes_is_no_matter(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    """With the last connection it goes, be that another thread's or another process's."""
+    dq.close()
+    for _ in range(3):
+        thread = threading.Thread(target=orders.send, args=["by a thread that ends"])
+        thread.start()
+        thread.join()
+        orders.send("by this thread")
+        with plain.connection(db) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        orders.send("after a checkpoint")
+        dq.close()
+        assert not Path(f"{db}-wal").exists()
+        with plain.connection(db) as other:
+            other.execute("PRAGMA journal_mode = DELETE").fetchone()
+    orders.send("with a new log")
+    assert orders.info().counts.ready == 10
