@@ -96,7 +96,7 @@ def test_a_file_that_others_use_is_refused_for_its_accounts_are_of_all_of_it(
         (["--seconds", "0"], 2, "--seconds"),
         (["--seconds", "nan"], 2, "--seconds"),
         (["--db", "memory://"], 1, "name a file"),
-        (["--db", "."], 1, "is a directory"),
+        (["--db", "."], 2, "is a directory"),
     ],
 )
 def test_bad_input_starts_nothing(

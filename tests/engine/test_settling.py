@@ -37,8 +37,9 @@ EFFECT = "CREATE TABLE effect (key)"
 
 @pytest.fixture(autouse=True)
 def _tries_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((settler, "AGAIN"), (lanes, "BUSY_PAUSE"), (intake, "BUSY_PAUSE")):
-        monkeypatch.setattr(module, f"{name}_SECONDS", 0.01)
+    monkeypatch.setattr(settler, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(lanes, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
 
 
 def worker(dq: DurableQ, **options: Any) -> Worker:
