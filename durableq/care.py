@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from durableq.clock import SystemClock
-from durableq.engines import back_up_store, examine_store, registered_workers, restore_store
+from durableq.engines import (
+    back_up_store,
+    examine_store,
+    queues_in,
+    registered_workers,
+    restore_store,
+)
 from durableq.errors import Conflict
 from durableq.health import Copied, Finding, Level, balance
-from durableq.info import WorkerInfo
-from durableq.processes import Fate, fate
+from durableq.info import QueueInfo, WorkerInfo
+from durableq.processes import Fate, fate, may_live
+from durableq.readers import ADVICE, Readers
 from durableq.store import Store
 
-FRESH_BEAT_MS: Final = 60_000
-"""Whoever cannot be seen from here is taken to live so long after its last beat."""
 _SOUND: Final = ("file", Level.OK)
 
 Progress = Callable[[int], None]
@@ -30,7 +34,8 @@ def examine(url: str, *, deep: bool = False) -> list[Finding]:
     """
     findings = examine_store(url, deep=deep)
     if _SOUND in {(finding.name, finding.level) for finding in findings}:
-        findings.append(_workers(registered_workers(url)))
+        workers = registered_workers(url)
+        findings += [_workers(workers), *_handlers(queues_in(url), workers)]
     return findings
 
 
@@ -71,19 +76,13 @@ def restore(
 
 def _check_nobody_works(url: str) -> None:
     """Refuse if a worker lives, also one whose locks cannot be seen from here."""
-    living = [worker for worker in registered_workers(url) if _may_live(worker)]
+    living = [worker for worker in registered_workers(url) if may_live(worker)]
     if living:
         first = living[0]
         raise Conflict(
             f"Worker {first.name} (pid {first.pid}) works on {url}. Stop it first: its locks on "
             "the file would not keep anybody from the new one."
         )
-
-
-def _may_live(worker: WorkerInfo) -> bool:
-    seen = fate(worker)
-    beat_ms = SystemClock().wall_ms() - worker.beat_at_ms
-    return seen is Fate.ALIVE or (seen is Fate.UNKNOWN and beat_ms < FRESH_BEAT_MS)
 
 
 def _workers(workers: Iterable[WorkerInfo]) -> Finding:
@@ -100,3 +99,13 @@ def _workers(workers: Iterable[WorkerInfo]) -> Finding:
     hidden = sum(seen is Fate.UNKNOWN for _, seen in fates)
     unseen = f", {hidden} of them where they cannot be seen from here" if hidden else ""
     return Finding("workers", Level.OK, f"{len(fates)} listed, none known to be dead{unseen}")
+
+
+def _handlers(queues: Iterable[QueueInfo], workers: Iterable[WorkerInfo]) -> Iterator[Finding]:
+    """Judge whether running workers receive from each queue in which messages wait."""
+    readers, name = Readers(workers), "handlers"
+    neglected = [(info.name, what) for info in queues if (what := readers.neglect(info))]
+    for queue, what in neglected:
+        yield Finding(name, Level.WARN, what, ADVICE, queue)
+    if not neglected:
+        yield Finding(name, Level.OK, "no messages wait in a queue that no running worker handles")

@@ -9,6 +9,7 @@ from datetime import datetime
 from durableq.errors import UnknownMessage
 from durableq.message import Event, IdempotencyRecord, Message, RecordStatus, State
 from durableq.processes import Fate, fate
+from durableq.readers import ADVICE, Readers
 from durableq.store import Monitor, QueueInfo, WorkerInfo
 from durableq.text import visible
 from durableq.units import span
@@ -70,18 +71,33 @@ def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
             f"Queue {queue.name!r} is paused: nothing is received from it. "
             f"To go on: durableq queue resume {queue.name}."
         )
-    elif not waits:
-        yield from _ready(store, message, queue, behind)
+        return
+    yield from _unread(store, message)
+    if not waits:
+        yield from _ready(message, queue, behind)
 
 
-def _ready(store: Monitor, message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
+def _unread(store: Monitor, message: Message) -> Iterator[str]:
+    """Tell that no running worker receives from its queue, if that is so."""
+    readers, queue = Readers(store.workers()), message.queue
+    if message.source_queue is None:
+        lack = readers.lack(queue)
+        if lack:
+            yield f"{lack[0].upper()}{lack[1:]}. {ADVICE}"
+    elif readers.of(queue) == 0:
+        yield (
+            f"No running recovery process decides about the dead letters of "
+            f"{message.source_queue!r}. Start one: durableq recover; or decide: durableq dlq."
+        )
+    else:
+        yield "It waits for a recovery process, or for you (durableq dlq)."
+
+
+def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
     """Tell of one that a receive would bring, whatever state it was left in."""
     if behind:
         yield behind
-    if message.source_queue is not None:
-        yield "It waits for a recovery process (durableq recover), or for you (durableq dlq)."
-        return
-    if message.state is not State.IN_FLIGHT:
+    if message.source_queue is None and message.state is not State.IN_FLIGHT:
         is_ready = message.state is State.READY
         others = queue.counts.ready - is_ready
         yield (
@@ -89,8 +105,6 @@ def _ready(store: Monitor, message: Message, queue: QueueInfo, behind: str) -> I
             f"the next receive of {queue.name!r} may bring it"
             + (f"; {others} others are ready there too." if others else ".")
         )
-    if not any(fate(worker) is not Fate.DEAD for worker in _handling(store)):
-        yield "No worker is running on this file: durableq work."
 
 
 def _behind(store: Monitor, message: Message) -> str:
@@ -181,10 +195,6 @@ def _holder(store: Monitor, message_id: str) -> WorkerInfo | None:
         if any(message.id == message_id for message in store.held(worker.holder)):
             return worker
     return None
-
-
-def _handling(store: Monitor) -> list[WorkerInfo]:
-    return [worker for worker in store.workers() if not worker.name.startswith("recovery:")]
 
 
 def _moment(at_ms: int) -> str:

@@ -10,6 +10,7 @@ from durableq.books import Totals
 from durableq.health import KeyCounts, Storage
 from durableq.info import QueueInfo, WorkerInfo
 from durableq.processes import Fate, Usage, fate, usage
+from durableq.readers import Readers
 from durableq.recovery.breaker import State, read
 from durableq.store import Monitor
 
@@ -77,6 +78,8 @@ class Overview:
     """Of recovery, by the queue whose letters it is about."""
     keys: KeyCounts
     storage: Storage
+    readers: Readers
+    """The running workers, by the queues they receive from."""
 
 
 def look(store: Monitor, before: Overview | None = None) -> Overview:
@@ -88,10 +91,12 @@ def look(store: Monitor, before: Overview | None = None) -> Overview:
         for info in infos.values()
         if info.dead_letter_queue is not None
     ]
-    workers = [_view(store, worker, before, at) for worker in store.workers()]
+    registered = store.workers()
+    workers = [_view(store, worker, before, at) for worker in registered]
     breakers = {view.info.name: read(store, view.info.name) for view in queues}
     known = {name: state for name, state in breakers.items() if state is not None}
-    return Overview(at, queues, workers, known, store.key_counts(), store.storage())
+    keys, storage = store.key_counts(), store.storage()
+    return Overview(at, queues, workers, known, keys, storage, Readers(registered))
 
 
 def _flow(

@@ -18,6 +18,8 @@ from durableq.store import Store, WorkerInfo
 
 SECOND_LOOK_SECONDS: Final = 0.5
 """So much later a worker that was found dead is looked at again, before anything is given back."""
+FRESH_BEAT_MS: Final = 60_000
+"""Time after its last beat for which a worker that cannot be seen from here is taken to live."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _SAME_START_MS: Final = 2 * 1000 // _TICKS_PER_SECOND
 """Two time namespaces may round one start to neighbouring ticks; no pid is used again so soon."""
@@ -78,6 +80,13 @@ def fate(worker: WorkerInfo) -> Fate:
         return Fate.UNKNOWN
     is_another = abs(seen.created_ms - worker.created_ms) > _SAME_START_MS
     return Fate.DEAD if seen.ended or is_another else Fate.ALIVE
+
+
+def may_live(worker: WorkerInfo) -> bool:
+    """Return whether a worker runs, or may run where it cannot be seen from here."""
+    seen = fate(worker)
+    silent_ms = SystemClock().wall_ms() - worker.beat_at_ms
+    return seen is Fate.ALIVE or (seen is Fate.UNKNOWN and silent_ms < FRESH_BEAT_MS)
 
 
 def holders_of_the_dead(store: Store) -> set[int]:

@@ -81,6 +81,7 @@ def recover(
                     said.comment("breaker", words)
     else:
         with loaded, _stopping(recovery.stopping.set, said.comment):
+            start(lambda: loaded.store, log)
             said.hint(hint)
             recovery.run(once=once, on_decision=said.decision)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))

@@ -81,6 +81,7 @@ def document(url: str, seen: Overview) -> dict[str, Any]:
             described
             for view in seen.queues
             for described in (_queue_document(view), queue_document(view.dead))
+            for described in [described | {"handled_by": seen.readers.of(described["name"])}]
         ],
         "workers": [_worker_document(view) for view in seen.workers],
         "breakers": {
@@ -143,6 +144,11 @@ def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
     else:
         output.line("No workers.")
     output.line()
+    neglected = [seen.readers.neglect(view.info) for view in seen.queues]
+    for sentence in filter(None, neglected):
+        output.line(f"{sentence[0].upper()}{sentence[1:]}.")
+    if any(neglected):
+        output.line()
     output.fields(list(_rest(seen)))
 
 

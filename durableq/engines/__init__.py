@@ -11,7 +11,7 @@ from typing import Final
 from durableq.clock import Clock, SystemClock
 from durableq.errors import InvalidInput, Unsupported
 from durableq.health import Copied, Finding
-from durableq.info import WorkerInfo
+from durableq.info import QueueInfo, WorkerInfo
 from durableq.store import Store
 from durableq.text import shown, visible
 
@@ -95,6 +95,19 @@ def registered_workers(url: str) -> list[WorkerInfo]:
     from durableq.engines.sql.sqlite_file import Location
 
     return workers(Location.parse(url), SystemClock())
+
+
+def queues_in(url: str) -> list[QueueInfo]:
+    """Return the queues in what a URL names, as Monitor.queues does; nothing is changed.
+
+    Of what is not there, or is no store of ours, there are none.
+    """
+    if _is_memory(url):
+        return []
+    from durableq.engines.sql.examination import queues
+    from durableq.engines.sql.sqlite_file import Location
+
+    return queues(Location.parse(url))
 
 
 def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Final
 
 from durableq.app import DurableQ
@@ -27,7 +28,7 @@ from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
 from durableq.recovery.rate import Rate
 from durableq.recovery.rules import Rules
 from durableq.settings import dead_letter_name
-from durableq.store import Monitor, Watch
+from durableq.store import Monitor, Store, Watch
 from durableq.transient import PAUSE_SECONDS, Outage, condition, logged, persist
 
 log = logging.getLogger("durableq.recovery")
@@ -83,6 +84,8 @@ class Recovery:
         self._on_change = on_change
         self._name = f"{RECOVERY_ACTOR}{os.getpid()}"
         self._desks: dict[str, Desk] = {}
+        self._told: tuple[str, ...] = ()
+        """The dead-letter queues that this process has registered."""
         self._upkeep_due = 0.0
         self._pause = 0.0
         self._survivor = Survivor()
@@ -159,7 +162,11 @@ class Recovery:
         """Open the file, check the policies against it, and enter this process."""
         store = self._app.store
         self.policies.check(store)
-        return store.register(this_process(self._name)).holder
+        self._told = self._dead_letter_queues(store)
+        return store.register(replace(this_process(self._name), queues=self._told)).holder
+
+    def _dead_letter_queues(self, store: Store) -> tuple[str, ...]:
+        return tuple(map(dead_letter_name, self.policies.queues(store)))
 
     def _unregister(self, holder: int) -> None:
         try:
@@ -174,10 +181,7 @@ class Recovery:
             self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
             if self._survivor.look(office.store):
                 self._upkeep_due = time.monotonic() + SECOND_LOOK_SECONDS
-            for queue in self.policies.queues(office.store):
-                if queue not in self._desks:
-                    gate = Gate(office.store, queue, self._thresholds, self._clock, self._on_change)
-                    self._desks[queue] = Desk(office, queue, gate)
+            self._open_desks(office)
         seen = 0
         for desk in self._desks.values():
             try:
@@ -187,6 +191,17 @@ class Recovery:
         if seen:
             self._pause = 0.0
         return seen
+
+    def _open_desks(self, office: Office) -> None:
+        """Begin with the queues that have come, and tell the file of them."""
+        new = [queue for queue in self.policies.queues(office.store) if queue not in self._desks]
+        for queue in new:
+            gate = Gate(office.store, queue, self._thresholds, self._clock, self._on_change)
+            self._desks[queue] = Desk(office, queue, gate)
+        letters = self._dead_letter_queues(office.store) if new else self._told
+        if letters != self._told:
+            office.store.beat(office.holder, queues=letters)
+            self._told = letters
 
     def _wait(self, watch: Watch) -> None:
         """Wait until a turn may bring something."""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from durableq.board import Stage
@@ -96,7 +97,8 @@ class StartWatch:
         """List the supervisor, so that `status` shows that a reload failed."""
         with suppress(DurableQError):
             if not self._supervisor:
-                self._supervisor = self._store.register(this_process("supervisor")).holder
+                me = replace(this_process("supervisor"), queues=())
+                self._supervisor = self._store.register(me).holder
             self._store.beat(self._supervisor, WorkerStats(state=RELOAD_FAILED))
 
     def reload_begins(self) -> None:
@@ -108,5 +110,5 @@ class StartWatch:
 
     def _list(self, member: Member) -> None:
         with suppress(DurableQError, OSError):
-            worker = describe(member.name, member.pid)
+            worker = replace(describe(member.name, member.pid), queues=())  # none yet
             self._listed[member.pid] = self._store.register(worker).holder

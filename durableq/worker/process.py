@@ -95,7 +95,11 @@ class Worker:
         if not self._board.holder:
             if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
                 give_back_of_the_dead(store)
-            me = dataclasses.replace(this_process(self.name), restarts=self._options.restarts)
+            me = dataclasses.replace(
+                this_process(self.name),
+                restarts=self._options.restarts,
+                queues=tuple(handler.queue for handler in self.handlers),
+            )
             self._board.register(store.register(me).holder)
         return self._heartbeat(self._board.holder)
 

@@ -34,7 +34,7 @@ def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop:
     shop.queue.send("delayed", delay=60)
     shown = run("status")
     assert shown.code == 0
-    head, row, blank, workers, blank_too, keys, storage = shown.lines
+    head, row, blank, workers, blank_too, neglected, _, keys, storage = shown.lines
     assert dict(zip(head.split(), row.split()[:6], strict=False)) == {
         "QUEUE": "orders",
         "READY": "1",
@@ -45,6 +45,8 @@ def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop:
     }
     assert row.split()[-6:] == ["5", "2", "0", "0", "0", "0"]
     assert (blank, workers, blank_too) == ("", "No workers.", "")
+    none = "No running worker is registered, so none handles 'orders'; 2 messages wait there."
+    assert neglected == none
     assert keys.split(maxsplit=1) == ["keys", "0 in progress, 2 completed"]
     assert storage.startswith("storage  sqlite ")
     assert storage.endswith("synchronous full")

@@ -16,6 +16,7 @@ from durableq import DurableQ, Hold
 from durableq.cli.status import sparkline
 from durableq.info import WorkerStats
 from durableq.processes import this_process
+from durableq.readers import ADVICE
 from durableq.recovery.breaker import NOTE, Phase, State
 from durableq.store import WorkerInfo
 from tests.cli.console import COMMAND, ROOT, Run, Shop, environment
@@ -124,7 +125,7 @@ def test_a_paused_queue_takes_messages_and_gives_none(run: Run, shop: Shop) -> N
 
 def test_explain_tells_what_a_message_waits_for(run: Run, shop: Shop) -> None:
     ready = shop.queue.send("ready")
-    assert "No worker is running on this file: durableq work." in run("explain", ready).out
+    assert "No running worker is registered, so none handles 'orders'" in run("explain", ready).out
     delayed = shop.queue.send("later", delay=3600)
     assert "It is delayed until" in run("explain", delayed).out
     shop.dq.queue("orders", max_receives=5, backoff_base=600, backoff_max=600)
@@ -154,12 +155,12 @@ def test_explain_tells_what_keeps_a_message_whose_time_has_come(run: Run, shop: 
     assert "its lease has ended: the next receive of 'orders' counts that" in over
     assert why.startswith(paused)
     run("queue", "resume", "orders")
-    no_worker = "No worker is running on this file: durableq work."
+    none = f"No running worker is registered, so none handles 'orders'. {ADVICE}"
     assert run("explain", delayed, "--json").json["because"] == [
+        none,
         "Its delay is over: the next receive of 'orders' may bring it.",
-        no_worker,
     ]
-    assert run("explain", leased, "--json").json["because"] == [over, no_worker]
+    assert run("explain", leased, "--json").json["because"] == [over, none]
 
 
 def test_explain_tells_who_has_a_message_and_who_waits_behind_it(run: Run, shop: Shop) -> None:

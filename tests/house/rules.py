@@ -61,6 +61,7 @@ ROOMS = {
         "handlers",
         "overview",
         "processes",
+        "readers",
         "producer",
         "recovery",
         "supervisor",
@@ -86,7 +87,7 @@ ENGINE_DOORS = {
     f"durableq.engines.{door}"
     for door in (
         *("open_store", "create_store", "file_of"),
-        *("examine_store", "registered_workers", "back_up_store", "restore_store"),
+        *("examine_store", "registered_workers", "queues_in", "back_up_store", "restore_store"),
     )
 }
 

@@ -7,10 +7,10 @@ connection that cannot write.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from durableq.clock import Clock
@@ -22,8 +22,10 @@ from durableq.engines.sql.sqlite import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import Busy, DurableQError, ForeignDatabase
 from durableq.health import Finding, Level, is_healthy
-from durableq.info import WorkerInfo
+from durableq.info import QueueInfo, WorkerInfo
 from durableq.steady import SteadyClock
+
+T = TypeVar("T")
 
 
 def examine(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
@@ -85,15 +87,27 @@ def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
 def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
     """Return the registered workers of a file of ours; of anything else, none."""
     steady = SteadyClock(clock)
+
+    def registered(raw: Any) -> list[WorkerInfo]:
+        steady.adopt(timekeeping.stored(raw))
+        return steady.shown(monitor.workers(raw))
+
+    return _asked(location, registered)
+
+
+def queues(location: Location) -> list[QueueInfo]:
+    """Return the queues of a file of ours; of anything else, none."""
+    return _asked(location, monitor.queues)
+
+
+def _asked(location: Location, question: Callable[[Any], list[T]]) -> list[T]:
+    """Return the answer of a file of ours; of anything else, and of a damaged one, nothing."""
     if surroundings.place(location) is not None:
         return []
     try:
         with reading(location.path) as (raw, _):
-            if condition(raw) is not Condition.CURRENT:
-                return []
-            steady.adopt(timekeeping.stored(raw))
-            return steady.shown(monitor.workers(raw))
-    except driver.Error:
+            return question(raw) if condition(raw) is Condition.CURRENT else []
+    except (driver.Error, DurableQError):
         return []
 
 
