@@ -5,7 +5,7 @@ This is the only door: what is not named here may change without notice.
 
 from durableq import startup as _startup  # noqa: F401 - first: it postpones signals
 from durableq.app import DurableQ, Queue
-from durableq.delivery import Batch, Delivery, Transaction
+from durableq.delivery import Batch, Deliveries, Delivery, Transaction
 from durableq.errors import (
     AppError,
     Busy,
@@ -43,6 +43,7 @@ __all__ = [
     "DatabaseReplaced",
     "DatabaseUnusable",
     "DeadLetter",
+    "Deliveries",
     "Delivery",
     "Discard",
     "DurableQ",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from durableq.clock import Clock
-from durableq.delivery import Delivery
+from durableq.delivery import Deliveries, Delivery
 from durableq.engines import create_store, file_of, open_store
 from durableq.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.handlers import Handlers
@@ -252,10 +252,13 @@ class Queue:
         limit = self._store.settings(self.name).max_body_bytes
         return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
 
-    def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> list[Delivery]:
+    def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> Deliveries:
         """Lease up to `limit` messages, without a worker: settle each yourself.
 
-        Duplicates are recognised and removed on the way; they are not returned.
+        Duplicates are recognised and removed on the way, expired messages are removed; neither are
+        returned. A receive looks at RECEIVE_ROWS (1,000) ready messages at most. The list has an
+        attribute `more`: whether another receive may bring more, also if this one is empty. To
+        receive all: `while (batch := queue.receive()) or batch.more:`.
 
         Args:
             limit: 1 to MAX_RECEIVE_BATCH.
@@ -266,7 +269,8 @@ class Queue:
         )
         received = self._store.receive(self.name, limit, visibility_ms=visibility_ms)
         actor = f"pid {os.getpid()}"
-        return [Delivery(message, self._store, actor) for message in received.messages]
+        deliveries = (Delivery(message, self._store, actor) for message in received.messages)
+        return Deliveries(deliveries, more=received.more)
 
     def purge(self) -> int:
         """Remove every message, leased ones too; return how many."""

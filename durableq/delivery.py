@@ -239,6 +239,16 @@ class Delivery:
         return outcome
 
 
+class Deliveries(list[Delivery]):
+    """The deliveries of one receive: a list that knows whether the queue may hold more."""
+
+    def __init__(self, deliveries: Iterable[Delivery], *, more: bool) -> None:
+        super().__init__(deliveries)
+        self.more = more
+        """Whether another receive may bring more, though this list may be empty: one receive
+        looks at a bounded number of duplicates."""
+
+
 class Batch(Sequence[Delivery]):
     """What a batch handler is given: deliveries that are settled together, in one transaction.
 

@@ -47,5 +47,5 @@ RECLAIM_BATCH: Final = 100
 """Expired leases given back in one receive, so that no receive is long."""
 PROMOTE_BATCH: Final = 1_000
 """Due messages made ready in one receive, for the same reason; no receive takes more."""
-RECEIVE_PAGES: Final = 10
-"""Pages of duplicates, deferrals and expiries one receive will work through."""
+RECEIVE_ROWS: Final = 1_000
+"""Ready messages that one receive looks at: duplicates, deferred and expired ones are many."""

@@ -203,12 +203,14 @@ class Received(NamedTuple):
     messages: list[Message]
     duplicates: list[Duplicate]
     set_aside: int
-    """Messages deferred, expired or buried on the way: there may be more behind them."""
+    """Messages deferred, expired or buried on the way."""
+    more: bool = False
+    """Whether the queue may have more that is ready: another receive may bring it."""
 
     @property
     def idle(self) -> bool:
         """Whether the queue had nothing to offer at all."""
-        return not (self.messages or self.duplicates or self.set_aside)
+        return not (self.messages or self.duplicates or self.set_aside or self.more)
 
 
 class Completion(NamedTuple):

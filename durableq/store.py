@@ -159,7 +159,8 @@ class Store(Monitor, Protocol):
         back, at most RECLAIM_BATCH, earliest first. Then `admit` decides about each message: a
         duplicate ends here, a conflict goes to the dead-letter queue, and a message whose key is in
         progress waits, uncounted, until that key is settled. A paused queue gives nothing but to a
-        person who names ids; its expired leases are taken back.
+        person who names ids; its expired leases are taken back. It looks on until it has `limit`
+        messages, has looked at RECEIVE_ROWS, or nothing is left; `more` says that it was not that.
 
         Args:
             queue: where from.

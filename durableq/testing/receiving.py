@@ -13,7 +13,7 @@ from durableq.limits import (
     MAX_RECEIVE_BATCH,
     MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
-    RECEIVE_PAGES,
+    RECEIVE_ROWS,
     RECLAIM_BATCH,
 )
 from durableq.message import State, draft
@@ -23,6 +23,7 @@ from durableq.testing.case import (
     VISIBILITY_SECONDS,
     StoreCase,
     bodies,
+    complete,
     drafts,
     look,
     receipt,
@@ -134,18 +135,45 @@ class ReceivingContract(StoreCase):
         assert story(store, old) == [("expired", "expired")]
         assert store.queue(ORDERS).totals.expired == 1
 
-    def test_a_receive_works_through_a_bounded_number_of_pages(
-        self, store: Store, clock: FakeClock
+    @pytest.mark.parametrize("number", [1, 15, 150])
+    def test_a_receive_looks_for_a_message_behind_duplicates(
+        self, store: Store, number: int
+    ) -> None:
+        send(store, "again", key="k")
+        complete(store, take(store))
+        store.send(ORDERS, [draft("again", key="k") for _ in range(number)])
+        store.send(ORDERS, drafts(1, 2))
+        received = store.receive(ORDERS, 1)
+        assert bodies(received.messages) == ["1"]
+        assert len(received.duplicates) == number
+        assert received.more
+        assert store.queue(ORDERS).counts.ready == 1, "it looked no further than it had to"
+        assert bodies(store.receive(ORDERS, 5).messages) == ["2"]
+        assert not store.receive(ORDERS, 5).more
+
+    @pytest.mark.parametrize("limit", [1, 7, RECEIVE_ROWS])
+    def test_a_receive_looks_at_a_bounded_number_of_messages_and_says_so(
+        self, store: Store, clock: FakeClock, limit: int
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1000})
-        store.send(ORDERS, drafts(*range(RECEIVE_PAGES + 1)))
+        store.send(ORDERS, drafts(*range(RECEIVE_ROWS + 1)))
         clock.advance(1)
         fresh = send(store)
-        first = store.receive(ORDERS, 1)
-        assert (first.messages, first.set_aside) == ([], RECEIVE_PAGES)
+        first = store.receive(ORDERS, limit)
+        assert (first.messages, first.set_aside, first.more) == ([], RECEIVE_ROWS, True)
+        assert not first.idle
         second = store.receive(ORDERS, 1)
         assert [message.id for message in second.messages] == [fresh]
         assert second.set_aside == 1
+
+    def test_a_receive_says_that_leases_are_left_to_take_back(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 1})
+        store.send(ORDERS, drafts(*range(RECLAIM_BATCH + 1)))
+        receive(store, RECLAIM_BATCH + 1)
+        clock.advance(VISIBILITY_SECONDS)
+        assert [store.receive(ORDERS, 1).more for _ in range(2)] == [True, False]
 
     def test_a_receive_fills_its_limit_from_behind_what_it_sets_aside(
         self, store: Store, clock: FakeClock

@@ -78,6 +78,8 @@ class Intake:
         self._watch: Watch | None = None
         self._next = 0
         self._pause = 0.0
+        self._more = False
+        """Whether the last receive brought nothing, and another may bring something at once."""
         self._turn = threading.Lock()
         self.drained = False
         """Whether it ended because nothing was left."""
@@ -122,14 +124,19 @@ class Intake:
                 prefetch = limit if handler.is_async else self._pace.room(handler.queue)
             received = self._store.receive(handler.queue, min(limit, prefetch), holder=self._holder)
             self._say_duplicates(received)
+            self._more = received.more and not received.messages
             if received.messages:
                 deliveries = [Delivery(m, self._store, self._actor) for m in received.messages]
                 self._in_hand.take(deliveries, may_return=handler.prefetch is None)
                 return Work(handler, deliveries)
+            if self._more:
+                return None  # it was full of duplicates: more may be behind them
         return None
 
     def _wait(self) -> None:
         """Wait until a receive may bring something, or there will be nothing any more."""
+        if self._more:
+            return
         if self._watch is None:
             self._watch = self._store.watch()
         while not self._stopping.is_set:

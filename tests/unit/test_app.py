@@ -16,6 +16,7 @@ from durableq import (
     UnknownQueue,
     Unsupported,
 )
+from durableq.limits import RECEIVE_ROWS
 from durableq.testing import FakeClock
 
 
@@ -226,3 +227,17 @@ def test_a_setting_out_of_bounds_is_refused_where_it_is_given(tmp_path: Path) ->
             dq.queue("orders", max_receives=0)
         assert not list(tmp_path.iterdir()), "it was opened"
         assert dq.queue("orders").info().settings.max_receives == 3
+
+
+def test_a_receive_that_ended_only_duplicates_says_that_there_may_be_more() -> None:
+    with DurableQ("memory://") as dq:
+        orders = dq.queue("orders")
+        orders.send(1, key="k")
+        orders.receive()[0].complete()
+        orders.send_many([1] * (RECEIVE_ROWS + 1), key="k")
+        orders.send("fresh")
+        found = []
+        while (batch := orders.receive()) or batch.more:
+            found += [message.body for message in batch]
+        assert found == ["fresh"]
+        assert orders.receive() == []

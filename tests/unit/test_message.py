@@ -184,4 +184,5 @@ def test_states_and_statuses_have_a_word_for_people() -> None:
 def test_a_receive_that_only_set_aside_was_not_idle() -> None:
     assert Received([], [], 0).idle
     assert not Received([], [], 1).idle
+    assert not Received([], [], 0, more=True).idle
     assert not Received([LETTER], [], 0).idle

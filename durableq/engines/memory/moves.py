@@ -91,17 +91,17 @@ class MemoryMoves(MemoryMonitor):
 
     def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
         """Treat one ready message as `admit` says, and return what was received so far."""
-        messages, duplicates, set_aside = received
+        messages, duplicates, set_aside = received[:3]
         record, owner_left_ms = self._known(row)
         retention_ms = self._queue(row.queue).settings.retention_ms
         now_ms = self._clock.now_ms()
         since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
         match admit(since_ms, row.draft.payload_hash, record, retention_ms, now_ms):
             case Admission.DELIVER:
-                return Received([*messages, self._deliver(row, lease)], duplicates, set_aside)
+                return received._replace(messages=[*messages, self._deliver(row, lease)])
             case Admission.DUPLICATE:
                 self._end(row, "duplicates")
-                return Received(messages, [*duplicates, self._duplicate(row)], set_aside)
+                return received._replace(duplicates=[*duplicates, self._duplicate(row)])
             case Admission.DEFER:
                 self._wait(row, now_ms + max(1, owner_left_ms), deferred=True)
             case Admission.CONFLICT:
@@ -109,7 +109,7 @@ class MemoryMoves(MemoryMonitor):
                 self._bury(row, Failure(conflict, "", conflict.sentence), actor="")
             case Admission.EXPIRE:
                 self._expire(row)
-        return Received(messages, duplicates, set_aside + 1)
+        return received._replace(set_aside=set_aside + 1)
 
     def _known(self, row: Row) -> tuple[KnownKey | None, int]:
         """Return what is known of a message's key, and how long its owner's lease still runs."""

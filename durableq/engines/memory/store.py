@@ -22,7 +22,13 @@ from durableq.errors import Conflict, Unsupported
 from durableq.health import Tended
 from durableq.info import check_note, note_tail
 from durableq.letters import LetterFilter, Move
-from durableq.limits import MAX_RECEIVE_BATCH, RECEIVE_PAGES, TEND_AGAIN_MS, TEND_EVERY_MS
+from durableq.limits import (
+    MAX_RECEIVE_BATCH,
+    RECEIVE_ROWS,
+    RECLAIM_BATCH,
+    TEND_AGAIN_MS,
+    TEND_EVERY_MS,
+)
 from durableq.message import (
     Completion,
     Draft,
@@ -157,7 +163,7 @@ class MemoryStore(MemoryBulk):
         start = mark(holder) if holder else "0" * 8
         lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
         self._promote(queue)
-        self._reclaim_expired(queue)
+        reclaimed = self._reclaim_expired(queue)
         if ids is not None:
             wanted = set(ids)
             waiting = [
@@ -170,14 +176,14 @@ class MemoryStore(MemoryBulk):
         received = Received([], [], 0)
         if self._queue(queue).settings.paused:
             return received
-        for _ in range(RECEIVE_PAGES):
-            asked = limit - len(received.messages)
-            ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
-            page = sorted(ready, key=lambda row: -row.draft.priority)[:asked]
-            for row in page:
-                received = self._meet(row, lease, received)
-            if len(page) < asked or len(received.messages) == limit:
+        received = received._replace(more=reclaimed == RECLAIM_BATCH)
+        ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
+        for row in sorted(ready, key=lambda row: -row.draft.priority)[:RECEIVE_ROWS]:
+            received = self._meet(row, lease, received)
+            if len(received.messages) == limit:
                 break
+        if len(received.messages) == limit or len(ready) >= RECEIVE_ROWS:
+            received = received._replace(more=True)
         return self._clock.shown(received)
 
     @_verb

@@ -17,7 +17,7 @@ from durableq.limits import (
     MAX_RECEIVE_BATCH,
     MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
-    RECEIVE_PAGES,
+    RECEIVE_ROWS,
     RECLAIM_BATCH,
 )
 from durableq.message import (
@@ -36,6 +36,10 @@ from durableq.units import check_whole
 CONFLICT: Final = Failure(
     Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
 )
+
+
+LOOK_AHEAD: Final = 50
+"""Messages looked at together behind those that were not delivered, bodies and all."""
 
 
 class _Candidate(NamedTuple):
@@ -62,10 +66,11 @@ class _Candidate(NamedTuple):
 
 
 class _Lease(NamedTuple):
-    """What one receive gives to all its messages."""
+    """The terms of one receive: the token and the length of its leases, and their number."""
 
     token: bytes
     visibility_ms: int
+    limit: int
 
 
 def receive(
@@ -80,23 +85,27 @@ def receive(
     row = unit.queue(queue)
     lease = _check(row, limit, visibility_ms, holder)
     _promote(unit, row)
-    reclaim_expired(unit, row)
+    reclaimed = reclaim_expired(unit, row)
     received = Received([], [], 0)
     if ids is not None:
         return _deliver(unit, row, _letters(unit, row, limit, ids), lease, received)
     if row.setting("paused"):
         return received
-    for _ in range(RECEIVE_PAGES):
+    received = received._replace(more=reclaimed == RECLAIM_BATCH)
+    looked, size = 0, limit
+    while True:
+        found = sql.READY(unit.raw, in_queue=row.id, limit=size).fetchall()
+        page = list(map(_Candidate._make, found))
         wanted = limit - len(received.messages)
-        page = list(
-            map(_Candidate._make, sql.READY(unit.raw, in_queue=row.id, limit=wanted).fetchall())
-        )
-        admitted, set_aside = _sort_out(unit, row, page, lease, received.duplicates)
+        admitted, set_aside = _sort_out(unit, row, page, lease, received)
         received = _deliver(unit, row, admitted, lease, received)
         received = received._replace(set_aside=received.set_aside + set_aside)
-        if len(page) < wanted or len(received.messages) == limit:
-            break
-    return received
+        looked += len(page)
+        if len(admitted) == wanted or looked == RECEIVE_ROWS:
+            return received._replace(more=True)
+        if len(page) < size:
+            return received
+        size = min(max(wanted - len(admitted), LOOK_AHEAD), RECEIVE_ROWS - looked)
 
 
 def _promote(unit: Unit, row: QueueRow) -> None:
@@ -145,7 +154,7 @@ def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) ->
         visibility_ms = row.setting("visibility_timeout_ms")
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     start = mark(holder) if holder else bytes(4)
-    return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
+    return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms, limit)
 
 
 def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[_Candidate]:
@@ -157,15 +166,20 @@ def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[
 
 
 def _sort_out(
-    unit: Unit, row: QueueRow, page: list[_Candidate], lease: _Lease, duplicates: list[Duplicate]
+    unit: Unit, row: QueueRow, page: list[_Candidate], lease: _Lease, received: Received
 ) -> tuple[list[_Candidate], int]:
-    """Return the candidates to deliver, and how many were set aside; settle all the others."""
+    """Return the candidates to deliver, and how many were set aside; settle all the others.
+
+    It looks no further than to the last one that is wanted.
+    """
     admitted: list[_Candidate] = []
     ended: list[int] = []
     set_aside = 0
     taken: set[str] = set()
     retention_ms = row.setting("retention_ms")
     for found in page:
+        if len(received.messages) + len(admitted) == lease.limit:
+            break
         record, owner_lease_ms = (
             (None, 0) if found.key is None else _known_key(unit, found, taken, lease)
         )
@@ -177,7 +191,7 @@ def _sort_out(
                 taken.add(found.key)
             continue
         if admission is Admission.DUPLICATE and found.key is not None:
-            duplicates.append(Duplicate(str(found.id), row.name, found.key, found.result))
+            received.duplicates.append(Duplicate(str(found.id), row.name, found.key, found.result))
             unit.count(row.id, "duplicates")
             ended.append(found.id)
             continue
