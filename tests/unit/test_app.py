@@ -17,6 +17,7 @@ from durableq import (
     Unsupported,
 )
 from durableq.limits import RECEIVE_ROWS
+from durableq.message import draft
 from durableq.testing import FakeClock
 
 
@@ -234,7 +235,7 @@ def test_a_receive_that_ended_only_duplicates_says_that_there_may_be_more() -> N
         orders = dq.queue("orders")
         orders.send(1, key="k")
         orders.receive()[0].complete()
-        orders.send_many([1] * (RECEIVE_ROWS + 1), key="k")
+        dq.store.send("orders", [draft(1, key="k")] * (RECEIVE_ROWS + 1))
         orders.send("fresh")
         found = []
         while (batch := orders.receive()) or batch.more:
