@@ -13,7 +13,6 @@ import fcntl
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -61,7 +60,6 @@ class OpenFile:
     def __init__(self, location: Location) -> None:
         self._location = location
         self.path = location.path
-        self.real_path = Path(os.path.realpath(location.path))
         self.database: Identity | None = None
         self._log: Identity | None = None
         self._index: Identity | None = None
@@ -88,8 +86,8 @@ class OpenFile:
             self.check()
         elif self.database is not None and self._location.identity() != self.database:
             raise replaced(self.path)
-        elif _identity(f"{self.real_path}-wal") is None:
-            using = locks.users(self.real_path) if _identity(f"{self.real_path}-shm") else set()
+        elif _identity(f"{self.path}-wal") is None:
+            using = locks.users(self.path) if _identity(f"{self.path}-shm") else set()
             if others := sorted(using - {os.getpid()}):
                 raise DatabaseUnusable(
                     f"The write-ahead log of {self.path} was removed while "
@@ -109,18 +107,18 @@ class OpenFile:
             self.remember()
             return
         for end, known in (("wal", self._log), ("shm", self._index)):
-            if _identity(f"{self.real_path}-{end}") != known:
-                raise replaced(self.path, f"{self.real_path}-{end}")
+            if _identity(f"{self.path}-{end}") != known:
+                raise replaced(self.path, f"{self.path}-{end}")
 
     def log_is_missing(self) -> bool:
         """Return whether the log was removed, and no other stands in its place."""
-        return self._log is not None and _identity(f"{self.real_path}-wal") is None
+        return self._log is not None and _identity(f"{self.path}-wal") is None
 
     def remember(self) -> None:
         """From now on, expect the files that are there."""
         self.database = self.database or self._location.identity()
-        self._log = self._log or _identity(f"{self.real_path}-wal")
-        self._index = self._index or _identity(f"{self.real_path}-shm")
+        self._log = self._log or _identity(f"{self.path}-wal")
+        self._index = self._index or _identity(f"{self.path}-shm")
 
     def add(self, raw: Any) -> None:
         """Enter a connection that was opened; from now on the file is guarded.
@@ -181,7 +179,7 @@ class OpenFile:
     def _descriptors(self) -> set[int]:
         """Return this process's descriptors of the file, its log and its index, where listed."""
         ends = ("", "-wal", "-shm")
-        files = {_identity(f"{self.real_path}{end}") for end in ends} - {None}
+        files = {_identity(f"{self.path}{end}") for end in ends} - {None}
         try:
             listed = [int(name) for name in os.listdir("/proc/self/fd")]
         except OSError:
@@ -194,7 +192,7 @@ class OpenFile:
         Raises:
             Conflict: this process holds the lock, and has no other thread.
         """
-        if threading.active_count() == 1 and os.getpid() in locks.writers(self.real_path):
+        if threading.active_count() == 1 and os.getpid() in locks.writers(self.path):
             raise Conflict(
                 f"This process has an open write transaction on {self.path}, on another "
                 "connection, and no other thread to end it. End it first, or pass that connection "
@@ -203,7 +201,7 @@ class OpenFile:
 
     def busy(self) -> Busy:
         """Return the refusal after a whole wait, with the holder of the lock where it is known."""
-        writers = locks.writers(self.real_path)
+        writers = locks.writers(self.path)
         if os.getpid() in writers:
             threads = ", ".join(self._threads_inside()) or "a connection that durableq did not open"
             holder = f"this process itself has an open write transaction ({threads})"

@@ -22,14 +22,26 @@ NETWORK_FILESYSTEMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A database file, and how it is to be used."""
+    """A database file, and how it is to be used.
+
+    The path is resolved here and nowhere else: SQLite keeps the log beside the file that a symbolic
+    link leads to, and every question about the file, its log or its directory is about that one.
+    """
 
     path: Path
+    """Of the file itself, every symbolic link on the way followed."""
     synchronous: str = "full"
     """`full`: survives power loss. `normal`: survives SIGKILL; power loss may undo the newest."""
     busy_timeout_ms: int = 10_000
     """How long a call waits for other processes before it raises Busy."""
     allow_network_filesystem: bool = False
+    named: Path = Path()
+    """The path that was given; it may lead to another file later."""
+
+    def __post_init__(self) -> None:
+        if self.named == Path():
+            object.__setattr__(self, "named", self.path)
+        object.__setattr__(self, "path", Path(os.path.realpath(self.path)))
 
     @classmethod
     def parse(cls, url: str) -> Location:
@@ -98,18 +110,18 @@ class Location:
 
     def is_mounted_alone(self) -> bool:
         """Return whether the file, and not a directory around it, is what was mounted."""
-        return os.path.realpath(self.path) in _mounts() and not self.path.is_dir()
+        return str(self.path) in _mounts() and not self.path.is_dir()
 
     def file_system(self) -> str:
         """Return the type of the file system around the file; empty where it is not known."""
         mounts = _mounts()
-        parents = map(str, Path(os.path.realpath(self.path)).parents)
+        parents = map(str, self.path.parents)
         return next((mounts[parent] for parent in parents if parent in mounts), "")
 
     def identity(self) -> tuple[int, int] | None:
-        """Return (device, inode) of the file now at the path, or None if none is to be seen."""
+        """Return (device, inode) of the file now at the given path, or None if none is seen."""
         try:
-            status = os.stat(self.path)
+            status = os.stat(self.named)
         except OSError:
             return None
         return status.st_dev, status.st_ino

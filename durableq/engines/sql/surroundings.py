@@ -49,7 +49,9 @@ def place(location: Location) -> Finding | None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return _bad("file", f"there is no file {path}", f"Create it: durableq init --db {path}.")
+        link = f", to which {location.named} leads" if path != location.named else ""
+        what = f"there is no file {path}{link}"
+        return _bad("file", what, f"Create it: durableq init --db {path}.")
     except OSError as error:
         return _bad("file", f"{path}: {error.strerror}", "Check the path and its permissions.")
     if stat.S_ISDIR(mode):
@@ -87,9 +89,9 @@ def links(location: Location) -> Finding:
             f"Keep one name; find them: find DIRECTORY -samefile {location.path}. Through another "
             "name another process uses another write-ahead log and loses commits.",
         )
-    if location.path.is_symlink():
-        real = os.path.realpath(location.path)
-        return Finding("links", Level.OK, f"a symbolic link to {real}, which has one name")
+    if location.path != location.named:
+        what = f"a symbolic link leads to {location.path}, which has one name"
+        return Finding("links", Level.OK, what)
     return Finding("links", Level.OK, "one name")
 
 
