@@ -15,8 +15,8 @@ from durableq.delivery import Deliveries, Delivery
 from durableq.engines import create_store, file_of, open_store
 from durableq.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.handlers import Handlers
-from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
-from durableq.message import Draft, IdempotencyRecord, SendOptions, check_key, draft
+from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH, MAX_STORE_RECEIVES
+from durableq.message import Draft, IdempotencyRecord, Received, SendOptions, check_key, draft
 from durableq.producer import Producer
 from durableq.settings import (
     DEAD_LETTER_SUFFIX,
@@ -255,19 +255,30 @@ class Queue:
     def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> Deliveries:
         """Lease up to `limit` messages, without a worker: settle each yourself.
 
-        Duplicates are recognised and removed on the way, expired messages are removed; neither are
-        returned. A receive looks at RECEIVE_ROWS (1,000) ready messages at most. The list has an
-        attribute `more`: whether another receive may bring more, also if this one is empty. To
-        receive all: `while (batch := queue.receive()) or batch.more:`.
+        Duplicates, expired messages and those whose key is in progress or had another payload are
+        dealt with on the way; they are not returned. The receive goes on until it has a message
+        or none is ready, in at most MAX_STORE_RECEIVES transactions of MAX_SET_ASIDE such
+        messages each (100,000 in all): `while messages := queue.receive(10)` leaves nothing ready.
 
         Args:
             limit: 1 to MAX_RECEIVE_BATCH.
             visibility_timeout: seconds; None means the queue's.
+
+        Returns:
+            A list, with `more`: whether others may be ready already.
+
+        Raises:
+            InvalidInput: an argument out of bounds.
+            Busy: other processes held the file for the whole wait; nothing is leased.
         """
         visibility_ms = (
             None if visibility_timeout is None else to_ms(visibility_timeout, "visibility_timeout")
         )
-        received = self._store.receive(self.name, limit, visibility_ms=visibility_ms)
+        received = Received([], [], 0, more=True)
+        for _ in range(MAX_STORE_RECEIVES):  # a transaction each: others can write in between
+            if received.messages or not received.more:
+                break
+            received = self._store.receive(self.name, limit, visibility_ms=visibility_ms)
         actor = f"pid {os.getpid()}"
         deliveries = (Delivery(message, self._store, actor) for message in received.messages)
         return Deliveries(deliveries, more=received.more)

@@ -240,13 +240,12 @@ class Delivery:
 
 
 class Deliveries(list[Delivery]):
-    """The deliveries of one receive: a list that knows whether the queue may hold more."""
+    """Messages that `queue.receive()` has leased: a list that also tells of those left behind."""
 
-    def __init__(self, deliveries: Iterable[Delivery], *, more: bool) -> None:
+    def __init__(self, deliveries: Iterable[Delivery] = (), *, more: bool = False) -> None:
         super().__init__(deliveries)
         self.more = more
-        """Whether another receive may bring more, though this list may be empty: one receive
-        looks at a bounded number of duplicates."""
+        """Whether other messages may be ready already: False means that none was left."""
 
 
 class Batch(Sequence[Delivery]):

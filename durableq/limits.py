@@ -47,5 +47,8 @@ RECLAIM_BATCH: Final = 100
 """Expired leases given back in one receive, so that no receive is long."""
 PROMOTE_BATCH: Final = 1_000
 """Due messages made ready in one receive, for the same reason; no receive takes more."""
-RECEIVE_ROWS: Final = 1_000
-"""Ready messages that one receive looks at: duplicates, deferred and expired ones are many."""
+MAX_SET_ASIDE: Final = 1_000
+"""Duplicate, deferred, expired and conflicting messages that one receive of a store works
+through, for the same reason: some tens of milliseconds with the write lock held."""
+MAX_STORE_RECEIVES: Final = 100
+"""Receives of the store in one `queue.receive()` that has found no message yet."""

@@ -205,11 +205,11 @@ class Received(NamedTuple):
     set_aside: int
     """Messages deferred, expired or buried on the way."""
     more: bool = False
-    """Whether the queue may have more that is ready: another receive may bring it."""
+    """Whether ready messages may be left: the receive stopped at one of its limits."""
 
     @property
     def idle(self) -> bool:
-        """Whether the queue had nothing to offer at all."""
+        """Whether the queue had nothing to offer, and has nothing ready."""
         return not (self.messages or self.duplicates or self.set_aside or self.more)
 
 

@@ -158,9 +158,10 @@ class Store(Monitor, Protocol):
         On the way, due messages become ready, at most PROMOTE_BATCH, and expired leases are taken
         back, at most RECLAIM_BATCH, earliest first. Then `admit` decides about each message: a
         duplicate ends here, a conflict goes to the dead-letter queue, and a message whose key is in
-        progress waits, uncounted, until that key is settled. A paused queue gives nothing but to a
-        person who names ids; its expired leases are taken back. It looks on until it has `limit`
-        messages, has looked at RECEIVE_ROWS, or nothing is left; `more` says that it was not that.
+        progress waits, uncounted, until that key is settled. A receive works through at most
+        MAX_SET_ASIDE messages that it does not deliver. It answers `more` when it stopped at any of
+        these limits, or at its own: receive again, at once. A paused queue gives nothing but to a
+        person who names ids; its expired leases are taken back.
 
         Args:
             queue: where from.

@@ -11,19 +11,18 @@ from durableq.errors import InvalidInput, UnknownQueue
 from durableq.limits import (
     DAY_MS,
     MAX_RECEIVE_BATCH,
+    MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
-    RECEIVE_ROWS,
     RECLAIM_BATCH,
 )
-from durableq.message import State, draft
+from durableq.message import Completion, State, draft
 from durableq.store import Store
 from durableq.testing.case import (
     ORDERS,
     VISIBILITY_SECONDS,
     StoreCase,
     bodies,
-    complete,
     drafts,
     look,
     receipt,
@@ -135,45 +134,68 @@ class ReceivingContract(StoreCase):
         assert story(store, old) == [("expired", "expired")]
         assert store.queue(ORDERS).totals.expired == 1
 
-    @pytest.mark.parametrize("number", [1, 15, 150])
-    def test_a_receive_looks_for_a_message_behind_duplicates(
-        self, store: Store, number: int
+    @pytest.mark.parametrize("kind", ["duplicate", "deferred", "conflicting", "expired"])
+    def test_a_receive_finds_the_message_behind_many_that_it_sets_aside(
+        self, store: Store, clock: FakeClock, kind: str
     ) -> None:
-        send(store, "again", key="k")
-        complete(store, take(store))
-        store.send(ORDERS, [draft("again", key="k") for _ in range(number)])
-        store.send(ORDERS, drafts(1, 2))
+        fresh = _stand_behind(store, clock, kind, 50)
         received = store.receive(ORDERS, 1)
-        assert bodies(received.messages) == ["1"]
-        assert len(received.duplicates) == number
+        assert [message.id for message in received.messages] == [fresh]
+        assert len(received.duplicates) + received.set_aside == 50
         assert received.more
-        assert store.queue(ORDERS).counts.ready == 1, "it looked no further than it had to"
-        assert bodies(store.receive(ORDERS, 5).messages) == ["2"]
-        assert not store.receive(ORDERS, 5).more
+        after = store.receive(ORDERS, 1)
+        assert after.idle
+        assert not after.more
 
-    @pytest.mark.parametrize("limit", [1, 7, RECEIVE_ROWS])
-    def test_a_receive_looks_at_a_bounded_number_of_messages_and_says_so(
-        self, store: Store, clock: FakeClock, limit: int
+    @pytest.mark.parametrize("kind", ["duplicate", "deferred", "conflicting", "expired"])
+    def test_a_receive_works_through_a_bounded_number_and_says_that_there_may_be_more(
+        self, store: Store, clock: FakeClock, kind: str
     ) -> None:
-        store.declare_queue(ORDERS, {"retention_ms": 1000})
-        store.send(ORDERS, drafts(*range(RECEIVE_ROWS + 1)))
-        clock.advance(1)
-        fresh = send(store)
-        first = store.receive(ORDERS, limit)
-        assert (first.messages, first.set_aside, first.more) == ([], RECEIVE_ROWS, True)
-        assert not first.idle
-        second = store.receive(ORDERS, 1)
+        fresh = _stand_behind(store, clock, kind, MAX_SET_ASIDE + 1)
+        first = store.receive(ORDERS, 1)
+        assert first.messages == []
+        assert len(first.duplicates) + first.set_aside == MAX_SET_ASIDE
+        assert first.more
+        second = store.receive(ORDERS, 2)
         assert [message.id for message in second.messages] == [fresh]
-        assert second.set_aside == 1
+        assert len(second.duplicates) + second.set_aside == 1
+        assert not second.more
 
-    def test_a_receive_says_that_leases_are_left_to_take_back(
+    def test_a_receive_that_took_back_all_the_leases_it_may_says_that_there_may_be_more(
         self, store: Store, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"max_receives": 1})
         store.send(ORDERS, drafts(*range(RECLAIM_BATCH + 1)))
         receive(store, RECLAIM_BATCH + 1)
         clock.advance(VISIBILITY_SECONDS)
-        assert [store.receive(ORDERS, 1).more for _ in range(2)] == [True, False]
+        first = store.receive(ORDERS, 1)
+        assert (first.messages, first.more, first.idle) == ([], True, False)
+        second = store.receive(ORDERS, 1)
+        assert (second.messages, second.more, second.idle) == ([], False, True)
+
+    def test_a_paused_queue_has_no_more_to_receive(self, store: Store) -> None:
+        send(store)
+        store.declare_queue(ORDERS, {"paused": 1})
+        assert not store.receive(ORDERS, 1).more
+
+    @pytest.mark.parametrize("number", [1, 15, 150])
+    def test_a_receive_looks_for_a_message_behind_duplicates(
+        self, store: Store, clock: FakeClock, number: int
+    ) -> None:
+        _stand_behind(store, clock, "duplicate", number)
+        last = send(store, "last")
+        assert len(store.receive(ORDERS, 1).duplicates) == number
+        assert store.queue(ORDERS).counts.ready == 1, "it looked no further than it had to"
+        assert [message.id for message in store.receive(ORDERS, 5).messages] == [last]
+        assert not store.receive(ORDERS, 5).more
+
+    @pytest.mark.parametrize("limit", [1, 7, MAX_RECEIVE_BATCH])
+    def test_a_receive_of_any_limit_sets_aside_a_bounded_number(
+        self, store: Store, clock: FakeClock, limit: int
+    ) -> None:
+        _stand_behind(store, clock, "expired", MAX_SET_ASIDE + 1)
+        first = store.receive(ORDERS, limit)
+        assert (first.messages, first.set_aside, first.more) == ([], MAX_SET_ASIDE, True)
 
     def test_a_receive_fills_its_limit_from_behind_what_it_sets_aside(
         self, store: Store, clock: FakeClock
@@ -223,3 +245,19 @@ class ReceivingContract(StoreCase):
         message_id = send(store)
         assert store.receive(ORDERS, 1, ids=[message_id]).idle
         assert look(store, message_id).state is State.READY
+
+
+def _stand_behind(store: Store, clock: FakeClock, kind: str, number: int) -> str:
+    """Send a message behind `number` others that a receive sets aside; return its id."""
+    if kind == "expired":
+        store.declare_queue(ORDERS, {"retention_ms": 1000})
+        store.send(ORDERS, drafts(*range(number)))
+        clock.advance(1)
+        return send(store, "fresh")
+    send(store, "first", key="k")
+    first = take(store)
+    if kind != "deferred":
+        store.complete([Completion(first)])
+    body = "another" if kind == "conflicting" else "first"
+    store.send(ORDERS, [draft(body, key="k") for _ in range(number)])
+    return send(store, "fresh")

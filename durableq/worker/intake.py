@@ -79,7 +79,7 @@ class Intake:
         self._next = 0
         self._pause = 0.0
         self._more = False
-        """Whether the last receive brought nothing, and another may bring something at once."""
+        """Whether one of the last receives stopped at its limits: another may bring something."""
         self._turn = threading.Lock()
         self.drained = False
         """Whether it ended because nothing was left."""
@@ -99,7 +99,8 @@ class Intake:
                     if work is not None:
                         self._pause = 0.0
                         return work
-                    self._wait()
+                    if not self._more:
+                        self._wait()
                 except PASSING as error:
                     self._outage.note(error)
                     self._stopping.wait(PAUSE_SECONDS)
@@ -113,6 +114,7 @@ class Intake:
     def _receive(self, limit: int) -> Work | None:
         """Receive from the first queue that has something, beginning behind the last one."""
         check_descriptors(self._stopping)
+        self._more = False
         for _ in self._handlers:
             handler = self._handlers[self._next]
             self._next = (self._next + 1) % len(self._handlers)
@@ -123,20 +125,16 @@ class Intake:
             if prefetch is None:
                 prefetch = limit if handler.is_async else self._pace.room(handler.queue)
             received = self._store.receive(handler.queue, min(limit, prefetch), holder=self._holder)
+            self._more |= received.more
             self._say_duplicates(received)
-            self._more = received.more and not received.messages
             if received.messages:
                 deliveries = [Delivery(m, self._store, self._actor) for m in received.messages]
                 self._in_hand.take(deliveries, may_return=handler.prefetch is None)
                 return Work(handler, deliveries)
-            if self._more:
-                return None  # it was full of duplicates: more may be behind them
         return None
 
     def _wait(self) -> None:
         """Wait until a receive may bring something, or there will be nothing any more."""
-        if self._more:
-            return
         if self._watch is None:
             self._watch = self._store.watch()
         while not self._stopping.is_set:

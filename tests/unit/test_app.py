@@ -16,7 +16,7 @@ from durableq import (
     UnknownQueue,
     Unsupported,
 )
-from durableq.limits import RECEIVE_ROWS
+from durableq.limits import MAX_SET_ASIDE
 from durableq.message import draft
 from durableq.testing import FakeClock
 
@@ -235,7 +235,7 @@ def test_a_receive_that_ended_only_duplicates_says_that_there_may_be_more() -> N
         orders = dq.queue("orders")
         orders.send(1, key="k")
         orders.receive()[0].complete()
-        dq.store.send("orders", [draft(1, key="k")] * (RECEIVE_ROWS + 1))
+        dq.store.send("orders", [draft(1, key="k")] * (MAX_SET_ASIDE + 1))
         orders.send("fresh")
         found = []
         while (batch := orders.receive()) or batch.more:

@@ -82,16 +82,18 @@ class MemoryMoves(MemoryMonitor):
         self._count(name, sent=len(ids))
         return ids
 
-    def _promote(self, queue: str) -> None:
+    def _promote(self, queue: str) -> int:
         now_ms = self._clock.now_ms()
         waiting = [row for row in self._tables.in_queue(queue) if row.state is State.DELAYED]
         due = [row for row in waiting if row.delayed_until_ms <= now_ms]
-        for row in sorted(due, key=lambda row: (row.delayed_until_ms, int(row.id)))[:PROMOTE_BATCH]:
+        due = sorted(due, key=lambda row: (row.delayed_until_ms, int(row.id)))[:PROMOTE_BATCH]
+        for row in due:
             self._put(row, state=State.READY, deferred=False)
+        return len(due)
 
     def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
         """Treat one ready message as `admit` says, and return what was received so far."""
-        messages, duplicates, set_aside = received[:3]
+        messages, duplicates, set_aside, _ = received
         record, owner_left_ms = self._known(row)
         retention_ms = self._queue(row.queue).settings.retention_ms
         now_ms = self._clock.now_ms()

@@ -24,7 +24,8 @@ from durableq.info import check_note, note_tail
 from durableq.letters import LetterFilter, Move
 from durableq.limits import (
     MAX_RECEIVE_BATCH,
-    RECEIVE_ROWS,
+    MAX_SET_ASIDE,
+    PROMOTE_BATCH,
     RECLAIM_BATCH,
     TEND_AGAIN_MS,
     TEND_EVERY_MS,
@@ -162,8 +163,7 @@ class MemoryStore(MemoryBulk):
         check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
         start = mark(holder) if holder else "0" * 8
         lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
-        self._promote(queue)
-        reclaimed = self._reclaim_expired(queue)
+        promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
         if ids is not None:
             wanted = set(ids)
             waiting = [
@@ -176,15 +176,15 @@ class MemoryStore(MemoryBulk):
         received = Received([], [], 0)
         if self._queue(queue).settings.paused:
             return received
-        received = received._replace(more=reclaimed == RECLAIM_BATCH)
+        more = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
         ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
-        for row in sorted(ready, key=lambda row: -row.draft.priority)[:RECEIVE_ROWS]:
+        for row in sorted(ready, key=lambda row: -row.draft.priority):
             received = self._meet(row, lease, received)
-            if len(received.messages) == limit:
+            passed_over = len(received.duplicates) + received.set_aside
+            if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
+                more = True
                 break
-        if len(received.messages) == limit or len(ready) >= RECEIVE_ROWS:
-            received = received._replace(more=True)
-        return self._clock.shown(received)
+        return self._clock.shown(received._replace(more=more))
 
     @_verb
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from durableq import codec
@@ -15,9 +17,9 @@ from durableq.errors import InvalidInput
 from durableq.lifecycle import Admission, KnownKey, admit
 from durableq.limits import (
     MAX_RECEIVE_BATCH,
+    MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
-    RECEIVE_ROWS,
     RECLAIM_BATCH,
 )
 from durableq.message import (
@@ -36,10 +38,6 @@ from durableq.units import check_whole
 CONFLICT: Final = Failure(
     Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
 )
-
-
-LOOK_AHEAD: Final = 50
-"""Messages looked at together behind those that were not delivered, bodies and all."""
 
 
 class _Candidate(NamedTuple):
@@ -70,7 +68,28 @@ class _Lease(NamedTuple):
 
     token: bytes
     visibility_ms: int
-    limit: int
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Ready messages that one receive has looked at, by the decision about them."""
+
+    admitted: list[_Candidate] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
+    deferred: dict[int, int] = field(default_factory=dict)
+    """Until when each waits for its key."""
+    conflicts: list[int] = field(default_factory=list)
+    expired: list[int] = field(default_factory=list)
+
+    @property
+    def set_aside(self) -> int:
+        """The number of those that are neither admitted nor duplicates."""
+        return len(self.deferred) + len(self.conflicts) + len(self.expired)
+
+    def is_full(self, limit: int) -> bool:
+        """Whether a receive of `limit` messages looks at no more."""
+        passed_over = self.set_aside + len(self.duplicates)
+        return len(self.admitted) >= limit or passed_over >= MAX_SET_ASIDE
 
 
 def receive(
@@ -84,35 +103,24 @@ def receive(
     """Lease up to `limit` messages; see Store.receive."""
     row = unit.queue(queue)
     lease = _check(row, limit, visibility_ms, holder)
-    _promote(unit, row)
-    reclaimed = reclaim_expired(unit, row)
-    received = Received([], [], 0)
+    promoted, reclaimed = _promote(unit, row), reclaim_expired(unit, row)
     if ids is not None:
-        return _deliver(unit, row, _letters(unit, row, limit, ids), lease, received)
+        return Received(_deliver(unit, row, _letters(unit, row, limit, ids), lease), [], 0)
     if row.setting("paused"):
-        return received
-    received = received._replace(more=reclaimed == RECLAIM_BATCH)
-    looked, size = 0, limit
-    while True:
-        found = sql.READY(unit.raw, in_queue=row.id, limit=size).fetchall()
-        page = list(map(_Candidate._make, found))
-        wanted = limit - len(received.messages)
-        admitted, set_aside = _sort_out(unit, row, page, lease, received)
-        received = _deliver(unit, row, admitted, lease, received)
-        received = received._replace(set_aside=received.set_aside + set_aside)
-        looked += len(page)
-        if len(admitted) == wanted or looked == RECEIVE_ROWS:
-            return received._replace(more=True)
-        if len(page) < size:
-            return received
-        size = min(max(wanted - len(admitted), LOOK_AHEAD), RECEIVE_ROWS - looked)
+        return Received([], [], 0)
+    seen = _look_through(unit, row, limit, lease)
+    _set_aside(unit, row, seen)
+    more = seen.is_full(limit) or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
+    messages = _deliver(unit, row, seen.admitted, lease)
+    return Received(messages, seen.duplicates, seen.set_aside, more)
 
 
-def _promote(unit: Unit, row: QueueRow) -> None:
-    """Make due messages ready, at most PROMOTE_BATCH, those that were due first."""
+def _promote(unit: Unit, row: QueueRow) -> int:
+    """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return how many."""
     due = sql.DUE(unit.raw, in_queue=row.id, now_ms=unit.now_ms, limit=PROMOTE_BATCH).fetchall()
     if due:
         sql.PROMOTE(unit.raw, ids=ids_json(message_id for (message_id,) in due))
+    return len(due)
 
 
 def reclaim_expired(unit: Unit, row: QueueRow) -> int:
@@ -154,7 +162,7 @@ def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) ->
         visibility_ms = row.setting("visibility_timeout_ms")
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     start = mark(holder) if holder else bytes(4)
-    return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms, limit)
+    return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
 
 
 def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[_Candidate]:
@@ -165,48 +173,54 @@ def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[
     return [_Candidate(*letter) for letter in found]
 
 
-def _sort_out(
-    unit: Unit, row: QueueRow, page: list[_Candidate], lease: _Lease, received: Received
-) -> tuple[list[_Candidate], int]:
-    """Return the candidates to deliver, and how many were set aside; settle all the others.
+def _look_through(unit: Unit, row: QueueRow, limit: int, lease: _Lease) -> _Seen:
+    """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
-    It looks no further than to the last one that is wanted.
+    Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
+    written before the reading has ended.
     """
-    admitted: list[_Candidate] = []
-    ended: list[int] = []
-    set_aside = 0
+    seen = _Seen()
     taken: set[str] = set()
     retention_ms = row.setting("retention_ms")
-    for found in page:
-        if len(received.messages) + len(admitted) == lease.limit:
-            break
-        record, owner_lease_ms = (
-            (None, 0) if found.key is None else _known_key(unit, found, taken, lease)
-        )
-        since_ms = max(found.enqueued_at_ms, found.delayed_until_ms)
-        admission = admit(since_ms, found.payload_hash, record, retention_ms, unit.now_ms)
-        if admission is Admission.DELIVER:
-            admitted.append(found)
-            if found.key is not None and found.source_queue_id is None:
-                taken.add(found.key)
-            continue
-        if admission is Admission.DUPLICATE and found.key is not None:
-            received.duplicates.append(Duplicate(str(found.id), row.name, found.key, found.result))
-            unit.count(row.id, "duplicates")
-            ended.append(found.id)
-            continue
-        set_aside += 1
-        if admission is Admission.DEFER:
-            sql.DEFER(unit.raw, of=found.id, until=unit.now_ms + max(1, owner_lease_ms))
-        elif admission is Admission.CONFLICT:
-            bury(unit, row, found.id, NO_RECEIPT, State.READY, CONFLICT)
-        else:
-            unit.count(row.id, "expired")
-            unit.record(found.id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
-            ended.append(found.id)
+    with closing(sql.READY(unit.raw, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
+        for found in map(_Candidate._make, rows):
+            record, owner_lease_ms = (
+                (None, 0) if found.key is None else _known_key(unit, found, taken, lease)
+            )
+            since_ms = max(found.enqueued_at_ms, found.delayed_until_ms)
+            match admit(since_ms, found.payload_hash, record, retention_ms, unit.now_ms):
+                case Admission.DELIVER:
+                    seen.admitted.append(found)
+                    if found.key is not None and found.source_queue_id is None:
+                        taken.add(found.key)
+                case Admission.DUPLICATE:
+                    key = found.key or ""  # never empty: only a keyed message is a duplicate
+                    seen.duplicates.append(Duplicate(str(found.id), row.name, key, found.result))
+                case Admission.DEFER:
+                    seen.deferred[found.id] = unit.now_ms + max(1, owner_lease_ms)
+                case Admission.CONFLICT:
+                    seen.conflicts.append(found.id)
+                case Admission.EXPIRE:
+                    seen.expired.append(found.id)
+            if seen.is_full(limit):
+                break
+    return seen
+
+
+def _set_aside(unit: Unit, row: QueueRow, seen: _Seen) -> None:
+    """Take the messages that are not admitted out of the ready ones."""
+    if seen.deferred:
+        sql.DEFER.many(unit.raw, [{"of": of, "until": at} for of, at in seen.deferred.items()])
+    for message_id in seen.conflicts:
+        bury(unit, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
+    for message_id in seen.expired:
+        unit.count(row.id, "expired")
+        unit.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
+    if seen.duplicates:
+        unit.count(row.id, "duplicates", len(seen.duplicates))
+    ended = [*seen.expired, *(duplicate.message_id for duplicate in seen.duplicates)]
     if ended:
         sql.END_READY(unit.raw, ids=ids_json(ended))
-    return admitted, set_aside
 
 
 def _known_key(
@@ -231,12 +245,10 @@ def _known_key(
     return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
 
 
-def _deliver(
-    unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Lease, received: Received
-) -> Received:
-    """Lease the admitted and add them to what was received."""
+def _deliver(unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Lease) -> list[Message]:
+    """Lease the admitted messages, and their keys; return them."""
     if not admitted:
-        return received
+        return []
     sql.LEASE(
         unit.raw,
         ids=ids_json([found.id for found in admitted]),
@@ -257,8 +269,7 @@ def _deliver(
     ]
     if keyed:
         sql.TAKE_KEY.many(unit.raw, keyed)
-    received.messages.extend(_leased(unit, row, admitted, lease))
-    return received
+    return list(_leased(unit, row, admitted, lease))
 
 
 def _leased(

@@ -1,0 +1,132 @@
+"""Receiving without a worker, from a queue whose first messages are not to be delivered."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from durableq import Deliveries, Delivery, DurableQ, Queue, app
+from durableq.engines.sql import receiving, statements
+from durableq.limits import MAX_SET_ASIDE
+from durableq.message import draft
+from durableq.worker.intake import Intake
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
+from tests.engine import plain
+
+
+def duplicates(orders: Queue, number: int) -> None:
+    """Send a message, complete it, and send `number` duplicates of it."""
+    orders.send("first", key="k")
+    orders.receive()[0].complete()
+    orders._store.send("orders", [draft("first", key="k") for _ in range(number)])
+
+
+@pytest.mark.parametrize("number", [15, 5 * MAX_SET_ASIDE])
+def test_a_loop_over_receive_ends_only_when_nothing_is_ready(orders: Queue, number: int) -> None:
+    duplicates(orders, number)
+    orders.send("fresh")
+    bodies = []
+    while messages := orders.receive():
+        bodies += [message.body for message in messages]
+        messages[0].complete()
+    assert bodies == ["fresh"]
+    info = orders.info()
+    assert (info.totals.duplicates, info.counts.present) == (number, 0)
+
+
+def test_a_receive_tells_whether_there_may_be_more(orders: Queue) -> None:
+    orders.send_many([1, 2])
+    first = orders.receive()
+    assert isinstance(first, list)
+    assert ([message.body for message in first], first.more) == ([1], True)
+    rest = orders.receive(10)
+    assert ([message.body for message in rest], rest.more) == ([2], False)
+    assert (orders.receive(), orders.receive().more) == ([], False)
+    assert Deliveries().more is False
+
+
+def test_a_receive_ends_although_duplicates_are_left_and_says_so(
+    orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "MAX_SET_ASIDE", 10)
+    monkeypatch.setattr(app, "MAX_STORE_RECEIVES", 3)
+    duplicates(orders, 30)
+    orders.send("fresh")
+    nothing = orders.receive()
+    assert (nothing, nothing.more) == ([], True)
+    assert [message.body for message in orders.receive()] == ["fresh"]
+
+
+def test_others_write_while_a_receive_works_through_duplicates(
+    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part is a transaction of its own: between two of them a send of another is stored."""
+    monkeypatch.setattr(receiving, "MAX_SET_ASIDE", 10)
+    duplicates(orders, 20)
+    receive = dq.store.receive
+    with DurableQ(dq.url) as other:
+
+        def receive_and_let_send(*arguments: object, **options: object) -> object:
+            received = receive(*arguments, **options)  # type: ignore[arg-type]
+            if not received.messages:
+                other.queue("orders").send("sent meanwhile")
+            return received
+
+        monkeypatch.setattr(dq.store, "receive", receive_and_let_send)
+        [message] = orders.receive()
+    assert message.body == "sent meanwhile"
+
+
+def test_the_bodies_that_are_set_aside_do_not_stay_in_memory(orders: Queue) -> None:
+    body = "x" * 200_000
+    orders.send(body, key="k")
+    orders.receive()[0].complete()
+    orders._store.send("orders", [draft(body, key="k") for _ in range(50)])
+    tracemalloc.start()
+    try:
+        assert orders.receive(10) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * len(body)
+
+
+def test_a_receive_reads_the_ready_messages_in_order_of_their_index(
+    db: Path, orders: Queue
+) -> None:
+    """It stops in the midst of them: sorting first would read all of their bodies."""
+    orders.send("one")
+    text = statements.READY.sql
+    parameters = (1,) * text.count("?")
+    plan = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {text}", *parameters)]
+    assert any("durableq_message" in step and "INDEX" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_a_worker_receives_again_at_once_where_there_may_be_more(
+    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "MAX_SET_ASIDE", 10)
+    duplicates(orders, 95)
+    orders.send("fresh")
+    handled = []
+
+    @dq.handler("orders")
+    def handle(message: Delivery) -> None:
+        handled.append(message.body)
+        worker.stopping.set()
+
+    waits = []
+    wait = Intake._wait
+    monkeypatch.setattr(
+        Intake,
+        "_wait",
+        lambda self: waits.append(list(handled)) or wait(self),  # type: ignore[func-returns-value]
+    )
+    worker = Worker(dq, WorkerOptions("", dq.url, "worker"))
+    worker.run()
+    assert handled == ["fresh"]
+    assert [] not in waits, "it waited before it had received the message"
