@@ -143,6 +143,11 @@ MAY_OPEN: set[tuple[str, str]] = {
         "os.open(self.partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 384)",
     ),
     ("durableq/engines/sql/unfinished.py", "os.open(path, os.O_RDONLY | os.O_CLOEXEC)"),
+    # A new file, which no connection has open yet.
+    (
+        "durableq/engines/sql/presence.py",
+        "os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 384)",
+    ),
 }
 OPENS = {"open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes", "touch"}
 COPIES = {"shutil"}

@@ -13,6 +13,8 @@ import fcntl
 import os
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +28,7 @@ Identity = tuple[int, int]
 """Device and inode of a file."""
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+_NEW_ONLY: Final = os.O_CREAT | os.O_EXCL
 _PROBE: Final = "file:durableq-probe?mode=memory"
 
 
@@ -223,6 +226,24 @@ class OpenFile:
         )
 
 
+def create(path: Path) -> None:
+    """Create an empty database file for its owner alone, unless there is one.
+
+    SQLite would create it with the umask's mode, and others could open it before a chmod. The log
+    and its index get the mode of the file.
+    """
+    with _creating:  # no thread of this process has it open when the descriptor is closed
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:  # it is there; or it cannot be created, and SQLite says so
+            return
+        try:
+            with suppress(OSError):  # a file system without modes; doctor tells
+                os.fchmod(descriptor, 0o600)  # in spite of the umask
+        finally:
+            os.close(descriptor)
+
+
 def replaced(path: object, part: str = "") -> DatabaseReplaced:
     """Return the refusal for a file that is no longer the one that was opened."""
     if not part:
@@ -248,6 +269,7 @@ def _identity(path: str) -> Identity | None:
 
 _open_files: tuple[OpenFile, ...] = ()
 _changing = threading.Lock()
+_creating = threading.Lock()
 _is_installed = False
 _driver_is_audited = False
 """Whether the driver raises the audit event too: then it cannot be told from another library."""
@@ -267,8 +289,8 @@ def _guard(file: OpenFile) -> None:
 
 def _after_fork() -> None:
     """Forget the parent's connections: this process has none of its locks."""
-    global _changing  # noqa: PLW0603 - another thread may have held it
-    _changing = threading.Lock()
+    global _changing, _creating  # another thread may have held them
+    _changing, _creating = threading.Lock(), threading.Lock()
     for file in _open_files:
         file.forget()
 
@@ -287,8 +309,11 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _check_opening(path: Any, flags: Any) -> None:
+    flags = flags if isinstance(flags, int) else 0
+    if flags & _NEW_ONLY == _NEW_ONLY:  # it fails where there is a file
+        return
     file, part = _find(path)
-    if file is None or (part == "log" and not (isinstance(flags, int) and flags & _WRITES)):
+    if file is None or (part == "log" and not flags & _WRITES):
         return
     raise Unsupported(
         f"{os.fsdecode(path)} was not opened: this process uses {file.path} as a database, and "

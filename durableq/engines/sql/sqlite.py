@@ -23,7 +23,7 @@ from durableq.engines.sql import joining, unfinished
 from durableq.engines.sql.checkpoints import IS_GUARDED, Checkpointer, guard
 from durableq.engines.sql.driver import check_library, driver
 from durableq.engines.sql.driver_errors import code_of, translate
-from durableq.engines.sql.presence import OpenFile
+from durableq.engines.sql.presence import OpenFile, create
 from durableq.engines.sql.sqlite_file import Location
 from durableq.errors import (
     Busy,
@@ -340,7 +340,7 @@ class Database:
         """Open one connection. Nothing set here is stored in the file."""
         path = self.location.path
         self.file.check_before_open()
-        is_new = self.location.identity() is None
+        create(path)
         raw = None
         try:
             raw = driver.connect(
@@ -362,9 +362,6 @@ class Database:
             if isinstance(error, driver.Error | UnicodeDecodeError):
                 raise translate(error, path) or error from error
             raise
-        if is_new:
-            with suppress(OSError):  # a file system without permissions; doctor tells
-                path.chmod(0o600)
         return raw
 
     def _on_begin(self, connection: sqlalchemy.Connection) -> None:
