@@ -39,6 +39,8 @@ from durableq.errors import DurableQError
 
 NAME: Final = "durableq"
 DEBUG_VARIABLE: Final = "DURABLEQ_DEBUG"
+_SHOWN: Final = 80
+"""Characters of a refused argument that its error repeats."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -149,6 +151,11 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence prints, not raises
+        undecoded = next(filter(_is_undecoded, arguments), None)
+        if isinstance(error, UnicodeEncodeError) and undecoded is not None:
+            _show_traceback()
+            output.error(f"The argument {undecoded[:_SHOWN]} is not UTF-8. Use a UTF-8 name.")
+            return output.USAGE
         if isinstance(error, OSError) and error.filename is not None:
             _show_traceback()
             output.error(f"{error.filename} cannot be used: {error.strerror}. Check the path.")
@@ -157,6 +164,11 @@ def _run(arguments: list[str]) -> int:
             output.error(f"{type(error).__name__}: {error}. {hint}")
         return output.FAILED
     return output.OK
+
+
+def _is_undecoded(argument: str) -> bool:
+    """Tell whether an argument has bytes that are not UTF-8; Python keeps them as surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _path(error: typer.TyperException) -> str:

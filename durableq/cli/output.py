@@ -71,8 +71,12 @@ def error(sentence: str) -> None:
 
 
 def say(text: str, limit: int | None = None) -> None:
-    """Print commentary: one line on stderr."""
-    print(visible(text, limit), file=sys.stderr)  # noqa: T201 - printing is done here
+    """Print commentary: a line on stderr. Work that is done stays done if it cannot be written."""
+    shown = visible(text, limit)
+    try:
+        print(shown, file=sys.stderr, flush=True)  # noqa: T201 - printing is done here
+    except OSError:
+        give_up(sys.stderr)
 
 
 def line(text: str = "") -> None:
@@ -185,10 +189,11 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        row = bar.add_task(what, total=total)
+        row = bar.add_task(escape(visible(what)), total=total)
         yield lambda done: bar.update(row, completed=done)
 
 
