@@ -95,7 +95,7 @@ class Busy(DurableQError):
 
 
 class OutcomeUnknown(DurableQError):
-    """COMMIT itself failed, so the write may or may not have happened.
+    """COMMIT itself failed, so the write may or may not have happened (a full disk: StorageFull).
 
     Repeating the call with the same key or receipt is safe.
     """

@@ -14,7 +14,7 @@ import pytest
 
 from tests.process.child import PATH, ROOT
 
-Sweep = Callable[[str, str], list[dict[str, Any]]]
+Sweep = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +44,19 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def sweep(shim: Path, folder: Path) -> Sweep:
     """Run a sweep of tests.faults.sweep, and give what it found at each fault."""
+    return runner(shim, folder, "tests.faults.sweep")
 
-    def run(call: str, kind: str) -> list[dict[str, Any]]:
+
+@pytest.fixture
+def write(shim: Path, folder: Path) -> Sweep:
+    """Run a sweep of tests.faults.writing, and give what it found at each fault."""
+    return runner(shim, folder, "tests.faults.writing")
+
+
+def runner(shim: Path, folder: Path, module: str) -> Sweep:
+    def run(call: str, *kind: str) -> list[dict[str, Any]]:
         ended = subprocess.run(
-            [sys.executable, "-m", "tests.faults.sweep", call, str(folder), kind],
+            [sys.executable, "-m", module, call, str(folder), *kind],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(PATH), "LD_PRELOAD": str(shim)},
             capture_output=True,

@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum action { NONE, KILL, TEAR, FAIL, STOP };
+/* FAIL_ON: the n-th operation and all after it fail, those on -shm files too: a disk is full. */
+enum action { NONE, KILL, TEAR, FAIL, STOP, FAIL_ON };
 
 static char directory[512], operations[1 << 16];
 static size_t directory_length;
@@ -38,7 +39,7 @@ static int is_watched(const char *path)
     size_t length = path ? strlen(path) : 0;
     return directory_length && length >= directory_length
         && !strncmp(path, directory, directory_length)
-        && !(length > 4 && !strcmp(path + length - 4, "-shm"));
+        && !(action != FAIL_ON && length > 4 && !strcmp(path + length - 4, "-shm"));
 }
 
 static const char *path_of(int fd, char *buffer, size_t size)
@@ -58,15 +59,19 @@ static int reached(const char *name, const char *path)
     size_t used = strlen(operations);
     const char *base = strrchr(path, '/');
     snprintf(operations + used, sizeof operations - used, "%s %s\n", name, base ? base + 1 : path);
-    if (++counted != wanted)
+    if (++counted > wanted && action == FAIL_ON) {
+        errno = failure;
+        return 1;
+    }
+    if (counted != wanted)
         return 0;
     if (action == KILL)
         kill(getpid(), SIGKILL);
     if (action == STOP)
         kill(getpid(), SIGSTOP);
-    if (action == FAIL)
+    if (action == FAIL || action == FAIL_ON)
         errno = failure;
-    return action == FAIL ? 1 : action == TEAR ? 2 : 0;
+    return action == FAIL || action == FAIL_ON ? 1 : action == TEAR ? 2 : 0;
 }
 
 #define REAL(result, name, ...) \

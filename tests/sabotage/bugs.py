@@ -247,6 +247,18 @@ def look_away_from_the_log() -> None:
     opened.check = check
 
 
+def wait_for_ones_own_lock() -> None:
+    """A thread waits for a transaction that only it could end, and blames another process."""
+    opened: Any = presence.OpenFile
+    opened.use = lambda *_: None
+
+
+def write_to_migrated_tables() -> None:
+    """A process goes on writing a file that was migrated under it."""
+    database: Any = sqlite.Database
+    database.remember_identity = lambda self, _=None: self.file.remember()
+
+
 def let_another_library_open_the_file() -> None:
     """The audit hook refuses nothing."""
     module: Any = presence
@@ -305,5 +317,7 @@ BUGS: dict[str, Callable[[], None]] = {
         give_up_behind_a_few_duplicates,
         look_away_from_the_log,
         let_another_library_open_the_file,
+        wait_for_ones_own_lock,
+        write_to_migrated_tables,
     )
 }

@@ -44,6 +44,16 @@ SEEN_BY = [
         "split_effect_and_acknowledgement",
         "tests/engine/test_transaction.py::test_an_exception_inside_undoes_all_of_it",
     ),
+    (
+        "wait_for_ones_own_lock",
+        "tests/engine/test_own_locks.py::"
+        "test_a_send_inside_ones_own_transaction_is_refused_at_once",
+    ),
+    (
+        "write_to_migrated_tables",
+        "tests/engine/test_migrated_meanwhile.py::"
+        "test_nothing_is_written_to_tables_of_another_revision",
+    ),
     ("look_away_from_the_log", PRESENCE + "test_a_log_that_left_is_noticed_by_the_next_write"),
     (
         "let_another_library_open_the_file",

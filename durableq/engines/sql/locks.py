@@ -104,7 +104,7 @@ def describe(pid: int) -> str:
         command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:
         command = ""
-    words = command.replace("\0", " ").strip()
+    words = " ".join(command.replace("\0", " ").split())
     return f"process {pid} ({words[:COMMAND_CHARS]})" if words else f"process {pid}"
 
 

@@ -6,16 +6,19 @@ Alembic itself is imported only when there is something to create or upgrade.
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy
 
+from durableq.engines.sql import locks
 from durableq.engines.sql.driver import dotted, driver
 from durableq.engines.sql.sqlite import Database
 from durableq.engines.sql.tables import metadata
 from durableq.errors import (
+    Conflict,
     DatabaseUnusable,
     ForeignDatabase,
     NewerDatabase,
@@ -179,10 +182,28 @@ def upgrade(database: Database, found: Condition) -> None:
     with database.write_with_sqlalchemy() as (raw, connection):
         if condition(raw) is Condition.CURRENT:
             return  # another process was first
+        if found is Condition.OLDER:
+            _check_unused(raw, database)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         if found is Condition.EMPTY:
             connection.execute(sqlalchemy.text(f"PRAGMA application_id = {APPLICATION_ID}"))
+
+
+def _check_unused(raw: Any, database: Database) -> None:
+    """Refuse to migrate under the workers of an older durableq: they would go on as before.
+
+    Raises:
+        Conflict: a registered worker has the file open.
+    """
+    registered = {pid for (pid,) in raw.execute("SELECT pid FROM durableq_worker")}
+    living = (registered & locks.users(database.location.path)) - {os.getpid()}
+    if living:
+        raise Conflict(
+            f"{database.location.path} is used by {locks.describe(min(living))}, a worker of an "
+            "older durableq that would go on writing it in its own way. Nothing was changed. Stop "
+            "its workers and everything else that has the file open, then migrate again."
+        )
 
 
 def migrations_folder() -> Path:

@@ -32,6 +32,7 @@ from durableq.errors import (
     DatabaseUnusable,
     InvalidInput,
     OutcomeUnknown,
+    StorageFull,
     Unsupported,
 )
 
@@ -384,8 +385,11 @@ class Database:
         except driver.Error as error:
             if code_of(error) == driver.SQLITE_FULL and not raw.in_transaction:
                 raise  # rolled back: the page that makes it a commit is the last to be written
+            meaning = translate(error, self.location.path)
+            is_full = isinstance(meaning, StorageFull)
+            cause = str(meaning).partition(". Nothing")[0] if is_full else error
             raise OutcomeUnknown(
-                f"COMMIT on {self.location.path} failed ({error}): the write may or may not have "
+                f"COMMIT on {self.location.path} failed ({cause}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."
             ) from error
         self.checkpointer.keep_short(raw)

@@ -27,7 +27,7 @@ from durableq.engines.sql.sqlite import Database, all_or_nothing
 from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.unit import Unit
 from durableq.engines.sql.watching import FileWatch
-from durableq.errors import Conflict, InvalidInput, StaleReceipt
+from durableq.errors import Conflict, DurableQError, InvalidInput, StaleReceipt
 from durableq.health import Tended
 from durableq.info import check_note
 from durableq.letters import LetterFilter, Move, check_move
@@ -71,7 +71,7 @@ class SQLStore(SQLMonitor):
         self._dice = dice
         try:
             self.found = schema.prepare(self._database, purpose)
-            self._notice_restart()
+            self._finish_opening()
         except BaseException:
             self._database.close()
             raise
@@ -284,6 +284,15 @@ class SQLStore(SQLMonitor):
             unit = self._unit(raw)
             yield unit
             unit.close_books()
+
+    def _finish_opening(self) -> None:
+        """Notice a restart; a failure does not hide that the tables are made or upgraded by now."""
+        try:
+            self._notice_restart()
+        except DurableQError as error:
+            if self.found in {schema.Condition.CURRENT, schema.Condition.EMPTY}:
+                raise
+            raise type(error)(f"The tables are upgraded, but opening failed: {error}") from error
 
     def _notice_restart(self) -> None:
         """Take back every lease of an earlier boot: none of its holders is alive."""

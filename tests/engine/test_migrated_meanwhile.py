@@ -1,0 +1,88 @@
+"""A file that is migrated while it is open, or while workers of an older durableq use it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from durableq import Conflict, Delivery, DurableQ, NewerDatabase, OlderDatabase, Queue
+from durableq.worker.options import WorkerOptions
+from durableq.worker.process import Worker
+from tests.engine import plain
+from tests.migrations.test_released import RELEASED
+
+
+def migrate(db: Path, revision: str) -> None:
+    """Do as another durableq does."""
+    plain.script(db, f"UPDATE durableq_version SET version_num = '{revision}'")
+
+
+@pytest.mark.parametrize(("revision", "error"), [("9999", NewerDatabase), ("0001", OlderDatabase)])
+def test_nothing_is_written_to_tables_of_another_revision(
+    dq: DurableQ, orders: Queue, db: Path, revision: str, error: type[Exception]
+) -> None:
+    orders.send("before")
+    (message,) = orders.receive()
+    content = plain.rows(db, "SELECT * FROM durableq_message")
+    migrate(db, revision)
+    for write in (lambda: orders.send("after"), message.complete, lambda: message.fail("no")):
+        with pytest.raises(error, match=r"while this process had it open\. Nothing was written"):
+            write()
+    with pytest.raises(error), message.transaction():
+        pass
+    with dq.engine.connect() as connection, connection.begin(), pytest.raises(error):
+        orders.send("joined", connection=connection)
+    assert plain.rows(db, "SELECT * FROM durableq_message") == content
+
+
+def test_a_worker_stops_when_its_file_is_migrated(dq: DurableQ, orders: Queue, db: Path) -> None:
+    @dq.handler("orders")
+    def handle(_: Delivery) -> None:
+        migrate(db, "9999")
+
+    orders.send(1)
+    with pytest.raises(NewerDatabase):
+        Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
+
+
+def test_tables_of_ones_own_are_no_matter(dq: DurableQ, orders: Queue, db: Path) -> None:
+    orders.send(1)
+    plain.script(db, "CREATE TABLE mine (id); CREATE INDEX mine_by_id ON mine (id)")
+    orders.send(2)
+    plain.script(db, "DROP TABLE mine")
+    orders.send(3)
+    assert orders.info().counts.ready == 3
+
+
+OLDER = """
+import sys
+from durableq.engines.sql.driver import driver
+raw = driver.connect(sys.argv[1])
+raw.execute("SELECT count(*) FROM durableq_worker").fetchone()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("revision", ["0001", "0003"])
+def test_a_file_is_not_migrated_under_a_worker_of_an_older_durableq(
+    db: Path, revision: str
+) -> None:
+    shutil.copy(RELEASED / f"{revision}.db", db)
+    command = [sys.executable, "-c", OLDER, str(db)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE) as older:
+        assert older.stdout is not None
+        assert older.stdin is not None
+        assert older.stdout.readline() == b"open\n"
+        plain.script(db, f"UPDATE durableq_worker SET pid = {older.pid}")
+        with pytest.raises(Conflict, match=rf"used by process {older.pid} .* Nothing was changed"):
+            DurableQ(db).migrate()
+        assert plain.one(db, "SELECT version_num FROM durableq_version") == revision
+        older.stdin.close()
+    with DurableQ(db) as dq:
+        assert dq.migrate() == "older"

@@ -1,0 +1,70 @@
+"""A call whose file operations fail says what happened, and the next call works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Write = Callable[..., list[dict[str, Any]]]
+FULL = {"ENOSPC": "is full", "EDQUOT": "quota", "EFBIG": "may not become larger"}
+
+
+def check(seen: list[dict[str, Any]]) -> set[str]:
+    """Nothing raw was raised, nothing was damaged, the next send worked; return the answers."""
+    assert len(seen) > 1
+    for found in seen:
+        assert found.get("ours"), found
+        assert found["next"] == "done", found
+        assert found["integrity"] == "ok", found
+        if found["answer"] == "done":
+            continue
+        stored = found["new"] or found["large"]
+        if found["answer"] != "OutcomeUnknown":
+            assert not stored, found
+        if stored:
+            assert "undone" not in found["says"], found
+    return {found["answer"] for found in seen}
+
+
+@pytest.mark.parametrize("call", ["open", "thread"])
+@pytest.mark.parametrize("error", ["EMFILE", "EIO"])
+def test_an_opening_that_failed_leaves_nothing_that_cannot_write(
+    write: Write, call: str, error: str
+) -> None:
+    """SQLite opens for reading what it may not open for writing, and leaves it so."""
+    seen = write(call, error, "once")
+    assert check(seen) >= {"DatabaseUnusable", "done"}
+    assert any("for reading only" in found["says"] for found in seen)
+
+
+@pytest.mark.parametrize("error", FULL)
+@pytest.mark.parametrize("call", ["open", "large"])
+def test_a_disk_without_room_is_no_failing_disk(write: Write, call: str, error: str) -> None:
+    seen = write(call, error, "on")
+    assert "StorageFull" in check(seen)
+    for found in seen:
+        if found["answer"] != "done" and "for reading only" not in found["says"]:
+            assert FULL[error] in found["says"], found
+
+
+def test_a_commit_that_a_full_disk_undid_is_no_unknown_outcome(write: Write) -> None:
+    seen = write("send", "ENOSPC", "on")
+    assert check(seen) == {"StorageFull", "OutcomeUnknown"}
+    for found in seen:
+        assert (found["answer"] == "StorageFull") == found["operation"].startswith("pwrite")
+
+
+def test_any_other_commit_that_fails_is_an_unknown_outcome(write: Write) -> None:
+    assert check(write("send", "EIO", "once")) == {"OutcomeUnknown"}
+
+
+@pytest.mark.parametrize("call", ["tend", "migrate"])
+def test_what_was_committed_is_not_said_to_be_undone(write: Write, call: str) -> None:
+    seen = write(call, "EIO", "once")
+    check(seen)
+    assert any(found["answer"] != "done" for found in seen)
+    assert not any("undone" in found["says"] for found in seen)
+    if call == "migrate":
+        assert any(found["says"].startswith("The tables are upgraded, but") for found in seen)
