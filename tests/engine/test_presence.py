@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from durableq import DatabaseReplaced, DatabaseUnusable, Delivery, DurableQ, Queue, Unsupported
+from durableq.engines.sql import locks
 from durableq.engines.sql.driver import driver
 from durableq.worker.options import WorkerOptions
 from durableq.worker.process import Worker
@@ -266,3 +267,46 @@ def test_a_log_that_sqlite_itself_removes_is_no_matter(
             other.execute("PRAGMA journal_mode = DELETE").fetchone()
     orders.send("with a new log")
     assert orders.info().counts.ready == 10
+
+
+def test_a_log_that_another_process_creates_during_the_look_was_not_removed(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is created before its index, so a look at the log and then at the index can err."""
+    log, index = db.with_name(f"{db.name}-wal"), db.with_name(f"{db.name}-shm")
+    index.touch()
+    looked: list[Path] = []
+
+    def users(path: Path) -> set[int]:
+        looked.append(path)
+        log.touch()
+        return {os.getppid()}
+
+    monkeypatch.setattr(locks, "users", users)
+    with DurableQ(db) as dq:
+        assert dq.queue("orders").send("first") == "1"
+    assert looked[0] == db
+
+
+def test_an_opening_leaves_no_statement_active_that_another_thread_could_keep(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look through all objects holds each cursor for a while, in the middle of an opening too."""
+    kept: list[Any] = []
+
+    class Keeping(driver.Connection):  # type: ignore[misc, unused-ignore]
+        def execute(self, *arguments: Any) -> Any:
+            cursor = super().execute(*arguments)
+            if arguments[0].startswith("PRAGMA"):
+                kept.append(cursor)
+            return cursor
+
+    connect = driver.connect
+
+    def connecting(*arguments: Any, **options: Any) -> Any:
+        return connect(*arguments, factory=Keeping, **options)
+
+    monkeypatch.setattr(driver, "connect", connecting)
+    with DurableQ(db) as dq, dq.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    assert kept

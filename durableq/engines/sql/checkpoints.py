@@ -90,5 +90,15 @@ class Checkpointer:
 def guard(raw: Any) -> None:
     """Let a connection of an affected library run no checkpoint of its own."""
     if IS_GUARDED:
-        raw.execute("PRAGMA wal_autocheckpoint = 0")
-        raw.execute(f"PRAGMA journal_size_limit = {GUARDED_LOG_BYTES}")
+        set_pragma(raw, "wal_autocheckpoint", 0)
+        set_pragma(raw, "journal_size_limit", GUARDED_LOG_BYTES)
+
+
+def set_pragma(raw: Any, name: str, value: str | int) -> None:
+    """Set a pragma of a connection.
+
+    The cursor is closed here, not when its last reference goes: another thread that looks through
+    all objects (foreign.owner) may hold one, and a statement that is still active keeps SQLAlchemy
+    from registering its functions.
+    """
+    raw.execute(f"PRAGMA {name} = {value}").close()

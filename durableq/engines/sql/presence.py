@@ -91,7 +91,9 @@ class OpenFile:
             raise replaced(self.path)
         elif _identity(f"{self.path}-wal") is None:
             using = locks.users(self.path) if _identity(f"{self.path}-shm") else set()
-            if others := sorted(using - {os.getpid()}):
+            others = sorted(using - {os.getpid()})
+            # SQLite creates the log before its index: one that came meanwhile was not removed.
+            if others and _identity(f"{self.path}-wal") is None:
                 raise DatabaseUnusable(
                     f"The write-ahead log of {self.path} was removed while "
                     f"{locks.describe(others[0])} uses it: another log would lose commits. Stop "

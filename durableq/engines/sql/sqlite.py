@@ -20,7 +20,7 @@ from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
 from durableq.engines.sql import joining, unfinished
-from durableq.engines.sql.checkpoints import IS_GUARDED, Checkpointer, guard
+from durableq.engines.sql.checkpoints import IS_GUARDED, Checkpointer, guard, set_pragma
 from durableq.engines.sql.driver import check_library, driver
 from durableq.engines.sql.driver_errors import code_of, translate
 from durableq.engines.sql.presence import OpenFile, create
@@ -353,9 +353,9 @@ class Database:
             )
             raw.text_factory = _text
             # The first look at the file: another process may be recovering its log, after a crash.
-            self.retrying(lambda: raw.execute(f"PRAGMA synchronous = {self.location.synchronous}"))
-            raw.execute("PRAGMA mmap_size = 0")
-            raw.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+            self.retrying(lambda: set_pragma(raw, "synchronous", self.location.synchronous))
+            set_pragma(raw, "mmap_size", 0)
+            set_pragma(raw, "journal_size_limit", JOURNAL_SIZE_LIMIT)
             guard(raw)
         except BaseException as error:
             if raw is not None:
