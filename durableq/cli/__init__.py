@@ -6,12 +6,13 @@ so that `durableq --help` is quick.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -128,8 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         startup.release(None)
 
 
+@functools.cache
+def _command() -> Any:
+    """Return the tree of commands, which takes longer to build than most commands take to run."""
+    return typer.main.get_command(app)
+
+
 def _run(arguments: list[str]) -> int:
-    command = typer.main.get_command(app)
+    command = _command()
     try:
         with command.make_context(NAME, arguments) as context:
             command.invoke(context)
@@ -156,9 +163,9 @@ def _run(arguments: list[str]) -> int:
             _show_traceback()
             output.error(f"The argument {undecoded[:_SHOWN]} is not UTF-8. Use a UTF-8 name.")
             return output.USAGE
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, OSError) and error.strerror is not None:
             _show_traceback()
-            output.error(f"{error.filename} cannot be used: {error.strerror}. Check the path.")
+            output.error(_refused(error))
         elif not _show_traceback():
             hint = f"This is a defect; {DEBUG_VARIABLE}=1 shows the traceback."
             output.error(f"{type(error).__name__}: {error}. {hint}")
@@ -169,6 +176,16 @@ def _run(arguments: list[str]) -> int:
 def _is_undecoded(argument: str) -> bool:
     """Tell whether an argument has bytes that are not UTF-8; Python keeps them as surrogates."""
     return any("\ud800" <= character <= "\udfff" for character in argument)
+
+
+def _refused(error: OSError) -> str:
+    """Return in a sentence that the system refused a file, or the output of help or version."""
+    if error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}. Check the path."
+    output.give_up(sys.stdout)  # else it would be tried again at the interpreter's exit
+    return (
+        f"The system refused: {error.strerror}. Check the output's disk, and this process's limits."
+    )
 
 
 def _path(error: typer.TyperException) -> str:

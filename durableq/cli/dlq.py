@@ -254,14 +254,44 @@ def _chosen(
         Misuse: not exactly one way to choose was used.
         NotFound: an id is of no dead letter; nothing was changed.
     """
-    if sum((bool(ids), wanted != LetterFilter(), everything)) != 1:
+    _check_one_way(bool(ids), wanted, everything)
+    if not ids:
+        return None
+    return [_letter(store, message_id) for message_id in dict.fromkeys(ids)]
+
+
+def _check_one_way(by_id: bool, wanted: LetterFilter, everything: bool) -> None:
+    """Refuse no way to choose dead letters, and two at once, which say two things.
+
+    Raises:
+        Misuse: it says which options do not go together, and what to leave out.
+    """
+    filters = [
+        option
+        for option, value in (
+            ("--queue", wanted.queue),
+            ("--reason", wanted.reason),
+            ("--error-type", wanted.error_type),
+            ("--group", wanted.fingerprint),
+            ("--older-than", wanted.died_before_ms),
+        )
+        if value is not None
+    ]
+    named = " and ".join(filters)
+    if everything and filters:
+        raise output.Misuse(
+            f"--all means every dead letter, {named} only some: leave out --all to choose by "
+            f"{named}, or {named} to choose all."
+        )
+    if by_id and (everything or filters):
+        raise output.Misuse(
+            f"Letters are named by id already: leave out {named or '--all'}, or the ids."
+        )
+    if not (by_id or everything or filters):
         raise output.Misuse(
             "Choose the dead letters: by id, by --queue, --reason or --error-type, --group or "
             "--older-than, or --all."
         )
-    if not ids:
-        return None
-    return [_letter(store, message_id) for message_id in dict.fromkeys(ids)]
 
 
 def _decide(

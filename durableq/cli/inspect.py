@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +20,7 @@ from durableq.cli.rendering import (
     moment,
     moment_and_age,
     now_ms,
+    receives_before_death,
     state_words,
 )
 from durableq.errors import UnknownMessage
@@ -68,7 +70,10 @@ def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
     if found is None and not history:
         raise UnknownMessage(message_id)
     if as_json:
-        known = {"id": message_id, "state": "ended"} if found is None else message_document(found)
+        known: dict[str, Any] = {"id": message_id, "state": "ended"}
+        if found is not None:
+            before = receives_before_death(found, history)
+            known = message_document(found) | {"receives_before_death": before}
         output.document(known | {"history": [event_document(event) for event in history]})
     else:
         print_message(message_id, found, history)
@@ -103,7 +108,7 @@ def print_message(message_id: str, found: Message | None, history: list[HistoryE
     if found is None:
         lines.append(("state", ended_words(history)))
     else:
-        lines += _facts(found)
+        lines += _facts(found, history)
     output.fields(lines)
     if not history:
         return
@@ -119,7 +124,7 @@ def print_message(message_id: str, found: Message | None, history: list[HistoryE
             output.line(f"    {text}")  # so that no line of it passes for one of ours
 
 
-def _facts(found: Message) -> list[tuple[str, str]]:
+def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, str]]:
     optional = {
         "key": found.key,
         "attributes": found.attributes,
@@ -130,10 +135,18 @@ def _facts(found: Message) -> list[tuple[str, str]]:
     return [
         ("state", state_words(found)),
         ("sent", moment_and_age(found.sent_at_ms)),
-        ("receives", str(found.receive_count)),
+        ("receives", _receives(found, history)),
         *((name, value) for name, value in optional.items() if value is not None),
         ("body", body_text(found)),
     ]
+
+
+def _receives(found: Message, history: Sequence[HistoryEvent]) -> str:
+    """Return how often a message was received; of a dead letter before its death, and since."""
+    before = receives_before_death(found, history)
+    if before is None:
+        return str(found.receive_count)
+    return f"{before} before it died, {found.receive_count} since"
 
 
 def _peek_row(message: Message) -> tuple[Any, ...]:

@@ -45,6 +45,8 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
 _UNLIMITED: Final = 100_000
 """Columns of a table that goes to a file or a pipe."""
 _GAP: Final = 2
+MAX_SENTENCE_CHARS: Final = 1_200
+"""Longest line of an error that is printed whole: it repeats what was typed."""
 _FOLDED: Final = 40
 """Columns that a longer text still has when it is folded."""
 
@@ -65,9 +67,18 @@ def exit_code(error: DurableQError) -> int:
 def error(sentence: str) -> None:
     """Print what went wrong; what follows the first line is indented."""
     first, *more = sentence.splitlines() or [""]
-    say(f"durableq: {first}")
+    say(f"durableq: {_shortened(first)}")
     for text in more:
-        say(f"    {text.strip()}")
+        say(f"    {_shortened(text.strip())}")
+
+
+def _shortened(sentence: str) -> str:
+    """Return a sentence without its middle if it repeats something very long, such as a path."""
+    half = MAX_SENTENCE_CHARS // 2
+    if len(sentence) <= MAX_SENTENCE_CHARS:
+        return sentence
+    cut = len(sentence) - MAX_SENTENCE_CHARS
+    return f"{sentence[:half]} … ({cut:,} characters) … {sentence[-half:]}"
 
 
 def say(text: str, limit: int | None = None) -> None:

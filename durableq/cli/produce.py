@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -281,6 +282,8 @@ def _read(file: Path, shape: Shape, longest: int) -> Iterator[_Source]:
 
 
 def _open(file: Path, name: str) -> BinaryIO:
+    if file == STDIN and sys.stdin is None:
+        raise DurableQError(f"{name} is closed. Give it a file, or name one instead of -.")
     try:
         if file == STDIN:
             return open(os.dup(0), "rb")

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from durableq.message import (
     HistoryEvent,
     IdempotencyRecord,
     Message,
+    Reason,
     State,
 )
 from durableq.settings import QueueSettings
@@ -106,6 +108,28 @@ def message_document(message: Message) -> dict[str, Any]:
     }
 
 
+def receives_before_death(message: Message, history: Sequence[HistoryEvent]) -> int | None:
+    """Return how often a dead letter was received in the life that ended; None for others.
+
+    The burial resets the message's own count. History has each receive that failed, and a conflict
+    of its key, which ends a receive before a handler is called.
+    """
+    if message.source_queue is None:
+        return None
+    count = 0
+    for event in history:
+        if event.event in {Event.REQUEUED, Event.RETRIED}:
+            count = 0
+        elif event.queue == message.source_queue and _ended_a_receive(event):
+            count += 1
+    return count
+
+
+def _ended_a_receive(event: HistoryEvent) -> bool:
+    conflict = event.event is Event.BURIED and event.reason == Reason.IDEMPOTENCY_CONFLICT
+    return conflict or event.event in {Event.FAILED, Event.LEASE_EXPIRED}
+
+
 def _body(message: Message) -> dict[str, Any]:
     """Return the body under a name that says what it is."""
     if isinstance(message.body, bytes):
@@ -127,6 +151,7 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
         "reason": str(letter.reason),
         "fingerprint": letter.fingerprint,
         "died_at_ms": letter.died_at_ms,
+        "receives_before_death": receives_before_death(letter.message, letter.history),
         "max_recoveries": letter.max_recoveries,
         "history": [event_document(event) for event in letter.history],
     }

@@ -246,15 +246,47 @@ def test_nothing_to_decide_is_no_error(run: Run, shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
-@pytest.mark.parametrize("choice", [[], ["1", "--all"], ["1", "--queue", "orders"]])
-def test_letters_are_chosen_in_one_way(
-    verb: list[str], choice: list[str], run: Run, shop: Shop
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        ([], "Choose the dead letters: by id, by --queue, --reason or --error-type"),
+        (["1", "--all"], "Letters are named by id already: leave out --all, or the ids."),
+        (["1", "--queue", "orders"], "leave out --queue, or the ids."),
+        (
+            ["--all", "--queue", "orders"],
+            "--all means every dead letter, --queue only some: leave out --all to choose",
+        ),
+        (["--all", "--reason", "rejected", "--older-than", "0"], "--reason and --older-than only"),
+    ],
+)
+def test_letters_are_chosen_in_one_way_and_a_refusal_says_why(
+    verb: list[str], choice: list[str], why: str, run: Run, shop: Shop
 ) -> None:
     shop.bury()
     shown = run("dlq", *verb, *choice)
     assert shown.code == 2
-    assert "Choose the dead letters: by id, by --queue, --reason or --error-type" in shown.err
+    assert why in shown.err
     assert len(shop.dead_ids()) == 1
+
+
+def test_a_letters_receives_are_told_from_before_it_died(run: Run, shop: Shop) -> None:
+    rejected = shop.bury("x", Reject("no"))
+    assert "1 before it died, 0 since" in run("show", rejected).out
+    assert "1 before it died, 0 since" in run("dlq", "show", rejected).out
+    shop.complete("y", key="k")
+    conflict = shop.queue.send("another", key="k")
+    assert shop.queue.receive() == []
+    assert "1 before it died, 0 since" in run("show", conflict).out
+    run("dlq", "redrive", rejected)
+    shop.queue.receive()[0].reject("again")
+    assert "1 before it died, 0 since" in run("show", rejected).out
+    for words in (["show"], ["dlq", "show"]):
+        assert run(*words, rejected, "--json").json["receives_before_death"] == 1
+    waiting = shop.queue.send("z")
+    assert run("show", waiting, "--json").json["receives_before_death"] is None
+    assert [line.split() for line in run("show", waiting).lines if "receives" in line] == [
+        ["receives", "0"]
+    ]
 
 
 @pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])

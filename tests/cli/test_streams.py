@@ -1,0 +1,127 @@
+"""Standard streams that are full or closed: lost data is an error, lost commentary is none."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.console import COMMAND, Shop, environment
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+FULL = "2>/dev/full"
+CLOSED = "2>&-"
+LEFT = "2> >(true)"
+STREAMS = pytest.mark.parametrize(
+    "stderr", [pytest.param(FULL, marks=needs_full), CLOSED, LEFT], ids=["full", "closed", "left"]
+)
+
+
+def shell(line: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of bash in which `durableq` is the command; stderr is kept apart."""
+    call = f'durableq() {{ "{sys.executable}" -m durableq "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", call],
+        cwd=cwd,
+        env=environment(**env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@STREAMS
+def test_a_send_is_a_success_although_nobody_can_be_told(
+    stderr: str, unbuffered: str, shop: Shop, tmp_path: Path
+) -> None:
+    line = f"echo '{{}}' | durableq produce - --queue orders {stderr}"
+    assert shell(line, tmp_path, PYTHONUNBUFFERED=unbuffered).returncode == 0
+    assert shop.bodies() == [{}]
+
+
+@STREAMS
+def test_an_error_keeps_its_exit_code(stderr: str, shop: Shop, tmp_path: Path) -> None:
+    for words, code in (("show 999", 3), ("--no-such", 2)):
+        assert shell(f"durableq {words} {stderr}", tmp_path).returncode == code, words
+
+
+@STREAMS
+def test_a_fleet_works_although_nothing_can_be_logged(
+    stderr: str, shop: Shop, tmp_path: Path
+) -> None:
+    shop.queue.send({"amount": 1})
+    line = f"durableq work --drain --exec 'echo told >&2; true' --queue orders {stderr}"
+    assert shell(line, tmp_path).returncode == 0
+    assert shop.queue.info().totals.completed == 1
+
+
+@needs_full
+@pytest.mark.parametrize("words", ["status", "queue list --json", "--help", "show --help"])
+def test_data_that_cannot_be_written_is_an_error(words: str, shop: Shop, tmp_path: Path) -> None:
+    ended = shell(f"durableq {words} >/dev/full", tmp_path)
+    assert ended.returncode == 1
+    assert b"No space left on device." in ended.stderr
+    assert b"defect" not in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+
+
+@needs_full
+def test_the_account_of_a_send_that_cannot_be_written_is_an_error(
+    shop: Shop, tmp_path: Path
+) -> None:
+    line = "echo '{}' | durableq produce - --queue orders --json >/dev/full"
+    ended = shell(line, tmp_path)
+    assert ended.returncode == 1
+    assert b"cannot be written" in ended.stderr
+    assert ended.stderr.startswith(b"Sent 1 message to orders")
+    assert shop.bodies() == [{}]
+
+
+def test_a_closed_standard_input_is_not_an_empty_one(shop: Shop, tmp_path: Path) -> None:
+    ended = shell("durableq produce - --queue orders <&-", tmp_path)
+    assert ended.returncode == 1
+    assert b"standard input is closed" in ended.stderr
+    ended = shell("durableq queue delete orders <&-", tmp_path)
+    assert ended.returncode == 2
+    assert b"confirm with --yes" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["[/x].jsonl", "a[bold]b.jsonl", "red\x1b[31m.jsonl", "{x}.jsonl"])
+def test_a_files_name_is_no_markup_beside_a_progress_bar(
+    name: str, shop: Shop, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{}\n")
+    leader, follower = pty.openpty()
+    ended = subprocess.Popen(
+        [*COMMAND, "produce", name, "--queue", "orders"],
+        cwd=tmp_path,
+        env=environment(TERM="xterm", COLUMNS="200"),
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    seen = b""
+    while chunk := read(leader):
+        seen += chunk
+    os.close(leader)
+    assert ended.wait(60) == 0, seen
+    assert name.replace("\x1b", "\\e").encode() in seen
+    assert b"\x1b[31m.jsonl" not in seen
+    assert shop.bodies() == [{}]
+
+
+def read(terminal: int) -> bytes:
+    """The next output on a terminal; nothing once the other end is closed."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
