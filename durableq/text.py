@@ -57,6 +57,11 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def is_storable(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: there is no lone surrogate in it."""
+    return storable(text) == text
+
+
 def _escape(character: str) -> str:
     if unicodedata.category(character) not in _UNSAFE:
         return character

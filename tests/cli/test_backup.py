@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_a_backup_is_restored_under_another_name(run: Run, shop: Shop, tmp_path:
     }
     with DurableQ(tmp_path / "third.db") as dq:
         assert is_healthy(care.audit(dq.store))
+
+
+def test_paths_that_are_not_utf8_are_backed_up_and_restored(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
+    shop.queue.send("kept")
+    copy, new = (os.fsdecode(name) for name in (b"copy\xff.db", b"new\xff.db"))
+    assert run("backup", copy).code == 0
+    assert run("restore", copy, "--db", new).code == 0
+    assert run("backup", "second.db", "--db", new).code == 0
+    replaced = run("restore", copy, "--db", new, "--replace", "--yes")
+    assert (replaced.code, replaced.err) == (0, "")
+    with DurableQ(tmp_path / new) as dq:
+        assert [message.body for message in dq.queue(shop.queue.name).receive()] == ["kept"]
 
 
 def test_replacing_asks_and_sets_aside(run: Run, shop: Shop, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ LATIN = os.fsdecode(b"\xff")
         ("peek", "--queue", LATIN),
         ("idempotency", "get", LATIN, "--queue", "orders"),
         ("dlq", "list", "--queue", LATIN),
-        ("backup", LATIN),
     ],
 )
 def test_an_argument_that_is_not_utf8_is_refused_by_name(

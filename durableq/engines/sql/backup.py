@@ -39,10 +39,12 @@ from durableq.errors import (
     DurableQError,
     NotFound,
     StorageFull,
+    Unsupported,
 )
 from durableq.health import Copied
 from durableq.message import Receipt
 from durableq.steady import SteadyClock
+from durableq.text import is_storable
 
 Progress = Callable[[int], None]
 """Told how many hundredths of a copy are made."""
@@ -215,7 +217,7 @@ def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
         raw.execute(f"PRAGMA auto_vacuum = {schema.INCREMENTAL_VACUUM}")
     raw.set_progress_handler(look, STEPS)
     try:
-        raw.execute("VACUUM INTO ?", (str(partial),))
+        raw.execute("VACUUM INTO CAST(? AS TEXT)", (_as_bound(raw, partial),))
     except driver.Error as error:
         if stopped:
             raise stopped[0] from None
@@ -223,6 +225,19 @@ def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
     finally:
         raw.set_progress_handler(None, 0)
     progress(100)
+
+
+def _as_bound(raw: Any, path: Path) -> str | bytes:
+    """Return a path as a parameter: as bytes if it is not UTF-8, which the driver binds as no text.
+
+    Raises:
+        Unsupported: text is UTF-16 in this database, so that bytes would be another name.
+    """
+    if is_storable(str(path)):
+        return str(path)
+    if raw.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":
+        raise Unsupported(f"{path} is not UTF-8. Name the copy otherwise.")
+    return os.fsencode(path)
 
 
 def _meaning(error: driver.Error, source: Path, partial: Path) -> DurableQError | None:

@@ -128,7 +128,7 @@ def reading(path: Path) -> Iterator[tuple[Any, bool]]:
     """
     is_still = not os.path.lexists(f"{path}-wal")
     options = "immutable=1" if is_still else "mode=ro"
-    uri = f"file:{quote(str(path))}?{options}"
+    uri = f"file:{quote(os.fsencode(path))}?{options}"
     timeout = DRIVER_TIMEOUT_SECONDS
     with closing(driver.connect(uri, uri=True, timeout=timeout, isolation_level=None)) as raw:
         raw.text_factory = _text

@@ -88,7 +88,7 @@ def _held(path: Path) -> Iterator[None]:
     if not path.exists():
         yield
         return
-    uri = f"file:{quote(str(path))}?mode=rw"
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     raw = None
     try:
         raw = driver.connect(uri, uri=True, timeout=DRIVER_TIMEOUT_SECONDS, isolation_level=None)
