@@ -159,7 +159,7 @@ def test_workers_that_start_while_the_disk_is_full_wait_and_then_receive(
         ballast = disk / "ballast"
         fill(ballast)
         fleet.worker(fleet.told("ready")[0].pid).kill()
-        fleet.wait_until(lambda: "disk is full" in fleet.complaints, "a wait")
+        fleet.wait_until(lambda: is_waiting_for_room(fleet), "a wait")
         ballast.unlink()
         fleet.wait_event("ready", times=2)
         assert fleet.told("crash_loop") == []
@@ -168,6 +168,10 @@ def test_workers_that_start_while_the_disk_is_full_wait_and_then_receive(
     finally:
         nursery.close()
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def is_waiting_for_room(fleet: Fleet) -> bool:
+    return "the disk of the database is full; waiting" in fleet.complaints
 
 
 def empty_the_log(db: Path) -> bool:
