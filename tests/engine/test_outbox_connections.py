@@ -6,11 +6,13 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.ext import asyncio
 
 from durableq import Conflict, DurableQ, Queue, Unsupported
 from durableq.engines.sql import sending
@@ -74,6 +76,81 @@ def test_a_connection_whose_transaction_is_gone_is_refused(
         with pytest.raises(Conflict, match="was invalidated"):
             orders.send(1, connection=connection)
     assert orders.info().totals.sent == 0
+
+
+def test_a_connection_whose_commit_failed_is_refused(orders: Queue, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA foreign_keys = ON")
+        connection.exec_driver_sql("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql(
+            "CREATE TABLE child (of REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+        )
+        connection.commit()
+        connection.exec_driver_sql("INSERT INTO child VALUES (1)")
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.commit()
+        with pytest.raises(Conflict, match=r"failed to commit\. Close the connection"):
+            orders.send(1, connection=connection)
+    with engine.begin() as connection:
+        orders.send(2, connection=connection)
+    assert orders.info().totals.sent == 1
+
+
+def test_a_connection_without_a_transaction_is_refused(orders: Queue, engine: sa.Engine) -> None:
+    with engine.begin() as ended:
+        ended.rollback()
+        with pytest.raises(Conflict, match="No transaction is open on this connection"):
+            orders.send(1, connection=ended)
+    with engine.connect() as idle, pytest.raises(Conflict, match="No transaction is open"):
+        orders.send(1, connection=idle)
+    assert orders.info().totals.sent == 0
+
+
+def test_a_connection_that_the_driver_refuses_is_refused_in_its_words(orders: Queue) -> None:
+    unfinished = driver.Connection.__new__(driver.Connection)
+    with pytest.raises(Conflict, match=r"cannot be used: Base Connection\.__init__ not called"):
+        orders.send(1, connection=unfinished)
+    assert orders.info().totals.sent == 0
+
+
+@pytest.fixture
+def async_engine() -> asyncio.AsyncEngine:
+    """An engine of an asyncio driver, none of which is needed: no connection is opened."""
+    stub = SimpleNamespace(**vars(driver), has_stop=True)
+    return asyncio.create_async_engine("sqlite+aiosqlite://", module=stub)
+
+
+ASYNC = ("AsyncEngine", "AsyncConnection", "AsyncSession", "async_sessionmaker")
+
+
+@pytest.mark.parametrize("kind", [*ASYNC, "async_scoped_session"])
+def test_an_object_of_sqlalchemys_asyncio_is_told_what_to_give(
+    orders: Queue, async_engine: asyncio.AsyncEngine, kind: str
+) -> None:
+    factory = asyncio.async_sessionmaker(async_engine)
+    given = {
+        "AsyncEngine": async_engine,
+        "AsyncConnection": asyncio.AsyncConnection(async_engine),
+        "AsyncSession": factory(),
+        "async_sessionmaker": factory,
+        "async_scoped_session": asyncio.async_scoped_session(factory, scopefunc=lambda: 1),
+    }[kind]
+    says = rf"an? {kind}\. Give a connection without asyncio, of dq\.engine\.begin\(\)"
+    with pytest.raises(Unsupported, match=says):
+        orders.send(1, connection=given)
+    assert orders.info().totals.sent == 0
+
+
+def test_a_subclass_of_a_session_is_told_what_to_give(orders: Queue, engine: sa.Engine) -> None:
+    class OwnSession(orm.Session):
+        pass
+
+    with (
+        OwnSession(engine) as session,
+        pytest.raises(Unsupported, match=r"a Session\. Give session\.connection\(\)"),
+    ):
+        orders.send(1, connection=session)
 
 
 def test_a_session_an_engine_and_a_cursor_are_told_what_to_give(

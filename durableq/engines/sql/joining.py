@@ -14,13 +14,16 @@ from durableq.engines.sql.driver import driver
 from durableq.errors import Conflict, Unsupported
 from durableq.text import shown, visible
 
+_WITHOUT_ASYNCIO: Final = "a connection without asyncio, of dq.engine.begin()"
 _INSTEAD: Final = {
     "Session": "session.connection()",
     "scoped_session": "session.connection()",
     "sessionmaker": "the connection of a session: session.connection()",
-    "AsyncSession": "a connection without asyncio, of dq.engine.begin()",
-    "AsyncConnection": "a connection without asyncio, of dq.engine.begin()",
-    "AsyncEngine": "a connection without asyncio, of dq.engine.begin()",
+    "AsyncSession": _WITHOUT_ASYNCIO,
+    "AsyncConnection": _WITHOUT_ASYNCIO,
+    "AsyncEngine": _WITHOUT_ASYNCIO,
+    "async_sessionmaker": _WITHOUT_ASYNCIO,
+    "async_scoped_session": _WITHOUT_ASYNCIO,
     "Engine": "its connection: with engine.begin() as connection",
     "Cursor": "cursor.connection",
 }
@@ -41,7 +44,8 @@ def driver_connection(connection: Any) -> Any:
     for kind in type(connection).__mro__:
         if kind.__name__ in _INSTEAD and kind.__module__.startswith(_LIBRARIES):
             instead = _INSTEAD[kind.__name__]
-            raise Unsupported(f"connection= was given a {kind.__name__}. Give {instead}.")
+            name = f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
+            raise Unsupported(f"connection= was given {name}. Give {instead}.")
     raw = connection
     if isinstance(connection, sqlalchemy.Connection):
         _check_usable(connection)
@@ -112,7 +116,10 @@ def _check_usable(connection: sqlalchemy.Connection) -> None:
         )
     transaction = connection.get_transaction()
     if transaction is not None and not transaction.is_active:
-        raise Conflict("The transaction of this connection was rolled back. Begin a new one.")
+        raise Conflict(
+            "The transaction of this connection failed to commit. Close the connection, and begin "
+            "a new one: engine.begin()."
+        )
 
 
 def _closed() -> Conflict:
