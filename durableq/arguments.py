@@ -63,6 +63,22 @@ def check_text(value: object, what: str) -> None:
         raise InvalidInput(f"{what} is a string, got {shown(value)}.")
 
 
+def check_page_start(after_id: str | None) -> int:
+    """Return the number after which a page of messages begins; 0 for the first page.
+
+    Raises:
+        InvalidInput: no message can have this id.
+    """
+    if after_id is None:
+        return 0
+    if not (re.fullmatch("[0-9]{1,19}", after_id) and int(after_id) < 1 << 63):
+        raise InvalidInput(
+            f"{shown(after_id)} is not a message id. A page continues after the last id of the "
+            "page before it."
+        )
+    return int(after_id)
+
+
 def _words(name: str) -> set[str]:
     """Return the words of a name in snake_case or CamelCase, in lower case."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)}

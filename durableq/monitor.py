@@ -40,7 +40,12 @@ class Monitor(Protocol):
         ...
 
     def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
-        """Messages of a queue in order of id, in any state, without receiving them."""
+        """Messages of a queue in order of id, in any state, without receiving them.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: `after_id` cannot be the id of a message.
+        """
         ...
 
     def history(self, message_id: str) -> list[HistoryEvent]:

@@ -60,6 +60,8 @@ def restore(
 
     Example: durableq restore shop-monday.db --db shop.db --replace
     """
+    if yes and not replace:
+        raise output.Misuse("--yes answers the question of --replace: give both, or drop --yes.")
     from durableq import care
 
     url = DurableQ(db).url

@@ -16,6 +16,7 @@ Seconds = Annotated[float, typer.Option(min=0.1, max=3600, help="How long it is 
 
 
 def fleet(
+    ctx: typer.Context,
     procs: Procs = 4,
     messages: Messages = 300,
     kills: Kills = 20,
@@ -28,6 +29,8 @@ def fleet(
 
     Example: durableq bench fleet --json
     """
+    if ctx.parent is not None and ctx.parent.params.get("db") is not None:
+        raise output.Misuse("`bench fleet` makes a file of its own: leave out --db.")
     from durableq.bench.fleet import measure
 
     figures = measure(procs, messages, kills, seconds, output.live())

@@ -13,7 +13,7 @@ import typer
 from durableq.cli import judging, moves, output
 from durableq.cli.inspect import After, MessageId, print_message
 from durableq.cli.moves import person
-from durableq.cli.options import Db, Json, Limit, Yes, opened, source_of
+from durableq.cli.options import Db, Json, Limit, Yes, given, opened, source_of
 from durableq.cli.rendering import (
     BODY_COLUMNS,
     ERROR_COLUMNS,
@@ -36,21 +36,30 @@ PAGE: Final = 100
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="These dead letters.")]
 Source = Annotated[
-    str | None, typer.Option("--queue", help="Only letters that died in this queue.")
+    str | None,
+    typer.Option("--queue", callback=given, help="Only letters that died in this queue."),
 ]
 OfReason = Annotated[
     Reason | None, typer.Option("--reason", help="Only letters that died for this reason.")
 ]
-ErrorType = Annotated[str | None, typer.Option(help="Only letters whose last failure raised this.")]
+ErrorType = Annotated[
+    str | None, typer.Option(callback=given, help="Only letters whose last failure raised this.")
+]
 Group = Annotated[
-    str | None, typer.Option(metavar="FINGERPRINT", help="Only letters of this group; see groups.")
+    str | None,
+    typer.Option(
+        metavar="FINGERPRINT", callback=given, help="Only letters of this group; see groups."
+    ),
 ]
 OlderThan = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="Only letters that died longer ago than this."),
 ]
 To = Annotated[
-    str | None, typer.Option(metavar="QUEUE", help="Send them here instead of where they died.")
+    str | None,
+    typer.Option(
+        metavar="QUEUE", callback=given, help="Send them here instead of where they died."
+    ),
 ]
 All = Annotated[bool, typer.Option("--all", help="All dead letters there are.")]
 Note = Annotated[str, typer.Option(help="Kept in the history as the reason of this decision.")]

@@ -10,7 +10,16 @@ import typer
 from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.inspect import MessageId
-from durableq.cli.options import App, Db, Json, application, check_lasting, check_there, opened
+from durableq.cli.options import (
+    App,
+    Db,
+    Json,
+    application,
+    check_lasting,
+    check_there,
+    given,
+    opened,
+)
 from durableq.errors import NotFound
 from durableq.message import DeadLetter
 from durableq.store import Monitor
@@ -27,6 +36,7 @@ PolicyFile = Annotated[
     typer.Option(
         "--policy",
         metavar="FILE",
+        callback=given,
         help="A TOML file of rules, instead of an application's policies: not with --app.",
     ),
 ]

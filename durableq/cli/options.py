@@ -78,7 +78,10 @@ App = Annotated[
         "else the demo's.",
     ),
 ]
-Queue = Annotated[str | None, typer.Option(help="Its name; not needed where there is one queue.")]
+Queue = Annotated[
+    str | None,
+    typer.Option(callback=given, help="Its name; not needed where there is one queue."),
+]
 Queues = Annotated[
     list[str] | None, typer.Option("--queue", help="Only this queue; may be repeated.")
 ]

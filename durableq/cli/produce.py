@@ -53,7 +53,8 @@ Raw = Annotated[
     bool, typer.Option("--raw", help="Send each line's bytes as they stand, as a body of bytes.")
 ]
 KeyField = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Take each key from this field of the body.")
+    str | None,
+    typer.Option(metavar="NAME", callback=given, help="Take each key from this field of the body."),
 ]
 BatchSize = Annotated[
     int, typer.Option(min=1, max=MAX_SEND_BATCH, help="Messages stored in one commit.")
@@ -165,8 +166,10 @@ def produce(
     Example: durableq produce orders.jsonl --queue orders --key-field id
     """
     demo = (count, duplicates, seed)
-    if file is None and (envelope or raw or key_field is not None):
-        raise output.Misuse("--envelope, --key-field and --raw are for a FILE, and none is given.")
+    if file is None and (envelope or raw or skip_bad or key_field is not None):
+        raise output.Misuse(
+            "--envelope, --key-field, --raw and --skip-bad are for a FILE, and none is given."
+        )
     if file is not None and demo != (None, None, None):
         raise output.Misuse("--count, --duplicates and --seed are for the demo, without a FILE.")
     shape = _shape(envelope, key_field, raw)

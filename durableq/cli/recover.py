@@ -61,6 +61,8 @@ def recover(
 
     Example: durableq recover --policy recovery.toml --dry-run
     """
+    if dry_run and rate is not None:
+        raise output.Misuse("--rate limits letters sent back, and --dry-run sends none: drop one.")
     from durableq.recovery.process import Recovery
 
     configure(log_format, "recovery", sys.stderr)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS: Final = 0.2
 """Between the two looks of a single status: a rate needs two."""
+EVERY_SECONDS: Final = 1.0
+"""Between the looks of --watch, if --every does not say."""
 SHOWN: Final = 2
 """Messages of a worker that are named."""
 SLOW_MS: Final = 1000
@@ -41,11 +43,14 @@ _WORKERS: Final = (
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")]
 Every = Annotated[
-    float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="With --watch: how often.")
+    float | None,
+    typer.Option(
+        min=0.1, max=3600, metavar="SECONDS", help="With --watch: how often.  [default: 1]"
+    ),
 ]
 
 
-def status(watch: Watch = False, every: Every = 1, db: Db = None, as_json: Json = False) -> None:
+def status(watch: Watch = False, every: Every = None, db: Db = None, as_json: Json = False) -> None:
     """Show each queue, what is there and how fast it moves; the workers; recovery; the file.
 
     DEAD are the messages in the queue's dead-letter queue, HELD those of them that wait for a
@@ -54,6 +59,9 @@ def status(watch: Watch = False, every: Every = 1, db: Db = None, as_json: Json 
 
     Example: durableq status --watch
     """
+    if every is not None and not watch:
+        raise output.Misuse("--every is how often --watch looks: add --watch, or drop --every.")
+    seconds = EVERY_SECONDS if every is None else every
     with opened(db) as store:
         url = DurableQ(db).url
         if not watch:
@@ -64,10 +72,10 @@ def status(watch: Watch = False, every: Every = 1, db: Db = None, as_json: Json 
                 _print(last, {})
             return
         if as_json:
-            for seen in _looks(store, every):
+            for seen in _looks(store, seconds):
                 output.json_line(document(url, seen))
             return
-        _watch(store, every)
+        _watch(store, seconds)
 
 
 COMMANDS: Final = (status,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.errors import UnknownQueue
+from durableq.errors import InvalidInput, UnknownQueue
 from durableq.limits import MAX_HISTORY
 from durableq.message import Event, State
 from durableq.store import Store
@@ -45,6 +45,11 @@ class MonitoringContract(StoreCase):
         while page := store.peek(ORDERS, 5, after_id=seen[-1] if seen else None):
             seen += [message.id for message in page]
         assert seen == ids
+
+    @pytest.mark.parametrize("after_id", ["", "x", "-1", "1e3", "9" * 30])
+    def test_peeking_after_what_is_no_id_is_refused(self, store: Store, after_id: str) -> None:
+        with pytest.raises(InvalidInput, match="is not a message id"):
+            store.peek(ORDERS, 5, after_id=after_id)
 
     def test_peeking_receives_nothing(self, store: Store, clock: FakeClock) -> None:
         send(store, delay=1)

@@ -6,6 +6,7 @@ import platform
 import threading
 from collections.abc import Sequence
 
+from durableq.arguments import check_page_start
 from durableq.books import Counts
 from durableq.clock import Clock
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
@@ -69,7 +70,7 @@ class MemoryMonitor:
         """Messages of a queue in order of id."""
         with self._lock:
             self._queue(queue)
-            after = int(after_id or 0)
+            after = check_page_start(after_id)
             rows = [row for row in self._tables.in_queue(queue) if int(row.id) > after]
             return self._clock.shown([self._as_message(row) for row in rows[:limit]])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, literal_column, select
 
+from durableq.arguments import check_page_start
 from durableq.books import Counts
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.sqlite import among
@@ -194,7 +195,7 @@ def peek(
     raw: Any, clock: SteadyClock, name: str, limit: int, after_id: str | None
 ) -> list[Message]:
     """Return messages of a queue in order of id."""
-    after = 0 if after_id is None else row_id(after_id)
+    after = check_page_start(after_id)
     found = _PEEK(raw, in_queue=find_queue(raw, name).id, after=after, limit=limit)
     return [_message(row, clock) for row in found.fetchall()]
 

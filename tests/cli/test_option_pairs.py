@@ -1,0 +1,247 @@
+"""Every pair of options of every command works together, or is refused by both names.
+
+Commands and options are found in the command tree, so a new option has to be given values here,
+and is combined with all others. Loops that would run for ever are cut, as in test_fuzz.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Set
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq.cli import main
+from durableq.letters import LetterFilter
+from durableq.message import Reason
+from durableq.verdict import Requeue
+from tests.cli.console import Result, Shop
+from tests.cli.test_fuzz import CODES, WATCHED, cut_loops, is_flag, judge
+from tests.cli.test_help import FOUND
+
+Attempt = Callable[[list[str]], Result]
+
+RUNS = {0, 5, 6, WATCHED}
+"""0, unhealthy, a cut watch, and the conflict that stands for a fleet that would run."""
+VALUES = {
+    "after": ("1", "x"),
+    "app": ("durableq.demo.app:dq", "no_such_module:dq"),
+    "backup": ("copy.db", "missing.db"),
+    "command": ("true", "'"),
+    "db": ("durableq.db", "sqlite://["),
+    "error_type": ("Exception", ""),
+    "file": ("in.jsonl", "missing.jsonl"),
+    "group": ("0123456789ab", ""),
+    "ids": ("1", "999"),
+    "key": ("k", "\udcff"),
+    "key_field": ("body", ""),
+    "log_format": ("json", "xml"),
+    "max_rss": ("500M", "much"),
+    "message_id": ("1", "999"),
+    "move_id": ("1", "999"),
+    "name": ("orders", "a b"),
+    "note": ("because", "\udcff"),
+    "policy": ("rules.toml", "missing.toml"),
+    "queue": ("orders", "none"),
+    "reason": (Reason.HANDLER_ERROR.value, "boredom"),
+    "to": ("orders", "none"),
+}
+"""By name of the parameter: a sensible value and a bad one. All others are numbers."""
+NUMBER = ("2", "never")
+SMALL = {"every": "0.5", "duplicates": "0.25"}
+OF_COMMAND = {
+    ("backup", "to"): ("new.db", "durableq.db"),
+    ("chaos", "db"): ("new.db", "sqlite://["),
+    ("demo", "db"): ("new.db", "sqlite://["),
+    ("idempotency list", "after"): ("k", "\udcff"),
+    ("queue create", "name"): ("mail", "a b"),
+    ("restore", "db"): ("new.db", "sqlite://["),
+}
+FILTERS = ("queue", "reason", "error_type", "group", "older_than")
+CHOICES = {"ids", "all_", *FILTERS}
+ALWAYS = {
+    "dlq discard": {"yes"},
+    "queue delete": {"yes", "force"},
+    "queue purge": {"yes"},
+    "queue set": {"max_receives"},
+    "restore": {"db"},
+}
+"""Flags and values without which a command asks a person, or has nothing to do."""
+NEEDS = {
+    "produce": dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),
+    "restore": {"yes": "replace"},
+    "status": {"every": "watch"},
+}
+"""Options that have no effect without another."""
+EXCLUDED = {
+    "dlq discard": [
+        *(("ids", name) for name in ("all_", *FILTERS)),
+        *(("all_", name) for name in FILTERS),
+    ],
+    "dlq explain": [("policy", "app")],
+    "dlq redrive": [
+        *(("ids", name) for name in ("all_", "to", *FILTERS)),
+        *(("all_", name) for name in FILTERS),
+    ],
+    "produce": [
+        *(("file", name) for name in ("count", "duplicates", "seed")),
+        *(("envelope", name) for name in ("key_field", "raw")),
+    ],
+    "recover": [("policy", "app"), ("dry_run", "rate")],
+    "work": [("command", "app")],
+}
+"""Options that contradict each other."""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a database in which every command has something to do."""
+    place = tmp_path_factory.mktemp("template")
+    shop = Shop(place / "durableq.db")
+    assert shop.bury("letter") == VALUES["ids"][0]
+    shop.complete("done", key="k")
+    shop.queue.send("ready", key="k2")
+    shop.dq.close()
+    shutil.copy2(shop.path, place / "copy.db")
+    (place / "in.jsonl").write_text('{"body": 1}\n')
+    (place / "rules.toml").write_text('[[rule]]\nthen = "hold"\n')
+    return place
+
+
+@pytest.fixture
+def attempt(
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Attempt:
+    """Run a command line in a fresh copy of the template; it keeps every command's promises."""
+    for name in ("DURABLEQ_DB", "DURABLEQ_APP"):
+        monkeypatch.delenv(name, raising=False)
+    cut_loops(monkeypatch)
+    numbers = itertools.count()
+
+    def run(line: list[str]) -> Result:
+        monkeypatch.chdir(shutil.copytree(template, tmp_path / str(next(numbers))))
+        if line[:2] in (["dlq", "resume"], ["dlq", "cancel"]):
+            leave_a_move_running()
+        capsys.readouterr()
+        code = main(line)
+        out, err = capsys.readouterr()
+        judge(line, code, out, err, CODES | {WATCHED})
+        return Result(code, out, err)
+
+    return run
+
+
+def leave_a_move_running() -> None:
+    shop = Shop(Path("durableq.db"))
+    shop.store.start_move(LetterFilter("orders"), Requeue(), actor="a test")
+    shop.dq.close()
+
+
+def options(path: str) -> dict[str, Any]:
+    return {str(p.name): p for p in FOUND[path].params}
+
+
+def values(path: str, name: str) -> tuple[str, str]:
+    """A sensible value of an option, and a bad one."""
+    found = OF_COMMAND.get((path, name)) or VALUES.get(name)
+    return found or (SMALL.get(name, NUMBER[0]), NUMBER[1])
+
+
+def line_of(path: str, names: Set[str], *, bad: str | None = None) -> list[str]:
+    """A command line with these options and what the command requires."""
+    words, positional = path.split(), []
+    for name, parameter in options(path).items():
+        if name not in names and not parameter.required:
+            continue
+        value = values(path, name)[name == bad]
+        option = parameter.opts[-1]
+        if not option.startswith("-"):
+            positional.append(value)
+        else:
+            words.append(option if is_flag(parameter) else f"{option}={value}")
+    return [*words, *positional]
+
+
+def completed(path: str, names: Set[str]) -> set[str]:
+    """These options, and those without which they would have no effect."""
+    found = {*names, *ALWAYS.get(path, ())}
+    found |= {needed for name, needed in NEEDS.get(path, {}).items() if name in found}
+    if path in {"dlq redrive", "dlq discard"} and not found & CHOICES:
+        found.add("all_")
+    return found | ({"yes"} if path == "restore" and "replace" in found else set())
+
+
+def excluded(path: str, names: Set[str]) -> list[tuple[str, str]]:
+    """The pairs of these options that contradict each other."""
+    return [pair for pair in EXCLUDED.get(path, []) if names >= set(pair)]
+
+
+def shown_name(path: str, name: str) -> str:
+    """The name of an option or argument in a sentence."""
+    option = str(options(path)[name].opts[-1])
+    return option if option.startswith("-") else {"ids": "ids", "file": "FILE"}[name]
+
+
+def assert_refused(path: str, ended: Result, *names: str) -> None:
+    assert (ended.code, ended.out) == (2, ""), ended
+    for name in names:
+        assert shown_name(path, name) in ended.err, ended.err
+
+
+def optional(path: str) -> Iterator[str]:
+    return (name for name, parameter in options(path).items() if not parameter.required)
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_two_options_work_together_or_are_refused_by_name(path: str, attempt: Attempt) -> None:
+    pairs = itertools.chain([()], itertools.combinations(optional(path), 2))
+    for wanted in {frozenset(completed(path, set(pair))) for pair in pairs}:
+        ended = attempt(line_of(path, wanted))
+        if contradictions := excluded(path, wanted):
+            assert_refused(path, ended, *contradictions[0])
+        else:
+            assert ended.code in RUNS, f"{line_of(path, wanted)}: {ended}"
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_all_options_that_do_not_contradict_work_together(path: str, attempt: Attempt) -> None:
+    names: set[str] = set()
+    for name in optional(path):
+        more = completed(path, names | {name})
+        names = names if excluded(path, more) else more
+    ended = attempt(line_of(path, names))
+    assert ended.code in RUNS, f"{line_of(path, names)}: {ended}"
+
+
+@pytest.mark.parametrize("path", sorted(NEEDS))
+def test_an_option_that_has_no_effect_without_another_is_refused(
+    path: str, attempt: Attempt
+) -> None:
+    for name, needed in NEEDS[path].items():
+        names = {name, *ALWAYS.get(path, ())}
+        assert_refused(path, attempt(line_of(path, names)), name, needed)
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_a_bad_value_is_refused(path: str, attempt: Attempt) -> None:
+    for name, parameter in options(path).items():
+        if not is_flag(parameter):
+            names = completed(path, {name})
+            ended = attempt(line_of(path, names, bad=name))
+            assert ended.code in {1, 2, 3, 5}, f"{line_of(path, names, bad=name)}: {ended}"
+            assert ended.err.startswith("durableq: "), ended
+
+
+@pytest.mark.parametrize("line", [["--db=new.db", "bench"], ["bench", "--db=new.db"]])
+def test_a_database_is_no_option_of_a_command_that_makes_its_own(
+    line: list[str], attempt: Attempt
+) -> None:
+    ended = attempt([*line, "fleet"])
+    assert (ended.code, ended.out) == (2, "")
+    assert "leave out --db" in ended.err
