@@ -1,114 +1,216 @@
-"""Show SQLite's WAL-reset bug, or that guarded checkpoints avoid it, with the standard library.
+"""Show SQLite's WAL-reset bug, and that a guarded checkpoint avoids it, on one exact interleaving.
 
-    python scripts/wal_reset.py [automatic | guarded] [SECONDS]
+    DURABLEQ_SQLITE=stdlib python scripts/wal_reset.py [unguarded | guarded]
 
-Two processes commit small transactions, two others checkpoint without a pause; then the file is
-checked. With `automatic`, an affected SQLite (3.7.0 to 3.51.2) damages the file in some runs: it
-depends on the scheduler. With `guarded`, a second connection holds the write lock meanwhile.
+Another process commits and checkpoints the whole log. A second checkpoint, in this process, is
+halted after it has read the log's header, and the other process commits meanwhile, which starts
+the log afresh. Then the second checkpoint goes on, and further commits follow. An affected SQLite
+(3.7.0 to 3.51.2) has damaged the file by then. Under the guard, the commit in between is refused.
+
+SQLite calls nothing between the header and its use except xUnfetch, which unmaps the database file
+where it is mapped (PRAGMA mmap_size). The script replaces SQLite's munmap there; the bug needs no
+mapped file, only a commit at that instant.
+
+Exit status: 0 the file is whole, 1 it is damaged or rows are lost, 3 this Python's SQLite library
+cannot be halted (it shows no symbols).
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import os
-import random
-import sqlite3
 import subprocess
 import sys
-import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TextIO
+from typing import Any, Final, TextIO, cast
 
-PROCESSES = 4
+from durableq.engines.sql.checkpoints import Checkpointer
+from durableq.engines.sql.driver import driver, is_affected
+
+LOG_ROWS: Final = 100
+"""Rows of the commit that the first checkpoint copies: they set the length of the first log."""
+UNMAP = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 
-def connect(path: str) -> sqlite3.Connection:
+class VFS(ctypes.Structure):
+    """The head of `sqlite3_vfs`, as far as xSetSystemCall."""
+
+    _fields_ = (
+        ("version", ctypes.c_int),
+        ("file_bytes", ctypes.c_int),
+        ("path_bytes", ctypes.c_int),
+        *((name, ctypes.c_void_p) for name in ("next", "name", "data")),
+        ("methods", ctypes.c_void_p * 13),
+        (
+            "set_system_call",
+            ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p),
+        ),
+    )
+
+
+class Halt:
+    """Calls `then` once, when SQLite unmaps a file after `armed` was set."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.armed = False
+        self._then = then
+        self._real = ctypes.CDLL(None).munmap
+        self._real.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self._replacement = UNMAP(self._unmap)
+        module = "pysqlite3._sqlite3" if "pysqlite3" in driver.__name__ else "_sqlite3"
+        library = ctypes.CDLL(importlib.import_module(module).__file__)
+        library.sqlite3_vfs_find.restype = ctypes.POINTER(VFS)
+        self._vfs = library.sqlite3_vfs_find(None)
+        self._set(ctypes.cast(self._replacement, ctypes.c_void_p))
+
+    def close(self) -> None:
+        """Give SQLite its own munmap back."""
+        self._set(None)
+
+    def _set(self, function: ctypes.c_void_p | None) -> None:
+        self._vfs.contents.set_system_call(self._vfs, b"munmap", function)
+
+    def _unmap(self, address: int, size: int) -> int:
+        if self.armed:
+            self.armed = False
+            self._then()
+        return int(self._real(address, size))
+
+
+class OtherProcess:
+    """A process that commits rows and checkpoints when told to."""
+
+    def __init__(self, path: str) -> None:
+        command = [sys.executable, __file__, "other", path]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self._orders = cast("TextIO", self._process.stdin)
+        self._answers = cast("TextIO", self._process.stdout)
+        self.rows = 0
+        """Rows whose commit was answered."""
+
+    def commit(self, rows: int) -> None:
+        """Commit one transaction, without waiting for a lock."""
+        if self._tell(f"commit {rows}") == "done":
+            self.rows += rows
+
+    def checkpoint(self) -> None:
+        """Run a PASSIVE checkpoint."""
+        self._tell("checkpoint")
+
+    def _tell(self, words: str) -> str:
+        print(words, file=self._orders, flush=True)
+        answer = self._answers.readline().strip()
+        print(f"other process: {words}: {answer}")
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def obey(path: str) -> None:
+    """Be the other process: read `commit ROWS` and `checkpoint` from standard input."""
+    raw = connect(path)
+    raw.execute("PRAGMA busy_timeout = 0")
+    for line in sys.stdin:
+        word, *rows = line.split()
+        try:
+            if word == "checkpoint":
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            else:
+                raw.execute("BEGIN IMMEDIATE")
+                values = [(b"x" * 3000,)] * int(rows[0])
+                raw.executemany("INSERT INTO t (body) VALUES (?)", values)
+                raw.execute("COMMIT")
+            print("done", flush=True)
+        except driver.DatabaseError as error:
+            print(error, flush=True)
+    os._exit(0)  # closing could checkpoint once more
+
+
+def connect(path: str) -> Any:
     """Open the file without automatic checkpoints."""
-    raw = sqlite3.connect(path, isolation_level=None, timeout=30)
-    raw.execute("PRAGMA synchronous = OFF")
+    raw = driver.connect(path, isolation_level=None)
     raw.execute("PRAGMA wal_autocheckpoint = 0")
     return raw
 
 
-def write(raw: sqlite3.Connection, writer: int, ledger: TextIO) -> None:
-    """Commit one transaction and note its last row."""
-    row = None
-    raw.execute("BEGIN IMMEDIATE")
-    for _ in range(random.randint(1, 12)):
-        sql = "INSERT INTO t (writer, at, body) VALUES (?, ?, randomblob(?))"
-        values = (writer, time.monotonic_ns(), random.randint(10, 6000))
-        row = raw.execute(sql, values).lastrowid
-    raw.execute("COMMIT")
-    ledger.write(f"{row}\n")
-
-
-def checkpoint(raw: sqlite3.Connection, guard: sqlite3.Connection | None) -> None:
-    """Checkpoint once, under the guard if there is one."""
-    if guard is None:
-        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return
-    with suppress(sqlite3.OperationalError):
-        guard.execute("BEGIN IMMEDIATE")
-        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if guard.in_transaction:
-        guard.execute("ROLLBACK")
-
-
-def child(path: str, mode: str, seconds: float, number: int) -> None:
-    """Write or checkpoint until the time is over."""
+def prepare(path: str) -> Any:
+    """Create the file; return a connection that has it mapped and does not know later commits."""
     raw = connect(path)
-    guard = connect(path) if mode == "guarded" else None
-    until = time.monotonic() + seconds
-    with Path(f"{path}-{number}.ledger").open("w") as ledger:
-        while time.monotonic() < until:
-            if number % 2:
-                checkpoint(raw, guard)
-            else:
-                write(raw, number, ledger)
+    raw.execute("PRAGMA journal_mode = WAL").fetchone()
+    raw.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, body)")
+    raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    raw.execute("PRAGMA mmap_size = 1048576").fetchone()
+    raw.execute("SELECT count(*) FROM t").fetchone()
+    return raw
 
 
-def judge(path: str) -> bool:
-    """Print the state of the file; return whether it is whole and has every answered row."""
+def interleave(path: str, guarded: bool) -> tuple[int, bool]:
+    """Run the interleaving; return the answered rows and whether the halt was reached."""
+    raw = prepare(path)
+    with closing(OtherProcess(path)) as other, closing(Halt(lambda: other.commit(1))) as halt:
+        other.commit(LOG_ROWS)
+        other.checkpoint()
+        halt.armed = True
+        if guarded:
+            Checkpointer(Path(path), lambda: connect(path)).run(raw)
+        else:
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        print("this process: the second checkpoint has ended")
+        reached = not halt.armed
+        other.commit(LOG_ROWS // 2)  # counts as copied, though it is not
+        other.commit(LOG_ROWS)  # goes beyond the end of the first log
+        other.checkpoint()
+        other.commit(1)  # starts the log afresh
+        raw.close()
+    return other.rows, reached
+
+
+def judge(path: str, rows: int) -> bool:
+    """Print the state of the file; return whether it is sound and has every answered row."""
     raw = connect(path)
     try:
-        faults = [row[0] for row in raw.execute("PRAGMA integrity_check(3)")]
-        have = {row[0] for row in raw.execute("SELECT id FROM t")}
-    except sqlite3.DatabaseError as error:
+        fault = str(raw.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        there = raw.execute("SELECT count(*) FROM t NOT INDEXED").fetchone()[0]
+    except driver.DatabaseError as error:
         print(f"damaged: {error}")
         return False
-    ledgers = Path(path).parent.glob("*.ledger")
-    said = {int(line) for ledger in ledgers for line in ledger.read_text().split()}
-    first = " ".join(str(faults[0]).split())[:100]
-    print(f"integrity: {first}; {len(said)} commits answered, {len(said - have)} lost")
-    return faults == ["ok"] and said <= have
+    finally:
+        raw.close()
+    print(f"integrity: {' '.join(fault.split())[:100]}; {rows} rows answered, {there} there")
+    return fault == "ok" and there == rows
 
 
 def main() -> int:
-    """Run the processes and judge the file; exit status 1 if it is damaged."""
-    if sys.argv[1:2] == ["child"]:
-        path, mode, seconds, number = sys.argv[2:]
-        child(path, mode, float(seconds), int(number))
-        return 0
-    mode = sys.argv[1] if len(sys.argv) > 1 else "automatic"
-    seconds = sys.argv[2] if len(sys.argv) > 2 else "5"
-    if mode not in {"automatic", "guarded"}:
-        print(__doc__)
-        return 2
-    print(f"SQLite {sqlite3.sqlite_version}, {mode}, {seconds} s, {os.cpu_count()} processors")
+    """Run the interleaving and judge the file."""
+    match sys.argv[1:]:
+        case ["other", path]:
+            obey(path)
+        case [] | ["guarded" | "unguarded"]:
+            pass
+        case _:
+            print(__doc__)
+            return 2
+    guarded = "guarded" in sys.argv
+    affected = "affected" if is_affected(driver.sqlite_version_info) else "not affected"
+    print(f"SQLite {driver.sqlite_version} ({affected}), {'' if guarded else 'un'}guarded")
     with TemporaryDirectory() as folder:
         path = f"{folder}/t.db"
-        raw = connect(path)
-        raw.execute("PRAGMA journal_mode = WAL")
-        raw.execute(
-            "CREATE TABLE t (id INTEGER PRIMARY KEY, writer, at, body, UNIQUE (writer, at))"
-        )
-        command = [sys.executable, __file__, "child", path, mode, seconds]
-        children = [subprocess.Popen([*command, str(n)]) for n in range(PROCESSES)]
-        for process in children:
-            process.wait()
-        raw.close()
-        return 0 if judge(path) else 1
+        try:
+            rows, reached = interleave(path, guarded)
+        except AttributeError as error:
+            print(f"This Python's SQLite cannot be halted: {error}")
+            return 3
+        if not reached:
+            print("The second checkpoint did not stop where it should.")
+            return 3
+        return 0 if judge(path, rows) else 1
 
 
 if __name__ == "__main__":

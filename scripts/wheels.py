@@ -24,7 +24,9 @@ PLATFORMS = {
     "musl x86_64": ("linux", "x86_64", ("musllinux_1_2_x86_64",)),
     "musl aarch64": ("linux", "aarch64", ("musllinux_1_2_aarch64",)),
     "macos arm64": ("darwin", "arm64", ("macosx_11_0_arm64", "macosx_14_0_arm64")),
-    "macos x86_64": ("darwin", "x86_64", ("macosx_10_13_x86_64", "macosx_10_15_x86_64")),
+    # 10_9 to 10_15 are what wheels are tagged with for Intel; pip on a Mac takes all of them.
+    "macos x86_64": ("darwin", "x86_64", tuple(f"macosx_10_{n}_x86_64" for n in range(9, 16))),
+    "windows": ("win32", "AMD64", ("win_amd64",)),  # they install; durableq refuses to run there
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,24 @@ def test_without_pysqlite3_the_standard_library_serves(monkeypatch: pytest.Monke
 def test_an_unknown_choice_is_refused() -> None:
     with pytest.raises(DurableQError, match="DURABLEQ_SQLITE='apsw' names no SQLite library"):
         choose({"DURABLEQ_SQLITE": "apsw"})
+
+
+@pytest.mark.parametrize("arguments", [["init"], ["backup", "copy.db"], ["doctor"]])
+def test_a_system_without_posix_locks_is_refused_in_words(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    """Windows has no fcntl."""
+    code = (
+        "import sys; sys.modules['fcntl'] = None; from durableq.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "POSIX systems only" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

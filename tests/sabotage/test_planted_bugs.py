@@ -133,6 +133,10 @@ SEEN_BY = [
         CHECKPOINTS + "test_a_checkpoint_runs_only_while_nothing_else_can_write",
     ),
     (
+        "checkpoint_without_the_guard",
+        CHECKPOINTS + "test_a_commit_cannot_overtake_a_guarded_checkpoint",
+    ),
+    (
         "checkpoint_automatically",
         CHECKPOINTS + "test_no_connection_of_ours_checkpoints_automatically",
     ),
@@ -187,6 +191,8 @@ def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:
 def test_a_planted_bug_turns_its_test_red(bug: str, test: str) -> None:
     planted = run(test, bug)
     name = test.rpartition("::")[2]
+    if planted.returncode == 0 and " skipped" in planted.stdout:
+        pytest.skip(f"{name} cannot run on this machine")
     assert planted.returncode == 1, planted.stdout + planted.stderr
     assert any("FAILED" in line and name in line for line in planted.stdout.splitlines())
     if bug != "begin_deferred":  # a race may also be lost by an error at start

@@ -1,1 +1,12 @@
 """SQL databases: one folder for the tables and verbs, one file for what is SQLite's own."""
+
+from importlib.util import find_spec
+
+from durableq.errors import Unsupported
+
+if find_spec("fcntl") is None:
+    raise Unsupported(
+        "Files are kept on POSIX systems only (Linux, macOS): this Python has no fcntl, "
+        "so they cannot be locked. On Windows, run durableq under WSL 2 or in a Linux container. "
+        "Nothing was created."
+    )
