@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from durableq.errors import InvalidInput
+from durableq.info import WorkerStats
 from durableq.limits import DAY_MS, MAX_VISIBILITY_MS
 from durableq.message import Completion, Event, Outcome, Reason, State
 from durableq.store import Store, WorkerInfo
@@ -130,6 +131,21 @@ class LeasesContract(StoreCase):
         take(store)
         clock.set_wall(clock.wall_ms() + DAY_MS)
         assert store.reclaim() == 0
+
+    def test_a_worker_tells_the_queues_that_it_receives_from(self, store: Store) -> None:
+        silent = store.register(WORKER)
+        worker = store.register(replace(WORKER, queues=(ORDERS, "mail")))
+        idle = store.register(replace(WORKER, queues=()))
+
+        def told() -> list[tuple[str, ...] | None]:
+            queues = {one.holder: one.queues for one in store.workers()}
+            return [queues[one.holder] for one in (silent, worker, idle)]
+
+        assert told() == [None, (ORDERS, "mail"), ()]
+        store.beat(worker.holder, WorkerStats())
+        assert told() == [None, (ORDERS, "mail"), ()]
+        store.beat(worker.holder, None, queues=("later",))
+        assert told() == [None, ("later",), ()]
 
     def test_workers_are_given_marks_of_their_own(self, store: Store) -> None:
         first, second = store.register(WORKER), store.register(WORKER)

@@ -25,7 +25,14 @@ def test_a_new_file_is_its_owners_alone_before_sqlite_opens_it(
     umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    connect = driver.connect
+    created: list[int] = []
+    connect, open_file = driver.connect, os.open
+
+    def opening(path: Any, flags: int, *mode: int, **options: Any) -> int:
+        descriptor = open_file(path, flags, *mode, **options)
+        if str(path).startswith(str(tmp_path)) and flags & os.O_CREAT:
+            created.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return descriptor
 
     def connecting(path: str, **options: Any) -> Any:
         if path.startswith(str(tmp_path)):
@@ -33,8 +40,10 @@ def test_a_new_file_is_its_owners_alone_before_sqlite_opens_it(
         return connect(path, **options)
 
     monkeypatch.setattr(driver, "connect", connecting)
+    monkeypatch.setattr(os, "open", opening)
     with DurableQ(tmp_path / "q.db") as dq:
         dq.queue("orders").send(1)
+        assert created == [0o600 & ~umask], "others could open it before its mode was set"
         assert seen[0] == 0o600
         for path in tmp_path.iterdir():
             assert (path.name, stat.S_IMODE(path.stat().st_mode)) == (path.name, 0o600)

@@ -2,7 +2,8 @@
  * and at the n-th kills or stops the process, tears the write in two, or lets the operation fail.
  *
  * Counted: open with O_CREAT, write, pwrite, fsync, fdatasync, ftruncate, link, unlink, rename,
- * renameat2, chmod, chown. Not counted: -shm files, which are mapped and hold nothing that lasts.
+ * renameat2, chmod, chown. Not counted: -shm files, which are mapped and hold nothing that lasts;
+ * FAIL_INDEX counts them alone.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,8 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* FAIL_ON: the n-th operation and all after it fail, those on -shm files too: a disk is full. */
-enum action { NONE, KILL, TEAR, FAIL, STOP, FAIL_ON };
+/* FAIL_ON: the n-th operation and all after it fail, those on -shm files too: a disk is full.
+ * FAIL_INDEX: the n-th operation on a -shm file fails. */
+enum action { NONE, KILL, TEAR, FAIL, STOP, FAIL_ON, FAIL_INDEX };
 
 static char directory[512], operations[1 << 16];
 static size_t directory_length;
@@ -37,9 +39,10 @@ long fault_count(void) { return counted; }
 static int is_watched(const char *path)
 {
     size_t length = path ? strlen(path) : 0;
+    int is_index = length > 4 && !strcmp(path + length - 4, "-shm");
     return directory_length && length >= directory_length
         && !strncmp(path, directory, directory_length)
-        && !(action != FAIL_ON && length > 4 && !strcmp(path + length - 4, "-shm"));
+        && (action == FAIL_ON || is_index == (action == FAIL_INDEX));
 }
 
 static const char *path_of(int fd, char *buffer, size_t size)
@@ -69,9 +72,11 @@ static int reached(const char *name, const char *path)
         kill(getpid(), SIGKILL);
     if (action == STOP)
         kill(getpid(), SIGSTOP);
-    if (action == FAIL || action == FAIL_ON)
+    if (action == FAIL || action == FAIL_ON || action == FAIL_INDEX) {
         errno = failure;
-    return action == FAIL || action == FAIL_ON ? 1 : action == TEAR ? 2 : 0;
+        return 1;
+    }
+    return action == TEAR ? 2 : 0;
 }
 
 #define REAL(result, name, ...) \

@@ -39,6 +39,22 @@ def test_an_opening_that_failed_leaves_nothing_that_cannot_write(
     assert any("for reading only" in found["says"] for found in seen)
 
 
+@pytest.mark.parametrize("library", ["pysqlite3", "stdlib"])
+@pytest.mark.parametrize("call", ["beside", "later", "create"])
+def test_an_index_that_could_not_be_opened_for_writing_is_opened_again(
+    write: Write, call: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens the log's index for reading then, if another process has made it."""
+    if library == "pysqlite3":
+        pytest.importorskip(library)
+    monkeypatch.setenv("DURABLEQ_SQLITE", library)
+    seen = write(call, "EMFILE", "index")
+    assert check(seen) == {"DatabaseUnusable", "done"}
+    refused = seen[0]
+    assert (refused["operation"], refused["answer"]) == ("create shop.db-shm", "DatabaseUnusable")
+    assert ("for reading only" in refused["says"]) == (call != "create")
+
+
 @pytest.mark.parametrize("error", FULL)
 @pytest.mark.parametrize("call", ["open", "large"])
 def test_a_disk_without_room_is_no_failing_disk(write: Write, call: str, error: str) -> None:

@@ -21,7 +21,7 @@ from durableq.engines.sql.store import SQLStore
 from tests.faults.sweep import FAIL, FOLDER, PLACE, TARGET, forked, shim
 from tests.migrations.test_released import RELEASED
 
-FAIL_ON = 5
+ACTIONS = {"once": FAIL, "on": 5, "index": 6}
 LARGE = ["x" * 900] * 5_000
 """More than SQLite keeps in memory: pages go to the log before COMMIT."""
 
@@ -39,6 +39,27 @@ def opened() -> DurableQ:
     return dq
 
 
+def beside() -> DurableQ:
+    """Let another process have the file open, with its log and the log's index, until this ends."""
+    (opening, ready), (end, kept) = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        os.close(kept)
+        opened()
+        os.write(ready, b".")
+        os.read(end, 1)  # until this process has ended, and with it the other end
+        os._exit(0)
+    os.read(opening, 1)
+    return DurableQ(TARGET)
+
+
+def beside_after_another_thread() -> DurableQ:
+    """As beside; a thread has opened the file before, and its connection has gone with it."""
+    dq = beside()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(dq.queue("orders").send, "second").result()
+    return dq
+
+
 def tend(dq: DurableQ) -> None:
     store = dq.store
     assert isinstance(store, SQLStore)
@@ -51,6 +72,9 @@ def migrate(dq: DurableQ) -> None:
 
 CALLS: dict[str, tuple[Callable[[], DurableQ], Callable[[DurableQ], object]]] = {
     "open": (lambda: DurableQ(TARGET), lambda dq: dq.queue("orders").send("new")),
+    "create": (lambda: DurableQ(TARGET), lambda dq: dq.queue("orders").send("new")),
+    "beside": (beside, lambda dq: dq.queue("orders").send("new")),
+    "later": (beside_after_another_thread, lambda dq: dq.queue("orders").send("new")),
     "thread": (opened, lambda dq: dq.queue("orders").send("new")),
     "send": (opened, lambda dq: dq.queue("orders").send("new")),
     "large": (opened, lambda dq: dq.queue("orders").send_many(LARGE)),
@@ -103,11 +127,12 @@ def main(call: str, error: str, action: int) -> None:
     PLACE.mkdir()
     if call == "migrate":
         shutil.copy(RELEASED / "0003.db", TARGET)
-    else:
+    elif call != "create":
         forked(make)
     PLACE.rename(template)
     shutil.copytree(template, PLACE)
-    number = forked(partial(with_fault, call, 0, 0, 0))["operations"]
+    counting = action if action == ACTIONS["index"] else 0
+    number = forked(partial(with_fault, call, counting, 0, 0))["operations"]
     step = max(1, number // 15)
     for nth in range(1, number + 1, step):
         shutil.rmtree(PLACE)
@@ -117,4 +142,4 @@ def main(call: str, error: str, action: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[3], FAIL if sys.argv[4] == "once" else FAIL_ON)
+    main(sys.argv[1], sys.argv[3], ACTIONS[sys.argv[4]])

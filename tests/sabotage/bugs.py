@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
-from durableq import clock, codec, message, printed, signals, steady, transient
+from durableq import clock, codec, message, printed, readers, signals, steady, transient
 from durableq.engines.sql import (
     checkpoints,
     joining,
@@ -14,6 +15,7 @@ from durableq.engines.sql import (
     receiving,
     replacing,
     sqlite,
+    sqlite_file,
     statements,
     store,
     unfinished,
@@ -281,6 +283,66 @@ def give_up_behind_a_few_duplicates() -> None:
     module.MAX_SET_ASIDE = 10
 
 
+def tell_no_queues() -> None:
+    """A worker registers without the queues that it receives from."""
+    module: Any = upkeep
+    module._as_stored = lambda _: ""
+
+
+def tell_no_later_queues() -> None:
+    """A process that begins to receive from another queue does not say so."""
+    module: Any = upkeep
+    module._TELL_QUEUES = lambda *_, **__: None
+
+
+def count_the_dead_as_readers() -> None:
+    module: Any = readers
+    module.may_live = lambda _: True
+
+
+def look_beside_the_link() -> None:
+    """The log is expected beside the link, not beside the file that it leads to."""
+    location: Any = sqlite_file.Location
+
+    def keep_as_given(self: Any) -> None:
+        if self.named == Path():
+            object.__setattr__(self, "named", self.path)
+
+    location.__post_init__ = keep_as_given
+
+
+def ignore_where_the_link_leads() -> None:
+    """A link that leads to another file by now is not looked at again."""
+    location: Any = sqlite_file.Location
+    identity = location.identity
+
+    def of_the_first(self: Any) -> Any:
+        return identity(sqlite_file.Location(self.path))
+
+    location.identity = of_the_first
+
+
+def create_for_all_to_read() -> None:
+    """A new file is everyone's to read until its mode is set."""
+    module: Any = presence
+    real = module.os
+
+    class Wide:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def open(self, path: Any, flags: int, _mode: int) -> Any:
+            return real.open(path, flags, 0o644)
+
+    module.os = Wide()
+
+
+def let_sqlite_create_the_file() -> None:
+    """A new file has the mode that the umask leaves."""
+    module: Any = sqlite
+    module.create = lambda _: None
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -319,5 +381,12 @@ BUGS: dict[str, Callable[[], None]] = {
         let_another_library_open_the_file,
         wait_for_ones_own_lock,
         write_to_migrated_tables,
+        tell_no_queues,
+        tell_no_later_queues,
+        count_the_dead_as_readers,
+        look_beside_the_link,
+        ignore_where_the_link_leads,
+        create_for_all_to_read,
+        let_sqlite_create_the_file,
     )
 }

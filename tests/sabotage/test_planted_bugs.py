@@ -23,6 +23,7 @@ BEGUN_COUNTS = (
     "tests/process/test_fleet_sigkill.py::"
     "test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not"
 )
+LINKS = "tests/engine/test_symbolic_links.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
 SEEN_BY = [
@@ -167,6 +168,27 @@ SEEN_BY = [
     (
         "give_up_behind_a_few_duplicates",
         CONTRACT + "test_a_receive_finds_the_message_behind_many_that_it_sets_aside[duplicate]",
+    ),
+    ("tell_no_queues", CONTRACT + "test_a_worker_tells_the_queues_that_it_receives_from"),
+    ("tell_no_later_queues", CONTRACT + "test_a_worker_tells_the_queues_that_it_receives_from"),
+    (
+        "count_the_dead_as_readers",
+        "tests/unit/test_readers.py::test_a_dead_worker_handles_nothing",
+    ),
+    ("look_beside_the_link", LINKS + "test_the_file_its_log_and_its_locks_are_found[link]"),
+    (
+        "ignore_where_the_link_leads",
+        LINKS + "test_a_link_that_leads_to_another_file_by_now_is_noticed",
+    ),
+    (
+        "create_for_all_to_read",
+        "tests/engine/test_file_mode.py::"
+        "test_a_new_file_is_its_owners_alone_before_sqlite_opens_it[18]",
+    ),
+    (
+        "let_sqlite_create_the_file",
+        "tests/engine/test_file_mode.py::"
+        "test_a_new_file_is_its_owners_alone_before_sqlite_opens_it[18]",
     ),
 ]
 
