@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,10 +21,8 @@ from durableq.demo.processes import lives
 FALSE_STARTS: Final = 3
 """How many workers may be killed while they start before another has got ready: a supervisor
 rightly gives up on workers that die again and again and never get ready."""
-READY_SECONDS: Final = 0.3
-"""How long a worker has been registered when its supervisor must have noticed."""
-LOOK_SECONDS: Final = 0.1
-"""How often it is looked who is registered."""
+_TOLD: Final = re.compile(rb"\(pid (\d+)\) (started|receives|died)")
+"""A supervisor's line about a worker."""
 MOST_STOPPED: Final = 2
 """Of a fleet of four: somebody must be there to take over."""
 PATIENCE_SECONDS: Final = 3.0
@@ -46,7 +45,7 @@ class Scene:
 
     Args:
         workers: returns the fleet's living worker processes.
-        registered: returns the process ids that are registered in the file.
+        said: the file that holds the lines of the fleet's supervisor, one for each event.
         folder: where the ledgers are.
         lease: of a message, in seconds.
         dice: who is struck.
@@ -55,7 +54,7 @@ class Scene:
     def __init__(
         self,
         workers: Callable[[], list[psutil.Process]],
-        registered: Callable[[], set[int]],
+        said: Path,
         folder: Path,
         lease: float,
         dice: random.Random,
@@ -67,31 +66,38 @@ class Scene:
         self.struck: dict[int, psutil.Process] = {}
         """Whom a fault has in its hands: no other touches them. By process id."""
         self._workers = workers
-        self._registered = registered
+        self._said = said
+        self._heard = 0
         self._here: list[psutil.Process] = []
-        self._looked = 0.0
-        self._seen: dict[int, float] = {}
         self._ready: set[int] = set()
-        self._false_starts: list[float] = []
+        self._false_starts = 0
+        self._untold: set[int] = set()
 
     def look(self) -> None:
         """Find out who works, once for all faults of a moment: it means asking for each process
         of the machine, and the fleet needs the processor more than we do.
         """
         self._here = self._workers()
-        now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            self._look_who_is_ready(now)
+        self._hear()
 
-    def _look_who_is_ready(self, now: float) -> None:
-        here = self._registered() & {worker.pid for worker in self._here}
-        self._seen = {pid: self._seen.get(pid, now) for pid in here}
-        for pid, since in self._seen.items():
-            if pid not in self._ready and now - since >= READY_SECONDS:
-                self._ready.add(pid)
-                # Only those before it: its supervisor has counted what came after it got ready.
-                self._false_starts = [at for at in self._false_starts if at > since]
+    def _hear(self) -> None:
+        """Count false starts as the supervisor does, from its lines: a time would be a guess."""
+        with suppress(FileNotFoundError), self._said.open("rb") as said:
+            said.seek(self._heard)
+            whole = said.read().rpartition(b"\n")[0]
+            self._heard += len(whole)
+            for number, event in _TOLD.findall(whole):
+                self._hear_of(int(number), event)
+
+    def _hear_of(self, pid: int, event: bytes) -> None:
+        if event == b"receives":
+            self._ready.add(pid)
+            self._false_starts = 0
+            return
+        if event == b"died":
+            self._untold.discard(pid)
+            self._false_starts += pid not in self._ready
+        self._ready.discard(pid)
 
     def victims(self) -> list[psutil.Process]:
         """Return the workers that may be struck: they live, and no other fault has them."""
@@ -112,14 +118,14 @@ class Scene:
     def mortal(self) -> list[psutil.Process]:
         """Return the workers that may be killed: not all while they start, or hope would die."""
         victims = self.victims()
-        if len(self._false_starts) < FALSE_STARTS:
+        if self._false_starts + len(self._untold) < FALSE_STARTS:
             return victims
         return [victim for victim in victims if victim.pid in self._ready]
 
     def killed(self, victim: psutil.Process) -> None:
-        """Remember when a worker died that had not got ready."""
+        """Remember a worker that died before it received, until its supervisor tells of it."""
         if victim.pid not in self._ready:
-            self._false_starts.append(time.monotonic())
+            self._untold.add(victim.pid)
 
     def note(self, kind: str, victim: psutil.Process, held: Line | None) -> None:
         """Write down that a fault has happened: to whom, and at which message."""

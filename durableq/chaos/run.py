@@ -109,7 +109,7 @@ class _Run:
         with Processes(self._folder, environment, self._interrupted) as processes:
             scene = Scene(
                 lambda: processes.children("work"),
-                lambda: {worker.pid for worker in shop.store.workers()},
+                processes.log("work"),
                 self._ledgers,
                 LEASE_SECONDS,
                 dice,

@@ -50,7 +50,7 @@ class Processes:
     def start(self, name: str, *arguments: str, module: str = "") -> None:
         """Start `python -m durableq name arguments…`, or `python -m module arguments…`."""
         words = [module, *arguments] if module else ["durableq", name, *arguments]
-        with self._log(name).open("wb") as log:
+        with self.log(name).open("wb") as log:
             self._started[name] = subprocess.Popen(
                 [sys.executable, "-m", *words],
                 env=self._environment,
@@ -137,11 +137,12 @@ class Processes:
                 self._guard.kill()  # nothing is left to guard
                 self._guard.communicate()
 
-    def _log(self, name: str) -> Path:
+    def log(self, name: str) -> Path:
+        """Return the file of its stderr."""
         return self._folder / f"{name}.log"
 
     def _epitaph(self, name: str, what: str) -> str:
-        text = self._log(name).read_text(encoding="utf-8", errors="backslashreplace")
+        text = self.log(name).read_text(encoding="utf-8", errors="backslashreplace")
         tail = text.splitlines()[-TAIL_LINES:]
         said = "\n".join(f"    {line}" for line in tail) if tail else "    nothing"
         return f"`durableq {name}` {what}. All were stopped. The last it said:\n{said}"

@@ -16,7 +16,6 @@ from durableq.chaos import faults
 from durableq.chaos.faults import FALSE_STARTS, Kill, Phase, Planned, Scene, Stop, Storm, plan
 from durableq.chaos.ledger import Line, Step, read
 from durableq.demo.processes import lives
-from tests.support import wait_for
 
 
 class Fleet:
@@ -25,10 +24,8 @@ class Fleet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.registered: set[int] = set()
-        self.scene = Scene(
-            self.living, lambda: self.registered, folder, lease=0.0, dice=random.Random(1)
-        )
+        self.said = folder / "work.log"
+        self.scene = Scene(self.living, self.said, folder, lease=0.0, dice=random.Random(1))
 
     def start(self, number: int = 1) -> None:
         command = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -41,6 +38,19 @@ class Fleet:
     def advance(self, fault: faults.Fault) -> Phase:
         self.scene.look()
         return fault.advance(self.scene)
+
+    def say(self, event: str, *pids: int) -> None:
+        """Let the supervisor tell something of workers."""
+        with self.said.open("a") as said:
+            said.writelines(f"worker-1 (pid {pid}) {event}\n" for pid in pids)
+
+    def kill_some(self) -> set[int]:
+        """Kill as many as may be false starts, and return them; no further one may be."""
+        before = {process.pid for process in self.living()}
+        for _ in range(FALSE_STARTS):
+            assert self.advance(Kill()) is Phase.HAPPENED
+        assert self.advance(Kill()) is Phase.WAITING
+        return before - {process.pid for process in self.living()}
 
     def note(self, pid: int, step: Step, attempt: str = "0.1") -> None:
         """Let a worker note something of message 7."""
@@ -108,52 +118,53 @@ def test_a_kill_kills_and_tells_at_what(fleet: Fleet) -> None:
     assert (told.operation, told.step, told.message_id) == ("kill", str(victim.pid), "7")
 
 
-def test_after_some_false_starts_only_who_is_ready_is_killed(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faults, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(faults, "READY_SECONDS", 0.05)
-    fleet.start(FALSE_STARTS + 1)
-    for _ in range(FALSE_STARTS):
-        assert fleet.advance(Kill()) is Phase.HAPPENED
+def test_after_some_false_starts_only_a_worker_that_receives_is_killed(fleet: Fleet) -> None:
+    fleet.start(FALSE_STARTS + 2)
+    fleet.kill_some()
+    receives, other = fleet.living()
+    fleet.say("receives", receives.pid)
+    assert fleet.advance(Kill()) is Phase.HAPPENED
     assert fleet.advance(Kill()) is Phase.WAITING
+    assert [process.pid for process in fleet.living()] == [other.pid]
+
+
+def test_deaths_that_the_supervisor_told_before_a_worker_received_are_forgotten(
+    fleet: Fleet,
+) -> None:
+    fleet.start(FALSE_STARTS)
+    fleet.say("died", *fleet.kill_some())
+    fleet.start()
+    fleet.say("receives", fleet.processes[-1].pid)
+    fleet.say("died: SIGKILL", fleet.processes[-1].pid)
+    fleet.start(FALSE_STARTS + 1)
+    fleet.kill_some()
+
+
+def test_deaths_that_the_supervisor_has_yet_to_tell_count_on(fleet: Fleet) -> None:
+    fleet.start(FALSE_STARTS + 1)
+    receives = fleet.processes[0]
+    fleet.scene.struck[receives.pid] = psutil.Process(receives.pid)
+    fleet.start()
+    dead = fleet.kill_some()
+    fleet.say("receives", receives.pid)
+    assert fleet.advance(Kill()) is Phase.WAITING
+    fleet.say("died: SIGKILL", *dead)
+    assert fleet.advance(Kill()) is Phase.WAITING
+    fleet.say("started", receives.pid)
+    fleet.say("receives", receives.pid)
+    assert fleet.advance(Kill()) is Phase.HAPPENED
+
+
+def test_half_a_line_of_the_supervisor_is_read_once_it_is_whole(fleet: Fleet) -> None:
+    fleet.start(FALSE_STARTS + 1)
+    fleet.kill_some()
     (last,) = fleet.living()
-    fleet.registered = {last.pid}
-    wait_for(lambda: fleet.advance(Kill()) is Phase.HAPPENED, what="the next kill")
-    assert fleet.living() == []
-
-
-def test_who_is_seen_again_after_a_while_has_not_got_ready_anew(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faults, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(faults, "READY_SECONDS", 0.0)
-    fleet.start()
-    known = {fleet.processes[0].pid}
-    fleet.scene.struck[fleet.processes[0].pid] = fleet.living()[0]
-    fleet.registered = set(known)
-    fleet.start(FALSE_STARTS + 1)
-    for _ in range(FALSE_STARTS):
-        assert fleet.advance(Kill()) is Phase.HAPPENED
-        fleet.registered = set()
-        fleet.scene.look()
-        fleet.registered = set(known)
+    with fleet.said.open("w") as said:
+        said.write(f"worker-1 (pid {last.pid}) rece")
     assert fleet.advance(Kill()) is Phase.WAITING
-
-
-def test_deaths_after_a_worker_has_got_ready_count_on(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faults, "LOOK_SECONDS", 0.0)
-    fleet.start()
-    fleet.registered = {fleet.processes[0].pid}
-    fleet.scene.struck[fleet.processes[0].pid] = fleet.living()[0]
-    fleet.scene.look()  # registered, but for how long nobody knows yet
-    fleet.start(FALSE_STARTS + 1)
-    for _ in range(FALSE_STARTS):
-        assert fleet.advance(Kill()) is Phase.HAPPENED
-    monkeypatch.setattr(faults, "READY_SECONDS", 0.0)
-    assert fleet.advance(Kill()) is Phase.WAITING
+    with fleet.said.open("a") as said:
+        said.write("ives\n")
+    assert fleet.advance(Kill()) is Phase.HAPPENED
 
 
 def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet) -> None:

@@ -17,7 +17,7 @@ from durableq.chaos.run import run as chaos_run
 from durableq.cli import main, output
 from tests.cli.console import COMMAND, ROOT, Result, environment, process
 from tests.process.child import Child, runs
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 SMALL = ("--messages", "60", "--kills", "6", "--seconds", "5")
 PLANTS = str(ROOT / "tests" / "sabotage" / "plants")
@@ -47,15 +47,23 @@ def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("bug", "seen"),
-    [("forget_the_record", "4 effects once: "), ("remove_the_fence", "")],
+    ("bug", "messages", "kills", "seen"),
+    [
+        # Each order that is sent twice is an opportunity: a quarter of the messages, by design.
+        ("forget_the_record", 60, 0, "4 effects once: "),
+        # Each stop is one. None counts as having happened, since no receipt is refused: so stops
+        # go on as long as there are messages. One of the five faults is a stop.
+        ("remove_the_fence", 120, 5, "6 fencing: A stale receipt was accepted"),
+    ],
 )
-def test_a_planted_bug_is_seen_and_the_evidence_stays(bug: str, seen: str, tmp_path: Path) -> None:
+def test_a_planted_bug_is_seen_and_the_evidence_stays(
+    bug: str, messages: int, kills: int, seen: str, tmp_path: Path
+) -> None:
     path = os.pathsep.join([PLANTS, str(ROOT)])
-    faults = ("--messages", 60, "--kills", 10, "--seconds", 5)  # two are stops
+    faults = ("--messages", messages, "--kills", kills, "--seconds", 5)
     ran = chaos(*faults, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
     assert ran.code == output.UNHEALTHY, ran.out + ran.err
-    assert f"VIOLATION: {seen}" in ran.out
+    assert f"VIOLATION: {seen}" in ran.out, ran.out
     *_, file, ledgers = ran.lines
     assert Path(file.removeprefix("The file:").strip()).is_file()
     assert list(Path(ledgers.removeprefix("The ledgers:").strip()).glob("*.ledger"))
@@ -160,7 +168,7 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert script.returncode == output.USAGE
