@@ -1,27 +1,47 @@
 """Tests wait for facts. This is the only place that sleeps, and it never hopes."""
 
+import os
 import time
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import pytest
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.01
+LONGEST_SECONDS: Final = 240.0
+"""Longest wait on a loaded machine; the fault handler ends a test after 300 seconds."""
+
+
+def scaled(seconds: float) -> float:
+    """Return a deadline for a machine as loaded as this one, in seconds.
+
+    A wait that is enough on an idle machine is multiplied by the number of processes that share
+    each processor, as the load average of the last minute tells.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    crowd = max(1.0, os.getloadavg()[0] / processors)
+    return max(seconds, min(LONGEST_SECONDS, seconds * crowd))
 
 
 def wait_for(
     fact: Callable[[], T | Literal[False] | None], *, seconds: float = 10, what: str = "a fact"
 ) -> T:
-    """Return what `fact()` returns as soon as that is true; fail the test after `seconds`.
+    """Return what `fact()` returns as soon as that is true; fail the test when it takes too long.
 
     An empty answer (None, False, 0, []) means "not yet". What `fact` raises is raised at once.
+
+    Args:
+        fact: asked again and again.
+        seconds: the deadline on an idle machine; see `scaled`.
+        what: the fact in words, for the failure.
     """
     __tracebackhide__ = True
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not (seen := fact()):
-        if time.monotonic() >= deadline:
-            pytest.fail(f"Waited {seconds:g} seconds for {what}, in vain; last seen: {seen!r}.")
+        waited = time.monotonic() - started
+        if waited >= seconds and waited >= scaled(seconds):
+            pytest.fail(f"Waited {waited:.2f} seconds for {what}, in vain; last seen: {seen!r}.")
         time.sleep(POLL_SECONDS)
     return seen

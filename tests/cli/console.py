@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from durableq import DurableQ
+from tests.support import scaled
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "durableq"]
@@ -48,7 +49,7 @@ def process(*arguments: object, cwd: Path, stdin: bytes = b"", **env: str) -> Re
         env=environment(**env),
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     return Result(ended.returncode, ended.stdout.decode(), ended.stderr.decode())

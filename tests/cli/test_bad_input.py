@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
+from tests.support import scaled
 
 GOOD = b'{"a": 1}\n'
 
@@ -21,7 +22,7 @@ def durableq(*arguments: str, folder: Path, given: bytes = b"") -> subprocess.Co
         cwd=folder,
         input=given,
         capture_output=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path[1:], str(Path.cwd())])},
     )

@@ -24,6 +24,7 @@ from durableq.errors import Conflict
 from durableq.text import visible
 from tests.cli.console import COMMAND, Shop, environment
 from tests.cli.test_help import FOUND
+from tests.support import scaled
 
 CODES = set(range(7))
 WATCHED = 130
@@ -196,7 +197,7 @@ def test_a_process_is_given_bytes_that_are_no_text(line: list[str | bytes], plac
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     words = [os.fsdecode(word) for word in line]

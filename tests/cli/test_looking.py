@@ -21,6 +21,7 @@ from durableq.errors import (
 )
 from tests.cli.console import COMMAND, Run, Shop, environment
 from tests.cli.test_help import COMMANDS
+from tests.support import scaled
 
 HOSTILE = "\x1b[31m\x07\u202egnp.exe\u2066\x9b\x7f\r\ninjected"
 OBEYED = set("\x1b\x07\u202e\u2066\x9b\x7f\r")
@@ -317,7 +318,7 @@ def test_a_reader_that_leaves_is_no_error(shop: Shop, tmp_path: Path) -> None:
         assert child.stderr is not None
         child.stdout.readline()
         child.stdout.close()
-        assert child.wait(30) == 141
+        assert child.wait(scaled(30)) == 141
         assert child.stderr.read() == b""
 
 

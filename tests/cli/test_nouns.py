@@ -10,7 +10,7 @@ import pytest
 from durableq import Reject
 from tests.cli.console import COMMAND, Run, Shop, environment
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 
 def on_terminal(answer: str, *arguments: str, cwd: Path) -> tuple[int, str]:
@@ -34,7 +34,7 @@ def on_terminal(answer: str, *arguments: str, cwd: Path) -> tuple[int, str]:
 
         wait_for(asked, seconds=30, what="the question")
         os.write(ours, answer.encode() + b"\n")
-        child.wait(30)
+        child.wait(scaled(30))
     screen.extend(os.read(ours, 1 << 16))
     os.close(ours)
     return child.returncode, screen.decode()

@@ -12,6 +12,7 @@ import pytest
 from durableq import DurableQ
 from durableq.cli import output
 from tests.cli.console import Run, Shop
+from tests.support import scaled
 
 LATIN = os.fsdecode(b"\xff")
 
@@ -73,7 +74,7 @@ def test_a_stored_message_exits_0_when_stderr_is_full(tmp_path: Path) -> None:
             input=b"{}\n",
             stdout=subprocess.PIPE,
             stderr=full,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
         )
     assert done.returncode == output.OK

@@ -11,7 +11,7 @@ import pytest
 
 from durableq.engines.sql.store import SQLStore
 from tests.cli.console import COMMAND, Run, Shop, environment, process
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 MEBIBYTE = 1 << 20
 STATUS = Path("/proc/self/status")
@@ -315,7 +315,7 @@ def test_a_slow_source_is_sent_as_it_comes_and_an_interrupt_is_quiet(
         child.stdin.flush()
         wait_for(lambda: len(shop.bodies()) == 3, seconds=30, what="three messages in the file")
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=scaled(30))
     assert (child.returncode, out) == (130, b"")
     assert err == b"durableq: Interrupted. 3 messages were sent before it and stay sent.\n"
 
@@ -351,7 +351,7 @@ def test_two_producers_make_one_missing_file_together(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     for child in children:
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=scaled(60))
         assert child.returncode == 0, err
     shop = Shop(tmp_path / "durableq.db")
     assert shop.queue.info().counts.present == 100

@@ -15,7 +15,7 @@ from durableq.cli.options import DEMO_APP, application
 from durableq.demo import show
 from durableq.demo.accounts import Report
 from tests.cli.console import COMMAND, Run, Shop, environment, process
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 APP = """
 from durableq import Delivery, Discard, DurableQ, Requeue
@@ -153,7 +153,7 @@ def test_a_signal_stops_it_in_good_order(
     ) as child:
         wait_for(shop.store.workers, seconds=30, what="a registered process")
         child.send_signal(stop)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=scaled(30))
     assert child.returncode == 0, err
     assert b"Traceback" not in err
     assert shop.store.workers() == []

@@ -21,7 +21,7 @@ from durableq.recovery.breaker import NOTE, Phase, State
 from durableq.store import WorkerInfo
 from tests.cli.console import COMMAND, ROOT, Run, Shop, environment
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 
 def test_a_sparkline_is_as_high_as_its_values() -> None:
@@ -103,7 +103,7 @@ def test_watching_prints_look_after_look_with_rates(shop: Shop, tmp_path: Path) 
 
         wait_for(rate_was_seen, what="a rate above 0")
         child.send_signal(signal.SIGINT)
-        assert child.wait(30) == 130
+        assert child.wait(scaled(30)) == 130
     first = json.loads(looks()[0])["queues"][0]
     assert first["in_per_second"] is None, "a rate needs two looks"
 

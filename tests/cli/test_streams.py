@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.console import COMMAND, Shop, environment
+from tests.support import scaled
 
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 FULL = "2>/dev/full"
@@ -30,7 +31,7 @@ def shell(line: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[bytes
         env=environment(**env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
 
@@ -113,7 +114,7 @@ def test_a_files_name_is_no_markup_beside_a_progress_bar(
     while chunk := read(leader):
         seen += chunk
     os.close(leader)
-    assert ended.wait(60) == 0, seen
+    assert ended.wait(scaled(60)) == 0, seen
     assert name.replace("\x1b", "\\e").encode() in seen
     assert b"\x1b[31m.jsonl" not in seen
     assert shop.bodies() == [{}]

@@ -14,7 +14,7 @@ import pytest
 
 from scripts import draw_diagram
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -75,7 +75,7 @@ class Shell:
 
     def close(self) -> None:
         self._type("kill $(jobs -p) 2>/dev/null; exit\n")
-        self._bash.wait(20)
+        self._bash.wait(scaled(20))
         for stream in (self._bash.stdin, self._bash.stdout):
             if stream is not None:
                 stream.close()

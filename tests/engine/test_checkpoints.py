@@ -21,7 +21,7 @@ from durableq.engines.sql import checkpoints
 from durableq.engines.sql.driver import driver
 from tests.engine import plain
 from tests.engine.shared_log import BATCHES, LARGEST_BATCH
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,10 +232,10 @@ def test_processes_that_write_and_checkpoint_at_once_leave_the_file_whole(
             stack.callback(process.kill)
         wait_for(lambda: answered(ledgers[-1:]), seconds=60, what="an answered send")
         senders.pop().kill()
-        assert [process.wait(120) for process in senders] == [0] * SENDERS
+        assert [process.wait(scaled(120)) for process in senders] == [0] * SENDERS
         assert [process.poll() for process in checkpointing] == [None] * CHECKPOINTERS
         worker.terminate()
-        assert worker.wait(60) == 0
+        assert worker.wait(scaled(60)) == 0
     said, completed = answered(ledgers), answered([done])
     left = set(plain.column(db, "SELECT CAST(id AS TEXT) FROM durableq_message"))
     plain.check_sound(db)

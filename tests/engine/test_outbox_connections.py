@@ -18,6 +18,7 @@ from durableq import Conflict, DurableQ, Queue, Unsupported
 from durableq.engines.sql import sending
 from durableq.engines.sql.driver import driver
 from tests.engine import plain
+from tests.support import scaled
 
 DEADLINE_SECONDS = 60
 """Of a thread; a loaded machine needs a part of it."""
@@ -200,7 +201,7 @@ def in_a_thread(call: Any) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(DEADLINE_SECONDS)
+    thread.join(scaled(DEADLINE_SECONDS))
     assert not thread.is_alive()
     if raised:
         raise raised[0]
@@ -234,18 +235,18 @@ def test_two_threads_that_send_through_one_connection_at_once_are_noticed(
 
     def slow(unit: Any, queue: str, drafts: Sequence[Any]) -> list[str]:
         inside.set()
-        assert leave.wait(DEADLINE_SECONDS)
+        assert leave.wait(scaled(DEADLINE_SECONDS))
         return send(unit, queue, drafts)
 
     monkeypatch.setattr(sending, "send", slow)
     with engine.begin() as connection:
         first = threading.Thread(target=lambda: orders.send(1, connection=connection))
         first.start()
-        assert inside.wait(DEADLINE_SECONDS)
+        assert inside.wait(scaled(DEADLINE_SECONDS))
         with pytest.raises(Conflict, match="a connection for each thread"):
             orders.send(2, connection=connection)
         leave.set()
-        first.join(DEADLINE_SECONDS)
+        first.join(scaled(DEADLINE_SECONDS))
         assert orders.send(3, connection=connection) == "2"
     assert [message.body for message in orders.receive(10)] == [1, 3]
     plain.check_sound(db)

@@ -15,6 +15,7 @@ import pytest
 from durableq import Busy, Conflict, DurableQ, Queue
 from tests.engine import plain
 from tests.process.child import Nursery
+from tests.support import scaled
 
 OWN = r"This thread has an open write transaction on .*queue\.db: inside it pass connection="
 
@@ -58,11 +59,11 @@ def test_a_lock_of_another_thread_is_waited_for(dq: DurableQ, orders: Queue) -> 
     def hold() -> None:
         with dq.engine.begin():
             held.set()
-            assert done.wait(60)
+            assert done.wait(scaled(60))
 
     thread = threading.Thread(target=hold, name="holder")
     thread.start()
-    assert held.wait(60)
+    assert held.wait(scaled(60))
     threading.Timer(0.3, done.set).start()
     orders.send(1)
     thread.join()
@@ -77,11 +78,11 @@ def test_a_lock_of_another_thread_is_named_after_the_wait(db: Path) -> None:
         def hold() -> None:
             with dq.engine.begin():
                 held.set()
-                assert done.wait(60)
+                assert done.wait(scaled(60))
 
         thread = threading.Thread(target=hold, name="holder")
         thread.start()
-        assert held.wait(60)
+        assert held.wait(scaled(60))
         try:
             with pytest.raises(Busy, match=r"this process itself .*\(holder\)\."):
                 orders.send(1)
@@ -128,7 +129,7 @@ except Conflict as error:
 
 
 def test_a_process_of_one_thread_does_not_wait_for_itself(db: Path) -> None:
-    subprocess.run([sys.executable, "-c", ALONE, db], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", ALONE, db], check=True, timeout=scaled(60))
     bodies = plain.column(db, "SELECT body FROM durableq_message ORDER BY id")
     assert bodies == ['"inside"', '"after"']
 

@@ -21,6 +21,7 @@ from durableq.engines.sql.driver import driver
 from durableq.worker.options import WorkerOptions
 from durableq.worker.process import Worker
 from tests.engine import plain
+from tests.support import scaled
 
 IS_OTHER = driver.sqlite_version != sqlite3.sqlite_version or driver.__name__ != "sqlite3"
 two_libraries = pytest.mark.skipif(not IS_OTHER, reason="the driver is the standard library's")
@@ -138,7 +139,7 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 
 def test_a_forked_child_has_no_locks_to_lose(db: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", CHILD, db], check=False, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", CHILD, db], check=False, timeout=scaled(60))
     assert ended.returncode == 7
 
 
@@ -220,7 +221,7 @@ try:
 except DatabaseReplaced:
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    ended = subprocess.run([sys.executable, "-c", script, db], check=False, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, db], check=False, timeout=scaled(60))
     assert ended.returncode == -9
     bodies = plain.column(db, "SELECT body FROM durableq_message ORDER BY id")
     assert bodies == [str(n) for n in range(20)]
@@ -234,7 +235,11 @@ def test_no_process_begins_another_log_beside_one_that_was_removed(orders: Queue
         "import sys; from durableq import DurableQ; DurableQ(sys.argv[1]).queue('orders').send(2)"
     )
     other = subprocess.run(
-        [sys.executable, "-c", send, db], check=False, timeout=60, capture_output=True, text=True
+        [sys.executable, "-c", send, db],
+        check=False,
+        timeout=scaled(60),
+        capture_output=True,
+        text=True,
     )
     assert other.returncode == 1
     assert "was removed while process" in other.stderr

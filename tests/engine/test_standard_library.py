@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import scaled
+
 ROOT = Path(__file__).resolve().parents[2]
 PART = (
     ("tests/contract/test_sqlite.py::TestSQLite", "stale or duplicate or dead or book"),
@@ -30,7 +32,7 @@ def test_with_the_standard_librarys_sqlite_pass(tests: str, named: str) -> None:
         env=os.environ | {"DURABLEQ_SQLITE": "stdlib"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=scaled(200),
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:]

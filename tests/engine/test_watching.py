@@ -17,7 +17,7 @@ from durableq.engines.sql.watching import FileWatch
 from durableq.store import Store
 from durableq.waiting import wait_readable
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 LONG_SECONDS = 30
 WRITE = "UPDATE durableq_queue SET created_at_ms = created_at_ms + 1"
@@ -61,18 +61,18 @@ def test_a_commit_is_told_that_comes_long_after_its_last_event(
             raw.execute("BEGIN IMMEDIATE")
             raw.execute(WRITE)
             written.set()
-            may_commit.wait(LONG_SECONDS)
+            may_commit.wait(scaled(LONG_SECONDS))
             raw.execute("COMMIT")
 
     events = iter([True])
     monkeypatch.setattr(watch, "_told", lambda: next(events, False))
     writer = threading.Thread(target=write)
     writer.start()
-    assert written.wait(LONG_SECONDS)
+    assert written.wait(scaled(LONG_SECONDS))
     assert not watch.wait(0.2)
     assert watch._pause is not None, "it rests, and a writer is under way"
     may_commit.set()
-    assert watch.wait(LONG_SECONDS)
+    assert watch.wait(scaled(LONG_SECONDS))
     writer.join()
 
 
@@ -110,10 +110,10 @@ def test_a_log_that_was_removed_is_watched_again(watch: FileWatch, store: Any, d
     assert not Path(f"{db}-wal").exists()
     with plain.connection(db) as raw:
         raw.execute(WRITE)
-        assert watch.wait(LONG_SECONDS)
+        assert watch.wait(scaled(LONG_SECONDS))
         rest(watch)
         raw.execute(WRITE)
-        assert watch.wait(LONG_SECONDS)
+        assert watch.wait(scaled(LONG_SECONDS))
         assert watch._events is not None
 
 
@@ -122,11 +122,11 @@ def test_a_log_that_cannot_be_watched_is_asked_for(
 ) -> None:
     monkeypatch.setattr(watch, "_listen", lambda: None)
     store.close()
-    assert watch.wait(LONG_SECONDS)
+    assert watch.wait(scaled(LONG_SECONDS))
     with plain.connection(db) as raw:
         assert not watch.wait(0.05)
         raw.execute(WRITE)
-        assert watch.wait(LONG_SECONDS)
+        assert watch.wait(scaled(LONG_SECONDS))
 
 
 def test_where_other_machines_may_write_the_file_is_asked(db: Path, dq: DurableQ) -> None:

@@ -15,7 +15,7 @@ import psutil
 
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 ROOT = Path(__file__).parents[2]
 PATH = [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]  # first a planted bug's, if any
@@ -81,12 +81,12 @@ class Child:
         """SIGKILL, and bury it; remember whom it leaves behind."""
         self.orphans += self.family
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(scaled(30))
 
     def end(self) -> int:
         """Wait for its end and return the exit code."""
         try:
-            return self.process.wait(40)
+            return self.process.wait(scaled(40))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"It does not end: {self.said} {self.complaints}") from None
 

@@ -28,6 +28,7 @@ from durableq.recovery.process import Recovery
 from durableq.supervisor.fleet import Fleet
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
+from tests.support import scaled
 
 BATCH = 7
 BATCHES = 20_000
@@ -138,17 +139,17 @@ def fork_beside(db: str, then: str) -> None:
 
     def meet(connection: Any, _: object) -> None:
         opened.append(connection)
-        together.wait(30)
+        together.wait(scaled(30))
 
     def use() -> None:
         orders.info()
-        all_open.wait(30)
-        done.wait(30)
+        all_open.wait(scaled(30))
+        done.wait(scaled(30))
 
     event.listen(dq.engine, "connect", meet)
     for _ in range(3):
         threading.Thread(target=use).start()
-    all_open.wait(30)
+    all_open.wait(scaled(30))
     child = os.fork()
     if child == 0:
         if then == "close":

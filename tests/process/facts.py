@@ -11,6 +11,7 @@ from durableq import DurableQ
 from durableq.message import draft
 from tests.engine import plain
 from tests.process.app import Ledger
+from tests.support import scaled
 
 STATES = "SELECT state, receive_count FROM durableq_message ORDER BY id"
 REASONS = "SELECT reason FROM durableq_history ORDER BY id"
@@ -22,7 +23,8 @@ def at_once() -> Iterator[None]:
     """What is inside takes its time, but nowhere near the lease of 30 seconds."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < 12, "the lease of 30 seconds was waited for"
+    allowed = min(scaled(12), 25)
+    assert time.monotonic() - started < allowed, "the lease of 30 seconds was waited for"
 
 
 def send(dq: DurableQ, queue: str, acts: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from durableq.bench.fleet import percentile
 from tests.process.child import Child, runs
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 BENCH = [sys.executable, "-m", "durableq", "bench", "fleet", "--messages", "5", "--kills", "1"]
 IDLE = ["--procs", "2", "--seconds", "0.2"]
@@ -27,7 +27,7 @@ def test_a_percentile_is_a_value_that_was_measured(percent: int, value: float) -
 def test_it_prints_its_figures_as_json_and_leaves_no_process() -> None:
     before = set(psutil.pids())
     ran = subprocess.run(
-        [*BENCH, *IDLE, "--json"], capture_output=True, text=True, timeout=60, check=False
+        [*BENCH, *IDLE, "--json"], capture_output=True, text=True, timeout=scaled(60), check=False
     )
     assert ran.returncode == 0, ran.stderr
     figures = json.loads(ran.stdout)

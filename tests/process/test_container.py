@@ -16,7 +16,7 @@ from durableq.supervisor import orphans
 from tests.process.child import Child, Nursery
 from tests.process.facts import completed
 from tests.process.test_fleet_sighup import CODE, install
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 DURABLEQ = [sys.executable, "-m", "durableq"]
 SUBREAPER = """
@@ -111,7 +111,7 @@ def test_without_proc_each_command_refuses_with_a_sentence(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert (refused.returncode, refused.stdout) == (1, "")
@@ -139,7 +139,7 @@ def test_where_proc_shows_another_pid_namespace_a_fleet_works(
         [*NAMESPACE, *DURABLEQ, *words, "--max-rss", "1G"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert (refused.returncode, "--max-rss needs a /proc" in refused.stderr) == (1, True)

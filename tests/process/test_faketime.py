@@ -17,7 +17,7 @@ from durableq.message import Failure, Reason, draft
 from tests.engine import plain
 from tests.process.app import APP, EFFECT
 from tests.process.child import ROOT, Nursery
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 KEYS = [f"order-{number}" for number in range(20)]
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
@@ -65,7 +65,7 @@ class FakeTime:
             env=os.environ | self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
         )
         assert done.returncode == 0, done.stderr

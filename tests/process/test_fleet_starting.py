@@ -305,4 +305,4 @@ def test_a_worker_whose_import_hangs_ends_with_its_supervisor(
     fleet.wait_event("starting")
     (worker,) = fleet.family
     fleet.kill()
-    wait_for(lambda: not runs(worker), what="the worker to end", seconds=20)
+    assert wait_for(lambda: not runs(worker), what="the worker to end", seconds=20)

@@ -14,7 +14,7 @@ from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import PATH, ROOT, Nursery
 from tests.process.printing_app import APP
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 SHOWN = "\\e[31m\\u202e"
 
@@ -108,7 +108,7 @@ def test_a_stderr_that_takes_nothing_blocks_no_handler(db: Path) -> None:
     )
     os.close(writes)
     try:
-        assert fleet.wait(60) == 0
+        assert fleet.wait(scaled(60)) == 0
     finally:
         fleet.kill()
         os.close(reads)
@@ -122,7 +122,8 @@ def test_without_its_supervisor_a_worker_shows_the_output_by_itself(
     fleet = nursery.work("--db", db, "--app", APP)
     fleet.wait_until(lambda: ledger.lines("begun"), "the handler to begin")
     fleet.signal(signal.SIGKILL)
-    fleet.process.wait(30)
+    fleet.process.wait(scaled(30))
     ledger.open_gate()
     wait_for(lambda: plain.totals(db, "orders")["completed"] == 1, what="its end", seconds=30)
-    wait_for(lambda: f"printed {SHOWN} to the end\n" in fleet.complaints, what="its output")
+    said = f"printed {SHOWN} to the end\n"
+    assert wait_for(lambda: said in fleet.complaints, what="its output")

@@ -12,6 +12,7 @@ import pytest
 
 from durableq import DurableQ
 from tests.process.child import ROOT
+from tests.support import scaled
 
 SECRET = "a card number"
 APP = f"""
@@ -47,7 +48,7 @@ def work(folder: Path, form: str) -> list[str]:
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (0, "")

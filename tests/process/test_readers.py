@@ -9,7 +9,7 @@ from typing import Any
 
 from durableq import DurableQ
 from tests.cli.console import COMMAND, environment, process
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 APP = """
 from durableq import DurableQ, Requeue
@@ -54,7 +54,7 @@ def test_a_backlog_that_the_fleet_does_not_handle_is_told_everywhere(tmp_path: P
             for child in running:
                 child.send_signal(signal.SIGTERM)
             for child in running:
-                child.wait(60)
+                child.wait(scaled(60))
     no_one = "o running worker handles 'legacy'; those that run handle 'current'"
     assert told["explain"]["because"][0].startswith(f"N{no_one}. Start a worker that has a handler")
     assert told["dead"]["because"][-1].startswith("No running recovery process decides about")
@@ -102,12 +102,14 @@ def test_a_recovery_process_tells_of_queues_that_come_later(tmp_path: Path) -> N
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_for(lambda: told(dq) == ["first-dlq"], what="a process that recovers first")
+            first = ["first-dlq"]
+            assert wait_for(lambda: told(dq) == first, what="a process that recovers first")
             dq.queue("second")
-            wait_for(lambda: told(dq) == ["first-dlq", "second-dlq"], what="it tells of second")
+            both = ["first-dlq", "second-dlq"]
+            assert wait_for(lambda: told(dq) == both, what="it tells of second")
         finally:
             child.send_signal(signal.SIGTERM)
-            child.wait(60)
+            child.wait(scaled(60))
 
 
 def told(dq: DurableQ) -> list[str]:

@@ -15,6 +15,7 @@ from durableq.engines import open_store
 from durableq.message import Outcome, draft
 from durableq.processes import this_process
 from durableq.store import Store
+from tests.support import scaled
 
 OTHER = """
 import json, sys
@@ -38,7 +39,7 @@ UNSHARE = ["unshare", "--time", "--boottime"]
 
 def in_namespace(offset_seconds: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*UNSHARE, str(offset_seconds), sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.sabotage.bugs import BUGS
+from tests.support import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTS = ROOT / "tests" / "sabotage" / "plants"
@@ -202,7 +203,7 @@ def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": path, "PLANTED_BUG": bug},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=scaled(100),
         check=False,
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from durableq.latch import Latch
 from durableq.waiting import wait_readable
+from tests.support import scaled
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_however_often_it_is_set_setting_it_never_waits(latch: Latch) -> None:
 def test_a_wait_ends_when_another_thread_sets_it(latch: Latch) -> None:
     thread = threading.Thread(target=latch.set)
     thread.start()
-    assert latch.wait(60)
+    assert latch.wait(scaled(60))
     thread.join()
 
 
@@ -49,7 +50,7 @@ def test_a_wait_ends_when_a_signal_handler_sets_it(latch: Latch) -> None:
     before = signal.signal(signal.SIGALRM, lambda _number, _frame: latch.set())
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        assert latch.wait(60)
+        assert latch.wait(scaled(60))
     finally:
         signal.signal(signal.SIGALRM, before)
 

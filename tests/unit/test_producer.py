@@ -15,7 +15,7 @@ from durableq import DurableQ, DurableQError, InvalidBody, InvalidInput, Storage
 from durableq.message import Draft
 from durableq.producer import Producer
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 BODY_LIMIT = 100
 
@@ -75,7 +75,7 @@ def test_a_lone_message_is_sent_once_it_has_waited(storage: Storage) -> None:
     with storage.producer(linger=0.02) as producer:
         for expected in ("1", "2"):
             started = time.monotonic()
-            assert producer.send("alone").result(10) == expected
+            assert producer.send("alone").result(scaled(10)) == expected
             assert time.monotonic() - started >= 0.015
         assert len(storage.batches) == 2
 
@@ -227,18 +227,18 @@ def test_no_batch_is_larger_than_it_may_be_however_many_threads_send(storage: St
 
     def commit(drafts: list[Draft]) -> list[str]:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(scaled(10))
         return storage.commit(drafts)
 
     producer = Producer(commit, BODY_LIMIT, batch_size=3, linger=None)
     with ThreadPoolExecutor(9) as pool:
         sending = [pool.submit(producer.send, 1) for _ in range(3)]
-        assert begun.wait(10)
+        assert begun.wait(scaled(10))
         sending += [pool.submit(producer.send, 1) for _ in range(6)]  # while one is stored
         wait_for(lambda: len(producer._pending) >= 3, what="a full batch")
         go_on.set()
         for one in sending:
-            one.result(10)
+            one.result(scaled(10))
     producer.close()
     assert sum(map(len, storage.batches)) == 9
     assert max(map(len, storage.batches)) == 3

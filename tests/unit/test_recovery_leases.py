@@ -20,7 +20,7 @@ from durableq.recovery.gate import Change, Gate
 from durableq.recovery.leases import Leases
 from durableq.recovery.process import Recovery
 from durableq.recovery.rate import Rate
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 LIMITS = Thresholds(window=4, least=2, cool_down=600, probes=1)
 
@@ -152,7 +152,7 @@ class Returning:
         if threading.current_thread() is threading.main_thread() or self.begun.is_set():
             return self._release(receipts)
         self.begun.set()
-        assert self.judged.wait(30)
+        assert self.judged.wait(scaled(30))
         threading.Event().wait(0.2)  # time to take the queue for empty
         if self._refuses:
             raise Busy("another process writes")
@@ -169,7 +169,7 @@ def test_once_waits_for_the_letters_that_are_on_their_way_back(
 
     @dq.recovery("orders")
     def policy(_: DeadLetter) -> Verdict:
-        assert returning.begun.wait(30)
+        assert returning.begun.wait(scaled(30))
         returning.judged.set()
         return Discard("looked at")
 
@@ -234,5 +234,5 @@ def test_a_stop_ends_the_wait_for_a_turn() -> None:
     stopping.set()
     began = time.monotonic()
     assert not rate.wait(stopping)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < scaled(5)
     stopping.close()
