@@ -53,6 +53,8 @@ DATES: Final = frozenset(
     }
 )
 """Fields of a store's answers that hold a date."""
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+"""Types that hold no fields: most of what an answer consists of."""
 
 
 class Reading(NamedTuple):
@@ -202,7 +204,7 @@ def jump_words(jump_ms: int) -> str:
 def shift(answer: T, by_ms: int) -> T:
     """Return a value with every date in it moved, in lists and in nested values too."""
     moved: Any = answer
-    if not by_ms:
+    if not by_ms or type(answer) in _PLAIN:
         return answer
     if isinstance(answer, tuple) and hasattr(answer, "_fields"):
         changes = _moved(answer, answer._fields, by_ms)

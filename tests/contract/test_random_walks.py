@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from durableq.errors import DurableQError
@@ -382,11 +384,16 @@ class SideBySide(RuleBasedStateMachine):
             assert where is Place.DEAD or message.receive_count <= SETTINGS["max_receives"]
 
 
-TestSideBySide = SideBySide.TestCase
 # Shrinking a walk takes minutes, longer than a test may: a failure shows the walk as it was.
-TestSideBySide.settings = settings(
-    max_examples=80,
+WALKS = settings(
+    max_examples=20,
     stateful_step_count=40,
     derandomize=False,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
+"""Walks of one test: some seconds of processor time, far from the limit even on a busy machine."""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_two_engines_that_walk_side_by_side_agree(part: int) -> None:
+    run_state_machine_as_test(SideBySide, settings=WALKS)

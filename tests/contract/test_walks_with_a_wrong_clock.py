@@ -3,15 +3,13 @@
 So nothing expires, comes due or is forgotten that would not have been with a right clock.
 """
 
-from hypothesis import settings
+import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import rule, run_state_machine_as_test
 
 from durableq.testing import FakeClock
 from tests.contract.engines import WrongClock
-from tests.contract.test_random_walks import YEAR_SECONDS, SideBySide, TestSideBySide
-
-__all__ = ["TestRightAndWrong"]
+from tests.contract.test_random_walks import WALKS, YEAR_SECONDS, SideBySide
 
 
 class RightAndWrong(SideBySide):
@@ -30,6 +28,6 @@ class RightAndWrong(SideBySide):
         self.wrong.ahead_ms = 0
 
 
-TestRightAndWrong = RightAndWrong.TestCase
-TestRightAndWrong.settings = settings(TestSideBySide.settings, max_examples=40)
-del TestSideBySide  # it has its own module
+@pytest.mark.parametrize("part", range(2))
+def test_engines_of_which_one_has_a_wrong_clock_agree(part: int) -> None:
+    run_state_machine_as_test(RightAndWrong, settings=WALKS)
