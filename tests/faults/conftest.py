@@ -17,17 +17,28 @@ from tests.process.child import PATH, ROOT
 Sweep = Callable[..., list[dict[str, Any]]]
 
 
-@pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile tests/faults/shim.c."""
+def compiled(name: str, folder: Path) -> Path:
+    """Compile one of the libraries to preload."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or not Path("/proc/self/fd").is_dir():
         pytest.skip("faults at file operations need Linux and a C compiler")
-    library = tmp_path_factory.mktemp("faults") / "shim.so"
-    source = Path(__file__).with_name("shim.c")
+    library = folder / f"{name}.so"
+    source = Path(__file__).with_name(f"{name}.c")
     options = ["-O1", "-fPIC", "-shared", "-o", str(library), str(source), "-ldl"]
     subprocess.run([compiler, *options], check=True)
     return library
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile tests/faults/shim.c."""
+    return compiled("shim", tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="session")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile tests/faults/recorder.c."""
+    return compiled("recorder", tmp_path_factory.mktemp("power"))
 
 
 @pytest.fixture
@@ -51,6 +62,12 @@ def sweep(shim: Path, folder: Path) -> Sweep:
 def write(shim: Path, folder: Path) -> Sweep:
     """Run a sweep of tests.faults.writing, and give what it found at each fault."""
     return runner(shim, folder, "tests.faults.writing")
+
+
+@pytest.fixture
+def replay(recorder: Path, folder: Path) -> Sweep:
+    """Replay power cuts with tests.faults.powerloss, and give what it found in each image."""
+    return runner(recorder, folder, "tests.faults.powerloss")
 
 
 def runner(shim: Path, folder: Path, module: str) -> Sweep:

@@ -5,48 +5,12 @@ Each sweep ends in one list of the faults after which something was wrong; it mu
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.faults.conftest import Sweep
+from tests.faults.judging import AFTER, BEFORE, Seen, is_clean, tells_which
 
-Seen = dict[str, Any]
-BEFORE = {
-    "restore": "none",
-    "restore_beside_a_log": "none",
-    "replace": "old",
-    "replace_garbage": "old",
-    "back_up": "none",
-}
-AFTER = dict.fromkeys(BEFORE, "new") | {"back_up": "old"}
 OURS = ("DatabaseUnusable", "StorageFull", "Busy", "Conflict")
-
-
-def tells_which(call: str, seen: Seen) -> bool:
-    """Whether the next command finds that state, and says which, once the call had begun."""
-    following, found = seen["next"]["state"], seen["plain"]
-    said = " ".join(seen["next"]["said"])
-    if not seen["noted"]:
-        return following in (found, "empty") or following.startswith("ForeignDatabase")
-    if found == "none":
-        return "was interrupted" in following and "Run it again: `durableq " in following
-    if call == "back_up":
-        return following == found and f"{'copy.db'} is whole" in said
-    if found == "new":
-        return following == found and "is the restored database, whole" in said
-    is_same = following == found or following.startswith("ForeignDatabase")
-    return is_same and "is the database of before, unchanged" in said
-
-
-def is_clean(call: str, seen: Seen) -> bool:
-    """Whether the call can be repeated, and leaves the new database and what it replaced."""
-    if call == "back_up":
-        return bool(seen["source"] == "old")
-    mine = [name for name in seen["left"] if name.endswith((".copying", ".partial"))]
-    known = set(seen["aside"]) <= {"old", "new", "empty"}
-    kept = BEFORE[call] != "old" or "old" in seen["aside"]
-    return bool(seen["again"] == ["done", "new"] and not mine and known and kept)
 
 
 @pytest.mark.parametrize("call", BEFORE)

@@ -226,6 +226,23 @@ def replace_without_a_lock() -> None:
     module.check_unused = lambda *_: None
 
 
+def bring_no_names_to_the_disk() -> None:
+    """A restore does not sync the directory."""
+    _sync_only(lambda path: not path.is_dir())
+
+
+def bring_no_copy_to_the_disk() -> None:
+    """A restore does not sync the copy: its content (SQLite does, too) and permissions."""
+    _sync_only(lambda path: path.is_dir())
+
+
+def _sync_only(wanted: Callable[[Path], bool]) -> None:
+    sync = unfinished.sync
+    for module in (unfinished, replacing):
+        changed: Any = module
+        changed.sync = lambda path: sync(path) if wanted(path) else None
+
+
 def ignore_unknown_options() -> None:
     """A misspelt option of a message is dropped."""
     module: Any = message
@@ -373,6 +390,8 @@ BUGS: dict[str, Callable[[], None]] = {
         leave_foreign_logs,
         open_during_a_restore,
         replace_without_a_lock,
+        bring_no_names_to_the_disk,
+        bring_no_copy_to_the_disk,
         ignore_unknown_options,
         hash_numbers_by_spelling,
         forget_who_sends_through_a_connection,

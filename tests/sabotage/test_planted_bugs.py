@@ -25,6 +25,10 @@ BEGUN_COUNTS = (
     "test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not"
 )
 LINKS = "tests/engine/test_symbolic_links.py::"
+POWER_LOSS = (
+    "tests/faults/test_power_loss.py::test_a_power_cut_leaves_the_old_database_or_the_new_one_and_"
+    "the_next_command_says_which"
+)
 STARTING = "tests/process/test_fleet_starting.py::"
 
 SEEN_BY = [
@@ -155,6 +159,8 @@ SEEN_BY = [
         "tests/faults/test_copies.py::"
         "test_no_send_that_is_answered_during_a_restore_is_lost[replace]",
     ),
+    ("bring_no_names_to_the_disk", POWER_LOSS + "[restore_beside_a_log]"),
+    ("bring_no_copy_to_the_disk", POWER_LOSS + "[replace_garbage]"),
     (
         "ignore_unknown_options",
         "tests/unit/test_arguments.py::"

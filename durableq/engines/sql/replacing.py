@@ -150,6 +150,7 @@ def _set_aside(made: Making) -> list[str]:
         return present
     if "" in present:
         _keep_permissions(made.partial, os.stat(target))
+        sync(made.partial)  # the permissions: without it a power loss could undo them alone
     aside = _free_name(target)
     made.remember(aside=aside)
     for end in present:

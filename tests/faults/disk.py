@@ -1,0 +1,199 @@
+"""A disk without power: the states that a recorded directory may be in after a power cut.
+
+Certain is only what was synced: the content of a file by fsync of the file, its names by fsync of
+the directory. Of the rest the disk may hold all, nothing, a beginning, or any part of any write in
+units of 512 or 4,096 bytes. A beginning of the changes of names is what ext4 and xfs leave; each
+name by itself, which tears a rename in two, is worse than both.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+Variant = tuple[str, str]
+
+UNITS: Final = (512, 4096)
+VARIANTS: Final[tuple[Variant, ...]] = (
+    ("lost", "lost"),
+    ("kept", "lost"),
+    ("lost", "kept"),
+    ("kept", "kept"),
+    ("kept", "torn"),
+    ("begun", "begun"),
+    ("each", "each"),
+    ("begun", "each"),
+    ("each", "kept"),
+    ("each", "lost"),
+)
+"""Of the changes that were not synced: which names, and which content, the disk holds."""
+_INODE: Final = re.compile(rb'("inode": )(\d+)(?=[,}])')
+
+
+@dataclass(frozen=True)
+class Write:
+    at: int
+    data: bytes
+
+    def onto(self, content: bytearray) -> None:
+        content.extend(bytes(max(0, self.at - len(content))))
+        content[self.at : self.at + len(self.data)] = self.data
+
+    def parts(self, unit: int) -> Iterator[Write | Truncation]:
+        """Split the write at the disk's units."""
+        at = self.at
+        end = at + len(self.data)
+        while at < end:
+            following = min(end, at // unit * unit + unit)
+            yield Write(at, self.data[at - self.at : following - self.at])
+            at = following
+
+
+@dataclass(frozen=True)
+class Truncation:
+    size: int
+
+    def onto(self, content: bytearray) -> None:
+        content.extend(bytes(max(0, self.size - len(content))))
+        del content[self.size :]
+
+    def parts(self, _: int) -> Iterator[Write | Truncation]:
+        yield self
+
+
+@dataclass(eq=False)
+class File:
+    """A file without a name: what of it is on the disk, and what may be."""
+
+    synced: bytes = b""
+    changes: list[Write | Truncation] = field(default_factory=list)
+    synced_mode: int = 0o600
+    mode: int = 0o600
+
+    def sync(self) -> None:
+        self.synced, self.changes = self.content("kept", random.Random(0)), []
+        self.synced_mode = self.mode
+
+    def content(self, fate: str, rng: random.Random) -> bytes:
+        """Return what the disk may hold of the file."""
+        content, changes = bytearray(self.synced), self.changes
+        unit = rng.choice(UNITS)
+        if fate == "lost":
+            changes = []
+        elif fate == "begun":
+            changes = changes[: rng.randint(0, len(changes))]
+        if fate in ("begun", "torn") and changes:
+            parts = list(changes[-1].parts(unit))
+            changes = changes[:-1] + parts[: rng.randint(0, len(parts) - 1)]
+        elif fate == "each":
+            parts = [part for change in changes for part in change.parts(unit)]
+            changes = [part for part in parts if rng.random() < 0.5]
+        for change in changes:
+            change.onto(content)
+        return bytes(content)
+
+
+Names = dict[str, File]
+
+
+class Disk:
+    """A directory: what is on the disk, and what was done to it since.
+
+    Args:
+        folder: the directory as it is now; all of it counts as synced.
+        lies: which fsync does nothing: none, of the "directory", or of "files".
+    """
+
+    def __init__(self, folder: Path, lies: str = "") -> None:
+        self._lies = lies
+        self._inodes: dict[int, File] = {}
+        self._synced: Names = {}
+        self._steps: list[dict[str, File | None]] = []
+        for path in folder.iterdir():
+            status = path.stat()
+            new = File(path.read_bytes(), [], status.st_mode & 0o777, status.st_mode & 0o777)
+            self._synced[path.name] = self._inodes.setdefault(status.st_ino, new)
+
+    def apply(self, verb: str, fields: list[str], data: bytes) -> None:
+        """Do what was recorded."""
+        if verb == "create":
+            self._inodes[int(fields[1])] = new = File()
+            self._steps.append({fields[0]: new})
+        elif verb == "link":
+            self._steps.append({fields[0]: self._inodes[int(fields[1])]})
+        elif verb == "rename":
+            self._steps.append({fields[0]: None, fields[1]: self._inodes[int(fields[2])]})
+        elif verb == "unlink":
+            self._steps.append({fields[0]: None})
+        elif verb == "syncdir":
+            if self._lies != "directory":
+                self._synced, self._steps = self._names("kept", random.Random(0)), []
+        elif verb != "mark":
+            self._change(verb, self._inodes[int(fields[0])], fields[1:], data)
+
+    def _change(self, verb: str, file: File, fields: list[str], data: bytes) -> None:
+        if verb == "write":
+            file.changes.append(Write(int(fields[0]), data))
+        elif verb == "truncate":
+            file.changes.append(Truncation(int(fields[0])))
+        elif verb == "chmod":
+            file.mode = int(fields[0]) & 0o777
+        elif verb == "sync" and self._lies != "files":
+            file.sync()
+
+    def _names(self, fate: str, rng: random.Random) -> Names:
+        steps = self._steps if fate != "lost" else []
+        if fate == "begun":
+            steps = steps[: rng.randint(0, len(steps))]
+        changes = [change for step in steps for change in step.items()]
+        if fate == "each":
+            names = sorted({name for name, _ in changes})
+            until = {name: rng.randint(0, len(changes)) for name in names}
+            changes = [change for n, change in enumerate(changes) if n < until[change[0]]]
+        names_now: dict[str, File | None] = {**self._synced, **dict(changes)}
+        return {name: file for name, file in names_now.items() if file is not None}
+
+    def image(self, folder: Path, variant: Variant, rng: random.Random) -> None:
+        """Write one of the possible states into an empty directory.
+
+        The index of a log is garbage in it: it is mapped, and nothing says what of it is written.
+        """
+        names = self._names(variant[0], rng)
+        made: dict[File, Path] = {}
+        for name, file in names.items():
+            path = folder / name
+            if file in made:
+                path.hardlink_to(made[file])
+                continue
+            made[file] = path
+            content = file.content(variant[1], rng)
+            path.write_bytes(rng.randbytes(32768) if name.endswith("-shm") else content)
+            path.chmod(file.mode if variant[1] == "kept" else file.synced_mode)
+        self._renumber(folder, made)
+
+    def _renumber(self, folder: Path, made: dict[File, Path]) -> None:
+        """Let the notes name the inodes that the files have here."""
+        now = {inode: made[file].stat().st_ino for inode, file in self._inodes.items()
+               if file in made}  # fmt: skip
+
+        def here(found: re.Match[bytes]) -> bytes:
+            return found[1] + b"%d" % now.get(int(found[2]), 1 if int(found[2]) else 0)
+
+        for path in folder.glob("*.copying"):
+            path.write_bytes(_INODE.sub(here, path.read_bytes()))
+
+
+Operation = tuple[str, list[str], bytes]
+
+
+def operations(record: Path) -> Iterator[Operation]:
+    """Read what recorder.c wrote."""
+    with record.open("rb") as lines:
+        while line := lines.readline():
+            verb, *fields = os.fsdecode(line[:-1]).split("/")
+            yield verb, fields, lines.read(int(fields[2])) if verb == "write" else b""
