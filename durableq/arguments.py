@@ -16,7 +16,7 @@ def check_known(given: Iterable[str], known: Collection[str], what: str) -> None
     Args:
         given: the names that were passed.
         known: the names that there are, in the order in which an error lists them.
-        what: the kind of name, as in "option of send".
+        what: the kind of name, as in "message option".
 
     Raises:
         InvalidInput: a name is not known; nothing was done.
@@ -26,7 +26,7 @@ def check_known(given: Iterable[str], known: Collection[str], what: str) -> None
             meant = near_miss(name, known)
             question = f" Did you mean {meant!r}?" if meant else ""
             raise InvalidInput(
-                f"There is no {what} {shown(name)}.{question} There are {listed(known)}."
+                f"Unknown {what} {shown(name)}.{question} There are {listed(known)}."
             )
 
 

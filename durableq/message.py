@@ -114,7 +114,7 @@ def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
         InvalidBody: the body is neither bytes nor JSON.
         InvalidInput: an unknown option; a key, attribute, delay or priority out of bounds.
     """
-    check_known(options, SEND_OPTIONS, "option of a message")
+    check_known(options, SEND_OPTIONS, "message option")
     encoded = codec.encode(body)
     key, priority = options.get("key"), options.get("priority", 0)
     delay = options.get("delay")

@@ -180,7 +180,7 @@ def as_envelope(line: bytes) -> tuple[Any, SendOptions]:
     if not isinstance(value, dict):
         raise BadLine('an envelope is an object like {"body": …}; this is none.')
     try:
-        check_known(value, FIELDS, "field of an envelope")
+        check_known(value, FIELDS, "envelope field")
     except InvalidInput as error:
         raise BadLine(str(error)) from None
     if "body" not in value:

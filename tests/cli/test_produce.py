@@ -171,7 +171,7 @@ def test_an_envelope_says_all_there_is_to_say(run: Run, shop: Shop, tmp_path: Pa
         ("{}", "the envelope has no body."),
         (
             '{"body": 1, "prio": 2}',
-            "no field of an envelope 'prio'. Did you mean 'priority'? There are body, ",
+            "Unknown envelope field 'prio'. Did you mean 'priority'? There are body, ",
         ),
         ('{"body": 1, "key": ""}', "A key is a string of 1 to 512 characters"),
         ('{"body": 1, "key": true}', "the key in 'key' is neither a string nor a number."),

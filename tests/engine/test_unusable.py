@@ -205,7 +205,7 @@ def test_the_mounts_of_this_machine_are_read() -> None:
         ("sqlite:///q.db?synchronous=off", "synchronous=off"),
         ("sqlite:///q.db?busy_timeout=soon", "busy_timeout is in seconds"),
         ("sqlite:///q.db?busy_timeout=-1", "busy_timeout is a number of seconds"),
-        ("sqlite:///q.db?mode=ro", "option of a database 'mode'"),
+        ("sqlite:///q.db?mode=ro", "Unknown database option 'mode'"),
         ("redis://q", "No engine serves redis"),
     ],
 )

@@ -27,7 +27,7 @@ MISSPELT = [
 
 @pytest.mark.parametrize(("given", "meant"), MISSPELT)
 def test_an_unknown_option_of_a_message_is_refused_everywhere(given: str, meant: str) -> None:
-    says = f"no option of a message '{given}'. Did you mean '{meant}'"
+    says = f"Unknown message option '{given}'. Did you mean '{meant}'"
     orders = DurableQ("memory://").queue("orders")
     options: Any = {given: 1}
     orders.send("first")

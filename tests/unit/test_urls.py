@@ -55,7 +55,7 @@ REFUSED: tuple[tuple[Any, str], ...] = (
     ("memory://a/b", "no path"),
     ("redis://x", "No engine serves redis://"),
     ("redis" * 1_000_000 + "://x", "No engine serves"),
-    ("sqlite:///x.db?" + "x" * 1_000_000, "no option"),
+    ("sqlite:///x.db?" + "x" * 1_000_000, "Unknown database option"),
     ("\ud800", "cannot be a path"),
     (b"x.db", "as text"),
     (5, "as text"),

@@ -99,7 +99,7 @@ def _options(query: str, url: str) -> dict[str, Any]:
     for option in query.split("&"):
         name, equals, value = option.partition("=")
         if option:
-            check_known([name], OPTIONS, "option of a database")
+            check_known([name], OPTIONS, "database option")
         if not equals or not value:
             raise InvalidInput(
                 f"An option in {shown(url)} has no value. Write {name or OPTIONS[0]}=VALUE, or "
