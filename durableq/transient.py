@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from durableq import logs
 from durableq.errors import PASSING, Busy, DurableQError, OutcomeUnknown, StorageFull
@@ -107,6 +107,26 @@ def persist(call: Callable[[], T], stopping: Latch, outage: Outage) -> T | None:
     Raises:
         DurableQError: any error without a transient cause.
     """
+    return _repeated(call, outage, stopping.wait)
+
+
+def wait_out(call: Callable[[], T], log: logging.Logger) -> T:
+    """Repeat a call until no transient condition prevents it; only a signal ends the wait.
+
+    Raises:
+        DurableQError: any error without a transient cause.
+    """
+    return _repeated(call, Outage(logged(log)), time.sleep)
+
+
+def _repeated(
+    call: Callable[[], T], outage: Outage, wait: Callable[[float], bool | None]
+) -> T | Any:
+    """Repeat a call, with pauses; None if `wait` answers that it was told to stop.
+
+    Raises:
+        DurableQError: any error without a transient cause.
+    """
     while True:
         try:
             result = call()
@@ -115,7 +135,7 @@ def persist(call: Callable[[], T], stopping: Latch, outage: Outage) -> T | None:
             if cause is None:
                 raise
             outage.note(cause)
-            if stopping.wait(PAUSE_SECONDS):
+            if wait(PAUSE_SECONDS):
                 return None
         else:
             outage.over()

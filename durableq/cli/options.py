@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +15,13 @@ import typer
 
 from durableq.app import DurableQ, file_named
 from durableq.cli import output
-from durableq.errors import AppError, DurableQError, NotFound, UnknownQueue, Unsupported
+from durableq.errors import AppError, NotFound, UnknownQueue, Unsupported
 from durableq.handlers import load
 from durableq.logs import LogFormat
 from durableq.settings import DEAD_LETTER_SUFFIX
 from durableq.store import Store
 from durableq.text import visible
-from durableq.transient import PAUSE_SECONDS, Outage, cause_of, logged
+from durableq.transient import wait_out
 
 T = TypeVar("T")
 log = logging.getLogger("durableq.cli")
@@ -191,19 +190,7 @@ def start(call: Callable[[], T], log: logging.Logger) -> T:
 
     SIGTERM and SIGINT end the process meanwhile.
     """
-    outage = Outage(logged(log))
-    while True:
-        try:
-            result = call()
-        except DurableQError as error:
-            cause = cause_of(error)
-            if cause is None:
-                raise
-            outage.note(cause)
-            time.sleep(PAUSE_SECONDS)
-        else:
-            outage.over()
-            return result
+    return wait_out(call, log)
 
 
 def whose(named: str | None) -> str | None:
