@@ -123,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.give_up(sys.stdout)
         output.give_up(sys.stderr)
         return output.BROKEN_PIPE
+    except SystemExit as end:  # rich answers a closed pipe this way, when help is shown
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return output.BROKEN_PIPE
     except KeyboardInterrupt:
         return output.INTERRUPTED
     finally:

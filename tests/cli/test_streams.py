@@ -72,6 +72,14 @@ def test_data_that_cannot_be_written_is_an_error(words: str, shop: Shop, tmp_pat
     assert ended.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("words", ["queue list", "--help", "queue list --help", "--version", ""])
+def test_a_reader_that_leaves_ends_every_command_alike(
+    words: str, shop: Shop, tmp_path: Path
+) -> None:
+    ended = shell(f"exec 3> >(exec true); wait $!; durableq {words} >&3", tmp_path)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
 @needs_full
 def test_the_account_of_a_send_that_cannot_be_written_is_an_error(
     shop: Shop, tmp_path: Path
