@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Unpack, overload
 
 from durableq import codec, store
-from durableq.errors import Conflict, InvalidInput, Reject, StaleReceipt
+from durableq.errors import Conflict, InvalidInput, InvalidResult, Reject, StaleReceipt
 from durableq.failures import failure_of
 from durableq.message import (
     Completion,
@@ -153,12 +153,13 @@ class Delivery:
 
         Raises:
             StaleReceipt: the lease was taken over; nothing was written.
+            InvalidResult: `tx.result` cannot be kept; nothing was written.
             OutcomeUnknown: COMMIT failed.
         """
         with self._store.transaction([self.receipt], actor=self.actor) as opened:
             transaction = Transaction(opened)
             yield transaction
-            result = codec.encode_result(transaction.result)
+            result = self._encoded(transaction.result)
             opened.settle([Completion(self.receipt, result, self.key)], [])
         self.settled = True
         self.transaction_result = result
@@ -168,19 +169,21 @@ class Delivery:
 
         Raises:
             StaleReceipt: the message is no longer yours.
-            InvalidResult: JSON cannot hold the result; the message is still yours.
+            InvalidResult: JSON cannot hold the result, or the message has no key to keep it
+                under; the message is still yours.
         """
-        completion = Completion(self.receipt, codec.encode_result(result), self.key)
+        completion = Completion(self.receipt, self._encoded(result), self.key)
         self._settle(self._store.complete([completion])[0])
 
     def attach_result(self, result: Any) -> None:
         """Keep a result under the key of a message that its own transaction has ended already.
 
         Raises:
-            InvalidResult: JSON cannot hold it; the message stays completed.
+            InvalidResult: JSON cannot hold it, or the message has no key to keep it under; the
+                message stays completed.
             StaleReceipt: this delivery completed no key.
         """
-        self.attach_encoded(codec.encode_result(result))
+        self.attach_encoded(self._encoded(result))
 
     def attach_encoded(self, encoded: str | None) -> None:
         """Keep an encoded result; see attach_result."""
@@ -231,6 +234,15 @@ class Delivery:
         outcome = self._store.extend([self.receipt], to_ms(seconds, "A visibility timeout"))[0]
         if outcome.refused:
             raise StaleReceipt(self.id, outcome.why)
+
+    def _encoded(self, result: Any) -> str | None:
+        encoded = codec.encode_result(result)
+        if encoded is not None and self.key is None:
+            raise InvalidResult(
+                f"Message {self.id} has no key, and a result is kept under a key. Leave the result "
+                "out, or send the message with key=…."
+            )
+        return encoded
 
     def _settle(self, outcome: Outcome) -> Outcome:
         if outcome.refused:
@@ -302,12 +314,12 @@ class Batch(Sequence[Delivery]):
         """Keep a result under this one's key.
 
         Raises:
-            InvalidResult: JSON cannot hold it.
+            InvalidResult: JSON cannot hold it, or the message has no key to keep it under.
             InvalidInput: it is not in this batch.
             Conflict: the batch is settled.
         """
         self._check_open(delivery)
-        self._results[delivery.id] = codec.encode_result(result)
+        self._results[delivery.id] = delivery._encoded(result)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

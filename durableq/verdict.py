@@ -5,19 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from durableq.limits import MAX_DELAY_MS
+from durableq.arguments import check_text
+from durableq.errors import InvalidInput
+from durableq.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
 from durableq.units import to_ms
 
 
+class _Reasoned:
+    """A decision with a reason, which is a string of at most MAX_ERROR_CHARS characters.
+
+    Raises:
+        InvalidInput: the reason is of another type, or longer.
+    """
+
+    __slots__ = ()
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_text(self.reason, "A reason")
+        if len(self.reason) > MAX_ERROR_CHARS:
+            raise InvalidInput(
+                f"A reason has at most {MAX_ERROR_CHARS} characters, got {len(self.reason)}."
+            )
+
+
 @dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(_Reasoned):
     """Permanent: remove it, and keep the reason in history."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(_Reasoned):
     """Send it back with a changed body: the same work, made easier."""
 
     body: Any
@@ -36,7 +56,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Requeue:
+class Requeue(_Reasoned):
     """Transient: send it back unchanged."""
 
     reason: str = ""
@@ -54,7 +74,7 @@ class Requeue:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(_Reasoned):
     """Leave it in the dead-letter queue until a person acts."""
 
     reason: str = ""

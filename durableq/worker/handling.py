@@ -73,6 +73,8 @@ class Handling:
         self._timeout_ms = options.timeout_ms
         self._max_messages = options.max_messages
         self._pid = os.getpid()
+        self._unkept: dict[str, str] = {}
+        """By queue, the first message whose returned value had no key to be kept under."""
 
     def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call a handler for each of these, or once for all of them if it takes batches."""
@@ -160,7 +162,7 @@ class Handling:
         try:
             with self._running([delivery], call):
                 yield call
-                encoded = encode_answer(call.result)
+                encoded = self._kept(delivery, encode_answer(call.result))
             self._pace.note(delivery.queue, call.ran_seconds)
             if delivery.settled:
                 self._end_settled(delivery, call.failure, encoded)
@@ -195,6 +197,21 @@ class Handling:
             call.failure = failure_of(error)
         finally:
             call.ran_seconds = self._in_hand.return_from(deliveries[0])
+
+    def _kept(self, delivery: Delivery, encoded: str | None) -> str | None:
+        """Return an encoded result if it can be kept; log the first of a handler that cannot."""
+        if encoded is None or delivery.key is not None:
+            return encoded
+        if self._unkept.setdefault(delivery.queue, delivery.id) == delivery.id:
+            log.warning(
+                "the handler of %s returned a value for message %s, which has no key, and a result "
+                "is kept under a key: it is dropped, as all such values will be. Send messages "
+                "with a key, or return None",
+                delivery.queue,
+                delivery.id,
+                extra=about(delivery, "result_dropped"),
+            )
+        return None
 
     def _end_settled(
         self, delivery: Delivery, failure: Failure | None, encoded: str | None

@@ -155,7 +155,7 @@ def test_as_json_each_event_is_a_line_with_a_stable_name_and_prints_stay_on_stde
 
 def test_without_json_stdout_stays_empty(tmp_path: Path) -> None:
     with DurableQ(tmp_path / "durableq.db") as dq:
-        dq.queue("orders").send(1)
+        dq.queue("orders").send(1, key="k")
     worked = process("work", "--drain", "--exec", "echo '{}'", cwd=tmp_path)
     assert (worked.code, worked.out) == (0, "")
     assert [line.split(") ")[1] for line in worked.err.splitlines() if "receives" not in line] == [

@@ -285,3 +285,16 @@ def test_a_worker_whose_message_another_one_completed_is_refused_and_goes_on(
     assert plain.column(db, "SELECT key FROM effect") == []
     assert "lease was lost" in caplog.text or "is stale" in caplog.text
     plain.check_sound(db)
+
+
+def test_a_returned_value_without_a_key_is_named_once_and_fails_nothing(
+    dq: DurableQ, orders: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    dq.handler("orders")(lambda message: {"paid": message.body})
+    sent = orders.send_many([1, 2, 3])
+    work(dq)
+    said = [r.getMessage() for r in caplog.records if "returned a value" in r.getMessage()]
+    assert len(said) == 1
+    assert f"the handler of orders returned a value for message {sent[0]}" in said[0]
+    assert "Send messages with a key, or return None" in said[0]
+    assert orders.info().totals.completed == 3

@@ -246,3 +246,16 @@ def test_a_batch_goes_on_without_those_whose_lease_was_lost(dq: DurableQ, orders
     assert batch.settle() == [batch[0]]
     assert orders.info().totals.completed == 1
     assert [m.receive_count for m in dq.store.peek("orders", 3)] == [0, 1]
+
+
+def test_a_result_without_a_key_to_keep_it_under_is_refused(orders: Queue) -> None:
+    sent = orders.send(1)
+    message = take(orders)
+    with pytest.raises(InvalidResult, match=f"Message {sent} has no key"):
+        message.complete("kept where?")
+    with pytest.raises(InvalidResult, match="has no key"), message.transaction() as tx:
+        tx.result = "kept where?"
+    message.complete()
+    with pytest.raises(InvalidResult, match="has no key"):
+        message.attach_result("kept where?")
+    message.attach_result(None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry, Verdict
+from durableq.errors import InvalidInput
 from durableq.limits import MAX_ERROR_CHARS
 from durableq.message import Message, State
 from durableq.recovery.policy import judge
@@ -134,9 +135,7 @@ def test_a_verdict_is_read_once_whatever_its_attributes_do() -> None:
     assert judge(letter(), lambda _: pretended) == Hold(
         "the policy returned Pretender, not a verdict"
     )
-    assert judge(letter(), lambda _: Odd({})) == Hold(
-        "the policy's verdict cannot be applied: reason"
-    )
+    assert judge(letter(), lambda _: Odd({})) == Hold("the policy raised SystemExit: __post_init__")
     judged = judge(letter(), lambda _: Retry(Changing(a=1)))
     assert isinstance(judged, Retry)
     assert type(judged.body) is dict
@@ -173,9 +172,6 @@ def test_an_answer_that_is_no_verdict_holds(answer: Any, kind: str) -> None:
         Requeue(delay=float("inf")),
         Requeue(delay="soon"),  # type: ignore[arg-type]
         Retry({}, delay=400 * 86_400),
-        Discard(None),  # type: ignore[arg-type]
-        Requeue(reason=7),  # type: ignore[arg-type]
-        Discard("x" * 2001),
         Hold("\ud800"),
     ],
     ids=lambda verdict: repr(verdict)[:40],
@@ -184,3 +180,22 @@ def test_a_verdict_that_cannot_be_applied_holds(verdict: Verdict) -> None:
     judged = judge(letter(), lambda _: verdict)
     assert isinstance(judged, Hold)
     assert "cannot be applied" in judged.reason
+
+
+@pytest.mark.parametrize("reason", [None, 7, b"bytes", ["list"], "x" * 2001])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Discard,
+        Hold,
+        Requeue,
+        lambda reason: Retry({}, reason),
+    ],
+    ids=["discard", "hold", "requeue", "retry"],
+)
+def test_a_reason_is_a_string_of_bounded_length(make: Any, reason: Any) -> None:
+    with pytest.raises(InvalidInput, match="A reason "):
+        make(reason)
+    judged = judge(letter(), lambda _: make(reason))
+    assert isinstance(judged, Hold)
+    assert "the policy raised InvalidInput: A reason " in judged.reason

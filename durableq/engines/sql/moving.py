@@ -30,7 +30,7 @@ from durableq.letters import (
     source_is_gone,
     unknown_move,
 )
-from durableq.limits import MAX_MOVES, MAX_RECEIVE_BATCH
+from durableq.limits import MAX_ERROR_CHARS, MAX_MOVES, MAX_RECEIVE_BATCH
 from durableq.message import Reason, State
 from durableq.verdict import Discard, Requeue
 
@@ -277,5 +277,6 @@ def _wanted(reason: str | None, **rest: Any) -> LetterFilter:
     return LetterFilter(reason=None if reason is None else Reason(reason), **rest)
 
 
-def _verdict(word: str, **rest: Any) -> Requeue | Discard:
-    return Discard(**rest) if word == "discard" else Requeue(**rest)
+def _verdict(word: str, reason: str, **rest: Any) -> Requeue | Discard:
+    reason = reason[:MAX_ERROR_CHARS]  # release 0.1 stored longer ones
+    return Discard(reason, **rest) if word == "discard" else Requeue(reason, **rest)
