@@ -3,10 +3,11 @@
 This is the only door: what is not named here may change without notice.
 """
 
-from durableq import startup as _startup  # noqa: F401 - first: it postpones signals
-from durableq.app import DurableQ, Queue
-from durableq.delivery import Batch, Deliveries, Delivery, Transaction
-from durableq.errors import (
+from durableq.client.app import DurableQ, Queue
+from durableq.client.delivery import Batch, Deliveries, Delivery, Transaction
+from durableq.client.producer import Producer
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.errors import (
     AppError,
     Busy,
     Conflict,
@@ -30,10 +31,16 @@ from durableq.errors import (
     Unsupported,
     UnsupportedSQLite,
 )
-from durableq.message import DeadLetter, HistoryEvent, IdempotencyRecord, Outcome, Reason, Receipt
-from durableq.producer import Producer
-from durableq.store import QueueInfo
-from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from durableq.model.message import (
+    DeadLetter,
+    HistoryEvent,
+    IdempotencyRecord,
+    Outcome,
+    Reason,
+    Receipt,
+)
+from durableq.runtime import startup as _startup  # noqa: F401 - first: it postpones signals
+from durableq.store.core import QueueInfo
 
 __all__ = [
     "AppError",
@@ -43,6 +50,7 @@ __all__ = [
     "DatabaseReplaced",
     "DatabaseUnusable",
     "DeadLetter",
+    "Decision",
     "Deliveries",
     "Delivery",
     "Discard",
@@ -76,5 +84,14 @@ __all__ = [
     "UnknownQueue",
     "Unsupported",
     "UnsupportedSQLite",
-    "Verdict",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Return an old name that stays importable for one release."""
+    if name == "Verdict":
+        import warnings
+
+        warnings.warn("durableq.Verdict is Decision now.", DeprecationWarning, stacklevel=2)
+        return Decision
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,10 +13,10 @@ from typing import Any
 import sqlalchemy
 from alembic import context
 
-from durableq.engines.sql.schema import VERSION_TABLE
-from durableq.engines.sql.sqlite import Database
-from durableq.engines.sql.sqlite_file import Location
 from durableq.engines.sql.tables import metadata
+from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.schema import VERSION_TABLE
 
 
 def _is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from durableq.lifecycle import diagram
+from durableq.model.lifecycle import diagram
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "DESIGN.md")

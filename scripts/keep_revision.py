@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from durableq import Discard, DurableQ, Hold, Queue, Requeue, Verdict
-from durableq.letters import LetterFilter
-from durableq.message import Failure, Message, Reason, Receipt
-from durableq.store import Store, WorkerInfo, WorkerStats
-from durableq.testing import FakeClock, FakeDice
+from durableq import Decision, Discard, DurableQ, Hold, Queue, Requeue
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.message import Failure, Message, Reason, Receipt
+from durableq.store.core import Store, WorkerInfo, WorkerStats
+from durableq.testing import FakeClock, FakeRandom
 
 ROOT = Path(__file__).resolve().parents[1]
 RELEASED = ROOT / "tests" / "migrations" / "released"
@@ -48,19 +48,19 @@ def fail(store: Store, queue: str, retry_in_ms: int = 0) -> None:
 def fill_mail(dq: DurableQ) -> None:
     """Let letters die; decide about three of four."""
     mail = dq.queue("mail", max_receives=2, visibility_timeout=5)
-    verdicts: list[Verdict | None] = [
+    decisions: list[Decision | None] = [
         Hold("ask"),
         Discard("fraud"),
         Requeue("calm now", delay=3600),
         None,
     ]
-    for number, verdict in enumerate(verdicts):
+    for number, decision in enumerate(decisions):
         mail.send({"letter": number}, key=f"letter-{number}")
         fail(dq.store, "mail")
         fail(dq.store, "mail")
-        if verdict is not None:
+        if decision is not None:
             _, receipt = take(dq.store, "mail-dlq")
-            dq.store.decide([(receipt, verdict)], actor="recovery:4712")
+            dq.store.decide([(receipt, decision)], actor="recovery:4712")
 
 
 def fill_orders(dq: DurableQ, orders: Queue) -> None:
@@ -73,9 +73,9 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
     orders.receive()  # recognised as a duplicate, and gone
     told = WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]", queues=("orders",))
     worker = dq.store.register(told)
-    dq.store.beat(worker.holder, WorkerStats("working", handled=12, failed=8, in_hand=1))
+    dq.store.beat(worker.owner_id, WorkerStats("working", handled=12, failed=8, in_hand=1))
     orders.send({"in": "flight"}, key="held")
-    take(dq.store, "orders", holder=worker.holder)
+    take(dq.store, "orders", owner_id=worker.owner_id)
     orders.send({"in": "flight"}, key="held")
     orders.receive()  # deferred: its key is in progress
     orders.send({"failed": "once"})
@@ -87,8 +87,8 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
 
 def begin_things(dq: DurableQ) -> None:
     """Begin a move that nobody goes on with, and leave a note."""
-    dq.store.start_move(LetterFilter("mail"), Requeue("calm now"), actor="person (ann)")
-    dq.store.remember("breaker", "closed", instead_of=None)
+    dq.store.start_redrive(DeadLetterFilter("mail"), Requeue("calm now"), actor="person (ann)")
+    dq.store.compare_and_set("breaker", "closed", expected=None)
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     RELEASED.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         made = Path(folder) / target.name
-        with DurableQ(made, clock=FakeClock(), dice=FakeDice()) as dq:
+        with DurableQ(made, clock=FakeClock(), rng=FakeRandom()) as dq:
             fill_mail(dq)
             fill_orders(dq, dq.queue("orders"))
             begin_things(dq)

@@ -28,8 +28,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TextIO, cast
 
-from durableq.engines.sql.checkpoints import Checkpointer
-from durableq.engines.sql.driver import driver, is_affected
+from durableq.engines.sqlite.checkpoints import Checkpointer
+from durableq.engines.sqlite.driver import driver, is_affected
 
 LOG_ROWS: Final = 100
 """Rows of the commit that the first checkpoint copies: they set the length of the first log."""

@@ -6,8 +6,8 @@ import os
 import time
 from typing import Final
 
-from durableq.app import DurableQ
-from durableq.delivery import Delivery
+from durableq.client.app import DurableQ
+from durableq.client.delivery import Delivery
 
 QUEUE: Final = "bench"
 NOTES_VARIABLE: Final = "DURABLEQ_BENCH_NOTES"

@@ -19,11 +19,11 @@ from typing import Any, Final, TypeVar
 
 import psutil
 
-from durableq.app import URL_VARIABLE, DurableQ, Queue
 from durableq.bench import machine
 from durableq.bench.app import HOLD, NOTES_VARIABLE, QUEUE
+from durableq.client.app import URL_VARIABLE, DurableQ, Queue
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.errors import DurableQError
+from durableq.model.errors import DurableQError
 
 APP: Final = "durableq.bench.app:dq"
 START_SECONDS: Final = 60.0

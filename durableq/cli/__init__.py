@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq import startup
 from durableq.cli import (
     backup,
     bench,
@@ -27,16 +26,17 @@ from durableq.cli import (
     fleet,
     idempotency,
     inspect,
+    maintenance,
     output,
     produce,
     queue,
     recover,
     status,
-    upkeep,
     work,
 )
 from durableq.cli.options import Db, Json
-from durableq.errors import DurableQError
+from durableq.model.errors import DurableQError
+from durableq.runtime import startup
 
 NAME: Final = "durableq"
 DEBUG_VARIABLE: Final = "DURABLEQ_DEBUG"
@@ -94,7 +94,7 @@ def _assemble() -> typer.Typer:
         (database, "Set up"),
         (doctor, "Look after"),
         (backup, "Look after"),
-        (upkeep, "Look after"),
+        (maintenance, "Look after"),
     ):
         for command in module.COMMANDS:
             root.command(rich_help_panel=panel)(command)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import Db, Json, Yes, check_lasting
+from durableq.client.app import DurableQ
 
 if TYPE_CHECKING:
-    from durableq.health import Copied
+    from durableq.model.health import Copied
 
 To = Annotated[
     Path, typer.Argument(metavar="FILE", help="Where to; it must not exist.", show_default=False)
@@ -34,12 +34,12 @@ def backup(to: To, db: Db = None, as_json: Json = False) -> None:
 
     Example: durableq backup shop-monday.db --db shop.db
     """
-    from durableq import care
+    from durableq.admin import operations
 
     url = DurableQ(db).url
     check_lasting(url)
     with output.progress("copied, in %", 100) as tell:
-        copied = care.back_up(url, to, tell)
+        copied = operations.back_up(url, to, tell)
     if as_json:
         output.document({"database": url, "backup": copied.path, "bytes": copied.size_bytes})
     else:
@@ -62,7 +62,7 @@ def restore(
     """
     if yes and not replace:
         raise output.Misuse("--yes answers the question of --replace: give both, or drop --yes.")
-    from durableq import care
+    from durableq.admin import operations
 
     url = DurableQ(db).url
     check_lasting(url)
@@ -70,7 +70,7 @@ def restore(
         question = f"Set aside what is at {url}, and restore {backup} in its place?"
         output.confirm(question, yes=yes)
     with output.progress("restored, in %", 100) as tell:
-        copied = care.restore(backup, url, replace=replace, progress=tell)
+        copied = operations.restore(backup, url, replace=replace, progress=tell)
     if as_json:
         output.document(
             {

@@ -10,7 +10,7 @@ from durableq.cli import output
 from durableq.cli.options import DEMO_SEED, Json, OwnDb, check_lasting
 
 if TYPE_CHECKING:
-    from durableq.chaos.account import Account
+    from durableq.testing.chaos.account import Account
 
 MOST: Final = 100_000
 
@@ -44,8 +44,8 @@ def chaos(
     """
     if db is not None:
         check_lasting(db)
-    from durableq.chaos.account import Asked
-    from durableq.chaos.run import run
+    from durableq.testing.chaos.account import Asked
+    from durableq.testing.chaos.run import run
 
     account = run(Asked(seed, kills, messages, seconds), db, output.live(), keep=keep)
     if as_json:

@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import Db, Json, check_lasting
+from durableq.client.app import DurableQ
 
 DONE: Final = {
     "empty": "created",

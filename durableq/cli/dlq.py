@@ -10,27 +10,27 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.cli import judging, moves, output
+from durableq.cli import decisions, output, redrive_tasks
 from durableq.cli.inspect import After, MessageId, print_message
-from durableq.cli.moves import person
 from durableq.cli.options import Db, Json, Limit, Yes, given, opened, source_of
+from durableq.cli.redrive_tasks import person
 from durableq.cli.rendering import (
     BODY_COLUMNS,
     ERROR_COLUMNS,
     body_text,
+    dead_letter_document,
+    dead_letters_counted,
     event_words,
-    letter_document,
-    letters_counted,
     now_ms,
 )
-from durableq.errors import Conflict, NotFound
-from durableq.letters import DeadGroup, LetterFilter
-from durableq.message import DeadLetter, Reason, State
-from durableq.settings import dead_letter_name
-from durableq.store import Monitor, Store
-from durableq.text import visible
-from durableq.units import span, to_ms
-from durableq.verdict import Discard, Requeue, Verdict
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
+from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.errors import Conflict, NotFound
+from durableq.model.message import DeadLetter, Reason, State
+from durableq.model.queues import dead_letter_name
+from durableq.model.text import visible
+from durableq.model.units import span, to_ms
+from durableq.store.core import Monitor, Store
 
 PAGE: Final = 100
 
@@ -83,13 +83,13 @@ def list_(
     """
     with opened(db) as store:
         wanted = _wanted(store, queue, reason, error_type, group, older_than)
-        letters = list(itertools.islice(_letters(store, wanted, after), limit))
+        dead_letters = list(itertools.islice(_dead_letters(store, wanted, after), limit))
     if as_json:
-        output.document([letter_document(letter) for letter in letters])
+        output.document([dead_letter_document(dead_letter) for dead_letter in dead_letters])
         return
     output.table(
         ("ID", "QUEUE", "STATE", "REASON", "DIED", "RECOVERIES", "KEY", "ERROR", "BODY"),
-        [_row(letter) for letter in letters],
+        [_row(dead_letter) for dead_letter in dead_letters],
     )
 
 
@@ -99,7 +99,7 @@ def groups(queue: Source = None, db: Db = None, as_json: Json = False) -> None:
     Example: durableq dlq groups --queue orders
     """
     with opened(db) as store:
-        found = store.dead_groups(None if queue is None else source_of(queue))
+        found = store.dead_letter_groups(None if queue is None else source_of(queue))
     if as_json:
         output.document([dataclasses.asdict(group) for group in found])
         return
@@ -115,11 +115,11 @@ def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
     Example: durableq dlq show 17
     """
     with opened(db) as store:
-        letter = _letter(store, message_id)
+        dead_letter = _as_dead_letter(store, message_id)
     if as_json:
-        output.document(letter_document(letter))
+        output.document(dead_letter_document(dead_letter))
     else:
-        print_message(letter.id, letter.message, list(letter.history))
+        print_message(dead_letter.id, dead_letter.message, list(dead_letter.history))
 
 
 def redrive(
@@ -147,8 +147,8 @@ def redrive(
         wanted = _wanted(store, queue, reason, error_type, group, older_than)
         chosen = _chosen(store, ids, wanted, all_)
         if chosen is None:
-            move = store.start_move(wanted, Requeue(note, delay), to_queue=to, actor=person())
-            moves.finish(store, move, as_json)
+            move = store.start_redrive(wanted, Requeue(note, delay), to_queue=to, actor=person())
+            redrive_tasks.finish(store, move, as_json)
         elif to is not None:
             raise output.Misuse("--to goes with a filter or --all, not with ids.")
         else:
@@ -180,16 +180,26 @@ def discard(
         chosen = _chosen(store, ids, wanted, all_)
         if chosen is None:
             most = _at_most(store, wanted)
-            output.confirm(f"Discard {letters_counted(most)}, for good?", yes=yes or most == 0)
-            move = store.start_move(wanted, Discard(note), actor=person())
-            moves.finish(store, move, as_json)
+            output.confirm(f"Discard {dead_letters_counted(most)}, for good?", yes=yes or most == 0)
+            move = store.start_redrive(wanted, Discard(note), actor=person())
+            redrive_tasks.finish(store, move, as_json)
             return
-        what = f"dead letter {chosen[0].id}" if len(chosen) == 1 else letters_counted(len(chosen))
+        what = (
+            f"dead letter {chosen[0].id}" if len(chosen) == 1 else dead_letters_counted(len(chosen))
+        )
         output.confirm(f"Discard {what}, for good?", yes=yes)
         _decide(store, chosen, Discard(note), ("discarded", as_json))
 
 
-COMMANDS: Final = (list_, groups, show, redrive, discard, *judging.COMMANDS, *moves.COMMANDS)
+COMMANDS: Final = (
+    list_,
+    groups,
+    show,
+    redrive,
+    discard,
+    *decisions.COMMANDS,
+    *redrive_tasks.COMMANDS,
+)
 
 
 def _wanted(
@@ -199,7 +209,7 @@ def _wanted(
     error_type: str | None,
     group: str | None,
     older_than: float | None,
-) -> LetterFilter:
+) -> DeadLetterFilter:
     """Return which letters are meant.
 
     Raises:
@@ -208,54 +218,54 @@ def _wanted(
     if queue is not None:
         queue = store.queue(source_of(queue)).name
     died_before_ms = None if older_than is None else now_ms() - to_ms(older_than, "--older-than")
-    return LetterFilter(queue, reason, error_type, group, died_before_ms)
+    return DeadLetterFilter(queue, reason, error_type, group, died_before_ms)
 
 
-def _at_most(store: Monitor, wanted: LetterFilter) -> int:
+def _at_most(store: Monitor, wanted: DeadLetterFilter) -> int:
     """Return how many letters a filter means, if age does not count."""
     return sum(
         group.count
-        for group in store.dead_groups(wanted.queue)
+        for group in store.dead_letter_groups(wanted.queue)
         if wanted.reason in {None, group.reason}
         and wanted.error_type in {None, group.error_type}
         and wanted.fingerprint in {None, group.fingerprint}
     )
 
 
-def _letters(
-    store: Monitor, wanted: LetterFilter, after: str | None = None
+def _dead_letters(
+    store: Monitor, wanted: DeadLetterFilter, after: str | None = None
 ) -> Iterator[DeadLetter]:
     """Return the letters that a filter means, in order of id."""
     if wanted.queue is not None:
         queues = [store.queue(dead_letter_name(wanted.queue)).name]
     else:
         queues = [info.name for info in store.queues() if info.dead_letter_queue is None]
-    pages = (_letters_in(store, queue, after) for queue in queues)
-    found = heapq.merge(*pages, key=lambda letter: (len(letter.id), letter.id))
+    pages = (_dead_letters_in(store, queue, after) for queue in queues)
+    found = heapq.merge(*pages, key=lambda dead_letter: (len(dead_letter.id), dead_letter.id))
     return filter(wanted.fits, found)
 
 
-def _letters_in(store: Monitor, queue: str, after: str | None) -> Iterator[DeadLetter]:
+def _dead_letters_in(store: Monitor, queue: str, after: str | None) -> Iterator[DeadLetter]:
     while page := store.peek(queue, PAGE, after):
         after = page[-1].id
         for message in page:
-            letter = store.dead_letter(message.id)
-            if letter is not None:
-                yield letter
+            dead_letter = store.dead_letter(message.id)
+            if dead_letter is not None:
+                yield dead_letter
 
 
-def _letter(store: Monitor, message_id: str) -> DeadLetter:
-    letter = store.dead_letter(message_id)
-    if letter is None:
+def _as_dead_letter(store: Monitor, message_id: str) -> DeadLetter:
+    dead_letter = store.dead_letter(message_id)
+    if dead_letter is None:
         raise NotFound(
             f"There is no dead letter {message_id}. "
             f"`durableq show {message_id}` tells what is known of that message."
         )
-    return letter
+    return dead_letter
 
 
 def _chosen(
-    store: Monitor, ids: list[str] | None, wanted: LetterFilter, everything: bool
+    store: Monitor, ids: list[str] | None, wanted: DeadLetterFilter, everything: bool
 ) -> list[DeadLetter] | None:
     """Return the letters that were named by id; None if a filter, or all, are meant.
 
@@ -266,10 +276,10 @@ def _chosen(
     _check_one_way(bool(ids), wanted, everything)
     if not ids:
         return None
-    return [_letter(store, message_id) for message_id in dict.fromkeys(ids)]
+    return [_as_dead_letter(store, message_id) for message_id in dict.fromkeys(ids)]
 
 
-def _check_one_way(by_id: bool, wanted: LetterFilter, everything: bool) -> None:
+def _check_one_way(by_id: bool, wanted: DeadLetterFilter, everything: bool) -> None:
     """Refuse no way to choose dead letters, and two at once, which say two things.
 
     Raises:
@@ -304,7 +314,7 @@ def _check_one_way(by_id: bool, wanted: LetterFilter, everything: bool) -> None:
 
 
 def _decide(
-    store: Store, letters: list[DeadLetter], verdict: Verdict, told: tuple[str, bool]
+    store: Store, dead_letters: list[DeadLetter], decision: Decision, told: tuple[str, bool]
 ) -> None:
     """Apply one verdict to letters, as many as are free, and tell which.
 
@@ -313,15 +323,19 @@ def _decide(
     """
     done = [
         message_id
-        for queue, group in itertools.groupby(letters, lambda letter: letter.message.queue)
-        for message_id in _decide_in(store, queue, [letter.id for letter in group], verdict)
+        for queue, group in itertools.groupby(
+            dead_letters, lambda dead_letter: dead_letter.message.queue
+        )
+        for message_id in _decide_in(
+            store, queue, [dead_letter.id for dead_letter in group], decision
+        )
     ]
-    left = [letter.id for letter in letters if letter.id not in set(done)]
+    left = [dead_letter.id for dead_letter in dead_letters if dead_letter.id not in set(done)]
     word, as_json = told
     if as_json:
         output.document({word: done, "left": left})
     else:
-        output.line(f"{word.capitalize()} {letters_counted(len(done))}.")
+        output.line(f"{word.capitalize()} {dead_letters_counted(len(done))}.")
     if left:
         raise Conflict(
             f"Not {word}, because a recovery process or another person has them just now: "
@@ -329,14 +343,14 @@ def _decide(
         )
 
 
-def _decide_in(store: Store, queue: str, ids: list[str], verdict: Verdict) -> Iterator[str]:
+def _decide_in(store: Store, queue: str, ids: list[str], decision: Decision) -> Iterator[str]:
     """Decide about letters of one queue, a page at a time, and yield those decided."""
     for start in range(0, len(ids), PAGE):
         page = ids[start : start + PAGE]
-        yield from store.decide_by_id(queue, page, verdict, actor=person())
+        yield from store.decide_by_id(queue, page, decision, actor=person())
 
 
-def _group_row(group: DeadGroup) -> tuple[Any, ...]:
+def _group_row(group: DeadLetterGroup) -> tuple[Any, ...]:
     error = ": ".join(part for part in (group.error_type, group.error_message) if part)
     now = now_ms()
     return (
@@ -346,20 +360,20 @@ def _group_row(group: DeadGroup) -> tuple[Any, ...]:
     )
 
 
-def _row(letter: DeadLetter) -> tuple[Any, ...]:
-    message, failure = letter.message, letter.last_failure
+def _row(dead_letter: DeadLetter) -> tuple[Any, ...]:
+    message, failure = dead_letter.message, dead_letter.last_failure
     if message.held:
         state = "held"
     else:
         state = "in recovery" if message.state is State.IN_FLIGHT else message.state.label
     return (
-        letter.id,
-        letter.source_queue,
+        dead_letter.id,
+        dead_letter.source_queue,
         state,
-        letter.reason,
-        f"{span(now_ms() - letter.died_at_ms)} ago",
-        letter.recovery_count,
-        letter.key or "",
+        dead_letter.reason,
+        f"{span(now_ms() - dead_letter.died_at_ms)} ago",
+        dead_letter.recovery_count,
+        dead_letter.key or "",
         visible(event_words(failure), ERROR_COLUMNS) if failure else "",
         visible(body_text(message), BODY_COLUMNS),
     )

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import Db, Json, check_lasting, opened
+from durableq.client.app import DurableQ
 
 if TYPE_CHECKING:
-    from durableq.health import Finding
+    from durableq.model.health import Finding
 
 Deep = Annotated[
     bool, typer.Option("--deep", help="Compare every index with its table: slow on a large file.")
@@ -26,11 +26,11 @@ def doctor(deep: Deep = False, db: Db = None, as_json: Json = False) -> None:
 
     Example: durableq doctor --db shop.db
     """
-    from durableq import care
+    from durableq.admin import operations
 
     url = DurableQ(db).url
     check_lasting(url)
-    _tell(url, care.examine(url, deep=deep), as_json)
+    _tell(url, operations.examine(url, deep=deep), as_json)
 
 
 def audit(db: Db = None, as_json: Json = False) -> None:
@@ -40,10 +40,10 @@ def audit(db: Db = None, as_json: Json = False) -> None:
 
     Example: durableq audit
     """
-    from durableq import care
+    from durableq.admin import operations
 
     with opened(db) as store:
-        findings = care.audit(store)
+        findings = operations.audit(store)
     _tell(DurableQ(db).url, findings, as_json)
 
 
@@ -52,7 +52,7 @@ COMMANDS: Final = (doctor, audit)
 
 def _tell(url: str, findings: list[Finding], as_json: bool) -> None:
     """Print what was found, and end with the exit code that says whether it is well."""
-    from durableq.health import is_healthy
+    from durableq.model.health import is_healthy
 
     healthy = is_healthy(findings)
     if as_json:

@@ -7,13 +7,13 @@ from typing import Annotated, Final
 import typer
 
 from durableq.cli import output
+from durableq.cli.maintenance import SLICE, prune_all, tell
 from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
 from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
-from durableq.cli.upkeep import SLICE, prune_all, tell
-from durableq.errors import NotFound
-from durableq.message import IdempotencyRecord
-from durableq.text import shown, visible
-from durableq.units import span
+from durableq.model.errors import NotFound
+from durableq.model.message import IdempotencyRecord
+from durableq.model.text import shown, visible
+from durableq.model.units import span
 
 RESULT_COLUMNS: Final = 60
 

@@ -23,10 +23,10 @@ from durableq.cli.rendering import (
     receives_before_death,
     state_words,
 )
-from durableq.errors import UnknownMessage
-from durableq.message import HistoryEvent, Message
-from durableq.text import visible
-from durableq.units import span
+from durableq.model.errors import UnknownMessage
+from durableq.model.message import HistoryEvent, Message
+from durableq.model.text import visible
+from durableq.model.units import span
 
 After = Annotated[
     str | None, typer.Option(metavar="ID", help="Go on after this message: the next page.")
@@ -87,7 +87,7 @@ def explain(message_id: MessageId, db: Db = None, as_json: Json = False) -> None
 
     Example: durableq explain 17
     """
-    from durableq.explanation import explain as explained
+    from durableq.admin.explain import explain as explained
 
     with opened(db) as store:
         answer = explained(store, message_id, now_ms())

@@ -13,15 +13,15 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from durableq.app import DurableQ, file_named
 from durableq.cli import output
-from durableq.errors import AppError, NotFound, UnknownQueue, Unsupported
-from durableq.handlers import load
-from durableq.logs import LogFormat
-from durableq.settings import DEAD_LETTER_SUFFIX
-from durableq.store import Store
-from durableq.text import visible
-from durableq.transient import wait_out
+from durableq.client.app import DurableQ, file_named
+from durableq.client.handlers import load
+from durableq.model.errors import AppError, NotFound, UnknownQueue, Unsupported
+from durableq.model.queues import DEAD_LETTER_SUFFIX
+from durableq.model.text import visible
+from durableq.runtime.logs import LogFormat
+from durableq.runtime.outage import wait_out
+from durableq.store.core import Store
 
 T = TypeVar("T")
 log = logging.getLogger("durableq.cli")

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 
 import typer
 
-from durableq.errors import (
+from durableq.model.errors import (
     Busy,
     Conflict,
     DurableQError,
@@ -21,7 +21,7 @@ from durableq.errors import (
     NotFound,
     StaleReceipt,
 )
-from durableq.text import visible
+from durableq.model.text import visible
 
 OK: Final = 0
 FAILED: Final = 1

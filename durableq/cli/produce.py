@@ -13,16 +13,16 @@ from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 
 import typer
 
-from durableq.app import DurableQ
-from durableq.cli import lines, output
-from durableq.cli.lines import BadLine, Entry, Shape
+from durableq.cli import jsonl, output
+from durableq.cli.jsonl import BadLine, Entry, Shape
 from durableq.cli.options import DEMO_APP, DEMO_SEED, Db, Json, given, opened
-from durableq.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
-from durableq.handlers import load
-from durableq.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
-from durableq.message import Draft
-from durableq.producer import Producer
-from durableq.store import Store
+from durableq.client.app import DurableQ
+from durableq.client.handlers import load
+from durableq.client.producer import Producer
+from durableq.model.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
+from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
+from durableq.model.message import Draft
+from durableq.store.core import Store
 
 DEMO_QUEUE: Final = "orders"
 STDIN: Final = Path("-")
@@ -196,10 +196,10 @@ def _shape(envelope: bool, key_field: str | None, raw: bool) -> Shape:
     if envelope and raw:
         raise output.Misuse("An envelope is JSON, not the payload itself: --envelope or --raw.")
     if key_field is not None:
-        return lines.keyed_by(key_field, raw=raw)
+        return jsonl.keyed_by(key_field, raw=raw)
     if raw:
-        return lines.as_bytes
-    return lines.as_envelope if envelope else lines.as_body
+        return jsonl.as_bytes
+    return jsonl.as_envelope if envelope else jsonl.as_body
 
 
 def _run(
@@ -281,7 +281,7 @@ def _read(file: Path, shape: Shape, longest: int) -> Iterator[_Source]:
     with _open(file, name) as stream:
         status = os.fstat(stream.fileno())
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
-        yield _Source(name, lines.read(stream, name, longest, shape), total)
+        yield _Source(name, jsonl.read(stream, name, longest, shape), total)
 
 
 def _open(file: Path, name: str) -> BinaryIO:

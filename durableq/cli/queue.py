@@ -9,9 +9,9 @@ import typer
 from durableq.cli import output
 from durableq.cli.options import Db, Json, Yes, opened
 from durableq.cli.rendering import queue_document, setting_words
-from durableq.errors import Conflict, UnknownQueue
-from durableq.settings import OPTIONS, changes_from
-from durableq.store import QueueInfo, Store
+from durableq.model.errors import Conflict, UnknownQueue
+from durableq.model.queues import OPTIONS, changes_from
+from durableq.store.core import QueueInfo, Store
 
 Name = Annotated[str, typer.Argument(help="The queue's name.")]
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from durableq import startup
 from durableq.cli import output
-from durableq.cli.judging import (
+from durableq.cli.decisions import (
     PolicyFile,
     breaker_words,
     chosen_policies,
@@ -24,12 +23,13 @@ from durableq.cli.judging import (
     word,
 )
 from durableq.cli.options import App, Db, Json, Logs, Queues, opened, start, whose
-from durableq.logs import LogFormat, configure, json_line
-from durableq.signals import StopRequests, has_terminal
+from durableq.runtime import startup
+from durableq.runtime.logs import LogFormat, configure, json_line
+from durableq.runtime.signals import StopRequests, has_terminal
 
 if TYPE_CHECKING:
-    from durableq.recovery.gate import Change
-    from durableq.recovery.process import Decision
+    from durableq.recovery.breaker_state import Change
+    from durableq.recovery.process import RecoveryDecision
 
 log = logging.getLogger("durableq.recovery")
 
@@ -86,7 +86,7 @@ def recover(
             start(lambda: loaded.store, log)
             said.hint(hint)
             recovery.run(once=once, on_decision=said.decision)
-    counts = ", ".join(f"{number} {name}" for name, number in sorted(said.verdicts.items()))
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(said.decisions.items()))
     said.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
 
 
@@ -99,10 +99,10 @@ class _Said:
     def __init__(self, as_json: bool, log_format: LogFormat) -> None:
         self._as_json = as_json
         self._log_format = log_format
-        self.verdicts: Counter[str] = Counter()
+        self.decisions: Counter[str] = Counter()
 
-    def decision(self, decision: Decision) -> None:
-        self.verdicts[word(decision.verdict)] += 1
+    def decision(self, decision: RecoveryDecision) -> None:
+        self.decisions[word(decision.decision)] += 1
         if self._as_json:
             output.json_line(decision_document(decision))
         else:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from durableq import codec
-from durableq.errors import InvalidBody
-from durableq.message import (
+from durableq.model import codec
+from durableq.model.errors import InvalidBody
+from durableq.model.message import (
     DeadLetter,
     Event,
     HistoryEvent,
@@ -21,9 +21,9 @@ from durableq.message import (
     Reason,
     State,
 )
-from durableq.settings import QueueSettings
-from durableq.store import QueueInfo
-from durableq.units import span
+from durableq.model.queues import QueueSettings
+from durableq.model.units import span
+from durableq.store.core import QueueInfo
 
 BODY_COLUMNS: Final = 60
 ERROR_COLUMNS: Final = 60
@@ -80,7 +80,7 @@ def event_words(event: HistoryEvent) -> str:
     return error or event.reason
 
 
-def letters_counted(number: int) -> str:
+def dead_letters_counted(number: int) -> str:
     """Return so many dead letters, in words."""
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
@@ -145,15 +145,15 @@ def event_document(event: HistoryEvent) -> dict[str, Any]:
     return dataclasses.asdict(event) | {"event": str(event.event), "detail": dict(event.detail)}
 
 
-def letter_document(letter: DeadLetter) -> dict[str, Any]:
+def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
     """Return a dead letter as JSON, with its story."""
-    return message_document(letter.message) | {
-        "reason": str(letter.reason),
-        "fingerprint": letter.fingerprint,
-        "died_at_ms": letter.died_at_ms,
-        "receives_before_death": receives_before_death(letter.message, letter.history),
-        "max_recoveries": letter.max_recoveries,
-        "history": [event_document(event) for event in letter.history],
+    return message_document(dead_letter.message) | {
+        "reason": str(dead_letter.reason),
+        "fingerprint": dead_letter.fingerprint,
+        "died_at_ms": dead_letter.died_at_ms,
+        "receives_before_death": receives_before_death(dead_letter.message, dead_letter.history),
+        "max_recoveries": dead_letter.max_recoveries,
+        "history": [event_document(event) for event in dead_letter.history],
     }
 
 
@@ -163,7 +163,7 @@ def queue_document(info: QueueInfo) -> dict[str, Any]:
         "name": info.name,
         "dead_letter_queue": info.dead_letter_queue,
         "counts": dataclasses.asdict(info.counts),
-        "totals": dataclasses.asdict(info.totals),
+        "totals": dataclasses.asdict(info.counters),
         "oldest_ready_ms": info.oldest_ready_ms,
         "settings": info.settings.as_dict(),
     }

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import Db, Json, opened
 from durableq.cli.rendering import moment_and_age, now_ms, queue_document
-from durableq.store import Monitor
-from durableq.units import span
+from durableq.client.app import DurableQ
+from durableq.model.units import span
+from durableq.store.core import Monitor
 
 if TYPE_CHECKING:
-    from durableq.overview import Overview, QueueView, WorkerView
+    from durableq.admin.status import Overview, QueueView, WorkerView
 
 SAMPLE_SECONDS: Final = 0.2
 """Between the two looks of a single status: a rate needs two."""
@@ -111,7 +111,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _looks(store: Monitor, seconds: float, number: int = 0) -> Iterator[Overview]:
     """Look again and again, or so many times."""
-    from durableq.overview import look
+    from durableq.admin.status import look
 
     seen = look(store)
     yield seen
@@ -178,7 +178,7 @@ def _size(number: int) -> str:
 
 def _queue_row(view: QueueView) -> tuple[Any, ...]:
     info, dead = view.info, view.dead
-    counts, totals = info.counts, view.totals
+    counts, counters = info.counts, view.counters
     oldest = "-" if info.oldest_ready_ms is None else span(now_ms() - info.oldest_ready_ms)
     name = f"{info.name} (paused)" if info.settings.paused else info.name
     flow = view.flow
@@ -186,8 +186,8 @@ def _queue_row(view: QueueView) -> tuple[Any, ...]:
     return (
         *(name, counts.ready, counts.delayed, counts.in_flight),
         *(dead.counts.present, dead.counts.held, oldest, *rates),
-        *(info.totals.sent, totals.completed, totals.duplicates),
-        *(totals.discarded, totals.expired, totals.purged),
+        *(info.counters.sent, counters.completed, counters.duplicates),
+        *(counters.discarded, counters.expired, counters.purged),
     )
 
 
@@ -228,6 +228,7 @@ def _queue_document(view: QueueView) -> dict[str, Any]:
 def _worker_document(view: WorkerView) -> dict[str, Any]:
     used = view.usage
     return dataclasses.asdict(view.info) | {
+        "holder": view.info.owner_id,  # deprecated name of owner_id
         "state": view.state,
         "alive": view.is_alive,
         "holds": len(view.holding),

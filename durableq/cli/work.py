@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from durableq.app import DurableQ
 from durableq.cli import output
 from durableq.cli.options import (
     App,
@@ -27,12 +26,13 @@ from durableq.cli.options import (
     start,
     whose,
 )
-from durableq.errors import DurableQError, Unsupported
-from durableq.logs import LogFormat, configure, json_line
-from durableq.units import to_ms
+from durableq.client.app import DurableQ
+from durableq.model.errors import DurableQError, Unsupported
+from durableq.model.units import to_ms
+from durableq.runtime.logs import LogFormat, configure, json_line
 
 if TYPE_CHECKING:
-    from durableq.supervisor.fleet import FleetEvent
+    from durableq.supervisor.supervisor import SupervisorEvent
     from durableq.worker.options import WorkerOptions
 
 log = logging.getLogger("durableq.supervisor")
@@ -153,15 +153,15 @@ def _run(
     loaded: DurableQ,
     options: WorkerOptions,
     chosen: _Options,
-    say: Callable[[FleetEvent], None],
+    say: Callable[[SupervisorEvent], None],
     hint: str | None,
 ) -> int:
     """Run a fleet on the application's file; return the exit code."""
-    from durableq.supervisor.fleet import Fleet
+    from durableq.supervisor.supervisor import Supervisor
 
     with loaded:
         store = start(lambda: loaded.store, log)
-        fleet = Fleet(
+        fleet = Supervisor(
             options,
             chosen.procs,
             store,
@@ -213,7 +213,7 @@ def _worker(
         return WorkerOptions(app=spec, url=loaded.url, name="worker", queues=queues), loaded
     if app is not None:
         raise output.Misuse("--exec runs a command for each message, --app functions: choose one.")
-    from durableq.command import parse
+    from durableq.worker.command import parse
 
     arguments = parse(command)
     loaded = DurableQ(db)
@@ -233,10 +233,10 @@ def _every_queue(loaded: DurableQ) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _sayer(log_format: LogFormat, *, as_json: bool) -> Callable[[FleetEvent], None]:
+def _sayer(log_format: LogFormat, *, as_json: bool) -> Callable[[SupervisorEvent], None]:
     """Return what tells of a fleet's events: commentary, or a stream of JSON."""
 
-    def say(event: FleetEvent) -> None:
+    def say(event: SupervisorEvent) -> None:
         with suppress(OSError, DurableQError):  # the fleet lives on when nobody listens any more
             if as_json:
                 output.json_line(event._asdict())
@@ -257,7 +257,7 @@ def _above_zero(seconds: float, option: str) -> int:
 
 def _max_rss(text: str | None) -> int:
     """Return a size such as 500M as bytes; 0 for none."""
-    from durableq.processes import sees_others
+    from durableq.supervisor.liveness import sees_others
 
     if text is None:
         return 0

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from durableq.app import DurableQ
+from durableq.client.app import DurableQ
 from durableq.demo.app import QUEUE
 from durableq.demo.traffic import COUNT, DUPLICATES, orders
-from durableq.message import Event
-from durableq.settings import dead_letter_name
-from durableq.store import Monitor, QueueInfo
+from durableq.model.message import Event
+from durableq.model.queues import dead_letter_name
+from durableq.store.core import Monitor, QueueInfo
 
 PAGE: Final = 500
 SHOWN: Final = 5
@@ -161,28 +161,28 @@ def judge(facts: Facts, plan: Plan) -> Report:
 
 def _judge_messages(report: Report, facts: Facts, plan: Plan) -> None:
     """Judge what was sent, what was processed, what was recognised."""
-    totals = facts.orders.totals
-    sent = totals.sent
+    counters = facts.orders.counters
+    sent = counters.sent
     problem = "" if sent == plan.count else f"{sent} messages were sent, not {plan.count}."
     report.add("messages produced", plan.count, sent, problem)
     charged = {key for key, _ in facts.ledger}
     _add_figure(report, plan, "orders processed", PROCESSED, len(charged))
 
     expected = sum(plan.sends[key] - 1 for key in charged if key in plan.sends)
-    _add_figure(report, plan, "duplicates recognised", RECOGNISED, totals.duplicates)
+    _add_figure(report, plan, "duplicates recognised", RECOGNISED, counters.duplicates)
     for account, number in (
-        ("missed", expected - totals.duplicates),
-        ("invented", totals.duplicates - expected),
+        ("missed", expected - counters.duplicates),
+        ("invented", counters.duplicates - expected),
     ):
         problem = (
-            f"{totals.duplicates} duplicates were recognised, and {expected} were sent of the "
+            f"{counters.duplicates} duplicates were recognised, and {expected} were sent of the "
             f"orders that were charged: {number} {account}."
         )
         report.add(f"  {account}", 0, max(0, number), problem if number > 0 else "")
 
     # A delivery is a message received: charged, failed, or recognised as a duplicate.
     failed = sum(1 for _, event, _ in facts.events if event == Event.FAILED)
-    deliveries = failed + totals.completed + totals.duplicates
+    deliveries = failed + counters.completed + counters.duplicates
     percent = round(100 * failed / deliveries, 1) if deliveries else 0
     said = f"{percent} % ({failed} of {deliveries})"
     _add_figure(report, plan, "deliveries failed", FAILED_PERCENT, percent, "about 25 %", said)
@@ -206,9 +206,9 @@ def _judge_the_dead(report: Report, facts: Facts, plan: Plan) -> None:
         problem = f"{others} dead messages were neither recovered nor discarded."
     elif unexplained:
         problem = f"{unexplained} messages were discarded without a recorded reason."
-    elif facts.dead.totals.discarded != len(discarded):
+    elif facts.dead.counters.discarded != len(discarded):
         problem = (
-            f"{facts.dead.totals.discarded} messages were discarded, but the history tells of "
+            f"{facts.dead.counters.discarded} messages were discarded, but the history tells of "
             f"{len(discarded)}."
         )
     report.add("  discarded, with a reason", "the rest", len(discarded), problem)
@@ -241,13 +241,13 @@ def _judge_orders(report: Report, facts: Facts, plan: Plan) -> None:
 def _judge_books(report: Report, facts: Facts) -> None:
     """Judge each queue's books, and whether every success stands in the ledger."""
     for info in (facts.orders, facts.dead):
-        owed, there = info.totals.expected, info.counts.present
+        owed, there = info.counters.expected, info.counts.present
         problem = f"By its books {info.name} holds {owed} messages, but {there} are there."
         measured = "balance" if owed == there else f"off by {there - owed}"
         report.add(f"books of {info.name}", "balance", measured, problem if owed != there else "")
     left = len(facts.present)
     report.add("messages left", 0, left, f"{left} messages have not ended." if left else "")
-    completed, charged = facts.orders.totals.completed, len(facts.ledger)
+    completed, charged = facts.orders.counters.completed, len(facts.ledger)
     problem = f"{completed} messages were completed, but the ledger has {charged} charges."
     report.add(
         "charges in the ledger", f"{completed} completed", charged, problem * (completed != charged)

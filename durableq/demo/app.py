@@ -10,14 +10,14 @@ import functools
 import time
 from typing import Any, Final
 
-from durableq.app import DurableQ
-from durableq.delivery import Delivery
+from durableq.client.app import DurableQ
+from durableq.client.delivery import Delivery
 from durableq.demo import gateway
 from durableq.demo.order import Difficulty, Order
-from durableq.errors import Reject
-from durableq.message import DeadLetter, Reason
-from durableq.settings import QueueOptions
-from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.errors import Reject
+from durableq.model.message import DeadLetter, Reason
+from durableq.model.queues import QueueOptions
 
 QUEUE: Final = "orders"
 SETTINGS: Final = QueueOptions(
@@ -90,15 +90,15 @@ def book(message: Delivery, order: Order) -> dict[str, Any]:
 
 
 @dq.recovery(QUEUE)
-def recover(letter: DeadLetter) -> Verdict:
+def recover(dead_letter: DeadLetter) -> Decision:
     """Decide about a dead order: what is hopeless goes, what is too hard comes back easier."""
     try:
-        order = Order.from_body(letter.body)
+        order = Order.from_body(dead_letter.body)
     except Reject as error:
         return Hold(str(error))
     if order.difficulty is Difficulty.ERROR:
         return Discard(f"{order.key}: no later attempt can charge it")
-    if _is_transient(letter):
+    if _is_transient(dead_letter):
         return Requeue(f"{order.key}: nothing is wrong with the order itself")
     easier = order.made_easier()
     if easier != order:
@@ -120,8 +120,8 @@ def _make_ledger_once(_url: str) -> None:
     make_ledger(dq)
 
 
-def _is_transient(letter: DeadLetter) -> bool:
-    if letter.reason in {Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.TIMEOUT}:
+def _is_transient(dead_letter: DeadLetter) -> bool:
+    if dead_letter.reason in {Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.TIMEOUT}:
         return True
-    last = letter.last_failure
+    last = dead_letter.last_failure
     return last is not None and last.error_type == gateway.GatewayTimeout.__qualname__

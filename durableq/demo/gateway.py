@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from durableq.demo.order import Difficulty, Order
-from durableq.errors import Reject
+from durableq.model.errors import Reject
 
 
 class GatewayTimeout(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from durableq.errors import Reject
+from durableq.model.errors import Reject
 
 
 class Difficulty(StrEnum):

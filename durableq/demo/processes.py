@@ -16,7 +16,7 @@ from typing import Final
 
 import psutil
 
-from durableq.errors import DurableQError
+from durableq.model.errors import DurableQError
 
 STOP_SECONDS: Final = 10.0
 """How long processes may take to finish what they have in hand before they are killed."""

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from durableq.app import URL_VARIABLE, DurableQ
+from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo.accounts import Plan, Report, judge, read
 from durableq.demo.app import QUEUE, SETTINGS, make_ledger
 from durableq.demo.processes import Processes, ended_by_signals
 from durableq.demo.traffic import DUPLICATES
-from durableq.errors import Conflict, Unsupported
-from durableq.settings import QueueOptions, dead_letter_name
-from durableq.store import Monitor, QueueInfo
+from durableq.model.errors import Conflict, Unsupported
+from durableq.model.queues import QueueOptions, dead_letter_name
+from durableq.store.core import Monitor, QueueInfo
 
 APP: Final = "durableq.demo.app:dq"
 TRAFFIC_SECONDS: Final = 3
@@ -110,9 +110,9 @@ def prepare(
             "Give the path of a file that does not exist yet, or none at all."
         ) from None
     for info in shop.store.queues():
-        if info.totals.sent and (in_every_queue or info.name == QUEUE):
+        if info.counters.sent and (in_every_queue or info.name == QUEUE):
             raise Conflict(
-                f"{shop.url} has had {info.totals.sent} messages in its queue {info.name!r} "
+                f"{shop.url} has had {info.counters.sent} messages in its queue {info.name!r} "
                 f"already, and {info.counts.present} are there, so the accounts of this run "
                 "could not be told from them. Nothing was started. Give a new file, or none at all."
             )
@@ -163,15 +163,16 @@ def is_over(before: list[QueueInfo], now: list[QueueInfo]) -> bool:
     One look is not enough: a message can pass from one queue to the other between two reads.
     """
     is_empty = all(info.counts.present == info.counts.held for info in now)
-    return is_empty and [info.totals for info in before] == [info.totals for info in now]
+    return is_empty and [info.counters for info in before] == [info.counters for info in now]
 
 
 def standing(orders: QueueInfo, dead: QueueInfo, count: int) -> str:
     """Return how things stand, in a line."""
-    totals, counts = orders.totals, orders.counts
+    counters, counts = orders.counters, orders.counts
     return (
-        f"sent {totals.sent}/{count} | charged {totals.completed} | duplicates {totals.duplicates}"
+        f"sent {counters.sent}/{count} | charged {counters.completed}"
+        f" | duplicates {counters.duplicates}"
         f" | waiting {counts.ready + counts.delayed} | in flight {counts.in_flight}"
-        f" | dead {dead.counts.present} | sent back {dead.totals.moved_out}"
-        f" | discarded {dead.totals.discarded}"
+        f" | dead {dead.counts.present} | sent back {dead.counters.moved_out}"
+        f" | discarded {dead.counters.discarded}"
     )

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from durableq.demo.gateway import Trouble, trouble
 from durableq.demo.order import Difficulty, Order, key_of
-from durableq.errors import InvalidInput
+from durableq.model.errors import InvalidInput
 
 COUNT: Final = 200
 DUPLICATES: Final = 0.25
@@ -69,14 +69,14 @@ def orders(count: int, duplicates: float, seed: int) -> Iterator[dict[str, Any]]
 
 
 def _envelopes(
-    count: int, duplicates: float, dice: random.Random, seed: int
+    count: int, duplicates: float, rng: random.Random, seed: int
 ) -> Iterator[dict[str, Any]]:
     again = min(round(count * duplicates), max(0, count - 1))
     shares = apportion(count - again, [kind.of_orders for kind in KINDS])
     kinds = [kind for kind, share in zip(KINDS, shares, strict=True) for _ in range(share)]
-    dice.shuffle(kinds)
-    book = list(_book(kinds, dice, seed))
-    for at in _schedule(kinds, again, dice):
+    rng.shuffle(kinds)
+    book = list(_book(kinds, rng, seed))
+    for at in _schedule(kinds, again, rng):
         order = book[at]
         yield {"body": order.to_body(), "key": order.key}
 
@@ -94,7 +94,7 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def _book(kinds: Sequence[Kind], dice: random.Random, seed: int) -> Iterator[Order]:
+def _book(kinds: Sequence[Kind], rng: random.Random, seed: int) -> Iterator[Order]:
     """Number the orders upward, leaving out the numbers that would meet another trouble.
 
     The gaps look like a shop's: carts that were never paid.
@@ -103,23 +103,23 @@ def _book(kinds: Sequence[Kind], dice: random.Random, seed: int) -> Iterator[Ord
     for kind in kinds:
         met = kind.trouble
         number = next(one for one in numbers if trouble(seed, key_of(one)) is met)
-        yield Order(number, dice.randint(*AMOUNT_CENTS), kind.difficulty, seed)
+        yield Order(number, rng.randint(*AMOUNT_CENTS), kind.difficulty, seed)
 
 
-def _schedule(kinds: Sequence[Kind], again: int, dice: random.Random) -> list[int]:
+def _schedule(kinds: Sequence[Kind], again: int, rng: random.Random) -> list[int]:
     """Return which order each message carries: first sendings in turn, duplicates among them."""
     places: list[tuple[float, int]] = [(at, at) for at in range(len(kinds))]
     members = {kind: [at for at, one in enumerate(kinds) if one is kind] for kind in KINDS}
     weights = [kind.of_duplicates if members[kind] else 0 for kind in KINDS]
     for kind, share in zip(KINDS, apportion(again, weights), strict=True):
         for _ in range(share):
-            at = dice.choice(members[kind])
-            places.append((at + _distance(len(kinds) - at, dice), at))
+            at = rng.choice(members[kind])
+            places.append((at + _distance(len(kinds) - at, rng), at))
     return [order for _, order in sorted(places)]
 
 
-def _distance(left: int, dice: random.Random) -> float:
+def _distance(left: int, rng: random.Random) -> float:
     """Return how far behind the first sending a duplicate follows."""
-    if dice.random() < 0.5:
+    if rng.random() < 0.5:
         return 0.5
-    return dice.uniform(1, 8) if dice.random() < 0.5 else dice.uniform(1, max(1, left))
+    return rng.uniform(1, 8) if rng.random() < 0.5 else rng.uniform(1, max(1, left))

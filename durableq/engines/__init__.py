@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from durableq.clock import Clock, SystemClock
-from durableq.errors import InvalidInput, Unsupported
-from durableq.health import Copied, Finding
-from durableq.info import QueueInfo, WorkerInfo
-from durableq.store import Store
-from durableq.text import shown, visible
+from durableq.model.errors import InvalidInput, Unsupported
+from durableq.model.health import Copied, Finding
+from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.text import shown, visible
+from durableq.runtime.clock import Clock, SystemClock
+from durableq.store.core import Store
 
 _MEMORY_NAME: Final = re.compile(r"[\w.-]*")
 
 
 def open_store(
-    url: str, *, clock: Clock | None = None, dice: Callable[[], float] = random.random
+    url: str, *, clock: Clock | None = None, rng: Callable[[], float] = random.random
 ) -> Store:
     """Open the store that a URL names, creating its file if there is none.
 
@@ -35,10 +35,10 @@ def open_store(
     if _is_memory(url):
         from durableq.engines.memory import MemoryStore
 
-        return MemoryStore(clock=clock, dice=dice)
-    from durableq.engines.sql.store import SQLStore
+        return MemoryStore(clock=clock, rng=rng)
+    from durableq.engines.sqlite.store import SQLStore
 
-    return SQLStore(url, clock=clock, dice=dice)
+    return SQLStore(url, clock=clock, rng=rng)
 
 
 def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: bool = False) -> str:
@@ -57,8 +57,8 @@ def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: b
     """
     if _is_memory(url):
         return "empty"
-    from durableq.engines.sql.schema import Purpose
-    from durableq.engines.sql.store import SQLStore
+    from durableq.engines.sqlite.schema import Purpose
+    from durableq.engines.sqlite.store import SQLStore
 
     purpose = Purpose.ADOPT if beside_other_tables else Purpose.MIGRATE
     store = SQLStore(url, clock=clock, purpose=purpose)
@@ -78,8 +78,8 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
         from durableq.engines.memory import MemoryStore
 
         return MemoryStore(clock=clock).examine(deep=deep)
-    from durableq.engines.sql.examination import examine
-    from durableq.engines.sql.sqlite_file import Location
+    from durableq.engines.sqlite.doctor import examine
+    from durableq.engines.sqlite.location import Location
 
     return examine(Location.parse(url), clock or SystemClock(), deep=deep)
 
@@ -91,8 +91,8 @@ def registered_workers(url: str) -> list[WorkerInfo]:
     """
     if _is_memory(url):
         return []
-    from durableq.engines.sql.examination import workers
-    from durableq.engines.sql.sqlite_file import Location
+    from durableq.engines.sqlite.doctor import workers
+    from durableq.engines.sqlite.location import Location
 
     return workers(Location.parse(url), SystemClock())
 
@@ -104,8 +104,8 @@ def queues_in(url: str) -> list[QueueInfo]:
     """
     if _is_memory(url):
         return []
-    from durableq.engines.sql.examination import queues
-    from durableq.engines.sql.sqlite_file import Location
+    from durableq.engines.sqlite.doctor import queues
+    from durableq.engines.sqlite.location import Location
 
     return queues(Location.parse(url))
 
@@ -126,8 +126,8 @@ def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied
     """
     if _is_memory(url):
         raise Unsupported("A store in memory has no file to copy.")
-    from durableq.engines.sql.backup import back_up
-    from durableq.engines.sql.sqlite_file import Location
+    from durableq.engines.sqlite.backup import back_up
+    from durableq.engines.sqlite.location import Location
 
     return back_up(Location.parse(url), to.absolute(), progress)
 
@@ -156,8 +156,8 @@ def restore_store(
     """
     if _is_memory(url):
         raise Unsupported("Nothing can be restored to memory: name a file.")
-    from durableq.engines.sql.backup import restore
-    from durableq.engines.sql.sqlite_file import Location
+    from durableq.engines.sqlite.backup import restore
+    from durableq.engines.sqlite.location import Location
 
     location = Location.parse(url)
     return restore(
@@ -173,7 +173,7 @@ def file_of(url: str) -> Path | None:
     """
     if _is_memory(url):
         return None
-    from durableq.engines.sql.sqlite_url import parse_url
+    from durableq.engines.sqlite.url import parse_url
 
     return parse_url(url)[0]
 

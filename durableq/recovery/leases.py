@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from durableq.errors import DurableQError
-from durableq.latch import Latch
-from durableq.message import Message, Receipt
-from durableq.store import Store
-from durableq.transient import condition
+from durableq.model.errors import DurableQError
+from durableq.model.message import Message, Receipt
+from durableq.runtime.outage import condition
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Store
 
 log = logging.getLogger("durableq.recovery")
 
@@ -42,17 +42,17 @@ class Leases:
         holder: the process's mark.
     """
 
-    def __init__(self, store: Store, holder: int) -> None:
+    def __init__(self, store: Store, owner_id: int) -> None:
         self._store = store
-        self._holder = holder
+        self._owner_id = owner_id
         self._held: dict[Receipt, _Held] = {}
         self._changing = threading.Lock()
         self._returning = threading.Lock()
         """Held while letters go back: until then they are neither in hand nor ready."""
         self._seconds = LONGEST_SECONDS
         self._row_due = time.monotonic() + ROW_SECONDS
-        self._done = Latch()
-        self._sooner = Latch()
+        self._done = WakeupEvent()
+        self._sooner = WakeupEvent()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Leases:
@@ -173,6 +173,6 @@ class Leases:
             return
         self._row_due = time.monotonic() + ROW_SECONDS
         try:
-            self._store.beat(self._holder)
+            self._store.beat(self._owner_id)
         except DurableQError as error:
             log.warning("the heartbeat could not be written: %s", condition(error))

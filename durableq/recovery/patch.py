@@ -106,8 +106,8 @@ def _set(body: Any, path: FieldPath, value: Any) -> None:
 
 def _remove(body: Any, path: FieldPath) -> None:
     """Remove a field; one that is not there need not be removed."""
-    holder = field(body, path[:-1])
-    if isinstance(holder, dict):
-        holder.pop(path[-1], None)
-    elif isinstance(holder, list) and (place := _place(holder, path[-1])) is not None:
-        del holder[place]
+    owner_id = field(body, path[:-1])
+    if isinstance(owner_id, dict):
+        owner_id.pop(path[-1], None)
+    elif isinstance(owner_id, list) and (place := _place(owner_id, path[-1])) is not None:
+        del owner_id[place]

@@ -8,25 +8,25 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Protocol
 
-from durableq.clock import Clock
-from durableq.errors import AppError, InvalidInput
-from durableq.failures import text_of
-from durableq.handlers import Policy
-from durableq.message import DeadLetter
-from durableq.printed import VisibleStream
-from durableq.recovery.patience import PATTERN_SECONDS, TooLong, patience
+from durableq.client.failures import text_of
+from durableq.client.handlers import Policy
+from durableq.model.decisions import Decision, Hold
+from durableq.model.errors import AppError, InvalidInput
+from durableq.model.message import DeadLetter
+from durableq.model.text import shown
 from durableq.recovery.policy import judge
+from durableq.recovery.regex_timeout import PATTERN_SECONDS, TooLong, regex_timeout
 from durableq.recovery.rules import Case, Rule, Rules
-from durableq.store import Monitor
-from durableq.text import shown
-from durableq.verdict import Hold, Verdict
+from durableq.runtime.clock import Clock
+from durableq.runtime.printable import VisibleStream
+from durableq.store.core import Monitor
 
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
     """A verdict, and whose it is."""
 
-    verdict: Verdict
+    decision: Decision
     by: str
     passed_over: tuple[tuple[Rule, str], ...] = ()
     """The rules that were asked before, and why each does not fire."""
@@ -49,7 +49,7 @@ class Policies(Protocol):
         """
         ...
 
-    def judge(self, letter: DeadLetter) -> Judgment:
+    def judge(self, dead_letter: DeadLetter) -> Judgment:
         """What becomes of a letter. It raises nothing."""
         ...
 
@@ -86,14 +86,14 @@ class AppPolicies:
         there = set(_sources(monitor))
         return tuple(queue for queue in self._queues if queue in there)
 
-    def judge(self, letter: DeadLetter) -> Judgment:
+    def judge(self, dead_letter: DeadLetter) -> Judgment:
         """Return the policy's verdict, within limits."""
-        policy = self._policies.get(letter.source_queue)
+        policy = self._policies.get(dead_letter.source_queue)
         if policy is None:
             return Judgment(Hold("no policy for this queue"), "no policy")
         with redirect_stdout(VisibleStream(sys.stderr)):  # stdout is the command's data
-            verdict = judge(letter, policy)
-        return Judgment(verdict, f"policy {text_of(lambda: _name(policy), 'without a name')}")
+            decision = judge(dead_letter, policy)
+        return Judgment(decision, f"policy {text_of(lambda: _name(policy), 'without a name')}")
 
 
 class RulePolicies:
@@ -138,11 +138,11 @@ class RulePolicies:
         """Return the queues that rules name, or all if one names none."""
         return tuple(queue for queue in _sources(monitor) if queue in (self._queues or {queue}))
 
-    def judge(self, letter: DeadLetter) -> Judgment:
+    def judge(self, dead_letter: DeadLetter) -> Judgment:
         """Return the verdict of the first rule that fits; without one, Hold."""
-        case = Case(letter, self._clock.wall_ms())
+        case = Case(dead_letter, self._clock.wall_ms())
         try:
-            with patience(PATTERN_SECONDS):
+            with regex_timeout(PATTERN_SECONDS):
                 passed_over = tuple(self._rules.passed_over(case))
         except TooLong as error:
             reason = f"a pattern of the rules is too slow for this letter: {error}"
@@ -150,8 +150,8 @@ class RulePolicies:
         if len(passed_over) == len(self._rules.rules):
             return Judgment(Hold("no rule fits"), f"no rule of {self._rules.source}", passed_over)
         rule = self._rules.rules[len(passed_over)]
-        verdict = judge(letter, rule.verdict)
-        return Judgment(verdict, f"{rule.place} of {self._rules.source}", passed_over, rule)
+        decision = judge(dead_letter, rule.decision)
+        return Judgment(decision, f"{rule.place} of {self._rules.source}", passed_over, rule)
 
 
 def _name(policy: Policy) -> str:

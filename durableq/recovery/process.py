@@ -14,26 +14,26 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Final
 
-from durableq.app import DurableQ
-from durableq.clock import Clock, SystemClock
-from durableq.errors import PASSING, UnknownQueue
-from durableq.latch import Latch
-from durableq.letters import RECOVERY_ACTOR
-from durableq.processes import SECOND_LOOK_SECONDS, Survivor, this_process
-from durableq.recovery.breaker import DEFAULT_THRESHOLDS, Thresholds
-from durableq.recovery.desk import Decision, Desk, Office
-from durableq.recovery.gate import Change, Gate
+from durableq.client.app import DurableQ
+from durableq.model.dead_letters import RECOVERY_ACTOR
+from durableq.model.errors import PASSING, UnknownQueue
+from durableq.model.queues import dead_letter_name
+from durableq.recovery.breaker_state import Change, CircuitBreaker
+from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS, Thresholds
+from durableq.recovery.consumer import DeadLetterConsumer, RecoveryContext, RecoveryDecision
 from durableq.recovery.leases import Leases
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
 from durableq.recovery.rate import Rate
 from durableq.recovery.rules import Rules
-from durableq.settings import dead_letter_name
-from durableq.store import Monitor, Store, Watch
-from durableq.transient import PAUSE_SECONDS, Outage, condition, logged, persist
+from durableq.runtime.clock import Clock, SystemClock
+from durableq.runtime.outage import PAUSE_SECONDS, Outage, condition, logged, persist
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Monitor, Store, Watch
+from durableq.supervisor.liveness import SECOND_LOOK_SECONDS, Survivor, this_process
 
 log = logging.getLogger("durableq.recovery")
 
-__all__ = ["Decision", "Recovery"]
+__all__ = ["RecoveryDecision", "Recovery"]
 
 PAGE: Final = 100
 LONGEST_WAIT_SECONDS: Final = 1.0
@@ -83,16 +83,16 @@ class Recovery:
         self._rate = Rate(rate)
         self._on_change = on_change
         self._name = f"{RECOVERY_ACTOR}{os.getpid()}"
-        self._desks: dict[str, Desk] = {}
+        self._consumers: dict[str, DeadLetterConsumer] = {}
         self._told: tuple[str, ...] = ()
         """The dead-letter queues that this process has registered."""
         self._upkeep_due = 0.0
         self._pause = 0.0
         self._survivor = Survivor()
-        self.stopping = Latch()
+        self.stopping = WakeupEvent()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
-    def plan(self, monitor: Monitor) -> Iterator[Decision]:
+    def plan(self, monitor: Monitor) -> Iterator[RecoveryDecision]:
         """Return what would be decided now. Nothing is leased, nothing is written.
 
         Args:
@@ -107,12 +107,12 @@ class Recovery:
             while page := monitor.peek(dead_letter_name(queue), PAGE, after):
                 after = page[-1].id
                 for message in page:
-                    letter = monitor.dead_letter(message.id)
-                    if letter is not None and not message.held:
-                        judgment = self.policies.judge(letter)
-                        yield Decision(letter, judgment.verdict, None, judgment.by)
+                    dead_letter = monitor.dead_letter(message.id)
+                    if dead_letter is not None and not message.held:
+                        judgment = self.policies.judge(dead_letter)
+                        yield RecoveryDecision(dead_letter, judgment.decision, None, judgment.by)
 
-    def run(self, *, once: bool, on_decision: Callable[[Decision], None]) -> int:
+    def run(self, *, once: bool, on_decision: Callable[[RecoveryDecision], None]) -> int:
         """Decide about dead letters until told to stop; return how many were decided.
 
         Args:
@@ -124,22 +124,22 @@ class Recovery:
             InvalidInput: a rule names a queue that is not there.
         """
         outage = Outage(logged(log))
-        holder = persist(self._register, self.stopping, outage)
-        if holder is None:
+        owner_id = persist(self._register, self.stopping, outage)
+        if owner_id is None:
             return 0
         store = self._app.store
         with ExitStack() as stack:
-            stack.callback(self._unregister, holder)
-            leases = stack.enter_context(Leases(store, holder))
+            stack.callback(self._unregister, owner_id)
+            leases = stack.enter_context(Leases(store, owner_id))
             stack.callback(leases.give_back)
             watch = stack.enter_context(closing(store.watch()))
-            office = Office(
+            context = RecoveryContext(
                 store,
                 self.policies,
                 leases,
                 self._rate,
                 self.stopping,
-                holder,
+                owner_id,
                 self._name,
                 on_decision,
                 outage,
@@ -147,7 +147,7 @@ class Recovery:
             )
             while not self.stopping.is_set:
                 try:
-                    seen = self._round(office)
+                    seen = self._round(context)
                     outage.over()
                     if not seen and not self.stopping.is_set:
                         if once and leases.are_empty and not self._survivor.suspects:
@@ -156,60 +156,64 @@ class Recovery:
                 except PASSING as error:
                     outage.note(error)
                     self.stopping.wait(PAUSE_SECONDS)
-        return sum(desk.decided for desk in self._desks.values())
+        return sum(consumer.decided for consumer in self._consumers.values())
 
     def _register(self) -> int:
         """Open the file, check the policies against it, and enter this process."""
         store = self._app.store
         self.policies.check(store)
         self._told = self._dead_letter_queues(store)
-        return store.register(replace(this_process(self._name), queues=self._told)).holder
+        return store.register(replace(this_process(self._name), queues=self._told)).owner_id
 
     def _dead_letter_queues(self, store: Store) -> tuple[str, ...]:
         return tuple(map(dead_letter_name, self.policies.queues(store)))
 
-    def _unregister(self, holder: int) -> None:
+    def _unregister(self, owner_id: int) -> None:
         try:
-            self._app.store.unregister(holder)
+            self._app.store.unregister(owner_id)
         except PASSING as error:
             text = "this process stays listed until another one notices its end: %s"
             log.warning(text, condition(error))
 
-    def _round(self, office: Office) -> int:
+    def _round(self, context: RecoveryContext) -> int:
         """Give each queue a turn; return how many letters were looked at."""
         if time.monotonic() >= self._upkeep_due:
             self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
-            if self._survivor.look(office.store):
+            if self._survivor.look(context.store):
                 self._upkeep_due = time.monotonic() + SECOND_LOOK_SECONDS
-            self._open_desks(office)
+            self._open_consumers(context)
         seen = 0
-        for desk in self._desks.values():
+        for consumer in self._consumers.values():
             try:
-                seen += desk.turn()
+                seen += consumer.turn()
             except UnknownQueue as error:  # deleted; it may come back
                 log.info("%s", error)
         if seen:
             self._pause = 0.0
         return seen
 
-    def _open_desks(self, office: Office) -> None:
+    def _open_consumers(self, context: RecoveryContext) -> None:
         """Begin with the queues that have come, and tell the file of them."""
-        new = [queue for queue in self.policies.queues(office.store) if queue not in self._desks]
+        new = [
+            queue for queue in self.policies.queues(context.store) if queue not in self._consumers
+        ]
         for queue in new:
-            gate = Gate(office.store, queue, self._thresholds, self._clock, self._on_change)
-            self._desks[queue] = Desk(office, queue, gate)
-        letters = self._dead_letter_queues(office.store) if new else self._told
-        if letters != self._told:
-            office.store.beat(office.holder, queues=letters)
-            self._told = letters
+            breaker = CircuitBreaker(
+                context.store, queue, self._thresholds, self._clock, self._on_change
+            )
+            self._consumers[queue] = DeadLetterConsumer(context, queue, breaker)
+        dead_letters = self._dead_letter_queues(context.store) if new else self._told
+        if dead_letters != self._told:
+            context.store.beat(context.owner_id, queues=dead_letters)
+            self._told = dead_letters
 
     def _wait(self, watch: Watch) -> None:
         """Wait until a turn may bring something."""
         seconds = min(LONGEST_WAIT_SECONDS, max(0.0, self._upkeep_due - time.monotonic()))
         awake = []
-        for desk in self._desks.values():
-            seconds = desk.rest_seconds(seconds)
-            awake += [] if desk.rests() else [desk.letters]
+        for consumer in self._consumers.values():
+            seconds = consumer.rest_seconds(seconds)
+            awake += [] if consumer.rests() else [consumer.dead_letters]
         try:
             left_ms = self._app.store.ready_in_ms(awake) if awake else None
         except UnknownQueue:

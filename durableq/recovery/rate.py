@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from durableq.errors import InvalidInput
-from durableq.latch import Latch
-from durableq.text import shown
+from durableq.model.errors import InvalidInput
+from durableq.model.text import shown
+from durableq.runtime.wakeup import WakeupEvent
 
 
 class Rate:
@@ -32,7 +32,7 @@ class Rate:
         """Return how many letters to lease at a time: not more than go within a second."""
         return most if self._per_second is None else max(1, min(most, int(self._per_second)))
 
-    def wait(self, stopping: Latch) -> bool:
+    def wait(self, stopping: WakeupEvent) -> bool:
         """Wait for a turn and take it; False if it was stopped while waiting."""
         if self._per_second is None:
             return True

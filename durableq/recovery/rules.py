@@ -11,10 +11,12 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final, Protocol
 
-from durableq.errors import InvalidBody
-from durableq.letters import RECOVERY_ACTOR
-from durableq.message import DeadLetter, Event, HistoryEvent
-from durableq.recovery.breaker import DEFAULT_THRESHOLDS, Thresholds
+from durableq.model.dead_letters import RECOVERY_ACTOR
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.errors import InvalidBody
+from durableq.model.message import DeadLetter, Event, HistoryEvent
+from durableq.model.units import span
+from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS, Thresholds
 from durableq.recovery.patch import (
     MISSING,
     NO_PATCH,
@@ -25,9 +27,7 @@ from durableq.recovery.patch import (
     same,
     written,
 )
-from durableq.recovery.patience import surely
-from durableq.units import span
-from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from durableq.recovery.regex_timeout import surely
 
 SHOWN_CHARS: Final = 80
 """Of a letter's own text, in the sentence that says why a rule does not fit it."""
@@ -50,42 +50,44 @@ class Action(StrEnum):
 class Case:
     """A dead letter as rules look at it, at one moment."""
 
-    def __init__(self, letter: DeadLetter, now_ms: int) -> None:
-        self.letter = letter
-        self.age_ms = max(0, now_ms - letter.message.sent_at_ms)
+    def __init__(self, dead_letter: DeadLetter, now_ms: int) -> None:
+        self.dead_letter = dead_letter
+        self.age_ms = max(0, now_ms - dead_letter.message.sent_at_ms)
         """Since it was sent: a letter is decided about as it dies."""
 
     @cached_property
     def body(self) -> Any:
         """The body; MISSING if it cannot be read."""
         try:
-            return self.letter.body
+            return self.dead_letter.body
         except InvalidBody:
             return MISSING
 
     @property
     def killer(self) -> HistoryEvent | None:
         """The failure that was one too many."""
-        burial = self.letter.burial
-        return burial if burial is not None and burial.error_message else self.letter.last_failure
+        burial = self.dead_letter.burial
+        return (
+            burial if burial is not None and burial.error_message else self.dead_letter.last_failure
+        )
 
     def text(self, name: str) -> str:
         """Return what a condition named so compares."""
         killer = self.killer
         match name:
             case "queue":
-                return self.letter.source_queue
+                return self.dead_letter.source_queue
             case "reason":
-                return self.letter.reason.value
+                return self.dead_letter.reason.value
             case "fingerprint":
-                return self.letter.fingerprint
+                return self.dead_letter.fingerprint
             case "error_type":
                 return killer.error_type if killer is not None else ""
         return killer.error_message if killer is not None else ""
 
     def number(self, name: str) -> int:
         """Return what a range named so compares."""
-        return self.age_ms if name == "age" else self.letter.recovery_count
+        return self.age_ms if name == "age" else self.dead_letter.recovery_count
 
 
 class Condition(Protocol):
@@ -258,11 +260,11 @@ class Rule:
         for condition in self.conditions:
             if (why := condition.miss(case)) is not None:
                 return why
-        if self.limit is not None and (sent := self._sent(case.letter)) >= self.limit:
+        if self.limit is not None and (sent := self._sent(case.dead_letter)) >= self.limit:
             return f"it sent this letter back {sent} times already, and its limit is {self.limit}"
         return None
 
-    def verdict(self, letter: DeadLetter) -> Verdict:
+    def decision(self, dead_letter: DeadLetter) -> Decision:
         """Return what it makes of a letter that fits."""
         reason = f"{self.label}: {self.reason}" if self.reason else self.label
         match self.action:
@@ -273,7 +275,7 @@ class Rule:
             case Action.REQUEUE:
                 return Requeue(reason, self.delay)
         try:
-            return Retry(self.patch.apply(letter.body), reason, self.delay)
+            return Retry(self.patch.apply(dead_letter.body), reason, self.delay)
         except (CannotPatch, InvalidBody) as error:
             return Hold(f"{self.label}: its patch cannot be applied: {error}")
 
@@ -283,13 +285,13 @@ class Rule:
             any(mine.covers(other) for other in later.conditions) for mine in self.conditions
         )
 
-    def _sent(self, letter: DeadLetter) -> int:
+    def _sent(self, dead_letter: DeadLetter) -> int:
         """Return how often it sent this letter back, by what history says."""
         return sum(
             event.event in {Event.RETRIED, Event.REQUEUED}
             and event.actor.startswith(RECOVERY_ACTOR)
             and (event.reason == self.label or event.reason.startswith(f"{self.label}: "))
-            for event in letter.history
+            for event in dead_letter.history
         )
 
 

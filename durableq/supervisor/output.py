@@ -16,10 +16,10 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq import logs
-from durableq.latch import Latch
-from durableq.logs import LogFormat
-from durableq.printed import LineFilter
+from durableq.runtime import logs
+from durableq.runtime.logs import LogFormat
+from durableq.runtime.printable import LineFilter
+from durableq.runtime.wakeup import WakeupEvent
 
 READ_BYTES: Final = 64 << 10
 MAX_WAITING_BYTES: Final = 4 << 20
@@ -51,7 +51,7 @@ class HandlerOutput:
         # Without a stderr, 2 may be the number of any file.
         self._target = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else os.dup(2)
         self._filters: dict[int, LineFilter] = {}
-        self._changed = Latch()
+        self._changed = WakeupEvent()
         self._done = False
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from durableq.supervisor.giving_back import Ending
-from durableq.supervisor.member import Member
+from durableq.supervisor.reclaim import Ending
+from durableq.supervisor.worker_process import WorkerProcess
 
 
 class Reload:
@@ -17,33 +17,33 @@ class Reload:
         grace_seconds: time that a replaced worker has to finish what it has in hand.
     """
 
-    def __init__(self, members: list[Member], grace_seconds: float) -> None:
-        self._members = members
+    def __init__(self, workers: list[WorkerProcess], grace_seconds: float) -> None:
+        self._workers = workers
         self._grace_seconds = grace_seconds
-        self._waiting: deque[Member] = deque()
-        self._old: Member | None = None
-        self._new: Member | None = None
-        self._leaving: Member | None = None
+        self._waiting: deque[WorkerProcess] = deque()
+        self._old: WorkerProcess | None = None
+        self._new: WorkerProcess | None = None
+        self._leaving: WorkerProcess | None = None
 
     @property
-    def extra(self) -> list[Member]:
+    def extra(self) -> list[WorkerProcess]:
         """Workers beside the fleet's places: a successor that starts, a replaced one that ends."""
         beside = [self._new if self._old is not None else None, self._leaving]
-        return [member for member in beside if member is not None]
+        return [worker for worker in beside if worker is not None]
 
     @property
     def is_running(self) -> bool:
         """Whether workers are still to be replaced."""
         return bool(self._waiting or self._new or self._leaving)
 
-    def is_leaving(self, member: Member) -> bool:
+    def is_leaving(self, worker: WorkerProcess) -> bool:
         """Return whether a member is not needed any more: its place has another worker."""
-        return member is self._leaving
+        return worker is self._leaving
 
     def begin(self) -> None:
         """Replace all workers; a successor that has not come up yet is given up for a new one."""
         self._drop_successor()
-        self._waiting = deque(self._members)
+        self._waiting = deque(self._workers)
 
     def cancel(self) -> None:
         """Replace no further worker."""
@@ -51,9 +51,9 @@ class Reload:
         if self._new is not None and self._old is not None:
             self._new.start_at = None
 
-    def fails_with(self, member: Member) -> bool:
+    def fails_with(self, worker: WorkerProcess) -> bool:
         """Return whether the reload fails if this member does not come up; then give it up."""
-        if member is not self._new:
+        if worker is not self._new:
             return False
         self._drop_successor()
         self._waiting.clear()
@@ -68,24 +68,24 @@ class Reload:
         while self._new is None and self._leaving is None and self._waiting:
             self._replace(self._waiting.popleft())
 
-    def _replace(self, member: Member) -> None:
-        if member.has_ended:  # nothing was left for it to do
+    def _replace(self, worker: WorkerProcess) -> None:
+        if worker.has_ended:  # nothing was left for it to do
             return
-        if member.is_running and member.kill_at is None:
-            self._old, self._new = member, member.successor()
+        if worker.is_running and worker.kill_at is None:
+            self._old, self._new = worker, worker.successor()
         else:  # the place is empty, or will be: its next worker loads the new code anyway
-            self._new = member
-            member.returning = member.is_running
+            self._new = worker
+            worker.returning = worker.is_running
         if not self._new.is_running:
             self._new.start_at = time.monotonic()
 
-    def _look_at_successor(self, new: Member) -> None:
+    def _look_at_successor(self, new: WorkerProcess) -> None:
         old = self._old
         receives = new.is_ready and new.is_running and new.kill_at is None
         if new.has_ended or (old is None and receives):
             self._new = self._old = None
         elif old is not None and (receives or not old.is_running):
-            self._members[self._members.index(old)] = new
+            self._workers[self._workers.index(old)] = new
             old.start_at = None
             if old.is_running:
                 self._leaving = old

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from enum import Enum
 from types import FrameType
 
-from durableq import startup
-from durableq.latch import Latch
-from durableq.signals import StopRequests, has_terminal
+from durableq.runtime import startup
+from durableq.runtime.signals import StopRequests, has_terminal
+from durableq.runtime.wakeup import WakeupEvent
 
 
 class Request(Enum):
@@ -23,11 +23,11 @@ class Request(Enum):
     """The terminal has gone, and the fleet outlives it."""
 
 
-class FleetSignals:
+class SupervisorSignals:
     """Turns SIGTERM, SIGINT, SIGHUP and SIGCHLD into requests, and wakes the loop for each."""
 
     def __init__(self) -> None:
-        self.woken = Latch()
+        self.woken = WakeupEvent()
         self._stop = StopRequests()
         self._taken = 0
         self._hung_up = False

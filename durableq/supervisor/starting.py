@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from durableq.board import Stage
-from durableq.errors import DurableQError
-from durableq.info import WorkerStats
-from durableq.processes import describe, this_process
-from durableq.store import Store
-from durableq.supervisor.giving_back import Ending
-from durableq.supervisor.member import Member
-from durableq.transient import TEMPORARY
+from durableq.model.errors import DurableQError
+from durableq.model.info import WorkerStats
+from durableq.runtime.outage import TEMPORARY
+from durableq.store.core import Store
+from durableq.supervisor.liveness import describe, this_process
+from durableq.supervisor.reclaim import Ending
+from durableq.supervisor.scoreboard import Stage
+from durableq.supervisor.worker_process import WorkerProcess
 
 SLOW_SECONDS: Final = 5.0
 """A worker that imports its application for longer, or for half of the time that it has, is
@@ -36,7 +36,7 @@ def is_shortage(error: OSError) -> bool:
     return error.errno in _SHORTAGES
 
 
-def has_other_cause(member: Member, code: int) -> bool:
+def has_other_cause(member: WorkerProcess, code: int) -> bool:
     """Return whether a worker's end before its first receive says nothing of its application.
 
     The file was busy or the disk full; or it was killed while only durableq's own code ran.
@@ -54,7 +54,7 @@ class StartWatch:
     """
 
     def __init__(
-        self, store: Store, seconds: float, say: Callable[[str, str, Member | None], None]
+        self, store: Store, seconds: float, say: Callable[[str, str, WorkerProcess | None], None]
     ) -> None:
         self._store = store
         self._seconds = seconds
@@ -64,7 +64,7 @@ class StartWatch:
         self._told: set[int] = set()
         self._supervisor = 0
 
-    def look(self, member: Member) -> None:
+    def look(self, member: WorkerProcess) -> None:
         """Look at a worker that runs: mention it if it is slow, stop it if it is too slow."""
         if not member.is_importing:
             self.forget(member)
@@ -85,20 +85,20 @@ class StartWatch:
             self._say("starting", text, member)
             self._list(member)
 
-    def forget(self, member: Member) -> None:
+    def forget(self, member: WorkerProcess) -> None:
         """Take a worker off the list: it lists itself now, or it has ended."""
         self._told.discard(member.pid)
-        holder = self._listed.pop(member.pid, 0)
-        if holder:
+        owner_id = self._listed.pop(member.pid, 0)
+        if owner_id:
             with suppress(DurableQError):  # found dead later, by any process
-                self._store.unregister(holder)
+                self._store.unregister(owner_id)
 
     def reload_failed(self) -> None:
         """List the supervisor, so that `status` shows that a reload failed."""
         with suppress(DurableQError):
             if not self._supervisor:
                 me = replace(this_process("supervisor"), queues=())
-                self._supervisor = self._store.register(me).holder
+                self._supervisor = self._store.register(me).owner_id
             self._store.beat(self._supervisor, WorkerStats(state=RELOAD_FAILED))
 
     def reload_begins(self) -> None:
@@ -108,7 +108,7 @@ class StartWatch:
                 self._store.unregister(self._supervisor)
                 self._supervisor = 0
 
-    def _list(self, member: Member) -> None:
+    def _list(self, member: WorkerProcess) -> None:
         with suppress(DurableQError, OSError):
             worker = replace(describe(member.name, member.pid), queues=())  # none yet
-            self._listed[member.pid] = self._store.register(worker).holder
+            self._listed[member.pid] = self._store.register(worker).owner_id

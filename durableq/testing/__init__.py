@@ -35,7 +35,7 @@ _THEMES = (
 pytest.register_assert_rewrite(*(f"durableq.testing.{theme}" for theme in _THEMES))
 
 from durableq.testing.contract import StoreContract  # noqa: E402 - after the registration
-from durableq.testing.fakes import FakeClock, FakeDice  # noqa: E402
-from durableq.testing.processes import MultiProcessContract  # noqa: E402
+from durableq.testing.contract.processes import MultiProcessContract  # noqa: E402
+from durableq.testing.fakes import FakeClock, FakeRandom  # noqa: E402
 
-__all__ = ["FakeClock", "FakeDice", "MultiProcessContract", "StoreContract"]
+__all__ = ["FakeClock", "FakeRandom", "MultiProcessContract", "StoreContract"]

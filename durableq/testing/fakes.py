@@ -42,7 +42,7 @@ class FakeClock:
         self._lease_ms = 5_000
 
 
-class FakeDice:
+class FakeRandom:
     """Dice that fall as you say, and count their throws."""
 
     def __init__(self, value: float = 0.5) -> None:

@@ -17,20 +17,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
-from durableq import command, logs
-from durableq.app import DurableQ
-from durableq.board import Board
-from durableq.errors import DurableQError
-from durableq.handlers import load
-from durableq.latch import Latch
-from durableq.logs import LogFormat
-from durableq.printed import RECORD
-from durableq.text import visible
-from durableq.transient import TEMPORARY, cause_of, condition
-from durableq.waiting import wait_readable
+from durableq.client.app import DurableQ
+from durableq.client.handlers import load
+from durableq.model.errors import DurableQError
+from durableq.model.text import visible
+from durableq.runtime import logs
+from durableq.runtime.logs import LogFormat
+from durableq.runtime.outage import TEMPORARY, cause_of, condition
+from durableq.runtime.printable import RECORD
+from durableq.runtime.waiting import wait_readable
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.supervisor.scoreboard import Scoreboard
+from durableq.worker import command
 from durableq.worker.options import HELD_AT_START, WorkerOptions
-from durableq.worker.orphaned import OutputTakeover
-from durableq.worker.process import Worker
+from durableq.worker.output import OutputTakeover
+from durableq.worker.worker import Worker
 
 log = logging.getLogger("durableq.worker")
 
@@ -42,7 +43,7 @@ def main() -> int:
     """Run one worker, as told by the JSON in the first argument; return its exit code."""
     options = WorkerOptions.from_json(sys.argv[1])
     _keep_output_apart(options)
-    board = None if options.board < 0 else Board(options.board)
+    scoreboard = None if options.scoreboard < 0 else Scoreboard(options.scoreboard)
     # Not SIG_IGN, which programs that handlers start would inherit.
     signal.signal(signal.SIGINT, _ignore)  # Ctrl-C reaches us too; we are told
     signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
@@ -50,7 +51,7 @@ def main() -> int:
     try:
         with _not_without_a_supervisor(options.lifeline):
             app, options = _application(options)
-        worker = Worker(app, options, board)
+        worker = Worker(app, options, scoreboard)
 
         def stop(_signal: int, _frame: object) -> None:
             worker.stopping.set()
@@ -80,7 +81,7 @@ def _not_without_a_supervisor(lifeline: int) -> Iterator[None]:
     if lifeline < 0:
         yield
         return
-    done = Latch()
+    done = WakeupEvent()
 
     def watch() -> None:
         while not done.is_set:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq import logs
-from durableq.delivery import Delivery
+from durableq.client.delivery import Delivery
+from durableq.runtime import logs
 
 
 def about(delivery: Delivery, event: str, **known: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import signal
 from dataclasses import dataclass
 from typing import Any, Final
 
-from durableq.app import DurableQ
-from durableq.errors import AppError
-from durableq.handlers import Handler
-from durableq.logs import LogFormat
-from durableq.text import shown
+from durableq.client.app import DurableQ
+from durableq.client.handlers import Handler
+from durableq.model.errors import AppError
+from durableq.model.text import shown
+from durableq.runtime.logs import LogFormat
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
@@ -48,7 +48,7 @@ class WorkerOptions:
     restarts: int = 0
     """How many workers were in its place before it."""
     log_format: str = LogFormat.TEXT
-    board: int = -1
+    scoreboard: int = -1
     """Descriptor of the memory shared with the supervisor; -1: there is none."""
     lifeline: int = -1
     """Descriptor that ends when the supervisor does; -1: nobody to miss."""

@@ -75,14 +75,14 @@ def create_queue() -> None:
         "created_at_ms visibility_timeout_ms delay_ms retention_ms max_receives max_recoveries "
         "backoff_base_ms backoff_max_ms idempotency_ttl_ms max_body_bytes"
     )
-    totals = "sent moved_in moved_out completed duplicates discarded expired purged"
+    counters = "sent moved_in moved_out completed duplicates discarded expired purged"
     op.create_table(
         "durableq_queue",
         sa.Column("id", WHOLE, primary_key=True, nullable=False),
         text("name"),
         sa.Column("dead_letter_queue_id", WHOLE),
         *(whole(name) for name in settings.split()),
-        *(whole(name, server_default="0") for name in totals.split()),
+        *(whole(name, server_default="0") for name in counters.split()),
         sa.UniqueConstraint("name", name="durableq_queue_name"),
         sqlite_strict=True,
     )

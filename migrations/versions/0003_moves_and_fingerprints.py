@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from durableq.fingerprint import fingerprint
+from durableq.model.fingerprint import fingerprint
 
 revision = "0003"
 down_revision = "0002"

@@ -10,10 +10,10 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from durableq.chaos.checker import Case
-from durableq.chaos.ledger import Line, Step
-from durableq.chaos.reading import Books, Charge, Event, File, Left, Record
 from durableq.demo.order import Difficulty, Order
+from durableq.testing.chaos.checker import Case
+from durableq.testing.chaos.ledger import Line, Step
+from durableq.testing.chaos.reading import Books, Charge, Event, File, Left, Record
 
 QUEUE, DEAD = "orders", "orders-dlq"
 ORDERS = {
@@ -64,7 +64,7 @@ class Evidence:
         self.events = [e for e in self.events if (e.event, e.message_id) != (event, of)]
 
     def case(self) -> Case:
-        books = [Books(queue, 3, **totals) for queue, totals in self.books.items()]
+        books = [Books(queue, 3, **counters) for queue, counters in self.books.items()]
         records = list(self.records.values())
         file = File(
             self.faults_found, books, self.left, self.charges, records, self.events

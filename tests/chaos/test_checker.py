@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from durableq.chaos.checker import INVARIANTS, MANY_KILLS, MOST, SHOWN, violations
-from durableq.chaos.ledger import NONE, Line, Step
-from durableq.chaos.reading import Charge, Event, Left, Record
+from durableq.testing.chaos.checker import INVARIANTS, MANY_KILLS, MOST, SHOWN, violations
+from durableq.testing.chaos.ledger import NONE, Line, Step
+from durableq.testing.chaos.reading import Charge, Event, Left, Record
 from tests.chaos.case import DEAD, QUEUE, Evidence, honest
 
 Plant = Callable[[Evidence], object]

@@ -12,20 +12,29 @@ from pathlib import Path
 import psutil
 import pytest
 
-from durableq.chaos import faults
-from durableq.chaos.faults import FALSE_STARTS, Kill, Phase, Planned, Scene, Stop, Storm, plan
-from durableq.chaos.ledger import Line, Step, read
 from durableq.demo.processes import lives
+from durableq.testing.chaos import faults
+from durableq.testing.chaos.faults import (
+    FALSE_STARTS,
+    Kill,
+    Phase,
+    Planned,
+    Scene,
+    Stop,
+    Storm,
+    plan,
+)
+from durableq.testing.chaos.ledger import Line, Step, read
 
 
-class Fleet:
+class Supervisor:
     """Processes that can be struck, and a scene around them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
         self.said = folder / "work.log"
-        self.scene = Scene(self.living, self.said, folder, lease=0.0, dice=random.Random(1))
+        self.scene = Scene(self.living, self.said, folder, lease=0.0, rng=random.Random(1))
 
     def start(self, number: int = 1) -> None:
         command = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -65,8 +74,8 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path)
+def fleet(tmp_path: Path) -> Iterator[Supervisor]:
+    fleet = Supervisor(tmp_path)
     yield fleet
     fleet.close()
 
@@ -92,7 +101,7 @@ def test_every_kind_says_what_it_does_and_what_proves_it(kind: type[faults.Fault
     assert kind.proof
 
 
-def test_a_kill_without_a_living_worker_has_not_happened(fleet: Fleet) -> None:
+def test_a_kill_without_a_living_worker_has_not_happened(fleet: Supervisor) -> None:
     assert fleet.advance(Kill()) is Phase.WAITING
     fleet.start()
     fleet.close()
@@ -100,7 +109,7 @@ def test_a_kill_without_a_living_worker_has_not_happened(fleet: Fleet) -> None:
     assert read(fleet.folder) == []
 
 
-def test_who_was_just_killed_is_not_killed_again(fleet: Fleet) -> None:
+def test_who_was_just_killed_is_not_killed_again(fleet: Supervisor) -> None:
     fleet.start()
     fleet.scene.look()
     assert Kill().advance(fleet.scene) is Phase.HAPPENED
@@ -108,7 +117,7 @@ def test_who_was_just_killed_is_not_killed_again(fleet: Fleet) -> None:
     assert len(read(fleet.folder)) == 1
 
 
-def test_a_kill_kills_and_tells_at_what(fleet: Fleet) -> None:
+def test_a_kill_kills_and_tells_at_what(fleet: Supervisor) -> None:
     fleet.start()
     (victim,) = fleet.processes
     fleet.note(victim.pid, Step.INVOKE)
@@ -118,7 +127,7 @@ def test_a_kill_kills_and_tells_at_what(fleet: Fleet) -> None:
     assert (told.operation, told.step, told.message_id) == ("kill", str(victim.pid), "7")
 
 
-def test_after_some_false_starts_only_a_worker_that_receives_is_killed(fleet: Fleet) -> None:
+def test_after_some_false_starts_only_a_worker_that_receives_is_killed(fleet: Supervisor) -> None:
     fleet.start(FALSE_STARTS + 2)
     fleet.kill_some()
     receives, other = fleet.living()
@@ -129,7 +138,7 @@ def test_after_some_false_starts_only_a_worker_that_receives_is_killed(fleet: Fl
 
 
 def test_deaths_that_the_supervisor_told_before_a_worker_received_are_forgotten(
-    fleet: Fleet,
+    fleet: Supervisor,
 ) -> None:
     fleet.start(FALSE_STARTS)
     fleet.say("died", *fleet.kill_some())
@@ -140,7 +149,7 @@ def test_deaths_that_the_supervisor_told_before_a_worker_received_are_forgotten(
     fleet.kill_some()
 
 
-def test_deaths_that_the_supervisor_has_yet_to_tell_count_on(fleet: Fleet) -> None:
+def test_deaths_that_the_supervisor_has_yet_to_tell_count_on(fleet: Supervisor) -> None:
     fleet.start(FALSE_STARTS + 1)
     receives = fleet.processes[0]
     fleet.scene.struck[receives.pid] = psutil.Process(receives.pid)
@@ -155,7 +164,7 @@ def test_deaths_that_the_supervisor_has_yet_to_tell_count_on(fleet: Fleet) -> No
     assert fleet.advance(Kill()) is Phase.HAPPENED
 
 
-def test_half_a_line_of_the_supervisor_is_read_once_it_is_whole(fleet: Fleet) -> None:
+def test_half_a_line_of_the_supervisor_is_read_once_it_is_whole(fleet: Supervisor) -> None:
     fleet.start(FALSE_STARTS + 1)
     fleet.kill_some()
     (last,) = fleet.living()
@@ -167,7 +176,7 @@ def test_half_a_line_of_the_supervisor_is_read_once_it_is_whole(fleet: Fleet) ->
     assert fleet.advance(Kill()) is Phase.HAPPENED
 
 
-def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet) -> None:
+def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Supervisor) -> None:
     fleet.start(2)
     victim, other = fleet.processes
     stop = Stop()
@@ -187,7 +196,7 @@ def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Fleet
 
 
 def test_a_stop_that_was_not_refused_strikes_again(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faults, "PATIENCE_SECONDS", 0.0)
     fleet.start()
@@ -201,7 +210,7 @@ def test_a_stop_that_was_not_refused_strikes_again(
     assert fleet.advance(stop) is Phase.UNDERWAY
 
 
-def test_a_storm_counts_what_happened_and_leaves_nobody_stopped(fleet: Fleet) -> None:
+def test_a_storm_counts_what_happened_and_leaves_nobody_stopped(fleet: Supervisor) -> None:
     fleet.start(2)
     victim, other = fleet.processes
     fleet.note(victim.pid, Step.PASSED)

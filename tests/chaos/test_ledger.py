@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durableq import AppError
-from durableq.chaos.ledger import FOLDER_VARIABLE, NONE, Ledger, Step, answer, last, read
+from durableq.testing.chaos.ledger import FOLDER_VARIABLE, NONE, Ledger, Step, answer, last, read
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from durableq import DurableQ
-from durableq.chaos.account import Asked
-from durableq.chaos.run import run as chaos_run
 from durableq.cli import main, output
+from durableq.testing.chaos.account import Asked
+from durableq.testing.chaos.run import run as chaos_run
 from tests.cli.console import COMMAND, ROOT, Result, environment, process
 from tests.process.child import Child, runs
 from tests.support import scaled, wait_for
@@ -124,7 +124,7 @@ def test_bad_input_starts_nothing(
 
 def test_a_fleet_that_ends_is_a_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("durableq.chaos.run.APP", "there.is.no:such")
+    monkeypatch.setattr("durableq.testing.chaos.run.APP", "there.is.no:such")
     found = chaos_run(Asked(seed=1, kills=0, messages=4, seconds=1), None, lambda _: None)
     assert any(v.startswith("11 liveness: `durableq ") for v in found.violations), found.violations
     assert found.database is not None

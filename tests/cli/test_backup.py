@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from durableq import DurableQ, care
-from durableq.cli import upkeep
-from durableq.engines.sql.store import SQLStore
-from durableq.health import is_healthy
-from durableq.store import Pruned
+from durableq import DurableQ
+from durableq.admin import operations
+from durableq.cli import maintenance
+from durableq.engines.sqlite.store import SQLStore
+from durableq.model.health import is_healthy
+from durableq.store.core import Pruned
 from tests.cli.console import Run, Shop
 from tests.engine import plain
 
@@ -51,7 +52,7 @@ def test_a_backup_is_restored_under_another_name(run: Run, shop: Shop, tmp_path:
         "set_aside": None,
     }
     with DurableQ(tmp_path / "third.db") as dq:
-        assert is_healthy(care.audit(dq.store))
+        assert is_healthy(operations.audit(dq.store))
 
 
 def test_paths_that_are_not_utf8_are_backed_up_and_restored(
@@ -150,4 +151,4 @@ def test_prune_goes_on_until_nothing_is_left(
     assert slices == [2, 2, 2]
     again = run("prune")
     assert again.out == "Pruned 0 records, 0 expired messages and 0 events of history.\n"
-    assert slices[-1] == upkeep.SLICE
+    assert slices[-1] == maintenance.SLICE

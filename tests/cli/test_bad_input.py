@@ -33,8 +33,8 @@ def durableq(*arguments: str, folder: Path, given: bytes = b"") -> subprocess.Co
 
 def sent(folder: Path) -> int:
     with DurableQ(folder / "durableq.db") as dq:
-        totals = dq.queue("orders").info().totals
-    return totals.sent
+        counters = dq.queue("orders").info().counters
+    return counters.sent
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_each_mistake_has_its_sentence_and_exit_code(
     assert sentence in done.stderr
     with DurableQ(tmp_path / "durableq.db") as dq:
         info = dq.queue("orders").info()
-    assert (info.counts.ready, info.totals.sent) == (1, 1)
+    assert (info.counts.ready, info.counters.sent) == (1, 1)
 
 
 def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path
     assert status
     assert sent(tmp_path) == 40
     with DurableQ(tmp_path / "durableq.db") as dq:
-        assert all(info.totals.expected == info.counts.present for info in dq.store.queues())
-        assert dq.queue("orders").info().totals.completed > 20
+        assert all(info.counters.expected == info.counts.present for info in dq.store.queues())
+        assert dq.queue("orders").info().counters.completed > 20
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from durableq import DurableQ, care
-from durableq.engines.sql import contents, examination, locks, sqlite_file, surroundings
-from durableq.engines.sql.driver import check_library, driver
-from durableq.processes import this_process
-from durableq.store import WorkerInfo
+from durableq import DurableQ
+from durableq.admin import operations
+from durableq.engines.sqlite import doctor, doctor_file, doctor_tables, location, locks
+from durableq.engines.sqlite.driver import check_library, driver
+from durableq.store.core import WorkerInfo
+from durableq.supervisor.liveness import this_process
 from tests.cli.console import Run, Shop
 from tests.cli.findings import findings, levels
 from tests.engine import plain
@@ -200,7 +201,7 @@ def test_an_empty_file_is_only_worth_a_word(run: Run, tmp_path: Path) -> None:
 def test_a_network_file_system(
     run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, allowed: str
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": kind})
+    monkeypatch.setattr(location, "_mounts", lambda: {"/": kind})
     query = f"?allow_network_filesystem={allowed}" if allowed else ""
     shown = run("doctor", "--db", f"sqlite:///{tmp_path}/durableq.db{query}", "--json")
     levels_of = {("nfs4", ""): "bad", ("nfs4", "true"): "warn", ("ext4", ""): "ok"}
@@ -212,20 +213,20 @@ def test_a_network_file_system(
 def test_a_file_mounted_by_itself(
     run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": "ext4", str(shop.path): "ext4"})
+    monkeypatch.setattr(location, "_mounts", lambda: {"/": "ext4", str(shop.path): "ext4"})
     assert "mounted as a single file" in findings(run("doctor", "--json"))["file_system"]["what"]
 
 
 def test_a_library_that_is_too_old_opens_nothing(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surroundings, "check_library", lambda _: check_library((3, 34, 1)))
+    monkeypatch.setattr(doctor_file, "check_library", lambda _: check_library((3, 34, 1)))
 
     def refuse(_: object) -> None:
         raise AssertionError("it was opened")
 
-    monkeypatch.setattr(examination, "reading", refuse)
-    monkeypatch.setattr(care, "registered_workers", refuse)
+    monkeypatch.setattr(doctor, "reading", refuse)
+    monkeypatch.setattr(operations, "registered_workers", refuse)
     shown = run("doctor", "--json")
     assert shown.code == 6
     assert "3.34.1 is too old" in findings(shown)["sqlite"]["what"]
@@ -235,7 +236,7 @@ def test_a_library_that_is_too_old_opens_nothing(
 def test_a_guarded_library_is_named_with_what_would_be_unsafe(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surroundings, "IS_GUARDED", True)
+    monkeypatch.setattr(doctor_file, "IS_GUARDED", True)
     shown = run("doctor", "--json")
     assert shown.code == 0
     assert "checkpoints are guarded" in findings(shown)["sqlite"]["what"]
@@ -311,7 +312,7 @@ def test_a_reader_is_named_and_blamed_for_a_large_log(
         small = findings(run("doctor", "--json"))
         assert small["oldest_reader"]["level"] == "ok"
         assert small["oldest_reader"]["what"].startswith(f"process {os.getpid()} (")
-        monkeypatch.setattr(surroundings, "LARGE_LOG_BYTES", 0)
+        monkeypatch.setattr(doctor_file, "LARGE_LOG_BYTES", 0)
         shop.queue.send("a")
         large = findings(run("doctor", "--json"))
     assert large["oldest_reader"]["level"] == large["wal"]["level"] == "warn"
@@ -355,7 +356,7 @@ def test_dead_workers_still_listed_are_named(run: Run, shop: Shop) -> None:
 def test_an_error_of_one_look_is_one_line(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "_NEWEST", "SELECT nonsense FROM nowhere")
+    monkeypatch.setattr(doctor_tables, "_NEWEST", "SELECT nonsense FROM nowhere")
     shown = run("doctor", "--json")
     assert levels(shown, "bad") == {"wall_clock"}
     assert list(findings(shown)) == NAMES

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from durableq.cli import main
 from durableq.cli.status import SAMPLE_SECONDS
-from durableq.errors import Conflict
-from durableq.text import visible
+from durableq.model.errors import Conflict
+from durableq.model.text import visible
 from tests.cli.console import COMMAND, Shop, environment
 from tests.cli.test_help import FOUND
 from tests.support import scaled
@@ -86,8 +86,15 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Conflict("It would run now.")
 
     for target in (
-        *("durableq.supervisor.fleet.Fleet.run", "durableq.recovery.process.Recovery.run"),
-        *("durableq.demo.show.run", "durableq.chaos.run.run", "durableq.bench.fleet.measure"),
+        *(
+            "durableq.supervisor.supervisor.Supervisor.run",
+            "durableq.recovery.process.Recovery.run",
+        ),
+        *(
+            "durableq.demo.show.run",
+            "durableq.testing.chaos.run.run",
+            "durableq.bench.fleet.measure",
+        ),
     ):
         monkeypatch.setattr(target, refuse)
 

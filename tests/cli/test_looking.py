@@ -9,7 +9,7 @@ import pytest
 
 from durableq import Reject
 from durableq.cli.output import exit_code
-from durableq.errors import (
+from durableq.model.errors import (
     Busy,
     Conflict,
     DurableQError,

@@ -16,7 +16,7 @@ from tests.cli.console import COMMAND, Run, Shop, environment
 from tests.engine import plain
 from tests.support import wait_for
 
-LETTERS = 20_000
+DEAD_LETTERS = 20_000
 
 
 def bury_many(path: Path, number: int) -> None:
@@ -31,7 +31,7 @@ def bury_many(path: Path, number: int) -> None:
 
 
 def failure() -> Any:
-    from durableq.message import Failure, Reason
+    from durableq.model.message import Failure, Reason
 
     return Failure(Reason.HANDLER_ERROR, "ConnectionError", "bank 7 is away")
 
@@ -57,14 +57,14 @@ def test_groups_tell_what_killed_how_many(run: Run, shop: Shop) -> None:
     shown = run("dlq", "groups", "--queue", "orders")
     assert timeouts["fingerprint"] in shown.lines[1]
     chosen = run("dlq", "list", "--group", timeouts["fingerprint"], "--json").json
-    assert [letter["fingerprint"] for letter in chosen] == [timeouts["fingerprint"]] * 3
+    assert [dead_letter["fingerprint"] for dead_letter in chosen] == [timeouts["fingerprint"]] * 3
     assert run("dlq", "redrive", "--group", timeouts["fingerprint"]).lines == [
         "Redriven 3 dead letters."
     ]
     assert shop.dead_ids() == [other]
 
 
-def test_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
+def test_dead_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
     old = shop.bury("old")
     plain.script(
         shop.path,
@@ -73,7 +73,7 @@ def test_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
     )
     young = shop.bury("young")
     listed = run("dlq", "list", "--older-than", 3600, "--json").json
-    assert [letter["id"] for letter in listed] == [old]
+    assert [dead_letter["id"] for dead_letter in listed] == [old]
     assert run("dlq", "discard", "--older-than", 3600, "--yes").code == 0
     assert shop.dead_ids() == [young]
 
@@ -101,23 +101,23 @@ def test_a_move_goes_to_another_queue_if_told(run: Run, shop: Shop) -> None:
 
 def test_a_bulk_redrive_killed_half_way_is_resumed_and_moves_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "durableq.db"
-    bury_many(path, LETTERS)
+    bury_many(path, DEAD_LETTERS)
     moved = "SELECT count(*) FROM durableq_message WHERE source_queue_id IS NULL"
     command = [*COMMAND, "dlq", "redrive", "--queue", "orders"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment()) as child:
         wait_for(lambda: plain.one(path, moved) >= 1000, what="some letters to have moved")
         os.kill(child.pid, signal.SIGKILL)
     half = plain.one(path, moved)
-    assert 0 < half < LETTERS, "it was not killed half way"
+    assert 0 < half < DEAD_LETTERS, "it was not killed half way"
     (move,) = json.loads(durableq(tmp_path, "dlq", "moves", "--json"))
-    assert (move["state"], move["moved"], move["total"]) == ("running", half, LETTERS)
+    assert (move["state"], move["moved"], move["total"]) == ("running", half, DEAD_LETTERS)
     finished = json.loads(durableq(tmp_path, "dlq", "resume", "--json"))["move"]
-    assert (finished["state"], finished["moved"]) == ("done", LETTERS)
-    assert plain.one(path, moved) == LETTERS
+    assert (finished["state"], finished["moved"]) == ("done", DEAD_LETTERS)
+    assert plain.one(path, moved) == DEAD_LETTERS
     times = "SELECT max(n) FROM (SELECT count(*) AS n FROM durableq_history "
     times += "WHERE event = 'requeued' GROUP BY message_id)"
     assert plain.one(path, times) == 1
-    assert plain.totals(path, "orders")["sent"] == LETTERS
+    assert plain.counters(path, "orders")["sent"] == DEAD_LETTERS
     plain.check_sound(path)
 
 
@@ -129,12 +129,12 @@ def durableq(folder: Path, *arguments: str) -> bytes:
 
 def test_a_move_can_be_cancelled_and_resumed_only_while_it_runs(run: Run, shop: Shop) -> None:
     from durableq import Requeue
-    from durableq.letters import LetterFilter
+    from durableq.model.dead_letters import DeadLetterFilter
 
     for number in range(3):
         shop.bury(number)
-    move = shop.store.start_move(LetterFilter(), Requeue("again"), actor="test")
-    shop.store.continue_move(move.id, 1)
+    move = shop.store.start_redrive(DeadLetterFilter(), Requeue("again"), actor="test")
+    shop.store.continue_redrive(move.id, 1)
     cancelled = run("dlq", "cancel")
     assert cancelled.lines == [f"Move {move.id}: cancelled, 1 of 3 moved."]
     assert run("dlq", "resume", move.id).lines == ["Redriven 1 dead letter."]

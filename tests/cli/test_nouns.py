@@ -166,15 +166,17 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("options", "names"), FILTERS)
-def test_filters_choose_the_same_letters_everywhere(
+def test_filters_choose_the_same_dead_letters_everywhere(
     options: list[str], names: set[str], run: Run, shop: Shop
 ) -> None:
     ids = buried(shop)
     chosen = {ids[name] for name in names}
-    assert {letter["id"] for letter in run("dlq", "list", *options, "--json").json} == chosen
+    assert {
+        dead_letter["id"] for dead_letter in run("dlq", "list", *options, "--json").json
+    } == chosen
     move = run("dlq", "discard", *options, "--yes", "--json").json["move"]
     assert (move["state"], move["moved"], move["skipped"]) == ("done", len(chosen), 0)
-    left = {letter["id"] for letter in run("dlq", "list", "--json").json}
+    left = {dead_letter["id"] for dead_letter in run("dlq", "list", "--json").json}
     assert left == set(ids.values()) - chosen
 
 
@@ -184,15 +186,15 @@ def test_a_list_pages_over_all_dead_letter_queues_in_order(run: Run, shop: Shop)
     other.dq.close()
     first = run("dlq", "list", "--limit", 2, "--json").json
     rest = run("dlq", "list", "--after", first[-1]["id"], "--json").json
-    assert [letter["id"] for letter in first + rest] == ids
+    assert [dead_letter["id"] for dead_letter in first + rest] == ids
 
 
 def test_show_has_the_story_and_only_of_the_dead(run: Run, shop: Shop) -> None:
-    letter_id = shop.bury({"order": 7}, Reject("no such card"))
+    dead_letter_id = shop.bury({"order": 7}, Reject("no such card"))
     alive = shop.queue.send("b")
-    shown = run("dlq", "show", letter_id, "--json").json
+    shown = run("dlq", "show", dead_letter_id, "--json").json
     assert (shown["reason"], shown["source_queue"]) == ("rejected", "orders")
-    assert "Reject: no such card" in run("dlq", "show", letter_id).out
+    assert "Reject: no such card" in run("dlq", "show", dead_letter_id).out
     missing = run("dlq", "show", alive)
     assert missing.code == 3
     assert f"There is no dead letter {alive}. `durableq show {alive}` tells" in missing.err
@@ -206,10 +208,10 @@ def test_a_body_of_a_type_that_no_sender_stores_is_shown_as_it_is(run: Run, shop
 
 
 def test_redriving_sends_back_what_died_with_its_history(run: Run, shop: Shop) -> None:
-    letter_id = shop.bury({"order": 7}, key="k")
-    redriven = run("dlq", "redrive", letter_id, "--delay", 60, "--note", "card was renewed")
+    dead_letter_id = shop.bury({"order": 7}, key="k")
+    redriven = run("dlq", "redrive", dead_letter_id, "--delay", 60, "--note", "card was renewed")
     assert (redriven.code, redriven.lines) == (0, ["Redriven 1 dead letter."])
-    message = run("show", letter_id, "--json").json
+    message = run("show", dead_letter_id, "--json").json
     assert (message["queue"], message["state"], message["body"]) == (
         "orders",
         "delayed",
@@ -220,15 +222,15 @@ def test_redriving_sends_back_what_died_with_its_history(run: Run, shop: Shop) -
     assert last["actor"].startswith("person (")
 
 
-def test_a_held_letter_is_a_persons_to_decide(run: Run, shop: Shop) -> None:
+def test_a_held_dead_letter_is_a_persons_to_decide(run: Run, shop: Shop) -> None:
     from durableq import Hold
 
-    letter_id = shop.bury()
+    dead_letter_id = shop.bury()
     receipt = shop.store.receive(shop.dead, 1).messages[0].receipt
     shop.store.decide([(receipt, Hold("look"))])
     assert "held" in run("dlq", "list").out
-    assert "held in orders-dlq for a person's decision" in run("dlq", "show", letter_id).out
-    assert run("dlq", "redrive", letter_id).code == 0
+    assert "held in orders-dlq for a person's decision" in run("dlq", "show", dead_letter_id).out
+    assert run("dlq", "redrive", dead_letter_id).code == 0
     assert shop.bodies() == ["b"]
 
 
@@ -259,7 +261,7 @@ def test_nothing_to_decide_is_no_error(run: Run, shop: Shop) -> None:
         (["--all", "--reason", "rejected", "--older-than", "0"], "--reason and --older-than only"),
     ],
 )
-def test_letters_are_chosen_in_one_way_and_a_refusal_says_why(
+def test_dead_letters_are_chosen_in_one_way_and_a_refusal_says_why(
     verb: list[str], choice: list[str], why: str, run: Run, shop: Shop
 ) -> None:
     shop.bury()
@@ -269,7 +271,7 @@ def test_letters_are_chosen_in_one_way_and_a_refusal_says_why(
     assert len(shop.dead_ids()) == 1
 
 
-def test_a_letters_receives_are_told_from_before_it_died(run: Run, shop: Shop) -> None:
+def test_a_dead_letters_receives_are_told_from_before_it_died(run: Run, shop: Shop) -> None:
     rejected = shop.bury("x", Reject("no"))
     assert "1 before it died, 0 since" in run("show", rejected).out
     assert "1 before it died, 0 since" in run("dlq", "show", rejected).out
@@ -291,12 +293,12 @@ def test_a_letters_receives_are_told_from_before_it_died(run: Run, shop: Shop) -
 
 @pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
 def test_an_id_that_is_not_there_changes_nothing(verb: list[str], run: Run, shop: Shop) -> None:
-    letter_id = shop.bury()
+    dead_letter_id = shop.bury()
     for unknown in ("999", "x", shop.queue.send("alive")):
-        shown = run("dlq", *verb, letter_id, unknown)
+        shown = run("dlq", *verb, dead_letter_id, unknown)
         assert (shown.code, shown.out) == (3, "")
         assert f"There is no dead letter {unknown}." in shown.err
-    assert shop.dead_ids() == [letter_id]
+    assert shop.dead_ids() == [dead_letter_id]
 
 
 @pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
@@ -317,11 +319,11 @@ def test_what_a_recovery_process_holds_is_left_to_it(verb: list[str], run: Run, 
 
 
 def test_discarding_asks_even_for_one(run: Run, shop: Shop) -> None:
-    letter_id = shop.bury()
-    shown = run("dlq", "discard", letter_id)
+    dead_letter_id = shop.bury()
+    shown = run("dlq", "discard", dead_letter_id)
     assert shown.code == 2
-    assert f"Discard dead letter {letter_id}, for good? There is no terminal" in shown.err
-    assert shop.dead_ids() == [letter_id]
+    assert f"Discard dead letter {dead_letter_id}, for good? There is no terminal" in shown.err
+    assert shop.dead_ids() == [dead_letter_id]
 
 
 # ---- idempotency

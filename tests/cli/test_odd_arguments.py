@@ -79,4 +79,4 @@ def test_a_stored_message_exits_0_when_stderr_is_full(tmp_path: Path) -> None:
         )
     assert done.returncode == output.OK
     with DurableQ(path) as dq:
-        assert dq.queue("orders").info().totals.sent == 2
+        assert dq.queue("orders").info().counters.sent == 2

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from durableq.cli import main
-from durableq.letters import LetterFilter
-from durableq.message import Reason
-from durableq.verdict import Requeue
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Requeue
+from durableq.model.message import Reason
 from tests.cli.console import Result, Shop
 from tests.cli.test_fuzz import CODES, WATCHED, cut_loops, is_flag, judge
 from tests.cli.test_help import FOUND
@@ -139,7 +139,7 @@ def attempt(
 
 def leave_a_move_running() -> None:
     shop = Shop(Path("durableq.db"))
-    shop.store.start_move(LetterFilter("orders"), Requeue(), actor="a test")
+    shop.store.start_redrive(DeadLetterFilter("orders"), Requeue(), actor="a test")
     shop.dq.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from durableq.engines.sql.store import SQLStore
+from durableq.engines.sqlite.store import SQLStore
 from tests.cli.console import COMMAND, Run, Shop, environment, process
 from tests.support import scaled, wait_for
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durableq.recovery.breaker import NOTE, Phase, State
+from durableq.recovery.circuit_breaker import NOTE, BreakerState, Phase
 from tests.cli.console import Run, Shop
 
 RULES = """\
@@ -148,7 +148,7 @@ def test_explain_says_why_the_earlier_rules_do_not_fire(
     assert (missing.code, missing.out) == (3, "")
 
 
-def test_explain_says_that_rules_for_another_queue_do_not_meet_a_letter(
+def test_explain_says_that_rules_for_another_queue_do_not_meet_a_dead_letter(
     run: Run, shop: Shop, policy: Path
 ) -> None:
     shop.dq.queue("mail")
@@ -167,8 +167,8 @@ def test_an_open_breaker_is_told_and_sends_nothing_back(
     run: Run, shop: Shop, dead: list[str], policy: Path
 ) -> None:
     now_ms = shop.store.dead_letter(dead[3]).died_at_ms
-    opened = State(Phase.OPEN, now_ms, 1, died=11, judged=20)
-    shop.store.remember(NOTE + "orders", opened.to_json(), instead_of=None)
+    opened = BreakerState(Phase.OPEN, now_ms, 1, died=11, judged=20)
+    shop.store.compare_and_set(NOTE + "orders", opened.to_json(), expected=None)
     words = (
         "The breaker of orders is open: 11 of 20 messages that recovery sent back died again; "
         "nothing is sent back until it probes."

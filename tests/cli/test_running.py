@@ -128,15 +128,15 @@ def test_a_whole_life_from_the_command_line(shop: Shop, tmp_path: Path, app: str
     assert planned.err == "Would decide: 1 requeue.\n"
     assert len(shop.dead_ids()) == 1
     decided = process("recover", "--app", app, "--once", "--json", cwd=tmp_path)
-    (verdict,) = map(json.loads, decided.lines)
-    assert (verdict["verdict"], verdict["reason"], verdict["outcome"]) == (
+    (decision,) = map(json.loads, decided.lines)
+    assert (decision["verdict"], decision["reason"], decision["outcome"]) == (
         "requeue",
         "again",
         "done",
     )
     assert shop.bodies() == ["bad"]
     assert process("work", "--drain", cwd=tmp_path, DURABLEQ_APP=app).code == 0
-    assert shop.queue.info().totals.completed == 3
+    assert shop.queue.info().counters.completed == 3
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -238,8 +238,8 @@ def test_the_demo_prints_its_accounts_and_judges_them(
     assert (shown.code, shown.err) == (code, "sent 1/2\n")
     assert shown.lines[0].split() == ["ACCOUNT", "REFERENCE", "MEASURED"]
     assert shown.lines[1].split() == ["produced", "200", "199"]
-    verdict = [f"PROBLEM: {problem}" for problem in problems] or ["Every account balances."]
-    assert shown.lines[3:] == verdict
+    decision = [f"PROBLEM: {problem}" for problem in problems] or ["Every account balances."]
+    assert shown.lines[3:] == decision
     as_json = run("demo", "--json", "--db", "there.db")
     assert (as_json.code, as_json.json["problems"]) == (code, problems)
     assert [call[:3] for call in calls] == [(None, 5, 2), ("there.db", 200, 4)]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ, Hold
+from durableq.admin.readers import ADVICE
 from durableq.cli.status import sparkline
-from durableq.info import WorkerStats
-from durableq.processes import this_process
-from durableq.readers import ADVICE
-from durableq.recovery.breaker import NOTE, Phase, State
-from durableq.store import WorkerInfo
+from durableq.model.info import WorkerStats
+from durableq.recovery.circuit_breaker import NOTE, BreakerState, Phase
+from durableq.store.core import WorkerInfo
+from durableq.supervisor.liveness import this_process
 from tests.cli.console import COMMAND, ROOT, Run, Shop, environment
 from tests.engine import plain
 from tests.support import scaled, wait_for
@@ -35,8 +35,8 @@ def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
 ) -> None:
     shop.queue.send(1)
     me = shop.store.register(this_process("worker-1:17"))
-    shop.store.receive("orders", 1, holder=me.holder)
-    shop.store.beat(me.holder, WorkerStats("working", 40, 2, 1, 1))
+    shop.store.receive("orders", 1, owner_id=me.owner_id)
+    shop.store.beat(me.owner_id, WorkerStats("working", 40, 2, 1, 1))
     dead = shop.store.register(WorkerInfo("worker-2:18", os.getpid(), 1, me.boot_id, ""))
     shop.dq.close()
     alive, gone = run("status", "--json").json["workers"]
@@ -52,7 +52,7 @@ def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
     }
     assert alive["rss_bytes"] > 1 << 20
     assert alive["cpu_percent"] >= 0
-    assert (gone["holder"], gone["alive"], gone["rss_bytes"]) == (dead.holder, False, None)
+    assert (gone["holder"], gone["alive"], gone["rss_bytes"]) == (dead.owner_id, False, None)
     shown = run("status")
     assert "worker-1:17" in shown.out
     assert "working" in shown.out
@@ -71,8 +71,8 @@ def names_in(value: object) -> Iterator[str]:
 
 def test_every_name_of_the_json_is_documented(run: Run, shop: Shop) -> None:
     shop.store.register(this_process("worker-1:17"))
-    state = State(Phase.CLOSED, since_ms=1_000).to_json()
-    assert shop.store.remember(f"{NOTE}orders", state, instead_of=None)
+    state = BreakerState(Phase.CLOSED, since_ms=1_000).to_json()
+    assert shop.store.compare_and_set(f"{NOTE}orders", state, expected=None)
     page = (ROOT / "docs" / "OPERATIONS.md").read_text()
     table = page.split("## Watching from a program", 1)[1].split("## ", 1)[0].split("|---|", 1)[1]
     told = set(re.findall(r"`(\w+)(?:\[\])?`", table)) - set(Phase) - {"null"}
@@ -166,7 +166,7 @@ def test_explain_tells_what_keeps_a_message_whose_time_has_come(run: Run, shop: 
 def test_explain_tells_who_has_a_message_and_who_waits_behind_it(run: Run, shop: Shop) -> None:
     me = shop.store.register(this_process("worker-1:17"))
     first, second = shop.queue.send(1, key="k"), shop.queue.send(1, key="k")
-    received = shop.store.receive("orders", 2, holder=me.holder)
+    received = shop.store.receive("orders", 2, owner_id=me.owner_id)
     assert [message.id for message in received.messages] == [first]
     assert f"with worker-1:17 (pid {os.getpid()}) right now" in run("explain", first).out
     behind = run("explain", second, "--json").json["because"][0]
@@ -177,27 +177,27 @@ def test_explain_tells_who_has_a_message_and_who_waits_behind_it(run: Run, shop:
 
 
 def _completion(message: object) -> object:
-    from durableq.message import Completion, Message
+    from durableq.model.message import Completion, Message
 
     assert isinstance(message, Message)
     assert message.receipt is not None
     return Completion(message.receipt, None, message.key)
 
 
-def test_explain_tells_why_a_letter_is_dead_or_held_and_how_a_message_ended(
+def test_explain_tells_why_a_dead_letter_is_dead_or_held_and_how_a_message_ended(
     run: Run, shop: Shop
 ) -> None:
-    letter = shop.bury("x", ValueError("boom"))
-    why = run("explain", letter).out
+    dead_letter = shop.bury("x", ValueError("boom"))
+    why = run("explain", dead_letter).out
     assert "dead, because the handler raised an exception (ValueError: boom)." in why
     assert "durableq recover" in why
     (message,) = shop.store.receive(shop.dead, 1).messages
     shop.store.decide([(message.receipt, Hold("ask Ann"))])
-    held = run("explain", letter, "--json").json
+    held = run("explain", dead_letter, "--json").json
     assert held["state"] == "held"
     assert "it is held for a person: ask Ann. To decide: durableq dlq redrive" in held["because"][0]
-    run("dlq", "discard", letter, "--yes")
-    ended = run("explain", letter, "--json").json
+    run("dlq", "discard", dead_letter, "--yes")
+    ended = run("explain", dead_letter, "--json").json
     assert ended["state"] == "ended"
     assert "removed by a decision" in ended["because"][0]
 
@@ -220,14 +220,14 @@ def test_a_workers_queue_is_worked_after_a_pause(shop: Shop) -> None:
 
 
 def test_status_tells_how_the_breaker_of_recovery_stands(run: Run, shop: Shop) -> None:
-    opened = State(Phase.OPEN, since_ms=1_000, trips=2)
-    assert shop.store.remember(f"{NOTE}orders", opened.to_json(), instead_of=None)
+    opened = BreakerState(Phase.OPEN, since_ms=1_000, trips=2)
+    assert shop.store.compare_and_set(f"{NOTE}orders", opened.to_json(), expected=None)
     assert run("status", "--json").json["breakers"] == {
         "orders": {"phase": "open", "since_ms": 1_000, "trips": 2}
     }
     (line,) = [line for line in run("status").lines if line.startswith("breaker of orders")]
     assert "open for" in line
     assert "opened 2 times in a row" in line
-    first = State(Phase.OPEN, since_ms=1_000, trips=1)
-    assert shop.store.remember(f"{NOTE}orders", first.to_json(), instead_of=opened.to_json())
+    first = BreakerState(Phase.OPEN, since_ms=1_000, trips=1)
+    assert shop.store.compare_and_set(f"{NOTE}orders", first.to_json(), expected=opened.to_json())
     assert "in a row" not in run("status").out

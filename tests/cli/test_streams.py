@@ -59,7 +59,7 @@ def test_a_fleet_works_although_nothing_can_be_logged(
     shop.queue.send({"amount": 1})
     line = f"durableq work --drain --exec 'echo told >&2; true' --queue orders {stderr}"
     assert shell(line, tmp_path).returncode == 0
-    assert shop.queue.info().totals.completed == 1
+    assert shop.queue.info().counters.completed == 1
 
 
 @needs_full

@@ -125,7 +125,7 @@ def test_a_queue_that_is_named_twice_is_worked_once(shop: Shop, tmp_path: Path) 
     shop.queue.send("good")
     twice = ("--queue", "orders", "--queue", "orders")
     worked = process("work", "--drain", "--exec", "true", *twice, cwd=tmp_path)
-    assert (worked.code, shop.queue.info().totals.completed) == (0, 1)
+    assert (worked.code, shop.queue.info().counters.completed) == (0, 1)
 
 
 def test_help_names_every_option_and_exit_code(run: Run) -> None:

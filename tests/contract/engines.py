@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from durableq.engines import open_store
-from durableq.letters import DeadGroup
-from durableq.lifecycle import EDGES, Place, place
-from durableq.message import Duplicate, Message, Receipt
-from durableq.settings import dead_letter_name
-from durableq.steady import shift
-from durableq.store import QueueInfo, Store
+from durableq.model.dead_letters import DeadLetterGroup
+from durableq.model.lifecycle import EDGES, Place, place
+from durableq.model.message import Duplicate, Message, Receipt
+from durableq.model.queues import dead_letter_name
+from durableq.runtime.steady_clock import shift
+from durableq.store.core import QueueInfo, Store
 from durableq.testing import FakeClock
 
 QUEUES = ("orders", "mail")
@@ -69,8 +69,8 @@ class Engine:
 
     def __init__(self, url: str, clock: "FakeClock | WrongClock") -> None:
         self.clock = clock
-        self.dice = Dice()
-        self.store: Store = open_store(url, clock=clock, dice=self.dice)
+        self.rng = Dice()
+        self.store: Store = open_store(url, clock=clock, rng=self.rng)
         self.names: dict[str, str] = {}
         self.since_ms = clock.wall_ms()
 
@@ -94,7 +94,7 @@ class Engine:
             answer = answer._replace(id=self.names[answer.id])
         if isinstance(answer, Duplicate):
             answer = answer._replace(message_id=self.names[answer.message_id])
-        if isinstance(answer, DeadGroup):
+        if isinstance(answer, DeadLetterGroup):
             answer = replace(answer, example_id=self.names[answer.example_id])
         if isinstance(answer, tuple | list):
             return [self.named(part) for part in answer]
@@ -112,14 +112,14 @@ class Engine:
             *(self.plain(store.peek(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.records(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.history(message_id)) for message_id in self.names),
-            self.plain(store.dead_groups()),
+            self.plain(store.dead_letter_groups()),
             *(self.plain(store.recoveries(name, since_ms, ALL)) for name in QUEUES),
             self.plain(store.moves()),
             self.plain(store.workers()),
-            *(self.plain(store.held(worker.holder)) for worker in store.workers()),
+            *(self.plain(store.held(worker.owner_id)) for worker in store.workers()),
             *(store.ready_in_ms([name]) for name in EVERY_QUEUE),
             store.ready_in_ms(EVERY_QUEUE),
-            self.dice.throws,
+            self.rng.throws,
         ]
 
     def right_ms(self) -> int:

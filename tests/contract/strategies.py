@@ -2,9 +2,9 @@
 
 from hypothesis import strategies as st
 
-from durableq.letters import LetterFilter
-from durableq.message import Failure, Reason, draft
-from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.message import Failure, Reason, draft
 
 queues = st.sampled_from(["orders", "orders", "orders", "mail"])
 booleans = st.booleans()
@@ -23,14 +23,14 @@ failures = st.builds(
     st.just("no"),
     retry_in_ms=st.sampled_from([None, None, 0, 1_000]),
 )
-verdicts: st.SearchStrategy[Verdict] = st.one_of(
+decisions: st.SearchStrategy[Decision] = st.one_of(
     st.builds(Discard, st.just("never")),
     st.builds(Hold, st.just("ask")),
     st.builds(Requeue, delay=st.sampled_from([0, 1])),
     st.builds(Retry, st.sampled_from([3, "too long for it"]), delay=st.sampled_from([0, 1])),
 )
-filters = st.just(LetterFilter()) | st.builds(
-    LetterFilter,
+filters = st.just(DeadLetterFilter()) | st.builds(
+    DeadLetterFilter,
     queue=st.sampled_from([None, "orders", "mail", "orders-dlq"]),
     reason=st.sampled_from([None, None, Reason.REJECTED, Reason.LEASE_EXPIRED]),
     error_type=st.sampled_from([None, None, "ValueError"]),

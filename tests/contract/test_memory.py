@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from durableq.engines.memory import MemoryStore
-from durableq.store import Store
+from durableq.store.core import Store
 from durableq.testing import FakeClock, StoreContract
 
 
 class TestMemory(StoreContract):
-    def make_store(self, clock: FakeClock, dice: Callable[[], float], tmp_path: Path) -> Store:
-        return MemoryStore(clock, dice)
+    def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
+        return MemoryStore(clock, rng)

@@ -23,10 +23,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from durableq.errors import DurableQError
-from durableq.letters import LetterFilter
-from durableq.lifecycle import Place
-from durableq.message import (
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.errors import DurableQError
+from durableq.model.lifecycle import Place
+from durableq.model.message import (
     Completion,
     Draft,
     Failure,
@@ -36,10 +37,9 @@ from durableq.message import (
     State,
     draft,
 )
-from durableq.settings import dead_letter_name
-from durableq.store import WorkerInfo, WorkerStats
+from durableq.model.queues import dead_letter_name
+from durableq.store.core import WorkerInfo, WorkerStats
 from durableq.testing import FakeClock
-from durableq.verdict import Discard, Requeue, Verdict
 from tests.contract.engines import (
     DEAD_LETTER_QUEUES,
     EVERY_QUEUE,
@@ -56,6 +56,7 @@ from tests.contract.engines import (
 )
 from tests.contract.strategies import (
     booleans,
+    decisions,
     drafts,
     failures,
     filters,
@@ -63,7 +64,6 @@ from tests.contract.strategies import (
     queues,
     some,
     targets,
-    verdicts,
 )
 
 ACTOR = "recovery:1"
@@ -168,11 +168,11 @@ class SideBySide(RuleBasedStateMachine):
         whose=st.integers(0, 2),
     )
     def receive(self, queue: str, limit: int, visibility_ms: int | None, whose: int) -> None:
-        holders = [0, *(worker.holder for worker in self.engines[0].store.workers())]
-        holder = holders[whose % len(holders)]
+        owner_ids = [0, *(worker.owner_id for worker in self.engines[0].store.workers())]
+        owner_id = owner_ids[whose % len(owner_ids)]
         self.take(
             lambda engine: engine.store.receive(
-                queue, limit, visibility_ms=visibility_ms, holder=holder
+                queue, limit, visibility_ms=visibility_ms, owner_id=owner_id
             )
         )
 
@@ -205,12 +205,12 @@ class SideBySide(RuleBasedStateMachine):
         elif which:
             self.complete(which, key)
 
-    @rule(limit=st.integers(1, 2), verdict=verdicts)
-    def recover(self, limit: int, verdict: Verdict) -> None:
+    @rule(limit=st.integers(1, 2), decision=decisions)
+    def recover(self, limit: int, decision: Decision) -> None:
         before = len(self.leases)
         self.receive("orders-dlq", limit, None, whose=0)
         if which := list(range(len(self.leases) - before)):
-            self.decide(which, verdict, really=1)
+            self.decide(which, decision, really=1)
 
     # ---- settling
 
@@ -249,13 +249,13 @@ class SideBySide(RuleBasedStateMachine):
         self.both(settle, verb, others=[] if ms else ["due"], touched=self.named(chosen))
 
     @precondition(lambda self: any(lease[0].queue in DEAD_LETTER_QUEUES for lease in self.leases))
-    @rule(which=some, verdict=verdicts, really=st.integers(0, 9))
-    def decide(self, which: list[int], verdict: Verdict, really: int) -> None:
+    @rule(which=some, decision=decisions, really=st.integers(0, 9))
+    def decide(self, which: list[int], decision: Decision, really: int) -> None:
         """Once in ten times the living are among those decided about."""
         chosen = self.pick(which, DEAD_LETTER_QUEUES)
         chosen += [] if really else self.pick(which)
         self.both(
-            lambda engine, n: engine.store.decide([(c[n], verdict) for c in chosen], actor=ACTOR),
+            lambda engine, n: engine.store.decide([(c[n], decision) for c in chosen], actor=ACTOR),
             "decide",
             touched=self.named(chosen),
         )
@@ -263,21 +263,21 @@ class SideBySide(RuleBasedStateMachine):
     @precondition(lambda self: any(where is Place.DEAD for where, _ in self.before.values()))
     @rule(
         wanted=filters,
-        verdict=of_many,
+        decision=of_many,
         to_queue=targets,
         limits=st.lists(st.integers(1, 3), max_size=2),
     )
     def move(
         self,
-        wanted: LetterFilter,
-        verdict: Requeue | Discard,
+        wanted: DeadLetterFilter,
+        decision: Requeue | Discard,
         to_queue: str | None,
         limits: list[int],
     ) -> None:
         """Start a move and take its first steps; others may go on with it later."""
         self.both(
-            lambda engine, _: engine.store.start_move(
-                wanted, verdict, to_queue=to_queue, actor=ACTOR
+            lambda engine, _: engine.store.start_redrive(
+                wanted, decision, to_queue=to_queue, actor=ACTOR
             )
         )
         for limit in limits if self.engines[0].store.moves() else []:
@@ -287,12 +287,12 @@ class SideBySide(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2), limit=st.integers(0, 3), cancelled=st.integers(0, 9))
     def go_on(self, number: int, limit: int, cancelled: int) -> None:
         there = self.engines[0].store.moves()
-        move_id = there[number % len(there)].id
+        task_id = there[number % len(there)].id
         if not cancelled:
-            self.both(lambda engine, _: engine.store.cancel_move(move_id))
+            self.both(lambda engine, _: engine.store.cancel_redrive(task_id))
             return
         self.both(
-            lambda engine, _: engine.store.continue_move(move_id, limit),
+            lambda engine, _: engine.store.continue_redrive(task_id, limit),
             "reclaim",
             "decide",
             touched=[name for name, (where, _) in self.before.items() if where is Place.DEAD],
@@ -339,7 +339,7 @@ class SideBySide(RuleBasedStateMachine):
         lost=st.sampled_from([None, "reclaim", "leave", "beat"]),
     )
     def come_and_go(self, name: str, queues: tuple[str, ...] | None, lost: str | None) -> None:
-        there = [worker.holder for worker in self.engines[0].store.workers()]
+        there = [worker.owner_id for worker in self.engines[0].store.workers()]
         if lost is None or not there:
             worker = WorkerInfo(name, 1, 2, queues=queues)
             self.both(lambda engine, _: engine.store.register(worker))
@@ -349,7 +349,7 @@ class SideBySide(RuleBasedStateMachine):
         elif lost == "leave":
             self.both(lambda engine, _: engine.store.unregister(there[0]), *RECLAIM)
         else:
-            self.both(lambda engine, _: engine.store.reclaim(holder=there[-1]), *RECLAIM)
+            self.both(lambda engine, _: engine.store.reclaim(owner_id=there[-1]), *RECLAIM)
 
     @rule(
         what=st.sampled_from(["reclaim", "prune", "forget", "purge"]), queue=queues, dead=booleans
@@ -376,7 +376,7 @@ class SideBySide(RuleBasedStateMachine):
     @invariant()
     def the_books_balance(self) -> None:
         for info in self.engines[1].store.queues():
-            assert info.totals.expected == info.counts.present, info
+            assert info.counters.expected == info.counts.present, info
 
     @invariant()
     def a_receive_count_stays_within_its_limit(self) -> None:

@@ -9,14 +9,14 @@ import inotify_simple
 import pytest
 
 from durableq.engines import open_store
-from durableq.errors import Conflict
-from durableq.letters import LetterFilter
-from durableq.message import Outcome, Reason, State
-from durableq.store import Store, WorkerInfo
-from durableq.testing import FakeClock, FakeDice, MultiProcessContract, StoreContract
-from durableq.testing.case import DEAD, ORDERS, complete, kill, look, newest, send, take
-from durableq.testing.watching import WatchingContract
-from durableq.verdict import Requeue
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Requeue
+from durableq.model.errors import Conflict
+from durableq.model.message import Outcome, Reason, State
+from durableq.store.core import Store, WorkerInfo
+from durableq.testing import FakeClock, FakeRandom, MultiProcessContract, StoreContract
+from durableq.testing.contract.case import DEAD, ORDERS, complete, kill, look, newest, send, take
+from durableq.testing.contract.wakeup import WakeupContract
 from tests.engine import plain
 
 
@@ -25,11 +25,11 @@ def url(tmp_path: Path) -> str:
 
 
 class TestSQLite(StoreContract):
-    def make_store(self, clock: FakeClock, dice: Callable[[], float], tmp_path: Path) -> Store:
-        return open_store(url(tmp_path), clock=clock, dice=dice)
+    def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
+        return open_store(url(tmp_path), clock=clock, rng=rng)
 
     def reopen(self, clock: FakeClock, tmp_path: Path) -> Store:
-        return self.make_store(clock, FakeDice(), tmp_path)
+        return self.make_store(clock, FakeRandom(), tmp_path)
 
     def test_what_was_sent_is_there_when_the_file_is_opened_again(
         self, store: Store, clock: FakeClock, tmp_path: Path
@@ -47,7 +47,7 @@ class TestSQLite(StoreContract):
     ) -> None:
         worker = store.register(WorkerInfo("host-a:7", 7, 1))
         message_id = send(store, key="k")
-        lease = take(store, holder=worker.holder)
+        lease = take(store, owner_id=worker.owner_id)
         clock.reboot()
         again = self.reopen(clock, tmp_path)
         assert look(again, message_id).state is State.READY
@@ -66,26 +66,26 @@ class TestSQLite(StoreContract):
         self.reopen(clock, tmp_path).close()
         assert complete(store, lease) == [Outcome.DONE]
 
-    def test_a_letter_whose_queue_is_gone_needs_another_one_named(
+    def test_a_dead_letter_whose_queue_is_gone_needs_another_one_named(
         self, store: Store, tmp_path: Path
     ) -> None:
         """No verb leaves a file so; somebody with a SQLite shell may."""
         store.declare_queue("mail", {})
         message_id = kill(store)
-        began = store.start_move(LetterFilter(), Requeue())
+        began = store.start_redrive(DeadLetterFilter(), Requeue())
         plain.script(tmp_path / "q.db", "DELETE FROM durableq_queue WHERE name = 'orders'")
         with pytest.raises(Conflict, match="name another queue"):
-            store.start_move(LetterFilter(), Requeue())
+            store.start_redrive(DeadLetterFilter(), Requeue())
         with pytest.raises(Conflict, match="name another queue"):
-            store.continue_move(began.id, 1)
-        move = store.start_move(LetterFilter(), Requeue(), to_queue="mail")
-        assert store.continue_move(move.id, 10).moved == 1
+            store.continue_redrive(began.id, 1)
+        move = store.start_redrive(DeadLetterFilter(), Requeue(), to_queue="mail")
+        assert store.continue_redrive(move.id, 10).moved == 1
         assert look(store, message_id).queue == "mail"
         store.delete_queue(DEAD)
         assert [queue.name for queue in store.queues()] == ["mail", "mail-dlq"]
 
 
-class TestSQLiteWithoutInotify(WatchingContract):
+class TestSQLiteWithoutInotify(WakeupContract):
     """Where the kernel does not tell of writes, the file is asked."""
 
     @pytest.fixture(autouse=True)
@@ -95,8 +95,8 @@ class TestSQLiteWithoutInotify(WatchingContract):
 
         monkeypatch.setattr(inotify_simple, "INotify", refuse)
 
-    def make_store(self, clock: FakeClock, dice: Callable[[], float], tmp_path: Path) -> Store:
-        return open_store(url(tmp_path), clock=clock, dice=dice)
+    def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
+        return open_store(url(tmp_path), clock=clock, rng=rng)
 
 
 class TestSQLiteProcesses(MultiProcessContract):

@@ -163,7 +163,7 @@ def test_the_diagram_is_drawn_from_todays_edges() -> None:
 def test_the_tour_ends_with_every_order_settled_in_the_default_file(typed: Shell) -> None:
     shell = up_to(typed, "durableq show 8")
     assert messages(shell.folder / "durableq.db") == []
-    assert plain.totals(shell.folder / "durableq.db", "orders")["sent"] >= 200
+    assert plain.counters(shell.folder / "durableq.db", "orders")["sent"] >= 200
     assert "failed" in shell.said["durableq show 8"]
 
 
@@ -171,7 +171,7 @@ def places(shell: Shell) -> tuple[int, int, int]:
     """Rows and codes in the reader's own table, and duplicates that were recognised."""
     db = shell.folder / "places.db"
     ((rows, codes),) = plain.rows(db, "SELECT count(*), count(DISTINCT code) FROM place")
-    return rows, codes, plain.totals(db, "places")["duplicates"]
+    return rows, codes, plain.counters(db, "places")["duplicates"]
 
 
 def test_the_real_records_are_worked(typed: Shell) -> None:
@@ -192,8 +192,8 @@ def test_the_shops_orders_are_charged(typed: Shell) -> None:
     shell = up_to(typed, "durableq work --procs 4 --app shop")
     db = shell.folder / "shop.db"
     assert plain.rows(db, "SELECT count(*), sum(amount) FROM ledger") == [(101, 120 + 100 * 5)]
-    totals = plain.totals(db, "receipts")
-    assert (totals["sent"], totals["completed"]) == (101, 101)
+    counters = plain.counters(db, "receipts")
+    assert (counters["sent"], counters["completed"]) == (101, 101)
 
 
 def test_the_operator_looks_at_the_shop_and_redrives_its_dead_letter(typed: Shell) -> None:
@@ -213,7 +213,7 @@ def test_the_policy_of_the_page_discards_the_order_that_is_none(typed: Shell) ->
     assert "not an order" in shell.said["durableq dlq explain 2 --policy recovery.toml"]
     db = shell.folder / "shop.db"
     assert messages(db) == []
-    assert plain.totals(db, "orders-dlq")["discarded"] == 1
+    assert plain.counters(db, "orders-dlq")["discarded"] == 1
 
 
 def test_the_table_that_is_shown_has_todays_columns(typed: Shell) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from durableq import Discard, DurableQ, Hold, Requeue, Retry, Verdict
-from durableq.clock import SystemClock
-from durableq.message import Reason
-from durableq.recovery.breaker import DEFAULT_THRESHOLDS
+from durableq import Decision, Discard, DurableQ, Hold, Requeue, Retry
+from durableq.model.message import Reason
+from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
-from durableq.recovery.reading import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, parse
+from durableq.recovery.rules_file import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, parse
+from durableq.runtime.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "RECOVERY.md").read_text()
@@ -43,7 +43,7 @@ def test_the_tables_name_every_field_and_no_other() -> None:
     assert all(f"`{reason}`" in TEXT for reason in Reason)
 
 
-CASES: list[tuple[BaseException | str, object, type[Verdict], type[Verdict]]] = [
+CASES: list[tuple[BaseException | str, object, type[Decision], type[Decision]]] = [
     (TimeoutError("slow"), ORDER, Requeue, Requeue),
     (ValueError("over the limit of 10"), ORDER, Retry, Retry),
     (ValueError("over the limit of 10"), ORDER | {"customer": {}, "amount": 1}, Hold, Hold),
@@ -70,9 +70,9 @@ def test_the_examples_decide(
 
 def check(dq: DurableQ, policies: Policies, kind: type) -> None:
     (message,) = dq.store.peek("orders-dlq", 10)
-    letter = dq.store.dead_letter(message.id)
-    assert letter is not None
-    verdict = policies.judge(letter).verdict
-    assert type(verdict) is kind
-    if isinstance(verdict, Retry):
-        assert verdict.body["amount"] == 10_000
+    dead_letter = dq.store.dead_letter(message.id)
+    assert dead_letter is not None
+    decision = policies.judge(dead_letter).decision
+    assert type(decision) is kind
+    if isinstance(decision, Retry):
+        assert decision.body["amount"] == 10_000

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 
 UNBALANCED = """
 SELECT name FROM durableq_queue AS q
@@ -70,7 +70,7 @@ def check_sound(path: Path) -> None:
     assert column(path, UNBALANCED) == []
 
 
-def totals(path: Path, queue: str) -> dict[str, int]:
+def counters(path: Path, queue: str) -> dict[str, int]:
     """A queue's running totals."""
     names = ("sent", "moved_in", "moved_out", "completed", "duplicates", "discarded")
     (row,) = rows(path, f"SELECT {', '.join(names)} FROM durableq_queue WHERE name = ?", queue)

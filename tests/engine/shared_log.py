@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from durableq import Busy, DurableQ
-from durableq.engines.sql import checkpoints
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite import checkpoints
+from durableq.engines.sqlite.driver import driver
 
 BATCHES = 150
 LARGEST_BATCH = 8

@@ -21,9 +21,9 @@ from durableq import (
     Queue,
     StorageFull,
     Unsupported,
-    care,
 )
-from durableq.engines.sql import backup, schema
+from durableq.admin import operations
+from durableq.engines.sqlite import backup, schema
 from tests.engine import plain
 from tests.engine.copies import OLDER, beside, refusal
 
@@ -32,7 +32,7 @@ def test_a_backup_holds_what_is_still_only_in_the_log(orders: Queue, db: Path, c
     orders.send_many(list(range(5)))
     plain_copy = copy.with_name("cp.db")
     subprocess.run(["cp", db, plain_copy], check=True)  # this process may not open the file
-    care.back_up(str(db), copy)
+    operations.back_up(str(db), copy)
     assert plain.one(copy, "SELECT count(*) FROM durableq_message") == 5
     assert plain.one(plain_copy, "SELECT count(*) FROM durableq_message") == 0
 
@@ -41,7 +41,7 @@ def test_a_backup_is_one_whole_file_of_its_owner_alone(orders: Queue, db: Path, 
     orders.send("a")
     before = os.umask(0)
     try:
-        made = care.back_up(str(db), copy)
+        made = operations.back_up(str(db), copy)
     finally:
         os.umask(before)
     assert (made.path, made.size_bytes) == (str(copy), copy.stat().st_size)
@@ -54,7 +54,7 @@ def test_a_backup_is_one_whole_file_of_its_owner_alone(orders: Queue, db: Path, 
 def test_a_backup_tells_how_far_it_is(orders: Queue, db: Path, copy: Path) -> None:
     orders.send_many(["x" * 2000] * 2000)
     told: list[int] = []
-    care.back_up(str(db), copy, told.append)
+    operations.back_up(str(db), copy, told.append)
     assert told == sorted(told)
     assert (told[-1], len(told) > 3, min(told) >= 0) == (100, True, True)
 
@@ -65,7 +65,7 @@ def test_a_file_made_without_incremental_vacuum_gets_it_by_way_of_a_backup(
 ) -> None:
     old = Path(shutil.copy(OLDER, tmp_path / "old.db"))
     assert plain.one(old, "PRAGMA auto_vacuum") == 0
-    care.back_up(str(old), copy)
+    operations.back_up(str(old), copy)
     assert plain.one(old, "PRAGMA auto_vacuum") == 0
     assert plain.one(copy, "PRAGMA auto_vacuum") == 2
 
@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_nothing(orders: Queue, db: Path, copy: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        care.back_up(str(db), copy, interrupt)
+        operations.back_up(str(db), copy, interrupt)
     assert beside(copy) == []
     orders.send("goes on")
 
@@ -85,7 +85,7 @@ def test_ctrl_c_leaves_nothing(orders: Queue, db: Path, copy: Path) -> None:
 def test_a_backup_overwrites_nothing(orders: Queue, db: Path, copy: Path) -> None:
     orders.send("a")
     copy.write_text("precious")
-    assert "overwrites nothing" in refusal(Conflict, care.back_up, str(db), copy)
+    assert "overwrites nothing" in refusal(Conflict, operations.back_up, str(db), copy)
     assert copy.read_text() == "precious"
     assert beside(copy) == ["copy.db"]
 
@@ -101,7 +101,7 @@ def test_a_name_that_is_taken_meanwhile_is_left(
         copy.write_text("precious")
 
     monkeypatch.setattr(backup, "_check_whole", take)
-    assert "has come to exist" in refusal(Conflict, care.back_up, str(db), copy)
+    assert "has come to exist" in refusal(Conflict, operations.back_up, str(db), copy)
     assert copy.read_text() == "precious"
     assert beside(copy) == ["copy.db"]
 
@@ -114,26 +114,26 @@ def test_where_there_are_no_links_a_backup_is_renamed(
 
     monkeypatch.setattr(os, "link", refuse)
     orders.send("a")
-    care.back_up(str(db), copy)
+    operations.back_up(str(db), copy)
     assert beside(copy) == ["copy.db"]
     plain.check_sound(copy)
 
 
 def test_a_backup_needs_a_place_and_a_database(dq: DurableQ, db: Path, copy: Path) -> None:
     nowhere = copy.parent / "nowhere" / "copy.db"
-    assert "is a directory" in refusal(DatabaseUnusable, care.back_up, str(db), copy.parent)
-    assert "is not a directory" in refusal(DatabaseUnusable, care.back_up, str(db), nowhere)
+    assert "is a directory" in refusal(DatabaseUnusable, operations.back_up, str(db), copy.parent)
+    assert "is not a directory" in refusal(DatabaseUnusable, operations.back_up, str(db), nowhere)
     missing = f"{db}.missing"
-    assert "no database" in refusal(NotFound, care.back_up, missing, copy)
+    assert "no database" in refusal(NotFound, operations.back_up, missing, copy)
     assert not Path(missing).exists()
-    refusal(Unsupported, care.back_up, "memory://", copy)
-    refusal(Unsupported, care.restore, copy, "memory://")
+    refusal(Unsupported, operations.back_up, "memory://", copy)
+    refusal(Unsupported, operations.restore, copy, "memory://")
     other = copy.with_name("other.db")
     plain.create(other, "CREATE TABLE album (id INTEGER)")
-    refusal(ForeignDatabase, care.back_up, str(other), copy)
+    refusal(ForeignDatabase, operations.back_up, str(other), copy)
     empty = copy.with_name("empty.db")
     empty.touch()
-    assert "holds no queue" in refusal(DatabaseUnusable, care.back_up, str(empty), copy)
+    assert "holds no queue" in refusal(DatabaseUnusable, operations.back_up, str(empty), copy)
     assert beside(copy) == ["empty.db", "other.db"]
 
 
@@ -182,6 +182,6 @@ def small(folder: Path) -> Iterator[Path]:
 @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount")
 def test_no_room(orders: Queue, db: Path, small: Path) -> None:
     orders.send_many(["x" * 2000] * 2000)
-    told = refusal(StorageFull, care.back_up, str(db), small / "copy.db")
+    told = refusal(StorageFull, operations.back_up, str(db), small / "copy.db")
     assert told.startswith("There is no room for the copy")
     assert list(small.iterdir()) == []

@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from durableq import DurableQ, Queue
-from durableq.engines.sql import checkpoints
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite import checkpoints
+from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
 from tests.engine.shared_log import BATCHES, LARGEST_BATCH
 from tests.support import scaled, wait_for
@@ -174,7 +174,7 @@ def test_maintenance_checkpoints_under_the_guard(db: Path, monkeypatch: pytest.M
     with DurableQ(db) as dq:
         dq.queue("orders").send(1)
         monkeypatch.setattr(checkpoints.Checkpointer, "run", spying)
-        assert dq.store.tend().due
+        assert dq.store.maintain().due
     assert seen == [False]
 
 

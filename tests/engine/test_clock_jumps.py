@@ -10,12 +10,12 @@ import pytest
 
 from durableq import DurableQ
 from durableq.engines import examine_store, open_store, registered_workers
-from durableq.health import Finding, Level
-from durableq.limits import DAY_MS, HOUR_MS
-from durableq.message import Completion, draft
-from durableq.processes import this_process
-from durableq.steady import RENEW_MS
-from durableq.store import Store
+from durableq.model.health import Finding, Level
+from durableq.model.limits import DAY_MS, HOUR_MS
+from durableq.model.message import Completion, draft
+from durableq.runtime.steady_clock import RENEW_MS
+from durableq.store.core import Store
+from durableq.supervisor.liveness import this_process
 from durableq.testing import FakeClock
 from tests.engine import plain
 
@@ -46,7 +46,7 @@ def fill(store: Store) -> None:
 
 def assert_all_there(store: Store) -> None:
     store.prune()
-    store.tend()
+    store.maintain()
     assert store.queue("orders").counts.ready == 1
     store.send("orders", [draft("paid", key="k")])
     received = store.receive("orders", 2)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from durableq import DatabaseUnusable, DurableQ, Queue, care
-from durableq.health import is_healthy
+from durableq import DatabaseUnusable, DurableQ, Queue
+from durableq.admin import operations
+from durableq.model.health import is_healthy
 from tests.engine import plain
 from tests.engine.copies import refusal
 
@@ -32,7 +33,7 @@ DAMAGE = {
 def copy(orders: Queue, db: Path, copy: Path) -> Path:
     """A backup, still whole."""
     orders.send("kept")
-    care.back_up(str(db), copy)
+    operations.back_up(str(db), copy)
     return copy
 
 
@@ -49,12 +50,12 @@ def test_a_damaged_schema_is_refused_in_words_and_replaced(damage: str, copy: Pa
     new = copy.with_name("new.db")
     for told in (
         refusal(DatabaseUnusable, queues, bad),
-        refusal(DatabaseUnusable, care.back_up, str(bad), new),
-        refusal(DatabaseUnusable, care.restore, bad, str(new)),
+        refusal(DatabaseUnusable, operations.back_up, str(bad), new),
+        refusal(DatabaseUnusable, operations.restore, bad, str(new)),
     ):
         assert "is damaged" in told or "lacks a part of durableq's tables" in told
-    assert not is_healthy(care.examine(str(bad)))
-    made = care.restore(copy, str(bad), replace=True)
+    assert not is_healthy(operations.examine(str(bad)))
+    made = operations.restore(copy, str(bad), replace=True)
     assert made.set_aside is not None
     with DurableQ(bad) as again:
         assert again.queue("orders").info().counts.ready == 1
@@ -73,7 +74,7 @@ def test_what_lacks_a_part_of_its_tables_is_not_called_checked(
 ) -> None:
     plain.script(copy, sql)
     new = copy.with_name("new.db")
-    assert f"it lacks {missing}" in refusal(DatabaseUnusable, care.restore, copy, str(new))
-    assert f"it lacks {missing}" in refusal(DatabaseUnusable, care.back_up, str(copy), new)
-    (finding,) = [finding for finding in care.examine(str(copy)) if finding.name == "tables"]
+    assert f"it lacks {missing}" in refusal(DatabaseUnusable, operations.restore, copy, str(new))
+    assert f"it lacks {missing}" in refusal(DatabaseUnusable, operations.back_up, str(copy), new)
+    (finding,) = [finding for finding in operations.examine(str(copy)) if finding.name == "tables"]
     assert finding.what == f"missing: {missing}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777])

@@ -20,11 +20,11 @@ from durableq import (
     RetryLater,
     StaleReceipt,
 )
-from durableq.clock import SystemClock
-from durableq.limits import HOUR_MS
+from durableq.model.limits import HOUR_MS
+from durableq.runtime.clock import SystemClock
 from durableq.testing import FakeClock
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
+from durableq.worker.worker import Worker
 from tests.engine import plain
 
 KINDS = pytest.mark.parametrize("kind", ["function", "coroutine", "batch", "coroutine batch"])
@@ -74,7 +74,7 @@ def test_what_is_returned_is_kept_for_duplicates(dq: DurableQ, orders: Queue, ki
     work(dq)
     record = orders.record("k7")
     assert record is not None
-    assert (orders.info().totals.completed, record.result) == (25, '{"paid":7}')
+    assert (orders.info().counters.completed, record.result) == (25, '{"paid":7}')
 
 
 @KINDS
@@ -123,7 +123,7 @@ def test_a_body_that_cannot_be_read_is_buried_alone_and_as_it_is(
     assert sorted(handled) == [0, 1, 3, 4]
     assert failures(db) == [("undecodable", InvalidBody.__name__)]
     assert plain.column(db, "SELECT hex(CAST(body AS BLOB)) FROM durableq_message") == ["7BFF"]
-    assert orders.info().totals.completed == 4
+    assert orders.info().counters.completed == 4
     plain.check_sound(db)
 
 
@@ -173,7 +173,7 @@ def test_a_message_that_another_process_completed_is_not_settled_again(
     for body in ("first", "second"):
         orders.send(body)
         work(dq)
-    assert orders.info().totals.completed == 2
+    assert orders.info().counters.completed == 2
     assert plain.column(db, "SELECT event FROM durableq_history") == ["lease_expired"]
     assert "lease was lost" in caplog.text or "is stale" in caplog.text
     plain.check_sound(db)
@@ -213,7 +213,9 @@ def register_answer(dq: DurableQ, kind: str, answer: Callable[[Batch], Any]) -> 
 def ended(dq: DurableQ) -> tuple[list[str], int]:
     """The bodies of the dead, and how many were completed."""
     dead = dq.store.peek("orders-dlq", 100)
-    return sorted(str(letter.body) for letter in dead), dq.queue("orders").info().totals.completed
+    return sorted(str(dead_letter.body) for dead_letter in dead), dq.queue(
+        "orders"
+    ).info().counters.completed
 
 
 @BATCHES

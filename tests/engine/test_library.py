@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQError, UnsupportedSQLite
-from durableq.engines.sql.driver import check_library, choose, driver, is_affected
+from durableq.engines.sqlite.driver import check_library, choose, driver, is_affected
 
 VERSIONS = {
     "3.7.0": False,

@@ -11,9 +11,9 @@ from subprocess import PIPE
 import pytest
 
 from durableq import Conflict, Delivery, DurableQ, NewerDatabase, OlderDatabase, Queue
-from durableq.engines.sql import schema
+from durableq.engines.sqlite import schema
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
+from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.migrations.test_released import RELEASED
 
@@ -62,7 +62,7 @@ def test_tables_of_ones_own_are_no_matter(dq: DurableQ, orders: Queue, db: Path)
 
 OLDER = """
 import sys
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 raw = driver.connect(sys.argv[1])
 raw.execute("SELECT count(*) FROM durableq_worker").fetchone()
 print("open", flush=True)

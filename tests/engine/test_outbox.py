@@ -20,7 +20,7 @@ from durableq import (
     UnknownQueue,
     Unsupported,
 )
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
 
 albums = sa.Table("album", sa.MetaData(), sa.Column("title", sa.Text, nullable=False))
@@ -75,7 +75,7 @@ def test_rolled_back_there_is_neither(
         connection.execute(ALBUM)
         transaction.rollback()
     assert counts(db) == (0, 0)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
     assert orders.send("next") == "1", "an id was used up"
     plain.check_sound(db)
 
@@ -172,7 +172,7 @@ def test_a_connection_without_a_transaction_is_refused(
         orders.send(1, connection=raw)
     with engine.connect() as connection, pytest.raises(Conflict, match=r"use engine\.begin\(\)"):
         orders.send(1, connection=connection)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def test_another_librarys_connection_is_refused(orders: Queue, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.ext import asyncio
 
 from durableq import Conflict, DurableQ, Queue, Unsupported
 from durableq.engines.sql import sending
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
 from tests.support import scaled
 
@@ -50,10 +50,10 @@ def test_a_connection_in_autocommit_mode_is_refused(
             with connection.begin(), pytest.raises(Conflict, match="each statement commits itself"):
                 orders.send(1, connection=connection)
     made_so.dispose()
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
     with engine.begin() as connection:
         orders.send(1, connection=connection)
-    assert orders.info().totals.sent == 1
+    assert orders.info().counters.sent == 1
 
 
 def test_a_closed_connection_is_refused(orders: Queue, db: Path, engine: sa.Engine) -> None:
@@ -76,7 +76,7 @@ def test_a_connection_whose_transaction_is_gone_is_refused(
         connection.invalidate()
         with pytest.raises(Conflict, match="was invalidated"):
             orders.send(1, connection=connection)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def test_a_connection_whose_commit_failed_is_refused(orders: Queue, engine: sa.Engine) -> None:
@@ -95,7 +95,7 @@ def test_a_connection_whose_commit_failed_is_refused(orders: Queue, engine: sa.E
             orders.send(1, connection=connection)
     with engine.begin() as connection:
         orders.send(2, connection=connection)
-    assert orders.info().totals.sent == 1
+    assert orders.info().counters.sent == 1
 
 
 def test_a_connection_without_a_transaction_is_refused(orders: Queue, engine: sa.Engine) -> None:
@@ -105,14 +105,14 @@ def test_a_connection_without_a_transaction_is_refused(orders: Queue, engine: sa
             orders.send(1, connection=ended)
     with engine.connect() as idle, pytest.raises(Conflict, match="No transaction is open"):
         orders.send(1, connection=idle)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def test_a_connection_that_the_driver_refuses_is_refused_in_its_words(orders: Queue) -> None:
     unfinished = driver.Connection.__new__(driver.Connection)
     with pytest.raises(Conflict, match=r"cannot be used: Base Connection\.__init__ not called"):
         orders.send(1, connection=unfinished)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_an_object_of_sqlalchemys_asyncio_is_told_what_to_give(
     says = rf"an? {kind}\. Give a connection without asyncio, of dq\.engine\.begin\(\)"
     with pytest.raises(Unsupported, match=says):
         orders.send(1, connection=given)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def test_a_subclass_of_a_session_is_told_what_to_give(orders: Queue, engine: sa.Engine) -> None:
@@ -175,7 +175,7 @@ def test_a_session_an_engine_and_a_cursor_are_told_what_to_give(
         with pytest.raises(Unsupported, match=r"Give cursor\.connection"):
             orders.send(1, connection=raw.cursor())
         orders.send(2, connection=connection.connection)
-    assert orders.info().totals.sent == 2
+    assert orders.info().counters.sent == 2
 
 
 ODD: Sequence[Any] = (0, False, "", "orders", b"x" * 1_000_000, [], object)
@@ -186,7 +186,7 @@ def test_another_object_is_no_connection(orders: Queue, given: Any) -> None:
     with pytest.raises(Unsupported, match="takes a SQLAlchemy connection or") as refused:
         orders.send(1, connection=given)
     assert len(str(refused.value)) < 300
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def in_a_thread(call: Any) -> None:
@@ -214,7 +214,7 @@ def test_a_connection_that_is_another_threads_is_refused(orders: Queue, db: Path
             in_a_thread(lambda: orders.send(1, connection=raw))
         orders.send(2, connection=raw)
         raw.execute("COMMIT")
-    assert orders.info().totals.sent == 1
+    assert orders.info().counters.sent == 1
 
 
 def test_a_connection_may_go_from_one_thread_to_the_next(
@@ -223,7 +223,7 @@ def test_a_connection_may_go_from_one_thread_to_the_next(
     with engine.begin() as connection:
         orders.send(1, connection=connection)
         in_a_thread(lambda: orders.send(2, connection=connection))
-    assert orders.info().totals.sent == 2
+    assert orders.info().counters.sent == 2
     plain.check_sound(db)
 
 

@@ -111,7 +111,7 @@ def test_a_lock_of_a_connection_that_durableq_did_not_open(db: Path) -> None:
 ALONE = """
 import sys, time
 from durableq import Conflict, DurableQ
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 orders = DurableQ(sys.argv[1]).queue("orders")
 orders.info()
 own = driver.connect(sys.argv[1], isolation_level=None)
@@ -138,9 +138,9 @@ def test_another_process_that_holds_the_lock_is_named(db: Path, nursery: Nursery
     with DurableQ(f"sqlite:///{db}?busy_timeout=0.2") as dq:
         orders = dq.queue("orders")
         orders.info()
-        holder = nursery.start("lock", db)
-        holder.wait_line("READY")
+        owner_id = nursery.start("lock", db)
+        owner_id.wait_line("READY")
         with pytest.raises(Busy, match=r"is busy: process (\d+) \(.*\) is writing") as caught:
             orders.send(1)
         assert f"process {os.getpid()} " not in str(caught.value)
-        holder.kill()
+        owner_id.kill()

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sql import letters, monitor, moving
+from durableq.engines.sql import dead_letters, queries, redrive
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.driver import driver, is_affected
 from durableq.engines.sql.statement import Statement
-from durableq.message import State
+from durableq.engines.sqlite.driver import driver, is_affected
+from durableq.model.message import State
 from tests.engine import plain
 
 pytestmark = pytest.mark.skipif(
@@ -67,7 +67,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         {f"SEARCH {MESSAGE} USING INDEX durableq_message_deferred (queue_id=? AND key=?)"},
     ),
     "READY_IN": (
-        monitor.READY_IN,
+        queries.READY_IN,
         {
             "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
@@ -77,7 +77,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     ),
     # Of the dead only, from where a move stopped, in order of id: never the backlog, no sort.
     "LETTERS_MEANT": (
-        moving.LETTERS_MEANT,
+        redrive.DEAD_LETTERS_MEANT,
         {
             "SEARCH m USING INDEX durableq_message_dead (id>?)",
             f"SEARCH source {ROWID} LEFT-JOIN",
@@ -86,7 +86,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         },
     ),
     "GROUPS": (
-        letters.GROUPS,
+        dead_letters.GROUPS,
         {
             "CO-ROUTINE kind",
             "SCAN m USING INDEX durableq_message_dead",
@@ -100,7 +100,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         },
     ),
     "RECOVERIES": (
-        letters.RECOVERIES,
+        dead_letters.RECOVERIES,
         {
             "SEARCH back USING INDEX durableq_history_queue (queue_id=? AND at_ms>?)",
             f"SEARCH later USING INDEX {HISTORY} (message_id=? AND id>?)",
@@ -111,7 +111,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     ),
     # Only what is in flight is read, and sorted: never the backlog.
     "HELD": (
-        monitor.HELD,
+        queries.HELD,
         {
             f"SCAN {MESSAGE} USING INDEX durableq_message_leased",
             f"SEARCH own {ROWID}",

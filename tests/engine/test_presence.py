@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from durableq import DatabaseReplaced, DatabaseUnusable, Delivery, DurableQ, Queue, Unsupported
-from durableq.engines.sql import locks
-from durableq.engines.sql.checkpoints import IS_GUARDED
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite import locks
+from durableq.engines.sqlite.checkpoints import IS_GUARDED
+from durableq.engines.sqlite.driver import driver
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
+from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.support import scaled
 

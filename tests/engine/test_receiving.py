@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from durableq import Deliveries, Delivery, DurableQ, Queue, app
+from durableq import Deliveries, Delivery, DurableQ, Queue
+from durableq.client import app
 from durableq.engines.sql import receiving, statements
-from durableq.limits import MAX_SET_ASIDE
-from durableq.message import draft
-from durableq.worker.intake import Intake
+from durableq.model.limits import MAX_SET_ASIDE
+from durableq.model.message import draft
+from durableq.worker.fetcher import Fetcher
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
+from durableq.worker.worker import Worker
 from tests.engine import plain
 
 
@@ -34,7 +35,7 @@ def test_a_loop_over_receive_ends_only_when_nothing_is_ready(orders: Queue, numb
         messages[0].complete()
     assert bodies == ["fresh"]
     info = orders.info()
-    assert (info.totals.duplicates, info.counts.present) == (number, 0)
+    assert (info.counters.duplicates, info.counts.present) == (number, 0)
 
 
 def test_a_receive_tells_whether_there_may_be_more(orders: Queue) -> None:
@@ -120,9 +121,9 @@ def test_a_worker_receives_again_at_once_where_there_may_be_more(
         worker.stopping.set()
 
     waits = []
-    wait = Intake._wait
+    wait = Fetcher._wait
     monkeypatch.setattr(
-        Intake,
+        Fetcher,
         "_wait",
         lambda self: waits.append(list(handled)) or wait(self),  # type: ignore[func-returns-value]
     )

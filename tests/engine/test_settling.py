@@ -20,14 +20,14 @@ from durableq import (
     Queue,
     StorageFull,
 )
-from durableq.board import Board
-from durableq.latch import Latch
-from durableq.message import Completion
-from durableq.worker import intake, lanes, settler
-from durableq.worker.in_hand import InHand
+from durableq.model.message import Completion
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.supervisor.scoreboard import Scoreboard
+from durableq.worker import completer, executors, fetcher
+from durableq.worker.completer import Completer
+from durableq.worker.in_flight import InFlight
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
-from durableq.worker.settler import Settler
+from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.support import wait_for
 
@@ -37,9 +37,9 @@ EFFECT = "CREATE TABLE effect (key)"
 
 @pytest.fixture(autouse=True)
 def _tries_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settler, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(lanes, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(completer, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(executors, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetcher, "PAUSE_SECONDS", 0.01)
 
 
 def worker(dq: DurableQ, **options: Any) -> Worker:
@@ -76,7 +76,7 @@ def test_the_successes_of_fast_handlers_share_a_commit(
     running = worker(dq, settle_window_ms=NEVER_MS)
     running.run()
     assert completions == [20]
-    assert orders.info().totals.completed == 20
+    assert orders.info().counters.completed == 20
 
 
 def test_without_a_window_each_success_is_settled_at_once(
@@ -93,15 +93,15 @@ def test_without_a_window_each_success_is_settled_at_once(
 
 
 @contextmanager
-def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Settler]:
-    board = Board()
-    in_hand = InHand(board)
+def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
+    scoreboard = Scoreboard()
+    in_hand = InFlight(scoreboard)
     in_hand.take(received)
-    part = Settler(
+    part = Completer(
         dq.store,
         in_hand,
-        Latch(),
-        board,
+        WakeupEvent(),
+        scoreboard,
         actor="worker",
         window_ms=NEVER_MS,
         give_up=lambda error: pytest.fail(str(error)),
@@ -204,8 +204,8 @@ def test_settling_that_fails_is_tried_again_and_nothing_is_done_twice(
     worker(dq).run()
     assert accident.is_over
     assert sorted(handled) == [0, 0, 1, 2, 3]
-    totals = orders.info().totals
-    assert (totals.completed, totals.moved_out) == (4, 0)
+    counters = orders.info().counters
+    assert (counters.completed, counters.moved_out) == (4, 0)
     results = "SELECT result FROM durableq_idempotency WHERE status = 1 ORDER BY key"
     assert plain.column(db, results) == ["0", "1", "2", "3"]
     assert plain.column(db, "SELECT count(*) FROM durableq_history") == [1]
@@ -236,8 +236,8 @@ def test_a_batch_that_cannot_be_settled_at_once_is_settled_later_as_told(
     sent = [orders.send(number, key=f"k{number}") for number in range(4)]
     worker(dq).run()
     assert (accident.is_over, sizes) == (True, [4])
-    totals = orders.info().totals
-    assert (totals.completed, totals.moved_out) == (3, 1)
+    counters = orders.info().counters
+    assert (counters.completed, counters.moved_out) == (3, 1)
     record = orders.record("k1")
     assert record is not None
     assert record.result == '"kept"'
@@ -272,7 +272,7 @@ def test_a_transaction_that_fails_for_the_files_sake_is_not_the_messages_fault(
     assert handled == ([1] if happens else [1, 1])
     assert plain.column(db, "SELECT key FROM effect") == ["k"]
     assert plain.column(db, "SELECT count(*) FROM durableq_history") == [0]
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
     plain.check_sound(db)
 
 
@@ -289,5 +289,5 @@ def test_what_could_not_be_given_back_is_free_when_the_worker_ends(
     running.run()
     assert accident.is_over
     assert plain.column(db, "SELECT state FROM durableq_message") == [0, 0]
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
     plain.check_sound(db)

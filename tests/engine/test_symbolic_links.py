@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.care import back_up
-from durableq.engines.sql import locks
-from durableq.engines.sql.sqlite_file import Location
-from durableq.errors import DatabaseReplaced, DatabaseUnusable
-from durableq.processes import this_process
+from durableq.admin.operations import back_up
+from durableq.engines.sqlite import locks
+from durableq.engines.sqlite.location import Location
+from durableq.model.errors import DatabaseReplaced, DatabaseUnusable
+from durableq.supervisor.liveness import this_process
 from tests.cli.console import process
 
 

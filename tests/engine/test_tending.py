@@ -9,16 +9,17 @@ import pytest
 
 from durableq import DurableQ
 from durableq.engines import open_store
-from durableq.engines.sql import checkpoints, tending
-from durableq.health import Tended
-from durableq.limits import TEND_AGAIN_MS, TEND_EVERY_MS
-from durableq.message import draft
-from durableq.store import Store
+from durableq.engines.sql import maintenance
+from durableq.engines.sqlite import checkpoints
+from durableq.model.health import MaintenanceReport
+from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
+from durableq.model.message import draft
+from durableq.store.core import Store
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.process.child import Nursery
 
-MANY = 3 * tending.WINDOW // 2
+MANY = 3 * maintenance.WINDOW // 2
 
 
 @pytest.fixture
@@ -50,18 +51,18 @@ def test_a_new_file_gives_free_pages_back(store: Store, db: Path) -> None:
 def test_a_file_that_grew_large_shrinks_bit_by_bit(
     store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tending, "SPARE_PAGES", 10)
+    monkeypatch.setattr(maintenance, "SPARE_PAGES", 10)
     send(store, 1000, "x" * 2000)
     store.purge("orders")
     pages = plain.one(db, "PRAGMA page_count")
-    first = store.tend()
-    assert first == Tended(due=True, freed_bytes=4096 * tending.FREE_PAGES)
-    assert plain.one(db, "PRAGMA page_count") == pages - tending.FREE_PAGES
-    clock.advance(TEND_AGAIN_MS / 1000)
-    while store.tend().freed_bytes:
-        clock.advance(TEND_AGAIN_MS / 1000)
+    first = store.maintain()
+    assert first == MaintenanceReport(due=True, freed_bytes=4096 * maintenance.FREE_PAGES)
+    assert plain.one(db, "PRAGMA page_count") == pages - maintenance.FREE_PAGES
+    clock.advance(MAINTENANCE_AGAIN_MS / 1000)
+    while store.maintain().freed_bytes:
+        clock.advance(MAINTENANCE_AGAIN_MS / 1000)
     left = plain.one(db, "PRAGMA freelist_count")
-    assert left < 2 * tending.FREE_PAGES + plain.one(db, "PRAGMA page_count") // 4
+    assert left < 2 * maintenance.FREE_PAGES + plain.one(db, "PRAGMA page_count") // 4
     plain.check_sound(db)
 
 
@@ -70,12 +71,12 @@ def test_a_file_without_incremental_vacuum_is_left_as_it_is(
 ) -> None:
     store.close()
     plain.script(db, "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM")
-    monkeypatch.setattr(tending, "SPARE_PAGES", 10)
+    monkeypatch.setattr(maintenance, "SPARE_PAGES", 10)
     again = open_store(str(db), clock=clock)
     send(again, 1000, "x" * 2000)
     again.purge("orders")
     pages = plain.one(db, "PRAGMA page_count")
-    assert again.tend() == Tended(due=True)
+    assert again.maintain() == MaintenanceReport(due=True)
     assert plain.one(db, "PRAGMA page_count") == pages
     again.close()
 
@@ -87,8 +88,8 @@ def test_every_row_has_its_turn_window_by_window(store: Store, clock: FakeClock)
     store.send("later", [draft("b")])
     removed = []
     for _ in range(MANY // 200 + 3):
-        removed.append(store.tend().expired)
-        clock.advance(TEND_AGAIN_MS / 1000)
+        removed.append(store.maintain().expired)
+        clock.advance(MAINTENANCE_AGAIN_MS / 1000)
     assert max(removed) == 200
     assert sum(removed) == MANY
     assert store.queue("later").counts.ready == 1
@@ -96,12 +97,12 @@ def test_every_row_has_its_turn_window_by_window(store: Store, clock: FakeClock)
 
 def test_after_the_last_window_comes_the_first(store: Store, clock: FakeClock) -> None:
     send(store, MANY)
-    store.tend()  # looks at the first window
+    store.maintain()  # looks at the first window
     clock.advance(3_600)
     removed = 0
     for _ in range(MANY // 200 + 10):
-        removed += store.tend().expired
-        clock.advance(TEND_EVERY_MS / 1000)
+        removed += store.maintain().expired
+        clock.advance(MAINTENANCE_EVERY_MS / 1000)
     assert removed == MANY
 
 
@@ -111,23 +112,23 @@ def test_who_cannot_write_at_once_leaves_it_to_others(
     nursery = Nursery(tmp_path)
     child = nursery.start("lock", db)
     child.wait_line("READY")
-    assert store.tend() == Tended()
+    assert store.maintain() == MaintenanceReport()
     nursery.close()
-    assert store.tend().due
+    assert store.maintain().due
 
 
 def test_of_several_stores_one_does_it(store: Store, db: Path, clock: FakeClock) -> None:
     others = [open_store(str(db), clock=clock) for _ in range(3)]
-    assert [other.tend().due for other in (store, *others)] == [True, False, False, False]
+    assert [other.maintain().due for other in (store, *others)] == [True, False, False, False]
     for other in others:
         other.close()
 
 
 def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
-    store.tend()
+    store.maintain()
     with plain.connection(db) as raw:
         before = raw.execute("PRAGMA data_version").fetchone()
-        assert not store.tend().due
+        assert not store.maintain().due
         assert raw.execute("PRAGMA data_version").fetchone() == before
 
 
@@ -135,21 +136,21 @@ def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
 def test_a_large_log_is_cut_once_nobody_reads_it(
     store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tending, "JOURNAL_SIZE_LIMIT", 100_000)
+    monkeypatch.setattr(maintenance, "JOURNAL_SIZE_LIMIT", 100_000)
     with plain.connection(db) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM durableq_message").fetchone()
         send(store, 1000, "x" * 500)
-        assert store.tend().due
+        assert store.maintain().due
         large = log(db)
         assert large > 100_000  # somebody reads what is only there
         reader.execute("ROLLBACK")
-    clock.advance(TEND_EVERY_MS / 1000)
-    assert store.tend().due
+    clock.advance(MAINTENANCE_EVERY_MS / 1000)
+    assert store.maintain().due
     assert log(db) == 0
     assert store.queue("orders").counts.ready == 1000
 
 
 def test_tending_needs_no_queue_and_no_worker(db: Path) -> None:
     with DurableQ(db) as dq:
-        assert dq.store.tend() == Tended(due=True)
+        assert dq.store.maintain() == MaintenanceReport(due=True)

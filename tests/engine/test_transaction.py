@@ -23,9 +23,9 @@ from durableq import (
     Transaction,
     UnknownQueue,
 )
-from durableq.clock import SystemClock
-from durableq.engines.sql.driver import driver
-from durableq.limits import HOUR_MS
+from durableq.engines.sqlite.driver import driver
+from durableq.model.limits import HOUR_MS
+from durableq.runtime.clock import SystemClock
 from durableq.testing import FakeClock
 from tests.engine import plain
 
@@ -78,8 +78,8 @@ def written(db: Path) -> dict[str, Any]:
     """What is in the file, as a plain connection sees it."""
     return {
         "ledger": plain.rows(db, "SELECT order_id, paid FROM ledger ORDER BY order_id"),
-        "orders": plain.totals(db, "orders")["completed"],
-        "receipts": plain.totals(db, "receipts")["sent"],
+        "orders": plain.counters(db, "orders")["completed"],
+        "receipts": plain.counters(db, "receipts")["sent"],
         "record": plain.rows(db, "SELECT status, result FROM durableq_idempotency"),
         "messages": plain.column(db, "SELECT body FROM durableq_message ORDER BY id"),
     }
@@ -244,11 +244,11 @@ def test_what_another_database_runs_into_is_the_handlers_affair(
             connection.execute(sa.text("INSERT INTO elsewhere VALUES (1)"))
 
     message = take(orders)
-    with plain.connection(other) as holder:
-        holder.execute("BEGIN IMMEDIATE")
+    with plain.connection(other) as owner_id:
+        owner_id.execute("BEGIN IMMEDIATE")
         with pytest.raises(sa.exc.OperationalError, match="locked"):
             write_and(message, write_there)
-        holder.execute("ROLLBACK")
+        owner_id.execute("ROLLBACK")
     engine.dispose()
     assert written(db) == BEFORE
     write(message)
@@ -324,7 +324,7 @@ def test_a_batch_commits_or_fails_as_one(dq: DurableQ, orders: Queue, db: Path) 
     assert written(db)["ledger"] == [(7, 120)]
     assert written(db)["record"] == [(1, '"first"')]
     info = orders.info()
-    assert (info.totals.completed, info.counts.present) == (2, 1)
+    assert (info.counters.completed, info.counts.present) == (2, 1)
     assert [event.error_message for event in dq.store.history(batch[1].id)] == ["not this one"]
     plain.check_sound(db)
 
@@ -340,4 +340,4 @@ def test_one_stale_receipt_undoes_the_batchs_transaction(
         write_and(batch, lambda _: None)
     assert written(db)["ledger"] == []
     assert batch.settle() == [batch[1]], "without writes the others go through"
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from durableq import Busy, Conflict, DatabaseUnusable, DurableQ, Queue, care
-from durableq.engines.sql import locks, replacing, unfinished
-from durableq.health import Finding
+from durableq import Busy, Conflict, DatabaseUnusable, DurableQ, Queue
+from durableq.admin import operations
+from durableq.engines.sqlite import locks, replacing, unfinished
+from durableq.model.health import Finding
 from tests.engine import plain
 from tests.engine.copies import beside, refusal
 from tests.process.child import Nursery
@@ -30,7 +31,7 @@ def target(folder: Path) -> Path:
 def monday(orders: Queue, db: Path, tmp_path: Path) -> Path:
     """A backup with one message."""
     orders.send("kept")
-    care.back_up(str(db), tmp_path / "monday.db")
+    operations.back_up(str(db), tmp_path / "monday.db")
     return tmp_path / "monday.db"
 
 
@@ -47,7 +48,7 @@ def running(target: Path) -> Iterator[None]:
 
 
 def about_unfinished(target: Path) -> Finding:
-    (finding,) = [f for f in care.examine(str(target)) if f.name == "unfinished"]
+    (finding,) = [f for f in operations.examine(str(target)) if f.name == "unfinished"]
     return finding
 
 
@@ -59,7 +60,7 @@ def open_once(path: Path) -> None:
 def test_a_database_is_not_opened_while_it_is_being_restored(monday: Path, target: Path) -> None:
     with running(target):
         told = f"{target} is being restored from monday.db by process 7"
-        for call in (open_once, lambda path: care.restore(monday, str(path))):
+        for call in (open_once, lambda path: operations.restore(monday, str(path))):
             assert refusal(Busy, call, target) == f"{told}. Try again when that has ended."
         assert about_unfinished(target).what == told
     assert beside(target) == ["restored.db.copying"]
@@ -74,7 +75,7 @@ def test_where_a_restore_was_interrupted_no_empty_queue_is_begun(
     assert told.startswith(f"A restore of monday.db to {target} was interrupted. There is no ")
     assert f"Run it again: `durableq restore monday.db --db {target}`; or, to begin" in told
     assert about_unfinished(target).advice in told
-    care.restore(monday, str(target))
+    operations.restore(monday, str(target))
     assert plain.one(target, "SELECT count(*) FROM durableq_message") == 1
     assert beside(target) == ["restored.db"]
 
@@ -82,7 +83,7 @@ def test_where_a_restore_was_interrupted_no_empty_queue_is_begun(
 def test_the_next_opening_says_which_database_it_found(
     monday: Path, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    care.restore(monday, str(target))
+    operations.restore(monday, str(target))
     with running(target):
         unfinished.partial_of(target).write_text("half a copy")
     caplog.set_level(logging.WARNING, "durableq")
@@ -94,7 +95,7 @@ def test_the_next_opening_says_which_database_it_found(
 
 
 def test_doctor_names_what_an_older_durableq_left(monday: Path, target: Path) -> None:
-    care.restore(monday, str(target))
+    operations.restore(monday, str(target))
     stray = target.with_name(".restored.db.x2k4f1aa.partial")
     stray.touch()
     assert about_unfinished(target).advice.endswith(f"rm {stray}")
@@ -108,7 +109,7 @@ def test_a_log_at_the_path_is_set_aside_and_never_applied(
     killed.wait_line("READY")
     killed.kill()
     db.unlink()
-    made = care.restore(monday, str(db))
+    made = operations.restore(monday, str(db))
     assert made.set_aside is not None
     assert made.set_aside.endswith("-wal")
     assert Path(made.set_aside).exists()
@@ -123,7 +124,9 @@ def test_a_removed_file_that_a_process_has_open_is_not_restored(
     child = nursery.start("hold", db)
     child.wait_line("READY")
     db.unlink()
-    assert f"is open in process {child.pid}" in refusal(Conflict, care.restore, monday, str(db))
+    assert f"is open in process {child.pid}" in refusal(
+        Conflict, operations.restore, monday, str(db)
+    )
     assert not db.exists()
 
 
@@ -133,10 +136,10 @@ def test_a_backup_beside_a_log_is_neither_made_nor_restored(
 ) -> None:
     log = Path(f"{target}{end}")
     log.write_text("of another file")
-    told = refusal(Conflict, care.back_up, str(db), target)
+    told = refusal(Conflict, operations.back_up, str(db), target)
     assert told.startswith(f"{log} exists: SQLite would apply that log")
     shutil.copy(monday, target)
-    told = refusal(Conflict, care.restore, target, f"{target}.again")
+    told = refusal(Conflict, operations.restore, target, f"{target}.again")
     assert f"`durableq backup FILE --db {target}`" in told
     assert log.read_text() == "of another file"
     assert beside(target) == sorted([target.name, log.name])
@@ -147,20 +150,20 @@ def test_through_a_symbolic_link_its_target_is_restored(
     monday: Path, folder: Path, target: Path, exists: bool
 ) -> None:
     if exists:
-        care.restore(monday, str(target))
+        operations.restore(monday, str(target))
     link = folder / "link.db"
     link.symlink_to(target)
-    care.restore(monday, str(link), replace=exists)
+    operations.restore(monday, str(link), replace=exists)
     assert link.readlink() == target
     assert not target.is_symlink()
     assert plain.one(target, "SELECT count(*) FROM durableq_message") == 1
 
 
 def test_the_users_of_a_replaced_file_may_use_the_new_one(monday: Path, target: Path) -> None:
-    care.restore(monday, str(target))
+    operations.restore(monday, str(target))
     assert target.stat().st_mode & 0o777 == 0o600
     target.chmod(0o660)
-    care.restore(monday, str(target), replace=True)
+    operations.restore(monday, str(target), replace=True)
     assert target.stat().st_mode & 0o777 == 0o660
 
 
@@ -171,8 +174,8 @@ def test_without_hard_links_a_restore_is_named_but_replaces_nothing(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    care.restore(monday, str(target))
-    told = refusal(DatabaseUnusable, care.restore, monday, str(target), replace=True)
+    operations.restore(monday, str(target))
+    told = refusal(DatabaseUnusable, operations.restore, monday, str(target), replace=True)
     assert "file system without hard links" in told
     assert beside(target) == ["restored.db"]
     target.with_name("taken.db").touch()
@@ -183,11 +186,13 @@ def test_without_hard_links_a_restore_is_named_but_replaces_nothing(
 def test_a_name_that_is_too_long_is_refused_in_words(db: Path, monday: Path, folder: Path) -> None:
     for length in (300, 250):
         name = folder / ("x" * length)
-        assert "File name too long" in refusal(DatabaseUnusable, care.back_up, str(db), name)
-        assert "File name too long" in refusal(DatabaseUnusable, care.restore, monday, str(name))
+        assert "File name too long" in refusal(DatabaseUnusable, operations.back_up, str(db), name)
+        assert "File name too long" in refusal(
+            DatabaseUnusable, operations.restore, monday, str(name)
+        )
         if length == 300:
-            refusal(DatabaseUnusable, care.restore, name, f"{folder}/new.db")
-            refusal(DatabaseUnusable, care.back_up, str(name), folder / "new.db")
+            refusal(DatabaseUnusable, operations.restore, name, f"{folder}/new.db")
+            refusal(DatabaseUnusable, operations.back_up, str(name), folder / "new.db")
     assert list(folder.iterdir()) == []
 
 

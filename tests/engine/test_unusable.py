@@ -15,7 +15,7 @@ from durableq import (
     NewerDatabase,
     OlderDatabase,
 )
-from durableq.engines.sql import schema, sqlite_file
+from durableq.engines.sqlite import location, schema
 from tests.engine import plain
 
 FOREIGN = """
@@ -171,7 +171,7 @@ def test_an_older_durableqs(dq: DurableQ, db: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "virtiofs", "fuse.sshfs"])
 def test_a_network_file_system(db: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": "ext4", str(db.parent): kind})
+    monkeypatch.setattr(location, "_mounts", lambda: {"/": "ext4", str(db.parent): kind})
     assert f"is on {kind}, where locks between processes cannot be trusted" in refusal(db)
     assert not db.exists()
     with DurableQ(f"sqlite:///{db}?allow_network_filesystem=true") as dq:
@@ -179,19 +179,19 @@ def test_a_network_file_system(db: Path, monkeypatch: pytest.MonkeyPatch, kind: 
 
 
 def test_a_local_file_system_on_a_network_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": "nfs", str(db.parent): "ext4"})
+    monkeypatch.setattr(location, "_mounts", lambda: {"/": "nfs", str(db.parent): "ext4"})
     with DurableQ(db) as dq:
         assert dq.queue("orders").send("here") == "1"
 
 
 def test_a_file_mounted_by_itself(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_file, "_mounts", lambda: {"/": "ext4", str(db): "ext4"})
+    monkeypatch.setattr(location, "_mounts", lambda: {"/": "ext4", str(db): "ext4"})
     assert "is mounted as a single file" in refusal(db)
 
 
 def test_the_mounts_of_this_machine_are_read() -> None:
-    assert "/" in sqlite_file._mounts()
-    assert "proc" in sqlite_file._mounts().values()
+    assert "/" in location._mounts()
+    assert "proc" in location._mounts().values()
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sql.watching import FileWatch
-from durableq.store import Store
-from durableq.waiting import wait_readable
+from durableq.engines.sqlite.wakeup import FileWatch
+from durableq.runtime.waiting import wait_readable
+from durableq.store.core import Store
 from tests.engine import plain
 from tests.support import scaled, wait_for
 

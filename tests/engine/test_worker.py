@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from durableq import Batch, Busy, Delivery, DurableQ, Queue, Reject, RetryLater
-from durableq.board import Board, Stage
-from durableq.clock import SystemClock
-from durableq.limits import HOUR_MS
+from durableq.model.limits import HOUR_MS
+from durableq.runtime.clock import SystemClock
+from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.testing import FakeClock
-from durableq.worker import intake
+from durableq.worker import fetcher
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
+from durableq.worker.worker import Worker
 from tests.engine import plain
 
 EFFECT = "CREATE TABLE effect (key)"
@@ -41,26 +41,26 @@ def story(dq: DurableQ, message_id: str) -> list[tuple[str, str, str]]:
 def test_a_worker_is_ready_only_after_its_first_receive(
     dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = Board()
+    scoreboard = Scoreboard()
     stages = []
     receive = dq.store.receive
 
     def first_busy(*arguments: Any, **options: Any) -> Any:
-        stages.append(board.stage)
+        stages.append(scoreboard.stage)
         if len(stages) == 1:
             raise Busy("another process is writing")
         return receive(*arguments, **options)
 
     @dq.handler("orders")
     def charge(_message: Delivery) -> None:
-        stages.append(board.stage)
+        stages.append(scoreboard.stage)
 
     monkeypatch.setattr(dq.store, "receive", first_busy)
-    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetcher, "PAUSE_SECONDS", 0.01)
     orders.send("x")
-    Worker(dq, WorkerOptions("", dq.url, "worker", drain=True), board).run()
+    Worker(dq, WorkerOptions("", dq.url, "worker", drain=True), scoreboard).run()
     assert stages[:3] == [Stage.OPENING, Stage.OPENING, Stage.READY]
-    assert board.stage is Stage.DRAINED
+    assert scoreboard.stage is Stage.DRAINED
 
 
 FAILED, BURIED = ("failed", "handler_error"), ("buried", "handler_error")
@@ -123,7 +123,7 @@ def test_a_result_that_json_cannot_hold(
     sent = orders.send({}, key="k")
     work(dq)
     if in_transaction:  # it had succeeded by then, and it stays so
-        assert (story(dq, sent), orders.info().totals.completed) == ([], 1)
+        assert (story(dq, sent), orders.info().counters.completed) == ([], 1)
         assert plain.one(db, "SELECT count(*) FROM effect") == 1
     else:
         failed = (*FAILED, "InvalidResult")
@@ -157,7 +157,7 @@ def test_what_a_handler_raises_is_recorded_and_the_others_go_on(
     work(dq)
     assert story(dq, bad) == expected
     assert story(dq, good) == []
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
 
 
 def test_sending_around_the_transaction_fails_the_message_and_sends_nothing(
@@ -174,7 +174,7 @@ def test_sending_around_the_transaction_fails_the_message_and_sends_nothing(
     sent = orders.send({})
     work(dq)
     assert story(dq, sent)[0] == (*FAILED, "Conflict")
-    assert receipts.info().totals.sent == 0
+    assert receipts.info().counters.sent == 0
     assert plain.column(db, "SELECT key FROM effect") == []
 
 
@@ -199,7 +199,7 @@ def test_a_batch_handler_completes_some_and_fails_others_in_one_transaction(
     work(dq)
     assert sizes == [10, 2]
     assert plain.column(db, "SELECT key FROM effect") == [f"k{n}" for n in range(0, 12, 2)]
-    assert plain.totals(db, "orders") | {"completed": 6, "moved_out": 6} == plain.totals(
+    assert plain.counters(db, "orders") | {"completed": 6, "moved_out": 6} == plain.counters(
         db, "orders"
     )
     record = orders.record("k4")
@@ -280,7 +280,7 @@ def test_a_worker_whose_message_another_one_completed_is_refused_and_goes_on(
     orders.send("second", delay=0.01)
     work(dq)
     assert handled == ["first", "second"]
-    assert orders.info().totals.completed == 2
+    assert orders.info().counters.completed == 2
     assert story(dq, first) == [("lease_expired", "lease_expired", "")]
     assert plain.column(db, "SELECT key FROM effect") == []
     assert "lease was lost" in caplog.text or "is stale" in caplog.text
@@ -297,4 +297,4 @@ def test_a_returned_value_without_a_key_is_named_once_and_fails_nothing(
     assert len(said) == 1
     assert f"the handler of orders returned a value for message {sent[0]}" in said[0]
     assert "Send messages with a key, or return None" in said[0]
-    assert orders.info().totals.completed == 3
+    assert orders.info().counters.completed == 3

@@ -10,18 +10,11 @@ from typing import Any
 
 import pytest
 
-from durableq import (
-    Busy,
-    DatabaseReplaced,
-    DurableQ,
-    OutcomeUnknown,
-    Queue,
-    StorageFull,
-)
-from durableq.engines.sql.driver import driver
-from durableq.engines.sql.sqlite_file import Location
-from durableq.engines.sql.store import SQLStore
-from durableq.message import draft
+from durableq import Busy, DatabaseReplaced, DurableQ, OutcomeUnknown, Queue, StorageFull
+from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.store import SQLStore
+from durableq.model.message import draft
 from tests.engine import plain
 from tests.process.child import Nursery
 
@@ -75,14 +68,14 @@ def test_a_lock_held_longer_than_the_busy_timeout(db: Path, nursery: Nursery) ->
     with DurableQ(f"sqlite:///{db}?busy_timeout=0.3") as dq:
         orders = dq.queue("orders")
         orders.info()
-        holder = nursery.start("lock", db)
-        holder.wait_line("READY")
+        owner_id = nursery.start("lock", db)
+        owner_id.wait_line("READY")
         started = time.monotonic()
         with pytest.raises(Busy, match=r"Nothing was stored; try again\."):
             orders.send(1)
         assert 0.25 < time.monotonic() - started < 5
-        assert orders.info().totals.sent == 0, "reading needs no lock"
-        holder.kill()
+        assert orders.info().counters.sent == 0, "reading needs no lock"
+        owner_id.kill()
         orders.send(2)
     assert plain.column(db, "SELECT body FROM durableq_message") == ["2"]
 
@@ -102,7 +95,7 @@ def test_opening_waits_as_long_as_any_call(
             waited.append(seconds)
             other.close()
 
-        monkeypatch.setattr("durableq.engines.sql.sqlite.time.sleep", wait_until_it_has_ended)
+        monkeypatch.setattr("durableq.engines.sqlite.database.time.sleep", wait_until_it_has_ended)
         assert orders.info().counts.ready == 1
     assert waited
 
@@ -149,7 +142,7 @@ def test_repeating_a_completion_whose_commit_raised_is_safe(dq: DurableQ, orders
         message.complete({"paid": 1})
     own.raw = raw
     message.complete({"paid": 1})
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
 
 
 def test_a_full_disk_undoes_the_write_and_loses_nothing(

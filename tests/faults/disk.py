@@ -79,18 +79,18 @@ class File:
         self.synced, self.changes = self.content("kept", random.Random(0)), []
         self.synced_mode = self.mode
 
-    def content(self, fate: str, rng: random.Random) -> bytes:
+    def content(self, liveness: str, rng: random.Random) -> bytes:
         """Return what the disk may hold of the file."""
         content, changes = bytearray(self.synced), self.changes
         unit = rng.choice(UNITS)
-        if fate == "lost":
+        if liveness == "lost":
             changes = []
-        elif fate == "begun":
+        elif liveness == "begun":
             changes = changes[: rng.randint(0, len(changes))]
-        if fate in ("begun", "torn") and changes:
+        if liveness in ("begun", "torn") and changes:
             parts = list(changes[-1].parts(unit))
             changes = changes[:-1] + parts[: rng.randint(0, len(parts) - 1)]
-        elif fate == "each":
+        elif liveness == "each":
             parts = [part for change in changes for part in change.parts(unit)]
             changes = [part for part in parts if rng.random() < 0.5]
         for change in changes:
@@ -146,12 +146,12 @@ class Disk:
         elif verb == "sync" and self._lies != "files":
             file.sync()
 
-    def _names(self, fate: str, rng: random.Random) -> Names:
-        steps = self._steps if fate != "lost" else []
-        if fate == "begun":
+    def _names(self, liveness: str, rng: random.Random) -> Names:
+        steps = self._steps if liveness != "lost" else []
+        if liveness == "begun":
             steps = steps[: rng.randint(0, len(steps))]
         changes = [change for step in steps for change in step.items()]
-        if fate == "each":
+        if liveness == "each":
             names = sorted({name for name, _ in changes})
             until = {name: rng.randint(0, len(changes)) for name in names}
             changes = [change for n, change in enumerate(changes) if n < until[change[0]]]

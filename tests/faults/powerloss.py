@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from durableq import DurableQ
-from durableq.engines.sql.driver import driver
+from durableq.engines.sqlite.driver import driver
 from tests.faults import sweep
 from tests.faults.disk import VARIANTS, Disk, Operation, Variant, operations
 from tests.faults.judging import survives

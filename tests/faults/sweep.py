@@ -22,13 +22,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from durableq import DurableQ, care
-from durableq.engines.sql import unfinished
-from durableq.engines.sql.driver import driver
-from durableq.health import Level
+from durableq import DurableQ
+from durableq.admin import operations
+from durableq.engines.sqlite import unfinished
+from durableq.engines.sqlite.driver import driver
+from durableq.model.health import Level
 from tests.faults.judging import MODE
 
-for name in ("alembic.command", "durableq.engines.sql.backup", "durableq.engines.sql.store"):
+for name in ("alembic.command", "durableq.engines.sqlite.backup", "durableq.engines.sqlite.store"):
     importlib.import_module(name)  # so that no child does it
 
 KILL, TEAR, FAIL, STOP = 1, 2, 3, 4
@@ -73,7 +74,7 @@ def fill(path: Path, messages: int, *, in_log: int = 0) -> None:
 
 def made_backup() -> None:
     fill(FOLDER / "source.db", NEW)
-    care.back_up(str(FOLDER / "source.db"), MONDAY)
+    operations.back_up(str(FOLDER / "source.db"), MONDAY)
 
 
 def old_with_log() -> None:
@@ -92,17 +93,17 @@ def log_alone() -> None:
 
 
 def restore() -> str:
-    care.restore(MONDAY, str(TARGET))
+    operations.restore(MONDAY, str(TARGET))
     return "done"
 
 
 def replace() -> str:
-    care.restore(MONDAY, str(TARGET), replace=True)
+    operations.restore(MONDAY, str(TARGET), replace=True)
     return "done"
 
 
 def back_up() -> str:
-    care.back_up(str(TARGET), COPY)
+    operations.back_up(str(TARGET), COPY)
     return "done"
 
 
@@ -207,7 +208,9 @@ def next_command(path: Path) -> dict[str, Any]:
 def open_and_close(path: Path) -> None:
     """Open a file with durableq; its counters must reconcile with the rows that are there."""
     with DurableQ(path) as dq:
-        faults = [finding for finding in care.audit(dq.store) if finding.level is not Level.OK]
+        faults = [
+            finding for finding in operations.audit(dq.store) if finding.level is not Level.OK
+        ]
         assert faults == [], faults
 
 

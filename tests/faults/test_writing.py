@@ -76,7 +76,7 @@ def test_any_other_commit_that_fails_is_an_unknown_outcome(write: Write) -> None
     assert check(write("send", "EIO", "once")) == {"OutcomeUnknown"}
 
 
-@pytest.mark.parametrize("call", ["tend", "migrate"])
+@pytest.mark.parametrize("call", ["maintain", "migrate"])
 def test_what_was_committed_is_not_said_to_be_undone(write: Write, call: str) -> None:
     seen = write(call, "EIO", "once")
     check(seen)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from durableq import DurableQ, DurableQError
-from durableq.engines.sql.store import SQLStore
+from durableq.engines.sqlite.store import SQLStore
 from tests.faults.sweep import FAIL, FOLDER, PLACE, TARGET, forked, shim
 from tests.migrations.test_released import RELEASED
 
@@ -60,10 +60,10 @@ def beside_after_another_thread() -> DurableQ:
     return dq
 
 
-def tend(dq: DurableQ) -> None:
+def maintain(dq: DurableQ) -> None:
     store = dq.store
     assert isinstance(store, SQLStore)
-    store.tend()
+    store.maintain()
 
 
 def migrate(dq: DurableQ) -> None:
@@ -78,7 +78,7 @@ CALLS: dict[str, tuple[Callable[[], DurableQ], Callable[[DurableQ], object]]] = 
     "thread": (opened, lambda dq: dq.queue("orders").send("new")),
     "send": (opened, lambda dq: dq.queue("orders").send("new")),
     "large": (opened, lambda dq: dq.queue("orders").send_many(LARGE)),
-    "tend": (opened, tend),
+    "tend": (opened, maintain),
     "migrate": (lambda: DurableQ(TARGET), migrate),
 }
 

@@ -13,57 +13,97 @@ ROOT = Path(__file__).parents[2]
 
 # A rule, a file planted in an empty tree, what stands in it, what the rule must say.
 PLANTS: list[tuple[Rule, str, str, str]] = [
-    (rules.every_module_has_a_room, "durableq/attic.py", "", "no room"),
-    (rules.the_tables_name_what_is_there, "durableq/app.py", "", "durableq/message is named"),
-    (rules.imports_point_inward, "durableq/retry.py", "from durableq import app", "(services)"),
-    (rules.imports_point_inward, "durableq/retry.py", "from . import clock", "(ground)"),
-    (rules.imports_point_inward, "durableq/store.py", "import durableq", "(door)"),
-    (rules.imports_point_inward, "durableq/worker.py", "from .cli import main", "(faces)"),
-    (rules.imports_point_inward, "durableq/engines/sql/a.py", "from ... import app", "(services)"),
+    (rules.every_module_has_a_layer, "durableq/attic.py", "", "no layer"),
     (
-        rules.imports_point_inward,
-        "durableq/app.py",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import durableq.demo",
-        "durableq/app.py:3 (services) imports durableq.demo (faces)",
+        rules.the_tables_name_what_is_there,
+        "durableq/client/app.py",
+        "",
+        "durableq/model is named",
     ),
     (
-        rules.engines_do_not_know_each_other,
+        rules.imports_point_inward,
+        "durableq/model/backoff.py",
+        "from durableq.client import app",
+        "(services)",
+    ),
+    (
+        rules.imports_point_inward,
+        "durableq/model/backoff.py",
+        "from ..runtime import clock",
+        "(runtime)",
+    ),
+    (rules.imports_point_inward, "durableq/store/core.py", "import durableq", "(api)"),
+    (rules.imports_point_inward, "durableq/worker/a.py", "from ..cli import main", "(interfaces)"),
+    (
+        rules.imports_point_inward,
+        "durableq/engines/sql/a.py",
+        "from ...client import app",
+        "(services)",
+    ),
+    (
+        rules.imports_point_inward,
+        "durableq/client/app.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import durableq.demo",
+        "durableq/client/app.py:3 (services) imports durableq.demo (interfaces)",
+    ),
+    (
+        rules.engines_import_no_other_engine,
         "durableq/engines/memory.py",
         "from durableq.engines.sql import tables",
         "(memory) imports durableq.engines.sql.tables",
     ),
     (
-        rules.engines_do_not_know_each_other,
-        "durableq/engines/sql/store.py",
+        rules.engines_import_no_other_engine,
+        "durableq/engines/sqlite/store.py",
         "from .. import open_store",
-        "(sql) imports durableq.engines.open_store",
+        "(sqlite) imports durableq.engines.open_store",
     ),
     (
-        rules.engines_are_reached_by_their_door,
-        "durableq/app.py",
+        rules.engines_are_opened_by_url,
+        "durableq/client/app.py",
         "from durableq.engines import memory",
         "durableq.engines.memory",
     ),
     (
-        rules.engines_are_reached_by_their_door,
-        "durableq/worker.py",
+        rules.engines_are_opened_by_url,
+        "durableq/worker/a.py",
         "from durableq.engines import open_store",
         "durableq.engines.open_store",
     ),
-    (rules.engines_are_reached_by_their_door, "scripts/a.py", "import durableq.engines", "imports"),
-    (rules.the_heart_is_pure, "durableq/retry.py", "import random", "imports random"),
-    (rules.the_heart_is_pure, "durableq/retry.py", "def f():\n    from os import path", "os.path"),
+    (rules.engines_are_opened_by_url, "scripts/a.py", "import durableq.engines", "imports"),
+    (rules.the_model_is_pure, "durableq/model/backoff.py", "import random", "imports random"),
     (
-        rules.the_heart_is_pure,
-        "durableq/message.py",
+        rules.the_model_is_pure,
+        "durableq/model/backoff.py",
+        "def f():\n    from os import path",
+        "os.path",
+    ),
+    (
+        rules.the_model_is_pure,
+        "durableq/model/message.py",
         "import datetime as d\nAT = d.datetime.now(d.UTC)",
         "d.datetime.now()",
     ),
-    (rules.libraries_stay_in_their_rooms, "durableq/app.py", "import sqlalchemy as sa", "app.py:1"),
-    (rules.libraries_stay_in_their_rooms, "durableq/demo/a.py", "from rich import print", "rich"),
-    (rules.libraries_stay_in_their_rooms, "durableq/clock.py", "import psutil", "psutil"),
-    (rules.libraries_stay_in_their_rooms, "scripts/a.py", "import sqlite3", "sqlite3"),
-    (rules.libraries_stay_in_their_rooms, "migrations/a.py", "import numpy", "does not know"),
+    (
+        rules.libraries_stay_in_their_packages,
+        "durableq/client/app.py",
+        "import sqlalchemy as sa",
+        "app.py:1",
+    ),
+    (
+        rules.libraries_stay_in_their_packages,
+        "durableq/demo/a.py",
+        "from rich import print",
+        "rich",
+    ),
+    (
+        rules.libraries_stay_in_their_packages,
+        "durableq/runtime/clock.py",
+        "import psutil",
+        "psutil",
+    ),
+    (rules.libraries_stay_in_their_packages, "scripts/a.py", "import sqlite3", "sqlite3"),
+    (rules.libraries_stay_in_their_packages, "migrations/a.py", "import numpy", "does not know"),
     (
         rules.functions_fit_on_a_screen,
         "tests/a.py",
@@ -77,16 +117,16 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
     (rules.names_are_our_words, "durableq/a.py", "class SQLJob: ...", "SQLJob is named"),
     (rules.names_are_our_words, "durableq/a.py", "class Item: ...", "item"),
     (rules.names_are_our_words, "durableq/a.py", "def _claim_all(): ...", "claim"),
-    (rules.the_door_lists_what_it_shows, "durableq/__init__.py", "", "no literal __all__"),
-    (rules.the_door_lists_what_it_shows, "durableq/__init__.py", "__all__ = ['a']", "lists a,"),
+    (rules.the_public_api_is_listed, "durableq/__init__.py", "", "no literal __all__"),
+    (rules.the_public_api_is_listed, "durableq/__init__.py", "__all__ = ['a']", "lists a,"),
     (
-        rules.the_door_lists_what_it_shows,
+        rules.the_public_api_is_listed,
         "durableq/__init__.py",
         "from x import a, b\n__all__ = ['b', 'a']",
         "not in sorted() order",
     ),
     (
-        rules.the_door_lists_what_it_shows,
+        rules.the_public_api_is_listed,
         "durableq/__init__.py",
         "from x import a\nif a:\n    import b\n__all__ = ['a']",
         "shows b",
@@ -111,17 +151,21 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
 
 # What stands close to a violation and is none.
 INNOCENT: list[tuple[Rule, str, str]] = [
-    (rules.imports_point_inward, "durableq/message.py", "from .errors import A\nimport json"),
+    (rules.imports_point_inward, "durableq/model/message.py", "from .errors import A\nimport json"),
     (rules.imports_point_inward, "durableq/__main__.py", "from durableq.cli import main"),
-    (rules.engines_do_not_know_each_other, "durableq/engines/__init__.py", "from . import sql"),
-    (rules.engines_do_not_know_each_other, "durableq/engines/sql/a.py", "from . import tables"),
+    (rules.engines_import_no_other_engine, "durableq/engines/__init__.py", "from . import sql"),
+    (rules.engines_import_no_other_engine, "durableq/engines/sql/a.py", "from . import tables"),
     (
-        rules.engines_are_reached_by_their_door,
-        "durableq/app.py",
+        rules.engines_are_opened_by_url,
+        "durableq/client/app.py",
         "from durableq.engines import open_store",
     ),
-    (rules.the_heart_is_pure, "durableq/retry.py", "from datetime import timedelta"),
-    (rules.libraries_stay_in_their_rooms, "durableq/engines/sql/a.py", "import sqlalchemy.types"),
+    (rules.the_model_is_pure, "durableq/model/backoff.py", "from datetime import timedelta"),
+    (
+        rules.libraries_stay_in_their_packages,
+        "durableq/engines/sql/a.py",
+        "import sqlalchemy.types",
+    ),
     (
         rules.functions_fit_on_a_screen,
         "durableq/a.py",
@@ -129,7 +173,7 @@ INNOCENT: list[tuple[Rule, str, str]] = [
     ),
     (rules.names_are_our_words, "durableq/a.py", "def items(): ...\nclass Blockade: ..."),
     (
-        rules.the_door_lists_what_it_shows,
+        rules.the_public_api_is_listed,
         "durableq/__init__.py",
         "from x import B, a\n__version__ = '1'\n__all__ = ['B', '__version__', 'a']",
     ),
@@ -182,5 +226,5 @@ def test_every_rule_has_a_planted_violation() -> None:
     assert {rule.__name__ for rule, *_ in PLANTS} == {rule.__name__ for rule in RULES}
 
 
-def test_every_name_the_door_lists_can_be_imported() -> None:
+def test_every_name_of_the_public_api_can_be_imported() -> None:
     assert [name for name in durableq.__all__ if not hasattr(durableq, name)] == []

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from durableq import DurableQ
-from durableq.engines.sql import schema, tables
-from durableq.engines.sql.driver import driver
+from durableq.engines.sql import tables
+from durableq.engines.sqlite import schema
+from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
 
 SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from durableq import DurableQ, UnsupportedSQLite, care
-from durableq.engines.sql import schema
-from durableq.health import Level
-from durableq.letters import LetterFilter
-from durableq.message import Failure, Reason, State
-from durableq.store import WorkerInfo
+from durableq import DurableQ, UnsupportedSQLite
+from durableq.admin import operations
+from durableq.engines.sqlite import schema
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Requeue
+from durableq.model.health import Level
+from durableq.model.message import Failure, Reason, State
+from durableq.store.core import WorkerInfo
 from durableq.testing import FakeClock
-from durableq.verdict import Requeue
 from tests.engine import plain
 from tests.migrations.test_migrations import schema_of
 
@@ -72,10 +73,10 @@ def test_an_older_sqlite_refuses_a_file_of_release_01_and_leaves_it_as_it_is(
         ):
             verb(DurableQ(db))
     with pytest.raises(UnsupportedSQLite, match="not touched"):
-        care.back_up(str(db), tmp_path / "copy.db")
+        operations.back_up(str(db), tmp_path / "copy.db")
     with pytest.raises(UnsupportedSQLite, match="not touched"):
-        care.restore(RELEASED / "0003.db", str(tmp_path / "restored.db"))
-    found = {finding.name: finding for finding in care.examine(str(db))}
+        operations.restore(RELEASED / "0003.db", str(tmp_path / "restored.db"))
+    found = {finding.name: finding for finding in operations.examine(str(db))}
     assert "3.43.0 or newer" in found["file"].what
     assert found["file"].level is Level.BAD
     assert "integrity" not in found
@@ -118,10 +119,13 @@ def test_everything_is_there(dq: DurableQ, db: Path) -> None:
     assert found == MESSAGES
     for message_id, events in HISTORY.items():
         assert [event.event.value for event in store.history(message_id)] == events
-    letter = store.dead_letter("4")
-    assert letter is not None
-    assert letter.last_failure is not None
-    assert (letter.source_queue, letter.last_failure.error_message) == ("mail", "no such card")
+    dead_letter = store.dead_letter("4")
+    assert dead_letter is not None
+    assert dead_letter.last_failure is not None
+    assert (dead_letter.source_queue, dead_letter.last_failure.error_message) == (
+        "mail",
+        "no such card",
+    )
     assert store.queue("mail").settings.max_receives == 2
     assert store.queue("mail").settings.visibility_timeout_ms == 5000
     paid = store.record("orders", "paid")
@@ -152,12 +156,12 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     orders.send({"amount": 120}, key="paid")
     assert orders.receive() == [], "its key was forgotten"
     (worker,) = dq.store.workers()
-    dq.store.unregister(worker.holder)  # it is dead: what it held comes back
+    dq.store.unregister(worker.owner_id)  # it is dead: what it held comes back
     (held,) = orders.receive()
     assert (held.key, held.receive_count) == ("held", 2)
     held.complete()
-    (letter,) = dq.store.receive("mail-dlq", 10, ids=["1"]).messages
-    assert letter.state is State.IN_FLIGHT
+    (dead_letter,) = dq.store.receive("mail-dlq", 10, ids=["1"]).messages
+    assert dead_letter.state is State.IN_FLIGHT
     assert orders.send("new") == "15", "an id was given twice, or skipped"
     plain.check_sound(db)
     dq.close()
@@ -181,7 +185,7 @@ def test_a_key_hashed_by_release_0_1_is_recognised(dq: DurableQ, db: Path) -> No
 
 def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Path) -> None:
     mail, why = dq.queue("mail"), Failure(Reason.HANDLER_ERROR, "ValueError", "no such card")
-    [group] = dq.store.dead_groups()
+    [group] = dq.store.dead_letter_groups()
     assert (group.queue, group.fingerprint, group.count) == ("mail", why.fingerprint, 2)
     assert (group.error_type, group.error_message) == ("ValueError", "no such card")
     mail.send("another")
@@ -189,34 +193,34 @@ def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Pat
         (delivery,) = dq.store.receive("mail", 1).messages
         assert delivery.receipt is not None
         dq.store.fail([(delivery.receipt, replace(why, retry_in_ms=0))])
-    [group] = dq.store.dead_groups()
-    assert (group.count, group.example_id) == (3, mail_letters(dq)[-1])
+    [group] = dq.store.dead_letter_groups()
+    assert (group.count, group.example_id) == (3, mail_dead_letters(dq)[-1])
     view = "SELECT DISTINCT fingerprint FROM durableq_dead_letter"
     assert plain.column(db, view) == [why.fingerprint]
     dq.close()
 
 
-def mail_letters(dq: DurableQ) -> list[str]:
-    return [letter.id for letter in dq.store.peek("mail-dlq", 100)]
+def mail_dead_letters(dq: DurableQ) -> list[str]:
+    return [dead_letter.id for dead_letter in dq.store.peek("mail-dlq", 100)]
 
 
-def test_letters_of_every_revision_can_be_moved(dq: DurableQ, db: Path) -> None:
-    move = dq.store.start_move(LetterFilter(error_type="ValueError"), Requeue())
-    assert dq.store.continue_move(move.id, 10).moved == 2
-    assert mail_letters(dq) == []
+def test_dead_letters_of_every_revision_can_be_moved(dq: DurableQ, db: Path) -> None:
+    move = dq.store.start_redrive(DeadLetterFilter(error_type="ValueError"), Requeue())
+    assert dq.store.continue_redrive(move.id, 10).moved == 2
+    assert mail_dead_letters(dq) == []
     plain.check_sound(db)
     dq.close()
 
 
 def test_what_was_begun_goes_on(dq: DurableQ, db: Path) -> None:
     if not dq.store.moves():  # an older file knew of none
-        assert dq.store.recall("breaker") is None
+        assert dq.store.get_metadata("breaker") is None
         assert [worker.handled for worker in dq.store.workers()] == [0]
         return
     [move] = dq.store.moves()
     assert (move.total, move.wanted.queue, move.actor) == (2, "mail", "person (ann)")
-    assert dq.store.continue_move(move.id, 10).moved == 2
-    assert dq.store.recall("breaker") == "closed"
+    assert dq.store.continue_redrive(move.id, 10).moved == 2
+    assert dq.store.get_metadata("breaker") == "closed"
     assert [worker.handled for worker in dq.store.workers()] == [12]
     plain.check_sound(db)
     dq.close()
@@ -232,9 +236,9 @@ def test_a_worker_of_an_older_revision_has_not_told_its_queues(db: Path) -> None
 
 def test_no_worker_is_given_the_mark_of_an_earlier_one(dq: DurableQ) -> None:
     (before,) = dq.store.workers()
-    dq.store.unregister(before.holder)
+    dq.store.unregister(before.owner_id)
     again = dq.store.register(WorkerInfo("worker-1:4711", 4711, 1_000, "boot-1", "pid:[1]"))
-    assert again.holder > before.holder
+    assert again.owner_id > before.owner_id
     assert dq.store.workers() == [again]
     dq.close()
 

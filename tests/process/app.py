@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from durableq import DeadLetter, Delivery, Discard, DurableQ, Requeue, Verdict
+from durableq import DeadLetter, Decision, Delivery, Discard, DurableQ, Requeue
 
 APP = "tests.process.app:dq"
 EFFECT = "CREATE TABLE effect (key TEXT NOT NULL, pid INTEGER NOT NULL)"
@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(self, db: str | Path) -> None:
         self.path = Path(db).with_suffix(".ledger")
-        self.gate = Path(db).with_suffix(".open")
+        self.breaker = Path(db).with_suffix(".open")
         self.pipe = Path(db).with_suffix(".pipe")
 
     def note(self, word: str, of: str) -> None:
@@ -48,7 +48,7 @@ class Ledger:
 
     def open_gate(self) -> None:
         """Let those who wait in a handler go on."""
-        self.gate.touch()
+        self.breaker.touch()
 
     def open_pipe(self) -> None:
         """Let the one who waits for something in the pipe go on."""
@@ -59,7 +59,7 @@ class Ledger:
     def wait_at_gate(self) -> None:
         from tests.support import wait_for  # brings pytest, which most workers can do without
 
-        wait_for(self.gate.exists, seconds=60, what="the gate to open")
+        wait_for(self.breaker.exists, seconds=60, what="the gate to open")
 
     def first(self, name: str) -> bool:
         """Whether nobody passed here under this name before, in any process."""
@@ -100,7 +100,7 @@ def charge(message: Delivery) -> Any:
 
 
 @dq.recovery("orders")
-def recover(letter: DeadLetter) -> Verdict:
+def recover(dead_letter: DeadLetter) -> Decision:
     """Even ones go back, odd ones are discarded; each judgment is noted."""
-    Ledger(dq.url).note("judged", letter.id)
-    return Requeue("even") if int(letter.id) % 2 == 0 else Discard("odd")
+    Ledger(dq.url).note("judged", dead_letter.id)
+    return Requeue("even") if int(dead_letter.id) % 2 == 0 else Discard("odd")

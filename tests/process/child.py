@@ -117,7 +117,7 @@ class Said(NamedTuple):
     pid: int = 0
 
 
-class Fleet(Child):
+class Supervisor(Child):
     """A `durableq work --json`, and what it has said so far."""
 
     def told(self, *events: str) -> list[Said]:
@@ -191,21 +191,21 @@ class Nursery:
 
     def fleet(
         self, db: Path | str, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object
-    ) -> Fleet:
+    ) -> Supervisor:
         """Start `durableq work`, which says what happens as JSON: `grace=2` gives --grace=2."""
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         words += ["--drain"] if drain else []
         command = ["durableq", "work", "--json", f"--db={db}", f"--app={app}", *words]
         out = self._folder / f"child-{len(self._children)}.out"
-        child = Fleet([sys.executable, "-m", *command], out, subprocess.DEVNULL, cwd=cwd)
+        child = Supervisor([sys.executable, "-m", *command], out, subprocess.DEVNULL, cwd=cwd)
         self._children.append(child)
         return child
 
-    def fleet_in_terminal(self, db: Path, *words: str, app: str) -> Fleet:
+    def fleet_in_terminal(self, db: Path, *words: str, app: str) -> Supervisor:
         """Start `durableq work --json` in a terminal that goes when its stdin is closed."""
         verb = [sys.executable, "-m", "tests.process.children", "work_in_terminal", *words]
         out = self._folder / f"child-{len(self._children)}.out"
-        child = Fleet([*verb, f"--db={db}", f"--app={app}"], out, subprocess.PIPE)
+        child = Supervisor([*verb, f"--db={db}", f"--app={app}"], out, subprocess.PIPE)
         self._children.append(child)
         return child
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from sqlalchemy import event
 
-from durableq import DeadLetter, DurableQ, Requeue, Verdict
-from durableq.engines.sql.driver import driver
-from durableq.engines.sql.store import SQLStore
-from durableq.handlers import load
+from durableq import DeadLetter, Decision, DurableQ, Requeue
+from durableq.client.handlers import load
+from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.store import SQLStore
 from durableq.recovery.process import Recovery
-from durableq.supervisor.fleet import Fleet
+from durableq.supervisor.supervisor import Supervisor
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
 from tests.support import scaled
@@ -83,7 +83,7 @@ def churn(db: str) -> None:
 def fleet(db: str, procs: str, *words: str) -> int:
     """Run a supervisor with workers."""
     options = WorkerOptions(APP, db, "worker", ("orders",), drain="drain" in words)
-    return Fleet(options, int(procs), DurableQ(db).store, on_event=say).run()
+    return Supervisor(options, int(procs), DurableQ(db).store, on_event=say).run()
 
 
 def work_in_terminal(*words: str) -> int:
@@ -167,26 +167,26 @@ def _is_open(connection: Any) -> bool:
         return False
 
 
-def recover(db: str, fate: str = "") -> None:
+def recover(db: str, liveness: str = "") -> None:
     """Recover dead letters; with a fate, die as the policy is asked for the next one after it."""
     app = load(APP, DurableQ)
     app.use(db)
     judge = app.policies["orders"]
     judged = 0
 
-    def policy(letter: DeadLetter) -> Verdict:
+    def policy(dead_letter: DeadLetter) -> Decision:
         nonlocal judged
         judged += 1
-        verdict = judge(letter)
-        if fate and judged > int(fate):
+        decision = judge(dead_letter)
+        if liveness and judged > int(liveness):
             os.kill(os.getpid(), signal.SIGKILL)
-        return verdict
+        return decision
 
     app.policies["orders"] = policy
     say("READY")
-    if not fate:
+    if not liveness:
         sys.stdin.read()
-    Recovery(app).run(once=False, on_decision=lambda decision: say(decision.letter.id))
+    Recovery(app).run(once=False, on_decision=lambda decision: say(decision.dead_letter.id))
 
 
 def lock(db: str) -> None:

@@ -18,7 +18,7 @@ dq = DurableQ()
 _waiting: dict[str, asyncio.Future[None]] = {}
 
 
-async def gate(ledger: Ledger) -> None:
+async def breaker(ledger: Ledger) -> None:
     """Wait at the gate, on one thread for all of them."""
     if "gate" not in _waiting:
         _waiting["gate"] = asyncio.ensure_future(asyncio.to_thread(ledger.wait_at_gate))
@@ -42,7 +42,7 @@ async def charge_async(message: Delivery) -> Any:
     do = message.body.get("do")
     misdo(do, message)
     if do == "wait" or (do == "wait once" and message.receive_count == 1):
-        await gate(ledger)
+        await breaker(ledger)
     if do == "never end":
         await asyncio.Event().wait()
     await asyncio.to_thread(lambda: None)  # others may run now

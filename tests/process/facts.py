@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from durableq import DurableQ
-from durableq.message import draft
+from durableq.model.message import draft
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.support import scaled
@@ -45,7 +45,7 @@ def receives(ledger: Ledger) -> list[str]:
 
 def completed(db: Path, queue: str) -> int:
     """How many of a queue's messages have ended in success."""
-    return plain.totals(db, queue)["completed"]
+    return plain.counters(db, queue)["completed"]
 
 
 def events_of(db: Path, message_id: str) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def wait(_message: Delivery, ledger: Ledger) -> None:
 
 def spin(_message: Delivery, ledger: Ledger) -> None:
     """Compute, in pure Python, until the gate is open."""
-    while not ledger.gate.exists():
+    while not ledger.breaker.exists():
         for _ in range(100_000):
             pass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from durableq import DeadLetter, Delivery, Discard, DurableQ, Requeue, Verdict
+from durableq import DeadLetter, Decision, Delivery, Discard, DurableQ, Requeue
 from tests.process.app import Ledger
 
 APP = "tests.process.recovery_app:dq"
@@ -26,12 +26,12 @@ def charge(message: Delivery) -> Any:
 
 
 @dq.recovery("orders")
-def recover(letter: DeadLetter) -> Verdict:
+def recover(dead_letter: DeadLetter) -> Decision:
     """Wait where the body says so; the others go at once."""
     ledger = Ledger(dq.url)
-    ledger.note("judged", letter.id)
-    do = letter.body.get("do")
-    if do == "wait" and ledger.first(f"waits-{letter.id}"):
+    ledger.note("judged", dead_letter.id)
+    do = dead_letter.body.get("do")
+    if do == "wait" and ledger.first(f"waits-{dead_letter.id}"):
         ledger.wait_at_gate()
     if do == "raise":
         raise LookupError("no idea")
@@ -45,6 +45,6 @@ def recover(letter: DeadLetter) -> Verdict:
         raise SyntaxError("bad", ("f", 1, 1, 42))  # type: ignore[arg-type]
     if do == "own":
         raise Own
-    if do == "die" and ledger.first(f"dies-{letter.id}"):
+    if do == "die" and ledger.first(f"dies-{dead_letter.id}"):
         os.kill(os.getpid(), 9)
     return Requeue("again") if do == "requeue" else Discard("no use")

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from durableq import Delivery, DurableQ, Queue
-from durableq.command import Command, application, parse
+from durableq.worker.command import Command, application, parse
 from durableq.worker.options import WorkerOptions
-from durableq.worker.process import Worker
+from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, runs
@@ -111,7 +111,7 @@ def test_exit_code_0_completes_with_the_json_it_printed(
     work(orders, "/bin/cat", str(tmp_path / "printed"))
     record = orders.record("k")
     assert record is not None
-    assert (orders.info().totals.completed, record.result) == (1, result)
+    assert (orders.info().counters.completed, record.result) == (1, result)
     orders.send({}, key="k")
     (duplicate,) = orders._app.store.receive("orders", 1).duplicates
     assert duplicate.result == result
@@ -247,7 +247,7 @@ def test_its_whole_group_is_killed_when_its_time_is_over_and_the_worker_stays(
     assert fleet.end() == 0
     assert {reason for reason, *_ in failures(db)} == {"timeout"}
     assert "failed at receive 1: the handler ran too long" in fleet.complaints
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
     assert fleet.complaints.count(") started") == 1
     wait_gone(ledger)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from durableq.limits import DAY_MS
-from durableq.message import Failure, Reason, draft
+from durableq.model.limits import DAY_MS
+from durableq.model.message import Failure, Reason, draft
 from tests.engine import plain
 from tests.process.app import APP, EFFECT
 from tests.process.child import ROOT, Nursery
@@ -110,8 +110,8 @@ def test_a_fleet_whose_wall_clock_jumps_loses_nothing_and_does_nothing_twice(
         handled = number * len(KEYS)
 
         def all_handled(so_many: int = handled) -> bool:
-            totals = orders.info().totals
-            return totals.completed + totals.duplicates == so_many
+            counters = orders.info().counters
+            return counters.completed + counters.duplicates == so_many
 
         wait_for(all_handled, seconds=60, what=f"{handled} handled, at {days} days")
         pruned = fake.run("-m", "durableq", "prune", "--db", str(db))
@@ -126,7 +126,7 @@ def test_a_fleet_whose_wall_clock_jumps_loses_nothing_and_does_nothing_twice(
         30,
         5,
     )
-    assert sum(info.totals.expired for info in dq.store.queues()) == 0
+    assert sum(info.counters.expired for info in dq.store.queues()) == 0
     assert all(dq.store.record("orders", key) is not None for key in KEYS)
 
 

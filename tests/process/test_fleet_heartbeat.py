@@ -10,7 +10,7 @@ import pytest
 from durableq import DurableQ
 from tests.engine import plain
 from tests.process.app import Ledger
-from tests.process.child import Fleet, Nursery
+from tests.process.child import Nursery, Supervisor
 from tests.process.facts import REASONS, completed, receives, send
 from tests.process.fleet_app import APP
 
@@ -19,7 +19,7 @@ LEASE_UNTIL_MS = "SELECT max(lease_until_ms) FROM durableq_message"
 
 
 @pytest.fixture
-def fleet(dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery) -> Fleet:
+def fleet(dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery) -> Supervisor:
     """Two workers that receive; leases are short."""
     os.mkfifo(ledger.pipe)
     dq.queue("orders", visibility_timeout=LEASE_SECONDS)
@@ -28,7 +28,7 @@ def fleet(dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery) -> Fleet:
     return fleet
 
 
-def wait_for_leases(fleet: Fleet, ledger: Ledger, db: Path, number: int) -> None:
+def wait_for_leases(fleet: Supervisor, ledger: Ledger, db: Path, number: int) -> None:
     """Wait until a lease was extended by so many times its length, or somebody else has it."""
     fleet.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
     first_ms = plain.one(db, LEASE_UNTIL_MS)
@@ -41,7 +41,7 @@ def wait_for_leases(fleet: Fleet, ledger: Ledger, db: Path, number: int) -> None
 
 
 def test_a_handler_that_computes_for_longer_than_its_lease_keeps_it(
-    dq: DurableQ, db: Path, ledger: Ledger, fleet: Fleet
+    dq: DurableQ, db: Path, ledger: Ledger, fleet: Supervisor
 ) -> None:
     send(dq, "orders", {"k": "spin"})
     wait_for_leases(fleet, ledger, db, number=3)
@@ -52,7 +52,7 @@ def test_a_handler_that_computes_for_longer_than_its_lease_keeps_it(
 
 
 def test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_keeps_it(
-    dq: DurableQ, db: Path, ledger: Ledger, fleet: Fleet
+    dq: DurableQ, db: Path, ledger: Ledger, fleet: Supervisor
 ) -> None:
     send(dq, "orders", {"k": "hold"})
     wait_for_leases(fleet, ledger, db, number=3)

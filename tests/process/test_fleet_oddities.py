@@ -12,7 +12,7 @@ import pytest
 from durableq import DurableQ
 from tests.engine import plain
 from tests.process.app import Ledger
-from tests.process.child import Fleet, Nursery, runs
+from tests.process.child import Nursery, Supervisor, runs
 from tests.support import wait_for
 
 APP = """
@@ -44,7 +44,7 @@ def dq(db: Path) -> DurableQ:
     return DurableQ(db)
 
 
-def start(nursery: Nursery, db: Path, tmp_path: Path, **options: Any) -> Fleet:
+def start(nursery: Nursery, db: Path, tmp_path: Path, **options: Any) -> Supervisor:
     (tmp_path / "odd.py").write_text(APP)
     return nursery.fleet(db, app="odd:dq", cwd=tmp_path, **options)
 
@@ -119,4 +119,4 @@ def test_without_its_supervisor_a_command_that_does_not_end_is_stopped_after_the
     process = psutil.Process(int(pid_file.read_text()))
     fleet.kill()
     wait_for(lambda: not runs(process), what="the command to be stopped", seconds=20)
-    assert plain.totals(db, "orders")["completed"] == 0
+    assert plain.counters(db, "orders")["completed"] == 0

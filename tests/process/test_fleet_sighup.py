@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from durableq import DurableQ
-from durableq.overview import look
+from durableq.admin.status import look
 from tests.engine import plain
 from tests.process.app import Ledger
-from tests.process.child import Fleet, Nursery, Said
+from tests.process.child import Nursery, Said, Supervisor
 from tests.process.facts import REASONS, completed, send
 from tests.process.fleet_app import APP
 from tests.support import wait_for
@@ -37,7 +37,7 @@ def install(folder: Path, code: str) -> None:
     (folder / "shop.py").write_text(code)
 
 
-def start(db: Path, folder: Path, nursery: Nursery) -> Fleet:
+def start(db: Path, folder: Path, nursery: Nursery) -> Supervisor:
     """Two workers with the first version of an application."""
     install(folder, CODE.format(version="one"))
     fleet = nursery.fleet(db, app="shop:dq", cwd=folder, procs=2)
@@ -45,7 +45,7 @@ def start(db: Path, folder: Path, nursery: Nursery) -> Fleet:
     return fleet
 
 
-def version_of(dq: DurableQ, fleet: Fleet, key: str) -> str | None:
+def version_of(dq: DurableQ, fleet: Supervisor, key: str) -> str | None:
     """Send a message and return what handled it."""
     before = completed(Path(dq.url), "orders")
     send(dq, "orders", {key: "nothing"})

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 
 from durableq import DurableQ
-from durableq.processes import this_process
+from durableq.supervisor.liveness import this_process
 from tests.engine import plain
 from tests.process.app import Ledger
-from tests.process.child import Fleet, Nursery, runs
+from tests.process.child import Nursery, Supervisor, runs
 from tests.process.facts import (
     REASONS,
     STATES,
@@ -26,12 +26,12 @@ from tests.process.fleet_app import APP
 from tests.support import wait_for
 
 
-def wait_for_five(fleet: Fleet, ledger: Ledger, db: Path) -> None:
+def wait_for_five(fleet: Supervisor, ledger: Ledger, db: Path) -> None:
     fleet.wait_until(lambda: ledger.lines("invoke"), "a worker to begin the first of five")
     assert plain.rows(db, STATES) == [(1, 1)] * 5
 
 
-def has_no_zombie(fleet: Fleet) -> bool:
+def has_no_zombie(fleet: Supervisor) -> bool:
     """Whether exactly its two workers are there, both alive."""
     children = psutil.Process(fleet.pid).children()
     return len(children) == 2 and all(map(runs, children))
@@ -43,12 +43,12 @@ def test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not
     send_five(dq, "wait once")
     fleet = nursery.fleet(db, app=APP, procs=2)
     wait_for_five(fleet, ledger, db)
-    (holder,) = ledger.pids("invoke")
+    (owner_id,) = ledger.pids("invoke")
     with at_once():
-        fleet.worker(holder).kill()
+        fleet.worker(owner_id).kill()
         fleet.wait_until(lambda: len(ledger.lines("done")) == 5, "all to be done by others")
     assert receives(ledger) == ["k0#1", "k0#2", "k1#1", "k2#1", "k3#1", "k4#1"]
-    assert holder not in ledger.pids("done")
+    assert owner_id not in ledger.pids("done")
     assert plain.column(db, REASONS) == ["worker_lost"]
     plain.check_sound(db)
 
@@ -134,8 +134,8 @@ def test_what_a_worker_of_another_pid_namespace_holds_comes_back_with_its_lease_
     dead, unseen = (
         store.register(worker) for worker in (gone, replace(gone, pid_namespace="pid:[1]"))
     )
-    store.receive("orders", 1, holder=dead.holder)
-    (held,) = store.receive("orders", 1, holder=unseen.holder).messages
+    store.receive("orders", 1, owner_id=dead.owner_id)
+    (held,) = store.receive("orders", 1, owner_id=unseen.owner_id).messages
     fleet = nursery.fleet(db, app=APP)
     fleet.wait_until(lambda: completed(db, "orders") == 1, "one to be done")
     assert plain.rows(db, STATES) == [(1, 1)]

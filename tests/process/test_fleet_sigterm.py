@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from durableq.signals import REPEAT_SECONDS
+from durableq.runtime.signals import REPEAT_SECONDS
 from tests.engine import plain
 from tests.process.app import Ledger
-from tests.process.child import Fleet, Nursery
+from tests.process.child import Nursery, Supervisor
 from tests.process.facts import REASONS, STATES, completed, receives, send, send_five
 from tests.process.fleet_app import APP
 from tests.support import wait_for
@@ -38,7 +38,7 @@ if "-m" not in sys.argv and "worker" in sys.argv[0]:
 """
 
 
-def has_let_go_of_everything(dq: DurableQ, db: Path, fleet: Fleet, messages: int) -> bool:
+def has_let_go_of_everything(dq: DurableQ, db: Path, fleet: Supervisor, messages: int) -> bool:
     """Whether nothing runs, nothing is leased, and nothing that is left was counted."""
     assert fleet.family == []
     assert dq.store.workers() == []
@@ -50,7 +50,7 @@ def has_let_go_of_everything(dq: DurableQ, db: Path, fleet: Fleet, messages: int
 
 def start_with_five(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, grace: float
-) -> Fleet:
+) -> Supervisor:
     """A fleet that has the first of five messages begun, the others in hand."""
     send_five(dq, "wait")
     fleet = nursery.fleet(db, app=APP, procs=2, grace=grace)

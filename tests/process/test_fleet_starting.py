@@ -14,7 +14,7 @@ import pytest
 from durableq import DurableQ
 from durableq.supervisor.starting import FALSE_STARTS
 from tests.engine import plain
-from tests.process.child import Child, Fleet, Nursery, runs
+from tests.process.child import Child, Nursery, Supervisor, runs
 from tests.process.facts import REASONS, completed
 from tests.process.test_fleet_sighup import CODE, install, states, version_of
 from tests.support import wait_for
@@ -56,7 +56,7 @@ def impatient(db: Path) -> str:
     return f"sqlite:///{db}?busy_timeout=0.2"
 
 
-def start(db: Path | str, folder: Path, nursery: Nursery, **options: Any) -> Fleet:
+def start(db: Path | str, folder: Path, nursery: Nursery, **options: Any) -> Supervisor:
     install(folder, CODE.format(version="one"))
     fleet = nursery.fleet(db, app="shop:dq", cwd=folder, **options)
     fleet.wait_event("ready")
@@ -170,7 +170,7 @@ def test_workers_that_start_while_the_disk_is_full_wait_and_then_receive(
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def is_waiting_for_room(fleet: Fleet) -> bool:
+def is_waiting_for_room(fleet: Supervisor) -> bool:
     return "the disk of the database is full; waiting" in fleet.complaints
 
 

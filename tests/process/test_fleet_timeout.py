@@ -57,9 +57,9 @@ def test_a_message_that_times_out_every_time_ends_in_the_dead_letter_queue(
     assert fleet.end() == 0
     assert events_of(db, bad) == [TIMED_OUT, TIMED_OUT, ("buried", "timeout")]
     assert events_of(db, good) == []
-    letter = dq.store.dead_letter(bad)
-    assert letter is not None
-    assert letter.reason == "timeout"
+    dead_letter = dq.store.dead_letter(bad)
+    assert dead_letter is not None
+    assert dead_letter.reason == "timeout"
     assert completed(db, "orders") == 1
     assert len(fleet.told("timeout")) == 2
     plain.check_sound(db)

@@ -69,16 +69,16 @@ def kill(victim: psutil.Process) -> None:
     wait_for(lambda: not runs(victim), what="it to be dead")
 
 
-def kill_at_random(fleet: Child, ledger: Ledger, dice: random.Random) -> None:
+def kill_at_random(fleet: Child, ledger: Ledger, rng: random.Random) -> None:
     """Kill who holds `held`, then a worker at each of a few points of the way."""
     fleet.wait_until(lambda: "held" in (line.of for line in ledger.lines("invoke")), "a holder")
-    (holder,) = (line.pid for line in ledger.lines("invoke") if line.of == "held")
-    kill(next(process for process in fleet.family if process.pid == holder))
-    for point in sorted(dice.sample(range(10, KEYS - 40), KILLS - 1)):
+    (owner_id,) = (line.pid for line in ledger.lines("invoke") if line.of == "held")
+    kill(next(process for process in fleet.family if process.pid == owner_id))
+    for point in sorted(rng.sample(range(10, KEYS - 40), KILLS - 1)):
         fleet.wait_until(partial(done_at_least, ledger, point), f"{point} done")
         alive = wait_for(lambda: fleet.family, what="a worker that runs")
         busy = [process for process in alive if process.pid in ledger.pids("invoke")]
-        kill(dice.choice(busy or alive))
+        kill(rng.choice(busy or alive))
 
 
 def done_at_least(ledger: Ledger, number: int) -> bool:
@@ -89,20 +89,20 @@ def done_at_least(ledger: Ledger, number: int) -> bool:
 def test_many_handlers_under_random_kills_do_everything_exactly_once(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, hands: str
 ) -> None:
-    dice = random.Random(11)
-    sends = keys(KEYS) + dice.sample(keys(KEYS), DUPLICATES)
-    dice.shuffle(sends)
+    rng = random.Random(11)
+    sends = keys(KEYS) + rng.sample(keys(KEYS), DUPLICATES)
+    rng.shuffle(sends)
     with dq.queue("orders").producer(batch_size=50) as producer:
         for key in sends:
             producer.send({"do": None}, key=key)
     dq.queue("orders").send({"do": "wait once"}, key="held", priority=5)
     fleet = start(nursery, db, *HANDS[hands], "--queue", "orders", "--procs", 2, "--drain")
-    kill_at_random(fleet, ledger, dice)
+    kill_at_random(fleet, ledger, rng)
     assert fleet.end() == 0, fleet.complaints
     assert effects(db) == Counter([*keys(KEYS), "held"])
-    totals = plain.totals(db, "orders")
-    assert (totals["sent"], totals["completed"]) == (KEYS + DUPLICATES + 1, KEYS + 1)
-    assert (totals["duplicates"], totals["moved_out"]) == (DUPLICATES, 0)
+    counters = plain.counters(db, "orders")
+    assert (counters["sent"], counters["completed"]) == (KEYS + DUPLICATES + 1, KEYS + 1)
+    assert (counters["duplicates"], counters["moved_out"]) == (DUPLICATES, 0)
     results = "SELECT count(*) FROM durableq_idempotency WHERE status = 1 AND result IS NOT NULL"
     assert plain.one(db, results) == KEYS + 1
     assert fleet.complaints.count("SIGKILL") == KILLS
@@ -183,10 +183,10 @@ def test_what_was_handled_and_not_settled_is_done_again_after_a_kill_what_commit
     worker = nursery.worker(db, "noted", app=crowd.APP, settle_window_ms=600_000)
     worker.wait_until(lambda: len(ledger.lines("invoke")) == 3, "all to be handled but one")
     worker.kill()
-    assert noted.info().totals.completed == 1
+    assert noted.info().counters.completed == 1
     assert nursery.worker(db, "noted", app=crowd.APP, drain=True).end() == 0
     invoked = Counter(line.of for line in ledger.lines("invoke"))
     assert invoked == {"quick": 2, "transaction": 1, "stay": 2}
     assert effects(db) == {"transaction": 1}
-    assert noted.info().totals.completed == 3
+    assert noted.info().counters.completed == 3
     plain.check_sound(db)

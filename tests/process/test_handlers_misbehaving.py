@@ -81,7 +81,7 @@ def test_what_a_worker_survives_costs_at_most_the_message(tmp_path: Path, nurser
     fleet = start(nursery, tmp_path, "orders", "--drain")
     assert fleet.end() == 0
     assert outcomes(db) == {key: ("handler_error", error) for key, error in FAILING.items()}
-    assert plain.totals(db, "orders")["completed"] == len(HARMLESS) + 1
+    assert plain.counters(db, "orders")["completed"] == len(HARMLESS) + 1
     assert fleet.complaints.count(") started") == 1, "the worker died"
     assert plain.one(db, "SELECT sent FROM durableq_queue WHERE name = 'after'") == 1
     for said in ("\\e[2Jcleared\\x07 \\u202e", "said after stdout was closed", "mmm", "forked"):
@@ -98,7 +98,7 @@ def test_what_kills_a_worker_costs_only_the_message_that_did_it(
     fleet = start(nursery, tmp_path, "orders", "--drain")
     assert fleet.end() == 0
     assert outcomes(db) == {key: ("worker_lost", cause) for key, cause in DEADLY.items()}
-    assert plain.totals(db, "orders")["completed"] == len(DEADLY) + 1
+    assert plain.counters(db, "orders")["completed"] == len(DEADLY) + 1
     for cause in DEADLY.values():
         assert f"died: {cause}; restarting" in fleet.complaints
     # None may be there: the worker ends as soon as one of its threads sees what was done.
@@ -115,7 +115,7 @@ def test_a_handler_that_swallows_everything_is_stopped_by_its_time_limit(
     fleet = start(nursery, tmp_path, "orders", "--drain", "--timeout", 0.5)
     assert fleet.end() == 0
     assert {key: reason for key, (reason, _) in outcomes(db).items()} == {misdeed: "timeout"}
-    assert plain.totals(db, "orders")["completed"] == 2
+    assert plain.counters(db, "orders")["completed"] == 2
     assert "for more than 0.5 s: stopped" in fleet.complaints
     plain.check_sound(db)
 
@@ -143,7 +143,7 @@ def test_a_thread_that_never_ends_does_not_keep_a_drained_fleet_for_ever(
     assert fleet.end() == 0
     assert "did not finish within 0.5 s: stopped" in fleet.complaints
     assert fleet.complaints.count(") started") == 1
-    assert plain.totals(db, "orders")["completed"] == 1
+    assert plain.counters(db, "orders")["completed"] == 1
 
 
 def test_without_a_supervisor_the_kernel_ends_a_worker_that_a_thread_keeps(
@@ -152,7 +152,7 @@ def test_without_a_supervisor_the_kernel_ends_a_worker_that_a_thread_keeps(
     db = prepare(tmp_path, "orders", "leave_a_thread")
     worker = nursery.worker(db, "orders", app=APP, drain=True, grace_ms=100)
     assert worker.end() == -signal.SIGALRM
-    assert plain.totals(db, "orders")["completed"] == 1
+    assert plain.counters(db, "orders")["completed"] == 1
 
 
 def test_a_coroutine_that_harms_its_event_loop_does_not_keep_others_from_finishing(

@@ -92,7 +92,7 @@ def test_a_program_that_keeps_the_output_open_keeps_no_fleet_from_ending(
     assert fleet.end() == 0
     (pid,) = (int(line.of) for line in ledger.lines("left"))
     os.kill(pid, signal.SIGKILL)
-    assert plain.totals(db, "orders")["completed"] == 2
+    assert plain.counters(db, "orders")["completed"] == 2
 
 
 def test_a_stderr_that_takes_nothing_blocks_no_handler(db: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_stderr_that_takes_nothing_blocks_no_handler(db: Path) -> None:
     finally:
         fleet.kill()
         os.close(reads)
-    assert plain.totals(db, "orders")["completed"] == 3
+    assert plain.counters(db, "orders")["completed"] == 3
 
 
 def test_without_its_supervisor_a_worker_shows_the_output_by_itself(
@@ -124,6 +124,6 @@ def test_without_its_supervisor_a_worker_shows_the_output_by_itself(
     fleet.signal(signal.SIGKILL)
     fleet.process.wait(scaled(30))
     ledger.open_gate()
-    wait_for(lambda: plain.totals(db, "orders")["completed"] == 1, what="its end", seconds=30)
+    wait_for(lambda: plain.counters(db, "orders")["completed"] == 1, what="its end", seconds=30)
     said = f"printed {SHOWN} to the end\n"
     assert wait_for(lambda: said in fleet.complaints, what="its output")

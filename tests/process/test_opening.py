@@ -40,7 +40,9 @@ def test_a_forked_child_uses_the_application_and_the_parent_goes_on(
     child = nursery.start("fork", db)
     assert child.end() == 0, child.complaints
     assert child.said == ["0", "0", "0"]
-    assert plain.totals(db, "orders") | {"sent": 8, "completed": 3} == plain.totals(db, "orders")
+    assert plain.counters(db, "orders") | {"sent": 8, "completed": 3} == plain.counters(
+        db, "orders"
+    )
     bodies = set(plain.column(db, "SELECT body FROM durableq_message"))
     assert '"after"' in bodies
     plain.check_sound(db)

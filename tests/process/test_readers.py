@@ -39,7 +39,7 @@ def test_a_backlog_that_the_fleet_does_not_handle_is_told_everywhere(tmp_path: P
     (tmp_path / "nobapp.py").write_text(APP)
     with DurableQ(db) as dq:
         legacy = dq.queue("legacy").send({"x": 1})
-        letter = bury(dq)
+        dead_letter = bury(dq)
         running = [start(db, "work"), start(db, "recover")]
         try:
             wait_for(
@@ -49,7 +49,7 @@ def test_a_backlog_that_the_fleet_does_not_handle_is_told_everywhere(tmp_path: P
                 ),
                 what="a worker and a recovery process, registered with their queues",
             )
-            told = look(tmp_path, db, legacy, letter)
+            told = look(tmp_path, db, legacy, dead_letter)
         finally:
             for child in running:
                 child.send_signal(signal.SIGTERM)
@@ -70,12 +70,12 @@ def test_a_backlog_that_the_fleet_does_not_handle_is_told_everywhere(tmp_path: P
 def bury(dq: DurableQ) -> str:
     """Let a message of a queue without a policy die."""
     queue = dq.queue("other", max_receives=1)
-    letter = queue.send("x")
+    dead_letter = queue.send("x")
     queue.receive()[0].fail("boom")
-    return letter
+    return dead_letter
 
 
-def look(folder: Path, db: Path, legacy: str, letter: str) -> dict[str, Any]:
+def look(folder: Path, db: Path, legacy: str, dead_letter: str) -> dict[str, Any]:
     """Ask every command that looks."""
 
     def ask(*arguments: str) -> Any:
@@ -83,7 +83,7 @@ def look(folder: Path, db: Path, legacy: str, letter: str) -> dict[str, Any]:
 
     return {
         "explain": ask("explain", legacy),
-        "dead": ask("explain", letter),
+        "dead": ask("explain", dead_letter),
         "doctor": ask("doctor"),
         "status": ask("status"),
         "shown": process("status", "--db", db, cwd=folder).out,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, Queue
-from durableq.recovery import breaker
+from durableq.recovery import circuit_breaker
 from tests.engine import plain
 from tests.process.child import Child, Nursery, Recoverer
 from tests.process.recovery_app import APP
@@ -44,7 +44,7 @@ when.queue = "orders"
 then = "retry"
 set.amount = 5
 """
-LETTERS = 12
+DEAD_LETTERS = 12
 SENT_BACK = """
 SELECT at_ms, message_id FROM durableq_history WHERE event IN ('requeued', 'retried')
 ORDER BY at_ms"""
@@ -61,7 +61,7 @@ def orders(db: Path) -> Iterator[Queue]:
 @pytest.fixture
 def worker(orders: Queue, db: Path, nursery: Nursery) -> Child:
     """A fleet whose handler fails on every one of these orders."""
-    orders.send_many([{"amount": 99}] * LETTERS)
+    orders.send_many([{"amount": 99}] * DEAD_LETTERS)
     return nursery.work("--db", db, "--app", APP, "--procs", 1)
 
 
@@ -95,10 +95,12 @@ def test_it_opens_probes_and_closes_as_a_wrong_policy_is_corrected(
 
     right = start(nursery, db, RIGHT)
     right.wait_until(lambda: right.phases[-1:] == ["closed"], "it to close")
-    wait_for(lambda: orders.info().totals.completed == LETTERS, seconds=30, what="every order")
-    state = breaker.read(orders._app.store, "orders")
+    wait_for(
+        lambda: orders.info().counters.completed == DEAD_LETTERS, seconds=30, what="every order"
+    )
+    state = circuit_breaker.read(orders._app.store, "orders")
     assert state is not None
-    assert state.phase is breaker.Phase.CLOSED
+    assert state.phase is circuit_breaker.Phase.CLOSED
     assert orders._app.queue("orders-dlq").info().counts.present == 0
     check_nothing_went_while_open(db, told + changes(right))
 
@@ -143,15 +145,15 @@ def test_while_it_is_open_a_person_can_decide(
     text = WRONG.replace("cool_down = 0.3", "cool_down = 600").replace("0.6", "600")
     recovery = start(nursery, db, text)
     recovery.wait_until(lambda: recovery.phases == ["open"], "it to open")
-    letters = orders._app.queue("orders-dlq")
+    dead_letters = orders._app.queue("orders-dlq")
 
     def untouched() -> bool:
-        counts = letters.info().counts
-        return counts.ready == LETTERS and counts.in_flight == 0
+        counts = dead_letters.info().counts
+        return counts.ready == DEAD_LETTERS and counts.in_flight == 0
 
     recovery.wait_until(untouched, "every letter to have died again, and to be given back")
     worker.process.terminate()
     assert worker.end() == 0
-    held = [message.receipt for message in letters.receive(LETTERS)]
-    assert len(held) == LETTERS
+    held = [message.receipt for message in dead_letters.receive(DEAD_LETTERS)]
+    assert len(held) == DEAD_LETTERS
     assert "lease_expired" not in plain.column(db, "SELECT event FROM durableq_history")

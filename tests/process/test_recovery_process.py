@@ -21,7 +21,7 @@ from tests.process.facts import at_once
 from tests.process.recovery_app import APP
 from tests.support import wait_for
 
-LETTERS = 120
+DEAD_LETTERS = 120
 RULES = """
 [[rule]]
 name = "even"
@@ -78,19 +78,19 @@ def expected(n: int) -> str:
 
 
 @pytest.mark.parametrize("seed", [5, 11])
-def test_two_processes_with_rules_one_killed_at_random_decide_each_letter_once(
+def test_two_processes_with_rules_one_killed_at_random_decide_each_dead_letter_once(
     orders: Queue, db: Path, nursery: Nursery, seed: int
 ) -> None:
-    ids = bury(orders, *[{"n": n, "even": n % 2 == 0} for n in range(LETTERS)])
+    ids = bury(orders, *[{"n": n, "even": n % 2 == 0} for n in range(DEAD_LETTERS)])
     path = db.with_name("rules.toml")
     path.write_text(RULES)
     arguments = ("--db", db, "--policy", path, "--rate", 100)
     both = [nursery.recover(*arguments) for _ in range(2)]
-    point = random.Random(seed).randint(3, LETTERS // 2)
+    point = random.Random(seed).randint(3, DEAD_LETTERS // 2)
     both[0].wait_until(partial(reached, point, *both), f"{point} decisions")
     both[0].kill()
-    letters = orders._app.queue("orders-dlq")
-    wait_for(lambda: letters.info().counts.present == 0, seconds=30, what="every decision")
+    dead_letters = orders._app.queue("orders-dlq")
+    wait_for(lambda: dead_letters.info().counts.present == 0, seconds=30, what="every decision")
     wanted = [(int(message_id), expected(n)) for n, message_id in enumerate(ids)]
     assert plain.rows(db, DECISIONS) == wanted
     assert both[1].process.poll() is None
@@ -127,7 +127,7 @@ def test_it_gives_back_what_a_worker_held_that_nobody_else_sees_dead(
     assert plain.column(db, "SELECT reason FROM durableq_history")[0] == "worker_lost"
 
 
-def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_letter_and_frees_the_others(
+def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_dead_letter_and_frees_the_others(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     orders._app.queue("orders-dlq", visibility_timeout=0.5)
@@ -159,7 +159,7 @@ def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_letter_and_frees_the
         ("own", "Own"),
     ],
 )
-def test_a_policy_that_raises_holds_the_letter_and_the_process_goes_on(
+def test_a_policy_that_raises_holds_the_dead_letter_and_the_process_goes_on(
     do: str, why: str, orders: Queue, db: Path, nursery: Nursery
 ) -> None:
     bad, good = bury(orders, {"do": do}, {})
@@ -186,7 +186,7 @@ def test_what_a_policy_prints_is_commentary_and_made_visible(
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_letter_in_hand_and_gives_back_the_rest(
+def test_a_signal_finishes_the_dead_letter_in_hand_and_gives_back_the_rest(
     stop: signal.Signals, orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     bury(orders, {"do": "wait"}, *[{}] * 5)
@@ -241,7 +241,7 @@ def test_a_rate_is_kept_and_a_signal_ends_the_wait(
     assert orders._app.queue("orders-dlq").info().counts.in_flight == 0
 
 
-def test_a_letter_is_decided_as_soon_as_it_is_there_and_idling_writes_nothing(
+def test_a_dead_letter_is_decided_as_soon_as_it_is_there_and_idling_writes_nothing(
     orders: Queue, db: Path, nursery: Nursery
 ) -> None:
     recovery = nursery.recover("--db", db, "--app", APP)

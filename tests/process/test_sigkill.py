@@ -46,15 +46,15 @@ def test_under_a_supervisor_the_message_of_a_killed_worker_is_back_at_once(
     orders.send({"do": "wait once"}, key="k")
     fleet = nursery.start("fleet", db, 2)
     fleet.wait_until(lambda: ledger.pids("invoke"), "a worker to hold the message")
-    (holder,) = ledger.pids("invoke")
-    killed = next(process for process in fleet.family if process.pid == holder)
+    (owner_id,) = ledger.pids("invoke")
+    killed = next(process for process in fleet.family if process.pid == owner_id)
     started = time.monotonic()
     killed.kill()
     fleet.wait_until(lambda: ledger.lines("done"), "another worker to finish it")
     assert time.monotonic() - started < min(scaled(10), 25), (
         "the lease of 30 seconds was waited for"
     )
-    assert ledger.pids("done")[0] != holder
+    assert ledger.pids("done")[0] != owner_id
     assert effects(db) == {"k": 1}
     assert plain.column(db, "SELECT reason FROM durableq_history") == ["worker_lost"]
     fleet.wait_until(lambda: any("SIGKILL" in line for line in fleet.said), "a word about it")
@@ -112,12 +112,12 @@ def test_killed_inside_a_transaction_a_worker_leaves_no_trace_and_its_message_co
 KEYS, DUPLICATES, KILLS = 225, 75, 9
 
 
-def send_orders(orders: Queue, dice: random.Random) -> None:
+def send_orders(orders: Queue, rng: random.Random) -> None:
     """Keyed messages, a quarter of them duplicates, three of which kill their worker once."""
     keys = [f"k{number}" for number in range(KEYS)]
     fatal = dict(zip(keys[::60], ["die before", "die inside", "die after"], strict=False))
-    sends = keys + dice.sample(keys, DUPLICATES)
-    dice.shuffle(sends)
+    sends = keys + rng.sample(keys, DUPLICATES)
+    rng.shuffle(sends)
     with orders.producer(batch_size=50) as producer:
         for key in sends:
             producer.send({"do": fatal.get(key)}, key=key)
@@ -127,29 +127,29 @@ def done_at_least(ledger: Ledger, number: int) -> bool:
     return len(ledger.lines("done")) >= number
 
 
-def kill_at_random(fleet: Child, ledger: Ledger, dice: random.Random) -> None:
+def kill_at_random(fleet: Child, ledger: Ledger, rng: random.Random) -> None:
     """Kill a worker that runs at each of a few points of the way, in whatever it is doing."""
-    for point in sorted(dice.sample(range(10, KEYS - 20), KILLS)):
+    for point in sorted(rng.sample(range(10, KEYS - 20), KILLS)):
         reached = partial(done_at_least, ledger, point)
         fleet.wait_until(reached, f"{point} done")
         wait_for(lambda: fleet.family, what="a worker that runs")
         victims = [p for p in fleet.family if p.pid in ledger.pids("invoke")] or fleet.family
         if victims:
             with suppress(psutil.NoSuchProcess):  # its message was quicker
-                dice.choice(victims).kill()
+                rng.choice(victims).kill()
 
 
 @pytest.mark.parametrize("seed", [7])
 def test_a_fleet_under_random_kills_does_everything_exactly_once(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery, seed: int
 ) -> None:
-    dice = random.Random(seed)
-    send_orders(orders, dice)
+    rng = random.Random(seed)
+    send_orders(orders, rng)
     fleet = nursery.start("fleet", db, 4, "drain")
-    kill_at_random(fleet, ledger, dice)
+    kill_at_random(fleet, ledger, rng)
     assert fleet.end() == 0
     assert effects(db) == Counter(f"k{number}" for number in range(KEYS))
-    assert plain.totals(db, "orders") | {"moved_in": 0} == {
+    assert plain.counters(db, "orders") | {"moved_in": 0} == {
         "sent": KEYS + DUPLICATES,
         "moved_in": 0,
         "moved_out": 0,
@@ -187,7 +187,7 @@ def test_workers_stop_when_their_supervisor_was_killed(
     assert orders._app.store.workers() == [], "they did not sign off"
 
 
-LETTERS = 150
+DEAD_LETTERS = 150
 DECISIONS = """
 SELECT message_id, event FROM durableq_history
 WHERE event NOT IN ('failed', 'buried', 'lease_expired') ORDER BY message_id"""
@@ -196,32 +196,32 @@ WHERE event NOT IN ('failed', 'buried', 'lease_expired') ORDER BY message_id"""
 def bury(orders: Queue) -> None:
     """Fill the dead-letter queue, whose leases are short."""
     orders._app.queue("orders-dlq", visibility_timeout=LEASE_SECONDS)
-    orders.send_many([{"n": number} for number in range(LETTERS)])
-    for message in orders.receive(LETTERS):
+    orders.send_many([{"n": number} for number in range(DEAD_LETTERS)])
+    for message in orders.receive(DEAD_LETTERS):
         message.reject("to be recovered")
 
 
 @pytest.mark.parametrize("seed", [3])
-def test_two_recoveries_one_of_them_killed_decide_each_letter_once(
+def test_two_recoveries_one_of_them_killed_decide_each_dead_letter_once(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery, seed: int
 ) -> None:
     bury(orders)
-    fate = random.Random(seed).randint(3, 19)
+    liveness = random.Random(seed).randint(3, 19)
     reading, writing = os.pipe()
     survivor = nursery.start("recover", db, stdin=reading)
-    killed = nursery.start("recover", db, fate)
+    killed = nursery.start("recover", db, liveness)
     killed.wait_until(lambda: ledger.lines("judged"), "it to hold letters")
     survivor.wait_line("READY")
     os.close(writing)  # the end of its stdin: now it joins
     os.close(reading)
     assert killed.end() == -signal.SIGKILL
-    letters = orders._app.queue("orders-dlq")
-    wait_for(lambda: letters.info().counts.present == 0, seconds=30, what="every decision")
+    dead_letters = orders._app.queue("orders-dlq")
+    wait_for(lambda: dead_letters.info().counts.present == 0, seconds=30, what="every decision")
     assert survivor.process.poll() is None
     assert plain.rows(db, DECISIONS) == [
-        (number, "discarded" if number % 2 else "requeued") for number in range(1, LETTERS + 1)
+        (number, "discarded" if number % 2 else "requeued") for number in range(1, DEAD_LETTERS + 1)
     ]
     lost = plain.one(db, "SELECT count(*) FROM durableq_history WHERE event = 'lease_expired'")
     assert lost > 0, "the killed process held nothing"
-    assert orders.info().counts.ready == LETTERS // 2
+    assert orders.info().counts.ready == DEAD_LETTERS // 2
     plain.check_sound(db)

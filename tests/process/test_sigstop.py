@@ -30,7 +30,7 @@ def test_a_worker_stopped_past_its_lease_can_no_longer_write_its_effect(
     zombie.wait_until(lambda: "is stale" in zombie.complaints, "the refusal")
     assert ledger.pids("invoke") == [zombie.pid, other.pid]
     assert plain.rows(db, "SELECT * FROM effect") == [("k", other.pid)]
-    assert plain.totals(db, "orders")["completed"] == 1
+    assert plain.counters(db, "orders")["completed"] == 1
     plain.check_sound(db)
     zombie.signal(signal.SIGTERM)
     assert zombie.end() == 0, "a refusal is no reason to die"

@@ -15,7 +15,7 @@ from tests.process.child import PATH, Child, Nursery
 from tests.process.test_fleet_sighup import CODE, install
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-AT = pytest.mark.parametrize("module", ["durableq.app", "typer", "shop"])
+AT = pytest.mark.parametrize("module", ["durableq.client.app", "typer", "shop"])
 JUDGE = "\n\n@dq.recovery('orders')\ndef judge(letter):\n    return None\n"
 PLANT = """
 import os, signal, sys
@@ -91,7 +91,7 @@ def test_the_installed_script_holds_signals_from_its_first_line_on(
     if not script.exists():
         pytest.skip("durableq is not installed as a script here")
     words = (str(script), *command("work", db)[3:])
-    assert signaller.start(signal.SIGTERM, "durableq.app", *words).end() == 0
+    assert signaller.start(signal.SIGTERM, "durableq.client.app", *words).end() == 0
 
 
 @AT
@@ -118,7 +118,7 @@ def test_a_running_recover_outlives_a_reload_and_says_that_it_loads_nothing(
 
 def test_other_commands_end_by_their_signals_as_usual(db: Path, signaller: Signaller) -> None:
     words = (sys.executable, "-m", "durableq", "status", f"--db={db}")
-    assert signaller.start(signal.SIGTERM, "durableq.app", *words).end() == -signal.SIGTERM
+    assert signaller.start(signal.SIGTERM, "durableq.client.app", *words).end() == -signal.SIGTERM
 
 
 def test_importing_the_library_blocks_no_signal() -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from durableq.engines import open_store
-from durableq.message import Outcome, draft
-from durableq.processes import this_process
-from durableq.store import Store
+from durableq.model.message import Outcome, draft
+from durableq.store.core import Store
+from durableq.supervisor.liveness import this_process
 from tests.support import scaled
 
 OTHER = """
 import json, sys
 from durableq.engines import open_store
-from durableq.processes import fate
+from durableq.supervisor.liveness import fate
 
 store = open_store(sys.argv[1])
 [worker] = store.workers()
@@ -63,7 +63,7 @@ def test_living_leases_are_neither_taken_nor_granted_for_longer(
     store.declare_queue("orders", {"visibility_timeout_ms": 60_000})
     worker = store.register(this_process("here"))
     store.send("orders", [draft("held here"), draft("waits")])
-    [held] = store.receive("orders", 1, holder=worker.holder).messages
+    [held] = store.receive("orders", 1, owner_id=worker.owner_id).messages
     assert held.receipt is not None
     other = in_namespace(offset_seconds, "-c", OTHER, str(tmp_path / "q.db"))
     assert other.returncode == 0, other.stderr

@@ -7,24 +7,24 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from durableq import clock, codec, message, printed, readers, signals, steady, transient
-from durableq.engines.sql import (
+from durableq.admin import readers
+from durableq.engines.sql import receiving, statements, upkeep
+from durableq.engines.sql.statement import Statement
+from durableq.engines.sqlite import (
     checkpoints,
+    database,
     joining,
-    presence,
-    receiving,
+    location,
+    open_files,
     replacing,
-    sqlite,
-    sqlite_file,
-    statements,
     store,
     unfinished,
-    upkeep,
 )
-from durableq.engines.sql.statement import Statement
+from durableq.model import codec, message
 from durableq.recovery import leases
-from durableq.supervisor import fleet, giving_back, reload
-from durableq.worker import handling, heartbeat
+from durableq.runtime import clock, outage, printable, signals, steady_clock
+from durableq.supervisor import reclaim, reload, supervisor
+from durableq.worker import execution, lease_keeper
 
 FENCED = ("COMPLETE", "EXTEND", "HELD", "PUT_BACK", "REDRIVE", "DISCARD")
 
@@ -41,7 +41,7 @@ def remove_the_fence() -> None:
 
 
 def begin_deferred() -> None:
-    module: Any = sqlite
+    module: Any = database
     module.BEGIN_WRITE = "BEGIN"
 
 
@@ -54,16 +54,16 @@ def forget_the_record() -> None:
 
 
 def answer_before_the_commit() -> None:
-    database: Any = sqlite.Database
+    cls: Any = database.Database
     engine: Any = store.SQLStore
-    send, commit = engine.send, database._commit
+    send, commit = engine.send, cls._commit
 
     def send_and_lose(*arguments: Any, **options: Any) -> Any:
-        database._commit = lambda _, raw: raw.execute("ROLLBACK")
+        cls._commit = lambda _, raw: raw.execute("ROLLBACK")
         try:
             return send(*arguments, **options)
         finally:
-            database._commit = commit
+            cls._commit = commit
 
     engine.send = send_and_lose
 
@@ -82,27 +82,27 @@ def split_effect_and_acknowledgement() -> None:
 
 
 def synchronous_normal() -> None:
-    database: Any = sqlite.Database
-    connect = database._connect
+    cls: Any = database.Database
+    connect = cls._connect
 
     def weakened(self: Any) -> Any:
         raw = connect(self)
         raw.execute("PRAGMA synchronous = NORMAL")
         return raw
 
-    database._connect = weakened
+    cls._connect = weakened
 
 
 def count_nothing() -> None:
     """A supervisor blames no message for its worker's death."""
-    module: Any = giving_back
+    module: Any = reclaim
     judge = module._judge
     module._judge = lambda held, _begun, ending, cause: judge(held, [], ending, cause)
 
 
 def count_everything() -> None:
     """A supervisor blames all that its worker held, begun or not."""
-    module: Any = giving_back
+    module: Any = reclaim
 
     def judge_all(held: Any, _begun: Any, _ending: Any, cause: str) -> Any:
         failure = module.Failure(module.Reason.WORKER_LOST, cause, "")
@@ -113,14 +113,14 @@ def count_everything() -> None:
 
 def let_leases_end() -> None:
     """A worker beats, but extends nothing."""
-    beating: Any = heartbeat.Heartbeat
+    beating: Any = lease_keeper.LeaseKeeper
     beating._extend = lambda _self, _due: None
 
 
 def let_leases_of_the_silent_end() -> None:
     """A supervisor does not extend for a worker that cannot."""
-    supervisor: Any = fleet.Fleet
-    supervisor._extend_leases_of = lambda _self, _member: None
+    cls: Any = supervisor.Supervisor
+    cls._extend_leases_of = lambda _self, _member: None
 
 
 def count_each_signal() -> None:
@@ -131,13 +131,13 @@ def count_each_signal() -> None:
 
 def start_impatiently() -> None:
     """A worker that meets a busy file while it starts dies of it."""
-    module: Any = transient
+    module: Any = outage
     module.cause_of = lambda _error: None
 
 
 def count_deaths_of_the_waiting() -> None:
     """A worker killed while it waits for the file is part of a crash loop."""
-    module: Any = fleet
+    module: Any = supervisor
     module.has_other_cause = lambda _member, _code: False
 
 
@@ -153,7 +153,7 @@ def drain_before_the_successor_receives() -> None:
     reloading._replace = drain_first
 
 
-def give_letters_back_in_two_steps() -> None:
+def give_dead_letters_back_in_two_steps() -> None:
     """`recover --once` takes a queue for empty whose letters are on their way back."""
     held: Any = leases.Leases
     held.settled = lambda _self: nullcontext()
@@ -164,13 +164,13 @@ def keep_the_notes_of_a_deleted_queue() -> None:
 
 
 def ignore_the_answers_of_batches() -> None:
-    module: Any = handling
+    module: Any = execution
     module.failed_of_batch = lambda _answer, _ids: set()
 
 
 def trust_the_wall_clock() -> None:
     """Time is what the wall clock says, and no jump of it is noticed."""
-    module: Any = steady
+    module: Any = steady_clock
     module.jump = lambda _anchor, _now: 0
 
 
@@ -197,13 +197,13 @@ def checkpoint_without_the_guard() -> None:
 
 def checkpoint_automatically() -> None:
     """An affected SQLite library keeps its automatic checkpoints."""
-    module: Any = sqlite
+    module: Any = database
     module.guard = lambda _raw: None
 
 
 def show_output_raw() -> None:
     """The supervisor shows what handlers' programs print as it is."""
-    lines: Any = printed.LineFilter
+    lines: Any = printable.LineFilter
     lines._line = lambda _self, line: line + b"\n"
 
 
@@ -257,30 +257,30 @@ def hash_numbers_by_spelling() -> None:
 
 def look_away_from_the_log() -> None:
     """Only the database file itself is compared before a COMMIT."""
-    opened: Any = presence.OpenFile
+    opened: Any = open_files.OpenFile
 
     def check(self: Any) -> None:
         if self.database is not None and self._location.identity() != self.database:
-            raise presence.replaced(self.path)
+            raise open_files.replaced(self.path)
 
     opened.check = check
 
 
 def wait_for_ones_own_lock() -> None:
     """A thread waits for a transaction that only it could end, and blames another process."""
-    opened: Any = presence.OpenFile
+    opened: Any = open_files.OpenFile
     opened.use = lambda *_: None
 
 
 def write_to_migrated_tables() -> None:
     """A process goes on writing a file that was migrated under it."""
-    database: Any = sqlite.Database
-    database.remember_identity = lambda self, _=None: self.file.remember()
+    cls: Any = database.Database
+    cls.remember_identity = lambda self, _=None: self.file.remember()
 
 
 def let_another_library_open_the_file() -> None:
     """The audit hook refuses nothing."""
-    module: Any = presence
+    module: Any = open_files
     module._check_connecting = lambda *_: None
 
 
@@ -319,29 +319,29 @@ def count_the_dead_as_readers() -> None:
 
 def look_beside_the_link() -> None:
     """The log is expected beside the link, not beside the file that it leads to."""
-    location: Any = sqlite_file.Location
+    cls: Any = location.Location
 
     def keep_as_given(self: Any) -> None:
         if self.named == Path():
             object.__setattr__(self, "named", self.path)
 
-    location.__post_init__ = keep_as_given
+    cls.__post_init__ = keep_as_given
 
 
 def ignore_where_the_link_leads() -> None:
     """A link that leads to another file by now is not looked at again."""
-    location: Any = sqlite_file.Location
-    identity = location.identity
+    cls: Any = location.Location
+    identity = cls.identity
 
     def of_the_first(self: Any) -> Any:
-        return identity(sqlite_file.Location(self.path))
+        return identity(location.Location(self.path))
 
-    location.identity = of_the_first
+    cls.identity = of_the_first
 
 
 def create_for_all_to_read() -> None:
     """A new file is everyone's to read until its mode is set."""
-    module: Any = presence
+    module: Any = open_files
     real = module.os
 
     class Wide:
@@ -356,7 +356,7 @@ def create_for_all_to_read() -> None:
 
 def let_sqlite_create_the_file() -> None:
     """A new file has the mode that the umask leaves."""
-    module: Any = sqlite
+    module: Any = database
     module.create = lambda _: None
 
 
@@ -378,7 +378,7 @@ BUGS: dict[str, Callable[[], None]] = {
         start_impatiently,
         count_deaths_of_the_waiting,
         drain_before_the_successor_receives,
-        give_letters_back_in_two_steps,
+        give_dead_letters_back_in_two_steps,
         keep_the_notes_of_a_deleted_queue,
         ignore_the_answers_of_batches,
         show_output_raw,

@@ -103,9 +103,9 @@ SEEN_BY = [
         "test_what_programs_and_raw_descriptors_print_is_made_visible",
     ),
     (
-        "give_letters_back_in_two_steps",
+        "give_dead_letters_back_in_two_steps",
         "tests/unit/test_recovery_leases.py::"
-        "test_once_waits_for_the_letters_that_are_on_their_way_back[False]",
+        "test_once_waits_for_the_dead_letters_that_are_on_their_way_back[False]",
     ),
     (
         "keep_the_notes_of_a_deleted_queue",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from durableq import Batch, Delivery, DurableQ, InvalidResult
-from durableq.answers import encode_answer, failed_of_batch
-from durableq.errors import Conflict, InvalidInput
+from durableq.client.answers import encode_answer, failed_of_batch
+from durableq.model.errors import Conflict, InvalidInput
 
 IDS = ["1", "2", "3"]
 
@@ -141,7 +141,7 @@ def test_every_kind_of_function_that_takes_one_argument_can_be_registered() -> N
 
 
 def test_a_coroutine_is_no_recovery_policy() -> None:
-    async def policy(letter: object) -> None: ...
+    async def policy(dead_letter: object) -> None: ...
 
     with pytest.raises(InvalidInput, match="a recovery policy is a plain function"):
         DurableQ("memory://").recovery("q")(policy)

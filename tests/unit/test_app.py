@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 
-from durableq import (
-    Conflict,
-    DurableQ,
-    InvalidBody,
-    InvalidInput,
-    UnknownQueue,
-    Unsupported,
-)
-from durableq.limits import MAX_SET_ASIDE
-from durableq.message import draft
+from durableq import Conflict, DurableQ, InvalidBody, InvalidInput, UnknownQueue, Unsupported
+from durableq.model.limits import MAX_SET_ASIDE
+from durableq.model.message import draft
 from durableq.testing import FakeClock
 
 
@@ -144,7 +137,7 @@ def test_one_body_is_not_taken_for_many(bodies: Any) -> None:
     orders = DurableQ("memory://").queue("orders")
     with pytest.raises(InvalidInput, match="takes a list of bodies"):
         orders.send_many(bodies)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def test_one_key_for_many_messages_is_refused() -> None:
@@ -153,7 +146,7 @@ def test_one_key_for_many_messages_is_refused() -> None:
         orders.send_many([1, 2], key="k")
     with pytest.raises(InvalidInput, match="at most 10000"):
         orders.send_many(itertools.count())
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 def test_sending_and_receiving() -> None:
@@ -167,7 +160,7 @@ def test_sending_and_receiving() -> None:
     assert (delayed.id, delayed.message.lease_left_ms) == (later, 2500)
     assert orders.info().counts.in_flight == 4
     assert orders.purge() == 4
-    assert orders.info().totals.purged == 4
+    assert orders.info().counters.purged == 4
 
 
 def test_a_batch_with_one_that_cannot_be_sent_sends_none() -> None:
@@ -177,7 +170,7 @@ def test_a_batch_with_one_that_cannot_be_sent_sends_none() -> None:
             orders.send_many(bodies)
     with pytest.raises(InvalidInput, match="A batch has at most 10000 messages"):
         orders.send_many([1] * 10_001)
-    assert orders.info().totals.sent == 0
+    assert orders.info().counters.sent == 0
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001])
@@ -201,7 +194,7 @@ def test_duplicates_are_not_returned_by_a_receive() -> None:
     (first,) = orders.receive(3)
     first.complete("done")
     assert orders.receive(3) == []
-    assert orders.info().totals.duplicates == 2
+    assert orders.info().counters.duplicates == 2
     assert orders.record("other") is None
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, InvalidInput, Reject
-from durableq.arguments import check_known, listed, near_miss
-from durableq.message import SEND_OPTIONS
-from durableq.settings import OPTIONS
-from durableq.text import shown
+from durableq.model.arguments import check_known, listed, near_miss
+from durableq.model.message import SEND_OPTIONS
+from durableq.model.queues import OPTIONS
+from durableq.model.text import shown
 
 MISSPELT = [
     ("idempotency_key", "key"),
@@ -42,7 +42,7 @@ def test_an_unknown_option_of_a_message_is_refused_everywhere(given: str, meant:
         orders.send_many([1, 2], **options)
     with pytest.raises(InvalidInput, match=says):
         orders.send_many([], **options)
-    assert orders.info().totals.sent == 1
+    assert orders.info().counters.sent == 1
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from durableq import (
     RetryLater,
     Transaction,
 )
-from durableq.message import SEND_OPTIONS
-from durableq.settings import OPTIONS
+from durableq.model.message import SEND_OPTIONS
+from durableq.model.queues import OPTIONS
 
 LONGEST_MESSAGE = 500
 
@@ -107,7 +107,7 @@ def option(name: str) -> Call:
 DECLARING: dict[str, Call] = {
     "DurableQ(url)": lambda _, v: DurableQ(v),
     "DurableQ(clock)": lambda _, v: DurableQ(clock=v),
-    "DurableQ(dice)": lambda _, v: DurableQ(dice=v),
+    "DurableQ(dice)": lambda _, v: DurableQ(rng=v),
     "DurableQ.use": lambda _, v: DurableQ("memory://").use(v),
     "DurableQ.queue(name)": lambda w, v: w.dq.queue(v),
     **{f"DurableQ.queue({name})": setting(name) for name in OPTIONS},

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from durableq import clock
-from durableq.clock import SystemClock, boot_offset_ns
+from durableq.runtime import clock
+from durableq.runtime.clock import SystemClock, boot_offset_ns
 
 OFFSETS = "monotonic           0         0\nboottime       {}\n"
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq import codec
-from durableq.errors import InvalidBody, InvalidInput, InvalidResult
-from durableq.limits import (
+from durableq.model import codec
+from durableq.model.errors import InvalidBody, InvalidInput, InvalidResult
+from durableq.model.limits import (
     MAX_ATTRIBUTES,
     MAX_ATTRIBUTES_BYTES,
     MAX_BODY_DEPTH,

@@ -19,8 +19,8 @@ from durableq import (
     RetryLater,
     StaleReceipt,
 )
-from durableq.failures import failure_of
-from durableq.testing import FakeClock, FakeDice
+from durableq.client.failures import failure_of
+from durableq.testing import FakeClock, FakeRandom
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def dq(clock: FakeClock) -> DurableQ:
-    return DurableQ("memory://", clock=clock, dice=FakeDice(0.5))
+    return DurableQ("memory://", clock=clock, rng=FakeRandom(0.5))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_completing_keeps_the_result_under_the_key(orders: Queue) -> None:
     assert record is not None
     assert record.result == '{"paid":1}'
     message.complete({"paid": 1})  # the same again is safe
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
 
 
 def test_a_result_that_json_cannot_hold_leaves_the_message_yours(orders: Queue) -> None:
@@ -122,11 +122,11 @@ def test_the_wait_after_a_failure_can_be_chosen(orders: Queue, clock: FakeClock)
 def test_rejecting_buries_at_once(dq: DurableQ, orders: Queue) -> None:
     sent = orders.send(1)
     assert take(orders).reject("never") is Outcome.BURIED
-    letter = dq.store.dead_letter(sent)
-    assert letter is not None
-    assert letter.reason is Reason.REJECTED
-    assert letter.last_failure is not None
-    assert letter.last_failure.error_message == "never"
+    dead_letter = dq.store.dead_letter(sent)
+    assert dead_letter is not None
+    assert dead_letter.reason is Reason.REJECTED
+    assert dead_letter.last_failure is not None
+    assert dead_letter.last_failure.error_message == "never"
 
 
 def test_releasing_is_uncounted(orders: Queue) -> None:
@@ -222,7 +222,7 @@ def test_a_batch_is_a_sequence_of_deliveries(dq: DurableQ, orders: Queue) -> Non
     assert batch.settled
     assert all(message.settled for message in batch)
     assert batch.settle() == [], "once is enough"
-    assert orders.info().totals.completed == 3
+    assert orders.info().counters.completed == 3
 
 
 def test_a_batch_settles_each_as_told(dq: DurableQ, orders: Queue) -> None:
@@ -244,7 +244,7 @@ def test_a_batch_goes_on_without_those_whose_lease_was_lost(dq: DurableQ, orders
     batch[0].release()
     batch.fail(batch[2], "no")
     assert batch.settle() == [batch[0]]
-    assert orders.info().totals.completed == 1
+    assert orders.info().counters.completed == 1
     assert [m.receive_count for m in dq.store.peek("orders", 3)] == [0, 1]
 
 

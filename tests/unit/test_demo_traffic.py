@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from durableq import codec
-from durableq.books import Counts, Totals
 from durableq.demo import gateway
 from durableq.demo.accounts import Facts, Plan, Report, judge
 from durableq.demo.app import recover
 from durableq.demo.order import Difficulty, Order
 from durableq.demo.show import is_over
 from durableq.demo.traffic import COUNT, DUPLICATES, KINDS, apportion, orders
-from durableq.errors import InvalidInput, Reject
-from durableq.message import DeadLetter, Event, HistoryEvent, Message, Reason, State
-from durableq.settings import QueueSettings
-from durableq.store import QueueInfo
-from durableq.verdict import Discard, Hold, Requeue, Retry
+from durableq.model import codec
+from durableq.model.counters import Counters, Counts
+from durableq.model.decisions import Discard, Hold, Requeue, Retry
+from durableq.model.errors import InvalidInput, Reject
+from durableq.model.message import DeadLetter, Event, HistoryEvent, Message, Reason, State
+from durableq.model.queues import QueueSettings
+from durableq.store.core import QueueInfo
 
 SEEDS = range(200)
 MAX_RECEIVES = 3
@@ -42,7 +42,7 @@ class Sent:
             HistoryEvent(self.id, "orders", event, 0, "", reason=reason, error_type=error)
         )
 
-    def letter(self, reason: Reason = Reason.HANDLER_ERROR) -> DeadLetter:
+    def dead_letter(self, reason: Reason = Reason.HANDLER_ERROR) -> DeadLetter:
         body = codec.encode(self.order.to_body())
         counts = (State.READY, self.receives, self.recoveries, 0, 0, 0, 0)
         message = Message(
@@ -59,7 +59,7 @@ class Shop:
     """
 
     def __init__(self, seed: int, eagerness: float) -> None:
-        self.dice, self.eagerness = Random(seed), eagerness
+        self.rng, self.eagerness = Random(seed), eagerness
         self.ready = [Sent(str(number), order) for number, order in enumerate(traffic_of(seed), 1)]
         self.dead: list[Sent] = []
         self.all = list(self.ready)
@@ -69,15 +69,15 @@ class Shop:
 
     def run(self) -> Facts:
         while self.ready or self.dead:
-            if self.dead and (not self.ready or self.dice.random() < self.eagerness):
+            if self.dead and (not self.ready or self.rng.random() < self.eagerness):
                 self.recover(self.dead.pop(0))
             else:
                 near = min(len(self.ready), 5)  # a fleet takes them in about this order
-                self.deliver(self.ready.pop(self.dice.randrange(near)))
+                self.deliver(self.ready.pop(self.rng.randrange(near)))
         buried, back = self.count(Event.BURIED), self.count(Event.RETRIED, Event.REQUEUED)
         discarded = self.count(Event.DISCARDED)
-        queue = Totals(sent=COUNT, moved_in=back, moved_out=buried, **self.ends)
-        dead = Totals(moved_in=buried, moved_out=back, discarded=discarded)
+        queue = Counters(sent=COUNT, moved_in=back, moved_out=buried, **self.ends)
+        dead = Counters(moved_in=buried, moved_out=back, discarded=discarded)
         events = [(e.message_id, e.event.value, e.reason) for m in self.all for e in m.events]
         return Facts(info("orders", queue), info("orders-dlq", dead), self.ledger, events, set())
 
@@ -97,21 +97,21 @@ class Shop:
                 message.add(Event.BURIED)
                 self.dead.append(message)
             else:
-                self.put_back(message, self.dice.randrange(40))
+                self.put_back(message, self.rng.randrange(40))
             return
         self.charged.add(message.order.key)
         self.ledger.append((message.order.key, message.order.amount_cents))
         self.ends["completed"] += 1
 
     def recover(self, message: Sent) -> None:
-        verdict = recover(message.letter())
-        assert not isinstance(verdict, Hold)
-        if isinstance(verdict, Discard):
-            message.add(Event.DISCARDED, verdict.reason)
+        decision = recover(message.dead_letter())
+        assert not isinstance(decision, Hold)
+        if isinstance(decision, Discard):
+            message.add(Event.DISCARDED, decision.reason)
             return
-        if isinstance(verdict, Retry):
-            message.order = Order.from_body(verdict.body)
-        message.add(Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED)
+        if isinstance(decision, Retry):
+            message.order = Order.from_body(decision.body)
+        message.add(Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED)
         message.receives, message.recoveries = 0, message.recoveries + 1
         self.put_back(message)
 
@@ -121,8 +121,8 @@ class Shop:
         self.ready.insert(at, message)
 
 
-def info(name: str, totals: Totals, **counts: int) -> QueueInfo:
-    return QueueInfo(name, QueueSettings(), None, totals, Counts(**counts), None)
+def info(name: str, counters: Counters, **counts: int) -> QueueInfo:
+    return QueueInfo(name, QueueSettings(), None, counters, Counts(**counts), None)
 
 
 def an_order(difficulty: str, number: int = 1, seed: int = 0) -> Order:
@@ -195,27 +195,27 @@ def test_parts_are_whole_and_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("difficulty", "verdict"),
+    ("difficulty", "decision"),
     [
         ("error", Discard("order-1: no later attempt can charge it")),
         ("hard", Retry(an_order("medium").to_body(), "order-1: medium instead of hard")),
         ("medium", Retry(an_order("easy").to_body(), "order-1: easy instead of medium")),
     ],
 )
-def test_the_policy_by_difficulty(difficulty: str, verdict: Discard | Retry) -> None:
-    assert recover(Sent("1", an_order(difficulty)).letter(Reason.REJECTED)) == verdict
+def test_the_policy_by_difficulty(difficulty: str, decision: Discard | Retry) -> None:
+    assert recover(Sent("1", an_order(difficulty)).dead_letter(Reason.REJECTED)) == decision
 
 
 def test_what_is_transient_comes_back_unchanged() -> None:
     message = Sent("1", an_order("hard"))
-    assert isinstance(recover(message.letter(Reason.WORKER_LOST)), Requeue)
+    assert isinstance(recover(message.dead_letter(Reason.WORKER_LOST)), Requeue)
     message.add(Event.FAILED, error="GatewayTimeout")
-    assert isinstance(recover(message.letter()), Requeue)
+    assert isinstance(recover(message.dead_letter()), Requeue)
 
 
 def test_what_the_policy_does_not_know_is_held() -> None:
-    assert isinstance(recover(Sent("1", an_order("easy")).letter()), Hold)
-    stranger = Sent("1", an_order("easy")).letter()
+    assert isinstance(recover(Sent("1", an_order("easy")).dead_letter()), Hold)
+    stranger = Sent("1", an_order("easy")).dead_letter()
     stranger = replace(stranger, message=stranger.message._replace(body=codec.encode({"x": 1})))
     assert isinstance(recover(stranger), Hold)
 
@@ -276,8 +276,8 @@ def problems_of(facts: Facts, plan: Plan) -> str:
 
 
 def with_totals(facts: Facts, **changes: int) -> Facts:
-    totals = replace(facts.orders.totals, **changes)
-    return replace(facts, orders=replace(facts.orders, totals=totals))
+    counters = replace(facts.orders.counters, **changes)
+    return replace(facts, orders=replace(facts.orders, counters=counters))
 
 
 def test_a_charge_that_is_missing_is_noticed(facts: Facts, plan: Plan) -> None:
@@ -355,11 +355,11 @@ def test_references_are_for_the_default_traffic_only(facts: Facts) -> None:
 
 def test_it_is_over_when_nothing_moved_between_two_looks() -> None:
     still = [
-        info("orders", Totals(sent=3, moved_out=1)),
-        info("orders-dlq", Totals(moved_in=1), held=1),
+        info("orders", Counters(sent=3, moved_out=1)),
+        info("orders-dlq", Counters(moved_in=1), held=1),
     ]
-    moved = [info("orders", Totals(sent=3, moved_out=2)), still[1]]
-    busy = [info("orders", Totals(sent=3), delayed=1), still[1]]
+    moved = [info("orders", Counters(sent=3, moved_out=2)), still[1]]
+    busy = [info("orders", Counters(sent=3), delayed=1), still[1]]
     assert is_over(still, still)
     assert not is_over([], still)
     assert not is_over(moved, still)

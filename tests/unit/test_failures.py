@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durableq import InvalidInput, Reason, Reject, RetryLater
-from durableq.failures import HandlerFailed, failure_of, message_of
-from durableq.limits import MAX_ERROR_CHARS, MAX_ERROR_TYPE_CHARS, MAX_TRACEBACK_CHARS
-from durableq.message import Failure
+from durableq.client.failures import HandlerFailed, failure_of, message_of
+from durableq.model.limits import MAX_ERROR_CHARS, MAX_ERROR_TYPE_CHARS, MAX_TRACEBACK_CHARS
+from durableq.model.message import Failure
 
 
 class Own(BaseException):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.fingerprint import FINGERPRINT_CHARS, READ_CHARS, fingerprint, normalised
-from durableq.message import Failure, Reason
+from durableq.model.fingerprint import FINGERPRINT_CHARS, READ_CHARS, fingerprint, normalised
+from durableq.model.message import Failure, Reason
 
 SAME = [
     ("no order 17", "no order 18", "no order <number>"),

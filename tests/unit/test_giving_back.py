@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.board import Board
 from durableq.engines.memory import MemoryStore
-from durableq.message import Receipt, State, draft
-from durableq.processes import Survivor, this_process
-from durableq.supervisor.giving_back import Ending, give_back
+from durableq.model.message import Receipt, State, draft
+from durableq.supervisor.liveness import Survivor, this_process
+from durableq.supervisor.reclaim import Ending, give_back
+from durableq.supervisor.scoreboard import Scoreboard
 from tests.support import wait_for
 
 
@@ -22,26 +22,26 @@ class Worker:
         self.store = MemoryStore()
         self.store.declare_queue("orders", {"backoff_base_ms": 0})
         self.store.send("orders", [draft(number) for number in range(4)])
-        self.holder = self.store.register(replace(this_process("worker"), created_ms=1)).holder
-        received = self.store.receive("orders", 4, holder=self.holder).messages
+        self.owner_id = self.store.register(replace(this_process("worker"), created_ms=1)).owner_id
+        received = self.store.receive("orders", 4, owner_id=self.owner_id).messages
         self.receipts: list[Receipt] = [m.receipt for m in received if m.receipt is not None]
-        self.board = Board()
-        self.board.register(self.holder)
+        self.scoreboard = Scoreboard()
+        self.scoreboard.register(self.owner_id)
 
     def begin(self, number: int, timeout_ms: int = 0) -> int:
         receipt = self.receipts[number]
-        slot = self.board.begin(receipt.token, receipt.message_id, timeout_ms=timeout_ms)
+        slot = self.scoreboard.begin(receipt.token, receipt.message_id, timeout_ms=timeout_ms)
         assert slot is not None
         return slot
 
     def blamed(self, ending: Ending) -> dict[int, str]:
         """Give everything back; return which messages that counted against, with the reason."""
-        assert give_back(self.store, self.board, "worker:1", ending, "SIGKILL") == 4
+        assert give_back(self.store, self.scoreboard, "worker:1", ending, "SIGKILL") == 4
         assert self.store.workers() == []
-        letters = self.store.peek("orders", 4)
-        assert [m.state for m in letters] == [State.READY] * 4
-        counts = [m.receive_count for m in letters]
-        stories = [self.store.history(m.id) for m in letters]
+        dead_letters = self.store.peek("orders", 4)
+        assert [m.state for m in dead_letters] == [State.READY] * 4
+        counts = [m.receive_count for m in dead_letters]
+        stories = [self.store.history(m.id) for m in dead_letters]
         assert [len(story) for story in stories] == counts
         return {
             number: str(story[0].reason) for number, story in enumerate(stories) if counts[number]
@@ -64,19 +64,19 @@ def test_a_death_before_anything_was_begun_counts_against_nothing(worker: Worker
 
 
 def test_what_had_returned_is_blamed_only_where_nothing_was_running(worker: Worker) -> None:
-    worker.board.return_from(worker.begin(0))
+    worker.scoreboard.return_from(worker.begin(0))
     worker.begin(1)
     assert worker.blamed(Ending.DEATH) == {1: "worker_lost"}
 
 
 def test_where_everything_had_returned_all_of_it_is_blamed(worker: Worker) -> None:
-    worker.board.return_from(worker.begin(0))
-    worker.board.return_from(worker.begin(3))
+    worker.scoreboard.return_from(worker.begin(0))
+    worker.scoreboard.return_from(worker.begin(3))
     assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 3: "worker_lost"}
 
 
 def test_a_batch_that_was_begun_counts_as_a_whole(worker: Worker) -> None:
-    worker.board.begin(worker.receipts[0].token, "")
+    worker.scoreboard.begin(worker.receipts[0].token, "")
     assert worker.blamed(Ending.DEATH) == dict.fromkeys(range(4), "worker_lost")
 
 
@@ -84,8 +84,8 @@ def test_a_timeout_counts_against_what_was_overdue(worker: Worker) -> None:
     worker.begin(0, timeout_ms=60_000)
     worker.begin(1, timeout_ms=1)
     worker.begin(2)
-    worker.board.return_from(worker.begin(3, timeout_ms=1))
-    latest = max(one.began_ns for one in worker.board.begun()) + 1_000_000
+    worker.scoreboard.return_from(worker.begin(3, timeout_ms=1))
+    latest = max(one.began_ns for one in worker.scoreboard.begun()) + 1_000_000
     wait_for(lambda: time.monotonic_ns() > latest, what="a millisecond to pass")
     assert worker.blamed(Ending.TIMEOUT) == {1: "timeout"}
 
@@ -97,8 +97,8 @@ def test_nothing_counts_when_the_fleet_cuts_it_short(worker: Worker) -> None:
 
 
 def test_a_worker_that_was_never_registered_held_nothing(worker: Worker) -> None:
-    assert give_back(worker.store, Board(), "worker:1", Ending.DEATH, "SIGKILL") == 0
-    assert len(worker.store.held(worker.holder)) == 4
+    assert give_back(worker.store, Scoreboard(), "worker:1", Ending.DEATH, "SIGKILL") == 0
+    assert len(worker.store.held(worker.owner_id)) == 4
 
 
 def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
@@ -106,7 +106,7 @@ def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
 ) -> None:
     survivor = Survivor()
     assert survivor.look(worker.store), "there is a new one"
-    assert len(worker.store.held(worker.holder)) == 4
+    assert len(worker.store.held(worker.owner_id)) == 4
     assert not survivor.look(worker.store)
-    assert worker.store.held(worker.holder) == []
+    assert worker.store.held(worker.owner_id) == []
     assert worker.store.workers() == []

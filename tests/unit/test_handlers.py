@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 from durableq import AppError, DurableQ, InvalidInput
-from durableq.handlers import load
+from durableq.client.handlers import load
 
 
 @pytest.fixture

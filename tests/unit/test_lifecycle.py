@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.lifecycle import (
+from durableq.model.backoff import ceiling_ms
+from durableq.model.lifecycle import (
     EDGES,
     Admission,
     Again,
@@ -17,16 +18,15 @@ from durableq.lifecycle import (
     diagram,
     place,
 )
-from durableq.message import Failure, Message, Reason, RecordStatus, State
-from durableq.retry import ceiling_ms
-from durableq.settings import QueueSettings
+from durableq.model.message import Failure, Message, Reason, RecordStatus, State
+from durableq.model.queues import QueueSettings
 
 NOW_MS = 1_000_000
 RETENTION_MS = 60_000
 ONE, OTHER = b"1" * 32, b"2" * 32
 SETTINGS = QueueSettings(max_receives=3)
 
-dice = st.floats(0, 1, exclude_max=True)
+rng = st.floats(0, 1, exclude_max=True)
 
 
 def failed(reason: Reason, retry_in_ms: int | None = None) -> Failure:
@@ -118,7 +118,7 @@ def test_a_lost_lease_does_not_wait(reason: Reason) -> None:
     assert decide(reason, 2) == Again(0)
 
 
-@given(st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT]), st.integers(1, 2), dice)
+@given(st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT]), st.integers(1, 2), rng)
 def test_other_failures_back_off(reason: Reason, receive_count: int, thrown: float) -> None:
     decision = after_failure(
         failed(reason), receive_count, SETTINGS, thrown, has_dead_letter_queue=True

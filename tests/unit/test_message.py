@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq import codec
-from durableq.errors import InvalidBody, InvalidInput
-from durableq.limits import (
+from durableq.model import codec
+from durableq.model.errors import InvalidBody, InvalidInput
+from durableq.model.limits import (
     MAX_DELAY_MS,
     MAX_ERROR_CHARS,
     MAX_ERROR_TYPE_CHARS,
@@ -16,7 +16,7 @@ from durableq.limits import (
     MAX_PRIORITY,
     MAX_TRACEBACK_CHARS,
 )
-from durableq.message import (
+from durableq.model.message import (
     FOREVER_MS,
     DeadLetter,
     Event,
@@ -32,7 +32,7 @@ from durableq.message import (
     draft,
 )
 
-LETTER = Message(
+DEAD_LETTER = Message(
     id="7",
     queue="orders-dlq",
     body='{"n":1}',
@@ -138,9 +138,9 @@ def test_long_errors_keep_their_start_and_long_tracebacks_their_end() -> None:
 
 
 def test_a_message_is_held_only_when_it_waits_for_ever() -> None:
-    assert LETTER.held
-    assert not LETTER._replace(delayed_until_ms=FOREVER_MS - 1).held
-    assert not LETTER._replace(state=State.READY).held
+    assert DEAD_LETTER.held
+    assert not DEAD_LETTER._replace(delayed_until_ms=FOREVER_MS - 1).held
+    assert not DEAD_LETTER._replace(state=State.READY).held
 
 
 def test_a_dead_letter_speaks_in_the_senders_terms() -> None:
@@ -148,18 +148,18 @@ def test_a_dead_letter_speaks_in_the_senders_terms() -> None:
         HistoryEvent("7", "orders", event, at, "w")
         for at, event in enumerate([Event.FAILED, Event.LEASE_EXPIRED, Event.BURIED, Event.HELD])
     )
-    letter = DeadLetter(LETTER, "orders", Reason.TIMEOUT, 2, events, max_recoveries=3)
-    assert (letter.id, letter.key, letter.recovery_count) == ("7", "k", 2)
-    assert (letter.body, letter.attributes) == ({"n": 1}, {"a": 1})
-    assert letter.failures == events[:2]
-    assert letter.last_failure == events[1]
+    dead_letter = DeadLetter(DEAD_LETTER, "orders", Reason.TIMEOUT, 2, events, max_recoveries=3)
+    assert (dead_letter.id, dead_letter.key, dead_letter.recovery_count) == ("7", "k", 2)
+    assert (dead_letter.body, dead_letter.attributes) == ({"n": 1}, {"a": 1})
+    assert dead_letter.failures == events[:2]
+    assert dead_letter.last_failure == events[1]
 
 
-def test_a_letter_without_a_failure_says_so() -> None:
-    plain = LETTER._replace(attributes=None, body=b"\x00")
-    letter = DeadLetter(plain, "orders", Reason.IDEMPOTENCY_CONFLICT, 2, (), max_recoveries=3)
-    assert (letter.failures, letter.last_failure) == ((), None)
-    assert (letter.attributes, letter.body) == ({}, b"\x00")
+def test_a_dead_letter_without_a_failure_says_so() -> None:
+    plain = DEAD_LETTER._replace(attributes=None, body=b"\x00")
+    dead_letter = DeadLetter(plain, "orders", Reason.IDEMPOTENCY_CONFLICT, 2, (), max_recoveries=3)
+    assert (dead_letter.failures, dead_letter.last_failure) == ((), None)
+    assert (dead_letter.attributes, dead_letter.body) == ({}, b"\x00")
 
 
 @pytest.mark.parametrize("words", [Reason, Event])
@@ -185,4 +185,4 @@ def test_a_receive_that_only_set_aside_was_not_idle() -> None:
     assert Received([], [], 0).idle
     assert not Received([], [], 1).idle
     assert not Received([], [], 0, more=True).idle
-    assert not Received([LETTER], [], 0).idle
+    assert not Received([DEAD_LETTER], [], 0).idle

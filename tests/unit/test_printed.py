@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.logs import LogFormat, json_line
-from durableq.printed import MAX_LINE_BYTES, RECORD, LineFilter
+from durableq.runtime.logs import LogFormat, json_line
+from durableq.runtime.printable import MAX_LINE_BYTES, RECORD, LineFilter
 
 CHUNKS = st.lists(
     st.one_of(st.binary(max_size=12), st.sampled_from([b"\n", b"\x1b[2J", RECORD, b"\xff"]))

@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from durableq.engines.memory import MemoryStore
-from durableq.message import State, draft
-from durableq.processes import Fate, fate, give_back_of_the_dead, this_process
-from durableq.store import WorkerInfo
+from durableq.model.message import State, draft
+from durableq.store.core import WorkerInfo
+from durableq.supervisor.liveness import Liveness, give_back_of_the_dead, liveness, this_process
 from tests.support import wait_for
 
 CHILD = """
 import dataclasses, json, sys
-from durableq.processes import this_process
+from durableq.supervisor.liveness import this_process
 open("/proc/self/comm", "w").write(") Z 1 (")  # a name that looks like more of the line
 print(json.dumps(dataclasses.asdict(this_process("child"))), flush=True)
 sys.stdin.read()
@@ -47,45 +47,45 @@ def test_this_process_lives() -> None:
     assert (here.name, here.pid) == ("me", os.getpid())
     assert here.boot_id
     assert here.pid_namespace.startswith("pid:[")
-    assert fate(here) is Fate.ALIVE
+    assert liveness(here) is Liveness.ALIVE
     assert this_process("me") == here
 
 
 def test_another_process_lives_until_it_ends(child: subprocess.Popen[str]) -> None:
     worker = worker_of(child)
-    assert fate(worker) is Fate.ALIVE
+    assert liveness(worker) is Liveness.ALIVE
     child.communicate()
-    assert fate(worker) is Fate.DEAD
+    assert liveness(worker) is Liveness.DEAD
 
 
 def test_a_zombie_is_dead(child: subprocess.Popen[str]) -> None:
     worker = worker_of(child)
     child.kill()
-    wait_for(lambda: fate(worker) is Fate.DEAD)
+    wait_for(lambda: liveness(worker) is Liveness.DEAD)
     assert psutil.pid_exists(worker.pid), "its pid is still taken: nobody has asked how it ended"
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"created_ms": 1}, Fate.DEAD),
-        ({"boot_id": "another"}, Fate.DEAD),
-        ({"boot_id": "another", "pid_namespace": "pid:[1]"}, Fate.DEAD),
-        ({"boot_id": ""}, Fate.ALIVE),
-        ({"pid_namespace": "pid:[1]"}, Fate.UNKNOWN),
-        ({"pid_namespace": ""}, Fate.UNKNOWN),
+        ({"created_ms": 1}, Liveness.DEAD),
+        ({"boot_id": "another"}, Liveness.DEAD),
+        ({"boot_id": "another", "pid_namespace": "pid:[1]"}, Liveness.DEAD),
+        ({"boot_id": ""}, Liveness.ALIVE),
+        ({"pid_namespace": "pid:[1]"}, Liveness.UNKNOWN),
+        ({"pid_namespace": ""}, Liveness.UNKNOWN),
     ],
     ids=str,
 )
-def test_one_that_differs(change: dict[str, Any], expected: Fate) -> None:
-    assert fate(replace(this_process("me"), **change)) is expected
+def test_one_that_differs(change: dict[str, Any], expected: Liveness) -> None:
+    assert liveness(replace(this_process("me"), **change)) is expected
 
 
 def test_one_that_may_not_be_looked_at_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = replace(this_process("me"), pid=1 << 30)
-    assert fate(hidden) is Fate.DEAD
+    assert liveness(hidden) is Liveness.DEAD
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
-    assert fate(hidden) is Fate.UNKNOWN
+    assert liveness(hidden) is Liveness.UNKNOWN
 
 
 def test_what_the_dead_held_is_given_back_and_nothing_else() -> None:
@@ -95,10 +95,10 @@ def test_what_the_dead_held_is_given_back_and_nothing_else() -> None:
     fates = [here, replace(here, created_ms=1), replace(here, pid_namespace="pid:[1]")]
     workers = [store.register(worker) for worker in fates]
     for worker in workers:
-        store.receive("orders", 1, holder=worker.holder)
+        store.receive("orders", 1, owner_id=worker.owner_id)
     assert give_back_of_the_dead(store) == 1
     assert give_back_of_the_dead(store) == 0
     assert store.workers() == [workers[0], workers[2]]
     states = [message.state for message in store.peek("orders", 3)]
     assert states == [State.IN_FLIGHT, State.READY, State.IN_FLIGHT]
-    assert [m.id for m in store.held(workers[2].holder)] == [ids[2]]
+    assert [m.id for m in store.held(workers[2].owner_id)] == [ids[2]]

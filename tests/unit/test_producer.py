@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, DurableQError, InvalidBody, InvalidInput, StorageFull
-from durableq.message import Draft
-from durableq.producer import Producer
+from durableq.client.producer import Producer
+from durableq.model.message import Draft
 from tests.engine import plain
 from tests.support import scaled, wait_for
 
@@ -293,4 +293,4 @@ def test_a_batch_is_one_transaction(tmp_path: Path) -> None:
         with pytest.raises(DurableQError, match="Message 2 of this batch"):
             producer.close()
         assert plain.one(db, COUNT) == 0
-        assert orders.info().totals.sent == 0
+        assert orders.info().counters.sent == 0

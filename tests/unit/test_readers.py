@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.books import Counts, Totals
-from durableq.info import QueueInfo, WorkerInfo
-from durableq.processes import FRESH_BEAT_MS, this_process
-from durableq.readers import Readers
-from durableq.settings import QueueSettings
+from durableq.admin.readers import Readers
+from durableq.model.counters import Counters, Counts
+from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.queues import QueueSettings
+from durableq.supervisor.liveness import FRESH_BEAT_MS, this_process
 
 ME = this_process("worker-1")
 HIDDEN = replace(ME, pid_namespace="pid:[1]")
@@ -24,7 +24,7 @@ def reading(*queues: str, worker: WorkerInfo = ME) -> WorkerInfo:
 def queue(
     name: str = "orders", *, paused: int = 0, dead: str | None = "orders-dlq", **counts: int
 ) -> QueueInfo:
-    return QueueInfo(name, QueueSettings(paused=paused), dead, Totals(), Counts(**counts), None)
+    return QueueInfo(name, QueueSettings(paused=paused), dead, Counters(), Counts(**counts), None)
 
 
 def test_workers_count_for_the_queues_that_they_told() -> None:

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durableq import DurableQ
-from durableq.errors import InvalidInput
-from durableq.letters import Recovered, RecoveredFate
-from durableq.recovery.breaker import (
+from durableq.model.dead_letters import Recovered, RecoveredFate
+from durableq.model.errors import InvalidInput
+from durableq.recovery.circuit_breaker import (
     DEFAULT_THRESHOLDS,
     NOTE,
+    BreakerState,
     Phase,
     Probe,
     Seen,
-    State,
     Thresholds,
     admit,
     advance,
@@ -23,16 +23,16 @@ from durableq.recovery.breaker import (
 )
 
 LIMITS = Thresholds(window=6, share=0.5, least=4, cool_down=1, longest_cool_down=4, probes=2)
-CLOSED = State(Phase.CLOSED, 0)
+CLOSED = BreakerState(Phase.CLOSED, 0)
 DIED, ENDED, PENDING = RecoveredFate.DIED, RecoveredFate.ENDED, RecoveredFate.PENDING
 
 
 def facts(*fates: RecoveredFate, at: int = 10) -> list[Recovered]:
-    return [Recovered(str(n), at + n, fate) for n, fate in enumerate(fates)]
+    return [Recovered(str(n), at + n, liveness) for n, liveness in enumerate(fates)]
 
 
-def half_open(trips: int = 1) -> State:
-    return State(Phase.HALF_OPEN, 5_000, trips)
+def half_open(trips: int = 1) -> BreakerState:
+    return BreakerState(Phase.HALF_OPEN, 5_000, trips)
 
 
 def test_it_opens_when_enough_distinct_messages_died() -> None:
@@ -68,17 +68,17 @@ def test_only_the_newest_messages_count() -> None:
 
 
 def test_it_waits_longer_each_time_up_to_the_longest() -> None:
-    waits = [State(Phase.OPEN, 0, trips).cool_down_ms(LIMITS) for trips in (1, 2, 3, 4, 99)]
+    waits = [BreakerState(Phase.OPEN, 0, trips).cool_down_ms(LIMITS) for trips in (1, 2, 3, 4, 99)]
     assert waits == [1_000, 2_000, 4_000, 4_000, 4_000]
-    opened = State(Phase.OPEN, 100, 2)
+    opened = BreakerState(Phase.OPEN, 100, 2)
     assert advance(opened, facts(ENDED, at=200), 2_099, LIMITS) == opened
     assert opened.left_ms(LIMITS, 1_100) == 1_000
     probing = advance(opened, [], 2_100, LIMITS)
-    assert probing == State(Phase.HALF_OPEN, 2_100, 2)
+    assert probing == BreakerState(Phase.HALF_OPEN, 2_100, 2)
 
 
-def probes(*known: tuple[str, int]) -> State:
-    state: State | None = half_open()
+def probes(*known: tuple[str, int]) -> BreakerState:
+    state: BreakerState | None = half_open()
     for message_id, at_ms in known:
         assert state is not None
         state = admit(state, message_id, at_ms, LIMITS)
@@ -131,7 +131,7 @@ def test_a_single_probe_that_died_opens_it_after_a_cool_down() -> None:
 
 
 def test_a_clock_that_was_set_back_keeps_it_open_no_longer_than_a_cool_down() -> None:
-    opened = State(Phase.OPEN, 1_000_000, 1)
+    opened = BreakerState(Phase.OPEN, 1_000_000, 1)
     back = advance(opened, [], 500, LIMITS)
     assert (back.phase, back.since_ms) == (Phase.OPEN, 500)
     assert advance(back, [], 1_500, LIMITS).phase is Phase.HALF_OPEN
@@ -154,10 +154,10 @@ def test_thresholds_have_bounds(bad: dict[str, object]) -> None:
 def test_its_state_can_be_read_by_others() -> None:
     with DurableQ("memory://") as dq:
         assert read(dq.store, "orders") is None
-        state = State(Phase.OPEN, 7, 2, died=3, judged=4)
-        dq.store.remember(NOTE + "orders", state.to_json(), instead_of=None)
+        state = BreakerState(Phase.OPEN, 7, 2, died=3, judged=4)
+        dq.store.compare_and_set(NOTE + "orders", state.to_json(), expected=None)
         assert read(dq.store, "orders") == state
-        dq.store.remember(NOTE + "orders", "[]", instead_of=state.to_json())
+        dq.store.compare_and_set(NOTE + "orders", "[]", expected=state.to_json())
         assert read(dq.store, "orders") is None
 
 
@@ -188,10 +188,10 @@ def test_it_never_sends_while_open_and_only_so_many_while_half_open(
             assert len(allowed.probes) <= LIMITS.probes
             assert allowed.phase is state.phase
             state = allowed
-        assert State.from_json(state.to_json()) == state
+        assert BreakerState.from_json(state.to_json()) == state
 
 
-def check_edge(before: State, after: State, now_ms: int) -> None:
+def check_edge(before: BreakerState, after: BreakerState, now_ms: int) -> None:
     edge = (before.phase, after.phase)
     assert edge not in {(Phase.OPEN, Phase.CLOSED), (Phase.CLOSED, Phase.HALF_OPEN)}
     if edge == (Phase.OPEN, Phase.HALF_OPEN):
@@ -204,7 +204,7 @@ def check_edge(before: State, after: State, now_ms: int) -> None:
 
 @given(st.lists(FACT, max_size=12), st.randoms())
 def test_the_same_facts_again_in_any_order_change_nothing_more(
-    known: list[Recovered], dice: object
+    known: list[Recovered], rng: object
 ) -> None:
     once = advance(CLOSED, known, 30_000, LIMITS)
     if once.phase is Phase.CLOSED:
@@ -214,7 +214,7 @@ def test_the_same_facts_again_in_any_order_change_nothing_more(
 def test_the_largest_state_fits_a_note() -> None:
     most = Thresholds(window=200, least=200)
     many = [Recovered(str(10**12 + n), 1_700_000_000_000 + n, ENDED) for n in range(300)]
-    state = advance(State(Phase.CLOSED, 0), many, 1_800_000_000_000, most)
+    state = advance(BreakerState(Phase.CLOSED, 0), many, 1_800_000_000_000, most)
     with DurableQ("memory://") as dq:
-        assert dq.store.remember(NOTE + "q", state.to_json(), instead_of=None)
+        assert dq.store.compare_and_set(NOTE + "q", state.to_json(), expected=None)
     assert DEFAULT_THRESHOLDS.window <= 200

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from durableq import Discard, DurableQ, Hold, Outcome, Requeue, Verdict
-from durableq.clock import SystemClock
-from durableq.errors import Busy, InvalidInput
-from durableq.latch import Latch
-from durableq.letters import RECOVERY_ACTOR
-from durableq.message import DeadLetter, Receipt, Received
-from durableq.recovery import desk, leases
-from durableq.recovery.breaker import NOTE, Phase, State, Thresholds, read
-from durableq.recovery.gate import Change, Gate
+from durableq import Decision, Discard, DurableQ, Hold, Outcome, Requeue
+from durableq.model.dead_letters import RECOVERY_ACTOR
+from durableq.model.errors import Busy, InvalidInput
+from durableq.model.message import DeadLetter, Receipt, Received
+from durableq.recovery import consumer, leases
+from durableq.recovery.breaker_state import Change, CircuitBreaker
+from durableq.recovery.circuit_breaker import NOTE, BreakerState, Phase, Thresholds, read
 from durableq.recovery.leases import Leases
 from durableq.recovery.process import Recovery
 from durableq.recovery.rate import Rate
+from durableq.runtime.clock import SystemClock
+from durableq.runtime.wakeup import WakeupEvent
 from tests.support import scaled, wait_for
 
 LIMITS = Thresholds(window=4, least=2, cool_down=600, probes=1)
@@ -47,7 +47,7 @@ def leased(dq: DurableQ, leases: Leases, number: int) -> list[Receipt]:
     return [message.receipt for message in messages if message.receipt is not None]
 
 
-def test_a_letter_in_hand_stays_leased_and_one_that_waits_goes_back(dq: DurableQ) -> None:
+def test_a_dead_letter_in_hand_stays_leased_and_one_that_waits_goes_back(dq: DurableQ) -> None:
     bury(dq, 2)
     with Leases(dq.store, 0) as leases:
         first, second = leased(dq, leases, 2)
@@ -61,7 +61,7 @@ def test_a_letter_in_hand_stays_leased_and_one_that_waits_goes_back(dq: DurableQ
         assert not dq.store.release([first])[0].refused
 
 
-def test_a_letter_that_is_lost_is_dropped(dq: DurableQ) -> None:
+def test_a_dead_letter_that_is_lost_is_dropped(dq: DurableQ) -> None:
     bury(dq, 1)
     with Leases(dq.store, 0) as leases:
         (receipt,) = leased(dq, leases, 1)
@@ -80,8 +80,8 @@ def test_what_is_given_back_is_ready(dq: DurableQ) -> None:
         assert dq.store.queue("orders-dlq").counts.ready == 3
 
 
-def gate(dq: DurableQ, told: list[Change]) -> Gate:
-    return Gate(dq.store, "orders", LIMITS, SystemClock(), told.append)
+def breaker(dq: DurableQ, told: list[Change]) -> CircuitBreaker:
+    return CircuitBreaker(dq.store, "orders", LIMITS, SystemClock(), told.append)
 
 
 def bounced(dq: DurableQ, number: int) -> list[DeadLetter]:
@@ -93,51 +93,51 @@ def bounced(dq: DurableQ, number: int) -> list[DeadLetter]:
     for message in dq.queue("orders").receive(number):
         message.reject("no")
     found = [dq.store.dead_letter(message.id) for message in received]
-    return [letter for letter in found if letter is not None]
+    return [dead_letter for dead_letter in found if dead_letter is not None]
 
 
 def test_two_gates_are_one_breaker(dq: DurableQ) -> None:
     told: list[Change] = []
-    one, two = gate(dq, told), gate(dq, told)
+    one, two = breaker(dq, told), breaker(dq, told)
     one.look()
     two.look()
-    letters = bounced(dq, 3)
-    assert one.look(letters[:1]).phase is Phase.CLOSED
-    assert two.look(letters[1:2]).phase is Phase.OPEN
-    assert one.would_admit(letters[2])
-    assert not one.admit(letters[2]), "it did not ask what the other had written"
+    dead_letters = bounced(dq, 3)
+    assert one.look(dead_letters[:1]).phase is Phase.CLOSED
+    assert two.look(dead_letters[1:2]).phase is Phase.OPEN
+    assert one.would_admit(dead_letters[2])
+    assert not one.admit(dead_letters[2]), "it did not ask what the other had written"
     assert [(change.before, change.state.phase) for change in told] == [(Phase.CLOSED, Phase.OPEN)]
     assert "2 of 2 messages that recovery sent back died again" in told[0].words
     assert one.left_ms() > 500_000
 
 
 def test_a_probe_is_given_to_one_of_two(dq: DurableQ) -> None:
-    letters = bounced(dq, 2)
-    state = State(Phase.HALF_OPEN, SystemClock().wall_ms(), 1)
-    dq.store.remember(NOTE + "orders", state.to_json(), instead_of=None)
-    one, two = gate(dq, []), gate(dq, [])
-    assert [one.admit(letters[0]), two.admit(letters[1])] == [True, False]
+    dead_letters = bounced(dq, 2)
+    state = BreakerState(Phase.HALF_OPEN, SystemClock().wall_ms(), 1)
+    dq.store.compare_and_set(NOTE + "orders", state.to_json(), expected=None)
+    one, two = breaker(dq, []), breaker(dq, [])
+    assert [one.admit(dead_letters[0]), two.admit(dead_letters[1])] == [True, False]
 
 
 def test_a_state_that_cannot_be_read_begins_anew(dq: DurableQ) -> None:
-    (letter,) = bounced(dq, 1)
-    dq.store.remember(NOTE + "orders", '{"phase": "ajar"}', instead_of=None)
-    assert gate(dq, []).admit(letter)
+    (dead_letter,) = bounced(dq, 1)
+    dq.store.compare_and_set(NOTE + "orders", '{"phase": "ajar"}', expected=None)
+    assert breaker(dq, []).admit(dead_letter)
     state = read(dq.store, "orders")
     assert state is not None
     assert state.phase is Phase.CLOSED
 
 
 def test_a_queue_that_was_deleted_and_made_again_has_a_closed_breaker(dq: DurableQ) -> None:
-    mine = gate(dq, [])
+    mine = breaker(dq, [])
     mine.look()
     assert mine.look(bounced(dq, 2)).phase is Phase.OPEN
     dq.store.delete_queue("orders", force=True)
     assert read(dq.store, "orders") is None
     dq.store.declare_queue("orders", {})
-    (letter,) = bounced(dq, 1)
-    assert [one.look().phase for one in (mine, gate(dq, []))] == [Phase.CLOSED] * 2
-    assert mine.admit(letter)
+    (dead_letter,) = bounced(dq, 1)
+    assert [one.look().phase for one in (mine, breaker(dq, []))] == [Phase.CLOSED] * 2
+    assert mine.admit(dead_letter)
 
 
 class Returning:
@@ -160,7 +160,7 @@ class Returning:
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_once_waits_for_the_letters_that_are_on_their_way_back(
+def test_once_waits_for_the_dead_letters_that_are_on_their_way_back(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch, refuses: bool
 ) -> None:
     returning = Returning(dq, refuses=refuses)
@@ -168,7 +168,7 @@ def test_once_waits_for_the_letters_that_are_on_their_way_back(
     monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
 
     @dq.recovery("orders")
-    def policy(_: DeadLetter) -> Verdict:
+    def policy(_: DeadLetter) -> Decision:
         assert returning.begun.wait(scaled(30))
         returning.judged.set()
         return Discard("looked at")
@@ -178,7 +178,7 @@ def test_once_waits_for_the_letters_that_are_on_their_way_back(
     assert dq.store.queue("orders-dlq").counts.present == 0
 
 
-def test_once_looks_past_any_number_of_letters_that_expired(
+def test_once_looks_past_any_number_of_dead_letters_that_expired(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A receive that only removed what was overdue says so, and is no empty one."""
@@ -192,14 +192,14 @@ def test_once_looks_past_any_number_of_letters_that_expired(
     assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 2
 
 
-def test_once_looks_past_any_number_of_letters_that_the_breaker_keeps(
+def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "MOST_PUT_OFF", 4)
-    state = State(Phase.OPEN, SystemClock().wall_ms(), 1)
-    dq.store.remember(NOTE + "orders", state.to_json(), instead_of=None)
+    monkeypatch.setattr(consumer, "MOST_PUT_OFF", 4)
+    state = BreakerState(Phase.OPEN, SystemClock().wall_ms(), 1)
+    dq.store.compare_and_set(NOTE + "orders", state.to_json(), expected=None)
     ids = bury(dq, 40)
-    dq.recovery("orders")(lambda letter: Hold() if letter.id == ids[-1] else Requeue())
+    dq.recovery("orders")(lambda dead_letter: Hold() if dead_letter.id == ids[-1] else Requeue())
     assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 1
     counts = dq.store.queue("orders-dlq").counts
     assert (counts.ready, counts.present) == (39, 40)
@@ -208,7 +208,7 @@ def test_once_looks_past_any_number_of_letters_that_the_breaker_keeps(
 def test_a_rate_gives_its_turns_evenly_and_no_more_for_having_waited() -> None:
     now = 100.0
     rate = Rate(10, lambda: now)
-    stopping = Latch()
+    stopping = WakeupEvent()
     stopping.set()
     given = 0
     for _ in range(200):
@@ -221,7 +221,7 @@ def test_a_rate_gives_its_turns_evenly_and_no_more_for_having_waited() -> None:
     stopping.close()
 
 
-def test_a_rate_leases_no_more_than_a_seconds_letters() -> None:
+def test_a_rate_leases_no_more_than_a_seconds_dead_letters() -> None:
     assert [Rate(rate).at_once(10) for rate in (None, 0.1, 3.5, 1000)] == [10, 1, 3, 10]
     for bad in (0, -1, float("inf"), float("nan")):
         with pytest.raises(InvalidInput, match="over 0"):
@@ -229,7 +229,7 @@ def test_a_rate_leases_no_more_than_a_seconds_letters() -> None:
 
 
 def test_a_stop_ends_the_wait_for_a_turn() -> None:
-    rate, stopping = Rate(0.001), Latch()
+    rate, stopping = Rate(0.001), WakeupEvent()
     assert rate.wait(stopping)
     stopping.set()
     began = time.monotonic()

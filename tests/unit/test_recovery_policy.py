@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry, Verdict
-from durableq.errors import InvalidInput
-from durableq.limits import MAX_ERROR_CHARS
-from durableq.message import Message, State
+from durableq import DeadLetter, Decision, Discard, Hold, Reason, Requeue, Retry
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import MAX_ERROR_CHARS
+from durableq.model.message import Message, State
 from durableq.recovery.policy import judge
 
 
-def letter(recovery_count: int = 0, body: str = '{"n":1}') -> DeadLetter:
+def dead_letter(recovery_count: int = 0, body: str = '{"n":1}') -> DeadLetter:
     message = Message(
         "7", "orders-dlq", body, "k", None, 0, State.READY, 0, recovery_count, 0, 0, 0, 0,
         "orders", None,
@@ -23,7 +23,7 @@ def letter(recovery_count: int = 0, body: str = '{"n":1}') -> DeadLetter:
     return DeadLetter(message, "orders", Reason.HANDLER_ERROR, 0, (), 3)
 
 
-VERDICTS: list[Verdict] = [
+VERDICTS: list[Decision] = [
     Discard("fraud"),
     Retry({"n": 0}, "easier", delay=5),
     Retry(b"bytes"),
@@ -32,35 +32,35 @@ VERDICTS: list[Verdict] = [
 ]
 
 
-@pytest.mark.parametrize("verdict", VERDICTS, ids=repr)
-def test_a_sound_verdict_is_the_policys_own(verdict: Verdict) -> None:
+@pytest.mark.parametrize("decision", VERDICTS, ids=repr)
+def test_a_sound_verdict_is_the_policys_own(decision: Decision) -> None:
     asked = []
 
-    def policy(about: DeadLetter) -> Verdict:
+    def policy(about: DeadLetter) -> Decision:
         asked.append(about.body)
-        return verdict
+        return decision
 
-    assert judge(letter(), policy) == verdict
+    assert judge(dead_letter(), policy) == decision
     assert asked == [{"n": 1}]
 
 
 @pytest.mark.parametrize(
-    "verdict", [Retry({"n": 0}), Requeue(), Discard("at last"), Hold()], ids=repr
+    "decision", [Retry({"n": 0}), Requeue(), Discard("at last"), Hold()], ids=repr
 )
 @pytest.mark.parametrize("recovery_count", [2, 3, 4])
-def test_a_letter_is_sent_back_only_so_often(verdict: Verdict, recovery_count: int) -> None:
-    judged = judge(letter(recovery_count), lambda _: verdict)
-    if isinstance(verdict, (Retry, Requeue)) and recovery_count >= 3:
+def test_a_dead_letter_is_sent_back_only_so_often(decision: Decision, recovery_count: int) -> None:
+    judged = judge(dead_letter(recovery_count), lambda _: decision)
+    if isinstance(decision, (Retry, Requeue)) and recovery_count >= 3:
         assert judged == Hold(f"recovered {recovery_count} times already, without success")
     else:
-        assert judged == verdict
+        assert judged == decision
 
 
 def test_a_policy_that_raises_holds() -> None:
-    def policy(about: DeadLetter) -> Verdict:
+    def policy(about: DeadLetter) -> Decision:
         raise LookupError(f"no rule for {about.id}")
 
-    assert judge(letter(), policy) == Hold("the policy raised LookupError: no rule for 7")
+    assert judge(dead_letter(), policy) == Hold("the policy raised LookupError: no rule for 7")
 
 
 class Mute(Exception):
@@ -83,28 +83,28 @@ UNFORMATTABLE = SyntaxError("bad", ("f", 1, 1, 42))  # type: ignore[arg-type]
     ids=["mute", "surrogate", "cancelled", "exit", "unformattable"],
 )
 def test_what_a_policy_raises_is_always_text(error: BaseException, reason: str) -> None:
-    def policy(_: DeadLetter) -> Verdict:
+    def policy(_: DeadLetter) -> Decision:
         raise error
 
-    assert judge(letter(), policy) == Hold(f"the policy raised {reason}")
+    assert judge(dead_letter(), policy) == Hold(f"the policy raised {reason}")
 
 
 def test_ctrl_c_is_for_the_process_and_not_the_policys_failure() -> None:
-    def policy(_: DeadLetter) -> Verdict:
+    def policy(_: DeadLetter) -> Decision:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        judge(letter(), policy)
+        judge(dead_letter(), policy)
 
 
 def test_with_a_signal_handler_of_its_own_for_ctrl_c_keyboard_interrupt_is_the_policys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def policy(_: DeadLetter) -> Verdict:
+    def policy(_: DeadLetter) -> Decision:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
-    assert judge(letter(), policy) == Hold("the policy raised KeyboardInterrupt: ")
+    assert judge(dead_letter(), policy) == Hold("the policy raised KeyboardInterrupt: ")
 
 
 class Pretender:
@@ -132,25 +132,27 @@ class Changing(dict[str, Any]):
 
 def test_a_verdict_is_read_once_whatever_its_attributes_do() -> None:
     pretended: Any = Pretender()
-    assert judge(letter(), lambda _: pretended) == Hold(
+    assert judge(dead_letter(), lambda _: pretended) == Hold(
         "the policy returned Pretender, not a verdict"
     )
-    assert judge(letter(), lambda _: Odd({})) == Hold("the policy raised SystemExit: __post_init__")
-    judged = judge(letter(), lambda _: Retry(Changing(a=1)))
+    assert judge(dead_letter(), lambda _: Odd({})) == Hold(
+        "the policy raised SystemExit: __post_init__"
+    )
+    judged = judge(dead_letter(), lambda _: Retry(Changing(a=1)))
     assert isinstance(judged, Retry)
     assert type(judged.body) is dict
 
 
 def test_a_long_story_of_a_policys_failure_is_cut_to_what_a_reason_holds() -> None:
-    def policy(_: DeadLetter) -> Verdict:
+    def policy(_: DeadLetter) -> Decision:
         raise ValueError("x" * 9_000)
 
-    judged = judge(letter(), policy)
+    judged = judge(dead_letter(), policy)
     assert len(judged.reason) == MAX_ERROR_CHARS
 
 
 def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:
-    judged = judge(letter(body="{cut"), lambda about: Retry(about.body["n"]))
+    judged = judge(dead_letter(body="{cut"), lambda about: Retry(about.body["n"]))
     assert isinstance(judged, Hold)
     assert "the policy raised InvalidBody: The stored body is not JSON" in judged.reason
 
@@ -159,11 +161,13 @@ def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:
     ("answer", "kind"), [(None, "NoneType"), ("discard", "str"), (Discard, "type"), (True, "bool")]
 )
 def test_an_answer_that_is_no_verdict_holds(answer: Any, kind: str) -> None:
-    assert judge(letter(), lambda _: answer) == Hold(f"the policy returned {kind}, not a verdict")
+    assert judge(dead_letter(), lambda _: answer) == Hold(
+        f"the policy returned {kind}, not a verdict"
+    )
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "decision",
     [
         Retry({1, 2}),
         Retry(float("nan")),
@@ -174,10 +178,10 @@ def test_an_answer_that_is_no_verdict_holds(answer: Any, kind: str) -> None:
         Retry({}, delay=400 * 86_400),
         Hold("\ud800"),
     ],
-    ids=lambda verdict: repr(verdict)[:40],
+    ids=lambda decision: repr(decision)[:40],
 )
-def test_a_verdict_that_cannot_be_applied_holds(verdict: Verdict) -> None:
-    judged = judge(letter(), lambda _: verdict)
+def test_a_verdict_that_cannot_be_applied_holds(decision: Decision) -> None:
+    judged = judge(dead_letter(), lambda _: decision)
     assert isinstance(judged, Hold)
     assert "cannot be applied" in judged.reason
 
@@ -196,6 +200,6 @@ def test_a_verdict_that_cannot_be_applied_holds(verdict: Verdict) -> None:
 def test_a_reason_is_a_string_of_bounded_length(make: Any, reason: Any) -> None:
     with pytest.raises(InvalidInput, match="A reason "):
         make(reason)
-    judged = judge(letter(), lambda _: make(reason))
+    judged = judge(dead_letter(), lambda _: make(reason))
     assert isinstance(judged, Hold)
     assert "the policy raised InvalidInput: A reason " in judged.reason

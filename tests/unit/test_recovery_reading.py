@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.errors import InvalidInput
-from durableq.recovery.lines import keys_of, lines_of
-from durableq.recovery.reading import parse, read
+from durableq.model.errors import InvalidInput
 from durableq.recovery.rules import Action
+from durableq.recovery.rules_file import parse, read
+from durableq.recovery.toml_positions import keys_of, lines_of
 
 GOOD = '''\
 # what an operator may write

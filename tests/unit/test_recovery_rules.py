@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry
-from durableq.message import Event, HistoryEvent, Message, State
+from durableq.model.message import Event, HistoryEvent, Message, State
 from durableq.recovery.patch import MISSING, CannotPatch, Patch, field, leaves, same, written
 from durableq.recovery.policies import RulePolicies
-from durableq.recovery.reading import parse
 from durableq.recovery.rules import Case, Rule
+from durableq.recovery.rules_file import parse
 
 NOW = 10_000_000
 
@@ -40,7 +40,7 @@ BURIED = event(
 )  # fmt: skip
 
 
-def letter(
+def dead_letter(
     body: Any = None, *, recoveries: int = 0, history: tuple[HistoryEvent, ...] = (BURIED,)
 ) -> DeadLetter:
     stored = body if isinstance(body, bytes) else json.dumps({"n": 1} if body is None else body)
@@ -92,36 +92,36 @@ BODY = {"n": 1, "to": {"mail": "a@b", "tags": ["x", True]}}
 
 
 @pytest.mark.parametrize("when", FITS)
-def test_a_letter_fits(when: str) -> None:
-    assert rule(when).miss(Case(letter(BODY, recoveries=1), NOW)) is None
+def test_a_dead_letter_fits(when: str) -> None:
+    assert rule(when).miss(Case(dead_letter(BODY, recoveries=1), NOW)) is None
 
 
 @pytest.mark.parametrize(("when", "why"), MISSES)
-def test_a_letter_does_not_fit_and_why(when: str, why: str) -> None:
-    assert rule(when).miss(Case(letter(BODY, recoveries=1), NOW)) == why
+def test_a_dead_letter_does_not_fit_and_why(when: str, why: str) -> None:
+    assert rule(when).miss(Case(dead_letter(BODY, recoveries=1), NOW)) == why
 
 
 def test_a_body_that_cannot_be_read_has_no_fields() -> None:
-    broken = letter()
+    broken = dead_letter()
     broken = DeadLetter(
         broken.message._replace(body="{cut"), "orders", Reason.UNDECODABLE, 0, (BURIED,), 9
     )
     why = "its body has no field n"
     assert rule("when.body.n=1").miss(Case(broken, NOW)) == why
-    assert rule("when.body_matches.n='1'").miss(Case(letter(b"n"), NOW)) == why
-    retried = rule("", "then='retry'\nset.n=2").verdict(broken)
+    assert rule("when.body_matches.n='1'").miss(Case(dead_letter(b"n"), NOW)) == why
+    retried = rule("", "then='retry'\nset.n=2").decision(broken)
     assert isinstance(retried, Hold)
     assert "its patch cannot be applied: The stored body is not JSON" in retried.reason
 
 
 def test_each_action_makes_its_verdict() -> None:
     named = "name='x'\nreason='no use'\n"
-    assert rule("", f"{named}then='discard'").verdict(letter()) == Discard('rule "x": no use')
-    assert rule("", "then='hold'").verdict(letter()) == Hold("rule 1")
-    assert rule("", "then='requeue'\ndelay=5").verdict(letter()) == Requeue("rule 1", 5)
-    retry = rule("", "then='retry'\nset.n=2\nremove=['a']").verdict(letter({"n": 1, "a": 2}))
+    assert rule("", f"{named}then='discard'").decision(dead_letter()) == Discard('rule "x": no use')
+    assert rule("", "then='hold'").decision(dead_letter()) == Hold("rule 1")
+    assert rule("", "then='requeue'\ndelay=5").decision(dead_letter()) == Requeue("rule 1", 5)
+    retry = rule("", "then='retry'\nset.n=2\nremove=['a']").decision(dead_letter({"n": 1, "a": 2}))
     assert retry == Retry({"n": 2}, "rule 1", 0)
-    assert rule("", "then='retry'\nset.n=2").verdict(letter(b"x")) == Hold(
+    assert rule("", "then='retry'\nset.n=2").decision(dead_letter(b"x")) == Hold(
         "rule 1: its patch cannot be applied: the body is bytes, which have no fields"
     )
 
@@ -135,8 +135,8 @@ def test_a_rule_counts_what_it_sent_back_itself() -> None:
         event(Event.RETRIED, actor="recovery:9", reason='rule "x" or so'),
     )
     limited = rule("", "name='x'\nthen='requeue'\nlimit=2")
-    assert limited.miss(Case(letter(history=(ours, *others, BURIED)), NOW)) is None
-    twice = letter(history=(ours, ours, BURIED))
+    assert limited.miss(Case(dead_letter(history=(ours, *others, BURIED)), NOW)) is None
+    twice = dead_letter(history=(ours, ours, BURIED))
     assert limited.miss(Case(twice, NOW)) == (
         "it sent this letter back 2 times already, and its limit is 2"
     )
@@ -158,28 +158,28 @@ then = "hold"
 
 def test_the_first_rule_that_fits_decides_and_the_others_say_why_not() -> None:
     policies = RulePolicies(parse(THREE, "r.toml"), StandingClock())
-    judgment = policies.judge(letter())
-    assert judgment.verdict == Requeue('rule "again"')
+    judgment = policies.judge(dead_letter())
+    assert judgment.decision == Requeue('rule "again"')
     assert judgment.by == 'rule "again" (line 5) of r.toml'
     assert [(r.number, why) for r, why in judgment.passed_over] == [
         (1, 'its error type is "TimeoutError", not KeyError')
     ]
-    spent = policies.judge(letter(recoveries=9))
-    assert spent.verdict == Hold("recovered 9 times already, without success")
+    spent = policies.judge(dead_letter(recoveries=9))
+    assert spent.decision == Hold("recovered 9 times already, without success")
 
 
 def test_no_rule_means_hold() -> None:
     policies = RulePolicies(parse(THREE, "r.toml"), StandingClock())
-    judgment = policies.judge(letter(history=()))
-    assert (judgment.verdict, judgment.by) == (Hold("no rule fits"), "no rule of r.toml")
+    judgment = policies.judge(dead_letter(history=()))
+    assert (judgment.decision, judgment.by) == (Hold("no rule fits"), "no rule of r.toml")
     assert len(judgment.passed_over) == 3
 
 
-def test_a_pattern_that_takes_for_ever_holds_the_letter() -> None:
+def test_a_pattern_that_takes_for_ever_holds_the_dead_letter() -> None:
     slow = parse("[[rule]]\nwhen.message='^(a+)+$'\nthen='requeue'\n", "r.toml")
     killed = event(Event.BURIED, error_message="a" * 60 + "b")
-    judgment = RulePolicies(slow, StandingClock()).judge(letter(history=(killed,)))
-    assert judgment.verdict == Hold(
+    judgment = RulePolicies(slow, StandingClock()).judge(dead_letter(history=(killed,)))
+    assert judgment.decision == Hold(
         "a pattern of the rules is too slow for this letter: it took longer than 1 s"
     )
 
@@ -215,13 +215,13 @@ def test_what_is_removed_is_gone_and_removing_what_is_not_there_changes_nothing(
     body: Any, path: tuple[str, ...]
 ) -> None:
     changed = Patch(remove=(path,)).apply(body)
-    found, holder = field(body, path), field(body, path[:-1])
+    found, owner_id = field(body, path), field(body, path[:-1])
     if found is MISSING:
         assert changed == body
-    elif isinstance(holder, dict):
+    elif isinstance(owner_id, dict):
         assert field(changed, path) is MISSING
     else:
-        assert len(field(changed, path[:-1])) == len(holder) - 1
+        assert len(field(changed, path[:-1])) == len(owner_id) - 1
 
 
 @given(JSON)
@@ -255,9 +255,9 @@ def test_the_first_that_fits_wins_whatever_stands_behind(
         text += f"when.error_type='{error_type}'\nwhen.message='{pattern}'\n"
         if error_type == "TimeoutError" and pattern != "nothing":
             fits.append(number)
-    judgment = RulePolicies(parse(text, "r"), StandingClock()).judge(letter())
+    judgment = RulePolicies(parse(text, "r"), StandingClock()).judge(dead_letter())
     assert len(judgment.passed_over) == (fits[0] - 1 if fits else text.count("[[rule]]"))
     if fits:
-        assert judgment.verdict == Requeue(f"rule {fits[0]}: {fits[0]}")
+        assert judgment.decision == Requeue(f"rule {fits[0]}: {fits[0]}")
     else:
-        assert isinstance(judgment.verdict, Hold)
+        assert isinstance(judgment.decision, Hold)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.limits import MAX_DELAY_MS, MAX_RECEIVES
-from durableq.retry import backoff_ms, ceiling_ms
+from durableq.model.backoff import backoff_ms, ceiling_ms
+from durableq.model.limits import MAX_DELAY_MS, MAX_RECEIVES
 
 receives = st.integers(1, MAX_RECEIVES)
 waits = st.integers(0, MAX_DELAY_MS)
@@ -30,9 +30,9 @@ def test_the_ceiling_never_falls_and_never_passes_the_most(n: int, base: int, mo
 
 
 @given(receives, waits, waits, st.floats(0, 1, exclude_max=True))
-def test_a_wait_lies_below_its_ceiling(n: int, base: int, most: int, dice: float) -> None:
+def test_a_wait_lies_below_its_ceiling(n: int, base: int, most: int, rng: float) -> None:
     ceiling = ceiling_ms(n, base, most)
-    assert 0 <= backoff_ms(n, base, most, dice) <= max(0, ceiling - 1)
+    assert 0 <= backoff_ms(n, base, most, rng) <= max(0, ceiling - 1)
 
 
 @given(receives, waits, waits)

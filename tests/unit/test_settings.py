@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.errors import InvalidInput
-from durableq.limits import MAX_QUEUE_NAME_CHARS
-from durableq.settings import (
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import MAX_QUEUE_NAME_CHARS
+from durableq.model.queues import (
     BOUNDS,
     QueueSettings,
     changes_from,

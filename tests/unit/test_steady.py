@@ -6,10 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.letters import LetterFilter
-from durableq.limits import DAY_MS
-from durableq.message import FOREVER_MS, Message, Received, State
-from durableq.steady import JUMP_MS, RENEW_MS, Anchor, Reading, SteadyClock, advance, jump, shift
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.limits import DAY_MS
+from durableq.model.message import FOREVER_MS, Message, Received, State
+from durableq.runtime.steady_clock import (
+    JUMP_MS,
+    RENEW_MS,
+    Anchor,
+    Reading,
+    SteadyClock,
+    advance,
+    jump,
+    shift,
+)
 from durableq.testing import FakeClock
 
 WALL, BOOT = 1_700_000_000_000, 5_000_000
@@ -147,12 +156,12 @@ def test_dates_are_shifted_wherever_they_are() -> None:
     assert shift(MESSAGE, 2) == moved
     assert shift([MESSAGE], 2) == [moved]
     assert shift(Received([MESSAGE], [], 1), 2) == Received([moved], [], 1)
-    assert shift(LetterFilter(died_before_ms=5), 2) == LetterFilter(died_before_ms=7)
+    assert shift(DeadLetterFilter(died_before_ms=5), 2) == DeadLetterFilter(died_before_ms=7)
     assert shift(MESSAGE, 0) is MESSAGE
 
 
 def test_a_date_that_means_never_is_left() -> None:
     held = MESSAGE._replace(delayed_until_ms=FOREVER_MS)
     assert shift(held, 2).delayed_until_ms == FOREVER_MS
-    assert shift(LetterFilter(), 2) == LetterFilter()
+    assert shift(DeadLetterFilter(), 2) == DeadLetterFilter()
     assert shift(None, 2) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, InvalidInput
-from durableq.app import file_named
+from durableq.client.app import file_named
 
 REFUSED: tuple[tuple[Any, str], ...] = (
     ("", "names no file. Write name.db"),

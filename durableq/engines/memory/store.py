@@ -10,27 +10,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from durableq.books import Totals
-from durableq.clock import Clock, SystemClock
-from durableq.engines.memory.bulk import MemoryBulk
-from durableq.engines.memory.monitor import mark
-from durableq.engines.memory.moves import Lease
+from durableq.engines.memory.inspect import mark
+from durableq.engines.memory.redrive import MemoryBulk
 from durableq.engines.memory.tables import Queue
 from durableq.engines.memory.transaction import OpenTransaction, require_done
-from durableq.engines.memory.watching import MemoryWatch
-from durableq.errors import Conflict, Unsupported
-from durableq.health import Tended
-from durableq.info import check_note, note_tail
-from durableq.letters import LetterFilter, Move
-from durableq.limits import (
+from durableq.engines.memory.transitions import Lease
+from durableq.engines.memory.wakeup import MemoryWatch
+from durableq.model.counters import Counters
+from durableq.model.dead_letters import DeadLetterFilter, RedriveTask
+from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.errors import Conflict, Unsupported
+from durableq.model.health import MaintenanceReport
+from durableq.model.info import check_metadata, metadata_suffix
+from durableq.model.limits import (
+    MAINTENANCE_AGAIN_MS,
+    MAINTENANCE_EVERY_MS,
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
     PROMOTE_BATCH,
     RECLAIM_BATCH,
-    TEND_AGAIN_MS,
-    TEND_EVERY_MS,
 )
-from durableq.message import (
+from durableq.model.message import (
     Completion,
     Draft,
     Failure,
@@ -40,12 +40,12 @@ from durableq.message import (
     RecordStatus,
     State,
 )
-from durableq.settings import QueueSettings, check_new_queue_name, dead_letter_name
-from durableq.steady import shift
-from durableq.store import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
-from durableq.text import shown
-from durableq.units import check_whole
-from durableq.verdict import Discard, Requeue, Verdict
+from durableq.model.queues import QueueSettings, check_new_queue_name, dead_letter_name
+from durableq.model.text import shown
+from durableq.model.units import check_whole
+from durableq.runtime.clock import Clock, SystemClock
+from durableq.runtime.steady_clock import shift
+from durableq.store.core import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,9 +73,9 @@ class MemoryStore(MemoryBulk):
     """
 
     def __init__(
-        self, clock: Clock | None = None, dice: Callable[[], float] = random.random
+        self, clock: Clock | None = None, rng: Callable[[], float] = random.random
     ) -> None:
-        super().__init__(clock or SystemClock(), dice)
+        super().__init__(clock or SystemClock(), rng)
         self._in_transaction = False
         self._last_holder = 0
         self._tend_due_ms = 0
@@ -107,8 +107,8 @@ class MemoryStore(MemoryBulk):
         queues = self._tables.queues
         if name not in queues:
             check_new_queue_name(name)
-            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Totals())
-            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Totals())
+            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
+            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
         queues[name] = queues[name]._replace(settings=queues[name].settings.changed(changes))
         return self.queue(name)
 
@@ -124,7 +124,7 @@ class MemoryStore(MemoryBulk):
         tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
         tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
         tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}
-        tails = tuple(map(note_tail, both))
+        tails = tuple(map(metadata_suffix, both))
         tables.notes = {n: text for n, text in tables.notes.items() if not n.endswith(tails)}
         self._drop_history([e for e in self._all_history() if e.queue in both])
 
@@ -154,14 +154,14 @@ class MemoryStore(MemoryBulk):
         limit: int,
         *,
         visibility_ms: int | None = None,
-        holder: int = 0,
+        owner_id: int = 0,
         ids: Iterable[str] | None = None,
     ) -> Received:
         """Lease ready messages."""
         if visibility_ms is None:
             visibility_ms = self._queue(queue).settings.visibility_timeout_ms
         check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-        start = mark(holder) if holder else "0" * 8
+        start = mark(owner_id) if owner_id else "0" * 8
         lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
         promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
         if ids is not None:
@@ -169,9 +169,11 @@ class MemoryStore(MemoryBulk):
             waiting = [
                 row for row in self._tables.in_queue(queue) if row.state is not State.IN_FLIGHT
             ]
-            letters = [row for row in waiting if row.id in wanted and row.source_queue is not None]
+            dead_letters = [
+                row for row in waiting if row.id in wanted and row.source_queue is not None
+            ]
             return self._clock.shown(
-                Received([self._deliver(row, lease) for row in letters[:limit]], [], 0)
+                Received([self._deliver(row, lease) for row in dead_letters[:limit]], [], 0)
             )
         received = Received([], [], 0)
         if self._queue(queue).settings.paused:
@@ -223,50 +225,50 @@ class MemoryStore(MemoryBulk):
 
     @_verb
     def decide(
-        self, verdicts: Sequence[tuple[Receipt, Verdict]], *, actor: str = ""
+        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
     ) -> list[Outcome]:
         """Apply verdicts to dead letters."""
         outcomes = []
-        for receipt, verdict in verdicts:
+        for receipt, decision in decisions:
             row, outcome = self._judge(receipt)
             if row is not None:
-                self._decide(row, verdict, actor)
+                self._decide(row, decision, actor)
             outcomes.append(outcome)
         return outcomes
 
     @_verb
-    def start_move(
+    def start_redrive(
         self,
-        wanted: LetterFilter,
-        verdict: Requeue | Discard,
+        wanted: DeadLetterFilter,
+        decision: Requeue | Discard,
         *,
         to_queue: str | None = None,
         actor: str = "",
-    ) -> Move:
+    ) -> RedriveTask:
         """Begin to decide about many dead letters."""
         wanted = shift(wanted, -self._clock.now().offset_ms)
-        return self._clock.shown(self._start_move(wanted, verdict, to_queue, actor))
+        return self._clock.shown(self._start_redrive(wanted, decision, to_queue, actor))
 
     @_verb
-    def continue_move(self, move_id: str, limit: int) -> Move:
+    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
         """Decide about the next letters of a move."""
-        return self._clock.shown(self._continue_move(move_id, limit))
+        return self._clock.shown(self._continue_redrive(task_id, limit))
 
     @_verb
-    def cancel_move(self, move_id: str) -> Move:
+    def cancel_redrive(self, task_id: str) -> RedriveTask:
         """Let a running move end here."""
-        return self._clock.shown(self._cancel_move(move_id))
+        return self._clock.shown(self._cancel_redrive(task_id))
 
     @_verb
     def decide_by_id(
-        self, queue: str, ids: Sequence[str], verdict: Verdict, *, actor: str = ""
+        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
     ) -> list[str]:
         """Apply one verdict to letters named by id."""
         if not ids:
             return []
         taken = self.receive(queue, len(ids), ids=ids).messages
         receipts = [message.receipt for message in taken if message.receipt is not None]
-        self.decide([(receipt, verdict) for receipt in receipts], actor=actor)
+        self.decide([(receipt, decision) for receipt in receipts], actor=actor)
         return [receipt.message_id for receipt in receipts]
 
     @_verb
@@ -293,10 +295,10 @@ class MemoryStore(MemoryBulk):
                 opened.ended = True
 
     @_verb
-    def reclaim(self, *, holder: int | None = None) -> int:
+    def reclaim(self, *, owner_id: int | None = None) -> int:
         """Take back expired leases, or all of a dead holder's."""
-        if holder is not None:
-            return self._reclaim_lost(holder)
+        if owner_id is not None:
+            return self._reclaim_lost(owner_id)
         return sum(self._reclaim_expired(name) for name in sorted(self._tables.queues))
 
     # ---- upkeep
@@ -336,23 +338,23 @@ class MemoryStore(MemoryBulk):
         self._drop_history(events)
         return Pruned(len(expired), len(records), len(events))
 
-    def tend(self, limit: int = 200) -> Tended:
+    def maintain(self, limit: int = 200) -> MaintenanceReport:
         """Prune a little, if it is due."""
         with self._lock:
             self._clock.keep()
             now_ms = self._clock.now_ms()
-            if now_ms < self._tend_due_ms <= now_ms + TEND_EVERY_MS:
-                return Tended()
+            if now_ms < self._tend_due_ms <= now_ms + MAINTENANCE_EVERY_MS:
+                return MaintenanceReport()
             pruned = self.prune(limit)
             more = limit in {pruned.expired, pruned.records, pruned.history}
-            self._tend_due_ms = now_ms + (TEND_AGAIN_MS if more else TEND_EVERY_MS)
-            return Tended(True, pruned.expired, pruned.records, pruned.history)
+            self._tend_due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
+            return MaintenanceReport(True, pruned.expired, pruned.records, pruned.history)
 
     @_verb
-    def remember(self, name: str, text: str, *, instead_of: str | None) -> bool:
+    def compare_and_set(self, name: str, text: str, *, expected: str | None) -> bool:
         """Keep a text under a name."""
-        check_note(name, text)
-        if self._tables.notes.get(name) != instead_of:
+        check_metadata(name, text)
+        if self._tables.notes.get(name) != expected:
             return False
         self._tables.notes[name] = text
         return True
@@ -361,34 +363,34 @@ class MemoryStore(MemoryBulk):
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
         self._last_holder += 1
-        now_ms, holder = self._clock.now_ms(), self._last_holder
-        entered = replace(worker, holder=holder, started_at_ms=now_ms, beat_at_ms=now_ms)
-        self._tables.workers[entered.holder] = entered
+        now_ms, owner_id = self._clock.now_ms(), self._last_holder
+        entered = replace(worker, owner_id=owner_id, started_at_ms=now_ms, beat_at_ms=now_ms)
+        self._tables.workers[entered.owner_id] = entered
         return self._clock.shown(entered)
 
     @_verb
     def beat(
         self,
-        holder: int,
+        owner_id: int,
         stats: WorkerStats | None = None,
         *,
         queues: Sequence[str] | None = None,
     ) -> bool:
         """Let a worker say that it lives."""
-        found = self._tables.workers.get(holder)
+        found = self._tables.workers.get(owner_id)
         if found is None:
             return False
         told = {} if stats is None else asdict(stats)
         if queues is not None:
             told["queues"] = tuple(queues)
-        self._tables.workers[holder] = replace(found, beat_at_ms=self._clock.now_ms(), **told)
+        self._tables.workers[owner_id] = replace(found, beat_at_ms=self._clock.now_ms(), **told)
         return True
 
     @_verb
-    def unregister(self, holder: int) -> None:
+    def unregister(self, owner_id: int) -> None:
         """Take a worker out, and its leases back."""
-        self._reclaim_lost(holder)
-        self._tables.workers.pop(holder, None)
+        self._reclaim_lost(owner_id)
+        self._tables.workers.pop(owner_id, None)
 
     def watch(self) -> MemoryWatch:
         """Begin to watch for writes."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from durableq.books import Totals
-from durableq.letters import Move
-from durableq.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
-from durableq.settings import QueueSettings
-from durableq.store import WorkerInfo
+from durableq.model.counters import Counters
+from durableq.model.dead_letters import RedriveTask
+from durableq.model.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
+from durableq.model.queues import QueueSettings
+from durableq.store.core import WorkerInfo
 
 
 class Queue(NamedTuple):
@@ -17,7 +17,7 @@ class Queue(NamedTuple):
 
     settings: QueueSettings
     dead_letter_queue: str | None
-    totals: Totals
+    counters: Counters
 
 
 class Row(NamedTuple):
@@ -72,7 +72,7 @@ class Record(NamedTuple):
 class Progress(NamedTuple):
     """A move, and how far it is."""
 
-    move: Move
+    move: RedriveTask
     last_burial: int
     """Letters buried later are not meant."""
     cursor: int = 0

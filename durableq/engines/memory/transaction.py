@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from durableq.errors import Conflict, StaleReceipt, Unsupported
-from durableq.message import Completion, Draft, Failure, Outcome, Receipt
-from durableq.store import OTHER_THREAD
+from durableq.model.errors import Conflict, StaleReceipt, Unsupported
+from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
+from durableq.store.core import OTHER_THREAD
 
 
 class OpenTransaction:

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from durableq.errors import Unsupported
+from durableq.model.errors import Unsupported
 
 if find_spec("fcntl") is None:
     raise Unsupported(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from durableq.health import Finding, Level
-from durableq.message import RecordStatus, State
+from durableq.model.health import Finding, Level
+from durableq.model.message import RecordStatus, State
 
 _QUEUES: Final = "(SELECT id FROM durableq_queue)"
 _IN_FLIGHT: Final = int(State.IN_FLIGHT)

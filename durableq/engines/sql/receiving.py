@@ -8,21 +8,21 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from durableq import codec
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.settling import Held, bury, fail_one
+from durableq.engines.sql.settling import LeasedMessage, bury, fail_one
 from durableq.engines.sql.tables import NO_RECEIPT
-from durableq.engines.sql.unit import QueueRow, Unit, ids_json, row_id
-from durableq.errors import InvalidInput
-from durableq.lifecycle import Admission, KnownKey, admit
-from durableq.limits import (
+from durableq.engines.sql.write_transaction import QueueRow, WriteTransaction, ids_json, row_id
+from durableq.model import codec
+from durableq.model.errors import InvalidInput
+from durableq.model.lifecycle import Admission, KnownKey, admit
+from durableq.model.limits import (
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
-from durableq.message import (
+from durableq.model.message import (
     Duplicate,
     Event,
     Failure,
@@ -33,7 +33,7 @@ from durableq.message import (
     RecordStatus,
     State,
 )
-from durableq.units import check_whole
+from durableq.model.units import check_whole
 
 CONFLICT: Final = Failure(
     Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
@@ -93,87 +93,91 @@ class _Seen:
 
 
 def receive(
-    unit: Unit,
+    tx: WriteTransaction,
     queue: str,
     limit: int,
     visibility_ms: int | None,
-    holder: int,
+    owner_id: int,
     ids: Iterable[str] | None,
 ) -> Received:
     """Lease up to `limit` messages; see Store.receive."""
-    row = unit.queue(queue)
-    lease = _check(row, limit, visibility_ms, holder)
-    promoted, reclaimed = _promote(unit, row), reclaim_expired(unit, row)
+    row = tx.queue(queue)
+    lease = _check(row, limit, visibility_ms, owner_id)
+    promoted, reclaimed = _promote(tx, row), reclaim_expired(tx, row)
     if ids is not None:
-        return Received(_deliver(unit, row, _letters(unit, row, limit, ids), lease), [], 0)
+        return Received(_deliver(tx, row, _dead_letters(tx, row, limit, ids), lease), [], 0)
     if row.setting("paused"):
         return Received([], [], 0)
-    seen = _look_through(unit, row, limit, lease)
-    _set_aside(unit, row, seen)
+    seen = _look_through(tx, row, limit, lease)
+    _set_aside(tx, row, seen)
     more = seen.is_full(limit) or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
-    messages = _deliver(unit, row, seen.admitted, lease)
+    messages = _deliver(tx, row, seen.admitted, lease)
     return Received(messages, seen.duplicates, seen.set_aside, more)
 
 
-def _promote(unit: Unit, row: QueueRow) -> int:
+def _promote(tx: WriteTransaction, row: QueueRow) -> int:
     """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return how many."""
-    due = sql.DUE(unit.raw, in_queue=row.id, now_ms=unit.now_ms, limit=PROMOTE_BATCH).fetchall()
+    due = sql.DUE(tx.raw, in_queue=row.id, now_ms=tx.now_ms, limit=PROMOTE_BATCH).fetchall()
     if due:
-        sql.PROMOTE(unit.raw, ids=ids_json(message_id for (message_id,) in due))
+        sql.PROMOTE(tx.raw, ids=ids_json(message_id for (message_id,) in due))
     return len(due)
 
 
-def reclaim_expired(unit: Unit, row: QueueRow) -> int:
+def reclaim_expired(tx: WriteTransaction, row: QueueRow) -> int:
     """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return how many."""
     expired = sql.EXPIRED_LEASES(
-        unit.raw, in_queue=row.id, lease_now=unit.lease_now_ms, limit=RECLAIM_BATCH
+        tx.raw, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
     ).fetchall()
     for message_id, key, receive_count, token in expired:
-        _take_back(unit, row, Held(message_id, key, receive_count, token), Reason.LEASE_EXPIRED)
+        _take_back(
+            tx, row, LeasedMessage(message_id, key, receive_count, token), Reason.LEASE_EXPIRED
+        )
     return len(expired)
 
 
-def reclaim_lost(unit: Unit, holder_mark: bytes) -> int:
+def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
     """Take back every lease of a dead holder, or of everyone (an empty mark)."""
-    lost = sql.LEASES_OF_HOLDER(unit.raw, mark=holder_mark, length=len(holder_mark)).fetchall()
+    lost = sql.LEASES_OF_OWNER(tx.raw, mark=owner_prefix, length=len(owner_prefix)).fetchall()
     for message_id, key, receive_count, token, queue_id in lost:
-        held = Held(message_id, key, receive_count, token)
-        _take_back(unit, unit.queue_by_id(queue_id), held, Reason.WORKER_LOST)
+        held = LeasedMessage(message_id, key, receive_count, token)
+        _take_back(tx, tx.queue_by_id(queue_id), held, Reason.WORKER_LOST)
     return len(lost)
 
 
-def _take_back(unit: Unit, row: QueueRow, held: Held, reason: Reason) -> None:
-    holder = int.from_bytes(held.token[:4], "big")
-    name = sql.WORKER_NAME(unit.raw, of=holder).fetchone()
+def _take_back(tx: WriteTransaction, row: QueueRow, held: LeasedMessage, reason: Reason) -> None:
+    owner_id = int.from_bytes(held.token[:4], "big")
+    name = sql.WORKER_NAME(tx.raw, of=owner_id).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
-    fail_one(unit, row, held, failure, actor=name[0] if name else "", event=Event.LEASE_EXPIRED)
+    fail_one(tx, row, held, failure, actor=name[0] if name else "", event=Event.LEASE_EXPIRED)
 
 
-def mark(holder: int) -> bytes:
+def mark(owner_id: int) -> bytes:
     """Return the first bytes of every receipt a worker is given."""
-    if not 0 < holder < 1 << 32:
-        raise InvalidInput(f"{holder} is not a worker's mark: see Store.register.")
-    return holder.to_bytes(4, "big")
+    if not 0 < owner_id < 1 << 32:
+        raise InvalidInput(f"{owner_id} is not a worker's mark: see Store.register.")
+    return owner_id.to_bytes(4, "big")
 
 
-def _check(row: QueueRow, limit: int, visibility_ms: int | None, holder: int) -> _Lease:
+def _check(row: QueueRow, limit: int, visibility_ms: int | None, owner_id: int) -> _Lease:
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     if visibility_ms is None:
         visibility_ms = row.setting("visibility_timeout_ms")
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-    start = mark(holder) if holder else bytes(4)
+    start = mark(owner_id) if owner_id else bytes(4)
     return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
 
 
-def _letters(unit: Unit, row: QueueRow, limit: int, ids: Iterable[str]) -> list[_Candidate]:
+def _dead_letters(
+    tx: WriteTransaction, row: QueueRow, limit: int, ids: Iterable[str]
+) -> list[_Candidate]:
     """Return the chosen dead letters, and make them ready, held ones too."""
     chosen = ids_json(map(row_id, ids))
-    found = sql.LETTERS(unit.raw, ids=chosen, in_queue=row.id, limit=limit).fetchall()
-    sql.CHOOSE(unit.raw, ids=ids_json(letter[0] for letter in found))
-    return [_Candidate(*letter) for letter in found]
+    found = sql.DEAD_LETTERS(tx.raw, ids=chosen, in_queue=row.id, limit=limit).fetchall()
+    sql.CHOOSE(tx.raw, ids=ids_json(dead_letter[0] for dead_letter in found))
+    return [_Candidate(*dead_letter) for dead_letter in found]
 
 
-def _look_through(unit: Unit, row: QueueRow, limit: int, lease: _Lease) -> _Seen:
+def _look_through(tx: WriteTransaction, row: QueueRow, limit: int, lease: _Lease) -> _Seen:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
     Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
@@ -182,13 +186,13 @@ def _look_through(unit: Unit, row: QueueRow, limit: int, lease: _Lease) -> _Seen
     seen = _Seen()
     taken: set[str] = set()
     retention_ms = row.setting("retention_ms")
-    with closing(sql.READY(unit.raw, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
+    with closing(sql.READY(tx.raw, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
         for found in map(_Candidate._make, rows):
             record, owner_lease_ms = (
-                (None, 0) if found.key is None else _known_key(unit, found, taken, lease)
+                (None, 0) if found.key is None else _known_key(tx, found, taken, lease)
             )
             since_ms = max(found.enqueued_at_ms, found.delayed_until_ms)
-            match admit(since_ms, found.payload_hash, record, retention_ms, unit.now_ms):
+            match admit(since_ms, found.payload_hash, record, retention_ms, tx.now_ms):
                 case Admission.DELIVER:
                     seen.admitted.append(found)
                     if found.key is not None and found.source_queue_id is None:
@@ -197,7 +201,7 @@ def _look_through(unit: Unit, row: QueueRow, limit: int, lease: _Lease) -> _Seen
                     key = found.key or ""  # never empty: only a keyed message is a duplicate
                     seen.duplicates.append(Duplicate(str(found.id), row.name, key, found.result))
                 case Admission.DEFER:
-                    seen.deferred[found.id] = unit.now_ms + max(1, owner_lease_ms)
+                    seen.deferred[found.id] = tx.now_ms + max(1, owner_lease_ms)
                 case Admission.CONFLICT:
                     seen.conflicts.append(found.id)
                 case Admission.EXPIRE:
@@ -207,24 +211,24 @@ def _look_through(unit: Unit, row: QueueRow, limit: int, lease: _Lease) -> _Seen
     return seen
 
 
-def _set_aside(unit: Unit, row: QueueRow, seen: _Seen) -> None:
+def _set_aside(tx: WriteTransaction, row: QueueRow, seen: _Seen) -> None:
     """Take the messages that are not admitted out of the ready ones."""
     if seen.deferred:
-        sql.DEFER.many(unit.raw, [{"of": of, "until": at} for of, at in seen.deferred.items()])
+        sql.DEFER.many(tx.raw, [{"of": of, "until": at} for of, at in seen.deferred.items()])
     for message_id in seen.conflicts:
-        bury(unit, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
+        bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
     for message_id in seen.expired:
-        unit.count(row.id, "expired")
-        unit.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
+        tx.count(row.id, "expired")
+        tx.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
     if seen.duplicates:
-        unit.count(row.id, "duplicates", len(seen.duplicates))
+        tx.count(row.id, "duplicates", len(seen.duplicates))
     ended = [*seen.expired, *(duplicate.message_id for duplicate in seen.duplicates)]
     if ended:
-        sql.END_READY(unit.raw, ids=ids_json(ended))
+        sql.END_READY(tx.raw, ids=ids_json(ended))
 
 
 def _known_key(
-    unit: Unit, found: _Candidate, taken: set[str], lease: _Lease
+    tx: WriteTransaction, found: _Candidate, taken: set[str], lease: _Lease
 ) -> tuple[KnownKey | None, int]:
     """Return what is known of a candidate's key, and how long its owner's lease still runs."""
     if found.key is None or found.source_queue_id is not None:
@@ -240,20 +244,22 @@ def _known_key(
         same = codec.same_payload(found.known_hash, mine, found.body)
         known_hash = mine if same else found.known_hash
         return KnownKey(RecordStatus.COMPLETED, known_hash, expires, False), 0
-    owner = sql.OWNER_LEASE(unit.raw, id=found.owner_id, token=found.owner_receipt).fetchone()
-    left_ms = owner[0] - unit.lease_now_ms if owner else 0
+    owner = sql.OWNER_LEASE(tx.raw, id=found.owner_id, token=found.owner_receipt).fetchone()
+    left_ms = owner[0] - tx.lease_now_ms if owner else 0
     return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
 
 
-def _deliver(unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Lease) -> list[Message]:
+def _deliver(
+    tx: WriteTransaction, row: QueueRow, admitted: list[_Candidate], lease: _Lease
+) -> list[Message]:
     """Lease the admitted messages, and their keys; return them."""
     if not admitted:
         return []
     sql.LEASE(
-        unit.raw,
+        tx.raw,
         ids=ids_json([found.id for found in admitted]),
         token=lease.token,
-        until=unit.lease_now_ms + lease.visibility_ms,
+        until=tx.lease_now_ms + lease.visibility_ms,
     )
     keyed = [
         {
@@ -262,18 +268,18 @@ def _deliver(unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Leas
             "id": found.id,
             "token": lease.token,
             "payload_hash": found.payload_hash,
-            "now_ms": unit.now_ms,
+            "now_ms": tx.now_ms,
         }
         for found in admitted
         if found.key is not None and found.source_queue_id is None
     ]
     if keyed:
-        sql.TAKE_KEY.many(unit.raw, keyed)
-    return list(_leased(unit, row, admitted, lease))
+        sql.TAKE_KEY.many(tx.raw, keyed)
+    return list(_leased(tx, row, admitted, lease))
 
 
 def _leased(
-    unit: Unit, row: QueueRow, admitted: list[_Candidate], lease: _Lease
+    tx: WriteTransaction, row: QueueRow, admitted: list[_Candidate], lease: _Lease
 ) -> Iterator[Message]:
     token = lease.token.hex()
     for found in admitted:
@@ -292,6 +298,6 @@ def _leased(
             found.enqueued_at_ms,
             0,
             lease.visibility_ms,
-            unit.queue_by_id(source).name if source is not None else None,
+            tx.queue_by_id(source).name if source is not None else None,
             Receipt(row.name, message_id, token),
         )

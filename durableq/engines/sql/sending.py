@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from durableq import codec
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.unit import Unit
-from durableq.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
-from durableq.limits import MAX_SEND_BATCH
-from durableq.message import Draft, State
-from durableq.settings import DEAD_LETTER_SUFFIX
+from durableq.engines.sql.write_transaction import WriteTransaction
+from durableq.model import codec
+from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
+from durableq.model.limits import MAX_SEND_BATCH
+from durableq.model.message import Draft, State
+from durableq.model.queues import DEAD_LETTER_SUFFIX
 
 
 def check_batch(drafts: Sequence[Draft]) -> None:
@@ -26,7 +26,7 @@ def check_batch(drafts: Sequence[Draft]) -> None:
         )
 
 
-def send(unit: Unit, queue: str, drafts: Sequence[Draft]) -> list[str]:
+def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]:
     """Store drafts and return their ids in order.
 
     Raises:
@@ -35,13 +35,13 @@ def send(unit: Unit, queue: str, drafts: Sequence[Draft]) -> list[str]:
     """
     if not drafts:
         return []
-    row = sql.SENT(unit.raw, queue=queue, count=len(drafts)).fetchone()
+    row = sql.SENT(tx.raw, queue=queue, count=len(drafts)).fetchone()
     if row is None:
-        raise _refused(unit, queue)
+        raise _refused(tx, queue)
     queue_id, queue_delay_ms, max_body_bytes = row
-    last = sql.LAST_ID(unit.raw).fetchone()
+    last = sql.LAST_ID(tx.raw).fetchone()
     first_id = last[0] + 1 if last else 1
-    now_ms = unit.now_ms
+    now_ms = tx.now_ms
     ready, delayed = State.READY.value, State.DELAYED.value
     rows = []
     for number, draft in enumerate(drafts):
@@ -63,14 +63,14 @@ def send(unit: Unit, queue: str, drafts: Sequence[Draft]) -> list[str]:
             }
         )
     if len(rows) == 1:
-        sql.INSERT(unit.raw, **rows[0])
+        sql.INSERT(tx.raw, **rows[0])
     else:
-        sql.INSERT.many(unit.raw, rows)
+        sql.INSERT.many(tx.raw, rows)
     return [str(first_id + number) for number in range(len(drafts))]
 
 
-def _refused(unit: Unit, queue: str) -> DurableQError:
-    if unit.find_queue(queue) is None:
+def _refused(tx: WriteTransaction, queue: str) -> DurableQError:
+    if tx.find_queue(queue) is None:
         return UnknownQueue(queue)
     return Conflict(
         f"{queue!r} is a dead-letter queue: only failed messages come there. "

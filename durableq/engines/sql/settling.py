@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from durableq import codec
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.unit import QueueRow, Unit, ids_json, row_id
-from durableq.errors import Conflict, InvalidBody
-from durableq.lifecycle import Bury, after_failure
-from durableq.limits import MAX_VISIBILITY_MS
-from durableq.message import (
-    FOREVER_MS,
-    Completion,
-    Event,
-    Failure,
-    Outcome,
-    Receipt,
-    State,
-)
-from durableq.units import check_whole
-from durableq.verdict import Discard, Hold, Requeue, Retry, Verdict
+from durableq.engines.sql.write_transaction import QueueRow, WriteTransaction, ids_json, row_id
+from durableq.model import codec
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.errors import Conflict, InvalidBody
+from durableq.model.lifecycle import Bury, after_failure
+from durableq.model.limits import MAX_VISIBILITY_MS
+from durableq.model.message import FOREVER_MS, Completion, Event, Failure, Outcome, Receipt, State
+from durableq.model.units import check_whole
 
 
-class Held(NamedTuple):
+class LeasedMessage(NamedTuple):
     """A leased message, as a settling verb needs to know it."""
 
     id: int
@@ -35,13 +27,13 @@ class Held(NamedTuple):
     source_queue_id: int | None = None
 
 
-def complete(unit: Unit, completions: Sequence[Completion]) -> list[Outcome]:
+def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Outcome]:
     """End messages in success; see Store.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
-    for row, token, positions in _by_lease(unit, [c.receipt for c in completions]):
+    for row, token, positions in _by_lease(tx, [c.receipt for c in completions]):
         ids = ids_json(positions)
-        ended = sql.COMPLETE(unit.raw, ids=ids, in_queue=row.id, token=token).fetchall()
-        unit.count(row.id, "completed", len(ended))
+        ended = sql.COMPLETE(tx.raw, ids=ids, in_queue=row.id, token=token).fetchall()
+        tx.count(row.id, "completed", len(ended))
         for message_id, _ in ended:
             outcomes[positions[message_id]] = Outcome.DONE
         results = {
@@ -50,17 +42,17 @@ def complete(unit: Unit, completions: Sequence[Completion]) -> list[Outcome]:
             if key is not None
         }
         if results:
-            _complete_keys(unit, row, token, results)
+            _complete_keys(tx, row, token, results)
     return [
-        outcome or _judge_again(unit, completion)
+        outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
     ]
 
 
 def _complete_keys(
-    unit: Unit, row: QueueRow, token: bytes, results: dict[tuple[int, str], str | None]
+    tx: WriteTransaction, row: QueueRow, token: bytes, results: dict[tuple[int, str], str | None]
 ) -> None:
-    expires_ms = unit.now_ms + row.setting("idempotency_ttl_ms")
+    expires_ms = tx.now_ms + row.setting("idempotency_ttl_ms")
     keyed = [
         {
             "in_queue": row.id,
@@ -68,82 +60,84 @@ def _complete_keys(
             "of": message_id,
             "token": token,
             "new_result": result,
-            "now_ms": unit.now_ms,
+            "now_ms": tx.now_ms,
             "expires_ms": expires_ms,
         }
         for (message_id, key), result in results.items()
     ]
-    sql.COMPLETE_KEY.many(unit.raw, keyed)
-    sql.WAKE_DEFERRED.many(unit.raw, keyed)
+    sql.COMPLETE_KEY.many(tx.raw, keyed)
+    sql.WAKE_DEFERRED.many(tx.raw, keyed)
 
 
-def extend(unit: Unit, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
     """Prolong leases; see Store.extend."""
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-    until = unit.lease_now_ms + visibility_ms
+    until = tx.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
-    for row, token, positions in _by_lease(unit, receipts):
+    for row, token, positions in _by_lease(tx, receipts):
         ids = ids_json(positions)
-        moved = sql.EXTEND(unit.raw, ids=ids, in_queue=row.id, token=token, until=until)
+        moved = sql.EXTEND(tx.raw, ids=ids, in_queue=row.id, token=token, until=until)
         done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
-    return [Outcome.DONE if r in done else refusal(unit, r) for r in receipts]
+    return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
 
 
-def release(unit: Unit, receipts: Sequence[Receipt]) -> list[Outcome]:
+def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
     """Give messages back uncounted; see Store.release."""
     outcomes = []
     for receipt in receipts:
-        found = _held(unit, receipt)
+        found = _held(tx, receipt)
         if found is None:
-            outcomes.append(refusal(unit, receipt))
+            outcomes.append(refusal(tx, receipt))
         else:
-            _put_back(unit, *found, State.READY, None, uncounted=1)
+            _put_back(tx, *found, State.READY, None, uncounted=1)
             outcomes.append(Outcome.DONE)
     return outcomes
 
 
-def fail(unit: Unit, failures: Sequence[tuple[Receipt, Failure]], actor: str) -> list[Outcome]:
+def fail(
+    tx: WriteTransaction, failures: Sequence[tuple[Receipt, Failure]], actor: str
+) -> list[Outcome]:
     """Record failures, and retry or bury; see Store.fail."""
     outcomes = []
     for receipt, failure in failures:
-        found = _held(unit, receipt)
+        found = _held(tx, receipt)
         if found is None:
-            outcomes.append(refusal(unit, receipt))
+            outcomes.append(refusal(tx, receipt))
         else:
-            outcomes.append(fail_one(unit, *found, failure, actor))
+            outcomes.append(fail_one(tx, *found, failure, actor))
     return outcomes
 
 
 def fail_one(
-    unit: Unit,
+    tx: WriteTransaction,
     row: QueueRow,
-    held: Held,
+    held: LeasedMessage,
     failure: Failure,
     actor: str,
     event: Event = Event.FAILED,
 ) -> Outcome:
     """Record one failure of a leased message, and retry or bury it."""
     trace = failure.traceback
-    unit.record(held.id, row.id, event, actor=actor, traceback=trace, **failure.told)
+    tx.record(held.id, row.id, event, actor=actor, traceback=trace, **failure.told)
     decision = after_failure(
         failure,
         held.receive_count,
         row.settings,
-        unit.dice(),
+        tx.rng(),
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
     )
     if isinstance(decision, Bury):
-        _drop_key(unit, row, held)
-        bury(unit, row, held.id, held.token, State.IN_FLIGHT, failure, actor)
+        _drop_key(tx, row, held)
+        bury(tx, row, held.id, held.token, State.IN_FLIGHT, failure, actor)
         return Outcome.BURIED
     state = State.DELAYED if decision.wait_ms else State.READY
-    until = unit.now_ms + decision.wait_ms if decision.wait_ms else None
-    _put_back(unit, row, held, state, until)
+    until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
+    _put_back(tx, row, held, state, until)
     return Outcome.RETRY
 
 
 def bury(
-    unit: Unit,
+    tx: WriteTransaction,
     row: QueueRow,
     message_id: int,
     token: bytes,
@@ -156,36 +150,38 @@ def bury(
     if to_queue is None:
         raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
     sql.BURY(
-        unit.raw,
+        tx.raw,
         of=message_id,
         token=token,
         from_state=from_state.value,
         from_queue=row.id,
         to_queue=to_queue,
-        now_ms=unit.now_ms,
+        now_ms=tx.now_ms,
     )
-    unit.count(row.id, "moved_out")
-    unit.count(to_queue, "moved_in")
-    unit.record(message_id, row.id, Event.BURIED, actor=actor, **killed_by.told)
+    tx.count(row.id, "moved_out")
+    tx.count(to_queue, "moved_in")
+    tx.record(message_id, row.id, Event.BURIED, actor=actor, **killed_by.told)
 
 
-def decide(unit: Unit, verdicts: Sequence[tuple[Receipt, Verdict]], actor: str) -> list[Outcome]:
+def decide(
+    tx: WriteTransaction, decisions: Sequence[tuple[Receipt, Decision]], actor: str
+) -> list[Outcome]:
     """Apply verdicts to leased dead letters; see Store.decide."""
     outcomes = []
-    for receipt, verdict in verdicts:
-        found = _held(unit, receipt)
+    for receipt, decision in decisions:
+        found = _held(tx, receipt)
         if found is None:
-            outcomes.append(refusal(unit, receipt))
+            outcomes.append(refusal(tx, receipt))
         else:
-            outcomes.append(decide_one(unit, *found, verdict, actor))
+            outcomes.append(decide_one(tx, *found, decision, actor))
     return outcomes
 
 
 def decide_one(
-    unit: Unit,
+    tx: WriteTransaction,
     row: QueueRow,
-    held: Held,
-    verdict: Verdict,
+    held: LeasedMessage,
+    decision: Decision,
     actor: str,
     to_queue: QueueRow | None = None,
 ) -> Outcome:
@@ -207,58 +203,62 @@ def decide_one(
         )
     recovery_count = held.recovery_count
     event = Event.DISCARDED
-    match verdict:
+    match decision:
         case Discard():
-            sql.DISCARD(unit.raw, of=held.id, in_queue=row.id, token=held.token)
-            unit.count(row.id, "discarded")
+            sql.DISCARD(tx.raw, of=held.id, in_queue=row.id, token=held.token)
+            tx.count(row.id, "discarded")
         case Hold():
             event = Event.HELD
-            _put_back(unit, row, held, State.DELAYED, FOREVER_MS)
+            _put_back(tx, row, held, State.DELAYED, FOREVER_MS)
         case Retry() | Requeue():
-            event = Event.RETRIED if isinstance(verdict, Retry) else Event.REQUEUED
-            target = to_queue or unit.queue_by_id(source_queue_id)
-            _redrive(unit, row, held, target, verdict)
+            event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
+            target = to_queue or tx.queue_by_id(source_queue_id)
+            _redrive(tx, row, held, target, decision)
             recovery_count += 1
     detail: dict[str, Any] = {"recovery_count": recovery_count}
     if to_queue is not None and to_queue.id != source_queue_id:
         detail["to_queue"] = to_queue.name
-    unit.record(held.id, row.id, event, actor=actor, reason=verdict.reason, detail=detail)
+    tx.record(held.id, row.id, event, actor=actor, reason=decision.reason, detail=detail)
     return Outcome.DONE
 
 
 def _redrive(
-    unit: Unit, row: QueueRow, held: Held, target: QueueRow, verdict: Retry | Requeue
+    tx: WriteTransaction,
+    row: QueueRow,
+    held: LeasedMessage,
+    target: QueueRow,
+    decision: Retry | Requeue,
 ) -> None:
-    body = codec.encode(verdict.body) if isinstance(verdict, Retry) else None
+    body = codec.encode(decision.body) if isinstance(decision, Retry) else None
     if body is not None and codec.size(body) > target.setting("max_body_bytes"):
         raise InvalidBody(
             f"The changed body of message {held.id} has {codec.size(body)} bytes; queue "
             f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
         )
-    delay_ms = verdict.delay_ms
+    delay_ms = decision.delay_ms
     sql.REDRIVE(
-        unit.raw,
+        tx.raw,
         of=held.id,
         in_queue=row.id,
         target=target.id,
         token=held.token,
         to_state=State.DELAYED.value if delay_ms else State.READY.value,
-        until=unit.now_ms + delay_ms if delay_ms else 0,
-        now_ms=unit.now_ms,
+        until=tx.now_ms + delay_ms if delay_ms else 0,
+        now_ms=tx.now_ms,
         new_body=body,
     )
-    unit.count(row.id, "moved_out")
-    unit.count(target.id, "moved_in")
+    tx.count(row.id, "moved_out")
+    tx.count(target.id, "moved_in")
 
 
-def attach_result(unit: Unit, receipt: Receipt, key: str, result: str) -> Outcome:
+def attach_result(tx: WriteTransaction, receipt: Receipt, key: str, result: str) -> Outcome:
     """Add a result to a completed record; see Store.attach_result."""
-    fence = _fence(unit, receipt.queue, receipt.token)
+    fence = _fence(tx, receipt.queue, receipt.token)
     if fence is None:
         return Outcome.GONE
     row, token = fence
     attached = sql.ATTACH_RESULT(
-        unit.raw,
+        tx.raw,
         in_queue=row.id,
         of_key=key,
         of=row_id(receipt.message_id),
@@ -268,17 +268,22 @@ def attach_result(unit: Unit, receipt: Receipt, key: str, result: str) -> Outcom
     return Outcome.DONE if attached.rowcount == 1 else Outcome.GONE
 
 
-def check_held(unit: Unit, receipts: Iterable[Receipt]) -> Receipt | None:
+def check_held(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
     """Return the first receipt that is no longer good, or None."""
-    return next((r for r in receipts if _held(unit, r) is None), None)
+    return next((r for r in receipts if _held(tx, r) is None), None)
 
 
 def _put_back(
-    unit: Unit, row: QueueRow, held: Held, state: State, until_ms: int | None, uncounted: int = 0
+    tx: WriteTransaction,
+    row: QueueRow,
+    held: LeasedMessage,
+    state: State,
+    until_ms: int | None,
+    uncounted: int = 0,
 ) -> None:
     """End a lease without an end of the message; None leaves it due since when it was."""
     sql.PUT_BACK(
-        unit.raw,
+        tx.raw,
         of=held.id,
         in_queue=row.id,
         token=held.token,
@@ -286,18 +291,18 @@ def _put_back(
         until=until_ms,
         uncounted=uncounted,
     )
-    _drop_key(unit, row, held)
+    _drop_key(tx, row, held)
 
 
-def _drop_key(unit: Unit, row: QueueRow, held: Held) -> None:
+def _drop_key(tx: WriteTransaction, row: QueueRow, held: LeasedMessage) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
     if held.key is not None and held.source_queue_id is None:
-        sql.DROP_KEY(unit.raw, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
-        sql.WAKE_DEFERRED(unit.raw, in_queue=row.id, of_key=held.key, now_ms=unit.now_ms)
+        sql.DROP_KEY(tx.raw, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
+        sql.WAKE_DEFERRED(tx.raw, in_queue=row.id, of_key=held.key, now_ms=tx.now_ms)
 
 
 def _by_lease(
-    unit: Unit, receipts: Sequence[Receipt]
+    tx: WriteTransaction, receipts: Sequence[Receipt]
 ) -> Iterator[tuple[QueueRow, bytes, dict[int, int]]]:
     """Group receipts by the receive that gave them, for each is one statement.
 
@@ -307,49 +312,49 @@ def _by_lease(
     for position, (queue, message_id, token) in enumerate(receipts):
         groups.setdefault((queue, token), {}).setdefault(row_id(message_id), position)
     for (queue, token), positions in groups.items():
-        fence = _fence(unit, queue, token)
+        fence = _fence(tx, queue, token)
         if fence is not None:
             yield *fence, positions
 
 
-def _fence(unit: Unit, queue: str, token: str) -> tuple[QueueRow, bytes] | None:
+def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[QueueRow, bytes] | None:
     """Return a receipt's queue and token; None if it can name nothing here."""
-    row = unit.find_queue(queue)
+    row = tx.find_queue(queue)
     try:
         return None if row is None else (row, bytes.fromhex(token))
     except ValueError:
         return None
 
 
-def _held(unit: Unit, receipt: Receipt) -> tuple[QueueRow, Held] | None:
-    fence = _fence(unit, receipt.queue, receipt.token)
+def _held(tx: WriteTransaction, receipt: Receipt) -> tuple[QueueRow, LeasedMessage] | None:
+    fence = _fence(tx, receipt.queue, receipt.token)
     if fence is None:
         return None
     row, token = fence
-    found = sql.HELD(
-        unit.raw, of=row_id(receipt.message_id), in_queue=row.id, token=token
-    ).fetchone()
+    found = sql.HELD(tx.raw, of=row_id(receipt.message_id), in_queue=row.id, token=token).fetchone()
     if found is None:
         return None
     message_id, key, receive_count, recovery_count, source_queue_id = found
-    return row, Held(message_id, key, receive_count, token, recovery_count, source_queue_id)
+    return row, LeasedMessage(
+        message_id, key, receive_count, token, recovery_count, source_queue_id
+    )
 
 
-def refusal(unit: Unit, receipt: Receipt) -> Outcome:
+def refusal(tx: WriteTransaction, receipt: Receipt) -> Outcome:
     """Name why a receipt moved nothing."""
-    there = sql.EXISTS(unit.raw, of=row_id(receipt.message_id)).fetchone()
+    there = sql.EXISTS(tx.raw, of=row_id(receipt.message_id)).fetchone()
     return Outcome.GONE if there is None else Outcome.STALE
 
 
-def _judge_again(unit: Unit, completion: Completion) -> Outcome:
+def _judge_again(tx: WriteTransaction, completion: Completion) -> Outcome:
     """Answer a completion that ended nothing: DONE if this very one was applied before."""
     receipt, _, key = completion
-    answer = refusal(unit, receipt)
-    fence = _fence(unit, receipt.queue, receipt.token)
+    answer = refusal(tx, receipt)
+    fence = _fence(tx, receipt.queue, receipt.token)
     if answer is Outcome.STALE or key is None or fence is None:
         return answer
     row, token = fence
     owned = sql.COMPLETED_BY(
-        unit.raw, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
+        tx.raw, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
     )
     return Outcome.GONE if owned.fetchone() is None else Outcome.DONE

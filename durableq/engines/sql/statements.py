@@ -12,7 +12,6 @@ from typing import Any, Final
 from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from durableq.engines.sql.sqlite import DIALECT, among
 from durableq.engines.sql.statement import Statement
 from durableq.engines.sql.tables import (
     LEASE_EPOCH_MS,
@@ -24,8 +23,9 @@ from durableq.engines.sql.tables import (
     queue,
     worker,
 )
-from durableq.limits import MAX_HISTORY
-from durableq.message import RecordStatus, State
+from durableq.engines.sqlite.database import DIALECT, among
+from durableq.model.limits import MAX_HISTORY
+from durableq.model.message import RecordStatus, State
 
 _m, _r, _q = message.c, idempotency.c, queue.c
 zero: Any = literal_column("0")
@@ -167,7 +167,7 @@ READY = compiled(
     .order_by(_m.priority.desc(), _m.id)
     .limit(_p("limit"))
 )
-LETTERS = compiled(
+DEAD_LETTERS = compiled(
     select(*_columns)
     .where(
         among(_m.id, "ids"),
@@ -304,15 +304,15 @@ EXPIRED_LEASES = compiled(
 )
 
 
-def held_by(mark: Any) -> tuple[Any, Any]:
+def leased_by(mark: Any) -> tuple[Any, Any]:
     """Return the conditions for what is leased under tokens that begin with this mark."""
     start = func.substr(_m.receipt, literal_column("1"), _p("length"))
     return is_state(State.IN_FLIGHT), start == mark
 
 
-LEASES_OF_HOLDER = compiled(
+LEASES_OF_OWNER = compiled(
     select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.queue_id)
-    .where(*held_by(_p("mark")))
+    .where(*leased_by(_p("mark")))
     .order_by(_m.lease_until_ms, _m.id)
 )
 # ---- keys

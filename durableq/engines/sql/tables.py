@@ -33,8 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-from durableq.limits import BODY_CEILING_BYTES
-from durableq.message import RecordStatus, State
+from durableq.model.limits import BODY_CEILING_BYTES
+from durableq.model.message import RecordStatus, State
 
 LEASE_EPOCH_MS: Final = 1 << 41
 """Added to a boot-clock reading before it is stored, for its width alone."""

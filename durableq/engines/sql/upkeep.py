@@ -10,26 +10,18 @@ from typing import Any, Final
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert, select, text, update
 
-from durableq.engines.sql import moving
+from durableq.engines.sql import redrive
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.sqlite import among
 from durableq.engines.sql.statements import compiled, lived, parameter, status_is
-from durableq.engines.sql.tables import (
-    history,
-    idempotency,
-    is_state,
-    message,
-    meta,
-    queue,
-    worker,
-)
-from durableq.engines.sql.unit import QueueRow, Unit, ids_json
-from durableq.errors import Conflict
-from durableq.info import note_tail
-from durableq.message import Event, Reason, RecordStatus, State
-from durableq.settings import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
-from durableq.store import Pruned, WorkerInfo, WorkerStats
-from durableq.text import shown
+from durableq.engines.sql.tables import history, idempotency, is_state, message, meta, queue, worker
+from durableq.engines.sql.write_transaction import QueueRow, WriteTransaction, ids_json
+from durableq.engines.sqlite.database import among
+from durableq.model.errors import Conflict
+from durableq.model.info import metadata_suffix
+from durableq.model.message import Event, Reason, RecordStatus, State
+from durableq.model.queues import BOUNDS, QueueSettings, check_new_queue_name, dead_letter_name
+from durableq.model.text import shown
+from durableq.store.core import Pruned, WorkerInfo, WorkerStats
 
 _BOOT_ID: Final = "boot_id"
 _NOTE: Final = "note:"
@@ -128,141 +120,143 @@ _SET_META = compiled(
 )
 
 
-def declare(unit: Unit, name: str, changes: Mapping[str, int]) -> None:
+def declare(tx: WriteTransaction, name: str, changes: Mapping[str, int]) -> None:
     """Make a queue and its dead-letter queue, or change one; see Store.declare_queue."""
-    row = unit.find_queue(name)
+    row = tx.find_queue(name)
     if row is None:
         check_new_queue_name(name)
-        dead_letters = _create(unit, dead_letter_name(name), QueueSettings(), None)
-        _create(unit, name, QueueSettings().changed(changes), dead_letters)
+        dead_letters = _create(tx, dead_letter_name(name), QueueSettings(), None)
+        _create(tx, name, QueueSettings().changed(changes), dead_letters)
         return
     settings = row.settings.changed(changes)
     if settings != row.settings:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        _CHANGE_QUEUE(unit.raw, queue_id=row.id, **values)
+        _CHANGE_QUEUE(tx.raw, queue_id=row.id, **values)
 
 
 def _create(
-    unit: Unit, name: str, settings: QueueSettings, dead_letter_queue_id: int | None
+    tx: WriteTransaction, name: str, settings: QueueSettings, dead_letter_queue_id: int | None
 ) -> int:
     created = _CREATE_QUEUE(
-        unit.raw,
+        tx.raw,
         name=name,
         dead_letter_queue_id=dead_letter_queue_id,
-        created_at_ms=unit.now_ms,
+        created_at_ms=tx.now_ms,
         **settings.as_dict(),
     )
     queue_id: int = created.fetchone()[0]
     return queue_id
 
 
-def delete(unit: Unit, name: str, *, force: bool) -> None:
+def delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
     """Remove a queue with its dead-letter queue; see Store.delete_queue."""
-    parts = [row := unit.queue(name)]
+    parts = [row := tx.queue(name)]
     if row.dead_letter_queue_id is not None:
-        parts.append(unit.queue_by_id(row.dead_letter_queue_id))
-    elif owner := _OWNER_OF_QUEUE(unit.raw, queue_id=row.id).fetchone():
+        parts.append(tx.queue_by_id(row.dead_letter_queue_id))
+    elif owner := _OWNER_OF_QUEUE(tx.raw, queue_id=row.id).fetchone():
         raise Conflict(
             f"{name!r} is the dead-letter queue of {owner[0]!r} and goes when that goes. "
             f"To empty it: durableq queue purge {name}."
         )
     for part in parts:
-        if not force and _IN_QUEUE(unit.raw, in_queue=part.id).fetchone() is not None:
+        if not force and _IN_QUEUE(tx.raw, in_queue=part.id).fetchone() is not None:
             raise Conflict(
                 f"Queue {part.name!r} still holds messages, so {name!r} was not deleted. "
                 f"Purge it first (durableq queue purge {part.name}), or force it."
             )
     for part in parts:
         for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY):
-            statement(unit.raw, in_queue=part.id)
-        _DROP_NOTES(unit.raw, note=_NOTE, tail=note_tail(part.name))
-        _DROP_QUEUE(unit.raw, queue_id=part.id)
-    moving.clamp(unit)
+            statement(tx.raw, in_queue=part.id)
+        _DROP_NOTES(tx.raw, note=_NOTE, tail=metadata_suffix(part.name))
+        _DROP_QUEUE(tx.raw, queue_id=part.id)
+    redrive.clamp(tx)
 
 
-def purge(unit: Unit, row: QueueRow) -> int:
+def purge(tx: WriteTransaction, row: QueueRow) -> int:
     """Remove every message of a queue; see Store.purge."""
-    removed: int = _PURGE(unit.raw, in_queue=row.id).rowcount
-    _DROP_KEYS_IN_PROGRESS(unit.raw, in_queue=row.id)
-    unit.count(row.id, "purged", removed)
+    removed: int = _PURGE(tx.raw, in_queue=row.id).rowcount
+    _DROP_KEYS_IN_PROGRESS(tx.raw, in_queue=row.id)
+    tx.count(row.id, "purged", removed)
     return removed
 
 
-def prune(unit: Unit, limit: int) -> Pruned:
+def prune(tx: WriteTransaction, limit: int) -> Pruned:
     """Remove what time has ended; see Store.prune."""
-    overdue = _OVERDUE(unit.raw, now_ms=unit.now_ms, limit=limit).fetchall()
-    expire(unit, overdue)
-    records = prune_records(unit, limit)
-    events = _PRUNE_HISTORY(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
-    moving.clamp(unit)
+    overdue = _OVERDUE(tx.raw, now_ms=tx.now_ms, limit=limit).fetchall()
+    expire(tx, overdue)
+    records = prune_records(tx, limit)
+    events = _PRUNE_HISTORY(tx.raw, now_ms=tx.now_ms, limit=limit).rowcount
+    redrive.clamp(tx)
     return Pruned(len(overdue), records, events)
 
 
-def expire(unit: Unit, overdue: Sequence[tuple[int, int]]) -> None:
+def expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> None:
     """End waiting messages, given by id and queue, that are over their retention."""
     for message_id, queue_id in overdue:
-        unit.count(queue_id, "expired")
-        unit.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
-    _END_WAITING(unit.raw, ids=ids_json(message_id for message_id, _ in overdue))
+        tx.count(queue_id, "expired")
+        tx.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
+    _END_WAITING(tx.raw, ids=ids_json(message_id for message_id, _ in overdue))
 
 
-def prune_records(unit: Unit, limit: int) -> int:
+def prune_records(tx: WriteTransaction, limit: int) -> int:
     """Remove expired records, at most so many; return how many."""
-    removed: int = _PRUNE_KEYS(unit.raw, now_ms=unit.now_ms, limit=limit).rowcount
+    removed: int = _PRUNE_KEYS(tx.raw, now_ms=tx.now_ms, limit=limit).rowcount
     return removed
 
 
-def forget(unit: Unit, queue: str, key: str) -> bool:
+def forget(tx: WriteTransaction, queue: str, key: str) -> bool:
     """Drop a completed record; see Store.forget."""
-    row = unit.queue(queue)
-    found = sql.RECORD(unit.raw, in_queue=row.id, of_key=key).fetchone()
+    row = tx.queue(queue)
+    found = sql.RECORD(tx.raw, in_queue=row.id, of_key=key).fetchone()
     if found is not None and found[2] == RecordStatus.IN_PROGRESS:
         raise Conflict(
             f"Key {shown(key)} of queue {queue!r} is in progress: message {found[3]} holds it. "
             "Wait until that message is settled."
         )
-    dropped = _DROP_RECORD(unit.raw, in_queue=row.id, of_key=key, now_ms=unit.now_ms)
+    dropped = _DROP_RECORD(tx.raw, in_queue=row.id, of_key=key, now_ms=tx.now_ms)
     return bool(dropped.rowcount)
 
 
-def register(unit: Unit, worker: WorkerInfo) -> WorkerInfo:
+def register(tx: WriteTransaction, worker: WorkerInfo) -> WorkerInfo:
     """Enter a worker; see Store.register."""
-    entered = dataclasses.replace(worker, started_at_ms=unit.now_ms, beat_at_ms=unit.now_ms)
+    entered = dataclasses.replace(worker, started_at_ms=tx.now_ms, beat_at_ms=tx.now_ms)
     values = dataclasses.asdict(entered) | {"queues": _as_stored(worker.queues)}
-    holder = _REGISTER(unit.raw, **values).fetchone()[0]
-    return dataclasses.replace(entered, holder=holder)
+    owner_id = _REGISTER(tx.raw, **values).fetchone()[0]
+    return dataclasses.replace(entered, owner_id=owner_id)
 
 
 def _as_stored(queues: Sequence[str] | None) -> str:
     return "" if queues is None else json.dumps(queues)
 
 
-def beat(unit: Unit, holder: int, stats: WorkerStats | None, queues: Sequence[str] | None) -> bool:
+def beat(
+    tx: WriteTransaction, owner_id: int, stats: WorkerStats | None, queues: Sequence[str] | None
+) -> bool:
     """Enter that a worker lives, and how it does; see Store.beat."""
     if queues is not None:
-        _TELL_QUEUES(unit.raw, of=holder, queues=_as_stored(queues))
+        _TELL_QUEUES(tx.raw, of=owner_id, queues=_as_stored(queues))
     if stats is not None:
         told = dataclasses.asdict(stats)
-        return bool(_BEAT_AND_TELL(unit.raw, of=holder, now_ms=unit.now_ms, **told).rowcount)
-    return bool(_BEAT(unit.raw, of=holder, now_ms=unit.now_ms).rowcount)
+        return bool(_BEAT_AND_TELL(tx.raw, of=owner_id, now_ms=tx.now_ms, **told).rowcount)
+    return bool(_BEAT(tx.raw, of=owner_id, now_ms=tx.now_ms).rowcount)
 
 
-def unregister(unit: Unit, holder: int) -> None:
+def unregister(tx: WriteTransaction, owner_id: int) -> None:
     """Take a worker out; see Store.unregister."""
-    _UNREGISTER(unit.raw, of=holder)
+    _UNREGISTER(tx.raw, of=owner_id)
 
 
-def recall(raw: Any, name: str) -> str | None:
+def get_metadata(raw: Any, name: str) -> str | None:
     """Return what is remembered under a name."""
     row = _META(raw, of=_NOTE + name).fetchone()
     return row[0] if row else None
 
 
-def remember(unit: Unit, name: str, text: str, instead_of: str | None) -> bool:
+def compare_and_set(tx: WriteTransaction, name: str, text: str, expected: str | None) -> bool:
     """Keep a text under a name; see Store.remember."""
-    if recall(unit.raw, name) != instead_of:
+    if get_metadata(tx.raw, name) != expected:
         return False
-    _SET_META(unit.raw, of=_NOTE + name, value=text)
+    _SET_META(tx.raw, of=_NOTE + name, value=text)
     return True
 
 
@@ -287,7 +281,7 @@ def forget_boot(raw: Any) -> None:
     _DROP_META(raw, of=_BOOT_ID)
 
 
-def remember_boot(unit: Unit, boot_id: str) -> None:
+def remember_boot(tx: WriteTransaction, boot_id: str) -> None:
     """Enter a new boot; the workers of an earlier one are gone."""
-    _UNREGISTER_ALL(unit.raw)
-    _SET_META(unit.raw, of=_BOOT_ID, value=boot_id)
+    _UNREGISTER_ALL(tx.raw)
+    _SET_META(tx.raw, of=_BOOT_ID, value=boot_id)

@@ -1,0 +1,1 @@
+"""Looking after a store: status, explanations, doctor, audit, backups."""

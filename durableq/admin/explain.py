@@ -1,0 +1,201 @@
+"""Why a message is not being delivered right now, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from durableq.admin.readers import ADVICE, Readers
+from durableq.model.errors import UnknownMessage
+from durableq.model.message import Event, IdempotencyRecord, Message, RecordStatus, State
+from durableq.model.text import visible
+from durableq.model.units import span
+from durableq.store.core import Monitor, QueueInfo, WorkerInfo
+from durableq.supervisor.liveness import Liveness, liveness
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a message is, and why it is not being handled."""
+
+    message_id: str
+    state: str
+    """ready, delayed, in_flight, held, dead or ended."""
+    because: list[str]
+    """Whole sentences, the most important first."""
+
+
+def explain(store: Monitor, message_id: str, now_ms: int) -> Explanation:
+    """Say why a message is not being delivered right now.
+
+    Args:
+        store: where it is.
+        message_id: which.
+        now_ms: the wall clock.
+
+    Raises:
+        UnknownMessage: there is none of that id, and nothing is remembered of one.
+    """
+    message = store.message(message_id)
+    if message is None:
+        return Explanation(message_id, "ended", [_ended(store, message_id)])
+    words = list(_because(store, message, now_ms))
+    return Explanation(message_id, _state(message), words)
+
+
+def _state(message: Message) -> str:
+    if message.held:
+        return "held"
+    if message.source_queue is not None and message.state is not State.IN_FLIGHT:
+        return "dead"
+    return message.state.label
+
+
+def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
+    if message.source_queue is not None:
+        yield _dead(store, message)
+    if message.held:
+        return
+    if message.state is State.IN_FLIGHT:
+        yield _in_flight(store, message)
+        if message.lease_left_ms:
+            return
+    behind = _behind(store, message)
+    waits = message.state is State.DELAYED and message.delayed_until_ms > now_ms
+    if waits:
+        yield behind or _delayed(store, message, now_ms)
+    queue = store.queue(message.queue)
+    if queue.settings.paused:
+        yield (
+            f"Queue {queue.name!r} is paused: nothing is received from it. "
+            f"To go on: durableq queue resume {queue.name}."
+        )
+        return
+    yield from _unread(store, message)
+    if not waits:
+        yield from _ready(message, queue, behind)
+
+
+def _unread(store: Monitor, message: Message) -> Iterator[str]:
+    """Tell that no running worker receives from its queue, if that is so."""
+    readers, queue = Readers(store.workers()), message.queue
+    if message.source_queue is None:
+        lack = readers.lack(queue)
+        if lack:
+            yield f"{lack[0].upper()}{lack[1:]}. {ADVICE}"
+    elif readers.of(queue) == 0:
+        yield (
+            f"No running recovery process decides about the dead letters of "
+            f"{message.source_queue!r}. Start one: durableq recover; or decide: durableq dlq."
+        )
+    else:
+        yield "It waits for a recovery process, or for you (durableq dlq)."
+
+
+def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
+    """Tell of one that a receive would bring, whatever state it was left in."""
+    if behind:
+        yield behind
+    if message.source_queue is None and message.state is not State.IN_FLIGHT:
+        is_ready = message.state is State.READY
+        others = queue.counts.ready - is_ready
+        yield (
+            f"{'It is ready' if is_ready else 'Its delay is over'}: "
+            f"the next receive of {queue.name!r} may bring it"
+            + (f"; {others} others are ready there too." if others else ".")
+        )
+
+
+def _behind(store: Monitor, message: Message) -> str:
+    """Return what another message of the same key does to this one, or nothing."""
+    record = None if message.key is None else store.record(message.queue, message.key)
+    if record is None or record.message_id == message.id or message.source_queue is not None:
+        return ""
+    key = visible(record.key)
+    if record.status is RecordStatus.COMPLETED:
+        return (
+            f"Key {key} has succeeded already (message {record.message_id}): at its next receive "
+            "this one ends as a duplicate, or as a conflict if its payload is another."
+        )
+    return (
+        f"Key {key} is in progress: message {record.message_id} has it"
+        f"{_with_whom(store, record)}. This one waits, uncounted, until that is settled."
+    )
+
+
+def _with_whom(store: Monitor, record: IdempotencyRecord) -> str:
+    owner = _owner_id(store, record.message_id)
+    return f", with {owner.name} (pid {owner.pid})" if owner is not None else ""
+
+
+def _in_flight(store: Monitor, message: Message) -> str:
+    owner_id = _owner_id(store, message.id)
+    who = "a receiver that is not registered as a worker"
+    if owner_id is not None:
+        who = f"{owner_id.name} (pid {owner_id.pid})"
+    if not message.lease_left_ms:
+        return (
+            f"It was with {who}, and its lease has ended: the next receive of {message.queue!r} "
+            "counts that, and tries it again or buries it."
+        )
+    until = f"its lease ends in {span(message.lease_left_ms)}, unless it is extended"
+    if owner_id is None:
+        return f"It is with {who}; {until}."
+    if liveness(owner_id) is Liveness.DEAD:
+        return f"It was with {who}, which is dead; a survivor gives it back, or {until}."
+    return f"It is with {who} right now; {until}."
+
+
+def _delayed(store: Monitor, message: Message, now_ms: int) -> str:
+    wait = span(message.delayed_until_ms - now_ms)
+    until = f"It is delayed until {_moment(message.delayed_until_ms)} (in {wait})"
+    failures = [e for e in store.history(message.id) if e.event is Event.FAILED]
+    if message.receive_count and failures:
+        last = failures[-1]
+        error = ": ".join(filter(None, (last.error_type, visible(last.error_message, 200))))
+        return f"{until}, the backoff after receive {message.receive_count} failed: {error}."
+    return f"{until}, as its sender, its queue or a verdict asked."
+
+
+def _dead(store: Monitor, message: Message) -> str:
+    dead_letter = store.dead_letter(message.id)
+    if dead_letter is None:
+        return f"It stands in {message.queue!r}."
+    error = ""
+    if dead_letter.last_failure is not None:
+        failure = dead_letter.last_failure
+        parts = (failure.error_type, visible(failure.error_message, 200))
+        error = f" ({': '.join(filter(None, parts))})"
+    sentence = f"It is dead, because {dead_letter.reason.sentence}{error}"
+    if not message.held:
+        return f"{sentence}."
+    held = [event for event in dead_letter.history if event.event is Event.HELD]
+    why = f": {visible(held[-1].reason, 200)}" if held and held[-1].reason else ""
+    return (
+        f"{sentence}; and it is held for a person{why}. To decide: durableq dlq redrive "
+        f"{message.id}, or durableq dlq discard {message.id}."
+    )
+
+
+def _ended(store: Monitor, message_id: str) -> str:
+    history = store.history(message_id)
+    if not history:
+        raise UnknownMessage(message_id)
+    last = history[-1]
+    if last.event in {Event.DISCARDED, Event.EXPIRED}:
+        why = f": {visible(last.reason, 200)}" if last.reason else ""
+        return f"It has ended: {last.event.sentence}, {_moment(last.at_ms)}{why}."
+    return "It has ended: completed, recognised as a duplicate, or purged."
+
+
+def _owner_id(store: Monitor, message_id: str) -> WorkerInfo | None:
+    """Return the worker that has a message leased, or None."""
+    for worker in store.workers():
+        if any(message.id == message_id for message in store.held(worker.owner_id)):
+            return worker
+    return None
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,134 @@
+"""How everything stands at a moment, and how fast it moves between two: what `status` shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from durableq.admin.readers import Readers
+from durableq.model.counters import Counters
+from durableq.model.health import KeyCounts, Storage
+from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.recovery.circuit_breaker import BreakerState, read
+from durableq.store.core import Monitor
+from durableq.supervisor.liveness import Liveness, Usage, liveness, usage
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Messages a second, in and out of a queue and its dead-letter queue together."""
+
+    in_per_second: float
+    out_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue with its dead-letter queue."""
+
+    info: QueueInfo
+    dead: QueueInfo
+    flow: Flow | None
+    """None for the first look: a rate needs two."""
+
+    @property
+    def counters(self) -> Counters:
+        """What both have counted; what moved between them cancels out of the sum of its ends."""
+        return self.info.counters + self.dead.counters
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker, as it told of itself and as the system sees it."""
+
+    info: WorkerInfo
+    liveness: Liveness
+    usage: Usage | None
+    """None for one that cannot be seen."""
+    cpu_percent: float | None
+    """Of one core: since the look before, or since it was started."""
+    holding: tuple[str, ...]
+    """The ids of the messages leased to it right now."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs, as far as can be seen from here."""
+        return self.liveness is Liveness.ALIVE
+
+    @property
+    def state(self) -> str:
+        """What it does: what it holds tells sooner than its own word; or what became of it."""
+        if not self.is_alive:
+            return str(self.liveness.value)
+        if self.info.state in {"idle", "working"}:
+            return "working" if self.holding else "idle"
+        return self.info.state or "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything at a moment."""
+
+    at: float
+    """On the monotonic clock."""
+    queues: list[QueueView]
+    workers: list[WorkerView]
+    breakers: dict[str, BreakerState]
+    """Of recovery, by the queue whose letters it is about."""
+    keys: KeyCounts
+    storage: Storage
+    readers: Readers
+    """The running workers, by the queues they receive from."""
+
+
+def look(store: Monitor, before: Overview | None = None) -> Overview:
+    """Look at everything; with the look before, tell rates too."""
+    at = time.monotonic()
+    infos = {info.name: info for info in store.queues()}
+    queues = [
+        QueueView(info, infos[info.dead_letter_queue], _flow(info.name, infos, before, at))
+        for info in infos.values()
+        if info.dead_letter_queue is not None
+    ]
+    registered = store.workers()
+    workers = [_view(store, worker, before, at) for worker in registered]
+    breakers = {view.info.name: read(store, view.info.name) for view in queues}
+    known = {name: state for name, state in breakers.items() if state is not None}
+    keys, storage = store.key_counts(), store.storage()
+    return Overview(at, queues, workers, known, keys, storage, Readers(registered))
+
+
+def _flow(
+    name: str, infos: Mapping[str, QueueInfo], before: Overview | None, at: float
+) -> Flow | None:
+    if before is None or at <= before.at:
+        return None
+    earlier = next((view.counters for view in before.queues if view.info.name == name), None)
+    if earlier is None:
+        return None
+    queue = infos[name]
+    now = queue.counters + infos[queue.dead_letter_queue or name].counters
+    seconds = at - before.at
+    return Flow((now.sent - earlier.sent) / seconds, (now.ended - earlier.ended) / seconds)
+
+
+def _view(store: Monitor, worker: WorkerInfo, before: Overview | None, at: float) -> WorkerView:
+    became = liveness(worker)
+    used = usage(worker.pid) if became is Liveness.ALIVE else None
+    holding = tuple(message.id for message in store.held(worker.owner_id))
+    return WorkerView(worker, became, used, _cpu_percent(worker, used, before, at), holding)
+
+
+def _cpu_percent(
+    worker: WorkerInfo, used: Usage | None, before: Overview | None, at: float
+) -> float | None:
+    if used is None:
+        return None
+    earlier = None
+    if before is not None and at > before.at:
+        views = (view for view in before.workers if view.info.owner_id == worker.owner_id)
+        earlier = next(views, None)
+    if earlier is None or earlier.usage is None or before is None:
+        return 100 * used.cpu_seconds / used.age_seconds if used.age_seconds > 0 else 0.0
+    return 100 * (used.cpu_seconds - earlier.usage.cpu_seconds) / (at - before.at)

@@ -1,0 +1,200 @@
+"""Verdicts before they are made and after: which policy they are of, as words and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from durableq.cli import output
+from durableq.cli.inspect import MessageId
+from durableq.cli.options import (
+    App,
+    Db,
+    Json,
+    application,
+    check_lasting,
+    check_there,
+    given,
+    opened,
+)
+from durableq.client.app import DurableQ
+from durableq.model.decisions import Decision, Requeue, Retry
+from durableq.model.errors import NotFound
+from durableq.model.message import DeadLetter
+from durableq.model.units import span
+from durableq.store.core import Monitor
+
+if TYPE_CHECKING:
+    from durableq.recovery.policies import Judgment
+    from durableq.recovery.process import RecoveryDecision
+    from durableq.recovery.rules import Rule, Rules
+
+PolicyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        callback=given,
+        help="A TOML file of rules, instead of an application's policies: not with --app.",
+    ),
+]
+
+
+def explain(
+    message_id: MessageId,
+    policy: PolicyFile = None,
+    app: App = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Say what recovery would decide about a dead letter: which rule, and why none before it.
+
+    Example: durableq dlq explain 17 --policy recovery.toml
+    """
+    from durableq.recovery.process import Recovery
+
+    loaded, rules = chosen_policies(policy, app, db)
+    policies = Recovery(loaded, rules=rules).policies
+    with opened(loaded.url) as store:
+        dead_letter = store.dead_letter(message_id)
+        if dead_letter is None:
+            raise NotFound(f"There is no dead letter {message_id}.")
+        judgment = policies.judge(dead_letter)
+        met = dead_letter.source_queue in policies.queues(store)
+        circuit_breaker = breaker_words(store, dead_letter.source_queue)
+    if as_json:
+        output.document(_explanation(dead_letter, judgment, circuit_breaker) | {"met": met})
+        return
+    for text in _explained(dead_letter, judgment, circuit_breaker):
+        output.line(text)
+    if not met:
+        output.line(
+            f"Recovery would not meet it: nothing here is for queue {dead_letter.source_queue!r}."
+        )
+
+
+COMMANDS: Final = (explain,)
+
+
+def chosen_policies(
+    policy: str | None, app: str | None, db: str | None
+) -> tuple[DurableQ, Rules | None]:
+    """Return the application, and the rules if a file of them decides in its place.
+
+    Raises:
+        Misuse: both were named.
+        InvalidInput: the rules cannot be meant; nothing was opened.
+        NotFound: there is no database for the rules.
+    """
+    if policy is None:
+        return application(app, db)[1], None
+    if app is not None:
+        raise output.Misuse("Name --policy or --app, not both: one of them decides.")
+    from durableq.recovery.rules_file import read
+
+    rules = read(policy)
+    plain = DurableQ(db)
+    check_lasting(plain.url)
+    check_there(plain.url)
+    return plain, rules
+
+
+def decision_document(applied: RecoveryDecision) -> dict[str, Any]:
+    """Return a decision as JSON."""
+    return {
+        "event": "decision",
+        "id": applied.dead_letter.id,
+        "queue": applied.dead_letter.source_queue,
+        "key": applied.dead_letter.key,
+        **_decision_document(applied.decision),
+        "by": applied.by,
+        "outcome": applied.outcome.value if applied.outcome else None,
+    }
+
+
+def decision_words(applied: RecoveryDecision) -> str:
+    """Return a decision in a line; of one that is only planned also whose it is."""
+    decision, dead_letter = applied.decision, applied.dead_letter
+    words = f"{word(decision):<8} {dead_letter.id:>6} of {dead_letter.source_queue}"
+    if decision.reason:
+        words += f": {decision.reason}"
+    if applied.outcome is None:
+        words += f" [{applied.by}]"
+    elif applied.outcome.refused:
+        words += " (refused: somebody else had decided)"
+    return words
+
+
+def word(decision: Decision) -> str:
+    """Return a verdict's name: discard, retry, requeue or hold."""
+    return type(decision).__name__.lower()
+
+
+def breaker_words(monitor: Monitor, queue: str) -> str | None:
+    """Return in words why nothing is sent back to a queue, or only a little; None if all is."""
+    from durableq.recovery import circuit_breaker
+
+    state = circuit_breaker.read(monitor, queue)
+    if state is None or state.phase is circuit_breaker.Phase.CLOSED:
+        return None
+    if state.phase is circuit_breaker.Phase.HALF_OPEN:
+        return f"The breaker of {queue} is half-open: only probes are sent back."
+    return (
+        f"The breaker of {queue} is open: {state.died} of {state.judged} messages that recovery "
+        "sent back died again; nothing is sent back until it probes."
+    )
+
+
+def _decision_document(decision: Decision) -> dict[str, Any]:
+    described: dict[str, Any] = {"verdict": word(decision), "reason": decision.reason}
+    if isinstance(decision, (Retry, Requeue)):
+        described["delay"] = decision.delay
+    if isinstance(decision, Retry) and not isinstance(decision.body, bytes):
+        described["body"] = decision.body
+    return described
+
+
+def _rule_document(rule: Rule) -> dict[str, Any]:
+    return {"number": rule.number, "name": rule.name or None, "line": rule.line}
+
+
+def _explanation(
+    dead_letter: DeadLetter, judgment: Judgment, circuit_breaker: str | None
+) -> dict[str, Any]:
+    return {
+        "id": dead_letter.id,
+        "queue": dead_letter.source_queue,
+        "held": dead_letter.message.held,
+        **_decision_document(judgment.decision),
+        "by": judgment.by,
+        "rule": None if judgment.rule is None else _rule_document(judgment.rule),
+        "passed_over": [_rule_document(rule) | {"why": why} for rule, why in judgment.passed_over],
+        "breaker": circuit_breaker,
+    }
+
+
+def _explained(
+    dead_letter: DeadLetter, judgment: Judgment, circuit_breaker: str | None
+) -> list[str]:
+    decision = judgment.decision
+    words = (
+        f"{word(decision)} letter {dead_letter.id} of {dead_letter.source_queue}, by {judgment.by}"
+    )
+    told = [words + (f": {decision.reason}" if decision.reason else "")]
+    sends_back = isinstance(decision, (Retry, Requeue))
+    if isinstance(decision, (Retry, Requeue)) and decision.delay:
+        told.append(f"It would be ready {span(decision.delay_ms)} later.")
+    if isinstance(decision, Retry):
+        told.append(f"Its body would be {_body_words(decision.body)}")
+    told += [f"Not {rule.place}: {why}." for rule, why in judgment.passed_over]
+    if dead_letter.message.held:
+        told.append("It is held: recovery leaves it to a person.")
+    elif circuit_breaker is not None and sends_back:
+        told.append(circuit_breaker)
+    return told
+
+
+def _body_words(body: Any) -> str:
+    return f"{len(body)} bytes." if isinstance(body, bytes) else json.dumps(body)

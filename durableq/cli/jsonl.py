@@ -1,0 +1,219 @@
+"""JSON Lines, read one at a time in constant memory; each bad line says why it is bad."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from durableq.model.arguments import check_known
+from durableq.model.errors import DurableQError, InvalidBody, InvalidInput
+from durableq.model.message import SendOptions
+from durableq.model.text import shown, visible
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+SURELY_EXACT_CHARS: Final = 16
+"""Without an exponent: 15 digits, which every double keeps, and a point."""
+FIELDS: Final = ("body", "key", "delay", "priority", "attributes")
+
+
+class BadLine(InvalidBody):
+    """A line that cannot be sent; its text is the reason."""
+
+
+class Entry(NamedTuple):
+    """One line: its number, what it says, or why it says nothing that can be sent."""
+
+    number: int
+    position: int
+    """How much of the source is read, this included."""
+    body: Any = None
+    options: SendOptions | None = None
+    bad: BadLine | None = None
+
+
+Shape = Callable[[bytes], tuple[Any, SendOptions]]
+"""A function from a line to the body and the options that it stands for."""
+
+
+def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[Entry]:
+    """Yield what the lines of a file say; blank lines say nothing.
+
+    Args:
+        stream: UTF-8, with or without a byte order mark.
+        name: of the file, for errors.
+        longest: bytes of a line that are kept in memory.
+        shape: as_body, as_envelope, as_bytes or keyed_by(name).
+
+    Raises:
+        DurableQError: reading failed.
+    """
+    position = 0
+    for number in itertools.count(1):
+        try:
+            line, size = _next(stream, longest)
+        except OSError as error:
+            raise DurableQError(f"{name} cannot be read on: {error.strerror}.") from error
+        if not size:
+            return
+        position += size
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        if not line.strip():
+            continue
+        try:
+            if size > longest:
+                raise BadLine(f"it has {size} bytes; at most {longest} are read of a line.")
+            body, options = shape(line)
+        except BadLine as bad:
+            yield Entry(number, position, bad=bad)
+        else:
+            yield Entry(number, position, body, options)
+
+
+def _next(stream: BinaryIO, longest: int) -> tuple[bytes, int]:
+    """Return a line, cut if it is too long, and its whole size; 0 at the end."""
+    line = part = stream.readline(longest)
+    size = len(part)
+    while len(part) == longest and not part.endswith(b"\n"):
+        part = stream.readline(longest)
+        size += len(part)
+    return line, size
+
+
+class _Number(str):
+    """A number with a fraction or an exponent, as a line spells it."""
+
+    __slots__ = ()
+
+
+def _value(line: bytes, *, exact: bool = True) -> Any:
+    """Return the JSON value of a line.
+
+    Args:
+        line: UTF-8.
+        exact: refuse a number that would become another; else numbers stay as they are spelt.
+
+    Raises:
+        BadLine: it is not JSON, or something in it would be lost or changed.
+    """
+    try:
+        return json.loads(
+            line.decode("utf-8"),
+            parse_constant=_not_json,
+            parse_float=_exact if exact else _Number,
+            parse_int=_whole,
+            object_pairs_hook=_named_once,
+        )
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{line[error.start]:02x} at position {error.start + 1}"
+        raise BadLine(f"it is not UTF-8 ({byte}).") from None
+    except json.JSONDecodeError as error:
+        raise BadLine(
+            f"it is not JSON: {error.msg}, column {error.colno}. "
+            "A line is one whole JSON value (JSON Lines)."
+        ) from None
+    except RecursionError:
+        raise BadLine("it is nested too deep.") from None
+    except BadLine:
+        raise
+    except ValueError:
+        raise BadLine("it holds a number of thousands of digits: write it as a string.") from None
+
+
+def _exact(text: str) -> float:
+    """Return a number with a fraction or an exponent, if a float holds exactly its value."""
+    number = float(text)
+    if len(text) <= SURELY_EXACT_CHARS and "e" not in text.lower():
+        return number
+    try:
+        kept = math.isfinite(number) and Decimal(repr(number)) == Decimal(text)
+    except ArithmeticError:  # an exponent that not even a Decimal holds
+        kept = not text.lower().partition("e")[0].strip("-0.")
+    if not kept:
+        raise BadLine(
+            f"the number {visible(text, 60)} would become {number!r}: no double holds it. "
+            "Write it as a string, or send the lines with --raw."
+        )
+    return number
+
+
+def _whole(text: str) -> int | float:
+    """Return a whole number; -0 as the float, because no int has that sign."""
+    return -0.0 if text == "-0" else int(text)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, if no name in it is given twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadLine(f"an object has the name {shown(twice)} twice, and only one would be kept.")
+    return value
+
+
+def _not_json(constant: str) -> Any:
+    raise BadLine(f"it is not JSON: {constant} is not a JSON number.")
+
+
+def as_body(line: bytes) -> tuple[Any, SendOptions]:
+    """Take the line's JSON value as the body."""
+    return _value(line), {}
+
+
+def as_bytes(line: bytes) -> tuple[Any, SendOptions]:
+    """Take the bytes of the line as they are, without the line feed at its end."""
+    return line.removesuffix(b"\n"), {}
+
+
+def as_envelope(line: bytes) -> tuple[Any, SendOptions]:
+    """Take the line as a body with its options.
+
+    Raises:
+        BadLine: not an object, no body, or a field that an envelope does not have.
+    """
+    value = _value(line)
+    if not isinstance(value, dict):
+        raise BadLine('an envelope is an object like {"body": …}; this is none.')
+    try:
+        check_known(value, FIELDS, "envelope field")
+    except InvalidInput as error:
+        raise BadLine(str(error)) from None
+    if "body" not in value:
+        raise BadLine("the envelope has no body.")
+    given: Any = {name: value[name] for name in FIELDS[1:] if value.get(name) is not None}
+    if "key" in given:
+        given["key"] = _key_text(given["key"], "key")
+    if type(given.get("priority", 0)) is not int:
+        raise BadLine("the priority is not a whole number.")
+    if not isinstance(given.get("attributes", {}), dict):
+        raise BadLine("the attributes are not an object.")
+    return value["body"], given
+
+
+def keyed_by(name: str, *, raw: bool = False) -> Shape:
+    """Take the line's object, or with `raw` its bytes, as the body, and the key from a field."""
+
+    def shape(line: bytes) -> tuple[Any, SendOptions]:
+        value = _value(line, exact=not raw)
+        if not isinstance(value, dict) or name not in value:
+            raise BadLine(f"it has no field {shown(name)} to take the key from.")
+        body = as_bytes(line)[0] if raw else value
+        return body, {"key": _key_text(value[name], name)}
+
+    return shape
+
+
+def _key_text(value: Any, name: str) -> str:
+    if isinstance(value, _Number):
+        value = _exact(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise BadLine(f"the key in {shown(name)} is neither a string nor a number.")
+    try:
+        return value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise BadLine(f"the key in {shown(name)} is not a finite number.") from None

@@ -1,0 +1,402 @@
+"""A message in your hands: what it says, and the right to settle it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Unpack, overload
+
+from durableq.client.failures import failure_of
+from durableq.model import codec
+from durableq.model.errors import Conflict, InvalidInput, InvalidResult, Reject, StaleReceipt
+from durableq.model.message import (
+    Completion,
+    Failure,
+    Message,
+    Outcome,
+    Receipt,
+    SendOptions,
+    draft,
+)
+from durableq.model.queues import check_queue_name
+from durableq.model.text import shown
+from durableq.model.units import to_ms
+from durableq.store import core
+
+
+class Transaction:
+    """What `with message.transaction() as tx` gives you: writes that commit with the message.
+
+    Everything done through it, the idempotency record and the acknowledgement are one commit. The
+    end of the block makes it; a statement that commits or rolls back itself spoils it (Conflict).
+    """
+
+    def __init__(self, opened: core.Transaction) -> None:
+        self._opened = opened
+        self.result: Any = None
+        """Kept under the key and given to duplicates. What the handler returns is added after
+        the commit; set it here when it must be there with the effect."""
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement inside the commit and return its SQLAlchemy result.
+
+        Args:
+            statement: a SQLAlchemy statement, or SQL text with `:name` parameters.
+            parameters: a mapping, or a list of mappings to run it for each.
+
+        Raises:
+            InvalidInput: it is no statement, or a text in it is not UTF-8.
+            Unsupported: the engine holds no tables of yours (memory://).
+        """
+        return self._opened.execute(statement, parameters)
+
+    def send(self, queue: str, body: Any, **options: Unpack[SendOptions]) -> str:
+        """Send a follow-up message that exists only if this commits; return its id.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: the message cannot be sent; see Queue.send.
+        """
+        check_queue_name(queue)
+        return self._opened.send(queue, [draft(body, **options)])[0]
+
+
+class Delivery:
+    """One delivery of a message: its content, and the verbs that settle it.
+
+    A handler is given one. What a handler returns completes it, what it raises fails it; the
+    verbs are for code that receives by itself (`queue.receive()`).
+    """
+
+    __slots__ = ("_body", "_store", "actor", "lost", "message", "settled", "transaction_result")
+
+    def __init__(self, message: Message, opened: core.Store, actor: str = "") -> None:
+        self.message = message
+        self.actor = actor
+        self.settled = False
+        """Whether it was completed, failed or released."""
+        self.lost = False
+        """Whether its lease could not be extended: what you still do for it is refused."""
+        self.transaction_result: str | None = None
+        """The encoded `tx.result` of the transaction that ended it."""
+        self._store = opened
+        self._body: Any = _UNREAD
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.id} of {self.queue!r}, receive {self.receive_count}>"
+
+    @property
+    def id(self) -> str:
+        """The message's id, the same at every delivery."""
+        return self.message.id
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self.message.queue
+
+    @property
+    def body(self) -> Any:
+        """What was sent: JSON decoded, or bytes.
+
+        Raises:
+            InvalidBody: what is in the file cannot be read.
+        """
+        if self._body is _UNREAD:
+            self._body = codec.decode(self.message.body)
+        return self._body
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key. Give it to the other side when the effect is outside the file."""
+        return self.message.key
+
+    @property
+    def attributes(self) -> dict[str, str | int | float]:
+        """The sender's attributes."""
+        return dict(json.loads(self.message.attributes)) if self.message.attributes else {}
+
+    @property
+    def priority(self) -> int:
+        """-100 to 100."""
+        return self.message.priority
+
+    @property
+    def receive_count(self) -> int:
+        """How often it has been received, this time included."""
+        return self.message.receive_count
+
+    @property
+    def recovery_count(self) -> int:
+        """How often it was sent back from the dead-letter queue, by recovery or by a person."""
+        return self.message.recovery_count
+
+    @property
+    def generation(self) -> int:
+        """Which of its lives this is: 1 at first, one more each time it is sent back."""
+        return self.message.generation
+
+    @property
+    def receipt(self) -> Receipt:
+        """The right to settle this delivery; `str(receipt)` is its handle."""
+        receipt = self.message.receipt
+        if receipt is None:
+            raise StaleReceipt(self.id, "it was only looked at, not received")
+        return receipt
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open the transaction that ends this message: your writes, record and acknowledgement.
+
+        It holds the file's write lock: compute first, then write. An exception inside undoes
+        everything and leaves the message to be failed.
+
+        Raises:
+            StaleReceipt: the lease was taken over; nothing was written.
+            InvalidResult: `tx.result` cannot be kept; nothing was written.
+            OutcomeUnknown: COMMIT failed.
+        """
+        with self._store.transaction([self.receipt], actor=self.actor) as opened:
+            transaction = Transaction(opened)
+            yield transaction
+            result = self._encoded(transaction.result)
+            opened.settle([Completion(self.receipt, result, self.key)], [])
+        self.settled = True
+        self.transaction_result = result
+
+    def complete(self, result: Any = None) -> None:
+        """End the message in success; keep the result for duplicates of its key.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+            InvalidResult: JSON cannot hold the result, or the message has no key to keep it
+                under; the message is still yours.
+        """
+        completion = Completion(self.receipt, self._encoded(result), self.key)
+        self._settle(self._store.complete([completion])[0])
+
+    def attach_result(self, result: Any) -> None:
+        """Keep a result under the key of a message that its own transaction has ended already.
+
+        Raises:
+            InvalidResult: JSON cannot hold it, or the message has no key to keep it under; the
+                message stays completed.
+            StaleReceipt: this delivery completed no key.
+        """
+        self.attach_encoded(self._encoded(result))
+
+    def attach_encoded(self, encoded: str | None) -> None:
+        """Keep an encoded result; see attach_result."""
+        if self.key is None or encoded is None:
+            return
+        outcome = self._store.attach_result(self.receipt, self.key, encoded)
+        if outcome.refused:
+            raise StaleReceipt(self.id, "its key was completed by another delivery, or forgotten")
+
+    def fail(self, error: BaseException | str, *, retry_in: float | None = None) -> Outcome:
+        """Record a failure; the message is retried later, or goes to the dead-letter queue.
+
+        Args:
+            error: what happened. Reject and RetryLater mean what they mean in a handler.
+            retry_in: seconds to wait; None leaves it to the queue's backoff.
+
+        Raises:
+            InvalidInput: no error, or a wait for a Reject, which is not retried.
+            StaleReceipt: the message is no longer yours.
+        """
+        if retry_in is not None and isinstance(error, Reject):
+            raise InvalidInput("A rejected message is not retried: leave out retry_in, or Reject.")
+        failure = failure_of(error, retry_in=retry_in)
+        return self._settle(self._store.fail([(self.receipt, failure)], actor=self.actor)[0])
+
+    def reject(self, reason: str) -> Outcome:
+        """Send it to the dead-letter queue now: it can never succeed.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        return self.fail(Reject(reason))
+
+    def release(self) -> None:
+        """Give it back, ready at once and uncounted.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        self._settle(self._store.release([self.receipt])[0])
+
+    def extend(self, seconds: float) -> None:
+        """Let the lease end this many seconds from now. Workers do it for their handlers.
+
+        Raises:
+            StaleReceipt: the message is no longer yours.
+        """
+        outcome = self._store.extend([self.receipt], to_ms(seconds, "A visibility timeout"))[0]
+        if outcome.refused:
+            raise StaleReceipt(self.id, outcome.why)
+
+    def _encoded(self, result: Any) -> str | None:
+        encoded = codec.encode_result(result)
+        if encoded is not None and self.key is None:
+            raise InvalidResult(
+                f"Message {self.id} has no key, and a result is kept under a key. Leave the result "
+                "out, or send the message with key=…."
+            )
+        return encoded
+
+    def _settle(self, outcome: Outcome) -> Outcome:
+        if outcome.refused:
+            raise StaleReceipt(self.id, outcome.why)
+        self.settled = True
+        return outcome
+
+
+class Deliveries(list[Delivery]):
+    """Messages that `queue.receive()` has leased: a list that also tells of those left behind."""
+
+    def __init__(self, deliveries: Iterable[Delivery] = (), *, more: bool = False) -> None:
+        super().__init__(deliveries)
+        self.more = more
+        """Whether other messages may be ready already: False means that none was left."""
+
+
+class Batch(Sequence[Delivery]):
+    """What a batch handler is given: deliveries that are settled together, in one transaction.
+
+    Those you `fail` fail, and those that the handler's answer names, as in AWS Lambda:
+    `return {"batchItemFailures": [{"itemIdentifier": message.id}]}`. All others are completed
+    when the handler returns. If it raises, or returns anything else, all fail.
+    """
+
+    def __init__(self, deliveries: Sequence[Delivery], opened: core.Store) -> None:
+        self._deliveries = list(deliveries)
+        self._store = opened
+        self._failures: dict[str, Failure] = {}
+        self._results: dict[str, str | None] = {}
+        self.settled = False
+
+    @overload
+    def __getitem__(self, index: int) -> Delivery: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Delivery]: ...
+    def __getitem__(self, index: int | slice) -> Delivery | Sequence[Delivery]:
+        return self._deliveries[index]
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def fail(self, delivery: Delivery, error: BaseException | str) -> None:
+        """Let this one fail when the batch is settled; the others are not affected.
+
+        Raises:
+            InvalidInput: it is not in this batch.
+            Conflict: the batch is settled.
+        """
+        self._check_open(delivery)
+        self._failures[delivery.id] = failure_of(error)
+
+    def fail_rest(self, failure: Failure, ids: Iterable[str] | None = None) -> None:
+        """Let these fail, or all; a failure that is already recorded for one of them stays."""
+        for message_id in self.ids if ids is None else ids:
+            self._failures.setdefault(message_id, failure)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its messages."""
+        return [delivery.id for delivery in self]
+
+    @property
+    def failed(self) -> int:
+        """How many of them fail."""
+        return len(self._failures)
+
+    def set_result(self, delivery: Delivery, result: Any) -> None:
+        """Keep a result under this one's key.
+
+        Raises:
+            InvalidResult: JSON cannot hold it, or the message has no key to keep it under.
+            InvalidInput: it is not in this batch.
+            Conflict: the batch is settled.
+        """
+        self._check_open(delivery)
+        self._results[delivery.id] = delivery._encoded(result)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open the one transaction that settles the batch together with your writes.
+
+        Raises:
+            StaleReceipt: one lease was taken over; nothing was written, for none of them.
+            InvalidInput: `tx.result` was set: each message has a result of its own.
+        """
+        receipts = [delivery.receipt for delivery in self]
+        actor = self[0].actor if self else ""
+        with self._store.transaction(receipts, actor=actor) as opened:
+            transaction = Transaction(opened)
+            yield transaction
+            if transaction.result is not None:
+                raise InvalidInput(
+                    "tx.result belongs to a transaction of one message. Use "
+                    "batch.set_result(message, result) for each message of the batch."
+                )
+            opened.settle(self._completions(), self._failed())
+        self._mark_settled()
+
+    def settle(self) -> list[Delivery]:
+        """Complete and fail as told, in one transaction; return those that were refused."""
+        if self.settled or not self:
+            return []
+        try:
+            with self.transaction():
+                return []
+        except StaleReceipt:
+            return self._settle_without_the_stale()
+
+    def endings(self) -> list[tuple[Delivery, Completion | Failure]]:
+        """Return how each is to end, for who settles them one by one."""
+        completions = {one.receipt: one for one in self._completions()}
+        failures = dict(self._failed())
+        return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in self]
+
+    def _settle_without_the_stale(self) -> list[Delivery]:
+        completions, failed = self._completions(), self._failed()
+        outcomes = self._store.complete(completions)
+        outcomes += self._store.fail(failed, actor=self[0].actor)
+        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failed]
+        refused = {r for r, told in zip(receipts, outcomes, strict=True) if told.refused}
+        self._mark_settled()
+        return [delivery for delivery in self if delivery.receipt in refused]
+
+    def _completions(self) -> list[Completion]:
+        return [
+            Completion(delivery.receipt, self._results.get(delivery.id), delivery.key)
+            for delivery in self
+            if delivery.id not in self._failures
+        ]
+
+    def _failed(self) -> list[tuple[Receipt, Failure]]:
+        return [
+            (delivery.receipt, self._failures[delivery.id])
+            for delivery in self
+            if delivery.id in self._failures
+        ]
+
+    def _check_open(self, delivery: Delivery) -> None:
+        if not isinstance(delivery, Delivery):
+            raise InvalidInput(f"Give a delivery of this batch, got {shown(delivery)}.")
+        if delivery not in self._deliveries:
+            raise InvalidInput(f"Message {delivery.id} is not in this batch.")
+        if self.settled:
+            raise Conflict(
+                f"The batch of message {delivery.id} is settled already. Call fail and set_result "
+                "before its transaction ends."
+            )
+
+    def _mark_settled(self) -> None:
+        self.settled = True
+        for delivery in self:
+            delivery.settled = True
+
+
+_UNREAD = object()

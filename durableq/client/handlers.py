@@ -1,0 +1,244 @@
+"""Who handles what: registering handlers and recovery policies, and finding an application."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from durableq.client.failures import failure_of, frames_of, type_name
+from durableq.model.decisions import Decision
+from durableq.model.errors import AppError, InvalidInput
+from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.message import DeadLetter
+from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.model.text import shown
+from durableq.model.units import check_whole
+
+Policy = Callable[[DeadLetter], Decision]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_App = TypeVar("_App")
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that handles a queue's messages."""
+
+    queue: str
+    function: Callable[..., Any]
+    batch: int | None
+    """How many messages a batch handler is given at most; None: one Delivery at a time."""
+    prefetch: int | None = None
+    """How many messages a worker leases at a time; None: it finds out."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is a coroutine, to be run on an event loop."""
+        return is_async(self.function)
+
+
+class Handlers:
+    """The handlers and policies of one application, by queue."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.policies: dict[str, Policy] = {}
+
+    def handler(
+        self, queue: str, *, batch: int | None = None, prefetch: int | None = None
+    ) -> Callable[[_Function], _Function]:
+        """Register the decorated function for a queue's messages.
+
+        It is called with one Delivery, or with `batch` given with a Batch of at most so many.
+        What it returns completes the message and is kept under its key; what it raises fails it.
+        It may be `async def`: a worker runs many of these together on one event loop. Do not
+        await inside `message.transaction()`, which holds the file's write lock.
+
+        Args:
+            queue: the queue's name; it is made if it does not exist.
+            batch: 1 to MAX_RECEIVE_BATCH.
+            prefetch: messages leased at a time; None means a few milliseconds' worth, one at least,
+                and for coroutines as many as there is room for.
+
+        Raises:
+            InvalidInput: no queue can have that name, the queue has a handler, a number is out of
+                bounds, batch and prefetch are both given, or the function cannot be a handler: it
+                yields, or does not take one argument. Nothing is registered.
+        """
+        _check_decorated(queue, "handler")
+        if queue in self.handlers:
+            raise InvalidInput(f"Queue {queue!r} has a handler already: one queue, one handler.")
+        for number, what in ((batch, "batch"), (prefetch, "prefetch")):
+            if number is not None:
+                check_whole(number, what, 1, MAX_RECEIVE_BATCH)
+        if batch is not None and prefetch is not None:
+            raise InvalidInput(
+                "A batch handler is given what is leased at a time: give batch or prefetch."
+            )
+
+        def register(function: _Function) -> _Function:
+            check_callable(function, "handler", "the message" if batch is None else "the batch")
+            self.handlers[queue] = Handler(queue, function, batch, batch or prefetch)
+            return function
+
+        return register
+
+    def recovery(self, queue: str) -> Callable[[_Function], _Function]:
+        """Register the decorated function as the recovery policy for a queue's dead letters.
+
+        It is given a DeadLetter and returns Discard, Retry, Requeue or Hold. It should be pure:
+        `durableq recover --dry-run` calls it too.
+
+        Raises:
+            InvalidInput: no queue can have that name, the queue has a policy already, or the
+                function cannot be one: it is `async def`, yields, or does not take one argument.
+        """
+        _check_decorated(queue, "recovery")
+        if queue.endswith(DEAD_LETTER_SUFFIX):
+            source = queue.removesuffix(DEAD_LETTER_SUFFIX)
+            raise InvalidInput(
+                f"A policy is for the queue whose messages died, {source!r}; {queue!r} is where "
+                "they wait."
+            )
+        if queue in self.policies:
+            raise InvalidInput(f"Queue {queue!r} has a recovery policy already.")
+
+        def register(function: _Function) -> _Function:
+            check_callable(function, "recovery policy", "the dead letter")
+            if is_async(function):
+                raise InvalidInput(
+                    f"{_name(function)} is `async def`; a recovery policy is a plain function."
+                )
+            self.policies[queue] = function
+            return function
+
+        return register
+
+
+def _check_decorated(queue: object, decorator: str) -> None:
+    """Refuse a decorator's first argument that is no queue's name.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if callable(queue):
+        raise InvalidInput(f'Name the queue: @dq.{decorator}("orders"), not @dq.{decorator}.')
+    check_queue_name(queue)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling this gives something to await."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked for
+    return any(map(inspect.iscoroutinefunction, (function, call)))
+
+
+def check_callable(function: object, what: str, argument: str) -> None:
+    """Refuse a function that can never do its work when it is called.
+
+    Args:
+        function: to be registered.
+        what: the word for it.
+        argument: the words for its only argument.
+
+    Raises:
+        InvalidInput: it cannot be called, it yields, or it does not take one argument.
+    """
+    if not callable(function):
+        raise InvalidInput(f"A {what} is a function, not {shown(function)}.")
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked for
+    for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        if kind(function) or kind(call):
+            raise InvalidInput(
+                f"{_name(function)} yields, so calling it runs none of its code. A {what} returns."
+            )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C, and says nothing of its arguments
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise InvalidInput(
+            f"{_name(function)} cannot be called with one argument ({error}). A {what} is given "
+            f"{argument}."
+        ) from None
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def load(spec: str, kind: type[_App]) -> _App:
+    """Import an application named as `module:attribute` (`module` alone: the only one in it).
+
+    The current directory is importable, as with `python -m`. Output of the import goes to stderr,
+    for stdout is a command's data. Only KeyboardInterrupt, which is Ctrl-C, is passed on.
+
+    Raises:
+        AppError: it does not import, or holds nothing of this kind.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if "/" in module_name or "" in module_name.split("."):
+        raise AppError(f"{spec!r} names no application. Write module:attribute, as in shop:dq.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is a command's data
+            module = importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may raise anything
+        raise AppError(_import_failure(module_name, error)) from error
+    return _attribute(module, spec, kind) if attribute else _only(module, module_name, kind)
+
+
+def _attribute(module: object, spec: str, kind: type[_App]) -> _App:
+    found = module
+    try:
+        for name in spec.partition(":")[2].split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, kind):
+            return found
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a module's __getattr__, a property or a proxy
+        raise AppError(f"Looking up {spec!r} failed: {_words(error)}") from error
+    has = "nothing" if found is None else f"a {type_name(type(found))}"
+    raise AppError(f"{spec!r} is {has}, not a {kind.__name__}. Check what follows the colon.")
+
+
+def _only(module: object, module_name: str, kind: type[_App]) -> _App:
+    # By the class itself: `isinstance` asks a proxy, which may raise outside of its context.
+    there = getattr(module, "__dict__", {})
+    apps = {name: value for name, value in there.items() if issubclass(type(value), kind)}
+    if len(apps) != 1:
+        found = " and ".join(apps) or "none"
+        raise AppError(
+            f"Module {module_name!r} should hold one {kind.__name__}; it holds {found}. "
+            f"Name it: {module_name}:NAME."
+        )
+    only: _App
+    (only,) = apps.values()
+    return only
+
+
+def _words(error: BaseException) -> str:
+    failure = failure_of(error)
+    return ": ".join(filter(None, (failure.error_type, failure.error_message)))
+
+
+def _import_failure(module_name: str, error: BaseException) -> str:
+    if type(error) is ModuleNotFoundError and error.name == module_name.split(".", maxsplit=1)[0]:
+        return f"There is no module {module_name!r} in {Path.cwd()} or among installed packages."
+    is_file = module_name.endswith(".py") and type(error) is ModuleNotFoundError
+    if is_file and error.name == module_name:  # type: ignore[attr-defined]
+        return f"{module_name!r} is a file. Name its module: {module_name.removesuffix('.py')}."
+    frames = [frame for frame in frames_of(error) if "importlib" not in frame[0]]
+    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if len(frames) > 1 else ""
+    return f"Importing {module_name!r} failed{where}: {_words(error)}"

@@ -1,0 +1,48 @@
+"""Waiting for a write: a pipe for each who waits, and a byte in it from each verb that commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from durableq.runtime.waiting import wait_readable
+from durableq.store.core import HasFileno
+
+_MANY = 1 << 16
+"""What a pipe holds."""
+
+
+class MemoryWatch:
+    """A Watch of a store in memory.
+
+    Args:
+        on_close: told when nobody waits here any more.
+    """
+
+    def __init__(self, on_close: Callable[[MemoryWatch], None]) -> None:
+        self._on_close = on_close
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._closed = False
+
+    def wait(self, seconds: float, *others: HasFileno) -> bool:
+        """Wait for a write, one of the others, or the end of the time."""
+        wait_readable(seconds, self._reader, *others)
+        with suppress(BlockingIOError):
+            return bool(os.read(self._reader, _MANY))
+        return False
+
+    def ring(self) -> None:
+        """Tell of a write."""
+        with suppress(BlockingIOError):  # a full pipe tells of one already
+            os.write(self._writer, b"\0")
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if not self._closed:
+            self._closed = True
+            self._on_close(self)  # from here on nobody rings
+            os.close(self._reader)
+            os.close(self._writer)

@@ -1,0 +1,1 @@
+"""The SQLite engine: its dialect, connections, file checks, schema, backups and doctor."""

@@ -1,0 +1,273 @@
+"""Copying a file whole while others write it, and putting a copy in its place.
+
+A copy is made by VACUUM INTO: one read of one state, however long it takes and whoever writes
+(docs/decisions/0012). It is made beside its target under another name, in a rollback journal so
+that no log is beside it, brought to the disk, checked last, and only then given the name by one
+step: half a copy never has it (docs/decisions/0014).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Any, Final
+
+from durableq.engines.sql import settling, statements, steady_time, upkeep
+from durableq.engines.sql.write_transaction import WriteTransaction
+from durableq.engines.sqlite import replacing, schema, unfinished
+from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.doctor import reading
+from durableq.engines.sqlite.doctor_tables import FAULTS, in_words
+from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.unfinished import LOGS, worded
+from durableq.model.errors import (
+    Conflict,
+    DatabaseUnusable,
+    DurableQError,
+    NotFound,
+    StorageFull,
+    Unsupported,
+)
+from durableq.model.health import Copied
+from durableq.model.message import Receipt
+from durableq.model.text import is_storable
+from durableq.runtime.clock import Clock
+from durableq.runtime.steady_clock import SteadyClock
+
+Progress = Callable[[int], None]
+"""Told how many hundredths of a copy are made."""
+
+_OF_THE_COPY: Final = frozenset(
+    (driver.SQLITE_IOERR, driver.SQLITE_READONLY, driver.SQLITE_CANTOPEN, driver.SQLITE_PERM)
+)
+STEPS: Final = 2_000
+"""Of SQLite's virtual machine, between two looks at how far a copy is."""
+
+
+def back_up(location: Location, to: Path, progress: Progress) -> Copied:
+    """Make a consistent copy of a file while it is in use; see engines.back_up."""
+    with worded(location.path):
+        if not location.path.exists():
+            raise NotFound(f"There is no database at {location.path}.")
+    target = unfinished.resolved(to)
+    unfinished.settle(target, begins_anew=True)
+    _check_free(to, target)
+    database = Database(location)
+    try:
+        raw = database.session().raw
+        _check_ours(database.retrying(lambda: schema.condition(raw)), location.path)
+        with unfinished.making(target, "backup", location.path) as made:
+            with _written(made.partial, location.path):
+                database.retrying(lambda: _copy(raw, location.path, made.partial, progress))
+                with closing(driver.connect(str(made.partial), isolation_level=None)) as copy:
+                    upkeep.forget_boot(copy)
+                size = _finish(made.partial)
+            replacing.name_new(made)
+        return Copied(str(target), size)
+    finally:
+        database.close()
+
+
+def restore(
+    backup: Path, location: Location, clock: Clock, *, replace: bool, progress: Progress
+) -> Copied:
+    """Make a database of a backup; see engines.restore."""
+    location = changed(location, path=unfinished.resolved(location.path))
+    target = location.path
+    _check_source(backup, target)
+    unfinished.settle(target, begins_anew=True)
+    location.check()
+    if target.exists() and not replace:
+        raise Conflict(f"{target} exists. Restore under another name, or over it with --replace.")
+    replacing.check_unused(target, "Stop what uses it first.")
+    with unfinished.making(target, "restore", backup) as made:
+        with _written(made.partial, backup):
+            with reading(backup) as (raw, _):
+                _check_ours(schema.condition(raw), backup)
+                _check_whole(raw, backup)
+                _copy(raw, backup, made.partial, progress)
+            released = _forget_holders(changed(location, path=made.partial), clock)
+            size = _finish(made.partial)
+        if target.exists() and not replace:
+            raise Conflict(f"{target} has come to exist in the meantime. Nothing was done.")
+        aside = replacing.replace(made)
+    return Copied(str(target), size, released, aside)
+
+
+# ---- what may be copied where
+
+
+def _check_free(to: Path, target: Path) -> None:
+    Location(to, allow_network_filesystem=True).check()  # nobody else writes it
+    if target.exists():
+        raise Conflict(f"{to} exists, and a backup overwrites nothing. Name another file.")
+    for end in LOGS:
+        if os.path.lexists(f"{target}{end}"):
+            raise Conflict(
+                f"{target}{end} exists: SQLite would apply that log of another file to the "
+                "backup. Move it away, or name another file."
+            )
+
+
+def _check_source(backup: Path, target: Path) -> None:
+    with worded(backup):
+        if not backup.exists():
+            raise NotFound(f"There is no backup {backup}.")
+        if not backup.is_file():
+            raise DatabaseUnusable(f"{backup} is not a file. Name the file that a backup made.")
+        if target.exists() and os.path.samefile(backup, target):
+            raise Conflict(f"{backup} is the database itself.")
+    file = unfinished.resolved(backup)
+    replacing.check_unused(file, "It is no backup: make one of it with `durableq backup`.")
+    for log in [f"{file}{end}" for end in LOGS]:
+        if os.path.lexists(log) and os.stat(log).st_size:
+            raise Conflict(
+                f"{log} exists. It holds newer commits of {backup}, which is then no backup: make "
+                f"one of it with `durableq backup FILE --db {backup}`. Or it is the log of another "
+                "file: move it away."
+            )
+
+
+def _check_ours(found: schema.Condition, path: Path) -> None:
+    if found is schema.Condition.EMPTY:
+        raise DatabaseUnusable(f"{path} is empty: it holds no queue.")
+    refusal = schema.refuse(found, schema.Purpose.MIGRATE, path)
+    if refusal is not None:
+        raise refusal
+
+
+def _check_whole(raw: Any, path: Path) -> None:
+    faults = [row[0] for row in raw.execute(f"PRAGMA integrity_check({FAULTS})").fetchall()]
+    if faults != ["ok"]:
+        raise DatabaseUnusable(f"{path} is damaged ({in_words(faults)}). Use another backup.")
+    if schema.condition(raw) is schema.Condition.CURRENT and (missing := schema.lacking(raw)):
+        raise DatabaseUnusable(
+            f"{path} is damaged: it lacks {', '.join(missing[:FAULTS])}. Use another backup."
+        )
+
+
+# ---- the copy
+
+
+@contextmanager
+def _written(partial: Path, source: Path) -> Iterator[None]:
+    """Raise an error in making a copy as a sentence about the copy or its source."""
+    try:
+        with worded(partial):
+            yield
+    except (driver.Error, DurableQError) as error:
+        cause = error if isinstance(error, driver.Error) else error.__cause__
+        if not isinstance(cause, driver.Error):
+            raise
+        raise _meaning(cause, source, partial) or cause from cause
+
+
+def _finish(partial: Path) -> int:
+    """Bring a copy to the disk and check it, as it will be named; return its size in bytes.
+
+    Raises:
+        DatabaseUnusable: it is damaged, or a part of it is still in a log.
+    """
+    unfinished.sync(partial)
+    for end in LOGS:
+        if os.path.lexists(f"{partial}{end}"):
+            raise DatabaseUnusable(
+                f"The copy in {partial.parent} was not written whole: a part of it is still in a "
+                "log. It was removed; run it again."
+            )
+    with reading(partial) as (raw, _):
+        _check_whole(raw, partial)
+    return os.stat(partial).st_size
+
+
+def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
+    """Copy one state of a database, as compact as can be.
+
+    Raises:
+        StorageFull: there is no room for it.
+        DatabaseUnusable: the source is damaged, or the copy cannot be written.
+    """
+    pages, free, size, vacuum = (
+        raw.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size", "auto_vacuum")
+    )
+    whole = max(1, (pages - free) * size)
+    stopped: list[BaseException] = []
+
+    def look() -> bool:
+        try:
+            progress(min(99, 100 * os.stat(partial).st_size // whole))
+        except BaseException as reason:  # noqa: BLE001 - the driver would lose it: Ctrl-C too
+            stopped.append(reason)
+        return bool(stopped)
+
+    if not vacuum:  # of the copy: a file that has begun without cannot be given it otherwise
+        raw.execute(f"PRAGMA auto_vacuum = {schema.INCREMENTAL_VACUUM}")
+    raw.set_progress_handler(look, STEPS)
+    try:
+        raw.execute("VACUUM INTO CAST(? AS TEXT)", (_as_bound(raw, partial),))
+    except driver.Error as error:
+        if stopped:
+            raise stopped[0] from None
+        raise _meaning(error, source, partial) or error from error
+    finally:
+        raw.set_progress_handler(None, 0)
+    progress(100)
+
+
+def _as_bound(raw: Any, path: Path) -> str | bytes:
+    """Return a path as a parameter: as bytes if it is not UTF-8, which the driver binds as no text.
+
+    Raises:
+        Unsupported: text is UTF-16 in this database, so that bytes would be another name.
+    """
+    if is_storable(str(path)):
+        return str(path)
+    if raw.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":
+        raise Unsupported(f"{path} is not UTF-8. Name the copy otherwise.")
+    return os.fsencode(path)
+
+
+def _meaning(error: driver.Error, source: Path, partial: Path) -> DurableQError | None:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == driver.SQLITE_FULL:
+        return StorageFull(f"There is no room for the copy in {partial.parent}. It was removed.")
+    if code in _OF_THE_COPY:
+        return DatabaseUnusable(
+            f"The copy in {partial.parent} cannot be written, or {source} cannot be read ({error})."
+        )
+    return translate(error, source)
+
+
+def _forget_holders(copy: Location, clock: Clock) -> int:
+    """Upgrade a copy, if need be, and give back what its workers held; return how many leases.
+
+    None of them holds this file, and nothing is known against the messages: they do not count.
+    """
+    database = Database(copy)
+    try:
+        raw = database.session().raw
+        condition = schema.condition(raw)
+        if condition is not schema.Condition.CURRENT:
+            schema.upgrade(database, condition)
+        with database.write() as raw:
+            steady = SteadyClock(clock)
+            steady_time.follow(raw, steady)
+            tx = WriteTransaction(raw, steady, rng=lambda: 0.0)
+            leases = statements.LEASES_OF_OWNER(raw, mark=b"", length=0).fetchall()
+            settling.release(tx, [_receipt(tx, lease) for lease in leases])
+            upkeep.remember_boot(tx, clock.boot_id())
+            tx.write_counters()
+    finally:
+        database.close()
+    return len(leases)
+
+
+def _receipt(tx: WriteTransaction, lease: tuple[Any, ...]) -> Receipt:
+    message_id, _, _, token, queue_id = lease
+    return Receipt(tx.queue_by_id(queue_id).name, str(message_id), token.hex())

@@ -1,0 +1,227 @@
+"""What is known of a SQLite file without opening it: library, path, file system, locks."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from durableq.engines.sqlite import locks
+from durableq.engines.sqlite import unfinished as copying
+from durableq.engines.sqlite.checkpoints import IS_GUARDED
+from durableq.engines.sqlite.database import JOURNAL_SIZE_LIMIT
+from durableq.engines.sqlite.driver import check_library, driver
+from durableq.engines.sqlite.location import Location, is_network
+from durableq.model.errors import UnsupportedSQLite
+from durableq.model.health import Finding, Level
+
+LITTLE_ROOM_BYTES: Final = 256 << 20
+NO_ROOM_BYTES: Final = 4 << 20
+LARGE_LOG_BYTES: Final = 2 * JOURNAL_SIZE_LIMIT
+MIB: Final = 1 << 20
+
+
+def sqlite() -> Finding:
+    """Judge the library."""
+    version, module = driver.sqlite_version, driver.__name__.partition(".")[0]
+    try:
+        check_library(driver.sqlite_version_info)
+    except UnsupportedSQLite as error:
+        what, _, advice = str(error).partition(". ")
+        return Finding("sqlite", Level.BAD, what, advice)
+    if not IS_GUARDED:
+        what = f"SQLite {version} ({module}): not among those with the WAL-reset bug"
+        return Finding("sqlite", Level.OK, what)
+    return Finding(
+        "sqlite",
+        Level.OK,
+        f"SQLite {version} ({module}) has the WAL-reset bug: checkpoints are guarded",
+        "Open the file with nothing but durableq and dq.engine while workers run: another "
+        "program's automatic checkpoints could damage it. SQLite 3.51.3 or newer needs no guard.",
+    )
+
+
+def place(location: Location) -> Finding | None:
+    """Say why there is no file to look at; None if there is one."""
+    path = location.path
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        link = f", to which {location.named} leads" if path != location.named else ""
+        what = f"there is no file {path}{link}"
+        return _bad("file", what, f"Create it: durableq init --db {path}.")
+    except OSError as error:
+        return _bad("file", f"{path}: {error.strerror}", "Check the path and its permissions.")
+    if stat.S_ISDIR(mode):
+        return _bad("file", f"{path} is a directory", f"Name a file: {path}/durableq.db.")
+    if not stat.S_ISREG(mode):
+        return _bad("file", f"{path} is not a regular file", "Name a database file.")
+    return None
+
+
+def file_system(location: Location) -> Finding:
+    """Judge what the file is on."""
+    name, kind = "file_system", location.file_system()
+    if location.is_mounted_alone():
+        return _bad(
+            name,
+            f"{location.path} is mounted as a single file, apart from its write-ahead log",
+            "Mount its directory instead: commits would be lost.",
+        )
+    if is_network(kind) and not location.allow_network_filesystem:
+        advice = "Move it to a local disk: locks between machines cannot be trusted."
+        return _bad(name, f"{location.path} is on {kind}, a network file system", advice)
+    if is_network(kind):
+        advice = "It was allowed in the URL. Let only one machine use it."
+        return Finding(name, Level.WARN, f"on {kind}, a network file system", advice)
+    return Finding(name, Level.OK, f"on {kind}" if kind else "not told by this system")
+
+
+def links(location: Location) -> Finding:
+    """Judge the names of the file."""
+    number = location.path.stat().st_nlink
+    if number > 1:
+        return _bad(
+            "links",
+            f"{location.path} has {number} hard links",
+            f"Keep one name; find them: find DIRECTORY -samefile {location.path}. Through another "
+            "name another process uses another write-ahead log and loses commits.",
+        )
+    if location.path != location.named:
+        what = f"a symbolic link leads to {location.path}, which has one name"
+        return Finding("links", Level.OK, what)
+    return Finding("links", Level.OK, "one name")
+
+
+def unfinished(location: Location) -> Iterator[Finding]:
+    """Report a backup or restore to this path that runs or was interrupted, and its leftovers."""
+    name, target = "unfinished", copying.resolved(location.path)
+    seen = copying.found(target)
+    if seen is not None:
+        note, runs = seen
+        doing = f"a backup or restore to {target}" if note is None else note.doing(target)
+        if runs:
+            advice = "Wait until it has ended: until then the file cannot be opened."
+            yield Finding(name, Level.WARN, doing, advice)
+        elif note is None:
+            advice = "The next command that opens the file clears up."
+            yield Finding(name, Level.WARN, f"{doing} was interrupted at its start", advice)
+        else:
+            done = copying.is_done(target, note)
+            what, _, advice = note.outcome(target, done=done).partition(". ")
+            yield Finding(name, Level.WARN, what, advice)
+    strays = sorted(target.parent.glob(f".{glob.escape(target.name)}.*partial"))
+    if strays and seen is None:
+        files = " ".join(map(str, strays))
+        advice = f"Unless a backup or restore of an older durableq runs: rm {files}"
+        yield Finding(name, Level.WARN, f"left by a backup or restore: {files}", advice)
+
+
+def permissions(location: Location) -> Finding:
+    """Judge who may write the file."""
+    name, path = "permissions", location.path
+    mode = path.stat().st_mode
+    if not mode & 0o222:
+        advice = f"A queue's readers write too: chmod u+w {path}."
+        return _bad(name, f"{path} is read-only", advice)
+    if not os.access(path, os.R_OK | os.W_OK):
+        advice = "Run this as its owner, or let this user read and write it and its directory."
+        return _bad(name, f"{path} is not for this user to read and write", advice)
+    if not os.access(path.parent, os.W_OK):
+        advice = "SQLite keeps its write-ahead log beside the file: make the directory writable."
+        return _bad(name, f"the directory {path.parent} is read-only", advice)
+    if mode & stat.S_IWOTH:
+        advice = f"Whoever writes it can forge any message: chmod o-w {path}."
+        return Finding(name, Level.WARN, "everybody on this machine may write it", advice)
+    return Finding(name, Level.OK, f"mode {stat.S_IMODE(mode):o}")
+
+
+def disk(location: Location) -> Finding:
+    """Judge how much room is left."""
+    status = os.statvfs(location.path.parent)
+    free = status.f_bavail * status.f_frsize
+    level = Level.OK if free >= LITTLE_ROOM_BYTES else Level.WARN
+    if free < NO_ROOM_BYTES:
+        level = Level.BAD
+    advice = "" if level is Level.OK else "Make room: settling a message needs some too."
+    return Finding("disk", level, f"{_mib(free)} MiB free", advice)
+
+
+def use(location: Location) -> Iterator[Finding]:
+    """Judge the log, and who reads and writes at present."""
+    size = log_bytes(location)
+    if not locks.can_be_told():
+        yield _log(size, set())
+        for name in ("oldest_reader", "write_lock"):
+            yield Finding(name, Level.OK, "not told by this system")
+        return
+    seen = locks.watch(location.path)
+    yield _log(size, seen.steady_readers)
+    yield _readers(seen, size)
+    yield _writer(seen)
+
+
+def log_bytes(location: Location) -> int:
+    """Return the size of the write-ahead log."""
+    try:
+        return os.stat(f"{location.path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _log(size: int, readers: set[int]) -> Finding:
+    what = f"the write-ahead log has {_mib(size)} MiB"
+    if size <= LARGE_LOG_BYTES:
+        return Finding("wal", Level.OK, what)
+    advice = (
+        "A reader holds it back: see oldest_reader."
+        if readers
+        else "It was held back by a long reader, and shrinks with the next commits."
+    )
+    return Finding("wal", Level.WARN, what, advice)
+
+
+def _readers(seen: locks.Use, log_size: int) -> Finding:
+    name = "oldest_reader"
+    if seen.steady_readers:
+        level = Level.WARN if log_size > LARGE_LOG_BYTES else Level.OK
+        advice = (
+            "" if level is Level.OK else "Let it end its transaction: the log grows until then."
+        )
+        return Finding(name, level, f"{_named(seen.steady_readers)} read all the while", advice)
+    if seen.readers:
+        return Finding(name, Level.OK, f"{_named(seen.readers)} read, and came to an end")
+    return Finding(name, Level.OK, "nobody reads at this moment")
+
+
+def _writer(seen: locks.Use) -> Finding:
+    name = "write_lock"
+    halted = sorted(pid for pid in seen.steady_writers if locks.stopped(pid))
+    if halted:
+        return _bad(
+            name,
+            f"{locks.describe(halted[0])} holds it and is stopped",
+            f"Nobody can write: kill -CONT {halted[0]}, or kill -KILL {halted[0]}; its "
+            "transaction is then undone.",
+        )
+    if seen.steady_writers:
+        advice = "If it goes on: a transaction of an application is too long; others wait for it."
+        who = _named(seen.steady_writers)
+        return Finding(name, Level.WARN, f"{who} held it all the while", advice)
+    if seen.writers:
+        return Finding(name, Level.OK, f"{_named(seen.writers)} held it and gave it back")
+    return Finding(name, Level.OK, "nobody holds it at this moment")
+
+
+def _named(pids: set[int]) -> str:
+    return ", ".join(map(locks.describe, sorted(pids)))
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.1f}" if size < 100 * MIB else f"{size // MIB:,}".replace(",", " ")
+
+
+def _bad(name: str, what: str, advice: str) -> Finding:
+    return Finding(name, Level.BAD, what, advice)

@@ -1,0 +1,206 @@
+"""What a SQLite file says of itself, read through a connection that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from durableq.engines.sql import steady_time, upkeep
+from durableq.engines.sqlite.driver import dotted, driver
+from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.schema import (
+    HAS_OCTET_LENGTH,
+    INCREMENTAL_VACUUM,
+    REVISIONS,
+    Condition,
+    condition,
+    lacking,
+)
+from durableq.model.health import Finding, Level
+from durableq.model.limits import DAY_MS
+from durableq.model.units import span
+from durableq.runtime.clock import Clock
+from durableq.runtime.steady_clock import SteadyClock, jump_words
+
+FAULTS: Final = 3
+"""At most so many are named."""
+AHEAD_MS: Final = 60_000
+"""A date in the file that lies this far ahead was written by a clock that was ahead."""
+RECENT_JUMP_MS: Final = DAY_MS
+"""Time for which a jump of the wall clock is a warning."""
+_NEWEST: Final = """
+SELECT max(at_ms) FROM (
+    SELECT max(sent_at_ms) AS at_ms FROM (
+        SELECT sent_at_ms FROM durableq_message ORDER BY id DESC LIMIT 100)
+    UNION ALL SELECT max(at_ms) FROM (
+        SELECT at_ms FROM durableq_history ORDER BY id DESC LIMIT 100)
+    UNION ALL SELECT max(beat_at_ms) FROM durableq_worker)"""
+
+Look = Callable[[], Finding]
+
+
+def findings(
+    raw: Any, location: Location, clock: Clock, *, deep: bool, in_use: bool
+) -> Iterator[Finding]:
+    """Look at everything that a connection can tell.
+
+    Raises:
+        driver.Error: not even what the file is can be read.
+    """
+    found = condition(raw)
+    yield _file(found, location)
+    yield _tried("journal", location, lambda: _journal(raw, in_use=in_use))
+    if found is Condition.CURRENT:
+        yield _tried("tables", location, lambda: _tables(raw, location))
+        yield _tried("boot", location, lambda: _boot(raw, clock))
+        yield _tried("wall_clock", location, lambda: _wall_clock(raw, clock))
+    if found in {Condition.CURRENT, Condition.OLDER}:  # what can be backed up and restored
+        yield _tried("free_pages", location, lambda: _free_pages(raw, location))
+    if found is not Condition.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
+        yield _tried("integrity", location, lambda: _integrity(raw, location, deep=deep))
+
+
+def _tried(name: str, location: Location, look: Look) -> Finding:
+    try:
+        return look()
+    except driver.Error as error:
+        meaning = translate(error, location.path)
+        what, _, advice = str(meaning or error).partition(". ")
+        return Finding(name, Level.BAD, what, advice or f"Restore a backup: {_restore(location)}.")
+
+
+def _restore(location: Location) -> str:
+    return f"durableq restore FILE --db {location.path} --replace"
+
+
+def _file(found: Condition, location: Location) -> Finding:
+    path, revision = location.path, REVISIONS[-1]
+    words = {
+        Condition.CURRENT: (Level.OK, f"a durableq database, revision {revision}", ""),
+        Condition.EMPTY: (
+            Level.WARN,
+            f"{path} is empty",
+            f"The first use creates the tables; or now: durableq init --db {path}.",
+        ),
+        Condition.OLDER: (
+            Level.BAD,
+            "a durableq database that an older version made",
+            f"Stop its workers, make a backup, and run: durableq migrate --db {path}.",
+        ),
+        Condition.NEWER: (
+            Level.BAD,
+            f"made by a newer durableq; this one knows revisions up to {revision}",
+            "Upgrade this installation: pip install -U durableq.",
+        ),
+        Condition.NEEDS_NEWER_SQLITE: (
+            Level.BAD,
+            "made by durableq 0.1, whose tables need SQLite "
+            f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}",
+            "Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'.",
+        ),
+        Condition.FOREIGN: (
+            Level.BAD,
+            f"{path} holds another application's tables and none of durableq's",
+            "Name another file with --db; or put the queue beside them: "
+            f"durableq init --db {path} --beside-other-tables.",
+        ),
+    }
+    return Finding("file", *words[found])
+
+
+def _journal(raw: Any, *, in_use: bool) -> Finding:
+    (mode,) = raw.execute("PRAGMA journal_mode").fetchone()
+    if not in_use:
+        # Then the driver names another mode than the file has.
+        return Finding("journal", Level.OK, "at rest; whoever opens it uses a write-ahead log")
+    if mode == "wal":
+        return Finding("journal", Level.OK, "a write-ahead log")
+    advice = "The first command that uses the file changes it to a write-ahead log."
+    return Finding("journal", Level.WARN, f"journal mode {mode}", advice)
+
+
+def _tables(raw: Any, location: Location) -> Finding:
+    missing = lacking(raw)
+    if not missing:
+        return Finding("tables", Level.OK, "every table, column and index is there")
+    advice = f"Keep a copy; restore a backup: {_restore(location)}."
+    return Finding("tables", Level.BAD, f"missing: {', '.join(missing)}", advice)
+
+
+def _boot(raw: Any, clock: Clock) -> Finding:
+    known, now = upkeep.known_boot(raw), clock.boot_id()
+    if known == now:
+        return Finding("boot", Level.OK, "leases are of this boot of the machine")
+    return Finding(
+        "boot",
+        Level.OK,
+        "last used under another boot of a machine, or restored by hand",
+        "Nothing: whoever opens it next takes back the leases of that boot.",
+    )
+
+
+def _wall_clock(raw: Any, clock: Clock) -> Finding:
+    name, check = "wall_clock", "Check the machine's time (timedatectl)."
+    steady = SteadyClock(clock)
+    steady.adopt(steady_time.stored(raw))
+    now = steady.now()
+    since_ms = now.steady_ms - now.jumped_at_ms
+    ago = f"{span(since_ms)} ago" if since_ms else "just now"
+    if now.jump_ms and since_ms < RECENT_JUMP_MS:
+        return Finding(
+            name,
+            Level.WARN,
+            f"the wall clock jumped {jump_words(now.jump_ms)}, noticed {ago}",
+            f"{check} Nothing expires or comes due by a jump: lifetimes and delays go on as the "
+            "boot clock has them. Once the machine's time is right, there is nothing to do.",
+        )
+    (newest_ms,) = raw.execute(_NEWEST).fetchone()
+    ahead_ms = (newest_ms or 0) - now.steady_ms
+    if ahead_ms > AHEAD_MS:
+        return Finding(
+            name,
+            Level.WARN,
+            f"the newest date in the file lies {span(ahead_ms)} ahead: it was written while the "
+            "clock was ahead, or by something else than this durableq",
+            f"{check} What bears such dates is kept for as much longer.",
+        )
+    what = "no jump noticed within a day" if now.boot_id else "its jumps cannot be noticed here"
+    return Finding(name, Level.OK, f"{what}, and no date in the file lies ahead")
+
+
+def _free_pages(raw: Any, location: Location) -> Finding:
+    (free,), (pages,), (size,), (vacuum,) = (
+        raw.execute(f"PRAGMA {name}").fetchone()
+        for name in ("freelist_count", "page_count", "page_size", "auto_vacuum")
+    )
+    share = f", {100 * free // pages} % of the file" if pages else ""
+    what = f"{free * size / (1 << 20):.1f} MiB are free inside{share}"
+    if vacuum == INCREMENTAL_VACUUM:
+        return Finding("free_pages", Level.OK, f"{what}; given back bit by bit")
+    path = location.path
+    return Finding(
+        "free_pages",
+        Level.WARN,
+        f"{what}; never given back, for the file was made without incremental vacuum",
+        "To have it, stop all workers, then: "
+        f"durableq backup --db {path} FILE; durableq restore FILE --db {path} --replace.",
+    )
+
+
+def _integrity(raw: Any, location: Location, *, deep: bool) -> Finding:
+    check = "integrity_check" if deep else "quick_check"
+    faults = [row[0] for row in raw.execute(f"PRAGMA {check}({FAULTS})").fetchall()]
+    if faults == ["ok"]:
+        more = "" if deep else " (--deep compares the indexes too)"
+        return Finding("integrity", Level.OK, f"{check}: ok{more}")
+    advice = f"Keep a copy; restore a backup: {_restore(location)}."
+    return Finding("integrity", Level.BAD, f"{check}: {in_words(faults)}", advice)
+
+
+def in_words(faults: list[str]) -> str:
+    """Return what a check found as one line; SQLite gives a first page of it as one row."""
+    lines = [line for fault in faults for line in str(fault).splitlines()]
+    told = [line for line in lines if not line.startswith("***")]
+    more = f"; and {len(told) - FAULTS} more" if len(told) > FAULTS else ""
+    return "; ".join(told[:FAULTS]) + more

@@ -1,0 +1,138 @@
+"""Connections of a caller that a send may join: which can carry it, and why another cannot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import sqlalchemy
+from sqlalchemy.pool import PoolProxiedConnection
+
+from durableq.engines.sqlite.driver import driver
+from durableq.model.errors import Conflict, Unsupported
+from durableq.model.text import shown, visible
+
+_WITHOUT_ASYNCIO: Final = "a connection without asyncio, of dq.engine.begin()"
+_INSTEAD: Final = {
+    "Session": "session.connection()",
+    "scoped_session": "session.connection()",
+    "sessionmaker": "the connection of a session: session.connection()",
+    "AsyncSession": _WITHOUT_ASYNCIO,
+    "AsyncConnection": _WITHOUT_ASYNCIO,
+    "AsyncEngine": _WITHOUT_ASYNCIO,
+    "async_sessionmaker": _WITHOUT_ASYNCIO,
+    "async_scoped_session": _WITHOUT_ASYNCIO,
+    "Engine": "its connection: with engine.begin() as connection",
+    "Cursor": "cursor.connection",
+}
+"""By the name of a type that is close to a connection: the words for what to pass instead."""
+_LIBRARIES: Final = ("sqlalchemy.", driver.__name__.partition(".")[0])
+_in_use: Final[dict[int, int]] = {}
+"""Connections that a send writes through now, by their id: the thread that does it."""
+_in_use_lock: Final = threading.Lock()
+
+
+def driver_connection(connection: Any) -> Any:
+    """Return the driver's connection of a caller's connection, if it can carry a send.
+
+    Raises:
+        Unsupported: it is no connection, or another driver's.
+        Conflict: it is closed, invalidated, in autocommit mode, or its transaction has ended.
+    """
+    for kind in type(connection).__mro__:
+        if kind.__name__ in _INSTEAD and kind.__module__.startswith(_LIBRARIES):
+            instead = _INSTEAD[kind.__name__]
+            name = f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
+            raise Unsupported(f"connection= was given {name}. Give {instead}.")
+    raw = connection
+    if isinstance(connection, sqlalchemy.Connection):
+        _check_usable(connection)
+        raw = connection.connection.driver_connection
+    elif isinstance(connection, PoolProxiedConnection):
+        raw = connection.driver_connection
+        if raw is None:
+            raise _closed()
+    if not isinstance(raw, driver.Connection):
+        if not hasattr(raw, "cursor"):
+            raise Unsupported(
+                f"connection= takes a SQLAlchemy connection or a {driver.__name__} connection, got "
+                f"{shown(connection)}."
+            )
+        raise Unsupported(
+            f"This connection is {type(raw).__module__}'s, and durableq's is "
+            f"{driver.__name__}'s: two SQLite libraries on one file in one process lose each "
+            f"other's locks. Use dq.engine, or create_engine(url, module={driver.__name__})."
+        )
+    return raw
+
+
+@contextmanager
+def alone_with(raw: Any) -> Iterator[None]:
+    """Use a caller's connection inside, with rows as the driver makes them.
+
+    Raises:
+        Conflict: another thread sends through it at this moment, it is another thread's, or it
+            is closed.
+    """
+    mine = threading.get_ident()
+    with _in_use_lock:
+        if _in_use.setdefault(id(raw), mine) != mine:
+            raise Conflict(
+                "Another thread sends through this connection at this moment, and what one undoes "
+                "would undo the other's. Nothing was sent; use a connection for each thread."
+            )
+    rows, texts = raw.row_factory, raw.text_factory
+    try:
+        raw.row_factory, raw.text_factory = None, str
+        _probe(raw)
+        yield
+    finally:
+        raw.row_factory, raw.text_factory = rows, texts
+        with _in_use_lock:
+            _in_use.pop(id(raw), None)
+
+
+def _probe(raw: Any) -> None:
+    try:
+        raw.execute("SELECT 1").fetchone()
+    except driver.ProgrammingError as error:
+        raise _unusable(error) from error
+
+
+def _check_usable(connection: sqlalchemy.Connection) -> None:
+    if connection.closed:
+        raise _closed()
+    if connection.invalidated:
+        raise Conflict("This connection was invalidated: its transaction is gone. Begin a new one.")
+    chosen = connection.get_execution_options().get("isolation_level")
+    made_with = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    if "AUTOCOMMIT" in {str(chosen or made_with).upper()}:
+        raise Conflict(
+            "This connection is in autocommit mode: each statement commits itself, so no "
+            "transaction could hold your rows and the message together. Use a connection without "
+            'isolation_level="AUTOCOMMIT", from engine.begin().'
+        )
+    transaction = connection.get_transaction()
+    if transaction is not None and not transaction.is_active:
+        raise Conflict(
+            "The transaction of this connection failed to commit. Close the connection, and begin "
+            "a new one: engine.begin()."
+        )
+
+
+def _closed() -> Conflict:
+    return Conflict("This connection is closed. Send inside the block of its transaction.")
+
+
+def _unusable(error: Exception) -> Conflict:
+    """Return the reason why the driver refuses to use a connection at all."""
+    if "closed" in str(error):
+        return _closed()
+    if "thread" in str(error):
+        return Conflict(
+            "This connection belongs to another thread. Send in the thread that opened it, or open "
+            "it with check_same_thread=False and use it in one thread at a time."
+        )
+    return Conflict(f"This connection cannot be used: {visible(str(error), 200)}.")

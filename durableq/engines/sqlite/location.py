@@ -1,0 +1,162 @@
+"""Which file a URL names, and whether SQLite can keep its promises on it.
+
+Nothing here, or anywhere in this process, opens the file itself: closing any descriptor of a
+SQLite database drops the process's locks on it. Everything is asked of `stat` and of the mounts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from durableq.engines.sqlite.url import parse_url
+from durableq.model.errors import DatabaseUnusable
+
+NETWORK_FILESYSTEMS = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "lustre", "beegfs")
+)
+"""Where locks or shared memory between processes cannot be trusted; and every fuse.* one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A database file, and how it is to be used.
+
+    The path is resolved here and nowhere else: SQLite keeps the log beside the file that a symbolic
+    link leads to, and every question about the file, its log or its directory is about that one.
+    """
+
+    path: Path
+    """Of the file itself, every symbolic link on the way followed."""
+    synchronous: str = "full"
+    """`full`: survives power loss. `normal`: survives SIGKILL; power loss may undo the newest."""
+    busy_timeout_ms: int = 10_000
+    """How long a call waits for other processes before it raises Busy."""
+    allow_network_filesystem: bool = False
+    named: Path = Path()
+    """The path that was given; it may lead to another file later."""
+
+    def __post_init__(self) -> None:
+        if self.named == Path():
+            object.__setattr__(self, "named", self.path)
+        object.__setattr__(self, "path", Path(os.path.realpath(self.path)))
+
+    @classmethod
+    def parse(cls, url: str) -> Location:
+        """Read a path, or `sqlite:///path?synchronous=normal&busy_timeout=SECONDS`.
+
+        Raises:
+            InvalidInput: it names no file, or not clearly; the message says what to write.
+        """
+        path, options = parse_url(url)
+        return cls(path.absolute(), **options)
+
+    def check(self) -> None:
+        """Refuse a path that cannot hold a shared database.
+
+        Raises:
+            DatabaseUnusable: a directory, hard-linked, read-only, on a network file system …
+        """
+        try:
+            self._check_parent()
+            status = self.path.stat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DatabaseUnusable(
+                f"{self.path} cannot be reached: {error.strerror}. Check the path, and who may "
+                "search its directories."
+            ) from error
+        if stat.S_ISDIR(status.st_mode):
+            raise DatabaseUnusable(
+                f"{self.path} is a directory. Name a file, for example {self.path}/durableq.db."
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise DatabaseUnusable(f"{self.path} is not a regular file.")
+        if status.st_nlink > 1:
+            raise DatabaseUnusable(
+                f"{self.path} has {status.st_nlink} hard links. Through another name another "
+                "process would use another write-ahead log and lose commits. Keep one name."
+            )
+        if not status.st_mode & 0o222 or not os.access(self.path, os.W_OK):
+            raise DatabaseUnusable(
+                f"{self.path} is read-only. A queue's readers write too: make it writable."
+            )
+
+    def _check_parent(self) -> None:
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise DatabaseUnusable(
+                f"{parent} is not a directory, so {self.path.name} cannot be in it."
+            )
+        if not os.access(parent, os.W_OK):
+            raise DatabaseUnusable(
+                f"The directory {parent} is read-only. SQLite keeps its write-ahead log beside "
+                "the database: make the directory writable."
+            )
+        if self.is_mounted_alone():
+            raise DatabaseUnusable(
+                f"{self.path} is mounted as a single file, apart from its write-ahead log: "
+                "commits would be lost. Mount its directory instead."
+            )
+        kind = self.file_system()
+        if is_network(kind) and not self.allow_network_filesystem:
+            raise DatabaseUnusable(
+                f"{self.path} is on {kind}, where locks between processes cannot be trusted. "
+                "Use a local disk (or ?allow_network_filesystem=true, at your own risk)."
+            )
+
+    def is_mounted_alone(self) -> bool:
+        """Return whether the file, and not a directory around it, is what was mounted."""
+        return str(self.path) in _mounts() and not self.path.is_dir()
+
+    def file_system(self) -> str:
+        """Return the type of the file system around the file; empty where it is not known."""
+        mounts = _mounts()
+        parents = map(str, self.path.parents)
+        return next((mounts[parent] for parent in parents if parent in mounts), "")
+
+    def identity(self) -> tuple[int, int] | None:
+        """Return (device, inode) of the file now at the given path, or None if none is seen."""
+        try:
+            status = os.stat(self.named)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def is_network(kind: str) -> bool:
+    """Return whether a file system is one that several machines may share."""
+    return kind in NETWORK_FILESYSTEMS or kind.startswith("fuse.")
+
+
+def _mounts() -> dict[str, str]:
+    """Return the file system's type of every mount point; empty where the kernel does not say."""
+    return {point: kind for point, (_, kind) in _mount_points().items()}
+
+
+def device_of_mount(path: Path) -> str | None:
+    """Return `major:minor` of the file system that holds a path.
+
+    It is what the kernel calls it elsewhere; `stat` has another number on some file systems.
+    """
+    mounts = _mount_points()
+    parents = map(str, Path(os.path.realpath(path)).parents)
+    return next((mounts[parent][0] for parent in parents if parent in mounts), None)
+
+
+def _mount_points() -> dict[str, tuple[str, str]]:
+    """Return device and type of the file system at every mount point."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    mounts = {}
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        point = fields[4].encode().decode("unicode_escape")
+        mounts[point] = fields[2], after.split(" ")[0]
+    return mounts

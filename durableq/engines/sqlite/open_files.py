@@ -1,0 +1,354 @@
+"""Database files that this process has open, their connections, and a guard around them.
+
+POSIX locks belong to a process and a file, not to a descriptor. When this process closes any other
+descriptor of a database or of its -shm file (a plain `open()`, another SQLite library), it loses
+the locks of all its connections: other processes write in the middle of its transactions, and the
+last to close deletes the log that the others go on writing to. An audit hook refuses such an
+opening while a connection is open. It cannot see an ATTACH of another library, nor C code.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from durableq.engines.sqlite import foreign, locks
+from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.errors import read_only
+from durableq.engines.sqlite.location import Location
+from durableq.model.errors import Busy, Conflict, DatabaseReplaced, DatabaseUnusable, Unsupported
+
+Identity = tuple[int, int]
+"""Device and inode of a file."""
+
+_WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+_NEW_ONLY: Final = os.O_CREAT | os.O_EXCL
+_PROBE: Final = "file:durableq-probe?mode=memory"
+
+
+class Connection:
+    """An open connection of this process, and the thread that uses it."""
+
+    __slots__ = ("raw", "thread")
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self.thread = threading.current_thread()
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a transaction is open on it."""
+        try:
+            return bool(self.raw.in_transaction)
+        except driver.Error:  # a user has closed it
+            return False
+
+
+class OpenFile:
+    """A database file with the connections that this process has open on it.
+
+    The log and the index keep their identities as long as one of the connections is open:
+    SQLite removes them only with the last connection of all processes.
+
+    Args:
+        location: the file.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self.path = location.path
+        self.database: Identity | None = None
+        self._log: Identity | None = None
+        self._index: Identity | None = None
+        self._connections: dict[int, Connection] = {}
+        self._open_before: set[int] = set()
+
+    def check_before_open(self) -> None:
+        """Refuse to open a connection that would not share its files with the others.
+
+        Raises:
+            DatabaseReplaced: the file, its log or its index is not the one that was opened.
+            DatabaseUnusable: another process uses the file, and its log was removed.
+            Unsupported: this process has the file open in another way.
+        """
+        if not self._connections:
+            self._open_before = self._descriptors()
+            if self._open_before and (owner := foreign.owner(self._open_before, self.path)):
+                raise Unsupported(
+                    f"{self.path} is open in this process already ({owner}). Closing that would "
+                    "drop the locks of SQLite, so that answered work is lost. Close it first, or "
+                    f"use {driver.__name__}, the same library."
+                )
+        if self._connections:
+            self.check()
+        elif self.database is not None and self._location.identity() != self.database:
+            raise replaced(self.path)
+        elif _identity(f"{self.path}-wal") is None:
+            using = locks.users(self.path) if _identity(f"{self.path}-shm") else set()
+            others = sorted(using - {os.getpid()})
+            # SQLite creates the log before its index: one that came meanwhile was not removed.
+            if others and _identity(f"{self.path}-wal") is None:
+                raise DatabaseUnusable(
+                    f"The write-ahead log of {self.path} was removed while "
+                    f"{locks.describe(others[0])} uses it: another log would lose commits. Stop "
+                    "every process that uses the file, then start again."
+                )
+
+    def check(self) -> None:
+        """Compare the file, its log and its index with the ones that were opened.
+
+        Raises:
+            DatabaseReplaced: one of them was removed or replaced.
+        """
+        if self.database is not None and self._location.identity() != self.database:
+            raise replaced(self.path)
+        if self._log is None or self._index is None:
+            self.remember()
+            return
+        for end, known in (("wal", self._log), ("shm", self._index)):
+            if _identity(f"{self.path}-{end}") != known:
+                raise replaced(self.path, f"{self.path}-{end}")
+
+    def log_is_missing(self) -> bool:
+        """Return whether the log was removed, and no other stands in its place."""
+        return self._log is not None and _identity(f"{self.path}-wal") is None
+
+    def remember(self) -> None:
+        """From now on, expect the files that are there."""
+        self.database = self.database or self._location.identity()
+        self._log = self._log or _identity(f"{self.path}-wal")
+        self._index = self._index or _identity(f"{self.path}-shm")
+
+    def add(self, raw: Any) -> None:
+        """Enter a connection that was opened; from now on the file is guarded.
+
+        Raises:
+            DatabaseUnusable: SQLite could open a file only for reading, and would leave it so.
+        """
+        self.remember()
+        if not self._connections:
+            new = self._descriptors() - self._open_before
+            if any(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY for fd in new):
+                raise read_only(self.path)
+        self._connections[id(raw)] = Connection(raw)
+        _guard(self)
+
+    def remove(self, raw: Any) -> None:
+        """Take out a connection that is about to be closed."""
+        self._connections.pop(id(raw), None)
+        if not self._connections:
+            self.forget()
+
+    def forget(self) -> None:
+        """Expect nothing more of the log: no connection of this process keeps it in place."""
+        global _open_files  # noqa: PLW0603 - one guard for the process
+        self._connections.clear()
+        self._log = self._index = None
+        with _changing:
+            _open_files = tuple(file for file in _open_files if file is not self)
+
+    def use(self, raw: Any) -> None:
+        """Note that this thread begins a transaction on a connection.
+
+        Raises:
+            Conflict: this thread has another write transaction open on the same file.
+        """
+        this = threading.current_thread()
+        for file in _open_files:
+            if file.database != self.database:
+                continue
+            for other in tuple(file._connections.values()):
+                if other.raw is raw:
+                    other.thread = this
+                elif other.thread is this and other.is_inside:
+                    raise Conflict(
+                        f"This thread has an open write transaction on {self.path}: inside it pass "
+                        "connection=… to send, or use tx.send and tx.execute; otherwise end it "
+                        "first. Nothing was stored."
+                    )
+
+    def part(self, identity: Identity) -> str:
+        """Return which of the files this is: `database`, `log`, `index`; empty for none."""
+        if identity == self.database:
+            return "database"
+        if identity == self._index:
+            return "index"
+        return "log" if identity == self._log else ""
+
+    def _descriptors(self) -> set[int]:
+        """Return this process's descriptors of the file, its log and its index, where listed."""
+        ends = ("", "-wal", "-shm")
+        files = {_identity(f"{self.path}{end}") for end in ends} - {None}
+        try:
+            listed = [int(name) for name in os.listdir("/proc/self/fd")]
+        except OSError:
+            return set()
+        return {fd for fd in listed if _identity(f"/proc/self/fd/{fd}") in files}
+
+    def check_deadlock(self) -> None:
+        """Refuse to wait for a lock that only this thread could release.
+
+        Raises:
+            Conflict: this process holds the lock, and has no other thread.
+        """
+        if threading.active_count() == 1 and os.getpid() in locks.writers(self.path):
+            raise Conflict(
+                f"This process has an open write transaction on {self.path}, on another "
+                "connection, and no other thread to end it. End it first, or pass that connection "
+                "to send: connection=…. Nothing was stored."
+            )
+
+    def busy(self) -> Busy:
+        """Return the refusal after a whole wait, with the holder of the lock where it is known."""
+        writers = locks.writers(self.path)
+        if os.getpid() in writers:
+            threads = ", ".join(self._threads_inside()) or "a connection that durableq did not open"
+            owner_id = f"this process itself has an open write transaction ({threads})"
+        elif writers:
+            owner_id = f"{locks.describe(min(writers))} is writing"
+        else:
+            owner_id = "other processes are writing"
+        return Busy(f"{self.path} is busy: {owner_id}. Nothing was stored; try again.")
+
+    def _threads_inside(self) -> list[str]:
+        """Return the names of this process's other threads that are inside a transaction."""
+        this = threading.current_thread()
+        return sorted(
+            connection.thread.name
+            for file in _open_files
+            if file.database == self.database
+            for connection in tuple(file._connections.values())
+            if connection.thread is not this and connection.is_inside
+        )
+
+
+def create(path: Path) -> None:
+    """Create an empty database file for its owner alone, unless there is one.
+
+    SQLite would create it with the umask's mode, and others could open it before a chmod. The log
+    and its index get the mode of the file.
+    """
+    with _creating:  # no thread of this process has it open when the descriptor is closed
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:  # it is there; or it cannot be created, and SQLite says so
+            return
+        try:
+            with suppress(OSError):  # a file system without modes; doctor tells
+                os.fchmod(descriptor, 0o600)  # in spite of the umask
+        finally:
+            os.close(descriptor)
+
+
+def replaced(path: object, part: str = "") -> DatabaseReplaced:
+    """Return the refusal for a file that is no longer the one that was opened."""
+    if not part:
+        return DatabaseReplaced(
+            f"{path} was deleted or replaced while it was open. Nothing was written. Restart this "
+            "process to use the file that is there now."
+        )
+    return DatabaseReplaced(
+        f"{part} was deleted or replaced while {path} was open: commits would go into nothing. "
+        "Nothing was written by this call. Stop every process that uses the file, then start again."
+    )
+
+
+def _identity(path: str) -> Identity | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+# ---- the guard
+
+_open_files: tuple[OpenFile, ...] = ()
+_changing = threading.Lock()
+_creating = threading.Lock()
+_is_installed = False
+_driver_is_audited = False
+"""Whether the driver raises the audit event too: then it cannot be told from another library."""
+
+
+def _guard(file: OpenFile) -> None:
+    global _open_files, _is_installed  # noqa: PLW0603 - one guard for the process
+    with _changing:
+        if not _is_installed:
+            _is_installed = True
+            sys.addaudithook(_audit)
+            driver.connect(_PROBE, uri=True).close()
+            os.register_at_fork(after_in_child=_after_fork)
+        if file not in _open_files:
+            _open_files = (*_open_files, file)
+
+
+def _after_fork() -> None:
+    """Forget the parent's connections: this process has none of its locks."""
+    global _changing, _creating  # another thread may have held them
+    _changing, _creating = threading.Lock(), threading.Lock()
+    for file in _open_files:
+        file.forget()
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what would drop this process's locks. It is called for every opening of a file."""
+    global _driver_is_audited  # noqa: PLW0603 - found out once
+    if event == "open":
+        if _open_files:
+            _check_opening(arguments[0], arguments[2])
+    elif event == "sqlite3.connect":
+        if arguments[0] == _PROBE:
+            _driver_is_audited = True
+        elif _open_files and not _driver_is_audited:
+            _check_connecting(arguments[0])
+
+
+def _check_opening(path: Any, flags: Any) -> None:
+    flags = flags if isinstance(flags, int) else 0
+    if flags & _NEW_ONLY == _NEW_ONLY:  # it fails where there is a file
+        return
+    file, part = _find(path)
+    if file is None or (part == "log" and not flags & _WRITES):
+        return
+    raise Unsupported(
+        f"{os.fsdecode(path)} was not opened: this process uses {file.path} as a database, and "
+        "closing another descriptor of it drops SQLite's locks, so that other processes undo its "
+        "commits. Read it through dq.engine, copy it with `durableq backup`, or open it in "
+        "another process."
+    )
+
+
+def _check_connecting(database: Any) -> None:
+    if isinstance(database, str) and database.startswith("file:"):
+        database = unquote(urlsplit(database).path)
+    file, _ = _find(database)
+    if file is None:
+        return
+    raise Unsupported(
+        f"{os.fsdecode(database)} was not opened: this process uses {file.path} through "
+        f"{driver.__name__.partition('.')[0]}, and two SQLite libraries on one file in one process "
+        "drop each other's locks, so that answered work is lost. Use dq.engine, "
+        f"message.transaction(), or the same library, {driver.__name__}."
+    )
+
+
+def _find(path: Any) -> tuple[OpenFile | None, str]:
+    """Return the open database that a path belongs to, and as which part of it."""
+    if isinstance(path, int):
+        return None, ""
+    try:
+        status = os.stat(path)
+    except (OSError, TypeError, ValueError):
+        return None, ""
+    identity = status.st_dev, status.st_ino
+    for file in _open_files:
+        if part := file.part(identity):
+            return file, part
+    return None, ""

@@ -1,0 +1,213 @@
+"""Creating, recognising and upgrading the tables. Alembic owns them; this decides when it runs.
+
+The tables stand in `migrations/`, beside the package in a checkout and inside it in a wheel.
+Alembic itself is imported only when there is something to create or upgrade.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy
+
+from durableq.engines.sql.tables import metadata
+from durableq.engines.sqlite import locks
+from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.driver import dotted, driver
+from durableq.model.errors import (
+    Conflict,
+    DatabaseUnusable,
+    ForeignDatabase,
+    NewerDatabase,
+    OlderDatabase,
+    UnsupportedSQLite,
+)
+
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
+"""Every released revision, oldest first; the last is what this code works with."""
+VERSION_TABLE: Final = "durableq_version"
+_VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+APPLICATION_ID: Final = 0x64757251
+"""`durQ`, in the header of a file that we made."""
+INCREMENTAL_VACUUM: Final = 2
+"""Free pages are given back a few at a time. It can be chosen only before the first page is."""
+HAS_OCTET_LENGTH: Final = (3, 43, 0)
+"""The first SQLite with a function that the tables of release 0.1 call."""
+LACKS_OCTET_LENGTH: Final = driver.sqlite_version_info < HAS_OCTET_LENGTH
+_CALLS_OCTET_LENGTH: Final = (
+    "SELECT 1 FROM sqlite_schema WHERE name = 'durableq_message' AND sql LIKE '%octet_length%'"
+)
+
+
+class Condition(Enum):
+    """What a file turned out to be."""
+
+    EMPTY = "empty"
+    CURRENT = "current"
+    OLDER = "older"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+    NEEDS_NEWER_SQLITE = "needs_newer_sqlite"
+
+
+class Purpose(Enum):
+    """What a file is opened for."""
+
+    USE = "use"
+    """Create it if it is missing; otherwise it must be current."""
+    MIGRATE = "migrate"
+    """Create it if it is missing, or upgrade it."""
+    ADOPT = "adopt"
+    """As MIGRATE, and also put the tables beside an application's own."""
+
+
+def prepare(database: Database, purpose: Purpose) -> Condition:
+    """Make the file fit for use, or refuse it untouched; return what it was found to be.
+
+    Raises:
+        ForeignDatabase: other tables are in it, and the purpose is not ADOPT.
+        OlderDatabase: it needs an upgrade, and the purpose is USE.
+        NewerDatabase: a later durableq made it.
+        UnsupportedSQLite: its tables need a newer SQLite library than this one.
+    """
+    raw = database.session().raw
+    found = database.retrying(lambda: condition(raw))
+    refusal = refuse(found, purpose, database.location.path)
+    if refusal is not None:
+        raise refusal
+    if found is Condition.EMPTY:
+        database.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
+    database.retrying(lambda: _use_wal(raw, database))
+    if found is not Condition.CURRENT:
+        upgrade(database, found)
+    database.remember_identity(lambda raw: check_revision(raw, database.location.path))
+    return found
+
+
+def condition(raw: Any) -> Condition:
+    """Return what a file is, reading as little of it as can be."""
+    tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
+    if VERSION_TABLE not in tables:
+        (application_id,) = raw.execute("PRAGMA application_id").fetchone()
+        is_ours = application_id in {0, APPLICATION_ID}
+        return Condition.EMPTY if not tables and is_ours else Condition.FOREIGN
+    if LACKS_OCTET_LENGTH and raw.execute(_CALLS_OCTET_LENGTH).fetchone():
+        return Condition.NEEDS_NEWER_SQLITE
+    row = raw.execute(_VERSION).fetchone()
+    revision = row[0] if row else None
+    if revision == REVISIONS[-1]:
+        return Condition.CURRENT
+    return Condition.OLDER if revision in REVISIONS else Condition.NEWER
+
+
+def lacking(raw: Any) -> list[str]:
+    """Return the tables, columns and indexes that a current file should have and has not."""
+    present = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
+    missing = []
+    for table in metadata.sorted_tables:
+        if table.name not in present:
+            missing.append(table.name)
+            continue
+        columns = {row[1] for row in raw.execute(f'PRAGMA table_info("{table.name}")')}
+        missing += [f"{table.name}.{c.name}" for c in table.columns if c.name not in columns]
+        missing += [str(index.name) for index in table.indexes if index.name not in present]
+    return sorted(missing)
+
+
+def check_revision(raw: Any, path: Path) -> None:
+    """Refuse to write, inside a write transaction, to tables that are not this code's any more.
+
+    Raises:
+        NewerDatabase, OlderDatabase: the file was migrated while this process had it open.
+    """
+    row = raw.execute(_VERSION).fetchone()
+    if row is not None and row[0] == REVISIONS[-1]:
+        return
+    kind = OlderDatabase if row is not None and row[0] in REVISIONS else NewerDatabase
+    raise kind(
+        f"{path} was migrated to another revision while this process had it open. Nothing was "
+        "written. Restart this process with the durableq that made the file what it is now."
+    )
+
+
+def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable | None:
+    """Return why a file cannot serve a purpose; None if it can."""
+    if found is Condition.NEWER:
+        return NewerDatabase(
+            f"{path} was made by a newer durableq than this one (which knows revisions up to "
+            f"{REVISIONS[-1]}). It was not touched. Upgrade: pip install -U durableq."
+        )
+    if found is Condition.NEEDS_NEWER_SQLITE:
+        return UnsupportedSQLite(
+            f"{path} was made by durableq 0.1, whose tables need SQLite "
+            f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}. It was not "
+            "touched. Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'."
+        )
+    if found is Condition.OLDER and purpose is Purpose.USE:
+        return OlderDatabase(
+            f"{path} was made by an older durableq. Stop its workers and run "
+            f"`durableq migrate --db {path}`."
+        )
+    if found is Condition.FOREIGN and purpose is not Purpose.ADOPT:
+        return ForeignDatabase(
+            f"{path} holds another application's tables and none of durableq's. It was not "
+            "touched. To put the queue beside them, run "
+            f"`durableq init --db {path} --beside-other-tables`."
+        )
+    return None
+
+
+def _use_wal(raw: Any, database: Database) -> None:
+    """Switch the file to its write-ahead log; it stays so for every later connection."""
+    (mode,) = raw.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        (mode,) = raw.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise DatabaseUnusable(
+            f"{database.location.path} cannot use a write-ahead log (journal mode {mode}): "
+            "its file system lacks shared memory. Use a local disk."
+        )
+
+
+def upgrade(database: Database, found: Condition) -> None:
+    """Run the migrations in one transaction: a process that raises half way leaves nothing."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    with database.write_with_sqlalchemy() as (raw, connection):
+        if condition(raw) is Condition.CURRENT:
+            return  # another process was first
+        if found is Condition.OLDER:
+            _check_unused(raw, database)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if found is Condition.EMPTY:
+            connection.execute(sqlalchemy.text(f"PRAGMA application_id = {APPLICATION_ID}"))
+
+
+def _check_unused(raw: Any, database: Database) -> None:
+    """Refuse to migrate under the workers of an older durableq: they would go on as before.
+
+    Raises:
+        Conflict: a registered worker has the file open.
+    """
+    registered = {pid for (pid,) in raw.execute("SELECT pid FROM durableq_worker")}
+    living = (registered & locks.users(database.location.path)) - {os.getpid()}
+    if living:
+        raise Conflict(
+            f"{database.location.path} is used by {locks.describe(min(living))}, a worker of an "
+            "older durableq that would go on writing it in its own way. Nothing was changed. Stop "
+            "its workers and everything else that has the file open, then migrate again."
+        )
+
+
+def migrations_folder() -> Path:
+    """Return where the migrations are: inside an installed package, or beside a checkout's."""
+    package = Path(__file__).parents[2]
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"

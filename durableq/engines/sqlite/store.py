@@ -1,0 +1,380 @@
+"""The SQLite engine: each verb opens its one transaction and says, in one call, what happens."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+
+from durableq.engines.sql import (
+    maintenance,
+    receiving,
+    redrive,
+    sending,
+    settling,
+    statements,
+    steady_time,
+    upkeep,
+)
+from durableq.engines.sql.write_transaction import WriteTransaction
+from durableq.engines.sqlite import schema
+from durableq.engines.sqlite.database import Database, all_or_nothing
+from durableq.engines.sqlite.inspect import SQLMonitor
+from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.wakeup import FileWatch
+from durableq.model.dead_letters import DeadLetterFilter, RedriveTask, check_redrive
+from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.errors import Conflict, DurableQError, InvalidInput, StaleReceipt
+from durableq.model.health import MaintenanceReport
+from durableq.model.info import check_metadata
+from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
+from durableq.model.text import shown
+from durableq.runtime.clock import Clock, SystemClock
+from durableq.runtime.steady_clock import shift
+from durableq.store.core import OTHER_THREAD, Pruned, QueueInfo, WorkerInfo, WorkerStats
+
+
+class SQLStore(SQLMonitor):
+    """A Store in a SQLite file. Safe to use from several threads; not to be taken across a fork.
+
+    Args:
+        url: a path, or `sqlite:///path?synchronous=normal`.
+        clock: where the time comes from.
+        dice: numbers in [0, 1) for the backoff's jitter.
+        purpose: USE creates a missing file; MIGRATE and ADOPT also upgrade.
+
+    Raises:
+        DatabaseUnusable: the file cannot be a durableq database; it was left untouched.
+        Busy: other processes held it for the whole wait.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        rng: Callable[[], float] = random.random,
+        purpose: schema.Purpose = schema.Purpose.USE,
+    ) -> None:
+        super().__init__(Database(Location.parse(url)), clock or SystemClock())
+        self._rng = rng
+        try:
+            self.found = schema.prepare(self._database, purpose)
+            self._finish_opening()
+        except BaseException:
+            self._database.close()
+            raise
+
+    # ---- queues
+
+    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+        """Make sure a queue exists, and change these settings."""
+        with self._write() as tx:
+            upkeep.declare(tx, name, changes)
+        return self.queue(name)
+
+    def delete_queue(self, name: str, *, force: bool = False) -> None:
+        """Remove a queue and its dead-letter queue."""
+        with self._write() as tx:
+            upkeep.delete(tx, name, force=force)
+
+    def purge(self, queue: str) -> int:
+        """Remove every message of a queue."""
+        with self._write() as tx:
+            return upkeep.purge(tx, tx.queue(queue))
+
+    # ---- a message's life
+
+    def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
+        """Store a batch, or let it join the caller's transaction."""
+        sending.check_batch(drafts)
+        if connection is not None:
+            with self._database.join(connection) as raw:
+                steady_time.follow(raw, self._clock)
+                return sending.send(self._tx(raw), queue, drafts)
+        with self._write() as tx:
+            return sending.send(tx, queue, drafts)
+
+    def receive(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+        ids: Iterable[str] | None = None,
+    ) -> Received:
+        """Lease ready messages."""
+        with self._write() as tx:
+            received = receiving.receive(tx, queue, limit, visibility_ms, owner_id, ids)
+        return self._clock.shown(received)
+
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Prolong leases."""
+        with self._write() as tx:
+            return settling.extend(tx, receipts, visibility_ms)
+
+    def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
+        """End messages in success."""
+        with self._write() as tx:
+            return settling.complete(tx, completions)
+
+    def fail(
+        self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Record failures, and retry or bury."""
+        with self._write() as tx:
+            return settling.fail(tx, failures, actor)
+
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Give messages back uncounted."""
+        with self._write() as tx:
+            return settling.release(tx, receipts)
+
+    def decide(
+        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Apply verdicts to dead letters."""
+        with self._write() as tx:
+            return settling.decide(tx, decisions, actor)
+
+    def start_redrive(
+        self,
+        wanted: DeadLetterFilter,
+        decision: Requeue | Discard,
+        *,
+        to_queue: str | None = None,
+        actor: str = "",
+    ) -> RedriveTask:
+        """Begin to decide about many dead letters."""
+        check_redrive(decision, to_queue)
+        with self._write() as tx:
+            wanted = shift(wanted, -self._clock.now().offset_ms)
+            return self._clock.shown(redrive.start(tx, wanted, decision, to_queue, actor))
+
+    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
+        """Decide about the next letters of a move."""
+        with self._write() as tx:
+            return self._clock.shown(redrive.go_on(tx, task_id, limit))
+
+    def cancel_redrive(self, task_id: str) -> RedriveTask:
+        """Let a running move end here."""
+        with self._write() as tx:
+            return self._clock.shown(redrive.cancel(tx, task_id))
+
+    def decide_by_id(
+        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
+    ) -> list[str]:
+        """Apply one verdict to letters named by id."""
+        if not ids:
+            return []
+        with self._write() as tx:
+            taken = receiving.receive(tx, queue, len(ids), None, 0, ids).messages
+            receipts = [message.receipt for message in taken if message.receipt is not None]
+            settling.decide(tx, [(receipt, decision) for receipt in receipts], actor)
+            return [receipt.message_id for receipt in receipts]
+
+    def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
+        """Add a result to a completed record."""
+        with self._write() as tx:
+            return settling.attach_result(tx, receipt, key, result)
+
+    @contextmanager
+    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[_Open]:
+        """Open a transaction that settles these messages together with other writes."""
+        steady_time.keep(self._database, self._clock)
+        with self._database.write_with_sqlalchemy() as (raw, connection):
+            tx = self._tx(raw)
+            stale = settling.check_held(tx, receipts)
+            if stale is not None:
+                raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
+            opened = _Open(self._database, tx, connection, actor)
+            try:
+                yield opened
+            finally:
+                opened.end()
+            tx.write_counters()
+
+    def reclaim(self, *, owner_id: int | None = None) -> int:
+        """Take back expired leases, or all of a dead holder's."""
+        with self._write() as tx:
+            if owner_id is not None:
+                return receiving.reclaim_lost(tx, receiving.mark(owner_id))
+            rows = [tx.queue_by_id(row[0]) for row in statements.QUEUES(tx.raw).fetchall()]
+            return sum(receiving.reclaim_expired(tx, row) for row in rows)
+
+    # ---- upkeep
+
+    def forget(self, queue: str, key: str) -> bool:
+        """Drop a completed record."""
+        with self._write() as tx:
+            return upkeep.forget(tx, queue, key)
+
+    def prune(self, limit: int = 1000) -> Pruned:
+        """Remove what time has ended."""
+        with self._write() as tx:
+            return upkeep.prune(tx, limit)
+
+    def maintain(self, limit: int = 200) -> MaintenanceReport:
+        """Do one short slice of upkeep, if it is due."""
+        steady_time.keep(self._database, self._clock)
+        return maintenance.maintain(self._database, self._tx, self._clock.now_ms(), limit)
+
+    def compare_and_set(self, name: str, text: str, *, expected: str | None) -> bool:
+        """Keep a text under a name."""
+        check_metadata(name, text)
+        with self._write() as tx:
+            return upkeep.compare_and_set(tx, name, text, expected)
+
+    def register(self, worker: WorkerInfo) -> WorkerInfo:
+        """Enter a worker."""
+        with self._write() as tx:
+            return self._clock.shown(upkeep.register(tx, worker))
+
+    def beat(
+        self,
+        owner_id: int,
+        stats: WorkerStats | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> bool:
+        """Let a worker say that it lives."""
+        with self._write() as tx:
+            return upkeep.beat(tx, owner_id, stats, queues)
+
+    def unregister(self, owner_id: int) -> None:
+        """Take a worker out, and its leases back."""
+        with self._write() as tx:
+            receiving.reclaim_lost(tx, receiving.mark(owner_id))
+            upkeep.unregister(tx, owner_id)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._database.close()
+
+    def watch(self) -> FileWatch:
+        """Begin to watch for writes."""
+        return FileWatch(self._database)
+
+    @property
+    def engine(self) -> sqlalchemy.Engine:
+        """A SQLAlchemy engine on the same file, each transaction BEGIN IMMEDIATE."""
+        return self._database.engine
+
+    # ---- within
+
+    def _tx(self, raw: Any) -> WriteTransaction:
+        return WriteTransaction(raw, self._clock, self._rng)
+
+    @contextmanager
+    def _write(self) -> Iterator[WriteTransaction]:
+        steady_time.keep(self._database, self._clock)
+        with self._database.write() as raw:
+            tx = self._tx(raw)
+            yield tx
+            tx.write_counters()
+
+    def _finish_opening(self) -> None:
+        """Notice a restart; a failure does not hide that the tables are made or upgraded by now."""
+        try:
+            self._notice_restart()
+        except DurableQError as error:
+            if self.found in {schema.Condition.CURRENT, schema.Condition.EMPTY}:
+                raise
+            raise type(error)(f"The tables are upgraded, but opening failed: {error}") from error
+
+    def _notice_restart(self) -> None:
+        """Take back every lease of an earlier boot: none of its holders is alive."""
+        boot_id = self._clock.boot_id()
+        with self._read() as raw:
+            is_known = upkeep.known_boot(raw) == boot_id
+        steady_time.keep(self._database, self._clock)
+        if is_known:
+            return
+        with self._write() as tx:
+            if upkeep.known_boot(tx.raw) != boot_id:
+                receiving.reclaim_lost(tx, b"")
+                upkeep.remember_boot(tx, boot_id)
+
+
+class _Open:
+    """The Transaction that user code holds."""
+
+    def __init__(
+        self,
+        database: Database,
+        tx: WriteTransaction,
+        connection: sqlalchemy.Connection,
+        actor: str,
+    ) -> None:
+        self._database = database
+        self._tx = tx
+        self._connection = connection
+        self._actor = actor
+        self._results: list[sqlalchemy.CursorResult[Any]] = []
+        self._thread = threading.get_ident()
+        self._ended = False
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
+        self._check()
+        if isinstance(statement, str):
+            statement = sqlalchemy.text(statement)
+        if not isinstance(statement, sqlalchemy.Executable):
+            raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
+        result = self._database.execute(self._connection, statement, parameters)
+        if result.returns_rows:
+            self._results.append(result)
+        return result
+
+    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Send messages that exist only if this transaction commits."""
+        self._check()
+        sending.check_batch(drafts)
+        with all_or_nothing(self._tx.raw):
+            return sending.send(self._tx, queue, drafts)
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Say how the messages end; all are still held, or everything is undone."""
+        self._check()
+        outcomes = settling.complete(self._tx, completions)
+        outcomes += settling.fail(self._tx, failures, self._actor)
+        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
+        for receipt, outcome in zip(receipts, outcomes, strict=True):
+            if outcome.refused:
+                raise StaleReceipt(receipt.message_id, outcome.why)
+
+    def end(self) -> None:
+        """Take nothing more, and close what is not read to its end.
+
+        It would keep this thread's view of the file as it is now: once another process has
+        written, every write of this thread would be refused as coming too late.
+        """
+        self._ended = True
+        for result in self._results:
+            result.close()
+
+    def _check(self) -> None:
+        """Refuse what would be written on its own: each statement would be a commit by itself.
+
+        Raises:
+            Conflict: the block is over, or a statement in it ended the transaction.
+        """
+        if self._ended:
+            raise Conflict("This transaction is over: use it inside its `with` block.")
+        if threading.get_ident() != self._thread:
+            raise Conflict(OTHER_THREAD)
+        if not self._tx.raw.in_transaction:
+            raise Conflict(
+                "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is "
+                "resolved by ROLLBACK), so nothing more is written in it and the message is not "
+                "settled. Leave its end to the `with` block."
+            )

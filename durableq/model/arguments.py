@@ -1,0 +1,84 @@
+"""Checks of arguments that several public functions share: nothing that is passed is ignored."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+
+from durableq.model.errors import InvalidInput
+from durableq.model.text import shown
+
+
+def check_known(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Refuse the first name that is not known, and say which one was probably meant.
+
+    Args:
+        given: the names that were passed.
+        known: the names that there are, in the order in which an error lists them.
+        what: the kind of name, as in "message option".
+
+    Raises:
+        InvalidInput: a name is not known; nothing was done.
+    """
+    for name in given:
+        if name not in known:
+            meant = near_miss(name, known)
+            question = f" Did you mean {meant!r}?" if meant else ""
+            raise InvalidInput(
+                f"Unknown {what} {shown(name)}.{question} There are {listed(known)}."
+            )
+
+
+def near_miss(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name that this one was probably meant to be.
+
+    A name matches if its words contain the other's (`delay_seconds`, `DelaySeconds` and `Delay`
+    mean `delay`; `ttl` means `idempotency_ttl`), else if it is spelt much like it.
+    """
+    if not isinstance(name, str) or len(name) > 100:
+        return None
+    known, mine = list(known), _words(name)
+    for other in known:
+        theirs = _words(other)
+        if mine and (mine <= theirs or theirs <= mine):
+            return other
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return close[0] if close else None
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them: "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def check_text(value: object, what: str) -> None:
+    """Refuse an object that is not a string.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} is a string, got {shown(value)}.")
+
+
+def check_page_start(after_id: str | None) -> int:
+    """Return the number after which a page of messages begins; 0 for the first page.
+
+    Raises:
+        InvalidInput: no message can have this id.
+    """
+    if after_id is None:
+        return 0
+    if not (re.fullmatch("[0-9]{1,19}", after_id) and int(after_id) < 1 << 63):
+        raise InvalidInput(
+            f"{shown(after_id)} is not a message id. A page continues after the last id of the "
+            "page before it."
+        )
+    return int(after_id)
+
+
+def _words(name: str) -> set[str]:
+    """Return the words of a name in snake_case or CamelCase, in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)}

@@ -1,0 +1,246 @@
+"""What a body may be, and how it is written: JSON as text, bytes as bytes, nothing else.
+
+Never pickle: whoever can write the file could otherwise run code in every worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from durableq.model.errors import InvalidBody, InvalidInput, InvalidResult
+from durableq.model.limits import (
+    MAX_ATTRIBUTES,
+    MAX_ATTRIBUTES_BYTES,
+    MAX_BODY_DEPTH,
+    MAX_RESULT_BYTES,
+)
+from durableq.model.text import shown, visible
+
+Encoded = str | bytes
+"""A body as it is stored: `str` is JSON text, `bytes` are the sender's own bytes."""
+Json = Any
+"""dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH."""
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
+_in_order = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+def encode(body: Json | bytes) -> Encoded:
+    """Return the stored form of a body.
+
+    Raises:
+        InvalidBody: not JSON or bytes (NaN, a set, a lone surrogate …), nested too deep, or an
+            object with two names that JSON writes alike ({1: …, "1": …}).
+    """
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    text = _json_text(body, "body", InvalidBody)
+    if text.count("[") + text.count("{") > MAX_BODY_DEPTH and _depth(text) > MAX_BODY_DEPTH:
+        raise InvalidBody(f"The body is nested more than {MAX_BODY_DEPTH} levels deep.")
+    return text
+
+
+def decode(stored: Encoded) -> Any:
+    """Return the body a sender gave: JSON decoded, bytes as they are.
+
+    Raises:
+        InvalidBody: what is in the file is no bytes and no JSON (somebody else wrote it).
+    """
+    if isinstance(stored, bytes):
+        return stored
+    if not isinstance(stored, str):
+        raise InvalidBody(f"The stored body is neither text nor bytes, but {shown(stored)}.")
+    try:
+        if not stored.isascii():
+            stored.encode()  # what the file holds may not be UTF-8; an engine marks it so
+        return json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        raise InvalidBody(f"The stored body is not JSON: {error}.") from error
+
+
+def encode_result(result: Json) -> str | None:
+    """Return a handler's result as it is kept for duplicates; None stays None.
+
+    Raises:
+        InvalidResult: JSON cannot hold it, or it is over MAX_RESULT_BYTES.
+    """
+    if result is None:
+        return None
+    text = _json_text(result, "result", InvalidResult)
+    if size(text) > MAX_RESULT_BYTES:
+        raise InvalidResult(
+            f"The result has {size(text)} bytes; at most {MAX_RESULT_BYTES} are kept. "
+            "Return a reference to it instead."
+        )
+    return text
+
+
+def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str | None:
+    """Return attributes as stored: a JSON object of strings and numbers, or None.
+
+    Raises:
+        InvalidInput: more than MAX_ATTRIBUTES, a name or value of another type, or too large.
+    """
+    if attributes is None:
+        return None
+    if not isinstance(attributes, Mapping):
+        raise InvalidInput(f"Attributes are a mapping, got {shown(attributes)}.")
+    if not attributes:
+        return None
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise InvalidInput(f"{len(attributes)} attributes given; at most {MAX_ATTRIBUTES} fit.")
+    for name, value in attributes.items():
+        if not isinstance(name, str) or not name:
+            raise InvalidInput(f"An attribute's name is a non-empty string, got {shown(name)}.")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise InvalidInput(
+                f"Attribute {shown(name)} is a {type(value).__name__}; "
+                "attributes hold strings and numbers."
+            )
+    text = _json_text(dict(attributes), "attributes", InvalidInput)
+    if size(text) > MAX_ATTRIBUTES_BYTES:
+        raise InvalidInput(
+            f"The attributes have {size(text)} bytes; at most {MAX_ATTRIBUTES_BYTES} fit. "
+            "Put data into the body."
+        )
+    return text
+
+
+def payload_hash(stored: Encoded) -> bytes:
+    """Return the 32 bytes that tell two payloads under one key apart.
+
+    JSON is hashed in a canonical form like RFC 8785's: names sorted as strings, numbers by value
+    (12, 12.0 and 1.2e1 are one number; integers of any size stay exact). The order of names and
+    the sender's spelling do not matter: two producers that mean the same payload agree.
+    """
+    if isinstance(stored, bytes):
+        return hashlib.sha256(b"bytes:" + stored).digest()
+    return _sha256(_canonical(json.loads(stored, parse_float=_by_value)))
+
+
+def same_payload(known: bytes, mine: bytes, stored: Encoded) -> bool:
+    """Return whether two payload hashes stand for the same payload.
+
+    Release 0.1 hashed some JSON in other ways: 12.0 apart from 12, and objects with names that
+    were Python numbers in the order of the numbers. Its hashes stay in the file, so hashes that
+    differ are compared by all the ways to hash `stored`. Each way writes the same JSON value,
+    so no payload is taken for another.
+
+    Args:
+        known: the hash in the record of a key.
+        mine: the hash of the message that was received.
+        stored: that message's body. Recovery may have changed it, and the hash stays that of
+            the original: then only equal hashes match.
+    """
+    return known == mine or {known, mine} <= _hashes_of(stored)
+
+
+def _hashes_of(stored: Encoded) -> set[bytes]:
+    """Return the hashes that any release gives to a body; none for text that is not JSON."""
+    if isinstance(stored, bytes):
+        return {payload_hash(stored)}
+    try:
+        as_0_1 = _canonical(json.loads(stored))
+        as_0_1_with_numbers = _in_order(json.loads(stored, object_pairs_hook=_in_numeric_order))
+        return {payload_hash(stored), _sha256(as_0_1), _sha256(as_0_1_with_numbers)}
+    except (ValueError, RecursionError):
+        return set()
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _by_value(text: str) -> int | float:
+    """Return a JSON number with a fraction or exponent; as an integer if it is one."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _in_numeric_order(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return an object as release 0.1 hashed it: names that were numbers in their order."""
+    try:
+        return dict(sorted(pairs, key=lambda pair: float(pair[0])))
+    except ValueError:
+        return dict(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def size(stored: Encoded) -> int:
+    """Return the bytes a stored body takes."""
+    if isinstance(stored, str) and not stored.isascii():
+        return len(stored.encode())
+    return len(stored)
+
+
+def _json_text(value: Json, what: str, error_class: type[InvalidInput]) -> str:
+    text = ""
+    try:
+        text = _dumps(value)
+        if not text.isascii():
+            text.encode()
+    except RecursionError:
+        raise error_class(f"The {what} is nested too deep, or contains itself.") from None
+    except UnicodeEncodeError as error:
+        raise error_class(
+            f"The {what} contains a lone surrogate (U+{ord(text[error.start]):04X}), "
+            "which is not text. Replace it before sending."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
+        raise error_class(
+            f"JSON cannot hold this {what}: {visible(str(error), 200)}. Use objects, arrays, "
+            "strings, finite numbers, true, false, null (or bytes, for a body)."
+        ) from None
+    _check_names(value, what, error_class)
+    return text
+
+
+def _check_names(value: Json, what: str, error_class: type[InvalidInput]) -> None:
+    """Refuse an object with two names that JSON writes alike: one value would be lost."""
+    left = [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            if {*map(type, inner)} - {str}:
+                _check_names_of(inner, what, error_class)
+            inner = inner.values()
+        elif not isinstance(inner, (list, tuple)):
+            continue
+        left.extend(part for part in inner if isinstance(part, (dict, list, tuple)))
+
+
+def _check_names_of(value: dict[Any, Json], what: str, error_class: type[InvalidInput]) -> None:
+    names: dict[str, Any] = {}
+    for name in value:
+        written = str.__str__(name) if isinstance(name, str) else _dumps(name)
+        if written in names:
+            raise error_class(
+                f"The {what} has the names {shown(names[written])} and {shown(name)}, which JSON "
+                f"both writes as {shown(written)}. Give each a name of its own."
+            )
+        names[written] = name
+
+
+def _depth(text: str) -> int:
+    """Return how deep JSON text nests, reading it once and recursing nowhere."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest

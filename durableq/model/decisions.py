@@ -1,0 +1,83 @@
+"""What recovery can decide about a dead letter. A policy returns one of these four."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from durableq.model.arguments import check_text
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
+from durableq.model.units import to_ms
+
+
+class _Reasoned:
+    """A decision with a reason, which is a string of at most MAX_ERROR_CHARS characters.
+
+    Raises:
+        InvalidInput: the reason is of another type, or longer.
+    """
+
+    __slots__ = ()
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_text(self.reason, "A reason")
+        if len(self.reason) > MAX_ERROR_CHARS:
+            raise InvalidInput(
+                f"A reason has at most {MAX_ERROR_CHARS} characters, got {len(self.reason)}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(_Reasoned):
+    """Permanent: remove it, and keep the reason in history."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(_Reasoned):
+    """Send it back with a changed body: the same work, made easier."""
+
+    body: Any
+    reason: str = ""
+    delay: float = 0
+    """Seconds before it is ready."""
+
+    @property
+    def delay_ms(self) -> int:
+        """The delay as it is stored.
+
+        Raises:
+            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
+        """
+        return to_ms(self.delay, "A verdict's delay", MAX_DELAY_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue(_Reasoned):
+    """Transient: send it back unchanged."""
+
+    reason: str = ""
+    delay: float = 0
+    """Seconds before it is ready."""
+
+    @property
+    def delay_ms(self) -> int:
+        """The delay as it is stored.
+
+        Raises:
+            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
+        """
+        return to_ms(self.delay, "A verdict's delay", MAX_DELAY_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold(_Reasoned):
+    """Leave it in the dead-letter queue until a person acts."""
+
+    reason: str = ""
+
+
+Decision = Discard | Retry | Requeue | Hold

@@ -1,0 +1,159 @@
+"""Every error durableq raises, drawn once.
+
+DurableQError
+├── InvalidInput            what you passed cannot be accepted; nothing was stored
+│   ├── InvalidBody         not JSON or bytes, too large, too deep
+│   └── InvalidResult       a handler returned what JSON cannot hold
+├── NotFound
+│   ├── UnknownQueue
+│   └── UnknownMessage
+├── Conflict                the thing is in a state that forbids this
+├── StaleReceipt            the message is no longer yours
+├── Busy                    another process holds the file; trying again is safe
+├── OutcomeUnknown          COMMIT itself failed; repeating the call is safe
+├── StorageFull             the disk has no room; nothing was lost
+├── DatabaseUnusable        this file cannot be, or can no longer be, our database
+│   ├── ForeignDatabase
+│   ├── OlderDatabase
+│   ├── NewerDatabase
+│   ├── DatabaseReplaced
+│   └── UnsupportedSQLite
+├── Unsupported             this engine cannot do that
+└── AppError                the application with the handlers cannot be used
+
+Reject, RetryLater          not errors of ours: you raise them in a handler
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from durableq.model.limits import MAX_DELAY_MS
+from durableq.model.text import shown, visible
+
+
+class DurableQError(Exception):
+    """Something durableq could not do. The message says what, where, and what to do next."""
+
+
+class InvalidInput(DurableQError, ValueError):
+    """What was passed cannot be accepted. Nothing of the call was stored."""
+
+
+class InvalidBody(InvalidInput):
+    """The body is neither bytes nor something JSON can hold, or it is over a limit."""
+
+
+class InvalidResult(InvalidInput):
+    """A handler returned a value that JSON cannot hold, so it cannot be kept for duplicates."""
+
+
+class NotFound(DurableQError, LookupError):
+    """What was named does not exist."""
+
+
+class UnknownQueue(NotFound):
+    """There is no queue of that name in this file."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"There is no queue {shown(queue)} in this file. Create it with "
+            f"`durableq queue create {visible(str(queue), 80)}`, or declare it: "
+            f"dq.queue({shown(queue)})."
+        )
+        self.queue = queue
+
+
+class UnknownMessage(NotFound):
+    """There is no message of that id in this file."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(
+            f"There is no message {visible(str(message_id), 80)} in this file. "
+            "It was completed and removed, or it never existed."
+        )
+        self.message_id = message_id
+
+
+class Conflict(DurableQError):
+    """The thing exists, in a state that forbids the call. Nothing was changed."""
+
+
+class StaleReceipt(DurableQError):
+    """The message is no longer yours: its lease was taken over, or it has ended."""
+
+    def __init__(self, message_id: str, why: str) -> None:
+        super().__init__(
+            f"The receipt for message {message_id} is stale: {why}. "
+            "Nothing was written; drop this message."
+        )
+        self.message_id = message_id
+
+
+class Busy(DurableQError):
+    """Another process held the write lock for the whole wait. Nothing was stored: try again."""
+
+
+class OutcomeUnknown(DurableQError):
+    """COMMIT itself failed, so the write may or may not have happened (a full disk: StorageFull).
+
+    Repeating the call with the same key or receipt is safe.
+    """
+
+
+class StorageFull(DurableQError):
+    """The disk has no room for this write. It was rolled back; what was stored is intact."""
+
+
+class DatabaseUnusable(DurableQError):
+    """This path cannot be used as a durableq database; the message says why."""
+
+
+class ForeignDatabase(DatabaseUnusable):
+    """The file belongs to something else. It was not written to."""
+
+
+class OlderDatabase(DatabaseUnusable):
+    """The file was made by an older durableq: run `durableq migrate`."""
+
+
+class NewerDatabase(DatabaseUnusable):
+    """The file was made by a newer durableq: upgrade this installation."""
+
+
+class DatabaseReplaced(DatabaseUnusable):
+    """The file was deleted or replaced while it was open: the write went nowhere and is undone."""
+
+
+class UnsupportedSQLite(DatabaseUnusable):
+    """This SQLite library is too old for the tables, or for this file."""
+
+
+class Unsupported(DurableQError):
+    """The engine behind this URL cannot do that."""
+
+
+class AppError(DurableQError):
+    """The application named by --app cannot be imported, or holds no handler."""
+
+
+PASSING: Final = (Busy, StorageFull, OutcomeUnknown)
+"""Conditions of the file that pass. Repeating the call, with the same key or receipt, is safe."""
+NOT_ITS_FAULT: Final = (*PASSING, DatabaseUnusable)
+"""What a handler may run into without its message having failed."""
+
+
+class Reject(Exception):
+    """Raise in a handler: this message can never succeed. It goes to the dead-letter queue now."""
+
+
+class RetryLater(Exception):
+    """Raise in a handler: try again in `seconds`. It counts as a receive, like any failure."""
+
+    def __init__(self, seconds: float, reason: str = "the handler asked to be retried") -> None:
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not number or not 0 <= seconds * 1000 <= MAX_DELAY_MS:
+            most = MAX_DELAY_MS // 1000
+            raise InvalidInput(f"RetryLater takes 0 to {most} seconds, got {shown(seconds)}.")
+        super().__init__(reason)
+        self.seconds = seconds

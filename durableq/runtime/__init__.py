@@ -1,0 +1,1 @@
+"""Clocks, signals, logs and waiting: the services of one process."""

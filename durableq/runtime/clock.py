@@ -1,0 +1,108 @@
+"""The two clocks, and why there are two.
+
+The wall clock can be set; without its jumps (`durableq.runtime.steady_clock`) it serves delays,
+time-to-live and display. A lease is measured on the kernel's boot clock, which nobody can set and
+which goes on during suspend. The boot id tells that a machine has restarted, so that every holder
+is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from durableq.model.errors import Unsupported
+
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACES = Path("/proc/self/ns")
+_OFFSETS_FILE = Path("/proc/self/timens_offsets")
+
+
+def boot_offset_ns() -> int:
+    """Return by how much this process's boot clock is ahead of the machine's.
+
+    A time namespace (of a container, or of `unshare --time`) may have an offset of its own, so its
+    processes would take the leases of the others for ended, or grant leases that never end. The
+    kernel tells the offsets of the namespace in which children are made, which is this process's
+    own but between unshare(2) and exec(2); then, and where there are no time namespaces, 0.
+    """
+    try:
+        here, of_children = (
+            os.readlink(_NAMESPACES / name) for name in ("time", "time_for_children")
+        )
+        if here != of_children:
+            return 0
+        for line in _OFFSETS_FILE.read_text().splitlines():
+            name, seconds, nanoseconds = line.split()
+            if name == "boottime":
+                return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+class Clock(Protocol):
+    """What an engine asks the time of. Inject your own to test."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch, as the wall clock has them."""
+        ...
+
+    def lease_ms(self) -> int:
+        """Milliseconds on a clock that cannot be set."""
+        ...
+
+    def boot_id(self) -> str:
+        """The name of this boot: leases of another boot have no living holder."""
+        ...
+
+
+class SystemClock:
+    """The clocks of this machine.
+
+    Where the kernel has no boot clock (outside Linux), leases fall back to the wall clock and
+    the boot id is empty; `lease_clock` says which is in use.
+
+    Raises:
+        Unsupported: this is Linux and /proc is not mounted, or without /proc/sys.
+    """
+
+    def __init__(self) -> None:
+        _check_proc()
+        self._boot_clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+        if not _BOOT_ID_FILE.exists():
+            self._boot_clock = None
+        self._boot_id = _BOOT_ID_FILE.read_text().strip() if self._boot_clock is not None else ""
+        self._offset_ns = boot_offset_ns() if self._boot_clock is not None else 0
+
+    @property
+    def lease_clock(self) -> str:
+        """`boot`, or `wall` where there is no boot clock."""
+        return "wall" if self._boot_clock is None else "boot"
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def lease_ms(self) -> int:
+        """Milliseconds since boot, suspend included (CLOCK_BOOTTIME), in any time namespace."""
+        if self._boot_clock is None:
+            return self.wall_ms()
+        return (time.clock_gettime_ns(self._boot_clock) - self._offset_ns) // 1_000_000
+
+    def boot_id(self) -> str:
+        """The kernel's random id of this boot, or an empty string."""
+        return self._boot_id
+
+
+def _check_proc() -> None:
+    """Refuse to tell leases by the wall clock where other processes have the boot clock."""
+    if sys.platform == "linux" and not Path("/proc/sys").is_dir():
+        raise Unsupported(
+            "/proc is not mounted here, or without /proc/sys. durableq finds there which boot of "
+            "the machine this is; without that it would take the leases of living workers for "
+            "lost. Mount it (mount -t proc proc /proc; under systemd no ProcSubset=pid)."
+        )

@@ -1,0 +1,142 @@
+"""Conditions of the file that pass by themselves: a process waits for their end and goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from durableq.model.errors import PASSING, Busy, DurableQError, OutcomeUnknown, StorageFull
+from durableq.runtime import logs
+from durableq.runtime.wakeup import WakeupEvent
+
+T = TypeVar("T")
+
+PAUSE_SECONDS: Final = 1.0
+"""Pause before a call that met a transient condition is repeated."""
+REPEAT_SECONDS: Final = 60.0
+"""How often a condition that lasts is logged again."""
+TEMPORARY: Final = 75
+"""Exit code of a worker that could not start for a transient condition: EX_TEMPFAIL."""
+
+
+def cause_of(error: BaseException | None) -> DurableQError | None:
+    """Return the transient condition that led to an error, or None.
+
+    An application may use the file while it is imported: then the condition is the cause of an
+    AppError.
+    """
+    while error is not None:
+        if isinstance(error, PASSING):
+            return error
+        error = error.__cause__
+    return None
+
+
+def condition(error: DurableQError) -> str:
+    """Return an error as a phrase for a log, without advice to try again: the process does that."""
+    if isinstance(error, StorageFull):
+        return "the disk of the database is full"
+    if isinstance(error, Busy):
+        return "the database is busy: another process is writing"
+    if isinstance(error, OutcomeUnknown):
+        return f"a commit failed ({_text(error.__cause__ or error)})"
+    return _text(error)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a handler may raise a Busy of its own making
+        return type(error).__name__
+
+
+class Outage:
+    """Logs a transient condition: its beginning, then once a minute, and its end.
+
+    Args:
+        say: called with an event, as one word, and a sentence.
+    """
+
+    def __init__(self, say: Callable[[str, str], None]) -> None:
+        self._say = say
+        self._since: float | None = None
+        self._say_at = 0.0
+
+    def note(self, error: DurableQError, event: str = "busy", what: str = "") -> None:
+        """Log the condition, unless that was done in the last minute.
+
+        Args:
+            error: one of PASSING.
+            event: word for the log.
+            what: the work that is put off, if that is not all of it.
+        """
+        now = time.monotonic()
+        if self._since is None:
+            self._since = self._say_at = now
+        if now < self._say_at:
+            return
+        self._say_at = now + REPEAT_SECONDS
+        lasting = f" for {now - self._since:.0f} s" if now > self._since else ""
+        about = f"{what}: " if what else ""
+        text = f"{about}{condition(error)}; waiting{lasting}, and going on when that has passed"
+        self._say(event, text)
+
+    def over(self) -> None:
+        """Log the end of the condition, if there was one."""
+        if self._since is None:
+            return
+        seconds = time.monotonic() - self._since
+        self._since = None
+        self._say("busy_over", f"the database can be used again, after {seconds:.0f} s")
+
+
+def logged(log: logging.Logger) -> Callable[[str, str], None]:
+    """Return a function that logs an event and its sentence as a warning."""
+
+    def say(event: str, text: str) -> None:
+        log.warning("%s", text, extra=logs.facts(event))
+
+    return say
+
+
+def persist(call: Callable[[], T], stopping: WakeupEvent, outage: Outage) -> T | None:
+    """Repeat a call until no transient condition prevents it; None if told to stop meanwhile.
+
+    Raises:
+        DurableQError: any error without a transient cause.
+    """
+    return _repeated(call, outage, stopping.wait)
+
+
+def wait_out(call: Callable[[], T], log: logging.Logger) -> T:
+    """Repeat a call until no transient condition prevents it; only a signal ends the wait.
+
+    Raises:
+        DurableQError: any error without a transient cause.
+    """
+    return _repeated(call, Outage(logged(log)), time.sleep)
+
+
+def _repeated(
+    call: Callable[[], T], outage: Outage, wait: Callable[[float], bool | None]
+) -> T | Any:
+    """Repeat a call, with pauses; None if `wait` answers that it was told to stop.
+
+    Raises:
+        DurableQError: any error without a transient cause.
+    """
+    while True:
+        try:
+            result = call()
+        except DurableQError as error:
+            cause = cause_of(error)
+            if cause is None:
+                raise
+            outage.note(cause)
+            if wait(PAUSE_SECONDS):
+                return None
+        else:
+            outage.over()
+            return result

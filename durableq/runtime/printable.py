@@ -1,0 +1,87 @@
+"""Lines that handlers and the programs they start print, made safe for a terminal and a log."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import Final, TextIO
+
+from durableq.model.text import visible
+from durableq.runtime import logs
+from durableq.runtime.logs import LogFormat
+
+MAX_LINE_BYTES: Final = 64 << 10
+"""Output without an end of line is shown in pieces of this size."""
+MAX_RECORD_BYTES: Final = 1 << 20
+RECORD: Final = b"\x1e"
+"""Begins a line that a worker wrote itself, already in its final form (as in RFC 7464)."""
+
+
+class VisibleStream(io.TextIOBase):
+    """Writes text to another stream with control characters made visible; its errors are dropped.
+
+    Args:
+        stream: usually stderr; None where there is none.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text; return its length."""
+        if self._stream is not None:
+            with suppress(OSError):  # nobody reads it, which is no failure of the one who prints
+                self._stream.write("\n".join(map(visible, text.split("\n"))))
+        return len(text)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+
+class LineFilter:
+    """Makes the output of one process printable, a line at a time.
+
+    Args:
+        name: of the process.
+        form: text; or JSON, where each line becomes an event of the process.
+        encoding: of the result; what it cannot hold is written as an escape.
+    """
+
+    def __init__(self, name: str, form: LogFormat, encoding: str = "utf-8") -> None:
+        self._name = name
+        self._form = form
+        self._encoding = encoding
+        self._begun = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the lines that are whole now, as they are to be printed."""
+        *whole, begun = (self._begun + data).split(b"\n")
+        lines = [part for line in whole for part in _parts(line)]
+        *more, begun = _parts(begun)
+        most = MAX_RECORD_BYTES if begun.startswith(RECORD) else MAX_LINE_BYTES
+        while len(begun) > most:
+            more.append(begun[:most])
+            begun = begun[most:]
+        self._begun = begun
+        return b"".join(map(self._line, (*lines, *more)))
+
+    def rest(self) -> bytes:
+        """Return the output that has no end of line."""
+        begun, self._begun = self._begun, b""
+        return self._line(begun) if begun else b""
+
+    def _line(self, line: bytes) -> bytes:
+        text = line.removeprefix(RECORD).decode("utf-8", "backslashreplace")
+        if self._form is LogFormat.TEXT:
+            text = visible(text)
+        elif not line.startswith(RECORD + b"{") or not (text.isascii() and text.isprintable()):
+            text = logs.json_line("printed", text, process=self._name)
+        return f"{text}\n".encode(self._encoding, "backslashreplace")
+
+
+def _parts(line: bytes) -> list[bytes]:
+    """Split a line before each record in it: a program had printed no end of line."""
+    first, *records = line.split(RECORD)
+    return [*([first] if first or not records else []), *(RECORD + each for each in records)]

@@ -1,0 +1,1 @@
+"""The storage contract: the operations that every engine implements. Read core.py first."""

@@ -1,0 +1,72 @@
+"""What becomes of the messages that a worker held when it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+from durableq.model.message import Failure, Message, Reason, Receipt
+from durableq.store.core import Store
+from durableq.supervisor.scoreboard import Begun, Scoreboard
+
+
+class Ending(Enum):
+    """Why a worker ended before its messages did."""
+
+    DEATH = "death"
+    """By itself, or by somebody else's hand: what it had begun may be the cause, and counts."""
+    TIMEOUT = "timeout"
+    """The fleet stopped it, for a handler that ran too long: that message counts."""
+    START_TIMEOUT = "start timeout"
+    """The fleet stopped it, for it did not begin to receive: it held nothing."""
+    CUT_SHORT = "cut short"
+    """The fleet stopped it, for a person's sake: no message is to blame."""
+
+
+def give_back(
+    store: Store,
+    scoreboard: Scoreboard,
+    actor: str,
+    ending: Ending,
+    cause: str,
+    ended_ns: int | None = None,
+) -> int:
+    """Take back what a worker held, now instead of when its leases end; return how much it was.
+
+    Args:
+        store: where.
+        board: what it was doing when it ended.
+        actor: the worker's name, for history.
+        ending: why it ended.
+        cause: the same as the system has it: a signal's name, or an exit code.
+        ended_ns: when it ended, on the monotonic clock; None: just now.
+    """
+    if not scoreboard.owner_id:
+        return 0
+    held = store.held(scoreboard.owner_id)
+    now_ns = time.monotonic_ns() if ended_ns is None else ended_ns
+    failures, released = _judge(held, list(scoreboard.begun()), ending, cause, now_ns)
+    if failures:
+        store.fail(failures, actor=actor)
+    if released:
+        store.release(released)
+    store.unregister(scoreboard.owner_id)
+    return len(held)
+
+
+def _judge(
+    held: Sequence[Message], begun: Sequence[Begun], ending: Ending, cause: str, now_ns: int
+) -> tuple[list[tuple[Receipt, Failure]], list[Receipt]]:
+    """Return which of the messages have failed, and which go back uncounted."""
+    blamed: list[Begun] = []
+    failure = Failure(Reason.WORKER_LOST, cause, Reason.WORKER_LOST.sentence)
+    if ending is Ending.DEATH:
+        # What has returned is suspected only where nothing else is: it may have left a trap behind.
+        blamed = [one for one in begun if not one.has_returned] or list(begun)
+    elif ending is Ending.TIMEOUT:
+        failure = Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence)
+        blamed = [one for one in begun if 0 < one.deadline_ns <= now_ns]
+    receipts = [message.receipt for message in held if message.receipt is not None]
+    failed = [r for r in receipts if any(one.covers(r) for one in blamed)]
+    return [(r, failure) for r in failed], [r for r in receipts if r not in set(failed)]

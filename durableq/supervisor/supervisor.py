@@ -1,0 +1,396 @@
+"""The supervisor: it keeps a number of workers running, and never lets one take others along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from durableq.model.errors import PASSING, DurableQError
+from durableq.runtime.logs import LogFormat
+from durableq.runtime.outage import Outage, condition
+from durableq.store.core import Store
+from durableq.supervisor import reaper
+from durableq.supervisor.liveness import SECOND_LOOK_SECONDS, Survivor, signal_name
+from durableq.supervisor.output import HandlerOutput
+from durableq.supervisor.reclaim import Ending, give_back
+from durableq.supervisor.reload import Reload
+from durableq.supervisor.scoreboard import Stage
+from durableq.supervisor.signals import Request, SupervisorSignals
+from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
+from durableq.supervisor.worker_process import WorkerProcess
+from durableq.worker.fd_check import CLOSED_DESCRIPTORS
+from durableq.worker.options import WorkerOptions
+
+START_SECONDS: Final = 60.0
+"""Time for a worker to import its application."""
+LOOK_SECONDS: Final = 1.0
+"""How often memory, and workers of other fleets that have died, are looked at."""
+CLOSE_LOOK_SECONDS: Final = 0.1
+"""How often while a worker starts."""
+STEADY_SECONDS: Final = 10.0
+"""A worker that lived this long dies a first time again."""
+DESPAIR_SECONDS: Final = 60.0
+"""Pause between two starts in a crash loop while other workers go on; else the fleet ends."""
+
+
+class SupervisorEvent(NamedTuple):
+    """Something that happened to the fleet; prints as its sentence."""
+
+    event: str
+    """One word: started, ready, died, stopping …"""
+    text: str
+    worker: str = ""
+    pid: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Supervisor:
+    """Runs N workers until they have drained or somebody says stop.
+
+    Args:
+        options: what each worker is told.
+        procs: how many.
+        store: where a dead worker's messages are given back.
+        on_event: told of each start, death and stop.
+        max_rss_bytes: a worker that receives and uses more is replaced; 0: any amount.
+        start_seconds: a worker whose application takes longer to import is stopped.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        procs: int,
+        store: Store,
+        *,
+        on_event: Callable[[SupervisorEvent], None],
+        max_rss_bytes: int = 0,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._on_event = on_event
+        self._max_rss_bytes = max_rss_bytes
+        self._workers = [
+            WorkerProcess(options.changed(name=f"worker-{number}"))
+            for number in range(1, procs + 1)
+        ]
+        self._signals = SupervisorSignals()
+        self._reload = Reload(self._workers, options.grace_ms / 1000)
+        self._starts = StartWatch(store, start_seconds, self._say)
+        self._adopts = reaper.adopts()
+        self._false_starts = 0
+        self._look_at = 0.0
+        self._survivor = Survivor()
+        self._to_give_back: deque[Callable[[], int]] = deque()
+        self._outage = Outage(self._say)
+        self._code = 0
+
+    def run(self) -> int:
+        """Run the fleet; return the exit code.
+
+        SIGTERM and SIGINT let workers finish what is in hand, within the grace period; a second
+        one, a second or more later, stops them at once. SIGHUP replaces them one by one.
+
+        Returns:
+            0: all workers finished. 128 + the signal's number: some were cut short, and what they
+            had in hand was given back. 1: they cannot be started.
+        """
+        # What each worker has the other end of: it ends with this process, however that ends.
+        lifeline, ours = os.pipe()
+        self._output = HandlerOutput(LogFormat(self._options.log_format))
+        try:
+            with self._signals.listening():
+                return self._watch(lifeline)
+        finally:
+            for worker in filter(lambda worker: worker.is_running, self._everyone()):
+                worker.kill(Ending.CUT_SHORT)
+                self._look_after(worker, lifeline)
+            self._starts.reload_begins()
+            self._output.close()
+            os.close(ours)
+            os.close(lifeline)
+            self._signals.woken.close()
+
+    def _watch(self, lifeline: int) -> int:
+        while True:
+            self._signals.woken.clear()
+            for worker in self._everyone():
+                self._look_after(worker, lifeline)
+            if self._adopts:
+                workers = {worker.pid for worker in self._everyone() if worker.is_running}
+                reaper.reap(workers.__contains__)
+            self._obey()
+            self._reload.step()
+            self._look_around()
+            if all(worker.has_ended for worker in self._everyone()):
+                return self._code
+            self._signals.woken.wait(self._until_next_look())
+
+    def _everyone(self) -> list[WorkerProcess]:
+        return [*self._workers, *self._reload.extra]
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._signals.stopping is not None
+
+    # ---- one worker
+
+    def _look_after(self, worker: WorkerProcess, lifeline: int) -> None:
+        code = worker.exit_code()
+        if code is not None:
+            self._starts.forget(worker)
+            self._bid_farewell(worker, code)
+        elif worker.is_running:
+            self._hold_to_its_limits(worker)
+        elif worker.start_at is not None and worker.start_at <= time.monotonic():
+            self._start(worker, lifeline)
+
+    def _start(self, worker: WorkerProcess, lifeline: int) -> None:
+        try:
+            worker.start(lifeline, self._output)
+        except OSError as error:  # no memory, no process, no descriptor to be had
+            worker.wait_longer()
+            self._say("not_started", f"{worker.name} cannot be started: {error}", worker)
+            if not is_shortage(error):
+                self._count_false_start(worker, str(error))
+            return
+        self._say("started", f"{worker.name} (pid {worker.pid}) started", worker)
+
+    def _bid_farewell(self, worker: WorkerProcess, code: int) -> None:
+        """Give back what an ended worker held, and decide whether it is replaced."""
+        stage = worker.scoreboard.stage
+        told = worker.kill_at is not None
+        # One that a stop or a new reload ended before it received had begun nothing.
+        obeyed = (told or worker.ending is Ending.CUT_SHORT) and stage < Stage.READY
+        if told and not obeyed and code == -signal.SIGTERM:
+            worker.ending = Ending.CUT_SHORT  # a handler made it deadly: no message is to blame
+            self._note_cut_short()
+        if obeyed or (stage.ended and (code == 0 or worker.ending is Ending.CUT_SHORT)):
+            if obeyed:
+                worker.ending = Ending.CUT_SHORT
+                self._give_back(worker, _cause(code))
+            again = worker.returning or stage is not Stage.DRAINED
+            worker.start_at = time.monotonic() if again and self._goes_on(worker) else None
+            how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
+            self._output.wait_until_shown()
+            self._say("ended", f"{worker.name} (pid {worker.pid}) ended: {how}", worker)
+            return
+        had_begun = any(worker.scoreboard.begun())
+        cause = _cause(code)
+        if worker.ending is Ending.START_TIMEOUT:
+            cause = "its application was not imported in time"
+        self._give_back(worker, cause)
+        if not self._goes_on(worker):
+            worker.start_at = None
+            self._say("died", f"{worker.name} (pid {worker.pid}) died: {cause}", worker)
+            return
+        self._restart(worker, code, cause, had_begun=had_begun)
+
+    def _goes_on(self, worker: WorkerProcess) -> bool:
+        """Whether a worker that ended is to be replaced in its place."""
+        return not self._is_stopping and not self._reload.is_leaving(worker)
+
+    def _restart(self, worker: WorkerProcess, code: int, cause: str, *, had_begun: bool) -> None:
+        """Start a worker anew after a pause; many in a row that never received are too many."""
+        steady = time.monotonic() - worker.started_at > STEADY_SECONDS
+        counts = worker.ending in {Ending.DEATH, Ending.START_TIMEOUT}
+        starting = worker.scoreboard.stage < Stage.READY
+        if not counts or had_begun or (steady and not starting):
+            worker.pause = 0.0  # its message is to blame, which is counted; or it is a first time
+        worker.wait_longer()
+        is_false_start = starting and counts and not has_other_cause(worker, code)
+        what_now = "" if is_false_start and worker not in self._workers else "; restarting"
+        self._output.wait_until_shown()  # what it said comes before what is said of it
+        self._say("died", f"{worker.name} (pid {worker.pid}) died: {cause}{what_now}", worker)
+        if is_false_start:
+            self._count_false_start(worker, cause)
+
+    def _count_false_start(self, worker: WorkerProcess, cause: str) -> None:
+        if self._reload.fails_with(worker):
+            text = (
+                f"reload failed: {worker.name} with the new code does not start ({cause}); the "
+                "workers that run go on with the code that they have. Mend it, then send SIGHUP"
+            )
+            self._say("not_renewed", text, worker)
+            self._starts.reload_failed()
+            if worker not in self._workers:
+                return
+        self._false_starts += 1
+        if self._false_starts < FALSE_STARTS:
+            return
+        running = sum(worker.is_running for worker in self._workers)
+        again = time.monotonic() + DESPAIR_SECONDS if running else None
+        for worker in self._workers:
+            if not worker.is_running and not worker.has_ended:
+                worker.start_at = again
+        self._code = self._code if running else 1
+        what_now = (
+            f"{running} go on, the next start is in {DESPAIR_SECONDS:g} s"
+            if running
+            else "no more are started, the fleet ends"
+        )
+        self._say(
+            "crash_loop",
+            f"crash loop: {self._false_starts} workers in a row died before they could receive "
+            f"(the last: {cause}); {what_now}. What they said is above; mend it, then send SIGHUP "
+            "or start again",
+        )
+
+    def _give_back(self, worker: WorkerProcess, cause: str) -> None:
+        actor, ended_ns = f"{worker.name}:{worker.pid}", time.monotonic_ns()
+        give = partial(
+            give_back, self._store, worker.scoreboard, actor, worker.ending, cause, ended_ns
+        )
+        self._to_give_back.append(give)
+        try:
+            self._give_back_all()
+        except DurableQError as error:
+            text = f"what {worker.name} (pid {worker.pid}) held comes back later: "
+            self._say("unreturned", text + condition(error), worker)
+
+    def _give_back_all(self) -> None:
+        """Give back what ended workers held; what a busy file prevents is tried again."""
+        while self._to_give_back:
+            try:
+                self._to_give_back[0]()
+            except PASSING:
+                raise
+            except DurableQError:
+                self._to_give_back.popleft()
+                raise
+            self._to_give_back.popleft()
+
+    def _hold_to_its_limits(self, worker: WorkerProcess) -> None:
+        who = f"{worker.name} (pid {worker.pid})"
+        self._starts.look(worker)
+        if worker.note_ready():
+            self._false_starts = 0
+            self._say("ready", f"{who} receives", worker)
+        if worker.scoreboard.stage.ended and worker.kill_at is None:  # but its threads may go on
+            worker.kill_at = time.monotonic() + self._options.grace_ms / 1000
+            worker.returning = worker.scoreboard.stage is not Stage.DRAINED
+        if worker.is_overdue() and worker.is_starting:  # it imports, or waits for the file
+            self._cut_short(worker)
+        elif worker.is_overdue():
+            seconds = self._options.grace_ms / 1000
+            self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", worker)
+            self._cut_short(worker)
+        elif self._options.timeout_ms and (overdue := list(worker.overdue())):
+            busy = ", ".join(
+                f"message {one.message_id}" if one.message_id else "a batch" for one in overdue
+            )
+            seconds = self._options.timeout_ms / 1000
+            text = f"{who} was busy with {busy} for more than {seconds:g} s: stopped"
+            self._say("timeout", text, worker)
+            worker.kill(Ending.TIMEOUT)
+        elif worker.is_silent:
+            self._extend_leases_of(worker)
+
+    def _cut_short(self, worker: WorkerProcess) -> None:
+        if not worker.is_starting:  # else nothing was in hand
+            self._note_cut_short()
+        worker.kill(Ending.CUT_SHORT)
+
+    def _note_cut_short(self) -> None:
+        number = self._signals.stopping
+        if number is not None:
+            self._code = 128 + number
+
+    def _extend_leases_of(self, worker: WorkerProcess) -> None:
+        """Do what its heartbeat cannot: a handler keeps every other line of Python from running."""
+        try:
+            for message in self._store.held(worker.scoreboard.owner_id):
+                lease_ms = self._store.settings(message.queue).visibility_timeout_ms
+                if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
+                    self._store.extend([message.receipt], lease_ms)
+        except DurableQError as error:
+            text = f"leases of {worker.name} could not be extended: {condition(error)}"
+            self._say("unextended", text, worker)
+
+    # ---- all of them
+
+    def _obey(self) -> None:
+        """Do what signals have asked for since the last look."""
+        request = self._signals.take()
+        if request is Request.STOP:
+            self._stop()
+        elif request is Request.STOP_AT_ONCE:
+            self._stop_at_once()
+        elif request is Request.GO_ON:
+            self._say("terminal_gone", "the terminal has gone; under nohup, the fleet goes on")
+        elif request is Request.RELOAD:
+            self._say("renewing", "restarting workers one by one")
+            self._false_starts = 0
+            self._starts.reload_begins()
+            self._reload.begin()
+
+    def _stop(self) -> None:
+        self._say("stopping", "stopping: workers finish what they have in hand")
+        self._reload.cancel()
+        for worker in self._everyone():
+            worker.start_at = None
+            worker.drain(self._options.grace_ms / 1000)
+
+    def _stop_at_once(self) -> None:
+        self._say("stopping_at_once", "stopping at once")
+        for worker in self._everyone():
+            worker.start_at = None
+            if worker.is_running:
+                self._cut_short(worker)
+
+    def _look_around(self) -> None:
+        """From time to time: memory, and the dead of fleets that have no supervisor any more."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        try:
+            self._give_back_all()
+            if self._survivor.look(self._store):
+                self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
+            self._outage.over()
+        except PASSING as error:
+            self._outage.note(error, "unreturned", "what the dead held comes back later")
+        except DurableQError as error:
+            self._say("unreturned", f"what the dead held comes back later: {error}")
+        for worker in self._workers if self._max_rss_bytes else ():
+            # What a start takes is given back often; stopped in it, a worker would never receive.
+            rss = worker.rss_bytes() if worker.is_running and worker.is_ready else 0
+            if rss > self._max_rss_bytes and worker.kill_at is None:
+                text = f"{worker.name} (pid {worker.pid}) uses {rss >> 20} MiB: it is replaced"
+                self._say("too_large", text, worker)
+                worker.drain(self._options.grace_ms / 1000, returning=True)
+
+    def _until_next_look(self) -> float:
+        """Return how long nothing has to be looked at, unless a signal comes."""
+        now = time.monotonic()
+        times = [self._look_at - now]
+        for worker in self._everyone():
+            at = worker.kill_at if worker.is_running else worker.start_at
+            if at is not None:
+                times.append(at - now)
+            if worker.is_running and worker.is_ready:
+                times.append(worker.scoreboard.rhythm_ms / 2000)
+            elif worker.is_running:
+                times.append(CLOSE_LOOK_SECONDS)
+        if self._options.timeout_ms:
+            times.append(max(self._options.timeout_ms / 20_000, CLOSE_LOOK_SECONDS / 5))
+        return max(0.0, min(times))
+
+    def _say(self, event: str, text: str, worker: WorkerProcess | None = None) -> None:
+        name, pid = ("", 0) if worker is None else (worker.name, worker.pid)
+        self._on_event(SupervisorEvent(event, text, name, pid))
+
+
+def _cause(code: int) -> str:
+    if code < 0:
+        return signal_name(-code)
+    if code == CLOSED_DESCRIPTORS:
+        return f"exit code {code}, a handler closed file descriptors that are not its own"
+    return f"exit code {code}"

@@ -1,0 +1,93 @@
+"""What a chaos run tells at its end: what was asked for, what happened, and what was violated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from durableq.testing.chaos.checker import FAILURES, Case, violations
+from durableq.testing.chaos.ledger import UNANSWERED, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is to be."""
+
+    seed: int
+    """Which traffic, and which faults when."""
+    kills: int
+    """Faults of all kinds; about four in five are kills."""
+    messages: int
+    seconds: float
+    """How long the faults go on; the traffic is spread over it."""
+
+
+@dataclass
+class Account:
+    """The end of a run."""
+
+    asked: Asked
+    faults_asked: Mapping[str, int]
+    """By kind."""
+    faults_happened: Mapping[str, int]
+    """By kind, each with its proof."""
+    figures: dict[str, int]
+    """What went through the file, by name."""
+    violations: list[str]
+    """A sentence each; none means that every invariant holds."""
+    database: str | None = None
+    """Where the file is, if it was kept."""
+    ledgers: str | None = None
+    """The folder of the ledgers, if they were kept."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the account for JSON."""
+        return {
+            "ok": not self.violations,
+            "seed": self.asked.seed,
+            "asked": {
+                "messages": self.asked.messages,
+                "seconds": self.asked.seconds,
+                "faults": dict(self.faults_asked),
+            },
+            "faults": {name: self.faults_happened.get(name, 0) for name in self.faults_asked},
+            "accounts": dict(self.figures),
+            "violations": list(self.violations),
+            "database": self.database,
+            "ledgers": self.ledgers,
+        }
+
+
+def account(case: Case, asked: Asked) -> Account:
+    """Judge a case, and add up what happened in it."""
+    return Account(asked, case.asked, case.happened, _figures(case), violations(case))
+
+
+def _figures(case: Case) -> dict[str, int]:
+    """Add up what happened. An order is one key, however many messages it was sent in."""
+    charges = Counter(charge.key for charge in case.file.charges)
+    whole = [k for k, n in case.discarded_keys.items() if n == case.sends[k] and not charges[k]]
+    events = Counter(event.event for event in case.file.events)
+    answers = {step: len(lines) for step, lines in case.answers.items()}
+    reasons = Counter(e.reason for e in case.file.events if e.event in FAILURES)
+    return {
+        "messages_sent": case.total("sent"),
+        "orders": len(case.orders),
+        "orders_charged_once": sum(1 for key in case.orders if charges[key] == 1),
+        "orders_discarded": len(whole),
+        "duplicates_recognised": case.total("duplicates"),
+        "messages_left": len(case.file.left),
+        "handlings": answers.get(Step.INVOKE, 0),
+        "handlings_ok": answers.get(Step.OK, 0),
+        "handlings_failed": answers.get(Step.FAILED, 0),
+        "stale_receipts_refused": answers.get(Step.REFUSED, 0),
+        "handlings_unanswered": answers.get(Step.INVOKE, 0)
+        - sum(number for step, number in answers.items() if step not in UNANSWERED),
+        "kills_inside_a_handler": case.kills_inside,
+        "messages_of_the_dead": reasons["worker_lost"],
+        "leases_expired": reasons["lease_expired"],
+        "messages_buried": events["buried"],
+        "messages_sent_back": events["retried"] + events["requeued"],
+    }

@@ -1,0 +1,77 @@
+"""The application under chaos: the demo's, with a notary around its handler and its policy."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any, Final
+
+from durableq.client.app import DurableQ
+from durableq.client.delivery import Delivery
+from durableq.demo import app as demo
+from durableq.demo.app import QUEUE
+from durableq.model.decisions import Decision
+from durableq.model.errors import NOT_ITS_FAULT, StaleReceipt
+from durableq.model.message import DeadLetter
+from durableq.model.queues import QueueOptions
+from durableq.testing.chaos.ledger import Ledger, Step
+
+APP: Final = "durableq.testing.chaos.app:dq"
+LEASE_SECONDS: Final = 1
+"""Short, so that a worker is soon stopped for longer than that."""
+SETTINGS: Final = QueueOptions(
+    visibility_timeout=LEASE_SECONDS,
+    # Each death counts as a receive. With the demo's limit innocent orders die too, which brings
+    # the dead-letter queue its work; that they come back however often they were killed needs a
+    # limit of recoveries that no run reaches. So no order ends held: all charged, or discarded.
+    max_receives=demo.SETTINGS["max_receives"],
+    max_recoveries=1000,
+    backoff_base=0.05,
+    backoff_max=0.2,
+)
+DWELL_SECONDS: Final = 0.08
+"""How much longer a handler takes than the demo's, so that faults find workers inside one."""
+
+dq = DurableQ()
+dq.queue(QUEUE, **SETTINGS)
+
+
+@functools.cache
+def _ledger() -> Ledger:
+    return Ledger.of_this_run()
+
+
+@dq.handler(QUEUE)
+def charge(message: Delivery) -> dict[str, Any]:
+    """Charge an order as the demo does, and note what was tried and what came of it."""
+    attempt = f"{message.recovery_count}.{message.receive_count}"
+    details = (message.key, message.id, message.receipt.token, attempt)
+
+    def note(step: Step) -> None:
+        _ledger().note("charge", step, *details)
+
+    note(Step.INVOKE)
+    try:
+        order = demo.authorise(message)
+        note(Step.PASSED)
+        time.sleep(DWELL_SECONDS)
+        payment = demo.book(message, order)
+    except StaleReceipt:
+        note(Step.REFUSED)
+        raise
+    except NOT_ITS_FAULT:
+        note(Step.UNSETTLED)
+        raise
+    except BaseException:
+        note(Step.FAILED)
+        raise
+    note(Step.OK)
+    return payment
+
+
+@dq.recovery(QUEUE)
+def recover(dead_letter: DeadLetter) -> Decision:
+    """Decide as the demo does, and note the verdict: nothing else may decide about a letter."""
+    decision = demo.recover(dead_letter)
+    _ledger().note(type(decision).__name__.lower(), Step.INVOKE, dead_letter.key, dead_letter.id)
+    return decision

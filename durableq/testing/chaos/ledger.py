@@ -1,0 +1,135 @@
+"""The ledgers: what each process tried and what it was answered, outside the file under test.
+
+One file a process, one line a step, one write a line: whoever is killed leaves whole lines. A try
+without an answer is unknown: it may or may not have happened.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from durableq.model.errors import AppError
+
+FOLDER_VARIABLE: Final = "DURABLEQ_CHAOS_LEDGERS"
+NONE: Final = "-"
+"""Stands where a step has no key, message, receipt or attempt."""
+_SUFFIX: Final = ".ledger"
+_TAIL_BYTES: Final = 1024
+"""More than the longest line."""
+
+
+class Step(StrEnum):
+    """How far a process has come with an operation."""
+
+    INVOKE = "invoke"
+    """It begins."""
+    PASSED = "passed"
+    """The gateway has said yes; what is left is to write it down."""
+    OK = "ok"
+    REFUSED = "refused"
+    """Its receipt was stale; nothing was written."""
+    FAILED = "failed"
+    """It raised, and the message will be failed."""
+    UNSETTLED = "unsettled"
+    """The file was busy or full: the message is given back, uncounted."""
+
+
+UNANSWERED: Final = (Step.INVOKE, Step.PASSED)
+"""The steps after which it may or may not have happened."""
+
+
+class Line(NamedTuple):
+    """One line of a ledger."""
+
+    at_ns: int
+    """The monotonic clock, which all processes of a machine share and nobody can set."""
+    pid: int
+    operation: str
+    """send, charge, a verdict's name, or a fault's."""
+    step: str
+    key: str = NONE
+    message_id: str = NONE
+    receipt: str = NONE
+    """The token that this receive was given."""
+    attempt: str = NONE
+    """RECOVERIES.RECEIVES of the message, this one counted."""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """The attempt as numbers: of two receives of a message, the later has the greater."""
+        recoveries, receives = self.attempt.split(".")
+        return int(recoveries), int(receives)
+
+
+class Ledger:
+    """Where this process writes.
+
+    Args:
+        folder: of all ledgers of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._handle: int | None = None
+
+    @classmethod
+    def of_this_run(cls) -> Ledger:
+        """Return the ledger of a process that a chaos run has started.
+
+        Raises:
+            AppError: no chaos run has started it.
+        """
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if not folder:
+            raise AppError(f"This runs inside `durableq chaos` only: {FOLDER_VARIABLE} is not set.")
+        return cls(Path(folder))
+
+    def note(self, operation: str, step: str, *details: str | None) -> None:
+        """Append a line; the details are a Line's last fields, in order."""
+        if self._handle is None:
+            path = self._folder / f"{os.getpid()}{_SUFFIX}"
+            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        line = Line(
+            time.monotonic_ns(), os.getpid(), operation, step, *(d or NONE for d in details)
+        )
+        os.write(self._handle, (" ".join(map(str, line)) + "\n").encode())
+
+
+def read(folder: Path) -> list[Line]:
+    """Return the lines of all ledgers in a folder, oldest first."""
+    return sorted(line for path in folder.glob(f"*{_SUFFIX}") for line in _lines(path.read_bytes()))
+
+
+def last(folder: Path, pid: int) -> Line | None:
+    """Return the last whole line of a process that may be writing the next."""
+    try:
+        with (folder / f"{pid}{_SUFFIX}").open("rb") as ledger:
+            ledger.seek(max(0, ledger.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            tail = ledger.read()
+    except FileNotFoundError:
+        return None
+    whole = tail[: tail.rfind(b"\n")]
+    return next(_lines(whole[whole.rfind(b"\n") + 1 :] + b"\n"), None) if whole else None
+
+
+def answer(folder: Path, asked: Line) -> Line | None:
+    """Return the answer to an invoke; None as long as there is none."""
+    path = folder / f"{asked.pid}{_SUFFIX}"
+    answers = (
+        line
+        for line in _lines(path.read_bytes())
+        if line.receipt == asked.receipt and line.step not in UNANSWERED
+    )
+    return next(answers, None)
+
+
+def _lines(text: bytes) -> Iterator[Line]:
+    """Read lines; what follows the last line's end is being written, or was cut off."""
+    for line in text[: text.rfind(b"\n") + 1].decode().splitlines():
+        at_ns, pid, *words = line.split(" ")
+        yield Line(int(at_ns), int(pid), *words)

@@ -1,0 +1,49 @@
+"""The producer under chaos: the demo's traffic, each send noted with what it was answered.
+
+Run as `python -m durableq.testing.chaos.producer COUNT SEED SECONDS`. `durableq produce` sends the
+same messages, but tells only how many: what is to be found again has to be noted one by one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Final
+
+from durableq.client.app import DurableQ, Queue
+from durableq.demo.app import QUEUE
+from durableq.demo.traffic import DUPLICATES, orders
+from durableq.model.errors import PASSING
+from durableq.testing.chaos.ledger import Ledger, Step
+
+PAUSE_SECONDS: Final = 0.1
+"""Before a send is tried again that found the file busy."""
+
+
+def main() -> int:
+    """Send the traffic evenly over some seconds; return the exit code."""
+    count, seed, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    queue, ledger = DurableQ().queue(QUEUE), Ledger.of_this_run()
+    started = time.monotonic()
+    for number, envelope in enumerate(orders(count, DUPLICATES, seed)):
+        due = started + seconds * number / count
+        time.sleep(max(0.0, due - time.monotonic()))
+        while not _send(queue, ledger, envelope):
+            time.sleep(PAUSE_SECONDS)
+    return 0
+
+
+def _send(queue: Queue, ledger: Ledger, envelope: dict[str, Any]) -> bool:
+    key = envelope["key"]
+    ledger.note("send", Step.INVOKE, key)
+    try:
+        message_id = queue.send(envelope["body"], key=key)
+    except PASSING:
+        ledger.note("send", Step.UNSETTLED, key)
+        return False
+    ledger.note("send", Step.OK, key, message_id)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""A whole chaos run: start, let the faults loose, let it drain, draw up the account."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from durableq.client.app import URL_VARIABLE, DurableQ
+from durableq.demo.app import QUEUE
+from durableq.demo.order import Order
+from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.show import is_over, prepare, standing
+from durableq.demo.traffic import DUPLICATES, orders
+from durableq.model.errors import DurableQError
+from durableq.model.queues import dead_letter_name
+from durableq.store.core import QueueInfo
+from durableq.testing.chaos import ledger, reading
+from durableq.testing.chaos.account import Account, Asked, account
+from durableq.testing.chaos.app import APP, LEASE_SECONDS, SETTINGS
+from durableq.testing.chaos.checker import Case
+from durableq.testing.chaos.faults import Scene, Storm, plan
+
+WORKERS: Final = 4
+LEDGERS: Final = "ledgers"
+TICK_SECONDS: Final = 0.02
+"""How often the faults are looked after: a handler takes longer."""
+SAY_SECONDS: Final = 1.0
+OVERTIME_SECONDS: Final = 10.0
+"""How much longer than half as long again the faults may take when no victim was to be had."""
+QUIET_SECONDS: Final = 60.0
+SECONDS_PER_MESSAGE: Final = 0.2
+"""What each message adds to the time in which all must drain."""
+
+Say = Callable[[str], None]
+
+
+def run(asked: Asked, url: str | None, say: Say, *, keep: bool = False) -> Account:
+    """Run the demo's processes under faults, and return the account. No process outlives the call.
+
+    Args:
+        asked: how many faults on how much traffic.
+        url: the file to use; None means a new one in a temporary directory.
+        say: told how things stand.
+        keep: leave the file and the ledgers; they also stay when something was violated.
+
+    Raises:
+        Conflict: the file has had messages already.
+        Unsupported: the URL names nothing that several processes can share.
+    """
+    with ended_by_signals():
+        folder = Path(tempfile.mkdtemp(prefix="durableq-chaos-"))
+        kept = keep
+        try:
+            database = url or str(folder / "chaos.db")
+            found = _Run(asked, database, folder, say).account()
+            kept = keep or bool(found.violations)
+            found.database = database if kept or url else None
+            found.ledgers = str(folder / LEDGERS) if kept else None
+            return found
+        finally:
+            if not kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Run:
+    """One run, and what all its parts need."""
+
+    def __init__(self, asked: Asked, database: str, folder: Path, say: Say) -> None:
+        self._asked = asked
+        self._database = database
+        self._folder = folder
+        self._ledgers = folder / LEDGERS
+        self._tell = say
+        self._told = 0.0
+        self._interruptions: list[str] = []
+
+    def account(self) -> Account:
+        """Run, and judge what is left behind."""
+        self._ledgers.mkdir()
+        self._tell(f"One file, {self._database}, and ledgers in {self._ledgers}")
+        with DurableQ(self._database) as shop:
+            prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
+            with shop.engine.begin() as connection:
+                ((_, _, path),) = connection.exec_driver_sql("PRAGMA database_list").all()
+            asked, happened = self._unleash(shop)
+        case = Case(
+            {order.key: order for order in map(_order, orders(*self._traffic))},
+            ledger.read(self._ledgers),
+            reading.read(path),
+            asked,
+            happened,
+            self._interruptions,
+        )
+        return account(case, self._asked)
+
+    @property
+    def _traffic(self) -> tuple[int, float, int]:
+        return self._asked.messages, DUPLICATES, self._asked.seed
+
+    def _unleash(self, shop: DurableQ) -> tuple[dict[str, int], dict[str, int]]:
+        """Run the processes until all has drained; return the faults asked for and happened."""
+        environment = {URL_VARIABLE: self._database, ledger.FOLDER_VARIABLE: str(self._ledgers)}
+        rng = random.Random(self._asked.seed)
+        with Processes(self._folder, environment, self._interrupted) as processes:
+            scene = Scene(
+                lambda: processes.children("work"),
+                processes.log("work"),
+                self._ledgers,
+                LEASE_SECONDS,
+                rng,
+            )
+            with Storm(plan(self._asked.kills, self._asked.seconds, rng), scene) as storm:
+                self._start(processes)
+                try:
+                    self._rage(processes, storm, shop)
+                    self._drain(processes, storm, shop)
+                except DurableQError as error:
+                    self._interrupted(str(error))
+                return dict(storm.asked), dict(storm.happened)
+
+    def _start(self, processes: Processes) -> None:
+        processes.start("work", "--procs", str(WORKERS), "--app", APP)
+        processes.start("recover", "--app", APP)
+        words = (self._asked.messages, self._asked.seed, self._asked.seconds)
+        processes.start("produce", *map(str, words), module="durableq.testing.chaos.producer")
+
+    def _rage(self, processes: Processes, storm: Storm, shop: DurableQ) -> None:
+        """Let the faults loose, for as long as was asked; longer if some had no victim yet."""
+        seconds = self._asked.seconds
+        longest = 1.5 * seconds + OVERTIME_SECONDS
+        while storm.elapsed < seconds or (not storm.is_over and storm.elapsed < longest):
+            _expect_all(processes)
+            storm.tick()
+            if self._is_time_to_tell():
+                self._say(f"chaos {storm.elapsed:.0f} of {seconds:g} s", storm, _queues(shop))
+            time.sleep(TICK_SECONDS)
+
+    def _drain(self, processes: Processes, storm: Storm, shop: DurableQ) -> None:
+        """Wait, without faults, until nothing is left."""
+        storm.calm()
+        allowed = QUIET_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages
+        deadline = time.monotonic() + allowed
+        before: list[QueueInfo] = []
+        while time.monotonic() < deadline:
+            produced = _expect_all(processes)
+            now = _queues(shop)
+            if self._is_time_to_tell():
+                self._say("quiet", storm, now)
+            if produced and is_over(before, now):
+                return
+            before = now
+            time.sleep(5 * TICK_SECONDS)
+        self._interrupted(f"It did not drain within {allowed:g} seconds of quiet.")
+
+    def _interrupted(self, sentence: str) -> None:
+        """Tell of something that should not have happened, and keep it for the account."""
+        self._tell(sentence)
+        self._interruptions.append(sentence)
+
+    def _is_time_to_tell(self) -> bool:
+        now = time.monotonic()
+        if now - self._told < SAY_SECONDS:
+            return False
+        self._told = now
+        return True
+
+    def _say(self, phase: str, storm: Storm, queues: list[QueueInfo]) -> None:
+        faults = " | ".join(
+            f"{name} {storm.happened[name]}/{number}" for name, number in storm.asked.items()
+        )
+        stands = standing(queues[0], queues[1], self._asked.messages)
+        self._tell(" | ".join(filter(None, (phase, faults, stands))))
+
+
+def _queues(shop: DurableQ) -> list[QueueInfo]:
+    return [shop.store.queue(QUEUE), shop.store.queue(dead_letter_name(QUEUE))]
+
+
+def _expect_all(processes: Processes) -> bool:
+    """Make sure that fleet and recovery run; return whether the producer is through."""
+    processes.expect_running("work")
+    processes.expect_running("recover")
+    return processes.ended("produce")
+
+
+def _order(envelope: dict[str, Any]) -> Order:
+    return Order.from_body(envelope["body"])

@@ -1,0 +1,133 @@
+"""What the themes of the contract share: a store with one queue, and words to speak of it."""
+# ruff: noqa: S101 - asserts are what tests are made of
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq.model.message import (
+    Completion,
+    Draft,
+    Failure,
+    HistoryEvent,
+    Message,
+    Outcome,
+    Reason,
+    Receipt,
+    draft,
+)
+from durableq.store.core import Store
+from durableq.testing.fakes import FakeClock, FakeRandom
+
+ORDERS = "orders"
+DEAD = "orders-dlq"
+VISIBILITY_SECONDS = 30
+"""The lease's length in a queue with default settings."""
+
+
+class StoreCase:
+    """The fixtures; `make_store` is yours to override."""
+
+    def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
+        """Return a new, empty store of your engine, living on these clocks and dice."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its store is made.")
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        """The store's clock."""
+        return FakeClock()
+
+    @pytest.fixture
+    def rng(self) -> FakeRandom:
+        """The store's dice."""
+        return FakeRandom()
+
+    @pytest.fixture
+    def store(self, clock: FakeClock, rng: FakeRandom, tmp_path: Path) -> Iterator[Store]:
+        """A store with one queue, `orders`."""
+        store = self.make_store(clock, rng, tmp_path)
+        store.declare_queue(ORDERS, {})
+        yield store
+        store.close()
+
+
+def send(store: Store, body: Any = "a", queue: str = ORDERS, **options: Any) -> str:
+    """Send one message, with `draft`'s options, and return its id."""
+    [message_id] = store.send(queue, [draft(body, **options)])
+    return message_id
+
+
+def drafts(*bodies: Any) -> list[Draft]:
+    """Return a draft of each body."""
+    return [draft(body) for body in bodies]
+
+
+def receive(store: Store, limit: int = 10, queue: str = ORDERS, **options: Any) -> list[Message]:
+    """Receive, and return the messages."""
+    return store.receive(queue, limit, **options).messages
+
+
+def take(store: Store, queue: str = ORDERS, **options: Any) -> Receipt:
+    """Receive one message, which must be there, and return its receipt."""
+    [message] = receive(store, 1, queue, **options)
+    return receipt(message)
+
+
+def receipt(message: Message) -> Receipt:
+    """Return the receipt that a received message must have."""
+    assert message.receipt is not None
+    return message.receipt
+
+
+def bodies(messages: list[Message]) -> list[Any]:
+    """Return the bodies as stored."""
+    return [message.body for message in messages]
+
+
+def look(store: Store, message_id: str) -> Message:
+    """Return a message that must be there."""
+    message = store.message(message_id)
+    assert message is not None
+    return message
+
+
+def complete(store: Store, *receipts: Receipt, result: str | None = None) -> list[Outcome]:
+    """Complete these."""
+    return store.complete([Completion(receipt, result) for receipt in receipts])
+
+
+def failure(reason: Reason = Reason.HANDLER_ERROR, retry_in_ms: int | None = None) -> Failure:
+    """Return a failure with every field filled."""
+    return Failure(reason, "ValueError", "no such order", "Traceback ...", retry_in_ms)
+
+
+def fail(store: Store, receipt: Receipt, **options: Any) -> Outcome:
+    """Fail this one, with `failure`'s options."""
+    [outcome] = store.fail([(receipt, failure(**options))], actor="worker-1")
+    return outcome
+
+
+def kill(store: Store, body: Any = "a", **options: Any) -> str:
+    """Send a message to a queue with none ready, and let it die; return its id."""
+    message_id = send(store, body, **options)
+    assert fail(store, take(store), reason=Reason.REJECTED) is Outcome.BURIED
+    return message_id
+
+
+def story(store: Store, message_id: str) -> list[tuple[str, str]]:
+    """Return a message's history as (event, reason)."""
+    return [(event.event.value, event.reason) for event in store.history(message_id)]
+
+
+def newest(store: Store, message_id: str) -> HistoryEvent:
+    """Return the newest event of a message."""
+    return store.history(message_id)[-1]
+
+
+def counters_reconcile(store: Store) -> bool:
+    """Return whether what was counted is what is there, in every queue."""
+    return all(info.counters.expected == info.counts.present for info in store.queues())

@@ -1,0 +1,309 @@
+"""Dead letters: nothing leaves but by a decision, and every decision is recorded."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+import pytest
+
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.errors import Conflict, InvalidBody, InvalidInput
+from durableq.model.message import FOREVER_MS, Event, Outcome, Reason, State
+from durableq.store.core import Store
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    bodies,
+    complete,
+    counters_reconcile,
+    fail,
+    kill,
+    look,
+    newest,
+    receipt,
+    receive,
+    send,
+    story,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+
+def decide(store: Store, decision: Decision) -> Outcome:
+    """Apply a verdict to the one dead letter that is ready."""
+    [outcome] = store.decide([(take(store, DEAD), decision)], actor="recovery-1")
+    return outcome
+
+
+class DeadLettersContract(StoreCase):
+    """What recovery can rely on."""
+
+    def test_a_buried_message_is_the_same_message_in_another_queue(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        sent_ms = clock.wall_ms()
+        clock.advance(5)
+        message_id = kill(store, {"n": 1}, key="k", attributes={"a": 1}, priority=3)
+        dead = look(store, message_id)
+        assert (dead.queue, dead.source_queue) == (DEAD, ORDERS)
+        assert (dead.state, dead.receive_count, dead.recovery_count) == (State.READY, 0, 0)
+        assert (dead.body, dead.key, dead.attributes) == ('{"n":1}', "k", '{"a":1}')
+        assert dead.priority == 3
+        assert dead.enqueued_at_ms == dead.sent_at_ms == sent_ms + 5_000
+        assert store.record(ORDERS, "k") is None
+        source, grave = store.queue(ORDERS).counters, store.queue(DEAD).counters
+        assert (source.moved_out, grave.moved_in) == (1, 1)
+        assert counters_reconcile(store)
+
+    def test_a_dead_letter_tells_its_story(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 2, "max_recoveries": 7})
+        message_id = send(store, [1], key="k")
+        fail(store, take(store), retry_in_ms=0)
+        take(store)
+        clock.advance(VISIBILITY_SECONDS)
+        store.reclaim()
+        dead_letter = store.dead_letter(message_id)
+        assert dead_letter is not None
+        assert dead_letter.message == look(store, message_id)
+        assert (dead_letter.source_queue, dead_letter.reason) == (ORDERS, Reason.LEASE_EXPIRED)
+        assert dead_letter.died_at_ms == clock.wall_ms()
+        assert dead_letter.max_recoveries == 7
+        assert list(dead_letter.history) == store.history(message_id)
+        assert [e.event for e in dead_letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
+        assert (dead_letter.key, dead_letter.body) == ("k", [1])
+
+    def test_a_living_message_is_no_dead_letter(self, store: Store) -> None:
+        assert store.dead_letter(send(store)) is None
+        assert store.dead_letter("0") is None
+
+    def test_a_burial_follows_its_failure_in_history(self, store: Store) -> None:
+        message_id = kill(store)
+        failed, buried = store.history(message_id)
+        assert (failed.event, failed.error_type) == (Event.FAILED, "ValueError")
+        assert (buried.event, buried.queue) == (Event.BURIED, ORDERS)
+        assert (buried.reason, buried.actor) == (Reason.REJECTED, "worker-1")
+        assert (buried.error_type, buried.error_message) == (
+            failed.error_type,
+            failed.error_message,
+        )
+        assert (buried.fingerprint, buried.place) == (failed.fingerprint, failed.place)
+        assert buried.fingerprint
+        assert buried.traceback == ""
+
+    def test_a_key_guards_nothing_among_the_dead(self, store: Store) -> None:
+        kill(store, 1, key="k")
+        kill(store, 1, key="k")
+        send(store, 1, key="k")
+        complete(store, take(store))
+        dead_letters = receive(store, queue=DEAD)
+        assert len(dead_letters) == 2
+        assert store.records(DEAD, 10) == []
+
+    def test_a_failing_recovery_never_buries_again(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        for _ in range(5):
+            assert fail(store, take(store, DEAD), reason=Reason.REJECTED) is Outcome.RETRY
+            clock.advance(300)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.receive_count) == (DEAD, 5)
+
+    def test_a_discarded_dead_letter_has_ended(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        clock.advance(1)
+        assert decide(store, Discard("never valid")) is Outcome.DONE
+        assert store.message(message_id) is None
+        event = newest(store, message_id)
+        assert (event.event, event.queue) == (Event.DISCARDED, DEAD)
+        assert (event.reason, event.actor) == ("never valid", "recovery-1")
+        assert (event.at_ms, dict(event.detail)) == (clock.wall_ms(), {"recovery_count": 0})
+        assert store.queue(DEAD).counters.discarded == 1
+        assert counters_reconcile(store)
+
+    def test_a_requeued_dead_letter_starts_anew(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store, {"n": 1}, key="k", priority=2)
+        clock.advance(60)
+        assert decide(store, Requeue("it was the network")) is Outcome.DONE
+        event = newest(store, message_id)
+        assert (event.event, event.queue) == (Event.REQUEUED, DEAD)
+        assert (event.reason, dict(event.detail)) == ("it was the network", {"recovery_count": 1})
+        [message] = receive(store)
+        assert (message.id, message.source_queue, message.body) == (message_id, None, '{"n":1}')
+        assert (message.receive_count, message.recovery_count, message.generation) == (1, 1, 2)
+        assert (message.key, message.priority) == ("k", 2)
+        assert message.enqueued_at_ms == message.sent_at_ms + 60_000 == clock.wall_ms()
+        assert store.dead_letter(message_id) is None
+        source, grave = store.queue(ORDERS).counters, store.queue(DEAD).counters
+        assert (source.moved_in, grave.moved_out) == (1, 1)
+        assert counters_reconcile(store)
+
+    def test_a_retried_dead_letter_has_a_changed_body(self, store: Store) -> None:
+        message_id = kill(store, {"n": 1})
+        assert decide(store, Retry({"n": 2}, "smaller")) is Outcome.DONE
+        assert newest(store, message_id).event is Event.RETRIED
+        assert bodies(receive(store)) == ['{"n":2}']
+
+    def test_a_retried_body_may_be_bytes(self, store: Store) -> None:
+        kill(store, {"n": 1})
+        decide(store, Retry(b"\x00"))
+        assert bodies(receive(store)) == [b"\x00"]
+
+    def test_a_duplicate_of_the_original_is_known_after_its_easier_form_succeeds(
+        self, store: Store
+    ) -> None:
+        kill(store, {"n": 100}, key="k")
+        decide(store, Retry({"n": 1}))
+        complete(store, take(store), result="1")
+        send(store, {"n": 100}, key="k")
+        [duplicate] = store.receive(ORDERS, 1).duplicates
+        assert duplicate.result == "1"
+
+    @pytest.mark.parametrize("decision", [Requeue(delay=2.5), Retry("b", delay=2.5)])
+    def test_a_verdict_may_wait(self, store: Store, clock: FakeClock, decision: Decision) -> None:
+        message_id = kill(store)
+        decide(store, decision)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.state) == (ORDERS, State.DELAYED)
+        assert seen.delayed_until_ms == clock.wall_ms() + 2_500
+
+    def test_a_changed_body_over_the_limit_is_refused_whole(self, store: Store) -> None:
+        store.declare_queue(ORDERS, {"max_body_bytes": 6})
+        ids = [kill(store), kill(store)]
+        first, second = map(receipt, receive(store, queue=DEAD))
+        with pytest.raises(InvalidBody):
+            store.decide([(first, Discard("x")), (second, Retry("12345"))])
+        assert all(look(store, message_id).state is State.IN_FLIGHT for message_id in ids)
+        assert store.queue(DEAD).counters.discarded == 0
+
+    @pytest.mark.parametrize("decision", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=1e12)])
+    def test_a_verdict_that_cannot_be_carried_out_is_refused(
+        self, store: Store, decision: Decision
+    ) -> None:
+        message_id = kill(store)
+        with pytest.raises(InvalidInput):
+            decide(store, decision)
+        assert look(store, message_id).state is State.IN_FLIGHT
+
+    def test_a_held_dead_letter_waits_for_a_person(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        assert decide(store, Hold("ask Ann")) is Outcome.DONE
+        seen = look(store, message_id)
+        assert (seen.held, seen.delayed_until_ms) == (True, FOREVER_MS)
+        event = newest(store, message_id)
+        assert (event.event, event.reason) == (Event.HELD, "ask Ann")
+        counts = store.queue(DEAD).counts
+        assert (counts.held, counts.delayed, counts.present) == (1, 0, 1)
+        clock.advance(10 * 365 * 24 * 3600)
+        assert store.receive(DEAD, 10).idle
+        assert store.prune().expired == 0
+
+    def test_a_person_chooses_dead_letters_by_id(self, store: Store, clock: FakeClock) -> None:
+        held = kill(store, "held")
+        decide(store, Hold())
+        delayed = kill(store, "delayed")
+        fail(store, take(store, DEAD), retry_in_ms=1000)
+        kill(store, "not chosen")
+        ready = kill(store, "ready")
+        received = store.receive(DEAD, 10, ids=[ready, held, delayed, "nonsense", "٣", "9" * 30])
+        assert bodies(received.messages) == ['"held"', '"delayed"', '"ready"']
+        for message in received.messages:
+            assert (message.state, message.delayed_until_ms) == (State.IN_FLIGHT, 0)
+            assert not look(store, message.id).held
+        assert bodies(receive(store, queue=DEAD)) == ['"not chosen"']
+
+    def test_a_leased_dead_letter_cannot_be_chosen(self, store: Store) -> None:
+        message_id = kill(store)
+        take(store, DEAD)
+        assert store.receive(DEAD, 1, ids=[message_id]).idle
+
+    def test_dead_letters_beyond_the_limit_are_left_as_they_were(self, store: Store) -> None:
+        ids = []
+        for body in (1, 2):
+            ids.append(kill(store, body))
+            decide(store, Hold())
+        [message] = receive(store, 1, DEAD, ids=reversed(ids))
+        assert message.id == ids[0]
+        assert look(store, ids[1]).held
+
+    def test_a_chosen_dead_letter_is_delivered_even_after_its_retention(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        message_id = kill(store)
+        decide(store, Hold())
+        store.declare_queue(DEAD, {"retention_ms": 1000})
+        clock.advance(10)
+        [message] = receive(store, queue=DEAD, ids=[message_id])
+        assert message.id == message_id
+
+    def test_retention_ends_dead_letters_too(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(DEAD, {"retention_ms": 1000})
+        message_id = kill(store)
+        clock.advance(1)
+        assert store.receive(DEAD, 1).set_aside == 1
+        assert store.message(message_id) is None
+        assert newest(store, message_id).queue == DEAD
+
+    def test_a_verdict_needs_a_dead_letter(self, store: Store) -> None:
+        kill(store)
+        dead_letter = take(store, DEAD)
+        living_id = send(store)
+        living = take(store)
+        with pytest.raises(Conflict, match="not a dead letter"):
+            store.decide([(dead_letter, Discard("x")), (living, Discard("x"))])
+        assert look(store, dead_letter.message_id).state is State.IN_FLIGHT
+        assert look(store, living_id).state is State.IN_FLIGHT
+
+    def test_a_stale_receipt_cannot_decide(self, store: Store, clock: FakeClock) -> None:
+        kill(store)
+        stale = take(store, DEAD)
+        clock.advance(VISIBILITY_SECONDS)
+        lease = take(store, DEAD)
+        decisions: list[Decision] = [Discard("x"), Retry(1), Requeue(), Hold()]
+        for decision in decisions:
+            assert store.decide([(stale, decision)]) == [Outcome.STALE]
+        assert store.decide([(lease, Hold()), (lease, Hold())]) == [Outcome.DONE, Outcome.STALE]
+
+    def test_a_dead_letter_is_decided_once(self, store: Store) -> None:
+        kill(store)
+        lease = take(store, DEAD)
+        outcomes = store.decide([(lease, Discard("x")), (lease, Requeue())])
+        assert outcomes == [Outcome.DONE, Outcome.GONE]
+        assert store.queue(ORDERS).counters.moved_in == 0
+
+    def test_a_released_dead_letter_is_offered_again(self, store: Store) -> None:
+        kill(store)
+        assert store.release([take(store, DEAD)]) == [Outcome.DONE]
+        [dead_letter] = receive(store, queue=DEAD)
+        assert dead_letter.receive_count == 1
+
+    def test_a_message_dies_and_comes_back_with_its_whole_story(self, store: Store) -> None:
+        message_id = kill(store)
+        decide(store, Requeue("again"))
+        fail(store, take(store), reason=Reason.UNDECODABLE)
+        assert story(store, message_id) == [
+            ("failed", "rejected"),
+            ("buried", "rejected"),
+            ("requeued", "again"),
+            ("failed", "undecodable"),
+            ("buried", "undecodable"),
+        ]
+        dead_letter = store.dead_letter(message_id)
+        assert dead_letter is not None
+        assert (dead_letter.reason, dead_letter.recovery_count) == (Reason.UNDECODABLE, 1)
+
+    def test_dead_letters_are_decided_by_id_in_one_step_held_ones_too(self, store: Store) -> None:
+        held, free, taken = kill(store, 1), kill(store, 2), kill(store, 3)
+        (receipt_of_held,) = map(receipt, store.receive(DEAD, 1, ids=[held]).messages)
+        store.decide([(receipt_of_held, Hold("ask Ann"))])
+        store.receive(DEAD, 1, ids=[taken])
+        ids = [held, free, taken, "999"]
+        assert sorted(store.decide_by_id(DEAD, ids, Requeue("again"))) == sorted([held, free])
+        assert look(store, taken).state is State.IN_FLIGHT
+        assert {message.id for message in store.peek(ORDERS, 10)} == {held, free}
+
+    def test_a_dead_letter_decided_by_id_in_vain_is_held_as_before(self, store: Store) -> None:
+        held = kill(store)
+        decide(store, Hold("ask Ann"))
+        with pytest.raises(InvalidInput):
+            store.decide_by_id(DEAD, [held], Requeue(delay=-1))
+        assert look(store, held).held

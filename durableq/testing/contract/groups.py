@@ -1,0 +1,198 @@
+"""Fingerprints and groups: of many dead letters, what killed them, and what became of some."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from durableq.model.dead_letters import DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.errors import UnknownQueue
+from durableq.model.limits import MAX_HISTORY
+from durableq.model.message import Event, Failure, Reason
+from durableq.store.core import Store
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    complete,
+    fail,
+    kill,
+    newest,
+    receipt,
+    receive,
+    send,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+CARD = Failure(Reason.REJECTED, "CardError", "card 17 refused", place="shop.py:charge")
+
+
+def die(store: Store, why: Failure = CARD, queue: str = ORDERS) -> str:
+    """Send a message to a queue with none ready, let it die of this, and return its id."""
+    message_id = send(store, queue=queue)
+    store.fail([(take(store, queue), why)], actor="worker-1")
+    return message_id
+
+
+def recover(store: Store, decision: Decision, actor: str = "recovery:1") -> None:
+    """Decide about the one letter that is ready."""
+    store.decide([(take(store, DEAD), decision)], actor=actor)
+
+
+class DeadLetterGroupsContract(StoreCase):
+    """What a person sees of many failures."""
+
+    def test_a_failure_and_its_burial_carry_fingerprint_and_place(self, store: Store) -> None:
+        message_id = die(store)
+        for event in store.history(message_id):
+            assert (event.fingerprint, event.place) == (CARD.fingerprint, "shop.py:charge")
+        dead_letter = store.dead_letter(message_id)
+        assert dead_letter is not None
+        assert dead_letter.fingerprint == CARD.fingerprint
+        assert dead_letter.burial == newest(store, message_id)
+
+    def test_a_lost_lease_has_a_fingerprint_too(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"max_receives": 1})
+        first, second = send(store), send(store)
+        receive(store)
+        clock.advance(VISIBILITY_SECONDS)
+        store.reclaim()
+        found = {newest(store, message_id).fingerprint for message_id in (first, second)}
+        assert len(found) == 1
+        assert found != {""}
+
+    def test_a_conflict_is_a_burial_with_a_fingerprint(self, store: Store) -> None:
+        send(store, 1, key="k")
+        complete(store, take(store))
+        message_id = send(store, 2, key="k")
+        assert store.receive(ORDERS, 1).set_aside == 1
+        [buried] = store.history(message_id)
+        assert (buried.event, buried.reason) == (Event.BURIED, Reason.IDEMPOTENCY_CONFLICT)
+        assert buried.error_message == Reason.IDEMPOTENCY_CONFLICT.sentence
+        assert buried.fingerprint
+
+    def test_dead_letters_killed_by_the_same_failure_are_one_group(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        first_ms = clock.wall_ms()
+        die(store)
+        clock.advance(60)
+        message_id = die(store, replace(CARD, error_message="card 18 refused", fingerprint=""))
+        [group] = store.dead_letter_groups()
+        assert group == DeadLetterGroup(
+            ORDERS,
+            Reason.REJECTED,
+            CARD.fingerprint,
+            "CardError",
+            "card 18 refused",
+            "shop.py:charge",
+            count=2,
+            first_died_ms=first_ms,
+            last_died_ms=first_ms + 60_000,
+            example_id=message_id,
+        )
+
+    def test_another_queue_reason_or_fingerprint_is_another_group(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        die(store)
+        die(store, queue="mail")
+        die(store, replace(CARD, reason=Reason.UNDECODABLE))
+        die(store, replace(CARD, fingerprint="mine"))
+        found = {
+            (group.queue, group.reason, group.fingerprint) for group in store.dead_letter_groups()
+        }
+        assert len(found) == len(store.dead_letter_groups()) == 4
+        assert {group.queue for group in store.dead_letter_groups("mail")} == {"mail"}
+        assert len(store.dead_letter_groups(ORDERS)) == 3
+
+    def test_the_most_numerous_group_is_first_then_the_newest(self, store: Store) -> None:
+        kinds = ["a", "b", "b", "c", "d"]
+        ids = [die(store, replace(CARD, fingerprint=kind)) for kind in kinds]
+        found = [(group.fingerprint, group.count) for group in store.dead_letter_groups()]
+        assert found == [("b", 2), ("d", 1), ("c", 1), ("a", 1)]
+        assert store.dead_letter_groups()[0].example_id == ids[2]
+
+    def test_only_the_dead_are_in_groups_leased_and_held_ones_too(self, store: Store) -> None:
+        for decision in (Hold(), Discard("x"), Requeue(delay=60)):
+            die(store)
+            recover(store, decision)
+        die(store)
+        take(store, DEAD)
+        [group] = store.dead_letter_groups()
+        assert group.count == 2
+
+    def test_what_killed_it_last_counts(self, store: Store) -> None:
+        die(store)
+        recover(store, Requeue())
+        store.fail([(take(store), replace(CARD, fingerprint="later"))])
+        [group] = store.dead_letter_groups()
+        assert (group.fingerprint, group.count) == ("later", 1)
+
+    def test_a_dead_letter_with_an_endless_history_is_in_a_group(self, store: Store) -> None:
+        message_id = kill(store)
+        for _ in range(MAX_HISTORY):
+            fail(store, take(store, DEAD), retry_in_ms=0)
+        [group] = store.dead_letter_groups()
+        assert (group.fingerprint, group.error_type, group.example_id) == ("", "", message_id)
+
+    def test_a_queue_nobody_made_has_no_groups(self, store: Store) -> None:
+        assert store.dead_letter_groups() == store.dead_letter_groups(ORDERS) == []
+        with pytest.raises(UnknownQueue):
+            store.dead_letter_groups("nobody")
+
+    def test_what_recovery_sent_back_is_told_with_its_fate(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        since_ms = clock.wall_ms()
+        ids = []
+        for _ in range(3):
+            ids.append(die(store))
+            recover(store, Retry("easier", delay=1))
+            clock.advance(0.25)
+        clock.advance(1)
+        done, dies, _ = map(receipt, receive(store))
+        complete(store, done)
+        store.fail([(dies, CARD)])
+        fates = [RecoveredFate.ENDED, RecoveredFate.DIED, RecoveredFate.PENDING]
+        times_ms = [since_ms, since_ms + 250, since_ms + 500]
+        expected = list(map(Recovered, ids, times_ms, fates))[::-1]
+        assert store.recoveries(ORDERS, since_ms, 10) == expected
+        assert store.recoveries(ORDERS, since_ms, 2) == expected[:2]
+        assert store.recoveries(ORDERS, since_ms + 1, 10) == expected[:2]
+
+    def test_what_died_again_has_died_whatever_became_of_it(self, store: Store) -> None:
+        die(store)
+        recover(store, Requeue())
+        store.fail([(take(store), CARD)])
+        recover(store, Discard("enough"))
+        [recovered] = store.recoveries(ORDERS, 0, 10)
+        assert recovered.liveness is RecoveredFate.DIED
+
+    def test_a_message_sent_back_twice_is_told_once(self, store: Store, clock: FakeClock) -> None:
+        message_id = die(store)
+        recover(store, Requeue())
+        store.fail([(take(store), CARD)])
+        clock.advance(5)
+        recover(store, Requeue())
+        expected = Recovered(message_id, clock.wall_ms(), RecoveredFate.PENDING)
+        assert store.recoveries(ORDERS, 0, 10) == [expected]
+
+    def test_what_a_person_sent_back_is_no_recovery(self, store: Store) -> None:
+        for decision, actor in ((Requeue(delay=9), "person"), (Hold(), "recovery:1")):
+            die(store)
+            recover(store, decision, actor)
+        assert store.recoveries(ORDERS, 0, 10) == []
+
+    def test_recoveries_are_told_of_one_queue(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        die(store)
+        recover(store, Requeue())
+        assert store.recoveries("mail", 0, 10) == []
+        assert store.recoveries(DEAD, 0, 10) == []
+        with pytest.raises(UnknownQueue):
+            store.recoveries("nobody", 0, 10)

@@ -1,0 +1,126 @@
+"""Tending: upkeep in small slices, by whoever comes by; and whether all is well."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+import threading
+
+from durableq.model.decisions import Requeue
+from durableq.model.health import Level, MaintenanceReport, reconcile
+from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
+from durableq.store.core import Store
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    StoreCase,
+    complete,
+    counters_reconcile,
+    drafts,
+    kill,
+    send,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+EVERY_SECONDS = MAINTENANCE_EVERY_MS / 1000
+AGAIN_SECONDS = MAINTENANCE_AGAIN_MS / 1000
+
+
+class MaintenanceContract(StoreCase):
+    """What is done on the way, and when."""
+
+    def test_tending_removes_what_time_has_ended(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(
+            ORDERS,
+            {"retention_ms": 60_000, "idempotency_ttl_ms": 1_000, "visibility_timeout_ms": 1},
+        )
+        send(store, key="k")
+        complete(store, take(store))
+        kill(store)
+        store.purge(DEAD)
+        send(store)
+        store.declare_queue(DEAD, {"retention_ms": 60_000})
+        clock.advance(60)
+        tended = store.maintain()
+        assert tended.due
+        assert (tended.expired, tended.records) == (1, 1)
+        assert tended.history == 2  # failed, buried: in the queue itself
+        assert store.queue(ORDERS).counters.expired == 1
+        assert store.queue(ORDERS).counts.present == 0
+        assert counters_reconcile(store)
+
+    def test_a_store_in_which_nothing_has_ended_is_left_alone(self, store: Store) -> None:
+        send(store)
+        assert store.maintain() == MaintenanceReport(due=True)
+        assert store.queue(ORDERS).counts.ready == 1
+
+    def test_it_is_due_once_in_a_while(self, store: Store, clock: FakeClock) -> None:
+        assert store.maintain().due
+        assert store.maintain() == MaintenanceReport()
+        clock.advance(EVERY_SECONDS - 0.001)
+        assert not store.maintain().due
+        clock.advance(0.001)
+        assert store.maintain().due
+
+    def test_a_slice_is_short_and_the_next_one_follows_soon(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 60_000})
+        store.send(ORDERS, drafts(*range(5)))
+        clock.advance(60)
+        assert store.maintain(limit=2).expired == 2
+        assert not store.maintain(limit=2).due
+        clock.advance(AGAIN_SECONDS)
+        assert store.maintain(limit=2).expired == 2
+        clock.advance(AGAIN_SECONDS)
+        assert store.maintain(limit=2).expired == 1
+        assert counters_reconcile(store)
+
+    def test_what_is_leased_or_held_is_not_touched(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 60_000})
+        send(store)
+        lease = take(store, visibility_ms=120_000)
+        clock.advance(60)
+        assert store.maintain().expired == 0
+        complete(store, lease)
+        assert counters_reconcile(store)
+
+    def test_the_wall_clock_set_back_does_not_put_it_off(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        assert store.maintain().due
+        clock.set_wall(clock.wall_ms() - 3_600_000)
+        assert not store.maintain().due
+        clock.advance(EVERY_SECONDS)
+        assert store.maintain().due
+        assert not store.maintain().due
+
+    def test_of_several_threads_one_does_it(self, store: Store) -> None:
+        tended: list[MaintenanceReport] = []
+        threads = [
+            threading.Thread(target=lambda: tended.append(store.maintain())) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [found.due for found in tended].count(True) == 1
+
+    def test_a_store_that_was_used_has_no_orphans_and_its_books_balance(self, store: Store) -> None:
+        send(store, key="done")
+        complete(store, take(store))
+        kill(store, key="dead")
+        kill(store)
+        store.decide([(take(store, DEAD), Requeue())])
+        send(store, key="in progress")
+        take(store)
+        findings = [*reconcile(store.queues()), *store.orphans()]
+        assert {finding.level for finding in findings} == {Level.OK}
+        assert [f.queue for f in findings if f.name == "books"] == [ORDERS, DEAD]
+
+    def test_examining_names_everything_once(self, store: Store) -> None:
+        findings = store.examine(deep=True)
+        assert all(finding.what for finding in findings)
+        names = [finding.name for finding in findings]
+        assert len(names) == len(set(names)) > 0
+        assert all(finding.level is not Level.BAD for finding in findings)

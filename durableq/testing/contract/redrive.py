@@ -1,0 +1,321 @@
+"""Moves: one decision about many dead letters, a few at a time, none of them twice."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask
+from durableq.model.decisions import Discard, Hold, Requeue, Retry
+from durableq.model.errors import Conflict, InvalidInput, NotFound, UnknownQueue
+from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
+from durableq.model.message import Event, Failure, Outcome, Reason, State
+from durableq.store.core import Store
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    StoreCase,
+    complete,
+    counters_reconcile,
+    fail,
+    kill,
+    look,
+    newest,
+    receive,
+    send,
+    take,
+)
+from durableq.testing.fakes import FakeClock
+
+EVERY = DeadLetterFilter()
+
+
+def finish(store: Store, move: RedriveTask, limit: int = 100) -> RedriveTask:
+    """Continue a move to its end."""
+    while move.state is RedriveState.RUNNING:
+        move = store.continue_redrive(move.id, limit)
+    return move
+
+
+def requeue(
+    store: Store, wanted: DeadLetterFilter = EVERY, to_queue: str | None = None
+) -> RedriveTask:
+    """Move letters back, from start to end."""
+    return finish(store, store.start_redrive(wanted, Requeue("calm now"), to_queue=to_queue))
+
+
+class RedriveContract(StoreCase):
+    """What a person can do with many letters at once."""
+
+    def test_a_move_is_told_from_its_start(self, store: Store, clock: FakeClock) -> None:
+        kill(store)
+        kill(store)
+        wanted = DeadLetterFilter(ORDERS, Reason.REJECTED, "ValueError", died_before_ms=1 << 42)
+        move = store.start_redrive(wanted, Requeue("calm now", 2.5), actor="ann")
+        now_ms = clock.wall_ms()
+        running = (RedriveState.RUNNING, 2, 0, 0, "ann", now_ms, now_ms)
+        assert move == RedriveTask(move.id, wanted, Requeue("calm now", 2.5), None, *running)
+        assert move.word == "requeue"
+        assert store.move(move.id) == move
+        clock.advance(1)
+        done = store.continue_redrive(move.id, 10)
+        expected = replace(
+            move, state=RedriveState.DONE, moved=2, updated_at_ms=move.started_at_ms + 1_000
+        )
+        assert store.move(move.id) == done == expected
+        later = store.start_redrive(DeadLetterFilter(fingerprint="x"), Discard("x"))
+        assert store.moves() == [later, done]
+        assert later.word == "discard"
+
+    def test_a_move_requeues_like_a_verdict(self, store: Store) -> None:
+        message_id = kill(store, {"n": 1}, key="k", priority=2)
+        move = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")
+        assert finish(store, move).moved == 1
+        event = newest(store, message_id)
+        assert (event.event, event.queue, event.actor) == (Event.REQUEUED, DEAD, "ann")
+        assert (event.reason, dict(event.detail)) == ("calm now", {"recovery_count": 1})
+        [message] = receive(store)
+        assert (message.id, message.body, message.key) == (message_id, '{"n":1}', "k")
+        assert (message.priority, message.source_queue) == (2, None)
+        assert (message.receive_count, message.recovery_count) == (1, 1)
+        assert counters_reconcile(store)
+
+    def test_a_moved_dead_letter_may_wait(self, store: Store, clock: FakeClock) -> None:
+        message_id = kill(store)
+        finish(store, store.start_redrive(EVERY, Requeue(delay=2.5)))
+        assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 2_500
+
+    def test_a_move_discards_with_history(self, store: Store) -> None:
+        message_id = kill(store)
+        finish(store, store.start_redrive(EVERY, Discard("fraud"), actor="ann"))
+        assert store.message(message_id) is None
+        event = newest(store, message_id)
+        assert (event.event, event.reason, event.actor) == (Event.DISCARDED, "fraud", "ann")
+        assert store.queue(DEAD).counters.discarded == 1
+        assert counters_reconcile(store)
+
+    def test_a_move_goes_on_in_order_of_id(self, store: Store) -> None:
+        ids = [kill(store, n) for n in range(5)]
+        move = store.start_redrive(EVERY, Requeue())
+        counts = []
+        while move.state is RedriveState.RUNNING:
+            move = store.continue_redrive(move.id, 2)
+            counts.append(move.moved)
+            gone = [n for n in ids if look(store, n).source_queue is None]
+            assert gone == ids[: move.moved]
+        assert counts == [2, 4, 5]
+        assert (move.total, move.skipped) == (5, 0)
+
+    def test_a_move_means_the_dead_letters_that_fit(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue("mail", {})
+        fits = kill(store)
+        kinds = [
+            Failure(Reason.UNDECODABLE, "ValueError", "no such order"),
+            Failure(Reason.REJECTED, "KeyError", "no such order"),
+            Failure(Reason.REJECTED, "ValueError", "another"),
+        ]
+        for kind in kinds:
+            send(store)
+            store.fail([(take(store), kind)])
+        dead_letter = store.dead_letter(fits)
+        assert dead_letter is not None
+        clock.advance(1)
+        kill(store)
+        filters = {
+            DeadLetterFilter(): 5,
+            DeadLetterFilter(queue="mail"): 0,
+            DeadLetterFilter(reason=Reason.UNDECODABLE): 1,
+            DeadLetterFilter(error_type="KeyError"): 1,
+            DeadLetterFilter(fingerprint=dead_letter.fingerprint): 2,
+            DeadLetterFilter(died_before_ms=clock.wall_ms()): 4,
+            DeadLetterFilter(
+                ORDERS, Reason.REJECTED, "ValueError", dead_letter.fingerprint, clock.wall_ms()
+            ): 1,
+        }
+        found = {f: store.start_redrive(f, Requeue()).total for f in filters}
+        assert found == filters
+        one = list(filters)[-1]
+        assert requeue(store, one).moved == 1
+        assert [m.id for m in receive(store)] == [fits]
+
+    def test_what_died_after_the_start_is_not_meant(self, store: Store) -> None:
+        alive = send(store, "alive", delay=0)
+        lease = take(store)
+        dead = [kill(store), kill(store)]
+        move = store.start_redrive(EVERY, Requeue())
+        assert fail(store, lease, reason=Reason.REJECTED) is Outcome.BURIED
+        late = kill(store)
+        move = store.continue_redrive(move.id, 1)
+        assert fail(store, take(store), reason=Reason.REJECTED) is Outcome.BURIED
+        move = finish(store, move)
+        assert (move.total, move.moved) == (2, 2)
+        where = {n: look(store, n).queue for n in (alive, *dead, late)}
+        assert where == {alive: DEAD, dead[0]: DEAD, dead[1]: ORDERS, late: DEAD}
+
+    def test_what_was_decided_about_meanwhile_and_died_again_is_not_meant(
+        self, store: Store
+    ) -> None:
+        message_id = kill(store)
+        move = store.start_redrive(EVERY, Requeue())
+        store.decide([(take(store, DEAD), Requeue())])
+        fail(store, take(store), reason=Reason.REJECTED)
+        assert finish(store, move).moved == 0
+        assert look(store, message_id).queue == DEAD
+
+    def test_after_a_queue_was_deleted_what_dies_later_is_still_not_meant(
+        self, store: Store
+    ) -> None:
+        store.declare_queue("mail", {})
+        kill(store)
+        for _ in range(5):
+            send(store, queue="mail")
+            fail(store, take(store, "mail"), reason=Reason.REJECTED)
+        move = store.start_redrive(EVERY, Requeue())
+        store.delete_queue("mail", force=True)
+        late = kill(store)
+        assert finish(store, move).moved == 1
+        assert look(store, late).queue == DEAD
+
+    def test_a_leased_dead_letter_is_skipped_and_counted(self, store: Store) -> None:
+        leased = kill(store)
+        lease = take(store, DEAD)
+        free = kill(store)
+        move = requeue(store)
+        assert (move.state, move.total, move.moved, move.skipped) == (RedriveState.DONE, 2, 1, 1)
+        assert look(store, leased).state is State.IN_FLIGHT
+        assert look(store, free).queue == ORDERS
+        assert store.decide([(lease, Hold())]) == [Outcome.DONE]
+
+    def test_a_move_does_not_come_back_to_what_it_skipped(self, store: Store) -> None:
+        leased = kill(store)
+        lease = take(store, DEAD)
+        free = kill(store)
+        move = store.start_redrive(EVERY, Requeue())
+        counts = [(m.moved, m.skipped) for m in (store.continue_redrive(move.id, 1) for _ in "ab")]
+        assert counts == [(0, 1), (1, 1)]
+        store.release([lease])
+        assert store.continue_redrive(move.id, 1).state is RedriveState.DONE
+        assert [look(store, n).queue for n in (leased, free)] == [DEAD, ORDERS]
+
+    def test_a_dead_letter_whose_lease_has_ended_is_moved(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        message_id = kill(store)
+        stale = take(store, DEAD)
+        clock.advance(VISIBILITY_SECONDS)
+        assert requeue(store).moved == 1
+        assert look(store, message_id).queue == ORDERS
+        assert store.decide([(stale, Discard("x"))]) == [Outcome.STALE]
+
+    def test_held_and_delayed_dead_letters_are_moved_too(self, store: Store) -> None:
+        kill(store)
+        store.decide([(take(store, DEAD), Hold("ask"))])
+        kill(store)
+        fail(store, take(store, DEAD), retry_in_ms=60_000)
+        assert requeue(store).moved == 2
+        assert store.queue(ORDERS).counts.ready == 2
+
+    def test_a_dead_letter_can_be_moved_to_another_queue(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        message_id = kill(store, 1, key="k")
+        move = requeue(store, to_queue="mail")
+        assert (move.to_queue, move.moved) == ("mail", 1)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.source_queue, seen.recovery_count) == ("mail", None, 1)
+        detail = {"recovery_count": 1, "to_queue": "mail"}
+        assert dict(newest(store, message_id).detail) == detail
+        assert store.queue("mail").counters.moved_in == 1
+        assert store.queue(ORDERS).counters.moved_in == 0
+        assert counters_reconcile(store)
+
+    def test_its_key_guards_the_queue_it_was_moved_to(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        kill(store, 1, key="k")
+        requeue(store, to_queue="mail")
+        complete(store, take(store, "mail"), result="1")
+        assert store.record("mail", "k") is not None
+        assert store.record(ORDERS, "k") is None
+        send(store, 1, queue="mail", key="k")
+        assert len(store.receive("mail", 1).duplicates) == 1
+
+    def test_it_dies_again_where_it_was_moved_to(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        message_id = kill(store)
+        requeue(store, to_queue="mail")
+        fail(store, take(store, "mail"), reason=Reason.REJECTED)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.source_queue) == ("mail-dlq", "mail")
+
+    def test_a_move_can_be_cancelled(self, store: Store) -> None:
+        ids = [kill(store), kill(store)]
+        move = store.continue_redrive(store.start_redrive(EVERY, Requeue()).id, 1)
+        cancelled = store.cancel_redrive(move.id)
+        assert cancelled == replace(move, state=RedriveState.CANCELLED)
+        assert store.continue_redrive(move.id, 10) == store.cancel_redrive(move.id) == cancelled
+        assert [look(store, n).queue for n in ids] == [ORDERS, DEAD]
+
+    def test_a_move_that_is_done_stays_so(self, store: Store) -> None:
+        kill(store)
+        done = requeue(store)
+        kill(store)
+        assert store.continue_redrive(done.id, 10) == store.cancel_redrive(done.id) == done
+
+    def test_two_moves_at_once_decide_about_a_dead_letter_once(self, store: Store) -> None:
+        kill(store)
+        first, second = (store.start_redrive(EVERY, Requeue(note)) for note in ("a", "b"))
+        assert (finish(store, first).moved, finish(store, second).moved) == (1, 0)
+        assert counters_reconcile(store)
+
+    def test_ended_moves_beyond_the_newest_are_forgotten(self, store: Store) -> None:
+        running = store.start_redrive(EVERY, Requeue())
+        ids = [
+            finish(store, store.start_redrive(EVERY, Requeue())).id
+            for _ in range(MAX_REDRIVE_TASKS + 2)
+        ]
+        last = store.start_redrive(EVERY, Requeue())
+        assert [move.id for move in store.moves()] == [last.id, *ids[:1:-1], running.id]
+        with pytest.raises(NotFound):
+            store.move(ids[0])
+
+    @pytest.mark.parametrize("task_id", ["0", "7", "x", "", "²", "9" * 30])
+    def test_a_move_nobody_started_is_not_there(self, store: Store, task_id: str) -> None:
+        store.start_redrive(EVERY, Requeue())
+        for ask in (store.move, store.cancel_redrive, lambda n: store.continue_redrive(n, 1)):
+            with pytest.raises(NotFound):
+                ask(task_id)
+
+    @pytest.mark.parametrize("limit", [0, -1, MAX_RECEIVE_BATCH + 1])
+    def test_a_step_has_bounds(self, store: Store, limit: int) -> None:
+        kill(store)
+        move = store.start_redrive(EVERY, Requeue())
+        with pytest.raises(InvalidInput):
+            store.continue_redrive(move.id, limit)
+
+    def test_a_move_that_makes_no_sense_is_refused(self, store: Store) -> None:
+        kill(store)
+        with pytest.raises(InvalidInput):
+            store.start_redrive(EVERY, Requeue(delay=-1))
+        with pytest.raises(InvalidInput):
+            store.start_redrive(EVERY, Retry(1))  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput):
+            store.start_redrive(EVERY, Discard("x"), to_queue=ORDERS)
+        for wanted, to_queue in ((DeadLetterFilter("nobody"), None), (EVERY, "nobody")):
+            with pytest.raises(UnknownQueue):
+                store.start_redrive(wanted, Requeue(), to_queue=to_queue)
+        for wanted, to_queue in ((DeadLetterFilter(DEAD), None), (EVERY, DEAD)):
+            with pytest.raises(Conflict, match="dead-letter queue"):
+                store.start_redrive(wanted, Requeue(), to_queue=to_queue)
+        assert store.moves() == []
+
+    def test_a_move_to_a_queue_that_was_deleted_stops_and_moves_nothing(self, store: Store) -> None:
+        store.declare_queue("mail", {})
+        message_id = kill(store)
+        move = store.start_redrive(EVERY, Requeue(), to_queue="mail")
+        store.delete_queue("mail")
+        with pytest.raises(UnknownQueue):
+            store.continue_redrive(move.id, 10)
+        assert look(store, message_id).queue == DEAD
+        assert store.move(move.id) == move

@@ -1,0 +1,172 @@
+"""Retention counts from when a message becomes due, however it came to wait."""
+# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from durableq.model.decisions import Requeue, Retry
+from durableq.model.message import Reason
+from durableq.store.core import Store
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    StoreCase,
+    bodies,
+    complete,
+    counters_reconcile,
+    fail,
+    kill,
+    look,
+    receive,
+    send,
+    story,
+    take,
+)
+from durableq.testing.contract.dead_letters import decide
+from durableq.testing.fakes import FakeClock
+
+RETENTION_SECONDS = 60
+WAIT_SECONDS = 100
+LEASE_MS = 1_000 * WAIT_SECONDS
+
+Wait = Callable[[Store], object]
+
+
+def delayed(store: Store) -> object:
+    """Send with a delay."""
+    return send(store, delay=WAIT_SECONDS)
+
+
+def delayed_by_its_queue(store: Store) -> object:
+    """Send to a queue that delays."""
+    store.declare_queue(ORDERS, {"delay_ms": LEASE_MS})
+    return send(store)
+
+
+def asked_later(store: Store) -> object:
+    """Fail with a wait, as RetryLater does."""
+    send(store)
+    return fail(store, take(store), retry_in_ms=LEASE_MS)
+
+
+def backed_off(store: Store) -> object:
+    """Fail with the backoff of the queue; the dice fall to one half."""
+    store.declare_queue(ORDERS, {"backoff_base_ms": 2 * LEASE_MS, "backoff_max_ms": 2 * LEASE_MS})
+    send(store)
+    return fail(store, take(store))
+
+
+def requeued(store: Store) -> object:
+    """Send a dead letter back with a delay."""
+    kill(store)
+    return decide(store, Requeue(delay=WAIT_SECONDS))
+
+
+def retried(store: Store) -> object:
+    """Send a dead letter back with another body and a delay."""
+    kill(store)
+    return decide(store, Retry("a", delay=WAIT_SECONDS))
+
+
+WAITS = [delayed, delayed_by_its_queue, asked_later, backed_off, requeued, retried]
+ways = pytest.mark.parametrize("wait", WAITS, ids=[wait.__name__ for wait in WAITS])
+
+
+class RetentionContract(StoreCase):
+    """When a message that has waited is over its retention."""
+
+    @ways
+    def test_a_wait_longer_than_the_retention_ends_in_a_delivery(
+        self, store: Store, clock: FakeClock, wait: Wait
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
+        wait(store)
+        clock.advance(WAIT_SECONDS - 0.001)
+        assert (store.prune().expired, store.maintain().expired) == (0, 0)
+        assert receive(store) == []
+        clock.advance(0.001)
+        assert (store.prune().expired, bodies(receive(store))) == (0, ['"a"'])
+
+    @ways
+    @pytest.mark.parametrize("looked", [False, True], ids=["unseen", "made ready before"])
+    def test_retention_begins_when_it_is_due(
+        self, store: Store, clock: FakeClock, wait: Wait, looked: bool
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
+        wait(store)
+        clock.advance(WAIT_SECONDS)
+        if looked:
+            store.release([take(store)])
+        clock.advance(RETENTION_SECONDS - 0.001)
+        assert store.prune().expired == 0
+        clock.advance(0.001)
+        assert store.prune().expired == 1
+        assert store.queue(ORDERS).counts.present == 0
+        assert counters_reconcile(store)
+
+    @ways
+    def test_it_is_not_delivered_after_that(
+        self, store: Store, clock: FakeClock, wait: Wait
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
+        wait(store)
+        clock.advance(WAIT_SECONDS + RETENTION_SECONDS)
+        assert receive(store) == []
+        assert store.queue(ORDERS).counters.expired == 1
+
+    def test_a_lease_that_ends_does_not_take_the_wait_back(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
+        message_id = send(store, delay=WAIT_SECONDS)
+        clock.advance(WAIT_SECONDS)
+        take(store, visibility_ms=1)
+        clock.advance(0.001)
+        assert [message.id for message in receive(store)] == [message_id]
+
+    def test_a_deferred_message_is_due_when_its_key_is_settled(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
+        send(store, key="k")
+        lease = take(store, visibility_ms=LEASE_MS)
+        message_id = send(store, key="k")
+        assert store.receive(ORDERS, 1).set_aside == 1
+        clock.advance(RETENTION_SECONDS + 1)
+        assert store.prune().expired == 0
+        fail(store, lease, reason=Reason.REJECTED)
+        clock.advance(RETENTION_SECONDS - 1)
+        assert [message.id for message in receive(store)] == [message_id]
+
+    def test_a_message_that_is_due_shows_no_delay(self, store: Store, clock: FakeClock) -> None:
+        message_id = send(store, delay=1)
+        clock.advance(1)
+        lease = take(store)
+        assert look(store, message_id).delayed_until_ms == 0
+        store.release([lease])
+        assert look(store, message_id).delayed_until_ms == 0
+        assert store.ready_in_ms([ORDERS]) == 0
+
+    def test_a_dead_letter_counts_from_its_death(self, store: Store, clock: FakeClock) -> None:
+        store.declare_queue(DEAD, {"retention_ms": 1_000 * RETENTION_SECONDS})
+        message_id = send(store, delay=WAIT_SECONDS)
+        clock.advance(WAIT_SECONDS)
+        lease = take(store)
+        clock.advance(1)
+        fail(store, lease, reason=Reason.REJECTED)
+        clock.advance(RETENTION_SECONDS)
+        assert store.prune().expired == 1
+        assert story(store, message_id)[-1] == ("expired", "expired")
+
+    def test_a_duplicate_delayed_beyond_the_life_of_the_record_is_delivered(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"idempotency_ttl_ms": 1_000 * RETENTION_SECONDS})
+        send(store, key="k")
+        complete(store, take(store))
+        send(store, key="k", delay=WAIT_SECONDS)
+        clock.advance(WAIT_SECONDS)
+        assert len(receive(store)) == 1

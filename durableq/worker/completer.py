@@ -1,0 +1,193 @@
+"""Settling what handlers have done: fast ones share a commit, slow ones are settled at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from durableq.client.delivery import Delivery
+from durableq.model.errors import PASSING, DurableQError
+from durableq.model.message import Completion, Failure, Outcome
+from durableq.model.text import visible
+from durableq.runtime import logs
+from durableq.runtime.outage import condition
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Store
+from durableq.supervisor.scoreboard import Scoreboard
+from durableq.worker.events import about
+from durableq.worker.fd_check import check_descriptors
+from durableq.worker.in_flight import InFlight
+
+log = logging.getLogger("durableq.worker")
+
+AGAIN_SECONDS: Final = 1.0
+"""Pause before settling is tried again on a file that was busy or full for a whole wait."""
+CLOSE_SECONDS: Final = 20.0
+"""How long the last settling is tried before the leases are left to end."""
+
+_Settlement = Completion | Failure
+
+
+class Completer:
+    """A thread that settles, on behalf of all lanes.
+
+    A success waits for company for at most the window, unless its handler has run as long as that
+    itself: then the wait would be all the commit costs, for nothing.
+
+    Args:
+        store: where.
+        in_hand: what is settled leaves it.
+        stopping: whose descriptors show that no handler has closed the worker's.
+        board: told how many.
+        actor: who settles, for history.
+        window_ms: how long the first may wait for others.
+        give_up: called with an error after which nothing can be settled any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        in_flight: InFlight,
+        stopping: WakeupEvent,
+        scoreboard: Scoreboard,
+        *,
+        actor: str,
+        window_ms: int,
+        give_up: Callable[[BaseException], None],
+    ) -> None:
+        self._store = store
+        self._in_flight = in_flight
+        self._stopping = stopping
+        self._board = scoreboard
+        self._actor = actor
+        self._window = window_ms / 1000
+        self._give_up = give_up
+        self._pending: list[tuple[Delivery, _Settlement]] = []
+        self._due: float | None = None
+        self._close_by: float | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def settle(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
+        """Settle a delivery soon; it is in hand until then.
+
+        Args:
+            delivery: which.
+            how: its completion, or its failure.
+            ran_seconds: for how long its handler has run.
+        """
+        wait = 0.0 if ran_seconds >= self._window else self._window
+        due = time.monotonic() + wait
+        with self._changed:
+            self._pending.append((delivery, how))
+            if self._due is None or due < self._due:
+                self._due = due
+                self._changed.notify()
+
+    def settled(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
+        """Let go of what is settled, here or by its handler; so many of these have failed."""
+        for delivery in deliveries:
+            delivery.settled = True
+        self._in_flight.end(deliveries)
+        self._in_flight.failed += failed
+        self._board.settle(len(deliveries))
+
+    def close(self) -> None:
+        """Settle what is left, and end."""
+        with self._changed:
+            self._close_by = time.monotonic() + CLOSE_SECONDS
+            self._due = 0.0
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._settle(batch)
+        except BaseException as error:  # noqa: BLE001 - without it no message ends
+            self._give_up(error)
+
+    def _next_batch(self) -> list[tuple[Delivery, _Settlement]] | None:
+        """Wait until some are due, and return all there are; None at the end."""
+        with self._changed:
+            while self._due is None or (left := self._due - time.monotonic()) > 0:
+                self._changed.wait(None if self._due is None else left)
+            batch, self._pending, self._due = self._pending, [], None
+            if self._close_by is None:
+                return batch
+            self._due = 0.0
+            return batch or None
+
+    def _settle(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
+        done = [(d, how) for d, how in batch if isinstance(how, Completion)]
+        failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
+        check_descriptors(self._stopping)
+        try:
+            if done:
+                outcomes = self._store.complete([completion for _, completion in done])
+                for (delivery, _), outcome in zip(done, outcomes, strict=True):
+                    self._say_completed(delivery, outcome)
+                self.settled([delivery for delivery, _ in done])
+            done = []
+            if failed:
+                told = [(delivery.receipt, failure) for delivery, failure in failed]
+                outcomes = self._store.fail(told, actor=self._actor)
+                for (delivery, failure), outcome in zip(failed, outcomes, strict=True):
+                    self._say_failed(delivery, failure, outcome)
+                self.settled([delivery for delivery, _ in failed], failed=len(failed))
+        except PASSING as error:
+            self._try_again([*done, *failed], error)
+
+    def _try_again(
+        self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError
+    ) -> None:
+        """Keep what could not be settled: the leases are extended meanwhile."""
+        log.warning(
+            "%s messages are settled later: %s",
+            len(batch),
+            condition(error),
+            extra=logs.facts("unsettled"),
+        )
+        now = time.monotonic()
+        with self._changed:
+            if self._close_by is not None and now >= self._close_by:
+                log.error("%s messages are left to the end of their leases", len(batch))
+                return
+            self._pending[:0] = batch
+            self._due = now + AGAIN_SECONDS
+
+    def _say_completed(self, delivery: Delivery, outcome: Outcome) -> None:
+        if outcome.refused:
+            delivery.lost = True
+            log.warning(
+                "message %s of %s: its lease was lost; %s",
+                delivery.id,
+                delivery.queue,
+                outcome.why,
+                extra=about(delivery, "lost"),
+            )
+
+    def _say_failed(self, delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
+        what_next = {
+            Outcome.RETRY: "will be retried",
+            Outcome.BURIED: "moved to the dead-letter queue",
+        }.get(outcome, "its lease was lost")
+        said = (visible(failure.error_type), visible(failure.error_message, 200))
+        log.warning(
+            "message %s of %s failed at receive %s: %s; %s",
+            delivery.id,
+            delivery.queue,
+            delivery.receive_count,
+            ": ".join(filter(None, said)) or failure.reason.sentence,
+            what_next,
+            extra=about(
+                delivery, "failed", reason=failure.reason, outcome=outcome.value, key=delivery.key
+            ),
+        )

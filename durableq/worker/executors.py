@@ -1,0 +1,145 @@
+"""The lanes of a worker: each takes messages from the intake and has them handled, in a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import Final, Protocol
+
+from durableq.client.delivery import Delivery
+from durableq.model.errors import PASSING, DurableQError
+from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.runtime import logs
+from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
+from durableq.worker.execution import Execution
+from durableq.worker.fetcher import Fetcher, Work
+
+log = logging.getLogger("durableq.worker")
+
+ASYNC_AT_ONCE: Final = 100
+"""Messages that coroutines of one worker have in hand at a time; a batch is one."""
+
+
+class Executor(Protocol):
+    """A loop that ends when the intake does."""
+
+    def run(self) -> None:
+        """Take messages and have them handled until there are none any more."""
+        ...
+
+
+class ThreadExecutor:
+    """Calls functions, one at a time, on the thread it runs on.
+
+    Args:
+        intake: where messages come from.
+        handling: what calls the handlers.
+        pause: waits after the file was busy; ends early when the worker stops.
+    """
+
+    def __init__(self, fetcher: Fetcher, handling: Execution, pause: Callable[[float], object]):
+        self._fetcher = fetcher
+        self._handling = handling
+        self._pause = pause
+        self._outage = Outage(logged(log))
+
+    def run(self) -> None:
+        """Take messages and have them handled until there are none any more."""
+        while (work := self._fetcher.next()) is not None:
+            try:
+                self._handling.call(*work)
+            except PASSING as error:
+                self._outage.note(error)
+                self._pause(PAUSE_SECONDS)
+            else:
+                self._outage.over()
+
+
+class AsyncExecutor:
+    """Runs coroutines, many at a time, on one event loop.
+
+    Args:
+        intake: where messages come from.
+        handling: what calls the handlers.
+        give_up: called with an error after which the worker cannot go on.
+    """
+
+    def __init__(
+        self, fetcher: Fetcher, handling: Execution, give_up: Callable[[BaseException], None]
+    ) -> None:
+        self._fetcher = fetcher
+        self._handling = handling
+        self._give_up = give_up
+        self._places = threading.BoundedSemaphore(ASYNC_AT_ONCE)
+        self._outage = Outage(logged(log))
+        self._loop = asyncio.new_event_loop()
+        self._ending = False
+
+    def run(self) -> None:
+        """Take messages and have them handled until there are none any more."""
+        thread = threading.Thread(target=self._run_loop, name="coroutines", daemon=True)
+        thread.start()
+        running: set[Future[None]] = set()
+        try:
+            while (places := self._take_places()) and (work := self._fetcher.next(places)):
+                begun = self._begin(work)
+                for _ in range(places - len(begun)):
+                    self._places.release()
+                running = {future for future in running if not future.done()} | set(begun)
+        finally:
+            wait(running)
+            self._ending = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join()
+            self._loop.close()
+
+    def _run_loop(self) -> None:
+        """Run the loop until the lane ends, also when a handler stops it, or exits inside it."""
+        while not self._ending:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:  # noqa: BLE001 - SystemExit of a coroutine's own
+                log.warning(
+                    "a coroutine that a handler started raised %s",
+                    type(error).__qualname__,
+                    extra=logs.facts("raised_aside"),
+                )
+
+    def _take_places(self) -> int:
+        """Wait until something more may be in hand; return how much, at most a receive's worth."""
+        self._places.acquire()
+        places = 1
+        while places < MAX_RECEIVE_BATCH and self._places.acquire(blocking=False):
+            places += 1
+        return places
+
+    def _begin(self, work: Work) -> list[Future[None]]:
+        """Start a coroutine for each message, or one for a batch."""
+        handler, deliveries = work
+        groups = [deliveries] if handler.batch is not None else [[one] for one in deliveries]
+        begun = []
+        for group in groups:
+            coroutine = self._handling.call_async(handler, group)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            future.add_done_callback(partial(self._ended, group))
+            begun.append(future)
+        return begun
+
+    def _ended(self, group: Sequence[Delivery], future: Future[None]) -> None:
+        self._places.release()
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled():  # before its first step, by another handler
+            try:
+                self._handling.give_back(group)
+            except DurableQError as trouble:
+                error = trouble
+        if isinstance(error, PASSING):
+            self._outage.note(error)
+        elif error is not None:
+            self._give_up(error)
+        else:
+            self._outage.over()

@@ -1,0 +1,177 @@
+"""Where a worker's lanes get their messages: one looks at a time, and waits without polling."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from durableq.client.delivery import Delivery
+from durableq.client.handlers import Handler
+from durableq.model.errors import PASSING
+from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.message import Received
+from durableq.model.text import visible
+from durableq.runtime import logs
+from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Store, Watch
+from durableq.worker.fd_check import check_descriptors
+from durableq.worker.in_flight import InFlight
+from durableq.worker.prefetch import AdaptivePrefetch
+
+log = logging.getLogger("durableq.worker")
+
+LONGEST_WAIT_SECONDS: Final = 1.0
+"""Without any sign the file is looked at this often, in case a sign was missed."""
+PAUSES_SECONDS: Final = (0.001, 0.010)
+"""First and longest pause after a sign that brought nothing: somebody else's write."""
+
+
+class Work(NamedTuple):
+    """Messages of one queue, and the handler for them."""
+
+    handler: Handler
+    deliveries: list[Delivery]
+
+
+class Fetcher:
+    """Receives for the lanes of a worker. One lane at a time is inside; the others queue up.
+
+    Args:
+        store: where from.
+        handlers: for which queues.
+        in_hand: told of what is received before anybody else sees it.
+        holder: the worker's mark.
+        actor: the worker's name, for history.
+        stopping: when set, nothing more is received.
+        pace: knows how many messages to lease at a time.
+        drain: whether to end when the queues are empty.
+        on_receive: called after each receive that was made, also one that brought nothing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Sequence[Handler],
+        in_flight: InFlight,
+        *,
+        owner_id: int,
+        actor: str,
+        stopping: WakeupEvent,
+        prefetch: AdaptivePrefetch,
+        drain: bool,
+        on_receive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._handlers = handlers
+        self._queues = [handler.queue for handler in handlers]
+        self._in_flight = in_flight
+        self._owner_id = owner_id
+        self._actor = actor
+        self._stopping = stopping
+        self._prefetch = prefetch
+        self._drain = drain
+        self._on_receive = on_receive
+        self._outage = Outage(logged(log))
+        self._watch: Watch | None = None
+        self._next = 0
+        self._pause = 0.0
+        self._more = False
+        """Whether one of the last receives stopped at its limits: another may bring something."""
+        self._turn = threading.Lock()
+        self.drained = False
+        """Whether it ended because nothing was left."""
+
+    def next(self, limit: int = MAX_RECEIVE_BATCH) -> Work | None:
+        """Return messages, at most so many, waiting until there are some; None at the end.
+
+        Raises:
+            DatabaseUnusable: the file is gone.
+        """
+        with self._turn:
+            while not (self._stopping.is_set or self.drained):
+                try:
+                    work = self._receive(limit)
+                    self._outage.over()
+                    self._on_receive()
+                    if work is not None:
+                        self._pause = 0.0
+                        return work
+                    if not self._more:
+                        self._wait()
+                except PASSING as error:
+                    self._outage.note(error)
+                    self._stopping.wait(PAUSE_SECONDS)
+        return None
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def _receive(self, limit: int) -> Work | None:
+        """Receive from the first queue that has something, beginning behind the last one."""
+        check_descriptors(self._stopping)
+        self._more = False
+        for _ in self._handlers:
+            handler = self._handlers[self._next]
+            self._next = (self._next + 1) % len(self._handlers)
+            # A receive is a write; of several queues those with nothing are only looked at.
+            if len(self._handlers) > 1 and self._store.ready_in_ms([handler.queue]) != 0:
+                continue
+            prefetch = handler.prefetch
+            if prefetch is None:
+                prefetch = limit if handler.is_async else self._prefetch.room(handler.queue)
+            received = self._store.receive(
+                handler.queue, min(limit, prefetch), owner_id=self._owner_id
+            )
+            self._more |= received.more
+            self._say_duplicates(received)
+            if received.messages:
+                deliveries = [Delivery(m, self._store, self._actor) for m in received.messages]
+                self._in_flight.take(deliveries, may_return=handler.prefetch is None)
+                return Work(handler, deliveries)
+        return None
+
+    def _wait(self) -> None:
+        """Wait until a receive may bring something, or there will be nothing any more."""
+        if self._watch is None:
+            self._watch = self._store.watch()
+        while not self._stopping.is_set:
+            if self._drain and self._is_empty():
+                self.drained = True
+                return
+            left_ms = self._store.ready_in_ms(self._queues)
+            if left_ms == 0:
+                return
+            if self._pause:
+                self._stopping.wait(self._pause)
+            seconds = LONGEST_WAIT_SECONDS
+            if left_ms is not None:
+                seconds = min(seconds, left_ms / 1000)
+            if self._watch.wait(seconds, self._stopping):
+                first, longest = PAUSES_SECONDS
+                self._pause = min(max(2 * self._pause, first), longest)
+            else:
+                self._pause = 0.0  # it was quiet: the next sign is answered at once
+
+    def _is_empty(self) -> bool:
+        """Whether nothing is left; from now on whatever comes is another run's."""
+        return all(self._store.queue(name).counts.present == 0 for name in self._queues)
+
+    def _say_duplicates(self, received: Received) -> None:
+        for duplicate in received.duplicates:
+            log.info(
+                "message %s of %s: duplicate of key %s, skipped",
+                duplicate.message_id,
+                duplicate.queue,
+                visible(duplicate.key),
+                extra=logs.facts(
+                    "duplicate",
+                    message_id=duplicate.message_id,
+                    queue=duplicate.queue,
+                    key=duplicate.key,
+                ),
+            )

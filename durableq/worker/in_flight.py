@@ -1,0 +1,160 @@
+"""What a worker has in hand: leased to it, and not settled yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from durableq.client.delivery import Delivery
+from durableq.model.info import WorkerStats
+from durableq.model.message import Receipt
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.supervisor.scoreboard import Scoreboard
+
+
+@dataclass(slots=True)
+class InFlightMessage:
+    """A delivery in hand, and when its lease is to be extended again."""
+
+    delivery: Delivery
+    lease_ms: int
+    extend_at: float
+    """On the monotonic clock: when a third of the lease is over."""
+    slot: int | None = None
+    """Where the board notes that a handler was given it."""
+    began_at: float | None = None
+    taken_at: float = 0.0
+    doubtful: bool = False
+    """Whether its lease could not be extended when that was last tried."""
+    may_return: bool = False
+    """Whether it goes back when it has waited too long for the handler of one before it."""
+
+
+class InFlight:
+    """The deliveries in hand. Lanes add and remove, the heartbeat looks; any thread may call.
+
+    Args:
+        board: told what handlers are given.
+    """
+
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        self._board = scoreboard
+        self._held: dict[Receipt, InFlightMessage] = {}
+        self._changing = threading.Lock()
+        self.pace_ms = 0
+        """Leases as long as this are extended in time; the heartbeat says so."""
+        self.sooner = WakeupEvent()
+        """Set when a shorter one was taken: a queue's settings may change at any time."""
+        self.begun = 0
+        """How many messages handlers were given so far."""
+        self.handled = 0
+        """How many of them are settled."""
+        self.failed = 0
+        """How many of those have failed."""
+
+    def take(self, deliveries: Iterable[Delivery], *, may_return: bool = False) -> None:
+        """Add what was just received."""
+        now = time.monotonic()
+        with self._changing:
+            for delivery in deliveries:
+                lease_ms = delivery.message.lease_left_ms
+                self._held[delivery.receipt] = InFlightMessage(
+                    delivery,
+                    lease_ms,
+                    now + lease_ms / 3000,
+                    taken_at=now,
+                    may_return=may_return,
+                )
+                if lease_ms < self.pace_ms:
+                    self.sooner.set()
+
+    def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> bool:
+        """Note that a handler is given a message, or a batch, now; False if it went back."""
+        first = deliveries[0].receipt
+        now = time.monotonic()
+        with self._changing:
+            if first not in self._held:
+                return False
+            self.begun += len(deliveries)
+            for delivery in deliveries:
+                self._held[delivery.receipt].began_at = now
+        message_id = first.message_id if len(deliveries) == 1 else ""
+        self._held[first].slot = self._board.begin(first.token, message_id, timeout_ms=timeout_ms)
+        return True
+
+    def runs(self, delivery: Delivery, group: int) -> None:
+        """Note the process group of the command that handles a message."""
+        slot = self._held[delivery.receipt].slot
+        if slot is not None:
+            self._board.run(slot, group)
+
+    def return_from(self, delivery: Delivery) -> float:
+        """Note that the handler has returned; say for how many seconds it ran."""
+        held = self._held[delivery.receipt]
+        if held.slot is not None:
+            self._board.return_from(held.slot)
+        return time.monotonic() - (held.began_at or 0.0)
+
+    def not_begun(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Return which of these are in hand, and no handler was given them."""
+        with self._changing:
+            held = [self._held.get(delivery.receipt) for delivery in deliveries]
+        return [one.delivery for one in held if one is not None and one.began_at is None]
+
+    def take_waiting(self, seconds: float) -> list[Delivery]:
+        """Remove and return what may go back and has waited this long for its handler."""
+        since = time.monotonic() - seconds
+        with self._changing:
+            waiting = [
+                one
+                for one in self._held.values()
+                if one.may_return and one.began_at is None and one.taken_at <= since
+            ]
+            for one in waiting:
+                del self._held[one.delivery.receipt]
+        return [one.delivery for one in waiting]
+
+    def unbegin(self, deliveries: Iterable[Delivery]) -> None:
+        """Note that what became of these at their handler's does not count."""
+        for delivery in deliveries:
+            held = self._held[delivery.receipt]
+            held.began_at = None
+            if held.slot is not None:
+                self._board.end(held.slot)
+                held.slot = None
+
+    def end(self, deliveries: Iterable[Delivery]) -> None:
+        """Remove what is settled, given back or lost."""
+        with self._changing:
+            ended = [self._held.pop(delivery.receipt, None) for delivery in deliveries]
+            self.handled += sum(one is not None and one.began_at is not None for one in ended)
+        for held in ended:
+            if held is not None and held.slot is not None:
+                self._board.end(held.slot)
+
+    def stats(self, *, draining: bool) -> WorkerStats:
+        """Return what this worker tells of itself."""
+        with self._changing:
+            began = [one.began_at for one in self._held.values() if one.began_at is not None]
+            in_hand = len(self._held)
+        running_ms = int(1000 * (time.monotonic() - min(began))) if began else 0
+        return WorkerStats(
+            state="draining" if draining else "working" if in_hand else "idle",
+            handled=self.handled,
+            failed=self.failed,
+            in_hand=in_hand,
+            oldest_began_ms=time.time_ns() // 1_000_000 - running_ms if began else 0,
+        )
+
+    def shortest_ms(self) -> int | None:
+        """Return the shortest lease in hand; None if nothing is."""
+        with self._changing:
+            return min((one.lease_ms for one in self._held.values()), default=None)
+
+    def to_extend(self, now: float) -> list[InFlightMessage]:
+        """Return what needs a longer lease now; a lost one needs none any more."""
+        with self._changing:
+            held = list(self._held.values())
+        return [one for one in held if one.extend_at <= now and not one.delivery.lost]

@@ -1,0 +1,204 @@
+"""The parts of a worker, put together: lanes, settler and heartbeat around what is in hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from typing import Final
+
+from durableq.client.app import DurableQ
+from durableq.client.handlers import Handler
+from durableq.model.errors import PASSING
+from durableq.runtime import logs
+from durableq.runtime.outage import Outage, condition, logged, persist
+from durableq.runtime.wakeup import WakeupEvent
+from durableq.supervisor.liveness import give_back_of_the_dead, this_process
+from durableq.supervisor.scoreboard import Scoreboard, Stage
+from durableq.worker.command import Command
+from durableq.worker.completer import Completer
+from durableq.worker.execution import Execution
+from durableq.worker.executors import AsyncExecutor, Executor, ThreadExecutor
+from durableq.worker.fetcher import Fetcher
+from durableq.worker.in_flight import InFlight
+from durableq.worker.lease_keeper import LeaseKeeper
+from durableq.worker.options import WorkerOptions, chosen_handlers
+from durableq.worker.prefetch import AdaptivePrefetch
+
+log = logging.getLogger("durableq.worker")
+
+MAX_THREADS: Final = 256
+
+
+class Worker:
+    """Receives from the queues of an application and calls their handlers.
+
+    Functions are handled `options.threads` at a time, coroutines together on one event loop.
+
+    Args:
+        app: the application.
+        options: which queues, how, and when to stop.
+        board: where the supervisor sees what this worker does; None: nobody looks.
+
+    Raises:
+        AppError: a queue has no handler.
+    """
+
+    def __init__(
+        self, app: DurableQ, options: WorkerOptions, scoreboard: Scoreboard | None = None
+    ) -> None:
+        self._app = app
+        self._options = options
+        self._board = scoreboard or Scoreboard()
+        self._in_flight = InFlight(self._board)
+        self._prefetch = AdaptivePrefetch()
+        self._error: BaseException | None = None
+        self.name = f"{options.name}:{os.getpid()}"
+        self.handlers = chosen_handlers(app, options.queues)
+        for handler in self.handlers:
+            if isinstance(handler.function, Command):
+                handler.function.on_start = self._in_flight.runs
+        self.stopping = WakeupEvent()
+        """Set it, from a signal handler too, to finish what is in hand and stop."""
+
+    def run(self) -> Stage:
+        """Work until told to stop, or until the options say so; return which it was.
+
+        Raises:
+            DurableQError: the file can no longer be used.
+        """
+        self._board.reach(Stage.OPENING)
+        lease_keeper = persist(self._register, self.stopping, Outage(logged(log)))
+        if lease_keeper is None:  # told to stop while it waited
+            if self._board.owner_id:
+                self._unregister()
+            return self._end(Stage.STOPPED)
+        store, owner_id = self._app.store, self._board.owner_id
+        completer = self._completer()
+        handling = Execution(
+            store, self._in_flight, completer, self.stopping, self._prefetch, self._options
+        )
+        for part in (lease_keeper, completer):
+            part.start()
+        try:
+            drained = self._run_executors(owner_id, handling)
+        finally:
+            self.stopping.set()
+            completer.close()
+            lease_keeper.close()
+            self._unregister()
+        if self._error is not None:
+            raise self._error
+        stage = Stage.DRAINED if drained else Stage.STOPPED
+        return self._end(Stage.USED_UP if self._is_used_up() else stage)
+
+    def _register(self) -> LeaseKeeper:
+        """Open the file and enter this worker; may be repeated after a transient error."""
+        store = self._app.store
+        if not self._board.owner_id:
+            if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
+                give_back_of_the_dead(store)
+            me = dataclasses.replace(
+                this_process(self.name),
+                restarts=self._options.restarts,
+                queues=tuple(handler.queue for handler in self.handlers),
+            )
+            self._board.register(store.register(me).owner_id)
+        return self._lease_keeper(self._board.owner_id)
+
+    def _unregister(self) -> None:
+        try:
+            self._app.store.unregister(self._board.owner_id)
+        except PASSING as error:
+            text = "this worker stays listed until another process notices its end: %s"
+            log.warning(text, condition(error), extra=logs.facts("unregistered_later"))
+
+    def _end(self, stage: Stage) -> Stage:
+        self._board.reach(stage)
+        return stage
+
+    def _note_receive(self) -> None:
+        if self._board.stage is Stage.OPENING:
+            self._board.reach(Stage.READY)
+
+    def _run_executors(self, owner_id: int, handling: Execution) -> bool:
+        """Run all lanes to their end; return whether nothing was left."""
+        functions = [handler for handler in self.handlers if not handler.is_async]
+        coroutines = [handler for handler in self.handlers if handler.is_async]
+        intakes: list[Fetcher] = []
+        executors: list[Executor] = []
+        if functions:
+            intakes.append(self._fetcher(functions, owner_id))
+            executors += [
+                ThreadExecutor(intakes[-1], handling, self.stopping.wait)
+                for _ in range(self._options.threads)
+            ]
+        if coroutines:
+            intakes.append(self._fetcher(coroutines, owner_id))
+            executors.append(AsyncExecutor(intakes[-1], handling, self.give_up))
+        first, *others = executors
+        threads = [threading.Thread(target=self._run, args=[executor]) for executor in others]
+        for thread in threads:
+            thread.start()
+        self._run(first)  # here, on the main thread: a lone handler meets nothing unusual
+        for thread in threads:
+            thread.join()
+        for fetcher in intakes:
+            fetcher.close()
+        return all(fetcher.drained for fetcher in intakes)
+
+    def _run(self, executor: Executor) -> None:
+        try:
+            executor.run()
+        except BaseException as error:  # noqa: BLE001 - the worker ends by it, not this thread
+            self.give_up(error)
+
+    def give_up(self, error: BaseException) -> None:
+        """End the worker because of an error, what is in hand finished as far as it can be."""
+        self._error = self._error or error
+        self.stopping.set()
+
+    def _is_used_up(self) -> bool:
+        most = self._options.max_messages
+        return 0 < most <= self._in_flight.begun
+
+    def _fetcher(self, handlers: list[Handler], owner_id: int) -> Fetcher:
+        return Fetcher(
+            self._app.store,
+            handlers,
+            self._in_flight,
+            owner_id=owner_id,
+            actor=self.name,
+            stopping=self.stopping,
+            prefetch=self._prefetch,
+            drain=self._options.drain,
+            on_receive=self._note_receive,
+        )
+
+    def _completer(self) -> Completer:
+        return Completer(
+            self._app.store,
+            self._in_flight,
+            self.stopping,
+            self._board,
+            actor=self.name,
+            window_ms=self._options.settle_window_ms,
+            give_up=self.give_up,
+        )
+
+    def _lease_keeper(self, owner_id: int) -> LeaseKeeper:
+        store = self._app.store
+        settings = [store.settings(handler.queue) for handler in self.handlers]
+        lifeline = self._options.lifeline
+        return LeaseKeeper(
+            store,
+            self._in_flight,
+            self._board,
+            owner_id,
+            shortest_ms=min(each.visibility_timeout_ms for each in settings),
+            stopping=self.stopping,
+            lifeline=None if lifeline < 0 else lifeline,
+            grace_ms=self._options.grace_ms,
+            give_up=self.give_up,
+        )
