@@ -31,8 +31,8 @@ from typing import Any, Final, TextIO, cast
 from durableq.engines.sqlite.checkpoints import Checkpointer
 from durableq.engines.sqlite.driver import driver, is_affected
 
+#: Rows of the commit that the first checkpoint copies: they set the length of the first log.
 LOG_ROWS: Final = 100
-"""Rows of the commit that the first checkpoint copies: they set the length of the first log."""
 UNMAP = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 

@@ -10,8 +10,8 @@ import pytest
 T = TypeVar("T")
 
 POLL_SECONDS = 0.01
+#: Longest wait on a loaded machine; the fault handler ends a test after 300 seconds.
 LONGEST_SECONDS: Final = 240.0
-"""Longest wait on a loaded machine; the fault handler ends a test after 300 seconds."""
 
 
 def scaled(seconds: float) -> float:

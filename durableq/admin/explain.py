@@ -20,10 +20,10 @@ class Explanation:
     """Where a message is, and why it is not being handled."""
 
     message_id: str
+    #: ready, delayed, in_flight, held, dead or ended.
     state: str
-    """ready, delayed, in_flight, held, dead or ended."""
+    #: Whole sentences, the most important first.
     because: list[str]
-    """Whole sentences, the most important first."""
 
 
 def explain(store: Monitor, message_id: str, now_ms: int) -> Explanation:

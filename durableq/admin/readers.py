@@ -9,8 +9,8 @@ from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.supervisor.liveness import may_live
 
+#: Maximum number of queues that a sentence names.
 NAMED: Final = 3
-"""Maximum number of queues that a sentence names."""
 
 
 class Readers:
@@ -59,8 +59,8 @@ class Readers:
         return f"{lack}; {counted} there" if lack else ""
 
 
+#: What to do about a queue that no running worker handles.
 ADVICE: Final = (
     "Start a worker that has a handler for it: durableq work --app MODULE:ATTRIBUTE. A program "
     "that calls receive() itself is not registered; if one does, there is nothing to do."
 )
-"""What to do about a queue that no running worker handles."""

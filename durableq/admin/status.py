@@ -29,8 +29,8 @@ class QueueView:
 
     info: QueueInfo
     dead: QueueInfo
+    #: None for the first look: a rate needs two.
     flow: Flow | None
-    """None for the first look: a rate needs two."""
 
     @property
     def counters(self) -> Counters:
@@ -44,12 +44,12 @@ class WorkerView:
 
     info: WorkerInfo
     liveness: Liveness
+    #: None for one that cannot be seen.
     usage: Usage | None
-    """None for one that cannot be seen."""
+    #: Of one core: since the look before, or since it was started.
     cpu_percent: float | None
-    """Of one core: since the look before, or since it was started."""
+    #: The ids of the messages leased to it right now.
     holding: tuple[str, ...]
-    """The ids of the messages leased to it right now."""
 
     @property
     def is_alive(self) -> bool:
@@ -70,16 +70,16 @@ class WorkerView:
 class Overview:
     """Everything at a moment."""
 
+    #: On the monotonic clock.
     at: float
-    """On the monotonic clock."""
     queues: list[QueueView]
     workers: list[WorkerView]
+    #: Of recovery, by the queue whose letters it is about.
     breakers: dict[str, BreakerState]
-    """Of recovery, by the queue whose letters it is about."""
     keys: KeyCounts
     storage: Storage
+    #: The running workers, by the queues they receive from.
     readers: Readers
-    """The running workers, by the queues they receive from."""
 
 
 def look(store: Monitor, before: Overview | None = None) -> Overview:

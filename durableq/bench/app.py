@@ -11,8 +11,8 @@ from durableq.client.delivery import Delivery
 
 QUEUE: Final = "bench"
 NOTES_VARIABLE: Final = "DURABLEQ_BENCH_NOTES"
+#: The body of a message that its first worker keeps until it is killed.
 HOLD: Final = "hold"
-"""The body of a message that its first worker keeps until it is killed."""
 
 dq = DurableQ()
 dq.queue(QUEUE, visibility_timeout=60, max_receives=1000)

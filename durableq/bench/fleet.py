@@ -29,8 +29,8 @@ APP: Final = "durableq.bench.app:dq"
 START_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 30.0
 _Fact = TypeVar("_Fact")
+#: Shortest and longest pause between two sends: the workers are idle again by then.
 BETWEEN_SECONDS: Final = (0.02, 0.1)
-"""Shortest and longest pause between two sends: the workers are idle again by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Figures:
 
     machine: str
     procs: int
+    #: From the return of send() to the first line of the handler.
     wake_up_ms: list[float]
-    """From the return of send() to the first line of the handler."""
+    #: From SIGKILL of a worker to the first line of another one's handler.
     give_back_ms: list[float]
-    """From SIGKILL of a worker to the first line of another one's handler."""
     idle_seconds: float
+    #: All workers together.
     idle_workers_percent: float
-    """All workers together."""
     idle_supervisor_percent: float
 
     @property

@@ -40,8 +40,8 @@ from durableq.runtime import startup
 
 NAME: Final = "durableq"
 DEBUG_VARIABLE: Final = "DURABLEQ_DEBUG"
+#: Characters of a refused argument that its error repeats.
 _SHOWN: Final = 80
-"""Characters of a refused argument that its error repeats."""
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,8 +15,8 @@ from durableq.model.message import SendOptions
 from durableq.model.text import shown, visible
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+#: Without an exponent: 15 digits, which every double keeps, and a point.
 SURELY_EXACT_CHARS: Final = 16
-"""Without an exponent: 15 digits, which every double keeps, and a point."""
 FIELDS: Final = ("body", "key", "delay", "priority", "attributes")
 
 
@@ -28,15 +28,15 @@ class Entry(NamedTuple):
     """One line: its number, what it says, or why it says nothing that can be sent."""
 
     number: int
+    #: How much of the source is read, this included.
     position: int
-    """How much of the source is read, this included."""
     body: Any = None
     options: SendOptions | None = None
     bad: BadLine | None = None
 
 
+#: A function from a line to the body and the options that it stands for.
 Shape = Callable[[bytes], tuple[Any, SendOptions]]
-"""A function from a line to the body and the options that it stands for."""
 
 
 def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[Entry]:

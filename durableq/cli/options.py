@@ -26,10 +26,10 @@ from durableq.store.core import Store
 T = TypeVar("T")
 log = logging.getLogger("durableq.cli")
 DEMO_APP: Final = "durableq.demo.app:dq"
+#: The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates.
 DEMO_SEED: Final = 1
-"""The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates."""
+#: An import that takes longer is mentioned.
 SLOW_SECONDS: Final = 5.0
-"""An import that takes longer is mentioned."""
 MAX_PROCS: Final = 256
 APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"

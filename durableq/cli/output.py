@@ -28,9 +28,10 @@ FAILED: Final = 1
 USAGE: Final = 2
 UNHEALTHY: Final = 6
 INTERRUPTED: Final = 130
+#: As a shell reports SIGINT and SIGPIPE.
 BROKEN_PIPE: Final = 141
-"""As a shell reports SIGINT and SIGPIPE."""
 
+#: The first that fits.
 EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
     (NotFound, 3),
     (Busy, 4),
@@ -40,15 +41,14 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
     (InvalidInput, USAGE),
     (DurableQError, FAILED),
 )
-"""The first that fits."""
 
+#: Columns of a table that goes to a file or a pipe.
 _UNLIMITED: Final = 100_000
-"""Columns of a table that goes to a file or a pipe."""
 _GAP: Final = 2
+#: Longest line of an error that is printed whole: it repeats what was typed.
 MAX_SENTENCE_CHARS: Final = 1_200
-"""Longest line of an error that is printed whole: it repeats what was typed."""
+#: Columns that a longer text still has when it is folded.
 _FOLDED: Final = 40
-"""Columns that a longer text still has when it is folded."""
 
 
 class Misuse(typer.BadParameter):

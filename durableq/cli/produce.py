@@ -28,10 +28,10 @@ DEMO_QUEUE: Final = "orders"
 STDIN: Final = Path("-")
 LINGER_SECONDS: Final = 0.05
 BAD_LINES_SHOWN: Final = 20
+#: JSON may spell one byte of a stored body in six: a line is read up to so many times longer.
 ESCAPED: Final = 6
-"""JSON may spell one byte of a stored body in six: a line is read up to so many times longer."""
+#: What an envelope may hold besides the body.
 SLACK_BYTES: Final = 1 << 20
-"""What an envelope may hold besides the body."""
 
 File = Annotated[
     Path | None,
@@ -74,8 +74,8 @@ class _Source(NamedTuple):
 
     name: str
     entries: Iterable[Entry]
+    #: How far it goes, in the unit of Entry.position.
     total: int | None
-    """How far it goes, in the unit of Entry.position."""
 
 
 class _Sending:

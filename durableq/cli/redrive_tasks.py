@@ -16,8 +16,8 @@ from durableq.model.dead_letters import RedriveState, RedriveTask
 from durableq.model.errors import Conflict
 from durableq.store.core import Monitor, Store
 
+#: Letters in a transaction of a move: the file is not kept from others for long.
 SLICE: Final = 200
-"""Letters in a transaction of a move: the file is not kept from others for long."""
 _DONE: Final = {"requeue": "Redriven", "discard": "Discarded"}
 
 MoveId = Annotated[

@@ -21,16 +21,16 @@ from durableq.store.core import Monitor
 if TYPE_CHECKING:
     from durableq.admin.status import Overview, QueueView, WorkerView
 
+#: Between the two looks of a single status: a rate needs two.
 SAMPLE_SECONDS: Final = 0.2
-"""Between the two looks of a single status: a rate needs two."""
+#: Between the looks of --watch, if --every does not say.
 EVERY_SECONDS: Final = 1.0
-"""Between the looks of --watch, if --every does not say."""
+#: Messages of a worker that are named.
 SHOWN: Final = 2
-"""Messages of a worker that are named."""
+#: A handler that has run this long is worth saying since when.
 SLOW_MS: Final = 1000
-"""A handler that has run this long is worth saying since when."""
+#: Looks that a sparkline shows.
 HISTORY: Final = 30
-"""Looks that a sparkline shows."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _QUEUES: Final = (
     *("QUEUE", "READY", "DELAYED", "IN_FLIGHT", "DEAD", "HELD", "OLDEST", "IN/S", "OUT/S"),

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("durableq.supervisor")
 
+#: The longest lease, too, is 12 hours.
 MAX_SECONDS: Final = 12 * 3600.0
-"""The longest lease, too, is 12 hours."""
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _SIZE: Final = re.compile(r"(\d{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)
 

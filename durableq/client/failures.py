@@ -21,21 +21,21 @@ from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_ERROR_TYPE_
 from durableq.model.message import Failure, Reason
 from durableq.model.units import to_ms
 
+#: Exceptions of one failure that its traceback shows: causes, contexts, members of groups.
 MAX_EXCEPTIONS: Final = 20
-"""Exceptions of one failure that its traceback shows: causes, contexts, members of groups."""
 MAX_GROUP_DEPTH: Final = 5
 MAX_NOTES: Final = 20
 FIRST_FRAMES: Final = 5
 LAST_FRAMES: Final = 50
+#: Of a line of source, and of a note.
 MAX_LINE_CHARS: Final = 500
-"""Of a line of source, and of a note."""
 
 _HERE: Final = os.path.dirname(__file__)
 _OURS: Final = tuple(
     os.path.join(_HERE, name) for name in ("worker", "engines", "recovery", "delivery.py")
 )
+#: Where code lies that is not the user's: ours, Python's, and what was installed.
 _LIBRARIES: Final = ("<frozen", *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
-"""Where code lies that is not the user's: ours, Python's, and what was installed."""
 
 # The interpreter's own attributes, read past any property of a subclass or of its metaclass.
 _traceback: Final[Any] = BaseException.__dict__["__traceback__"].__get__

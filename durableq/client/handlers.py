@@ -31,10 +31,10 @@ class Handler:
 
     queue: str
     function: Callable[..., Any]
+    #: How many messages a batch handler is given at most; None: one Delivery at a time.
     batch: int | None
-    """How many messages a batch handler is given at most; None: one Delivery at a time."""
+    #: How many messages a worker leases at a time; None: it finds out.
     prefetch: int | None = None
-    """How many messages a worker leases at a time; None: it finds out."""
 
     @property
     def is_async(self) -> bool:

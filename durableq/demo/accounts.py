@@ -20,8 +20,8 @@ from durableq.model.queues import dead_letter_name
 from durableq.store.core import Monitor, QueueInfo
 
 PAGE: Final = 500
+#: How many orders a problem names before it says how many more there are.
 SHOWN: Final = 5
-"""How many orders a problem names before it says how many more there are."""
 
 _LEDGER: Final = "SELECT order_key, amount_cents FROM demo_ledger ORDER BY id"
 _HISTORY: Final = """
@@ -50,8 +50,8 @@ RECOGNISED: Final = Range(50, 60)
 BURIED: Final = Range(40, 60)
 RECOVERED: Final = Range(30, 50)
 RECOVERED_PERCENT: Final = Range(70, 80)
+#: About a quarter.
 FAILED_PERCENT: Final = Range(20, 30)
-"""About a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ class Facts:
 
     orders: QueueInfo
     dead: QueueInfo
+    #: Order key and amount of each charge.
     ledger: list[tuple[str, int]]
-    """Order key and amount of each charge."""
+    #: Message, event and reason, oldest first.
     events: list[tuple[str, str, str]]
-    """Message, event and reason, oldest first."""
+    #: Messages still there.
     present: set[str]
-    """Messages still there."""
 
     def ids(self, event: Event) -> set[str]:
         """Return the messages to which this has happened."""
@@ -106,10 +106,10 @@ class Facts:
 class Report:
     """The accounts beside their references, and what is wrong with them."""
 
+    #: Account, reference, measured.
     rows: list[tuple[str, str, str]] = field(default_factory=list)
-    """Account, reference, measured."""
+    #: A sentence each; none means that every account balances.
     problems: list[str] = field(default_factory=list)
-    """A sentence each; none means that every account balances."""
 
     def add(self, account: str, reference: object, measured: object, problem: str = "") -> None:
         """Enter an account, and what is wrong with it if anything is."""

@@ -23,13 +23,13 @@ QUEUE: Final = "orders"
 SETTINGS: Final = QueueOptions(
     visibility_timeout=10, max_receives=3, backoff_base=0.1, backoff_max=0.5
 )
+#: How long the pretended charge takes.
 EFFORT_SECONDS: Final = {
     Difficulty.EASY: 0.02,
     Difficulty.MEDIUM: 0.04,
     Difficulty.HARD: 0.06,
     Difficulty.ERROR: 0.01,
 }
-"""How long the pretended charge takes."""
 
 LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS demo_ledger (

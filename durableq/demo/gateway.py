@@ -29,10 +29,10 @@ class Trouble(Enum):
     NONE = "none"
     TIMEOUT_ONCE = "timeout_once"
     TIMEOUT_TWICE = "timeout_twice"
+    #: Down for every receive of a message, until it has been recovered once.
     OUTAGE = "outage"
-    """Down for every receive of a message, until it has been recovered once."""
+    #: Fails every receive, as long as the order is medium.
     SLOW_FRAUD_CHECK = "slow_fraud_check"
-    """Fails every receive, as long as the order is medium."""
 
 
 # How many of a hundred orders meet each; the others meet none.

@@ -13,14 +13,14 @@ from durableq.model.errors import Reject
 class Difficulty(StrEnum):
     """How much it takes to charge an order."""
 
+    #: One card, one currency.
     EASY = "easy"
-    """One card, one currency."""
+    #: A fraud check first, which can be slow.
     MEDIUM = "medium"
-    """A fraud check first, which can be slow."""
+    #: Several cards in one charge, which the gateway refuses: it must be made easier.
     HARD = "hard"
-    """Several cards in one charge, which the gateway refuses: it must be made easier."""
+    #: A card that does not exist: nothing can help.
     ERROR = "error"
-    """A card that does not exist: nothing can help."""
 
     @property
     def easier(self) -> Difficulty:
@@ -44,8 +44,8 @@ class Order:
     number: int
     amount_cents: int
     difficulty: Difficulty
+    #: The traffic it belongs to: the gateway's troubles are drawn from it.
     seed: int
-    """The traffic it belongs to: the gateway's troubles are drawn from it."""
 
     @property
     def key(self) -> str:

@@ -18,10 +18,10 @@ import psutil
 
 from durableq.model.errors import DurableQError
 
+#: How long processes may take to finish what they have in hand before they are killed.
 STOP_SECONDS: Final = 10.0
-"""How long processes may take to finish what they have in hand before they are killed."""
+#: How long to wait for the last of the killed to be gone.
 KILL_SECONDS: Final = 1.0
-"""How long to wait for the last of the killed to be gone."""
 TAIL_LINES: Final = 15
 
 

@@ -19,12 +19,12 @@ from durableq.model.queues import QueueOptions, dead_letter_name
 from durableq.store.core import Monitor, QueueInfo
 
 APP: Final = "durableq.demo.app:dq"
+#: How long the producer takes for all its messages, so that there is something to see.
 TRAFFIC_SECONDS: Final = 3
-"""How long the producer takes for all its messages, so that there is something to see."""
 LOOK_SECONDS: Final = 0.1
 DEADLINE_SECONDS: Final = 60.0
+#: What each message adds to the deadline.
 SECONDS_PER_MESSAGE: Final = 0.2
-"""What each message adds to the deadline."""
 
 
 class Traffic(NamedTuple):

@@ -26,10 +26,10 @@ class Kind(NamedTuple):
 
     difficulty: Difficulty
     trouble: Trouble
+    #: Its share of the orders: so many of each 150.
     of_orders: int
-    """Its share of the orders: so many of each 150."""
+    #: Its share of the duplicates: so many of each 50.
     of_duplicates: int
-    """Its share of the duplicates: so many of each 50."""
 
 
 KINDS: Final = (

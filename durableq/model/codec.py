@@ -19,10 +19,10 @@ from durableq.model.limits import (
 )
 from durableq.model.text import shown, visible
 
+#: A body as it is stored: `str` is JSON text, `bytes` are the sender's own bytes.
 Encoded = str | bytes
-"""A body as it is stored: `str` is JSON text, `bytes` are the sender's own bytes."""
+#: dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH.
 Json = Any
-"""dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH."""
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode

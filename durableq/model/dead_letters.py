@@ -12,23 +12,23 @@ from durableq.model.message import DeadLetter, Reason
 from durableq.model.text import shown
 from durableq.model.units import check_whole
 
+#: How the name of every recovery process begins.
 RECOVERY_ACTOR: Final = "recovery:"
-"""How the name of every recovery process begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
     """Which dead letters are meant: those that fit all that is given; nothing given means all."""
 
+    #: Where they died.
     queue: str | None = None
-    """Where they died."""
     reason: Reason | None = None
+    #: Of the failure that killed them.
     error_type: str | None = None
-    """Of the failure that killed them."""
+    #: Of the failure that killed them.
     fingerprint: str | None = None
-    """Of the failure that killed them."""
+    #: Wall clock.
     died_before_ms: int | None = None
-    """Wall clock."""
 
     def fits(self, dead_letter: DeadLetter) -> bool:
         """Return whether a letter is one of them."""
@@ -47,20 +47,20 @@ class DeadLetterFilter:
 class DeadLetterGroup:
     """Dead letters of one queue that were killed by the same failure."""
 
+    #: Where they died.
     queue: str
-    """Where they died."""
     reason: Reason
     fingerprint: str
+    #: The example's, as are message and place.
     error_type: str
-    """The example's, as are message and place."""
     error_message: str
     place: str
     count: int
+    #: Wall clock, as is the last.
     first_died_ms: int
-    """Wall clock, as is the last."""
     last_died_ms: int
+    #: The one that died last.
     example_id: str
-    """The one that died last."""
 
 
 class RedriveState(StrEnum):
@@ -78,20 +78,20 @@ class RedriveTask:
     id: str
     wanted: DeadLetterFilter
     decision: Requeue | Discard
+    #: Where requeued letters go; None: each to the queue where it died.
     to_queue: str | None
-    """Where requeued letters go; None: each to the queue where it died."""
     state: RedriveState
+    #: Letters that fitted when it started.
     total: int
-    """Letters that fitted when it started."""
+    #: Letters decided about so far.
     moved: int
-    """Letters decided about so far."""
+    #: Letters met that somebody had leased just then; the move does not come back to them.
     skipped: int
-    """Letters met that somebody had leased just then; the move does not come back to them."""
     actor: str
+    #: Wall clock.
     started_at_ms: int
-    """Wall clock."""
+    #: Wall clock, when it last went on.
     updated_at_ms: int
-    """Wall clock, when it last went on."""
 
     @property
     def word(self) -> str:
@@ -142,12 +142,12 @@ def source_is_gone(message_id: str) -> Conflict:
 class RecoveredFate(Enum):
     """What became of a message that recovery sent back."""
 
+    #: It is still there, and has not died since.
     PENDING = "pending"
-    """It is still there, and has not died since."""
+    #: It died again after that, whatever happened to it since.
     DIED = "died"
-    """It died again after that, whatever happened to it since."""
+    #: It is no longer in the file, and had not died again.
     ENDED = "ended"
-    """It is no longer in the file, and had not died again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,6 @@ class Recovered:
     """A message that a recovery process sent back to its queue."""
 
     message_id: str
+    #: Wall clock of the newest time.
     at_ms: int
-    """Wall clock of the newest time."""
     liveness: RecoveredFate

@@ -42,8 +42,8 @@ class Retry(_Reasoned):
 
     body: Any
     reason: str = ""
+    #: Seconds before it is ready.
     delay: float = 0
-    """Seconds before it is ready."""
 
     @property
     def delay_ms(self) -> int:
@@ -60,8 +60,8 @@ class Requeue(_Reasoned):
     """Transient: send it back unchanged."""
 
     reason: str = ""
+    #: Seconds before it is ready.
     delay: float = 0
-    """Seconds before it is ready."""
 
     @property
     def delay_ms(self) -> int:

@@ -137,10 +137,10 @@ class AppError(DurableQError):
     """The application named by --app cannot be imported, or holds no handler."""
 
 
+#: Conditions of the file that pass. Repeating the call, with the same key or receipt, is safe.
 PASSING: Final = (Busy, StorageFull, OutcomeUnknown)
-"""Conditions of the file that pass. Repeating the call, with the same key or receipt, is safe."""
+#: What a handler may run into without its message having failed.
 NOT_ITS_FAULT: Final = (*PASSING, DatabaseUnusable)
-"""What a handler may run into without its message having failed."""
 
 
 class Reject(Exception):

@@ -7,11 +7,12 @@ import re
 from typing import Final
 
 FINGERPRINT_CHARS: Final = 12
+#: Of a message; what comes behind tells no more of its kind.
 READ_CHARS: Final = 1_000
-"""Of a message; what comes behind tells no more of its kind."""
 
 _DATE: Final = r"\b\d{4}-\d\d-\d\d"
 _CLOCK: Final = r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?"
+#: In this order: what stands in quotes is one text, whatever it holds.
 _PARTICULARS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), sign)
     for pattern, sign in (
@@ -24,7 +25,6 @@ _PARTICULARS: Final = tuple(
         (r"\s+", " "),
     )
 )
-"""In this order: what stands in quotes is one text, whatever it holds."""
 
 
 def normalised(message: str) -> str:

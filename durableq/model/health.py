@@ -16,46 +16,46 @@ class Level(Enum):
     """How good or bad something is."""
 
     OK = "ok"
+    #: It works, and somebody should know.
     WARN = "warn"
-    """It works, and somebody should know."""
+    #: It does not work, or may lose messages.
     BAD = "bad"
-    """It does not work, or may lose messages."""
 
 
 class Finding(NamedTuple):
     """One thing that was looked at."""
 
+    #: What was looked at. It does not change between versions.
     name: str
-    """What was looked at. It does not change between versions."""
     level: Level
+    #: How it is, as a sentence for people.
     what: str
-    """How it is, as a sentence for people."""
+    #: What to do about it.
     advice: str = ""
-    """What to do about it."""
+    #: The one it is about, if it is about one.
     queue: str | None = None
-    """The one it is about, if it is about one."""
 
 
 class Storage(NamedTuple):
     """Where everything is kept."""
 
+    #: A word: sqlite, memory.
     engine: str
-    """A word: sqlite, memory."""
+    #: Of the library that keeps it.
     version: str
-    """Of the library that keeps it."""
+    #: What a commit survives: full (power loss), normal (a crash), none.
     durability: str
-    """What a commit survives: full (power loss), normal (a crash), none."""
     size_bytes: int
+    #: Written, and not yet in its place.
     log_bytes: int
-    """Written, and not yet in its place."""
 
 
 class KeyCounts(NamedTuple):
     """How many idempotency keys are known."""
 
     in_progress: int
+    #: Those that are to be forgotten by now included, until they are pruned.
     completed: int
-    """Those that are to be forgotten by now included, until they are pruned."""
 
 
 class MaintenanceReport(NamedTuple):
@@ -65,8 +65,8 @@ class MaintenanceReport(NamedTuple):
     expired: int = 0
     records: int = 0
     history: int = 0
+    #: Given back to the file system.
     freed_bytes: int = 0
-    """Given back to the file system."""
 
 
 class Copied(NamedTuple):
@@ -74,10 +74,10 @@ class Copied(NamedTuple):
 
     path: str
     size_bytes: int
+    #: Leases that a restore has given back: their holders do not hold this file.
     released: int = 0
-    """Leases that a restore has given back: their holders do not hold this file."""
+    #: Where the file is now that had the name before.
     set_aside: str | None = None
-    """Where the file is now that had the name before."""
 
 
 def is_healthy(findings: Iterable[Finding]) -> bool:

@@ -17,28 +17,28 @@ class QueueInfo:
 
     name: str
     settings: QueueSettings
+    #: None for a dead-letter queue itself.
     dead_letter_queue: str | None
-    """None for a dead-letter queue itself."""
     counters: Counters
     counts: Counts
+    #: Wall-clock time the longest-waiting ready message came to the queue.
     oldest_ready_ms: int | None
-    """Wall-clock time the longest-waiting ready message came to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
     """What a worker tells of itself with a beat."""
 
+    #: A word of its own: starting, working, draining.
     state: str = ""
-    """A word of its own: starting, working, draining."""
+    #: Deliveries settled since it began.
     handled: int = 0
-    """Deliveries settled since it began."""
+    #: Those of them that failed.
     failed: int = 0
-    """Those of them that failed."""
+    #: Messages leased to it and not settled yet.
     in_hand: int = 0
-    """Messages leased to it and not settled yet."""
+    #: Wall-clock time the longest-running handler began; 0 where none runs.
     oldest_began_ms: int = 0
-    """Wall-clock time the longest-running handler began; 0 where none runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +47,28 @@ class WorkerInfo:
 
     name: str
     pid: int
+    #: When it was started: tells it from a later process with the same pid.
     created_ms: int
-    """When it was started: tells it from a later process with the same pid."""
+    #: The boot of the machine it runs in; empty where that has no name.
     boot_id: str = ""
-    """The boot of the machine it runs in; empty where that has no name."""
+    #: Where its pid is its own: another container has other processes under the same pids.
     pid_namespace: str = ""
-    """Where its pid is its own: another container has other processes under the same pids."""
+    #: Given by the store: the mark in this worker's receipts.
     owner_id: int = 0
-    """Given by the store: the mark in this worker's receipts."""
+    #: Given by the store: wall-clock time it was registered.
     started_at_ms: int = 0
-    """Given by the store: wall-clock time it was registered."""
+    #: Given by the store: wall-clock time it last said that it lives.
     beat_at_ms: int = 0
-    """Given by the store: wall-clock time it last said that it lives."""
+    #: How often a worker in its place was started anew before it.
     restarts: int = 0
-    """How often a worker in its place was started anew before it."""
+    #: This and what follows: of its newest WorkerStats.
     state: str = ""
-    """This and what follows: of its newest WorkerStats."""
     handled: int = 0
     failed: int = 0
     in_hand: int = 0
     oldest_began_ms: int = 0
+    #: The queues it receives from, dead-letter queues too; None if it has not told them.
     queues: tuple[str, ...] | None = None
-    """The queues it receives from, dead-letter queues too; None if it has not told them."""
 
 
 @dataclass(frozen=True, slots=True)

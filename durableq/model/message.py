@@ -59,8 +59,8 @@ class Receipt(NamedTuple):
 
     queue: str
     message_id: str
+    #: Drawn at random by each receive: an older receipt of the same message does not match.
     token: str
-    """Drawn at random by each receive: an older receipt of the same message does not match."""
 
     def __str__(self) -> str:
         return ":".join(self)
@@ -86,22 +86,22 @@ class Draft(NamedTuple):
     key: str | None = None
     payload_hash: bytes | None = None
     attributes: str | None = None
+    #: None means the queue's own delay.
     delay_ms: int | None = None
-    """None means the queue's own delay."""
     priority: int = 0
 
 
 class SendOptions(TypedDict, total=False):
     """What may be said of a message besides its body."""
 
+    #: Idempotency key: the first success under it wins; later ones are skipped.
     key: str | None
-    """Idempotency key: the first success under it wins; later ones are skipped."""
+    #: At most 10 named strings and numbers, beside the body.
     attributes: Mapping[str, str | int | float] | None
-    """At most 10 named strings and numbers, beside the body."""
+    #: Seconds before it is ready; None means the queue's own delay.
     delay: float | None
-    """Seconds before it is ready; None means the queue's own delay."""
+    #: -100 to 100; the higher is received first.
     priority: int
-    """-100 to 100; the higher is received first."""
 
 
 SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
@@ -161,16 +161,16 @@ class Message(NamedTuple):
     receive_count: int
     recovery_count: int
     sent_at_ms: int
+    #: When it came to the queue it stands in: sent, buried or redriven.
     enqueued_at_ms: int
-    """When it came to the queue it stands in: sent, buried or redriven."""
+    #: Wall clock; 0 when not delayed, FOREVER_MS when held.
     delayed_until_ms: int
-    """Wall clock; 0 when not delayed, FOREVER_MS when held."""
+    #: 0 when not in flight.
     lease_left_ms: int
-    """0 when not in flight."""
+    #: Where a dead letter came from; None for every other message.
     source_queue: str | None
-    """Where a dead letter came from; None for every other message."""
+    #: None when somebody only looked.
     receipt: Receipt | None
-    """None when somebody only looked."""
 
     @property
     def generation(self) -> int:
@@ -183,8 +183,8 @@ class Message(NamedTuple):
         return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
 
 
+#: A due time that never comes (the year 6429): a held letter's.
 FOREVER_MS = (1 << 47) - 1
-"""A due time that never comes (the year 6429): a held letter's."""
 
 
 class Duplicate(NamedTuple):
@@ -193,8 +193,8 @@ class Duplicate(NamedTuple):
     message_id: str
     queue: str
     key: str
+    #: The first success's result, as JSON text.
     result: str | None
-    """The first success's result, as JSON text."""
 
 
 class Received(NamedTuple):
@@ -202,10 +202,10 @@ class Received(NamedTuple):
 
     messages: list[Message]
     duplicates: list[Duplicate]
+    #: Messages deferred, expired or buried on the way.
     set_aside: int
-    """Messages deferred, expired or buried on the way."""
+    #: Whether ready messages may be left: the receive stopped at one of its limits.
     more: bool = False
-    """Whether ready messages may be left: the receive stopped at one of its limits."""
 
     @property
     def idle(self) -> bool:
@@ -236,12 +236,12 @@ class Failure:
     error_type: str
     error_message: str
     traceback: str = ""
+    #: The handler's own choice of wait; None leaves it to the queue's backoff.
     retry_in_ms: int | None = None
-    """The handler's own choice of wait; None leaves it to the queue's backoff."""
+    #: What failures of one kind share; computed where none is given.
     fingerprint: str = ""
-    """What failures of one kind share; computed where none is given."""
+    #: The top frame of the user's code: "shop.py:charge".
     place: str = ""
-    """The top frame of the user's code: "shop.py:charge"."""
 
     def __post_init__(self) -> None:
         if self.retry_in_ms is not None and not 0 <= self.retry_in_ms <= MAX_DELAY_MS:
@@ -274,15 +274,15 @@ class HistoryEvent:
     queue: str
     event: Event
     at_ms: int
+    #: The worker, recovery process or person.
     actor: str
-    """The worker, recovery process or person."""
     reason: str = ""
     error_type: str = ""
     error_message: str = ""
     traceback: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
+    #: Of a failure; a burial has those of the failure that was one too many.
     fingerprint: str = ""
-    """Of a failure; a burial has those of the failure that was one too many."""
     place: str = ""
 
 
@@ -296,8 +296,8 @@ class DeadLetter:
     died_at_ms: int
     history: tuple[HistoryEvent, ...]
     max_recoveries: int
+    #: Of what killed it.
     fingerprint: str = ""
-    """Of what killed it."""
 
     @property
     def id(self) -> str:
@@ -369,5 +369,5 @@ class IdempotencyRecord:
     result: str | None
     created_at_ms: int
     completed_at_ms: int | None
+    #: None while in progress: the record then lives as long as its message's lease.
     expires_at_ms: int | None
-    """None while in progress: the record then lives as long as its message's lease."""

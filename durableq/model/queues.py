@@ -37,23 +37,23 @@ class QueueSettings:
         InvalidInput: a value is outside the bounds in BOUNDS.
     """
 
+    #: How long a receive leases a message (SQS: 30 s).
     visibility_timeout_ms: int = 30 * SECOND_MS
-    """How long a receive leases a message (SQS: 30 s)."""
+    #: How long a message waits before its first receive, unless it says otherwise.
     delay_ms: int = 0
-    """How long a message waits before its first receive, unless it says otherwise."""
+    #: How long an undelivered message is kept, counted from its arrival in this queue.
     retention_ms: int = 14 * DAY_MS
-    """How long an undelivered message is kept, counted from its arrival in this queue."""
+    #: After this many receives without success a message moves to the dead-letter queue.
     max_receives: int = 3
-    """After this many receives without success a message moves to the dead-letter queue."""
+    #: After this many recoveries a dead letter is held for a person.
     max_recoveries: int = 3
-    """After this many recoveries a dead letter is held for a person."""
     backoff_base_ms: int = 1 * SECOND_MS
     backoff_max_ms: int = 300 * SECOND_MS
+    #: How long a completed key is remembered.
     idempotency_ttl_ms: int = 24 * HOUR_MS
-    """How long a completed key is remembered."""
     max_body_bytes: int = MAX_BODY_BYTES
+    #: 1: messages come and are settled as ever, but none is given to a receiver.
     paused: int = 0
-    """1: messages come and are settled as ever, but none is given to a receiver."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
@@ -90,8 +90,8 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "max_body_bytes": (1, BODY_CEILING_BYTES),
     "paused": (0, 1),
 }
+#: The settings as a user writes them: times in seconds.
 OPTIONS: Final = tuple(name.removesuffix("_ms") for name in BOUNDS)
-"""The settings as a user writes them: times in seconds."""
 
 
 def dead_letter_name(queue: str) -> str:

@@ -7,11 +7,11 @@ import unicodedata
 from typing import Final
 
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
+#: Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators.
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators."""
 _ELLIPSIS: Final = "…"
+#: How much of a value an error message repeats.
 SHOWN_CHARS: Final = 60
-"""How much of a value an error message repeats."""
 
 _brief: Final = reprlib.Repr()
 _brief.maxlevel = 3

@@ -7,8 +7,8 @@ from typing import Final
 from durableq.model.errors import InvalidInput
 from durableq.model.text import shown
 
+#: Thirty million years: whatever is longer is no number of seconds, but an accident.
 _LONGEST_SECONDS: Final = 1e15
-"""Thirty million years: whatever is longer is no number of seconds, but an accident."""
 _SPANS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 
 

@@ -15,10 +15,10 @@ from durableq.recovery.circuit_breaker import BreakerState, Phase, Thresholds
 from durableq.runtime.clock import Clock
 from durableq.store.core import Store
 
+#: Messages sent back that are looked at: the newest.
 FACTS: Final = 1_000
-"""Messages sent back that are looked at: the newest."""
+#: How often they are looked at while it is closed. What dies again is seen as it comes.
 LOOK_SECONDS: Final = 0.25
-"""How often they are looked at while it is closed. What dies again is seen as it comes."""
 
 
 @dataclass(frozen=True, slots=True)

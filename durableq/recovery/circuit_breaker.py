@@ -17,8 +17,8 @@ from durableq.model.text import shown
 from durableq.model.units import check_whole, to_ms
 from durableq.store.core import Monitor
 
+#: How the name begins under which a queue's state is remembered; its name follows.
 NOTE: Final = "breaker:"
-"""How the name begins under which a queue's state is remembered; its name follows."""
 _MOST: Final = {"window": 200, "least": 200, "probes": 20}
 _LONGEST_SECONDS: Final = 30 * 86_400
 
@@ -26,12 +26,12 @@ _LONGEST_SECONDS: Final = 30 * 86_400
 class Phase(StrEnum):
     """Whether recovery sends letters back."""
 
+    #: It does.
     CLOSED = "closed"
-    """It does."""
+    #: It does not.
     OPEN = "open"
-    """It does not."""
+    #: A few, to see what becomes of them.
     HALF_OPEN = "half_open"
-    """A few, to see what becomes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,18 @@ class Thresholds:
         InvalidInput: one is out of bounds.
     """
 
+    #: So many messages are looked at: those sent back last of which the end is known.
     window: int = 20
-    """So many messages are looked at: those sent back last of which the end is known."""
+    #: Opens when at least this share of them died again.
     share: float = 0.5
-    """Opens when at least this share of them died again."""
+    #: With fewer messages than this it does not judge.
     least: int = 10
-    """With fewer messages than this it does not judge."""
+    #: Seconds it stays open the first time; each time in a row, twice as long.
     cool_down: float = 60.0
-    """Seconds it stays open the first time; each time in a row, twice as long."""
+    #: Seconds, at most.
     longest_cool_down: float = 3600.0
-    """Seconds, at most."""
+    #: Messages sent back to see whether it is better now.
     probes: int = 3
-    """Messages sent back to see whether it is better now."""
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
@@ -92,8 +92,8 @@ class Probe(NamedTuple):
 class Seen(NamedTuple):
     """What became of a message that was sent back."""
 
+    #: When it was sent back.
     at_ms: int
-    """When it was sent back."""
     message_id: str
     died: bool
 
@@ -104,16 +104,16 @@ class BreakerState:
 
     phase: Phase
     since_ms: int
+    #: How often in a row it opened.
     trips: int = 0
-    """How often in a row it opened."""
+    #: Closed: the messages of the window, in the order they were sent back.
     seen: tuple[Seen, ...] = ()
-    """Closed: the messages of the window, in the order they were sent back."""
+    #: Half-open: the messages that were let through.
     probes: tuple[Probe, ...] = ()
-    """Half-open: the messages that were let through."""
+    #: Of how many messages that it judged by when it opened ...
     died: int = 0
-    """Of how many messages that it judged by when it opened ..."""
+    #: ... so many.
     judged: int = 0
-    """... so many."""
 
     def cool_down_ms(self, limits: Thresholds) -> int:
         """Return how long it stays open, or waits for a probe that was never sent."""

@@ -23,10 +23,10 @@ from durableq.store.core import Store
 T = TypeVar("T")
 
 DEAD_LETTERS_AT_ONCE: Final = 10
+#: While the breaker lets nothing back, so many letters are looked through for others.
 MOST_PUT_OFF: Final = 1_000
-"""While the breaker lets nothing back, so many letters are looked through for others."""
+#: After that, new letters are looked through at most this often.
 REST_SECONDS: Final = 1.0
-"""After that, new letters are looked through at most this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class RecoveryDecision:
 
     dead_letter: DeadLetter
     decision: Decision
+    #: None when it was only planned.
     outcome: Outcome | None
-    """None when it was only planned."""
+    #: Whose verdict it is: a rule with its line, or a Python policy.
     by: str = ""
-    """Whose verdict it is: a rule with its line, or a Python policy."""
 
 
 class RecoveryContext(NamedTuple):
@@ -53,8 +53,8 @@ class RecoveryContext(NamedTuple):
     actor: str
     on_decision: Callable[[RecoveryDecision], None]
     outage: Outage
+    #: Whether the process ends when no letter is ready that may be decided about now.
     once: bool = False
-    """Whether the process ends when no letter is ready that may be decided about now."""
 
     def persist(self, call: Callable[[], T]) -> T | None:
         """Make a call until the file is not busy; None if it was stopped before."""

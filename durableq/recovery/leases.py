@@ -18,20 +18,20 @@ from durableq.store.core import Store
 
 log = logging.getLogger("durableq.recovery")
 
+#: Leases are looked at this often, or three times a lease if that is more often.
 LONGEST_SECONDS: Final = 0.25
-"""Leases are looked at this often, or three times a lease if that is more often."""
+#: What waits this long behind a letter goes back, for another recovery process to decide.
 WAIT_SECONDS: Final = 1.0
-"""What waits this long behind a letter goes back, for another recovery process to decide."""
+#: How often the file is told that this process lives.
 ROW_SECONDS: Final = 10.0
-"""How often the file is told that this process lives."""
 
 
 @dataclass(slots=True)
 class _Held:
     lease_ms: int
     extend_at: float
+    #: None once its turn has come.
     waits_since: float | None
-    """None once its turn has come."""
 
 
 class Leases:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+#: Names from the outside in; of an array's element, its number.
 FieldPath = tuple[str, ...]
-"""Names from the outside in; of an array's element, its number."""
 
 MISSING: Final = object()
 

@@ -28,10 +28,10 @@ class Judgment:
 
     decision: Decision
     by: str
+    #: The rules that were asked before, and why each does not fire.
     passed_over: tuple[tuple[Rule, str], ...] = ()
-    """The rules that were asked before, and why each does not fire."""
+    #: The one that fires.
     rule: Rule | None = None
-    """The one that fires."""
 
 
 class Policies(Protocol):

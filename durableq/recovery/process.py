@@ -36,12 +36,12 @@ log = logging.getLogger("durableq.recovery")
 __all__ = ["RecoveryDecision", "Recovery"]
 
 PAGE: Final = 100
+#: Without any sign the file is looked at this often, in case a sign was missed.
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""Without any sign the file is looked at this often, in case a sign was missed."""
+#: First and longest pause after a sign that brought nothing: somebody else's write.
 PAUSES_SECONDS: Final = (0.005, 0.2)
-"""First and longest pause after a sign that brought nothing: somebody else's write."""
+#: How often queues are looked for, and processes that have died.
 UPKEEP_SECONDS: Final = 1.0
-"""How often queues are looked for, and processes that have died."""
 
 
 class Recovery:

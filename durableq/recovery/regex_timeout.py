@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+#: Time limit for the patterns of a file, for one letter; also for one value of the file itself.
 PATTERN_SECONDS: Final = 1.0
-"""Time limit for the patterns of a file, for one letter; also for one value of the file itself."""
 
 
 class TooLong(Exception):

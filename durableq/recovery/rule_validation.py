@@ -10,8 +10,8 @@ from durableq.recovery.patch import MISSING, field, written
 from durableq.recovery.regex_timeout import surely
 from durableq.recovery.rules import Condition, FieldIs, FieldSays, OneOf, Rule, Within
 
+#: What kills without an error of a type.
 _NAMELESS: Final = {Reason.TIMEOUT, Reason.LEASE_EXPIRED, Reason.IDEMPOTENCY_CONFLICT}
-"""What kills without an error of a type."""
 
 
 def contradiction(rule: Rule) -> str | None:

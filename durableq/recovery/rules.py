@@ -29,8 +29,8 @@ from durableq.recovery.patch import (
 )
 from durableq.recovery.regex_timeout import surely
 
+#: Of a letter's own text, in the sentence that says why a rule does not fit it.
 SHOWN_CHARS: Final = 80
-"""Of a letter's own text, in the sentence that says why a rule does not fit it."""
 
 
 class Action(StrEnum):
@@ -236,8 +236,8 @@ class Rule:
     reason: str = ""
     patch: Patch = NO_PATCH
     delay: float = 0
+    #: How often it may send one letter back.
     limit: int | None = None
-    """How often it may send one letter back."""
 
     @property
     def label(self) -> str:
@@ -299,8 +299,8 @@ class Rule:
 class Rules:
     """A file of rules: the first that fits decides, and without one a letter is held."""
 
+    #: The file.
     source: str
-    """The file."""
     rules: tuple[Rule, ...]
     thresholds: Thresholds = DEFAULT_THRESHOLDS
 

@@ -45,8 +45,8 @@ WHEN_FIELDS: Final = (
 )
 BREAKER_FIELDS: Final = tuple(Thresholds.__dataclass_fields__)
 MAX_NAME_CHARS: Final = 60
+#: What durableq says itself stands in the same place of a letter's history.
 MAX_REASON_CHARS: Final = MAX_ERROR_CHARS - 200
-"""What durableq says itself stands in the same place of a letter's history."""
 _TOO_DEEP: Final = f"a field has at most {MAX_BODY_DEPTH} names, for no body is nested deeper"
 _BODY: Final = ("rule", 0, "when", "body")
 _NEVER_MS: Final = 100 * 366 * 86_400_000

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+#: A key, its key in turn, the number of an array's element: ("rule", 0, "when", "queue").
 Path = tuple[str | int, ...]
-"""A key, its key in turn, the number of an array's element: ("rule", 0, "when", "queue")."""
 
 _TOKEN: Final = re.compile(
     r'"""(?:\\.|[^\\])*?"""{1,3}'

@@ -13,12 +13,12 @@ from durableq.runtime.wakeup import WakeupEvent
 
 T = TypeVar("T")
 
+#: Pause before a call that met a transient condition is repeated.
 PAUSE_SECONDS: Final = 1.0
-"""Pause before a call that met a transient condition is repeated."""
+#: How often a condition that lasts is logged again.
 REPEAT_SECONDS: Final = 60.0
-"""How often a condition that lasts is logged again."""
+#: Exit code of a worker that could not start for a transient condition: EX_TEMPFAIL.
 TEMPORARY: Final = 75
-"""Exit code of a worker that could not start for a transient condition: EX_TEMPFAIL."""
 
 
 def cause_of(error: BaseException | None) -> DurableQError | None:

@@ -10,11 +10,11 @@ from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
 
+#: Output without an end of line is shown in pieces of this size.
 MAX_LINE_BYTES: Final = 64 << 10
-"""Output without an end of line is shown in pieces of this size."""
 MAX_RECORD_BYTES: Final = 1 << 20
+#: Begins a line that a worker wrote itself, already in its final form (as in RFC 7464).
 RECORD: Final = b"\x1e"
-"""Begins a line that a worker wrote itself, already in its final form (as in RFC 7464)."""
 
 
 class VisibleStream(io.TextIOBase):

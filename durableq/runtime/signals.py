@@ -8,12 +8,10 @@ import signal
 import time
 from typing import Final
 
+#: A further SIGTERM or SIGINT within this time of the last request is the same request. coreutils
+#: timeout, dumb-init and shells that forward a signal send it to the process and to its group: it
+#: then arrives twice within milliseconds.
 REPEAT_SECONDS: Final = 1.0
-"""A further SIGTERM or SIGINT within this time of the last request is the same request.
-
-coreutils timeout, dumb-init and shells that forward a signal send it to the process and to its
-group: it then arrives twice within milliseconds.
-"""
 
 
 class StopRequests:

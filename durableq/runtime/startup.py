@@ -17,8 +17,8 @@ from typing import Final
 from durableq.runtime.signals import has_terminal
 
 COMMAND: Final = "durableq"
+#: Commands that obey signals in their own way once they listen.
 LONG_RUNNING: Final = frozenset({"work", "recover"})
-"""Commands that obey signals in their own way once they listen."""
 _HELD: Final = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
 
 _is_held = False

@@ -27,12 +27,13 @@ log = logging.getLogger("durableq.clock")
 
 T = TypeVar("T")
 
+#: Greatest difference between the advances of the two clocks that is not a jump: more than a leap
+#: second, and than the steps by which time servers correct a clock that runs. (Where they slew it,
+#: the boot clock is slewed with it.)
 JUMP_MS: Final = 30_000
-"""Greatest difference between the advances of the two clocks that is not a jump: more than a leap
-second, and than the steps by which time servers correct a clock that runs. (Where they slew it,
-the boot clock is slewed with it.)"""
+#: Age of an anchor at which the next write renews it.
 RENEW_MS: Final = 15_000
-"""Age of an anchor at which the next write renews it."""
+#: Fields of a store's answers that hold a date.
 DATES: Final = frozenset(
     {
         "sent_at_ms",
@@ -52,9 +53,8 @@ DATES: Final = frozenset(
         "oldest_ready_ms",
     }
 )
-"""Fields of a store's answers that hold a date."""
+#: Types that hold no fields: most of what an answer consists of.
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
-"""Types that hold no fields: most of what an answer consists of."""
 
 
 class Reading(NamedTuple):
@@ -72,10 +72,10 @@ class Anchor(NamedTuple):
     boot_ms: int
     boot_id: str
     steady_ms: int
+    #: Distance of the newest jump, negative if the wall clock was set back; 0: there was none.
     jump_ms: int = 0
-    """Distance of the newest jump, negative if the wall clock was set back; 0: there was none."""
+    #: Steady time at which the newest jump was noticed.
     jumped_at_ms: int = 0
-    """Steady time at which the newest jump was noticed."""
 
     @property
     def offset_ms(self) -> int:

@@ -369,8 +369,8 @@ class Store(Monitor, Protocol):
 
 
 OpenStore = Callable[[str], Store]
+#: Said by every engine that is given a transaction in a thread that did not open it.
 OTHER_THREAD: Final = (
     "This transaction was opened in another thread, and its statements would run between that "
     "thread's. Use it in the thread that opened it."
 )
-"""Said by every engine that is given a transaction in a thread that did not open it."""

@@ -16,15 +16,15 @@ import psutil
 from durableq.runtime.clock import SystemClock, boot_offset_ns
 from durableq.store.core import Store, WorkerInfo
 
+#: So much later a worker that was found dead is looked at again, before anything is given back.
 SECOND_LOOK_SECONDS: Final = 0.5
-"""So much later a worker that was found dead is looked at again, before anything is given back."""
+#: Time after its last beat for which a worker that cannot be seen from here is taken to live.
 FRESH_BEAT_MS: Final = 60_000
-"""Time after its last beat for which a worker that cannot be seen from here is taken to live."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+#: Two time namespaces may round one start to neighbouring ticks; no pid is used again so soon.
 _SAME_START_MS: Final = 2 * 1000 // _TICKS_PER_SECOND
-"""Two time namespaces may round one start to neighbouring ticks; no pid is used again so soon."""
+#: The states of a process that has ended; a zombie's parent has not been told yet.
 _ENDED: Final = frozenset("ZXx")
-"""The states of a process that has ended; a zombie's parent has not been told yet."""
 
 
 def signal_name(number: int) -> str:
@@ -40,8 +40,8 @@ class Liveness(Enum):
 
     ALIVE = "alive"
     DEAD = "dead"
+    #: It cannot be seen from here: its leases decide.
     UNKNOWN = "unknown"
-    """It cannot be seen from here: its leases decide."""
 
 
 class _Seen(NamedTuple):
@@ -134,8 +134,8 @@ class Usage:
 
     rss_bytes: int
     cpu_seconds: float
+    #: Since it was started.
     age_seconds: float
-    """Since it was started."""
 
 
 def sees_others() -> bool:

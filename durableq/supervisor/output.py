@@ -22,10 +22,10 @@ from durableq.runtime.printable import LineFilter
 from durableq.runtime.wakeup import WakeupEvent
 
 READ_BYTES: Final = 64 << 10
+#: Output that waits for stderr; what comes beyond is left out.
 MAX_WAITING_BYTES: Final = 4 << 20
-"""Output that waits for stderr; what comes beyond is left out."""
+#: How long an event of the fleet waits for what its worker printed before.
 SHOWN_SECONDS: Final = 0.1
-"""How long an event of the fleet waits for what its worker printed before."""
 CLOSE_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.002
 

@@ -14,14 +14,14 @@ from durableq.supervisor.scoreboard import Begun, Scoreboard
 class Ending(Enum):
     """Why a worker ended before its messages did."""
 
+    #: By itself, or by somebody else's hand: what it had begun may be the cause, and counts.
     DEATH = "death"
-    """By itself, or by somebody else's hand: what it had begun may be the cause, and counts."""
+    #: The fleet stopped it, for a handler that ran too long: that message counts.
     TIMEOUT = "timeout"
-    """The fleet stopped it, for a handler that ran too long: that message counts."""
+    #: The fleet stopped it, for it did not begin to receive: it held nothing.
     START_TIMEOUT = "start timeout"
-    """The fleet stopped it, for it did not begin to receive: it held nothing."""
+    #: The fleet stopped it, for a person's sake: no message is to blame.
     CUT_SHORT = "cut short"
-    """The fleet stopped it, for a person's sake: no message is to blame."""
 
 
 def give_back(

@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 from durableq.model.message import Receipt
 
+#: Messages begun and not settled that are noted at a time; any beyond go unnoted.
 SLOTS: Final = 1024
-"""Messages begun and not settled that are noted at a time; any beyond go unnoted."""
 _HEAD: Final = struct.Struct("=5q")
 _SLOT: Final = struct.Struct("=qqqH126s")
 _SIZE: Final = _HEAD.size + SLOTS * _SLOT.size
@@ -31,19 +31,19 @@ _FIELD: Final = struct.Struct("=q")
 class Stage(IntEnum):
     """How far a worker has come."""
 
+    #: Its application is being imported.
     STARTING = 0
-    """Its application is being imported."""
+    #: Only durableq's own code is left: it opens the file, registers, receives; and waits if the
+    #: file is busy.
     OPENING = 1
-    """Only durableq's own code is left: it opens the file, registers, receives; and waits if the
-    file is busy."""
+    #: It has made its first receive.
     READY = 2
-    """It has made its first receive."""
+    #: Ended: nothing was left to do.
     DRAINED = 3
-    """Ended: nothing was left to do."""
+    #: Ended: it was told to.
     STOPPED = 4
-    """Ended: it was told to."""
+    #: Ended: it has handled as many messages as it was to.
     USED_UP = 5
-    """Ended: it has handled as many messages as it was to."""
 
     @property
     def ended(self) -> bool:
@@ -54,15 +54,15 @@ class Stage(IntEnum):
 class Begun(NamedTuple):
     """A message, or a batch, that a handler was given and that is not settled."""
 
+    #: On the monotonic clock, which all processes share.
     began_ns: int
-    """On the monotonic clock, which all processes share."""
+    #: When the handler has run too long; 0 where it may run for ever, -1 once it has returned.
     deadline_ns: int
-    """When the handler has run too long; 0 where it may run for ever, -1 once it has returned."""
+    #: The process group of the command that handles it; 0 where a function does, or it returned.
     group: int
-    """The process group of the command that handles it; 0 where a function does, or it returned."""
     token: str
+    #: Empty for a batch: everything received under the token.
     message_id: str
-    """Empty for a batch: everything received under the token."""
 
     @property
     def has_returned(self) -> bool:

@@ -19,8 +19,8 @@ class Request(Enum):
     STOP = "stop"
     STOP_AT_ONCE = "stop at once"
     RELOAD = "reload"
+    #: The terminal has gone, and the fleet outlives it.
     GO_ON = "go on"
-    """The terminal has gone, and the fleet outlives it."""
 
 
 class SupervisorSignals:

@@ -19,13 +19,13 @@ from durableq.supervisor.reclaim import Ending
 from durableq.supervisor.scoreboard import Stage
 from durableq.supervisor.worker_process import WorkerProcess
 
+#: A worker that imports its application for longer, or for half of the time that it has, is
+#: mentioned in the log and in `status`.
 SLOW_SECONDS: Final = 5.0
-"""A worker that imports its application for longer, or for half of the time that it has, is
-mentioned in the log and in `status`."""
+#: This many workers in a row that died before they could receive are a crash loop.
 FALSE_STARTS: Final = 5
-"""This many workers in a row that died before they could receive are a crash loop."""
+#: State of the supervisor in `status` after that.
 RELOAD_FAILED: Final = "reload failed"
-"""State of the supervisor in `status` after that."""
 _SHORTAGES: Final = frozenset(
     (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EINTR)
 )

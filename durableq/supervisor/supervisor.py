@@ -26,23 +26,23 @@ from durableq.supervisor.worker_process import WorkerProcess
 from durableq.worker.fd_check import CLOSED_DESCRIPTORS
 from durableq.worker.options import WorkerOptions
 
+#: Time for a worker to import its application.
 START_SECONDS: Final = 60.0
-"""Time for a worker to import its application."""
+#: How often memory, and workers of other fleets that have died, are looked at.
 LOOK_SECONDS: Final = 1.0
-"""How often memory, and workers of other fleets that have died, are looked at."""
+#: How often while a worker starts.
 CLOSE_LOOK_SECONDS: Final = 0.1
-"""How often while a worker starts."""
+#: A worker that lived this long dies a first time again.
 STEADY_SECONDS: Final = 10.0
-"""A worker that lived this long dies a first time again."""
+#: Pause between two starts in a crash loop while other workers go on; else the fleet ends.
 DESPAIR_SECONDS: Final = 60.0
-"""Pause between two starts in a crash loop while other workers go on; else the fleet ends."""
 
 
 class SupervisorEvent(NamedTuple):
     """Something that happened to the fleet; prints as its sentence."""
 
+    #: One word: started, ready, died, stopping …
     event: str
-    """One word: started, ready, died, stopping …"""
     text: str
     worker: str = ""
     pid: int = 0

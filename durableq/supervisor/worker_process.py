@@ -20,10 +20,10 @@ from durableq.supervisor.scoreboard import Begun, Scoreboard, Stage, shared_memo
 from durableq.worker.command import kill_group
 from durableq.worker.options import HELD_AT_START, WorkerOptions
 
+#: First and longest pause before a dead worker is replaced; doubled by each quick death.
 RESTART_SECONDS: Final = (0.1, 5.0)
-"""First and longest pause before a dead worker is replaced; doubled by each quick death."""
+#: Time to end for a worker that is told to stop before it receives: it holds nothing.
 STARTING_GRACE_SECONDS: Final = 1.0
-"""Time to end for a worker that is told to stop before it receives: it holds nothing."""
 
 
 class WorkerProcess:

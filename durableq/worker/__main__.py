@@ -35,8 +35,8 @@ from durableq.worker.worker import Worker
 
 log = logging.getLogger("durableq.worker")
 
+#: What a handler prints without an end of line is kept up to this, its tail.
 MAX_LINE_CHARS: Final = 64 << 10
-"""What a handler prints without an end of line is kept up to this, its tail."""
 
 
 def main() -> int:

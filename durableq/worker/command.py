@@ -32,10 +32,10 @@ from durableq.supervisor.liveness import signal_name
 
 log = logging.getLogger("durableq.worker")
 
+#: Of a command's output that is not kept, its end is shown.
 MAX_SHOWN_BYTES: Final = 64 << 10
-"""Of a command's output that is not kept, its end is shown."""
+#: The exit code that rejects a message: EX_DATAERR of sysexits.h.
 REJECTED: Final = 65
-"""The exit code that rejects a message: EX_DATAERR of sysexits.h."""
 
 
 def parse(text: str) -> tuple[str, ...]:

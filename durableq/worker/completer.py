@@ -23,10 +23,10 @@ from durableq.worker.in_flight import InFlight
 
 log = logging.getLogger("durableq.worker")
 
+#: Pause before settling is tried again on a file that was busy or full for a whole wait.
 AGAIN_SECONDS: Final = 1.0
-"""Pause before settling is tried again on a file that was busy or full for a whole wait."""
+#: How long the last settling is tried before the leases are left to end.
 CLOSE_SECONDS: Final = 20.0
-"""How long the last settling is tried before the leases are left to end."""
 
 _Settlement = Completion | Failure
 

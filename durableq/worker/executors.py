@@ -20,8 +20,8 @@ from durableq.worker.fetcher import Fetcher, Work
 
 log = logging.getLogger("durableq.worker")
 
+#: Messages that coroutines of one worker have in hand at a time; a batch is one.
 ASYNC_AT_ONCE: Final = 100
-"""Messages that coroutines of one worker have in hand at a time; a batch is one."""
 
 
 class Executor(Protocol):

@@ -7,8 +7,8 @@ from typing import Final
 
 from durableq.runtime.wakeup import WakeupEvent
 
+#: Exit code of a worker whose descriptors a handler has closed: nothing can be written safely.
 CLOSED_DESCRIPTORS: Final = 71
-"""Exit code of a worker whose descriptors a handler has closed: nothing can be written safely."""
 
 
 def check_descriptors(wakeup: WakeupEvent) -> None:

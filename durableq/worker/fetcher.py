@@ -23,10 +23,10 @@ from durableq.worker.prefetch import AdaptivePrefetch
 
 log = logging.getLogger("durableq.worker")
 
+#: Without any sign the file is looked at this often, in case a sign was missed.
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""Without any sign the file is looked at this often, in case a sign was missed."""
+#: First and longest pause after a sign that brought nothing: somebody else's write.
 PAUSES_SECONDS: Final = (0.001, 0.010)
-"""First and longest pause after a sign that brought nothing: somebody else's write."""
 
 
 class Work(NamedTuple):

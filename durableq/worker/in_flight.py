@@ -20,16 +20,16 @@ class InFlightMessage:
 
     delivery: Delivery
     lease_ms: int
+    #: On the monotonic clock: when a third of the lease is over.
     extend_at: float
-    """On the monotonic clock: when a third of the lease is over."""
+    #: Where the board notes that a handler was given it.
     slot: int | None = None
-    """Where the board notes that a handler was given it."""
     began_at: float | None = None
     taken_at: float = 0.0
+    #: Whether its lease could not be extended when that was last tried.
     doubtful: bool = False
-    """Whether its lease could not be extended when that was last tried."""
+    #: Whether it goes back when it has waited too long for the handler of one before it.
     may_return: bool = False
-    """Whether it goes back when it has waited too long for the handler of one before it."""
 
 
 class InFlight:

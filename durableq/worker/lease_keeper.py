@@ -26,20 +26,20 @@ from durableq.worker.in_flight import InFlight, InFlightMessage
 
 log = logging.getLogger("durableq.worker")
 
+#: Leases are looked at this often, or three times a lease if that is more often.
 LONGEST_SECONDS: Final = 0.25
-"""Leases are looked at this often, or three times a lease if that is more often."""
+#: And not more often than this.
 SHORTEST_SECONDS: Final = 0.005
-"""And not more often than this."""
+#: What a worker without a supervisor has, after its grace, to stop the commands it runs.
 COMMANDS_SECONDS: Final = 2 * LONGEST_SECONDS
-"""What a worker without a supervisor has, after its grace, to stop the commands it runs."""
+#: What waits in hand this long behind a slow message goes back, for somebody else to handle.
 WAIT_SECONDS: Final = 0.25
-"""What waits in hand this long behind a slow message goes back, for somebody else to handle."""
+#: How often the file is told how the worker does, if that has changed.
 STATS_SECONDS: Final = 5.0
-"""How often the file is told how the worker does, if that has changed."""
+#: How often it is asked whether upkeep is due; the file knows who did it last.
 TEND_SECONDS: Final = 5.0
-"""How often it is asked whether upkeep is due; the file knows who did it last."""
+#: How often it is told that the worker lives, if nothing has: each beat wakes all who wait.
 QUIET_SECONDS: Final = 60.0
-"""How often it is told that the worker lives, if nothing has: each beat wakes all who wait."""
 
 
 class LeaseKeeper:

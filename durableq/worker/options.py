@@ -16,46 +16,46 @@ from durableq.runtime.logs import LogFormat
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
+#: Signals that a supervisor blocks for a new worker, and that it unblocks once it ignores them.
+#: SIGTERM stays deadly until the application is imported: an import may hang.
 HELD_AT_START: Final = frozenset({signal.SIGHUP, signal.SIGINT})
-"""Signals that a supervisor blocks for a new worker, and that it unblocks once it ignores them.
-SIGTERM stays deadly until the application is imported: an import may hang."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """What a worker is told at its start."""
 
+    #: `module:attribute`; empty with a command.
     app: str
-    """`module:attribute`; empty with a command."""
     url: str
     name: str
+    #: Which of the application's queues to work; empty means all that have a handler.
     queues: tuple[str, ...] = ()
-    """Which of the application's queues to work; empty means all that have a handler."""
+    #: Run this for each message instead of an application's handlers.
     command: tuple[str, ...] = ()
-    """Run this for each message instead of an application's handlers."""
+    #: How many handlers run at a time; handlers that are coroutines do not count.
     threads: int = 1
-    """How many handlers run at a time; handlers that are coroutines do not count."""
+    #: Stop when nothing is left, delayed messages included.
     drain: bool = False
-    """Stop when nothing is left, delayed messages included."""
+    #: Stop after so many, to be replaced; 0: never.
     max_messages: int = 0
-    """Stop after so many, to be replaced; 0: never."""
+    #: How long a success may wait for others to share its commit.
     settle_window_ms: int = SETTLE_WINDOW_MS
-    """How long a success may wait for others to share its commit."""
+    #: How long a handler may run; 0: for ever. The supervisor sees to it.
     timeout_ms: int = 0
-    """How long a handler may run; 0: for ever. The supervisor sees to it."""
+    #: How long a worker whose supervisor has died may go on with what it has in hand.
     grace_ms: int = GRACE_MS
-    """How long a worker whose supervisor has died may go on with what it has in hand."""
+    #: How many workers were in its place before it.
     restarts: int = 0
-    """How many workers were in its place before it."""
     log_format: str = LogFormat.TEXT
+    #: Descriptor of the memory shared with the supervisor; -1: there is none.
     scoreboard: int = -1
-    """Descriptor of the memory shared with the supervisor; -1: there is none."""
+    #: Descriptor that ends when the supervisor does; -1: nobody to miss.
     lifeline: int = -1
-    """Descriptor that ends when the supervisor does; -1: nobody to miss."""
+    #: Read end of the pipe that is this worker's stdout and stderr; -1: they are not a pipe.
     output: int = -1
-    """Read end of the pipe that is this worker's stdout and stderr; -1: they are not a pipe."""
+    #: Where the supervisor shows that output, and the worker without a supervisor.
     terminal: int = -1
-    """Where the supervisor shows that output, and the worker without a supervisor."""
 
     def changed(self, **changes: Any) -> WorkerOptions:
         """Return the same options but for these."""

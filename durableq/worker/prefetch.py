@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+#: So much work of one queue a lane may have in hand: idle neighbours hardly miss it.
 MOMENT_SECONDS: Final = 0.010
-"""So much work of one queue a lane may have in hand: idle neighbours hardly miss it."""
 MOST: Final = 100
 
 

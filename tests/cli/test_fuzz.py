@@ -27,9 +27,10 @@ from tests.cli.test_help import FOUND
 from tests.support import scaled
 
 CODES = set(range(7))
+#: `status --watch` is interrupted here, as by Ctrl-C.
 WATCHED = 130
-"""`status --watch` is interrupted here, as by Ctrl-C."""
 LONGEST_LINE = 4_000
+#: None is a path at which a command could make a file outside of the working directory.
 ODD = [
     *("", " ", "-", "--", "---", "--no-such", "=", "@", "\t", "line\nbreak", "\r", "\x7f"),
     *("\x1b[31mred\x1b]0;title\x07", "\x9b31m", "\u202egnp.exe\u2066", "\ufeff", "\u200b"),
@@ -46,7 +47,6 @@ ODD = [
     *("~", "~nobody-of-this-name/x", "/proc/self/mem", "durableq.db", "durableq.db-wal"),
     *("in.jsonl", "rules.toml"),
 ]
-"""None is a path at which a command could make a file outside of the working directory."""
 text = st.text(st.characters(exclude_characters="\0/~"), max_size=20)
 odd = st.sampled_from(ODD) | text
 PLAUSIBLE = {

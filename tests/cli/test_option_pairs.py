@@ -24,8 +24,9 @@ from tests.cli.test_help import FOUND
 
 Attempt = Callable[[list[str]], Result]
 
+#: 0, unhealthy, a cut watch, and the conflict that stands for a fleet that would run.
 RUNS = {0, 5, 6, WATCHED}
-"""0, unhealthy, a cut watch, and the conflict that stands for a fleet that would run."""
+#: By name of the parameter: a sensible value and a bad one. All others are numbers.
 VALUES = {
     "after": ("1", "x"),
     "app": ("durableq.demo.app:dq", "no_such_module:dq"),
@@ -49,7 +50,6 @@ VALUES = {
     "reason": (Reason.HANDLER_ERROR.value, "boredom"),
     "to": ("orders", "none"),
 }
-"""By name of the parameter: a sensible value and a bad one. All others are numbers."""
 NUMBER = ("2", "never")
 SMALL = {"every": "0.5", "duplicates": "0.25"}
 OF_COMMAND = {
@@ -62,6 +62,7 @@ OF_COMMAND = {
 }
 FILTERS = ("queue", "reason", "error_type", "group", "older_than")
 CHOICES = {"ids", "all_", *FILTERS}
+#: Flags and values without which a command asks a person, or has nothing to do.
 ALWAYS = {
     "dlq discard": {"yes"},
     "queue delete": {"yes", "force"},
@@ -69,13 +70,13 @@ ALWAYS = {
     "queue set": {"max_receives"},
     "restore": {"db"},
 }
-"""Flags and values without which a command asks a person, or has nothing to do."""
+#: Options that have no effect without another.
 NEEDS = {
     "produce": dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),
     "restore": {"yes": "replace"},
     "status": {"every": "watch"},
 }
-"""Options that have no effect without another."""
+#: Options that contradict each other.
 EXCLUDED = {
     "dlq discard": [
         *(("ids", name) for name in ("all_", *FILTERS)),
@@ -93,7 +94,6 @@ EXCLUDED = {
     "recover": [("policy", "app"), ("dry_run", "rate")],
     "work": [("command", "app")],
 }
-"""Options that contradict each other."""
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,13 @@ SETTINGS = {
 }
 ALL = 1_000
 
+#: A lease ends, and what was deferred behind its key becomes ready.
 RECLAIM = ("reclaim", "due")
-"""A lease ends, and what was deferred behind its key becomes ready."""
 RECEIVE = ("due", *RECLAIM, "receive", "expire")
 
 Snapshot = dict[str, tuple[Place, Message]]
+#: One delivery's receipts, one for each engine.
 Lease = tuple[Receipt, ...]
-"""One delivery's receipts, one for each engine."""
 
 
 class Dice:

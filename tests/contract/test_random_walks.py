@@ -385,13 +385,13 @@ class SideBySide(RuleBasedStateMachine):
 
 
 # Shrinking a walk takes minutes, longer than a test may: a failure shows the walk as it was.
+#: Walks of one test: some seconds of processor time, far from the limit even on a busy machine.
 WALKS = settings(
     max_examples=20,
     stateful_step_count=40,
     derandomize=False,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-"""Walks of one test: some seconds of processor time, far from the limit even on a busy machine."""
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -20,8 +20,8 @@ from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
 from tests.support import scaled
 
+#: Of a thread; a loaded machine needs a part of it.
 DEADLINE_SECONDS = 60
-"""Of a thread; a loaded machine needs a part of it."""
 
 
 @pytest.fixture

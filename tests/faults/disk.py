@@ -19,6 +19,7 @@ from typing import Final
 Variant = tuple[str, str]
 
 UNITS: Final = (512, 4096)
+#: Of the changes that were not synced: which names, and which content, the disk holds.
 VARIANTS: Final[tuple[Variant, ...]] = (
     ("lost", "lost"),
     ("kept", "lost"),
@@ -31,7 +32,6 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     ("each", "kept"),
     ("each", "lost"),
 )
-"""Of the changes that were not synced: which names, and which content, the disk holds."""
 _INODE: Final = re.compile(rb'("inode": )(\d+)(?=[,}])')
 
 

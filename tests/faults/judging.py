@@ -12,8 +12,8 @@ BEFORE = {
     "replace_garbage": "old",
     "back_up": "none",
 }
+#: Of the database that a restore replaces.
 MODE = 0o640
-"""Of the database that a restore replaces."""
 AFTER = dict.fromkeys(BEFORE, "new") | {"back_up": "old"}
 
 

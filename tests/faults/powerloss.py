@@ -170,8 +170,8 @@ def look_at_messages() -> dict[str, Any]:
 
 NAMING = {"link", "rename", "unlink"}
 DECISIVE = NAMING | {"mark"}
+#: Calls that are cut after each write, too. The others make their copy in the same way.
 EACH_WRITE = {"restore", "replace", "back_up", "work"}
-"""Calls that are cut after each write, too. The others make their copy in the same way."""
 
 
 def in_turn(*, writes: bool, others: bool = True) -> Choice:

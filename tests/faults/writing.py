@@ -22,8 +22,8 @@ from tests.faults.sweep import FAIL, FOLDER, PLACE, TARGET, forked, shim
 from tests.migrations.test_released import RELEASED
 
 ACTIONS = {"once": FAIL, "on": 5, "index": 6}
+#: More than SQLite keeps in memory: pages go to the log before COMMIT.
 LARGE = ["x" * 900] * 5_000
-"""More than SQLite keeps in memory: pages go to the log before COMMIT."""
 
 
 def make() -> None:

@@ -36,8 +36,8 @@ class Row(NamedTuple):
     token: str = ""
     lease_until_ms: int = 0
     deferred: bool = False
+    #: Of a dead letter: the how manieth burial was its last; they are counted over all queues.
     burial: int = 0
-    """Of a dead letter: the how manieth burial was its last; they are counted over all queues."""
 
     @property
     def guarded_key(self) -> tuple[str, str] | None:
@@ -73,10 +73,10 @@ class Progress(NamedTuple):
     """A move, and how far it is."""
 
     move: RedriveTask
+    #: Letters buried later are not meant.
     last_burial: int
-    """Letters buried later are not meant."""
+    #: The highest id it has met.
     cursor: int = 0
-    """The highest id it has met."""
 
 
 @dataclass
@@ -84,8 +84,8 @@ class Tables:
     """Everything there is."""
 
     queues: dict[str, Queue] = field(default_factory=dict)
+    #: In order of id: ids rise, and replacing a value does not move it.
     rows: dict[str, Row] = field(default_factory=dict)
-    """In order of id: ids rise, and replacing a value does not move it."""
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from durableq.runtime.waiting import wait_readable
 from durableq.store.core import HasFileno
 
+#: What a pipe holds.
 _MANY = 1 << 16
-"""What a pipe holds."""
 
 
 class MemoryWatch:

@@ -11,13 +11,13 @@ from durableq.engines.sql.statements import compiled
 from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterGroup, Recovered, RecoveredFate
 from durableq.model.message import Reason
 
+#: Every dead letter with its last burial, which may have been crowded out of its history.
 DEAD_LETTERS: Final = """\
 durableq_message AS m INDEXED BY durableq_message_dead
 LEFT JOIN durableq_queue AS source ON source.id = m.source_queue_id
 LEFT JOIN durableq_history AS died ON died.id =
     (SELECT max(id) FROM durableq_history WHERE message_id = m.id AND event = 'buried')
 WHERE m.source_queue_id IS NOT NULL"""
-"""Every dead letter with its last burial, which may have been crowded out of its history."""
 REASON: Final = f"coalesce(died.reason, '{Reason.HANDLER_ERROR}')"
 
 GROUPS = compiled(

@@ -34,12 +34,12 @@ from durableq.model.health import MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
 from durableq.model.message import State
 
+#: Rows looked at in one slice.
 WINDOW: Final = 2_000
-"""Rows looked at in one slice."""
+#: Given back in one slice.
 FREE_PAGES: Final = 64
-"""Given back in one slice."""
+#: Kept free: what comes next would only take them again.
 SPARE_PAGES: Final = 1_000
-"""Kept free: what comes next would only take them again."""
 NOTE: Final = "tending"
 
 _q, _m, _h = queue.c, message.c, history.c

@@ -72,12 +72,12 @@ _p = sql.parameter
 _KEYS_COMPLETED = compiled(
     select(func.count()).select_from(idempotency).where(sql.status_is(RecordStatus.COMPLETED))
 )
+#: A key is in progress while its message is in flight: few rows, where records are many.
 _KEYS_IN_PROGRESS = compiled(
     select(func.count()).where(
         is_state(State.IN_FLIGHT), _m.key.is_not(None), _m.source_queue_id.is_(None)
     )
 )
-"""A key is in progress while its message is in flight: few rows, where records are many."""
 _MESSAGE = compiled(_messages().where(_m.id == _p("of")))
 _PEEK = compiled(
     _messages()

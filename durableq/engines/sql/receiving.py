@@ -76,8 +76,8 @@ class _Seen:
 
     admitted: list[_Candidate] = field(default_factory=list)
     duplicates: list[Duplicate] = field(default_factory=list)
+    #: Until when each waits for its key.
     deferred: dict[int, int] = field(default_factory=dict)
-    """Until when each waits for its key."""
     conflicts: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
 

@@ -34,8 +34,8 @@ from durableq.model.errors import Conflict
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Reason, State
 
+#: Of a step's own lease, which its own transaction ends.
 _LEASE_MS: Final = 1_000
-"""Of a step's own lease, which its own transaction ends."""
 _MEANT: Final = f"""{DEAD_LETTERS} AND m.id > :cursor AND coalesce(died.id, 0) <= :last_event
 AND (:of_queue IS NULL OR source.name = :of_queue)
 AND (:of_reason IS NULL OR {REASON} = :of_reason)

@@ -48,8 +48,8 @@ def parameter(name: str) -> Any:
 
 _p = parameter
 
+#: A sum is in no index: rows named by id are looked up by it, not among all of their queue.
 _found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
-"""A sum is in no index: rows named by id are looked up by it, not among all of their queue."""
 
 
 def lived(enqueued_at_ms: Any, delayed_until_ms: Any, retention_ms: Any) -> tuple[Any, Any]:

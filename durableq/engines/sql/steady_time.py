@@ -10,8 +10,8 @@ from durableq.engines.sqlite.database import Database
 from durableq.model.errors import DurableQError
 from durableq.runtime.steady_clock import Anchor, SteadyClock
 
+#: Name of the anchor in durableq_meta.
 NAME: Final = "clock"
-"""Name of the anchor in durableq_meta."""
 
 
 def stored(raw: Any) -> Anchor | None:

@@ -36,8 +36,8 @@ from sqlalchemy.types import UserDefinedType
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import RecordStatus, State
 
+#: Added to a boot-clock reading before it is stored, for its width alone.
 LEASE_EPOCH_MS: Final = 1 << 41
-"""Added to a boot-clock reading before it is stored, for its width alone."""
 NO_RECEIPT: Final = bytes(16)
 
 
@@ -264,6 +264,7 @@ meta = Table(
     **_strict,
 )
 
+#: For anyone with a SQLite shell: the dead, and what killed them.
 DEAD_LETTER_VIEW: Final = """\
 CREATE VIEW durableq_dead_letter AS
 SELECT m.id, source.name AS queue, m.key, died.reason,
@@ -277,4 +278,3 @@ LEFT JOIN durableq_history AS died ON died.id =
 LEFT JOIN durableq_history AS failure ON failure.id =
     (SELECT max(id) FROM durableq_history
      WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
-"""For anyone with a SQLite shell: the dead, and what killed them."""

@@ -39,14 +39,14 @@ from durableq.model.text import is_storable
 from durableq.runtime.clock import Clock
 from durableq.runtime.steady_clock import SteadyClock
 
+#: Told how many hundredths of a copy are made.
 Progress = Callable[[int], None]
-"""Told how many hundredths of a copy are made."""
 
 _OF_THE_COPY: Final = frozenset(
     (driver.SQLITE_IOERR, driver.SQLITE_READONLY, driver.SQLITE_CANTOPEN, driver.SQLITE_PERM)
 )
+#: Of SQLite's virtual machine, between two looks at how far a copy is.
 STEPS: Final = 2_000
-"""Of SQLite's virtual machine, between two looks at how far a copy is."""
 
 
 def back_up(location: Location, to: Path, progress: Progress) -> Copied:

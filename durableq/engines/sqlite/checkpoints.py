@@ -23,19 +23,19 @@ from typing import Any, Final
 from durableq.engines.sqlite.driver import driver, is_affected
 from durableq.model.errors import DurableQError
 
+#: Whether this process needs guarded checkpoints.
 IS_GUARDED: Final = is_affected(driver.sqlite_version_info)
-"""Whether this process needs guarded checkpoints."""
+#: A log of this size is checkpointed: about 1,000 pages, as SQLite's automatic checkpoint does.
 CHECKPOINT_BYTES: Final = 4 << 20
-"""A log of this size is checkpointed: about 1,000 pages, as SQLite's automatic checkpoint does."""
+#: `journal_size_limit` of guarded connections. It is smaller than CHECKPOINT_BYTES, so that the
+#: size of the log file tells how much is in it.
 GUARDED_LOG_BYTES: Final = 1 << 20
-"""`journal_size_limit` of guarded connections. It is smaller than CHECKPOINT_BYTES, so that the
-size of the log file tells how much is in it."""
+#: Pause between two attempts of one process: a reader that holds the log back costs no more.
 ATTEMPT_EVERY_SECONDS: Final = 0.1
-"""Pause between two attempts of one process: a reader that holds the log back costs no more."""
 
 
+#: Guards in use. A child forked meanwhile keeps them here and never closes them.
 _GUARDS: Final[list[Any]] = []
-"""Guards in use. A child forked meanwhile keeps them here and never closes them."""
 
 
 class Checkpointer:

@@ -37,16 +37,16 @@ from durableq.model.errors import (
 )
 
 DIALECT: Final = sqlalchemy_sqlite.dialect(paramstyle="qmark")
+#: Short, because a signal is not seen while the driver waits; our own loop waits longer.
 DRIVER_TIMEOUT_SECONDS: Final = 0.1
-"""Short, because a signal is not seen while the driver waits; our own loop waits longer."""
+#: Never deferred: a transaction that reads, then writes, fails at once if another wrote between.
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
-"""Never deferred: a transaction that reads, then writes, fails at once if another wrote between."""
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
 
 _T = TypeVar("_T")
+#: Connections a forked child inherited. Closing one would harm the parent, so none is.
 _ABANDONED: list[Any] = []
-"""Connections a forked child inherited. Closing one would harm the parent, so none is."""
 
 
 def among(column: Any, parameter: str) -> Any:

@@ -23,12 +23,12 @@ from durableq.model.units import span
 from durableq.runtime.clock import Clock
 from durableq.runtime.steady_clock import SteadyClock, jump_words
 
+#: At most so many are named.
 FAULTS: Final = 3
-"""At most so many are named."""
+#: A date in the file that lies this far ahead was written by a clock that was ahead.
 AHEAD_MS: Final = 60_000
-"""A date in the file that lies this far ahead was written by a clock that was ahead."""
+#: Time for which a jump of the wall clock is a warning.
 RECENT_JUMP_MS: Final = DAY_MS
-"""Time for which a jump of the wall clock is a warning."""
 _NEWEST: Final = """
 SELECT max(at_ms) FROM (
     SELECT max(sent_at_ms) AS at_ms FROM (

@@ -17,10 +17,10 @@ from durableq.model.errors import DatabaseUnusable, InvalidInput, UnsupportedSQL
 
 __all__ = ["VARIABLE", "check_library", "choose", "dotted", "driver", "is_affected"]
 
+#: Environment variable that forces the choice: `pysqlite3` or `stdlib`.
 VARIABLE: Final = "DURABLEQ_SQLITE"
-"""Environment variable that forces the choice: `pysqlite3` or `stdlib`."""
+#: Has everything that our SQL needs: STRICT tables came last (RETURNING: 3.35, UPSERT: 3.24).
 OLDEST: Final = (3, 37, 0)
-"""Has everything that our SQL needs: STRICT tables came last (RETURNING: 3.35, UPSERT: 3.24)."""
 
 
 def is_affected(version: tuple[int, ...]) -> bool:

@@ -23,8 +23,8 @@ from durableq.model.errors import (
     StorageFull,
 )
 
+#: More than SQLite adds to a file at a time: a page, or 32 KiB of the index of its log.
 PROBE_BYTES: Final = 1 << 16
-"""More than SQLite adds to a file at a time: a page, or 32 KiB of the index of its log."""
 
 _LACKS: Final = re.compile(
     r"no such (table|column): (main\.)?durableq_|table durableq_\w+ has no column|"

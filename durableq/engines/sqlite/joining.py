@@ -15,6 +15,7 @@ from durableq.model.errors import Conflict, Unsupported
 from durableq.model.text import shown, visible
 
 _WITHOUT_ASYNCIO: Final = "a connection without asyncio, of dq.engine.begin()"
+#: By the name of a type that is close to a connection: the words for what to pass instead.
 _INSTEAD: Final = {
     "Session": "session.connection()",
     "scoped_session": "session.connection()",
@@ -27,10 +28,9 @@ _INSTEAD: Final = {
     "Engine": "its connection: with engine.begin() as connection",
     "Cursor": "cursor.connection",
 }
-"""By the name of a type that is close to a connection: the words for what to pass instead."""
 _LIBRARIES: Final = ("sqlalchemy.", driver.__name__.partition(".")[0])
+#: Connections that a send writes through now, by their id: the thread that does it.
 _in_use: Final[dict[int, int]] = {}
-"""Connections that a send writes through now, by their id: the thread that does it."""
 _in_use_lock: Final = threading.Lock()
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from durableq.engines.sqlite.url import parse_url
 from durableq.model.errors import DatabaseUnusable
 
+#: Where locks or shared memory between processes cannot be trusted; and every fuse.* one.
 NETWORK_FILESYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "lustre", "beegfs")
 )
-"""Where locks or shared memory between processes cannot be trusted; and every fuse.* one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class Location:
     link leads to, and every question about the file, its log or its directory is about that one.
     """
 
+    #: Of the file itself, every symbolic link on the way followed.
     path: Path
-    """Of the file itself, every symbolic link on the way followed."""
+    #: `full`: survives power loss. `normal`: survives SIGKILL; power loss may undo the newest.
     synchronous: str = "full"
-    """`full`: survives power loss. `normal`: survives SIGKILL; power loss may undo the newest."""
+    #: How long a call waits for other processes before it raises Busy.
     busy_timeout_ms: int = 10_000
-    """How long a call waits for other processes before it raises Busy."""
     allow_network_filesystem: bool = False
+    #: The path that was given; it may lead to another file later.
     named: Path = Path()
-    """The path that was given; it may lead to another file later."""
 
     def __post_init__(self) -> None:
         if self.named == Path():

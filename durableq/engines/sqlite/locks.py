@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 from durableq.engines.sqlite.location import device_of_mount
 
 WRITE_BYTE: Final = 120
+#: Bytes of the -shm file, which SQLite locks: https://sqlite.org/walformat.html#locks.
 READ_BYTES: Final = range(123, 128)
-"""Bytes of the -shm file, which SQLite locks: https://sqlite.org/walformat.html#locks."""
+#: Of the file itself, which a writer locks where there is no write-ahead log.
 RESERVED_BYTE: Final = 0x40000001
-"""Of the file itself, which a writer locks where there is no write-ahead log."""
 SAMPLES: Final = 6
 SAMPLE_SECONDS: Final = 0.05
 COMMAND_CHARS: Final = 80
@@ -39,11 +39,11 @@ class Lock(NamedTuple):
 class Use(NamedTuple):
     """Who used a file while it was looked at, by pid."""
 
+    #: They held the write lock in at least one look.
     writers: set[int]
-    """They held the write lock in at least one look."""
     readers: set[int]
+    #: They held it in every look.
     steady_writers: set[int]
-    """They held it in every look."""
     steady_readers: set[int]
 
 

@@ -24,8 +24,8 @@ from durableq.engines.sqlite.errors import read_only
 from durableq.engines.sqlite.location import Location
 from durableq.model.errors import Busy, Conflict, DatabaseReplaced, DatabaseUnusable, Unsupported
 
+#: Device and inode of a file.
 Identity = tuple[int, int]
-"""Device and inode of a file."""
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _NEW_ONLY: Final = os.O_CREAT | os.O_EXCL
@@ -273,8 +273,8 @@ _open_files: tuple[OpenFile, ...] = ()
 _changing = threading.Lock()
 _creating = threading.Lock()
 _is_installed = False
+#: Whether the driver raises the audit event too: then it cannot be told from another library.
 _driver_is_audited = False
-"""Whether the driver raises the audit event too: then it cannot be told from another library."""
 
 
 def _guard(file: OpenFile) -> None:

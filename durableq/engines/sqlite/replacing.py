@@ -21,8 +21,8 @@ from durableq.engines.sqlite.unfinished import ENDS, LOGS, Making, sync, worded
 from durableq.model.errors import Busy, Conflict, DatabaseUnusable, DurableQError
 
 AT_FDCWD: Final = -100
+#: Both are the kernel's numbers for renameat2(2).
 RENAME_NOREPLACE: Final = 1
-"""Both are the kernel's numbers for renameat2(2)."""
 _NO_DATABASE: Final = frozenset({driver.SQLITE_NOTADB, driver.SQLITE_CORRUPT})
 
 

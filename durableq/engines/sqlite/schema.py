@@ -26,16 +26,16 @@ from durableq.model.errors import (
     UnsupportedSQLite,
 )
 
+#: Every released revision, oldest first; the last is what this code works with.
 REVISIONS: Final = ("0001", "0002", "0003", "0004")
-"""Every released revision, oldest first; the last is what this code works with."""
 VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+#: `durQ`, in the header of a file that we made.
 APPLICATION_ID: Final = 0x64757251
-"""`durQ`, in the header of a file that we made."""
+#: Free pages are given back a few at a time. It can be chosen only before the first page is.
 INCREMENTAL_VACUUM: Final = 2
-"""Free pages are given back a few at a time. It can be chosen only before the first page is."""
+#: The first SQLite with a function that the tables of release 0.1 call.
 HAS_OCTET_LENGTH: Final = (3, 43, 0)
-"""The first SQLite with a function that the tables of release 0.1 call."""
 LACKS_OCTET_LENGTH: Final = driver.sqlite_version_info < HAS_OCTET_LENGTH
 _CALLS_OCTET_LENGTH: Final = (
     "SELECT 1 FROM sqlite_schema WHERE name = 'durableq_message' AND sql LIKE '%octet_length%'"
@@ -56,12 +56,12 @@ class Condition(Enum):
 class Purpose(Enum):
     """What a file is opened for."""
 
+    #: Create it if it is missing; otherwise it must be current.
     USE = "use"
-    """Create it if it is missing; otherwise it must be current."""
+    #: Create it if it is missing, or upgrade it.
     MIGRATE = "migrate"
-    """Create it if it is missing, or upgrade it."""
+    #: As MIGRATE, and also put the tables beside an application's own.
     ADOPT = "adopt"
-    """As MIGRATE, and also put the tables beside an application's own."""
 
 
 def prepare(database: Database, purpose: Purpose) -> Condition:

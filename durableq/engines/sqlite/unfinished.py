@@ -21,8 +21,8 @@ from typing import Final
 
 from durableq.model.errors import Busy, DatabaseUnusable, DurableQError, StorageFull
 
+#: Files beside a database that SQLite applies to any file of that name.
 LOGS: Final = ("-wal", "-journal")
-"""Files beside a database that SQLite applies to any file of that name."""
 ENDS: Final = ("", *LOGS, "-shm")
 READ_BYTES: Final = 1 << 16
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -35,14 +35,14 @@ log = logging.getLogger("durableq.copies")
 class Note:
     """The content of FILE.copying: one JSON line a version, of which the last whole one counts."""
 
+    #: `backup` or `restore`.
     verb: str
-    """`backup` or `restore`."""
     source: str
     pid: int
+    #: Of the copy; 0 while there is none.
     inode: int = 0
-    """Of the copy; 0 while there is none."""
+    #: New name of the replaced database and its log; empty if nothing is replaced.
     aside: str = ""
-    """New name of the replaced database and its log; empty if nothing is replaced."""
 
     def doing(self, target: Path) -> str:
         """Return what the living maker does, as a sentence without its end."""

@@ -20,11 +20,11 @@ from durableq.store.core import HasFileno
 
 MODIFY: Final = 0x002
 MOVED: Final = 0x800
+#: The kernel's numbers: IN_MODIFY, IN_MOVE_SELF, IN_DELETE_SELF.
 DELETED: Final = 0x400
-"""The kernel's numbers: IN_MODIFY, IN_MOVE_SELF, IN_DELETE_SELF."""
 FIRST_SECONDS: Final = 0.001
+#: Pauses between two looks at the file; each is twice the one before.
 LONGEST_SECONDS: Final = 0.025
-"""Pauses between two looks at the file; each is twice the one before."""
 
 
 class FileWatch:

@@ -15,13 +15,13 @@ from durableq.testing.chaos.ledger import UNANSWERED, Step
 class Asked:
     """What a run is to be."""
 
+    #: Which traffic, and which faults when.
     seed: int
-    """Which traffic, and which faults when."""
+    #: Faults of all kinds; about four in five are kills.
     kills: int
-    """Faults of all kinds; about four in five are kills."""
     messages: int
+    #: How long the faults go on; the traffic is spread over it.
     seconds: float
-    """How long the faults go on; the traffic is spread over it."""
 
 
 @dataclass
@@ -29,18 +29,18 @@ class Account:
     """The end of a run."""
 
     asked: Asked
+    #: By kind.
     faults_asked: Mapping[str, int]
-    """By kind."""
+    #: By kind, each with its proof.
     faults_happened: Mapping[str, int]
-    """By kind, each with its proof."""
+    #: What went through the file, by name.
     figures: dict[str, int]
-    """What went through the file, by name."""
+    #: A sentence each; none means that every invariant holds.
     violations: list[str]
-    """A sentence each; none means that every invariant holds."""
+    #: Where the file is, if it was kept.
     database: str | None = None
-    """Where the file is, if it was kept."""
+    #: The folder of the ledgers, if they were kept.
     ledgers: str | None = None
-    """The folder of the ledgers, if they were kept."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account for JSON."""

@@ -17,8 +17,8 @@ from durableq.model.queues import QueueOptions
 from durableq.testing.chaos.ledger import Ledger, Step
 
 APP: Final = "durableq.testing.chaos.app:dq"
+#: Short, so that a worker is soon stopped for longer than that.
 LEASE_SECONDS: Final = 1
-"""Short, so that a worker is soon stopped for longer than that."""
 SETTINGS: Final = QueueOptions(
     visibility_timeout=LEASE_SECONDS,
     # Each death counts as a receive. With the demo's limit innocent orders die too, which brings
@@ -29,8 +29,8 @@ SETTINGS: Final = QueueOptions(
     backoff_base=0.05,
     backoff_max=0.2,
 )
+#: How much longer a handler takes than the demo's, so that faults find workers inside one.
 DWELL_SECONDS: Final = 0.08
-"""How much longer a handler takes than the demo's, so that faults find workers inside one."""
 
 dq = DurableQ()
 dq.queue(QUEUE, **SETTINGS)

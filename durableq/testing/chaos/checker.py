@@ -18,34 +18,34 @@ from durableq.demo.order import Difficulty, Order
 from durableq.testing.chaos.ledger import NONE, Line, Step
 from durableq.testing.chaos.reading import Event, File
 
+#: How many cases of one violation are named before it is said how many more there are.
 SHOWN: Final = 5
-"""How many cases of one violation are named before it is said how many more there are."""
+#: How many violations of one invariant are told.
 MOST: Final = 20
-"""How many violations of one invariant are told."""
+#: Of so many kills some fall inside a handler, or the fleet had nothing to do.
 MANY_KILLS: Final = 20
-"""Of so many kills some fall inside a handler, or the fleet had nothing to do."""
+#: The event that each verdict leaves, and the verdict's name in the ledgers.
 _DECISIONS: Final = {"discarded": "discard", "retried": "retry", "requeued": "requeue"}
-"""The event that each verdict leaves, and the verdict's name in the ledgers."""
 _SENDS_BACK: Final = {"retried", "requeued"}
+#: The events of a receive that did not succeed.
 FAILURES: Final = {"failed", "lease_expired"}
-"""The events of a receive that did not succeed."""
 
 
 @dataclass(frozen=True)
 class Case:
     """The evidence, and what can be read off it at once."""
 
+    #: What the traffic asked for, by key.
     orders: Mapping[str, Order]
-    """What the traffic asked for, by key."""
+    #: Of all ledgers, oldest first.
     lines: Sequence[Line]
-    """Of all ledgers, oldest first."""
     file: File
+    #: Faults asked for, by kind.
     asked: Mapping[str, int] = field(default_factory=dict)
-    """Faults asked for, by kind."""
+    #: Faults that did happen, by kind.
     happened: Mapping[str, int] = field(default_factory=dict)
-    """Faults that did happen, by kind."""
+    #: What went wrong while it ran: a process that ended, a queue that did not drain.
     interruptions: Sequence[str] = ()
-    """What went wrong while it ran: a process that ended, a queue that did not drain."""
 
     @cached_property
     def sent(self) -> dict[str, str]:

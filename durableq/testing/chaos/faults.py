@@ -18,15 +18,15 @@ import psutil
 from durableq.demo.processes import lives
 from durableq.testing.chaos.ledger import UNANSWERED, Ledger, Line, Step, answer, last
 
+#: How many workers may be killed while they start before another has got ready: a supervisor
+#: rightly gives up on workers that die again and again and never get ready.
 FALSE_STARTS: Final = 3
-"""How many workers may be killed while they start before another has got ready: a supervisor
-rightly gives up on workers that die again and again and never get ready."""
+#: A supervisor's line about a worker.
 _TOLD: Final = re.compile(rb"\(pid (\d+)\) (started|receives|died)")
-"""A supervisor's line about a worker."""
+#: Of a fleet of four: somebody must be there to take over.
 MOST_STOPPED: Final = 2
-"""Of a fleet of four: somebody must be there to take over."""
+#: How much longer than its lease a worker stays stopped if nobody takes over.
 PATIENCE_SECONDS: Final = 3.0
-"""How much longer than its lease a worker stays stopped if nobody takes over."""
 DYING_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 5.0
 
@@ -34,8 +34,8 @@ ANSWER_SECONDS: Final = 5.0
 class Phase(Enum):
     """How far a fault has come."""
 
+    #: For somebody to strike.
     WAITING = auto()
-    """For somebody to strike."""
     UNDERWAY = auto()
     HAPPENED = auto()
 
@@ -234,10 +234,10 @@ class Kind(NamedTuple):
     """How often and how long a kind of fault strikes."""
 
     fault: type[Fault]
+    #: So many of each five faults.
     share: int
-    """So many of each five faults."""
+    #: Which part of the time its faults are due in.
     until: float
-    """Which part of the time its faults are due in."""
 
 
 KINDS: Final[Mapping[str, Kind]] = {

@@ -16,48 +16,48 @@ from typing import Final, NamedTuple
 from durableq.model.errors import AppError
 
 FOLDER_VARIABLE: Final = "DURABLEQ_CHAOS_LEDGERS"
+#: Stands where a step has no key, message, receipt or attempt.
 NONE: Final = "-"
-"""Stands where a step has no key, message, receipt or attempt."""
 _SUFFIX: Final = ".ledger"
+#: More than the longest line.
 _TAIL_BYTES: Final = 1024
-"""More than the longest line."""
 
 
 class Step(StrEnum):
     """How far a process has come with an operation."""
 
+    #: It begins.
     INVOKE = "invoke"
-    """It begins."""
+    #: The gateway has said yes; what is left is to write it down.
     PASSED = "passed"
-    """The gateway has said yes; what is left is to write it down."""
     OK = "ok"
+    #: Its receipt was stale; nothing was written.
     REFUSED = "refused"
-    """Its receipt was stale; nothing was written."""
+    #: It raised, and the message will be failed.
     FAILED = "failed"
-    """It raised, and the message will be failed."""
+    #: The file was busy or full: the message is given back, uncounted.
     UNSETTLED = "unsettled"
-    """The file was busy or full: the message is given back, uncounted."""
 
 
+#: The steps after which it may or may not have happened.
 UNANSWERED: Final = (Step.INVOKE, Step.PASSED)
-"""The steps after which it may or may not have happened."""
 
 
 class Line(NamedTuple):
     """One line of a ledger."""
 
+    #: The monotonic clock, which all processes of a machine share and nobody can set.
     at_ns: int
-    """The monotonic clock, which all processes of a machine share and nobody can set."""
     pid: int
+    #: send, charge, a verdict's name, or a fault's.
     operation: str
-    """send, charge, a verdict's name, or a fault's."""
     step: str
     key: str = NONE
     message_id: str = NONE
+    #: The token that this receive was given.
     receipt: str = NONE
-    """The token that this receive was given."""
+    #: RECOVERIES.RECEIVES of the message, this one counted.
     attempt: str = NONE
-    """RECOVERIES.RECEIVES of the message, this one counted."""
 
     @property
     def order(self) -> tuple[int, int]:

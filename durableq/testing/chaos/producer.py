@@ -16,8 +16,8 @@ from durableq.demo.traffic import DUPLICATES, orders
 from durableq.model.errors import PASSING
 from durableq.testing.chaos.ledger import Ledger, Step
 
+#: Before a send is tried again that found the file busy.
 PAUSE_SECONDS: Final = 0.1
-"""Before a send is tried again that found the file busy."""
 
 
 def main() -> int:

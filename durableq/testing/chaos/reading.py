@@ -89,8 +89,8 @@ class Event(NamedTuple):
 class File(NamedTuple):
     """All that the checker wants to know of the file."""
 
+    #: What SQLite's integrity check says, unless it is `ok`.
     faults_found: list[str]
-    """What SQLite's integrity check says, unless it is `ok`."""
     books: list[Books]
     left: list[Left]
     charges: list[Charge]

@@ -27,14 +27,14 @@ from durableq.testing.chaos.faults import Scene, Storm, plan
 
 WORKERS: Final = 4
 LEDGERS: Final = "ledgers"
+#: How often the faults are looked after: a handler takes longer.
 TICK_SECONDS: Final = 0.02
-"""How often the faults are looked after: a handler takes longer."""
 SAY_SECONDS: Final = 1.0
+#: How much longer than half as long again the faults may take when no victim was to be had.
 OVERTIME_SECONDS: Final = 10.0
-"""How much longer than half as long again the faults may take when no victim was to be had."""
 QUIET_SECONDS: Final = 60.0
+#: What each message adds to the time in which all must drain.
 SECONDS_PER_MESSAGE: Final = 0.2
-"""What each message adds to the time in which all must drain."""
 
 Say = Callable[[str], None]
 

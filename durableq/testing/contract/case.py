@@ -25,8 +25,8 @@ from durableq.testing.fakes import FakeClock, FakeRandom
 
 ORDERS = "orders"
 DEAD = "orders-dlq"
+#: The lease's length in a queue with default settings.
 VISIBILITY_SECONDS = 30
-"""The lease's length in a queue with default settings."""
 
 
 class StoreCase:

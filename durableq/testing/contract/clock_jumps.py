@@ -34,8 +34,8 @@ from durableq.testing.fakes import FakeClock
 YEAR_MS = 366 * DAY_MS
 WEEKS_MS = 21 * DAY_MS
 RETENTION_SECONDS = 14 * 86_400
+#: Of a queue with default settings.
 TTL_SECONDS = 86_400
-"""Of a queue with default settings."""
 
 jumps = pytest.mark.parametrize(
     "jump_ms",

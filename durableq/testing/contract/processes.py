@@ -28,8 +28,8 @@ MESSAGES = 400
 class MultiProcessContract:
     """What holds between processes, for an engine whose stores have a URL."""
 
+    #: The function that opens a URL in a new process, as `module:function`.
     opener: str
-    """The function that opens a URL in a new process, as `module:function`."""
 
     def url(self, tmp_path: Path) -> str:
         """Return the URL of a store of your engine that does not exist yet."""

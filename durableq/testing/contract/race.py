@@ -22,8 +22,8 @@ BATCHES = 25
 BATCH = 4
 RUNNERS = 4
 LAPS = 50
+#: Longer than any of these takes on a slow machine; a race that hangs ends here.
 DEADLINE_SECONDS = 60
-"""Longer than any of these takes on a slow machine; a race that hangs ends here."""
 
 
 def send(store: Store, seed: int) -> Iterator[str]:

@@ -13,8 +13,8 @@ import pytest
 from durableq.store.core import Store, Watch
 from durableq.testing.contract.case import ORDERS, StoreCase, complete, receive, send, take
 
+#: Longer than any write takes to be told of.
 LONG_SECONDS = 30.0
-"""Longer than any write takes to be told of."""
 SHORT_SECONDS = 0.05
 ROUNDS = 50
 
