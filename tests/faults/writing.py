@@ -78,7 +78,7 @@ CALLS: dict[str, tuple[Callable[[], DurableQ], Callable[[DurableQ], object]]] = 
     "thread": (opened, lambda dq: dq.queue("orders").send("new")),
     "send": (opened, lambda dq: dq.queue("orders").send("new")),
     "large": (opened, lambda dq: dq.queue("orders").send_many(LARGE)),
-    "tend": (opened, maintain),
+    "maintain": (opened, maintain),
     "migrate": (lambda: DurableQ(TARGET), migrate),
 }
 

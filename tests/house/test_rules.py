@@ -193,6 +193,7 @@ def plant(root: Path, path: str, text: str) -> None:
     (root / path).write_text(text, "utf-8")
 
 
+@pytest.mark.xdist_group("house")  # one process parses the tree, once
 @pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
 def test_the_tree_keeps_the_rule_that(rule: Rule) -> None:
     assert modules(ROOT, "durableq"), "There is nothing in durableq/ to hold to the rules."

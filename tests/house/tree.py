@@ -1,10 +1,10 @@
-"""The source tree as the rules see it: modules parsed, never imported."""
+"""The source tree as the rules see it: modules are parsed, never imported, and each only once."""
 
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -29,39 +29,60 @@ class Module:
     def at(self, node: ast.stmt | ast.expr | ast.alias, says: str) -> str:
         return f"{self.path}:{node.lineno} {says}"
 
-    def imports(self) -> Iterator[tuple[ast.alias, str]]:
-        """Every name imported anywhere in the file, also under TYPE_CHECKING, in full.
+    def imports(self) -> list[tuple[ast.alias, str]]:
+        """Return every name imported anywhere in the file, also under TYPE_CHECKING, in full.
 
         `from a import b` is `a.b`, whether b is a module or not; relative imports are resolved.
         """
-        for node in ast.walk(self.tree):
+        return self._imports
+
+    def walk(self) -> list[tuple[ast.AST, tuple[Definition, ...]]]:
+        """Return every node with the classes and functions around it, outermost first."""
+        return self._nodes
+
+    def definitions(self) -> list[tuple[Definition, tuple[Definition, ...]]]:
+        """Return the classes and functions, each with those around it."""
+        return self._definitions
+
+    @cached_property
+    def _imports(self) -> list[tuple[ast.alias, str]]:
+        found: list[tuple[ast.alias, str]] = []
+        for node, _ in self._nodes:
             if isinstance(node, ast.Import):
-                yield from ((alias, alias.name) for alias in node.names)
+                found += ((alias, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 base = self.names[: -node.level] if node.level else []
                 origin = [*base, *([node.module] if node.module else [])]
-                yield from ((alias, ".".join([*origin, alias.name])) for alias in node.names)
+                found += ((alias, ".".join([*origin, alias.name])) for alias in node.names)
+        return found
 
-    def walk(self) -> Iterator[tuple[ast.AST, tuple[Definition, ...]]]:
-        """Every node with the classes and functions around it, outermost first."""
+    @cached_property
+    def _nodes(self) -> list[tuple[ast.AST, tuple[Definition, ...]]]:
+        found: list[tuple[ast.AST, tuple[Definition, ...]]] = []
         stack: list[tuple[ast.AST, tuple[Definition, ...]]] = [(self.tree, ())]
         while stack:
             node, around = stack.pop()
-            yield node, around
+            found.append((node, around))
             inside = (*around, node) if isinstance(node, Definition) else around
             stack.extend((child, inside) for child in reversed(list(ast.iter_child_nodes(node))))
+        return found
 
-    def definitions(self) -> Iterator[tuple[Definition, tuple[Definition, ...]]]:
-        for node, around in self.walk():
-            if isinstance(node, Definition):
-                yield node, around
+    @cached_property
+    def _definitions(self) -> list[tuple[Definition, tuple[Definition, ...]]]:
+        return [(node, around) for node, around in self._nodes if isinstance(node, Definition)]
 
 
 def modules(root: Path, *tops: str) -> list[Module]:
-    """Every Python file under these folders, in order."""
+    """Return every Python file under these folders, in order."""
     paths = sorted(path for top in tops for path in (root / top).rglob("*.py"))
     texts = [(path.relative_to(root).as_posix(), path.read_text("utf-8")) for path in paths]
-    return [Module(path, text, ast.parse(text, path)) for path, text in texts]
+    return [parsed(path, text) for path, text in texts]
+
+
+@cache
+def parsed(path: str, text: str) -> Module:
+    """Return the module with this text, which all rules share."""
+    return Module(path, text, ast.parse(text, path))
 
 
 def tracked(root: Path) -> list[Path]:

@@ -19,6 +19,9 @@ from tests.support import wait_for
 SMALL = 24
 SEED = 5
 
+#: The tests that read the file of `finished` run in one process, so that it is made once.
+reads_finished = pytest.mark.xdist_group("demo")
+
 
 def ignore(_line: str) -> None:
     pass
@@ -106,10 +109,12 @@ def test_the_file_stays_when_that_is_asked(temporary: Path) -> None:
         assert judge(read(shop), Plan.of(1, DUPLICATES, SEED)).problems == []
 
 
+@reads_finished
 def test_the_accounts_of_an_honest_file_balance(shop: DurableQ) -> None:
     assert problems_after(shop) == ""
 
 
+@reads_finished
 @pytest.mark.parametrize(
     ("tampering", "problem"),
     [
@@ -142,6 +147,7 @@ def test_an_imbalance_is_noticed(shop: DurableQ, tampering: str, problem: str) -
     assert problem in problems_after(shop, tampering)
 
 
+@reads_finished
 def test_a_message_that_came_late_is_noticed(shop: DurableQ) -> None:
     shop.queue("orders").send({"order": 1})
     found = problems_after(shop)
@@ -149,6 +155,7 @@ def test_a_message_that_came_late_is_noticed(shop: DurableQ) -> None:
     assert "1 messages have not ended." in found
 
 
+@reads_finished
 def test_a_file_that_has_had_orders_is_refused_untouched(shop: DurableQ) -> None:
     before = shop.store.queues()
     with pytest.raises(Conflict, match=f"has had {SMALL} messages in its queue 'orders'"):
