@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from durableq.model import codec
 from durableq.model.arguments import check_known
 from durableq.model.errors import DurableQError, InvalidBody, InvalidInput
 from durableq.model.message import SendOptions
-from durableq.model.text import shown, visible
+from durableq.model.text import shown
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-#: Without an exponent: 15 digits, which every double keeps, and a point.
-SURELY_EXACT_CHARS: Final = 16
 FIELDS: Final = ("body", "key", "delay", "priority", "attributes")
 
 
@@ -84,80 +81,24 @@ def _next(stream: BinaryIO, longest: int) -> tuple[bytes, int]:
     return line, size
 
 
-class _Number(str):
-    """A number with a fraction or an exponent, as a line spells it."""
-
-    __slots__ = ()
-
-
 def _value(line: bytes, *, exact: bool = True) -> Any:
     """Return the JSON value of a line.
 
     Args:
         line: UTF-8.
-        exact: refuse a number that would become another; else numbers stay as they are spelt.
+        exact: refuse a number that would become another; False leaves numbers as they are spelt.
 
     Raises:
         BadLine: it is not JSON, or something in it would be lost or changed.
     """
     try:
-        return json.loads(
-            line.decode("utf-8"),
-            parse_constant=_not_json,
-            parse_float=_exact if exact else _Number,
-            parse_int=_whole,
-            object_pairs_hook=_named_once,
-        )
-    except UnicodeDecodeError as error:
-        byte = f"byte 0x{line[error.start]:02x} at position {error.start + 1}"
-        raise BadLine(f"it is not UTF-8 ({byte}).") from None
-    except json.JSONDecodeError as error:
-        raise BadLine(
-            f"it is not JSON: {error.msg}, column {error.colno}. "
-            "A line is one whole JSON value (JSON Lines)."
-        ) from None
-    except RecursionError:
-        raise BadLine("it is nested too deep.") from None
-    except BadLine:
-        raise
-    except ValueError:
-        raise BadLine("it holds a number of thousands of digits: write it as a string.") from None
-
-
-def _exact(text: str) -> float:
-    """Return a number with a fraction or an exponent, if a float holds exactly its value."""
-    number = float(text)
-    if len(text) <= SURELY_EXACT_CHARS and "e" not in text.lower():
-        return number
-    try:
-        kept = math.isfinite(number) and Decimal(repr(number)) == Decimal(text)
-    except ArithmeticError:  # an exponent that not even a Decimal holds
-        kept = not text.lower().partition("e")[0].strip("-0.")
-    if not kept:
-        raise BadLine(
-            f"the number {visible(text, 60)} would become {number!r}: no double holds it. "
-            "Write it as a string, or send the lines with --raw."
-        )
-    return number
-
-
-def _whole(text: str) -> int | float:
-    """Return a whole number; -0 as the float, because no int has that sign."""
-    return -0.0 if text == "-0" else int(text)
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, if no name in it is given twice."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadLine(f"an object has the name {shown(twice)} twice, and only one would be kept.")
-    return value
-
-
-def _not_json(constant: str) -> Any:
-    raise BadLine(f"it is not JSON: {constant} is not a JSON number.")
+        return codec.read_json(line, exact=exact)
+    except codec.NotJson as error:
+        raise BadLine(f"{error} A line is one whole JSON value (JSON Lines).") from None
+    except codec.InexactNumber as error:
+        raise BadLine(f"{error} Or send the lines with --raw.") from None
+    except InvalidBody as error:
+        raise BadLine(str(error)) from None
 
 
 def as_body(line: bytes) -> tuple[Any, SendOptions]:
@@ -209,8 +150,8 @@ def keyed_by(name: str, *, raw: bool = False) -> Shape:
 
 
 def _key_text(value: Any, name: str) -> str:
-    if isinstance(value, _Number):
-        value = _exact(value)
+    if isinstance(value, codec.Spelled):
+        value = codec.exact_number(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadLine(f"the key in {shown(name)} is neither a string nor a number.")
     try:

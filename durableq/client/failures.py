@@ -30,9 +30,10 @@ LAST_FRAMES: Final = 50
 #: Of a line of source, and of a note.
 MAX_LINE_CHARS: Final = 500
 
-_HERE: Final = os.path.dirname(__file__)
+_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
 _OURS: Final = tuple(
-    os.path.join(_HERE, name) for name in ("worker", "engines", "recovery", "delivery.py")
+    os.path.join(_PACKAGE, name)
+    for name in ("worker", "engines", "recovery", os.path.join("client", "delivery.py"))
 )
 #: Where code lies that is not the user's: ours, Python's, and what was installed.
 _LIBRARIES: Final = ("<frozen", *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))

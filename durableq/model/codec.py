@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from durableq.model.errors import InvalidBody, InvalidInput, InvalidResult
 from durableq.model.limits import (
@@ -23,6 +25,9 @@ from durableq.model.text import shown, visible
 Encoded = str | bytes
 #: dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH.
 Json = Any
+
+#: Without an exponent: 15 digits, which every double keeps, and a point.
+SURELY_EXACT_CHARS: Final = 16
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
@@ -60,6 +65,97 @@ def decode(stored: Encoded) -> Any:
         return json.loads(stored)
     except (ValueError, RecursionError) as error:
         raise InvalidBody(f"The stored body is not JSON: {error}.") from error
+
+
+class NotJson(InvalidBody):
+    """Text that is not JSON at all."""
+
+
+class InexactNumber(InvalidBody):
+    """A JSON number that no double holds."""
+
+
+class Spelled(str):
+    """A JSON number with a fraction or an exponent, as its text spells it."""
+
+    __slots__ = ()
+
+
+def read_json(text: bytes, *, exact: bool = True) -> Json:
+    """Read JSON that another program wrote; refuse it where reading would lose or change a value.
+
+    Args:
+        text: UTF-8.
+        exact: refuse numbers that no double holds; False returns those with a fraction or an
+            exponent as Spelled.
+
+    Raises:
+        NotJson: it is not UTF-8, or not JSON.
+        InvalidBody: NaN or Infinity, a name given twice in one object, a number that no double
+            holds (InexactNumber) or of thousands of digits, or it is nested too deep.
+    """
+    try:
+        return json.loads(
+            text.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=exact_number if exact else Spelled,
+            parse_int=_whole,
+            object_pairs_hook=_named_once,
+        )
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{text[error.start]:02x} at position {error.start + 1}"
+        raise NotJson(f"it is not UTF-8 ({byte}).") from None
+    except json.JSONDecodeError as error:
+        raise NotJson(f"it is not JSON: {error.msg}, column {error.colno}.") from None
+    except RecursionError:
+        raise InvalidBody("it is nested too deep.") from None
+    except InvalidBody:
+        raise
+    except ValueError:
+        raise InvalidBody(
+            "it holds a number of thousands of digits: write it as a string."
+        ) from None
+
+
+def exact_number(text: str) -> float:
+    """Return a JSON number with a fraction or an exponent as a float of exactly its value.
+
+    Raises:
+        InexactNumber: no float has that value.
+    """
+    number = float(text)
+    if len(text) <= SURELY_EXACT_CHARS and "e" not in text.lower():
+        return number
+    try:
+        is_exact = math.isfinite(number) and Decimal(repr(number)) == Decimal(text)
+    except ArithmeticError:  # not even a Decimal holds its exponent
+        is_exact = not text.lower().partition("e")[0].strip("-0.")
+    if not is_exact:
+        raise InexactNumber(
+            f"the number {visible(text, 60)} would become {number!r}: no double holds it. "
+            "Write it as a string."
+        )
+    return number
+
+
+def _whole(text: str) -> int | float:
+    """Return a whole number; -0 as a float, because no int has that sign."""
+    return -0.0 if text == "-0" else int(text)
+
+
+def _named_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidBody(
+            f"an object has the name {shown(twice)} twice, and only one would be kept."
+        )
+    return value
+
+
+def _refuse_constant(constant: str) -> Json:
+    raise InvalidBody(f"it is not JSON: {constant} is not a JSON number.")
 
 
 def encode_result(result: Json) -> str | None:

@@ -6,6 +6,8 @@ import io
 from contextlib import suppress
 from typing import Final, TextIO
 
+from durableq.model import codec
+from durableq.model.errors import InvalidBody
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
@@ -76,9 +78,23 @@ class LineFilter:
         text = line.removeprefix(RECORD).decode("utf-8", "backslashreplace")
         if self._form is LogFormat.TEXT:
             text = visible(text)
-        elif not line.startswith(RECORD + b"{") or not (text.isascii() and text.isprintable()):
+        elif not (line.startswith(RECORD) and _is_event(text)):
             text = logs.json_line("printed", text, process=self._name)
         return f"{text}\n".encode(self._encoding, "backslashreplace")
+
+
+def _is_event(text: str) -> bool:
+    """Whether a record is a whole JSON object in printable ASCII.
+
+    A program that a handler started may write anything behind the mark, and a record may have been
+    cut: by the limit of its length, or by the end of its process.
+    """
+    if not (text.isascii() and text.isprintable()):
+        return False
+    try:
+        return isinstance(codec.read_json(text.encode()), dict)
+    except InvalidBody:
+        return False
 
 
 def _parts(line: bytes) -> list[bytes]:

@@ -6,7 +6,6 @@ not to pipes: whatever it leaves running in the background cannot keep us waitin
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shlex
@@ -154,24 +153,31 @@ def _environment(message: Delivery) -> dict[str, str]:
 
 
 def _result(output: IO[bytes]) -> Any:
-    """Return what was printed if it is JSON that can be kept; anything else is no result."""
+    """Return the JSON that a command printed; None for other text and for JSON not kept.
+
+    Of JSON that cannot be kept the log says why: too large, or a value of it would be lost or
+    changed (see codec.read_json).
+    """
     size = output.seek(0, os.SEEK_END)
     output.seek(0)
     text = output.read(MAX_RESULT_BYTES + 1)
     if size > MAX_RESULT_BYTES:
-        log.warning(
-            "a command printed %s bytes; a result has at most %s, so it is shown and not kept",
-            size,
-            MAX_RESULT_BYTES,
-            extra=logs.facts("result_dropped"),
-        )
+        _warn_dropped("a command printed %s bytes; a result has at most %s", size, MAX_RESULT_BYTES)
         return None
     try:
-        result = json.loads(text)
-        codec.encode_result(result)  # Python's JSON knows NaN and lone surrogates; ours does not
-    except (ValueError, RecursionError):
+        result = codec.read_json(text)
+        codec.encode_result(result)  # the reader accepts lone surrogates
+    except codec.NotJson:
+        return None
+    except InvalidInput as error:
+        _warn_dropped("a command printed JSON that cannot be kept: %s", str(error).rstrip("."))
         return None
     return result
+
+
+def _warn_dropped(why: str, *values: object) -> None:
+    text = f"{why}, so it is shown and not kept"
+    log.warning(text, *values, extra=logs.facts("result_dropped"))
 
 
 def _show(output: IO[bytes]) -> None:

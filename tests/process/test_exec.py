@@ -118,6 +118,37 @@ def test_exit_code_0_completes_with_the_json_it_printed(
 
 
 @pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        ('{"a": 1, "a": 2}', "the name 'a' twice"),
+        ("[NaN]", "NaN is not a JSON number"),
+        ("1" * 5000, "a number of thousands of digits"),
+        ("0.1234567890123456789", "no double holds it"),
+        ('"\\ud800"', "a lone surrogate"),
+        ('"' + "x" * (2 << 20) + '"', "a result has at most"),
+    ],
+    ids=["a name twice", "NaN", "huge", "inexact", "surrogate", "large"],
+)
+def test_json_that_cannot_be_kept_is_shown_and_the_log_says_why(
+    orders: Queue,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    printed: str,
+    why: str,
+) -> None:
+    (tmp_path / "printed").write_text(printed)
+    orders.send({}, key="k")
+    work(orders, "/bin/cat", str(tmp_path / "printed"))
+    record = orders.record("k")
+    assert record is not None
+    assert (orders.info().counters.completed, record.result) == (1, None)
+    assert why in caplog.text
+    assert "so it is shown and not kept" in caplog.text
+    assert capsys.readouterr().err.strip() == printed[-(64 << 10) :]
+
+
+@pytest.mark.parametrize(
     ("script", "story"),
     [
         ("echo no; echo why >&2; echo bad order >&2; exit 65", ("rejected", "Reject", "bad order")),

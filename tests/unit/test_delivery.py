@@ -259,3 +259,13 @@ def test_a_result_without_a_key_to_keep_it_under_is_refused(orders: Queue) -> No
     with pytest.raises(InvalidResult, match="has no key"):
         message.attach_result("kept where?")
     message.attach_result(None)
+
+
+def test_a_failure_is_placed_where_the_handler_called_a_verb(orders: Queue) -> None:
+    orders.send(1)
+    message = take(orders)
+    message.complete()
+    with pytest.raises(StaleReceipt) as raised:
+        message.complete()
+    place = failure_of(raised.value).place
+    assert place == "test_delivery.py:test_a_failure_is_placed_where_the_handler_called_a_verb"

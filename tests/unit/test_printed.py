@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durableq.runtime.logs import LogFormat, json_line
-from durableq.runtime.printable import MAX_LINE_BYTES, RECORD, LineFilter
+from durableq.runtime.printable import MAX_LINE_BYTES, MAX_RECORD_BYTES, RECORD, LineFilter
 
 CHUNKS = st.lists(
     st.one_of(st.binary(max_size=12), st.sampled_from([b"\n", b"\x1b[2J", RECORD, b"\xff"]))
@@ -21,6 +21,7 @@ def shown(form: LogFormat, *chunks: bytes) -> bytes:
     return b"".join([*map(lines.feed, chunks), lines.rest()])
 
 
+@example([b"\x1e", b"{"])
 @given(CHUNKS)
 def test_nothing_that_a_terminal_obeys_is_shown_however_it_comes(chunks: list[bytes]) -> None:
     for form in LogFormat:
@@ -42,7 +43,9 @@ def test_a_record_of_the_workers_own_begins_a_line_and_is_shown_as_it_is() -> No
     assert shown(LogFormat.TEXT, b"a" + RECORD + b"b\n\nc\n") == b"a\nb\n\nc\n"
 
 
-@pytest.mark.parametrize("forged", [RECORD + b"{\x1b}\n", RECORD + b"no JSON\n", b'{"a": 1}\n'])
+@pytest.mark.parametrize(
+    "forged", [RECORD + b"{\x1b}\n", RECORD + b"no JSON\n", RECORD + b"{\n", b'{"a": 1}\n']
+)
 def test_what_only_looks_like_a_record_becomes_an_event(forged: bytes) -> None:
     (line,) = shown(LogFormat.JSON, forged).splitlines()
     assert json.loads(line)["event"] == "printed"
@@ -58,3 +61,10 @@ def test_a_line_without_end_is_shown_in_pieces() -> None:
 def test_what_the_terminals_encoding_cannot_hold_is_written_as_an_escape() -> None:
     lines = LineFilter("worker-1", LogFormat.TEXT, "ascii")
     assert lines.feed("Müller\n".encode()) == b"M\\xfcller\n"
+
+
+def test_a_record_that_is_cut_becomes_events() -> None:
+    event = json_line("failed", "x" * MAX_RECORD_BYTES, process="worker-1").encode()
+    lines = shown(LogFormat.JSON, RECORD + event, b"\n").splitlines()
+    assert len(lines) == 2
+    assert {json.loads(line)["event"] for line in lines} == {"printed"}
