@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from durableq.admin.readers import Readers
-from durableq.model.counters import Counters
 from durableq.model.health import KeyCounts, Storage
 from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.queues import Counters
 from durableq.recovery.circuit_breaker import BreakerState, read
 from durableq.store.core import Monitor
 from durableq.supervisor.liveness import Liveness, Usage, liveness, usage

@@ -155,7 +155,7 @@ def judge(facts: Facts, plan: Plan) -> Report:
     _judge_messages(report, facts, plan)
     _judge_the_dead(report, facts, plan)
     _judge_orders(report, facts, plan)
-    _judge_books(report, facts)
+    _judge_counters(report, facts)
     return report
 
 
@@ -238,7 +238,7 @@ def _judge_orders(report: Report, facts: Facts, plan: Plan) -> None:
     report.add("money in the ledger", _money(owed), _money(paid), wrong)
 
 
-def _judge_books(report: Report, facts: Facts) -> None:
+def _judge_counters(report: Report, facts: Facts) -> None:
     """Judge each queue's books, and whether every success stands in the ledger."""
     for info in (facts.orders, facts.dead):
         owed, there = info.counters.expected, info.counts.present

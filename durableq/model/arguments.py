@@ -1,4 +1,4 @@
-"""Checks of arguments that several public functions share: nothing that is passed is ignored."""
+"""Checks of arguments that several public functions share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from durableq.model.text import shown
 
 
 def check_known(given: Iterable[str], known: Collection[str], what: str) -> None:
-    """Refuse the first name that is not known, and say which one was probably meant.
+    """Check that all names are known; the error suggests the probable name.
 
     Args:
         given: the names that were passed.
-        known: the names that there are, in the order in which an error lists them.
+        known: the known names, in the order of the error message.
         what: the kind of name, as in "message option".
 
     Raises:
-        InvalidInput: a name is not known; nothing was done.
+        InvalidInput: a name is unknown.
     """
     for name in given:
         if name not in known:
@@ -31,10 +31,10 @@ def check_known(given: Iterable[str], known: Collection[str], what: str) -> None
 
 
 def near_miss(name: object, known: Iterable[str]) -> str | None:
-    """Return the known name that this one was probably meant to be.
+    """Return the known name that `name` probably stands for.
 
     A name matches if its words contain the other's (`delay_seconds`, `DelaySeconds` and `Delay`
-    mean `delay`; `ttl` means `idempotency_ttl`), else if it is spelt much like it.
+    mean `delay`; `ttl` means `idempotency_ttl`), or if its spelling is close.
     """
     if not isinstance(name, str) or len(name) > 100:
         return None
@@ -48,26 +48,26 @@ def near_miss(name: object, known: Iterable[str]) -> str | None:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as a sentence lists them: "a, b and c"."""
+    """Return names joined for a sentence: "a, b and c"."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def check_text(value: object, what: str) -> None:
-    """Refuse an object that is not a string.
+    """Check that a value is a string.
 
     Raises:
-        InvalidInput: it is not.
+        InvalidInput: the value is of another type.
     """
     if not isinstance(value, str):
         raise InvalidInput(f"{what} is a string, got {shown(value)}.")
 
 
 def check_page_start(after_id: str | None) -> int:
-    """Return the number after which a page of messages begins; 0 for the first page.
+    """Return the row number after which a page of messages begins; 0 for the first page.
 
     Raises:
-        InvalidInput: no message can have this id.
+        InvalidInput: `after_id` is not a message id.
     """
     if after_id is None:
         return 0

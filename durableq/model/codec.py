@@ -1,6 +1,6 @@
-"""What a body may be, and how it is written: JSON as text, bytes as bytes, nothing else.
+"""Encoding of bodies, results and attributes: JSON as text, bytes as bytes.
 
-Never pickle: whoever can write the file could otherwise run code in every worker.
+Never pickle: a process that can write the file could then run code in every worker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from durableq.model.limits import (
 )
 from durableq.model.text import shown, visible
 
-#: A body as it is stored: `str` is JSON text, `bytes` are the sender's own bytes.
+#: The stored form of a body: `str` is JSON text, `bytes` are the bytes of the sender.
 Encoded = str | bytes
 #: dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH.
 Json = Any
@@ -50,10 +50,10 @@ def encode(body: Json | bytes) -> Encoded:
 
 
 def decode(stored: Encoded) -> Any:
-    """Return the body a sender gave: JSON decoded, bytes as they are.
+    """Return a stored body: JSON decoded, bytes unchanged.
 
     Raises:
-        InvalidBody: what is in the file is no bytes and no JSON (somebody else wrote it).
+        InvalidBody: the stored value is neither bytes nor JSON (another program wrote it).
     """
     if isinstance(stored, bytes):
         return stored
@@ -61,7 +61,7 @@ def decode(stored: Encoded) -> Any:
         raise InvalidBody(f"The stored body is neither text nor bytes, but {shown(stored)}.")
     try:
         if not stored.isascii():
-            stored.encode()  # what the file holds may not be UTF-8; an engine marks it so
+            stored.encode()  # raises for text that was not UTF-8: engines decode it to surrogates
         return json.loads(stored)
     except (ValueError, RecursionError) as error:
         raise InvalidBody(f"The stored body is not JSON: {error}.") from error
@@ -159,7 +159,7 @@ def _refuse_constant(constant: str) -> Json:
 
 
 def encode_result(result: Json) -> str | None:
-    """Return a handler's result as it is kept for duplicates; None stays None.
+    """Return the stored form of a handler's result; None stays None.
 
     Raises:
         InvalidResult: JSON cannot hold it, or it is over MAX_RESULT_BYTES.
@@ -176,7 +176,7 @@ def encode_result(result: Json) -> str | None:
 
 
 def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str | None:
-    """Return attributes as stored: a JSON object of strings and numbers, or None.
+    """Return the stored form of attributes: a JSON object of strings and numbers, or None.
 
     Raises:
         InvalidInput: more than MAX_ATTRIBUTES, a name or value of another type, or too large.
@@ -207,11 +207,11 @@ def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str
 
 
 def payload_hash(stored: Encoded) -> bytes:
-    """Return the 32 bytes that tell two payloads under one key apart.
+    """Return the 32-byte hash that identifies a payload under a key.
 
     JSON is hashed in a canonical form like RFC 8785's: names sorted as strings, numbers by value
     (12, 12.0 and 1.2e1 are one number; integers of any size stay exact). The order of names and
-    the sender's spelling do not matter: two producers that mean the same payload agree.
+    the spelling of numbers do not matter.
     """
     if isinstance(stored, bytes):
         return hashlib.sha256(b"bytes:" + stored).digest()
@@ -266,7 +266,7 @@ def _in_numeric_order(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def size(stored: Encoded) -> int:
-    """Return the bytes a stored body takes."""
+    """Return the size of a stored body in bytes."""
     if isinstance(stored, str) and not stored.isascii():
         return len(stored.encode())
     return len(stored)
@@ -321,7 +321,7 @@ def _check_names_of(value: dict[Any, Json], what: str, error_class: type[Invalid
 
 
 def _depth(text: str) -> int:
-    """Return how deep JSON text nests, reading it once and recursing nowhere."""
+    """Return the nesting depth of JSON text, without recursion."""
     depth = deepest = 0
     in_string = escaped = False
     for character in text:

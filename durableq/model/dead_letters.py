@@ -1,4 +1,4 @@
-"""Dead letters by the many: which are meant, what killed them, moving them, what became of them."""
+"""Many dead letters: filters, groups by failure, redrive tasks, and the fate of the recovered."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from durableq.model.message import DeadLetter, Reason
 from durableq.model.text import shown
 from durableq.model.units import check_whole
 
-#: How the name of every recovery process begins.
+#: The prefix of the name of every recovery process.
 RECOVERY_ACTOR: Final = "recovery:"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: those that fit all that is given; nothing given means all."""
+    """A filter of dead letters. All given fields must match; an empty filter matches all."""
 
-    #: Where they died.
+    #: The queue in which they failed.
     queue: str | None = None
     reason: Reason | None = None
-    #: Of the failure that killed them.
+    #: The type or fingerprint of the last failure.
     error_type: str | None = None
-    #: Of the failure that killed them.
+    #: The type or fingerprint of the last failure.
     fingerprint: str | None = None
     #: Wall clock.
     died_before_ms: int | None = None
 
     def fits(self, dead_letter: DeadLetter) -> bool:
-        """Return whether a letter is one of them."""
+        """Return whether a dead letter matches."""
         burial = dead_letter.burial
         error_type = burial.error_type if burial is not None else ""
         return (
@@ -45,26 +45,26 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one queue that were killed by the same failure."""
+    """Dead letters of one queue with the same reason and fingerprint."""
 
-    #: Where they died.
+    #: The queue in which they failed.
     queue: str
     reason: Reason
     fingerprint: str
-    #: The example's, as are message and place.
+    #: Error type, message and place are those of the example.
     error_type: str
     error_message: str
     place: str
     count: int
-    #: Wall clock, as is the last.
+    #: Both times are on the wall clock.
     first_died_ms: int
     last_died_ms: int
-    #: The one that died last.
+    #: The id of the newest dead letter.
     example_id: str
 
 
 class RedriveState(StrEnum):
-    """How far a move is."""
+    """The state of a redrive task."""
 
     RUNNING = "running"
     DONE = "done"
@@ -73,66 +73,66 @@ class RedriveState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RedriveTask:
-    """One decision about many dead letters, carried out a few at a time ("message move" in SQS)."""
+    """One decision about many dead letters, applied in steps (SQS: a message move task)."""
 
     id: str
     wanted: DeadLetterFilter
     decision: Requeue | Discard
-    #: Where requeued letters go; None: each to the queue where it died.
+    #: The target of a requeue; None sends each dead letter to the queue in which it failed.
     to_queue: str | None
     state: RedriveState
-    #: Letters that fitted when it started.
+    #: The number of matching dead letters at the start.
     total: int
-    #: Letters decided about so far.
+    #: The number of decisions so far.
     moved: int
-    #: Letters met that somebody had leased just then; the move does not come back to them.
+    #: The number of dead letters passed over because they were leased.
     skipped: int
     actor: str
     #: Wall clock.
     started_at_ms: int
-    #: Wall clock, when it last went on.
+    #: The wall-clock time of the last step.
     updated_at_ms: int
 
     @property
     def word(self) -> str:
-        """The verdict in a word: requeue or discard."""
+        """The name of the decision: requeue or discard."""
         return type(self.decision).__name__.lower()
 
 
 def check_redrive(decision: Requeue | Discard, to_queue: str | None) -> None:
-    """Refuse a move that cannot be carried out, whatever is in the store.
+    """Check the decision of a redrive task.
 
     Raises:
-        InvalidInput: another verdict, a delay out of bounds, or a discard to somewhere.
+        InvalidInput: another decision, a delay out of bounds, or a discard with a target queue.
     """
     if not isinstance(decision, Requeue | Discard):
-        raise InvalidInput(f"A move requeues or discards; it cannot {type(decision).__name__}.")
+        raise InvalidInput(
+            f"A redrive task requeues or discards; it cannot {type(decision).__name__}."
+        )
     if isinstance(decision, Requeue):
         _ = decision.delay_ms
     elif to_queue is not None:
-        raise InvalidInput(
-            f"What is discarded goes nowhere: leave out the queue {shown(to_queue)}."
-        )
+        raise InvalidInput(f"A discard has no target: leave out the queue {shown(to_queue)}.")
 
 
 def check_redrive_limit(limit: int, most: int) -> None:
-    """Refuse a step of a move that is empty, or too long for one transaction.
+    """Check the number of dead letters in one step of a redrive task.
 
     Raises:
         InvalidInput: not 1 to `most`.
     """
-    check_whole(limit, "The number of letters of a move's step", 1, most)
+    check_whole(limit, "The number of dead letters in a step", 1, most)
 
 
 def unknown_redrive(task_id: str) -> NotFound:
-    """Return the error for a move that is not in the store."""
+    """Return the error for an unknown redrive task."""
     return NotFound(
-        f"There is no move {shown(task_id)} in this file; only the newest are remembered."
+        f"There is no redrive task {shown(task_id)} in this file; only the newest are kept."
     )
 
 
 def source_is_gone(message_id: str) -> Conflict:
-    """Return the error for a letter that has no queue to go back to."""
+    """Return the error for a dead letter whose queue was deleted."""
     return Conflict(
         f"The queue where dead letter {message_id} died does not exist any more. Nothing was "
         "moved: name another queue for it (durableq dlq redrive --to QUEUE; to_queue in Python)."
@@ -140,13 +140,13 @@ def source_is_gone(message_id: str) -> Conflict:
 
 
 class RecoveredFate(Enum):
-    """What became of a message that recovery sent back."""
+    """The fate of a message that recovery sent back."""
 
-    #: It is still there, and has not died since.
+    #: It is still in the file and has not failed again.
     PENDING = "pending"
-    #: It died again after that, whatever happened to it since.
+    #: It moved to the dead-letter queue again.
     DIED = "died"
-    #: It is no longer in the file, and had not died again.
+    #: It left the file without moving to the dead-letter queue again.
     ENDED = "ended"
 
 
@@ -155,6 +155,6 @@ class Recovered:
     """A message that a recovery process sent back to its queue."""
 
     message_id: str
-    #: Wall clock of the newest time.
+    #: The wall-clock time of the last redrive.
     at_ms: int
-    liveness: RecoveredFate
+    fate: RecoveredFate

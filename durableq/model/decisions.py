@@ -1,4 +1,4 @@
-"""What recovery can decide about a dead letter. A policy returns one of these four."""
+"""The four decisions about a dead letter. A policy returns one of them."""
 
 from __future__ import annotations
 
@@ -31,51 +31,51 @@ class _Reasoned:
 
 @dataclass(frozen=True, slots=True)
 class Discard(_Reasoned):
-    """Permanent: remove it, and keep the reason in history."""
+    """Remove a dead letter that can never succeed, and keep the reason in the history."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retry(_Reasoned):
-    """Send it back with a changed body: the same work, made easier."""
+    """Send a dead letter back with a changed body: the same work with reduced complexity."""
 
     body: Any
     reason: str = ""
-    #: Seconds before it is ready.
+    #: Seconds before the message is ready.
     delay: float = 0
 
     @property
     def delay_ms(self) -> int:
-        """The delay as it is stored.
+        """The delay in milliseconds.
 
         Raises:
             InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
         """
-        return to_ms(self.delay, "A verdict's delay", MAX_DELAY_MS)
+        return to_ms(self.delay, "The delay of a decision", MAX_DELAY_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue(_Reasoned):
-    """Transient: send it back unchanged."""
+    """Send a dead letter back unchanged, after a transient failure."""
 
     reason: str = ""
-    #: Seconds before it is ready.
+    #: Seconds before the message is ready.
     delay: float = 0
 
     @property
     def delay_ms(self) -> int:
-        """The delay as it is stored.
+        """The delay in milliseconds.
 
         Raises:
             InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
         """
-        return to_ms(self.delay, "A verdict's delay", MAX_DELAY_MS)
+        return to_ms(self.delay, "The delay of a decision", MAX_DELAY_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Hold(_Reasoned):
-    """Leave it in the dead-letter queue until a person acts."""
+    """Leave a dead letter in its queue until a person decides."""
 
     reason: str = ""
 

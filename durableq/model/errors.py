@@ -1,13 +1,13 @@
-"""Every error durableq raises, drawn once.
+"""The errors of durableq.
 
 DurableQError
-├── InvalidInput            what you passed cannot be accepted; nothing was stored
+├── InvalidInput            an argument cannot be accepted; nothing was stored
 │   ├── InvalidBody         not JSON or bytes, too large, too deep
-│   └── InvalidResult       a handler returned what JSON cannot hold
+│   └── InvalidResult       a handler returned a value that JSON cannot hold
 ├── NotFound
 │   ├── UnknownQueue
 │   └── UnknownMessage
-├── Conflict                the thing is in a state that forbids this
+├── Conflict                the state of the object forbids the call
 ├── StaleReceipt            the message is no longer yours
 ├── Busy                    another process holds the file; trying again is safe
 ├── OutcomeUnknown          COMMIT itself failed; repeating the call is safe
@@ -21,7 +21,7 @@ DurableQError
 ├── Unsupported             this engine cannot do that
 └── AppError                the application with the handlers cannot be used
 
-Reject, RetryLater          not errors of ours: you raise them in a handler
+Reject, RetryLater          raised by handlers
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from durableq.model.text import shown, visible
 
 
 class DurableQError(Exception):
-    """Something durableq could not do. The message says what, where, and what to do next."""
+    """Base class. The message names the problem, the place and the next step."""
 
 
 class InvalidInput(DurableQError, ValueError):
-    """What was passed cannot be accepted. Nothing of the call was stored."""
+    """An argument cannot be accepted. Nothing of the call was stored."""
 
 
 class InvalidBody(InvalidInput):
-    """The body is neither bytes nor something JSON can hold, or it is over a limit."""
+    """The body is neither bytes nor a JSON value, or it is over a limit."""
 
 
 class InvalidResult(InvalidInput):
@@ -49,7 +49,7 @@ class InvalidResult(InvalidInput):
 
 
 class NotFound(DurableQError, LookupError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
 
 class UnknownQueue(NotFound):
@@ -76,7 +76,7 @@ class UnknownMessage(NotFound):
 
 
 class Conflict(DurableQError):
-    """The thing exists, in a state that forbids the call. Nothing was changed."""
+    """The state of the object forbids the call. Nothing was changed."""
 
 
 class StaleReceipt(DurableQError):
@@ -95,14 +95,16 @@ class Busy(DurableQError):
 
 
 class OutcomeUnknown(DurableQError):
-    """COMMIT itself failed, so the write may or may not have happened (a full disk: StorageFull).
+    """COMMIT itself failed, so the write may or may not have happened.
+
+    A full disk at COMMIT raises StorageFull instead, because SQLite has rolled back.
 
     Repeating the call with the same key or receipt is safe.
     """
 
 
 class StorageFull(DurableQError):
-    """The disk has no room for this write. It was rolled back; what was stored is intact."""
+    """The disk has no room for this write. It was rolled back; stored data is intact."""
 
 
 class DatabaseUnusable(DurableQError):
@@ -110,7 +112,7 @@ class DatabaseUnusable(DurableQError):
 
 
 class ForeignDatabase(DatabaseUnusable):
-    """The file belongs to something else. It was not written to."""
+    """The file belongs to another program. It was not written to."""
 
 
 class OlderDatabase(DatabaseUnusable):
@@ -130,25 +132,25 @@ class UnsupportedSQLite(DatabaseUnusable):
 
 
 class Unsupported(DurableQError):
-    """The engine behind this URL cannot do that."""
+    """The engine does not support the operation."""
 
 
 class AppError(DurableQError):
     """The application named by --app cannot be imported, or holds no handler."""
 
 
-#: Conditions of the file that pass. Repeating the call, with the same key or receipt, is safe.
+#: Transient conditions. Repeating the call, with the same key or receipt, is safe.
 PASSING: Final = (Busy, StorageFull, OutcomeUnknown)
-#: What a handler may run into without its message having failed.
+#: Errors of the store in a handler: its message has not failed.
 NOT_ITS_FAULT: Final = (*PASSING, DatabaseUnusable)
 
 
 class Reject(Exception):
-    """Raise in a handler: this message can never succeed. It goes to the dead-letter queue now."""
+    """Raise in a handler to move a message that can never succeed to the dead-letter queue."""
 
 
 class RetryLater(Exception):
-    """Raise in a handler: try again in `seconds`. It counts as a receive, like any failure."""
+    """Raise in a handler to receive the message again in `seconds`. It counts as a failure."""
 
     def __init__(self, seconds: float, reason: str = "the handler asked to be retried") -> None:
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)

@@ -1,4 +1,4 @@
-"""Which failures are the same one: error type, place, and the message without its particulars."""
+"""Fingerprints: the identity of failures with the same type, place and kind of message."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from typing import Final
 
 FINGERPRINT_CHARS: Final = 12
-#: Of a message; what comes behind tells no more of its kind.
+#: The characters of a message that count.
 READ_CHARS: Final = 1_000
 
 _DATE: Final = r"\b\d{4}-\d\d-\d\d"
 _CLOCK: Final = r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?"
-#: In this order: what stands in quotes is one text, whatever it holds.
+#: The order matters: quoted text is replaced first, with everything in it.
 _PARTICULARS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), sign)
     for pattern, sign in (
@@ -28,9 +28,9 @@ _PARTICULARS: Final = tuple(
 
 
 def normalised(message: str) -> str:
-    """Return a message's beginning with a sign for each number, text in quotes, path, time or id.
+    """Return the beginning of a message with a sign for each number, quoted text, path, time or id.
 
-    "no order 17" and "no order 18" become the same.
+    "no order 17" and "no order 18" become equal.
     """
     for pattern, sign in _PARTICULARS:
         message = pattern.sub(sign, message[:READ_CHARS])
@@ -38,12 +38,12 @@ def normalised(message: str) -> str:
 
 
 def fingerprint(error_type: str, message: str, place: str = "") -> str:
-    """Return what failures of one kind share: 12 hexadecimal digits.
+    """Return the fingerprint of a failure: 12 hexadecimal digits.
 
     Args:
-        error_type: the exception's name, or another word for the kind of failure.
-        message: what it said.
-        place: where in the user's code, "shop.py:charge"; without line numbers, which move.
+        error_type: the name of the exception, or another name for the kind of failure.
+        message: the message of the exception.
+        place: the top frame of the user's code, "shop.py:charge", without line numbers, which move.
     """
     text = "\0".join((error_type, normalised(message), place))
     digest = hashlib.sha256(text.encode("utf-8", "backslashreplace"))

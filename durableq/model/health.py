@@ -1,4 +1,4 @@
-"""How a store is: what an examination finds, whether the books balance, what upkeep has done."""
+"""Findings of doctor and audit, reconciled counters, and the reports of maintenance."""
 
 from __future__ import annotations
 
@@ -8,85 +8,86 @@ from typing import NamedTuple
 
 from durableq.model.info import QueueInfo
 
+#: The names of the findings of an audit. They are part of the JSON output.
 BOOKS = "books"
 MOVES = "moves"
 
 
 class Level(Enum):
-    """How good or bad something is."""
+    """The severity of a finding."""
 
     OK = "ok"
-    #: It works, and somebody should know.
+    #: It works, and an operator should know.
     WARN = "warn"
     #: It does not work, or may lose messages.
     BAD = "bad"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
-    #: What was looked at. It does not change between versions.
+    #: The name of the check. It does not change between versions.
     name: str
     level: Level
-    #: How it is, as a sentence for people.
+    #: The result, as a sentence.
     what: str
-    #: What to do about it.
+    #: The remedy.
     advice: str = ""
-    #: The one it is about, if it is about one.
+    #: The queue, for a check of one queue.
     queue: str | None = None
 
 
 class Storage(NamedTuple):
-    """Where everything is kept."""
+    """The storage of an engine."""
 
-    #: A word: sqlite, memory.
+    #: The name of the engine: sqlite, memory.
     engine: str
-    #: Of the library that keeps it.
+    #: The version of the storage library.
     version: str
-    #: What a commit survives: full (power loss), normal (a crash), none.
+    #: The durability of a commit: full (survives power loss), normal (a crash) or none.
     durability: str
     size_bytes: int
-    #: Written, and not yet in its place.
+    #: The size of the write-ahead log.
     log_bytes: int
 
 
 class KeyCounts(NamedTuple):
-    """How many idempotency keys are known."""
+    """The number of idempotency records by status."""
 
     in_progress: int
-    #: Those that are to be forgotten by now included, until they are pruned.
+    #: Includes expired records that are not pruned yet.
     completed: int
 
 
 class MaintenanceReport(NamedTuple):
-    """What one call of `Store.tend` did: nothing, unless it was due."""
+    """The work of one call of `Store.maintain`."""
 
     due: bool = False
     expired: int = 0
     records: int = 0
     history: int = 0
-    #: Given back to the file system.
+    #: Bytes returned to the file system.
     freed_bytes: int = 0
 
 
 class Copied(NamedTuple):
-    """A file that was made by a backup, or put in place by a restore."""
+    """The file that a backup created or a restore put in place."""
 
     path: str
     size_bytes: int
-    #: Leases that a restore has given back: their holders do not hold this file.
+    #: Leases that a restore released: their owners do not use this file.
     released: int = 0
-    #: Where the file is now that had the name before.
+    #: The new path of the file that a restore replaced.
     set_aside: str | None = None
 
 
 def is_healthy(findings: Iterable[Finding]) -> bool:
-    """Return whether nothing is bad."""
+    """Return whether no finding is BAD."""
     return all(finding.level is not Level.BAD for finding in findings)
 
 
 def reconcile(queues: Iterable[QueueInfo]) -> list[Finding]:
-    """Hold each queue's totals against what is there, and what left against what arrived."""
+    """Compare the counters of each queue with its messages, and departures with arrivals."""
     queues = list(queues)
     return [*map(_counts, queues), _moves(queues)]
 
@@ -94,13 +95,13 @@ def reconcile(queues: Iterable[QueueInfo]) -> list[Finding]:
 def _counts(info: QueueInfo) -> Finding:
     expected, present = info.counters.expected, info.counts.present
     if expected == present:
-        what = f"{info.name}: {present} there, as its totals say"
+        what = f"{info.name}: {present} messages, as its counters say"
         return Finding(BOOKS, Level.OK, what, queue=info.name)
     off = f"{abs(expected - present)} too {'few' if present < expected else 'many'}"
     return Finding(
         BOOKS,
         Level.BAD,
-        f"{info.name}: {present} there, but its totals say {expected}: {off}",
+        f"{info.name}: {present} messages, but its counters say {expected}: {off}",
         "Something other than durableq wrote to its tables, or the file was damaged: keep a "
         "backup of it as it is, and compare with an earlier one.",
         info.name,

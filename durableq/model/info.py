@@ -1,19 +1,18 @@
-"""How things stand, as a store tells it: queues, workers, what upkeep did."""
+"""Information that a store returns about queues, workers and pruning; the bounds of metadata."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from durableq.model.counters import Counters, Counts
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
-from durableq.model.queues import QueueSettings
+from durableq.model.queues import Counters, Counts, QueueSettings
 from durableq.model.text import shown, storable
 
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """A queue as it stands."""
+    """The settings, counters and present messages of a queue."""
 
     name: str
     settings: QueueSettings
@@ -21,59 +20,59 @@ class QueueInfo:
     dead_letter_queue: str | None
     counters: Counters
     counts: Counts
-    #: Wall-clock time the longest-waiting ready message came to the queue.
+    #: The wall-clock time at which the oldest ready message arrived.
     oldest_ready_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """What a worker tells of itself with a beat."""
+    """The statistics that a worker reports with a heartbeat."""
 
-    #: A word of its own: starting, working, draining.
+    #: starting, working or draining.
     state: str = ""
-    #: Deliveries settled since it began.
+    #: Deliveries settled since the start.
     handled: int = 0
-    #: Those of them that failed.
+    #: Failed deliveries among them.
     failed: int = 0
-    #: Messages leased to it and not settled yet.
+    #: Messages in flight in this worker.
     in_hand: int = 0
-    #: Wall-clock time the longest-running handler began; 0 where none runs.
+    #: The wall-clock start of the longest-running handler; 0 if none runs.
     oldest_began_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A process that receives. `processes.fate` tells whether it lives."""
+    """A registered worker or recovery process. `liveness.liveness()` tells whether it lives."""
 
     name: str
     pid: int
-    #: When it was started: tells it from a later process with the same pid.
+    #: The start time of the process, which tells it from a later one with the same pid.
     created_ms: int
-    #: The boot of the machine it runs in; empty where that has no name.
+    #: The boot id of its machine; empty if the system has none.
     boot_id: str = ""
-    #: Where its pid is its own: another container has other processes under the same pids.
+    #: The pid namespace: the pids of another container name other processes.
     pid_namespace: str = ""
-    #: Given by the store: the mark in this worker's receipts.
+    #: Assigned by the store: the first four bytes of this worker's receipts.
     owner_id: int = 0
-    #: Given by the store: wall-clock time it was registered.
+    #: Assigned by the store: the wall-clock time of the registration.
     started_at_ms: int = 0
-    #: Given by the store: wall-clock time it last said that it lives.
+    #: Assigned by the store: the wall-clock time of the last heartbeat.
     beat_at_ms: int = 0
-    #: How often a worker in its place was started anew before it.
+    #: The number of earlier starts of this worker by its supervisor.
     restarts: int = 0
-    #: This and what follows: of its newest WorkerStats.
+    #: The fields from here to `oldest_began_ms` are those of the newest WorkerStats.
     state: str = ""
     handled: int = 0
     failed: int = 0
     in_hand: int = 0
     oldest_began_ms: int = 0
-    #: The queues it receives from, dead-letter queues too; None if it has not told them.
+    #: The queues from which it receives, dead-letter queues included; None if not reported.
     queues: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one prune removed."""
+    """The numbers of rows that a prune removed."""
 
     expired: int
     records: int
@@ -81,21 +80,23 @@ class Pruned:
 
 
 def metadata_suffix(queue: str) -> str:
-    """Return the end of the names of a queue's notes, which are deleted with the queue."""
+    """Return the suffix of metadata names that are deleted with a queue."""
     return f":{queue}"
 
 
 def check_metadata(name: str, text: str) -> None:
-    """Refuse what cannot be remembered.
+    """Check the name and the value of a metadata entry.
 
     Raises:
         InvalidInput: a name that is empty or too long, a text that is too long, a lone surrogate.
     """
     if not 1 <= len(name) <= MAX_METADATA_NAME_CHARS:
         raise InvalidInput(
-            f"A note's name has 1 to {MAX_METADATA_NAME_CHARS} characters: {shown(name)}."
+            f"A metadata name has 1 to {MAX_METADATA_NAME_CHARS} characters, got {shown(name)}."
         )
     if len(text) > MAX_METADATA_CHARS:
-        raise InvalidInput(f"A note has at most {MAX_METADATA_CHARS} characters, got {len(text)}.")
+        raise InvalidInput(
+            f"A metadata value has at most {MAX_METADATA_CHARS} characters, got {len(text)}."
+        )
     if storable(name + text) != name + text:
-        raise InvalidInput(f"The note {shown(name)} contains a lone surrogate.")
+        raise InvalidInput(f"The metadata entry {shown(name)} contains a lone surrogate.")

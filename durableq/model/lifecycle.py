@@ -1,7 +1,7 @@
-"""The life of a message: one table of edges, and the two decisions taken on the way.
+"""The life of a message: one table of transitions, and two decisions as pure functions.
 
-Every engine moves messages along these edges and no others; the contract's random walks check
-each observed move against EDGES, and the diagram in the README and docs is drawn from it.
+Every engine moves messages along EDGES only. The contract's random walks compare each observed
+transition with the table, and the diagrams in the README and the docs are drawn from it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from durableq.model.backoff import backoff_ms
 from durableq.model.message import Failure, Message, Reason, RecordStatus
 from durableq.model.queues import QueueSettings
 
 
-class Place(StrEnum):
-    """Where a message can be. A dead letter is a message that stands in a dead-letter queue."""
+class Node(StrEnum):
+    """A node of the state diagram. A dead letter is a message in a dead-letter queue."""
 
     NEW = "[*]"
     READY = "ready"
@@ -27,15 +26,15 @@ class Place(StrEnum):
 
 
 class Edge(NamedTuple):
-    """One move: from where, to where, by which verb, and when."""
+    """A transition: source, target, the operation that makes it, and its condition."""
 
-    source: Place
-    target: Place
-    verb: str
+    source: Node
+    target: Node
+    operation: str
     when: str = ""
 
 
-_N, _R, _D, _F, _X, _E = Place
+_N, _R, _D, _F, _X, _E = Node
 
 EDGES: tuple[Edge, ...] = (
     Edge(_N, _R, "send"),
@@ -68,28 +67,49 @@ EDGES: tuple[Edge, ...] = (
 )
 
 
-def place(message: Message) -> Place:
-    """Return where a message is. Inside its queue a dead letter is leased like any other."""
+def node_of(message: Message) -> Node:
+    """Return the node of a message. A dead letter is DEAD also while it is leased."""
     if message.source_queue is not None:
-        return Place.DEAD
-    return Place(message.state.label)
+        return Node.DEAD
+    return Node(message.state.label)
 
 
-def allowed(source: Place, target: Place) -> bool:
-    """Return whether some verb makes this move."""
+def allowed(source: Node, target: Node) -> bool:
+    """Return whether some operation makes this transition."""
     return any(edge.source is source and edge.target is target for edge in EDGES)
 
 
-class Again(NamedTuple):
-    """After a failure: another receive, after this wait."""
+class Redeliver(NamedTuple):
+    """After a failure: another receive, after this wait in milliseconds."""
 
     wait_ms: int
 
 
 class Bury(NamedTuple):
-    """After a failure: to the dead-letter queue, for this reason."""
+    """After a failure: move to the dead-letter queue, for this reason."""
 
     reason: Reason
+
+
+def backoff_ceiling_ms(receive_count: int, base_ms: int, max_ms: int) -> int:
+    """Return the longest wait after receive number `receive_count` (1 is the first)."""
+    # 2**40 milliseconds is 34 years: a cap on the exponent keeps the power small.
+    return min(max_ms, base_ms << min(receive_count - 1, 40)) if receive_count > 0 else 0
+
+
+def backoff_ms(receive_count: int, base_ms: int, max_ms: int, rng: float) -> int:
+    """Return the wait after a failure: exponential backoff with full jitter.
+
+    Full jitter (a wait drawn evenly from zero to the ceiling) spreads a burst of failures better
+    than any other form: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+
+    Args:
+        receive_count: receives so far, this one included.
+        base_ms: the ceiling after the first receive.
+        max_ms: the ceiling after many.
+        rng: a random number in [0, 1).
+    """
+    return int(backoff_ceiling_ms(receive_count, base_ms, max_ms) * rng)
 
 
 def after_failure(
@@ -99,30 +119,32 @@ def after_failure(
     rng: float,
     *,
     has_dead_letter_queue: bool,
-) -> Again | Bury:
-    """Decide between another try and the dead-letter queue.
+) -> Redeliver | Bury:
+    """Decide between another receive and the dead-letter queue.
 
-    A dead-letter queue has none of its own: nothing leaves it but by a decision.
+    A dead-letter queue has none of its own: only a decision removes a message from it.
 
     Args:
-        failure: what happened.
+        failure: the failure of this receive.
         receive_count: receives so far, this one included.
-        settings: the queue's.
-        dice: in [0, 1), thrown by the caller, for the backoff's jitter.
-        has_dead_letter_queue: whether there is somewhere to bury it.
+        settings: the settings of the message's queue.
+        rng: a random number in [0, 1), for the jitter of the backoff.
+        has_dead_letter_queue: whether the queue has a dead-letter queue.
     """
     exhausted = failure.reason.permanent or receive_count >= settings.max_receives
     if has_dead_letter_queue and exhausted:
         return Bury(failure.reason)
     if failure.retry_in_ms is not None:
-        return Again(failure.retry_in_ms)
+        return Redeliver(failure.retry_in_ms)
     if failure.reason in {Reason.LEASE_EXPIRED, Reason.WORKER_LOST}:
-        return Again(0)
-    return Again(backoff_ms(receive_count, settings.backoff_base_ms, settings.backoff_max_ms, rng))
+        return Redeliver(0)
+    return Redeliver(
+        backoff_ms(receive_count, settings.backoff_base_ms, settings.backoff_max_ms, rng)
+    )
 
 
 class Admission(Enum):
-    """What a receive does with a ready message that it meets."""
+    """The decision of a receive about a ready message."""
 
     DELIVER = "deliver"
     DEFER = "defer"
@@ -133,7 +155,7 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """What a receive knows of a key: its record, and whether the owner still holds a lease."""
+    """The record of a key, and whether its owner still holds a lease."""
 
     status: RecordStatus
     payload_hash: bytes
@@ -151,12 +173,12 @@ def admit(
     """Decide whether a ready message is delivered.
 
     Args:
-        since_ms: when it came to this queue, or became due there if that was later.
-        payload_hash: of its payload; None without a key.
-        record: what is known of its key; None for a key never seen, and for a dead letter,
-            whose key guards nothing until it is redriven.
-        retention_ms: the queue's.
-        now_ms: the store's time.
+        since_ms: the time of arrival in this queue, or of becoming due there if that was later.
+        payload_hash: the hash of the payload; None without a key.
+        record: the record of the key; None for a new key, and for a dead letter, whose key
+            guards nothing until it is redriven.
+        retention_ms: the retention of the queue.
+        now_ms: the time of the store.
     """
     if since_ms + retention_ms <= now_ms:
         return Admission.EXPIRE
@@ -170,13 +192,13 @@ def admit(
 
 
 def diagram() -> str:
-    """Return EDGES as a Mermaid state diagram; several verbs between two places share an arrow."""
-    arrows: dict[tuple[Place, Place], list[str]] = {}
+    """Return EDGES as a Mermaid state diagram; operations between the same nodes share an arrow."""
+    arrows: dict[tuple[Node, Node], list[str]] = {}
     for edge in EDGES:
-        label = f"{edge.verb} ({edge.when})" if edge.when else edge.verb
+        label = f"{edge.operation} ({edge.when})" if edge.when else edge.operation
         arrows.setdefault((edge.source, edge.target), []).append(label)
     lines = ["stateDiagram-v2"]
     for (source, target), labels in arrows.items():
-        end = "[*]" if target is Place.ENDED else target
+        end = "[*]" if target is Node.ENDED else target
         lines.append(f"    {source} --> {end}: {' / '.join(labels)}")
     return "\n".join(lines)

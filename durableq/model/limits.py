@@ -1,4 +1,4 @@
-"""Every limit, with its name. Where SQS has the same limit, ours is its number."""
+"""All limits. A limit that SQS has too has the same value."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ DAY_MS: Final = 24 * HOUR_MS
 
 #: Default of a queue's `max_body_bytes` (SQS: 1 MiB since August 2025).
 MAX_BODY_BYTES: Final = 1 << 20
-#: No queue may allow more; the table checks it too.
+#: The maximum of `max_body_bytes`; the table checks it too.
 BODY_CEILING_BYTES: Final = 64 << 20
-#: Nesting of arrays and objects: far below where any JSON reader gives up.
+#: Nesting of arrays and objects, far below the recursion limit of any JSON reader.
 MAX_BODY_DEPTH: Final = 200
 MAX_RESULT_BYTES: Final = 256 << 10
 MAX_KEY_CHARS: Final = 512
 MAX_QUEUE_NAME_CHARS: Final = 80
 MAX_ATTRIBUTES: Final = 10
 MAX_ATTRIBUTES_BYTES: Final = 16 << 10
-#: Priorities run from -100 to 100; the higher is received first.
+#: Priorities are -100 to 100; a higher one is received first.
 MAX_PRIORITY: Final = 100
 MAX_SEND_BATCH: Final = 10_000
 MAX_RECEIVE_BATCH: Final = 1_000
@@ -28,24 +28,24 @@ MAX_DELAY_MS: Final = 366 * DAY_MS
 MAX_RECEIVES: Final = 1_000
 MAX_ERROR_CHARS: Final = 2_000
 MAX_ERROR_TYPE_CHARS: Final = 200
-#: A traceback's tail is kept: the raise is at its end.
+#: The end of a traceback is kept, because it has the line that raised.
 MAX_TRACEBACK_CHARS: Final = 16_000
-#: One that a failure brings with it; ours have 12.
+#: The maximum for a fingerprint that the caller gives; computed ones have 12 characters.
 MAX_FINGERPRINT_CHARS: Final = 64
 MAX_PLACE_CHARS: Final = 200
 MAX_METADATA_NAME_CHARS: Final = 200
 MAX_METADATA_CHARS: Final = 16 << 10
-#: Ended moves that are remembered.
+#: The number of ended redrive tasks that are kept.
 MAX_REDRIVE_TASKS: Final = 100
-#: Events kept for one message; beyond that the oldest are dropped.
+#: Events kept for one message; older ones are removed.
 MAX_HISTORY: Final = 200
-#: How often a store is tended by those that work on it, all together.
+#: The interval of maintenance slices, for all processes together.
 MAINTENANCE_EVERY_MS: Final = 30_000
-#: How soon again, when a slice has left something.
+#: The interval while a slice leaves work.
 MAINTENANCE_AGAIN_MS: Final = 250
-#: Expired leases given back in one receive, so that no receive is long.
+#: Expired leases that one receive reclaims, so that no receive is long.
 RECLAIM_BATCH: Final = 100
-#: Due messages made ready in one receive, for the same reason; no receive takes more.
+#: Due messages that one receive makes ready, for the same reason.
 PROMOTE_BATCH: Final = 1_000
 #: Duplicate, deferred, expired and conflicting messages that one receive of a store works through,
 #: for the same reason: 30 to 165 ms with the write lock held, measured on 2 busy cores.

@@ -1,7 +1,7 @@
-"""The values of a message's life. Each is frozen; none knows an engine.
+"""Messages, receipts, failures, dead letters and records, as immutable values.
 
-The two that are made by the thousand a second, Message and Receipt, are named tuples: building
-one costs a fifth of a frozen dataclass.
+Message and Receipt are named tuples, because they are created thousands of times a second:
+a named tuple costs a fifth of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ __all__ = [
 
 
 class Receipt(NamedTuple):
-    """The right to settle one delivery of one message; prints to one string and back."""
+    """The right to settle one delivery of one message. `str()` and `parse()` are inverse."""
 
     queue: str
     message_id: str
-    #: Drawn at random by each receive: an older receipt of the same message does not match.
+    #: A random number of each receive: an older receipt of the same message does not match.
     token: str
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Receipt(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Receipt:
-        """Read a receipt back from its string.
+        """Parse the string form of a receipt.
 
         Raises:
             InvalidInput: it is not of the form queue:message:token.
@@ -80,27 +80,27 @@ class Receipt(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A message that has not been sent: checked, encoded, ready to store. Made by `draft()`."""
+    """A checked and encoded message that has not been sent. See `draft()`."""
 
     body: Encoded
     key: str | None = None
     payload_hash: bytes | None = None
     attributes: str | None = None
-    #: None means the queue's own delay.
+    #: None means the delay of the queue.
     delay_ms: int | None = None
     priority: int = 0
 
 
 class SendOptions(TypedDict, total=False):
-    """What may be said of a message besides its body."""
+    """The options of a message."""
 
-    #: Idempotency key: the first success under it wins; later ones are skipped.
+    #: Idempotency key: the first success under it wins, later messages are skipped.
     key: str | None
     #: At most 10 named strings and numbers, beside the body.
     attributes: Mapping[str, str | int | float] | None
-    #: Seconds before it is ready; None means the queue's own delay.
+    #: Seconds before the message is ready; None means the delay of the queue.
     delay: float | None
-    #: -100 to 100; the higher is received first.
+    #: -100 to 100; a higher priority is received first.
     priority: int
 
 
@@ -133,7 +133,7 @@ def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
 
 
 def check_key(key: str) -> None:
-    """Refuse what cannot be an idempotency key.
+    """Check an idempotency key.
 
     Raises:
         InvalidInput: not a string of 1 to 512 characters of text.
@@ -161,20 +161,20 @@ class Message(NamedTuple):
     receive_count: int
     recovery_count: int
     sent_at_ms: int
-    #: When it came to the queue it stands in: sent, buried or redriven.
+    #: The time of arrival in its present queue: sent, buried or redriven.
     enqueued_at_ms: int
     #: Wall clock; 0 when not delayed, FOREVER_MS when held.
     delayed_until_ms: int
     #: 0 when not in flight.
     lease_left_ms: int
-    #: Where a dead letter came from; None for every other message.
+    #: The queue in which a dead letter failed; None for every other message.
     source_queue: str | None
-    #: None when somebody only looked.
+    #: None in the answer of a read.
     receipt: Receipt | None
 
     @property
     def generation(self) -> int:
-        """Which of its lives this is: 1 at first, one more each time it is sent back."""
+        """1, and one more for each redrive."""
         return self.recovery_count + 1
 
     @property
@@ -183,22 +183,22 @@ class Message(NamedTuple):
         return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
 
 
-#: A due time that never comes (the year 6429): a held letter's.
+#: The due time of a held dead letter: the year 6429.
 FOREVER_MS = (1 << 47) - 1
 
 
 class Duplicate(NamedTuple):
-    """A message whose key had already succeeded: recognised, skipped, and removed."""
+    """A message whose key had already succeeded. It was skipped and removed."""
 
     message_id: str
     queue: str
     key: str
-    #: The first success's result, as JSON text.
+    #: The result of the first success, as JSON text.
     result: str | None
 
 
 class Received(NamedTuple):
-    """What one receive brought."""
+    """The answer of a receive."""
 
     messages: list[Message]
     duplicates: list[Duplicate]
@@ -209,14 +209,14 @@ class Received(NamedTuple):
 
     @property
     def idle(self) -> bool:
-        """Whether the queue had nothing to offer, and has nothing ready."""
+        """Whether the receive met no message, and the queue has none ready."""
         return not (self.messages or self.duplicates or self.set_aside or self.more)
 
 
 class Completion(NamedTuple):
-    """One success: the receipt, the result kept for duplicates (JSON text), the message's key.
+    """The success of one delivery: receipt, result as JSON text, and the message's key.
 
-    With its key given, repeating a completion is recognised.
+    A repeated completion is recognised only with the key.
     """
 
     receipt: Receipt
@@ -236,11 +236,11 @@ class Failure:
     error_type: str
     error_message: str
     traceback: str = ""
-    #: The handler's own choice of wait; None leaves it to the queue's backoff.
+    #: The wait that the handler asks for; None means the backoff of the queue.
     retry_in_ms: int | None = None
-    #: What failures of one kind share; computed where none is given.
+    #: The identity of failures of one kind; computed if it is empty.
     fingerprint: str = ""
-    #: The top frame of the user's code: "shop.py:charge".
+    #: The top frame of the user's code, as "shop.py:charge".
     place: str = ""
 
     def __post_init__(self) -> None:
@@ -260,35 +260,35 @@ class Failure:
             object.__setattr__(self, name, text)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What history tells of it, and tells again of the burial that follows."""
+    def history_fields(self) -> dict[str, Any]:
+        """The fields that the history repeats for the burial that follows."""
         names = ("reason", "error_type", "error_message", "fingerprint", "place")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEvent:
-    """One exceptional event in a message's life."""
+    """An event in the history of a message."""
 
     message_id: str
     queue: str
     event: Event
     at_ms: int
-    #: The worker, recovery process or person.
+    #: The name of the worker, recovery process or person.
     actor: str
     reason: str = ""
     error_type: str = ""
     error_message: str = ""
     traceback: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
-    #: Of a failure; a burial has those of the failure that was one too many.
+    #: The fingerprint of the failure; a burial repeats that of the last failure.
     fingerprint: str = ""
     place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message in a dead-letter queue, with the whole story of its failures."""
+    """A message in a dead-letter queue, with the history of its failures."""
 
     message: Message
     source_queue: str
@@ -296,70 +296,70 @@ class DeadLetter:
     died_at_ms: int
     history: tuple[HistoryEvent, ...]
     max_recoveries: int
-    #: Of what killed it.
+    #: The fingerprint of the last failure.
     fingerprint: str = ""
 
     @property
     def id(self) -> str:
-        """The message's id; the same as before it died."""
+        """The id of the message, which does not change."""
         return self.message.id
 
     @property
     def key(self) -> str | None:
-        """The idempotency key it was sent with."""
+        """The idempotency key."""
         return self.message.key
 
     @property
     def body(self) -> Any:
-        """The body as it was sent: JSON decoded, or bytes."""
+        """The decoded JSON body, or the bytes."""
         return codec.decode(self.message.body)
 
     @property
     def attributes(self) -> dict[str, str | int | float]:
-        """The sender's attributes."""
+        """The attributes."""
         return dict(json.loads(self.message.attributes)) if self.message.attributes else {}
 
     @property
     def recovery_count(self) -> int:
-        """How often it has been sent back already, by recovery or by a person."""
+        """The number of redrives so far, by recovery or by a person."""
         return self.message.recovery_count
 
     @property
     def generation(self) -> int:
-        """Which of its lives has ended: 1 for one that was never sent back."""
+        """1 for a message that was never redriven, and one more for each redrive."""
         return self.message.generation
 
     @property
     def failures(self) -> tuple[HistoryEvent, ...]:
-        """Every failure and expired lease, oldest first."""
+        """The failures and expired leases, oldest first."""
         return tuple(e for e in self.history if e.event in {Event.FAILED, Event.LEASE_EXPIRED})
 
     @property
     def last_failure(self) -> HistoryEvent | None:
-        """The failure that killed it; None for one that never reached a handler."""
+        """The last failure; None if the message never reached a handler."""
         return self.failures[-1] if self.failures else None
 
     @property
     def burial(self) -> HistoryEvent | None:
-        """When and why it died last; None if many failures since crowded it out."""
+        """The last burial; None if later events have displaced it from the history."""
         return next((e for e in reversed(self.history) if e.event is Event.BURIED), None)
 
 
 class RecordStatus(IntEnum):
-    """Where an idempotency record is. The numbers are what the file holds."""
+    """The status of an idempotency record. The database stores the numbers."""
 
     IN_PROGRESS = 0
     COMPLETED = 1
 
     @property
     def label(self) -> str:
-        """The word a person reads, as in AWS Powertools."""
+        """The name in text and JSON, as in AWS Powertools."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """What is remembered of a key."""
+    """The idempotency record of a key."""
 
     queue: str
     key: str
@@ -369,5 +369,5 @@ class IdempotencyRecord:
     result: str | None
     created_at_ms: int
     completed_at_ms: int | None
-    #: None while in progress: the record then lives as long as its message's lease.
+    #: None while in progress: the record then lives as long as the lease of its message.
     expires_at_ms: int | None

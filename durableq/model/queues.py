@@ -1,4 +1,4 @@
-"""A queue's settings: what they are, what they may be, and what they are when nobody says."""
+"""The settings of a queue with their bounds and defaults, its counters, and its name."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class QueueSettings:
         InvalidInput: a value is outside the bounds in BOUNDS.
     """
 
-    #: How long a receive leases a message (SQS: 30 s).
+    #: The length of a lease (SQS: 30 s).
     visibility_timeout_ms: int = 30 * SECOND_MS
-    #: How long a message waits before its first receive, unless it says otherwise.
+    #: The wait of a message before its first receive, unless the sender gives another.
     delay_ms: int = 0
-    #: How long an undelivered message is kept, counted from its arrival in this queue.
+    #: The time that an undelivered message is kept, from its arrival in this queue or its due time.
     retention_ms: int = 14 * DAY_MS
     #: After this many receives without success a message moves to the dead-letter queue.
     max_receives: int = 3
@@ -49,10 +49,10 @@ class QueueSettings:
     max_recoveries: int = 3
     backoff_base_ms: int = 1 * SECOND_MS
     backoff_max_ms: int = 300 * SECOND_MS
-    #: How long a completed key is remembered.
+    #: The lifetime of a completed idempotency record.
     idempotency_ttl_ms: int = 24 * HOUR_MS
     max_body_bytes: int = MAX_BODY_BYTES
-    #: 1: messages come and are settled as ever, but none is given to a receiver.
+    #: 1: messages are sent and settled as usual, but none is received.
     paused: int = 0
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class QueueSettings:
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings by name."""
+        """Return the settings as a dictionary."""
         return dataclasses.asdict(self)
 
 
@@ -90,12 +90,12 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "max_body_bytes": (1, BODY_CEILING_BYTES),
     "paused": (0, 1),
 }
-#: The settings as a user writes them: times in seconds.
+#: The settings as users write them, with times in seconds.
 OPTIONS: Final = tuple(name.removesuffix("_ms") for name in BOUNDS)
 
 
 def dead_letter_name(queue: str) -> str:
-    """Return the name of the dead-letter queue that is made with `queue`."""
+    """Return the name of the dead-letter queue of `queue`."""
     return queue + DEAD_LETTER_SUFFIX
 
 
@@ -127,7 +127,7 @@ def check_queue_name(name: object) -> None:
 
 
 class QueueOptions(TypedDict, total=False):
-    """A queue's settings as a user writes them: times in seconds. See QueueSettings."""
+    """The settings of a queue as users write them, with times in seconds. See QueueSettings."""
 
     visibility_timeout: float
     delay: float
@@ -142,7 +142,7 @@ class QueueOptions(TypedDict, total=False):
 
 
 def changes_from(**options: Unpack[QueueOptions]) -> dict[str, int]:
-    """Return options as QueueSettings names them: times in whole milliseconds.
+    """Return options under the names of QueueSettings, with times in whole milliseconds.
 
     Raises:
         InvalidInput: no such option, or not a number of seconds.
@@ -155,3 +155,47 @@ def changes_from(**options: Unpack[QueueOptions]) -> dict[str, int]:
         else:
             changes[name] = value
     return changes
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The counters of a queue since it was created."""
+
+    sent: int = 0
+    moved_in: int = 0
+    moved_out: int = 0
+    completed: int = 0
+    duplicates: int = 0
+    discarded: int = 0
+    expired: int = 0
+    purged: int = 0
+
+    @property
+    def expected(self) -> int:
+        """The number of messages that the queue holds if the counters reconcile."""
+        return self.sent + self.moved_in - self.moved_out - self.ended
+
+    @property
+    def ended(self) -> int:
+        """The number of messages that ended in this queue."""
+        return self.completed + self.duplicates + self.discarded + self.expired + self.purged
+
+    def __add__(self, other: Counters) -> Counters:
+        """Return the sums of both counters."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Counters(*(one + another for one, another in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The number of messages of a queue in each state."""
+
+    ready: int = 0
+    delayed: int = 0
+    in_flight: int = 0
+    held: int = 0
+
+    @property
+    def present(self) -> int:
+        """The number of messages in the queue."""
+        return self.ready + self.delayed + self.in_flight + self.held

@@ -1,4 +1,4 @@
-"""The words of a message's life: where it is, why it failed, what happened, what a verb did."""
+"""The enums of a message's life: states, reasons of failures, history events, outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum, IntEnum, StrEnum
 
 
 class State(IntEnum):
-    """Where a message is in its queue. The numbers are what the file holds."""
+    """The state of a message in its queue. The database stores the numbers."""
 
     READY = 0
     IN_FLIGHT = 1
@@ -14,7 +14,7 @@ class State(IntEnum):
 
     @property
     def label(self) -> str:
-        """The word a person reads: ready, in_flight, delayed."""
+        """The name in text and JSON: ready, in_flight, delayed."""
         return self.name.lower()
 
 
@@ -24,7 +24,7 @@ class _Sentence(StrEnum):
     sentence: str
 
     def __new__(cls, value: str, sentence: str = "") -> _Sentence:
-        """Make a member of a word and its sentence."""
+        """Create a member from its value and its sentence."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.sentence = sentence
@@ -32,7 +32,7 @@ class _Sentence(StrEnum):
 
 
 class Reason(_Sentence):
-    """Why a receive did not end in success: machine-readable, one word each."""
+    """Why a receive did not end in success."""
 
     HANDLER_ERROR = "handler_error", "the handler raised an exception"
     REJECTED = "rejected", "the handler said it can never succeed"
@@ -48,12 +48,12 @@ class Reason(_Sentence):
 
     @property
     def permanent(self) -> bool:
-        """Whether another receive cannot help."""
+        """Whether another receive would fail in the same way."""
         return self in {Reason.REJECTED, Reason.UNDECODABLE, Reason.IDEMPOTENCY_CONFLICT}
 
 
 class Event(_Sentence):
-    """What history records. A message that simply succeeds leaves none."""
+    """An event in the history of a message. A message that succeeds at once leaves none."""
 
     FAILED = "failed", "a handler failed"
     LEASE_EXPIRED = "lease_expired", "a lease ended without an answer"
@@ -66,7 +66,7 @@ class Event(_Sentence):
 
 
 class Outcome(Enum):
-    """What a settling verb did to one message. Never a bare bool."""
+    """The outcome of a settling operation for one message."""
 
     DONE = "done"
     RETRY = "retry"
@@ -76,12 +76,12 @@ class Outcome(Enum):
 
     @property
     def refused(self) -> bool:
-        """Whether nothing was written, because the receipt is no longer good."""
+        """Whether nothing was written, because the receipt is no longer valid."""
         return self in {Outcome.STALE, Outcome.GONE}
 
     @property
     def why(self) -> str:
-        """Why a receipt was refused, for StaleReceipt."""
+        """The reason of a refusal, for the message of StaleReceipt."""
         if self is Outcome.STALE:
             return "its lease ended, and the message was given to another worker or put back"
         return "the message has ended (completed, discarded, expired or purged)"

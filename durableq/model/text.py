@@ -1,4 +1,4 @@
-"""Text from messages, made safe to print: what a terminal would obey is shown instead."""
+"""Text from messages, made safe to print: control characters are shown as escapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
 #: Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators.
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ELLIPSIS: Final = "…"
-#: How much of a value an error message repeats.
+#: The length of a value in an error message.
 SHOWN_CHARS: Final = 60
 
 _brief: Final = reprlib.Repr()
@@ -19,10 +19,10 @@ _brief.maxstring = _brief.maxlong = _brief.maxother = SHOWN_CHARS
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    r"""Return text on one line, with every character that does not print written as an escape.
+    r"""Return text on one line, with each unprintable character as an escape.
 
     Control characters, ANSI sequences, bidirectional overrides and lone surrogates become
-    `\n`, `\e`, `\u202e` and the like, so that what was sent cannot move a cursor or reorder a line.
+    `\n`, `\e`, `\u202e` and the like, so that text cannot move a cursor or reorder a line.
 
     Args:
         text: from a message, a handler or an error.
@@ -37,10 +37,10 @@ def visible(text: str, limit: int | None = None) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message repeats it: on one line, and never much of it.
+    """Return a short form of a value for an error message, on one line.
 
-    Text stands in quotes, and says its length where it was cut. The value may be of any type,
-    also one whose `repr` fails.
+    Text is quoted, and followed by its length if it was cut. The value may be of any type, also
+    one whose `repr` fails.
     """
     if isinstance(value, (str, bytes)) and len(value) > SHOWN_CHARS:
         unit = "characters" if isinstance(value, str) else "bytes"
@@ -53,12 +53,12 @@ def shown(value: object) -> str:
 
 
 def storable(text: str) -> str:
-    """Return text with what UTF-8 cannot hold (lone surrogates) written as an escape."""
+    """Return text with lone surrogates, which UTF-8 cannot encode, as escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_storable(text: str) -> bool:
-    """Return whether UTF-8 can hold a text: there is no lone surrogate in it."""
+    """Return whether a text contains no lone surrogate."""
     return storable(text) == text
 
 

@@ -1,4 +1,4 @@
-"""Numbers that people write. Seconds become whole milliseconds, which is what is stored."""
+"""Seconds in arguments, whole milliseconds in storage, and checks of numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from durableq.model.errors import InvalidInput
 from durableq.model.text import shown
 
-#: Thirty million years: whatever is longer is no number of seconds, but an accident.
+#: Thirty million years: a longer time is a mistake.
 _LONGEST_SECONDS: Final = 1e15
 _SPANS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 
@@ -16,9 +16,9 @@ def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
     """Return seconds as whole milliseconds.
 
     Args:
-        seconds: as a person gave them.
-        what: the subject of the sentence that refuses them.
-        most_ms: the largest that is accepted; None leaves the bound to whoever uses it.
+        seconds: the argument.
+        what: the subject of the error message.
+        most_ms: the maximum; None means that the caller checks it.
 
     Raises:
         InvalidInput: not a number of at least 0, or over the limit.
@@ -33,10 +33,10 @@ def to_ms(seconds: float, what: str, most_ms: int | None = None) -> int:
 
 
 def check_whole(number: int, what: str, least: int, most: int) -> None:
-    """Refuse what is no whole number from `least` to `most`.
+    """Check that a number is whole and from `least` to `most`.
 
     Raises:
-        InvalidInput: it is not.
+        InvalidInput: it is of another type, or out of bounds.
     """
     if type(number) is not int or not least <= number <= most:
         says = f"{what} is a whole number from {least} to {most}, got {shown(number)}."
@@ -44,7 +44,7 @@ def check_whole(number: int, what: str, least: int, most: int) -> None:
 
 
 def span(milliseconds: int) -> str:
-    """Return a length of time in its largest whole unit: 90 s is `1 min`."""
+    """Return a duration in its largest whole unit: 90 s is `1 min`."""
     for unit, size in _SPANS:
         if milliseconds >= size:
             return f"{milliseconds // size} {unit}"

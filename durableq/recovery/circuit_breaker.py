@@ -203,10 +203,8 @@ def _watch(
     newest = {seen.message_id: seen for seen in state.seen}
     for fact in news:
         known = newest.get(fact.message_id)
-        if fact.liveness is not RecoveredFate.PENDING and (
-            known is None or known.at_ms <= fact.at_ms
-        ):
-            died = fact.liveness is RecoveredFate.DIED
+        if fact.fate is not RecoveredFate.PENDING and (known is None or known.at_ms <= fact.at_ms):
+            died = fact.fate is RecoveredFate.DIED
             newest[fact.message_id] = Seen(fact.at_ms, fact.message_id, died)
     window = tuple(sorted(newest.values())[-limits.window :])
     deaths = sum(seen.died for seen in window)
@@ -240,12 +238,12 @@ def _fates(probes: Iterable[Probe], news: list[Recovered]) -> dict[Probe, Recove
     """Return what became of the probes that were sent."""
     newest = {fact.message_id: fact for fact in news}
     found = {probe: newest.get(probe.message_id) for probe in probes}
-    return {p: f.liveness for p, f in found.items() if f is not None and f.at_ms >= p.at_ms}
+    return {p: f.fate for p, f in found.items() if f is not None and f.at_ms >= p.at_ms}
 
 
 def _order(fact: Recovered) -> tuple[int, bool]:
     """Of two facts about one message the newer counts, or the one that knows its end."""
-    return fact.at_ms, fact.liveness is not RecoveredFate.PENDING
+    return fact.at_ms, fact.fate is not RecoveredFate.PENDING
 
 
 def _open(state: BreakerState, now_ms: int, died: int, judged: int) -> BreakerState:

@@ -70,7 +70,7 @@ def _plain(decision: Any) -> Decision:
         return Discard(reason)
     if issubclass(kind, Hold):
         return Hold(reason)
-    delay_ms = to_ms(decision.delay, "A verdict's delay", MAX_DELAY_MS)
+    delay_ms = to_ms(decision.delay, "The delay of a decision", MAX_DELAY_MS)
     delay = decision.delay if type(decision.delay) in {int, float} else delay_ms / 1000
     if issubclass(kind, Requeue):
         return Requeue(reason, delay)

@@ -13,7 +13,7 @@ from typing import Any
 from durableq.demo.order import Difficulty, Order
 from durableq.testing.chaos.checker import Case
 from durableq.testing.chaos.ledger import Line, Step
-from durableq.testing.chaos.reading import Books, Charge, Event, File, Left, Record
+from durableq.testing.chaos.reading import Charge, Event, File, Left, QueueCounters, Record
 
 QUEUE, DEAD = "orders", "orders-dlq"
 ORDERS = {
@@ -64,7 +64,7 @@ class Evidence:
         self.events = [e for e in self.events if (e.event, e.message_id) != (event, of)]
 
     def case(self) -> Case:
-        books = [Books(queue, 3, **counters) for queue, counters in self.books.items()]
+        books = [QueueCounters(queue, 3, **counters) for queue, counters in self.books.items()]
         records = list(self.records.values())
         file = File(
             self.faults_found, books, self.left, self.charges, records, self.events
@@ -93,7 +93,7 @@ def honest() -> Evidence:
     told.tell("4", "failed", "buried")
     told.note("discard", Step.INVOKE, "4")
     told.tell("4", "discarded")
-    none = dict.fromkeys(Books._fields[2:], 0)
+    none = dict.fromkeys(QueueCounters._fields[2:], 0)
     moved = {"sent": 4, "moved_out": 2, "moved_in": 1, "completed": 2, "duplicates": 1}
     told.books = {
         QUEUE: none | moved,

@@ -6,7 +6,7 @@ from typing import Any
 
 from durableq.engines import open_store
 from durableq.model.dead_letters import DeadLetterGroup
-from durableq.model.lifecycle import EDGES, Place, place
+from durableq.model.lifecycle import EDGES, Node, node_of
 from durableq.model.message import Duplicate, Message, Receipt
 from durableq.model.queues import dead_letter_name
 from durableq.runtime.steady_clock import shift
@@ -31,7 +31,7 @@ ALL = 1_000
 RECLAIM = ("reclaim", "due")
 RECEIVE = ("due", *RECLAIM, "receive", "expire")
 
-Snapshot = dict[str, tuple[Place, Message]]
+Snapshot = dict[str, tuple[Node, Message]]
 #: One delivery's receipts, one for each engine.
 Lease = tuple[Receipt, ...]
 
@@ -131,18 +131,18 @@ class Engine:
         """Return where each message is, by name."""
         queues = [info.name for info in self.store.queues()]
         found = [message for name in queues for message in self.store.peek(name, ALL)]
-        return {self.names[message.id]: (place(message), message) for message in found}
+        return {self.names[message.id]: (node_of(message), message) for message in found}
 
 
 def declare(engine: Engine, _: int, *, name: str) -> QueueInfo:
     return engine.store.declare_queue(name, SETTINGS)
 
 
-def reachable(source: Place, verbs: Sequence[str]) -> set[Place]:
+def reachable(source: Node, verbs: Sequence[str]) -> set[Node]:
     """Return where these verbs, each done once or not at all, in this order, can lead."""
     places = {source}
     for verb in verbs:
-        places |= {e.target for e in EDGES if e.verb == verb and e.source in places}
+        places |= {e.target for e in EDGES if e.operation == verb and e.source in places}
     return places
 
 

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import DurableQError
-from durableq.model.lifecycle import Place
+from durableq.model.lifecycle import Node
 from durableq.model.message import (
     Completion,
     Draft,
@@ -123,10 +123,10 @@ class SideBySide(RuleBasedStateMachine):
         chosen = None if touched is None else set(touched)
         after = self.engines[0].places()
         for name in self.before.keys() | after.keys():
-            source = self.before[name][0] if name in self.before else Place.NEW
-            target = after[name][0] if name in after else Place.ENDED
+            source = self.before[name][0] if name in self.before else Node.NEW
+            target = after[name][0] if name in after else Node.ENDED
             may_reach = reachable(source, others)
-            if chosen is None or name in chosen or source is Place.NEW:
+            if chosen is None or name in chosen or source is Node.NEW:
                 may_reach |= reachable(source, verbs)
             assert target in may_reach, f"{name} went from {source} to {target} by {verbs}"
         self.before = after
@@ -176,11 +176,11 @@ class SideBySide(RuleBasedStateMachine):
             )
         )
 
-    @precondition(lambda self: any(where is Place.DEAD for where, _ in self.before.values()))
+    @precondition(lambda self: any(where is Node.DEAD for where, _ in self.before.values()))
     @rule(queue=queues, limit=st.integers(1, 2), data=st.data())
     def choose(self, queue: str, limit: int, data: st.DataObject) -> None:
         """A person picks messages by id, as `durableq dlq` does; living ones are not to be had."""
-        dead = [name for name, (where, _) in self.before.items() if where is Place.DEAD]
+        dead = [name for name, (where, _) in self.before.items() if where is Node.DEAD]
         chosen = {*data.draw(st.lists(st.sampled_from(dead), max_size=3)), "message 0000"}
 
         def receive(engine: Engine) -> Received:
@@ -260,7 +260,7 @@ class SideBySide(RuleBasedStateMachine):
             touched=self.named(chosen),
         )
 
-    @precondition(lambda self: any(where is Place.DEAD for where, _ in self.before.values()))
+    @precondition(lambda self: any(where is Node.DEAD for where, _ in self.before.values()))
     @rule(
         wanted=filters,
         decision=of_many,
@@ -295,7 +295,7 @@ class SideBySide(RuleBasedStateMachine):
             lambda engine, _: engine.store.continue_redrive(task_id, limit),
             "reclaim",
             "decide",
-            touched=[name for name, (where, _) in self.before.items() if where is Place.DEAD],
+            touched=[name for name, (where, _) in self.before.items() if where is Node.DEAD],
         )
 
     @precondition(lambda self: self.leases)
@@ -381,7 +381,7 @@ class SideBySide(RuleBasedStateMachine):
     @invariant()
     def a_receive_count_stays_within_its_limit(self) -> None:
         for where, message in self.before.values():
-            assert where is Place.DEAD or message.receive_count <= SETTINGS["max_receives"]
+            assert where is Node.DEAD or message.receive_count <= SETTINGS["max_receives"]
 
 
 # Shrinking a walk takes minutes, longer than a test may: a failure shows the walk as it was.

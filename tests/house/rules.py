@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.house import prose
 from tests.house.tree import Definition, Function, Module, modules, tracked
 
 Rule = Callable[[Path], Iterator[str]]
@@ -96,6 +97,15 @@ LIBRARIES = {
 FUNCTION_LINES = 40
 MODULE_LINES = 450
 COLUMNS = 100
+
+# Names of release 0.1 that gave way to the terms of docs/GLOSSARY.md, as whole words of a name.
+RETIRED = {
+    "board", "books", "care", "desk", "dice", "gate", "intake", "lane", "latch", "office",
+    "patience", "settler", "tend", "tending", "verdict",
+}  # fmt: skip
+
+# The packages whose docstrings and comments are counted; each joins when its prose is done.
+PLAIN_PROSE = {"durableq/model"}
 
 NOT_OUR_WORDS = {"job", "task", "claim", "manager", "helper", "util", "common"}
 NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Python's own word
@@ -252,11 +262,11 @@ def lines_fit_the_columns(root: Path) -> Iterator[str]:
 def names_are_our_words(root: Path) -> Iterator[str]:
     for module in modules(root, "durableq"):
         for part in module.names[1:]:
-            for word in not_ours(part, NOT_OUR_WORDS | NOT_OUR_NOUNS):
+            for word in not_ours(part, NOT_OUR_WORDS | NOT_OUR_NOUNS | RETIRED):
                 yield f"{module.path}:1 is named with {word!r}"
         for node, _ in module.definitions():
             nouns = NOT_OUR_NOUNS if isinstance(node, ast.ClassDef) else set()
-            for word in not_ours(node.name, NOT_OUR_WORDS | nouns):
+            for word in not_ours(node.name, NOT_OUR_WORDS | nouns | RETIRED):
                 yield module.at(node, f"{node.name} is named with {word!r}")
 
 
@@ -346,6 +356,27 @@ def public_names_have_a_docstring(root: Path) -> Iterator[str]:
                 yield module.at(node, f"{node.name} has no docstring")
 
 
+def prose_is_plain(root: Path) -> Iterator[str]:
+    for package in sorted(PLAIN_PROSE):
+        vague = words = 0
+        for module in modules(root, package):
+            texts = [*prose.docstrings(module.tree), *prose.comments(module.text)]
+            for _, text in texts:
+                here = prose.vague_words(text)
+                vague, words = vague + here[0], words + here[1]
+        if vague * 1000 > words * prose.MAX_VAGUE_PER_1000:
+            share = f"{vague * 1000 / words:.1f} of 1,000 words are"
+            yield f"{package}: {share} vague ({', '.join(sorted(prose.VAGUE))})"
+
+
+def docstrings_begin_with_a_verb_or_a_noun(root: Path) -> Iterator[str]:
+    for package in sorted(PLAIN_PROSE):
+        for module in modules(root, package):
+            for line, text in prose.docstrings(module.tree):
+                if prose.begins_badly(text):
+                    yield f"{module.path}:{line} begins with {text.split()[0]!r}"
+
+
 def tests_wait_for_facts(root: Path) -> Iterator[str]:
     for module in modules(root, "tests"):
         clocks = {"time", "asyncio"} | {
@@ -386,6 +417,8 @@ RULES: list[Rule] = [
     the_public_api_is_listed,
     engines_open_no_file,
     public_names_have_a_docstring,
+    prose_is_plain,
+    docstrings_begin_with_a_verb_or_a_noun,
     tests_wait_for_facts,
     no_file_names_a_machine_or_a_registry,
 ]

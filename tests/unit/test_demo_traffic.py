@@ -16,11 +16,10 @@ from durableq.demo.order import Difficulty, Order
 from durableq.demo.show import is_over
 from durableq.demo.traffic import COUNT, DUPLICATES, KINDS, apportion, orders
 from durableq.model import codec
-from durableq.model.counters import Counters, Counts
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import InvalidInput, Reject
 from durableq.model.message import DeadLetter, Event, HistoryEvent, Message, Reason, State
-from durableq.model.queues import QueueSettings
+from durableq.model.queues import Counters, Counts, QueueSettings
 from durableq.store.core import QueueInfo
 
 SEEDS = range(200)

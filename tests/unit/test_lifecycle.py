@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq.model.backoff import ceiling_ms
 from durableq.model.lifecycle import (
     EDGES,
     Admission,
-    Again,
     Bury,
     KnownKey,
-    Place,
+    Node,
+    Redeliver,
     admit,
     after_failure,
     allowed,
+    backoff_ceiling_ms,
     diagram,
-    place,
+    node_of,
 )
 from durableq.model.message import Failure, Message, Reason, RecordStatus, State
 from durableq.model.queues import QueueSettings
@@ -35,7 +35,7 @@ def failed(reason: Reason, retry_in_ms: int | None = None) -> Failure:
 
 def decide(
     reason: Reason, receive_count: int, retry_in_ms: int | None = None, dead: bool = False
-) -> Again | Bury:
+) -> Redeliver | Bury:
     return after_failure(
         failed(reason, retry_in_ms), receive_count, SETTINGS, 0.5, has_dead_letter_queue=not dead
     )
@@ -45,26 +45,26 @@ def decide(
 
 
 def test_every_place_can_be_reached_and_can_end() -> None:
-    def closure(start: Place, *, backwards: bool = False) -> set[Place]:
+    def closure(start: Node, *, backwards: bool = False) -> set[Node]:
         places = {start}
-        for _ in Place:
+        for _ in Node:
             for source, target, *_ in EDGES:
                 before, after = (target, source) if backwards else (source, target)
                 places |= {after} if before in places else set()
         return places
 
-    assert closure(Place.NEW) == set(Place)
-    assert closure(Place.ENDED, backwards=True) == set(Place)
+    assert closure(Node.NEW) == set(Node)
+    assert closure(Node.ENDED, backwards=True) == set(Node)
 
 
 def test_what_has_ended_stays_ended_and_nothing_becomes_new() -> None:
-    assert not any(allowed(Place.ENDED, target) for target in Place)
-    assert not any(allowed(source, Place.NEW) for source in Place)
+    assert not any(allowed(Node.ENDED, target) for target in Node)
+    assert not any(allowed(source, Node.NEW) for source in Node)
 
 
 def test_the_dead_never_go_straight_to_a_worker() -> None:
-    assert not allowed(Place.DEAD, Place.IN_FLIGHT)
-    assert not allowed(Place.DELAYED, Place.IN_FLIGHT)
+    assert not allowed(Node.DEAD, Node.IN_FLIGHT)
+    assert not allowed(Node.DELAYED, Node.IN_FLIGHT)
 
 
 def test_no_edge_stands_in_the_table_twice() -> None:
@@ -75,17 +75,17 @@ def test_the_diagram_draws_every_edge() -> None:
     first, *lines = diagram().splitlines()
     assert first == "stateDiagram-v2"
     for edge in EDGES:
-        end = "[*]" if edge.target is Place.ENDED else edge.target
+        end = "[*]" if edge.target is Node.ENDED else edge.target
         [line] = [drawn for drawn in lines if drawn.startswith(f"    {edge.source} --> {end}: ")]
-        assert edge.verb in line
+        assert edge.operation in line
         assert edge.when in line
 
 
 @pytest.mark.parametrize("state", State)
 def test_a_message_with_a_source_is_dead_in_any_state(state: State) -> None:
     message = Message("1", "q", "1", None, None, 0, state, 0, 0, 0, 0, 0, 0, None, None)
-    assert place(message).value == state.label
-    assert place(message._replace(source_queue="q")) is Place.DEAD
+    assert node_of(message).value == state.label
+    assert node_of(message._replace(source_queue="q")) is Node.DEAD
 
 
 # ---- after a failure
@@ -93,7 +93,7 @@ def test_a_message_with_a_source_is_dead_in_any_state(state: State) -> None:
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if not reason.permanent])
 def test_a_failure_is_retried_until_the_last_receive(reason: Reason) -> None:
-    assert isinstance(decide(reason, 2), Again)
+    assert isinstance(decide(reason, 2), Redeliver)
     assert decide(reason, 3) == Bury(reason)
     assert decide(reason, 4) == Bury(reason)
 
@@ -105,17 +105,17 @@ def test_what_can_never_succeed_is_buried_at_once(reason: Reason) -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_dead_letter_queue_buries_nothing(reason: Reason) -> None:
-    assert isinstance(decide(reason, 1_000, dead=True), Again)
+    assert isinstance(decide(reason, 1_000, dead=True), Redeliver)
 
 
 def test_a_handler_may_choose_the_wait() -> None:
-    assert decide(Reason.HANDLER_ERROR, 1, retry_in_ms=0) == Again(0)
-    assert decide(Reason.HANDLER_ERROR, 1, retry_in_ms=7) == Again(7)
+    assert decide(Reason.HANDLER_ERROR, 1, retry_in_ms=0) == Redeliver(0)
+    assert decide(Reason.HANDLER_ERROR, 1, retry_in_ms=7) == Redeliver(7)
 
 
 @pytest.mark.parametrize("reason", [Reason.LEASE_EXPIRED, Reason.WORKER_LOST])
 def test_a_lost_lease_does_not_wait(reason: Reason) -> None:
-    assert decide(reason, 2) == Again(0)
+    assert decide(reason, 2) == Redeliver(0)
 
 
 @given(st.sampled_from([Reason.HANDLER_ERROR, Reason.TIMEOUT]), st.integers(1, 2), rng)
@@ -123,8 +123,8 @@ def test_other_failures_back_off(reason: Reason, receive_count: int, thrown: flo
     decision = after_failure(
         failed(reason), receive_count, SETTINGS, thrown, has_dead_letter_queue=True
     )
-    ceiling = ceiling_ms(receive_count, SETTINGS.backoff_base_ms, SETTINGS.backoff_max_ms)
-    assert isinstance(decision, Again)
+    ceiling = backoff_ceiling_ms(receive_count, SETTINGS.backoff_base_ms, SETTINGS.backoff_max_ms)
+    assert isinstance(decision, Redeliver)
     assert 0 <= decision.wait_ms < ceiling
 
 

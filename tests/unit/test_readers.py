@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from durableq.admin.readers import Readers
-from durableq.model.counters import Counters, Counts
 from durableq.model.info import QueueInfo, WorkerInfo
-from durableq.model.queues import QueueSettings
+from durableq.model.queues import Counters, Counts, QueueSettings
 from durableq.supervisor.liveness import FRESH_BEAT_MS, this_process
 
 ME = this_process("worker-1")

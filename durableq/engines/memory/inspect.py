@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.model.arguments import check_page_start
-from durableq.model.counters import Counts
 from durableq.model.dead_letters import (
     RECOVERY_ACTOR,
     DeadLetterGroup,
@@ -30,7 +29,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
-from durableq.model.queues import QueueSettings
+from durableq.model.queues import Counts, QueueSettings
 from durableq.runtime.clock import Clock
 from durableq.runtime.steady_clock import SteadyClock
 from durableq.store.core import QueueInfo, WorkerInfo

@@ -16,7 +16,6 @@ from durableq.engines.memory.tables import Queue
 from durableq.engines.memory.transaction import OpenTransaction, require_done
 from durableq.engines.memory.transitions import Lease
 from durableq.engines.memory.wakeup import MemoryWatch
-from durableq.model.counters import Counters
 from durableq.model.dead_letters import DeadLetterFilter, RedriveTask
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, Unsupported
@@ -40,7 +39,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
-from durableq.model.queues import QueueSettings, check_new_queue_name, dead_letter_name
+from durableq.model.queues import Counters, QueueSettings, check_new_queue_name, dead_letter_name
 from durableq.model.text import shown
 from durableq.model.units import check_whole
 from durableq.runtime.clock import Clock, SystemClock

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from durableq.model.counters import Counters
 from durableq.model.dead_letters import RedriveTask
 from durableq.model.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
-from durableq.model.queues import QueueSettings
+from durableq.model.queues import Counters, QueueSettings
 from durableq.store.core import WorkerInfo
 
 

@@ -197,7 +197,7 @@ class MemoryMoves(MemoryMonitor):
 
     def _fail_row(self, row: Row, failure: Failure, actor: str, event: Event) -> Outcome:
         trace = failure.traceback
-        self._record_event(row, event, actor=actor, traceback=trace, **failure.told)
+        self._record_event(row, event, actor=actor, traceback=trace, **failure.history_fields)
         settings, dead_letter_queue, _ = self._queue(row.queue)
         decision = after_failure(
             failure,
@@ -221,7 +221,7 @@ class MemoryMoves(MemoryMonitor):
         self._last_burial += 1
         died = {"source_queue": row.queue, "burial": self._last_burial}
         self._move(row, dead_letter_queue, 0, **died)
-        self._record_event(row, Event.BURIED, actor=actor, **killed_by.told)
+        self._record_event(row, Event.BURIED, actor=actor, **killed_by.history_fields)
 
     def _decide(
         self, row: Row, decision: Decision, actor: str, to_queue: str | None = None

@@ -22,7 +22,6 @@ from durableq.engines.sql.tables import (
 from durableq.engines.sql.write_transaction import QueueRow, row_id
 from durableq.engines.sqlite.database import among
 from durableq.model.arguments import check_page_start
-from durableq.model.counters import Counts
 from durableq.model.errors import UnknownQueue
 from durableq.model.health import KeyCounts
 from durableq.model.message import (
@@ -37,6 +36,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
+from durableq.model.queues import Counts
 from durableq.runtime.steady_clock import SteadyClock
 from durableq.store.core import QueueInfo, WorkerInfo
 

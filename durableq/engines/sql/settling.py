@@ -118,7 +118,7 @@ def fail_one(
 ) -> Outcome:
     """Record one failure of a leased message, and retry or bury it."""
     trace = failure.traceback
-    tx.record(held.id, row.id, event, actor=actor, traceback=trace, **failure.told)
+    tx.record(held.id, row.id, event, actor=actor, traceback=trace, **failure.history_fields)
     decision = after_failure(
         failure,
         held.receive_count,
@@ -160,7 +160,7 @@ def bury(
     )
     tx.count(row.id, "moved_out")
     tx.count(to_queue, "moved_in")
-    tx.record(message_id, row.id, Event.BURIED, actor=actor, **killed_by.told)
+    tx.record(message_id, row.id, Event.BURIED, actor=actor, **killed_by.history_fields)
 
 
 def decide(

@@ -9,10 +9,9 @@ from typing import Any
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.tables import LEASE_EPOCH_MS, queue
-from durableq.model.counters import Counters
 from durableq.model.errors import UnknownQueue
 from durableq.model.message import Event
-from durableq.model.queues import BOUNDS, QueueSettings
+from durableq.model.queues import BOUNDS, Counters, QueueSettings
 from durableq.runtime.steady_clock import SteadyClock
 
 _COLUMN = {column.name: position for position, column in enumerate(queue.columns)}

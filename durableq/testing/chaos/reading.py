@@ -28,7 +28,7 @@ _EVENTS: Final = """
 SELECT CAST(message_id AS TEXT), event, reason FROM durableq_history ORDER BY id"""
 
 
-class Books(NamedTuple):
+class QueueCounters(NamedTuple):
     """A queue's totals, and how many messages are there."""
 
     queue: str
@@ -91,7 +91,7 @@ class File(NamedTuple):
 
     #: What SQLite's integrity check says, unless it is `ok`.
     faults_found: list[str]
-    books: list[Books]
+    books: list[QueueCounters]
     left: list[Left]
     charges: list[Charge]
     records: list[Record]
@@ -108,7 +108,7 @@ def read(path: str) -> File:
 
         return File(
             [text for (text,) in rows("PRAGMA integrity_check") if text != "ok"],
-            [Books(*row) for row in rows(_BOOKS)],
+            [QueueCounters(*row) for row in rows(_BOOKS)],
             [Left(*row) for row in rows(_LEFT)],
             [Charge(*row) for row in rows(_CHARGES)],
             [Record(*row) for row in rows(_RECORDS)],

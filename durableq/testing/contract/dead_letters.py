@@ -159,7 +159,9 @@ class DeadLettersContract(StoreCase):
         assert duplicate.result == "1"
 
     @pytest.mark.parametrize("decision", [Requeue(delay=2.5), Retry("b", delay=2.5)])
-    def test_a_verdict_may_wait(self, store: Store, clock: FakeClock, decision: Decision) -> None:
+    def test_a_decision_may_delay_a_message(
+        self, store: Store, clock: FakeClock, decision: Decision
+    ) -> None:
         message_id = kill(store)
         decide(store, decision)
         seen = look(store, message_id)
@@ -176,7 +178,7 @@ class DeadLettersContract(StoreCase):
         assert store.queue(DEAD).counters.discarded == 0
 
     @pytest.mark.parametrize("decision", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=1e12)])
-    def test_a_verdict_that_cannot_be_carried_out_is_refused(
+    def test_a_decision_that_cannot_be_applied_is_refused(
         self, store: Store, decision: Decision
     ) -> None:
         message_id = kill(store)
@@ -243,7 +245,7 @@ class DeadLettersContract(StoreCase):
         assert store.message(message_id) is None
         assert newest(store, message_id).queue == DEAD
 
-    def test_a_verdict_needs_a_dead_letter(self, store: Store) -> None:
+    def test_a_decision_needs_a_dead_letter(self, store: Store) -> None:
         kill(store)
         dead_letter = take(store, DEAD)
         living_id = send(store)

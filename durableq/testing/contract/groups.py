@@ -171,7 +171,7 @@ class DeadLetterGroupsContract(StoreCase):
         store.fail([(take(store), CARD)])
         recover(store, Discard("enough"))
         [recovered] = store.recoveries(ORDERS, 0, 10)
-        assert recovered.liveness is RecoveredFate.DIED
+        assert recovered.fate is RecoveredFate.DIED
 
     def test_a_message_sent_back_twice_is_told_once(self, store: Store, clock: FakeClock) -> None:
         message_id = die(store)

@@ -29,7 +29,7 @@ AGAIN_SECONDS = MAINTENANCE_AGAIN_MS / 1000
 class MaintenanceContract(StoreCase):
     """What is done on the way, and when."""
 
-    def test_tending_removes_what_time_has_ended(self, store: Store, clock: FakeClock) -> None:
+    def test_maintenance_removes_expired_rows(self, store: Store, clock: FakeClock) -> None:
         store.declare_queue(
             ORDERS,
             {"retention_ms": 60_000, "idempotency_ttl_ms": 1_000, "visibility_timeout_ms": 1},
@@ -106,7 +106,7 @@ class MaintenanceContract(StoreCase):
             thread.join()
         assert [found.due for found in tended].count(True) == 1
 
-    def test_a_store_that_was_used_has_no_orphans_and_its_books_balance(self, store: Store) -> None:
+    def test_a_used_store_has_no_orphans_and_its_counters_reconcile(self, store: Store) -> None:
         send(store, key="done")
         complete(store, take(store))
         kill(store, key="dead")

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.counters import Counters, Counts
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
 from durableq.model.message import Outcome
-from durableq.model.queues import QueueSettings
+from durableq.model.queues import Counters, Counts, QueueSettings
 from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,

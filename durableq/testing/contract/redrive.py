@@ -70,7 +70,7 @@ class RedriveContract(StoreCase):
         assert store.moves() == [later, done]
         assert later.word == "discard"
 
-    def test_a_move_requeues_like_a_verdict(self, store: Store) -> None:
+    def test_a_redrive_task_requeues_like_a_decision(self, store: Store) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         move = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")
         assert finish(store, move).moved == 1

@@ -143,7 +143,7 @@ class SettlingContract(StoreCase):
         assert store.queue(ORDERS).counters.completed == 2
         assert store.queue("mail").counters.completed == 1
 
-    def test_a_failure_waits_as_the_dice_fall(
+    def test_the_backoff_of_a_failure_is_random(
         self, store: Store, clock: FakeClock, rng: FakeRandom
     ) -> None:
         message_id = send(store)
@@ -194,7 +194,7 @@ class SettlingContract(StoreCase):
         assert (event.error_type, event.error_message) == ("ValueError", "no such order")
         assert (event.traceback, dict(event.detail)) == ("Traceback ...", {})
 
-    def test_the_dice_are_thrown_once_for_each_failure_that_counts(
+    def test_each_counted_failure_draws_one_random_number(
         self, store: Store, rng: FakeRandom
     ) -> None:
         store.send(ORDERS, drafts(1, 2, 3))

@@ -1,0 +1,46 @@
+"""The prose of a Python file: its docstrings and comments, and the words that they should avoid."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+
+# Words that stand in for a noun. httpx uses them 0.6 times in 1,000 words, procrastinate 0.4.
+VAGUE = {"what", "whatever", "whoever", "somebody", "nobody"}
+MAX_VAGUE_PER_1000 = 3
+FIRST_WORDS = {"What", "Whatever", "Whoever", "Where", "Of"}
+DIRECTIVES = re.compile(r"#\s*(?:noqa|type:|fmt:|pragma)")
+WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each docstring, those below constants included."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                text = statement.value.value
+                if isinstance(text, str):
+                    yield statement.lineno, text
+
+
+def comments(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each comment that is no directive of a tool."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and not DIRECTIVES.match(token.string):
+            yield token.start[0], token.string.lstrip("#: ")
+
+
+def vague_words(text: str) -> tuple[int, int]:
+    """Return the number of vague words in a text, and of all words."""
+    words = [word.lower() for word in WORD.findall(text)]
+    return sum(word in VAGUE for word in words), len(words)
+
+
+def begins_badly(docstring: str) -> bool:
+    """Return whether the first word of a docstring is one of FIRST_WORDS."""
+    first = WORD.match(docstring.lstrip())
+    return first is not None and first[0] in FIRST_WORDS
