@@ -17,7 +17,7 @@ from typing import Any
 from durableq import Decision, Discard, DurableQ, Hold, Queue, Requeue
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.message import Failure, Message, Reason, Receipt
-from durableq.store.core import Store, WorkerInfo, WorkerStats
+from durableq.store.core import Capability, Store, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock, FakeRandom
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,9 @@ def fill_mail(dq: DurableQ) -> None:
         fail(dq.store, "mail")
         if decision is not None:
             _, receipt = take(dq.store, "mail-dlq")
-            dq.store.decide([(receipt, decision)], actor="recovery:4712")
+            dq.store.require(Capability.DEAD_LETTERS).decide(
+                [(receipt, decision)], actor="recovery:4712"
+            )
 
 
 def fill_orders(dq: DurableQ, orders: Queue) -> None:
@@ -72,8 +74,10 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
     orders.send({"amount": 120}, key="paid")
     orders.receive()  # recognised as a duplicate, and gone
     told = WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]", queues=("orders",))
-    worker = dq.store.register(told)
-    dq.store.beat(worker.owner_id, WorkerStats("working", handled=12, failed=8, in_hand=1))
+    worker = dq.store.require(Capability.FLEET).register(told)
+    dq.store.require(Capability.FLEET).beat(
+        worker.owner_id, WorkerStats("working", handled=12, failed=8, in_hand=1)
+    )
     orders.send({"in": "flight"}, key="held")
     take(dq.store, "orders", owner_id=worker.owner_id)
     orders.send({"in": "flight"}, key="held")
@@ -87,8 +91,10 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
 
 def begin_things(dq: DurableQ) -> None:
     """Begin a move that nobody goes on with, and leave a note."""
-    dq.store.start_redrive(DeadLetterFilter("mail"), Requeue("calm now"), actor="person (ann)")
-    dq.store.compare_and_set("breaker", "closed", expected=None)
+    dq.store.require(Capability.REDRIVE).start_redrive(
+        DeadLetterFilter("mail"), Requeue("calm now"), actor="person (ann)"
+    )
+    dq.store.require(Capability.METADATA).compare_and_set("breaker", "closed", expected=None)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from durableq.model.errors import UnknownMessage
 from durableq.model.message import Event, IdempotencyRecord, Message, RecordStatus, State
 from durableq.model.text import visible
 from durableq.model.units import span
-from durableq.store.core import Monitor, QueueInfo, WorkerInfo
+from durableq.store.core import Capability, QueueInfo, Store, WorkerInfo
 from durableq.supervisor.liveness import Liveness, liveness
 
 
@@ -26,7 +26,7 @@ class Explanation:
     because: list[str]
 
 
-def explain(store: Monitor, message_id: str, now_ms: int) -> Explanation:
+def explain(store: Store, message_id: str, now_ms: int) -> Explanation:
     """Say why a message is not being delivered right now.
 
     Args:
@@ -37,7 +37,7 @@ def explain(store: Monitor, message_id: str, now_ms: int) -> Explanation:
     Raises:
         UnknownMessage: there is none of that id, and nothing is remembered of one.
     """
-    message = store.message(message_id)
+    message = store.require(Capability.INSPECT).message(message_id)
     if message is None:
         return Explanation(message_id, "ended", [_ended(store, message_id)])
     words = list(_because(store, message, now_ms))
@@ -52,7 +52,7 @@ def _state(message: Message) -> str:
     return message.state.label
 
 
-def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
+def _because(store: Store, message: Message, now_ms: int) -> Iterator[str]:
     if message.source_queue is not None:
         yield _dead(store, message)
     if message.held:
@@ -65,7 +65,7 @@ def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
     waits = message.state is State.DELAYED and message.delayed_until_ms > now_ms
     if waits:
         yield behind or _delayed(store, message, now_ms)
-    queue = store.queue(message.queue)
+    queue = store.require(Capability.INSPECT).queue(message.queue)
     if queue.settings.paused:
         yield (
             f"Queue {queue.name!r} is paused: nothing is received from it. "
@@ -77,9 +77,9 @@ def _because(store: Monitor, message: Message, now_ms: int) -> Iterator[str]:
         yield from _ready(message, queue, behind)
 
 
-def _unread(store: Monitor, message: Message) -> Iterator[str]:
+def _unread(store: Store, message: Message) -> Iterator[str]:
     """Tell that no running worker receives from its queue, if that is so."""
-    readers, queue = Readers(store.workers()), message.queue
+    readers, queue = Readers(store.require(Capability.FLEET).workers()), message.queue
     if message.source_queue is None:
         lack = readers.lack(queue)
         if lack:
@@ -107,9 +107,13 @@ def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
         )
 
 
-def _behind(store: Monitor, message: Message) -> str:
+def _behind(store: Store, message: Message) -> str:
     """Return what another message of the same key does to this one, or nothing."""
-    record = None if message.key is None else store.record(message.queue, message.key)
+    record = (
+        None
+        if message.key is None
+        else store.require(Capability.IDEMPOTENCY).record(message.queue, message.key)
+    )
     if record is None or record.message_id == message.id or message.source_queue is not None:
         return ""
     key = visible(record.key)
@@ -124,12 +128,12 @@ def _behind(store: Monitor, message: Message) -> str:
     )
 
 
-def _with_whom(store: Monitor, record: IdempotencyRecord) -> str:
+def _with_whom(store: Store, record: IdempotencyRecord) -> str:
     owner = _owner_id(store, record.message_id)
     return f", with {owner.name} (pid {owner.pid})" if owner is not None else ""
 
 
-def _in_flight(store: Monitor, message: Message) -> str:
+def _in_flight(store: Store, message: Message) -> str:
     owner_id = _owner_id(store, message.id)
     who = "a receiver that is not registered as a worker"
     if owner_id is not None:
@@ -147,10 +151,14 @@ def _in_flight(store: Monitor, message: Message) -> str:
     return f"It is with {who} right now; {until}."
 
 
-def _delayed(store: Monitor, message: Message, now_ms: int) -> str:
+def _delayed(store: Store, message: Message, now_ms: int) -> str:
     wait = span(message.delayed_until_ms - now_ms)
     until = f"It is delayed until {_moment(message.delayed_until_ms)} (in {wait})"
-    failures = [e for e in store.history(message.id) if e.event is Event.FAILED]
+    failures = [
+        e
+        for e in store.require(Capability.DEAD_LETTERS).history(message.id)
+        if e.event is Event.FAILED
+    ]
     if message.receive_count and failures:
         last = failures[-1]
         error = ": ".join(filter(None, (last.error_type, visible(last.error_message, 200))))
@@ -158,8 +166,8 @@ def _delayed(store: Monitor, message: Message, now_ms: int) -> str:
     return f"{until}, as its sender, its queue or a verdict asked."
 
 
-def _dead(store: Monitor, message: Message) -> str:
-    dead_letter = store.dead_letter(message.id)
+def _dead(store: Store, message: Message) -> str:
+    dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
     if dead_letter is None:
         return f"It stands in {message.queue!r}."
     error = ""
@@ -178,8 +186,8 @@ def _dead(store: Monitor, message: Message) -> str:
     )
 
 
-def _ended(store: Monitor, message_id: str) -> str:
-    history = store.history(message_id)
+def _ended(store: Store, message_id: str) -> str:
+    history = store.require(Capability.DEAD_LETTERS).history(message_id)
     if not history:
         raise UnknownMessage(message_id)
     last = history[-1]
@@ -189,10 +197,13 @@ def _ended(store: Monitor, message_id: str) -> str:
     return "It has ended: completed, recognised as a duplicate, or purged."
 
 
-def _owner_id(store: Monitor, message_id: str) -> WorkerInfo | None:
+def _owner_id(store: Store, message_id: str) -> WorkerInfo | None:
     """Return the worker that has a message leased, or None."""
-    for worker in store.workers():
-        if any(message.id == message_id for message in store.held(worker.owner_id)):
+    for worker in store.require(Capability.FLEET).workers():
+        if any(
+            message.id == message_id
+            for message in store.require(Capability.FLEET).leases_of(worker.owner_id)
+        ):
             return worker
     return None
 

@@ -17,7 +17,7 @@ from durableq.engines import (
 from durableq.model.errors import Conflict
 from durableq.model.health import Copied, Finding, Level, reconcile
 from durableq.model.info import QueueInfo, WorkerInfo
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, liveness, may_live
 
 _SOUND: Final = ("file", Level.OK)
@@ -41,7 +41,10 @@ def examine(url: str, *, deep: bool = False) -> list[Finding]:
 
 def audit(store: Store) -> list[Finding]:
     """Hold the books against what is there, and look for what belongs to nothing."""
-    return [*reconcile(store.queues()), *store.orphans()]
+    return [
+        *reconcile(store.require(Capability.INSPECT).queues()),
+        *store.require(Capability.MAINTENANCE).orphans(),
+    ]
 
 
 def back_up(url: str, to: str | Path, progress: Progress = lambda _: None) -> Copied:

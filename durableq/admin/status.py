@@ -11,7 +11,7 @@ from durableq.model.health import KeyCounts, Storage
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.queues import Counters
 from durableq.recovery.circuit_breaker import BreakerState, read
-from durableq.store.core import Monitor
+from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, Usage, liveness, usage
 
 
@@ -82,20 +82,23 @@ class Overview:
     readers: Readers
 
 
-def look(store: Monitor, before: Overview | None = None) -> Overview:
+def look(store: Store, before: Overview | None = None) -> Overview:
     """Look at everything; with the look before, tell rates too."""
     at = time.monotonic()
-    infos = {info.name: info for info in store.queues()}
+    infos = {info.name: info for info in store.require(Capability.INSPECT).queues()}
     queues = [
         QueueView(info, infos[info.dead_letter_queue], _flow(info.name, infos, before, at))
         for info in infos.values()
         if info.dead_letter_queue is not None
     ]
-    registered = store.workers()
+    registered = store.require(Capability.FLEET).workers()
     workers = [_view(store, worker, before, at) for worker in registered]
     breakers = {view.info.name: read(store, view.info.name) for view in queues}
     known = {name: state for name, state in breakers.items() if state is not None}
-    keys, storage = store.key_counts(), store.storage()
+    keys, storage = (
+        store.require(Capability.IDEMPOTENCY).key_counts(),
+        store.require(Capability.INSPECT).storage(),
+    )
     return Overview(at, queues, workers, known, keys, storage, Readers(registered))
 
 
@@ -113,10 +116,12 @@ def _flow(
     return Flow((now.sent - earlier.sent) / seconds, (now.ended - earlier.ended) / seconds)
 
 
-def _view(store: Monitor, worker: WorkerInfo, before: Overview | None, at: float) -> WorkerView:
+def _view(store: Store, worker: WorkerInfo, before: Overview | None, at: float) -> WorkerView:
     became = liveness(worker)
     used = usage(worker.pid) if became is Liveness.ALIVE else None
-    holding = tuple(message.id for message in store.held(worker.owner_id))
+    holding = tuple(
+        message.id for message in store.require(Capability.FLEET).leases_of(worker.owner_id)
+    )
     return WorkerView(worker, became, used, _cpu_percent(worker, used, before, at), holding)
 
 

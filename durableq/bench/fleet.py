@@ -24,6 +24,7 @@ from durableq.bench.app import HOLD, NOTES_VARIABLE, QUEUE
 from durableq.client.app import URL_VARIABLE, DurableQ, Queue
 from durableq.demo.processes import Processes, ended_by_signals
 from durableq.model.errors import DurableQError
+from durableq.store.core import Capability
 
 APP: Final = "durableq.bench.app:dq"
 START_SECONDS: Final = 60.0
@@ -154,7 +155,7 @@ def _fleet(
 
 
 def _workers(app: DurableQ) -> list[int]:
-    return [worker.pid for worker in app.store.workers()]
+    return [worker.pid for worker in app.store.require(Capability.FLEET).workers()]
 
 
 def _idle(fleet: psutil.Process, app: DurableQ, seconds: float) -> tuple[float, float]:

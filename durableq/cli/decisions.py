@@ -24,7 +24,7 @@ from durableq.model.decisions import Decision, Requeue, Retry
 from durableq.model.errors import NotFound
 from durableq.model.message import DeadLetter
 from durableq.model.units import span
-from durableq.store.core import Monitor
+from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
     from durableq.recovery.policies import Judgment
@@ -58,7 +58,7 @@ def explain(
     loaded, rules = chosen_policies(policy, app, db)
     policies = Recovery(loaded, rules=rules).policies
     with opened(loaded.url) as store:
-        dead_letter = store.dead_letter(message_id)
+        dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message_id)
         if dead_letter is None:
             raise NotFound(f"There is no dead letter {message_id}.")
         judgment = policies.judge(dead_letter)
@@ -132,7 +132,7 @@ def word(decision: Decision) -> str:
     return type(decision).__name__.lower()
 
 
-def breaker_words(monitor: Monitor, queue: str) -> str | None:
+def breaker_words(monitor: Store, queue: str) -> str | None:
     """Return in words why nothing is sent back to a queue, or only a little; None if all is."""
     from durableq.recovery import circuit_breaker
 

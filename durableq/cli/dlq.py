@@ -30,7 +30,7 @@ from durableq.model.message import DeadLetter, Reason, State
 from durableq.model.queues import dead_letter_name
 from durableq.model.text import visible
 from durableq.model.units import span, to_ms
-from durableq.store.core import Monitor, Store
+from durableq.store.core import Capability, Store
 
 PAGE: Final = 100
 
@@ -99,7 +99,9 @@ def groups(queue: Source = None, db: Db = None, as_json: Json = False) -> None:
     Example: durableq dlq groups --queue orders
     """
     with opened(db) as store:
-        found = store.dead_letter_groups(None if queue is None else source_of(queue))
+        found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(
+            None if queue is None else source_of(queue)
+        )
     if as_json:
         output.document([dataclasses.asdict(group) for group in found])
         return
@@ -147,7 +149,9 @@ def redrive(
         wanted = _wanted(store, queue, reason, error_type, group, older_than)
         chosen = _chosen(store, ids, wanted, all_)
         if chosen is None:
-            move = store.start_redrive(wanted, Requeue(note, delay), to_queue=to, actor=person())
+            move = store.require(Capability.REDRIVE).start_redrive(
+                wanted, Requeue(note, delay), to_queue=to, actor=person()
+            )
             redrive_tasks.finish(store, move, as_json)
         elif to is not None:
             raise output.Misuse("--to goes with a filter or --all, not with ids.")
@@ -181,7 +185,9 @@ def discard(
         if chosen is None:
             most = _at_most(store, wanted)
             output.confirm(f"Discard {dead_letters_counted(most)}, for good?", yes=yes or most == 0)
-            move = store.start_redrive(wanted, Discard(note), actor=person())
+            move = store.require(Capability.REDRIVE).start_redrive(
+                wanted, Discard(note), actor=person()
+            )
             redrive_tasks.finish(store, move, as_json)
             return
         what = (
@@ -203,7 +209,7 @@ COMMANDS: Final = (
 
 
 def _wanted(
-    store: Monitor,
+    store: Store,
     queue: str | None,
     reason: Reason | None,
     error_type: str | None,
@@ -216,16 +222,16 @@ def _wanted(
         UnknownQueue: there is no such queue.
     """
     if queue is not None:
-        queue = store.queue(source_of(queue)).name
+        queue = store.require(Capability.INSPECT).queue(source_of(queue)).name
     died_before_ms = None if older_than is None else now_ms() - to_ms(older_than, "--older-than")
     return DeadLetterFilter(queue, reason, error_type, group, died_before_ms)
 
 
-def _at_most(store: Monitor, wanted: DeadLetterFilter) -> int:
+def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
     """Return how many letters a filter means, if age does not count."""
     return sum(
         group.count
-        for group in store.dead_letter_groups(wanted.queue)
+        for group in store.require(Capability.DEAD_LETTERS).dead_letter_groups(wanted.queue)
         if wanted.reason in {None, group.reason}
         and wanted.error_type in {None, group.error_type}
         and wanted.fingerprint in {None, group.fingerprint}
@@ -233,29 +239,33 @@ def _at_most(store: Monitor, wanted: DeadLetterFilter) -> int:
 
 
 def _dead_letters(
-    store: Monitor, wanted: DeadLetterFilter, after: str | None = None
+    store: Store, wanted: DeadLetterFilter, after: str | None = None
 ) -> Iterator[DeadLetter]:
     """Return the letters that a filter means, in order of id."""
     if wanted.queue is not None:
-        queues = [store.queue(dead_letter_name(wanted.queue)).name]
+        queues = [store.require(Capability.INSPECT).queue(dead_letter_name(wanted.queue)).name]
     else:
-        queues = [info.name for info in store.queues() if info.dead_letter_queue is None]
+        queues = [
+            info.name
+            for info in store.require(Capability.INSPECT).queues()
+            if info.dead_letter_queue is None
+        ]
     pages = (_dead_letters_in(store, queue, after) for queue in queues)
     found = heapq.merge(*pages, key=lambda dead_letter: (len(dead_letter.id), dead_letter.id))
     return filter(wanted.fits, found)
 
 
-def _dead_letters_in(store: Monitor, queue: str, after: str | None) -> Iterator[DeadLetter]:
-    while page := store.peek(queue, PAGE, after):
+def _dead_letters_in(store: Store, queue: str, after: str | None) -> Iterator[DeadLetter]:
+    while page := store.require(Capability.INSPECT).peek(queue, PAGE, after):
         after = page[-1].id
         for message in page:
-            dead_letter = store.dead_letter(message.id)
+            dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
             if dead_letter is not None:
                 yield dead_letter
 
 
-def _as_dead_letter(store: Monitor, message_id: str) -> DeadLetter:
-    dead_letter = store.dead_letter(message_id)
+def _as_dead_letter(store: Store, message_id: str) -> DeadLetter:
+    dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message_id)
     if dead_letter is None:
         raise NotFound(
             f"There is no dead letter {message_id}. "
@@ -265,7 +275,7 @@ def _as_dead_letter(store: Monitor, message_id: str) -> DeadLetter:
 
 
 def _chosen(
-    store: Monitor, ids: list[str] | None, wanted: DeadLetterFilter, everything: bool
+    store: Store, ids: list[str] | None, wanted: DeadLetterFilter, everything: bool
 ) -> list[DeadLetter] | None:
     """Return the letters that were named by id; None if a filter, or all, are meant.
 
@@ -347,7 +357,9 @@ def _decide_in(store: Store, queue: str, ids: list[str], decision: Decision) -> 
     """Decide about letters of one queue, a page at a time, and yield those decided."""
     for start in range(0, len(ids), PAGE):
         page = ids[start : start + PAGE]
-        yield from store.decide_by_id(queue, page, decision, actor=person())
+        yield from store.require(Capability.DEAD_LETTERS).decide_by_id(
+            queue, page, decision, actor=person()
+        )
 
 
 def _group_row(group: DeadLetterGroup) -> tuple[Any, ...]:

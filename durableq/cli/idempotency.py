@@ -14,6 +14,7 @@ from durableq.model.errors import NotFound
 from durableq.model.message import IdempotencyRecord
 from durableq.model.text import shown, visible
 from durableq.model.units import span
+from durableq.store.core import Capability
 
 RESULT_COLUMNS: Final = 60
 
@@ -30,7 +31,7 @@ def get(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> 
     """
     with opened(db) as store:
         name = chosen_queue(store, queue)
-        record = store.record(name, key)
+        record = store.require(Capability.IDEMPOTENCY).record(name, key)
     if record is None:
         raise _unknown(name, key)
     if as_json:
@@ -51,7 +52,9 @@ def list_(
     Example: durableq idempotency list --queue orders --limit 10
     """
     with opened(db) as store:
-        records = store.records(chosen_queue(store, queue), limit, after)
+        records = store.require(Capability.IDEMPOTENCY).records(
+            chosen_queue(store, queue), limit, after
+        )
     if as_json:
         output.document([record_document(record) for record in records])
         return
@@ -80,7 +83,7 @@ def forget(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) 
     """
     with opened(db) as store:
         name = chosen_queue(store, queue)
-        if not store.forget(name, key):
+        if not store.require(Capability.IDEMPOTENCY).forget(name, key):
             raise _unknown(name, key)
     if as_json:
         output.document({"queue": name, "key": key, "forgotten": True})

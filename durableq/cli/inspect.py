@@ -27,6 +27,7 @@ from durableq.model.errors import UnknownMessage
 from durableq.model.message import HistoryEvent, Message
 from durableq.model.text import visible
 from durableq.model.units import span
+from durableq.store.core import Capability
 
 After = Annotated[
     str | None, typer.Option(metavar="ID", help="Go on after this message: the next page.")
@@ -48,7 +49,7 @@ def peek(
     Example: durableq peek --queue orders --limit 5
     """
     with opened(db) as store:
-        found = store.peek(chosen_queue(store, queue), limit, after)
+        found = store.require(Capability.INSPECT).peek(chosen_queue(store, queue), limit, after)
     if as_json:
         output.document([message_document(message) for message in found])
         return
@@ -66,7 +67,10 @@ def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
     Example: durableq show 17
     """
     with opened(db) as store:
-        found, history = store.message(message_id), store.history(message_id)
+        found, history = (
+            store.require(Capability.INSPECT).message(message_id),
+            store.require(Capability.DEAD_LETTERS).history(message_id),
+        )
     if found is None and not history:
         raise UnknownMessage(message_id)
     if as_json:

@@ -9,7 +9,7 @@ import typer
 
 from durableq.cli import output
 from durableq.cli.options import Db, Json, opened
-from durableq.store.core import Pruned, Store
+from durableq.store.core import Capability, Pruned, Store
 
 SLICE: Final = 1_000
 
@@ -43,7 +43,7 @@ def prune_all(store: Store, limit: int) -> Pruned:
     """Prune slice by slice until a slice is not full."""
     total = Pruned(0, 0, 0)
     while True:
-        now = dataclasses.astuple(store.prune(limit))
+        now = dataclasses.astuple(store.require(Capability.MAINTENANCE).prune(limit))
         total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
         if max(now) < limit:
             return total

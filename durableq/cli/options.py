@@ -21,7 +21,7 @@ from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.model.text import visible
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import wait_out
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 T = TypeVar("T")
 log = logging.getLogger("durableq.cli")
@@ -106,7 +106,7 @@ def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
         try:
             yield store
         except UnknownQueue as error:
-            names = ", ".join(info.name for info in store.queues())
+            names = ", ".join(info.name for info in store.require(Capability.INSPECT).queues())
             error.add_note(f"There are: {names}." if names else "There is none yet.")
             raise
 
@@ -144,8 +144,12 @@ def chosen_queue(store: Store, name: str | None) -> str:
         Misuse: none was named, and there is not exactly one.
     """
     if name is not None:
-        return store.queue(name).name
-    names = [info.name for info in store.queues() if info.dead_letter_queue is not None]
+        return store.require(Capability.INSPECT).queue(name).name
+    names = [
+        info.name
+        for info in store.require(Capability.INSPECT).queues()
+        if info.dead_letter_queue is not None
+    ]
     if len(names) != 1:
         there = ", ".join(names) or "none yet"
         raise output.Misuse(f"Name the queue with --queue; there are: {there}.")

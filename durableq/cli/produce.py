@@ -22,7 +22,7 @@ from durableq.client.producer import Producer
 from durableq.model.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 DEMO_QUEUE: Final = "orders"
 STDIN: Final = Path("-")
@@ -314,7 +314,7 @@ def _traffic(count: int | None, duplicates: float | None, seed: int | None) -> I
 def _ensure_demo_queue(store: Store, db: str | None) -> None:
     """Make the demo's queue with the demo's settings, unless it is there with its own."""
     try:
-        store.queue(DEMO_QUEUE)
+        store.require(Capability.INSPECT).queue(DEMO_QUEUE)
     except UnknownQueue:
         with load(DEMO_APP, DurableQ) as demo:
             demo.use(DurableQ(db).url)

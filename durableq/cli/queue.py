@@ -11,7 +11,7 @@ from durableq.cli.options import Db, Json, Yes, opened
 from durableq.cli.rendering import queue_document, setting_words
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.queues import OPTIONS, changes_from
-from durableq.store.core import QueueInfo, Store
+from durableq.store.core import Capability, QueueInfo, Store
 
 Name = Annotated[str, typer.Argument(help="The queue's name.")]
 
@@ -94,7 +94,7 @@ def set_(
     if not changes:
         raise output.Misuse("Give a setting to change, such as --max-receives 5.")
     with opened(db) as store:
-        store.queue(name)
+        store.require(Capability.INSPECT).queue(name)
         _tell(store.declare_queue(name, changes), "changed", as_json)
 
 
@@ -104,7 +104,7 @@ def list_(db: Db = None, as_json: Json = False) -> None:
     Example: durableq queue list
     """
     with opened(db) as store:
-        infos = store.queues()
+        infos = store.require(Capability.INSPECT).queues()
     if as_json:
         output.document([queue_document(info) for info in infos])
         return
@@ -125,9 +125,9 @@ def purge(name: Name, yes: Yes = False, db: Db = None, as_json: Json = False) ->
     Example: durableq queue purge orders-dlq --yes
     """
     with opened(db) as store:
-        present = store.queue(name).counts.present
+        present = store.require(Capability.INSPECT).queue(name).counts.present
         output.confirm(f"Remove all {present} messages of queue {name}, for good?", yes=yes)
-        purged = store.purge(name)
+        purged = store.require(Capability.CONTROL).purge(name)
     if as_json:
         output.document({"queue": name, "purged": purged})
     else:
@@ -144,9 +144,9 @@ def delete(
     Example: durableq queue delete orders --yes
     """
     with opened(db) as store:
-        store.queue(name)
+        store.require(Capability.INSPECT).queue(name)
         output.confirm(f"Delete queue {name} and all that belongs to it, for good?", yes=yes)
-        store.delete_queue(name, force=force)
+        store.require(Capability.CONTROL).delete_queue(name, force=force)
     if as_json:
         output.document({"queue": name, "deleted": True})
     else:
@@ -174,7 +174,7 @@ COMMANDS: Final = (create, set_, list_, purge, delete, pause, resume)
 
 def _set_paused(name: str, paused: int, done: str, db: str | None, as_json: bool) -> None:
     with opened(db) as store:
-        was = store.queue(name).settings.paused
+        was = store.require(Capability.INSPECT).queue(name).settings.paused
         info = store.declare_queue(name, {"paused": paused})
     if as_json:
         output.document(queue_document(info))
@@ -192,7 +192,7 @@ def _changes(ctx: typer.Context) -> dict[str, int]:
 
 def _find(store: Store, name: str) -> QueueInfo | None:
     try:
-        return store.queue(name)
+        return store.require(Capability.INSPECT).queue(name)
     except UnknownQueue:
         return None
 

@@ -14,7 +14,7 @@ from durableq.cli.options import Db, Json, opened
 from durableq.cli.rendering import dead_letters_counted, moment_and_age
 from durableq.model.dead_letters import RedriveState, RedriveTask
 from durableq.model.errors import Conflict
-from durableq.store.core import Monitor, Store
+from durableq.store.core import Capability, Store
 
 #: Letters in a transaction of a move: the file is not kept from others for long.
 SLICE: Final = 200
@@ -31,7 +31,7 @@ def moves(db: Db = None, as_json: Json = False) -> None:
     Example: durableq dlq moves
     """
     with opened(db) as store:
-        found = store.moves()
+        found = store.require(Capability.REDRIVE).redrive_tasks()
     if as_json:
         output.document([redrive_document(move) for move in found])
         return
@@ -63,7 +63,7 @@ def cancel(task_id: MoveId = None, db: Db = None, as_json: Json = False) -> None
     Example: durableq dlq cancel
     """
     with opened(db) as store:
-        move = store.cancel_redrive(_meant(store, task_id).id)
+        move = store.require(Capability.REDRIVE).cancel_redrive(_meant(store, task_id).id)
     if as_json:
         output.document({"move": redrive_document(move)})
     else:
@@ -82,7 +82,7 @@ def finish(store: Store, move: RedriveTask, as_json: bool) -> None:
     try:
         with output.progress(f"move {move.id}", move.total) as show:
             while move.state is RedriveState.RUNNING:
-                move = store.continue_redrive(move.id, SLICE)
+                move = store.require(Capability.REDRIVE).continue_redrive(move.id, SLICE)
                 show(move.moved + move.skipped)
     except KeyboardInterrupt:
         output.say(
@@ -121,7 +121,7 @@ def _whither(move: RedriveTask) -> str:
     return move.to_queue or "where they died"
 
 
-def _meant(store: Monitor, task_id: str | None) -> RedriveTask:
+def _meant(store: Store, task_id: str | None) -> RedriveTask:
     """Return the move that is meant: the named one, or the only one that runs.
 
     Raises:
@@ -129,8 +129,12 @@ def _meant(store: Monitor, task_id: str | None) -> RedriveTask:
         Misuse: none was named, and there is not exactly one that runs.
     """
     if task_id is not None:
-        return store.move(task_id)
-    running = [move for move in store.moves() if move.state is RedriveState.RUNNING]
+        return store.require(Capability.REDRIVE).redrive_task(task_id)
+    running = [
+        move
+        for move in store.require(Capability.REDRIVE).redrive_tasks()
+        if move.state is RedriveState.RUNNING
+    ]
     if len(running) != 1:
         there = ", ".join(move.id for move in running) or "none"
         raise output.Misuse(f"Name the move; there runs: {there}.")

@@ -16,7 +16,7 @@ from durableq.cli.options import Db, Json, opened
 from durableq.cli.rendering import moment_and_age, now_ms, queue_document
 from durableq.client.app import DurableQ
 from durableq.model.units import span
-from durableq.store.core import Monitor
+from durableq.store.core import Store
 
 if TYPE_CHECKING:
     from durableq.admin.status import Overview, QueueView, WorkerView
@@ -109,7 +109,7 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_BARS[min(int(8 * value / most), 7)] for value in values)
 
 
-def _looks(store: Monitor, seconds: float, number: int = 0) -> Iterator[Overview]:
+def _looks(store: Store, seconds: float, number: int = 0) -> Iterator[Overview]:
     """Look again and again, or so many times."""
     from durableq.admin.status import look
 
@@ -122,7 +122,7 @@ def _looks(store: Monitor, seconds: float, number: int = 0) -> Iterator[Overview
         number -= 1
 
 
-def _watch(store: Monitor, every: float) -> None:
+def _watch(store: Store, every: float) -> None:
     """Show looks on the whole terminal, each in place of the last; in a pipe one after another."""
     flows: dict[str, deque[float]] = {}
     for seen in _looks(store, every):

@@ -30,6 +30,7 @@ from durableq.client.app import DurableQ
 from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.units import to_ms
 from durableq.runtime.logs import LogFormat, configure, json_line
+from durableq.store.core import Capability
 
 if TYPE_CHECKING:
     from durableq.supervisor.supervisor import SupervisorEvent
@@ -218,13 +219,17 @@ def _worker(
     arguments = parse(command)
     loaded = DurableQ(db)
     check_lasting(loaded.url)
-    named = (loaded.store.queue(name).name for name in queues)
+    named = (loaded.store.require(Capability.INSPECT).queue(name).name for name in queues)
     queues = tuple(dict.fromkeys(named)) or _every_queue(loaded)
     return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
 
 
 def _every_queue(loaded: DurableQ) -> tuple[str, ...]:
-    names = [info.name for info in loaded.store.queues() if info.dead_letter_queue is not None]
+    names = [
+        info.name
+        for info in loaded.store.require(Capability.INSPECT).queues()
+        if info.dead_letter_queue is not None
+    ]
     if not names:
         raise output.Misuse(
             f"{loaded.url} has no queue yet, so there is nothing to run a command for. Create "

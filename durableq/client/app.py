@@ -27,7 +27,7 @@ from durableq.model.queues import (
 from durableq.model.text import shown, visible
 from durableq.model.units import to_ms
 from durableq.runtime.clock import Clock
-from durableq.store.core import QueueInfo, Store
+from durableq.store.core import Capability, QueueInfo, Store
 
 DEFAULT_URL: Final = "durableq.db"
 URL_VARIABLE: Final = "DURABLEQ_DB"
@@ -209,7 +209,7 @@ class Queue:
             Busy: other processes held the file for the whole wait; nothing was stored.
             OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
         """
-        return self._store.send(self.name, [draft(body, **options)], connection=connection)[0]
+        return self._send([draft(body, **options)], connection)[0]
 
     def send_many(
         self, bodies: Iterable[Any], *, connection: Any = None, **options: Unpack[SendOptions]
@@ -226,7 +226,13 @@ class Queue:
             InvalidInput: one cannot be sent, or there are too many; nothing was stored.
         """
         drafts = _drafts(bodies, options)
-        return self._store.send(self.name, drafts, connection=connection)
+        return self._send(drafts, connection)
+
+    def _send(self, drafts: list[Draft], connection: Any) -> list[str]:
+        if connection is None:
+            return self._store.send(self.name, drafts)
+        joining = self._store.require(Capability.TRANSACTIONS)
+        return joining.send(self.name, drafts, connection=connection)
 
     def producer(
         self,
@@ -285,11 +291,11 @@ class Queue:
 
     def purge(self) -> int:
         """Remove every message, leased ones too; return how many."""
-        return self._store.purge(self.name)
+        return self._store.require(Capability.CONTROL).purge(self.name)
 
     def info(self) -> QueueInfo:
         """Return settings, totals and counts as they stand."""
-        return self._store.queue(self.name)
+        return self._store.require(Capability.INSPECT).queue(self.name)
 
     def record(self, key: str) -> IdempotencyRecord | None:
         """Return what is remembered of a key, or None.
@@ -298,7 +304,7 @@ class Queue:
             InvalidInput: no message can have such a key.
         """
         check_key(key)
-        return self._store.record(self.name, key)
+        return self._store.require(Capability.IDEMPOTENCY).record(self.name, key)
 
     @property
     def _store(self) -> Store:

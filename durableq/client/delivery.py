@@ -22,7 +22,8 @@ from durableq.model.message import (
 from durableq.model.queues import check_queue_name
 from durableq.model.text import shown
 from durableq.model.units import to_ms
-from durableq.store import core
+from durableq.store.capabilities import Transaction as OpenTransaction
+from durableq.store.core import Capability, Store
 
 
 class Transaction:
@@ -32,7 +33,7 @@ class Transaction:
     end of the block makes it; a statement that commits or rolls back itself spoils it (Conflict).
     """
 
-    def __init__(self, opened: core.Transaction) -> None:
+    def __init__(self, opened: OpenTransaction) -> None:
         self._opened = opened
         self.result: Any = None
         """Kept under the key and given to duplicates. What the handler returns is added after
@@ -71,7 +72,7 @@ class Delivery:
 
     __slots__ = ("_body", "_store", "actor", "lost", "message", "settled", "transaction_result")
 
-    def __init__(self, message: Message, opened: core.Store, actor: str = "") -> None:
+    def __init__(self, message: Message, opened: Store, actor: str = "") -> None:
         self.message = message
         self.actor = actor
         self.settled = False
@@ -157,7 +158,9 @@ class Delivery:
             InvalidResult: `tx.result` cannot be kept; nothing was written.
             OutcomeUnknown: COMMIT failed.
         """
-        with self._store.transaction([self.receipt], actor=self.actor) as opened:
+        with self._store.require(Capability.TRANSACTIONS).transaction(
+            [self.receipt], actor=self.actor
+        ) as opened:
             transaction = Transaction(opened)
             yield transaction
             result = self._encoded(transaction.result)
@@ -190,7 +193,9 @@ class Delivery:
         """Keep an encoded result; see attach_result."""
         if self.key is None or encoded is None:
             return
-        outcome = self._store.attach_result(self.receipt, self.key, encoded)
+        outcome = self._store.require(Capability.IDEMPOTENCY).attach_result(
+            self.receipt, self.key, encoded
+        )
         if outcome.refused:
             raise StaleReceipt(self.id, "its key was completed by another delivery, or forgotten")
 
@@ -269,7 +274,7 @@ class Batch(Sequence[Delivery]):
     when the handler returns. If it raises, or returns anything else, all fail.
     """
 
-    def __init__(self, deliveries: Sequence[Delivery], opened: core.Store) -> None:
+    def __init__(self, deliveries: Sequence[Delivery], opened: Store) -> None:
         self._deliveries = list(deliveries)
         self._store = opened
         self._failures: dict[str, Failure] = {}
@@ -332,7 +337,9 @@ class Batch(Sequence[Delivery]):
         """
         receipts = [delivery.receipt for delivery in self]
         actor = self[0].actor if self else ""
-        with self._store.transaction(receipts, actor=actor) as opened:
+        with self._store.require(Capability.TRANSACTIONS).transaction(
+            receipts, actor=actor
+        ) as opened:
             transaction = Transaction(opened)
             yield transaction
             if transaction.result is not None:

@@ -17,7 +17,7 @@ from durableq.demo.app import QUEUE
 from durableq.demo.traffic import COUNT, DUPLICATES, orders
 from durableq.model.message import Event
 from durableq.model.queues import dead_letter_name
-from durableq.store.core import Monitor, QueueInfo
+from durableq.store.core import Capability, QueueInfo, Store
 
 PAGE: Final = 500
 #: How many orders a problem names before it says how many more there are.
@@ -134,17 +134,17 @@ def read(shop: DurableQ) -> Facts:
         ledger = connection.exec_driver_sql(_LEDGER).all()
         history = connection.exec_driver_sql(_HISTORY, (QUEUE, dead)).all()
     return Facts(
-        shop.store.queue(QUEUE),
-        shop.store.queue(dead),
+        shop.store.require(Capability.INSPECT).queue(QUEUE),
+        shop.store.require(Capability.INSPECT).queue(dead),
         [(key, amount) for key, amount in ledger],
         [(str(message_id), event, reason) for message_id, event, reason in history],
         {*_present(shop.store, QUEUE), *_present(shop.store, dead)},
     )
 
 
-def _present(monitor: Monitor, queue: str) -> Iterator[str]:
+def _present(monitor: Store, queue: str) -> Iterator[str]:
     after: str | None = None
-    while page := monitor.peek(queue, PAGE, after):
+    while page := monitor.require(Capability.INSPECT).peek(queue, PAGE, after):
         after = page[-1].id
         yield from (message.id for message in page)
 

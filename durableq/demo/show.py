@@ -16,7 +16,7 @@ from durableq.demo.processes import Processes, ended_by_signals
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import Conflict, Unsupported
 from durableq.model.queues import QueueOptions, dead_letter_name
-from durableq.store.core import Monitor, QueueInfo
+from durableq.store.core import Capability, QueueInfo, Store
 
 APP: Final = "durableq.demo.app:dq"
 #: How long the producer takes for all its messages, so that there is something to see.
@@ -109,7 +109,7 @@ def prepare(
             f"{who} runs several processes on one file, and {shop.url} is none. "
             "Give the path of a file that does not exist yet, or none at all."
         ) from None
-    for info in shop.store.queues():
+    for info in shop.store.require(Capability.INSPECT).queues():
         if info.counters.sent and (in_every_queue or info.name == QUEUE):
             raise Conflict(
                 f"{shop.url} has had {info.counters.sent} messages in its queue {info.name!r} "
@@ -133,7 +133,7 @@ def _start(processes: Processes, traffic: Traffic) -> None:
 
 
 def _watch(
-    processes: Processes, monitor: Monitor, plan: Plan, progress: Callable[[str], None]
+    processes: Processes, monitor: Store, plan: Plan, progress: Callable[[str], None]
 ) -> list[str]:
     """Wait until everything has ended, saying how things stand; return what went wrong."""
     allowed = DEADLINE_SECONDS + SECONDS_PER_MESSAGE * plan.count
@@ -144,7 +144,10 @@ def _watch(
         produced = processes.ended("produce")
         processes.expect_running("work")
         processes.expect_running("recover")
-        now = [monitor.queue(QUEUE), monitor.queue(dead_letter_name(QUEUE))]
+        now = [
+            monitor.require(Capability.INSPECT).queue(QUEUE),
+            monitor.require(Capability.INSPECT).queue(dead_letter_name(QUEUE)),
+        ]
         if (line := standing(now[0], now[1], plan.count)) != said:
             said = line
             progress(line)

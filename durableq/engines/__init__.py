@@ -67,7 +67,7 @@ def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: b
 
 
 def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -> list[Finding]:
-    """Look at what a URL names, whatever it is, as Store.examine does; nothing is changed.
+    """Look at what a URL names, whatever it is, whatever it is; nothing is changed.
 
     Args:
         url: as for open_store.
@@ -85,7 +85,7 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
 
 
 def registered_workers(url: str) -> list[WorkerInfo]:
-    """Return the workers in what a URL names, as Monitor.workers does; nothing is changed.
+    """Return the workers in what a URL names, as Fleet.workers does; nothing is changed.
 
     Of what is not there, or is no store of ours, there are none.
     """
@@ -98,7 +98,7 @@ def registered_workers(url: str) -> list[WorkerInfo]:
 
 
 def queues_in(url: str) -> list[QueueInfo]:
-    """Return the queues in what a URL names, as Monitor.queues does; nothing is changed.
+    """Return the queues in what a URL names, as Inspect.queues does; nothing is changed.
 
     Of what is not there, or is no store of ours, there are none.
     """

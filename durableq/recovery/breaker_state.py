@@ -13,7 +13,7 @@ from durableq.model.units import span
 from durableq.recovery import circuit_breaker
 from durableq.recovery.circuit_breaker import BreakerState, Phase, Thresholds
 from durableq.runtime.clock import Clock
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 #: Messages sent back that are looked at: the newest.
 FACTS: Final = 1_000
@@ -79,7 +79,9 @@ class CircuitBreaker:
         due = self.state.phase is Phase.HALF_OPEN or time.monotonic() >= self._due
         if due and self.state.phase is not Phase.OPEN:  # no fact opens it before its time
             self._due = time.monotonic() + LOOK_SECONDS
-            facts += self._store.recoveries(self._queue, self.state.since_ms, FACTS)
+            facts += self._store.require(Capability.DEAD_LETTERS).recoveries(
+                self._queue, self.state.since_ms, FACTS
+            )
         now_ms = self._clock.wall_ms()
         self._change(lambda state: circuit_breaker.advance(state, facts, now_ms, self._limits))
         return self.state
@@ -104,14 +106,16 @@ class CircuitBreaker:
         """Write what a step makes of the state that is there; False if it makes nothing of it."""
         name = circuit_breaker.NOTE + self._queue
         while True:
-            text = self._store.get_metadata(name)
+            text = self._store.require(Capability.METADATA).get_metadata(name)
             before = self._read(text)
             after = step(before)
             if after is None:
                 self.state = before
                 return False
             written = after.to_json()
-            if written == text or self._store.compare_and_set(name, written, expected=text):
+            if written == text or self._store.require(Capability.METADATA).compare_and_set(
+                name, written, expected=text
+            ):
                 break
         self.state = after
         if after.phase is not before.phase:

@@ -15,7 +15,7 @@ from durableq.model.dead_letters import Recovered, RecoveredFate
 from durableq.model.errors import InvalidInput
 from durableq.model.text import shown
 from durableq.model.units import check_whole, to_ms
-from durableq.store.core import Monitor
+from durableq.store.core import Capability, Store
 
 #: How the name begins under which a queue's state is remembered; its name follows.
 NOTE: Final = "breaker:"
@@ -148,9 +148,9 @@ class BreakerState:
             raise ValueError(f"not a breaker's state: {text[:100]!r}") from error
 
 
-def read(monitor: Monitor, queue: str) -> BreakerState | None:
+def read(monitor: Store, queue: str) -> BreakerState | None:
     """Return how the breaker of a queue stands; None if recovery never looked at one."""
-    text = monitor.get_metadata(NOTE + queue)
+    text = monitor.require(Capability.METADATA).get_metadata(NOTE + queue)
     try:
         return None if text is None else BreakerState.from_json(text)
     except ValueError:

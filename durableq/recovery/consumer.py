@@ -18,7 +18,7 @@ from durableq.recovery.policies import Judgment, Policies
 from durableq.recovery.rate import Rate
 from durableq.runtime.outage import Outage, persist
 from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ class DeadLetterConsumer:
         leases.take(received.messages)
         dead_letters = []
         for message in received.messages:
-            dead_letter = store.dead_letter(message.id)
+            dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
             if dead_letter is not None and message.receipt is not None:
                 dead_letters.append((dead_letter, message.receipt))
             elif message.receipt is not None:
@@ -185,10 +185,14 @@ class DeadLetterConsumer:
     ) -> RecoveryDecision:
         decision, (store, actor) = judgment.decision, (self._context.store, self._context.actor)
         try:
-            (outcome,) = store.decide([(receipt, decision)], actor=actor)
+            (outcome,) = store.require(Capability.DEAD_LETTERS).decide(
+                [(receipt, decision)], actor=actor
+            )
         except InvalidInput as error:  # a changed body over the queue's limit
             decision = Hold(f"the policy's verdict cannot be applied: {error}")
-            (outcome,) = store.decide([(receipt, decision)], actor=actor)
+            (outcome,) = store.require(Capability.DEAD_LETTERS).decide(
+                [(receipt, decision)], actor=actor
+            )
         return RecoveryDecision(dead_letter, decision, outcome, judgment.by)
 
     def _begin_rest(self) -> None:
@@ -200,4 +204,8 @@ class DeadLetterConsumer:
         self._rests_since = time.monotonic()
 
     def _count_moved_in(self) -> int:
-        return self._context.store.queue(self._dead_letters).counters.moved_in
+        return (
+            self._context.store.require(Capability.INSPECT)
+            .queue(self._dead_letters)
+            .counters.moved_in
+        )

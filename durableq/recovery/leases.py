@@ -14,7 +14,7 @@ from durableq.model.errors import DurableQError
 from durableq.model.message import Message, Receipt
 from durableq.runtime.outage import condition
 from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 log = logging.getLogger("durableq.recovery")
 
@@ -173,6 +173,6 @@ class Leases:
             return
         self._row_due = time.monotonic() + ROW_SECONDS
         try:
-            self._store.beat(self._owner_id)
+            self._store.require(Capability.FLEET).beat(self._owner_id)
         except DurableQError as error:
             log.warning("the heartbeat could not be written: %s", condition(error))

@@ -19,7 +19,7 @@ from durableq.recovery.regex_timeout import PATTERN_SECONDS, TooLong, regex_time
 from durableq.recovery.rules import Case, Rule, Rules
 from durableq.runtime.clock import Clock
 from durableq.runtime.printable import VisibleStream
-from durableq.store.core import Monitor
+from durableq.store.core import Capability, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Judgment:
 class Policies(Protocol):
     """What decides about the letters of some queues."""
 
-    def queues(self, monitor: Monitor) -> tuple[str, ...]:
+    def queues(self, monitor: Store) -> tuple[str, ...]:
         """The source queues whose letters it decides about, as far as they are there now."""
         ...
 
-    def check(self, monitor: Monitor) -> None:
+    def check(self, monitor: Store) -> None:
         """Refuse what can decide about nothing in this database.
 
         Raises:
@@ -78,10 +78,10 @@ class AppPolicies:
         self._policies = policies
         self._queues = queues or tuple(policies)
 
-    def check(self, monitor: Monitor) -> None:
+    def check(self, monitor: Store) -> None:
         """Do nothing: opening the application has made its queues."""
 
-    def queues(self, monitor: Monitor) -> tuple[str, ...]:
+    def queues(self, monitor: Store) -> tuple[str, ...]:
         """Return the queues that have a policy."""
         there = set(_sources(monitor))
         return tuple(queue for queue in self._queues if queue in there)
@@ -117,7 +117,7 @@ class RulePolicies:
         self._clock = clock
         self._queues = queues or rules.queues
 
-    def check(self, monitor: Monitor) -> None:
+    def check(self, monitor: Store) -> None:
         """Refuse rules for queues that are not there: they would never match.
 
         Raises:
@@ -132,9 +132,9 @@ class RulePolicies:
                         f"there is no queue {shown(queue)} in this database."
                     )
         for queue in self._queues:
-            monitor.queue(queue)
+            monitor.require(Capability.INSPECT).queue(queue)
 
-    def queues(self, monitor: Monitor) -> tuple[str, ...]:
+    def queues(self, monitor: Store) -> tuple[str, ...]:
         """Return the queues that rules name, or all if one names none."""
         return tuple(queue for queue in _sources(monitor) if queue in (self._queues or {queue}))
 
@@ -160,5 +160,9 @@ def _name(policy: Policy) -> str:
     return f"{module}.{name}"
 
 
-def _sources(monitor: Monitor) -> list[str]:
-    return [info.name for info in monitor.queues() if info.dead_letter_queue is not None]
+def _sources(monitor: Store) -> list[str]:
+    return [
+        info.name
+        for info in monitor.require(Capability.INSPECT).queues()
+        if info.dead_letter_queue is not None
+    ]

@@ -28,7 +28,7 @@ from durableq.recovery.rules import Rules
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, condition, logged, persist
 from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Monitor, Store, Watch
+from durableq.store.core import Capability, Store, Watch
 from durableq.supervisor.liveness import SECOND_LOOK_SECONDS, Survivor, this_process
 
 log = logging.getLogger("durableq.recovery")
@@ -92,7 +92,7 @@ class Recovery:
         self.stopping = WakeupEvent()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
-    def plan(self, monitor: Monitor) -> Iterator[RecoveryDecision]:
+    def plan(self, monitor: Store) -> Iterator[RecoveryDecision]:
         """Return what would be decided now. Nothing is leased, nothing is written.
 
         Args:
@@ -104,10 +104,12 @@ class Recovery:
         self.policies.check(monitor)
         for queue in self.policies.queues(monitor):
             after: str | None = None
-            while page := monitor.peek(dead_letter_name(queue), PAGE, after):
+            while page := monitor.require(Capability.INSPECT).peek(
+                dead_letter_name(queue), PAGE, after
+            ):
                 after = page[-1].id
                 for message in page:
-                    dead_letter = monitor.dead_letter(message.id)
+                    dead_letter = monitor.require(Capability.DEAD_LETTERS).dead_letter(message.id)
                     if dead_letter is not None and not message.held:
                         judgment = self.policies.judge(dead_letter)
                         yield RecoveryDecision(dead_letter, judgment.decision, None, judgment.by)
@@ -163,14 +165,18 @@ class Recovery:
         store = self._app.store
         self.policies.check(store)
         self._told = self._dead_letter_queues(store)
-        return store.register(replace(this_process(self._name), queues=self._told)).owner_id
+        return (
+            store.require(Capability.FLEET)
+            .register(replace(this_process(self._name), queues=self._told))
+            .owner_id
+        )
 
     def _dead_letter_queues(self, store: Store) -> tuple[str, ...]:
         return tuple(map(dead_letter_name, self.policies.queues(store)))
 
     def _unregister(self, owner_id: int) -> None:
         try:
-            self._app.store.unregister(owner_id)
+            self._app.store.require(Capability.FLEET).unregister(owner_id)
         except PASSING as error:
             text = "this process stays listed until another one notices its end: %s"
             log.warning(text, condition(error))
@@ -204,7 +210,7 @@ class Recovery:
             self._consumers[queue] = DeadLetterConsumer(context, queue, breaker)
         dead_letters = self._dead_letter_queues(context.store) if new else self._told
         if dead_letters != self._told:
-            context.store.beat(context.owner_id, queues=dead_letters)
+            context.store.require(Capability.FLEET).beat(context.owner_id, queues=dead_letters)
             self._told = dead_letters
 
     def _wait(self, watch: Watch) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import psutil
 
 from durableq.runtime.clock import SystemClock, boot_offset_ns
-from durableq.store.core import Store, WorkerInfo
+from durableq.store.core import Capability, Store, WorkerInfo
 
 #: So much later a worker that was found dead is looked at again, before anything is given back.
 SECOND_LOOK_SECONDS: Final = 0.5
@@ -91,7 +91,11 @@ def may_live(worker: WorkerInfo) -> bool:
 
 def owners_of_the_dead(store: Store) -> set[int]:
     """Return the marks of the registered workers that are dead."""
-    return {worker.owner_id for worker in store.workers() if liveness(worker) is Liveness.DEAD}
+    return {
+        worker.owner_id
+        for worker in store.require(Capability.FLEET).workers()
+        if liveness(worker) is Liveness.DEAD
+    }
 
 
 def give_back_of_the_dead(store: Store) -> int:
@@ -101,7 +105,7 @@ def give_back_of_the_dead(store: Store) -> int:
     """
     dead = owners_of_the_dead(store)
     for owner_id in dead:
-        store.unregister(owner_id)
+        store.require(Capability.FLEET).unregister(owner_id)
     return len(dead)
 
 
@@ -123,7 +127,7 @@ class Survivor:
         """Give back for the suspects that are dead still; return whether there are new ones."""
         dead = owners_of_the_dead(store)
         for owner_id in dead & self._suspects:
-            store.unregister(owner_id)
+            store.require(Capability.FLEET).unregister(owner_id)
         self._suspects = dead - self._suspects
         return self.suspects
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from durableq.model.message import Failure, Message, Reason, Receipt
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.supervisor.scoreboard import Begun, Scoreboard
 
 
@@ -44,14 +44,14 @@ def give_back(
     """
     if not scoreboard.owner_id:
         return 0
-    held = store.held(scoreboard.owner_id)
+    held = store.require(Capability.FLEET).leases_of(scoreboard.owner_id)
     now_ns = time.monotonic_ns() if ended_ns is None else ended_ns
     failures, released = _judge(held, list(scoreboard.begun()), ending, cause, now_ns)
     if failures:
         store.fail(failures, actor=actor)
     if released:
         store.release(released)
-    store.unregister(scoreboard.owner_id)
+    store.require(Capability.FLEET).unregister(scoreboard.owner_id)
     return len(held)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from durableq.model.errors import DurableQError
 from durableq.model.info import WorkerStats
 from durableq.runtime.outage import TEMPORARY
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import describe, this_process
 from durableq.supervisor.reclaim import Ending
 from durableq.supervisor.scoreboard import Stage
@@ -91,24 +91,28 @@ class StartWatch:
         owner_id = self._listed.pop(member.pid, 0)
         if owner_id:
             with suppress(DurableQError):  # found dead later, by any process
-                self._store.unregister(owner_id)
+                self._store.require(Capability.FLEET).unregister(owner_id)
 
     def reload_failed(self) -> None:
         """List the supervisor, so that `status` shows that a reload failed."""
         with suppress(DurableQError):
             if not self._supervisor:
                 me = replace(this_process("supervisor"), queues=())
-                self._supervisor = self._store.register(me).owner_id
-            self._store.beat(self._supervisor, WorkerStats(state=RELOAD_FAILED))
+                self._supervisor = self._store.require(Capability.FLEET).register(me).owner_id
+            self._store.require(Capability.FLEET).beat(
+                self._supervisor, WorkerStats(state=RELOAD_FAILED)
+            )
 
     def reload_begins(self) -> None:
         """Take the supervisor off the list, at the next reload or the end."""
         if self._supervisor:
             with suppress(DurableQError):
-                self._store.unregister(self._supervisor)
+                self._store.require(Capability.FLEET).unregister(self._supervisor)
                 self._supervisor = 0
 
     def _list(self, member: WorkerProcess) -> None:
         with suppress(DurableQError, OSError):
             worker = replace(describe(member.name, member.pid), queues=())  # none yet
-            self._listed[member.pid] = self._store.register(worker).owner_id
+            self._listed[member.pid] = (
+                self._store.require(Capability.FLEET).register(worker).owner_id
+            )

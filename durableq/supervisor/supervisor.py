@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import Outage, condition
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.supervisor import reaper
 from durableq.supervisor.liveness import SECOND_LOOK_SECONDS, Survivor, signal_name
 from durableq.supervisor.output import HandlerOutput
@@ -306,7 +306,9 @@ class Supervisor:
     def _extend_leases_of(self, worker: WorkerProcess) -> None:
         """Do what its heartbeat cannot: a handler keeps every other line of Python from running."""
         try:
-            for message in self._store.held(worker.scoreboard.owner_id):
+            for message in self._store.require(Capability.FLEET).leases_of(
+                worker.scoreboard.owner_id
+            ):
                 lease_ms = self._store.settings(message.queue).visibility_timeout_ms
                 if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
                     self._store.extend([message.receipt], lease_ms)

@@ -16,7 +16,7 @@ from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Store, Watch
+from durableq.store.core import Capability, Store, Watch
 from durableq.worker.fd_check import check_descriptors
 from durableq.worker.in_flight import InFlight
 from durableq.worker.prefetch import AdaptivePrefetch
@@ -159,7 +159,10 @@ class Fetcher:
 
     def _is_empty(self) -> bool:
         """Whether nothing is left; from now on whatever comes is another run's."""
-        return all(self._store.queue(name).counts.present == 0 for name in self._queues)
+        return all(
+            self._store.require(Capability.INSPECT).queue(name).counts.present == 0
+            for name in self._queues
+        )
 
     def _say_duplicates(self, received: Received) -> None:
         for duplicate in received.duplicates:

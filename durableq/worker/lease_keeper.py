@@ -17,7 +17,7 @@ from durableq.runtime import logs
 from durableq.runtime.outage import Outage, condition, logged
 from durableq.runtime.waiting import wait_readable
 from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import HasFileno, Store
+from durableq.store.core import Capability, HasFileno, Store
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker.command import kill_group
 from durableq.worker.events import about
@@ -193,7 +193,7 @@ class LeaseKeeper:
             return
         self._told, self._told_at = stats, time.monotonic()
         try:
-            self._store.beat(self._owner_id, stats)
+            self._store.require(Capability.FLEET).beat(self._owner_id, stats)
         except DurableQError as error:
             self._tell(error, "unbeaten", "the heartbeat could not be written")
         else:
@@ -209,10 +209,10 @@ class LeaseKeeper:
     def _maintain(self) -> None:
         """Do a slice of the file's upkeep when it is due, so that nobody needs a cron."""
         now = time.monotonic()
-        if now < self._tend_at:
+        if now < self._tend_at or Capability.MAINTENANCE not in self._store.capabilities:
             return
         self._tend_at = now + TEND_SECONDS
         try:
-            self._store.maintain()
+            self._store.require(Capability.MAINTENANCE).maintain()
         except DurableQError as error:
             self._tell(error, "untended", "upkeep is left to the next worker")

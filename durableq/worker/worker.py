@@ -14,6 +14,7 @@ from durableq.model.errors import PASSING
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, condition, logged, persist
 from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Capability
 from durableq.supervisor.liveness import give_back_of_the_dead, this_process
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.worker.command import Command
@@ -104,12 +105,12 @@ class Worker:
                 restarts=self._options.restarts,
                 queues=tuple(handler.queue for handler in self.handlers),
             )
-            self._board.register(store.register(me).owner_id)
+            self._board.register(store.require(Capability.FLEET).register(me).owner_id)
         return self._lease_keeper(self._board.owner_id)
 
     def _unregister(self) -> None:
         try:
-            self._app.store.unregister(self._board.owner_id)
+            self._app.store.require(Capability.FLEET).unregister(self._board.owner_id)
         except PASSING as error:
             text = "this worker stays listed until another process notices its end: %s"
             log.warning(text, condition(error), extra=logs.facts("unregistered_later"))

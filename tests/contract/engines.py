@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from durableq.engines import open_store
 from durableq.model.dead_letters import DeadLetterGroup
@@ -10,8 +10,9 @@ from durableq.model.lifecycle import EDGES, Node, node_of
 from durableq.model.message import Duplicate, Message, Receipt
 from durableq.model.queues import dead_letter_name
 from durableq.runtime.steady_clock import shift
-from durableq.store.core import QueueInfo, Store
+from durableq.store.core import QueueInfo
 from durableq.testing import FakeClock
+from durableq.testing.contract.case import FullStore
 
 QUEUES = ("orders", "mail")
 DEAD_LETTER_QUEUES = tuple(map(dead_letter_name, QUEUES))
@@ -70,7 +71,7 @@ class Engine:
     def __init__(self, url: str, clock: "FakeClock | WrongClock") -> None:
         self.clock = clock
         self.rng = Dice()
-        self.store: Store = open_store(url, clock=clock, rng=self.rng)
+        self.store = cast(FullStore, open_store(url, clock=clock, rng=self.rng))
         self.names: dict[str, str] = {}
         self.since_ms = clock.wall_ms()
 
@@ -114,9 +115,9 @@ class Engine:
             *(self.plain(store.history(message_id)) for message_id in self.names),
             self.plain(store.dead_letter_groups()),
             *(self.plain(store.recoveries(name, since_ms, ALL)) for name in QUEUES),
-            self.plain(store.moves()),
+            self.plain(store.redrive_tasks()),
             self.plain(store.workers()),
-            *(self.plain(store.held(worker.owner_id)) for worker in store.workers()),
+            *(self.plain(store.leases_of(worker.owner_id)) for worker in store.workers()),
             *(store.ready_in_ms([name]) for name in EVERY_QUEUE),
             store.ready_in_ms(EVERY_QUEUE),
             self.rng.throws,

@@ -280,13 +280,13 @@ class SideBySide(RuleBasedStateMachine):
                 wanted, decision, to_queue=to_queue, actor=ACTOR
             )
         )
-        for limit in limits if self.engines[0].store.moves() else []:
+        for limit in limits if self.engines[0].store.redrive_tasks() else []:
             self.go_on(0, limit, cancelled=1)
 
-    @precondition(lambda self: self.engines[0].store.moves())
+    @precondition(lambda self: self.engines[0].store.redrive_tasks())
     @rule(number=st.integers(0, 2), limit=st.integers(0, 3), cancelled=st.integers(0, 9))
     def go_on(self, number: int, limit: int, cancelled: int) -> None:
-        there = self.engines[0].store.moves()
+        there = self.engines[0].store.redrive_tasks()
         task_id = there[number % len(there)].id
         if not cancelled:
             self.both(lambda engine, _: engine.store.cancel_redrive(task_id))

@@ -4,18 +4,30 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import inotify_simple
 import pytest
 
-from durableq.engines import open_store
+from durableq.engines import examine_store, open_store
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Requeue
 from durableq.model.errors import Conflict
+from durableq.model.health import Level
 from durableq.model.message import Outcome, Reason, State
 from durableq.store.core import Store, WorkerInfo
 from durableq.testing import FakeClock, FakeRandom, MultiProcessContract, StoreContract
-from durableq.testing.contract.case import DEAD, ORDERS, complete, kill, look, newest, send, take
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    FullStore,
+    complete,
+    kill,
+    look,
+    newest,
+    send,
+    take,
+)
 from durableq.testing.contract.wakeup import WakeupContract
 from tests.engine import plain
 
@@ -28,11 +40,11 @@ class TestSQLite(StoreContract):
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
         return open_store(url(tmp_path), clock=clock, rng=rng)
 
-    def reopen(self, clock: FakeClock, tmp_path: Path) -> Store:
-        return self.make_store(clock, FakeRandom(), tmp_path)
+    def reopen(self, clock: FakeClock, tmp_path: Path) -> FullStore:
+        return cast(FullStore, self.make_store(clock, FakeRandom(), tmp_path))
 
     def test_what_was_sent_is_there_when_the_file_is_opened_again(
-        self, store: Store, clock: FakeClock, tmp_path: Path
+        self, store: FullStore, clock: FakeClock, tmp_path: Path
     ) -> None:
         message_id = send(store, key="k")
         lease = take(store)
@@ -43,7 +55,7 @@ class TestSQLite(StoreContract):
         again.close()
 
     def test_a_restarted_machine_has_no_leases(
-        self, store: Store, clock: FakeClock, tmp_path: Path
+        self, store: FullStore, clock: FakeClock, tmp_path: Path
     ) -> None:
         worker = store.register(WorkerInfo("host-a:7", 7, 1))
         message_id = send(store, key="k")
@@ -59,7 +71,7 @@ class TestSQLite(StoreContract):
         again.close()
 
     def test_a_second_store_on_the_file_takes_nothing_back(
-        self, store: Store, clock: FakeClock, tmp_path: Path
+        self, store: FullStore, clock: FakeClock, tmp_path: Path
     ) -> None:
         send(store)
         lease = take(store)
@@ -67,7 +79,7 @@ class TestSQLite(StoreContract):
         assert complete(store, lease) == [Outcome.DONE]
 
     def test_a_dead_letter_whose_queue_is_gone_needs_another_one_named(
-        self, store: Store, tmp_path: Path
+        self, store: FullStore, tmp_path: Path
     ) -> None:
         """No verb leaves a file so; somebody with a SQLite shell may."""
         store.declare_queue("mail", {})
@@ -83,6 +95,15 @@ class TestSQLite(StoreContract):
         assert look(store, message_id).queue == "mail"
         store.delete_queue(DEAD)
         assert [queue.name for queue in store.queues()] == ["mail", "mail-dlq"]
+
+
+def test_an_examination_names_each_finding_once(tmp_path: Path) -> None:
+    open_store(url(tmp_path)).close()
+    findings = examine_store(url(tmp_path), deep=True)
+    assert all(finding.what for finding in findings)
+    names = [finding.name for finding in findings]
+    assert len(names) == len(set(names)) > 0
+    assert all(finding.level is not Level.BAD for finding in findings)
 
 
 class TestSQLiteWithoutInotify(WakeupContract):

@@ -13,6 +13,7 @@ from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
 from durableq.recovery.rules_file import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, parse
 from durableq.runtime.clock import SystemClock
+from durableq.store.core import Capability
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "RECOVERY.md").read_text()
@@ -69,8 +70,8 @@ def test_the_examples_decide(
 
 
 def check(dq: DurableQ, policies: Policies, kind: type) -> None:
-    (message,) = dq.store.peek("orders-dlq", 10)
-    dead_letter = dq.store.dead_letter(message.id)
+    (message,) = dq.store.require(Capability.INSPECT).peek("orders-dlq", 10)
+    dead_letter = dq.store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
     assert dead_letter is not None
     decision = policies.judge(dead_letter).decision
     assert type(decision) is kind

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from durableq import DurableQ, Queue
 from durableq.engines.sqlite import checkpoints
 from durableq.engines.sqlite.driver import driver
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.engine.shared_log import BATCHES, LARGEST_BATCH
 from tests.support import scaled, wait_for
@@ -174,7 +175,7 @@ def test_maintenance_checkpoints_under_the_guard(db: Path, monkeypatch: pytest.M
     with DurableQ(db) as dq:
         dq.queue("orders").send(1)
         monkeypatch.setattr(checkpoints.Checkpointer, "run", spying)
-        assert dq.store.maintain().due
+        assert dq.store.require(Capability.MAINTENANCE).maintain().due
     assert seen == [False]
 
 

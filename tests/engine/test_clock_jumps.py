@@ -14,7 +14,7 @@ from durableq.model.health import Finding, Level
 from durableq.model.limits import DAY_MS, HOUR_MS
 from durableq.model.message import Completion, draft
 from durableq.runtime.steady_clock import RENEW_MS
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import this_process
 from durableq.testing import FakeClock
 from tests.engine import plain
@@ -45,9 +45,9 @@ def fill(store: Store) -> None:
 
 
 def assert_all_there(store: Store) -> None:
-    store.prune()
-    store.maintain()
-    assert store.queue("orders").counts.ready == 1
+    store.require(Capability.MAINTENANCE).prune()
+    store.require(Capability.MAINTENANCE).maintain()
+    assert store.require(Capability.INSPECT).queue("orders").counts.ready == 1
     store.send("orders", [draft("paid", key="k")])
     received = store.receive("orders", 2)
     assert [message.body for message in received.messages] == ['"waits"']
@@ -72,7 +72,7 @@ def test_the_next_process_that_opens_the_file_notices_a_jump(
         store.close()
     clock.set_wall(clock.wall_ms() + jump_ms)
     with_jump = opened(db, clock)
-    with_jump.prune()
+    with_jump.require(Capability.MAINTENANCE).prune()
     clock.set_wall(clock.wall_ms() - jump_ms)
     assert_all_there(with_jump if reopened else store)
     with_jump.close()
@@ -127,7 +127,7 @@ def test_a_machine_that_was_off_has_no_jump(
     clock.advance(30 * 86_400)
     clock.reboot()
     again = opened(db, clock)
-    pruned = again.prune()
+    pruned = again.require(Capability.MAINTENANCE).prune()
     assert (pruned.expired, pruned.records) == (1, 1)
     assert not caplog.records
     again.close()
@@ -140,11 +140,11 @@ def test_a_correct_clock_is_adopted_at_once(db: Path, clock: FakeClock) -> None:
     clock.advance(60)
     clock.set_wall(clock.wall_ms() + WEEKS_MS)
     store.send("orders", [draft(1)])
-    assert store.peek("orders", 1)[0].sent_at_ms == clock.wall_ms()
+    assert store.require(Capability.INSPECT).peek("orders", 1)[0].sent_at_ms == clock.wall_ms()
     clock.advance(14 * 86_400 - 1)
-    assert store.prune().expired == 0
+    assert store.require(Capability.MAINTENANCE).prune().expired == 0
     clock.advance(1)
-    assert store.prune().expired == 1
+    assert store.require(Capability.MAINTENANCE).prune().expired == 1
     store.close()
 
 
@@ -168,9 +168,9 @@ def test_reading_notices_a_jump_and_writes_nothing(db: Path, clock: FakeClock) -
     reader = open_store(str(db), clock=clock)
     first = anchor(db)
     clock.set_wall(clock.wall_ms() + YEAR_MS)
-    assert reader.record("orders", "k") is not None
-    assert reader.records("orders", 10)
-    assert reader.peek("orders", 1)[0].sent_at_ms == clock.wall_ms()
+    assert reader.require(Capability.IDEMPOTENCY).record("orders", "k") is not None
+    assert reader.require(Capability.IDEMPOTENCY).records("orders", 10)
+    assert reader.require(Capability.INSPECT).peek("orders", 1)[0].sent_at_ms == clock.wall_ms()
     assert anchor(db) == first
     reader.close()
     store.close()
@@ -221,10 +221,12 @@ def test_a_beat_before_a_jump_is_as_fresh_as_it_was(db: Path) -> None:
     """`restore --replace` takes a worker for alive by it, where its process cannot be seen."""
     clock = FakeClock()
     store = open_store(str(db), clock=clock)
-    store.register(this_process("w"))
+    store.require(Capability.FLEET).register(this_process("w"))
     clock.set_wall(clock.wall_ms() + YEAR_MS)
-    store.send("orders", []) if store.queues() else store.reclaim()
-    [worker] = store.workers()
+    store.send("orders", []) if store.require(Capability.INSPECT).queues() else store.require(
+        Capability.FLEET
+    ).reclaim()
+    [worker] = store.require(Capability.FLEET).workers()
     assert worker.beat_at_ms == clock.wall_ms()
     store.close()
     assert len(registered_workers(str(db))) == 1

@@ -10,6 +10,7 @@ import pytest
 from durableq import DatabaseUnusable, DurableQ, Queue
 from durableq.admin import operations
 from durableq.model.health import is_healthy
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.engine.copies import refusal
 
@@ -39,7 +40,7 @@ def copy(orders: Queue, db: Path, copy: Path) -> Path:
 
 def queues(path: Path) -> None:
     with DurableQ(path) as dq:
-        dq.store.queues()
+        dq.store.require(Capability.INSPECT).queues()
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -22,6 +22,7 @@ from durableq import (
 )
 from durableq.model.limits import HOUR_MS
 from durableq.runtime.clock import SystemClock
+from durableq.store.core import Capability
 from durableq.testing import FakeClock
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
@@ -212,7 +213,7 @@ def register_answer(dq: DurableQ, kind: str, answer: Callable[[Batch], Any]) -> 
 
 def ended(dq: DurableQ) -> tuple[list[str], int]:
     """The bodies of the dead, and how many were completed."""
-    dead = dq.store.peek("orders-dlq", 100)
+    dead = dq.store.require(Capability.INSPECT).peek("orders-dlq", 100)
     return sorted(str(dead_letter.body) for dead_letter in dead), dq.queue(
         "orders"
     ).info().counters.completed

@@ -18,6 +18,7 @@ from durableq import DatabaseReplaced, DatabaseUnusable, Delivery, DurableQ, Que
 from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.checkpoints import IS_GUARDED
 from durableq.engines.sqlite.driver import driver
+from durableq.store.core import Capability
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
 from tests.engine import plain
@@ -158,7 +159,7 @@ def test_a_handler_with_another_library_fails_and_nothing_is_done_twice(
     sent = orders.send(1)
     Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
     assert done == []
-    event = dq.store.history(sent)[-1]
+    event = dq.store.require(Capability.DEAD_LETTERS).history(sent)[-1]
     assert event.error_type.endswith("Unsupported")
     assert "Use dq.engine" in event.error_message
 
@@ -190,7 +191,7 @@ def test_a_log_that_left_is_noticed_by_the_next_write(
     writes = (
         lambda: orders.send("into nothing"),
         message.complete,
-        dq.store.prune,
+        dq.store.require(Capability.MAINTENANCE).prune,
         lambda: orders.send_many([1, 2]),
     )
     for write in writes:

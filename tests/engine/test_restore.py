@@ -22,7 +22,7 @@ from durableq.admin import operations
 from durableq.engines.sqlite import replacing, schema
 from durableq.model.health import is_healthy
 from durableq.model.message import State
-from durableq.store.core import WorkerInfo
+from durableq.store.core import Capability, WorkerInfo
 from durableq.supervisor.liveness import this_process
 from tests.engine import plain
 from tests.engine.copies import OLDER, beside, refusal
@@ -37,7 +37,7 @@ def test_what_is_restored_has_no_leases_no_workers_and_keys_that_are_free(
     dq: DurableQ, orders: Queue, db: Path, copy: Path
 ) -> None:
     dq.queue("orders", max_receives=1)
-    owner_id = dq.store.register(this_process("worker-1")).owner_id
+    owner_id = dq.store.require(Capability.FLEET).register(this_process("worker-1")).owner_id
     held = orders.send("held", key="k")
     behind = orders.send("behind", key="k")
     dq.store.receive("orders", 2, owner_id=owner_id)
@@ -45,13 +45,13 @@ def test_what_is_restored_has_no_leases_no_workers_and_keys_that_are_free(
     made = operations.restore(copy, restored(copy))
     assert made.released == 1
     with DurableQ(restored(copy)) as again:
-        assert again.store.workers() == []
+        assert again.store.require(Capability.FLEET).workers() == []
         for message_id in (held, behind):
-            message = again.store.message(message_id)
+            message = again.store.require(Capability.INSPECT).message(message_id)
             assert message is not None
             assert (message.state, message.receive_count) == (State.READY, 0)
-            assert again.store.history(message_id) == []
-        assert again.store.record("orders", "k") is None
+            assert again.store.require(Capability.DEAD_LETTERS).history(message_id) == []
+        assert again.store.require(Capability.IDEMPOTENCY).record("orders", "k") is None
         assert is_healthy(operations.audit(again.store))
     assert beside(copy) == ["copy.db", "restored.db"]
 
@@ -78,7 +78,7 @@ def test_a_backup_of_an_older_durableq_is_upgraded_and_itself_left_as_it_is(
     assert made.released == 1
     assert copy.read_bytes() == content
     with DurableQ(restored(copy)) as again:
-        assert again.store.message("1") is not None
+        assert again.store.require(Capability.INSPECT).message("1") is not None
         assert is_healthy(operations.audit(again.store))
 
 
@@ -145,7 +145,7 @@ def test_a_database_with_a_living_worker_is_not_replaced_though_it_is_closed(
     dq: DurableQ, orders: Queue, db: Path, copy: Path
 ) -> None:
     operations.back_up(str(db), copy)
-    dq.store.register(this_process("worker-1"))
+    dq.store.require(Capability.FLEET).register(this_process("worker-1"))
     dq.close()
     told = refusal(Conflict, operations.restore, copy, str(db), replace=True)
     assert told.startswith(f"Worker worker-1 (pid {os.getpid()}) works on {db}.")
@@ -157,7 +157,7 @@ def test_a_worker_that_cannot_be_seen_lives_while_its_beat_is_fresh(
     operations.back_up(str(db), copy)
     boot = this_process("me").boot_id
     elsewhere = WorkerInfo("elsewhere", 7, 1, boot, pid_namespace="pid:[1]")
-    dq.store.register(elsewhere)
+    dq.store.require(Capability.FLEET).register(elsewhere)
     dq.close()
     refusal(Conflict, operations.restore, copy, str(db), replace=True)
     plain.script(db, "UPDATE durableq_worker SET beat_at_ms = beat_at_ms - 61000")
@@ -171,7 +171,7 @@ def test_what_is_no_backup_is_refused_and_leaves_no_file(
     target = str(folder / "restored.db")
     assert "There is no backup" in refusal(NotFound, operations.restore, copy, target)
     assert "is not a file" in refusal(DatabaseUnusable, operations.restore, folder, target)
-    _ = dq.store.queues()
+    _ = dq.store.require(Capability.INSPECT).queues()
     assert "It is no backup" in refusal(Conflict, operations.restore, db, target)
     refusal(Conflict, operations.restore, db, str(db), replace=True)
     for content in (b"junk", b"more junk " * 1000):

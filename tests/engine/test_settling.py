@@ -22,6 +22,7 @@ from durableq import (
 )
 from durableq.model.message import Completion
 from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Capability
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker import completer, executors, fetcher
 from durableq.worker.completer import Completer
@@ -241,7 +242,7 @@ def test_a_batch_that_cannot_be_settled_at_once_is_settled_later_as_told(
     record = orders.record("k1")
     assert record is not None
     assert record.result == '"kept"'
-    assert dq.store.dead_letter(sent[0]) is not None
+    assert dq.store.require(Capability.DEAD_LETTERS).dead_letter(sent[0]) is not None
     plain.check_sound(db)
 
 

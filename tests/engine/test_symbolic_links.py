@@ -16,6 +16,7 @@ from durableq.admin.operations import back_up
 from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.location import Location
 from durableq.model.errors import DatabaseReplaced, DatabaseUnusable
+from durableq.store.core import Capability
 from durableq.supervisor.liveness import this_process
 from tests.cli.console import process
 
@@ -61,11 +62,15 @@ def test_the_file_its_log_and_its_locks_are_found(named: Path, tmp_path: Path) -
     with DurableQ(named) as dq:
         for number in range(100):
             dq.queue("orders").send({"n": number, "pad": "x" * 500})
-        dq.store.register(this_process("worker"))
+        dq.store.require(Capability.FLEET).register(this_process("worker"))
         assert sorted(path.name for path in real.parent.iterdir()) == [
             *("real.db", "real.db-shm", "real.db-wal")
         ]
-        assert dq.store.storage().log_bytes == os.stat(f"{real}-wal").st_size > 0
+        assert (
+            dq.store.require(Capability.INSPECT).storage().log_bytes
+            == os.stat(f"{real}-wal").st_size
+            > 0
+        )
         store: Any = dq.store
         with closing(store.watch()) as watch:
             assert watch._events is not None, "the log is not watched by inotify"

@@ -14,7 +14,7 @@ from durableq.engines.sqlite import checkpoints
 from durableq.model.health import MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
 from durableq.model.message import draft
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.process.child import Nursery
@@ -53,13 +53,13 @@ def test_a_file_that_grew_large_shrinks_bit_by_bit(
 ) -> None:
     monkeypatch.setattr(maintenance, "SPARE_PAGES", 10)
     send(store, 1000, "x" * 2000)
-    store.purge("orders")
+    store.require(Capability.CONTROL).purge("orders")
     pages = plain.one(db, "PRAGMA page_count")
-    first = store.maintain()
+    first = store.require(Capability.MAINTENANCE).maintain()
     assert first == MaintenanceReport(due=True, freed_bytes=4096 * maintenance.FREE_PAGES)
     assert plain.one(db, "PRAGMA page_count") == pages - maintenance.FREE_PAGES
     clock.advance(MAINTENANCE_AGAIN_MS / 1000)
-    while store.maintain().freed_bytes:
+    while store.require(Capability.MAINTENANCE).maintain().freed_bytes:
         clock.advance(MAINTENANCE_AGAIN_MS / 1000)
     left = plain.one(db, "PRAGMA freelist_count")
     assert left < 2 * maintenance.FREE_PAGES + plain.one(db, "PRAGMA page_count") // 4
@@ -74,9 +74,9 @@ def test_a_file_without_incremental_vacuum_is_left_as_it_is(
     monkeypatch.setattr(maintenance, "SPARE_PAGES", 10)
     again = open_store(str(db), clock=clock)
     send(again, 1000, "x" * 2000)
-    again.purge("orders")
+    again.require(Capability.CONTROL).purge("orders")
     pages = plain.one(db, "PRAGMA page_count")
-    assert again.maintain() == MaintenanceReport(due=True)
+    assert again.require(Capability.MAINTENANCE).maintain() == MaintenanceReport(due=True)
     assert plain.one(db, "PRAGMA page_count") == pages
     again.close()
 
@@ -88,20 +88,20 @@ def test_every_row_has_its_turn_window_by_window(store: Store, clock: FakeClock)
     store.send("later", [draft("b")])
     removed = []
     for _ in range(MANY // 200 + 3):
-        removed.append(store.maintain().expired)
+        removed.append(store.require(Capability.MAINTENANCE).maintain().expired)
         clock.advance(MAINTENANCE_AGAIN_MS / 1000)
     assert max(removed) == 200
     assert sum(removed) == MANY
-    assert store.queue("later").counts.ready == 1
+    assert store.require(Capability.INSPECT).queue("later").counts.ready == 1
 
 
 def test_after_the_last_window_comes_the_first(store: Store, clock: FakeClock) -> None:
     send(store, MANY)
-    store.maintain()  # looks at the first window
+    store.require(Capability.MAINTENANCE).maintain()  # looks at the first window
     clock.advance(3_600)
     removed = 0
     for _ in range(MANY // 200 + 10):
-        removed += store.maintain().expired
+        removed += store.require(Capability.MAINTENANCE).maintain().expired
         clock.advance(MAINTENANCE_EVERY_MS / 1000)
     assert removed == MANY
 
@@ -112,23 +112,28 @@ def test_who_cannot_write_at_once_leaves_it_to_others(
     nursery = Nursery(tmp_path)
     child = nursery.start("lock", db)
     child.wait_line("READY")
-    assert store.maintain() == MaintenanceReport()
+    assert store.require(Capability.MAINTENANCE).maintain() == MaintenanceReport()
     nursery.close()
-    assert store.maintain().due
+    assert store.require(Capability.MAINTENANCE).maintain().due
 
 
 def test_of_several_stores_one_does_it(store: Store, db: Path, clock: FakeClock) -> None:
     others = [open_store(str(db), clock=clock) for _ in range(3)]
-    assert [other.maintain().due for other in (store, *others)] == [True, False, False, False]
+    assert [other.require(Capability.MAINTENANCE).maintain().due for other in (store, *others)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     for other in others:
         other.close()
 
 
 def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
-    store.maintain()
+    store.require(Capability.MAINTENANCE).maintain()
     with plain.connection(db) as raw:
         before = raw.execute("PRAGMA data_version").fetchone()
-        assert not store.maintain().due
+        assert not store.require(Capability.MAINTENANCE).maintain().due
         assert raw.execute("PRAGMA data_version").fetchone() == before
 
 
@@ -141,16 +146,16 @@ def test_a_large_log_is_cut_once_nobody_reads_it(
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM durableq_message").fetchone()
         send(store, 1000, "x" * 500)
-        assert store.maintain().due
+        assert store.require(Capability.MAINTENANCE).maintain().due
         large = log(db)
         assert large > 100_000  # somebody reads what is only there
         reader.execute("ROLLBACK")
     clock.advance(MAINTENANCE_EVERY_MS / 1000)
-    assert store.maintain().due
+    assert store.require(Capability.MAINTENANCE).maintain().due
     assert log(db) == 0
-    assert store.queue("orders").counts.ready == 1000
+    assert store.require(Capability.INSPECT).queue("orders").counts.ready == 1000
 
 
 def test_tending_needs_no_queue_and_no_worker(db: Path) -> None:
     with DurableQ(db) as dq:
-        assert dq.store.maintain() == MaintenanceReport(due=True)
+        assert dq.store.require(Capability.MAINTENANCE).maintain() == MaintenanceReport(due=True)

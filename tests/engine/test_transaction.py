@@ -26,6 +26,7 @@ from durableq import (
 from durableq.engines.sqlite.driver import driver
 from durableq.model.limits import HOUR_MS
 from durableq.runtime.clock import SystemClock
+from durableq.store.core import Capability
 from durableq.testing import FakeClock
 from tests.engine import plain
 
@@ -295,7 +296,12 @@ def test_calls_around_the_transaction_are_refused_inside_it(
 ) -> None:
     message = take(orders)
     receipts = dq.queue("receipts")
-    for call in (lambda: receipts.send(1), orders.receive, message.complete, dq.store.prune):
+    for call in (
+        lambda: receipts.send(1),
+        orders.receive,
+        message.complete,
+        dq.store.require(Capability.MAINTENANCE).prune,
+    ):
         with pytest.raises(Conflict, match=r"use tx\.send and tx\.execute there"):
             write_and(message, lambda _, call=call: call())  # type: ignore[misc]
         assert written(db) == BEFORE
@@ -325,7 +331,10 @@ def test_a_batch_commits_or_fails_as_one(dq: DurableQ, orders: Queue, db: Path) 
     assert written(db)["record"] == [(1, '"first"')]
     info = orders.info()
     assert (info.counters.completed, info.counts.present) == (2, 1)
-    assert [event.error_message for event in dq.store.history(batch[1].id)] == ["not this one"]
+    assert [
+        event.error_message
+        for event in dq.store.require(Capability.DEAD_LETTERS).history(batch[1].id)
+    ] == ["not this one"]
     plain.check_sound(db)
 
 

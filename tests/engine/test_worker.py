@@ -12,6 +12,7 @@ import pytest
 from durableq import Batch, Busy, Delivery, DurableQ, Queue, Reject, RetryLater
 from durableq.model.limits import HOUR_MS
 from durableq.runtime.clock import SystemClock
+from durableq.store.core import Capability
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.testing import FakeClock
 from durableq.worker import fetcher
@@ -34,7 +35,7 @@ def orders(dq: DurableQ, db: Path) -> Queue:
 
 
 def story(dq: DurableQ, message_id: str) -> list[tuple[str, str, str]]:
-    events = dq.store.history(message_id)
+    events = dq.store.require(Capability.DEAD_LETTERS).history(message_id)
     return [(event.event.value, event.reason, event.error_type) for event in events]
 
 
@@ -84,7 +85,7 @@ def test_what_a_handler_returns_is_kept_and_given_to_duplicates(
     assert record is not None
     assert (record.result, record.message_id) == ('{"paid":120}', sent[0])
     assert f"message {sent[1]} of orders: duplicate of key k, skipped" in caplog.text
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []
 
 
 @pytest.mark.parametrize("where", ["tx.result", "returned", "both"])
@@ -128,7 +129,7 @@ def test_a_result_that_json_cannot_hold(
     else:
         failed = (*FAILED, "InvalidResult")
         assert story(dq, sent) == [failed, failed, (*BURIED, "InvalidResult")]
-        assert dq.store.dead_letter(sent) is not None
+        assert dq.store.require(Capability.DEAD_LETTERS).dead_letter(sent) is not None
     plain.check_sound(db)
 
 

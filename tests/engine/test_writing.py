@@ -15,6 +15,7 @@ from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.store import SQLStore
 from durableq.model.message import draft
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.child import Nursery
 
@@ -53,7 +54,7 @@ def test_every_write_begins_immediate(dq: DurableQ, orders: Queue) -> None:
     message.extend(60)
     with message.transaction():
         pass
-    dq.store.prune()
+    dq.store.require(Capability.MAINTENANCE).prune()
     assert begun == ["BEGIN IMMEDIATE"] * 5
     begun.clear()
     orders.info()

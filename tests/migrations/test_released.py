@@ -16,7 +16,7 @@ from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Requeue
 from durableq.model.health import Level
 from durableq.model.message import Failure, Reason, State
-from durableq.store.core import WorkerInfo
+from durableq.store.core import Capability, WorkerInfo
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.migrations.test_migrations import schema_of
@@ -113,25 +113,30 @@ def test_everything_is_there(dq: DurableQ, db: Path) -> None:
     store = dq.store
     found = {
         (m.queue, m.body, m.key, m.state.label, m.receive_count, m.recovery_count)
-        for info in store.queues()
-        for m in store.peek(info.name, 100)
+        for info in store.require(Capability.INSPECT).queues()
+        for m in store.require(Capability.INSPECT).peek(info.name, 100)
     }
     assert found == MESSAGES
     for message_id, events in HISTORY.items():
-        assert [event.event.value for event in store.history(message_id)] == events
-    dead_letter = store.dead_letter("4")
+        assert [
+            event.event.value
+            for event in store.require(Capability.DEAD_LETTERS).history(message_id)
+        ] == events
+    dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter("4")
     assert dead_letter is not None
     assert dead_letter.last_failure is not None
     assert (dead_letter.source_queue, dead_letter.last_failure.error_message) == (
         "mail",
         "no such card",
     )
-    assert store.queue("mail").settings.max_receives == 2
-    assert store.queue("mail").settings.visibility_timeout_ms == 5000
-    paid = store.record("orders", "paid")
+    assert store.require(Capability.INSPECT).queue("mail").settings.max_receives == 2
+    assert store.require(Capability.INSPECT).queue("mail").settings.visibility_timeout_ms == 5000
+    paid = store.require(Capability.IDEMPOTENCY).record("orders", "paid")
     assert paid is not None
     assert paid.result == '{"paid":120}'
-    assert [worker.name for worker in store.workers()] == ["worker-1:4711"]
+    assert [worker.name for worker in store.require(Capability.FLEET).workers()] == [
+        "worker-1:4711"
+    ]
     view = "SELECT id, queue, reason, error_type FROM durableq_dead_letter ORDER BY id"
     assert plain.rows(db, view) == [
         (1, "mail", "handler_error", "ValueError"),
@@ -155,8 +160,10 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     assert mail.receive() == []
     orders.send({"amount": 120}, key="paid")
     assert orders.receive() == [], "its key was forgotten"
-    (worker,) = dq.store.workers()
-    dq.store.unregister(worker.owner_id)  # it is dead: what it held comes back
+    (worker,) = dq.store.require(Capability.FLEET).workers()
+    dq.store.require(Capability.FLEET).unregister(
+        worker.owner_id
+    )  # it is dead: what it held comes back
     (held,) = orders.receive()
     assert (held.key, held.receive_count) == ("held", 2)
     held.complete()
@@ -185,7 +192,7 @@ def test_a_key_hashed_by_release_0_1_is_recognised(dq: DurableQ, db: Path) -> No
 
 def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Path) -> None:
     mail, why = dq.queue("mail"), Failure(Reason.HANDLER_ERROR, "ValueError", "no such card")
-    [group] = dq.store.dead_letter_groups()
+    [group] = dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
     assert (group.queue, group.fingerprint, group.count) == ("mail", why.fingerprint, 2)
     assert (group.error_type, group.error_message) == ("ValueError", "no such card")
     mail.send("another")
@@ -193,7 +200,7 @@ def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Pat
         (delivery,) = dq.store.receive("mail", 1).messages
         assert delivery.receipt is not None
         dq.store.fail([(delivery.receipt, replace(why, retry_in_ms=0))])
-    [group] = dq.store.dead_letter_groups()
+    [group] = dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
     assert (group.count, group.example_id) == (3, mail_dead_letters(dq)[-1])
     view = "SELECT DISTINCT fingerprint FROM durableq_dead_letter"
     assert plain.column(db, view) == [why.fingerprint]
@@ -201,27 +208,31 @@ def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Pat
 
 
 def mail_dead_letters(dq: DurableQ) -> list[str]:
-    return [dead_letter.id for dead_letter in dq.store.peek("mail-dlq", 100)]
+    return [
+        dead_letter.id for dead_letter in dq.store.require(Capability.INSPECT).peek("mail-dlq", 100)
+    ]
 
 
 def test_dead_letters_of_every_revision_can_be_moved(dq: DurableQ, db: Path) -> None:
-    move = dq.store.start_redrive(DeadLetterFilter(error_type="ValueError"), Requeue())
-    assert dq.store.continue_redrive(move.id, 10).moved == 2
+    move = dq.store.require(Capability.REDRIVE).start_redrive(
+        DeadLetterFilter(error_type="ValueError"), Requeue()
+    )
+    assert dq.store.require(Capability.REDRIVE).continue_redrive(move.id, 10).moved == 2
     assert mail_dead_letters(dq) == []
     plain.check_sound(db)
     dq.close()
 
 
 def test_what_was_begun_goes_on(dq: DurableQ, db: Path) -> None:
-    if not dq.store.moves():  # an older file knew of none
-        assert dq.store.get_metadata("breaker") is None
-        assert [worker.handled for worker in dq.store.workers()] == [0]
+    if not dq.store.require(Capability.REDRIVE).redrive_tasks():  # an older file knew of none
+        assert dq.store.require(Capability.METADATA).get_metadata("breaker") is None
+        assert [worker.handled for worker in dq.store.require(Capability.FLEET).workers()] == [0]
         return
-    [move] = dq.store.moves()
+    [move] = dq.store.require(Capability.REDRIVE).redrive_tasks()
     assert (move.total, move.wanted.queue, move.actor) == (2, "mail", "person (ann)")
-    assert dq.store.continue_redrive(move.id, 10).moved == 2
-    assert dq.store.get_metadata("breaker") == "closed"
-    assert [worker.handled for worker in dq.store.workers()] == [12]
+    assert dq.store.require(Capability.REDRIVE).continue_redrive(move.id, 10).moved == 2
+    assert dq.store.require(Capability.METADATA).get_metadata("breaker") == "closed"
+    assert [worker.handled for worker in dq.store.require(Capability.FLEET).workers()] == [12]
     plain.check_sound(db)
     dq.close()
 
@@ -230,16 +241,18 @@ def test_a_worker_of_an_older_revision_has_not_told_its_queues(db: Path) -> None
     (revision,) = plain.column(db, "SELECT version_num FROM durableq_version")
     with DurableQ(db, clock=FakeClock()) as dq:
         dq.migrate()
-        (worker,) = dq.store.workers()
+        (worker,) = dq.store.require(Capability.FLEET).workers()
         assert worker.queues == (None if revision < "0004" else ("orders",))
 
 
 def test_no_worker_is_given_the_mark_of_an_earlier_one(dq: DurableQ) -> None:
-    (before,) = dq.store.workers()
-    dq.store.unregister(before.owner_id)
-    again = dq.store.register(WorkerInfo("worker-1:4711", 4711, 1_000, "boot-1", "pid:[1]"))
+    (before,) = dq.store.require(Capability.FLEET).workers()
+    dq.store.require(Capability.FLEET).unregister(before.owner_id)
+    again = dq.store.require(Capability.FLEET).register(
+        WorkerInfo("worker-1:4711", 4711, 1_000, "boot-1", "pid:[1]")
+    )
     assert again.owner_id > before.owner_id
-    assert dq.store.workers() == [again]
+    assert dq.store.require(Capability.FLEET).workers() == [again]
     dq.close()
 
 
@@ -249,4 +262,4 @@ def test_after_a_restart_of_the_machine_no_lease_is_left(db: Path) -> None:
     with DurableQ(db, clock=clock) as dq:
         dq.migrate()
         assert dq.queue("orders").info().counts.in_flight == 0
-        assert dq.store.workers() == []
+        assert dq.store.require(Capability.FLEET).workers() == []

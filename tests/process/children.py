@@ -25,6 +25,7 @@ from durableq.client.handlers import load
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.store import SQLStore
 from durableq.recovery.process import Recovery
+from durableq.store.core import Capability
 from durableq.supervisor.supervisor import Supervisor
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
@@ -240,7 +241,9 @@ def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
     if call == "fail":
         return lambda: message.fail("for the last time")
     if call == "decide":
-        return lambda: dq.store.decide([(message.receipt, Requeue("again"))])
+        return lambda: dq.store.require(Capability.DEAD_LETTERS).decide(
+            [(message.receipt, Requeue("again"))]
+        )
 
     def transaction() -> None:
         with message.transaction() as tx:

@@ -13,6 +13,7 @@ from durableq import Conflict, DurableQ, DurableQError, Unsupported
 from durableq.demo import show
 from durableq.demo.accounts import Plan, Report, judge, read
 from durableq.demo.traffic import COUNT, DUPLICATES
+from durableq.store.core import Capability
 from tests.process.child import Child, runs
 from tests.support import wait_for
 
@@ -157,10 +158,10 @@ def test_a_message_that_came_late_is_noticed(shop: DurableQ) -> None:
 
 @reads_finished
 def test_a_file_that_has_had_orders_is_refused_untouched(shop: DurableQ) -> None:
-    before = shop.store.queues()
+    before = shop.store.require(Capability.INSPECT).queues()
     with pytest.raises(Conflict, match=f"has had {SMALL} messages in its queue 'orders'"):
         show.run(shop.url, SMALL, 1, SEED, ignore)
-    assert shop.store.queues() == before
+    assert shop.store.require(Capability.INSPECT).queues() == before
     assert family() == []
 
 

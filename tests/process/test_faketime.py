@@ -14,6 +14,7 @@ import pytest
 from durableq import DurableQ
 from durableq.model.limits import DAY_MS
 from durableq.model.message import Failure, Reason, draft
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import APP, EFFECT
 from tests.process.child import ROOT, Nursery
@@ -122,12 +123,17 @@ def test_a_fleet_whose_wall_clock_jumps_loses_nothing_and_does_nothing_twice(
     [found] = [finding for finding in told["findings"] if finding["name"] == "wall_clock"]
     assert found["level"] == "warn"
     assert sorted(plain.column(db, "SELECT key FROM effect")) == sorted(KEYS)
-    assert (dq.queue("bulk").info().counts.delayed, dq.store.queue("bulk-dlq").counts.ready) == (
+    assert (
+        dq.queue("bulk").info().counts.delayed,
+        dq.store.require(Capability.INSPECT).queue("bulk-dlq").counts.ready,
+    ) == (
         30,
         5,
     )
-    assert sum(info.counters.expired for info in dq.store.queues()) == 0
-    assert all(dq.store.record("orders", key) is not None for key in KEYS)
+    assert sum(info.counters.expired for info in dq.store.require(Capability.INSPECT).queues()) == 0
+    assert all(
+        dq.store.require(Capability.IDEMPOTENCY).record("orders", key) is not None for key in KEYS
+    )
 
 
 def test_what_is_sent_by_a_clock_that_is_behind_outlives_its_correction(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from durableq.supervisor.starting import FALSE_STARTS
 from tests.process.child import Nursery
 
@@ -47,4 +48,4 @@ def test_an_application_that_dies_in_every_worker_ends_the_fleet_with_1(
     assert FALSE_STARTS <= len(fleet.told("started")) <= FALSE_STARTS + 1
     assert all(cause in died.text for died in fleet.told("died"))
     assert ("only here" in fleet.complaints) == ("raise" in end)
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Supervisor
@@ -60,6 +61,6 @@ def test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_kee
     fleet.wait_until(lambda: completed(db, "orders") == 1, "it to be done")
     assert receives(ledger) == ["k#1"]
     assert plain.column(db, REASONS) == []
-    record = dq.store.record("orders", "k")
+    record = dq.store.require(Capability.IDEMPOTENCY).record("orders", "k")
     assert record is not None
     assert float(record.result or 0) > 3 * LEASE_SECONDS, "the interpreter was not held"

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Supervisor, runs
@@ -56,7 +57,7 @@ def test_a_worker_that_ends_by_an_error_is_replaced_though_a_thread_keeps_it(
     fleet = start(nursery, db, tmp_path, grace=0.3)
     fleet.wait_until(lambda: ledger.lines("done"), "the thread to be left")
     (pid,) = ledger.pids("done")
-    dq.store.delete_queue("orders", force=True)
+    dq.store.require(Capability.CONTROL).delete_queue("orders", force=True)
     fleet.wait_event("died")
     assert fleet.told("died")[0].pid == pid
     fleet.wait_event("started", times=2)
@@ -77,9 +78,12 @@ def test_a_lease_made_shorter_while_the_fleet_runs_is_kept_all_the_same(
     fleet.wait_until(lambda: plain.one(db, leased_until) > first + 600, "four leases to pass")
     ledger.open_gate()
     fleet.wait_until(lambda: ledger.lines("done"), "its handler to end")
-    wait_for(lambda: dq.store.message(message_id) is None, what="it to be completed")
+    wait_for(
+        lambda: dq.store.require(Capability.INSPECT).message(message_id) is None,
+        what="it to be completed",
+    )
     assert len(ledger.lines("invoke")) == 1
-    assert dq.store.history(message_id) == []
+    assert dq.store.require(Capability.DEAD_LETTERS).history(message_id) == []
 
 
 def test_where_a_handler_made_sigterm_deadly_its_message_is_back_at_once_uncounted(
@@ -92,10 +96,10 @@ def test_where_a_handler_made_sigterm_deadly_its_message_is_back_at_once_uncount
     wait_for(lambda: not _catches_sigterm(pid), what="SIGTERM to be deadly")
     fleet.signal(signal.SIGTERM)
     assert fleet.end() == 128 + signal.SIGTERM
-    message = dq.store.message(message_id)
+    message = dq.store.require(Capability.INSPECT).message(message_id)
     assert message is not None
     assert (message.state.label, message.receive_count) == ("ready", 0)
-    assert dq.store.history(message_id) == []
+    assert dq.store.require(Capability.DEAD_LETTERS).history(message_id) == []
 
 
 def _catches_sigterm(pid: int) -> bool:

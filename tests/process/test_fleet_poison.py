@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery
@@ -32,5 +33,5 @@ def test_messages_that_kill_their_workers_are_buried_and_take_nothing_along(
     assert completed(db, "bulk") == len(good)
     causes = [said.text.split()[-2].rstrip(";") for said in fleet.told("died")]
     assert sorted(causes) == ["SIGABRT"] * 4 + ["SIGKILL"] * 4
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []
     plain.check_sound(db)

@@ -14,6 +14,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.admin.status import look
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Said, Supervisor
@@ -50,7 +51,7 @@ def version_of(dq: DurableQ, fleet: Supervisor, key: str) -> str | None:
     before = completed(Path(dq.url), "orders")
     send(dq, "orders", {key: "nothing"})
     fleet.wait_until(lambda: completed(Path(dq.url), "orders") > before, "it to be handled")
-    record = dq.store.record("orders", key)
+    record = dq.store.require(Capability.IDEMPOTENCY).record("orders", key)
     assert record is not None
     return record.result
 
@@ -114,7 +115,7 @@ def test_code_that_does_not_import_replaces_no_worker_and_a_later_reload_heals(
     assert plain.column(db, REASONS) == []
     fleet.signal(signal.SIGTERM)
     assert fleet.end() == 0
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []
 
 
 def test_a_fleet_that_stops_starts_no_worker_with_new_code(

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from durableq.supervisor.liveness import this_process
 from tests.engine import plain
 from tests.process.app import Ledger
@@ -65,7 +66,10 @@ def test_a_killed_worker_is_replaced_and_leaves_no_zombie(
     (died,) = fleet.told("died")
     assert (died.pid, "SIGKILL" in died.text) == (first.pid, True)
     wait_for(lambda: has_no_zombie(fleet), what="two workers and no zombie")
-    assert {worker.pid for worker in dq.store.workers()} == {second.pid, third.pid}
+    assert {worker.pid for worker in dq.store.require(Capability.FLEET).workers()} == {
+        second.pid,
+        third.pid,
+    }
 
 
 def test_workers_of_a_killed_supervisor_finish_what_they_have_in_hand_and_end(
@@ -84,7 +88,7 @@ def test_workers_of_a_killed_supervisor_finish_what_they_have_in_hand_and_end(
     assert completed(db, "bulk") == 1
     assert plain.rows(db, STATES) == [(0, 0)] * 4
     assert plain.column(db, REASONS) == []
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []
 
 
 def test_without_its_supervisor_a_handler_that_does_not_end_is_stopped_after_the_grace(
@@ -121,7 +125,7 @@ def test_what_a_fleet_killed_whole_had_in_hand_another_fleet_has_back_at_once(
         survivor.wait_until(lambda: len(ledger.lines("done")) == 2, "both to be done here")
     assert ledger.pids("done") == [worker] * 2
     assert plain.column(db, REASONS) == ["worker_lost"] * 2
-    assert [found.pid for found in dq.store.workers()] == [worker]
+    assert [found.pid for found in dq.store.require(Capability.FLEET).workers()] == [worker]
     plain.check_sound(db)
 
 
@@ -132,7 +136,8 @@ def test_what_a_worker_of_another_pid_namespace_holds_comes_back_with_its_lease_
     send(dq, "orders", {"of the dead": "nothing", "of the unseen": "nothing"})
     gone = replace(this_process("gone"), created_ms=1)
     dead, unseen = (
-        store.register(worker) for worker in (gone, replace(gone, pid_namespace="pid:[1]"))
+        store.require(Capability.FLEET).register(worker)
+        for worker in (gone, replace(gone, pid_namespace="pid:[1]"))
     )
     store.receive("orders", 1, owner_id=dead.owner_id)
     (held,) = store.receive("orders", 1, owner_id=unseen.owner_id).messages
@@ -140,7 +145,7 @@ def test_what_a_worker_of_another_pid_namespace_holds_comes_back_with_its_lease_
     fleet.wait_until(lambda: completed(db, "orders") == 1, "one to be done")
     assert plain.rows(db, STATES) == [(1, 1)]
     assert plain.column(db, REASONS) == ["worker_lost"]
-    assert unseen in store.workers()
+    assert unseen in store.require(Capability.FLEET).workers()
     assert held.receipt
     store.extend([held.receipt], 1)
     fleet.wait_until(lambda: completed(db, "orders") == 2, "the other as well")

@@ -10,6 +10,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.runtime.signals import REPEAT_SECONDS
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Supervisor
@@ -41,7 +42,7 @@ if "-m" not in sys.argv and "worker" in sys.argv[0]:
 def has_let_go_of_everything(dq: DurableQ, db: Path, fleet: Supervisor, messages: int) -> bool:
     """Whether nothing runs, nothing is leased, and nothing that is left was counted."""
     assert fleet.family == []
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []
     assert plain.rows(db, STATES) == [(0, 0)] * messages
     assert plain.column(db, REASONS) == []
     plain.check_sound(db)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from durableq.supervisor.starting import FALSE_STARTS
 from tests.engine import plain
 from tests.process.child import Child, Nursery, Supervisor, runs
@@ -256,7 +257,7 @@ def test_a_stop_ends_the_old_worker_and_the_one_that_hangs(
     fleet.signal(signal.SIGTERM)
     assert fleet.end() == 0
     assert fleet.family == []
-    assert dq.store.workers() == []
+    assert dq.store.require(Capability.FLEET).workers() == []
 
 
 def test_a_worker_lost_during_a_reload_is_replaced_by_its_successor(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery
@@ -57,7 +58,7 @@ def test_a_message_that_times_out_every_time_ends_in_the_dead_letter_queue(
     assert fleet.end() == 0
     assert events_of(db, bad) == [TIMED_OUT, TIMED_OUT, ("buried", "timeout")]
     assert events_of(db, good) == []
-    dead_letter = dq.store.dead_letter(bad)
+    dead_letter = dq.store.require(Capability.DEAD_LETTERS).dead_letter(bad)
     assert dead_letter is not None
     assert dead_letter.reason == "timeout"
     assert completed(db, "orders") == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from tests.cli.console import COMMAND, environment, process
 from tests.support import scaled, wait_for
 
@@ -44,7 +45,10 @@ def test_a_backlog_that_the_fleet_does_not_handle_is_told_everywhere(tmp_path: P
         try:
             wait_for(
                 lambda: (
-                    sorted(worker.queues or () for worker in dq.store.workers())
+                    sorted(
+                        worker.queues or ()
+                        for worker in dq.store.require(Capability.FLEET).workers()
+                    )
                     == [("current",), ("current-dlq",)]
                 ),
                 what="a worker and a recovery process, registered with their queues",
@@ -114,4 +118,8 @@ def test_a_recovery_process_tells_of_queues_that_come_later(tmp_path: Path) -> N
 
 def told(dq: DurableQ) -> list[str]:
     """The queues that the registered processes have told."""
-    return [queue for worker in dq.store.workers() for queue in worker.queues or ()]
+    return [
+        queue
+        for worker in dq.store.require(Capability.FLEET).workers()
+        for queue in worker.queues or ()
+    ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ, Queue
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process import fleet_app
 from tests.process.app import Ledger
@@ -96,7 +97,7 @@ def test_two_processes_with_rules_one_killed_at_random_decide_each_dead_letter_o
     assert both[1].process.poll() is None
     both[1].signal(signal.SIGTERM)
     assert both[1].end() == 0
-    assert orders._app.store.workers() == []
+    assert orders._app.store.require(Capability.FLEET).workers() == []
     plain.check_sound(db)
 
 
@@ -120,7 +121,9 @@ def test_it_gives_back_what_a_worker_held_that_nobody_else_sees_dead(
     orders.send({"do": "spin"})
     worker.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
     recovery = nursery.recover("--db", db, "--app", APP)
-    recovery.wait_until(lambda: len(orders._app.store.workers()) == 2, "it to look on")
+    recovery.wait_until(
+        lambda: len(orders._app.store.require(Capability.FLEET).workers()) == 2, "it to look on"
+    )
     with at_once():
         worker.kill()
         recovery.wait_until(partial(reached, 1, recovery), "the message to die and be decided")
@@ -136,7 +139,7 @@ def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_dead_letter_and_free
     first.wait_until(lambda: ledger.lines("judged"), "it to think")
     second = nursery.recover("--db", db, "--app", APP)
     second.wait_until(partial(reached, 5, second), "the others to be decided by another")
-    lease = orders._app.store.message
+    lease = orders._app.store.require(Capability.INSPECT).message
     began = time.monotonic()
     wait_for(lambda: time.monotonic() > began + 1.5, what="three leases to pass")
     still = lease(slow)
@@ -165,11 +168,11 @@ def test_a_policy_that_raises_holds_the_dead_letter_and_the_process_goes_on(
     bad, good = bury(orders, {"do": do}, {})
     recovery = nursery.recover("--db", db, "--app", APP)
     recovery.wait_until(partial(reached, 2, recovery), "both decisions")
-    held = orders._app.store.message(bad)
+    held = orders._app.store.require(Capability.INSPECT).message(bad)
     assert held is not None
     assert held.held
-    assert orders._app.store.message(good) is None
-    assert why in orders._app.store.history(bad)[-1].reason
+    assert orders._app.store.require(Capability.INSPECT).message(good) is None
+    assert why in orders._app.store.require(Capability.DEAD_LETTERS).history(bad)[-1].reason
     later = bury(orders, {})
     recovery.wait_until(partial(reached, 3, recovery), "a later letter")
     assert [d["id"] for d in recovery.told("decision")] == [bad, good, *later]
@@ -198,7 +201,7 @@ def test_a_signal_finishes_the_dead_letter_in_hand_and_gives_back_the_rest(
     assert decided(recovery) == 1
     counts = orders._app.queue("orders-dlq").info().counts
     assert (counts.ready, counts.in_flight) == (5, 0)
-    assert orders._app.store.workers() == []
+    assert orders._app.store.require(Capability.FLEET).workers() == []
     assert "Traceback" not in recovery.complaints
 
 
@@ -209,7 +212,7 @@ def test_a_second_signal_ends_it(
     bury(orders, {"do": "wait"})
     recovery = nursery.recover("--db", db, "--app", APP)
     recovery.wait_until(lambda: ledger.lines("judged"), "it to think")
-    (worker,) = orders._app.store.workers()
+    (worker,) = orders._app.store.require(Capability.FLEET).workers()
     assert worker.name == f"recovery:{recovery.pid}"
     recovery.signal(stop)
     recovery.signal(stop)
@@ -245,7 +248,7 @@ def test_a_dead_letter_is_decided_as_soon_as_it_is_there_and_idling_writes_nothi
     orders: Queue, db: Path, nursery: Nursery
 ) -> None:
     recovery = nursery.recover("--db", db, "--app", APP)
-    recovery.wait_until(orders._app.store.workers, "it to wait")
+    recovery.wait_until(orders._app.store.require(Capability.FLEET).workers, "it to wait")
     version = "PRAGMA data_version"
     bury(orders, {})
     recovery.wait_until(partial(reached, 1, recovery), "its decision")
@@ -262,7 +265,7 @@ def test_it_outlives_the_deletion_of_a_queue(orders: Queue, db: Path, nursery: N
     recovery = nursery.recover("--db", db, "--policy", path)
     bury(orders, {})
     recovery.wait_until(partial(reached, 1, recovery), "a decision")
-    orders._app.store.delete_queue("other")
+    orders._app.store.require(Capability.CONTROL).delete_queue("other")
     bury(orders, {})
     recovery.wait_until(partial(reached, 2, recovery), "a decision after the deletion")
     assert recovery.process.poll() is None

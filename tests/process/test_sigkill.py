@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from durableq import DurableQ, Queue
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import EFFECT, Ledger
 from tests.process.child import Child, Nursery, runs
@@ -180,11 +181,14 @@ def test_workers_stop_when_their_supervisor_was_killed(
     orders.send({}, key="k")
     fleet = nursery.start("fleet", db, 2)
     fleet.wait_until(lambda: ledger.lines("done"), "a worker at work")
-    wait_for(lambda: len(orders._app.store.workers()) == 2, what="both to be registered")
+    wait_for(
+        lambda: len(orders._app.store.require(Capability.FLEET).workers()) == 2,
+        what="both to be registered",
+    )
     workers = fleet.family
     fleet.kill()
     wait_for(lambda: not any(map(runs, workers)), what="the workers to stop")
-    assert orders._app.store.workers() == [], "they did not sign off"
+    assert orders._app.store.require(Capability.FLEET).workers() == [], "they did not sign off"
 
 
 DEAD_LETTERS = 150

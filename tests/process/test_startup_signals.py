@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
+from durableq.store.core import Capability
 from tests.process.child import PATH, Child, Nursery
 from tests.process.test_fleet_sighup import CODE, install
 
@@ -108,7 +109,7 @@ def test_a_running_recover_outlives_a_reload_and_says_that_it_loads_nothing(
 ) -> None:
     install(tmp_path, CODE.format(version="one") + JUDGE)
     recover = nursery.recover("--app=shop:dq", f"--db={db}", cwd=tmp_path)
-    recover.wait_until(dq.store.workers, "it to be listed")
+    recover.wait_until(dq.store.require(Capability.FLEET).workers, "it to be listed")
     recover.signal(signal.SIGHUP)
     recover.wait_until(lambda: "does not load policies anew" in recover.complaints, "a sentence")
     for _ in range(2):  # delivered twice is one stop

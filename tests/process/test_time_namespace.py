@@ -13,7 +13,7 @@ import pytest
 
 from durableq.engines import open_store
 from durableq.model.message import Outcome, draft
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import this_process
 from tests.support import scaled
 
@@ -61,7 +61,7 @@ def test_living_leases_are_neither_taken_nor_granted_for_longer(
     store: Store, tmp_path: Path, offset_seconds: int
 ) -> None:
     store.declare_queue("orders", {"visibility_timeout_ms": 60_000})
-    worker = store.register(this_process("here"))
+    worker = store.require(Capability.FLEET).register(this_process("here"))
     store.send("orders", [draft("held here"), draft("waits")])
     [held] = store.receive("orders", 1, owner_id=worker.owner_id).messages
     assert held.receipt is not None
@@ -71,6 +71,6 @@ def test_living_leases_are_neither_taken_nor_granted_for_longer(
     assert told == {"fate": "alive", "taken": ['"waits"'], "reclaimed": 0, "expired": 0}
     assert "jumped" not in other.stderr
     assert store.extend([held.receipt], 60_000) == [Outcome.DONE]
-    [_, theirs] = store.peek("orders", 10)
+    [_, theirs] = store.require(Capability.INSPECT).peek("orders", 10)
     assert 0 < theirs.lease_left_ms <= 40_000
     store.close()

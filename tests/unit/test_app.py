@@ -11,6 +11,7 @@ import pytest
 from durableq import Conflict, DurableQ, InvalidBody, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.limits import MAX_SET_ASIDE
 from durableq.model.message import draft
+from durableq.store.core import Capability
 from durableq.testing import FakeClock
 
 
@@ -23,7 +24,7 @@ def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert repr(orders) == f"<Queue 'orders' in {db}>"
     orders.send(1)
-    assert [info.name for info in dq.store.queues()] == [
+    assert [info.name for info in dq.store.require(Capability.INSPECT).queues()] == [
         "mail",
         "mail-dlq",
         "orders",
@@ -124,7 +125,10 @@ def test_a_dead_letter_queue_that_is_named_first_is_made_with_its_queue(declare:
         dq.handler("orders-dlq")(lambda message: message)
     else:
         dq.queue("orders-dlq", visibility_timeout=5)
-    assert [info.name for info in dq.store.queues()] == ["orders", "orders-dlq"]
+    assert [info.name for info in dq.store.require(Capability.INSPECT).queues()] == [
+        "orders",
+        "orders-dlq",
+    ]
     with pytest.raises(Conflict, match="is a dead-letter queue"):
         dq.queue("orders-dlq").send(1)
 
@@ -182,7 +186,7 @@ def test_a_receive_out_of_bounds_is_refused(limit: int) -> None:
 def test_a_queue_that_was_deleted_is_unknown() -> None:
     dq = DurableQ("memory://")
     orders = dq.queue("orders")
-    dq.store.delete_queue("orders")
+    dq.store.require(Capability.CONTROL).delete_queue("orders")
     with pytest.raises(UnknownQueue, match="durableq queue create orders"):
         orders.send(1)
 

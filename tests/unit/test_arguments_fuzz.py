@@ -29,6 +29,7 @@ from durableq import (
 )
 from durableq.model.message import SEND_OPTIONS
 from durableq.model.queues import OPTIONS
+from durableq.store.core import Capability
 
 LONGEST_MESSAGE = 500
 
@@ -73,7 +74,10 @@ class World:
     @property
     def state(self) -> list[Any]:
         """What is stored, as far as a refused call could change it."""
-        found = [(info.name, info.settings, info.counts) for info in self.dq.store.queues()]
+        found = [
+            (info.name, info.settings, info.counts)
+            for info in self.dq.store.require(Capability.INSPECT).queues()
+        ]
         return [*found, sorted(self.dq.handlers), sorted(self.dq.policies)]
 
     def in_transaction(self, call: Callable[[Transaction], Any]) -> None:

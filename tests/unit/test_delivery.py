@@ -20,6 +20,7 @@ from durableq import (
     StaleReceipt,
 )
 from durableq.client.failures import failure_of
+from durableq.store.core import Capability
 from durableq.testing import FakeClock, FakeRandom
 
 
@@ -122,7 +123,7 @@ def test_the_wait_after_a_failure_can_be_chosen(orders: Queue, clock: FakeClock)
 def test_rejecting_buries_at_once(dq: DurableQ, orders: Queue) -> None:
     sent = orders.send(1)
     assert take(orders).reject("never") is Outcome.BURIED
-    dead_letter = dq.store.dead_letter(sent)
+    dead_letter = dq.store.require(Capability.DEAD_LETTERS).dead_letter(sent)
     assert dead_letter is not None
     assert dead_letter.reason is Reason.REJECTED
     assert dead_letter.last_failure is not None
@@ -169,7 +170,7 @@ def test_a_result_is_added_only_by_who_completed_the_key(orders: Queue, clock: F
 
 def test_what_was_only_looked_at_has_no_receipt(dq: DurableQ, orders: Queue) -> None:
     orders.send(1)
-    (message,) = dq.store.peek("orders", 1)
+    (message,) = dq.store.require(Capability.INSPECT).peek("orders", 1)
     with pytest.raises(StaleReceipt, match="it was only looked at, not received"):
         Delivery(message, dq.store).complete()
 
@@ -234,7 +235,9 @@ def test_a_batch_settles_each_as_told(dq: DurableQ, orders: Queue) -> None:
     with pytest.raises(InvalidResult):
         batch.set_result(batch[2], {1, 2})
     assert batch.settle() == []
-    assert [record.result for record in dq.store.records("orders", 10)] == ['"zero"', None]
+    assert [
+        record.result for record in dq.store.require(Capability.IDEMPOTENCY).records("orders", 10)
+    ] == ['"zero"', None]
     assert dq.queue("orders-dlq").info().counts.ready == 1
 
 
@@ -245,7 +248,10 @@ def test_a_batch_goes_on_without_those_whose_lease_was_lost(dq: DurableQ, orders
     batch.fail(batch[2], "no")
     assert batch.settle() == [batch[0]]
     assert orders.info().counters.completed == 1
-    assert [m.receive_count for m in dq.store.peek("orders", 3)] == [0, 1]
+    assert [m.receive_count for m in dq.store.require(Capability.INSPECT).peek("orders", 3)] == [
+        0,
+        1,
+    ]
 
 
 def test_a_result_without_a_key_to_keep_it_under_is_refused(orders: Queue) -> None:

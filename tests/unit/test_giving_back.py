@@ -98,7 +98,7 @@ def test_nothing_counts_when_the_fleet_cuts_it_short(worker: Worker) -> None:
 
 def test_a_worker_that_was_never_registered_held_nothing(worker: Worker) -> None:
     assert give_back(worker.store, Scoreboard(), "worker:1", Ending.DEATH, "SIGKILL") == 0
-    assert len(worker.store.held(worker.owner_id)) == 4
+    assert len(worker.store.leases_of(worker.owner_id)) == 4
 
 
 def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
@@ -106,7 +106,7 @@ def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
 ) -> None:
     survivor = Survivor()
     assert survivor.look(worker.store), "there is a new one"
-    assert len(worker.store.held(worker.owner_id)) == 4
+    assert len(worker.store.leases_of(worker.owner_id)) == 4
     assert not survivor.look(worker.store)
-    assert worker.store.held(worker.owner_id) == []
+    assert worker.store.leases_of(worker.owner_id) == []
     assert worker.store.workers() == []

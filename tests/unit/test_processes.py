@@ -101,4 +101,4 @@ def test_what_the_dead_held_is_given_back_and_nothing_else() -> None:
     assert store.workers() == [workers[0], workers[2]]
     states = [message.state for message in store.peek("orders", 3)]
     assert states == [State.IN_FLIGHT, State.READY, State.IN_FLIGHT]
-    assert [m.id for m in store.held(workers[2].owner_id)] == [ids[2]]
+    assert [m.id for m in store.leases_of(workers[2].owner_id)] == [ids[2]]

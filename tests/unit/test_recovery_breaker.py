@@ -21,6 +21,7 @@ from durableq.recovery.circuit_breaker import (
     advance,
     read,
 )
+from durableq.store.core import Capability
 
 LIMITS = Thresholds(window=6, share=0.5, least=4, cool_down=1, longest_cool_down=4, probes=2)
 CLOSED = BreakerState(Phase.CLOSED, 0)
@@ -155,9 +156,13 @@ def test_its_state_can_be_read_by_others() -> None:
     with DurableQ("memory://") as dq:
         assert read(dq.store, "orders") is None
         state = BreakerState(Phase.OPEN, 7, 2, died=3, judged=4)
-        dq.store.compare_and_set(NOTE + "orders", state.to_json(), expected=None)
+        dq.store.require(Capability.METADATA).compare_and_set(
+            NOTE + "orders", state.to_json(), expected=None
+        )
         assert read(dq.store, "orders") == state
-        dq.store.compare_and_set(NOTE + "orders", "[]", expected=state.to_json())
+        dq.store.require(Capability.METADATA).compare_and_set(
+            NOTE + "orders", "[]", expected=state.to_json()
+        )
         assert read(dq.store, "orders") is None
 
 
@@ -216,5 +221,7 @@ def test_the_largest_state_fits_a_note() -> None:
     many = [Recovered(str(10**12 + n), 1_700_000_000_000 + n, ENDED) for n in range(300)]
     state = advance(BreakerState(Phase.CLOSED, 0), many, 1_800_000_000_000, most)
     with DurableQ("memory://") as dq:
-        assert dq.store.compare_and_set(NOTE + "q", state.to_json(), expected=None)
+        assert dq.store.require(Capability.METADATA).compare_and_set(
+            NOTE + "q", state.to_json(), expected=None
+        )
     assert DEFAULT_THRESHOLDS.window <= 200

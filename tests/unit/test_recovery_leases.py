@@ -20,6 +20,7 @@ from durableq.recovery.process import Recovery
 from durableq.recovery.rate import Rate
 from durableq.runtime.clock import SystemClock
 from durableq.runtime.wakeup import WakeupEvent
+from durableq.store.core import Capability
 from tests.support import scaled, wait_for
 
 LIMITS = Thresholds(window=4, least=2, cool_down=600, probes=1)
@@ -75,9 +76,9 @@ def test_what_is_given_back_is_ready(dq: DurableQ) -> None:
     with Leases(dq.store, 0) as leases:
         one, *_ = leased(dq, leases, 3)
         leases.give_back([one])
-        assert dq.store.queue("orders-dlq").counts.ready == 1
+        assert dq.store.require(Capability.INSPECT).queue("orders-dlq").counts.ready == 1
         leases.give_back()
-        assert dq.store.queue("orders-dlq").counts.ready == 3
+        assert dq.store.require(Capability.INSPECT).queue("orders-dlq").counts.ready == 3
 
 
 def breaker(dq: DurableQ, told: list[Change]) -> CircuitBreaker:
@@ -89,10 +90,12 @@ def bounced(dq: DurableQ, number: int) -> list[DeadLetter]:
     bury(dq, number)
     received = dq.store.receive("orders-dlq", number).messages
     sent = [(m.receipt, Requeue()) for m in received if m.receipt is not None]
-    dq.store.decide(sent, actor=f"{RECOVERY_ACTOR}1")
+    dq.store.require(Capability.DEAD_LETTERS).decide(sent, actor=f"{RECOVERY_ACTOR}1")
     for message in dq.queue("orders").receive(number):
         message.reject("no")
-    found = [dq.store.dead_letter(message.id) for message in received]
+    found = [
+        dq.store.require(Capability.DEAD_LETTERS).dead_letter(message.id) for message in received
+    ]
     return [dead_letter for dead_letter in found if dead_letter is not None]
 
 
@@ -114,14 +117,18 @@ def test_two_gates_are_one_breaker(dq: DurableQ) -> None:
 def test_a_probe_is_given_to_one_of_two(dq: DurableQ) -> None:
     dead_letters = bounced(dq, 2)
     state = BreakerState(Phase.HALF_OPEN, SystemClock().wall_ms(), 1)
-    dq.store.compare_and_set(NOTE + "orders", state.to_json(), expected=None)
+    dq.store.require(Capability.METADATA).compare_and_set(
+        NOTE + "orders", state.to_json(), expected=None
+    )
     one, two = breaker(dq, []), breaker(dq, [])
     assert [one.admit(dead_letters[0]), two.admit(dead_letters[1])] == [True, False]
 
 
 def test_a_state_that_cannot_be_read_begins_anew(dq: DurableQ) -> None:
     (dead_letter,) = bounced(dq, 1)
-    dq.store.compare_and_set(NOTE + "orders", '{"phase": "ajar"}', expected=None)
+    dq.store.require(Capability.METADATA).compare_and_set(
+        NOTE + "orders", '{"phase": "ajar"}', expected=None
+    )
     assert breaker(dq, []).admit(dead_letter)
     state = read(dq.store, "orders")
     assert state is not None
@@ -132,7 +139,7 @@ def test_a_queue_that_was_deleted_and_made_again_has_a_closed_breaker(dq: Durabl
     mine = breaker(dq, [])
     mine.look()
     assert mine.look(bounced(dq, 2)).phase is Phase.OPEN
-    dq.store.delete_queue("orders", force=True)
+    dq.store.require(Capability.CONTROL).delete_queue("orders", force=True)
     assert read(dq.store, "orders") is None
     dq.store.declare_queue("orders", {})
     (dead_letter,) = bounced(dq, 1)
@@ -175,7 +182,7 @@ def test_once_waits_for_the_dead_letters_that_are_on_their_way_back(
 
     bury(dq, 3)
     assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 3
-    assert dq.store.queue("orders-dlq").counts.present == 0
+    assert dq.store.require(Capability.INSPECT).queue("orders-dlq").counts.present == 0
 
 
 def test_once_looks_past_any_number_of_dead_letters_that_expired(
@@ -197,11 +204,13 @@ def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
 ) -> None:
     monkeypatch.setattr(consumer, "MOST_PUT_OFF", 4)
     state = BreakerState(Phase.OPEN, SystemClock().wall_ms(), 1)
-    dq.store.compare_and_set(NOTE + "orders", state.to_json(), expected=None)
+    dq.store.require(Capability.METADATA).compare_and_set(
+        NOTE + "orders", state.to_json(), expected=None
+    )
     ids = bury(dq, 40)
     dq.recovery("orders")(lambda dead_letter: Hold() if dead_letter.id == ids[-1] else Requeue())
     assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 1
-    counts = dq.store.queue("orders-dlq").counts
+    counts = dq.store.require(Capability.INSPECT).queue("orders-dlq").counts
     assert (counts.ready, counts.present) == (39, 40)
 
 

@@ -36,7 +36,7 @@ from durableq.store.core import QueueInfo, WorkerInfo
 
 
 class MemoryMonitor:
-    """The Monitor half of the store."""
+    """The reads of the store."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = SteadyClock(clock)
@@ -100,13 +100,13 @@ class MemoryMonitor:
             found.sort(key=lambda group: (-group.count, -newest[group.example_id]))
             return self._clock.shown(found)
 
-    def moves(self) -> list[RedriveTask]:
+    def redrive_tasks(self) -> list[RedriveTask]:
         """The moves, newest first."""
         with self._lock:
             moves = [progress.move for progress in reversed(self._tables.moves.values())]
             return self._clock.shown(moves)
 
-    def move(self, task_id: str) -> RedriveTask:
+    def redrive_task(self, task_id: str) -> RedriveTask:
         """One move."""
         with self._lock:
             if task_id not in self._tables.moves:
@@ -177,7 +177,7 @@ class MemoryMonitor:
         advice = "Name a file, for anything that is to outlive this process."
         return [Finding("memory", Level.WARN, "everything is in this process's memory", advice)]
 
-    def held(self, owner_id: int) -> list[Message]:
+    def leases_of(self, owner_id: int) -> list[Message]:
         """The messages a worker has leased."""
         start = mark(owner_id)
         with self._lock:

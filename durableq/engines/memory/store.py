@@ -44,7 +44,26 @@ from durableq.model.text import shown
 from durableq.model.units import check_whole
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.steady_clock import shift
-from durableq.store.core import Pruned, QueueInfo, Transaction, WorkerInfo, WorkerStats
+from durableq.store.capabilities import (
+    Control,
+    DeadLetters,
+    Fleet,
+    Idempotency,
+    Inspect,
+    Maintenance,
+    Metadata,
+    Redrive,
+    Transaction,
+    Transactions,
+)
+from durableq.store.core import (
+    Capability,
+    Pruned,
+    QueueInfo,
+    Store,
+    WorkerInfo,
+    WorkerStats,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,13 +82,28 @@ def _verb(
     return run
 
 
-class MemoryStore(MemoryBulk):
+class MemoryStore(
+    MemoryBulk,
+    Transactions,
+    Idempotency,
+    DeadLetters,
+    Redrive,
+    Fleet,
+    Inspect,
+    Control,
+    Maintenance,
+    Metadata,
+    Store,
+):
     """A Store in this process's memory: for tests, for trying out, and as the others' model.
 
     Args:
         clock: where the time comes from; None means this machine's clocks.
         dice: numbers in [0, 1) for the backoff's jitter.
     """
+
+    scheme = "memory"
+    capabilities = frozenset(Capability)
 
     def __init__(
         self, clock: Clock | None = None, rng: Callable[[], float] = random.random

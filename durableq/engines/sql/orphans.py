@@ -60,7 +60,7 @@ _OTHERWISE: Final = "No verb leaves these behind: something other than durableq 
 
 
 def find(raw: Any) -> list[Finding]:
-    """Count each kind; see Monitor.orphans."""
+    """Count each kind; see Maintenance.orphans."""
     found = []
     for name, what, statement in _CHECKS:
         (number,) = raw.execute(statement).fetchone()

@@ -348,6 +348,6 @@ def _message(row: tuple[Any, ...], clock: SteadyClock) -> Message:
 
 
 def key_counts(raw: Any) -> KeyCounts:
-    """Count the keys; see Monitor.key_counts."""
+    """Count the keys; see Idempotency.key_counts."""
     in_progress, completed = _KEYS_IN_PROGRESS(raw).fetchone(), _KEYS_COMPLETED(raw).fetchone()
     return KeyCounts(in_progress[0], completed[0])

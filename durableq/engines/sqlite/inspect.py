@@ -1,4 +1,4 @@
-"""The Monitor half of the store: each question is one short read transaction."""
+"""The reads of the store: each question is one short read transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from durableq.engines.sql import (
     steady_time,
     upkeep,
 )
-from durableq.engines.sqlite import doctor
 from durableq.engines.sqlite.database import Database, driver_version
 from durableq.engines.sqlite.doctor_file import log_bytes
 from durableq.model.dead_letters import DeadLetterGroup, Recovered, RedriveTask
@@ -37,7 +36,6 @@ class SQLMonitor:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
-        self._machine_clock = clock
         self._clock = SteadyClock(clock)
 
     def queues(self) -> list[QueueInfo]:
@@ -80,12 +78,12 @@ class SQLMonitor:
         with self._read() as raw:
             return self._clock.shown(dead_letters.dead_letter_groups(raw, queue))
 
-    def moves(self) -> list[RedriveTask]:
+    def redrive_tasks(self) -> list[RedriveTask]:
         """The moves, newest first."""
         with self._read() as raw:
             return self._clock.shown(redrive.moves(raw))
 
-    def move(self, task_id: str) -> RedriveTask:
+    def redrive_task(self, task_id: str) -> RedriveTask:
         """One move."""
         with self._read() as raw:
             return self._clock.shown(redrive.find(raw, task_id).move)
@@ -118,7 +116,7 @@ class SQLMonitor:
         with self._read() as raw:
             return self._clock.shown(queries.workers(raw))
 
-    def held(self, owner_id: int) -> list[Message]:
+    def leases_of(self, owner_id: int) -> list[Message]:
         """The messages a worker has leased."""
         with self._read() as raw:
             return self._clock.shown(queries.held(raw, self._clock, receiving.mark(owner_id)))
@@ -143,10 +141,6 @@ class SQLMonitor:
         """What belongs to nothing."""
         with self._read() as raw:
             return orphans.find(raw)
-
-    def examine(self, *, deep: bool = False) -> list[Finding]:
-        """Look at the file, its surroundings and who uses it."""
-        return doctor.examine(self._database.location, self._machine_clock, deep=deep)
 
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
         """In how long a receive on one of these may bring something."""

@@ -35,10 +35,41 @@ from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt,
 from durableq.model.text import shown
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.steady_clock import shift
-from durableq.store.core import OTHER_THREAD, Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.store.capabilities import (
+    Control,
+    DeadLetters,
+    Fleet,
+    Idempotency,
+    Inspect,
+    Maintenance,
+    Metadata,
+    Redrive,
+    Transactions,
+)
+from durableq.store.core import (
+    OTHER_THREAD,
+    Capability,
+    Pruned,
+    QueueInfo,
+    Store,
+    WorkerInfo,
+    WorkerStats,
+)
 
 
-class SQLStore(SQLMonitor):
+class SQLStore(
+    SQLMonitor,
+    Transactions,
+    Idempotency,
+    DeadLetters,
+    Redrive,
+    Fleet,
+    Inspect,
+    Control,
+    Maintenance,
+    Metadata,
+    Store,
+):
     """A Store in a SQLite file. Safe to use from several threads; not to be taken across a fork.
 
     Args:
@@ -51,6 +82,9 @@ class SQLStore(SQLMonitor):
         DatabaseUnusable: the file cannot be a durableq database; it was left untouched.
         Busy: other processes held it for the whole wait.
     """
+
+    scheme = "sqlite"
+    capabilities = frozenset(Capability)
 
     def __init__(
         self,

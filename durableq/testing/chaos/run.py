@@ -18,7 +18,7 @@ from durableq.demo.show import is_over, prepare, standing
 from durableq.demo.traffic import DUPLICATES, orders
 from durableq.model.errors import DurableQError
 from durableq.model.queues import dead_letter_name
-from durableq.store.core import QueueInfo
+from durableq.store.core import Capability, QueueInfo
 from durableq.testing.chaos import ledger, reading
 from durableq.testing.chaos.account import Account, Asked, account
 from durableq.testing.chaos.app import APP, LEASE_SECONDS, SETTINGS
@@ -178,7 +178,10 @@ class _Run:
 
 
 def _queues(shop: DurableQ) -> list[QueueInfo]:
-    return [shop.store.queue(QUEUE), shop.store.queue(dead_letter_name(QUEUE))]
+    return [
+        shop.store.require(Capability.INSPECT).queue(QUEUE),
+        shop.store.require(Capability.INSPECT).queue(dead_letter_name(QUEUE)),
+    ]
 
 
 def _expect_all(processes: Processes) -> bool:

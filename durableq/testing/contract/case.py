@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -20,13 +20,30 @@ from durableq.model.message import (
     Receipt,
     draft,
 )
-from durableq.store.core import Store
+from durableq.store import capabilities
+from durableq.store.core import Capability, Store
 from durableq.testing.fakes import FakeClock, FakeRandom
 
 ORDERS = "orders"
 DEAD = "orders-dlq"
 #: The lease's length in a queue with default settings.
 VISIBILITY_SECONDS = 30
+
+
+class FullStore(
+    capabilities.Transactions,
+    capabilities.Idempotency,
+    capabilities.DeadLetters,
+    capabilities.Redrive,
+    capabilities.Fleet,
+    capabilities.Inspect,
+    capabilities.Control,
+    capabilities.Maintenance,
+    capabilities.Metadata,
+    Store,
+    Protocol,
+):
+    """A store with every capability: the type of the contract's fixture, which the tests narrow."""
 
 
 class StoreCase:
@@ -47,15 +64,15 @@ class StoreCase:
         return FakeRandom()
 
     @pytest.fixture
-    def store(self, clock: FakeClock, rng: FakeRandom, tmp_path: Path) -> Iterator[Store]:
+    def store(self, clock: FakeClock, rng: FakeRandom, tmp_path: Path) -> Iterator[FullStore]:
         """A store with one queue, `orders`."""
-        store = self.make_store(clock, rng, tmp_path)
+        store = cast(FullStore, self.make_store(clock, rng, tmp_path))
         store.declare_queue(ORDERS, {})
         yield store
         store.close()
 
 
-def send(store: Store, body: Any = "a", queue: str = ORDERS, **options: Any) -> str:
+def send(store: FullStore, body: Any = "a", queue: str = ORDERS, **options: Any) -> str:
     """Send one message, with `draft`'s options, and return its id."""
     [message_id] = store.send(queue, [draft(body, **options)])
     return message_id
@@ -66,12 +83,14 @@ def drafts(*bodies: Any) -> list[Draft]:
     return [draft(body) for body in bodies]
 
 
-def receive(store: Store, limit: int = 10, queue: str = ORDERS, **options: Any) -> list[Message]:
+def receive(
+    store: FullStore, limit: int = 10, queue: str = ORDERS, **options: Any
+) -> list[Message]:
     """Receive, and return the messages."""
     return store.receive(queue, limit, **options).messages
 
 
-def take(store: Store, queue: str = ORDERS, **options: Any) -> Receipt:
+def take(store: FullStore, queue: str = ORDERS, **options: Any) -> Receipt:
     """Receive one message, which must be there, and return its receipt."""
     [message] = receive(store, 1, queue, **options)
     return receipt(message)
@@ -88,14 +107,14 @@ def bodies(messages: list[Message]) -> list[Any]:
     return [message.body for message in messages]
 
 
-def look(store: Store, message_id: str) -> Message:
+def look(store: FullStore, message_id: str) -> Message:
     """Return a message that must be there."""
-    message = store.message(message_id)
+    message = store.require(Capability.INSPECT).message(message_id)
     assert message is not None
     return message
 
 
-def complete(store: Store, *receipts: Receipt, result: str | None = None) -> list[Outcome]:
+def complete(store: FullStore, *receipts: Receipt, result: str | None = None) -> list[Outcome]:
     """Complete these."""
     return store.complete([Completion(receipt, result) for receipt in receipts])
 
@@ -105,29 +124,35 @@ def failure(reason: Reason = Reason.HANDLER_ERROR, retry_in_ms: int | None = Non
     return Failure(reason, "ValueError", "no such order", "Traceback ...", retry_in_ms)
 
 
-def fail(store: Store, receipt: Receipt, **options: Any) -> Outcome:
+def fail(store: FullStore, receipt: Receipt, **options: Any) -> Outcome:
     """Fail this one, with `failure`'s options."""
     [outcome] = store.fail([(receipt, failure(**options))], actor="worker-1")
     return outcome
 
 
-def kill(store: Store, body: Any = "a", **options: Any) -> str:
+def kill(store: FullStore, body: Any = "a", **options: Any) -> str:
     """Send a message to a queue with none ready, and let it die; return its id."""
     message_id = send(store, body, **options)
     assert fail(store, take(store), reason=Reason.REJECTED) is Outcome.BURIED
     return message_id
 
 
-def story(store: Store, message_id: str) -> list[tuple[str, str]]:
+def story(store: FullStore, message_id: str) -> list[tuple[str, str]]:
     """Return a message's history as (event, reason)."""
-    return [(event.event.value, event.reason) for event in store.history(message_id)]
+    return [
+        (event.event.value, event.reason)
+        for event in store.require(Capability.DEAD_LETTERS).history(message_id)
+    ]
 
 
-def newest(store: Store, message_id: str) -> HistoryEvent:
+def newest(store: FullStore, message_id: str) -> HistoryEvent:
     """Return the newest event of a message."""
-    return store.history(message_id)[-1]
+    return store.require(Capability.DEAD_LETTERS).history(message_id)[-1]
 
 
-def counters_reconcile(store: Store) -> bool:
+def counters_reconcile(store: FullStore) -> bool:
     """Return whether what was counted is what is there, in every queue."""
-    return all(info.counters.expected == info.counts.present for info in store.queues())
+    return all(
+        info.counters.expected == info.counts.present
+        for info in store.require(Capability.INSPECT).queues()
+    )

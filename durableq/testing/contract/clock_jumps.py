@@ -13,10 +13,10 @@ from durableq.model.decisions import Hold, Requeue
 from durableq.model.limits import DAY_MS, HOUR_MS
 from durableq.model.message import Outcome, State, draft
 from durableq.runtime.steady_clock import JUMP_MS
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
+    FullStore,
     StoreCase,
     bodies,
     complete,
@@ -49,7 +49,7 @@ def set_ahead(clock: FakeClock, by_ms: int) -> None:
     clock.set_wall(clock.wall_ms() + by_ms)
 
 
-def upkeep(store: Store, clock: FakeClock) -> Iterator[object]:
+def upkeep(store: FullStore, clock: FakeClock) -> Iterator[object]:
     """Do everything that may remove a row, and return what it has removed."""
     for _ in range(3):
         yield store.prune()
@@ -57,7 +57,7 @@ def upkeep(store: Store, clock: FakeClock) -> Iterator[object]:
         clock.advance(1)
 
 
-def counts(store: Store) -> list[tuple[str, int, int]]:
+def counts(store: FullStore) -> list[tuple[str, int, int]]:
     """Return each queue's messages that are there, and those that expired."""
     return [(q.name, q.counts.present, q.counters.expired) for q in store.queues()]
 
@@ -67,7 +67,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_a_jump_expires_no_message_in_any_state(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         kill(store, "a dead letter")
         decide(store, Hold())
@@ -91,7 +91,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_a_record_that_only_a_jump_would_expire_still_counts_as_completed(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         send(store, key="k")
         complete(store, take(store), result="7")
@@ -107,7 +107,9 @@ class ClockJumpsContract(StoreCase):
         assert store.forget(ORDERS, "k")
 
     @jumps
-    def test_history_outlives_a_jump(self, store: Store, clock: FakeClock, jump_ms: int) -> None:
+    def test_history_outlives_a_jump(
+        self, store: FullStore, clock: FakeClock, jump_ms: int
+    ) -> None:
         ended = kill(store)
         store.purge(DEAD)
         set_ahead(clock, jump_ms)
@@ -116,7 +118,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_messages_live_their_lifetime_through_jumps(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         """Neither shorter nor, to a few seconds, longer: no jump keeps anything for ever."""
         send(store, "old")
@@ -136,7 +138,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_a_jump_delivers_nothing_early_and_holds_nothing_up(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         send(store, "before", delay=60)
         store.maintain()
@@ -154,7 +156,7 @@ class ClockJumpsContract(StoreCase):
         assert bodies(receive(store)) == ['"during"']
 
     @jumps
-    def test_a_retry_is_not_held_up(self, store: Store, clock: FakeClock, jump_ms: int) -> None:
+    def test_a_retry_is_not_held_up(self, store: FullStore, clock: FakeClock, jump_ms: int) -> None:
         set_ahead(clock, jump_ms)
         send(store)
         fail(store, take(store), retry_in_ms=1_000)
@@ -163,7 +165,7 @@ class ClockJumpsContract(StoreCase):
         assert len(receive(store)) == 1
 
     def test_what_was_done_while_the_clock_was_behind_outlives_its_correction(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         set_ahead(clock, -WEEKS_MS)
         send(store, "waits")
@@ -178,7 +180,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_sending_receiving_and_completing_go_on(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         set_ahead(clock, jump_ms)
         for key in ("a", "b"):
@@ -187,7 +189,7 @@ class ClockJumpsContract(StoreCase):
         assert store.queue(ORDERS).counters.completed == 2
 
     def test_a_jump_is_logged_once(
-        self, store: Store, clock: FakeClock, caplog: pytest.LogCaptureFixture
+        self, store: FullStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING, "durableq.clock")
         set_ahead(clock, YEAR_MS)
@@ -199,7 +201,7 @@ class ClockJumpsContract(StoreCase):
         assert "the wall clock jumped ahead by 366 d" in told[0]
 
     def test_a_small_step_is_followed(
-        self, store: Store, clock: FakeClock, caplog: pytest.LogCaptureFixture
+        self, store: FullStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         send(store, delay=60)
         set_ahead(clock, JUMP_MS)
@@ -207,7 +209,7 @@ class ClockJumpsContract(StoreCase):
         assert not caplog.records
 
     def test_a_quiet_period_is_no_jump(
-        self, store: Store, clock: FakeClock, caplog: pytest.LogCaptureFixture
+        self, store: FullStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         send(store)
         clock.advance(RETENTION_SECONDS)
@@ -216,7 +218,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_dates_are_shown_as_the_wall_clock_is_now(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         dead = kill(store)
         send(store, key="k", priority=1)
@@ -239,7 +241,7 @@ class ClockJumpsContract(StoreCase):
 
     @jumps
     def test_a_move_means_what_died_before_a_date_as_it_is_shown(
-        self, store: Store, clock: FakeClock, jump_ms: int
+        self, store: FullStore, clock: FakeClock, jump_ms: int
     ) -> None:
         kill(store, "old")
         clock.advance(10)
@@ -252,7 +254,9 @@ class ClockJumpsContract(StoreCase):
         assert store.continue_redrive(move.id, 10).moved == 1
         assert look(store, young).source_queue == ORDERS
 
-    def test_after_the_correction_dates_are_as_ever(self, store: Store, clock: FakeClock) -> None:
+    def test_after_the_correction_dates_are_as_ever(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         store.maintain()
         set_ahead(clock, YEAR_MS)
         send(store)
@@ -265,7 +269,7 @@ class ClockJumpsContract(StoreCase):
         assert store.queue(ORDERS).counts.ready == 2
 
     def test_a_dead_letter_held_for_a_person_stays_held(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         message_id = kill(store)
         decide(store, Hold())

@@ -8,11 +8,11 @@ import pytest
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput
 from durableq.model.message import FOREVER_MS, Event, Outcome, Reason, State
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     bodies,
     complete,
@@ -30,7 +30,7 @@ from durableq.testing.contract.case import (
 from durableq.testing.fakes import FakeClock
 
 
-def decide(store: Store, decision: Decision) -> Outcome:
+def decide(store: FullStore, decision: Decision) -> Outcome:
     """Apply a verdict to the one dead letter that is ready."""
     [outcome] = store.decide([(take(store, DEAD), decision)], actor="recovery-1")
     return outcome
@@ -40,7 +40,7 @@ class DeadLettersContract(StoreCase):
     """What recovery can rely on."""
 
     def test_a_buried_message_is_the_same_message_in_another_queue(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         sent_ms = clock.wall_ms()
         clock.advance(5)
@@ -56,7 +56,7 @@ class DeadLettersContract(StoreCase):
         assert (source.moved_out, grave.moved_in) == (1, 1)
         assert counters_reconcile(store)
 
-    def test_a_dead_letter_tells_its_story(self, store: Store, clock: FakeClock) -> None:
+    def test_a_dead_letter_tells_its_story(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"max_receives": 2, "max_recoveries": 7})
         message_id = send(store, [1], key="k")
         fail(store, take(store), retry_in_ms=0)
@@ -73,11 +73,11 @@ class DeadLettersContract(StoreCase):
         assert [e.event for e in dead_letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
         assert (dead_letter.key, dead_letter.body) == ("k", [1])
 
-    def test_a_living_message_is_no_dead_letter(self, store: Store) -> None:
+    def test_a_living_message_is_no_dead_letter(self, store: FullStore) -> None:
         assert store.dead_letter(send(store)) is None
         assert store.dead_letter("0") is None
 
-    def test_a_burial_follows_its_failure_in_history(self, store: Store) -> None:
+    def test_a_burial_follows_its_failure_in_history(self, store: FullStore) -> None:
         message_id = kill(store)
         failed, buried = store.history(message_id)
         assert (failed.event, failed.error_type) == (Event.FAILED, "ValueError")
@@ -91,7 +91,7 @@ class DeadLettersContract(StoreCase):
         assert buried.fingerprint
         assert buried.traceback == ""
 
-    def test_a_key_guards_nothing_among_the_dead(self, store: Store) -> None:
+    def test_a_key_guards_nothing_among_the_dead(self, store: FullStore) -> None:
         kill(store, 1, key="k")
         kill(store, 1, key="k")
         send(store, 1, key="k")
@@ -100,7 +100,9 @@ class DeadLettersContract(StoreCase):
         assert len(dead_letters) == 2
         assert store.records(DEAD, 10) == []
 
-    def test_a_failing_recovery_never_buries_again(self, store: Store, clock: FakeClock) -> None:
+    def test_a_failing_recovery_never_buries_again(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         message_id = kill(store)
         for _ in range(5):
             assert fail(store, take(store, DEAD), reason=Reason.REJECTED) is Outcome.RETRY
@@ -108,7 +110,7 @@ class DeadLettersContract(StoreCase):
         seen = look(store, message_id)
         assert (seen.queue, seen.receive_count) == (DEAD, 5)
 
-    def test_a_discarded_dead_letter_has_ended(self, store: Store, clock: FakeClock) -> None:
+    def test_a_discarded_dead_letter_has_ended(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store)
         clock.advance(1)
         assert decide(store, Discard("never valid")) is Outcome.DONE
@@ -120,7 +122,7 @@ class DeadLettersContract(StoreCase):
         assert store.queue(DEAD).counters.discarded == 1
         assert counters_reconcile(store)
 
-    def test_a_requeued_dead_letter_starts_anew(self, store: Store, clock: FakeClock) -> None:
+    def test_a_requeued_dead_letter_starts_anew(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         clock.advance(60)
         assert decide(store, Requeue("it was the network")) is Outcome.DONE
@@ -137,19 +139,19 @@ class DeadLettersContract(StoreCase):
         assert (source.moved_in, grave.moved_out) == (1, 1)
         assert counters_reconcile(store)
 
-    def test_a_retried_dead_letter_has_a_changed_body(self, store: Store) -> None:
+    def test_a_retried_dead_letter_has_a_changed_body(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1})
         assert decide(store, Retry({"n": 2}, "smaller")) is Outcome.DONE
         assert newest(store, message_id).event is Event.RETRIED
         assert bodies(receive(store)) == ['{"n":2}']
 
-    def test_a_retried_body_may_be_bytes(self, store: Store) -> None:
+    def test_a_retried_body_may_be_bytes(self, store: FullStore) -> None:
         kill(store, {"n": 1})
         decide(store, Retry(b"\x00"))
         assert bodies(receive(store)) == [b"\x00"]
 
     def test_a_duplicate_of_the_original_is_known_after_its_easier_form_succeeds(
-        self, store: Store
+        self, store: FullStore
     ) -> None:
         kill(store, {"n": 100}, key="k")
         decide(store, Retry({"n": 1}))
@@ -160,7 +162,7 @@ class DeadLettersContract(StoreCase):
 
     @pytest.mark.parametrize("decision", [Requeue(delay=2.5), Retry("b", delay=2.5)])
     def test_a_decision_may_delay_a_message(
-        self, store: Store, clock: FakeClock, decision: Decision
+        self, store: FullStore, clock: FakeClock, decision: Decision
     ) -> None:
         message_id = kill(store)
         decide(store, decision)
@@ -168,7 +170,7 @@ class DeadLettersContract(StoreCase):
         assert (seen.queue, seen.state) == (ORDERS, State.DELAYED)
         assert seen.delayed_until_ms == clock.wall_ms() + 2_500
 
-    def test_a_changed_body_over_the_limit_is_refused_whole(self, store: Store) -> None:
+    def test_a_changed_body_over_the_limit_is_refused_whole(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         ids = [kill(store), kill(store)]
         first, second = map(receipt, receive(store, queue=DEAD))
@@ -179,14 +181,16 @@ class DeadLettersContract(StoreCase):
 
     @pytest.mark.parametrize("decision", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=1e12)])
     def test_a_decision_that_cannot_be_applied_is_refused(
-        self, store: Store, decision: Decision
+        self, store: FullStore, decision: Decision
     ) -> None:
         message_id = kill(store)
         with pytest.raises(InvalidInput):
             decide(store, decision)
         assert look(store, message_id).state is State.IN_FLIGHT
 
-    def test_a_held_dead_letter_waits_for_a_person(self, store: Store, clock: FakeClock) -> None:
+    def test_a_held_dead_letter_waits_for_a_person(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         message_id = kill(store)
         assert decide(store, Hold("ask Ann")) is Outcome.DONE
         seen = look(store, message_id)
@@ -199,7 +203,7 @@ class DeadLettersContract(StoreCase):
         assert store.receive(DEAD, 10).idle
         assert store.prune().expired == 0
 
-    def test_a_person_chooses_dead_letters_by_id(self, store: Store, clock: FakeClock) -> None:
+    def test_a_person_chooses_dead_letters_by_id(self, store: FullStore, clock: FakeClock) -> None:
         held = kill(store, "held")
         decide(store, Hold())
         delayed = kill(store, "delayed")
@@ -213,12 +217,12 @@ class DeadLettersContract(StoreCase):
             assert not look(store, message.id).held
         assert bodies(receive(store, queue=DEAD)) == ['"not chosen"']
 
-    def test_a_leased_dead_letter_cannot_be_chosen(self, store: Store) -> None:
+    def test_a_leased_dead_letter_cannot_be_chosen(self, store: FullStore) -> None:
         message_id = kill(store)
         take(store, DEAD)
         assert store.receive(DEAD, 1, ids=[message_id]).idle
 
-    def test_dead_letters_beyond_the_limit_are_left_as_they_were(self, store: Store) -> None:
+    def test_dead_letters_beyond_the_limit_are_left_as_they_were(self, store: FullStore) -> None:
         ids = []
         for body in (1, 2):
             ids.append(kill(store, body))
@@ -228,7 +232,7 @@ class DeadLettersContract(StoreCase):
         assert look(store, ids[1]).held
 
     def test_a_chosen_dead_letter_is_delivered_even_after_its_retention(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         message_id = kill(store)
         decide(store, Hold())
@@ -237,7 +241,7 @@ class DeadLettersContract(StoreCase):
         [message] = receive(store, queue=DEAD, ids=[message_id])
         assert message.id == message_id
 
-    def test_retention_ends_dead_letters_too(self, store: Store, clock: FakeClock) -> None:
+    def test_retention_ends_dead_letters_too(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(DEAD, {"retention_ms": 1000})
         message_id = kill(store)
         clock.advance(1)
@@ -245,7 +249,7 @@ class DeadLettersContract(StoreCase):
         assert store.message(message_id) is None
         assert newest(store, message_id).queue == DEAD
 
-    def test_a_decision_needs_a_dead_letter(self, store: Store) -> None:
+    def test_a_decision_needs_a_dead_letter(self, store: FullStore) -> None:
         kill(store)
         dead_letter = take(store, DEAD)
         living_id = send(store)
@@ -255,7 +259,7 @@ class DeadLettersContract(StoreCase):
         assert look(store, dead_letter.message_id).state is State.IN_FLIGHT
         assert look(store, living_id).state is State.IN_FLIGHT
 
-    def test_a_stale_receipt_cannot_decide(self, store: Store, clock: FakeClock) -> None:
+    def test_a_stale_receipt_cannot_decide(self, store: FullStore, clock: FakeClock) -> None:
         kill(store)
         stale = take(store, DEAD)
         clock.advance(VISIBILITY_SECONDS)
@@ -265,20 +269,20 @@ class DeadLettersContract(StoreCase):
             assert store.decide([(stale, decision)]) == [Outcome.STALE]
         assert store.decide([(lease, Hold()), (lease, Hold())]) == [Outcome.DONE, Outcome.STALE]
 
-    def test_a_dead_letter_is_decided_once(self, store: Store) -> None:
+    def test_a_dead_letter_is_decided_once(self, store: FullStore) -> None:
         kill(store)
         lease = take(store, DEAD)
         outcomes = store.decide([(lease, Discard("x")), (lease, Requeue())])
         assert outcomes == [Outcome.DONE, Outcome.GONE]
         assert store.queue(ORDERS).counters.moved_in == 0
 
-    def test_a_released_dead_letter_is_offered_again(self, store: Store) -> None:
+    def test_a_released_dead_letter_is_offered_again(self, store: FullStore) -> None:
         kill(store)
         assert store.release([take(store, DEAD)]) == [Outcome.DONE]
         [dead_letter] = receive(store, queue=DEAD)
         assert dead_letter.receive_count == 1
 
-    def test_a_message_dies_and_comes_back_with_its_whole_story(self, store: Store) -> None:
+    def test_a_message_dies_and_comes_back_with_its_whole_story(self, store: FullStore) -> None:
         message_id = kill(store)
         decide(store, Requeue("again"))
         fail(store, take(store), reason=Reason.UNDECODABLE)
@@ -293,7 +297,9 @@ class DeadLettersContract(StoreCase):
         assert dead_letter is not None
         assert (dead_letter.reason, dead_letter.recovery_count) == (Reason.UNDECODABLE, 1)
 
-    def test_dead_letters_are_decided_by_id_in_one_step_held_ones_too(self, store: Store) -> None:
+    def test_dead_letters_are_decided_by_id_in_one_step_held_ones_too(
+        self, store: FullStore
+    ) -> None:
         held, free, taken = kill(store, 1), kill(store, 2), kill(store, 3)
         (receipt_of_held,) = map(receipt, store.receive(DEAD, 1, ids=[held]).messages)
         store.decide([(receipt_of_held, Hold("ask Ann"))])
@@ -303,7 +309,7 @@ class DeadLettersContract(StoreCase):
         assert look(store, taken).state is State.IN_FLIGHT
         assert {message.id for message in store.peek(ORDERS, 10)} == {held, free}
 
-    def test_a_dead_letter_decided_by_id_in_vain_is_held_as_before(self, store: Store) -> None:
+    def test_a_dead_letter_decided_by_id_in_vain_is_held_as_before(self, store: FullStore) -> None:
         held = kill(store)
         decide(store, Hold("ask Ann"))
         with pytest.raises(InvalidInput):

@@ -12,11 +12,11 @@ from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, Failure, Reason
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     complete,
     fail,
@@ -32,14 +32,14 @@ from durableq.testing.fakes import FakeClock
 CARD = Failure(Reason.REJECTED, "CardError", "card 17 refused", place="shop.py:charge")
 
 
-def die(store: Store, why: Failure = CARD, queue: str = ORDERS) -> str:
+def die(store: FullStore, why: Failure = CARD, queue: str = ORDERS) -> str:
     """Send a message to a queue with none ready, let it die of this, and return its id."""
     message_id = send(store, queue=queue)
     store.fail([(take(store, queue), why)], actor="worker-1")
     return message_id
 
 
-def recover(store: Store, decision: Decision, actor: str = "recovery:1") -> None:
+def recover(store: FullStore, decision: Decision, actor: str = "recovery:1") -> None:
     """Decide about the one letter that is ready."""
     store.decide([(take(store, DEAD), decision)], actor=actor)
 
@@ -47,7 +47,7 @@ def recover(store: Store, decision: Decision, actor: str = "recovery:1") -> None
 class DeadLetterGroupsContract(StoreCase):
     """What a person sees of many failures."""
 
-    def test_a_failure_and_its_burial_carry_fingerprint_and_place(self, store: Store) -> None:
+    def test_a_failure_and_its_burial_carry_fingerprint_and_place(self, store: FullStore) -> None:
         message_id = die(store)
         for event in store.history(message_id):
             assert (event.fingerprint, event.place) == (CARD.fingerprint, "shop.py:charge")
@@ -56,7 +56,7 @@ class DeadLetterGroupsContract(StoreCase):
         assert dead_letter.fingerprint == CARD.fingerprint
         assert dead_letter.burial == newest(store, message_id)
 
-    def test_a_lost_lease_has_a_fingerprint_too(self, store: Store, clock: FakeClock) -> None:
+    def test_a_lost_lease_has_a_fingerprint_too(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"max_receives": 1})
         first, second = send(store), send(store)
         receive(store)
@@ -66,7 +66,7 @@ class DeadLetterGroupsContract(StoreCase):
         assert len(found) == 1
         assert found != {""}
 
-    def test_a_conflict_is_a_burial_with_a_fingerprint(self, store: Store) -> None:
+    def test_a_conflict_is_a_burial_with_a_fingerprint(self, store: FullStore) -> None:
         send(store, 1, key="k")
         complete(store, take(store))
         message_id = send(store, 2, key="k")
@@ -77,7 +77,7 @@ class DeadLetterGroupsContract(StoreCase):
         assert buried.fingerprint
 
     def test_dead_letters_killed_by_the_same_failure_are_one_group(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         first_ms = clock.wall_ms()
         die(store)
@@ -97,7 +97,7 @@ class DeadLetterGroupsContract(StoreCase):
             example_id=message_id,
         )
 
-    def test_another_queue_reason_or_fingerprint_is_another_group(self, store: Store) -> None:
+    def test_another_queue_reason_or_fingerprint_is_another_group(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         die(store)
         die(store, queue="mail")
@@ -110,14 +110,14 @@ class DeadLetterGroupsContract(StoreCase):
         assert {group.queue for group in store.dead_letter_groups("mail")} == {"mail"}
         assert len(store.dead_letter_groups(ORDERS)) == 3
 
-    def test_the_most_numerous_group_is_first_then_the_newest(self, store: Store) -> None:
+    def test_the_most_numerous_group_is_first_then_the_newest(self, store: FullStore) -> None:
         kinds = ["a", "b", "b", "c", "d"]
         ids = [die(store, replace(CARD, fingerprint=kind)) for kind in kinds]
         found = [(group.fingerprint, group.count) for group in store.dead_letter_groups()]
         assert found == [("b", 2), ("d", 1), ("c", 1), ("a", 1)]
         assert store.dead_letter_groups()[0].example_id == ids[2]
 
-    def test_only_the_dead_are_in_groups_leased_and_held_ones_too(self, store: Store) -> None:
+    def test_only_the_dead_are_in_groups_leased_and_held_ones_too(self, store: FullStore) -> None:
         for decision in (Hold(), Discard("x"), Requeue(delay=60)):
             die(store)
             recover(store, decision)
@@ -126,27 +126,27 @@ class DeadLetterGroupsContract(StoreCase):
         [group] = store.dead_letter_groups()
         assert group.count == 2
 
-    def test_what_killed_it_last_counts(self, store: Store) -> None:
+    def test_what_killed_it_last_counts(self, store: FullStore) -> None:
         die(store)
         recover(store, Requeue())
         store.fail([(take(store), replace(CARD, fingerprint="later"))])
         [group] = store.dead_letter_groups()
         assert (group.fingerprint, group.count) == ("later", 1)
 
-    def test_a_dead_letter_with_an_endless_history_is_in_a_group(self, store: Store) -> None:
+    def test_a_dead_letter_with_an_endless_history_is_in_a_group(self, store: FullStore) -> None:
         message_id = kill(store)
         for _ in range(MAX_HISTORY):
             fail(store, take(store, DEAD), retry_in_ms=0)
         [group] = store.dead_letter_groups()
         assert (group.fingerprint, group.error_type, group.example_id) == ("", "", message_id)
 
-    def test_a_queue_nobody_made_has_no_groups(self, store: Store) -> None:
+    def test_a_queue_nobody_made_has_no_groups(self, store: FullStore) -> None:
         assert store.dead_letter_groups() == store.dead_letter_groups(ORDERS) == []
         with pytest.raises(UnknownQueue):
             store.dead_letter_groups("nobody")
 
     def test_what_recovery_sent_back_is_told_with_its_fate(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         since_ms = clock.wall_ms()
         ids = []
@@ -165,7 +165,7 @@ class DeadLetterGroupsContract(StoreCase):
         assert store.recoveries(ORDERS, since_ms, 2) == expected[:2]
         assert store.recoveries(ORDERS, since_ms + 1, 10) == expected[:2]
 
-    def test_what_died_again_has_died_whatever_became_of_it(self, store: Store) -> None:
+    def test_what_died_again_has_died_whatever_became_of_it(self, store: FullStore) -> None:
         die(store)
         recover(store, Requeue())
         store.fail([(take(store), CARD)])
@@ -173,7 +173,9 @@ class DeadLetterGroupsContract(StoreCase):
         [recovered] = store.recoveries(ORDERS, 0, 10)
         assert recovered.fate is RecoveredFate.DIED
 
-    def test_a_message_sent_back_twice_is_told_once(self, store: Store, clock: FakeClock) -> None:
+    def test_a_message_sent_back_twice_is_told_once(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         message_id = die(store)
         recover(store, Requeue())
         store.fail([(take(store), CARD)])
@@ -182,13 +184,13 @@ class DeadLetterGroupsContract(StoreCase):
         expected = Recovered(message_id, clock.wall_ms(), RecoveredFate.PENDING)
         assert store.recoveries(ORDERS, 0, 10) == [expected]
 
-    def test_what_a_person_sent_back_is_no_recovery(self, store: Store) -> None:
+    def test_what_a_person_sent_back_is_no_recovery(self, store: FullStore) -> None:
         for decision, actor in ((Requeue(delay=9), "person"), (Hold(), "recovery:1")):
             die(store)
             recover(store, decision, actor)
         assert store.recoveries(ORDERS, 0, 10) == []
 
-    def test_recoveries_are_told_of_one_queue(self, store: Store) -> None:
+    def test_recoveries_are_told_of_one_queue(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         die(store)
         recover(store, Requeue())

@@ -23,11 +23,11 @@ from durableq.model.message import (
     State,
     draft,
 )
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     bodies,
     complete,
@@ -76,7 +76,7 @@ def hash_of_0_1(body: Any) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def meet(store: Store, first: Draft | None, again: Draft | None) -> str:
+def meet(store: FullStore, first: Draft | None, again: Draft | None) -> str:
     """Send and complete one draft, then send another; return what is made of that."""
     if first is not None:
         store.send(ORDERS, [first])
@@ -92,7 +92,7 @@ def meet(store: Store, first: Draft | None, again: Draft | None) -> str:
 class IdempotencyContract(StoreCase):
     """What a key promises."""
 
-    def test_a_receive_takes_the_key(self, store: Store, clock: FakeClock) -> None:
+    def test_a_receive_takes_the_key(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store, {"n": 1}, key="k")
         assert store.record(ORDERS, "k") is None
         take(store)
@@ -104,7 +104,7 @@ class IdempotencyContract(StoreCase):
         assert record.created_at_ms == clock.wall_ms()
         assert (record.completed_at_ms, record.expires_at_ms) == (None, None)
 
-    def test_success_completes_the_key(self, store: Store, clock: FakeClock) -> None:
+    def test_success_completes_the_key(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 5_000})
         message_id = send(store, key="k")
         started_ms = clock.wall_ms()
@@ -119,7 +119,7 @@ class IdempotencyContract(StoreCase):
         assert record.completed_at_ms == clock.wall_ms()
         assert record.expires_at_ms == clock.wall_ms() + 5_000
 
-    def test_a_later_message_under_the_key_is_a_duplicate(self, store: Store) -> None:
+    def test_a_later_message_under_the_key_is_a_duplicate(self, store: FullStore) -> None:
         send(store, key="k")
         complete(store, take(store), result="1")
         second = send(store, key="k")
@@ -133,7 +133,7 @@ class IdempotencyContract(StoreCase):
         assert store.queue(ORDERS).counters.duplicates == 1
         assert counters_reconcile(store)
 
-    def test_another_payload_under_the_key_is_a_conflict(self, store: Store) -> None:
+    def test_another_payload_under_the_key_is_a_conflict(self, store: FullStore) -> None:
         send(store, {"n": 1}, key="k")
         complete(store, take(store))
         second = send(store, {"n": 2}, key="k")
@@ -147,22 +147,22 @@ class IdempotencyContract(StoreCase):
         assert (dead_letter.reason, dead_letter.last_failure) == (Reason.IDEMPOTENCY_CONFLICT, None)
         assert counters_reconcile(store)
 
-    def test_the_spelling_of_a_payload_does_not_matter(self, store: Store) -> None:
+    def test_the_spelling_of_a_payload_does_not_matter(self, store: FullStore) -> None:
         send(store, {"a": 1, "b": 2}, key="k")
         complete(store, take(store))
         send(store, {"b": 2, "a": 1}, key="k")
         assert len(store.receive(ORDERS, 1).duplicates) == 1
 
     @pytest.mark.parametrize(("first", "again"), SAME, ids=ascii)
-    def test_equal_payloads_are_duplicates(self, store: Store, first: Any, again: Any) -> None:
+    def test_equal_payloads_are_duplicates(self, store: FullStore, first: Any, again: Any) -> None:
         assert meet(store, draft(first, key="k"), draft(again, key="k")) == "duplicate"
 
     @pytest.mark.parametrize(("first", "again"), DIFFERENT, ids=ascii)
-    def test_payloads_that_differ_conflict(self, store: Store, first: Any, again: Any) -> None:
+    def test_payloads_that_differ_conflict(self, store: FullStore, first: Any, again: Any) -> None:
         assert meet(store, draft(first, key="k"), draft(again, key="k")) == "conflict"
 
     @pytest.mark.parametrize("body", HASHED_ANEW, ids=ascii)
-    def test_hashes_of_release_0_1_match_todays(self, store: Store, body: Any) -> None:
+    def test_hashes_of_release_0_1_match_todays(self, store: FullStore, body: Any) -> None:
         new = draft(body, key="k")
         old = new._replace(payload_hash=hash_of_0_1(body))
         assert old != new, "0.1 hashed it as today: it shows nothing"
@@ -173,7 +173,7 @@ class IdempotencyContract(StoreCase):
         assert meet(store, old, other) == "conflict"
 
     def test_a_retry_with_a_changed_body_is_compared_by_its_first_payload(
-        self, store: Store
+        self, store: FullStore
     ) -> None:
         """Also if its changed body is, by chance, what succeeded under the key meanwhile."""
         changed_id = kill(store, {"size": 12.0}, key="k")
@@ -184,7 +184,7 @@ class IdempotencyContract(StoreCase):
         assert meet(store, None, draft({"size": 12}, key="k")) == "duplicate"
         assert meet(store, None, draft({"size": 6}, key="k")) == "conflict"
 
-    def test_a_changed_body_is_not_taken_for_the_payload(self, store: Store) -> None:
+    def test_a_changed_body_is_not_taken_for_the_payload(self, store: FullStore) -> None:
         changed_id = kill(store, {"size": 12.0}, key="k")
         [dead_letter] = receive(store, queue=DEAD, ids=[changed_id])
         assert meet(store, draft({"size": 6}, key="k"), None) == ""
@@ -193,7 +193,7 @@ class IdempotencyContract(StoreCase):
         assert store.queue(DEAD).counts.present == 1
 
     def test_a_key_in_progress_defers_the_next_message_uncounted(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store, key="k")
         second = send(store, key="k")
@@ -206,13 +206,13 @@ class IdempotencyContract(StoreCase):
         assert seen.delayed_until_ms == clock.wall_ms() + 20_000
         assert store.history(second) == []
 
-    def test_one_receive_delivers_a_key_once(self, store: Store, clock: FakeClock) -> None:
+    def test_one_receive_delivers_a_key_once(self, store: FullStore, clock: FakeClock) -> None:
         ids = [send(store, n, key="k") for n in range(3)]
         received = store.receive(ORDERS, 10, visibility_ms=4_000)
         assert (bodies(received.messages), received.set_aside) == (["0"], 2)
         assert look(store, ids[2]).delayed_until_ms == clock.wall_ms() + 4_000
 
-    def test_a_deferred_message_makes_room_for_the_one_behind(self, store: Store) -> None:
+    def test_a_deferred_message_makes_room_for_the_one_behind(self, store: FullStore) -> None:
         send(store, 1, key="k")
         send(store, 2, key="k")
         send(store, 3)
@@ -221,7 +221,7 @@ class IdempotencyContract(StoreCase):
 
     @pytest.mark.parametrize("end", ["complete", "fail", "bury", "release", "reclaim"])
     def test_deferred_messages_are_ready_once_the_key_is_settled(
-        self, store: Store, clock: FakeClock, end: str
+        self, store: FullStore, clock: FakeClock, end: str
     ) -> None:
         send(store, key="k", priority=-1)
         lease = take(store)
@@ -247,7 +247,7 @@ class IdempotencyContract(StoreCase):
         record = store.record(ORDERS, "k")
         assert (record is None) == (end != "complete")
 
-    def test_a_key_that_failed_may_be_taken_by_the_next(self, store: Store) -> None:
+    def test_a_key_that_failed_may_be_taken_by_the_next(self, store: FullStore) -> None:
         send(store, 1, key="k")
         second = send(store, 2, key="k")
         received = store.receive(ORDERS, 10)
@@ -259,7 +259,7 @@ class IdempotencyContract(StoreCase):
         assert record.message_id == second
 
     def test_a_due_deferred_message_waits_on_while_the_lease_is_extended(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store, 1, key="k")
         lease = take(store)
@@ -272,7 +272,7 @@ class IdempotencyContract(StoreCase):
         assert (received.messages, received.set_aside) == ([], 1)
         assert look(store, second).delayed_until_ms == clock.wall_ms() + 29_000
 
-    def test_an_expired_lease_frees_the_key(self, store: Store, clock: FakeClock) -> None:
+    def test_an_expired_lease_frees_the_key(self, store: FullStore, clock: FakeClock) -> None:
         first = send(store, 1, key="k")
         take(store)
         second = send(store, 2, key="k", priority=1)
@@ -282,18 +282,18 @@ class IdempotencyContract(StoreCase):
         assert received.set_aside == 1
         assert look(store, first).state is State.DELAYED
 
-    def test_keys_of_different_queues_do_not_meet(self, store: Store) -> None:
+    def test_keys_of_different_queues_do_not_meet(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         send(store, key="k")
         send(store, key="k", queue="mail")
         assert len(receive(store)) == len(receive(store, queue="mail")) == 1
 
-    def test_messages_without_a_key_leave_no_record(self, store: Store) -> None:
+    def test_messages_without_a_key_leave_no_record(self, store: FullStore) -> None:
         send(store)
         complete(store, take(store))
         assert store.records(ORDERS, 10) == []
 
-    def test_a_repeated_completion_that_names_its_key_is_done_again(self, store: Store) -> None:
+    def test_a_repeated_completion_that_names_its_key_is_done_again(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
         first = store.complete([Completion(lease, "1", "k"), Completion(lease, "2", "k")])
@@ -306,14 +306,14 @@ class IdempotencyContract(StoreCase):
         assert record.result == "1"
         assert store.queue(ORDERS).counters.completed == 1
 
-    def test_nobody_else_can_repeat_a_completion(self, store: Store) -> None:
+    def test_nobody_else_can_repeat_a_completion(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
         complete(store, lease)
         forged = lease._replace(token="0" * 32)
         assert store.complete([Completion(forged, "2", "k")]) == [Outcome.GONE]
 
-    def test_a_result_can_be_attached_by_the_receipt_that_completed(self, store: Store) -> None:
+    def test_a_result_can_be_attached_by_the_receipt_that_completed(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
         assert store.attach_result(lease, "k", "1") is Outcome.GONE
@@ -325,7 +325,7 @@ class IdempotencyContract(StoreCase):
         [duplicate] = store.receive(ORDERS, 1).duplicates
         assert duplicate.result == "1"
 
-    def test_an_expired_record_is_forgotten(self, store: Store, clock: FakeClock) -> None:
+    def test_an_expired_record_is_forgotten(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 5_000})
         send(store, 1, key="k")
         complete(store, take(store), result="1")
@@ -342,7 +342,7 @@ class IdempotencyContract(StoreCase):
         assert (record.status, record.result) == (RecordStatus.IN_PROGRESS, None)
 
     def test_the_lease_in_progress_outlives_any_setting_of_the_wall_clock(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store, key="k")
         take(store)
@@ -351,7 +351,7 @@ class IdempotencyContract(StoreCase):
         received = store.receive(ORDERS, 1)
         assert (received.messages, received.set_aside) == ([], 1)
 
-    def test_a_forgotten_key_may_succeed_again(self, store: Store) -> None:
+    def test_a_forgotten_key_may_succeed_again(self, store: FullStore) -> None:
         send(store, key="k")
         complete(store, take(store))
         assert store.forget(ORDERS, "k") is True
@@ -360,19 +360,19 @@ class IdempotencyContract(StoreCase):
         send(store, "another", key="k")
         assert len(receive(store)) == 1
 
-    def test_a_key_in_progress_cannot_be_forgotten(self, store: Store) -> None:
+    def test_a_key_in_progress_cannot_be_forgotten(self, store: FullStore) -> None:
         send(store, key="k")
         take(store)
         with pytest.raises(Conflict, match="in progress"):
             store.forget(ORDERS, "k")
 
-    def test_keys_of_a_queue_nobody_made_are_unknown(self, store: Store) -> None:
+    def test_keys_of_a_queue_nobody_made_are_unknown(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue):
             store.forget("nobody", "k")
         with pytest.raises(UnknownQueue):
             store.record("nobody", "k")
 
-    def test_records_come_in_order_of_key_and_page_by_page(self, store: Store) -> None:
+    def test_records_come_in_order_of_key_and_page_by_page(self, store: FullStore) -> None:
         for key in ("b", "ü", "a", "B", "𝄞", "\uffff"):
             send(store, key=key)
             complete(store, take(store))
@@ -381,7 +381,7 @@ class IdempotencyContract(StoreCase):
         page = store.records(ORDERS, 2, after_key="a")
         assert [record.key for record in page] == ["b", "ü"]
 
-    def test_pruning_drops_expired_records_only(self, store: Store, clock: FakeClock) -> None:
+    def test_pruning_drops_expired_records_only(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 1_000})
         for key in ("a", "b", "c"):
             send(store, key=key)

@@ -9,11 +9,11 @@ from durableq.model.decisions import Hold
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, State
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     complete,
     drafts,
@@ -31,7 +31,7 @@ from durableq.testing.fakes import FakeClock
 class InspectContract(StoreCase):
     """What a person may ask."""
 
-    def test_peeking_shows_every_state_in_order_of_id(self, store: Store) -> None:
+    def test_peeking_shows_every_state_in_order_of_id(self, store: FullStore) -> None:
         send(store, 1, priority=-1)
         send(store, 2, delay=10)
         send(store, 3)
@@ -39,7 +39,7 @@ class InspectContract(StoreCase):
         states = [message.state for message in store.peek(ORDERS, 10)]
         assert states == [State.READY, State.DELAYED, State.IN_FLIGHT]
 
-    def test_peeking_goes_page_by_page(self, store: Store) -> None:
+    def test_peeking_goes_page_by_page(self, store: FullStore) -> None:
         ids = store.send(ORDERS, drafts(*range(12)))
         seen: list[str] = []
         while page := store.peek(ORDERS, 5, after_id=seen[-1] if seen else None):
@@ -47,11 +47,11 @@ class InspectContract(StoreCase):
         assert seen == ids
 
     @pytest.mark.parametrize("after_id", ["", "x", "-1", "1e3", "9" * 30])
-    def test_peeking_after_what_is_no_id_is_refused(self, store: Store, after_id: str) -> None:
+    def test_peeking_after_what_is_no_id_is_refused(self, store: FullStore, after_id: str) -> None:
         with pytest.raises(InvalidInput, match="is not a message id"):
             store.peek(ORDERS, 5, after_id=after_id)
 
-    def test_peeking_receives_nothing(self, store: Store, clock: FakeClock) -> None:
+    def test_peeking_receives_nothing(self, store: FullStore, clock: FakeClock) -> None:
         send(store, delay=1)
         clock.advance(1)
         [before] = store.peek(ORDERS, 1)
@@ -59,13 +59,15 @@ class InspectContract(StoreCase):
         assert store.peek(ORDERS, 1) == [before]
         assert before.receipt is None
 
-    def test_peeking_into_a_queue_nobody_made_is_refused(self, store: Store) -> None:
+    def test_peeking_into_a_queue_nobody_made_is_refused(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue):
             store.peek("nobody", 1)
         with pytest.raises(UnknownQueue):
             store.records("nobody", 1)
 
-    def test_the_rest_of_a_lease_is_never_negative(self, store: Store, clock: FakeClock) -> None:
+    def test_the_rest_of_a_lease_is_never_negative(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         message_id = send(store)
         take(store)
         clock.advance(10)
@@ -74,13 +76,13 @@ class InspectContract(StoreCase):
         assert look(store, message_id).lease_left_ms == 0
 
     @pytest.mark.parametrize("message_id", ["0", "12", "x", "", "-1", "²", "٣", "9" * 30])
-    def test_a_message_nobody_sent_is_not_there(self, store: Store, message_id: str) -> None:
+    def test_a_message_nobody_sent_is_not_there(self, store: FullStore, message_id: str) -> None:
         send(store)
         assert store.message(message_id) is None
         assert store.history(message_id) == []
         assert store.dead_letter(message_id) is None
 
-    def test_history_keeps_the_newest_events(self, store: Store, clock: FakeClock) -> None:
+    def test_history_keeps_the_newest_events(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"max_receives": 1000})
         message_id = send(store)
         for _ in range(MAX_HISTORY + 2):
@@ -91,7 +93,7 @@ class InspectContract(StoreCase):
         assert events[-1].at_ms == clock.wall_ms() - 1_000
         assert events[0].at_ms == clock.wall_ms() - 1_000 * MAX_HISTORY
 
-    def test_a_dead_letter_with_an_endless_history_is_still_one(self, store: Store) -> None:
+    def test_a_dead_letter_with_an_endless_history_is_still_one(self, store: FullStore) -> None:
         message_id = kill(store)
         for _ in range(MAX_HISTORY):
             fail(store, take(store, DEAD), retry_in_ms=0)
@@ -100,7 +102,7 @@ class InspectContract(StoreCase):
         assert {event.event for event in dead_letter.history} == {Event.FAILED}
         assert dead_letter.died_at_ms == dead_letter.message.enqueued_at_ms
 
-    def test_counts_tell_the_states_apart(self, store: Store) -> None:
+    def test_counts_tell_the_states_apart(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         send(store, 4, delay=10)
         first, _ = receive(store, 2)
@@ -109,16 +111,16 @@ class InspectContract(StoreCase):
         assert (counts.ready, counts.delayed, counts.in_flight, counts.held) == (1, 2, 1, 0)
         assert counts.present == store.queue(ORDERS).counters.expected == 4
 
-    def test_nothing_is_in_sight_in_an_empty_queue(self, store: Store) -> None:
+    def test_nothing_is_in_sight_in_an_empty_queue(self, store: FullStore) -> None:
         assert store.ready_in_ms([ORDERS, DEAD]) is None
         assert store.ready_in_ms([]) is None
 
-    def test_what_is_ready_is_there_at_once(self, store: Store) -> None:
+    def test_what_is_ready_is_there_at_once(self, store: FullStore) -> None:
         send(store, delay=10)
         send(store)
         assert store.ready_in_ms([ORDERS]) == 0
 
-    def test_what_is_delayed_can_be_waited_for(self, store: Store, clock: FakeClock) -> None:
+    def test_what_is_delayed_can_be_waited_for(self, store: FullStore, clock: FakeClock) -> None:
         send(store, delay=10)
         send(store, delay=2.5)
         assert store.ready_in_ms([ORDERS]) == 2_500
@@ -130,7 +132,9 @@ class InspectContract(StoreCase):
         assert store.ready_in_ms([ORDERS]) == 0
         assert len(receive(store)) == 2
 
-    def test_a_lease_that_will_end_can_be_waited_for(self, store: Store, clock: FakeClock) -> None:
+    def test_a_lease_that_will_end_can_be_waited_for(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         send(store, delay=40)
         send(store)
         take(store)
@@ -140,7 +144,7 @@ class InspectContract(StoreCase):
         clock.advance(VISIBILITY_SECONDS + 1)
         assert store.ready_in_ms([ORDERS]) == 0
 
-    def test_what_waits_for_its_key_is_ready_with_it(self, store: Store) -> None:
+    def test_what_waits_for_its_key_is_ready_with_it(self, store: FullStore) -> None:
         send(store, key="k")
         send(store, key="k")
         lease = take(store, visibility_ms=7_000)
@@ -149,7 +153,7 @@ class InspectContract(StoreCase):
         complete(store, lease)
         assert store.ready_in_ms([ORDERS]) == 0
 
-    def test_a_held_dead_letter_is_never_in_sight(self, store: Store) -> None:
+    def test_a_held_dead_letter_is_never_in_sight(self, store: FullStore) -> None:
         kill(store)
         assert store.ready_in_ms([DEAD]) == 0
         store.decide([(take(store, DEAD), Hold())])
@@ -158,7 +162,7 @@ class InspectContract(StoreCase):
         fail(store, take(store, DEAD), retry_in_ms=3_000)
         assert store.ready_in_ms([DEAD]) == 3_000
 
-    def test_of_several_queues_the_first_counts(self, store: Store) -> None:
+    def test_of_several_queues_the_first_counts(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         send(store, delay=10)
         send(store, queue="mail", delay=3)
@@ -166,12 +170,12 @@ class InspectContract(StoreCase):
         assert store.ready_in_ms([ORDERS, "mail"]) == store.ready_in_ms(["mail"]) == 3_000
         assert store.ready_in_ms([DEAD]) is None
 
-    def test_nothing_can_be_in_sight_in_a_queue_nobody_made(self, store: Store) -> None:
+    def test_nothing_can_be_in_sight_in_a_queue_nobody_made(self, store: FullStore) -> None:
         send(store)
         with pytest.raises(UnknownQueue):
             store.ready_in_ms([ORDERS, "nobody"])
 
-    def test_keys_are_counted_by_what_they_are(self, store: Store) -> None:
+    def test_keys_are_counted_by_what_they_are(self, store: FullStore) -> None:
         send(store, 1, key="done")
         complete(store, take(store))
         send(store, 1, key="now")
@@ -181,7 +185,7 @@ class InspectContract(StoreCase):
         counted = store.key_counts()
         assert (counted.in_progress, counted.completed) == (1, 1)
 
-    def test_storage_says_what_it_is(self, store: Store) -> None:
+    def test_storage_says_what_it_is(self, store: FullStore) -> None:
         send(store, "x" * 1000)
         storage = store.storage()
         assert storage.engine

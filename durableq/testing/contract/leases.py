@@ -11,11 +11,12 @@ from durableq.model.errors import InvalidInput
 from durableq.model.info import WorkerStats
 from durableq.model.limits import DAY_MS, MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Event, Outcome, Reason, State
-from durableq.store.core import Store, WorkerInfo
+from durableq.store.core import WorkerInfo
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     complete,
     kill,
@@ -35,7 +36,7 @@ WORKER = WorkerInfo("host-a:7", 7, 1, boot_id="boot-1", pid_namespace="pid:[1]")
 class LeasesContract(StoreCase):
     """What holds for a lease until it ends."""
 
-    def test_extending_counts_from_now(self, store: Store, clock: FakeClock) -> None:
+    def test_extending_counts_from_now(self, store: FullStore, clock: FakeClock) -> None:
         send(store)
         lease = take(store)
         clock.advance(20)
@@ -46,7 +47,7 @@ class LeasesContract(StoreCase):
         clock.advance(0.001)
         assert len(receive(store)) == 1
 
-    def test_extending_can_shorten_a_lease(self, store: Store, clock: FakeClock) -> None:
+    def test_extending_can_shorten_a_lease(self, store: FullStore, clock: FakeClock) -> None:
         send(store)
         lease = take(store)
         assert store.extend([lease], 1) == [Outcome.DONE]
@@ -54,7 +55,7 @@ class LeasesContract(StoreCase):
         assert len(receive(store)) == 1
 
     def test_a_lease_that_ran_out_unnoticed_can_still_be_extended(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store)
         lease = take(store)
@@ -62,7 +63,7 @@ class LeasesContract(StoreCase):
         assert store.extend([lease], 1_000) == [Outcome.DONE]
         assert store.receive(ORDERS, 1).idle
 
-    def test_a_stale_receipt_cannot_extend(self, store: Store, clock: FakeClock) -> None:
+    def test_a_stale_receipt_cannot_extend(self, store: FullStore, clock: FakeClock) -> None:
         send(store)
         stale = take(store)
         clock.advance(VISIBILITY_SECONDS)
@@ -73,12 +74,14 @@ class LeasesContract(StoreCase):
         assert store.extend([lease], 1) == [Outcome.GONE]
 
     @pytest.mark.parametrize("visibility_ms", [0, MAX_VISIBILITY_MS + 1])
-    def test_an_extension_out_of_bounds_is_refused(self, store: Store, visibility_ms: int) -> None:
+    def test_an_extension_out_of_bounds_is_refused(
+        self, store: FullStore, visibility_ms: int
+    ) -> None:
         with pytest.raises(InvalidInput):
             store.extend([], visibility_ms)
 
     def test_reclaiming_takes_back_expired_leases_of_every_queue(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue("mail", {})
         ids = [send(store), send(store, queue="mail"), kill(store)]
@@ -92,7 +95,7 @@ class LeasesContract(StoreCase):
         assert states == [State.READY, State.IN_FLIGHT, State.READY]
 
     def test_a_reclaimed_message_is_ready_at_once_and_remembers_it(
-        self, store: Store, clock: FakeClock, rng: FakeRandom
+        self, store: FullStore, clock: FakeClock, rng: FakeRandom
     ) -> None:
         message_id = send(store)
         take(store)
@@ -106,7 +109,9 @@ class LeasesContract(StoreCase):
         assert event.at_ms == clock.wall_ms()
         assert rng.throws == 1
 
-    def test_a_message_that_loses_its_last_lease_dies(self, store: Store, clock: FakeClock) -> None:
+    def test_a_message_that_loses_its_last_lease_dies(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         store.declare_queue(ORDERS, {"max_receives": 2})
         message_id = send(store)
         for _ in range(2):
@@ -118,7 +123,7 @@ class LeasesContract(StoreCase):
         assert story(store, message_id) == [expired, expired, ("buried", "lease_expired")]
 
     def test_a_dead_letter_whose_lease_runs_out_stays_dead(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         message_id = kill(store)
         for count in range(1, 6):
@@ -126,13 +131,15 @@ class LeasesContract(StoreCase):
             assert (dead_letter.id, dead_letter.receive_count) == (message_id, count)
             clock.advance(VISIBILITY_SECONDS)
 
-    def test_setting_the_wall_clock_reclaims_nothing(self, store: Store, clock: FakeClock) -> None:
+    def test_setting_the_wall_clock_reclaims_nothing(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         send(store)
         take(store)
         clock.set_wall(clock.wall_ms() + DAY_MS)
         assert store.reclaim() == 0
 
-    def test_a_worker_tells_the_queues_that_it_receives_from(self, store: Store) -> None:
+    def test_a_worker_tells_the_queues_that_it_receives_from(self, store: FullStore) -> None:
         silent = store.register(WORKER)
         worker = store.register(replace(WORKER, queues=(ORDERS, "mail")))
         idle = store.register(replace(WORKER, queues=()))
@@ -147,13 +154,13 @@ class LeasesContract(StoreCase):
         store.beat(worker.owner_id, None, queues=("later",))
         assert told() == [None, ("later",), ()]
 
-    def test_workers_are_given_marks_of_their_own(self, store: Store) -> None:
+    def test_workers_are_given_marks_of_their_own(self, store: FullStore) -> None:
         first, second = store.register(WORKER), store.register(WORKER)
         assert 0 < first.owner_id != second.owner_id > 0
         assert store.workers() == [first, second]
 
     def test_a_worker_is_entered_as_it_says_and_lives_from_then_on(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         now_ms = clock.wall_ms()
         entered = store.register(WORKER)
@@ -163,20 +170,20 @@ class LeasesContract(StoreCase):
         assert entered == expected
         assert store.workers() == [expected]
 
-    def test_a_worker_says_that_it_lives(self, store: Store, clock: FakeClock) -> None:
+    def test_a_worker_says_that_it_lives(self, store: FullStore, clock: FakeClock) -> None:
         first, second = store.register(WORKER), store.register(WORKER)
         clock.advance(1)
         assert store.beat(second.owner_id)
         assert store.workers() == [first, replace(second, beat_at_ms=clock.wall_ms())]
 
-    def test_a_worker_that_was_taken_out_is_told_so(self, store: Store) -> None:
+    def test_a_worker_that_was_taken_out_is_told_so(self, store: FullStore) -> None:
         worker = store.register(WORKER)
         store.unregister(worker.owner_id)
         assert not store.beat(worker.owner_id)
         assert not store.beat(0)
         assert store.workers() == []
 
-    def test_a_receipt_shows_whose_lease_it_is(self, store: Store) -> None:
+    def test_a_receipt_shows_whose_lease_it_is(self, store: FullStore) -> None:
         worker = store.register(WORKER)
         send(store)
         token = take(store, owner_id=worker.owner_id).token
@@ -184,7 +191,7 @@ class LeasesContract(StoreCase):
         assert int(token[:8], 16) == worker.owner_id
 
     def test_the_leases_of_a_dead_worker_are_taken_back_at_once(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         dead, alive = store.register(WORKER), store.register(WORKER)
         lost = [send(store), kill(store)]
@@ -205,7 +212,7 @@ class LeasesContract(StoreCase):
         assert complete(store, *lost_leases) == [Outcome.STALE, Outcome.STALE]
 
     def test_what_a_worker_holds_can_be_asked_with_its_receipts(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         worker, another = store.register(WORKER), store.register(WORKER)
         ids = [send(store, 1, priority=-1, key="k"), send(store, 2), kill(store, 3)]
@@ -215,24 +222,24 @@ class LeasesContract(StoreCase):
         take(store, owner_id=another.owner_id)
         take(store)
         clock.advance(10)
-        held = store.held(worker.owner_id)
+        held = store.leases_of(worker.owner_id)
         assert [message.id for message in held] == ids
         assert {message.receipt for message in held} == set(leases)
         assert [message.body for message in held] == ["1", "2", "3"]
         assert held == [look(store, m.id)._replace(receipt=m.receipt) for m in held]
         assert store.complete([Completion(receipt(m)) for m in held]) == [Outcome.DONE] * 3
-        assert store.held(worker.owner_id) == []
+        assert store.leases_of(worker.owner_id) == []
 
-    def test_a_lease_that_was_lost_is_not_held(self, store: Store, clock: FakeClock) -> None:
+    def test_a_lease_that_was_lost_is_not_held(self, store: FullStore, clock: FakeClock) -> None:
         worker = store.register(WORKER)
         send(store)
         take(store, owner_id=worker.owner_id)
         clock.advance(VISIBILITY_SECONDS)
-        assert len(store.held(worker.owner_id)) == 1  # nobody has noticed yet
+        assert len(store.leases_of(worker.owner_id)) == 1  # nobody has noticed yet
         store.reclaim()
-        assert store.held(worker.owner_id) == []
+        assert store.leases_of(worker.owner_id) == []
 
-    def test_a_message_that_kills_its_workers_dies(self, store: Store) -> None:
+    def test_a_message_that_kills_its_workers_dies(self, store: FullStore) -> None:
         message_id = send(store)
         for _ in range(3):
             worker = store.register(WORKER)
@@ -244,7 +251,7 @@ class LeasesContract(StoreCase):
         assert dead_letter.reason is Reason.WORKER_LOST
         assert [event.actor for event in dead_letter.failures] == ["host-a:7"] * 3
 
-    def test_leaving_takes_a_worker_and_its_leases_out(self, store: Store) -> None:
+    def test_leaving_takes_a_worker_and_its_leases_out(self, store: FullStore) -> None:
         worker = store.register(WORKER)
         message_id = send(store)
         take(store, owner_id=worker.owner_id)
@@ -253,18 +260,20 @@ class LeasesContract(StoreCase):
         assert look(store, message_id).state is State.READY
         assert newest(store, message_id).reason == Reason.WORKER_LOST
 
-    def test_a_worker_that_left_is_forgotten_for_ever(self, store: Store) -> None:
+    def test_a_worker_that_left_is_forgotten_for_ever(self, store: FullStore) -> None:
         first = store.register(WORKER)
         store.unregister(first.owner_id)
         store.unregister(first.owner_id)
         assert store.register(WORKER).owner_id != first.owner_id
 
     @pytest.mark.parametrize("owner_id", [0, -1, 1 << 32])
-    def test_unknown_holders_are_not_taken_for_dead_ones(self, store: Store, owner_id: int) -> None:
+    def test_unknown_holders_are_not_taken_for_dead_ones(
+        self, store: FullStore, owner_id: int
+    ) -> None:
         send(store)
         message = receive(store)[0]
         with pytest.raises(InvalidInput):
             store.reclaim(owner_id=owner_id)
         with pytest.raises(InvalidInput):
-            store.held(owner_id)
+            store.leases_of(owner_id)
         assert store.extend([receipt(message)], 1) == [Outcome.DONE]

@@ -8,10 +8,10 @@ import threading
 from durableq.model.decisions import Requeue
 from durableq.model.health import Level, MaintenanceReport, reconcile
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
+    FullStore,
     StoreCase,
     complete,
     counters_reconcile,
@@ -29,7 +29,7 @@ AGAIN_SECONDS = MAINTENANCE_AGAIN_MS / 1000
 class MaintenanceContract(StoreCase):
     """What is done on the way, and when."""
 
-    def test_maintenance_removes_expired_rows(self, store: Store, clock: FakeClock) -> None:
+    def test_maintenance_removes_expired_rows(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(
             ORDERS,
             {"retention_ms": 60_000, "idempotency_ttl_ms": 1_000, "visibility_timeout_ms": 1},
@@ -49,12 +49,12 @@ class MaintenanceContract(StoreCase):
         assert store.queue(ORDERS).counts.present == 0
         assert counters_reconcile(store)
 
-    def test_a_store_in_which_nothing_has_ended_is_left_alone(self, store: Store) -> None:
+    def test_a_store_in_which_nothing_has_ended_is_left_alone(self, store: FullStore) -> None:
         send(store)
         assert store.maintain() == MaintenanceReport(due=True)
         assert store.queue(ORDERS).counts.ready == 1
 
-    def test_it_is_due_once_in_a_while(self, store: Store, clock: FakeClock) -> None:
+    def test_it_is_due_once_in_a_while(self, store: FullStore, clock: FakeClock) -> None:
         assert store.maintain().due
         assert store.maintain() == MaintenanceReport()
         clock.advance(EVERY_SECONDS - 0.001)
@@ -63,7 +63,7 @@ class MaintenanceContract(StoreCase):
         assert store.maintain().due
 
     def test_a_slice_is_short_and_the_next_one_follows_soon(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 60_000})
         store.send(ORDERS, drafts(*range(5)))
@@ -76,7 +76,9 @@ class MaintenanceContract(StoreCase):
         assert store.maintain(limit=2).expired == 1
         assert counters_reconcile(store)
 
-    def test_what_is_leased_or_held_is_not_touched(self, store: Store, clock: FakeClock) -> None:
+    def test_what_is_leased_or_held_is_not_touched(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 60_000})
         send(store)
         lease = take(store, visibility_ms=120_000)
@@ -86,7 +88,7 @@ class MaintenanceContract(StoreCase):
         assert counters_reconcile(store)
 
     def test_the_wall_clock_set_back_does_not_put_it_off(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         assert store.maintain().due
         clock.set_wall(clock.wall_ms() - 3_600_000)
@@ -95,7 +97,7 @@ class MaintenanceContract(StoreCase):
         assert store.maintain().due
         assert not store.maintain().due
 
-    def test_of_several_threads_one_does_it(self, store: Store) -> None:
+    def test_of_several_threads_one_does_it(self, store: FullStore) -> None:
         tended: list[MaintenanceReport] = []
         threads = [
             threading.Thread(target=lambda: tended.append(store.maintain())) for _ in range(4)
@@ -106,7 +108,7 @@ class MaintenanceContract(StoreCase):
             thread.join()
         assert [found.due for found in tended].count(True) == 1
 
-    def test_a_used_store_has_no_orphans_and_its_counters_reconcile(self, store: Store) -> None:
+    def test_a_used_store_has_no_orphans_and_its_counters_reconcile(self, store: FullStore) -> None:
         send(store, key="done")
         complete(store, take(store))
         kill(store, key="dead")
@@ -117,10 +119,3 @@ class MaintenanceContract(StoreCase):
         findings = [*reconcile(store.queues()), *store.orphans()]
         assert {finding.level for finding in findings} == {Level.OK}
         assert [f.queue for f in findings if f.name == "books"] == [ORDERS, DEAD]
-
-    def test_examining_names_everything_once(self, store: Store) -> None:
-        findings = store.examine(deep=True)
-        assert all(finding.what for finding in findings)
-        names = [finding.name for finding in findings]
-        assert len(names) == len(set(names)) > 0
-        assert all(finding.level is not Level.BAD for finding in findings)

@@ -17,9 +17,8 @@ import pytest
 from durableq.model.dead_letters import DeadLetterFilter, RedriveState
 from durableq.model.decisions import Requeue
 from durableq.model.message import Draft, Event, Failure, Reason, draft
-from durableq.store.core import Store
 from durableq.testing.contract import race
-from durableq.testing.contract.case import counters_reconcile
+from durableq.testing.contract.case import FullStore, counters_reconcile
 
 PROCESSES = race.RUNNERS
 MESSAGES = 400
@@ -36,10 +35,10 @@ class MultiProcessContract:
         raise NotImplementedError(f"{type(self).__name__} does not say where its store is.")
 
     @pytest.fixture
-    def shared(self, tmp_path: Path) -> Iterator[Store]:
+    def shared(self, tmp_path: Path) -> Iterator[FullStore]:
         """This process's view of the store the others race on."""
         module, _, function = self.opener.partition(":")
-        store: Store = getattr(importlib.import_module(module), function)(self.url(tmp_path))
+        store: FullStore = getattr(importlib.import_module(module), function)(self.url(tmp_path))
         store.declare_queue(race.QUEUE, {"max_receives": 1000})
         yield store
         store.close()
@@ -64,7 +63,7 @@ class MultiProcessContract:
             return _race(processes)
 
     def test_racing_receivers_are_each_given_other_messages(
-        self, shared: Store, tmp_path: Path
+        self, shared: FullStore, tmp_path: Path
     ) -> None:
         ids = shared.send(race.QUEUE, [draft(number) for number in range(MESSAGES)])
         ledger = self.run("hold", tmp_path)
@@ -74,7 +73,9 @@ class MultiProcessContract:
         assert shared.queue(race.QUEUE).counts.in_flight == MESSAGES
         assert {message.receive_count for message in shared.peek(race.QUEUE, MESSAGES)} == {1}
 
-    def test_racing_workers_settle_each_message_once(self, shared: Store, tmp_path: Path) -> None:
+    def test_racing_workers_settle_each_message_once(
+        self, shared: FullStore, tmp_path: Path
+    ) -> None:
         ids = shared.send(race.QUEUE, [draft(number) for number in range(MESSAGES)])
         ledger = self.run("settle", tmp_path)
         did = Counter(line[0] for line in ledger)
@@ -87,7 +88,7 @@ class MultiProcessContract:
         assert sum(len(shared.history(message_id)) for message_id in ids) == did["failed"]
         assert counters_reconcile(shared)
 
-    def test_racing_workers_complete_each_key_once(self, shared: Store, tmp_path: Path) -> None:
+    def test_racing_workers_complete_each_key_once(self, shared: FullStore, tmp_path: Path) -> None:
         keys = [f"order-{number}" for number in range(MESSAGES // 10)]
         batch: list[Draft] = [draft(key, key=key) for key in keys * 10]
         ids = shared.send(race.QUEUE, batch)
@@ -102,7 +103,7 @@ class MultiProcessContract:
         assert counters_reconcile(shared)
 
     def test_racing_processes_move_each_dead_letter_once(
-        self, shared: Store, tmp_path: Path
+        self, shared: FullStore, tmp_path: Path
     ) -> None:
         ids = shared.send(race.QUEUE, [draft(number) for number in range(MESSAGES)])
         received = shared.receive(race.QUEUE, MESSAGES).messages
@@ -110,7 +111,7 @@ class MultiProcessContract:
         shared.fail([(lease, Failure(Reason.REJECTED, "E", "")) for lease in leases])
         moves = [shared.start_redrive(DeadLetterFilter(), Requeue(note)) for note in ("a", "b")]
         self.run("move", tmp_path)
-        ended = [shared.move(move.id) for move in moves]
+        ended = [shared.redrive_task(move.id) for move in moves]
         assert [move.state for move in ended] == [RedriveState.DONE] * 2
         assert sum(move.moved for move in ended) == MESSAGES
         for message_id in ids:
@@ -120,7 +121,7 @@ class MultiProcessContract:
         assert counters_reconcile(shared)
 
     def test_whoever_waits_is_told_by_every_other_process(
-        self, shared: Store, tmp_path: Path
+        self, shared: FullStore, tmp_path: Path
     ) -> None:
         """Nobody else would wake a runner: one write missed, and all stand still."""
         for number in range(race.RUNNERS):
@@ -130,7 +131,7 @@ class MultiProcessContract:
         assert (did["missed"], did["refused"]) == (0, 0)
         assert did["ran"] == race.RUNNERS * race.LAPS
 
-    def test_racing_senders_lose_nothing(self, shared: Store, tmp_path: Path) -> None:
+    def test_racing_senders_lose_nothing(self, shared: FullStore, tmp_path: Path) -> None:
         ledger = self.run("send", tmp_path)
         answered = {message_id: f'"{body}"' for _, message_id, body in ledger}
         expected = PROCESSES * race.BATCHES * race.BATCH

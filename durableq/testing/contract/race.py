@@ -15,7 +15,7 @@ from contextlib import closing
 
 from durableq.model.dead_letters import RedriveState
 from durableq.model.message import Completion, Failure, Message, Outcome, Reason, Receipt, draft
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 QUEUE = "orders"
 BATCHES = 25
@@ -44,7 +44,7 @@ def hold(store: Store, seed: int) -> Iterator[str]:
 def settle(store: Store, seed: int) -> Iterator[str]:
     """Receive and settle until the queue is empty: some fail or go back before they succeed."""
     rng = random.Random(seed)
-    while store.queue(QUEUE).counts.present:
+    while store.require(Capability.INSPECT).queue(QUEUE).counts.present:
         received = store.receive(QUEUE, rng.randint(1, 7))
         for message in received.messages:
             yield f"received {message.id}"
@@ -55,8 +55,14 @@ def settle(store: Store, seed: int) -> Iterator[str]:
 def move(store: Store, seed: int) -> Iterator[str]:
     """Go on with the moves that run, together with the others, in steps of another size."""
     rng = random.Random(seed)
-    while running := [m.id for m in store.moves() if m.state is RedriveState.RUNNING]:
-        found = store.continue_redrive(rng.choice(running), rng.randint(1, 7))
+    while running := [
+        m.id
+        for m in store.require(Capability.REDRIVE).redrive_tasks()
+        if m.state is RedriveState.RUNNING
+    ]:
+        found = store.require(Capability.REDRIVE).continue_redrive(
+            rng.choice(running), rng.randint(1, 7)
+        )
         yield f"{found.state} {found.id}"
 
 

@@ -17,10 +17,10 @@ from durableq.model.limits import (
     RECLAIM_BATCH,
 )
 from durableq.model.message import Completion, State, draft
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     bodies,
     drafts,
@@ -37,24 +37,24 @@ from durableq.testing.fakes import FakeClock
 class ReceivingContract(StoreCase):
     """What a worker can rely on when it asks for messages."""
 
-    def test_the_oldest_comes_first(self, store: Store) -> None:
+    def test_the_oldest_comes_first(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         assert bodies(receive(store, 2)) == ["1", "2"]
         assert bodies(receive(store, 2)) == ["3"]
 
-    def test_priority_comes_before_age(self, store: Store) -> None:
+    def test_priority_comes_before_age(self, store: FullStore) -> None:
         for priority in (0, 5, -5, 5):
             send(store, priority, priority=priority)
         messages = receive(store)
         assert bodies(messages) == ["5", "5", "0", "-5"]
         assert int(messages[0].id) < int(messages[1].id)
 
-    def test_a_leased_message_is_not_received_again(self, store: Store) -> None:
+    def test_a_leased_message_is_not_received_again(self, store: FullStore) -> None:
         send(store)
         assert len(receive(store)) == 1
         assert store.receive(ORDERS, 1).idle
 
-    def test_a_received_message_says_what_was_leased(self, store: Store) -> None:
+    def test_a_received_message_says_what_was_leased(self, store: FullStore) -> None:
         message_id = send(store)
         [message] = receive(store, visibility_ms=7_000)
         assert message.state is State.IN_FLIGHT
@@ -63,13 +63,13 @@ class ReceivingContract(StoreCase):
         seen = look(store, message_id)
         assert seen == message._replace(receipt=None)
 
-    def test_the_queue_says_how_long_a_lease_is(self, store: Store) -> None:
+    def test_the_queue_says_how_long_a_lease_is(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"visibility_timeout_ms": 1234})
         send(store)
         [message] = receive(store)
         assert message.lease_left_ms == 1234
 
-    def test_each_receive_draws_another_token(self, store: Store, clock: FakeClock) -> None:
+    def test_each_receive_draws_another_token(self, store: FullStore, clock: FakeClock) -> None:
         send(store)
         first = take(store)
         clock.advance(VISIBILITY_SECONDS)
@@ -78,28 +78,28 @@ class ReceivingContract(StoreCase):
         assert first.token != second.token
 
     @pytest.mark.parametrize("limit", [-1, 0, MAX_RECEIVE_BATCH + 1, 1.5, True, "1", None])
-    def test_a_limit_out_of_bounds_is_refused(self, store: Store, limit: Any) -> None:
+    def test_a_limit_out_of_bounds_is_refused(self, store: FullStore, limit: Any) -> None:
         with pytest.raises(InvalidInput, match=str(MAX_RECEIVE_BATCH)):
             store.receive(ORDERS, limit)
 
     @pytest.mark.parametrize("visibility_ms", [-1, 0, MAX_VISIBILITY_MS + 1])
-    def test_a_lease_out_of_bounds_is_refused(self, store: Store, visibility_ms: int) -> None:
+    def test_a_lease_out_of_bounds_is_refused(self, store: FullStore, visibility_ms: int) -> None:
         with pytest.raises(InvalidInput, match=str(MAX_VISIBILITY_MS)):
             store.receive(ORDERS, 1, visibility_ms=visibility_ms)
 
-    def test_a_holder_that_no_receipt_can_name_is_refused(self, store: Store) -> None:
+    def test_a_holder_that_no_receipt_can_name_is_refused(self, store: FullStore) -> None:
         with pytest.raises(InvalidInput):
             store.receive(ORDERS, 1, owner_id=1 << 32)
 
-    def test_nothing_comes_from_a_queue_nobody_made(self, store: Store) -> None:
+    def test_nothing_comes_from_a_queue_nobody_made(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue):
             store.receive("nobody", 1)
 
-    def test_an_empty_queue_is_idle(self, store: Store) -> None:
+    def test_an_empty_queue_is_idle(self, store: FullStore) -> None:
         assert store.receive(ORDERS, 1).idle
 
     def test_a_lease_that_ran_out_is_received_again_and_counted(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store)
         take(store)
@@ -110,7 +110,7 @@ class ReceivingContract(StoreCase):
         assert message.receive_count == 2
 
     def test_setting_the_wall_clock_neither_ends_nor_prolongs_a_lease(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store)
         take(store)
@@ -120,7 +120,9 @@ class ReceivingContract(StoreCase):
         clock.advance(VISIBILITY_SECONDS)
         assert len(receive(store)) == 1
 
-    def test_what_retention_ended_is_not_delivered(self, store: Store, clock: FakeClock) -> None:
+    def test_what_retention_ended_is_not_delivered(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 60_000})
         old = send(store, "old")
         clock.advance(59.999)
@@ -136,7 +138,7 @@ class ReceivingContract(StoreCase):
 
     @pytest.mark.parametrize("kind", ["duplicate", "deferred", "conflicting", "expired"])
     def test_a_receive_finds_the_message_behind_many_that_it_sets_aside(
-        self, store: Store, clock: FakeClock, kind: str
+        self, store: FullStore, clock: FakeClock, kind: str
     ) -> None:
         fresh = _stand_behind(store, clock, kind, 50)
         received = store.receive(ORDERS, 1)
@@ -149,7 +151,7 @@ class ReceivingContract(StoreCase):
 
     @pytest.mark.parametrize("kind", ["duplicate", "deferred", "conflicting", "expired"])
     def test_a_receive_works_through_a_bounded_number_and_says_that_there_may_be_more(
-        self, store: Store, clock: FakeClock, kind: str
+        self, store: FullStore, clock: FakeClock, kind: str
     ) -> None:
         fresh = _stand_behind(store, clock, kind, MAX_SET_ASIDE + 1)
         first = store.receive(ORDERS, 1)
@@ -162,7 +164,7 @@ class ReceivingContract(StoreCase):
         assert not second.more
 
     def test_a_receive_that_took_back_all_the_leases_it_may_says_that_there_may_be_more(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"max_receives": 1})
         store.send(ORDERS, drafts(*range(RECLAIM_BATCH + 1)))
@@ -173,14 +175,14 @@ class ReceivingContract(StoreCase):
         second = store.receive(ORDERS, 1)
         assert (second.messages, second.more, second.idle) == ([], False, True)
 
-    def test_a_paused_queue_has_no_more_to_receive(self, store: Store) -> None:
+    def test_a_paused_queue_has_no_more_to_receive(self, store: FullStore) -> None:
         send(store)
         store.declare_queue(ORDERS, {"paused": 1})
         assert not store.receive(ORDERS, 1).more
 
     @pytest.mark.parametrize("number", [1, 15, 150])
     def test_a_receive_looks_for_a_message_behind_duplicates(
-        self, store: Store, clock: FakeClock, number: int
+        self, store: FullStore, clock: FakeClock, number: int
     ) -> None:
         _stand_behind(store, clock, "duplicate", number)
         last = send(store, "last")
@@ -191,14 +193,14 @@ class ReceivingContract(StoreCase):
 
     @pytest.mark.parametrize("limit", [1, 7, MAX_RECEIVE_BATCH])
     def test_a_receive_of_any_limit_sets_aside_a_bounded_number(
-        self, store: Store, clock: FakeClock, limit: int
+        self, store: FullStore, clock: FakeClock, limit: int
     ) -> None:
         _stand_behind(store, clock, "expired", MAX_SET_ASIDE + 1)
         first = store.receive(ORDERS, limit)
         assert (first.messages, first.set_aside, first.more) == ([], MAX_SET_ASIDE, True)
 
     def test_a_receive_fills_its_limit_from_behind_what_it_sets_aside(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1000})
         store.send(ORDERS, drafts("old", "old", "old"))
@@ -209,7 +211,7 @@ class ReceivingContract(StoreCase):
         assert received.set_aside == 3
 
     def test_a_receive_takes_back_a_bounded_number_of_leases(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.send(ORDERS, drafts(*range(RECLAIM_BATCH + 1)))
         receive(store, RECLAIM_BATCH + 1)
@@ -218,7 +220,7 @@ class ReceivingContract(StoreCase):
         assert len(receive(store, MAX_RECEIVE_BATCH)) == 1
 
     def test_a_receive_makes_a_bounded_number_of_due_messages_ready(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         last = send(store, "last", delay=2)
         store.send(ORDERS, [draft(number, delay=1) for number in range(PROMOTE_BATCH)])
@@ -231,7 +233,7 @@ class ReceivingContract(StoreCase):
         assert store.queue(ORDERS).counts.delayed == 0
 
     def test_the_lease_that_ran_out_first_is_taken_back_first(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.send(ORDERS, drafts("late", *range(RECLAIM_BATCH)))
         take(store, visibility_ms=2_000)
@@ -241,13 +243,13 @@ class ReceivingContract(StoreCase):
         assert len(taken) == RECLAIM_BATCH
         assert '"late"' not in bodies(taken)
 
-    def test_only_dead_letters_can_be_chosen_by_id(self, store: Store) -> None:
+    def test_only_dead_letters_can_be_chosen_by_id(self, store: FullStore) -> None:
         message_id = send(store)
         assert store.receive(ORDERS, 1, ids=[message_id]).idle
         assert look(store, message_id).state is State.READY
 
 
-def _stand_behind(store: Store, clock: FakeClock, kind: str, number: int) -> str:
+def _stand_behind(store: FullStore, clock: FakeClock, kind: str, number: int) -> str:
     """Send a message behind `number` others that a receive sets aside; return its id."""
     if kind == "expired":
         store.declare_queue(ORDERS, {"retention_ms": 1000})

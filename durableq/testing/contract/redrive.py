@@ -12,11 +12,11 @@ from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidInput, NotFound, UnknownQueue
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Event, Failure, Outcome, Reason, State
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     complete,
     counters_reconcile,
@@ -33,7 +33,7 @@ from durableq.testing.fakes import FakeClock
 EVERY = DeadLetterFilter()
 
 
-def finish(store: Store, move: RedriveTask, limit: int = 100) -> RedriveTask:
+def finish(store: FullStore, move: RedriveTask, limit: int = 100) -> RedriveTask:
     """Continue a move to its end."""
     while move.state is RedriveState.RUNNING:
         move = store.continue_redrive(move.id, limit)
@@ -41,7 +41,7 @@ def finish(store: Store, move: RedriveTask, limit: int = 100) -> RedriveTask:
 
 
 def requeue(
-    store: Store, wanted: DeadLetterFilter = EVERY, to_queue: str | None = None
+    store: FullStore, wanted: DeadLetterFilter = EVERY, to_queue: str | None = None
 ) -> RedriveTask:
     """Move letters back, from start to end."""
     return finish(store, store.start_redrive(wanted, Requeue("calm now"), to_queue=to_queue))
@@ -50,7 +50,7 @@ def requeue(
 class RedriveContract(StoreCase):
     """What a person can do with many letters at once."""
 
-    def test_a_move_is_told_from_its_start(self, store: Store, clock: FakeClock) -> None:
+    def test_a_move_is_told_from_its_start(self, store: FullStore, clock: FakeClock) -> None:
         kill(store)
         kill(store)
         wanted = DeadLetterFilter(ORDERS, Reason.REJECTED, "ValueError", died_before_ms=1 << 42)
@@ -59,18 +59,18 @@ class RedriveContract(StoreCase):
         running = (RedriveState.RUNNING, 2, 0, 0, "ann", now_ms, now_ms)
         assert move == RedriveTask(move.id, wanted, Requeue("calm now", 2.5), None, *running)
         assert move.word == "requeue"
-        assert store.move(move.id) == move
+        assert store.redrive_task(move.id) == move
         clock.advance(1)
         done = store.continue_redrive(move.id, 10)
         expected = replace(
             move, state=RedriveState.DONE, moved=2, updated_at_ms=move.started_at_ms + 1_000
         )
-        assert store.move(move.id) == done == expected
+        assert store.redrive_task(move.id) == done == expected
         later = store.start_redrive(DeadLetterFilter(fingerprint="x"), Discard("x"))
-        assert store.moves() == [later, done]
+        assert store.redrive_tasks() == [later, done]
         assert later.word == "discard"
 
-    def test_a_redrive_task_requeues_like_a_decision(self, store: Store) -> None:
+    def test_a_redrive_task_requeues_like_a_decision(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         move = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")
         assert finish(store, move).moved == 1
@@ -83,12 +83,12 @@ class RedriveContract(StoreCase):
         assert (message.receive_count, message.recovery_count) == (1, 1)
         assert counters_reconcile(store)
 
-    def test_a_moved_dead_letter_may_wait(self, store: Store, clock: FakeClock) -> None:
+    def test_a_moved_dead_letter_may_wait(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store)
         finish(store, store.start_redrive(EVERY, Requeue(delay=2.5)))
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 2_500
 
-    def test_a_move_discards_with_history(self, store: Store) -> None:
+    def test_a_move_discards_with_history(self, store: FullStore) -> None:
         message_id = kill(store)
         finish(store, store.start_redrive(EVERY, Discard("fraud"), actor="ann"))
         assert store.message(message_id) is None
@@ -97,7 +97,7 @@ class RedriveContract(StoreCase):
         assert store.queue(DEAD).counters.discarded == 1
         assert counters_reconcile(store)
 
-    def test_a_move_goes_on_in_order_of_id(self, store: Store) -> None:
+    def test_a_move_goes_on_in_order_of_id(self, store: FullStore) -> None:
         ids = [kill(store, n) for n in range(5)]
         move = store.start_redrive(EVERY, Requeue())
         counts = []
@@ -109,7 +109,9 @@ class RedriveContract(StoreCase):
         assert counts == [2, 4, 5]
         assert (move.total, move.skipped) == (5, 0)
 
-    def test_a_move_means_the_dead_letters_that_fit(self, store: Store, clock: FakeClock) -> None:
+    def test_a_move_means_the_dead_letters_that_fit(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         store.declare_queue("mail", {})
         fits = kill(store)
         kinds = [
@@ -141,7 +143,7 @@ class RedriveContract(StoreCase):
         assert requeue(store, one).moved == 1
         assert [m.id for m in receive(store)] == [fits]
 
-    def test_what_died_after_the_start_is_not_meant(self, store: Store) -> None:
+    def test_what_died_after_the_start_is_not_meant(self, store: FullStore) -> None:
         alive = send(store, "alive", delay=0)
         lease = take(store)
         dead = [kill(store), kill(store)]
@@ -156,7 +158,7 @@ class RedriveContract(StoreCase):
         assert where == {alive: DEAD, dead[0]: DEAD, dead[1]: ORDERS, late: DEAD}
 
     def test_what_was_decided_about_meanwhile_and_died_again_is_not_meant(
-        self, store: Store
+        self, store: FullStore
     ) -> None:
         message_id = kill(store)
         move = store.start_redrive(EVERY, Requeue())
@@ -166,7 +168,7 @@ class RedriveContract(StoreCase):
         assert look(store, message_id).queue == DEAD
 
     def test_after_a_queue_was_deleted_what_dies_later_is_still_not_meant(
-        self, store: Store
+        self, store: FullStore
     ) -> None:
         store.declare_queue("mail", {})
         kill(store)
@@ -179,7 +181,7 @@ class RedriveContract(StoreCase):
         assert finish(store, move).moved == 1
         assert look(store, late).queue == DEAD
 
-    def test_a_leased_dead_letter_is_skipped_and_counted(self, store: Store) -> None:
+    def test_a_leased_dead_letter_is_skipped_and_counted(self, store: FullStore) -> None:
         leased = kill(store)
         lease = take(store, DEAD)
         free = kill(store)
@@ -189,7 +191,7 @@ class RedriveContract(StoreCase):
         assert look(store, free).queue == ORDERS
         assert store.decide([(lease, Hold())]) == [Outcome.DONE]
 
-    def test_a_move_does_not_come_back_to_what_it_skipped(self, store: Store) -> None:
+    def test_a_move_does_not_come_back_to_what_it_skipped(self, store: FullStore) -> None:
         leased = kill(store)
         lease = take(store, DEAD)
         free = kill(store)
@@ -201,7 +203,7 @@ class RedriveContract(StoreCase):
         assert [look(store, n).queue for n in (leased, free)] == [DEAD, ORDERS]
 
     def test_a_dead_letter_whose_lease_has_ended_is_moved(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         message_id = kill(store)
         stale = take(store, DEAD)
@@ -210,7 +212,7 @@ class RedriveContract(StoreCase):
         assert look(store, message_id).queue == ORDERS
         assert store.decide([(stale, Discard("x"))]) == [Outcome.STALE]
 
-    def test_held_and_delayed_dead_letters_are_moved_too(self, store: Store) -> None:
+    def test_held_and_delayed_dead_letters_are_moved_too(self, store: FullStore) -> None:
         kill(store)
         store.decide([(take(store, DEAD), Hold("ask"))])
         kill(store)
@@ -218,7 +220,7 @@ class RedriveContract(StoreCase):
         assert requeue(store).moved == 2
         assert store.queue(ORDERS).counts.ready == 2
 
-    def test_a_dead_letter_can_be_moved_to_another_queue(self, store: Store) -> None:
+    def test_a_dead_letter_can_be_moved_to_another_queue(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store, 1, key="k")
         move = requeue(store, to_queue="mail")
@@ -231,7 +233,7 @@ class RedriveContract(StoreCase):
         assert store.queue(ORDERS).counters.moved_in == 0
         assert counters_reconcile(store)
 
-    def test_its_key_guards_the_queue_it_was_moved_to(self, store: Store) -> None:
+    def test_its_key_guards_the_queue_it_was_moved_to(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         kill(store, 1, key="k")
         requeue(store, to_queue="mail")
@@ -241,7 +243,7 @@ class RedriveContract(StoreCase):
         send(store, 1, queue="mail", key="k")
         assert len(store.receive("mail", 1).duplicates) == 1
 
-    def test_it_dies_again_where_it_was_moved_to(self, store: Store) -> None:
+    def test_it_dies_again_where_it_was_moved_to(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store)
         requeue(store, to_queue="mail")
@@ -249,7 +251,7 @@ class RedriveContract(StoreCase):
         seen = look(store, message_id)
         assert (seen.queue, seen.source_queue) == ("mail-dlq", "mail")
 
-    def test_a_move_can_be_cancelled(self, store: Store) -> None:
+    def test_a_move_can_be_cancelled(self, store: FullStore) -> None:
         ids = [kill(store), kill(store)]
         move = store.continue_redrive(store.start_redrive(EVERY, Requeue()).id, 1)
         cancelled = store.cancel_redrive(move.id)
@@ -257,44 +259,48 @@ class RedriveContract(StoreCase):
         assert store.continue_redrive(move.id, 10) == store.cancel_redrive(move.id) == cancelled
         assert [look(store, n).queue for n in ids] == [ORDERS, DEAD]
 
-    def test_a_move_that_is_done_stays_so(self, store: Store) -> None:
+    def test_a_move_that_is_done_stays_so(self, store: FullStore) -> None:
         kill(store)
         done = requeue(store)
         kill(store)
         assert store.continue_redrive(done.id, 10) == store.cancel_redrive(done.id) == done
 
-    def test_two_moves_at_once_decide_about_a_dead_letter_once(self, store: Store) -> None:
+    def test_two_moves_at_once_decide_about_a_dead_letter_once(self, store: FullStore) -> None:
         kill(store)
         first, second = (store.start_redrive(EVERY, Requeue(note)) for note in ("a", "b"))
         assert (finish(store, first).moved, finish(store, second).moved) == (1, 0)
         assert counters_reconcile(store)
 
-    def test_ended_moves_beyond_the_newest_are_forgotten(self, store: Store) -> None:
+    def test_ended_moves_beyond_the_newest_are_forgotten(self, store: FullStore) -> None:
         running = store.start_redrive(EVERY, Requeue())
         ids = [
             finish(store, store.start_redrive(EVERY, Requeue())).id
             for _ in range(MAX_REDRIVE_TASKS + 2)
         ]
         last = store.start_redrive(EVERY, Requeue())
-        assert [move.id for move in store.moves()] == [last.id, *ids[:1:-1], running.id]
+        assert [move.id for move in store.redrive_tasks()] == [last.id, *ids[:1:-1], running.id]
         with pytest.raises(NotFound):
-            store.move(ids[0])
+            store.redrive_task(ids[0])
 
     @pytest.mark.parametrize("task_id", ["0", "7", "x", "", "²", "9" * 30])
-    def test_a_move_nobody_started_is_not_there(self, store: Store, task_id: str) -> None:
+    def test_a_move_nobody_started_is_not_there(self, store: FullStore, task_id: str) -> None:
         store.start_redrive(EVERY, Requeue())
-        for ask in (store.move, store.cancel_redrive, lambda n: store.continue_redrive(n, 1)):
+        for ask in (
+            store.redrive_task,
+            store.cancel_redrive,
+            lambda n: store.continue_redrive(n, 1),
+        ):
             with pytest.raises(NotFound):
                 ask(task_id)
 
     @pytest.mark.parametrize("limit", [0, -1, MAX_RECEIVE_BATCH + 1])
-    def test_a_step_has_bounds(self, store: Store, limit: int) -> None:
+    def test_a_step_has_bounds(self, store: FullStore, limit: int) -> None:
         kill(store)
         move = store.start_redrive(EVERY, Requeue())
         with pytest.raises(InvalidInput):
             store.continue_redrive(move.id, limit)
 
-    def test_a_move_that_makes_no_sense_is_refused(self, store: Store) -> None:
+    def test_a_move_that_makes_no_sense_is_refused(self, store: FullStore) -> None:
         kill(store)
         with pytest.raises(InvalidInput):
             store.start_redrive(EVERY, Requeue(delay=-1))
@@ -308,9 +314,11 @@ class RedriveContract(StoreCase):
         for wanted, to_queue in ((DeadLetterFilter(DEAD), None), (EVERY, DEAD)):
             with pytest.raises(Conflict, match="dead-letter queue"):
                 store.start_redrive(wanted, Requeue(), to_queue=to_queue)
-        assert store.moves() == []
+        assert store.redrive_tasks() == []
 
-    def test_a_move_to_a_queue_that_was_deleted_stops_and_moves_nothing(self, store: Store) -> None:
+    def test_a_move_to_a_queue_that_was_deleted_stops_and_moves_nothing(
+        self, store: FullStore
+    ) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store)
         move = store.start_redrive(EVERY, Requeue(), to_queue="mail")
@@ -318,4 +326,4 @@ class RedriveContract(StoreCase):
         with pytest.raises(UnknownQueue):
             store.continue_redrive(move.id, 10)
         assert look(store, message_id).queue == DEAD
-        assert store.move(move.id) == move
+        assert store.redrive_task(move.id) == move

@@ -9,10 +9,10 @@ import pytest
 
 from durableq.model.decisions import Requeue, Retry
 from durableq.model.message import Reason
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
+    FullStore,
     StoreCase,
     bodies,
     complete,
@@ -32,40 +32,40 @@ RETENTION_SECONDS = 60
 WAIT_SECONDS = 100
 LEASE_MS = 1_000 * WAIT_SECONDS
 
-Wait = Callable[[Store], object]
+Wait = Callable[[FullStore], object]
 
 
-def delayed(store: Store) -> object:
+def delayed(store: FullStore) -> object:
     """Send with a delay."""
     return send(store, delay=WAIT_SECONDS)
 
 
-def delayed_by_its_queue(store: Store) -> object:
+def delayed_by_its_queue(store: FullStore) -> object:
     """Send to a queue that delays."""
     store.declare_queue(ORDERS, {"delay_ms": LEASE_MS})
     return send(store)
 
 
-def asked_later(store: Store) -> object:
+def asked_later(store: FullStore) -> object:
     """Fail with a wait, as RetryLater does."""
     send(store)
     return fail(store, take(store), retry_in_ms=LEASE_MS)
 
 
-def backed_off(store: Store) -> object:
+def backed_off(store: FullStore) -> object:
     """Fail with the backoff of the queue; the dice fall to one half."""
     store.declare_queue(ORDERS, {"backoff_base_ms": 2 * LEASE_MS, "backoff_max_ms": 2 * LEASE_MS})
     send(store)
     return fail(store, take(store))
 
 
-def requeued(store: Store) -> object:
+def requeued(store: FullStore) -> object:
     """Send a dead letter back with a delay."""
     kill(store)
     return decide(store, Requeue(delay=WAIT_SECONDS))
 
 
-def retried(store: Store) -> object:
+def retried(store: FullStore) -> object:
     """Send a dead letter back with another body and a delay."""
     kill(store)
     return decide(store, Retry("a", delay=WAIT_SECONDS))
@@ -80,7 +80,7 @@ class RetentionContract(StoreCase):
 
     @ways
     def test_a_wait_longer_than_the_retention_ends_in_a_delivery(
-        self, store: Store, clock: FakeClock, wait: Wait
+        self, store: FullStore, clock: FakeClock, wait: Wait
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
         wait(store)
@@ -93,7 +93,7 @@ class RetentionContract(StoreCase):
     @ways
     @pytest.mark.parametrize("looked", [False, True], ids=["unseen", "made ready before"])
     def test_retention_begins_when_it_is_due(
-        self, store: Store, clock: FakeClock, wait: Wait, looked: bool
+        self, store: FullStore, clock: FakeClock, wait: Wait, looked: bool
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
         wait(store)
@@ -109,7 +109,7 @@ class RetentionContract(StoreCase):
 
     @ways
     def test_it_is_not_delivered_after_that(
-        self, store: Store, clock: FakeClock, wait: Wait
+        self, store: FullStore, clock: FakeClock, wait: Wait
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
         wait(store)
@@ -118,7 +118,7 @@ class RetentionContract(StoreCase):
         assert store.queue(ORDERS).counters.expired == 1
 
     def test_a_lease_that_ends_does_not_take_the_wait_back(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
         message_id = send(store, delay=WAIT_SECONDS)
@@ -128,7 +128,7 @@ class RetentionContract(StoreCase):
         assert [message.id for message in receive(store)] == [message_id]
 
     def test_a_deferred_message_is_due_when_its_key_is_settled(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
         send(store, key="k")
@@ -141,7 +141,7 @@ class RetentionContract(StoreCase):
         clock.advance(RETENTION_SECONDS - 1)
         assert [message.id for message in receive(store)] == [message_id]
 
-    def test_a_message_that_is_due_shows_no_delay(self, store: Store, clock: FakeClock) -> None:
+    def test_a_message_that_is_due_shows_no_delay(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store, delay=1)
         clock.advance(1)
         lease = take(store)
@@ -150,7 +150,7 @@ class RetentionContract(StoreCase):
         assert look(store, message_id).delayed_until_ms == 0
         assert store.ready_in_ms([ORDERS]) == 0
 
-    def test_a_dead_letter_counts_from_its_death(self, store: Store, clock: FakeClock) -> None:
+    def test_a_dead_letter_counts_from_its_death(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(DEAD, {"retention_ms": 1_000 * RETENTION_SECONDS})
         message_id = send(store, delay=WAIT_SECONDS)
         clock.advance(WAIT_SECONDS)
@@ -162,7 +162,7 @@ class RetentionContract(StoreCase):
         assert story(store, message_id)[-1] == ("expired", "expired")
 
     def test_a_duplicate_delayed_beyond_the_life_of_the_record_is_delivered(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 1_000 * RETENTION_SECONDS})
         send(store, key="k")

@@ -8,10 +8,10 @@ import pytest
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.limits import MAX_SEND_BATCH
 from durableq.model.message import Draft, State, draft
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
+    FullStore,
     StoreCase,
     bodies,
     complete,
@@ -27,17 +27,17 @@ from durableq.testing.fakes import FakeClock
 class SendingContract(StoreCase):
     """What a sender can rely on."""
 
-    def test_ids_come_in_the_order_of_the_batch(self, store: Store) -> None:
+    def test_ids_come_in_the_order_of_the_batch(self, store: FullStore) -> None:
         ids = store.send(ORDERS, drafts("a", "b", "c"))
         assert [look(store, message_id).body for message_id in ids] == ['"a"', '"b"', '"c"']
         assert [message.id for message in store.peek(ORDERS, 10)] == ids
 
-    def test_an_id_is_never_given_again(self, store: Store) -> None:
+    def test_an_id_is_never_given_again(self, store: FullStore) -> None:
         first = send(store)
         complete(store, take(store))
         assert send(store) != first
 
-    def test_a_message_comes_out_as_it_went_in(self, store: Store, clock: FakeClock) -> None:
+    def test_a_message_comes_out_as_it_went_in(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(
             store, {"n": [1, None, "ü"]}, key="k", attributes={"a": 1, "b": "x"}, priority=7
         )
@@ -49,41 +49,43 @@ class SendingContract(StoreCase):
         assert message.sent_at_ms == message.enqueued_at_ms == clock.wall_ms()
         assert (message.recovery_count, message.source_queue) == (0, None)
 
-    def test_bytes_come_back_as_bytes_and_text_as_text(self, store: Store) -> None:
+    def test_bytes_come_back_as_bytes_and_text_as_text(self, store: FullStore) -> None:
         store.send(ORDERS, [draft(b'"\x00\xff"'), draft("\x00"), draft(b"")])
         assert bodies(receive(store)) == [b'"\x00\xff"', '"\\u0000"', b""]
 
-    def test_an_empty_batch_sends_nothing(self, store: Store) -> None:
+    def test_an_empty_batch_sends_nothing(self, store: FullStore) -> None:
         assert store.send(ORDERS, []) == []
         assert store.queue(ORDERS).counters.sent == 0
 
-    def test_a_batch_with_one_body_too_large_sends_nothing(self, store: Store) -> None:
+    def test_a_batch_with_one_body_too_large_sends_nothing(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with pytest.raises(InvalidBody, match=r"Message 2\b.*\b7 bytes.*\b6\b"):
             store.send(ORDERS, drafts("1234", "12345"))
         assert store.peek(ORDERS, 10) == []
         assert store.queue(ORDERS).counters.sent == 0
 
-    def test_a_body_is_measured_in_bytes(self, store: Store) -> None:
+    def test_a_body_is_measured_in_bytes(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         send(store, "üü")
         with pytest.raises(InvalidBody):
             send(store, "üüü")
 
-    def test_a_batch_over_the_limit_is_refused(self, store: Store) -> None:
+    def test_a_batch_over_the_limit_is_refused(self, store: FullStore) -> None:
         with pytest.raises(InvalidInput, match=str(MAX_SEND_BATCH)):
             store.send(ORDERS, [Draft("1")] * (MAX_SEND_BATCH + 1))
 
-    def test_a_queue_nobody_made_is_unknown(self, store: Store) -> None:
+    def test_a_queue_nobody_made_is_unknown(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue, match="'nobody'"):
             send(store, queue="nobody")
 
-    def test_nobody_sends_to_a_dead_letter_queue(self, store: Store) -> None:
+    def test_nobody_sends_to_a_dead_letter_queue(self, store: FullStore) -> None:
         with pytest.raises(Conflict, match=DEAD):
             send(store, queue=DEAD)
         assert store.peek(DEAD, 10) == []
 
-    def test_a_delayed_message_waits_until_it_is_due(self, store: Store, clock: FakeClock) -> None:
+    def test_a_delayed_message_waits_until_it_is_due(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         message_id = send(store, delay=10)
         assert look(store, message_id).state is State.DELAYED
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 10_000
@@ -93,20 +95,22 @@ class SendingContract(StoreCase):
         [message] = receive(store)
         assert message.delayed_until_ms == 0
 
-    def test_a_message_waits_as_its_queue_says_unless_it_says_otherwise(self, store: Store) -> None:
+    def test_a_message_waits_as_its_queue_says_unless_it_says_otherwise(
+        self, store: FullStore
+    ) -> None:
         store.declare_queue(ORDERS, {"delay_ms": 10_000})
         send(store, "queue's")
         send(store, "own", delay=0)
         assert bodies(receive(store)) == ['"own"']
 
-    def test_sending_is_counted(self, store: Store) -> None:
+    def test_sending_is_counted(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2))
         send(store, 3, delay=1)
         info = store.queue(ORDERS)
         assert info.counters.sent == info.counters.expected == 3
         assert (info.counts.ready, info.counts.delayed, info.counts.present) == (2, 1, 3)
 
-    def test_a_connection_to_something_else_cannot_carry_a_message(self, store: Store) -> None:
+    def test_a_connection_to_something_else_cannot_carry_a_message(self, store: FullStore) -> None:
         with pytest.raises(Unsupported):
             store.send(ORDERS, drafts("a"), connection=object())
         assert store.peek(ORDERS, 10) == []

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from durableq.model.message import Completion, Event, Outcome, Reason, Receipt, State
-from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     complete,
     counters_reconcile,
@@ -30,7 +30,7 @@ from durableq.testing.contract.case import (
 from durableq.testing.fakes import FakeClock, FakeRandom
 
 
-def settle_in_each_way(store: Store, lease: Receipt) -> list[Outcome]:
+def settle_in_each_way(store: FullStore, lease: Receipt) -> list[Outcome]:
     """Try every verb that takes a receipt, none of which may do anything."""
     return [
         *store.complete([Completion(lease)]),
@@ -44,7 +44,7 @@ def settle_in_each_way(store: Store, lease: Receipt) -> list[Outcome]:
 class SettlingContract(StoreCase):
     """What becomes of a message when its holder speaks."""
 
-    def test_a_completed_message_has_ended(self, store: Store) -> None:
+    def test_a_completed_message_has_ended(self, store: FullStore) -> None:
         message_id = send(store)
         assert complete(store, take(store)) == [Outcome.DONE]
         assert store.message(message_id) is None
@@ -52,7 +52,7 @@ class SettlingContract(StoreCase):
         assert store.queue(ORDERS).counters.completed == 1
         assert counters_reconcile(store)
 
-    def test_a_stale_receipt_can_do_nothing(self, store: Store, clock: FakeClock) -> None:
+    def test_a_stale_receipt_can_do_nothing(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         stale = take(store)
         clock.advance(VISIBILITY_SECONDS)
@@ -62,7 +62,7 @@ class SettlingContract(StoreCase):
         assert before == (store.queues(), store.message(message_id), store.history(message_id))
         assert complete(store, lease) == [Outcome.DONE]
 
-    def test_the_receipt_of_a_message_that_went_back_is_stale(self, store: Store) -> None:
+    def test_the_receipt_of_a_message_that_went_back_is_stale(self, store: FullStore) -> None:
         send(store)
         released = take(store)
         assert store.release([released]) == [Outcome.DONE]
@@ -71,13 +71,13 @@ class SettlingContract(StoreCase):
         fail(store, failed)
         assert set(settle_in_each_way(store, failed)) == {Outcome.STALE}
 
-    def test_the_receipt_of_a_message_that_has_ended_is_gone(self, store: Store) -> None:
+    def test_the_receipt_of_a_message_that_has_ended_is_gone(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         complete(store, lease)
         assert set(settle_in_each_way(store, lease)) == {Outcome.GONE}
 
-    def test_the_receipt_of_a_message_that_died_is_stale(self, store: Store) -> None:
+    def test_the_receipt_of_a_message_that_died_is_stale(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         fail(store, lease, reason=Reason.REJECTED)
@@ -92,7 +92,7 @@ class SettlingContract(StoreCase):
             pytest.param({"token": "0" * 32}, id="a token nobody drew"),
         ],
     )
-    def test_a_receipt_must_match_in_every_part(self, store: Store, changes: Any) -> None:
+    def test_a_receipt_must_match_in_every_part(self, store: FullStore, changes: Any) -> None:
         send(store)
         forged = take(store)._replace(**changes)
         assert set(settle_in_each_way(store, forged)) == {Outcome.STALE}
@@ -100,31 +100,31 @@ class SettlingContract(StoreCase):
     @pytest.mark.parametrize(
         "nonsense", ["0", "-1", "x", "", " 1", "01", "1_0", "²", "٣", "9" * 30, "1; drop"]
     )
-    def test_a_receipt_that_names_nothing_is_gone(self, store: Store, nonsense: str) -> None:
+    def test_a_receipt_that_names_nothing_is_gone(self, store: FullStore, nonsense: str) -> None:
         send(store)
         lease = take(store)
         assert set(settle_in_each_way(store, lease._replace(message_id=nonsense))) == {Outcome.GONE}
 
     def test_a_lease_that_ran_out_unnoticed_can_still_be_settled(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store)
         lease = take(store)
         clock.advance(2 * VISIBILITY_SECONDS)
         assert complete(store, lease) == [Outcome.DONE]
 
-    def test_a_receipt_survives_being_written_down(self, store: Store) -> None:
+    def test_a_receipt_survives_being_written_down(self, store: FullStore) -> None:
         send(store)
         assert complete(store, Receipt.parse(str(take(store)))) == [Outcome.DONE]
 
-    def test_a_refused_receipt_does_not_hold_up_the_others(self, store: Store) -> None:
+    def test_a_refused_receipt_does_not_hold_up_the_others(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         first, second, third = map(receipt, receive(store))
         complete(store, second)
         assert complete(store, first, second, third) == [Outcome.DONE, Outcome.GONE, Outcome.DONE]
         assert store.queue(ORDERS).counts.present == 0
 
-    def test_a_receipt_given_twice_is_judged_twice(self, store: Store) -> None:
+    def test_a_receipt_given_twice_is_judged_twice(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         first, second, third = map(receipt, receive(store))
         assert complete(store, first, first) == [Outcome.DONE, Outcome.GONE]
@@ -133,7 +133,9 @@ class SettlingContract(StoreCase):
         assert outcomes == [Outcome.RETRY, Outcome.STALE]
         assert store.queue(ORDERS).counters.completed == 1
 
-    def test_messages_of_several_receives_and_queues_settle_together(self, store: Store) -> None:
+    def test_messages_of_several_receives_and_queues_settle_together(
+        self, store: FullStore
+    ) -> None:
         store.declare_queue("mail", {})
         send(store)
         send(store, queue="mail")
@@ -144,7 +146,7 @@ class SettlingContract(StoreCase):
         assert store.queue("mail").counters.completed == 1
 
     def test_the_backoff_of_a_failure_is_random(
-        self, store: Store, clock: FakeClock, rng: FakeRandom
+        self, store: FullStore, clock: FakeClock, rng: FakeRandom
     ) -> None:
         message_id = send(store)
         assert fail(store, take(store)) is Outcome.RETRY
@@ -157,14 +159,16 @@ class SettlingContract(StoreCase):
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 500
         assert rng.throws == 2
 
-    def test_a_failure_without_a_wait_is_ready_at_once(self, store: Store, rng: FakeRandom) -> None:
+    def test_a_failure_without_a_wait_is_ready_at_once(
+        self, store: FullStore, rng: FakeRandom
+    ) -> None:
         rng.value = 0.0
         send(store)
         assert fail(store, take(store)) is Outcome.RETRY
         [message] = receive(store)
         assert message.receive_count == 2
 
-    def test_a_handler_may_choose_the_wait(self, store: Store, clock: FakeClock) -> None:
+    def test_a_handler_may_choose_the_wait(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         fail(store, take(store), retry_in_ms=7_000)
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 7_000
@@ -172,19 +176,19 @@ class SettlingContract(StoreCase):
         fail(store, take(store), retry_in_ms=0)
         assert look(store, message_id).state is State.READY
 
-    def test_the_last_receive_ends_in_the_dead_letter_queue(self, store: Store) -> None:
+    def test_the_last_receive_ends_in_the_dead_letter_queue(self, store: FullStore) -> None:
         message_id = send(store)
         outcomes = [fail(store, take(store), retry_in_ms=0) for _ in range(3)]
         assert outcomes == [Outcome.RETRY, Outcome.RETRY, Outcome.BURIED]
         assert look(store, message_id).queue == DEAD
 
     @pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.UNDECODABLE])
-    def test_what_can_never_succeed_dies_at_once(self, store: Store, reason: Reason) -> None:
+    def test_what_can_never_succeed_dies_at_once(self, store: FullStore, reason: Reason) -> None:
         message_id = send(store)
         assert fail(store, take(store), reason=reason, retry_in_ms=0) is Outcome.BURIED
         assert story(store, message_id) == [("failed", reason), ("buried", reason)]
 
-    def test_a_failure_is_remembered_whole(self, store: Store, clock: FakeClock) -> None:
+    def test_a_failure_is_remembered_whole(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         fail(store, take(store))
         event = newest(store, message_id)
@@ -195,7 +199,7 @@ class SettlingContract(StoreCase):
         assert (event.traceback, dict(event.detail)) == ("Traceback ...", {})
 
     def test_each_counted_failure_draws_one_random_number(
-        self, store: Store, rng: FakeRandom
+        self, store: FullStore, rng: FakeRandom
     ) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         first, second, third = map(receipt, receive(store))
@@ -205,7 +209,7 @@ class SettlingContract(StoreCase):
         assert outcomes == [Outcome.RETRY, Outcome.GONE, Outcome.BURIED]
         assert rng.throws == 2
 
-    def test_a_released_message_is_ready_and_uncounted(self, store: Store) -> None:
+    def test_a_released_message_is_ready_and_uncounted(self, store: FullStore) -> None:
         message_id = send(store)
         assert store.release([take(store)]) == [Outcome.DONE]
         seen = look(store, message_id)
@@ -214,5 +218,5 @@ class SettlingContract(StoreCase):
         [message] = receive(store)
         assert message.receive_count == 1
 
-    def test_nothing_to_settle_is_nothing_wrong(self, store: Store) -> None:
+    def test_nothing_to_settle_is_nothing_wrong(self, store: FullStore) -> None:
         assert store.complete([]) == store.fail([]) == store.release([]) == store.decide([]) == []

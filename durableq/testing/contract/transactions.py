@@ -11,11 +11,12 @@ import pytest
 
 from durableq.model.errors import Conflict, InvalidBody, StaleReceipt, UnknownQueue
 from durableq.model.message import Completion, Event, Outcome, Reason, State
-from durableq.store.core import OTHER_THREAD, Store
+from durableq.store.core import OTHER_THREAD
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
     VISIBILITY_SECONDS,
+    FullStore,
     StoreCase,
     bodies,
     complete,
@@ -35,7 +36,7 @@ class HandlerFailed(Exception):
     """What a handler raises here."""
 
 
-def open_another(store: Store) -> None:
+def open_another(store: FullStore) -> None:
     """Open a transaction, and commit it."""
     with store.transaction([]):
         pass
@@ -44,7 +45,7 @@ def open_another(store: Store) -> None:
 class TransactionsContract(StoreCase):
     """What a handler can rely on inside `message.transaction()`."""
 
-    def test_a_transaction_commits_everything_together(self, store: Store) -> None:
+    def test_a_transaction_commits_everything_together(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         store.send(ORDERS, drafts(1, 2))
         first, second = map(receipt, receive(store))
@@ -58,7 +59,7 @@ class TransactionsContract(StoreCase):
         assert [message.id for message in receive(store, queue="mail")] == [sent]
         assert counters_reconcile(store)
 
-    def test_an_exception_undoes_everything(self, store: Store) -> None:
+    def test_an_exception_undoes_everything(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
         before = (store.queues(), store.record(ORDERS, "k"))
@@ -69,7 +70,7 @@ class TransactionsContract(StoreCase):
         assert before == (store.queues(), store.record(ORDERS, "k"))
         assert complete(store, lease) == [Outcome.DONE]
 
-    def test_a_transaction_that_settles_nothing_keeps_the_lease(self, store: Store) -> None:
+    def test_a_transaction_that_settles_nothing_keeps_the_lease(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
@@ -77,7 +78,7 @@ class TransactionsContract(StoreCase):
         assert store.extend([lease], 1) == [Outcome.DONE]
         assert bodies(receive(store)) == ['"more"']
 
-    def test_a_stale_receipt_opens_no_transaction(self, store: Store, clock: FakeClock) -> None:
+    def test_a_stale_receipt_opens_no_transaction(self, store: FullStore, clock: FakeClock) -> None:
         send(store)
         stale = take(store)
         clock.advance(VISIBILITY_SECONDS)
@@ -92,7 +93,7 @@ class TransactionsContract(StoreCase):
             pytest.fail("The body ran for a message that has ended.")
 
     def test_settling_a_stale_receipt_undoes_everything(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         store.send(ORDERS, drafts(1, 2))
         stale = take(store)
@@ -108,7 +109,7 @@ class TransactionsContract(StoreCase):
         assert store.history(good.message_id) == []
 
     def test_a_lease_that_ran_out_unnoticed_still_carries_a_transaction(
-        self, store: Store, clock: FakeClock
+        self, store: FullStore, clock: FakeClock
     ) -> None:
         send(store)
         lease = take(store)
@@ -117,7 +118,7 @@ class TransactionsContract(StoreCase):
             tx.settle([Completion(lease)], [])
         assert store.message(lease.message_id) is None
 
-    def test_a_key_is_completed_in_its_transaction(self, store: Store) -> None:
+    def test_a_key_is_completed_in_its_transaction(self, store: FullStore) -> None:
         send(store, key="k")
         [message] = receive(store)
         second = send(store, key="k")
@@ -129,14 +130,14 @@ class TransactionsContract(StoreCase):
         assert record.result == '{"paid":1}'
         assert look(store, second).state is State.READY
 
-    def test_a_message_can_be_buried_in_a_transaction(self, store: Store) -> None:
+    def test_a_message_can_be_buried_in_a_transaction(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
             tx.settle([], [(lease, failure(Reason.REJECTED))])
         assert look(store, lease.message_id).queue == DEAD
 
-    def test_sending_obeys_the_same_rules_inside(self, store: Store) -> None:
+    def test_sending_obeys_the_same_rules_inside(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with pytest.raises(UnknownQueue), store.transaction([]) as tx:
             tx.send("nobody", drafts("a"))
@@ -145,7 +146,7 @@ class TransactionsContract(StoreCase):
             tx.send(ORDERS, drafts("a", "12345"))
         assert store.queue(ORDERS).counters.sent == 0
 
-    def test_a_batch_refused_inside_leaves_nothing_of_itself(self, store: Store) -> None:
+    def test_a_batch_refused_inside_leaves_nothing_of_itself(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with store.transaction([]) as tx:
             tx.send(ORDERS, drafts("a"))
@@ -166,7 +167,7 @@ class TransactionsContract(StoreCase):
         ],
     )
     def test_other_verbs_of_the_thread_wait_outside(
-        self, store: Store, verb: Callable[[Store], object]
+        self, store: FullStore, verb: Callable[[FullStore], object]
     ) -> None:
         send(store)
         lease = take(store)
@@ -177,7 +178,7 @@ class TransactionsContract(StoreCase):
         assert store.message(lease.message_id) is None
         verb(store)
 
-    def test_a_person_may_look_inside(self, store: Store) -> None:
+    def test_a_person_may_look_inside(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
@@ -186,7 +187,7 @@ class TransactionsContract(StoreCase):
             assert store.queue(ORDERS).counts.in_flight == 1
         assert look(store, sent).body == '"a"'
 
-    def test_another_thread_gets_its_turn_afterwards(self, store: Store) -> None:
+    def test_another_thread_gets_its_turn_afterwards(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         received: list[object] = []
@@ -198,7 +199,7 @@ class TransactionsContract(StoreCase):
         other.join(timeout=10)
         assert len(received) == 2
 
-    def test_what_is_over_takes_nothing_more(self, store: Store) -> None:
+    def test_what_is_over_takes_nothing_more(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
@@ -213,7 +214,7 @@ class TransactionsContract(StoreCase):
             tx.send(ORDERS, drafts("into another"))
         assert complete(store, lease) == [Outcome.DONE]
 
-    def test_another_thread_cannot_write_in_it(self, store: Store) -> None:
+    def test_another_thread_cannot_write_in_it(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         refused: list[Exception] = []

@@ -10,8 +10,16 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from durableq.store.core import Store, Watch
-from durableq.testing.contract.case import ORDERS, StoreCase, complete, receive, send, take
+from durableq.store.core import Watch
+from durableq.testing.contract.case import (
+    ORDERS,
+    FullStore,
+    StoreCase,
+    complete,
+    receive,
+    send,
+    take,
+)
 
 #: Longer than any write takes to be told of.
 LONG_SECONDS = 30.0
@@ -39,7 +47,7 @@ class WakeupContract(StoreCase):
     """What whoever has nothing to do can rely on."""
 
     @pytest.fixture
-    def watch(self, store: Store) -> Iterator[Watch]:
+    def watch(self, store: FullStore) -> Iterator[Watch]:
         """A watch that has nothing to tell yet."""
         with closing(store.watch()) as watch:
             rest(watch)
@@ -50,18 +58,18 @@ class WakeupContract(StoreCase):
         assert not watch.wait(0)
         assert not watch.wait(-1)
 
-    def test_a_wait_ends_with_a_write(self, store: Store, watch: Watch) -> None:
+    def test_a_wait_ends_with_a_write(self, store: FullStore, watch: Watch) -> None:
         with meanwhile(lambda: send(store)):
             assert watch.wait(LONG_SECONDS)
 
-    def test_a_write_between_two_waits_is_told(self, store: Store, watch: Watch) -> None:
+    def test_a_write_between_two_waits_is_told(self, store: FullStore, watch: Watch) -> None:
         for _ in range(3):
             with meanwhile(lambda: send(store)):
                 pass
             assert watch.wait(LONG_SECONDS)
             rest(watch)
 
-    def test_ones_own_write_is_told_too(self, store: Store, watch: Watch) -> None:
+    def test_ones_own_write_is_told_too(self, store: FullStore, watch: Watch) -> None:
         send(store)
         assert watch.wait(LONG_SECONDS)
         rest(watch)
@@ -71,20 +79,20 @@ class WakeupContract(StoreCase):
         complete(store, lease)
         assert watch.wait(LONG_SECONDS)
 
-    def test_reading_is_not_told(self, store: Store, watch: Watch) -> None:
+    def test_reading_is_not_told(self, store: FullStore, watch: Watch) -> None:
         store.queues()
         store.peek(ORDERS, 10)
         store.ready_in_ms([ORDERS])
         assert not watch.wait(SHORT_SECONDS)
 
-    def test_of_one_write_all_are_told(self, store: Store, watch: Watch) -> None:
+    def test_of_one_write_all_are_told(self, store: FullStore, watch: Watch) -> None:
         with closing(store.watch()) as another:
             rest(another)
             with meanwhile(lambda: send(store)):
                 assert watch.wait(LONG_SECONDS)
                 assert another.wait(LONG_SECONDS)
 
-    def test_what_was_told_of_can_be_received(self, store: Store, watch: Watch) -> None:
+    def test_what_was_told_of_can_be_received(self, store: FullStore, watch: Watch) -> None:
         """Each is sent when the one before has been received; one missed would hang it."""
         received = threading.Semaphore(1)
 
@@ -110,7 +118,7 @@ class WakeupContract(StoreCase):
             assert not watch.wait(LONG_SECONDS, readable)
 
     def test_a_write_is_told_also_when_another_file_can_be_read(
-        self, store: Store, watch: Watch
+        self, store: FullStore, watch: Watch
     ) -> None:
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as readable, os.fdopen(writer, "wb") as writable:
@@ -119,7 +127,7 @@ class WakeupContract(StoreCase):
                 pass
             assert watch.wait(LONG_SECONDS, readable)
 
-    def test_a_watch_that_was_closed_is_in_nobodys_way(self, store: Store) -> None:
+    def test_a_watch_that_was_closed_is_in_nobodys_way(self, store: FullStore) -> None:
         watch = store.watch()
         watch.close()
         watch.close()

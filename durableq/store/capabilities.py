@@ -1,0 +1,394 @@
+"""The operations beyond the core: one Protocol per capability, each with its contract tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered, RedriveTask
+from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.health import Finding, KeyCounts, MaintenanceReport, Storage
+from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.model.message import (
+    Completion,
+    DeadLetter,
+    Draft,
+    Failure,
+    HistoryEvent,
+    IdempotencyRecord,
+    Message,
+    Outcome,
+    Receipt,
+)
+
+
+class Transaction(Protocol):
+    """An open transaction that settles some messages.
+
+    After its block, or a statement that ended it, each of its methods raises Conflict.
+    """
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement inside it: SQLAlchemy, or SQL text with `:name` parameters.
+
+        Raises:
+            Unsupported: the engine has no tables.
+        """
+        ...
+
+    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Send messages that exist only if this transaction commits."""
+        ...
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Settle the messages. Called once, at the end.
+
+        Raises:
+            StaleReceipt: one of them is refused; the caller must undo the whole transaction.
+        """
+        ...
+
+
+class Transactions(Protocol):
+    """Writes that commit together with an acknowledgement or a send."""
+
+    def transaction(
+        self, receipts: Sequence[Receipt], *, actor: str = ""
+    ) -> AbstractContextManager[Transaction]:
+        """Open a transaction that settles these messages; commit at the end, undo on an exception.
+
+        Raises:
+            StaleReceipt: at the start or the end; nothing is written.
+        """
+        ...
+
+    def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
+        """Store a batch in the caller's own open transaction on the same database.
+
+        Args:
+            queue: the target.
+            drafts: as for Queueing.send.
+            connection: the caller's; None opens a transaction, as Queueing.send does.
+
+        Raises:
+            Conflict, Unsupported: the connection cannot carry the batch.
+        """
+        ...
+
+
+class Idempotency(Protocol):
+    """The idempotency records."""
+
+    def record(self, queue: str, key: str) -> IdempotencyRecord | None:
+        """Return the record of a key, unless it has expired."""
+        ...
+
+    def records(
+        self, queue: str, limit: int, after_key: str | None = None
+    ) -> list[IdempotencyRecord]:
+        """Return a queue's records in order of key."""
+        ...
+
+    def forget(self, queue: str, key: str) -> bool:
+        """Drop a completed record, so that the key may succeed again; False if there is none.
+
+        Raises:
+            Conflict: the key is in progress.
+        """
+        ...
+
+    def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
+        """Add a result to the record this receipt completed: DONE, or GONE if there is none."""
+        ...
+
+    def key_counts(self) -> KeyCounts:
+        """Count the idempotency keys of all queues."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Dead letters: their history, and decisions about them."""
+
+    def decide(
+        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Apply decisions to leased dead letters, with history: DONE, or refused.
+
+        Retry and Requeue move the message to its source queue with a fresh receive_count and
+        one more recovery_count. Retry keeps the payload hash of the original, so that a
+        duplicate of the original is still recognised after the easier form succeeds.
+
+        Raises:
+            Conflict: a receipt is for a message that is not dead.
+        """
+        ...
+
+    def decide_by_id(
+        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
+    ) -> list[str]:
+        """Apply one decision to these letters of a dead-letter queue, held ones too.
+
+        An interrupted call leaves each letter either decided or as it was, and never leased.
+
+        Returns:
+            The ids that were decided; the others are leased, or not there.
+
+        Raises:
+            InvalidInput: more than MAX_RECEIVE_BATCH.
+        """
+        ...
+
+    def dead_letter(self, message_id: str) -> DeadLetter | None:
+        """Return a message in a dead-letter queue with its history; None if it is not dead."""
+        ...
+
+    def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
+        """Group the dead letters by queue, reason and fingerprint, largest first, then newest.
+
+        Args:
+            queue: only those that died here; None means all.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
+    def history(self, message_id: str) -> list[HistoryEvent]:
+        """Return the exceptional events of a message, oldest first; also after it has ended."""
+        ...
+
+    def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
+        """Return the messages that recovery processes sent back to this queue, newest first.
+
+        Each message occurs once, at the newest time it was sent back.
+
+        Args:
+            queue: the queue where they died and to which they were sent back.
+            since_ms: wall clock.
+            limit: maximum number of messages.
+        """
+        ...
+
+
+class Redrive(Protocol):
+    """Redrive tasks: one decision about many dead letters, a slice at a time."""
+
+    def start_redrive(
+        self,
+        wanted: DeadLetterFilter,
+        decision: Requeue | Discard,
+        *,
+        to_queue: str | None = None,
+        actor: str = "",
+    ) -> RedriveTask:
+        """Create a redrive task, which `continue_redrive` performs.
+
+        It covers the letters that match and are dead now. The newest MAX_REDRIVE_TASKS ended tasks
+        are kept, older ones dropped.
+
+        Args:
+            wanted: the letters, held ones too.
+            decision: the same for each.
+            to_queue: requeue to this one instead of each letter's source queue. Its keys guard
+                there; the body was accepted once and is not measured again.
+            actor: the person or process that decides; in the history of each letter.
+
+        Raises:
+            UnknownQueue: a named queue does not exist.
+            Conflict: it is a dead-letter queue; or a letter's source queue does not exist any more,
+                and no other is named.
+            InvalidInput: a delay out of bounds, or a discard with `to_queue`.
+        """
+        ...
+
+    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
+        """Decide about the next letters of a task, in order of id; DONE when none was left.
+
+        The position is kept in the same transaction: processes that continue a task after a crash,
+        or at the same time, decide about no letter twice. Letters that died after the start are
+        left, and leased ones are skipped. A task that has ended does not change.
+
+        Args:
+            task_id: from `start_redrive`.
+            limit: 1 to MAX_RECEIVE_BATCH letters.
+
+        Raises:
+            NotFound: there is no such task.
+            UnknownQueue: its target queue was deleted.
+        """
+        ...
+
+    def cancel_redrive(self, task_id: str) -> RedriveTask:
+        """Stop a running task; the letters that it has moved stay moved.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        ...
+
+    def redrive_tasks(self) -> list[RedriveTask]:
+        """Return the running tasks and the newest that have ended, newest first."""
+        ...
+
+    def redrive_task(self, task_id: str) -> RedriveTask:
+        """Return one task.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        ...
+
+
+class Fleet(Protocol):
+    """The registered workers, and their leases."""
+
+    def register(self, worker: WorkerInfo) -> WorkerInfo:
+        """Register a worker and return it with its owner id."""
+        ...
+
+    def beat(
+        self,
+        owner_id: int,
+        stats: WorkerStats | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> bool:
+        """Record that a worker lives; False if it is not registered (it was taken for dead).
+
+        Args:
+            owner_id: the worker's.
+            stats: its state and counts; None leaves the last ones.
+            queues: names of the queues it receives from; None leaves the last ones.
+        """
+        ...
+
+    def unregister(self, owner_id: int) -> None:
+        """Remove a worker; its leases, if any, are reclaimed as lost."""
+        ...
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the registered workers."""
+        ...
+
+    def leases_of(self, owner_id: int) -> list[Message]:
+        """Return the messages leased by a worker, with their receipts, in order of id.
+
+        Raises:
+            InvalidInput: no worker can have this owner id.
+        """
+        ...
+
+    def reclaim(self, *, owner_id: int | None = None) -> int:
+        """Reclaim expired leases of every queue, or all leases of a dead worker.
+
+        Returns:
+            The number of leases; of expired ones at most RECLAIM_BATCH per queue.
+        """
+        ...
+
+
+class Inspect(Protocol):
+    """Reads for people and programs. Nothing here writes."""
+
+    def queues(self) -> list[QueueInfo]:
+        """Return every queue, by name."""
+        ...
+
+    def queue(self, name: str) -> QueueInfo:
+        """Return one queue, with the counts of its messages.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
+    def message(self, message_id: str) -> Message | None:
+        """Return one message, in any queue; None once it has ended."""
+        ...
+
+    def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
+        """Return messages of a queue in order of id, in any state, without receiving them.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: `after_id` cannot be the id of a message.
+        """
+        ...
+
+    def storage(self) -> Storage:
+        """Return the storage's location and size."""
+        ...
+
+
+class Control(Protocol):
+    """Operations on whole queues."""
+
+    def purge(self, queue: str) -> int:
+        """Remove every message of a queue, leased ones too; return their number."""
+        ...
+
+    def delete_queue(self, name: str, *, force: bool = False) -> None:
+        """Remove a queue, its dead-letter queue, their records, history and metadata.
+
+        Metadata belongs to a queue if its name ends with a colon and the queue's name.
+
+        Raises:
+            Conflict: it is a dead-letter queue; or it holds messages and `force` is False.
+        """
+        ...
+
+
+class Maintenance(Protocol):
+    """Removal of expired rows, and the audit."""
+
+    def prune(self, limit: int = 1000) -> Pruned:
+        """Remove expired messages, expired records, and the history of messages that ended longer
+        ago than their queue's retention: at most `limit` of each.
+
+        Retention counts from when a message came to its queue, or became due there if that was
+        later. A jump of the wall clock expires nothing.
+        """
+        ...
+
+    def maintain(self, limit: int = 200) -> MaintenanceReport:
+        """Run one short slice of maintenance if it is due. Any worker may do it.
+
+        It is due every MAINTENANCE_EVERY_MS, for all processes together; after
+        MAINTENANCE_AGAIN_MS if a slice has left something. A slice removes at most `limit` of each
+        kind that `prune` removes; it may look at a part of the rows, and continues there the next
+        time. It does not wait: while another process writes, it does nothing.
+        """
+        ...
+
+    def orphans(self) -> list[Finding]:
+        """Return the rows that belong to no other row, kind by kind. No operation leaves any."""
+        ...
+
+
+class Metadata(Protocol):
+    """Small texts that processes share."""
+
+    def get_metadata(self, name: str) -> str | None:
+        """Return the text stored under a name; None if there is none."""
+        ...
+
+    def compare_and_set(self, name: str, text: str, *, expected: str | None) -> bool:
+        """Store a text under a name if the present one is `expected`.
+
+        Args:
+            name: 1 to MAX_METADATA_NAME_CHARS characters.
+            text: at most MAX_METADATA_CHARS.
+            expected: the present text, None for no text; otherwise nothing is written.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            InvalidInput: a name or a text out of bounds.
+        """
+        ...
