@@ -188,7 +188,7 @@ def _explained(
         told.append(f"It would be ready {span(decision.delay_ms)} later.")
     if isinstance(decision, Retry):
         told.append(f"Its body would be {_body_words(decision.body)}")
-    told += [f"Not {rule.place}: {why}." for rule, why in judgment.passed_over]
+    told += [f"Not {rule.location}: {why}." for rule, why in judgment.passed_over]
     if dead_letter.message.held:
         told.append("It is held: recovery leaves it to a person.")
     elif circuit_breaker is not None and sends_back:

@@ -42,6 +42,25 @@ PerSecond = Annotated[
 ]
 
 
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from durableq.recovery.rules_schema import json_schema
+
+        output.document(json_schema())
+        raise typer.Exit
+
+
+Schema = Annotated[
+    bool,
+    typer.Option(
+        "--schema",
+        is_eager=True,
+        callback=_print_schema,
+        help="Print the JSON Schema of rules files, for editors, and stop.",
+    ),
+]
+
+
 def recover(
     policy: PolicyFile = None,
     app: App = None,
@@ -52,6 +71,7 @@ def recover(
     log_format: Logs = LogFormat.TEXT,
     db: Db = None,
     as_json: Json = False,
+    schema: Schema = False,
 ) -> None:
     """Decide about dead letters by an application's policies, or a file's rules, until stopped.
 

@@ -104,7 +104,7 @@ class CircuitBreaker:
 
     def _change(self, step: Callable[[BreakerState], BreakerState | None]) -> bool:
         """Write what a step makes of the state that is there; False if it makes nothing of it."""
-        name = circuit_breaker.NOTE + self._queue
+        name = circuit_breaker.METADATA_PREFIX + self._queue
         while True:
             text = self._store.require(Capability.METADATA).get_metadata(name)
             before = self._read(text)

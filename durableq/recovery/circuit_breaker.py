@@ -18,9 +18,11 @@ from durableq.model.units import check_whole, to_ms
 from durableq.store.core import Capability, Store
 
 #: How the name begins under which a queue's state is remembered; its name follows.
-NOTE: Final = "breaker:"
-_MOST: Final = {"window": 200, "least": 200, "probes": 20}
-_LONGEST_SECONDS: Final = 30 * 86_400
+METADATA_PREFIX: Final = "breaker:"
+MAX_WINDOW: Final = 200
+MAX_PROBES: Final = 20
+#: Maximum of both cool-downs.
+LONGEST_SECONDS: Final = 30 * 86_400
 
 
 class Phase(StrEnum):
@@ -56,8 +58,9 @@ class Thresholds:
     probes: int = 3
 
     def __post_init__(self) -> None:
-        for name, most in _MOST.items():
-            check_whole(getattr(self, name), name, 1, most)
+        check_whole(self.window, "window", 1, MAX_WINDOW)
+        check_whole(self.least, "least", 1, MAX_WINDOW)
+        check_whole(self.probes, "probes", 1, MAX_PROBES)
         number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
         if not number or not 0 < self.share <= 1:
             raise InvalidInput(f"share is a number over 0 and up to 1, got {shown(self.share)}.")
@@ -66,7 +69,7 @@ class Thresholds:
                 f"least is at most window ({self.window}), or it never opens; got {self.least}."
             )
         for name in ("cool_down", "longest_cool_down"):
-            if not to_ms(getattr(self, name), name, _LONGEST_SECONDS * 1000):
+            if not to_ms(getattr(self, name), name, LONGEST_SECONDS * 1000):
                 raise InvalidInput(f"{name} is more than 0 seconds.")
         if self.longest_cool_down < self.cool_down:
             raise InvalidInput(
@@ -150,7 +153,7 @@ class BreakerState:
 
 def read(monitor: Store, queue: str) -> BreakerState | None:
     """Return how the breaker of a queue stands; None if recovery never looked at one."""
-    text = monitor.require(Capability.METADATA).get_metadata(NOTE + queue)
+    text = monitor.require(Capability.METADATA).get_metadata(METADATA_PREFIX + queue)
     try:
         return None if text is None else BreakerState.from_json(text)
     except ValueError:
@@ -218,7 +221,7 @@ def _weigh(
 ) -> BreakerState:
     """Judge by the probes: open as soon as too many died, closed when enough ended well."""
     fates = _fates(state.probes, news)
-    known = [liveness for liveness in fates.values() if liveness is not RecoveredFate.PENDING]
+    known = [fate for fate in fates.values() if fate is not RecoveredFate.PENDING]
     deaths = known.count(RecoveredFate.DIED)
     overdue_ms = now_ms - state.cool_down_ms(limits)
     if limits.is_bad(deaths, limits.probes):

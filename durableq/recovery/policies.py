@@ -14,9 +14,9 @@ from durableq.model.decisions import Decision, Hold
 from durableq.model.errors import AppError, InvalidInput
 from durableq.model.message import DeadLetter
 from durableq.model.text import shown
+from durableq.recovery.patterns import PatternTimeout
 from durableq.recovery.policy import judge
-from durableq.recovery.regex_timeout import PATTERN_SECONDS, TooLong, regex_timeout
-from durableq.recovery.rules import Case, Rule, Rules
+from durableq.recovery.rules import DeadLetterFacts, Rule, Rules
 from durableq.runtime.clock import Clock
 from durableq.runtime.printable import VisibleStream
 from durableq.store.core import Capability, Store
@@ -140,18 +140,17 @@ class RulePolicies:
 
     def judge(self, dead_letter: DeadLetter) -> Judgment:
         """Return the verdict of the first rule that fits; without one, Hold."""
-        case = Case(dead_letter, self._clock.wall_ms())
+        facts = DeadLetterFacts(dead_letter, self._clock.wall_ms())
         try:
-            with regex_timeout(PATTERN_SECONDS):
-                passed_over = tuple(self._rules.passed_over(case))
-        except TooLong as error:
-            reason = f"a pattern of the rules is too slow for this letter: {error}"
+            passed_over = tuple(self._rules.passed_over(facts))
+        except PatternTimeout as error:
+            reason = f"the patterns of the rules are too slow for this dead letter: {error}"
             return Judgment(Hold(reason), self._rules.source)
         if len(passed_over) == len(self._rules.rules):
             return Judgment(Hold("no rule fits"), f"no rule of {self._rules.source}", passed_over)
         rule = self._rules.rules[len(passed_over)]
         decision = judge(dead_letter, rule.decision)
-        return Judgment(decision, f"{rule.place} of {self._rules.source}", passed_over, rule)
+        return Judgment(decision, f"{rule.location} of {self._rules.source}", passed_over, rule)
 
 
 def _name(policy: Policy) -> str:

@@ -1,10 +1,10 @@
-"""Recovery rules: what each asks of a dead letter, and what it makes of one that fits. Pure."""
+"""Recovery rules: the conditions on a dead letter, and the decision if all of them hold. Pure."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +15,7 @@ from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import InvalidBody
 from durableq.model.message import DeadLetter, Event, HistoryEvent
+from durableq.model.states import Reason
 from durableq.model.units import span
 from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS, Thresholds
 from durableq.recovery.patch import (
@@ -27,14 +28,20 @@ from durableq.recovery.patch import (
     same,
     written,
 )
-from durableq.recovery.regex_timeout import surely
+from durableq.recovery.patterns import Pattern, TimeLimit
 
-#: Of a letter's own text, in the sentence that says why a rule does not fit it.
-SHOWN_CHARS: Final = 80
+#: Maximum length of a dead letter's own text in the sentence why a rule does not fit it.
+MAX_QUOTED_CHARS: Final = 80
+#: Reasons for which a message dies without an error that has a type.
+_WITHOUT_ERROR_TYPE: Final = {
+    Reason.TIMEOUT,
+    Reason.LEASE_EXPIRED,
+    Reason.IDEMPOTENCY_CONFLICT,
+}
 
 
 class Action(StrEnum):
-    """What a rule can do."""
+    """The action of a rule."""
 
     DISCARD = "discard"
     RETRY = "retry"
@@ -43,17 +50,19 @@ class Action(StrEnum):
 
     @property
     def sends_back(self) -> bool:
-        """Whether the letter returns to its queue."""
+        """Whether the message returns to its queue."""
         return self in {Action.RETRY, Action.REQUEUE}
 
 
-class Case:
-    """A dead letter as rules look at it, at one moment."""
+class DeadLetterFacts:
+    """The facts about a dead letter that rules compare, at one moment."""
 
     def __init__(self, dead_letter: DeadLetter, now_ms: int) -> None:
         self.dead_letter = dead_letter
+        #: Since it was sent: recovery decides about a message as it dies.
         self.age_ms = max(0, now_ms - dead_letter.message.sent_at_ms)
-        """Since it was sent: a letter is decided about as it dies."""
+        #: For all patterns of the file together.
+        self.matching = TimeLimit()
 
     @cached_property
     def body(self) -> Any:
@@ -64,16 +73,16 @@ class Case:
             return MISSING
 
     @property
-    def killer(self) -> HistoryEvent | None:
-        """The failure that was one too many."""
+    def last_error(self) -> HistoryEvent | None:
+        """The failure that exceeded the limit."""
         burial = self.dead_letter.burial
         return (
             burial if burial is not None and burial.error_message else self.dead_letter.last_failure
         )
 
     def text(self, name: str) -> str:
-        """Return what a condition named so compares."""
-        killer = self.killer
+        """Return the text that a condition of this name compares."""
+        error = self.last_error
         match name:
             case "queue":
                 return self.dead_letter.source_queue
@@ -82,42 +91,47 @@ class Case:
             case "fingerprint":
                 return self.dead_letter.fingerprint
             case "error_type":
-                return killer.error_type if killer is not None else ""
-        return killer.error_message if killer is not None else ""
+                return error.error_type if error is not None else ""
+        return error.error_message if error is not None else ""
 
     def number(self, name: str) -> int:
-        """Return what a range named so compares."""
+        """Return the number that a range of this name compares."""
         return self.age_ms if name == "age" else self.dead_letter.recovery_count
 
 
 class Condition(Protocol):
-    """One thing a rule asks."""
+    """A condition of a rule."""
 
-    def miss(self, case: Case) -> str | None:
-        """Return why a letter does not fit; None if it does."""
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why a dead letter does not fit; None if it does.
+
+        Raises:
+            PatternTimeout: the patterns took too long for this dead letter.
+        """
         ...
 
     def covers(self, other: Condition) -> bool:
-        """Return whether every letter that fits the other surely fits this one."""
+        """Return whether every dead letter that fits the other surely fits this one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """A text is one of some."""
+    """A text equals one of the values."""
 
     name: str
     values: tuple[str, ...]
 
-    def miss(self, case: Case) -> str | None:
-        """Return why a letter does not fit."""
-        text = case.text(self.name)
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why a dead letter does not fit; None if it does."""
+        text = facts.text(self.name)
         if text in self.values:
             return None
-        return f"its {_said(self.name)} is {_quoted(text)}, not {' or '.join(self.values)}"
+        name = self.name.replace("_", " ")
+        return f"its {name} is {_quoted(text)}, not {' or '.join(self.values)}"
 
     def covers(self, other: Condition) -> bool:
-        """Return whether it asks no more than the other."""
+        """Return whether the other has the same name and a subset of the values."""
         return (
             isinstance(other, OneOf)
             and other.name == self.name
@@ -126,17 +140,17 @@ class OneOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Says:
-    """The error message holds a pattern."""
+class MessageMatches:
+    """The pattern is found in the error message."""
 
-    pattern: re.Pattern[str]
+    pattern: Pattern
 
-    def miss(self, case: Case) -> str | None:
-        """Return why a letter does not fit."""
-        text = case.text("message")
-        if self.pattern.search(text):
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why a dead letter does not fit; None if it does."""
+        text = facts.text("message")
+        if facts.matching.search(self.pattern, text):
             return None
-        return f"its message {_quoted(text)} does not match {self.pattern.pattern}"
+        return f"its message {_quoted(text)} does not match {self.pattern.text}"
 
     def covers(self, other: Condition) -> bool:
         """Return whether it is the same pattern."""
@@ -144,16 +158,16 @@ class Says:
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
-    """A number is in a range: from `least` on, and less than `below`."""
+class InRange:
+    """A number is at least `least`, and less than `below`."""
 
     name: str
     least: int = 0
     below: float = math.inf
 
-    def miss(self, case: Case) -> str | None:
-        """Return why a letter does not fit."""
-        number = case.number(self.name)
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why a dead letter does not fit; None if it does."""
+        number = facts.number(self.name)
         if self.least <= number < self.below:
             return None
         word = "under" if number < self.least else "not under"
@@ -163,9 +177,9 @@ class Within:
         return f"it was recovered {number} times, {word} {bound}"
 
     def covers(self, other: Condition) -> bool:
-        """Return whether its range holds the other's."""
+        """Return whether its range contains the other's."""
         return (
-            isinstance(other, Within)
+            isinstance(other, InRange)
             and other.name == self.name
             and self.least <= other.least
             and other.below <= self.below
@@ -173,55 +187,54 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
-class FieldIs:
-    """A field of the body has a value."""
+class FieldEquals:
+    """A field of the body has this value."""
 
     path: FieldPath
     value: Any
 
-    def fits(self, found: Any) -> bool:
-        """Return whether it is this value."""
-        return same(found, self.value)
-
-    def miss(self, case: Case) -> str | None:
-        """Return why a letter does not fit."""
-        found = field(case.body, self.path)
-        return None if self.fits(found) else _unlike(self.path, found, json.dumps(self.value))
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why a dead letter does not fit; None if it does."""
+        found = field(facts.body, self.path)
+        if same(found, self.value):
+            return None
+        return _differs(self.path, found, json.dumps(self.value))
 
     def covers(self, other: Condition) -> bool:
-        """Return whether it asks for the same."""
+        """Return whether the other compares the same field with the same value."""
+        # Not by ==, to which true, 1 and 1.0 are equal.
         return (
-            isinstance(other, FieldIs) and other.path == self.path and self.fits(other.value)
-        )  # the hash of 1.0 and 1 is the same, that of true too: never compare these by ==
+            isinstance(other, FieldEquals)
+            and other.path == self.path
+            and same(other.value, self.value)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class FieldSays:
-    """A field of the body is text, or a number as JSON writes it, that holds a pattern."""
+class FieldMatches:
+    """The pattern is found in a field of the body: a string, or a number as JSON writes it."""
 
     path: FieldPath
-    pattern: re.Pattern[str]
+    pattern: Pattern
 
-    def fits(self, found: Any) -> bool:
-        """Return whether it is text or a number that holds the pattern."""
-        if found is None or not isinstance(found, (str, int, float)):
-            return False
-        text = found if isinstance(found, str) else json.dumps(found)
-        return self.pattern.search(text) is not None
-
-    def miss(self, case: Case) -> str | None:
-        """Return why a letter does not fit."""
-        found = field(case.body, self.path)
-        return None if self.fits(found) else _unlike(self.path, found, self.pattern.pattern)
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why a dead letter does not fit; None if it does."""
+        found = field(facts.body, self.path)
+        text = _text(found)
+        if text is not None and facts.matching.search(self.pattern, text):
+            return None
+        return _differs(self.path, found, self.pattern.text)
 
     def covers(self, other: Condition) -> bool:
-        """Return whether what fits the other holds this pattern."""
-        if isinstance(other, FieldIs):
-            same_field = other.path == self.path
-            return same_field and surely(
-                lambda: self.fits(other.value), self.pattern, otherwise=False
-            )
+        """Return whether every value that fits the other contains this pattern."""
+        if isinstance(other, FieldEquals):
+            return other.path == self.path and self.fits(other.value, default=False)
         return self == other
+
+    def fits(self, value: Any, *, default: bool) -> bool:
+        """Return whether a value of the rules file fits; `default` if that takes too long."""
+        text = _text(value)
+        return text is not None and self.pattern.found_in(text, default=default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,17 +249,17 @@ class Rule:
     reason: str = ""
     patch: Patch = NO_PATCH
     delay: float = 0
-    #: How often it may send one letter back.
+    #: Maximum number of times that it sends one message back.
     limit: int | None = None
 
     @property
     def label(self) -> str:
-        """What it is called in reasons, which are kept: by its name rather than its place."""
+        """Its name in stored reasons: they outlive its number."""
         return f'rule "{self.name}"' if self.name else f"rule {self.number}"
 
     @property
-    def place(self) -> str:
-        """What it is called to whoever has the file before him."""
+    def location(self) -> str:
+        """Its label and line, for a reader of the file."""
         return f"{self.label} (line {self.line})"
 
     @property
@@ -255,17 +268,21 @@ class Rule:
         named = (c.values for c in self.conditions if isinstance(c, OneOf) and c.name == "queue")
         return next(named, ())
 
-    def miss(self, case: Case) -> str | None:
-        """Return why it does not fire for a letter; None if it does."""
+    def mismatch(self, facts: DeadLetterFacts) -> str | None:
+        """Return why it does not decide about a dead letter; None if it does.
+
+        Raises:
+            PatternTimeout: the patterns took too long for this dead letter.
+        """
         for condition in self.conditions:
-            if (why := condition.miss(case)) is not None:
+            if (why := condition.mismatch(facts)) is not None:
                 return why
-        if self.limit is not None and (sent := self._sent(case.dead_letter)) >= self.limit:
-            return f"it sent this letter back {sent} times already, and its limit is {self.limit}"
+        if self.limit is not None and (sent := self._times_sent(facts.dead_letter)) >= self.limit:
+            return f"it sent this message back {sent} times already, and its limit is {self.limit}"
         return None
 
     def decision(self, dead_letter: DeadLetter) -> Decision:
-        """Return what it makes of a letter that fits."""
+        """Return the decision about a dead letter that fits."""
         reason = f"{self.label}: {self.reason}" if self.reason else self.label
         match self.action:
             case Action.DISCARD:
@@ -280,13 +297,13 @@ class Rule:
             return Hold(f"{self.label}: its patch cannot be applied: {error}")
 
     def shadows(self, later: Rule) -> bool:
-        """Return whether no letter reaches the later rule: this one takes all that fit that."""
+        """Return whether no dead letter reaches the later rule: this one takes all that fit it."""
         return self.limit is None and all(
             any(mine.covers(other) for other in later.conditions) for mine in self.conditions
         )
 
-    def _sent(self, dead_letter: DeadLetter) -> int:
-        """Return how often it sent this letter back, by what history says."""
+    def _times_sent(self, dead_letter: DeadLetter) -> int:
+        """Return how often it sent this message back, according to the history."""
         return sum(
             event.event in {Event.RETRIED, Event.REQUEUED}
             and event.actor.startswith(RECOVERY_ACTOR)
@@ -297,43 +314,81 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A file of rules: the first that fits decides, and without one a letter is held."""
+    """A file of rules: the first that fits decides, and without one a dead letter is held."""
 
-    #: The file.
+    #: The name of the file.
     source: str
     rules: tuple[Rule, ...]
     thresholds: Thresholds = DEFAULT_THRESHOLDS
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The queues they are for; empty means every one, for a rule names none."""
+        """The queues they are for; empty means all, because one rule names none."""
         if not all(rule.queues for rule in self.rules):
             return ()
         return tuple(dict.fromkeys(queue for rule in self.rules for queue in rule.queues))
 
-    def passed_over(self, case: Case) -> Iterable[tuple[Rule, str]]:
-        """Yield the rules before the one that fires, and why each does not."""
+    def passed_over(self, facts: DeadLetterFacts) -> Iterable[tuple[Rule, str]]:
+        """Yield the rules before the one that decides, and why each does not fit.
+
+        Raises:
+            PatternTimeout: the patterns took too long for this dead letter.
+        """
         for rule in self.rules:
-            why = rule.miss(case)
+            why = rule.mismatch(facts)
             if why is None:
                 return
             yield rule, why
 
 
-def _said(name: str) -> str:
-    return name.replace("_", " ")
+def contradiction(rule: Rule) -> str | None:
+    """Return why no dead letter can fit a rule's conditions; None if one may."""
+    for condition in rule.conditions:
+        if isinstance(condition, InRange) and condition.least >= condition.below:
+            return f"no {condition.name} is both in and under its range"
+    for one, other in itertools.permutations(rule.conditions, 2):
+        if isinstance(one, FieldEquals) and _excludes(one, other):
+            return f"its conditions on the field {written(one.path)} cannot all be true"
+    texts = {c.name: c.values for c in rule.conditions if isinstance(c, OneOf)}
+    reasons = {Reason(value) for value in texts.get("reason", ())}
+    if reasons == {Reason.EXPIRED}:
+        return "an expired message is removed, and is no dead letter"
+    if reasons and "error_type" in texts and reasons <= _WITHOUT_ERROR_TYPE:
+        return f"a message that dies of {' or '.join(sorted(reasons))} has no error type"
+    return None
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…",
-                      ensure_ascii=False)  # fmt: skip
+def _excludes(one: FieldEquals, other: Condition) -> bool:
+    """Return whether a field's value contradicts a condition on it, or on a field within it."""
+    if not isinstance(other, (FieldEquals, FieldMatches)):
+        return False
+    if other.path[: len(one.path)] != one.path:
+        return False
+    inner = field(one.value, other.path[len(one.path) :])
+    if isinstance(other, FieldEquals):
+        return not same(inner, other.value)
+    return not other.fits(inner, default=True)
 
 
-def _unlike(path: FieldPath, found: Any, wanted: str) -> str:
+def _text(value: Any) -> str | None:
+    """Return the text that patterns are tried on: a string, or a number or boolean as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (int, float)) else None
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as JSON, shortened."""
+    if isinstance(value, str) and len(value) > MAX_QUOTED_CHARS:
+        value = value[: MAX_QUOTED_CHARS - 1] + "…"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _differs(path: FieldPath, found: Any, wanted: str) -> str:
     if found is MISSING:
         return f"its body has no field {written(path)}"
     if isinstance(found, bytes):
         return "its body is bytes"
     shown = json.dumps(found, ensure_ascii=False)
-    shown = shown if len(shown) <= SHOWN_CHARS else shown[: SHOWN_CHARS - 1] + "…"
+    shown = shown if len(shown) <= MAX_QUOTED_CHARS else shown[: MAX_QUOTED_CHARS - 1] + "…"
     return f"{written(path)} in its body is {shown}, not {wanted}"

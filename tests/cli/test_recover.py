@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from durableq.recovery.circuit_breaker import NOTE, BreakerState, Phase
+from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase
+from durableq.recovery.rules_schema import json_schema
 from tests.cli.console import Run, Shop
 
 RULES = """\
@@ -168,7 +169,7 @@ def test_an_open_breaker_is_told_and_sends_nothing_back(
 ) -> None:
     now_ms = shop.store.dead_letter(dead[3]).died_at_ms
     opened = BreakerState(Phase.OPEN, now_ms, 1, died=11, judged=20)
-    shop.store.compare_and_set(NOTE + "orders", opened.to_json(), expected=None)
+    shop.store.compare_and_set(METADATA_PREFIX + "orders", opened.to_json(), expected=None)
     words = (
         "The breaker of orders is open: 11 of 20 messages that recovery sent back died again; "
         "nothing is sent back until it probes."
@@ -192,8 +193,10 @@ def test_bad_rules_are_refused_before_anything_is_touched(
     for command in commands:
         shown = run(*command, "--policy", "bad.toml")
         assert (shown.code, shown.out) == (2, "")
-        assert shown.err.splitlines()[0].startswith("durableq: bad.toml, line 5: then is one of")
-        assert "bad.toml, line 6: message: '(' is no pattern" in shown.err
+        assert shown.err.splitlines()[0].startswith(
+            "durableq: bad.toml, line 5: rule[2].then: it must be"
+        )
+        assert "bad.toml, line 6: rule[2].when.message: '(' is not a regular" in shown.err
         assert "recovery.toml cannot be read" in run(*command, "--policy", "no/recovery.toml").err
     assert shop.dead_ids() == dead
 
@@ -247,3 +250,9 @@ def test_commentary_can_be_lines_of_json(run: Run, shop: Shop) -> None:
     (told,) = [json.loads(line) for line in shown.err.splitlines()]
     assert (told["event"], told["process"]) == ("decided", "recovery")
     assert told["text"] == "Decided: nothing."
+
+
+def test_the_schema_of_rules_files_is_printed_without_a_database(run: Run) -> None:
+    shown = run("recover", "--schema")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.json == json_schema()

@@ -16,7 +16,7 @@ from durableq import DurableQ, Hold
 from durableq.admin.readers import ADVICE
 from durableq.cli.status import sparkline
 from durableq.model.info import WorkerStats
-from durableq.recovery.circuit_breaker import NOTE, BreakerState, Phase
+from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase
 from durableq.store.core import WorkerInfo
 from durableq.supervisor.liveness import this_process
 from tests.cli.console import COMMAND, ROOT, Run, Shop, environment
@@ -72,7 +72,7 @@ def names_in(value: object) -> Iterator[str]:
 def test_every_name_of_the_json_is_documented(run: Run, shop: Shop) -> None:
     shop.store.register(this_process("worker-1:17"))
     state = BreakerState(Phase.CLOSED, since_ms=1_000).to_json()
-    assert shop.store.compare_and_set(f"{NOTE}orders", state, expected=None)
+    assert shop.store.compare_and_set(f"{METADATA_PREFIX}orders", state, expected=None)
     page = (ROOT / "docs" / "OPERATIONS.md").read_text()
     table = page.split("## Watching from a program", 1)[1].split("## ", 1)[0].split("|---|", 1)[1]
     told = set(re.findall(r"`(\w+)(?:\[\])?`", table)) - set(Phase) - {"null"}
@@ -221,7 +221,7 @@ def test_a_workers_queue_is_worked_after_a_pause(shop: Shop) -> None:
 
 def test_status_tells_how_the_breaker_of_recovery_stands(run: Run, shop: Shop) -> None:
     opened = BreakerState(Phase.OPEN, since_ms=1_000, trips=2)
-    assert shop.store.compare_and_set(f"{NOTE}orders", opened.to_json(), expected=None)
+    assert shop.store.compare_and_set(f"{METADATA_PREFIX}orders", opened.to_json(), expected=None)
     assert run("status", "--json").json["breakers"] == {
         "orders": {"phase": "open", "since_ms": 1_000, "trips": 2}
     }
@@ -229,5 +229,7 @@ def test_status_tells_how_the_breaker_of_recovery_stands(run: Run, shop: Shop) -
     assert "open for" in line
     assert "opened 2 times in a row" in line
     first = BreakerState(Phase.OPEN, since_ms=1_000, trips=1)
-    assert shop.store.compare_and_set(f"{NOTE}orders", first.to_json(), expected=opened.to_json())
+    assert shop.store.compare_and_set(
+        f"{METADATA_PREFIX}orders", first.to_json(), expected=opened.to_json()
+    )
     assert "in a row" not in run("status").out

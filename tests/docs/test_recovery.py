@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from durableq import Decision, Discard, DurableQ, Hold, Requeue, Retry
 from durableq.model.message import Reason
 from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
-from durableq.recovery.rules_file import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, parse
+from durableq.recovery.rules_file import parse
+from durableq.recovery.rules_schema import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, json_schema
 from durableq.runtime.clock import SystemClock
 from durableq.store.core import Capability
 
@@ -42,6 +45,11 @@ def test_the_tables_name_every_field_and_no_other() -> None:
     told = {row[0].strip("`"): float(row[1]) for row in rows("`[breaker]`")}
     assert told == {name: float(getattr(DEFAULT_THRESHOLDS, name)) for name in BREAKER_FIELDS}
     assert all(f"`{reason}`" in TEXT for reason in Reason)
+
+
+def test_the_example_fits_the_schema_for_editors() -> None:
+    Draft202012Validator(json_schema()).validate(tomllib.loads(block("rules", "toml")))
+    assert block("rules", "toml").startswith("#:schema ./recovery.schema.json\n")
 
 
 CASES: list[tuple[BaseException | str, object, type[Decision], type[Decision]]] = [

@@ -80,6 +80,9 @@ LIBRARIES = {
     "alembic": {"durableq/engines/sqlite", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
+    "pydantic": {"durableq/recovery"},
+    "pydantic_core": {"durableq/recovery"},
+    "regex": {"durableq/recovery/patterns.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "psutil": {

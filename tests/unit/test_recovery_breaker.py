@@ -11,7 +11,7 @@ from durableq.model.dead_letters import Recovered, RecoveredFate
 from durableq.model.errors import InvalidInput
 from durableq.recovery.circuit_breaker import (
     DEFAULT_THRESHOLDS,
-    NOTE,
+    METADATA_PREFIX,
     BreakerState,
     Phase,
     Probe,
@@ -29,7 +29,7 @@ DIED, ENDED, PENDING = RecoveredFate.DIED, RecoveredFate.ENDED, RecoveredFate.PE
 
 
 def facts(*fates: RecoveredFate, at: int = 10) -> list[Recovered]:
-    return [Recovered(str(n), at + n, liveness) for n, liveness in enumerate(fates)]
+    return [Recovered(str(n), at + n, fate) for n, fate in enumerate(fates)]
 
 
 def half_open(trips: int = 1) -> BreakerState:
@@ -157,11 +157,11 @@ def test_its_state_can_be_read_by_others() -> None:
         assert read(dq.store, "orders") is None
         state = BreakerState(Phase.OPEN, 7, 2, died=3, judged=4)
         dq.store.require(Capability.METADATA).compare_and_set(
-            NOTE + "orders", state.to_json(), expected=None
+            METADATA_PREFIX + "orders", state.to_json(), expected=None
         )
         assert read(dq.store, "orders") == state
         dq.store.require(Capability.METADATA).compare_and_set(
-            NOTE + "orders", "[]", expected=state.to_json()
+            METADATA_PREFIX + "orders", "[]", expected=state.to_json()
         )
         assert read(dq.store, "orders") is None
 
@@ -222,6 +222,6 @@ def test_the_largest_state_fits_a_note() -> None:
     state = advance(BreakerState(Phase.CLOSED, 0), many, 1_800_000_000_000, most)
     with DurableQ("memory://") as dq:
         assert dq.store.require(Capability.METADATA).compare_and_set(
-            NOTE + "q", state.to_json(), expected=None
+            METADATA_PREFIX + "q", state.to_json(), expected=None
         )
     assert DEFAULT_THRESHOLDS.window <= 200

@@ -14,7 +14,7 @@ from durableq.model.errors import Busy, InvalidInput
 from durableq.model.message import DeadLetter, Receipt, Received
 from durableq.recovery import consumer, leases
 from durableq.recovery.breaker_state import Change, CircuitBreaker
-from durableq.recovery.circuit_breaker import NOTE, BreakerState, Phase, Thresholds, read
+from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase, Thresholds, read
 from durableq.recovery.leases import Leases
 from durableq.recovery.process import Recovery
 from durableq.recovery.rate import Rate
@@ -118,7 +118,7 @@ def test_a_probe_is_given_to_one_of_two(dq: DurableQ) -> None:
     dead_letters = bounced(dq, 2)
     state = BreakerState(Phase.HALF_OPEN, SystemClock().wall_ms(), 1)
     dq.store.require(Capability.METADATA).compare_and_set(
-        NOTE + "orders", state.to_json(), expected=None
+        METADATA_PREFIX + "orders", state.to_json(), expected=None
     )
     one, two = breaker(dq, []), breaker(dq, [])
     assert [one.admit(dead_letters[0]), two.admit(dead_letters[1])] == [True, False]
@@ -127,7 +127,7 @@ def test_a_probe_is_given_to_one_of_two(dq: DurableQ) -> None:
 def test_a_state_that_cannot_be_read_begins_anew(dq: DurableQ) -> None:
     (dead_letter,) = bounced(dq, 1)
     dq.store.require(Capability.METADATA).compare_and_set(
-        NOTE + "orders", '{"phase": "ajar"}', expected=None
+        METADATA_PREFIX + "orders", '{"phase": "ajar"}', expected=None
     )
     assert breaker(dq, []).admit(dead_letter)
     state = read(dq.store, "orders")
@@ -205,7 +205,7 @@ def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
     monkeypatch.setattr(consumer, "MOST_PUT_OFF", 4)
     state = BreakerState(Phase.OPEN, SystemClock().wall_ms(), 1)
     dq.store.require(Capability.METADATA).compare_and_set(
-        NOTE + "orders", state.to_json(), expected=None
+        METADATA_PREFIX + "orders", state.to_json(), expected=None
     )
     ids = bury(dq, 40)
     dq.recovery("orders")(lambda dead_letter: Hold() if dead_letter.id == ids[-1] else Requeue())

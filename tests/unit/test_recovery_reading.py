@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -63,52 +62,72 @@ def test_every_field_is_read() -> None:
 
 
 MISTAKES = [
-    ("", 1, "holds no [[rule]]"),
-    ("a =", 1, "is not TOML"),
-    ("\n\n[[rule]\n", 3, "is not TOML"),
-    ("\n[rule]\nthen='hold'", 2, "rules are tables, each begun by [[rule]]"),
-    ("[[rule]]\nthen='hold'\n[brake]\n", 3, "unknown field 'brake'; there are rule, breaker"),
-    ("[[rule]]\n\nthen='hold'\nquue='x'", 4, "unknown field 'quue'"),
-    ("[[rule]]\nthen='hold'\nwhen.errortype='x'", 3, "unknown field 'errortype'"),
-    ("[[rule]]\nthen='hold'\nwhen='x'", 3, "when is a table, not 'x'"),
-    ("\n[[rule]]\nname='x'", 2, "does not say what then"),
-    ("[[rule]]\nthen='drop'", 2, "then is one of discard, retry, requeue, hold, not 'drop'"),
-    ("[[rule]]\nthen=['hold']", 2, "then is one of"),
-    ("[[rule]]\nthen='retry'", 2, "a retry changes the body"),
-    ("[[rule]]\nthen='requeue'\nset.a=1", 3, 'set goes with then = "retry"'),
-    ("[[rule]]\nthen='discard'\ndelay=1", 3, "delay goes with a rule that sends letters back"),
-    ("[[rule]]\nthen='hold'\nlimit=1", 3, "limit goes with a rule that sends letters back"),
-    ("[[rule]]\nthen='requeue'\nlimit=0", 3, "limit: a whole number from 1 to 1000, not 0"),
-    ("[[rule]]\nthen='requeue'\nlimit=true", 3, "limit: a whole number"),
-    ("[[rule]]\nthen='requeue'\ndelay='1h'", 3, "delay: it is a number of seconds"),
-    ("[[rule]]\nthen='requeue'\ndelay=-1", 3, "delay: it is a number of seconds"),
-    ("[[rule]]\nthen='requeue'\ndelay=1e12", 3, "delay: it is at most"),
-    ("[[rule]]\nthen='hold'\nname='a\"b'", 3, "name: 1 to 60 printable characters"),
-    ("[[rule]]\nthen='hold'\nreason=7", 3, "reason: a text of at most"),
-    ("[[rule]]\nthen='hold'\n[rule.when]\nmessage='('", 4, "'(' is no pattern: missing )"),
-    ("[[rule]]\nthen='hold'\nwhen.message=7", 3, "message: a pattern is a text, not 7"),
-    ("[[rule]]\nthen='hold'\nwhen.body_matches.a='*'", 3, "a: '*' is no pattern"),
+    ("", 1, "rule: it holds no [[rule]]"),
+    ("a =", 1, "Invalid value (at end of document). It is not TOML"),
+    ("\n\n[[rule]\n", 3, "Expected ']]' at the end of an array declaration. It is not TOML"),
+    ("\n[rule]\nthen='hold'", 2, "rule: rules are tables, each begun by [[rule]]"),
+    ("rule=[1]", 1, "rule: rules are tables, each begun by [[rule]]"),
+    ("rule=[]", 1, "rule: it holds no [[rule]]"),
+    ("[[rule]]\nthen='hold'\n[brake]\n", 3,
+     "brake: unknown field 'brake' (did you mean 'breaker'?); there are rule and breaker"),
+    ("[[rule]]\n\nthen='hold'\nquue='x'", 4, "rule[1].quue: unknown field 'quue'"),
+    ("[[rule]]\nthen='hold'\nwhen.quue='x'", 3,
+     "rule[1].when.quue: unknown field 'quue' (did you mean 'queue'?); there are queue, reason"),
+    ("[[rule]]\nthen='hold'\nwhen='x'", 3, "rule[1].when: it must be a table, not 'x'"),
+    ("\n[[rule]]\nname='x'", 2, "rule[1].then: the rule does not say what then; there are"),
+    ("[[rule]]\nthen='drop'", 2,
+     "rule[1].then: it must be 'discard', 'retry', 'requeue' or 'hold', not 'drop'"),
+    ("[[rule]]\nthen=['hold']", 2, "rule[1].then: it must be 'discard'"),
+    ("[[rule]]\nthen='retry'", 2, "rule[1].then: a retry changes the body"),
+    ("[[rule]]\nthen='requeue'\nset.a=1", 3, 'rule[1].set: set goes with then = "retry"'),
+    ("[[rule]]\nthen='discard'\ndelay=1", 3,
+     "rule[1].delay: delay goes with a rule that sends messages back"),
+    ("[[rule]]\nthen='hold'\nlimit=1", 3, "rule[1].limit: limit goes with a rule that sends"),
+    ("[[rule]]\nthen='requeue'\nlimit=0", 3,
+     "rule[1].limit: it must be greater than or equal to 1, not 0"),
+    ("[[rule]]\nthen='requeue'\nlimit=true", 3, "it must be a valid integer, not True"),
+    ("[[rule]]\nthen='requeue'\ndelay='1h'", 3, "delay: it must be a valid number, not '1h'"),
+    ("[[rule]]\nthen='requeue'\ndelay=-1", 3, "delay: it must be greater than or equal to 0"),
+    ("[[rule]]\nthen='requeue'\ndelay=1e12", 3, "delay: it must be less than or equal to"),
+    ("[[rule]]\nthen='requeue'\ndelay=nan", 3, "delay: it must be a finite number, not nan"),
+    ("[[rule]]\nthen='hold'\nname='a\"b'", 3, "name: it must be printable characters"),
+    ("[[rule]]\nthen='hold'\nname=''", 3, "name: it must have at least 1 character, not ''"),
+    ("[[rule]]\nthen='hold'\nreason=7", 3, "reason: it must be a valid string, not 7"),
+    ("[[rule]]\nthen='hold'\n[rule.when]\nmessage='('", 4,
+     "rule[1].when.message: '(' is not a regular expression: missing )"),
+    ("[[rule]]\nthen='hold'\nwhen.message=7", 3, "it must be a regular expression in quotes"),
+    ("[[rule]]\nthen='hold'\nwhen.body_matches.a='*'", 3,
+     "rule[1].when.body_matches.a: '*' is not a regular expression: nothing to repeat"),
+    ("[[rule]]\nthen='hold'\nwhen.message='\\p{L}'", 3, "is not a regular expression: bad escape"),
     ("[[rule]]\nthen='hold'\nwhen.body_matches={}", 3, "it names no field"),
-    ("[[rule]]\nthen='hold'\nwhen.body=3", 3, "body is a table, not 3"),
-    ("[[rule]]\nthen='hold'\nwhen.body.a={}", 3, "compared with a value, not a table"),
-    ("[[rule]]\nthen='hold'\nwhen.body.a=1979-05-27", 3, "a body, which is JSON, cannot hold"),
-    ("[[rule]]\nthen='retry'\nset.a=nan", 3, "a body, which is JSON, cannot hold nan"),
-    ("[[rule]]\nthen='retry'\nset={}", 3, "set names no field"),
+    ("[[rule]]\nthen='hold'\nwhen.body=3", 3, "rule[1].when.body: it must be a table, not 3"),
+    ("[[rule]]\nthen='hold'\nwhen.body.a.b={}", 3,
+     "rule[1].when.body.a.b: a field is compared with a value, not a table"),
+    ("[[rule]]\nthen='hold'\nwhen.body.a=1979-05-27", 3, "a body is JSON and cannot hold"),
+    ("[[rule]]\nthen='retry'\nset.a=nan", 3, "rule[1].set.a: a body is JSON and cannot hold nan"),
+    ("[[rule]]\nthen='retry'\nset={}", 3, "set: it names no field"),
     ("[[rule]]\nthen='retry'\nremove=['a b']", 3, "fields are named as TOML's keys are"),
-    ("[[rule]]\nthen='retry'\nremove=[]", 3, "remove: a text, or a list of some"),
-    ("[[rule]]\nthen='hold'\nwhen.reason='crash'", 3, "no letter dies of 'crash'; there are"),
+    ("[[rule]]\nthen='retry'\nremove=[]", 3, "remove: it must be a string, or a list of strings"),
+    ("[[rule]]\nthen='hold'\nwhen.reason='timout'", 3,
+     "unknown reason 'timout' (did you mean 'timeout'?); there are handler_error"),
     ("[[rule]]\nthen='hold'\nwhen.queue='orders-dlq'", 3, "is the name of a dead-letter queue"),
-    ("[[rule]]\nthen='hold'\nwhen.queue='a b'", 3, "queue: A queue's name has"),
-    ("[[rule]]\nthen='hold'\nwhen.queue=[]", 3, "queue: a text, or a list of some"),
-    ("[[rule]]\nthen='hold'\nwhen.error_type=[1]", 3, "error_type: a text, or a list"),
-    ("[[rule]]\nthen='hold'\nwhen.older_than='x'", 3, "older_than: it is a number of seconds"),
-    ("[[rule]]\nthen='hold'\nwhen.recoveries_below=1.5", 3, "recoveries_below: a whole number"),
-    ("[[rule]]\nthen='hold'\n[breaker]\nshare=2", 4, "share is a number over 0 and up to 1"),
-    ("[[rule]]\nthen='hold'\n[breaker]\nwindow='9'", 4, "window is a whole number from 1 to 200"),
-    ("[[rule]]\nthen='hold'\n[breaker]\ncool_down=0", 4, "cool_down is more than 0 seconds"),
-    ("[[rule]]\nthen='hold'\n[breaker]\ncooldown=1", 4, "unknown field 'cooldown'"),
-    ("[[rule]]\nthen='hold'\n[breaker]\nleast=30", 4, "least is at most window (20)"),
-    ("breaker=1\n[[rule]]\nthen='hold'", 1, "breaker is a table, not 1"),
+    ("[[rule]]\nthen='hold'\nwhen.queue='a b'", 3, "rule[1].when.queue: A queue's name has"),
+    ("[[rule]]\nthen='hold'\nwhen.queue=[]", 3, "queue: it must be a string, or a list"),
+    ("[[rule]]\nthen='hold'\nwhen.error_type=[1]", 3, "error_type: it must be a string, or"),
+    ("[[rule]]\nthen='hold'\nwhen.older_than='x'", 3, "older_than: it must be a valid number"),
+    ("[[rule]]\nthen='hold'\nwhen.recoveries_below=1.5", 3, "it must be a valid integer, not 1.5"),
+    ("[[rule]]\nthen='hold'\n[breaker]\nshare=2", 4,
+     "breaker.share: it must be less than or equal to 1, not 2"),
+    ("[[rule]]\nthen='hold'\n[breaker]\nwindow='9'", 4, "breaker.window: it must be a valid int"),
+    ("[[rule]]\nthen='hold'\n[breaker]\ncool_down=0", 4, "cool_down: it must be greater than 0"),
+    ("[[rule]]\nthen='hold'\n[breaker]\ncooldown=1", 4,
+     "breaker.cooldown: unknown field 'cooldown' (did you mean 'cool_down'?)"),
+    ("[[rule]]\nthen='hold'\n[breaker]\nleast=30", 4,
+     "breaker.least: least is at most window (20)"),
+    ("breaker=1\n[[rule]]\nthen='hold'", 1, "breaker: it must be a table, not 1"),
+    ("[[rule]]\nthen='hold'\n[[rule]]\n[rule.when]\nqueue=7", 3, "rule[2].then: the rule does"),
+    ("[[rule]]\nthen='hold'\nwhen.reason='x'\n[[rule]]\nthen='hold'\nwhen.queue=7", 6,
+     "rule[2].when.queue: it must be a string"),
 ]  # fmt: skip
 
 
@@ -116,25 +135,25 @@ MISTAKES = [
 def test_a_mistake_is_named_by_its_line(text: str, line: int, why: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse(text, "r.toml")
-    assert str(refused.value).startswith(f"r.toml, line {line}: ")
-    assert why in str(refused.value)
-    assert str(refused.value).count("r.toml") == 1
+    found = [text for text in str(refused.value).splitlines() if why in text]
+    assert len(found) == 1, str(refused.value)
+    assert found[0].startswith(f"r.toml, line {line}: ")
 
 
 NEVER = [
-    ("when.queue='a'", "", "rule 1 (line 1) takes every letter before it"),
-    ("when.queue='a'", "when.queue=['b','a']", "takes every letter"),
+    ("when.queue='a'", "", "rule 1 (line 1) takes every dead letter before it"),
+    ("when.queue='a'", "when.queue=['b','a']", "takes every dead letter"),
     ("when.queue='a'\nwhen.reason='timeout'", "when.reason=['timeout','rejected']", "takes every"),
-    ("when.message='x'\nwhen.queue='a'", "when.message='x'", "takes every letter"),
-    ("when.recoveries_at_least=3", "when.recoveries_at_least=2", "takes every letter"),
-    ("when.older_than=9\nwhen.younger_than=20", "when.younger_than=30", "takes every letter"),
-    ("when.body.a=1", "when.body.a=1.0", "takes every letter"),
-    ("when.body.a='abc'", "when.body_matches.a='^a'", "takes every letter"),
+    ("when.message='x'\nwhen.queue='a'", "when.message='x'", "takes every dead letter"),
+    ("when.recoveries_at_least=3", "when.recoveries_at_least=2", "takes every dead letter"),
+    ("when.older_than=9\nwhen.younger_than=20", "when.younger_than=30", "takes every dead letter"),
+    ("when.body.a=1", "when.body.a=1.0", "takes every dead letter"),
+    ("when.body.a='abc'", "when.body_matches.a='^a'", "takes every dead letter"),
     ("when.recoveries_at_least=3\nwhen.recoveries_below=3", None, "no recoveries is both"),
     ("when.older_than=60\nwhen.younger_than=60", None, "no age is both"),
     ("when.body.a=1\nwhen.body_matches.a='x'", None, "the field a cannot all be true"),
     ("when.body.a=1\nwhen.body_matches.a.b='x'", None, "the field a cannot all be true"),
-    ("when.reason='expired'", None, "what is over its retention is removed"),
+    ("when.reason='expired'", None, "an expired message is removed"),
     ("when.reason='lease_expired'\nwhen.error_type='E'", None, "lease_expired has no error type"),
 ]
 
@@ -145,8 +164,8 @@ def test_a_rule_that_can_never_match_is_named(late: str, early: str | None, why:
     line = before.count("\n") + 1
     with pytest.raises(InvalidInput) as refused:
         parse(f"{before}[[rule]]\nthen='hold'\n{late}\n", "r.toml")
-    assert str(refused.value).startswith(f"r.toml, line {line}: rule ")
-    assert "can never match" in str(refused.value)
+    assert str(refused.value).startswith(f"r.toml, line {line}: rule[")
+    assert "it can never match: " in str(refused.value)
     assert why in str(refused.value)
 
 
@@ -172,23 +191,15 @@ def test_all_mistakes_are_told_in_order_of_their_lines() -> None:
 
 
 SLOW = [
-    'when.body.x = "{a}!"\nwhen.body_matches.x = "^(a+)+$"\n',
-    'when.body_matches.x = "^(a+)+$"\n[[rule]]\nthen = "hold"\nwhen.body.x = "{a}!"\n',
+    'when.body.x = "{a}!"\nwhen.body_matches.x = "^(a|aa)+$"\n',
+    'when.body_matches.x = "^(a|aa)+$"\n[[rule]]\nthen = "hold"\nwhen.body.x = "{a}!"\n',
 ]
 
 
-@pytest.mark.parametrize("own_alarm", [False, True])
 @pytest.mark.parametrize("text", SLOW)
-def test_a_pattern_that_takes_too_long_for_a_value_of_the_file_is_taken_as_it_is(
-    text: str, own_alarm: bool
-) -> None:
-    rule = '[[rule]]\nthen = "hold"\n' + text.replace("{a}", "a" * 40)
-    before = signal.signal(signal.SIGALRM, signal.SIG_IGN if own_alarm else signal.SIG_DFL)
-    try:
-        assert parse(rule, "r.toml").rules
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+def test_a_pattern_that_is_too_slow_for_a_value_of_the_file_is_assumed_to_match(text: str) -> None:
+    rule = '[[rule]]\nthen = "hold"\n' + text.replace("{a}", "a" * 200)
+    assert parse(rule, "r.toml").rules
 
 
 LONG = ".".join("abcdefghij"[n % 10] for n in range(1_100))
@@ -212,9 +223,11 @@ def test_a_field_with_more_names_than_any_body_has_is_refused(begin: str, line: 
         parse(begin + line, "r.toml")
     if not line.startswith("remove"):
         number = begin.count("\n") + 1
-        assert str(refused.value) == (
-            f"r.toml, line {number}: a field has at most 200 names, for no body is nested deeper."
+        assert str(refused.value).startswith(f"r.toml, line {number}: ")
+        assert str(refused.value).endswith(
+            "…: a field has at most 200 names, for no body is nested deeper."
         )
+        assert len(str(refused.value)) < 200
 
 
 def test_a_field_may_have_as_many_names_as_a_body() -> None:
@@ -226,7 +239,7 @@ def test_a_field_may_have_as_many_names_as_a_body() -> None:
 
 def test_a_name_given_twice_is_refused() -> None:
     rule = "[[rule]]\nname='a'\nthen='hold'\nwhen.queue='{}'\n"
-    with pytest.raises(InvalidInput, match="line 6: rule 1 has this name already"):
+    with pytest.raises(InvalidInput, match=r"line 6: rule\[2\]\.name: rule 1 has this name"):
         parse(rule.format("x") + rule.format("y"), "r.toml")
 
 

@@ -14,7 +14,7 @@ from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry
 from durableq.model.message import Event, HistoryEvent, Message, State
 from durableq.recovery.patch import MISSING, CannotPatch, Patch, field, leaves, same, written
 from durableq.recovery.policies import RulePolicies
-from durableq.recovery.rules import Case, Rule
+from durableq.recovery.rules import DeadLetterFacts, Rule
 from durableq.recovery.rules_file import parse
 
 NOW = 10_000_000
@@ -93,12 +93,12 @@ BODY = {"n": 1, "to": {"mail": "a@b", "tags": ["x", True]}}
 
 @pytest.mark.parametrize("when", FITS)
 def test_a_dead_letter_fits(when: str) -> None:
-    assert rule(when).miss(Case(dead_letter(BODY, recoveries=1), NOW)) is None
+    assert rule(when).mismatch(DeadLetterFacts(dead_letter(BODY, recoveries=1), NOW)) is None
 
 
 @pytest.mark.parametrize(("when", "why"), MISSES)
 def test_a_dead_letter_does_not_fit_and_why(when: str, why: str) -> None:
-    assert rule(when).miss(Case(dead_letter(BODY, recoveries=1), NOW)) == why
+    assert rule(when).mismatch(DeadLetterFacts(dead_letter(BODY, recoveries=1), NOW)) == why
 
 
 def test_a_body_that_cannot_be_read_has_no_fields() -> None:
@@ -107,8 +107,8 @@ def test_a_body_that_cannot_be_read_has_no_fields() -> None:
         broken.message._replace(body="{cut"), "orders", Reason.UNDECODABLE, 0, (BURIED,), 9
     )
     why = "its body has no field n"
-    assert rule("when.body.n=1").miss(Case(broken, NOW)) == why
-    assert rule("when.body_matches.n='1'").miss(Case(dead_letter(b"n"), NOW)) == why
+    assert rule("when.body.n=1").mismatch(DeadLetterFacts(broken, NOW)) == why
+    assert rule("when.body_matches.n='1'").mismatch(DeadLetterFacts(dead_letter(b"n"), NOW)) == why
     retried = rule("", "then='retry'\nset.n=2").decision(broken)
     assert isinstance(retried, Hold)
     assert "its patch cannot be applied: The stored body is not JSON" in retried.reason
@@ -135,10 +135,12 @@ def test_a_rule_counts_what_it_sent_back_itself() -> None:
         event(Event.RETRIED, actor="recovery:9", reason='rule "x" or so'),
     )
     limited = rule("", "name='x'\nthen='requeue'\nlimit=2")
-    assert limited.miss(Case(dead_letter(history=(ours, *others, BURIED)), NOW)) is None
+    assert (
+        limited.mismatch(DeadLetterFacts(dead_letter(history=(ours, *others, BURIED)), NOW)) is None
+    )
     twice = dead_letter(history=(ours, ours, BURIED))
-    assert limited.miss(Case(twice, NOW)) == (
-        "it sent this letter back 2 times already, and its limit is 2"
+    assert limited.mismatch(DeadLetterFacts(twice, NOW)) == (
+        "it sent this message back 2 times already, and its limit is 2"
     )
 
 
@@ -175,12 +177,12 @@ def test_no_rule_means_hold() -> None:
     assert len(judgment.passed_over) == 3
 
 
-def test_a_pattern_that_takes_for_ever_holds_the_dead_letter() -> None:
-    slow = parse("[[rule]]\nwhen.message='^(a+)+$'\nthen='requeue'\n", "r.toml")
-    killed = event(Event.BURIED, error_message="a" * 60 + "b")
+def test_a_pattern_that_is_too_slow_holds_the_dead_letter() -> None:
+    slow = parse("[[rule]]\nwhen.message='^(a|aa)+$'\nthen='requeue'\n", "r.toml")
+    killed = event(Event.BURIED, error_message="a" * 200 + "b")
     judgment = RulePolicies(slow, StandingClock()).judge(dead_letter(history=(killed,)))
     assert judgment.decision == Hold(
-        "a pattern of the rules is too slow for this letter: it took longer than 1 s"
+        "the patterns of the rules are too slow for this dead letter: it took longer than 1 s"
     )
 
 
