@@ -1,11 +1,20 @@
-"""Tests wait for facts. This is the only place that sleeps, and it never hopes."""
+"""Waiting for facts, and new databases without migrations, for every test.
+
+`wait_for` is the only place that sleeps.
+"""
 
 import os
 import time
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from durableq.runtime.clock import Clock
 
 T = TypeVar("T")
 
@@ -45,3 +54,30 @@ def wait_for(
             pytest.fail(f"Waited {waited:.2f} seconds for {what}, in vain; last seen: {seen!r}.")
         time.sleep(POLL_SECONDS)
     return seen
+
+
+def new_file(path: Path, clock: "type[Clock] | None" = None) -> Path:
+    """Make a database as durableq makes it, by a copy; an existing file stays as it is.
+
+    Running the migrations costs ten times as much. Tests of creation open a missing file.
+
+    Args:
+        path: the file.
+        clock: the class of the clock that will open the file; None means the machine's.
+    """
+    if not path.exists():
+        path.touch(0o600)
+        path.write_bytes(content_of_new_file(clock))
+    return path
+
+
+@cache
+def content_of_new_file(clock: "type[Clock] | None") -> bytes:
+    """Return the bytes of a database that was made and closed."""
+    from durableq.engines import open_store  # late: child processes import this module, too
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "new.db")
+        open_store(str(path), clock=None if clock is None else clock()).close()
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        return path.read_bytes()

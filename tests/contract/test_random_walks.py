@@ -65,6 +65,7 @@ from tests.contract.strategies import (
     some,
     targets,
 )
+from tests.support import new_file
 
 ACTOR = "recovery:1"
 YEAR_SECONDS = 366 * 86_400
@@ -78,7 +79,7 @@ class SideBySide(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.directory = tempfile.TemporaryDirectory()
         # Full durability costs an fsync a step; the walk looks at answers, not at the disk.
-        path = Path(self.directory.name) / "q.db"
+        path = new_file(Path(self.directory.name) / "q.db", FakeClock)
         urls = ("memory://", f"sqlite:///{path}?synchronous=normal")
         self.engines = [Engine(url, clock) for url, clock in zip(urls, self.clocks(), strict=True)]
         self.before: Snapshot = {}

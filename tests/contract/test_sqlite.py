@@ -1,5 +1,6 @@
 """The SQLite engine keeps the contract, alone and between processes."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -30,18 +31,29 @@ from durableq.testing.contract.case import (
 )
 from durableq.testing.contract.wakeup import WakeupContract
 from tests.engine import plain
+from tests.support import new_file
 
 
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/q.db"
 
 
+def url_of_new_file(tmp_path: Path) -> str:
+    new_file(tmp_path / "q.db", FakeClock)
+    return url(tmp_path)
+
+
 class TestSQLite(StoreContract):
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
-        return open_store(url(tmp_path), clock=clock, rng=rng)
+        return open_store(url_of_new_file(tmp_path), clock=clock, rng=rng)
 
     def reopen(self, clock: FakeClock, tmp_path: Path) -> FullStore:
         return cast(FullStore, self.make_store(clock, FakeRandom(), tmp_path))
+
+    def test_a_missing_file_is_created(self, clock: FakeClock, tmp_path: Path) -> None:
+        with contextlib.closing(cast(FullStore, open_store(url(tmp_path), clock=clock))) as store:
+            store.declare_queue(ORDERS, {})
+            assert look(store, send(store)).state is State.READY
 
     def test_what_was_sent_is_there_when_the_file_is_opened_again(
         self, store: FullStore, clock: FakeClock, tmp_path: Path
@@ -117,7 +129,7 @@ class TestSQLiteWithoutInotify(WakeupContract):
         monkeypatch.setattr(inotify_simple, "INotify", refuse)
 
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
-        return open_store(url(tmp_path), clock=clock, rng=rng)
+        return open_store(url_of_new_file(tmp_path), clock=clock, rng=rng)
 
 
 class TestSQLiteProcesses(MultiProcessContract):

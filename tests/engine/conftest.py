@@ -7,6 +7,7 @@ import pytest
 
 from durableq import DurableQ, Queue
 from tests.process.child import Nursery
+from tests.support import new_file
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def db(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dq(db: Path) -> Iterator[DurableQ]:
-    with DurableQ(db) as dq:
+    with DurableQ(new_file(db)) as dq:
         dq.queue("orders", backoff_base=0)
         dq.init()
         yield dq

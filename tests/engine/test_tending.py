@@ -18,6 +18,7 @@ from durableq.store.core import Capability, Store
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.process.child import Nursery
+from tests.support import new_file
 
 MANY = 3 * maintenance.WINDOW // 2
 
@@ -29,7 +30,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def store(db: Path, clock: FakeClock) -> Iterator[Store]:
-    store = open_store(str(db), clock=clock)
+    store = open_store(str(new_file(db, FakeClock)), clock=clock)
     store.declare_queue("orders", {"retention_ms": 3_600_000})
     yield store
     store.close()

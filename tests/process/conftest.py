@@ -8,6 +8,7 @@ import pytest
 from durableq import DurableQ
 from tests.process.app import Ledger
 from tests.process.child import Nursery
+from tests.support import new_file
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
 @pytest.fixture
 def dq(db: Path) -> Iterator[DurableQ]:
     """The file, opened, with the queues of the fleet's tests; their leases are of 30 seconds."""
-    with DurableQ(db) as dq:
+    with DurableQ(new_file(db)) as dq:
         for name in ("orders", "bulk"):
             dq.queue(name, backoff_base=0, max_receives=10)
         dq.init()
