@@ -18,7 +18,7 @@ from durableq.model.errors import Conflict
 from durableq.model.health import Copied, Finding, Level, reconcile
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.store.core import Capability, Store
-from durableq.supervisor.liveness import Liveness, liveness, may_live
+from durableq.supervisor.liveness import Liveness, liveness, may_be_alive
 
 _SOUND: Final = ("file", Level.OK)
 
@@ -79,7 +79,7 @@ def restore(
 
 def _check_nobody_works(url: str) -> None:
     """Refuse if a worker lives, also one whose locks cannot be seen from here."""
-    living = [worker for worker in registered_workers(url) if may_live(worker)]
+    living = [worker for worker in registered_workers(url) if may_be_alive(worker)]
     if living:
         first = living[0]
         raise Conflict(

@@ -7,7 +7,7 @@ from typing import Final
 
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.queues import DEAD_LETTER_SUFFIX
-from durableq.supervisor.liveness import may_live
+from durableq.supervisor.liveness import may_be_alive
 
 #: Maximum number of queues that a sentence names.
 NAMED: Final = 3
@@ -21,7 +21,7 @@ class Readers:
     """
 
     def __init__(self, workers: Iterable[WorkerInfo]) -> None:
-        self._running = [worker for worker in workers if may_live(worker)]
+        self._running = [worker for worker in workers if may_be_alive(worker)]
 
     def of(self, queue: str) -> int | None:
         """Return the number that receive from a queue.

@@ -209,7 +209,10 @@ class Queue:
             Busy: other processes held the file for the whole wait; nothing was stored.
             OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
         """
-        return self._send([draft(body, **options)], connection)[0]
+        drafts = [draft(body, **options)]
+        if connection is None:
+            return self._app.store.send(self.name, drafts)[0]
+        return self._send_joining(drafts, connection)[0]
 
     def send_many(
         self, bodies: Iterable[Any], *, connection: Any = None, **options: Unpack[SendOptions]
@@ -226,12 +229,12 @@ class Queue:
             InvalidInput: one cannot be sent, or there are too many; nothing was stored.
         """
         drafts = _drafts(bodies, options)
-        return self._send(drafts, connection)
-
-    def _send(self, drafts: list[Draft], connection: Any) -> list[str]:
         if connection is None:
-            return self._store.send(self.name, drafts)
-        joining = self._store.require(Capability.TRANSACTIONS)
+            return self._app.store.send(self.name, drafts)
+        return self._send_joining(drafts, connection)
+
+    def _send_joining(self, drafts: list[Draft], connection: Any) -> list[str]:
+        joining = self._app.store.require(Capability.TRANSACTIONS)
         return joining.send(self.name, drafts, connection=connection)
 
     def producer(
@@ -253,9 +256,9 @@ class Queue:
         """
 
         def commit(drafts: list[Draft]) -> list[str]:
-            return self._store.send(self.name, drafts)
+            return self._app.store.send(self.name, drafts)
 
-        limit = self._store.settings(self.name).max_body_bytes
+        limit = self._app.store.settings(self.name).max_body_bytes
         return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
 
     def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> Deliveries:
@@ -280,22 +283,23 @@ class Queue:
         visibility_ms = (
             None if visibility_timeout is None else to_ms(visibility_timeout, "visibility_timeout")
         )
+        store = self._app.store
         received = Received([], [], 0, more=True)
         for _ in range(MAX_STORE_RECEIVES):  # a transaction each: others can write in between
             if received.messages or not received.more:
                 break
-            received = self._store.receive(self.name, limit, visibility_ms=visibility_ms)
+            received = store.receive(self.name, limit, visibility_ms=visibility_ms)
         actor = f"pid {os.getpid()}"
-        deliveries = (Delivery(message, self._store, actor) for message in received.messages)
+        deliveries = [Delivery(message, store, actor) for message in received.messages]
         return Deliveries(deliveries, more=received.more)
 
     def purge(self) -> int:
         """Remove every message, leased ones too; return how many."""
-        return self._store.require(Capability.CONTROL).purge(self.name)
+        return self._app.store.require(Capability.CONTROL).purge(self.name)
 
     def info(self) -> QueueInfo:
         """Return settings, totals and counts as they stand."""
-        return self._store.require(Capability.INSPECT).queue(self.name)
+        return self._app.store.require(Capability.INSPECT).queue(self.name)
 
     def record(self, key: str) -> IdempotencyRecord | None:
         """Return what is remembered of a key, or None.
@@ -304,11 +308,7 @@ class Queue:
             InvalidInput: no message can have such a key.
         """
         check_key(key)
-        return self._store.require(Capability.IDEMPOTENCY).record(self.name, key)
-
-    @property
-    def _store(self) -> Store:
-        return self._app.store
+        return self._app.store.require(Capability.IDEMPOTENCY).record(self.name, key)
 
 
 def _checked_url(url: str | os.PathLike[str]) -> str:

@@ -27,9 +27,9 @@ from durableq.recovery.rate import Rate
 from durableq.recovery.rules import Rules
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, condition, logged, persist
-from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Capability, Store, Watch
-from durableq.supervisor.liveness import SECOND_LOOK_SECONDS, Survivor, this_process
+from durableq.runtime.wakeup import MessageWaiter, WakeupEvent
+from durableq.store.core import Capability, Store
+from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, this_process
 
 log = logging.getLogger("durableq.recovery")
 
@@ -87,8 +87,7 @@ class Recovery:
         self._told: tuple[str, ...] = ()
         """The dead-letter queues that this process has registered."""
         self._upkeep_due = 0.0
-        self._pause = 0.0
-        self._survivor = Survivor()
+        self._dead_workers = DeadWorkers()
         self.stopping = WakeupEvent()
         """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
@@ -134,7 +133,9 @@ class Recovery:
             stack.callback(self._unregister, owner_id)
             leases = stack.enter_context(Leases(store, owner_id))
             stack.callback(leases.give_back)
-            watch = stack.enter_context(closing(store.watch()))
+            waiter = stack.enter_context(
+                closing(MessageWaiter(store, self.stopping, PAUSES_SECONDS))
+            )
             context = RecoveryContext(
                 store,
                 self.policies,
@@ -151,10 +152,12 @@ class Recovery:
                 try:
                     seen = self._round(context)
                     outage.over()
+                    if seen:
+                        waiter.reset()
                     if not seen and not self.stopping.is_set:
-                        if once and leases.are_empty and not self._survivor.suspects:
+                        if once and leases.are_empty and not self._dead_workers.has_suspects:
                             break
-                        self._wait(watch)
+                        self._wait(waiter)
                 except PASSING as error:
                     outage.note(error)
                     self.stopping.wait(PAUSE_SECONDS)
@@ -185,8 +188,8 @@ class Recovery:
         """Give each queue a turn; return how many letters were looked at."""
         if time.monotonic() >= self._upkeep_due:
             self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
-            if self._survivor.look(context.store):
-                self._upkeep_due = time.monotonic() + SECOND_LOOK_SECONDS
+            if self._dead_workers.reclaim(context.store):
+                self._upkeep_due = time.monotonic() + CONFIRM_SECONDS
             self._open_consumers(context)
         seen = 0
         for consumer in self._consumers.values():
@@ -194,8 +197,6 @@ class Recovery:
                 seen += consumer.turn()
             except UnknownQueue as error:  # deleted; it may come back
                 log.info("%s", error)
-        if seen:
-            self._pause = 0.0
         return seen
 
     def _open_consumers(self, context: RecoveryContext) -> None:
@@ -213,7 +214,7 @@ class Recovery:
             context.store.require(Capability.FLEET).beat(context.owner_id, queues=dead_letters)
             self._told = dead_letters
 
-    def _wait(self, watch: Watch) -> None:
+    def _wait(self, waiter: MessageWaiter) -> None:
         """Wait until a turn may bring something."""
         seconds = min(LONGEST_WAIT_SECONDS, max(0.0, self._upkeep_due - time.monotonic()))
         awake = []
@@ -221,17 +222,6 @@ class Recovery:
             seconds = consumer.rest_seconds(seconds)
             awake += [] if consumer.rests() else [consumer.dead_letters]
         try:
-            left_ms = self._app.store.ready_in_ms(awake) if awake else None
+            waiter.wait(awake, seconds)
         except UnknownQueue:
-            left_ms = None
-        if left_ms == 0:
-            return
-        if self._pause and self.stopping.wait(self._pause):
-            return
-        if left_ms is not None:
-            seconds = min(seconds, left_ms / 1000)
-        if watch.wait(seconds, self.stopping):
-            first, longest = PAUSES_SECONDS
-            self._pause = min(max(2 * self._pause, first), longest)
-        else:
-            self._pause = 0.0
+            waiter.wait((), seconds)

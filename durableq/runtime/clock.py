@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from durableq.model.errors import Unsupported
 
@@ -44,6 +44,14 @@ def boot_offset_ns() -> int:
     return 0
 
 
+class Reading(NamedTuple):
+    """The time on both clocks at one moment."""
+
+    wall_ms: int
+    boot_ms: int
+    boot_id: str
+
+
 class Clock(Protocol):
     """What an engine asks the time of. Inject your own to test."""
 
@@ -64,7 +72,7 @@ class SystemClock:
     """The clocks of this machine.
 
     Where the kernel has no boot clock (outside Linux), leases fall back to the wall clock and
-    the boot id is empty; `lease_clock` says which is in use.
+    the boot id is empty.
 
     Raises:
         Unsupported: this is Linux and /proc is not mounted, or without /proc/sys.
@@ -78,10 +86,13 @@ class SystemClock:
         self._boot_id = _BOOT_ID_FILE.read_text().strip() if self._boot_clock is not None else ""
         self._offset_ns = boot_offset_ns() if self._boot_clock is not None else 0
 
-    @property
-    def lease_clock(self) -> str:
-        """`boot`, or `wall` where there is no boot clock."""
-        return "wall" if self._boot_clock is None else "boot"
+    def read(self) -> Reading:
+        """Return the wall clock, the lease clock and the boot id."""
+        wall_ns = time.time_ns()
+        if self._boot_clock is None:
+            return Reading(wall_ns // 1_000_000, wall_ns // 1_000_000, self._boot_id)
+        boot_ns = time.clock_gettime_ns(self._boot_clock) - self._offset_ns
+        return Reading(wall_ns // 1_000_000, boot_ns // 1_000_000, self._boot_id)
 
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch."""

@@ -55,24 +55,24 @@ class LineFilter:
         self._name = name
         self._form = form
         self._encoding = encoding
-        self._begun = b""
+        self._unfinished = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the lines that are whole now, as they are to be printed."""
-        *whole, begun = (self._begun + data).split(b"\n")
+        *whole, unfinished = (self._unfinished + data).split(b"\n")
         lines = [part for line in whole for part in _parts(line)]
-        *more, begun = _parts(begun)
-        most = MAX_RECORD_BYTES if begun.startswith(RECORD) else MAX_LINE_BYTES
-        while len(begun) > most:
-            more.append(begun[:most])
-            begun = begun[most:]
-        self._begun = begun
+        *more, unfinished = _parts(unfinished)
+        most = MAX_RECORD_BYTES if unfinished.startswith(RECORD) else MAX_LINE_BYTES
+        while len(unfinished) > most:
+            more.append(unfinished[:most])
+            unfinished = unfinished[most:]
+        self._unfinished = unfinished
         return b"".join(map(self._line, (*lines, *more)))
 
     def rest(self) -> bytes:
         """Return the output that has no end of line."""
-        begun, self._begun = self._begun, b""
-        return self._line(begun) if begun else b""
+        unfinished, self._unfinished = self._unfinished, b""
+        return self._line(unfinished) if unfinished else b""
 
     def _line(self, line: bytes) -> bytes:
         text = line.removeprefix(RECORD).decode("utf-8", "backslashreplace")

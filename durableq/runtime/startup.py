@@ -19,9 +19,9 @@ from durableq.runtime.signals import has_terminal
 COMMAND: Final = "durableq"
 #: Commands that obey signals in their own way once they listen.
 LONG_RUNNING: Final = frozenset({"work", "recover"})
-_HELD: Final = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
+_POSTPONED: Final = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
 
-_is_held = False
+_is_postponing = False
 _is_starting = False
 
 
@@ -31,10 +31,10 @@ def release(command: str | None) -> None:
     SIGTERM and SIGINT end `work` and `recover` with 0: they hold nothing yet. SIGHUP, a wish for
     new code, is already fulfilled. Any other command is treated by its signals as usual.
     """
-    global _is_held, _is_starting  # noqa: PLW0603 - a process has one start
-    if not _is_held:
+    global _is_postponing, _is_starting  # noqa: PLW0603 - a process has one start
+    if not _is_postponing:
         return
-    _is_held = False
+    _is_postponing = False
     if command in LONG_RUNNING:
         _is_starting = True
         end = _end_if_starting
@@ -46,7 +46,7 @@ def release(command: str | None) -> None:
         for number, handler in handlers.items():
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a background job
                 signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _POSTPONED)
 
 
 def finish() -> None:
@@ -86,5 +86,5 @@ def _hang_up(end: Callable[[int, FrameType | None], None]) -> Callable[..., None
 
 
 if _is_command():
-    _is_held = True
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    _is_postponing = True
+    signal.pthread_sigmask(signal.SIG_BLOCK, _POSTPONED)

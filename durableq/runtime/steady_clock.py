@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from durableq.model.message import FOREVER_MS
 from durableq.model.units import span
-from durableq.runtime.clock import Clock
+from durableq.runtime.clock import Clock, Reading, SystemClock
 from durableq.runtime.logs import facts
 
 log = logging.getLogger("durableq.clock")
@@ -57,14 +57,6 @@ DATES: Final = frozenset(
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
-class Reading(NamedTuple):
-    """What the clocks read at one moment."""
-
-    wall_ms: int
-    boot_ms: int
-    boot_id: str
-
-
 class Anchor(NamedTuple):
     """What the clocks read at one moment, and the steady time of that moment."""
 
@@ -99,6 +91,8 @@ class Anchor(NamedTuple):
 
 def read(clock: Clock) -> Reading:
     """Read both clocks."""
+    if isinstance(clock, SystemClock):
+        return clock.read()
     return Reading(clock.wall_ms(), clock.lease_ms(), clock.boot_id())
 
 

@@ -1,19 +1,35 @@
-"""A flag that a signal handler may set and that a wait on file descriptors can see.
+"""Waiting without polling: for file descriptors, for an event, for messages.
 
-threading.Event is neither: its lock is not to be taken by a handler that may have interrupted
-the very thread that holds it, and nothing but its own wait wakes up by it.
+A signal handler cannot set a threading.Event, whose lock the interrupted thread may hold, and a
+poll of file descriptors does not see one. A WakeupEvent is a pipe: both can use it.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import select
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
-from durableq.runtime.waiting import wait_readable
+from durableq.store.core import HasFileno, Store
+
+#: Exit code of a process whose file descriptors were closed or replaced by other code.
+CLOSED_DESCRIPTORS: Final = 71
+
+
+def wait_readable(seconds: float, *files: int | HasFileno) -> bool:
+    """Wait until one of the files is readable or at its end; return whether one is."""
+    poller = select.poll()  # select() cannot take a descriptor beyond 1023
+    for file in files:
+        poller.register(file, select.POLLIN)
+    # Rounded up: rounding down would wake the caller early, to wait again.
+    return bool(poller.poll(math.ceil(max(0.0, seconds) * 1000)))
 
 
 class WakeupEvent:
-    """Set from anywhere, also from a signal handler; readable from then on, until cleared."""
+    """An event that threads and signal handlers set; its descriptor is readable while it is set."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -24,7 +40,7 @@ class WakeupEvent:
 
     @property
     def is_intact(self) -> bool:
-        """Whether its descriptors are still its own: nobody closed them, or put others there."""
+        """Whether its descriptors are open and still refer to its pipe."""
         try:
             return all(
                 os.path.samestat(os.fstat(end), self._was) for end in (self._read, self._write)
@@ -32,34 +48,94 @@ class WakeupEvent:
         except OSError:
             return False
 
+    def exit_unless_intact(self) -> None:
+        """Exit at once with CLOSED_DESCRIPTORS if other code has closed its descriptors.
+
+        That code has probably closed the database's as well: SQLite would go on writing to numbers
+        that may be other files by now. Nothing is logged, because stderr may be another file too.
+        """
+        if not self.is_intact:
+            os._exit(CLOSED_DESCRIPTORS)
+
     @property
     def is_set(self) -> bool:
         """Whether it has been set, and not cleared since."""
         return self._set
 
     def set(self) -> None:
-        """Set it. Waiting on it ends, now and later."""
+        """Set the event and end all waits for it. Never blocks."""
         self._set = True
-        if self.is_intact:  # else a byte could end up in somebody's file, even the database
-            with suppress(BlockingIOError):  # it is full, so it is readable
+        if self.is_intact:  # otherwise the byte could land in another file, even the database
+            with suppress(BlockingIOError):  # a full pipe is readable
                 os.write(self._write, b"\0")
 
     def clear(self) -> None:
-        """Take the flag back. What is set during this call stays set."""
+        """Clear the event. A `set` during this call is not lost."""
         self._set = False
         with suppress(BlockingIOError):
             while os.read(self._read, 512):
                 pass
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is set, at most so long; return whether it is."""
+        """Wait until the event is set, for at most `seconds`; return whether it is set."""
         return self._set or wait_readable(seconds, self) or self._set
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable while it is set."""
+        """Return the descriptor that is readable while the event is set."""
         return self._read
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the descriptors."""
         os.close(self._read)
         os.close(self._write)
+
+
+class MessageWaiter:
+    """Waits until a receive may return messages. Workers and recovery use it.
+
+    Args:
+        store: the store that holds the queues.
+        stopping: ends a wait early.
+        pauses_seconds: first and longest pause after a write that made no message ready.
+    """
+
+    def __init__(
+        self, store: Store, stopping: WakeupEvent, pauses_seconds: tuple[float, float]
+    ) -> None:
+        self._store = store
+        self._pauses = pauses_seconds
+        self._stopping = stopping
+        self._watch = store.watch()
+        self._pause = 0.0
+
+    def wait(self, queues: Sequence[str], seconds: float) -> bool:
+        """Wait for a message; return True at once if one is ready.
+
+        Args:
+            queues: queues to look at; none waits for any write.
+            seconds: longest wait.
+
+        Raises:
+            UnknownQueue: one of the queues does not exist.
+        """
+        left_ms = self._store.ready_in_ms(queues) if queues else None
+        if left_ms == 0:
+            return True
+        if self._pause and self._stopping.wait(self._pause):
+            return False
+        if left_ms is not None:
+            seconds = min(seconds, left_ms / 1000)
+        if self._watch.wait(seconds, self._stopping):
+            first, longest = self._pauses
+            self._pause = min(max(2 * self._pause, first), longest)
+        else:
+            self._pause = 0.0  # no process has written: the next write gets an answer at once
+        return False
+
+    def reset(self) -> None:
+        """Drop the pause, after a receive that returned messages."""
+        self._pause = 0.0
+
+    def close(self) -> None:
+        """Stop watching the store."""
+        self._watch.close()

@@ -17,12 +17,12 @@ from durableq.runtime.clock import SystemClock, boot_offset_ns
 from durableq.store.core import Capability, Store, WorkerInfo
 
 #: So much later a worker that was found dead is looked at again, before anything is given back.
-SECOND_LOOK_SECONDS: Final = 0.5
+CONFIRM_SECONDS: Final = 0.5
 #: Time after its last beat for which a worker that cannot be seen from here is taken to live.
 FRESH_BEAT_MS: Final = 60_000
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 #: Two time namespaces may round one start to neighbouring ticks; no pid is used again so soon.
-_SAME_START_MS: Final = 2 * 1000 // _TICKS_PER_SECOND
+_START_TOLERANCE_MS: Final = 2 * 1000 // _TICKS_PER_SECOND
 #: The states of a process that has ended; a zombie's parent has not been told yet.
 _ENDED: Final = frozenset("ZXx")
 
@@ -78,18 +78,18 @@ def liveness(worker: WorkerInfo) -> Liveness:
         return Liveness.DEAD
     except PermissionError:
         return Liveness.UNKNOWN
-    is_another = abs(seen.created_ms - worker.created_ms) > _SAME_START_MS
+    is_another = abs(seen.created_ms - worker.created_ms) > _START_TOLERANCE_MS
     return Liveness.DEAD if seen.ended or is_another else Liveness.ALIVE
 
 
-def may_live(worker: WorkerInfo) -> bool:
+def may_be_alive(worker: WorkerInfo) -> bool:
     """Return whether a worker runs, or may run where it cannot be seen from here."""
     seen = liveness(worker)
     silent_ms = SystemClock().wall_ms() - worker.beat_at_ms
     return seen is Liveness.ALIVE or (seen is Liveness.UNKNOWN and silent_ms < FRESH_BEAT_MS)
 
 
-def owners_of_the_dead(store: Store) -> set[int]:
+def dead_owner_ids(store: Store) -> set[int]:
     """Return the marks of the registered workers that are dead."""
     return {
         worker.owner_id
@@ -98,18 +98,18 @@ def owners_of_the_dead(store: Store) -> set[int]:
     }
 
 
-def give_back_of_the_dead(store: Store) -> int:
+def reclaim_dead_workers(store: Store) -> int:
     """Take every dead worker out, and its leases back; return how many were dead.
 
     Several processes may do so at once: what one has taken back is no longer there for another.
     """
-    dead = owners_of_the_dead(store)
+    dead = dead_owner_ids(store)
     for owner_id in dead:
         store.require(Capability.FLEET).unregister(owner_id)
     return len(dead)
 
 
-class Survivor:
+class DeadWorkers:
     """Gives back for workers that were found dead twice.
 
     One that died just now may have a supervisor that knows what it had begun, and judges better.
@@ -119,17 +119,17 @@ class Survivor:
         self._suspects: set[int] = set()
 
     @property
-    def suspects(self) -> bool:
+    def has_suspects(self) -> bool:
         """Whether some were found dead at the last look for the first time."""
         return bool(self._suspects)
 
-    def look(self, store: Store) -> bool:
+    def reclaim(self, store: Store) -> bool:
         """Give back for the suspects that are dead still; return whether there are new ones."""
-        dead = owners_of_the_dead(store)
+        dead = dead_owner_ids(store)
         for owner_id in dead & self._suspects:
             store.require(Capability.FLEET).unregister(owner_id)
         self._suspects = dead - self._suspects
-        return self.suspects
+        return self.has_suspects
 
 
 @dataclass(frozen=True, slots=True)

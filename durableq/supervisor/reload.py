@@ -64,7 +64,7 @@ class Reload:
         if self._leaving is not None and self._leaving.has_ended:
             self._leaving = None
         if self._new is not None:
-            self._look_at_successor(self._new)
+            self._check_successor(self._new)
         while self._new is None and self._leaving is None and self._waiting:
             self._replace(self._waiting.popleft())
 
@@ -79,7 +79,7 @@ class Reload:
         if not self._new.is_running:
             self._new.start_at = time.monotonic()
 
-    def _look_at_successor(self, new: WorkerProcess) -> None:
+    def _check_successor(self, new: WorkerProcess) -> None:
         old = self._old
         receives = new.is_ready and new.is_running and new.kill_at is None
         if new.has_ended or (old is None and receives):

@@ -24,7 +24,7 @@ SLOTS: Final = 1024
 _HEAD: Final = struct.Struct("=5q")
 _SLOT: Final = struct.Struct("=qqqH126s")
 _SIZE: Final = _HEAD.size + SLOTS * _SLOT.size
-_BEAT, _RHYTHM, _STAGE, _HOLDER, _SETTLED = range(5)
+_BEAT, _INTERVAL, _STAGE, _OWNER_ID, _SETTLED = range(5)
 _FIELD: Final = struct.Struct("=q")
 
 
@@ -51,7 +51,7 @@ class Stage(IntEnum):
         return self > Stage.READY
 
 
-class Begun(NamedTuple):
+class HandlerCall(NamedTuple):
     """A message, or a batch, that a handler was given and that is not settled."""
 
     #: On the monotonic clock, which all processes share.
@@ -69,7 +69,7 @@ class Begun(NamedTuple):
         """Whether only the settling is left."""
         return self.deadline_ns < 0
 
-    def covers(self, receipt: Receipt) -> bool:
+    def matches(self, receipt: Receipt) -> bool:
         """Whether this is about the delivery with that receipt."""
         return self.token == receipt.token and self.message_id in {"", receipt.message_id}
 
@@ -90,7 +90,7 @@ class Scoreboard:
 
     def beat(self, again_ms: int) -> None:
         """Note that the worker runs, and will note so again after this long."""
-        self._set(_RHYTHM, again_ms)
+        self._set(_INTERVAL, again_ms)
         self._set(_BEAT, time.monotonic_ns())
 
     def reach(self, stage: Stage) -> None:
@@ -99,7 +99,7 @@ class Scoreboard:
 
     def register(self, owner_id: int) -> None:
         """Note the worker's mark in its receipts."""
-        self._set(_HOLDER, owner_id)
+        self._set(_OWNER_ID, owner_id)
 
     def begin(self, token: str, message_id: str, *, timeout_ms: int = 0) -> int | None:
         """Note that a handler is given a message, or a batch; return the slot to end it with."""
@@ -114,11 +114,11 @@ class Scoreboard:
             _FIELD.pack_into(self._memory, self._at(slot), now)
         return slot
 
-    def run(self, slot: int, group: int) -> None:
+    def set_process_group(self, slot: int, group: int) -> None:
         """Note the process group of the command that handles it."""
         _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, group)
 
-    def return_from(self, slot: int) -> None:
+    def mark_returned(self, slot: int) -> None:
         """Note that the handler has returned in time; the message is still to be settled.
 
         Its command has ended, so the number of its process group may be given to another.
@@ -132,7 +132,7 @@ class Scoreboard:
         with self._changing:
             self._free.append(slot)
 
-    def settle(self, messages: int) -> None:
+    def count_settled(self, messages: int) -> None:
         """Add to the number of messages that this worker has settled."""
         with self._changing:
             self._set(_SETTLED, self.settled + messages)
@@ -140,14 +140,14 @@ class Scoreboard:
     # ---- the supervisor's side
 
     @property
-    def rhythm_ms(self) -> int:
+    def beat_interval_ms(self) -> int:
         """How often the worker means to note that it runs; 0: it has not begun to."""
-        return self._get(_RHYTHM)
+        return self._get(_INTERVAL)
 
     @property
     def is_late(self) -> bool:
         """Whether the worker should have noted by now that it runs."""
-        rhythm_ns = self.rhythm_ms * 1_000_000
+        rhythm_ns = self.beat_interval_ms * 1_000_000
         return rhythm_ns > 0 and time.monotonic_ns() - self._get(_BEAT) > 1.5 * rhythm_ns
 
     @property
@@ -158,20 +158,20 @@ class Scoreboard:
     @property
     def owner_id(self) -> int:
         """Its mark in its receipts; 0 before it is registered."""
-        return self._get(_HOLDER)
+        return self._get(_OWNER_ID)
 
     @property
     def settled(self) -> int:
         """How many messages it has settled."""
         return self._get(_SETTLED)
 
-    def begun(self) -> Iterator[Begun]:
+    def calls(self) -> Iterator[HandlerCall]:
         """Return what handlers were given and is not settled."""
         for slot in range(SLOTS):
             began, deadline, group, length, name = _SLOT.unpack_from(self._memory, self._at(slot))
             if began:
                 token, _, message_id = name[:length].decode(errors="replace").partition(":")
-                yield Begun(began, deadline, group, token, message_id)
+                yield HandlerCall(began, deadline, group, token, message_id)
 
     def close(self) -> None:
         """Let go of the memory."""

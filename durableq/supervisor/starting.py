@@ -36,12 +36,12 @@ def is_shortage(error: OSError) -> bool:
     return error.errno in _SHORTAGES
 
 
-def has_other_cause(member: WorkerProcess, code: int) -> bool:
+def has_other_cause(worker: WorkerProcess, code: int) -> bool:
     """Return whether a worker's end before its first receive says nothing of its application.
 
     The file was busy or the disk full; or it was killed while only durableq's own code ran.
     """
-    return code == TEMPORARY or (member.stage is Stage.OPENING and code == -signal.SIGKILL)
+    return code == TEMPORARY or (worker.stage is Stage.OPENING and code == -signal.SIGKILL)
 
 
 class StartWatch:
@@ -50,45 +50,47 @@ class StartWatch:
     Args:
         store: where they are listed for `status` when they are slow.
         seconds: how long an import may take.
-        say: told of slow ones: event, text, member.
+        emit: told of slow ones: event, text, worker.
     """
 
     def __init__(
-        self, store: Store, seconds: float, say: Callable[[str, str, WorkerProcess | None], None]
+        self, store: Store, seconds: float, emit: Callable[[str, str, WorkerProcess | None], None]
     ) -> None:
         self._store = store
         self._seconds = seconds
         self._slow_seconds = min(SLOW_SECONDS, seconds / 2)
-        self._say = say
+        self._emit = emit
         self._listed: dict[int, int] = {}
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
         self._supervisor = 0
 
-    def look(self, member: WorkerProcess) -> None:
+    def check(self, worker: WorkerProcess) -> None:
         """Look at a worker that runs: mention it if it is slow, stop it if it is too slow."""
-        if not member.is_importing:
-            self.forget(member)
+        if not worker.is_importing:
+            self.forget(worker)
             return
-        took = time.monotonic() - member.started_at
+        took = time.monotonic() - worker.started_at
         if took > self._seconds:
             text = (
-                f"{member.name} (pid {member.pid}) did not import its application within "
+                f"{worker.name} (pid {worker.pid}) did not import its application within "
                 f"{self._seconds:g} s: stopped"
             )
-            self._say("start_timeout", text, member)
-            member.kill(Ending.START_TIMEOUT)
-        elif took > self._slow_seconds and member.pid not in self._told and member.kill_at is None:
-            self._told.add(member.pid)
+            self._emit("start_timeout", text, worker)
+            worker.kill(Ending.START_TIMEOUT)
+        elif (
+            took > self._slow_seconds and worker.pid not in self._logged and worker.kill_at is None
+        ):
+            self._logged.add(worker.pid)
             text = (
-                f"{member.name} (pid {member.pid}) still imports its application after {took:.0f} s"
+                f"{worker.name} (pid {worker.pid}) still imports its application after {took:.0f} s"
             )
-            self._say("starting", text, member)
-            self._list(member)
+            self._emit("starting", text, worker)
+            self._list(worker)
 
-    def forget(self, member: WorkerProcess) -> None:
+    def forget(self, worker: WorkerProcess) -> None:
         """Take a worker off the list: it lists itself now, or it has ended."""
-        self._told.discard(member.pid)
-        owner_id = self._listed.pop(member.pid, 0)
+        self._logged.discard(worker.pid)
+        owner_id = self._listed.pop(worker.pid, 0)
         if owner_id:
             with suppress(DurableQError):  # found dead later, by any process
                 self._store.require(Capability.FLEET).unregister(owner_id)
@@ -110,9 +112,7 @@ class StartWatch:
                 self._store.require(Capability.FLEET).unregister(self._supervisor)
                 self._supervisor = 0
 
-    def _list(self, member: WorkerProcess) -> None:
+    def _list(self, worker: WorkerProcess) -> None:
         with suppress(DurableQError, OSError):
-            worker = replace(describe(member.name, member.pid), queues=())  # none yet
-            self._listed[member.pid] = (
-                self._store.require(Capability.FLEET).register(worker).owner_id
-            )
+            info = replace(describe(worker.name, worker.pid), queues=())  # none yet
+            self._listed[worker.pid] = self._store.require(Capability.FLEET).register(info).owner_id

@@ -13,29 +13,29 @@ from typing import Final, NamedTuple
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import Outage, condition
+from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
 from durableq.supervisor import reaper
-from durableq.supervisor.liveness import SECOND_LOOK_SECONDS, Survivor, signal_name
+from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, signal_name
 from durableq.supervisor.output import HandlerOutput
-from durableq.supervisor.reclaim import Ending, give_back
+from durableq.supervisor.reclaim import Ending, reclaim_messages
 from durableq.supervisor.reload import Reload
 from durableq.supervisor.scoreboard import Stage
 from durableq.supervisor.signals import Request, SupervisorSignals
 from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
 from durableq.supervisor.worker_process import WorkerProcess
-from durableq.worker.fd_check import CLOSED_DESCRIPTORS
 from durableq.worker.options import WorkerOptions
 
 #: Time for a worker to import its application.
 START_SECONDS: Final = 60.0
 #: How often memory, and workers of other fleets that have died, are looked at.
-LOOK_SECONDS: Final = 1.0
+CHECK_SECONDS: Final = 1.0
 #: How often while a worker starts.
-CLOSE_LOOK_SECONDS: Final = 0.1
+START_CHECK_SECONDS: Final = 0.1
 #: A worker that lived this long dies a first time again.
 STEADY_SECONDS: Final = 10.0
 #: Pause between two starts in a crash loop while other workers go on; else the fleet ends.
-DESPAIR_SECONDS: Final = 60.0
+CRASH_LOOP_PAUSE_SECONDS: Final = 60.0
 
 
 class SupervisorEvent(NamedTuple):
@@ -83,13 +83,13 @@ class Supervisor:
         ]
         self._signals = SupervisorSignals()
         self._reload = Reload(self._workers, options.grace_ms / 1000)
-        self._starts = StartWatch(store, start_seconds, self._say)
+        self._starts = StartWatch(store, start_seconds, self._emit)
         self._adopts = reaper.adopts()
         self._false_starts = 0
-        self._look_at = 0.0
-        self._survivor = Survivor()
-        self._to_give_back: deque[Callable[[], int]] = deque()
-        self._outage = Outage(self._say)
+        self._check_at = 0.0
+        self._dead_workers = DeadWorkers()
+        self._to_reclaim: deque[Callable[[], int]] = deque()
+        self._outage = Outage(self._emit)
         self._code = 0
 
     def run(self) -> int:
@@ -109,9 +109,9 @@ class Supervisor:
             with self._signals.listening():
                 return self._watch(lifeline)
         finally:
-            for worker in filter(lambda worker: worker.is_running, self._everyone()):
+            for worker in filter(lambda worker: worker.is_running, self._all_workers()):
                 worker.kill(Ending.CUT_SHORT)
-                self._look_after(worker, lifeline)
+                self._check(worker, lifeline)
             self._starts.reload_begins()
             self._output.close()
             os.close(ours)
@@ -121,19 +121,19 @@ class Supervisor:
     def _watch(self, lifeline: int) -> int:
         while True:
             self._signals.woken.clear()
-            for worker in self._everyone():
-                self._look_after(worker, lifeline)
+            for worker in self._all_workers():
+                self._check(worker, lifeline)
             if self._adopts:
-                workers = {worker.pid for worker in self._everyone() if worker.is_running}
+                workers = {worker.pid for worker in self._all_workers() if worker.is_running}
                 reaper.reap(workers.__contains__)
-            self._obey()
+            self._handle_signals()
             self._reload.step()
-            self._look_around()
-            if all(worker.has_ended for worker in self._everyone()):
+            self._check_periodically()
+            if all(worker.has_ended for worker in self._all_workers()):
                 return self._code
-            self._signals.woken.wait(self._until_next_look())
+            self._signals.woken.wait(self._seconds_until_check())
 
-    def _everyone(self) -> list[WorkerProcess]:
+    def _all_workers(self) -> list[WorkerProcess]:
         return [*self._workers, *self._reload.extra]
 
     @property
@@ -142,13 +142,13 @@ class Supervisor:
 
     # ---- one worker
 
-    def _look_after(self, worker: WorkerProcess, lifeline: int) -> None:
+    def _check(self, worker: WorkerProcess, lifeline: int) -> None:
         code = worker.exit_code()
         if code is not None:
             self._starts.forget(worker)
-            self._bid_farewell(worker, code)
+            self._handle_exit(worker, code)
         elif worker.is_running:
-            self._hold_to_its_limits(worker)
+            self._enforce_limits(worker)
         elif worker.start_at is not None and worker.start_at <= time.monotonic():
             self._start(worker, lifeline)
 
@@ -157,58 +157,58 @@ class Supervisor:
             worker.start(lifeline, self._output)
         except OSError as error:  # no memory, no process, no descriptor to be had
             worker.wait_longer()
-            self._say("not_started", f"{worker.name} cannot be started: {error}", worker)
+            self._emit("not_started", f"{worker.name} cannot be started: {error}", worker)
             if not is_shortage(error):
                 self._count_false_start(worker, str(error))
             return
-        self._say("started", f"{worker.name} (pid {worker.pid}) started", worker)
+        self._emit("started", f"{worker.name} (pid {worker.pid}) started", worker)
 
-    def _bid_farewell(self, worker: WorkerProcess, code: int) -> None:
+    def _handle_exit(self, worker: WorkerProcess, code: int) -> None:
         """Give back what an ended worker held, and decide whether it is replaced."""
         stage = worker.scoreboard.stage
-        told = worker.kill_at is not None
+        asked = worker.kill_at is not None
         # One that a stop or a new reload ended before it received had begun nothing.
-        obeyed = (told or worker.ending is Ending.CUT_SHORT) and stage < Stage.READY
-        if told and not obeyed and code == -signal.SIGTERM:
+        obeyed = (asked or worker.ending is Ending.CUT_SHORT) and stage < Stage.READY
+        if asked and not obeyed and code == -signal.SIGTERM:
             worker.ending = Ending.CUT_SHORT  # a handler made it deadly: no message is to blame
-            self._note_cut_short()
+            self._record_cut_short()
         if obeyed or (stage.ended and (code == 0 or worker.ending is Ending.CUT_SHORT)):
             if obeyed:
                 worker.ending = Ending.CUT_SHORT
-                self._give_back(worker, _cause(code))
+                self._reclaim(worker, _describe_exit(code))
             again = worker.returning or stage is not Stage.DRAINED
-            worker.start_at = time.monotonic() if again and self._goes_on(worker) else None
+            worker.start_at = time.monotonic() if again and self._is_replaced(worker) else None
             how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
             self._output.wait_until_shown()
-            self._say("ended", f"{worker.name} (pid {worker.pid}) ended: {how}", worker)
+            self._emit("ended", f"{worker.name} (pid {worker.pid}) ended: {how}", worker)
             return
-        had_begun = any(worker.scoreboard.begun())
-        cause = _cause(code)
+        had_calls = any(worker.scoreboard.calls())
+        cause = _describe_exit(code)
         if worker.ending is Ending.START_TIMEOUT:
             cause = "its application was not imported in time"
-        self._give_back(worker, cause)
-        if not self._goes_on(worker):
+        self._reclaim(worker, cause)
+        if not self._is_replaced(worker):
             worker.start_at = None
-            self._say("died", f"{worker.name} (pid {worker.pid}) died: {cause}", worker)
+            self._emit("died", f"{worker.name} (pid {worker.pid}) died: {cause}", worker)
             return
-        self._restart(worker, code, cause, had_begun=had_begun)
+        self._restart(worker, code, cause, had_calls=had_calls)
 
-    def _goes_on(self, worker: WorkerProcess) -> bool:
+    def _is_replaced(self, worker: WorkerProcess) -> bool:
         """Whether a worker that ended is to be replaced in its place."""
         return not self._is_stopping and not self._reload.is_leaving(worker)
 
-    def _restart(self, worker: WorkerProcess, code: int, cause: str, *, had_begun: bool) -> None:
+    def _restart(self, worker: WorkerProcess, code: int, cause: str, *, had_calls: bool) -> None:
         """Start a worker anew after a pause; many in a row that never received are too many."""
         steady = time.monotonic() - worker.started_at > STEADY_SECONDS
         counts = worker.ending in {Ending.DEATH, Ending.START_TIMEOUT}
         starting = worker.scoreboard.stage < Stage.READY
-        if not counts or had_begun or (steady and not starting):
+        if not counts or had_calls or (steady and not starting):
             worker.pause = 0.0  # its message is to blame, which is counted; or it is a first time
         worker.wait_longer()
         is_false_start = starting and counts and not has_other_cause(worker, code)
         what_now = "" if is_false_start and worker not in self._workers else "; restarting"
         self._output.wait_until_shown()  # what it said comes before what is said of it
-        self._say("died", f"{worker.name} (pid {worker.pid}) died: {cause}{what_now}", worker)
+        self._emit("died", f"{worker.name} (pid {worker.pid}) died: {cause}{what_now}", worker)
         if is_false_start:
             self._count_false_start(worker, cause)
 
@@ -218,7 +218,7 @@ class Supervisor:
                 f"reload failed: {worker.name} with the new code does not start ({cause}); the "
                 "workers that run go on with the code that they have. Mend it, then send SIGHUP"
             )
-            self._say("not_renewed", text, worker)
+            self._emit("not_renewed", text, worker)
             self._starts.reload_failed()
             if worker not in self._workers:
                 return
@@ -226,53 +226,53 @@ class Supervisor:
         if self._false_starts < FALSE_STARTS:
             return
         running = sum(worker.is_running for worker in self._workers)
-        again = time.monotonic() + DESPAIR_SECONDS if running else None
+        again = time.monotonic() + CRASH_LOOP_PAUSE_SECONDS if running else None
         for worker in self._workers:
             if not worker.is_running and not worker.has_ended:
                 worker.start_at = again
         self._code = self._code if running else 1
         what_now = (
-            f"{running} go on, the next start is in {DESPAIR_SECONDS:g} s"
+            f"{running} go on, the next start is in {CRASH_LOOP_PAUSE_SECONDS:g} s"
             if running
             else "no more are started, the fleet ends"
         )
-        self._say(
+        self._emit(
             "crash_loop",
             f"crash loop: {self._false_starts} workers in a row died before they could receive "
             f"(the last: {cause}); {what_now}. What they said is above; mend it, then send SIGHUP "
             "or start again",
         )
 
-    def _give_back(self, worker: WorkerProcess, cause: str) -> None:
+    def _reclaim(self, worker: WorkerProcess, cause: str) -> None:
         actor, ended_ns = f"{worker.name}:{worker.pid}", time.monotonic_ns()
-        give = partial(
-            give_back, self._store, worker.scoreboard, actor, worker.ending, cause, ended_ns
+        reclaim = partial(
+            reclaim_messages, self._store, worker.scoreboard, actor, worker.ending, cause, ended_ns
         )
-        self._to_give_back.append(give)
+        self._to_reclaim.append(reclaim)
         try:
-            self._give_back_all()
+            self._reclaim_all()
         except DurableQError as error:
             text = f"what {worker.name} (pid {worker.pid}) held comes back later: "
-            self._say("unreturned", text + condition(error), worker)
+            self._emit("unreturned", text + condition(error), worker)
 
-    def _give_back_all(self) -> None:
+    def _reclaim_all(self) -> None:
         """Give back what ended workers held; what a busy file prevents is tried again."""
-        while self._to_give_back:
+        while self._to_reclaim:
             try:
-                self._to_give_back[0]()
+                self._to_reclaim[0]()
             except PASSING:
                 raise
             except DurableQError:
-                self._to_give_back.popleft()
+                self._to_reclaim.popleft()
                 raise
-            self._to_give_back.popleft()
+            self._to_reclaim.popleft()
 
-    def _hold_to_its_limits(self, worker: WorkerProcess) -> None:
+    def _enforce_limits(self, worker: WorkerProcess) -> None:
         who = f"{worker.name} (pid {worker.pid})"
-        self._starts.look(worker)
+        self._starts.check(worker)
         if worker.note_ready():
             self._false_starts = 0
-            self._say("ready", f"{who} receives", worker)
+            self._emit("ready", f"{who} receives", worker)
         if worker.scoreboard.stage.ended and worker.kill_at is None:  # but its threads may go on
             worker.kill_at = time.monotonic() + self._options.grace_ms / 1000
             worker.returning = worker.scoreboard.stage is not Stage.DRAINED
@@ -280,7 +280,7 @@ class Supervisor:
             self._cut_short(worker)
         elif worker.is_overdue():
             seconds = self._options.grace_ms / 1000
-            self._say("overdue", f"{who} did not finish within {seconds:g} s: stopped", worker)
+            self._emit("overdue", f"{who} did not finish within {seconds:g} s: stopped", worker)
             self._cut_short(worker)
         elif self._options.timeout_ms and (overdue := list(worker.overdue())):
             busy = ", ".join(
@@ -288,17 +288,17 @@ class Supervisor:
             )
             seconds = self._options.timeout_ms / 1000
             text = f"{who} was busy with {busy} for more than {seconds:g} s: stopped"
-            self._say("timeout", text, worker)
+            self._emit("timeout", text, worker)
             worker.kill(Ending.TIMEOUT)
         elif worker.is_silent:
             self._extend_leases_of(worker)
 
     def _cut_short(self, worker: WorkerProcess) -> None:
         if not worker.is_starting:  # else nothing was in hand
-            self._note_cut_short()
+            self._record_cut_short()
         worker.kill(Ending.CUT_SHORT)
 
-    def _note_cut_short(self) -> None:
+    def _record_cut_short(self) -> None:
         number = self._signals.stopping
         if number is not None:
             self._code = 128 + number
@@ -314,11 +314,11 @@ class Supervisor:
                     self._store.extend([message.receipt], lease_ms)
         except DurableQError as error:
             text = f"leases of {worker.name} could not be extended: {condition(error)}"
-            self._say("unextended", text, worker)
+            self._emit("unextended", text, worker)
 
     # ---- all of them
 
-    def _obey(self) -> None:
+    def _handle_signals(self) -> None:
         """Do what signals have asked for since the last look."""
         request = self._signals.take()
         if request is Request.STOP:
@@ -326,71 +326,71 @@ class Supervisor:
         elif request is Request.STOP_AT_ONCE:
             self._stop_at_once()
         elif request is Request.GO_ON:
-            self._say("terminal_gone", "the terminal has gone; under nohup, the fleet goes on")
+            self._emit("terminal_gone", "the terminal has gone; under nohup, the fleet goes on")
         elif request is Request.RELOAD:
-            self._say("renewing", "restarting workers one by one")
+            self._emit("renewing", "restarting workers one by one")
             self._false_starts = 0
             self._starts.reload_begins()
             self._reload.begin()
 
     def _stop(self) -> None:
-        self._say("stopping", "stopping: workers finish what they have in hand")
+        self._emit("stopping", "stopping: workers finish what they have in hand")
         self._reload.cancel()
-        for worker in self._everyone():
+        for worker in self._all_workers():
             worker.start_at = None
             worker.drain(self._options.grace_ms / 1000)
 
     def _stop_at_once(self) -> None:
-        self._say("stopping_at_once", "stopping at once")
-        for worker in self._everyone():
+        self._emit("stopping_at_once", "stopping at once")
+        for worker in self._all_workers():
             worker.start_at = None
             if worker.is_running:
                 self._cut_short(worker)
 
-    def _look_around(self) -> None:
+    def _check_periodically(self) -> None:
         """From time to time: memory, and the dead of fleets that have no supervisor any more."""
-        if time.monotonic() < self._look_at:
+        if time.monotonic() < self._check_at:
             return
-        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._check_at = time.monotonic() + CHECK_SECONDS
         try:
-            self._give_back_all()
-            if self._survivor.look(self._store):
-                self._look_at = time.monotonic() + SECOND_LOOK_SECONDS
+            self._reclaim_all()
+            if self._dead_workers.reclaim(self._store):
+                self._check_at = time.monotonic() + CONFIRM_SECONDS
             self._outage.over()
         except PASSING as error:
             self._outage.note(error, "unreturned", "what the dead held comes back later")
         except DurableQError as error:
-            self._say("unreturned", f"what the dead held comes back later: {error}")
+            self._emit("unreturned", f"what the dead held comes back later: {error}")
         for worker in self._workers if self._max_rss_bytes else ():
             # What a start takes is given back often; stopped in it, a worker would never receive.
             rss = worker.rss_bytes() if worker.is_running and worker.is_ready else 0
             if rss > self._max_rss_bytes and worker.kill_at is None:
                 text = f"{worker.name} (pid {worker.pid}) uses {rss >> 20} MiB: it is replaced"
-                self._say("too_large", text, worker)
+                self._emit("too_large", text, worker)
                 worker.drain(self._options.grace_ms / 1000, returning=True)
 
-    def _until_next_look(self) -> float:
+    def _seconds_until_check(self) -> float:
         """Return how long nothing has to be looked at, unless a signal comes."""
         now = time.monotonic()
-        times = [self._look_at - now]
-        for worker in self._everyone():
+        times = [self._check_at - now]
+        for worker in self._all_workers():
             at = worker.kill_at if worker.is_running else worker.start_at
             if at is not None:
                 times.append(at - now)
             if worker.is_running and worker.is_ready:
-                times.append(worker.scoreboard.rhythm_ms / 2000)
+                times.append(worker.scoreboard.beat_interval_ms / 2000)
             elif worker.is_running:
-                times.append(CLOSE_LOOK_SECONDS)
+                times.append(START_CHECK_SECONDS)
         if self._options.timeout_ms:
-            times.append(max(self._options.timeout_ms / 20_000, CLOSE_LOOK_SECONDS / 5))
+            times.append(max(self._options.timeout_ms / 20_000, START_CHECK_SECONDS / 5))
         return max(0.0, min(times))
 
-    def _say(self, event: str, text: str, worker: WorkerProcess | None = None) -> None:
+    def _emit(self, event: str, text: str, worker: WorkerProcess | None = None) -> None:
         name, pid = ("", 0) if worker is None else (worker.name, worker.pid)
         self._on_event(SupervisorEvent(event, text, name, pid))
 
 
-def _cause(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code < 0:
         return signal_name(-code)
     if code == CLOSED_DESCRIPTORS:

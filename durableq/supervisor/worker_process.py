@@ -16,9 +16,9 @@ import psutil
 from durableq.supervisor.liveness import sees_others
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.reclaim import Ending
-from durableq.supervisor.scoreboard import Begun, Scoreboard, Stage, shared_memory
+from durableq.supervisor.scoreboard import HandlerCall, Scoreboard, Stage, shared_memory
 from durableq.worker.command import kill_group
-from durableq.worker.options import HELD_AT_START, WorkerOptions
+from durableq.worker.options import BLOCKED_AT_START, WorkerOptions
 
 #: First and longest pause before a dead worker is replaced; doubled by each quick death.
 RESTART_SECONDS: Final = (0.1, 5.0)
@@ -37,7 +37,7 @@ class WorkerProcess:
     def __init__(self, options: WorkerOptions, starts: int = 0) -> None:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._board: Scoreboard | None = None
+        self._scoreboard: Scoreboard | None = None
         self._was_ready = False
         self._starts = starts
         self.name = options.name
@@ -79,7 +79,7 @@ class WorkerProcess:
     @property
     def stage(self) -> Stage | None:
         """How far its worker has come, or the last one; None if none was started yet."""
-        return None if self._board is None else self._board.stage
+        return None if self._scoreboard is None else self._scoreboard.stage
 
     def successor(self) -> WorkerProcess:
         """Return a member for the same place, to be started beside this one."""
@@ -98,9 +98,9 @@ class WorkerProcess:
     @property
     def scoreboard(self) -> Scoreboard:
         """What its worker is doing, or was when it ended."""
-        if self._board is None:
+        if self._scoreboard is None:
             raise AssertionError(f"{self.name} was never started.")
-        return self._board
+        return self._scoreboard
 
     def start(self, lifeline: int, output: HandlerOutput) -> None:
         """Start a worker.
@@ -112,7 +112,7 @@ class WorkerProcess:
         memory = shared_memory()
         pipe = output.open(self.name)
         try:
-            self._board = Scoreboard(memory)
+            self._scoreboard = Scoreboard(memory)
             options = self._options.changed(
                 scoreboard=memory,
                 lifeline=lifeline,
@@ -121,7 +121,7 @@ class WorkerProcess:
                 restarts=self._starts,
             )
             # A process group of its own: Ctrl-C in the terminal reaches the fleet, which tells it.
-            held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_AT_START)  # it is inherited
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)  # it is inherited
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "durableq.worker", options.to_json()],
@@ -132,7 +132,7 @@ class WorkerProcess:
                     pass_fds=(memory, lifeline, pipe.read, pipe.target),
                 )
             finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, held)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         finally:
             os.close(memory)
             os.close(pipe.write)
@@ -156,9 +156,9 @@ class WorkerProcess:
         code = None if self._process is None else self._process.poll()
         if code is not None:
             self._process = None
-            for begun in self.scoreboard.begun():
-                if begun.group:
-                    kill_group(begun.group)
+            for call in self.scoreboard.calls():
+                if call.group:
+                    kill_group(call.group)
         return code
 
     def drain(self, grace_seconds: float, *, returning: bool = False) -> None:
@@ -190,11 +190,11 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
 
-    def overdue(self) -> Iterator[Begun]:
+    def overdue(self) -> Iterator[HandlerCall]:
         """Return what its worker's handlers have been busy with for too long."""
         if self._process is not None:
             now = time.monotonic_ns()
-            yield from (begun for begun in self.scoreboard.begun() if 0 < begun.deadline_ns <= now)
+            yield from (call for call in self.scoreboard.calls() if 0 < call.deadline_ns <= now)
 
     @property
     def is_silent(self) -> bool:

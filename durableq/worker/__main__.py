@@ -25,11 +25,10 @@ from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import TEMPORARY, cause_of, condition
 from durableq.runtime.printable import RECORD
-from durableq.runtime.waiting import wait_readable
-from durableq.runtime.wakeup import WakeupEvent
+from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker import command
-from durableq.worker.options import HELD_AT_START, WorkerOptions
+from durableq.worker.options import BLOCKED_AT_START, WorkerOptions
 from durableq.worker.output import OutputTakeover
 from durableq.worker.worker import Worker
 
@@ -47,9 +46,9 @@ def main() -> int:
     # Not SIG_IGN, which programs that handlers start would inherit.
     signal.signal(signal.SIGINT, _ignore)  # Ctrl-C reaches us too; we are told
     signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_AT_START)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
     try:
-        with _not_without_a_supervisor(options.lifeline):
+        with _exiting_with_supervisor(options.lifeline):
             app, options = _application(options)
         worker = Worker(app, options, scoreboard)
 
@@ -57,7 +56,7 @@ def main() -> int:
             worker.stopping.set()
 
         signal.signal(signal.SIGTERM, stop)
-        os.register_at_fork(after_in_child=_be_nobody_special)
+        os.register_at_fork(after_in_child=_restore_default_signals)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what stops us when nobody else can
         try:
             worker.run()
@@ -76,7 +75,7 @@ def main() -> int:
 
 
 @contextmanager
-def _not_without_a_supervisor(lifeline: int) -> Iterator[None]:
+def _exiting_with_supervisor(lifeline: int) -> Iterator[None]:
     """End this process if its supervisor dies during the block: an import may wait for ever."""
     if lifeline < 0:
         yield
@@ -102,7 +101,7 @@ def _ignore(_signal: int, _frame: object) -> None:
     """Do nothing about a signal."""
 
 
-def _be_nobody_special() -> None:
+def _restore_default_signals() -> None:
     """Let a process that a handler forked obey its signals, and not stop its parent by them."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -169,11 +168,11 @@ class _Printed(io.TextIOBase):
         self._stream = stream
         self._process = process
         """Named in each line of JSON; None: the lines are text."""
-        self._begun = ""
+        self._unfinished = ""
 
     def write(self, text: str) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
-        self._begun = self._begun[-MAX_LINE_CHARS:]
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
+        self._unfinished = self._unfinished[-MAX_LINE_CHARS:]
         with suppress(OSError):
             for line in lines:
                 self._stream.write(self._shown(line) + "\n")
@@ -182,7 +181,7 @@ class _Printed(io.TextIOBase):
 
     def finish(self) -> None:
         """Show the text that has no end of line."""
-        if self._begun:
+        if self._unfinished:
             self.write("\n")
 
     def _shown(self, line: str) -> str:

@@ -17,9 +17,7 @@ from durableq.runtime.outage import condition
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Store
 from durableq.supervisor.scoreboard import Scoreboard
-from durableq.worker.events import about
-from durableq.worker.fd_check import check_descriptors
-from durableq.worker.in_flight import InFlight
+from durableq.worker.in_flight import InFlight, message_facts
 
 log = logging.getLogger("durableq.worker")
 
@@ -41,7 +39,7 @@ class Completer:
         store: where.
         in_hand: what is settled leaves it.
         stopping: whose descriptors show that no handler has closed the worker's.
-        board: told how many.
+        board: failures how many.
         actor: who settles, for history.
         window_ms: how long the first may wait for others.
         give_up: called with an error after which nothing can be settled any more.
@@ -61,7 +59,7 @@ class Completer:
         self._store = store
         self._in_flight = in_flight
         self._stopping = stopping
-        self._board = scoreboard
+        self._scoreboard = scoreboard
         self._actor = actor
         self._window = window_ms / 1000
         self._give_up = give_up
@@ -69,13 +67,13 @@ class Completer:
         self._due: float | None = None
         self._close_by: float | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="completer", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def settle(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
+    def submit(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
         """Settle a delivery soon; it is in hand until then.
 
         Args:
@@ -91,13 +89,13 @@ class Completer:
                 self._due = due
                 self._changed.notify()
 
-    def settled(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
+    def finish(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
         """Let go of what is settled, here or by its handler; so many of these have failed."""
         for delivery in deliveries:
             delivery.settled = True
-        self._in_flight.end(deliveries)
+        self._in_flight.remove(deliveries)
         self._in_flight.failed += failed
-        self._board.settle(len(deliveries))
+        self._scoreboard.count_settled(len(deliveries))
 
     def close(self) -> None:
         """Settle what is left, and end."""
@@ -110,7 +108,7 @@ class Completer:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                self._settle(batch)
+                self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - without it no message ends
             self._give_up(error)
 
@@ -125,23 +123,23 @@ class Completer:
             self._due = 0.0
             return batch or None
 
-    def _settle(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
+    def _commit(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
         done = [(d, how) for d, how in batch if isinstance(how, Completion)]
         failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
-        check_descriptors(self._stopping)
+        self._stopping.exit_unless_intact()
         try:
             if done:
                 outcomes = self._store.complete([completion for _, completion in done])
                 for (delivery, _), outcome in zip(done, outcomes, strict=True):
-                    self._say_completed(delivery, outcome)
-                self.settled([delivery for delivery, _ in done])
+                    self._log_completed(delivery, outcome)
+                self.finish([delivery for delivery, _ in done])
             done = []
             if failed:
-                told = [(delivery.receipt, failure) for delivery, failure in failed]
-                outcomes = self._store.fail(told, actor=self._actor)
+                failures = [(delivery.receipt, failure) for delivery, failure in failed]
+                outcomes = self._store.fail(failures, actor=self._actor)
                 for (delivery, failure), outcome in zip(failed, outcomes, strict=True):
-                    self._say_failed(delivery, failure, outcome)
-                self.settled([delivery for delivery, _ in failed], failed=len(failed))
+                    self._log_failed(delivery, failure, outcome)
+                self.finish([delivery for delivery, _ in failed], failed=len(failed))
         except PASSING as error:
             self._try_again([*done, *failed], error)
 
@@ -163,7 +161,7 @@ class Completer:
             self._pending[:0] = batch
             self._due = now + AGAIN_SECONDS
 
-    def _say_completed(self, delivery: Delivery, outcome: Outcome) -> None:
+    def _log_completed(self, delivery: Delivery, outcome: Outcome) -> None:
         if outcome.refused:
             delivery.lost = True
             log.warning(
@@ -171,10 +169,10 @@ class Completer:
                 delivery.id,
                 delivery.queue,
                 outcome.why,
-                extra=about(delivery, "lost"),
+                extra=message_facts(delivery, "lost"),
             )
 
-    def _say_failed(self, delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
+    def _log_failed(self, delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
         what_next = {
             Outcome.RETRY: "will be retried",
             Outcome.BURIED: "moved to the dead-letter queue",
@@ -187,7 +185,7 @@ class Completer:
             delivery.receive_count,
             ": ".join(filter(None, said)) or failure.reason.sentence,
             what_next,
-            extra=about(
+            extra=message_facts(
                 delivery, "failed", reason=failure.reason, outcome=outcome.value, key=delivery.key
             ),
         )

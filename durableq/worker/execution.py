@@ -21,11 +21,9 @@ from durableq.runtime.outage import condition
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Store
 from durableq.worker.completer import Completer
-from durableq.worker.events import about
-from durableq.worker.fd_check import check_descriptors
-from durableq.worker.in_flight import InFlight
+from durableq.worker.fetcher import AdaptivePrefetch
+from durableq.worker.in_flight import InFlight, message_facts
 from durableq.worker.options import WorkerOptions
-from durableq.worker.prefetch import AdaptivePrefetch
 
 log = logging.getLogger("durableq.worker")
 
@@ -78,43 +76,43 @@ class Execution:
 
     def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call a handler for each of these, or once for all of them if it takes batches."""
-        with self._given_back(deliveries):
+        with self._releasing_unstarted(deliveries):
             if handler.batch is not None:
                 self._call_batch(handler, deliveries)
                 return
             for delivery in deliveries:
-                if self._is_given(delivery):
-                    with self._settled(delivery) as call:
+                if self._start(delivery):
+                    with self._completing(delivery) as call:
                         call.result = handler.function(delivery)
 
     async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Do the same with a handler that is a coroutine; one message, or a batch."""
-        with self._given_back(deliveries):
+        with self._releasing_unstarted(deliveries):
             if handler.batch is not None:
-                if batch := self._given_batch(deliveries):
-                    with self._settled_batch(batch) as call:
+                if batch := self._start_batch(deliveries):
+                    with self._completing_batch(batch) as call:
                         call.result = await handler.function(batch)
                 return
             for delivery in deliveries:
-                if self._is_given(delivery):
-                    with self._settled(delivery) as call:
+                if self._start(delivery):
+                    with self._completing(delivery) as call:
                         call.result = await handler.function(delivery)
 
     def _call_batch(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        if batch := self._given_batch(deliveries):
-            with self._settled_batch(batch) as call:
+        if batch := self._start_batch(deliveries):
+            with self._completing_batch(batch) as call:
                 call.result = handler.function(batch)
 
-    def _is_given(self, delivery: Delivery) -> bool:
+    def _start(self, delivery: Delivery) -> bool:
         """Note that a handler is given a message; False if it is not to be, or cannot be."""
-        if self._stopping.is_set or not self._begin([delivery]):
+        if self._stopping.is_set or not self._mark_started([delivery]):
             return False
         if (failure := _decoding_failure(delivery)) is None:
             return True
-        self._completer.settle(delivery, failure, 0.0)
+        self._completer.submit(delivery, failure, 0.0)
         return False
 
-    def _given_batch(self, deliveries: Sequence[Delivery]) -> Batch:
+    def _start_batch(self, deliveries: Sequence[Delivery]) -> Batch:
         """Note that a batch handler is given these; return those that it can be given."""
         batch = Batch([], self._store)
         if self._stopping.is_set:
@@ -124,58 +122,58 @@ class Execution:
             if _decoding_failure(delivery) is None:
                 readable.append(delivery)
             else:
-                self._is_given(delivery)  # alone, to fail
+                self._start(delivery)  # alone, to fail
         if readable:
-            self._begin(readable)
+            self._mark_started(readable)
             batch = Batch(readable, self._store)
         return batch
 
-    def _begin(self, deliveries: Sequence[Delivery]) -> bool:
+    def _mark_started(self, deliveries: Sequence[Delivery]) -> bool:
         in_flight = self._in_flight.begin(deliveries, self._timeout_ms)
-        if 0 < self._max_messages <= self._in_flight.begun:
+        if 0 < self._max_messages <= self._in_flight.started:
             self._stopping.set()
         return in_flight
 
     @contextmanager
-    def _given_back(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
+    def _releasing_unstarted(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
         """Release, uncounted, what of these no handler was given at the end of the block."""
         try:
             yield
         finally:
-            self.give_back(deliveries)
+            self.release_unstarted(deliveries)
 
-    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+    def release_unstarted(self, deliveries: Sequence[Delivery]) -> None:
         """Release, uncounted, what of these no handler was given.
 
         Raises:
             Busy, StorageFull, OutcomeUnknown: they come back when their leases end.
         """
-        left = self._in_flight.not_begun(deliveries)
+        left = self._in_flight.not_started(deliveries)
         if left:
-            self._in_flight.end(left)
+            self._in_flight.remove(left)
             self._store.release([delivery.receipt for delivery in left])
 
     @contextmanager
-    def _settled(self, delivery: Delivery) -> Iterator[_Call]:
+    def _completing(self, delivery: Delivery) -> Iterator[_Call]:
         """Call a handler inside: what it returns completes the message, what it raises fails it."""
         call, encoded = _Call(), None
         try:
             with self._running([delivery], call):
                 yield call
                 encoded = self._kept(delivery, encode_answer(call.result))
-            self._prefetch.note(delivery.queue, call.ran_seconds)
+            self._prefetch.record(delivery.queue, call.ran_seconds)
             if delivery.settled:
                 self._end_settled(delivery, call.failure, encoded)
                 return
             how = call.failure or Completion(delivery.receipt, encoded, delivery.key)
-            self._completer.settle(delivery, how, call.ran_seconds)
+            self._completer.submit(delivery, how, call.ran_seconds)
         except PASSING:
-            self._in_flight.unbegin([delivery])
+            self._in_flight.reset([delivery])
             raise
         except StaleReceipt as error:
             delivery.lost = True
-            log.warning("%s", error, extra=about(delivery, "lost"))
-            self._in_flight.end([delivery])
+            log.warning("%s", error, extra=message_facts(delivery, "lost"))
+            self._in_flight.remove([delivery])
 
     @contextmanager
     def _running(self, deliveries: Sequence[Delivery], call: _Call) -> Iterator[None]:
@@ -196,7 +194,7 @@ class Execution:
                 raise
             call.failure = failure_of(error)
         finally:
-            call.ran_seconds = self._in_flight.return_from(deliveries[0])
+            call.ran_seconds = self._in_flight.mark_returned(deliveries[0])
 
     def _kept(self, delivery: Delivery, encoded: str | None) -> str | None:
         """Return an encoded result if it can be kept; log the first of a handler that cannot."""
@@ -209,7 +207,7 @@ class Execution:
                 "with a key, or return None",
                 delivery.queue,
                 delivery.id,
-                extra=about(delivery, "result_dropped"),
+                extra=message_facts(delivery, "result_dropped"),
             )
         return None
 
@@ -218,20 +216,20 @@ class Execution:
     ) -> None:
         """Let go of a message that its handler settled itself; keep what the handler returned."""
         if failure is not None:
-            _say_late("raised_late", "the handler raised", delivery, failure)
+            _log_late("raised_late", "the handler raised", delivery, failure)
         elif encoded is not None and delivery.transaction_result not in {None, encoded}:
             log.warning(
                 "message %s of %s: the returned value was not kept, for tx.result was",
                 delivery.id,
                 delivery.queue,
-                extra=about(delivery, "result_dropped"),
+                extra=message_facts(delivery, "result_dropped"),
             )
         elif encoded is not None and delivery.transaction_result is None:
             delivery.attach_encoded(encoded)
-        self._completer.settled([delivery])
+        self._completer.finish([delivery])
 
     @contextmanager
-    def _settled_batch(self, batch: Batch) -> Iterator[_Call]:
+    def _completing_batch(self, batch: Batch) -> Iterator[_Call]:
         """Call a batch handler inside, and settle the batch in one transaction."""
         call, failed = _Call(), set[str]()
         try:
@@ -239,24 +237,24 @@ class Execution:
                 yield call
                 failed = failed_of_batch(call.result, batch.ids)
         except PASSING:
-            self._in_flight.unbegin(batch)
+            self._in_flight.reset(batch)
             raise
         except StaleReceipt as error:
             log.warning(
                 "%s The others of its batch are given back.", error, extra=logs.facts("lost")
             )
-            self._in_flight.unbegin(batch)
+            self._in_flight.reset(batch)
             return
         if batch.settled:
             if failure := call.failure or (_NAMED if failed else None):
-                _say_late("raised_late", "the batch's handler failed messages", batch[0], failure)
+                _log_late("raised_late", "the batch's handler failed messages", batch[0], failure)
         elif call.failure is not None:
             batch.fail_rest(call.failure)
         else:
             batch.fail_rest(_NAMED, failed)
-        self._settle_batch(batch)
+        self._commit_batch(batch)
 
-    def _settle_batch(self, batch: Batch) -> None:
+    def _commit_batch(self, batch: Batch) -> None:
         try:
             lost = batch.settle()
         except PASSING as error:  # the settler is patient
@@ -264,7 +262,7 @@ class Execution:
                 "a batch is settled later: %s", condition(error), extra=logs.facts("unsettled")
             )
             for delivery, how in batch.endings():
-                self._completer.settle(delivery, how, 0.0)
+                self._completer.submit(delivery, how, 0.0)
             return
         for delivery in lost:
             delivery.lost = True
@@ -272,9 +270,9 @@ class Execution:
                 "message %s of %s: its lease was lost",
                 delivery.id,
                 delivery.queue,
-                extra=about(delivery, "lost"),
+                extra=message_facts(delivery, "lost"),
             )
-        self._completer.settled(batch, failed=batch.failed)
+        self._completer.finish(batch, failed=batch.failed)
 
     def _check_process(self) -> None:
         """After a handler: end at once what is no worker any more, before it touches the file."""
@@ -286,7 +284,7 @@ class Execution:
                 )
             finally:  # whatever the handler has done to stderr
                 os._exit(0)
-        check_descriptors(self._stopping)
+        self._stopping.exit_unless_intact()
 
 
 def _is_stale(error: BaseException, deliveries: Sequence[Delivery]) -> bool:
@@ -296,7 +294,7 @@ def _is_stale(error: BaseException, deliveries: Sequence[Delivery]) -> bool:
     return error.message_id in {delivery.id for delivery in deliveries}
 
 
-def _say_late(event: str, what: str, delivery: Delivery, failure: Failure) -> None:
+def _log_late(event: str, what: str, delivery: Delivery, failure: Failure) -> None:
     log.warning(
         "message %s of %s: %s after the message was settled, so it stays settled: %s: %s",
         delivery.id,
@@ -304,7 +302,7 @@ def _say_late(event: str, what: str, delivery: Delivery, failure: Failure) -> No
         what,
         visible(failure.error_type),
         visible(failure.error_message, 200),
-        extra=about(delivery, event, error_type=failure.error_type),
+        extra=message_facts(delivery, event, error_type=failure.error_type),
     )
 
 

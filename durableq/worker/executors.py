@@ -37,13 +37,13 @@ class ThreadExecutor:
 
     Args:
         intake: where messages come from.
-        handling: what calls the handlers.
+        execution: what calls the handlers.
         pause: waits after the file was busy; ends early when the worker stops.
     """
 
-    def __init__(self, fetcher: Fetcher, handling: Execution, pause: Callable[[float], object]):
+    def __init__(self, fetcher: Fetcher, execution: Execution, pause: Callable[[float], object]):
         self._fetcher = fetcher
-        self._handling = handling
+        self._execution = execution
         self._pause = pause
         self._outage = Outage(logged(log))
 
@@ -51,7 +51,7 @@ class ThreadExecutor:
         """Take messages and have them handled until there are none any more."""
         while (work := self._fetcher.next()) is not None:
             try:
-                self._handling.call(*work)
+                self._execution.call(*work)
             except PASSING as error:
                 self._outage.note(error)
                 self._pause(PAUSE_SECONDS)
@@ -64,17 +64,17 @@ class AsyncExecutor:
 
     Args:
         intake: where messages come from.
-        handling: what calls the handlers.
+        execution: what calls the handlers.
         give_up: called with an error after which the worker cannot go on.
     """
 
     def __init__(
-        self, fetcher: Fetcher, handling: Execution, give_up: Callable[[BaseException], None]
+        self, fetcher: Fetcher, execution: Execution, give_up: Callable[[BaseException], None]
     ) -> None:
         self._fetcher = fetcher
-        self._handling = handling
+        self._execution = execution
         self._give_up = give_up
-        self._places = threading.BoundedSemaphore(ASYNC_AT_ONCE)
+        self._slots = threading.BoundedSemaphore(ASYNC_AT_ONCE)
         self._outage = Outage(logged(log))
         self._loop = asyncio.new_event_loop()
         self._ending = False
@@ -85,11 +85,11 @@ class AsyncExecutor:
         thread.start()
         running: set[Future[None]] = set()
         try:
-            while (places := self._take_places()) and (work := self._fetcher.next(places)):
-                begun = self._begin(work)
-                for _ in range(places - len(begun)):
-                    self._places.release()
-                running = {future for future in running if not future.done()} | set(begun)
+            while (slots := self._acquire_slots()) and (work := self._fetcher.next(slots)):
+                futures = self._submit(work)
+                for _ in range(slots - len(futures)):
+                    self._slots.release()
+                running = {future for future in running if not future.done()} | set(futures)
         finally:
             wait(running)
             self._ending = True
@@ -109,32 +109,32 @@ class AsyncExecutor:
                     extra=logs.facts("raised_aside"),
                 )
 
-    def _take_places(self) -> int:
+    def _acquire_slots(self) -> int:
         """Wait until something more may be in hand; return how much, at most a receive's worth."""
-        self._places.acquire()
-        places = 1
-        while places < MAX_RECEIVE_BATCH and self._places.acquire(blocking=False):
-            places += 1
-        return places
+        self._slots.acquire()
+        slots = 1
+        while slots < MAX_RECEIVE_BATCH and self._slots.acquire(blocking=False):
+            slots += 1
+        return slots
 
-    def _begin(self, work: Work) -> list[Future[None]]:
+    def _submit(self, work: Work) -> list[Future[None]]:
         """Start a coroutine for each message, or one for a batch."""
         handler, deliveries = work
         groups = [deliveries] if handler.batch is not None else [[one] for one in deliveries]
-        begun = []
+        futures = []
         for group in groups:
-            coroutine = self._handling.call_async(handler, group)
+            coroutine = self._execution.call_async(handler, group)
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
             future.add_done_callback(partial(self._ended, group))
-            begun.append(future)
-        return begun
+            futures.append(future)
+        return futures
 
     def _ended(self, group: Sequence[Delivery], future: Future[None]) -> None:
-        self._places.release()
+        self._slots.release()
         error = None if future.cancelled() else future.exception()
         if future.cancelled():  # before its first step, by another handler
             try:
-                self._handling.give_back(group)
+                self._execution.release_unstarted(group)
             except DurableQError as trouble:
                 error = trouble
         if isinstance(error, PASSING):

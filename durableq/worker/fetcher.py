@@ -15,18 +15,43 @@ from durableq.model.message import Received
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
-from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Capability, Store, Watch
-from durableq.worker.fd_check import check_descriptors
+from durableq.runtime.wakeup import MessageWaiter, WakeupEvent
+from durableq.store.core import Capability, Store
 from durableq.worker.in_flight import InFlight
-from durableq.worker.prefetch import AdaptivePrefetch
 
 log = logging.getLogger("durableq.worker")
 
 #: Without any sign the file is looked at this often, in case a sign was missed.
 LONGEST_WAIT_SECONDS: Final = 1.0
-#: First and longest pause after a sign that brought nothing: somebody else's write.
+#: First and longest pause after a write by another process that made no message ready.
 PAUSES_SECONDS: Final = (0.001, 0.010)
+
+
+#: Work of one queue that a thread may lease at a time: idle neighbours hardly miss it.
+PREFETCH_SECONDS: Final = 0.010
+MAX_PREFETCH: Final = 100
+
+
+class AdaptivePrefetch:
+    """Learns how long each queue's handler takes, and so how many messages to lease at a time.
+
+    Starts with one message, trusts a fast handler after some tens of messages, and a slow one
+    again after a few. Races between threads only skew the estimate a little.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def record(self, queue: str, seconds: float) -> None:
+        """Learn from the time that a handler took for one message."""
+        before = self._seconds.get(queue, PREFETCH_SECONDS)
+        weight = 0.2 if seconds < before else 0.5
+        self._seconds[queue] = before + weight * (seconds - before)
+
+    def capacity(self, queue: str) -> int:
+        """Return the number of messages to lease at a time."""
+        seconds = self._seconds.get(queue, PREFETCH_SECONDS)
+        return max(1, min(MAX_PREFETCH, int(PREFETCH_SECONDS / max(seconds, 1e-6))))
 
 
 class Work(NamedTuple):
@@ -75,9 +100,8 @@ class Fetcher:
         self._drain = drain
         self._on_receive = on_receive
         self._outage = Outage(logged(log))
-        self._watch: Watch | None = None
+        self._waiter: MessageWaiter | None = None
         self._next = 0
-        self._pause = 0.0
         self._more = False
         """Whether one of the last receives stopped at its limits: another may bring something."""
         self._turn = threading.Lock()
@@ -97,7 +121,8 @@ class Fetcher:
                     self._outage.over()
                     self._on_receive()
                     if work is not None:
-                        self._pause = 0.0
+                        if self._waiter is not None:
+                            self._waiter.reset()
                         return work
                     if not self._more:
                         self._wait()
@@ -108,12 +133,12 @@ class Fetcher:
 
     def close(self) -> None:
         """Stop watching."""
-        if self._watch is not None:
-            self._watch.close()
+        if self._waiter is not None:
+            self._waiter.close()
 
     def _receive(self, limit: int) -> Work | None:
         """Receive from the first queue that has something, beginning behind the last one."""
-        check_descriptors(self._stopping)
+        self._stopping.exit_unless_intact()
         self._more = False
         for _ in self._handlers:
             handler = self._handlers[self._next]
@@ -123,39 +148,28 @@ class Fetcher:
                 continue
             prefetch = handler.prefetch
             if prefetch is None:
-                prefetch = limit if handler.is_async else self._prefetch.room(handler.queue)
+                prefetch = limit if handler.is_async else self._prefetch.capacity(handler.queue)
             received = self._store.receive(
                 handler.queue, min(limit, prefetch), owner_id=self._owner_id
             )
             self._more |= received.more
-            self._say_duplicates(received)
+            self._log_duplicates(received)
             if received.messages:
                 deliveries = [Delivery(m, self._store, self._actor) for m in received.messages]
-                self._in_flight.take(deliveries, may_return=handler.prefetch is None)
+                self._in_flight.add(deliveries, may_release=handler.prefetch is None)
                 return Work(handler, deliveries)
         return None
 
     def _wait(self) -> None:
-        """Wait until a receive may bring something, or there will be nothing any more."""
-        if self._watch is None:
-            self._watch = self._store.watch()
+        """Wait until a receive may return messages, or until the queues are drained."""
+        if self._waiter is None:
+            self._waiter = MessageWaiter(self._store, self._stopping, PAUSES_SECONDS)
         while not self._stopping.is_set:
             if self._drain and self._is_empty():
                 self.drained = True
                 return
-            left_ms = self._store.ready_in_ms(self._queues)
-            if left_ms == 0:
+            if self._waiter.wait(self._queues, LONGEST_WAIT_SECONDS):
                 return
-            if self._pause:
-                self._stopping.wait(self._pause)
-            seconds = LONGEST_WAIT_SECONDS
-            if left_ms is not None:
-                seconds = min(seconds, left_ms / 1000)
-            if self._watch.wait(seconds, self._stopping):
-                first, longest = PAUSES_SECONDS
-                self._pause = min(max(2 * self._pause, first), longest)
-            else:
-                self._pause = 0.0  # it was quiet: the next sign is answered at once
 
     def _is_empty(self) -> bool:
         """Whether nothing is left; from now on whatever comes is another run's."""
@@ -164,7 +178,7 @@ class Fetcher:
             for name in self._queues
         )
 
-    def _say_duplicates(self, received: Received) -> None:
+    def _log_duplicates(self, received: Received) -> None:
         for duplicate in received.duplicates:
             log.info(
                 "message %s of %s: duplicate of key %s, skipped",

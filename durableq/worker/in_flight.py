@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from durableq.client.delivery import Delivery
 from durableq.model.info import WorkerStats
 from durableq.model.message import Receipt
+from durableq.runtime import logs
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.supervisor.scoreboard import Scoreboard
 
@@ -27,9 +29,9 @@ class InFlightMessage:
     began_at: float | None = None
     taken_at: float = 0.0
     #: Whether its lease could not be extended when that was last tried.
-    doubtful: bool = False
+    was_refused: bool = False
     #: Whether it goes back when it has waited too long for the handler of one before it.
-    may_return: bool = False
+    may_release: bool = False
 
 
 class InFlight:
@@ -40,105 +42,107 @@ class InFlight:
     """
 
     def __init__(self, scoreboard: Scoreboard) -> None:
-        self._board = scoreboard
-        self._held: dict[Receipt, InFlightMessage] = {}
+        self._scoreboard = scoreboard
+        self._messages: dict[Receipt, InFlightMessage] = {}
         self._changing = threading.Lock()
-        self.pace_ms = 0
+        self.covered_ms = 0
         """Leases as long as this are extended in time; the heartbeat says so."""
-        self.sooner = WakeupEvent()
+        self.shorter_lease = WakeupEvent()
         """Set when a shorter one was taken: a queue's settings may change at any time."""
-        self.begun = 0
+        self.started = 0
         """How many messages handlers were given so far."""
         self.handled = 0
         """How many of them are settled."""
         self.failed = 0
         """How many of those have failed."""
 
-    def take(self, deliveries: Iterable[Delivery], *, may_return: bool = False) -> None:
+    def add(self, deliveries: Iterable[Delivery], *, may_release: bool = False) -> None:
         """Add what was just received."""
         now = time.monotonic()
         with self._changing:
             for delivery in deliveries:
                 lease_ms = delivery.message.lease_left_ms
-                self._held[delivery.receipt] = InFlightMessage(
+                self._messages[delivery.receipt] = InFlightMessage(
                     delivery,
                     lease_ms,
                     now + lease_ms / 3000,
                     taken_at=now,
-                    may_return=may_return,
+                    may_release=may_release,
                 )
-                if lease_ms < self.pace_ms:
-                    self.sooner.set()
+                if lease_ms < self.covered_ms:
+                    self.shorter_lease.set()
 
     def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> bool:
         """Note that a handler is given a message, or a batch, now; False if it went back."""
         first = deliveries[0].receipt
         now = time.monotonic()
         with self._changing:
-            if first not in self._held:
+            if first not in self._messages:
                 return False
-            self.begun += len(deliveries)
+            self.started += len(deliveries)
             for delivery in deliveries:
-                self._held[delivery.receipt].began_at = now
+                self._messages[delivery.receipt].began_at = now
         message_id = first.message_id if len(deliveries) == 1 else ""
-        self._held[first].slot = self._board.begin(first.token, message_id, timeout_ms=timeout_ms)
+        self._messages[first].slot = self._scoreboard.begin(
+            first.token, message_id, timeout_ms=timeout_ms
+        )
         return True
 
-    def runs(self, delivery: Delivery, group: int) -> None:
+    def set_process_group(self, delivery: Delivery, group: int) -> None:
         """Note the process group of the command that handles a message."""
-        slot = self._held[delivery.receipt].slot
+        slot = self._messages[delivery.receipt].slot
         if slot is not None:
-            self._board.run(slot, group)
+            self._scoreboard.set_process_group(slot, group)
 
-    def return_from(self, delivery: Delivery) -> float:
+    def mark_returned(self, delivery: Delivery) -> float:
         """Note that the handler has returned; say for how many seconds it ran."""
-        held = self._held[delivery.receipt]
-        if held.slot is not None:
-            self._board.return_from(held.slot)
-        return time.monotonic() - (held.began_at or 0.0)
+        message = self._messages[delivery.receipt]
+        if message.slot is not None:
+            self._scoreboard.mark_returned(message.slot)
+        return time.monotonic() - (message.began_at or 0.0)
 
-    def not_begun(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+    def not_started(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return which of these are in hand, and no handler was given them."""
         with self._changing:
-            held = [self._held.get(delivery.receipt) for delivery in deliveries]
-        return [one.delivery for one in held if one is not None and one.began_at is None]
+            message = [self._messages.get(delivery.receipt) for delivery in deliveries]
+        return [one.delivery for one in message if one is not None and one.began_at is None]
 
-    def take_waiting(self, seconds: float) -> list[Delivery]:
+    def remove_waiting(self, seconds: float) -> list[Delivery]:
         """Remove and return what may go back and has waited this long for its handler."""
         since = time.monotonic() - seconds
         with self._changing:
             waiting = [
                 one
-                for one in self._held.values()
-                if one.may_return and one.began_at is None and one.taken_at <= since
+                for one in self._messages.values()
+                if one.may_release and one.began_at is None and one.taken_at <= since
             ]
             for one in waiting:
-                del self._held[one.delivery.receipt]
+                del self._messages[one.delivery.receipt]
         return [one.delivery for one in waiting]
 
-    def unbegin(self, deliveries: Iterable[Delivery]) -> None:
+    def reset(self, deliveries: Iterable[Delivery]) -> None:
         """Note that what became of these at their handler's does not count."""
         for delivery in deliveries:
-            held = self._held[delivery.receipt]
-            held.began_at = None
-            if held.slot is not None:
-                self._board.end(held.slot)
-                held.slot = None
+            message = self._messages[delivery.receipt]
+            message.began_at = None
+            if message.slot is not None:
+                self._scoreboard.end(message.slot)
+                message.slot = None
 
-    def end(self, deliveries: Iterable[Delivery]) -> None:
+    def remove(self, deliveries: Iterable[Delivery]) -> None:
         """Remove what is settled, given back or lost."""
         with self._changing:
-            ended = [self._held.pop(delivery.receipt, None) for delivery in deliveries]
+            ended = [self._messages.pop(delivery.receipt, None) for delivery in deliveries]
             self.handled += sum(one is not None and one.began_at is not None for one in ended)
-        for held in ended:
-            if held is not None and held.slot is not None:
-                self._board.end(held.slot)
+        for message in ended:
+            if message is not None and message.slot is not None:
+                self._scoreboard.end(message.slot)
 
     def stats(self, *, draining: bool) -> WorkerStats:
         """Return what this worker tells of itself."""
         with self._changing:
-            began = [one.began_at for one in self._held.values() if one.began_at is not None]
-            in_hand = len(self._held)
+            began = [one.began_at for one in self._messages.values() if one.began_at is not None]
+            in_hand = len(self._messages)
         running_ms = int(1000 * (time.monotonic() - min(began))) if began else 0
         return WorkerStats(
             state="draining" if draining else "working" if in_hand else "idle",
@@ -151,10 +155,21 @@ class InFlight:
     def shortest_ms(self) -> int | None:
         """Return the shortest lease in hand; None if nothing is."""
         with self._changing:
-            return min((one.lease_ms for one in self._held.values()), default=None)
+            return min((one.lease_ms for one in self._messages.values()), default=None)
 
     def to_extend(self, now: float) -> list[InFlightMessage]:
         """Return what needs a longer lease now; a lost one needs none any more."""
         with self._changing:
-            held = list(self._held.values())
-        return [one for one in held if one.extend_at <= now and not one.delivery.lost]
+            message = list(self._messages.values())
+        return [one for one in message if one.extend_at <= now and not one.delivery.lost]
+
+
+def message_facts(delivery: Delivery, event: str, **known: Any) -> dict[str, Any]:
+    """Return a log call's `extra` for an event of a message, without its payload."""
+    return logs.facts(
+        event,
+        message_id=delivery.id,
+        queue=delivery.queue,
+        receive_count=delivery.receive_count,
+        **known,
+    )

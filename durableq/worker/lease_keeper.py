@@ -15,14 +15,11 @@ from durableq.model.errors import PASSING, DurableQError
 from durableq.model.info import WorkerStats
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, condition, logged
-from durableq.runtime.waiting import wait_readable
-from durableq.runtime.wakeup import WakeupEvent
+from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.store.core import Capability, HasFileno, Store
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker.command import kill_group
-from durableq.worker.events import about
-from durableq.worker.fd_check import check_descriptors
-from durableq.worker.in_flight import InFlight, InFlightMessage
+from durableq.worker.in_flight import InFlight, InFlightMessage, message_facts
 
 log = logging.getLogger("durableq.worker")
 
@@ -34,11 +31,11 @@ SHORTEST_SECONDS: Final = 0.005
 COMMANDS_SECONDS: Final = 2 * LONGEST_SECONDS
 #: What waits in hand this long behind a slow message goes back, for somebody else to handle.
 WAIT_SECONDS: Final = 0.25
-#: How often the file is told how the worker does, if that has changed.
+#: How often the file is woken how the worker does, if that has changed.
 STATS_SECONDS: Final = 5.0
 #: How often it is asked whether upkeep is due; the file knows who did it last.
-TEND_SECONDS: Final = 5.0
-#: How often it is told that the worker lives, if nothing has: each beat wakes all who wait.
+MAINTENANCE_SECONDS: Final = 5.0
+#: How often it is woken that the worker lives, if nothing has: each beat wakes all who wait.
 QUIET_SECONDS: Final = 60.0
 
 
@@ -48,7 +45,7 @@ class LeaseKeeper:
     Args:
         store: where leases are extended.
         in_hand: which.
-        board: told that this worker runs; a supervisor extends for one that does not get to it.
+        board: woken that this worker runs; a supervisor extends for one that does not get to it.
         holder: the worker's mark.
         shortest_ms: the shortest lease to be expected.
         stopping: set when the supervisor has died.
@@ -72,7 +69,7 @@ class LeaseKeeper:
     ) -> None:
         self._store = store
         self._in_flight = in_flight
-        self._board = scoreboard
+        self._scoreboard = scoreboard
         self._owner_id = owner_id
         self._expected_ms = shortest_ms
         self._seconds = 0.0
@@ -82,16 +79,16 @@ class LeaseKeeper:
         self._outage = Outage(logged(log))
         self._give_up = give_up
         self._stop_commands_at = math.inf
-        self._tend_at = time.monotonic() + random.uniform(0, TEND_SECONDS)
-        self._told = WorkerStats()
-        self._told_at = -math.inf  # the first beat is at once
+        self._maintain_at = time.monotonic() + random.uniform(0, MAINTENANCE_SECONDS)
+        self._stats = WorkerStats()
+        self._beat_at = -math.inf  # the first beat is at once
         self._done = WakeupEvent()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lease keeper", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._keep_pace()
-        self._board.beat(int(self._seconds * 1000))
+        self._set_interval()
+        self._scoreboard.beat(int(self._seconds * 1000))
         self._thread.start()
 
     def close(self) -> None:
@@ -101,41 +98,43 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         try:
-            self._beat_on()
+            self._keep_leases()
         except BaseException as error:  # noqa: BLE001 - without it no lease is safe
             self._give_up(error)
 
-    def _beat_on(self) -> None:
+    def _keep_leases(self) -> None:
         while not self._done.is_set:
             lifelines = [] if self._lifeline is None else [self._lifeline]
-            told = wait_readable(self._seconds, self._done, self._in_flight.sooner, *lifelines)
-            check_descriptors(self._stopping)
-            self._in_flight.sooner.clear()
-            self._keep_pace()
-            if told and self._lifeline is not None:
-                self._look_for_the_supervisor(self._lifeline)
+            woken = wait_readable(
+                self._seconds, self._done, self._in_flight.shorter_lease, *lifelines
+            )
+            self._stopping.exit_unless_intact()
+            self._in_flight.shorter_lease.clear()
+            self._set_interval()
+            if woken and self._lifeline is not None:
+                self._check_supervisor(self._lifeline)
             if time.monotonic() >= self._stop_commands_at:
                 self._stop_commands()
-            self._board.beat(int(self._seconds * 1000))
-            self._return_waiting()
+            self._scoreboard.beat(int(self._seconds * 1000))
+            self._release_waiting()
             self._extend(self._in_flight.to_extend(time.monotonic()))
             self._beat()
             self._maintain()
 
-    def _keep_pace(self) -> None:
+    def _set_interval(self) -> None:
         """Look three times a lease, the shortest there is, or may be before the next look."""
         shortest_ms = min(self._in_flight.shortest_ms() or self._expected_ms, self._expected_ms)
         self._seconds = max(min(shortest_ms / 3000, LONGEST_SECONDS), SHORTEST_SECONDS)
-        self._in_flight.pace_ms = int(self._seconds * 3000)
+        self._in_flight.covered_ms = int(self._seconds * 3000)
 
     def _stop_commands(self) -> None:
         """Do what the supervisor would: the kernel ends this process, not what runs for it."""
         self._stop_commands_at = math.inf
-        for begun in self._board.begun():
+        for begun in self._scoreboard.calls():
             if begun.group:
                 kill_group(begun.group)
 
-    def _look_for_the_supervisor(self, lifeline: HasFileno | int) -> None:
+    def _check_supervisor(self, lifeline: HasFileno | int) -> None:
         """Without one, drain; a handler that takes too long has the kernel left to stop it."""
         if not wait_readable(0, lifeline):
             return
@@ -147,8 +146,8 @@ class LeaseKeeper:
         signal.setitimer(signal.ITIMER_REAL, self._grace + COMMANDS_SECONDS)
         self._stopping.set()
 
-    def _return_waiting(self) -> None:
-        waiting = self._in_flight.take_waiting(WAIT_SECONDS)
+    def _release_waiting(self) -> None:
+        waiting = self._in_flight.remove_waiting(WAIT_SECONDS)
         if not waiting:
             return
         try:
@@ -160,46 +159,48 @@ class LeaseKeeper:
 
     def _extend(self, due: list[InFlightMessage]) -> None:
         by_lease: dict[int, list[InFlightMessage]] = {}
-        for held in due:
-            by_lease.setdefault(held.lease_ms, []).append(held)
+        for message in due:
+            by_lease.setdefault(message.lease_ms, []).append(message)
         for lease_ms, together in by_lease.items():
             now = time.monotonic()
             try:
                 outcomes = self._store.extend([h.delivery.receipt for h in together], lease_ms)
             except DurableQError as error:
-                self._tell(error, "unextended", "leases could not be extended")
+                self._log_postponed(error, "unextended", "leases could not be extended")
                 return
             self._outage.over()
-            for held, outcome in zip(together, outcomes, strict=True):
+            for message, outcome in zip(together, outcomes, strict=True):
                 if not outcome.refused:
-                    held.extend_at = now + lease_ms / 3000
-                elif held.doubtful and not held.delivery.settled:
-                    self._lose(held)
-                held.doubtful = outcome.refused  # it may have been settled just now: look again
+                    message.extend_at = now + lease_ms / 3000
+                elif message.was_refused and not message.delivery.settled:
+                    self._mark_lost(message)
+                message.was_refused = (
+                    outcome.refused
+                )  # it may have been settled just now: look again
 
-    def _lose(self, held: InFlightMessage) -> None:
-        held.delivery.lost = True
+    def _mark_lost(self, message: InFlightMessage) -> None:
+        message.delivery.lost = True
         log.warning(
             "message %s of %s: its lease was lost; what its handler still does is refused",
-            held.delivery.id,
-            held.delivery.queue,
-            extra=about(held.delivery, "lost"),
+            message.delivery.id,
+            message.delivery.queue,
+            extra=message_facts(message.delivery, "lost"),
         )
 
     def _beat(self) -> None:
         stats = self._in_flight.stats(draining=self._stopping.is_set)
-        silent = time.monotonic() - self._told_at
-        if silent < (STATS_SECONDS if stats != self._told else QUIET_SECONDS):
+        silent = time.monotonic() - self._beat_at
+        if silent < (STATS_SECONDS if stats != self._stats else QUIET_SECONDS):
             return
-        self._told, self._told_at = stats, time.monotonic()
+        self._stats, self._beat_at = stats, time.monotonic()
         try:
             self._store.require(Capability.FLEET).beat(self._owner_id, stats)
         except DurableQError as error:
-            self._tell(error, "unbeaten", "the heartbeat could not be written")
+            self._log_postponed(error, "unbeaten", "the heartbeat could not be written")
         else:
             self._outage.over()
 
-    def _tell(self, error: DurableQError, event: str, what: str) -> None:
+    def _log_postponed(self, error: DurableQError, event: str, what: str) -> None:
         """Log why something is put off; a transient reason once, then seldom."""
         if isinstance(error, PASSING):
             self._outage.note(error, event, what)
@@ -209,10 +210,10 @@ class LeaseKeeper:
     def _maintain(self) -> None:
         """Do a slice of the file's upkeep when it is due, so that nobody needs a cron."""
         now = time.monotonic()
-        if now < self._tend_at or Capability.MAINTENANCE not in self._store.capabilities:
+        if now < self._maintain_at or Capability.MAINTENANCE not in self._store.capabilities:
             return
-        self._tend_at = now + TEND_SECONDS
+        self._maintain_at = now + MAINTENANCE_SECONDS
         try:
             self._store.require(Capability.MAINTENANCE).maintain()
         except DurableQError as error:
-            self._tell(error, "untended", "upkeep is left to the next worker")
+            self._log_postponed(error, "untended", "upkeep is left to the next worker")

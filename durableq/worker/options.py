@@ -18,7 +18,7 @@ SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
 #: Signals that a supervisor blocks for a new worker, and that it unblocks once it ignores them.
 #: SIGTERM stays deadly until the application is imported: an import may hang.
-HELD_AT_START: Final = frozenset({signal.SIGHUP, signal.SIGINT})
+BLOCKED_AT_START: Final = frozenset({signal.SIGHUP, signal.SIGINT})
 
 
 @dataclass(frozen=True, slots=True)

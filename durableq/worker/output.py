@@ -12,7 +12,7 @@ from typing import Final
 
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.printable import LineFilter
-from durableq.runtime.waiting import wait_readable
+from durableq.runtime.wakeup import wait_readable
 from durableq.worker.options import WorkerOptions
 
 READ_BYTES: Final = 64 << 10

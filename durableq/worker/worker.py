@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import threading
-from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.handlers import Handler
@@ -15,21 +14,18 @@ from durableq.runtime import logs
 from durableq.runtime.outage import Outage, condition, logged, persist
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
-from durableq.supervisor.liveness import give_back_of_the_dead, this_process
+from durableq.supervisor.liveness import reclaim_dead_workers, this_process
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.worker.command import Command
 from durableq.worker.completer import Completer
 from durableq.worker.execution import Execution
 from durableq.worker.executors import AsyncExecutor, Executor, ThreadExecutor
-from durableq.worker.fetcher import Fetcher
+from durableq.worker.fetcher import AdaptivePrefetch, Fetcher
 from durableq.worker.in_flight import InFlight
 from durableq.worker.lease_keeper import LeaseKeeper
 from durableq.worker.options import WorkerOptions, chosen_handlers
-from durableq.worker.prefetch import AdaptivePrefetch
 
 log = logging.getLogger("durableq.worker")
-
-MAX_THREADS: Final = 256
 
 
 class Worker:
@@ -51,15 +47,15 @@ class Worker:
     ) -> None:
         self._app = app
         self._options = options
-        self._board = scoreboard or Scoreboard()
-        self._in_flight = InFlight(self._board)
+        self._scoreboard = scoreboard or Scoreboard()
+        self._in_flight = InFlight(self._scoreboard)
         self._prefetch = AdaptivePrefetch()
         self._error: BaseException | None = None
         self.name = f"{options.name}:{os.getpid()}"
         self.handlers = chosen_handlers(app, options.queues)
         for handler in self.handlers:
             if isinstance(handler.function, Command):
-                handler.function.on_start = self._in_flight.runs
+                handler.function.on_start = self._in_flight.set_process_group
         self.stopping = WakeupEvent()
         """Set it, from a signal handler too, to finish what is in hand and stop."""
 
@@ -69,21 +65,21 @@ class Worker:
         Raises:
             DurableQError: the file can no longer be used.
         """
-        self._board.reach(Stage.OPENING)
+        self._scoreboard.reach(Stage.OPENING)
         lease_keeper = persist(self._register, self.stopping, Outage(logged(log)))
         if lease_keeper is None:  # told to stop while it waited
-            if self._board.owner_id:
+            if self._scoreboard.owner_id:
                 self._unregister()
             return self._end(Stage.STOPPED)
-        store, owner_id = self._app.store, self._board.owner_id
+        store, owner_id = self._app.store, self._scoreboard.owner_id
         completer = self._completer()
-        handling = Execution(
+        execution = Execution(
             store, self._in_flight, completer, self.stopping, self._prefetch, self._options
         )
         for part in (lease_keeper, completer):
             part.start()
         try:
-            drained = self._run_executors(owner_id, handling)
+            drained = self._run_executors(owner_id, execution)
         finally:
             self.stopping.set()
             completer.close()
@@ -97,47 +93,47 @@ class Worker:
     def _register(self) -> LeaseKeeper:
         """Open the file and enter this worker; may be repeated after a transient error."""
         store = self._app.store
-        if not self._board.owner_id:
+        if not self._scoreboard.owner_id:
             if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
-                give_back_of_the_dead(store)
+                reclaim_dead_workers(store)
             me = dataclasses.replace(
                 this_process(self.name),
                 restarts=self._options.restarts,
                 queues=tuple(handler.queue for handler in self.handlers),
             )
-            self._board.register(store.require(Capability.FLEET).register(me).owner_id)
-        return self._lease_keeper(self._board.owner_id)
+            self._scoreboard.register(store.require(Capability.FLEET).register(me).owner_id)
+        return self._lease_keeper(self._scoreboard.owner_id)
 
     def _unregister(self) -> None:
         try:
-            self._app.store.require(Capability.FLEET).unregister(self._board.owner_id)
+            self._app.store.require(Capability.FLEET).unregister(self._scoreboard.owner_id)
         except PASSING as error:
             text = "this worker stays listed until another process notices its end: %s"
             log.warning(text, condition(error), extra=logs.facts("unregistered_later"))
 
     def _end(self, stage: Stage) -> Stage:
-        self._board.reach(stage)
+        self._scoreboard.reach(stage)
         return stage
 
     def _note_receive(self) -> None:
-        if self._board.stage is Stage.OPENING:
-            self._board.reach(Stage.READY)
+        if self._scoreboard.stage is Stage.OPENING:
+            self._scoreboard.reach(Stage.READY)
 
-    def _run_executors(self, owner_id: int, handling: Execution) -> bool:
+    def _run_executors(self, owner_id: int, execution: Execution) -> bool:
         """Run all lanes to their end; return whether nothing was left."""
         functions = [handler for handler in self.handlers if not handler.is_async]
         coroutines = [handler for handler in self.handlers if handler.is_async]
-        intakes: list[Fetcher] = []
+        fetchers: list[Fetcher] = []
         executors: list[Executor] = []
         if functions:
-            intakes.append(self._fetcher(functions, owner_id))
+            fetchers.append(self._fetcher(functions, owner_id))
             executors += [
-                ThreadExecutor(intakes[-1], handling, self.stopping.wait)
+                ThreadExecutor(fetchers[-1], execution, self.stopping.wait)
                 for _ in range(self._options.threads)
             ]
         if coroutines:
-            intakes.append(self._fetcher(coroutines, owner_id))
-            executors.append(AsyncExecutor(intakes[-1], handling, self.give_up))
+            fetchers.append(self._fetcher(coroutines, owner_id))
+            executors.append(AsyncExecutor(fetchers[-1], execution, self.give_up))
         first, *others = executors
         threads = [threading.Thread(target=self._run, args=[executor]) for executor in others]
         for thread in threads:
@@ -145,9 +141,9 @@ class Worker:
         self._run(first)  # here, on the main thread: a lone handler meets nothing unusual
         for thread in threads:
             thread.join()
-        for fetcher in intakes:
+        for fetcher in fetchers:
             fetcher.close()
-        return all(fetcher.drained for fetcher in intakes)
+        return all(fetcher.drained for fetcher in fetchers)
 
     def _run(self, executor: Executor) -> None:
         try:
@@ -162,7 +158,7 @@ class Worker:
 
     def _is_used_up(self) -> bool:
         most = self._options.max_messages
-        return 0 < most <= self._in_flight.begun
+        return 0 < most <= self._in_flight.started
 
     def _fetcher(self, handlers: list[Handler], owner_id: int) -> Fetcher:
         return Fetcher(
@@ -182,7 +178,7 @@ class Worker:
             self._app.store,
             self._in_flight,
             self.stopping,
-            self._board,
+            self._scoreboard,
             actor=self.name,
             window_ms=self._options.settle_window_ms,
             give_up=self.give_up,
@@ -195,7 +191,7 @@ class Worker:
         return LeaseKeeper(
             store,
             self._in_flight,
-            self._board,
+            self._scoreboard,
             owner_id,
             shortest_ms=min(each.visibility_timeout_ms for each in settings),
             stopping=self.stopping,

@@ -22,7 +22,7 @@ def duplicates(orders: Queue, number: int) -> None:
     """Send a message, complete it, and send `number` duplicates of it."""
     orders.send("first", key="k")
     orders.receive()[0].complete()
-    orders._store.send("orders", [draft("first", key="k") for _ in range(number)])
+    orders._app.store.send("orders", [draft("first", key="k") for _ in range(number)])
 
 
 @pytest.mark.parametrize("number", [15, 5 * MAX_SET_ASIDE])
@@ -85,7 +85,7 @@ def test_the_bodies_that_are_set_aside_do_not_stay_in_memory(orders: Queue) -> N
     body = "x" * 200_000
     orders.send(body, key="k")
     orders.receive()[0].complete()
-    orders._store.send("orders", [draft(body, key="k") for _ in range(50)])
+    orders._app.store.send("orders", [draft(body, key="k") for _ in range(50)])
     tracemalloc.start()
     try:
         assert orders.receive(10) == []

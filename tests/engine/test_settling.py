@@ -96,11 +96,11 @@ def test_without_a_window_each_success_is_settled_at_once(
 @contextmanager
 def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
     scoreboard = Scoreboard()
-    in_hand = InFlight(scoreboard)
-    in_hand.take(received)
+    in_flight = InFlight(scoreboard)
+    in_flight.add(received)
     part = Completer(
         dq.store,
-        in_hand,
+        in_flight,
         WakeupEvent(),
         scoreboard,
         actor="worker",
@@ -110,7 +110,7 @@ def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
     part.start()
     yield part
     part.close()
-    assert in_hand.not_begun(received) == []
+    assert in_flight.not_started(received) == []
 
 
 def test_a_slow_success_waits_for_nobody_and_takes_the_waiting_along(
@@ -120,11 +120,11 @@ def test_a_slow_success_waits_for_nobody_and_takes_the_waiting_along(
     received = orders.receive(3)
     first, slow, last = [(one, Completion(one.receipt, None, one.key)) for one in received]
     with settling(dq, received) as part:
-        part.settle(*first, ran_seconds=0.001)
-        part.settle(*slow, ran_seconds=NEVER_MS / 1000)
+        part.submit(*first, ran_seconds=0.001)
+        part.submit(*slow, ran_seconds=NEVER_MS / 1000)
         wait_for(lambda: completions, what="the slow one to be settled")
         assert completions == [2]
-        part.settle(*last, ran_seconds=0.001)
+        part.submit(*last, ran_seconds=0.001)
     assert completions == [2, 1], "the end waits for no window"
 
 
@@ -195,7 +195,7 @@ def test_settling_that_fails_is_tried_again_and_nothing_is_done_twice(
     def charge(message: Delivery) -> Any:
         handled.append(message.body)
         if message.body == 3:
-            accident.plan(error, happens=happens, thread="settler")
+            accident.plan(error, happens=happens, thread="completer")
         if message.body == 0 and message.receive_count == 1:
             raise RuntimeError("an accident of its own")
         return message.body

@@ -14,7 +14,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.engines.sqlite.wakeup import FileWatch
-from durableq.runtime.waiting import wait_readable
+from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import Store
 from tests.engine import plain
 from tests.support import scaled, wait_for

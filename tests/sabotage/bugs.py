@@ -97,16 +97,16 @@ def count_nothing() -> None:
     """A supervisor blames no message for its worker's death."""
     module: Any = reclaim
     judge = module._judge
-    module._judge = lambda held, _begun, ending, cause: judge(held, [], ending, cause)
+    module._judge = lambda messages, _calls, *rest: judge(messages, [], *rest)
 
 
 def count_everything() -> None:
     """A supervisor blames all that its worker held, begun or not."""
     module: Any = reclaim
 
-    def judge_all(held: Any, _begun: Any, _ending: Any, cause: str) -> Any:
+    def judge_all(messages: Any, _calls: Any, _ending: Any, cause: str, _now_ns: int) -> Any:
         failure = module.Failure(module.Reason.WORKER_LOST, cause, "")
-        return [(message.receipt, failure) for message in held], []
+        return [(message.receipt, failure) for message in messages], []
 
     module._judge = judge_all
 
@@ -314,7 +314,7 @@ def tell_no_later_queues() -> None:
 
 def count_the_dead_as_readers() -> None:
     module: Any = readers
-    module.may_live = lambda _: True
+    module.may_be_alive = lambda _: True
 
 
 def look_beside_the_link() -> None:

@@ -18,7 +18,7 @@ CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 RACE = "tests/contract/test_sqlite.py::TestSQLiteProcesses::"
 SIGKILL = "tests/process/test_sigkill.py::"
 PRESENCE = "tests/engine/test_presence.py::"
-HEARTBEAT = "tests/process/test_fleet_heartbeat.py::"
+LEASE_KEEPER = "tests/process/test_fleet_lease_keeper.py::"
 CHECKPOINTS = "tests/engine/test_checkpoints.py::"
 BEGUN_COUNTS = (
     "tests/process/test_fleet_sigkill.py::"
@@ -73,11 +73,11 @@ SEEN_BY = [
     ("count_everything", BEGUN_COUNTS),
     (
         "let_leases_end",
-        HEARTBEAT + "test_a_handler_that_computes_for_longer_than_its_lease_keeps_it",
+        LEASE_KEEPER + "test_a_handler_that_computes_for_longer_than_its_lease_keeps_it",
     ),
     (
         "let_leases_of_the_silent_end",
-        HEARTBEAT + "test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_"
+        LEASE_KEEPER + "test_a_handler_that_lets_no_line_of_python_run_for_longer_than_its_lease_"
         "keeps_it",
     ),
     (

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from durableq.runtime.waiting import wait_readable
+from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
 
 #: What a pipe holds.

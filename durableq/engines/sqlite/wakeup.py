@@ -15,7 +15,7 @@ import time
 from typing import Any, Final
 
 from durableq.engines.sqlite.database import Database
-from durableq.runtime.waiting import wait_readable
+from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
 
 MODIFY: Final = 0x002

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from durableq.runtime.waiting import wait_readable
-from durableq.runtime.wakeup import WakeupEvent
+from durableq.runtime.wakeup import CLOSED_DESCRIPTORS, WakeupEvent, wait_readable
 from tests.support import scaled
 
 
@@ -60,3 +61,33 @@ def test_setting_one_whose_descriptors_were_closed_does_no_harm() -> None:
     wakeup.close()
     wakeup.set()
     assert wakeup.is_set
+
+
+def ends(wakeup: WakeupEvent) -> list[int]:
+    return [wakeup.fileno(), wakeup._write]
+
+
+def test_an_event_whose_descriptors_are_another_files_writes_nothing_there(tmp_path: Path) -> None:
+    wakeup = WakeupEvent()
+    assert wakeup.is_intact
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    for end in ends(wakeup):
+        os.dup2(other, end)
+    wakeup.set()
+    assert (wakeup.is_set, wakeup.is_intact) == (True, False)
+    assert (tmp_path / "other").read_bytes() == b""
+    for descriptor in (other, *ends(wakeup)):
+        os.close(descriptor)
+
+
+def test_a_process_whose_descriptors_were_closed_ends_before_it_writes() -> None:
+    wakeup = WakeupEvent()
+    child = os.fork()
+    if child == 0:
+        for end in ends(wakeup):
+            os.close(end)
+        wakeup.exit_unless_intact()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == CLOSED_DESCRIPTORS
+    wakeup.exit_unless_intact()
+    wakeup.close()

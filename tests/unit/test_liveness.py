@@ -16,7 +16,7 @@ import pytest
 from durableq.engines.memory import MemoryStore
 from durableq.model.message import State, draft
 from durableq.store.core import WorkerInfo
-from durableq.supervisor.liveness import Liveness, give_back_of_the_dead, liveness, this_process
+from durableq.supervisor.liveness import Liveness, liveness, reclaim_dead_workers, this_process
 from tests.support import wait_for
 
 CHILD = """
@@ -96,8 +96,8 @@ def test_what_the_dead_held_is_given_back_and_nothing_else() -> None:
     workers = [store.register(worker) for worker in fates]
     for worker in workers:
         store.receive("orders", 1, owner_id=worker.owner_id)
-    assert give_back_of_the_dead(store) == 1
-    assert give_back_of_the_dead(store) == 0
+    assert reclaim_dead_workers(store) == 1
+    assert reclaim_dead_workers(store) == 0
     assert store.workers() == [workers[0], workers[2]]
     states = [message.state for message in store.peek("orders", 3)]
     assert states == [State.IN_FLIGHT, State.READY, State.IN_FLIGHT]

@@ -22,7 +22,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
     """A member whose worker is another process, told to stop with no time while it starts."""
     monkeypatch.setattr(module, "STARTING_GRACE_SECONDS", 0.0)
     member = WorkerProcess(WorkerOptions("", "memory://", "worker"))
-    member._board = Scoreboard()
+    member._scoreboard = Scoreboard()
     member._process = subprocess.Popen(["sleep", "600"])
     yield member
     member.kill(Ending.CUT_SHORT)

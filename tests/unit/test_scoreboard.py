@@ -19,7 +19,7 @@ def test_what_one_side_notes_the_other_reads_also_when_the_first_has_let_go() ->
     memory = shared_memory()
     ours, theirs = Scoreboard(memory), Scoreboard(memory)
     os.close(memory)
-    assert (ours.stage, ours.owner_id, ours.settled, list(ours.begun())) == (
+    assert (ours.stage, ours.owner_id, ours.settled, list(ours.calls())) == (
         Stage.STARTING,
         0,
         0,
@@ -27,30 +27,30 @@ def test_what_one_side_notes_the_other_reads_also_when_the_first_has_let_go() ->
     )
     theirs.register(7)
     theirs.reach(Stage.READY)
-    theirs.settle(2)
-    theirs.settle(3)
+    theirs.count_settled(2)
+    theirs.count_settled(3)
     theirs.begin("token", "5")
     theirs.close()
     assert (ours.stage, ours.owner_id, ours.settled) == (Stage.READY, 7, 5)
-    assert [(one.token, one.message_id) for one in ours.begun()] == [("token", "5")]
+    assert [(one.token, one.message_id) for one in ours.calls()] == [("token", "5")]
 
 
 def test_a_message_is_noted_from_when_it_is_begun_until_it_is_settled() -> None:
     scoreboard = Scoreboard()
     slot = scoreboard.begin("token", "5", timeout_ms=60_000)
     assert slot is not None
-    (begun,) = scoreboard.begun()
-    assert begun.deadline_ns - begun.began_ns == 60_000 * 1_000_000
-    assert not begun.has_returned
-    scoreboard.run(slot, 1234)
-    assert [one.group for one in scoreboard.begun()] == [1234]
-    scoreboard.return_from(slot)
-    assert [one.has_returned for one in scoreboard.begun()] == [True]
-    assert [one.group for one in scoreboard.begun()] == [0], (
+    (call,) = scoreboard.calls()
+    assert call.deadline_ns - call.began_ns == 60_000 * 1_000_000
+    assert not call.has_returned
+    scoreboard.set_process_group(slot, 1234)
+    assert [one.group for one in scoreboard.calls()] == [1234]
+    scoreboard.mark_returned(slot)
+    assert [one.has_returned for one in scoreboard.calls()] == [True]
+    assert [one.group for one in scoreboard.calls()] == [0], (
         "the number may be another group's by now"
     )
     scoreboard.end(slot)
-    assert list(scoreboard.begun()) == []
+    assert list(scoreboard.calls()) == []
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_message_or_a_batch_is_told_by_its_receipt(
 ) -> None:
     scoreboard = Scoreboard()
     scoreboard.begin("token", noted)
-    (begun,) = scoreboard.begun()
-    assert begun.covers(of) is covered
+    (call,) = scoreboard.calls()
+    assert call.matches(of) is covered
 
 
 def test_more_than_it_has_room_for_goes_unnoted_and_room_comes_back() -> None:
@@ -81,7 +81,7 @@ def test_more_than_it_has_room_for_goes_unnoted_and_room_comes_back() -> None:
     assert slots[0] is not None
     scoreboard.end(slots[0])
     assert scoreboard.begin("token", "another") == slots[0]
-    assert len(list(scoreboard.begun())) == SLOTS
+    assert len(list(scoreboard.calls())) == SLOTS
 
 
 def test_who_has_not_beaten_in_time_is_late_and_who_has_not_begun_to_is_not() -> None:
@@ -91,7 +91,7 @@ def test_who_has_not_beaten_in_time_is_late_and_who_has_not_begun_to_is_not() ->
     assert not scoreboard.is_late
     scoreboard.beat(1)
     wait_for(lambda: scoreboard.is_late, what="a millisecond to pass")
-    assert scoreboard.rhythm_ms == 1
+    assert scoreboard.beat_interval_ms == 1
 
 
 @pytest.mark.parametrize("stage", Stage)

@@ -9,8 +9,8 @@ import pytest
 
 from durableq.engines.memory import MemoryStore
 from durableq.model.message import Receipt, State, draft
-from durableq.supervisor.liveness import Survivor, this_process
-from durableq.supervisor.reclaim import Ending, give_back
+from durableq.supervisor.liveness import DeadWorkers, this_process
+from durableq.supervisor.reclaim import Ending, reclaim_messages
 from durableq.supervisor.scoreboard import Scoreboard
 from tests.support import wait_for
 
@@ -36,7 +36,7 @@ class Worker:
 
     def blamed(self, ending: Ending) -> dict[int, str]:
         """Give everything back; return which messages that counted against, with the reason."""
-        assert give_back(self.store, self.scoreboard, "worker:1", ending, "SIGKILL") == 4
+        assert reclaim_messages(self.store, self.scoreboard, "worker:1", ending, "SIGKILL") == 4
         assert self.store.workers() == []
         dead_letters = self.store.peek("orders", 4)
         assert [m.state for m in dead_letters] == [State.READY] * 4
@@ -64,14 +64,14 @@ def test_a_death_before_anything_was_begun_counts_against_nothing(worker: Worker
 
 
 def test_what_had_returned_is_blamed_only_where_nothing_was_running(worker: Worker) -> None:
-    worker.scoreboard.return_from(worker.begin(0))
+    worker.scoreboard.mark_returned(worker.begin(0))
     worker.begin(1)
     assert worker.blamed(Ending.DEATH) == {1: "worker_lost"}
 
 
 def test_where_everything_had_returned_all_of_it_is_blamed(worker: Worker) -> None:
-    worker.scoreboard.return_from(worker.begin(0))
-    worker.scoreboard.return_from(worker.begin(3))
+    worker.scoreboard.mark_returned(worker.begin(0))
+    worker.scoreboard.mark_returned(worker.begin(3))
     assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 3: "worker_lost"}
 
 
@@ -84,8 +84,8 @@ def test_a_timeout_counts_against_what_was_overdue(worker: Worker) -> None:
     worker.begin(0, timeout_ms=60_000)
     worker.begin(1, timeout_ms=1)
     worker.begin(2)
-    worker.scoreboard.return_from(worker.begin(3, timeout_ms=1))
-    latest = max(one.began_ns for one in worker.scoreboard.begun()) + 1_000_000
+    worker.scoreboard.mark_returned(worker.begin(3, timeout_ms=1))
+    latest = max(one.began_ns for one in worker.scoreboard.calls()) + 1_000_000
     wait_for(lambda: time.monotonic_ns() > latest, what="a millisecond to pass")
     assert worker.blamed(Ending.TIMEOUT) == {1: "timeout"}
 
@@ -97,16 +97,16 @@ def test_nothing_counts_when_the_fleet_cuts_it_short(worker: Worker) -> None:
 
 
 def test_a_worker_that_was_never_registered_held_nothing(worker: Worker) -> None:
-    assert give_back(worker.store, Scoreboard(), "worker:1", Ending.DEATH, "SIGKILL") == 0
+    assert reclaim_messages(worker.store, Scoreboard(), "worker:1", Ending.DEATH, "SIGKILL") == 0
     assert len(worker.store.leases_of(worker.owner_id)) == 4
 
 
 def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
     worker: Worker,
 ) -> None:
-    survivor = Survivor()
-    assert survivor.look(worker.store), "there is a new one"
+    dead_workers = DeadWorkers()
+    assert dead_workers.reclaim(worker.store), "there is a new one"
     assert len(worker.store.leases_of(worker.owner_id)) == 4
-    assert not survivor.look(worker.store)
+    assert not dead_workers.reclaim(worker.store)
     assert worker.store.leases_of(worker.owner_id) == []
     assert worker.store.workers() == []
