@@ -139,11 +139,12 @@ def test_a_backup_needs_a_place_and_a_database(dq: DurableQ, db: Path, copy: Pat
 
 FULL = """
 import resource, signal, sys
-from durableq import care, DurableQError
+from durableq import DurableQError
+from durableq.admin import operations
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
-    care.back_up(*sys.argv[1:])
+    operations.back_up(*sys.argv[1:])
 except DurableQError as error:
     print(type(error).__name__, error)
 """

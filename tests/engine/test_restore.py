@@ -19,7 +19,7 @@ from durableq import (
     Queue,
 )
 from durableq.admin import operations
-from durableq.engines.sqlite import replacing, schema
+from durableq.engines.sqlite import copy_install, schema
 from durableq.model.health import is_healthy
 from durableq.model.message import State
 from durableq.store.core import Capability, WorkerInfo
@@ -121,7 +121,7 @@ def test_a_replacement_that_fails_leaves_what_was_there(
     def fail(*_: object) -> None:
         raise DatabaseUnusable("no")
 
-    monkeypatch.setattr(replacing, "_set_aside", fail)
+    monkeypatch.setattr(copy_install, "_set_aside", fail)
     refusal(DatabaseUnusable, operations.restore, copy, str(db), replace=True)
     assert [name for name in beside(db) if name != "copies"] == ["queue.db"]
     assert plain.one(db, "SELECT count(*) FROM durableq_message") == 1

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from durableq.engines.sqlite.copy_marker import birth_time_ns
+
 Variant = tuple[str, str]
 
 UNITS: Final = (512, 4096)
@@ -32,7 +34,7 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     ("each", "kept"),
     ("each", "lost"),
 )
-_INODE: Final = re.compile(rb'("inode": )(\d+)(?=[,}])')
+_IDENTITY: Final = re.compile(rb'"inode": (\d+), "born_ns": \d+')
 
 
 @dataclass(frozen=True)
@@ -177,15 +179,17 @@ class Disk:
         self._renumber(folder, made)
 
     def _renumber(self, folder: Path, made: dict[File, Path]) -> None:
-        """Let the notes name the inodes that the files have here."""
-        now = {inode: made[file].stat().st_ino for inode, file in self._inodes.items()
-               if file in made}  # fmt: skip
+        """Write the inodes and birth times that the files have here into the markers."""
+        now = {inode: made[file] for inode, file in self._inodes.items() if file in made}
 
         def here(found: re.Match[bytes]) -> bytes:
-            return found[1] + b"%d" % now.get(int(found[2]), 1 if int(found[2]) else 0)
+            inode, born_ns = 1 if int(found[1]) else 0, 0
+            if path := now.get(int(found[1])):
+                inode, born_ns = path.stat().st_ino, birth_time_ns(path)
+            return b'"inode": %d, "born_ns": %d' % (inode, born_ns)
 
         for path in folder.glob("*.copying"):
-            path.write_bytes(_INODE.sub(here, path.read_bytes()))
+            path.write_bytes(_IDENTITY.sub(here, path.read_bytes()))
 
 
 Operation = tuple[str, list[str], bytes]

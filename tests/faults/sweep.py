@@ -24,7 +24,7 @@ from typing import Any
 
 from durableq import DurableQ
 from durableq.admin import operations
-from durableq.engines.sqlite import unfinished
+from durableq.engines.sqlite import copy_marker
 from durableq.engines.sqlite.driver import driver
 from durableq.model.health import Level
 from tests.faults.judging import MODE
@@ -249,7 +249,7 @@ def look(call: str, *, again: bool = True) -> dict[str, Any]:
 
 def unwarned_sender(release: int, answered: int) -> None:
     """Send as a process does that looked for a restore just before it began, and stays open."""
-    unfinished.settle = lambda *_, **__: None
+    copy_marker.recover = lambda *_, **__: None
     answers = []
     dq = DurableQ(f"sqlite:///{TARGET}?busy_timeout=0")
     for _ in range(2):

@@ -115,17 +115,17 @@ NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Pytho
 
 # What an engine may open beside /proc: (path, the call in the words of ast.unparse).
 MAY_OPEN: set[tuple[str, str]] = {
-    # The note of a backup or restore; a copy that has no name yet, or its directory.
-    ("durableq/engines/sqlite/unfinished.py", "os.open(path, flags | os.O_CLOEXEC, 384)"),
+    # The marker of a backup or restore; a copy that has no name yet, or its directory.
+    ("durableq/engines/sqlite/copy_marker.py", "os.open(path, flags | os.O_CLOEXEC, 384)"),
     (
-        "durableq/engines/sqlite/unfinished.py",
-        "os.open(note_of(target), os.O_RDONLY | os.O_CLOEXEC)",
+        "durableq/engines/sqlite/copy_marker.py",
+        "os.open(marker_path(target), os.O_RDONLY | os.O_CLOEXEC)",
     ),
     (
-        "durableq/engines/sqlite/unfinished.py",
+        "durableq/engines/sqlite/copy_marker.py",
         "os.open(self.partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 384)",
     ),
-    ("durableq/engines/sqlite/unfinished.py", "os.open(path, os.O_RDONLY | os.O_CLOEXEC)"),
+    ("durableq/engines/sqlite/copy_marker.py", "os.open(path, os.O_RDONLY | os.O_CLOEXEC)"),
     # A new file, which no connection has open yet.
     (
         "durableq/engines/sqlite/open_files.py",

@@ -12,13 +12,13 @@ from durableq.engines.sql import receiving, statements, upkeep
 from durableq.engines.sql.statement import Statement
 from durableq.engines.sqlite import (
     checkpoints,
+    copy_install,
+    copy_marker,
     database,
     joining,
     location,
     open_files,
-    replacing,
     store,
-    unfinished,
 )
 from durableq.model import codec, message
 from durableq.recovery import leases
@@ -209,21 +209,21 @@ def show_output_raw() -> None:
 
 def leave_foreign_logs() -> None:
     """A restore leaves the log at the path for SQLite to apply."""
-    module: Any = replacing
-    module.LOGS = ()
+    module: Any = copy_install
+    module.LOG_SUFFIXES = ()
 
 
 def open_during_a_restore() -> None:
-    """An opening does not look for the note of a restore."""
-    module: Any = unfinished
-    module.settle = lambda *_, **__: None
+    """An opening does not look for the marker of a restore."""
+    module: Any = copy_marker
+    module.recover = lambda *_, **__: None
 
 
 def replace_without_a_lock() -> None:
     """A restore replaces a database that another process may be writing."""
-    module: Any = replacing
-    module._held = lambda _path: nullcontext()
-    module.check_unused = lambda *_: None
+    module: Any = copy_install
+    module._exclusively_locked = lambda _path: nullcontext()
+    module.check_not_open = lambda *_: None
 
 
 def bring_no_names_to_the_disk() -> None:
@@ -237,10 +237,10 @@ def bring_no_copy_to_the_disk() -> None:
 
 
 def _sync_only(wanted: Callable[[Path], bool]) -> None:
-    sync = unfinished.sync
-    for module in (unfinished, replacing):
+    fsync = copy_marker.fsync
+    for module in (copy_marker, copy_install):
         changed: Any = module
-        changed.sync = lambda path: sync(path) if wanted(path) else None
+        changed.fsync = lambda path: fsync(path) if wanted(path) else None
 
 
 def ignore_unknown_options() -> None:

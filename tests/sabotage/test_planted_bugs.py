@@ -148,11 +148,11 @@ SEEN_BY = [
     ),
     (
         "leave_foreign_logs",
-        "tests/engine/test_unfinished.py::test_a_log_at_the_path_is_set_aside_and_never_applied",
+        "tests/engine/test_interrupted.py::test_a_log_at_the_path_is_set_aside_and_never_applied",
     ),
     (
         "open_during_a_restore",
-        "tests/engine/test_unfinished.py::test_a_database_is_not_opened_while_it_is_being_restored",
+        "tests/engine/test_interrupted.py::test_a_database_is_not_opened_during_its_restore",
     ),
     (
         "replace_without_a_lock",

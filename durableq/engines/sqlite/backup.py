@@ -17,14 +17,14 @@ from typing import Any, Final
 
 from durableq.engines.sql import settling, statements, steady_time, upkeep
 from durableq.engines.sql.write_transaction import WriteTransaction
-from durableq.engines.sqlite import replacing, schema, unfinished
+from durableq.engines.sqlite import copy_install, copy_marker, schema
+from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.doctor import reading
 from durableq.engines.sqlite.doctor_tables import FAULTS, in_words
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
-from durableq.engines.sqlite.unfinished import LOGS, worded
 from durableq.model.errors import (
     Conflict,
     DatabaseUnusable,
@@ -51,23 +51,23 @@ STEPS: Final = 2_000
 
 def back_up(location: Location, to: Path, progress: Progress) -> Copied:
     """Make a consistent copy of a file while it is in use; see engines.back_up."""
-    with worded(location.path):
+    with os_errors_translated(location.path):
         if not location.path.exists():
             raise NotFound(f"There is no database at {location.path}.")
-    target = unfinished.resolved(to)
-    unfinished.settle(target, begins_anew=True)
+    target = copy_marker.real_path(to)
+    copy_marker.recover(target, starts_copy=True)
     _check_free(to, target)
     database = Database(location)
     try:
         raw = database.session().raw
         _check_ours(database.retrying(lambda: schema.condition(raw)), location.path)
-        with unfinished.making(target, "backup", location.path) as made:
-            with _written(made.partial, location.path):
-                database.retrying(lambda: _copy(raw, location.path, made.partial, progress))
-                with closing(driver.connect(str(made.partial), isolation_level=None)) as copy:
-                    upkeep.forget_boot(copy)
-                size = _finish(made.partial)
-            replacing.name_new(made)
+        with copy_marker.copy_in_progress(target, "backup", location.path) as copy:
+            with _written(copy.partial, location.path):
+                database.retrying(lambda: _copy(raw, location.path, copy.partial, progress))
+                with closing(driver.connect(str(copy.partial), isolation_level=None)) as raw_copy:
+                    upkeep.forget_boot(raw_copy)
+                size = _finish(copy.partial)
+            copy_install.install_new(copy)
         return Copied(str(target), size)
     finally:
         database.close()
@@ -77,25 +77,25 @@ def restore(
     backup: Path, location: Location, clock: Clock, *, replace: bool, progress: Progress
 ) -> Copied:
     """Make a database of a backup; see engines.restore."""
-    location = changed(location, path=unfinished.resolved(location.path))
+    location = changed(location, path=copy_marker.real_path(location.path))
     target = location.path
     _check_source(backup, target)
-    unfinished.settle(target, begins_anew=True)
+    copy_marker.recover(target, starts_copy=True)
     location.check()
     if target.exists() and not replace:
         raise Conflict(f"{target} exists. Restore under another name, or over it with --replace.")
-    replacing.check_unused(target, "Stop what uses it first.")
-    with unfinished.making(target, "restore", backup) as made:
-        with _written(made.partial, backup):
+    copy_install.check_not_open(target, "Stop what uses it first.")
+    with copy_marker.copy_in_progress(target, "restore", backup) as copy:
+        with _written(copy.partial, backup):
             with reading(backup) as (raw, _):
                 _check_ours(schema.condition(raw), backup)
                 _check_whole(raw, backup)
-                _copy(raw, backup, made.partial, progress)
-            released = _forget_holders(changed(location, path=made.partial), clock)
-            size = _finish(made.partial)
+                _copy(raw, backup, copy.partial, progress)
+            released = _forget_holders(changed(location, path=copy.partial), clock)
+            size = _finish(copy.partial)
         if target.exists() and not replace:
             raise Conflict(f"{target} has come to exist in the meantime. Nothing was done.")
-        aside = replacing.replace(made)
+        aside = copy_install.install_over(copy)
     return Copied(str(target), size, released, aside)
 
 
@@ -106,7 +106,7 @@ def _check_free(to: Path, target: Path) -> None:
     Location(to, allow_network_filesystem=True).check()  # nobody else writes it
     if target.exists():
         raise Conflict(f"{to} exists, and a backup overwrites nothing. Name another file.")
-    for end in LOGS:
+    for end in LOG_SUFFIXES:
         if os.path.lexists(f"{target}{end}"):
             raise Conflict(
                 f"{target}{end} exists: SQLite would apply that log of another file to the "
@@ -115,16 +115,16 @@ def _check_free(to: Path, target: Path) -> None:
 
 
 def _check_source(backup: Path, target: Path) -> None:
-    with worded(backup):
+    with os_errors_translated(backup):
         if not backup.exists():
             raise NotFound(f"There is no backup {backup}.")
         if not backup.is_file():
             raise DatabaseUnusable(f"{backup} is not a file. Name the file that a backup made.")
         if target.exists() and os.path.samefile(backup, target):
             raise Conflict(f"{backup} is the database itself.")
-    file = unfinished.resolved(backup)
-    replacing.check_unused(file, "It is no backup: make one of it with `durableq backup`.")
-    for log in [f"{file}{end}" for end in LOGS]:
+    file = copy_marker.real_path(backup)
+    copy_install.check_not_open(file, "It is no backup: make one of it with `durableq backup`.")
+    for log in [f"{file}{end}" for end in LOG_SUFFIXES]:
         if os.path.lexists(log) and os.stat(log).st_size:
             raise Conflict(
                 f"{log} exists. It holds newer commits of {backup}, which is then no backup: make "
@@ -158,7 +158,7 @@ def _check_whole(raw: Any, path: Path) -> None:
 def _written(partial: Path, source: Path) -> Iterator[None]:
     """Raise an error in making a copy as a sentence about the copy or its source."""
     try:
-        with worded(partial):
+        with os_errors_translated(partial):
             yield
     except (driver.Error, DurableQError) as error:
         cause = error if isinstance(error, driver.Error) else error.__cause__
@@ -173,8 +173,8 @@ def _finish(partial: Path) -> int:
     Raises:
         DatabaseUnusable: it is damaged, or a part of it is still in a log.
     """
-    unfinished.sync(partial)
-    for end in LOGS:
+    copy_marker.fsync(partial)
+    for end in LOG_SUFFIXES:
         if os.path.lexists(f"{partial}{end}"):
             raise DatabaseUnusable(
                 f"The copy in {partial.parent} was not written whole: a part of it is still in a "

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, event, func, select
 from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
 from sqlalchemy.pool import NullPool
 
-from durableq.engines.sqlite import joining, unfinished
+from durableq.engines.sqlite import copy_marker, joining
 from durableq.engines.sqlite.checkpoints import IS_GUARDED, Checkpointer, guard, set_pragma
 from durableq.engines.sqlite.driver import check_library, driver
 from durableq.engines.sqlite.errors import code_of, translate
@@ -82,7 +82,7 @@ class Database:
 
     def __init__(self, location: Location) -> None:
         check_library(driver.sqlite_version_info)
-        unfinished.settle(location.path)
+        copy_marker.recover(location.path)
         location.check()
         self.location = location
         self._sessions: list[_Session] = []

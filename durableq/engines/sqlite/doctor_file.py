@@ -8,8 +8,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from durableq.engines.sqlite import locks
-from durableq.engines.sqlite import unfinished as copying
+from durableq.engines.sqlite import copy_marker, locks
 from durableq.engines.sqlite.checkpoints import IS_GUARDED
 from durableq.engines.sqlite.database import JOURNAL_SIZE_LIMIT
 from durableq.engines.sqlite.driver import check_library, driver
@@ -97,20 +96,20 @@ def links(location: Location) -> Finding:
 
 def unfinished(location: Location) -> Iterator[Finding]:
     """Report a backup or restore to this path that runs or was interrupted, and its leftovers."""
-    name, target = "unfinished", copying.resolved(location.path)
-    seen = copying.found(target)
+    name, target = "unfinished", copy_marker.real_path(location.path)
+    seen = copy_marker.read_marker(target)
     if seen is not None:
-        note, runs = seen
-        doing = f"a backup or restore to {target}" if note is None else note.doing(target)
+        marker, runs = seen
+        doing = f"a backup or restore to {target}" if marker is None else marker.progress(target)
         if runs:
             advice = "Wait until it has ended: until then the file cannot be opened."
             yield Finding(name, Level.WARN, doing, advice)
-        elif note is None:
+        elif marker is None:
             advice = "The next command that opens the file clears up."
             yield Finding(name, Level.WARN, f"{doing} was interrupted at its start", advice)
         else:
-            done = copying.is_done(target, note)
-            what, _, advice = note.outcome(target, done=done).partition(". ")
+            complete = copy_marker.is_complete(target, marker)
+            what, _, advice = marker.outcome(target, complete=complete).partition(". ")
             yield Finding(name, Level.WARN, what, advice)
     strays = sorted(target.parent.glob(f".{glob.escape(target.name)}.*partial"))
     if strays and seen is None:

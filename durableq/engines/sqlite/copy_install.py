@@ -1,4 +1,4 @@
-"""Giving a finished copy its name: over nothing, or in place of a database that is set aside."""
+"""Installation of a finished copy: under a free name, or over a database that is set aside."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from durableq.engines.sqlite import locks
+from durableq.engines.sqlite.copy_marker import (
+    AT_FDCWD,
+    LOG_SUFFIXES,
+    SUFFIXES,
+    CopyInProgress,
+    fsync,
+    os_errors_translated,
+)
 from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
-from durableq.engines.sqlite.unfinished import ENDS, LOGS, Making, sync, worded
 from durableq.model.errors import Busy, Conflict, DatabaseUnusable, DurableQError
 
-AT_FDCWD: Final = -100
-#: Both are the kernel's numbers for renameat2(2).
+#: Flag of renameat2(2).
 RENAME_NOREPLACE: Final = 1
 _NO_DATABASE: Final = frozenset({driver.SQLITE_NOTADB, driver.SQLITE_CORRUPT})
 
 
-def check_unused(path: Path, advice: str) -> None:
+def check_not_open(path: Path, advice: str) -> None:
     """Refuse a file that a process has open, also one that was removed while it was open.
 
     Raises:
@@ -37,53 +43,53 @@ def check_unused(path: Path, advice: str) -> None:
         raise Conflict(f"{path} is open in {locks.describe(using[0])}. {advice}")
 
 
-def name_new(made: Making) -> None:
-    """Give the copy its name, which must be free.
+def install_new(copy: CopyInProgress) -> None:
+    """Give the copy its final name, which must be free.
 
     Raises:
         Conflict: another process took the name in the meantime.
-        DatabaseUnusable: it cannot be named, or the directory cannot be brought to the disk.
+        DatabaseUnusable: the copy cannot be renamed, or the directory cannot be synced.
     """
-    with worded(made.target):
+    with os_errors_translated(copy.target):
         try:
-            _name(made.partial, made.target)
+            _link_or_rename(copy.partial, copy.target)
         except FileExistsError:
-            raise _came_to_exist(made.target) from None
-    _sync_named(made)
+            raise _target_appeared(copy.target) from None
+    _fsync_directory(copy)
 
 
-def replace(made: Making) -> str | None:
-    """Give the copy the name of a database, and that one, with its log, another name.
+def install_over(copy: CopyInProgress) -> str | None:
+    """Give the copy the name of an existing database, and rename that one together with its log.
 
-    While this happens the old database is held exclusively, its log folded into it and removed.
+    Meanwhile the old database is locked exclusively; its log was merged into it and removed.
 
     Returns:
         The new name of the old database, or of a log alone; None if there was neither.
 
     Raises:
-        Conflict: a process has it open.
+        Conflict: a process has the old database open.
         DatabaseUnusable, StorageFull: one of the steps failed.
     """
-    target = made.target
-    check_unused(target, "It was opened in the meantime: stop what uses it.")
-    with _held(target), worded(target):
-        ends = _set_aside(made)
-        if "" not in ends:
-            name_new(made)
-        elif os.path.samefile(target, made.note.aside):
-            os.rename(made.partial, target)
+    target = copy.target
+    check_not_open(target, "It was opened in the meantime: stop what uses it.")
+    with _exclusively_locked(target), os_errors_translated(target):
+        suffixes = _set_aside(copy)
+        if "" not in suffixes:
+            install_new(copy)
+        elif os.path.samefile(target, copy.marker.aside):
+            os.rename(copy.partial, target)
         else:
-            raise _came_to_exist(target)
-    _sync_named(made)
-    return f"{made.note.aside}{ends[0]}" if ends else None
+            raise _target_appeared(target)
+    _fsync_directory(copy)
+    return f"{copy.marker.aside}{suffixes[0]}" if suffixes else None
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Fold the log of a database into it and lock it, so that nothing is answered from it.
+def _exclusively_locked(path: Path) -> Iterator[None]:
+    """Merge the log of a database into it and lock it, so that no process can use it.
 
-    A process that opened the file before, and locks it after, cannot write: SQLite finds that it
-    has another name. What is no database at all cannot be locked, nor opened by a queue.
+    A process that opened the file earlier and locks it later cannot write: SQLite notices the new
+    name. A file that is no database cannot be locked; no queue can open it either.
     """
     if not path.exists():
         yield
@@ -92,36 +98,36 @@ def _held(path: Path) -> Iterator[None]:
     raw = None
     try:
         raw = driver.connect(uri, uri=True, timeout=DRIVER_TIMEOUT_SECONDS, isolation_level=None)
-        _fold(raw, path)
+        _merge_log(raw, path)
     except driver.Error as error:
         if raw is not None:
             raw.close()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _NO_DATABASE:
-            raise _not_held(path, error) from error
+            raise _lock_error(path, error) from error
         yield
         return
     with closing(raw):
         yield
 
 
-def _not_held(path: Path, error: driver.Error) -> DurableQError:
+def _lock_error(path: Path, error: driver.Error) -> DurableQError:
     if isinstance(translate(error, path), Busy):
-        return _opened_meanwhile(path)
+        return _in_use(path)
     return DatabaseUnusable(
         f"The log of {path} cannot be written into it ({error}), so it was not replaced; nothing "
         "was changed. Restore under another name."
     )
 
 
-def _fold(raw: Any, path: Path) -> None:
+def _merge_log(raw: Any, path: Path) -> None:
     raw.execute("PRAGMA writable_schema = ON")  # only so that a damaged schema does not matter
     # Takes the lock of the only user, brings the log into the file, and fails if it cannot.
     (mode,) = raw.execute("PRAGMA journal_mode = DELETE").fetchone()
     raw.execute("BEGIN EXCLUSIVE")
     (now,) = raw.execute("PRAGMA journal_mode").fetchone()
     if {mode, now} != {"delete"}:
-        raise _opened_meanwhile(path)
-    for log in [f"{path}{end}" for end in LOGS]:
+        raise _in_use(path)
+    for log in [f"{path}{suffix}" for suffix in LOG_SUFFIXES]:
         if os.path.lexists(log):
             raise DatabaseUnusable(
                 f"{log} cannot be removed, so {path} was not replaced; nothing was changed. Check "
@@ -129,33 +135,33 @@ def _fold(raw: Any, path: Path) -> None:
             )
 
 
-def _came_to_exist(path: Path) -> Conflict:
+def _target_appeared(path: Path) -> Conflict:
     return Conflict(f"{path} has come to exist in the meantime. Nothing was done.")
 
 
-def _opened_meanwhile(path: Path) -> Conflict:
+def _in_use(path: Path) -> Conflict:
     return Conflict(f"{path} is in use by another process. Stop it first. Nothing was changed.")
 
 
-def _set_aside(made: Making) -> list[str]:
-    """Give the database at the target, and any log there, a second name; remove the logs' first.
+def _set_aside(copy: CopyInProgress) -> list[str]:
+    """Give the database at the target and its logs a second name; remove the logs' first names.
 
     Returns:
-        The ends of the names that were there: empty for the database, `-wal`, `-journal`.
+        The suffixes of the files that were there: empty for the database, `-wal`, `-journal`.
     """
-    target = made.target
-    present = [end for end in ("", *LOGS) if os.path.lexists(f"{target}{end}")]
+    target = copy.target
+    present = [suffix for suffix in ("", *LOG_SUFFIXES) if os.path.lexists(f"{target}{suffix}")]
     if not present:
         _remove_index(target)
         return present
     if "" in present:
-        _keep_permissions(made.partial, os.stat(target))
-        sync(made.partial)  # the permissions: without it a power loss could undo them alone
+        _keep_permissions(copy.partial, os.stat(target))
+        fsync(copy.partial)  # the permissions: without it a power loss could undo them alone
     aside = _free_name(target)
-    made.remember(aside=aside)
-    for end in present:
+    copy.set_aside_as(aside)
+    for suffix in present:
         try:
-            os.link(f"{target}{end}", f"{aside}{end}")
+            os.link(f"{target}{suffix}", f"{aside}{suffix}")
         except OSError as error:
             if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}:
                 raise
@@ -163,17 +169,17 @@ def _set_aside(made: Making) -> list[str]:
                 f"{target} is on a file system without hard links, where a database cannot be "
                 "replaced safely. Move it and its log away, then restore without --replace."
             ) from error
-    sync(target.parent)
-    for end in filter(None, present):
-        os.unlink(f"{target}{end}")
+    fsync(target.parent)
+    for suffix in filter(None, present):
+        os.unlink(f"{target}{suffix}")
     _remove_index(target)
     if present != [""]:
-        sync(target.parent)  # no log may be at the path when the copy gets its name
+        fsync(target.parent)  # no log may be at the path when the copy gets its name
     return present
 
 
 def _remove_index(target: Path) -> None:
-    """Remove the index of a log; the next opening makes one."""
+    """Remove the index of a log; SQLite creates it when the file is opened."""
     with suppress(FileNotFoundError):
         os.unlink(f"{target}-shm")
 
@@ -181,21 +187,25 @@ def _remove_index(target: Path) -> None:
 def _free_name(target: Path) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name, number = f"{target}.replaced-{stamp}", 1
-    while any(os.path.lexists(f"{name}{end}") for end in ENDS):
+    while any(os.path.lexists(f"{name}{suffix}") for suffix in SUFFIXES):
         number += 1
         name = f"{target}.replaced-{stamp}-{number}"
     return name
 
 
-def _keep_permissions(copy: Path, before: os.stat_result) -> None:
-    """Let the same users use the new file; only root can give it to another owner."""
+def _keep_permissions(partial: Path, before: os.stat_result) -> None:
+    """Copy owner, group and mode of the old file; only root can change the owner."""
     with suppress(PermissionError):
-        os.chown(copy, before.st_uid, before.st_gid)
-    os.chmod(copy, stat.S_IMODE(before.st_mode))
+        os.chown(partial, before.st_uid, before.st_gid)
+    os.chmod(partial, stat.S_IMODE(before.st_mode))
 
 
-def _name(partial: Path, target: Path) -> None:
-    """Rename, but never over a file."""
+def _link_or_rename(partial: Path, target: Path) -> None:
+    """Rename without replacing a file.
+
+    Raises:
+        FileExistsError: the target exists.
+    """
     try:
         os.link(partial, target)
     except FileExistsError:
@@ -204,7 +214,7 @@ def _name(partial: Path, target: Path) -> None:
         _rename_exclusively(partial, target)
     else:
         with suppress(OSError):
-            os.unlink(partial)  # else the end of the operation does it
+            os.unlink(partial)  # if this fails, the end of the operation removes it
 
 
 def _rename_exclusively(partial: Path, target: Path) -> None:
@@ -218,13 +228,13 @@ def _rename_exclusively(partial: Path, target: Path) -> None:
         raise OSError(number, os.strerror(number), str(target))
 
 
-def _sync_named(made: Making) -> None:
-    target = made.target
+def _fsync_directory(copy: CopyInProgress) -> None:
+    target = copy.target
     try:
-        sync(target.parent)
+        fsync(target.parent)
     except OSError as error:
         raise DatabaseUnusable(
             f"{target} is in place and whole, but its directory cannot be brought to the disk "
-            f"({error.strerror}): a power loss may undo the {made.note.verb}. Check the disk, "
-            "then look at the file again."
+            f"({error.strerror}): a power loss may undo the {copy.marker.operation}. Check "
+            "the disk, then look at the file again."
         ) from error

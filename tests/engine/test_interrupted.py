@@ -1,4 +1,4 @@
-"""An interrupted or running backup or restore, as the next opening and doctor see it."""
+"""A backup or restore that runs or was interrupted: the next opening, and doctor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from durableq import Busy, Conflict, DatabaseUnusable, DurableQ, Queue
 from durableq.admin import operations
-from durableq.engines.sqlite import locks, replacing, unfinished
+from durableq.engines.sqlite import copy_install, copy_marker, locks
 from durableq.model.health import Finding
 from tests.engine import plain
 from tests.engine.copies import beside, refusal
@@ -36,18 +37,18 @@ def monday(orders: Queue, db: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(target: Path) -> Iterator[None]:
-    """Hold the note of a restore, as its maker does."""
-    note = unfinished.note_of(target)
-    with note.open("w+b") as file:
+def running(target: Path, inode: int = 0, born_ns: int = 0) -> Iterator[None]:
+    """Hold the marker of a restore, as its process does."""
+    marker = copy_marker.marker_path(target)
+    with marker.open("w+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        fields = {"verb": "restore", "source": "monday.db", "pid": 7, "inode": 0, "aside": ""}
-        file.write(json.dumps(fields).encode() + b"\n")
+        content = copy_marker.Marker("restore", "monday.db", 7, inode, born_ns)
+        file.write(json.dumps(asdict(content)).encode() + b"\n")
         file.flush()
         yield
 
 
-def about_unfinished(target: Path) -> Finding:
+def unfinished_finding(target: Path) -> Finding:
     (finding,) = [f for f in operations.examine(str(target)) if f.name == "unfinished"]
     return finding
 
@@ -57,12 +58,12 @@ def open_once(path: Path) -> None:
         _ = dq.store
 
 
-def test_a_database_is_not_opened_while_it_is_being_restored(monday: Path, target: Path) -> None:
+def test_a_database_is_not_opened_during_its_restore(monday: Path, target: Path) -> None:
     with running(target):
         told = f"{target} is being restored from monday.db by process 7"
         for call in (open_once, lambda path: operations.restore(monday, str(path))):
             assert refusal(Busy, call, target) == f"{told}. Try again when that has ended."
-        assert about_unfinished(target).what == told
+        assert unfinished_finding(target).what == told
     assert beside(target) == ["restored.db.copying"]
 
 
@@ -70,11 +71,11 @@ def test_where_a_restore_was_interrupted_no_empty_queue_is_begun(
     monday: Path, target: Path
 ) -> None:
     with running(target):
-        unfinished.partial_of(target).write_text("half a copy")
+        copy_marker.partial_path(target).write_text("half a copy")
     told = refusal(DatabaseUnusable, open_once, target)
     assert told.startswith(f"A restore of monday.db to {target} was interrupted. There is no ")
     assert f"Run it again: `durableq restore monday.db --db {target}`; or, to begin" in told
-    assert about_unfinished(target).advice in told
+    assert unfinished_finding(target).advice in told
     operations.restore(monday, str(target))
     assert plain.one(target, "SELECT count(*) FROM durableq_message") == 1
     assert beside(target) == ["restored.db"]
@@ -85,7 +86,7 @@ def test_the_next_opening_says_which_database_it_found(
 ) -> None:
     operations.restore(monday, str(target))
     with running(target):
-        unfinished.partial_of(target).write_text("half a copy")
+        copy_marker.partial_path(target).write_text("half a copy")
     caplog.set_level(logging.WARNING, "durableq")
     open_once(target)
     open_once(target)
@@ -94,11 +95,37 @@ def test_the_next_opening_says_which_database_it_found(
     assert beside(target) == ["restored.db"]
 
 
-def test_doctor_names_what_an_older_durableq_left(monday: Path, target: Path) -> None:
+@pytest.mark.parametrize("later_ns", [0, 1])
+def test_another_file_with_the_inode_number_of_a_lost_copy_is_not_the_copy(
+    monday: Path, target: Path, later_ns: int
+) -> None:
+    operations.restore(monday, str(target))
+    born_ns = copy_marker.birth_time_ns(target)
+    if not born_ns:
+        pytest.skip("this file system has no birth times")
+    with running(target, target.stat().st_ino, born_ns + later_ns):
+        pass
+    words = "is the database of before" if later_ns else "is the restored database, whole"
+    assert words in f"{unfinished_finding(target).what}. {unfinished_finding(target).advice}"
+
+
+def test_a_birth_time_survives_writing_and_renaming(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    born_ns = copy_marker.birth_time_ns(path)
+    path.write_text("content")
+    path.chmod(0o600)
+    os.link(path, path.with_name("second"))
+    assert copy_marker.birth_time_ns(path.rename(path.with_name("other"))) == born_ns
+    path.touch()
+    assert not born_ns or copy_marker.birth_time_ns(path) != born_ns
+
+
+def test_doctor_names_the_leftovers_of_an_older_durableq(monday: Path, target: Path) -> None:
     operations.restore(monday, str(target))
     stray = target.with_name(".restored.db.x2k4f1aa.partial")
     stray.touch()
-    assert about_unfinished(target).advice.endswith(f"rm {stray}")
+    assert unfinished_finding(target).advice.endswith(f"rm {stray}")
 
 
 def test_a_log_at_the_path_is_set_aside_and_never_applied(
@@ -179,8 +206,8 @@ def test_without_hard_links_a_restore_is_named_but_replaces_nothing(
     assert "file system without hard links" in told
     assert beside(target) == ["restored.db"]
     target.with_name("taken.db").touch()
-    with unfinished.making(target.with_name("taken.db"), "backup", monday) as made:
-        assert "has come to exist" in refusal(Conflict, replacing.name_new, made)
+    with copy_marker.copy_in_progress(target.with_name("taken.db"), "backup", monday) as made:
+        assert "has come to exist" in refusal(Conflict, copy_install.install_new, made)
 
 
 def test_a_name_that_is_too_long_is_refused_in_words(db: Path, monday: Path, folder: Path) -> None:
