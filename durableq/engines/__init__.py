@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from durableq.model.errors import InvalidInput, Unsupported
-from durableq.model.health import Copied, Finding
+from durableq.model.health import Copied, Finding, Level
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.text import shown, visible
 from durableq.runtime.clock import Clock, SystemClock
@@ -75,9 +75,8 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
         clock: as for open_store.
     """
     if _is_memory(url):
-        from durableq.engines.memory import MemoryStore
-
-        return MemoryStore(clock=clock).examine(deep=deep)
+        advice = "Name a file for messages that are to outlive this process."
+        return [Finding("memory", Level.WARN, "everything is in this process's memory", advice)]
     from durableq.engines.sqlite.doctor import examine
     from durableq.engines.sqlite.location import Location
 

@@ -115,7 +115,6 @@ class Engine:
             *(self.plain(store.history(message_id)) for message_id in self.names),
             self.plain(store.dead_letter_groups()),
             *(self.plain(store.recoveries(name, since_ms, ALL)) for name in QUEUES),
-            self.plain(store.redrive_tasks()),
             self.plain(store.workers()),
             *(self.plain(store.leases_of(worker.owner_id)) for worker in store.workers()),
             *(store.ready_in_ms([name]) for name in EVERY_QUEUE),

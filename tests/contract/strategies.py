@@ -2,7 +2,6 @@
 
 from hypothesis import strategies as st
 
-from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.message import Failure, Reason, draft
 
@@ -29,11 +28,3 @@ decisions: st.SearchStrategy[Decision] = st.one_of(
     st.builds(Requeue, delay=st.sampled_from([0, 1])),
     st.builds(Retry, st.sampled_from([3, "too long for it"]), delay=st.sampled_from([0, 1])),
 )
-filters = st.just(DeadLetterFilter()) | st.builds(
-    DeadLetterFilter,
-    queue=st.sampled_from([None, "orders", "mail", "orders-dlq"]),
-    reason=st.sampled_from([None, None, Reason.REJECTED, Reason.LEASE_EXPIRED]),
-    error_type=st.sampled_from([None, None, "ValueError"]),
-)
-targets = st.sampled_from([None, None, None, "mail", "nobody"])
-of_many = st.sampled_from([Requeue("move"), Requeue("move", 1), Discard("move")])

@@ -23,8 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from durableq.model.dead_letters import DeadLetterFilter
-from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.decisions import Decision
 from durableq.model.errors import DurableQError
 from durableq.model.lifecycle import Node
 from durableq.model.message import (
@@ -59,11 +58,8 @@ from tests.contract.strategies import (
     decisions,
     drafts,
     failures,
-    filters,
-    of_many,
     queues,
     some,
-    targets,
 )
 from tests.support import new_file
 
@@ -262,42 +258,18 @@ class SideBySide(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: any(where is Node.DEAD for where, _ in self.before.values()))
-    @rule(
-        wanted=filters,
-        decision=of_many,
-        to_queue=targets,
-        limits=st.lists(st.integers(1, 3), max_size=2),
-    )
-    def move(
-        self,
-        wanted: DeadLetterFilter,
-        decision: Requeue | Discard,
-        to_queue: str | None,
-        limits: list[int],
-    ) -> None:
-        """Start a move and take its first steps; others may go on with it later."""
-        self.both(
-            lambda engine, _: engine.store.start_redrive(
-                wanted, decision, to_queue=to_queue, actor=ACTOR
-            )
-        )
-        for limit in limits if self.engines[0].store.redrive_tasks() else []:
-            self.go_on(0, limit, cancelled=1)
+    @rule(queue=queues, decision=decisions, data=st.data())
+    def decide_by_id(self, queue: str, decision: Decision, data: st.DataObject) -> None:
+        """Decide about dead letters by id, as `durableq dlq` does."""
+        dead = [name for name, (where, _) in self.before.items() if where is Node.DEAD]
+        chosen = {*data.draw(st.lists(st.sampled_from(dead), max_size=3)), "message 0000"}
 
-    @precondition(lambda self: self.engines[0].store.redrive_tasks())
-    @rule(number=st.integers(0, 2), limit=st.integers(0, 3), cancelled=st.integers(0, 9))
-    def go_on(self, number: int, limit: int, cancelled: int) -> None:
-        there = self.engines[0].store.redrive_tasks()
-        task_id = there[number % len(there)].id
-        if not cancelled:
-            self.both(lambda engine, _: engine.store.cancel_redrive(task_id))
-            return
-        self.both(
-            lambda engine, _: engine.store.continue_redrive(task_id, limit),
-            "reclaim",
-            "decide",
-            touched=[name for name, (where, _) in self.before.items() if where is Node.DEAD],
-        )
+        def decide(engine: Engine, _: int) -> list[str]:
+            ids = [message_id for message_id, name in engine.names.items() if name in chosen]
+            decided = engine.store.decide_by_id(dead_letter_name(queue), ids, decision, actor=ACTOR)
+            return sorted(engine.names[message_id] for message_id in decided)
+
+        self.both(decide, "reclaim", "due", "decide", touched=dead)
 
     @precondition(lambda self: self.leases)
     @rule(which=some, key=st.sampled_from(["k", "j"]))
@@ -352,14 +324,10 @@ class SideBySide(RuleBasedStateMachine):
         else:
             self.both(lambda engine, _: engine.store.reclaim(owner_id=there[-1]), *RECLAIM)
 
-    @rule(
-        what=st.sampled_from(["reclaim", "prune", "forget", "purge"]), queue=queues, dead=booleans
-    )
+    @rule(what=st.sampled_from(["reclaim", "forget", "purge"]), queue=queues, dead=booleans)
     def keep_up(self, what: str, queue: str, dead: bool) -> None:
         if what == "reclaim":
             self.both(lambda engine, _: engine.store.reclaim(), *RECLAIM)
-        elif what == "prune":
-            self.both(lambda engine, _: engine.store.prune(), "expire")
         elif what == "forget":
             self.both(lambda engine, _: engine.store.forget(queue, "k"))
         else:

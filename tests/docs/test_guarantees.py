@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+from scripts.engine_table import with_table
+
 ROOT = Path(__file__).resolve().parents[2]
 GUARANTEES = (ROOT / "docs" / "GUARANTEES.md").read_text()
 NAMED = re.compile(r"`((?:tests|durableq/testing)/[\w/]+\.py)::(\w+)`")
@@ -35,3 +37,7 @@ def test_every_promise_names_a_test() -> None:
     assert len(promises) >= 7
     silent = [text.splitlines()[0] for text in promises if not NAMED.search(text)]
     assert silent == []
+
+
+def test_the_table_of_engines_is_that_of_their_capabilities() -> None:
+    assert with_table(GUARANTEES) == GUARANTEES, "run python -m scripts.engine_table"

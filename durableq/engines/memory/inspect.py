@@ -13,11 +13,9 @@ from durableq.model.dead_letters import (
     DeadLetterGroup,
     Recovered,
     RecoveredFate,
-    RedriveTask,
-    unknown_redrive,
 )
 from durableq.model.errors import InvalidInput, UnknownQueue
-from durableq.model.health import Finding, KeyCounts, Level, Storage
+from durableq.model.health import KeyCounts, Storage
 from durableq.model.message import (
     DeadLetter,
     Event,
@@ -100,19 +98,6 @@ class MemoryMonitor:
             found.sort(key=lambda group: (-group.count, -newest[group.example_id]))
             return self._clock.shown(found)
 
-    def redrive_tasks(self) -> list[RedriveTask]:
-        """The moves, newest first."""
-        with self._lock:
-            moves = [progress.move for progress in reversed(self._tables.moves.values())]
-            return self._clock.shown(moves)
-
-    def redrive_task(self, task_id: str) -> RedriveTask:
-        """One move."""
-        with self._lock:
-            if task_id not in self._tables.moves:
-                raise unknown_redrive(task_id)
-            return self._clock.shown(self._tables.moves[task_id].move)
-
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
         """What recovery processes sent back to this queue."""
         with self._lock:
@@ -166,16 +151,6 @@ class MemoryMonitor:
     def storage(self) -> Storage:
         """This process's memory, of no size that matters."""
         return Storage("memory", platform.python_version(), "none", 0, 0)
-
-    def orphans(self) -> list[Finding]:
-        """Nothing: each row is reached through what it belongs to."""
-        return []
-
-    def examine(self, *, deep: bool = False) -> list[Finding]:
-        """That nothing here lasts."""
-        del deep  # there is no second look at one's own memory
-        advice = "Name a file, for anything that is to outlive this process."
-        return [Finding("memory", Level.WARN, "everything is in this process's memory", advice)]
 
     def leases_of(self, owner_id: int) -> list[Message]:
         """The messages a worker has leased."""

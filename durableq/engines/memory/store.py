@@ -11,19 +11,14 @@ from dataclasses import asdict, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from durableq.engines.memory.inspect import mark
-from durableq.engines.memory.redrive import MemoryBulk
 from durableq.engines.memory.tables import Queue
 from durableq.engines.memory.transaction import OpenTransaction, require_done
-from durableq.engines.memory.transitions import Lease
+from durableq.engines.memory.transitions import Lease, MemoryMoves
 from durableq.engines.memory.wakeup import MemoryWatch
-from durableq.model.dead_letters import DeadLetterFilter, RedriveTask
-from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.decisions import Decision
 from durableq.model.errors import Conflict, Unsupported
-from durableq.model.health import MaintenanceReport
 from durableq.model.info import check_metadata, metadata_suffix
 from durableq.model.limits import (
-    MAINTENANCE_AGAIN_MS,
-    MAINTENANCE_EVERY_MS,
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
     PROMOTE_BATCH,
@@ -43,22 +38,18 @@ from durableq.model.queues import Counters, QueueSettings, check_new_queue_name,
 from durableq.model.text import shown
 from durableq.model.units import check_whole
 from durableq.runtime.clock import Clock, SystemClock
-from durableq.runtime.steady_clock import shift
 from durableq.store.capabilities import (
     Control,
     DeadLetters,
     Fleet,
     Idempotency,
     Inspect,
-    Maintenance,
     Metadata,
-    Redrive,
     Transaction,
     Transactions,
 )
 from durableq.store.core import (
     Capability,
-    Pruned,
     QueueInfo,
     Store,
     WorkerInfo,
@@ -83,15 +74,13 @@ def _verb(
 
 
 class MemoryStore(
-    MemoryBulk,
+    MemoryMoves,
     Transactions,
     Idempotency,
     DeadLetters,
-    Redrive,
     Fleet,
     Inspect,
     Control,
-    Maintenance,
     Metadata,
     Store,
 ):
@@ -103,7 +92,7 @@ class MemoryStore(
     """
 
     scheme = "memory"
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - {Capability.REDRIVE, Capability.MAINTENANCE}
 
     def __init__(
         self, clock: Clock | None = None, rng: Callable[[], float] = random.random
@@ -111,7 +100,6 @@ class MemoryStore(
         super().__init__(clock or SystemClock(), rng)
         self._in_transaction = False
         self._last_holder = 0
-        self._tend_due_ms = 0
         self._watches: set[MemoryWatch] = set()
 
     @contextmanager
@@ -270,29 +258,6 @@ class MemoryStore(
         return outcomes
 
     @_verb
-    def start_redrive(
-        self,
-        wanted: DeadLetterFilter,
-        decision: Requeue | Discard,
-        *,
-        to_queue: str | None = None,
-        actor: str = "",
-    ) -> RedriveTask:
-        """Begin to decide about many dead letters."""
-        wanted = shift(wanted, -self._clock.now().offset_ms)
-        return self._clock.shown(self._start_redrive(wanted, decision, to_queue, actor))
-
-    @_verb
-    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
-        """Decide about the next letters of a move."""
-        return self._clock.shown(self._continue_redrive(task_id, limit))
-
-    @_verb
-    def cancel_redrive(self, task_id: str) -> RedriveTask:
-        """Let a running move end here."""
-        return self._clock.shown(self._cancel_redrive(task_id))
-
-    @_verb
     def decide_by_id(
         self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
     ) -> list[str]:
@@ -349,39 +314,6 @@ class MemoryStore(
             )
         del self._tables.records[queue, key]
         return True
-
-    @_verb
-    def prune(self, limit: int = 1000) -> Pruned:
-        """Remove what time has ended."""
-        now_ms, tables = self._clock.now_ms(), self._tables
-
-        def over(since_ms: int, queue: str) -> bool:
-            return since_ms + self._queue(queue).settings.retention_ms <= now_ms
-
-        waiting = [r for r in tables.rows.values() if r.state is not State.IN_FLIGHT and not r.held]
-        due = [(max(row.enqueued_at_ms, row.delayed_until_ms), row) for row in waiting]
-        expired = [row for since_ms, row in due if over(since_ms, row.queue)][:limit]
-        for row in expired:
-            self._expire(row)
-        records = [at for at, record in tables.records.items() if record.expired(now_ms)][:limit]
-        for at in records:
-            del tables.records[at]
-        ended = [event for event in self._all_history() if event.message_id not in tables.rows]
-        events = [event for event in ended if over(event.at_ms, event.queue)][:limit]
-        self._drop_history(events)
-        return Pruned(len(expired), len(records), len(events))
-
-    def maintain(self, limit: int = 200) -> MaintenanceReport:
-        """Prune a little, if it is due."""
-        with self._lock:
-            self._clock.keep()
-            now_ms = self._clock.now_ms()
-            if now_ms < self._tend_due_ms <= now_ms + MAINTENANCE_EVERY_MS:
-                return MaintenanceReport()
-            pruned = self.prune(limit)
-            more = limit in {pruned.expired, pruned.records, pruned.history}
-            self._tend_due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
-            return MaintenanceReport(True, pruned.expired, pruned.records, pruned.history)
 
     @_verb
     def compare_and_set(self, name: str, text: str, *, expected: str | None) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from durableq.model.dead_letters import RedriveTask
 from durableq.model.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
 from durableq.model.queues import Counters, QueueSettings
 from durableq.store.core import WorkerInfo
@@ -68,16 +67,6 @@ class Record(NamedTuple):
         return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
 
 
-class Progress(NamedTuple):
-    """A move, and how far it is."""
-
-    move: RedriveTask
-    #: Letters buried later are not meant.
-    last_burial: int
-    #: The highest id it has met.
-    cursor: int = 0
-
-
 @dataclass
 class Tables:
     """Everything there is."""
@@ -88,7 +77,6 @@ class Tables:
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
-    moves: dict[str, Progress] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> Tables:

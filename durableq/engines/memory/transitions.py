@@ -223,13 +223,10 @@ class MemoryMoves(MemoryMonitor):
         self._move(row, dead_letter_queue, 0, **died)
         self._record_event(row, Event.BURIED, actor=actor, **killed_by.history_fields)
 
-    def _decide(
-        self, row: Row, decision: Decision, actor: str, to_queue: str | None = None
-    ) -> None:
+    def _decide(self, row: Row, decision: Decision, actor: str) -> None:
         if row.source_queue is None:
             raise Conflict(f"Message {row.id} in queue {row.queue!r} is not a dead letter.")
         recovery_count = row.recovery_count
-        elsewhere = {} if to_queue in {None, row.source_queue} else {"to_queue": to_queue}
         match decision:
             case Discard():
                 event = Event.DISCARDED
@@ -246,14 +243,14 @@ class MemoryMoves(MemoryMonitor):
                     draft = draft._replace(body=self._changed_body(row.source_queue, decision))
                 self._move(
                     row,
-                    to_queue or row.source_queue,
+                    row.source_queue,
                     self._clock.now_ms() + delay_ms if delay_ms else 0,
                     source_queue=None,
                     burial=0,
                     recovery_count=recovery_count,
                     draft=draft,
                 )
-        detail = {"recovery_count": recovery_count, **elsewhere}
+        detail = {"recovery_count": recovery_count}
         self._record_event(row, event, actor=actor, reason=decision.reason, detail=detail)
 
     def _changed_body(self, source_queue: str, decision: Retry) -> codec.Encoded:

@@ -13,6 +13,7 @@ from durableq.model.decisions import Hold, Requeue
 from durableq.model.limits import DAY_MS, HOUR_MS
 from durableq.model.message import Outcome, State, draft
 from durableq.runtime.steady_clock import JUMP_MS
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -24,6 +25,7 @@ from durableq.testing.contract.case import (
     fail,
     kill,
     look,
+    needs,
     receive,
     send,
     take,
@@ -65,6 +67,7 @@ def counts(store: FullStore) -> list[tuple[str, int, int]]:
 class ClockJumpsContract(StoreCase):
     """What a store does when the wall clock is set."""
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
     @jumps
     def test_a_jump_expires_no_message_in_any_state(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -89,6 +92,7 @@ class ClockJumpsContract(StoreCase):
         assert bodies(receive(store)) == ['"ready"']
         assert counters_reconcile(store)
 
+    @needs(Capability.IDEMPOTENCY, Capability.DEAD_LETTERS, Capability.MAINTENANCE)
     @jumps
     def test_a_record_that_only_a_jump_would_expire_still_counts_as_completed(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -106,6 +110,7 @@ class ClockJumpsContract(StoreCase):
             jump_ms = -jump_ms
         assert store.forget(ORDERS, "k")
 
+    @needs(Capability.DEAD_LETTERS, Capability.CONTROL, Capability.MAINTENANCE)
     @jumps
     def test_history_outlives_a_jump(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -116,6 +121,9 @@ class ClockJumpsContract(StoreCase):
         list(upkeep(store, clock))
         assert [event.event.value for event in store.history(ended)] == ["failed", "buried"]
 
+    @needs(
+        Capability.IDEMPOTENCY, Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE
+    )
     @jumps
     def test_messages_live_their_lifetime_through_jumps(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -136,6 +144,7 @@ class ClockJumpsContract(StoreCase):
         store.prune()
         assert store.queue(ORDERS).counters.expired == 1
 
+    @needs(Capability.DEAD_LETTERS, Capability.MAINTENANCE)
     @jumps
     def test_a_jump_delivers_nothing_early_and_holds_nothing_up(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -155,6 +164,7 @@ class ClockJumpsContract(StoreCase):
         clock.advance(0.1 + JUMP_MS / 1000)
         assert bodies(receive(store)) == ['"during"']
 
+    @needs(Capability.DEAD_LETTERS)
     @jumps
     def test_a_retry_is_not_held_up(self, store: FullStore, clock: FakeClock, jump_ms: int) -> None:
         set_ahead(clock, jump_ms)
@@ -164,6 +174,7 @@ class ClockJumpsContract(StoreCase):
         clock.advance(1)
         assert len(receive(store)) == 1
 
+    @needs(Capability.IDEMPOTENCY, Capability.DEAD_LETTERS, Capability.MAINTENANCE)
     def test_what_was_done_while_the_clock_was_behind_outlives_its_correction(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -178,6 +189,7 @@ class ClockJumpsContract(StoreCase):
         assert store.dead_letter(dead) is not None
         assert bodies(receive(store)) == ['"waits"']
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     @jumps
     def test_sending_receiving_and_completing_go_on(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -208,6 +220,7 @@ class ClockJumpsContract(StoreCase):
         assert store.ready_in_ms([ORDERS]) == 60_000 - JUMP_MS
         assert not caplog.records
 
+    @needs(Capability.MAINTENANCE)
     def test_a_quiet_period_is_no_jump(
         self, store: FullStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -216,6 +229,7 @@ class ClockJumpsContract(StoreCase):
         assert store.prune().expired == 1
         assert not caplog.records
 
+    @needs(Capability.IDEMPOTENCY, Capability.DEAD_LETTERS, Capability.INSPECT)
     @jumps
     def test_dates_are_shown_as_the_wall_clock_is_now(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -239,6 +253,7 @@ class ClockJumpsContract(StoreCase):
         assert store.queue(DEAD).oldest_ready_ms == now_ms
         assert receive(store, queue=DEAD)[0].enqueued_at_ms == now_ms
 
+    @needs(Capability.DEAD_LETTERS, Capability.REDRIVE, Capability.INSPECT)
     @jumps
     def test_a_move_means_what_died_before_a_date_as_it_is_shown(
         self, store: FullStore, clock: FakeClock, jump_ms: int
@@ -254,6 +269,7 @@ class ClockJumpsContract(StoreCase):
         assert store.continue_redrive(move.id, 10).moved == 1
         assert look(store, young).source_queue == ORDERS
 
+    @needs(Capability.INSPECT, Capability.MAINTENANCE)
     def test_after_the_correction_dates_are_as_ever(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -268,6 +284,7 @@ class ClockJumpsContract(StoreCase):
         assert look(store, message_id).sent_at_ms == sent_ms == clock.wall_ms() - 3_600_000
         assert store.queue(ORDERS).counts.ready == 2
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
     def test_a_dead_letter_held_for_a_person_stays_held(
         self, store: FullStore, clock: FakeClock
     ) -> None:

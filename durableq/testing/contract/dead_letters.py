@@ -8,6 +8,7 @@ import pytest
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput
 from durableq.model.message import FOREVER_MS, Event, Outcome, Reason, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -20,6 +21,7 @@ from durableq.testing.contract.case import (
     fail,
     kill,
     look,
+    needs,
     newest,
     receipt,
     receive,
@@ -39,6 +41,7 @@ def decide(store: FullStore, decision: Decision) -> Outcome:
 class DeadLettersContract(StoreCase):
     """What recovery can rely on."""
 
+    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
     def test_a_buried_message_is_the_same_message_in_another_queue(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -56,6 +59,7 @@ class DeadLettersContract(StoreCase):
         assert (source.moved_out, grave.moved_in) == (1, 1)
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
     def test_a_dead_letter_tells_its_story(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"max_receives": 2, "max_recoveries": 7})
         message_id = send(store, [1], key="k")
@@ -73,10 +77,12 @@ class DeadLettersContract(StoreCase):
         assert [e.event for e in dead_letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
         assert (dead_letter.key, dead_letter.body) == ("k", [1])
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_living_message_is_no_dead_letter(self, store: FullStore) -> None:
         assert store.dead_letter(send(store)) is None
         assert store.dead_letter("0") is None
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_burial_follows_its_failure_in_history(self, store: FullStore) -> None:
         message_id = kill(store)
         failed, buried = store.history(message_id)
@@ -91,6 +97,7 @@ class DeadLettersContract(StoreCase):
         assert buried.fingerprint
         assert buried.traceback == ""
 
+    @needs(Capability.IDEMPOTENCY)
     def test_a_key_guards_nothing_among_the_dead(self, store: FullStore) -> None:
         kill(store, 1, key="k")
         kill(store, 1, key="k")
@@ -100,6 +107,7 @@ class DeadLettersContract(StoreCase):
         assert len(dead_letters) == 2
         assert store.records(DEAD, 10) == []
 
+    @needs(Capability.INSPECT)
     def test_a_failing_recovery_never_buries_again(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -110,6 +118,7 @@ class DeadLettersContract(StoreCase):
         seen = look(store, message_id)
         assert (seen.queue, seen.receive_count) == (DEAD, 5)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_discarded_dead_letter_has_ended(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store)
         clock.advance(1)
@@ -122,6 +131,7 @@ class DeadLettersContract(StoreCase):
         assert store.queue(DEAD).counters.discarded == 1
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_requeued_dead_letter_starts_anew(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         clock.advance(60)
@@ -139,17 +149,20 @@ class DeadLettersContract(StoreCase):
         assert (source.moved_in, grave.moved_out) == (1, 1)
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_retried_dead_letter_has_a_changed_body(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1})
         assert decide(store, Retry({"n": 2}, "smaller")) is Outcome.DONE
         assert newest(store, message_id).event is Event.RETRIED
         assert bodies(receive(store)) == ['{"n":2}']
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_retried_body_may_be_bytes(self, store: FullStore) -> None:
         kill(store, {"n": 1})
         decide(store, Retry(b"\x00"))
         assert bodies(receive(store)) == [b"\x00"]
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_duplicate_of_the_original_is_known_after_its_easier_form_succeeds(
         self, store: FullStore
     ) -> None:
@@ -160,6 +173,7 @@ class DeadLettersContract(StoreCase):
         [duplicate] = store.receive(ORDERS, 1).duplicates
         assert duplicate.result == "1"
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     @pytest.mark.parametrize("decision", [Requeue(delay=2.5), Retry("b", delay=2.5)])
     def test_a_decision_may_delay_a_message(
         self, store: FullStore, clock: FakeClock, decision: Decision
@@ -170,6 +184,7 @@ class DeadLettersContract(StoreCase):
         assert (seen.queue, seen.state) == (ORDERS, State.DELAYED)
         assert seen.delayed_until_ms == clock.wall_ms() + 2_500
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_changed_body_over_the_limit_is_refused_whole(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         ids = [kill(store), kill(store)]
@@ -179,6 +194,7 @@ class DeadLettersContract(StoreCase):
         assert all(look(store, message_id).state is State.IN_FLIGHT for message_id in ids)
         assert store.queue(DEAD).counters.discarded == 0
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     @pytest.mark.parametrize("decision", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=1e12)])
     def test_a_decision_that_cannot_be_applied_is_refused(
         self, store: FullStore, decision: Decision
@@ -188,6 +204,7 @@ class DeadLettersContract(StoreCase):
             decide(store, decision)
         assert look(store, message_id).state is State.IN_FLIGHT
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
     def test_a_held_dead_letter_waits_for_a_person(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -203,6 +220,7 @@ class DeadLettersContract(StoreCase):
         assert store.receive(DEAD, 10).idle
         assert store.prune().expired == 0
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_person_chooses_dead_letters_by_id(self, store: FullStore, clock: FakeClock) -> None:
         held = kill(store, "held")
         decide(store, Hold())
@@ -217,11 +235,13 @@ class DeadLettersContract(StoreCase):
             assert not look(store, message.id).held
         assert bodies(receive(store, queue=DEAD)) == ['"not chosen"']
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_leased_dead_letter_cannot_be_chosen(self, store: FullStore) -> None:
         message_id = kill(store)
         take(store, DEAD)
         assert store.receive(DEAD, 1, ids=[message_id]).idle
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_dead_letters_beyond_the_limit_are_left_as_they_were(self, store: FullStore) -> None:
         ids = []
         for body in (1, 2):
@@ -231,6 +251,7 @@ class DeadLettersContract(StoreCase):
         assert message.id == ids[0]
         assert look(store, ids[1]).held
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_chosen_dead_letter_is_delivered_even_after_its_retention(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -241,6 +262,7 @@ class DeadLettersContract(StoreCase):
         [message] = receive(store, queue=DEAD, ids=[message_id])
         assert message.id == message_id
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_retention_ends_dead_letters_too(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(DEAD, {"retention_ms": 1000})
         message_id = kill(store)
@@ -249,6 +271,7 @@ class DeadLettersContract(StoreCase):
         assert store.message(message_id) is None
         assert newest(store, message_id).queue == DEAD
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_decision_needs_a_dead_letter(self, store: FullStore) -> None:
         kill(store)
         dead_letter = take(store, DEAD)
@@ -259,6 +282,7 @@ class DeadLettersContract(StoreCase):
         assert look(store, dead_letter.message_id).state is State.IN_FLIGHT
         assert look(store, living_id).state is State.IN_FLIGHT
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_stale_receipt_cannot_decide(self, store: FullStore, clock: FakeClock) -> None:
         kill(store)
         stale = take(store, DEAD)
@@ -269,6 +293,7 @@ class DeadLettersContract(StoreCase):
             assert store.decide([(stale, decision)]) == [Outcome.STALE]
         assert store.decide([(lease, Hold()), (lease, Hold())]) == [Outcome.DONE, Outcome.STALE]
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_dead_letter_is_decided_once(self, store: FullStore) -> None:
         kill(store)
         lease = take(store, DEAD)
@@ -282,6 +307,7 @@ class DeadLettersContract(StoreCase):
         [dead_letter] = receive(store, queue=DEAD)
         assert dead_letter.receive_count == 1
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_message_dies_and_comes_back_with_its_whole_story(self, store: FullStore) -> None:
         message_id = kill(store)
         decide(store, Requeue("again"))
@@ -297,6 +323,7 @@ class DeadLettersContract(StoreCase):
         assert dead_letter is not None
         assert (dead_letter.reason, dead_letter.recovery_count) == (Reason.UNDECODABLE, 1)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_dead_letters_are_decided_by_id_in_one_step_held_ones_too(
         self, store: FullStore
     ) -> None:
@@ -309,6 +336,7 @@ class DeadLettersContract(StoreCase):
         assert look(store, taken).state is State.IN_FLIGHT
         assert {message.id for message in store.peek(ORDERS, 10)} == {held, free}
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_dead_letter_decided_by_id_in_vain_is_held_as_before(self, store: FullStore) -> None:
         held = kill(store)
         decide(store, Hold("ask Ann"))

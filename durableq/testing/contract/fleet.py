@@ -10,7 +10,7 @@ import pytest
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
 from durableq.model.message import Outcome, State
-from durableq.store.core import WorkerInfo, WorkerStats
+from durableq.store.core import Capability, WorkerInfo, WorkerStats
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -21,6 +21,7 @@ from durableq.testing.contract.case import (
     counters_reconcile,
     kill,
     look,
+    needs,
     receive,
     send,
     take,
@@ -34,6 +35,7 @@ STATS = WorkerStats("working", handled=9, failed=2, in_hand=4, oldest_began_ms=1
 class FleetContract(StoreCase):
     """What one process does so that others see it."""
 
+    @needs(Capability.INSPECT)
     def test_a_paused_queue_accepts_and_settles_and_gives_nothing(self, store: FullStore) -> None:
         send(store, "before")
         lease = take(store)
@@ -47,6 +49,7 @@ class FleetContract(StoreCase):
         store.declare_queue(ORDERS, {"paused": 0})
         assert len(receive(store)) == 1
 
+    @needs(Capability.INSPECT)
     def test_a_paused_queue_takes_expired_leases_back(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -66,12 +69,14 @@ class FleetContract(StoreCase):
         assert store.ready_in_ms([ORDERS]) is None
         assert store.ready_in_ms([ORDERS, "mail"]) == 3_000
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_person_receives_from_a_paused_queue_by_id(self, store: FullStore) -> None:
         message_id = kill(store)
         store.declare_queue(DEAD, {"paused": 1})
         assert store.receive(DEAD, 1).idle
         assert len(receive(store, queue=DEAD, ids=[message_id])) == 1
 
+    @needs(Capability.METADATA)
     def test_a_note_is_kept_if_nobody_was_first(self, store: FullStore) -> None:
         assert store.get_metadata("breaker") is None
         assert store.compare_and_set("breaker", "closed", expected=None)
@@ -81,6 +86,7 @@ class FleetContract(StoreCase):
         assert store.compare_and_set("breaker", "open", expected="closed")
         assert store.get_metadata("breaker") == "open"
 
+    @needs(Capability.METADATA)
     def test_notes_know_nothing_of_each_other(self, store: FullStore) -> None:
         store.compare_and_set("a", "1", expected=None)
         assert not store.compare_and_set("b", "2", expected="1")
@@ -88,6 +94,7 @@ class FleetContract(StoreCase):
         assert store.get_metadata("") is None
         assert store.get_metadata("boot_id") is None
 
+    @needs(Capability.CONTROL, Capability.METADATA)
     def test_a_queues_notes_are_deleted_with_it(self, store: FullStore) -> None:
         for name in (f"breaker:{ORDERS}", f"x:{DEAD}", "breaker:my-orders", "ordersx", "breaker:_"):
             store.compare_and_set(name, "open", expected=None)
@@ -97,6 +104,7 @@ class FleetContract(StoreCase):
         store.declare_queue(ORDERS, {})
         assert store.compare_and_set(f"breaker:{ORDERS}", "closed", expected=None)
 
+    @needs(Capability.METADATA)
     def test_a_note_has_bounds(self, store: FullStore) -> None:
         name, text = "n" * MAX_METADATA_NAME_CHARS, "ü" * MAX_METADATA_CHARS
         assert store.compare_and_set(name, text, expected=None)
@@ -106,6 +114,7 @@ class FleetContract(StoreCase):
                 store.compare_and_set(*bad, expected=None)
         assert store.get_metadata("m") is None
 
+    @needs(Capability.FLEET)
     def test_a_worker_tells_how_it_does(self, store: FullStore, clock: FakeClock) -> None:
         first, second = store.register(WORKER), store.register(WORKER)
         assert (first.restarts, first.state, first.handled) == (3, "", 0)
@@ -114,6 +123,7 @@ class FleetContract(StoreCase):
         told = replace(second, beat_at_ms=clock.wall_ms(), **asdict(STATS))
         assert store.workers() == [first, told]
 
+    @needs(Capability.FLEET)
     def test_a_worker_tells_which_queues_it_receives_from(self, store: FullStore) -> None:
         untold, told = (store.register(replace(WORKER, queues=q)) for q in (None, (ORDERS, DEAD)))
         none = store.register(replace(WORKER, queues=()))
@@ -125,6 +135,7 @@ class FleetContract(StoreCase):
         assert [worker.queues for worker in store.workers()] == [(DEAD,), (ORDERS, DEAD), (ORDERS,)]
         assert [worker.handled for worker in store.workers()] == [0, STATS.handled, STATS.handled]
 
+    @needs(Capability.FLEET)
     def test_a_beat_that_tells_nothing_leaves_what_was_told(
         self, store: FullStore, clock: FakeClock
     ) -> None:

@@ -12,6 +12,7 @@ from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, Failure, Reason
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -21,6 +22,7 @@ from durableq.testing.contract.case import (
     complete,
     fail,
     kill,
+    needs,
     newest,
     receipt,
     receive,
@@ -44,6 +46,7 @@ def recover(store: FullStore, decision: Decision, actor: str = "recovery:1") -> 
     store.decide([(take(store, DEAD), decision)], actor=actor)
 
 
+@needs(Capability.DEAD_LETTERS)
 class DeadLetterGroupsContract(StoreCase):
     """What a person sees of many failures."""
 
@@ -56,6 +59,7 @@ class DeadLetterGroupsContract(StoreCase):
         assert dead_letter.fingerprint == CARD.fingerprint
         assert dead_letter.burial == newest(store, message_id)
 
+    @needs(Capability.FLEET)
     def test_a_lost_lease_has_a_fingerprint_too(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"max_receives": 1})
         first, second = send(store), send(store)

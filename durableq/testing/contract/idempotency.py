@@ -23,6 +23,7 @@ from durableq.model.message import (
     State,
     draft,
 )
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -35,6 +36,7 @@ from durableq.testing.contract.case import (
     fail,
     kill,
     look,
+    needs,
     receipt,
     receive,
     send,
@@ -92,6 +94,7 @@ def meet(store: FullStore, first: Draft | None, again: Draft | None) -> str:
 class IdempotencyContract(StoreCase):
     """What a key promises."""
 
+    @needs(Capability.IDEMPOTENCY)
     def test_a_receive_takes_the_key(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store, {"n": 1}, key="k")
         assert store.record(ORDERS, "k") is None
@@ -104,6 +107,7 @@ class IdempotencyContract(StoreCase):
         assert record.created_at_ms == clock.wall_ms()
         assert (record.completed_at_ms, record.expires_at_ms) == (None, None)
 
+    @needs(Capability.IDEMPOTENCY)
     def test_success_completes_the_key(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 5_000})
         message_id = send(store, key="k")
@@ -119,6 +123,7 @@ class IdempotencyContract(StoreCase):
         assert record.completed_at_ms == clock.wall_ms()
         assert record.expires_at_ms == clock.wall_ms() + 5_000
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_later_message_under_the_key_is_a_duplicate(self, store: FullStore) -> None:
         send(store, key="k")
         complete(store, take(store), result="1")
@@ -133,6 +138,7 @@ class IdempotencyContract(StoreCase):
         assert store.queue(ORDERS).counters.duplicates == 1
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_another_payload_under_the_key_is_a_conflict(self, store: FullStore) -> None:
         send(store, {"n": 1}, key="k")
         complete(store, take(store))
@@ -153,14 +159,17 @@ class IdempotencyContract(StoreCase):
         send(store, {"b": 2, "a": 1}, key="k")
         assert len(store.receive(ORDERS, 1).duplicates) == 1
 
+    @needs(Capability.DEAD_LETTERS)
     @pytest.mark.parametrize(("first", "again"), SAME, ids=ascii)
     def test_equal_payloads_are_duplicates(self, store: FullStore, first: Any, again: Any) -> None:
         assert meet(store, draft(first, key="k"), draft(again, key="k")) == "duplicate"
 
+    @needs(Capability.DEAD_LETTERS)
     @pytest.mark.parametrize(("first", "again"), DIFFERENT, ids=ascii)
     def test_payloads_that_differ_conflict(self, store: FullStore, first: Any, again: Any) -> None:
         assert meet(store, draft(first, key="k"), draft(again, key="k")) == "conflict"
 
+    @needs(Capability.IDEMPOTENCY, Capability.DEAD_LETTERS)
     @pytest.mark.parametrize("body", HASHED_ANEW, ids=ascii)
     def test_hashes_of_release_0_1_match_todays(self, store: FullStore, body: Any) -> None:
         new = draft(body, key="k")
@@ -172,6 +181,7 @@ class IdempotencyContract(StoreCase):
         other = draft([body], key="k")
         assert meet(store, old, other) == "conflict"
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_retry_with_a_changed_body_is_compared_by_its_first_payload(
         self, store: FullStore
     ) -> None:
@@ -184,6 +194,7 @@ class IdempotencyContract(StoreCase):
         assert meet(store, None, draft({"size": 12}, key="k")) == "duplicate"
         assert meet(store, None, draft({"size": 6}, key="k")) == "conflict"
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_changed_body_is_not_taken_for_the_payload(self, store: FullStore) -> None:
         changed_id = kill(store, {"size": 12.0}, key="k")
         [dead_letter] = receive(store, queue=DEAD, ids=[changed_id])
@@ -192,6 +203,7 @@ class IdempotencyContract(StoreCase):
         assert store.receive(ORDERS, 10).duplicates == []
         assert store.queue(DEAD).counts.present == 1
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_key_in_progress_defers_the_next_message_uncounted(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -206,6 +218,7 @@ class IdempotencyContract(StoreCase):
         assert seen.delayed_until_ms == clock.wall_ms() + 20_000
         assert store.history(second) == []
 
+    @needs(Capability.INSPECT)
     def test_one_receive_delivers_a_key_once(self, store: FullStore, clock: FakeClock) -> None:
         ids = [send(store, n, key="k") for n in range(3)]
         received = store.receive(ORDERS, 10, visibility_ms=4_000)
@@ -219,6 +232,7 @@ class IdempotencyContract(StoreCase):
         received = store.receive(ORDERS, 2)
         assert (bodies(received.messages), received.set_aside) == (["1", "3"], 1)
 
+    @needs(Capability.IDEMPOTENCY, Capability.FLEET, Capability.INSPECT)
     @pytest.mark.parametrize("end", ["complete", "fail", "bury", "release", "reclaim"])
     def test_deferred_messages_are_ready_once_the_key_is_settled(
         self, store: FullStore, clock: FakeClock, end: str
@@ -247,6 +261,7 @@ class IdempotencyContract(StoreCase):
         record = store.record(ORDERS, "k")
         assert (record is None) == (end != "complete")
 
+    @needs(Capability.IDEMPOTENCY)
     def test_a_key_that_failed_may_be_taken_by_the_next(self, store: FullStore) -> None:
         send(store, 1, key="k")
         second = send(store, 2, key="k")
@@ -258,6 +273,7 @@ class IdempotencyContract(StoreCase):
         assert record is not None
         assert record.message_id == second
 
+    @needs(Capability.INSPECT)
     def test_a_due_deferred_message_waits_on_while_the_lease_is_extended(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -272,6 +288,7 @@ class IdempotencyContract(StoreCase):
         assert (received.messages, received.set_aside) == ([], 1)
         assert look(store, second).delayed_until_ms == clock.wall_ms() + 29_000
 
+    @needs(Capability.INSPECT)
     def test_an_expired_lease_frees_the_key(self, store: FullStore, clock: FakeClock) -> None:
         first = send(store, 1, key="k")
         take(store)
@@ -288,11 +305,13 @@ class IdempotencyContract(StoreCase):
         send(store, key="k", queue="mail")
         assert len(receive(store)) == len(receive(store, queue="mail")) == 1
 
+    @needs(Capability.IDEMPOTENCY)
     def test_messages_without_a_key_leave_no_record(self, store: FullStore) -> None:
         send(store)
         complete(store, take(store))
         assert store.records(ORDERS, 10) == []
 
+    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
     def test_a_repeated_completion_that_names_its_key_is_done_again(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
@@ -313,6 +332,7 @@ class IdempotencyContract(StoreCase):
         forged = lease._replace(token="0" * 32)
         assert store.complete([Completion(forged, "2", "k")]) == [Outcome.GONE]
 
+    @needs(Capability.IDEMPOTENCY)
     def test_a_result_can_be_attached_by_the_receipt_that_completed(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
@@ -325,6 +345,7 @@ class IdempotencyContract(StoreCase):
         [duplicate] = store.receive(ORDERS, 1).duplicates
         assert duplicate.result == "1"
 
+    @needs(Capability.IDEMPOTENCY)
     def test_an_expired_record_is_forgotten(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 5_000})
         send(store, 1, key="k")
@@ -351,6 +372,7 @@ class IdempotencyContract(StoreCase):
         received = store.receive(ORDERS, 1)
         assert (received.messages, received.set_aside) == ([], 1)
 
+    @needs(Capability.IDEMPOTENCY)
     def test_a_forgotten_key_may_succeed_again(self, store: FullStore) -> None:
         send(store, key="k")
         complete(store, take(store))
@@ -360,18 +382,21 @@ class IdempotencyContract(StoreCase):
         send(store, "another", key="k")
         assert len(receive(store)) == 1
 
+    @needs(Capability.IDEMPOTENCY)
     def test_a_key_in_progress_cannot_be_forgotten(self, store: FullStore) -> None:
         send(store, key="k")
         take(store)
         with pytest.raises(Conflict, match="in progress"):
             store.forget(ORDERS, "k")
 
+    @needs(Capability.IDEMPOTENCY)
     def test_keys_of_a_queue_nobody_made_are_unknown(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue):
             store.forget("nobody", "k")
         with pytest.raises(UnknownQueue):
             store.record("nobody", "k")
 
+    @needs(Capability.IDEMPOTENCY)
     def test_records_come_in_order_of_key_and_page_by_page(self, store: FullStore) -> None:
         for key in ("b", "ü", "a", "B", "𝄞", "\uffff"):
             send(store, key=key)
@@ -381,6 +406,7 @@ class IdempotencyContract(StoreCase):
         page = store.records(ORDERS, 2, after_key="a")
         assert [record.key for record in page] == ["b", "ü"]
 
+    @needs(Capability.IDEMPOTENCY, Capability.MAINTENANCE)
     def test_pruning_drops_expired_records_only(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"idempotency_ttl_ms": 1_000})
         for key in ("a", "b", "c"):

@@ -9,6 +9,7 @@ from durableq.model.decisions import Hold
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -20,6 +21,7 @@ from durableq.testing.contract.case import (
     fail,
     kill,
     look,
+    needs,
     receipt,
     receive,
     send,
@@ -31,6 +33,7 @@ from durableq.testing.fakes import FakeClock
 class InspectContract(StoreCase):
     """What a person may ask."""
 
+    @needs(Capability.INSPECT)
     def test_peeking_shows_every_state_in_order_of_id(self, store: FullStore) -> None:
         send(store, 1, priority=-1)
         send(store, 2, delay=10)
@@ -39,6 +42,7 @@ class InspectContract(StoreCase):
         states = [message.state for message in store.peek(ORDERS, 10)]
         assert states == [State.READY, State.DELAYED, State.IN_FLIGHT]
 
+    @needs(Capability.INSPECT)
     def test_peeking_goes_page_by_page(self, store: FullStore) -> None:
         ids = store.send(ORDERS, drafts(*range(12)))
         seen: list[str] = []
@@ -46,11 +50,13 @@ class InspectContract(StoreCase):
             seen += [message.id for message in page]
         assert seen == ids
 
+    @needs(Capability.INSPECT)
     @pytest.mark.parametrize("after_id", ["", "x", "-1", "1e3", "9" * 30])
     def test_peeking_after_what_is_no_id_is_refused(self, store: FullStore, after_id: str) -> None:
         with pytest.raises(InvalidInput, match="is not a message id"):
             store.peek(ORDERS, 5, after_id=after_id)
 
+    @needs(Capability.INSPECT)
     def test_peeking_receives_nothing(self, store: FullStore, clock: FakeClock) -> None:
         send(store, delay=1)
         clock.advance(1)
@@ -59,12 +65,14 @@ class InspectContract(StoreCase):
         assert store.peek(ORDERS, 1) == [before]
         assert before.receipt is None
 
+    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
     def test_peeking_into_a_queue_nobody_made_is_refused(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue):
             store.peek("nobody", 1)
         with pytest.raises(UnknownQueue):
             store.records("nobody", 1)
 
+    @needs(Capability.INSPECT)
     def test_the_rest_of_a_lease_is_never_negative(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -75,6 +83,7 @@ class InspectContract(StoreCase):
         clock.advance(VISIBILITY_SECONDS)
         assert look(store, message_id).lease_left_ms == 0
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     @pytest.mark.parametrize("message_id", ["0", "12", "x", "", "-1", "²", "٣", "9" * 30])
     def test_a_message_nobody_sent_is_not_there(self, store: FullStore, message_id: str) -> None:
         send(store)
@@ -82,6 +91,7 @@ class InspectContract(StoreCase):
         assert store.history(message_id) == []
         assert store.dead_letter(message_id) is None
 
+    @needs(Capability.DEAD_LETTERS)
     def test_history_keeps_the_newest_events(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, {"max_receives": 1000})
         message_id = send(store)
@@ -93,6 +103,7 @@ class InspectContract(StoreCase):
         assert events[-1].at_ms == clock.wall_ms() - 1_000
         assert events[0].at_ms == clock.wall_ms() - 1_000 * MAX_HISTORY
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_dead_letter_with_an_endless_history_is_still_one(self, store: FullStore) -> None:
         message_id = kill(store)
         for _ in range(MAX_HISTORY):
@@ -102,6 +113,7 @@ class InspectContract(StoreCase):
         assert {event.event for event in dead_letter.history} == {Event.FAILED}
         assert dead_letter.died_at_ms == dead_letter.message.enqueued_at_ms
 
+    @needs(Capability.INSPECT)
     def test_counts_tell_the_states_apart(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         send(store, 4, delay=10)
@@ -153,6 +165,7 @@ class InspectContract(StoreCase):
         complete(store, lease)
         assert store.ready_in_ms([ORDERS]) == 0
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_held_dead_letter_is_never_in_sight(self, store: FullStore) -> None:
         kill(store)
         assert store.ready_in_ms([DEAD]) == 0
@@ -175,6 +188,7 @@ class InspectContract(StoreCase):
         with pytest.raises(UnknownQueue):
             store.ready_in_ms([ORDERS, "nobody"])
 
+    @needs(Capability.IDEMPOTENCY)
     def test_keys_are_counted_by_what_they_are(self, store: FullStore) -> None:
         send(store, 1, key="done")
         complete(store, take(store))
@@ -185,6 +199,7 @@ class InspectContract(StoreCase):
         counted = store.key_counts()
         assert (counted.in_progress, counted.completed) == (1, 1)
 
+    @needs(Capability.INSPECT)
     def test_storage_says_what_it_is(self, store: FullStore) -> None:
         send(store, "x" * 1000)
         storage = store.storage()

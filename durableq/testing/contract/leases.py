@@ -11,7 +11,7 @@ from durableq.model.errors import InvalidInput
 from durableq.model.info import WorkerStats
 from durableq.model.limits import DAY_MS, MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Event, Outcome, Reason, State
-from durableq.store.core import WorkerInfo
+from durableq.store.core import Capability, WorkerInfo
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -21,6 +21,7 @@ from durableq.testing.contract.case import (
     complete,
     kill,
     look,
+    needs,
     newest,
     receipt,
     receive,
@@ -36,6 +37,7 @@ WORKER = WorkerInfo("host-a:7", 7, 1, boot_id="boot-1", pid_namespace="pid:[1]")
 class LeasesContract(StoreCase):
     """What holds for a lease until it ends."""
 
+    @needs(Capability.INSPECT)
     def test_extending_counts_from_now(self, store: FullStore, clock: FakeClock) -> None:
         send(store)
         lease = take(store)
@@ -80,6 +82,7 @@ class LeasesContract(StoreCase):
         with pytest.raises(InvalidInput):
             store.extend([], visibility_ms)
 
+    @needs(Capability.FLEET, Capability.INSPECT)
     def test_reclaiming_takes_back_expired_leases_of_every_queue(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -94,6 +97,7 @@ class LeasesContract(StoreCase):
         states = [look(store, message_id).state for message_id in ids]
         assert states == [State.READY, State.IN_FLIGHT, State.READY]
 
+    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
     def test_a_reclaimed_message_is_ready_at_once_and_remembers_it(
         self, store: FullStore, clock: FakeClock, rng: FakeRandom
     ) -> None:
@@ -109,6 +113,7 @@ class LeasesContract(StoreCase):
         assert event.at_ms == clock.wall_ms()
         assert rng.throws == 1
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_message_that_loses_its_last_lease_dies(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -131,6 +136,7 @@ class LeasesContract(StoreCase):
             assert (dead_letter.id, dead_letter.receive_count) == (message_id, count)
             clock.advance(VISIBILITY_SECONDS)
 
+    @needs(Capability.FLEET)
     def test_setting_the_wall_clock_reclaims_nothing(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -139,6 +145,7 @@ class LeasesContract(StoreCase):
         clock.set_wall(clock.wall_ms() + DAY_MS)
         assert store.reclaim() == 0
 
+    @needs(Capability.FLEET)
     def test_a_worker_tells_the_queues_that_it_receives_from(self, store: FullStore) -> None:
         silent = store.register(WORKER)
         worker = store.register(replace(WORKER, queues=(ORDERS, "mail")))
@@ -154,11 +161,13 @@ class LeasesContract(StoreCase):
         store.beat(worker.owner_id, None, queues=("later",))
         assert told() == [None, ("later",), ()]
 
+    @needs(Capability.FLEET)
     def test_workers_are_given_marks_of_their_own(self, store: FullStore) -> None:
         first, second = store.register(WORKER), store.register(WORKER)
         assert 0 < first.owner_id != second.owner_id > 0
         assert store.workers() == [first, second]
 
+    @needs(Capability.FLEET)
     def test_a_worker_is_entered_as_it_says_and_lives_from_then_on(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -170,12 +179,14 @@ class LeasesContract(StoreCase):
         assert entered == expected
         assert store.workers() == [expected]
 
+    @needs(Capability.FLEET)
     def test_a_worker_says_that_it_lives(self, store: FullStore, clock: FakeClock) -> None:
         first, second = store.register(WORKER), store.register(WORKER)
         clock.advance(1)
         assert store.beat(second.owner_id)
         assert store.workers() == [first, replace(second, beat_at_ms=clock.wall_ms())]
 
+    @needs(Capability.FLEET)
     def test_a_worker_that_was_taken_out_is_told_so(self, store: FullStore) -> None:
         worker = store.register(WORKER)
         store.unregister(worker.owner_id)
@@ -183,6 +194,7 @@ class LeasesContract(StoreCase):
         assert not store.beat(0)
         assert store.workers() == []
 
+    @needs(Capability.FLEET)
     def test_a_receipt_shows_whose_lease_it_is(self, store: FullStore) -> None:
         worker = store.register(WORKER)
         send(store)
@@ -190,6 +202,7 @@ class LeasesContract(StoreCase):
         assert len(token) == 32
         assert int(token[:8], 16) == worker.owner_id
 
+    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
     def test_the_leases_of_a_dead_worker_are_taken_back_at_once(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -211,6 +224,7 @@ class LeasesContract(StoreCase):
         assert event.actor == "host-a:7"
         assert complete(store, *lost_leases) == [Outcome.STALE, Outcome.STALE]
 
+    @needs(Capability.FLEET, Capability.INSPECT)
     def test_what_a_worker_holds_can_be_asked_with_its_receipts(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -230,6 +244,7 @@ class LeasesContract(StoreCase):
         assert store.complete([Completion(receipt(m)) for m in held]) == [Outcome.DONE] * 3
         assert store.leases_of(worker.owner_id) == []
 
+    @needs(Capability.FLEET)
     def test_a_lease_that_was_lost_is_not_held(self, store: FullStore, clock: FakeClock) -> None:
         worker = store.register(WORKER)
         send(store)
@@ -239,6 +254,7 @@ class LeasesContract(StoreCase):
         store.reclaim()
         assert store.leases_of(worker.owner_id) == []
 
+    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
     def test_a_message_that_kills_its_workers_dies(self, store: FullStore) -> None:
         message_id = send(store)
         for _ in range(3):
@@ -251,6 +267,7 @@ class LeasesContract(StoreCase):
         assert dead_letter.reason is Reason.WORKER_LOST
         assert [event.actor for event in dead_letter.failures] == ["host-a:7"] * 3
 
+    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
     def test_leaving_takes_a_worker_and_its_leases_out(self, store: FullStore) -> None:
         worker = store.register(WORKER)
         message_id = send(store)
@@ -260,12 +277,14 @@ class LeasesContract(StoreCase):
         assert look(store, message_id).state is State.READY
         assert newest(store, message_id).reason == Reason.WORKER_LOST
 
+    @needs(Capability.FLEET)
     def test_a_worker_that_left_is_forgotten_for_ever(self, store: FullStore) -> None:
         first = store.register(WORKER)
         store.unregister(first.owner_id)
         store.unregister(first.owner_id)
         assert store.register(WORKER).owner_id != first.owner_id
 
+    @needs(Capability.FLEET)
     @pytest.mark.parametrize("owner_id", [0, -1, 1 << 32])
     def test_unknown_holders_are_not_taken_for_dead_ones(
         self, store: FullStore, owner_id: int

@@ -8,6 +8,7 @@ import threading
 from durableq.model.decisions import Requeue
 from durableq.model.health import Level, MaintenanceReport, reconcile
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -17,6 +18,7 @@ from durableq.testing.contract.case import (
     counters_reconcile,
     drafts,
     kill,
+    needs,
     send,
     take,
 )
@@ -26,9 +28,11 @@ EVERY_SECONDS = MAINTENANCE_EVERY_MS / 1000
 AGAIN_SECONDS = MAINTENANCE_AGAIN_MS / 1000
 
 
+@needs(Capability.MAINTENANCE)
 class MaintenanceContract(StoreCase):
     """What is done on the way, and when."""
 
+    @needs(Capability.INSPECT, Capability.CONTROL)
     def test_maintenance_removes_expired_rows(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(
             ORDERS,
@@ -49,6 +53,7 @@ class MaintenanceContract(StoreCase):
         assert store.queue(ORDERS).counts.present == 0
         assert counters_reconcile(store)
 
+    @needs(Capability.INSPECT)
     def test_a_store_in_which_nothing_has_ended_is_left_alone(self, store: FullStore) -> None:
         send(store)
         assert store.maintain() == MaintenanceReport(due=True)
@@ -62,6 +67,7 @@ class MaintenanceContract(StoreCase):
         clock.advance(0.001)
         assert store.maintain().due
 
+    @needs(Capability.INSPECT)
     def test_a_slice_is_short_and_the_next_one_follows_soon(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -76,6 +82,7 @@ class MaintenanceContract(StoreCase):
         assert store.maintain(limit=2).expired == 1
         assert counters_reconcile(store)
 
+    @needs(Capability.INSPECT)
     def test_what_is_leased_or_held_is_not_touched(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -108,6 +115,7 @@ class MaintenanceContract(StoreCase):
             thread.join()
         assert [found.due for found in tended].count(True) == 1
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_used_store_has_no_orphans_and_its_counters_reconcile(self, store: FullStore) -> None:
         send(store, key="done")
         complete(store, take(store))

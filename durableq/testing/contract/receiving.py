@@ -17,6 +17,7 @@ from durableq.model.limits import (
     RECLAIM_BATCH,
 )
 from durableq.model.message import Completion, State, draft
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     ORDERS,
     VISIBILITY_SECONDS,
@@ -25,6 +26,7 @@ from durableq.testing.contract.case import (
     bodies,
     drafts,
     look,
+    needs,
     receipt,
     receive,
     send,
@@ -54,6 +56,7 @@ class ReceivingContract(StoreCase):
         assert len(receive(store)) == 1
         assert store.receive(ORDERS, 1).idle
 
+    @needs(Capability.INSPECT)
     def test_a_received_message_says_what_was_leased(self, store: FullStore) -> None:
         message_id = send(store)
         [message] = receive(store, visibility_ms=7_000)
@@ -120,6 +123,7 @@ class ReceivingContract(StoreCase):
         clock.advance(VISIBILITY_SECONDS)
         assert len(receive(store)) == 1
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_what_retention_ended_is_not_delivered(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -180,6 +184,7 @@ class ReceivingContract(StoreCase):
         store.declare_queue(ORDERS, {"paused": 1})
         assert not store.receive(ORDERS, 1).more
 
+    @needs(Capability.INSPECT)
     @pytest.mark.parametrize("number", [1, 15, 150])
     def test_a_receive_looks_for_a_message_behind_duplicates(
         self, store: FullStore, clock: FakeClock, number: int
@@ -219,6 +224,7 @@ class ReceivingContract(StoreCase):
         assert len(receive(store, MAX_RECEIVE_BATCH)) == RECLAIM_BATCH
         assert len(receive(store, MAX_RECEIVE_BATCH)) == 1
 
+    @needs(Capability.INSPECT)
     def test_a_receive_makes_a_bounded_number_of_due_messages_ready(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -243,6 +249,7 @@ class ReceivingContract(StoreCase):
         assert len(taken) == RECLAIM_BATCH
         assert '"late"' not in bodies(taken)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_only_dead_letters_can_be_chosen_by_id(self, store: FullStore) -> None:
         message_id = send(store)
         assert store.receive(ORDERS, 1, ids=[message_id]).idle

@@ -12,6 +12,7 @@ from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidInput, NotFound, UnknownQueue
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Event, Failure, Outcome, Reason, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -23,6 +24,7 @@ from durableq.testing.contract.case import (
     fail,
     kill,
     look,
+    needs,
     newest,
     receive,
     send,
@@ -47,6 +49,7 @@ def requeue(
     return finish(store, store.start_redrive(wanted, Requeue("calm now"), to_queue=to_queue))
 
 
+@needs(Capability.REDRIVE)
 class RedriveContract(StoreCase):
     """What a person can do with many letters at once."""
 
@@ -70,6 +73,7 @@ class RedriveContract(StoreCase):
         assert store.redrive_tasks() == [later, done]
         assert later.word == "discard"
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_redrive_task_requeues_like_a_decision(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         move = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")
@@ -83,11 +87,13 @@ class RedriveContract(StoreCase):
         assert (message.receive_count, message.recovery_count) == (1, 1)
         assert counters_reconcile(store)
 
+    @needs(Capability.INSPECT)
     def test_a_moved_dead_letter_may_wait(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store)
         finish(store, store.start_redrive(EVERY, Requeue(delay=2.5)))
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 2_500
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_move_discards_with_history(self, store: FullStore) -> None:
         message_id = kill(store)
         finish(store, store.start_redrive(EVERY, Discard("fraud"), actor="ann"))
@@ -97,6 +103,7 @@ class RedriveContract(StoreCase):
         assert store.queue(DEAD).counters.discarded == 1
         assert counters_reconcile(store)
 
+    @needs(Capability.INSPECT)
     def test_a_move_goes_on_in_order_of_id(self, store: FullStore) -> None:
         ids = [kill(store, n) for n in range(5)]
         move = store.start_redrive(EVERY, Requeue())
@@ -109,6 +116,7 @@ class RedriveContract(StoreCase):
         assert counts == [2, 4, 5]
         assert (move.total, move.skipped) == (5, 0)
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_move_means_the_dead_letters_that_fit(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -143,6 +151,7 @@ class RedriveContract(StoreCase):
         assert requeue(store, one).moved == 1
         assert [m.id for m in receive(store)] == [fits]
 
+    @needs(Capability.INSPECT)
     def test_what_died_after_the_start_is_not_meant(self, store: FullStore) -> None:
         alive = send(store, "alive", delay=0)
         lease = take(store)
@@ -157,6 +166,7 @@ class RedriveContract(StoreCase):
         where = {n: look(store, n).queue for n in (alive, *dead, late)}
         assert where == {alive: DEAD, dead[0]: DEAD, dead[1]: ORDERS, late: DEAD}
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_what_was_decided_about_meanwhile_and_died_again_is_not_meant(
         self, store: FullStore
     ) -> None:
@@ -167,6 +177,7 @@ class RedriveContract(StoreCase):
         assert finish(store, move).moved == 0
         assert look(store, message_id).queue == DEAD
 
+    @needs(Capability.INSPECT, Capability.CONTROL)
     def test_after_a_queue_was_deleted_what_dies_later_is_still_not_meant(
         self, store: FullStore
     ) -> None:
@@ -181,6 +192,7 @@ class RedriveContract(StoreCase):
         assert finish(store, move).moved == 1
         assert look(store, late).queue == DEAD
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_leased_dead_letter_is_skipped_and_counted(self, store: FullStore) -> None:
         leased = kill(store)
         lease = take(store, DEAD)
@@ -191,6 +203,7 @@ class RedriveContract(StoreCase):
         assert look(store, free).queue == ORDERS
         assert store.decide([(lease, Hold())]) == [Outcome.DONE]
 
+    @needs(Capability.INSPECT)
     def test_a_move_does_not_come_back_to_what_it_skipped(self, store: FullStore) -> None:
         leased = kill(store)
         lease = take(store, DEAD)
@@ -202,6 +215,7 @@ class RedriveContract(StoreCase):
         assert store.continue_redrive(move.id, 1).state is RedriveState.DONE
         assert [look(store, n).queue for n in (leased, free)] == [DEAD, ORDERS]
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_dead_letter_whose_lease_has_ended_is_moved(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -212,6 +226,7 @@ class RedriveContract(StoreCase):
         assert look(store, message_id).queue == ORDERS
         assert store.decide([(stale, Discard("x"))]) == [Outcome.STALE]
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_held_and_delayed_dead_letters_are_moved_too(self, store: FullStore) -> None:
         kill(store)
         store.decide([(take(store, DEAD), Hold("ask"))])
@@ -220,6 +235,7 @@ class RedriveContract(StoreCase):
         assert requeue(store).moved == 2
         assert store.queue(ORDERS).counts.ready == 2
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_dead_letter_can_be_moved_to_another_queue(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store, 1, key="k")
@@ -233,6 +249,7 @@ class RedriveContract(StoreCase):
         assert store.queue(ORDERS).counters.moved_in == 0
         assert counters_reconcile(store)
 
+    @needs(Capability.IDEMPOTENCY)
     def test_its_key_guards_the_queue_it_was_moved_to(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         kill(store, 1, key="k")
@@ -243,6 +260,7 @@ class RedriveContract(StoreCase):
         send(store, 1, queue="mail", key="k")
         assert len(store.receive("mail", 1).duplicates) == 1
 
+    @needs(Capability.INSPECT)
     def test_it_dies_again_where_it_was_moved_to(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store)
@@ -251,6 +269,7 @@ class RedriveContract(StoreCase):
         seen = look(store, message_id)
         assert (seen.queue, seen.source_queue) == ("mail-dlq", "mail")
 
+    @needs(Capability.INSPECT)
     def test_a_move_can_be_cancelled(self, store: FullStore) -> None:
         ids = [kill(store), kill(store)]
         move = store.continue_redrive(store.start_redrive(EVERY, Requeue()).id, 1)
@@ -265,6 +284,7 @@ class RedriveContract(StoreCase):
         kill(store)
         assert store.continue_redrive(done.id, 10) == store.cancel_redrive(done.id) == done
 
+    @needs(Capability.INSPECT)
     def test_two_moves_at_once_decide_about_a_dead_letter_once(self, store: FullStore) -> None:
         kill(store)
         first, second = (store.start_redrive(EVERY, Requeue(note)) for note in ("a", "b"))
@@ -316,6 +336,7 @@ class RedriveContract(StoreCase):
                 store.start_redrive(wanted, Requeue(), to_queue=to_queue)
         assert store.redrive_tasks() == []
 
+    @needs(Capability.INSPECT, Capability.CONTROL)
     def test_a_move_to_a_queue_that_was_deleted_stops_and_moves_nothing(
         self, store: FullStore
     ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from durableq.model.decisions import Requeue, Retry
 from durableq.model.message import Reason
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -20,6 +21,7 @@ from durableq.testing.contract.case import (
     fail,
     kill,
     look,
+    needs,
     receive,
     send,
     story,
@@ -78,6 +80,7 @@ ways = pytest.mark.parametrize("wait", WAITS, ids=[wait.__name__ for wait in WAI
 class RetentionContract(StoreCase):
     """When a message that has waited is over its retention."""
 
+    @needs(Capability.DEAD_LETTERS, Capability.MAINTENANCE)
     @ways
     def test_a_wait_longer_than_the_retention_ends_in_a_delivery(
         self, store: FullStore, clock: FakeClock, wait: Wait
@@ -90,6 +93,7 @@ class RetentionContract(StoreCase):
         clock.advance(0.001)
         assert (store.prune().expired, bodies(receive(store))) == (0, ['"a"'])
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
     @ways
     @pytest.mark.parametrize("looked", [False, True], ids=["unseen", "made ready before"])
     def test_retention_begins_when_it_is_due(
@@ -107,6 +111,7 @@ class RetentionContract(StoreCase):
         assert store.queue(ORDERS).counts.present == 0
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     @ways
     def test_it_is_not_delivered_after_that(
         self, store: FullStore, clock: FakeClock, wait: Wait
@@ -127,6 +132,7 @@ class RetentionContract(StoreCase):
         clock.advance(0.001)
         assert [message.id for message in receive(store)] == [message_id]
 
+    @needs(Capability.MAINTENANCE)
     def test_a_deferred_message_is_due_when_its_key_is_settled(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -141,6 +147,7 @@ class RetentionContract(StoreCase):
         clock.advance(RETENTION_SECONDS - 1)
         assert [message.id for message in receive(store)] == [message_id]
 
+    @needs(Capability.INSPECT)
     def test_a_message_that_is_due_shows_no_delay(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store, delay=1)
         clock.advance(1)
@@ -150,6 +157,7 @@ class RetentionContract(StoreCase):
         assert look(store, message_id).delayed_until_ms == 0
         assert store.ready_in_ms([ORDERS]) == 0
 
+    @needs(Capability.DEAD_LETTERS, Capability.MAINTENANCE)
     def test_a_dead_letter_counts_from_its_death(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(DEAD, {"retention_ms": 1_000 * RETENTION_SECONDS})
         message_id = send(store, delay=WAIT_SECONDS)

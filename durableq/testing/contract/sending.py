@@ -8,6 +8,7 @@ import pytest
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.limits import MAX_SEND_BATCH
 from durableq.model.message import Draft, State, draft
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -17,6 +18,7 @@ from durableq.testing.contract.case import (
     complete,
     drafts,
     look,
+    needs,
     receive,
     send,
     take,
@@ -27,6 +29,7 @@ from durableq.testing.fakes import FakeClock
 class SendingContract(StoreCase):
     """What a sender can rely on."""
 
+    @needs(Capability.INSPECT)
     def test_ids_come_in_the_order_of_the_batch(self, store: FullStore) -> None:
         ids = store.send(ORDERS, drafts("a", "b", "c"))
         assert [look(store, message_id).body for message_id in ids] == ['"a"', '"b"', '"c"']
@@ -53,10 +56,12 @@ class SendingContract(StoreCase):
         store.send(ORDERS, [draft(b'"\x00\xff"'), draft("\x00"), draft(b"")])
         assert bodies(receive(store)) == [b'"\x00\xff"', '"\\u0000"', b""]
 
+    @needs(Capability.INSPECT)
     def test_an_empty_batch_sends_nothing(self, store: FullStore) -> None:
         assert store.send(ORDERS, []) == []
         assert store.queue(ORDERS).counters.sent == 0
 
+    @needs(Capability.INSPECT)
     def test_a_batch_with_one_body_too_large_sends_nothing(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with pytest.raises(InvalidBody, match=r"Message 2\b.*\b7 bytes.*\b6\b"):
@@ -78,11 +83,13 @@ class SendingContract(StoreCase):
         with pytest.raises(UnknownQueue, match="'nobody'"):
             send(store, queue="nobody")
 
+    @needs(Capability.INSPECT)
     def test_nobody_sends_to_a_dead_letter_queue(self, store: FullStore) -> None:
         with pytest.raises(Conflict, match=DEAD):
             send(store, queue=DEAD)
         assert store.peek(DEAD, 10) == []
 
+    @needs(Capability.INSPECT)
     def test_a_delayed_message_waits_until_it_is_due(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -103,6 +110,7 @@ class SendingContract(StoreCase):
         send(store, "own", delay=0)
         assert bodies(receive(store)) == ['"own"']
 
+    @needs(Capability.INSPECT)
     def test_sending_is_counted(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2))
         send(store, 3, delay=1)
@@ -110,6 +118,7 @@ class SendingContract(StoreCase):
         assert info.counters.sent == info.counters.expected == 3
         assert (info.counts.ready, info.counts.delayed, info.counts.present) == (2, 1, 3)
 
+    @needs(Capability.TRANSACTIONS, Capability.INSPECT)
     def test_a_connection_to_something_else_cannot_carry_a_message(self, store: FullStore) -> None:
         with pytest.raises(Unsupported):
             store.send(ORDERS, drafts("a"), connection=object())

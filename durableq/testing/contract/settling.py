@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durableq.model.message import Completion, Event, Outcome, Reason, Receipt, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -20,6 +21,7 @@ from durableq.testing.contract.case import (
     fail,
     failure,
     look,
+    needs,
     newest,
     receipt,
     receive,
@@ -44,6 +46,7 @@ def settle_in_each_way(store: FullStore, lease: Receipt) -> list[Outcome]:
 class SettlingContract(StoreCase):
     """What becomes of a message when its holder speaks."""
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_completed_message_has_ended(self, store: FullStore) -> None:
         message_id = send(store)
         assert complete(store, take(store)) == [Outcome.DONE]
@@ -52,6 +55,7 @@ class SettlingContract(StoreCase):
         assert store.queue(ORDERS).counters.completed == 1
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_stale_receipt_can_do_nothing(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         stale = take(store)
@@ -117,6 +121,7 @@ class SettlingContract(StoreCase):
         send(store)
         assert complete(store, Receipt.parse(str(take(store)))) == [Outcome.DONE]
 
+    @needs(Capability.INSPECT)
     def test_a_refused_receipt_does_not_hold_up_the_others(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         first, second, third = map(receipt, receive(store))
@@ -124,6 +129,7 @@ class SettlingContract(StoreCase):
         assert complete(store, first, second, third) == [Outcome.DONE, Outcome.GONE, Outcome.DONE]
         assert store.queue(ORDERS).counts.present == 0
 
+    @needs(Capability.INSPECT)
     def test_a_receipt_given_twice_is_judged_twice(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))
         first, second, third = map(receipt, receive(store))
@@ -133,6 +139,7 @@ class SettlingContract(StoreCase):
         assert outcomes == [Outcome.RETRY, Outcome.STALE]
         assert store.queue(ORDERS).counters.completed == 1
 
+    @needs(Capability.INSPECT)
     def test_messages_of_several_receives_and_queues_settle_together(
         self, store: FullStore
     ) -> None:
@@ -145,6 +152,7 @@ class SettlingContract(StoreCase):
         assert store.queue(ORDERS).counters.completed == 2
         assert store.queue("mail").counters.completed == 1
 
+    @needs(Capability.INSPECT)
     def test_the_backoff_of_a_failure_is_random(
         self, store: FullStore, clock: FakeClock, rng: FakeRandom
     ) -> None:
@@ -168,6 +176,7 @@ class SettlingContract(StoreCase):
         [message] = receive(store)
         assert message.receive_count == 2
 
+    @needs(Capability.INSPECT)
     def test_a_handler_may_choose_the_wait(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         fail(store, take(store), retry_in_ms=7_000)
@@ -176,18 +185,21 @@ class SettlingContract(StoreCase):
         fail(store, take(store), retry_in_ms=0)
         assert look(store, message_id).state is State.READY
 
+    @needs(Capability.INSPECT)
     def test_the_last_receive_ends_in_the_dead_letter_queue(self, store: FullStore) -> None:
         message_id = send(store)
         outcomes = [fail(store, take(store), retry_in_ms=0) for _ in range(3)]
         assert outcomes == [Outcome.RETRY, Outcome.RETRY, Outcome.BURIED]
         assert look(store, message_id).queue == DEAD
 
+    @needs(Capability.DEAD_LETTERS)
     @pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.UNDECODABLE])
     def test_what_can_never_succeed_dies_at_once(self, store: FullStore, reason: Reason) -> None:
         message_id = send(store)
         assert fail(store, take(store), reason=reason, retry_in_ms=0) is Outcome.BURIED
         assert story(store, message_id) == [("failed", reason), ("buried", reason)]
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_failure_is_remembered_whole(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         fail(store, take(store))
@@ -209,6 +221,7 @@ class SettlingContract(StoreCase):
         assert outcomes == [Outcome.RETRY, Outcome.GONE, Outcome.BURIED]
         assert rng.throws == 2
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_released_message_is_ready_and_uncounted(self, store: FullStore) -> None:
         message_id = send(store)
         assert store.release([take(store)]) == [Outcome.DONE]
@@ -218,5 +231,6 @@ class SettlingContract(StoreCase):
         [message] = receive(store)
         assert message.receive_count == 1
 
+    @needs(Capability.DEAD_LETTERS)
     def test_nothing_to_settle_is_nothing_wrong(self, store: FullStore) -> None:
         assert store.complete([]) == store.fail([]) == store.release([]) == store.decide([]) == []

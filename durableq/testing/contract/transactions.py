@@ -11,7 +11,7 @@ import pytest
 
 from durableq.model.errors import Conflict, InvalidBody, StaleReceipt, UnknownQueue
 from durableq.model.message import Completion, Event, Outcome, Reason, State
-from durableq.store.core import OTHER_THREAD
+from durableq.store.core import OTHER_THREAD, Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -24,6 +24,7 @@ from durableq.testing.contract.case import (
     drafts,
     failure,
     look,
+    needs,
     receipt,
     receive,
     send,
@@ -42,9 +43,11 @@ def open_another(store: FullStore) -> None:
         pass
 
 
+@needs(Capability.TRANSACTIONS)
 class TransactionsContract(StoreCase):
     """What a handler can rely on inside `message.transaction()`."""
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_transaction_commits_everything_together(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         store.send(ORDERS, drafts(1, 2))
@@ -59,6 +62,7 @@ class TransactionsContract(StoreCase):
         assert [message.id for message in receive(store, queue="mail")] == [sent]
         assert counters_reconcile(store)
 
+    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
     def test_an_exception_undoes_everything(self, store: FullStore) -> None:
         send(store, key="k")
         lease = take(store)
@@ -92,6 +96,7 @@ class TransactionsContract(StoreCase):
         with pytest.raises(StaleReceipt, match="has ended"), store.transaction([good]):
             pytest.fail("The body ran for a message that has ended.")
 
+    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
     def test_settling_a_stale_receipt_undoes_everything(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -108,6 +113,7 @@ class TransactionsContract(StoreCase):
         assert store.queues() == before
         assert store.history(good.message_id) == []
 
+    @needs(Capability.INSPECT)
     def test_a_lease_that_ran_out_unnoticed_still_carries_a_transaction(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -118,6 +124,7 @@ class TransactionsContract(StoreCase):
             tx.settle([Completion(lease)], [])
         assert store.message(lease.message_id) is None
 
+    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
     def test_a_key_is_completed_in_its_transaction(self, store: FullStore) -> None:
         send(store, key="k")
         [message] = receive(store)
@@ -130,6 +137,7 @@ class TransactionsContract(StoreCase):
         assert record.result == '{"paid":1}'
         assert look(store, second).state is State.READY
 
+    @needs(Capability.INSPECT)
     def test_a_message_can_be_buried_in_a_transaction(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
@@ -137,6 +145,7 @@ class TransactionsContract(StoreCase):
             tx.settle([], [(lease, failure(Reason.REJECTED))])
         assert look(store, lease.message_id).queue == DEAD
 
+    @needs(Capability.INSPECT)
     def test_sending_obeys_the_same_rules_inside(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with pytest.raises(UnknownQueue), store.transaction([]) as tx:
@@ -146,6 +155,7 @@ class TransactionsContract(StoreCase):
             tx.send(ORDERS, drafts("a", "12345"))
         assert store.queue(ORDERS).counters.sent == 0
 
+    @needs(Capability.INSPECT)
     def test_a_batch_refused_inside_leaves_nothing_of_itself(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with store.transaction([]) as tx:
@@ -155,6 +165,7 @@ class TransactionsContract(StoreCase):
         assert bodies(receive(store)) == ['"a"']
         assert counters_reconcile(store)
 
+    @needs(Capability.FLEET, Capability.INSPECT)
     @pytest.mark.parametrize(
         "verb",
         [
@@ -178,6 +189,7 @@ class TransactionsContract(StoreCase):
         assert store.message(lease.message_id) is None
         verb(store)
 
+    @needs(Capability.INSPECT)
     def test_a_person_may_look_inside(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
@@ -199,6 +211,7 @@ class TransactionsContract(StoreCase):
         other.join(timeout=10)
         assert len(received) == 2
 
+    @needs(Capability.INSPECT)
     def test_what_is_over_takes_nothing_more(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
@@ -214,6 +227,7 @@ class TransactionsContract(StoreCase):
             tx.send(ORDERS, drafts("into another"))
         assert complete(store, lease) == [Outcome.DONE]
 
+    @needs(Capability.INSPECT)
     def test_another_thread_cannot_write_in_it(self, store: FullStore) -> None:
         send(store)
         lease = take(store)

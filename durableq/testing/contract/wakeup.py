@@ -10,12 +10,13 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from durableq.store.core import Watch
+from durableq.store.core import Capability, Watch
 from durableq.testing.contract.case import (
     ORDERS,
     FullStore,
     StoreCase,
     complete,
+    needs,
     receive,
     send,
     take,
@@ -79,6 +80,7 @@ class WakeupContract(StoreCase):
         complete(store, lease)
         assert watch.wait(LONG_SECONDS)
 
+    @needs(Capability.INSPECT)
     def test_reading_is_not_told(self, store: FullStore, watch: Watch) -> None:
         store.queues()
         store.peek(ORDERS, 10)
@@ -92,6 +94,7 @@ class WakeupContract(StoreCase):
                 assert watch.wait(LONG_SECONDS)
                 assert another.wait(LONG_SECONDS)
 
+    @needs(Capability.INSPECT)
     def test_what_was_told_of_can_be_received(self, store: FullStore, watch: Watch) -> None:
         """Each is sent when the one before has been received; one missed would hang it."""
         received = threading.Semaphore(1)
