@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from durableq import DurableQ
 from durableq.engines.sql import dead_letters, queries, redrive
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.statement import Statement
+from durableq.engines.sql.dialect import Statement, Statements
+from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import driver, is_affected
 from durableq.model.message import State
 from tests.engine import plain
@@ -56,7 +58,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     "LEASE": (sql.LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
     "EXTEND": (sql.EXTEND, {f"SEARCH {MESSAGE} {ROWID}"}),
     "COMPLETE": (sql.COMPLETE, {f"SEARCH {MESSAGE} {ROWID}"}),
-    "HELD_ONE": (sql.HELD, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "LEASED": (sql.LEASED, {f"SEARCH {MESSAGE} {ROWID}"}),
     "PUT_BACK": (sql.PUT_BACK, {f"SEARCH {MESSAGE} {ROWID}"}),
     "BURY": (sql.BURY, {f"SEARCH {MESSAGE} {ROWID}"}),
     "OWNER_LEASE": (sql.OWNER_LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
@@ -110,8 +112,8 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         },
     ),
     # Only what is in flight is read, and sorted: never the backlog.
-    "HELD": (
-        queries.HELD,
+    "LEASED_BY": (
+        queries.LEASED_BY,
         {
             f"SCAN {MESSAGE} USING INDEX durableq_message_leased",
             f"SEARCH own {ROWID}",
@@ -120,7 +122,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         },
     ),
 }
-OF_ITS_IDS = re.compile("LIST SUBQUERY|SCAN anon_[0-9] VIRTUAL TABLE|CORRELATED SCALAR SUBQUERY")
+OF_ITS_IDS = re.compile("LIST SUBQUERY|SCAN json_each VIRTUAL TABLE|CORRELATED SCALAR SUBQUERY")
 BACKLOG = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
 INSERT INTO durableq_message (queue_id, state, priority, deferred, receive_count, recovery_count,
@@ -131,8 +133,9 @@ FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
 
 def plan(db: Path, statement: Statement) -> set[str]:
     """The steps of a statement's plan, without those that read its own list of ids."""
-    marks = [None] * statement.sql.count("?")
-    steps = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {statement.sql}", *marks)]
+    compiled = Statements(DIALECT)[statement].sql
+    marks = [None] * compiled.count("?")
+    steps = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {compiled}", *marks)]
     return {step for step in steps if not OF_ITS_IDS.match(step)}
 
 
@@ -143,8 +146,9 @@ def test_the_plan_of(name: str, dq: DurableQ, db: Path) -> None:
 
 
 def test_the_reader_of_plans_would_see_a_scan_and_a_sort(dq: DurableQ, db: Path) -> None:
-    unindexed = Statement.__new__(Statement)
-    unindexed.sql = "SELECT id FROM durableq_message WHERE body = ? ORDER BY sent_at_ms"
+    unindexed = Statement(
+        text("SELECT id FROM durableq_message WHERE body = :body ORDER BY sent_at_ms")
+    )
     assert plan(db, unindexed) == {"SCAN durableq_message", "USE TEMP B-TREE FOR ORDER BY"}
 
 

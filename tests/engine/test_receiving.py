@@ -10,6 +10,8 @@ import pytest
 from durableq import Deliveries, Delivery, DurableQ, Queue
 from durableq.client import app
 from durableq.engines.sql import receiving, statements
+from durableq.engines.sql.dialect import Statements
+from durableq.engines.sqlite.dialect import DIALECT
 from durableq.model.limits import MAX_SET_ASIDE
 from durableq.model.message import draft
 from durableq.worker.fetcher import Fetcher
@@ -100,7 +102,7 @@ def test_a_receive_reads_the_ready_messages_in_order_of_their_index(
 ) -> None:
     """It stops in the midst of them: sorting first would read all of their bodies."""
     orders.send("one")
-    text = statements.READY.sql
+    text = Statements(DIALECT)[statements.READY].sql
     parameters = (1,) * text.count("?")
     plan = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {text}", *parameters)]
     assert any("durableq_message" in step and "INDEX" in step for step in plan), plan

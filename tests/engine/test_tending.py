@@ -10,7 +10,7 @@ import pytest
 from durableq import DurableQ
 from durableq.engines import open_store
 from durableq.engines.sql import maintenance
-from durableq.engines.sqlite import checkpoints
+from durableq.engines.sqlite import checkpoints, file_space
 from durableq.model.health import MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
 from durableq.model.message import draft
@@ -52,18 +52,18 @@ def test_a_new_file_gives_free_pages_back(store: Store, db: Path) -> None:
 def test_a_file_that_grew_large_shrinks_bit_by_bit(
     store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "SPARE_PAGES", 10)
+    monkeypatch.setattr(file_space, "SPARE_PAGES", 10)
     send(store, 1000, "x" * 2000)
     store.require(Capability.CONTROL).purge("orders")
     pages = plain.one(db, "PRAGMA page_count")
     first = store.require(Capability.MAINTENANCE).maintain()
-    assert first == MaintenanceReport(due=True, freed_bytes=4096 * maintenance.FREE_PAGES)
-    assert plain.one(db, "PRAGMA page_count") == pages - maintenance.FREE_PAGES
+    assert first == MaintenanceReport(due=True, freed_bytes=4096 * file_space.FREE_PAGES)
+    assert plain.one(db, "PRAGMA page_count") == pages - file_space.FREE_PAGES
     clock.advance(MAINTENANCE_AGAIN_MS / 1000)
     while store.require(Capability.MAINTENANCE).maintain().freed_bytes:
         clock.advance(MAINTENANCE_AGAIN_MS / 1000)
     left = plain.one(db, "PRAGMA freelist_count")
-    assert left < 2 * maintenance.FREE_PAGES + plain.one(db, "PRAGMA page_count") // 4
+    assert left < 2 * file_space.FREE_PAGES + plain.one(db, "PRAGMA page_count") // 4
     plain.check_sound(db)
 
 
@@ -72,7 +72,7 @@ def test_a_file_without_incremental_vacuum_is_left_as_it_is(
 ) -> None:
     store.close()
     plain.script(db, "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM")
-    monkeypatch.setattr(maintenance, "SPARE_PAGES", 10)
+    monkeypatch.setattr(file_space, "SPARE_PAGES", 10)
     again = open_store(str(db), clock=clock)
     send(again, 1000, "x" * 2000)
     again.require(Capability.CONTROL).purge("orders")
@@ -142,7 +142,7 @@ def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
 def test_a_large_log_is_cut_once_nobody_reads_it(
     store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "JOURNAL_SIZE_LIMIT", 100_000)
+    monkeypatch.setattr(file_space, "JOURNAL_SIZE_LIMIT", 100_000)
     with plain.connection(db) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM durableq_message").fetchone()

@@ -45,7 +45,7 @@ MAY_IMPORT = {
 }
 
 # An engine imports the shared SQL code, never another engine.
-ENGINE_MAY_IMPORT = {"sqlite": {"sqlite", "sql"}, "sql": {"sqlite", "sql"}}
+ENGINE_MAY_IMPORT = {"sqlite": {"sqlite", "sql"}, "sql": {"sql"}}
 
 # The modules that open stores, and the functions of durableq.engines that they may import.
 MAY_OPEN_ENGINES = {"durableq/client/app.py", "durableq/admin/operations.py"}

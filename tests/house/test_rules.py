@@ -54,6 +54,12 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
     ),
     (
         rules.engines_import_no_other_engine,
+        "durableq/engines/sql/a.py",
+        "from durableq.engines.sqlite import database",
+        "(sql) imports durableq.engines.sqlite.database",
+    ),
+    (
+        rules.engines_import_no_other_engine,
         "durableq/engines/sqlite/store.py",
         "from .. import open_store",
         "(sqlite) imports durableq.engines.open_store",

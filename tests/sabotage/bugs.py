@@ -9,7 +9,7 @@ from typing import Any
 
 from durableq.admin import readers
 from durableq.engines.sql import receiving, statements, upkeep
-from durableq.engines.sql.statement import Statement
+from durableq.engines.sql.dialect import Statement, Statements
 from durableq.engines.sqlite import (
     checkpoints,
     copy_install,
@@ -20,19 +20,32 @@ from durableq.engines.sqlite import (
     open_files,
     store,
 )
+from durableq.engines.sqlite.dialect import DIALECT
 from durableq.model import codec, message
 from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals, steady_clock
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import execution, lease_keeper
 
-FENCED = ("COMPLETE", "EXTEND", "HELD", "PUT_BACK", "REDRIVE", "DISCARD")
+FENCED = ("COMPLETE", "EXTEND", "LEASED", "PUT_BACK", "REDRIVE", "DISCARD")
 
 
 def rewrite(statement: Statement, old: str, new: str) -> None:
-    if old not in statement.sql:
-        raise AssertionError(f"{old!r} is not in {statement.sql!r}: plant the bug anew")
-    statement.sql = statement.sql.replace(old, new)
+    """Change the text that a statement is compiled to, in each engine instance."""
+    compiled = Statements(DIALECT)[statement]
+    if old not in compiled.sql:
+        raise AssertionError(f"{old!r} is not in {compiled.sql!r}: plant the bug anew")
+    changed = compiled._replace(sql=compiled.sql.replace(old, new))
+    cls: Any = Statements
+    compile_one = cls.__missing__
+
+    def compile_or_change(self: Any, wanted: Statement) -> Any:
+        if wanted is not statement:
+            return compile_one(self, wanted)
+        self[wanted] = changed
+        return changed
+
+    cls.__missing__ = compile_or_change
 
 
 def remove_the_fence() -> None:
@@ -74,8 +87,8 @@ def split_effect_and_acknowledgement() -> None:
 
     def commit_at_once(self: Any, statement: Any, parameters: Any = None) -> Any:
         result = execute(self, statement, parameters)
-        self._unit.raw.execute("COMMIT")
-        self._unit.raw.execute("BEGIN IMMEDIATE")
+        self._tx.raw.execute("COMMIT")
+        self._tx.raw.execute("BEGIN IMMEDIATE")
         return result
 
     opened.execute = commit_at_once
@@ -308,8 +321,7 @@ def tell_no_queues() -> None:
 
 def tell_no_later_queues() -> None:
     """A process that begins to receive from another queue does not say so."""
-    module: Any = upkeep
-    module._TELL_QUEUES = lambda *_, **__: None
+    rewrite(upkeep._TELL_QUEUES, "durableq_worker.id = ?", "0 AND durableq_worker.id = ?")
 
 
 def count_the_dead_as_readers() -> None:

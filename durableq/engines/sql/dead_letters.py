@@ -1,76 +1,146 @@
-"""Dead letters by the many, with what killed each: in groups, and what became of the recovered."""
+"""Dead letters in groups by cause of death, and the fate of those that recovery sent back."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Select, func, literal_column, or_, select
 
+from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.queries import find_queue
-from durableq.engines.sql.statements import compiled
+from durableq.engines.sql.statements import parameter
+from durableq.engines.sql.tables import history, message, queue
+from durableq.engines.sql.transactions import Transaction
 from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterGroup, Recovered, RecoveredFate
-from durableq.model.message import Reason
+from durableq.model.message import Event, Reason
 
-#: Every dead letter with its last burial, which may have been crowded out of its history.
-DEAD_LETTERS: Final = """\
-durableq_message AS m INDEXED BY durableq_message_dead
-LEFT JOIN durableq_queue AS source ON source.id = m.source_queue_id
-LEFT JOIN durableq_history AS died ON died.id =
-    (SELECT max(id) FROM durableq_history WHERE message_id = m.id AND event = 'buried')
-WHERE m.source_queue_id IS NOT NULL"""
-REASON: Final = f"coalesce(died.reason, '{Reason.HANDLER_ERROR}')"
+dead = message.alias("m")
+source = queue.alias("source")
+died = history.alias("died")
 
-GROUPS = compiled(
-    text(
-        f"""\
-SELECT kind.queue, kind.reason, kind.fingerprint, coalesce(example.error_type, ''),
-       coalesce(example.error_message, ''), coalesce(example.place, ''), kind.number,
-       kind.first_died_ms, kind.last_died_ms, coalesce(example.message_id, kind.some_id)
-FROM (
-    SELECT source.name AS queue, {REASON} AS reason,
-           coalesce(died.fingerprint, '') AS fingerprint, count(*) AS number,
-           min(m.enqueued_at_ms) AS first_died_ms, max(m.enqueued_at_ms) AS last_died_ms,
-           coalesce(max(died.id), 0) AS newest, max(m.id) AS some_id
-    FROM {DEAD_LETTERS} AND (:of_queue IS NULL OR source.name = :of_queue)
-    GROUP BY 1, 2, 3
-) AS kind
-LEFT JOIN durableq_history AS example ON example.id = kind.newest
-ORDER BY kind.number DESC, kind.newest DESC"""  # noqa: S608 - constants
+
+def text_literal(value: str) -> Any:
+    """Return a constant of this package as literal SQL, so that the statement's text is whole."""
+    return literal_column(f"'{value}'")
+
+
+def select_dead_letters(*columns: Any) -> Select[Any]:
+    """Return a query of dead letters with their source and their last burial.
+
+    The history of a message is bounded, so it may have lost the burial.
+    """
+    last_burial = (
+        select(func.max(history.c.id))
+        .where(history.c.message_id == dead.c.id, history.c.event == text_literal(Event.BURIED))
+        .correlate(dead)
+        .scalar_subquery()
     )
-)
-_BACK: Final = (
-    "{0}.queue_id = :in_queue AND {0}.event IN ('retried', 'requeued') "
-    f"AND substr({{0}}.actor, 1, {len(RECOVERY_ACTOR)}) = '{RECOVERY_ACTOR}'"
-)
-RECOVERIES = compiled(
-    text(
-        f"""\
-SELECT back.message_id, back.at_ms,
-       EXISTS (SELECT 1 FROM durableq_history AS died WHERE died.message_id = back.message_id
-               AND died.id > back.id AND died.event = 'buried'),
-       EXISTS (SELECT 1 FROM durableq_message AS m WHERE m.id = back.message_id)
-FROM durableq_history AS back
-WHERE {_BACK.format("back")} AND back.at_ms >= :since_ms
-  AND NOT EXISTS (SELECT 1 FROM durableq_history AS later
-                  WHERE later.message_id = back.message_id AND later.id > back.id
-                  AND {_BACK.format("later")})
-ORDER BY back.at_ms DESC, back.message_id DESC
-LIMIT :limit"""  # noqa: S608 - constants
+    return (
+        select(*columns)
+        .select_from(
+            dead.outerjoin(source, source.c.id == dead.c.source_queue_id).outerjoin(
+                died, died.c.id == last_burial
+            )
+        )
+        .where(dead.c.source_queue_id.is_not(None))
+        # SQLite would read all messages in order of id. The hint is for no other database.
+        .with_hint(dead, "INDEXED BY durableq_message_dead", "sqlite")
     )
+
+
+reason: Any = func.coalesce(died.c.reason, text_literal(Reason.HANDLER_ERROR))
+empty: Any = literal_column("''")
+_of_queue = parameter("of_queue", source.c.name)
+_kind = (
+    select_dead_letters(
+        source.c.name.label("queue"),
+        reason.label("reason"),
+        func.coalesce(died.c.fingerprint, empty).label("fingerprint"),
+        func.count().label("number"),
+        func.min(dead.c.enqueued_at_ms).label("first_died_ms"),
+        func.max(dead.c.enqueued_at_ms).label("last_died_ms"),
+        func.coalesce(func.max(died.c.id), literal_column("0")).label("newest"),
+        func.max(dead.c.id).label("some_id"),
+    )
+    .where(or_(_of_queue.is_(None), source.c.name == _of_queue))
+    .group_by(literal_column("1"), literal_column("2"), literal_column("3"))
+    .subquery("kind")
+)
+_example = history.alias("example")
+GROUPS = Statement(
+    select(
+        _kind.c.queue,
+        _kind.c.reason,
+        _kind.c.fingerprint,
+        func.coalesce(_example.c.error_type, empty),
+        func.coalesce(_example.c.error_message, empty),
+        func.coalesce(_example.c.place, empty),
+        _kind.c.number,
+        _kind.c.first_died_ms,
+        _kind.c.last_died_ms,
+        func.coalesce(_example.c.message_id, _kind.c.some_id),
+    )
+    .select_from(_kind.outerjoin(_example, _example.c.id == _kind.c.newest))
+    .order_by(_kind.c.number.desc(), _kind.c.newest.desc())
+)
+_back, _later = history.alias("back"), history.alias("later")
+
+
+def _sent_back(event: Any) -> tuple[Any, ...]:
+    """Return the conditions for an event in which recovery sent a message back."""
+    actor = func.substr(
+        event.c.actor, literal_column("1"), literal_column(str(len(RECOVERY_ACTOR)))
+    )
+    return (
+        event.c.queue_id == parameter("in_queue"),
+        or_(
+            event.c.event == text_literal(Event.RETRIED),
+            event.c.event == text_literal(Event.REQUEUED),
+        ),
+        actor == text_literal(RECOVERY_ACTOR),
+    )
+
+
+RECOVERIES = Statement(
+    select(
+        _back.c.message_id,
+        _back.c.at_ms,
+        select(died.c.id)
+        .where(
+            died.c.message_id == _back.c.message_id,
+            died.c.id > _back.c.id,
+            died.c.event == text_literal(Event.BURIED),
+        )
+        .exists(),
+        select(dead.c.id).where(dead.c.id == _back.c.message_id).exists(),
+    )
+    .where(
+        *_sent_back(_back),
+        _back.c.at_ms >= parameter("since_ms"),
+        ~select(_later.c.id)
+        .where(
+            _later.c.message_id == _back.c.message_id,
+            _later.c.id > _back.c.id,
+            *_sent_back(_later),
+        )
+        .exists(),
+    )
+    .order_by(_back.c.at_ms.desc(), _back.c.message_id.desc())
+    .limit(parameter("limit"))
 )
 
 
-def dead_letter_groups(raw: Any, queue: str | None) -> list[DeadLetterGroup]:
-    """Return the dead letters by what killed them, most numerous first."""
+def dead_letter_groups(tx: Transaction, queue: str | None) -> list[DeadLetterGroup]:
+    """Return the dead letters in groups by cause of death, the largest group first."""
     if queue is not None:
-        find_queue(raw, queue)
-    return [_group(row) for row in GROUPS(raw, of_queue=queue).fetchall()]
+        find_queue(tx, queue)
+    return [_group(row) for row in tx.run(GROUPS, of_queue=queue).fetchall()]
 
 
-def recoveries(raw: Any, queue: str, since_ms: int, limit: int) -> list[Recovered]:
-    """Return what recovery processes sent back to a queue, newest first."""
-    dead_letters = find_queue(raw, queue).dead_letter_queue_id
-    found = RECOVERIES(raw, in_queue=dead_letters, since_ms=since_ms, limit=limit).fetchall()
+def recoveries(tx: Transaction, queue: str, since_ms: int, limit: int) -> list[Recovered]:
+    """Return the messages that recovery processes sent back to a queue, newest first."""
+    dead_letters = find_queue(tx, queue).dead_letter_queue_id
+    found = tx.run(RECOVERIES, in_queue=dead_letters, since_ms=since_ms, limit=limit).fetchall()
     return [
         Recovered(str(message_id), at_ms, _fate(died_again, is_there))
         for message_id, at_ms, died_again, is_there in found

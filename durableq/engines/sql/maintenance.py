@@ -1,8 +1,8 @@
-"""Upkeep in short slices, by whoever comes by when it is due: no process of its own is needed.
+"""Incremental maintenance: any worker runs a short slice when it is due.
 
-Who tends is decided by a note in the file. Under the write lock lies a bounded amount of work:
-not more rows are looked at than a window, not more are removed than the limit, not more pages
-are moved than a few. Where in the tables the next window begins stands in the note.
+A note in the table of metadata decides which process runs it, and says at which row the next slice
+begins. The write lock is held for a bounded amount of work: a slice reads WINDOW rows of a table,
+removes at most `limit` of them, and gives back a few pages.
 """
 
 from __future__ import annotations
@@ -10,36 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, func, select
 
 from durableq.engines.sql import redrive, upkeep
-from durableq.engines.sql.statements import compiled, lived, parameter
+from durableq.engines.sql.dialect import Statement, in_list
+from durableq.engines.sql.statements import parameter, past_retention
 from durableq.engines.sql.tables import history, is_state, message, queue
-from durableq.engines.sql.write_transaction import WriteTransaction, ids_json
-from durableq.engines.sqlite import checkpoints
-from durableq.engines.sqlite.database import (
-    DRIVER_TIMEOUT_SECONDS,
-    JOURNAL_SIZE_LIMIT,
-    Database,
-    among,
-)
-from durableq.engines.sqlite.doctor_file import log_bytes
-from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.errors import translate
-from durableq.engines.sqlite.schema import INCREMENTAL_VACUUM
+from durableq.engines.sql.transactions import Database, Transaction, WriteTransaction
 from durableq.model.errors import Busy
 from durableq.model.health import MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
 from durableq.model.message import State
 
-#: Rows looked at in one slice.
+#: Rows of a table that one slice reads.
 WINDOW: Final = 2_000
-#: Given back in one slice.
-FREE_PAGES: Final = 64
-#: Kept free: what comes next would only take them again.
-SPARE_PAGES: Final = 1_000
+#: Name of the note; files of release 0.1 have it.
 NOTE: Final = "tending"
 
 _q, _m, _h = queue.c, message.c, history.c
@@ -57,19 +44,19 @@ _events = (
     .limit(parameter("window"))
     .subquery()
 )
-_ROWS = compiled(select(func.count(), func.max(_rows.c.id)))
-_EVENTS = compiled(select(func.count(), func.max(_events.c.id)))
-_OVERDUE = compiled(
+_ROWS = Statement(select(func.count(), func.max(_rows.c.id)))
+_EVENTS = Statement(select(func.count(), func.max(_events.c.id)))
+_OVERDUE = Statement(
     select(_rows.c.id, _rows.c.queue_id)
     .join(queue, _q.id == _rows.c.queue_id)
     .where(
         ~is_state(State.IN_FLIGHT, _rows.c.state),
-        *lived(_rows.c.enqueued_at_ms, _rows.c.delayed_until_ms, _q.retention_ms),
+        *past_retention(_rows.c.enqueued_at_ms, _rows.c.delayed_until_ms, _q.retention_ms),
     )
     .order_by(_rows.c.id)
     .limit(parameter("limit"))
 )
-_OLD_EVENTS = compiled(
+_OLD_EVENTS = Statement(
     select(_events.c.id)
     .join(queue, _q.id == _events.c.queue_id)
     .where(
@@ -79,60 +66,72 @@ _OLD_EVENTS = compiled(
     .order_by(_events.c.id)
     .limit(parameter("limit"))
 )
-_DROP_EVENTS = compiled(delete(history).where(among(_h.id, "ids")))
+_DROP_EVENTS = Statement(delete(history).where(in_list(_h.id, "ids")))
 
 
 class _Note(NamedTuple):
-    """When the next slice is due, and after which rows it begins."""
+    """The time of the next slice, and the rows after which it begins."""
 
     due_ms: int = 0
     message_id: int = 0
     event_id: int = 0
 
     def is_due(self, now_ms: int) -> bool:
-        """Return whether it is time; a date too far ahead is of a clock that was set back."""
+        """Return whether the slice is due; a time far ahead is from before a clock was set back."""
         return not now_ms < self.due_ms <= now_ms + MAINTENANCE_EVERY_MS
 
 
 def maintain(
-    database: Database, begin: Callable[[Any], WriteTransaction], now_ms: int, limit: int
+    database: Database,
+    begin: Callable[[Transaction], WriteTransaction],
+    now_ms: int,
+    limit: int,
+    free_pages: Callable[[Transaction], int],
 ) -> MaintenanceReport:
-    """Do one slice if it is due and nobody else does; see Store.tend."""
-    with database.read() as raw:
-        seen = upkeep.get_metadata(raw, NOTE)
-    tended = MaintenanceReport()
+    """Run one slice if it is due and no other process runs one; see Store.maintain.
+
+    Args:
+        database: opens the transactions.
+        begin: makes the store's write transaction of an open one.
+        now_ms: steady time.
+        limit: maximum number of rows removed from each table.
+        free_pages: gives unused space back, a bounded amount; returns the number of bytes.
+    """
+    with database.read() as tx:
+        seen = upkeep.get_metadata(tx, NOTE)
+    report = MaintenanceReport()
     if not _read(seen).is_due(now_ms):
-        return tended
-    with suppress(Busy), database.write(patient=False) as raw:
-        if upkeep.get_metadata(raw, NOTE) == seen:  # else another process was quicker
-            tx = begin(raw)
-            tended, note = _slice(tx, _read(seen), limit)
-            upkeep.compare_and_set(tx, NOTE, json.dumps(note), expected=seen)
-            tx.write_counters()
-    if tended.due:
-        _checkpoint(database)
-    return tended
+        return report
+    with suppress(Busy), database.write(patient=False) as tx:
+        if upkeep.get_metadata(tx, NOTE) == seen:  # otherwise another process was first
+            write = begin(tx)
+            report, note = _slice(write, _read(seen), limit, free_pages)
+            upkeep.compare_and_set(write, NOTE, json.dumps(note), expected=seen)
+            write.write_counters()
+    return report
 
 
 def _read(text: str | None) -> _Note:
     return _Note(*json.loads(text)) if text else _Note()
 
 
-def _slice(tx: WriteTransaction, note: _Note, limit: int) -> tuple[MaintenanceReport, _Note]:
-    """Remove what time has ended and give back some room; return also what to note."""
-    raw, now_ms = tx.raw, tx.now_ms
+def _slice(
+    tx: WriteTransaction, note: _Note, limit: int, free_pages: Callable[[Transaction], int]
+) -> tuple[MaintenanceReport, _Note]:
+    """Remove a bounded number of expired rows; return the report and the next note."""
+    now_ms = tx.now_ms
     at = {"after": note.message_id, "window": WINDOW}
-    rows = _ROWS(raw, **at).fetchone()
-    overdue = _OVERDUE(raw, now_ms=now_ms, limit=limit, **at).fetchall()
+    rows = tx.run(_ROWS, **at).fetchone()
+    overdue = tx.run(_OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
     upkeep.expire(tx, overdue)
     records = upkeep.prune_records(tx, limit)
     at["after"] = note.event_id
-    events = _EVENTS(raw, **at).fetchone()
-    old = [row[0] for row in _OLD_EVENTS(raw, now_ms=now_ms, limit=limit, **at).fetchall()]
+    events = tx.run(_EVENTS, **at).fetchone()
+    old = [row[0] for row in tx.run(_OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
     if old:
-        _DROP_EVENTS(raw, ids=ids_json(old))
+        tx.run(_DROP_EVENTS, ids=tx.list_of(old))
         redrive.clamp(tx)
-    freed = _free(raw)
+    freed = free_pages(tx)
     message_id = _next(rows, [row[0] for row in overdue], limit)
     event_id = _next(events, old, limit)
     more = (
@@ -142,48 +141,13 @@ def _slice(tx: WriteTransaction, note: _Note, limit: int) -> tuple[MaintenanceRe
         or freed > 0
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
-    tended = MaintenanceReport(True, len(overdue), records, len(old), freed)
-    return tended, _Note(due_ms, message_id, event_id)
+    report = MaintenanceReport(True, len(overdue), records, len(old), freed)
+    return report, _Note(due_ms, message_id, event_id)
 
 
 def _next(window: tuple[int, int], removed: list[int], limit: int) -> int:
-    """Return after which row the next window begins: 0, the first one, if this was the last."""
+    """Return the row after which the next window begins; 0, the first one, after the last."""
     number, last = window
     if len(removed) == limit:
         return removed[-1]
     return last if number == WINDOW else 0
-
-
-def _free(raw: Any) -> int:
-    """Give a few pages back to the file system, if many are free; return their bytes."""
-    free, pages, size, vacuum = (
-        raw.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("freelist_count", "page_count", "page_size", "auto_vacuum")
-    )
-    if vacuum != INCREMENTAL_VACUUM or free - FREE_PAGES < max(SPARE_PAGES, pages // 4):
-        return 0
-    for _ in range(FREE_PAGES):  # one each: not every driver steps this pragma to its end
-        raw.execute("PRAGMA incremental_vacuum(1)").fetchall()
-    left: int = raw.execute("PRAGMA freelist_count").fetchone()[0]
-    freed: int = (free - left) * size
-    return freed
-
-
-def _checkpoint(database: Database) -> None:
-    """Bring the log into the file; cut the log itself only if it is large and nobody reads it."""
-    raw = database.session().raw
-    try:
-        if checkpoints.IS_GUARDED:
-            database.checkpointer.run(raw)
-            return
-        _, frames, copied = raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames == copied and log_bytes(database.location) > JOURNAL_SIZE_LIMIT:
-            raw.execute("PRAGMA busy_timeout = 0")
-            try:
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
-    except driver.Error as error:
-        meaning = translate(error, database.location.path)
-        if not isinstance(meaning, Busy):
-            raise meaning or error from error

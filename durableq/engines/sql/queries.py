@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Select, case, func, literal_column, select
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.statements import compiled
+from durableq.engines.sql.dialect import Statement, in_list
 from durableq.engines.sql.tables import (
     LEASE_EPOCH_MS,
     history,
@@ -19,8 +19,7 @@ from durableq.engines.sql.tables import (
     queue,
     worker,
 )
-from durableq.engines.sql.write_transaction import QueueRow, row_id
-from durableq.engines.sqlite.database import among
+from durableq.engines.sql.transactions import StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
 from durableq.model.errors import UnknownQueue
 from durableq.model.health import KeyCounts
@@ -69,26 +68,28 @@ def _messages() -> Select[Any]:
 
 
 _p = sql.parameter
-_KEYS_COMPLETED = compiled(
+_KEYS_COMPLETED = Statement(
     select(func.count()).select_from(idempotency).where(sql.status_is(RecordStatus.COMPLETED))
 )
 #: A key is in progress while its message is in flight: few rows, where records are many.
-_KEYS_IN_PROGRESS = compiled(
+_KEYS_IN_PROGRESS = Statement(
     select(func.count()).where(
         is_state(State.IN_FLIGHT), _m.key.is_not(None), _m.source_queue_id.is_(None)
     )
 )
-_MESSAGE = compiled(_messages().where(_m.id == _p("of")))
-_PEEK = compiled(
+_MESSAGE = Statement(_messages().where(_m.id == _p("of")))
+_PEEK = Statement(
     _messages()
     .where(_m.queue_id == _p("in_queue"), _m.id > _p("after"))
     .order_by(_m.id)
     .limit(_p("limit"))
 )
 # The sum keeps the plan from reading every message in order of id: few are in flight.
-HELD = compiled(_messages().where(*sql.leased_by(_p("mark"))).order_by(_m.id + sql.zero))
+LEASED_BY = Statement(
+    _messages().where(*sql.leased_by(_p("owner_prefix"))).order_by(_m.id + sql.zero)
+)
 _in_queue = _m.queue_id == _p("in_queue")
-_COUNTS = compiled(
+_COUNTS = Statement(
     select(
         *(
             select(func.count()).where(_in_queue, is_state(state)).scalar_subquery()
@@ -103,11 +104,11 @@ _COUNTS = compiled(
         .scalar_subquery(),
     )
 )
-_OLDEST_READY = compiled(
+_OLDEST_READY = Statement(
     select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
 )
 _of_each = _m.queue_id == queue.c.id
-READY_IN = compiled(
+READY_IN = Statement(
     select(
         queue.c.name,
         queue.c.paused,
@@ -118,9 +119,9 @@ READY_IN = compiled(
         select(func.min(_m.lease_until_ms))
         .where(_of_each, is_state(State.IN_FLIGHT))
         .scalar_subquery(),
-    ).where(among(queue.c.name, "names"))
+    ).where(in_list(queue.c.name, "names"))
 )
-_HISTORY = compiled(
+_HISTORY = Statement(
     select(history, queue.c.name)
     .outerjoin(queue, queue.c.id == history.c.queue_id)
     .where(history.c.message_id == _p("of"))
@@ -128,14 +129,14 @@ _HISTORY = compiled(
 )
 _r = idempotency.c
 _live = case((_r.status == 1, _r.expires_at_ms > _p("now_ms")), else_=True)
-_RECORDS = compiled(
+_RECORDS = Statement(
     select(idempotency)
     .where(_r.queue_id == _p("in_queue"), _r.key > _p("after"), _live)
     .order_by(_r.key)
     .limit(_p("limit"))
 )
 _w = worker.c
-_WORKERS = compiled(
+_WORKERS = Statement(
     select(
         _w.name,
         _w.pid,
@@ -156,54 +157,54 @@ _WORKERS = compiled(
 )
 
 
-def find_queue(raw: Any, name: str) -> QueueRow:
+def find_queue(tx: Transaction, name: str) -> StoredQueue:
     """Return a queue by name.
 
     Raises:
         UnknownQueue: there is none.
     """
-    row = sql.QUEUE(raw, queue=name).fetchone()
+    row = tx.run(sql.QUEUE, queue=name).fetchone()
     if row is None:
         raise UnknownQueue(name)
-    return QueueRow(row)
+    return StoredQueue(row)
 
 
-def queue_info(raw: Any, row: QueueRow) -> QueueInfo:
+def queue_info(tx: Transaction, row: StoredQueue) -> QueueInfo:
     """Return a queue as it stands."""
     dead_letters = None
     if row.dead_letter_queue_id is not None:
-        pair = sql.QUEUE_BY_ID(raw, queue_id=row.dead_letter_queue_id).fetchone()
+        pair = tx.run(sql.QUEUE_BY_ID, queue_id=row.dead_letter_queue_id).fetchone()
         dead_letters = pair[1] if pair else ""  # in a damaged file, of which audit tells more
-    ready, delayed, in_flight, held = _COUNTS(raw, in_queue=row.id).fetchone()
-    (oldest,) = _OLDEST_READY(raw, in_queue=row.id).fetchone()
+    ready, delayed, in_flight, held = tx.run(_COUNTS, in_queue=row.id).fetchone()
+    (oldest,) = tx.run(_OLDEST_READY, in_queue=row.id).fetchone()
     counts = Counts(ready=ready, delayed=delayed - held, in_flight=in_flight, held=held)
     return QueueInfo(row.name, row.settings, dead_letters, row.counters, counts, oldest)
 
 
-def queues(raw: Any) -> list[QueueInfo]:
+def queues(tx: Transaction) -> list[QueueInfo]:
     """Return every queue, by name."""
-    return [queue_info(raw, QueueRow(row)) for row in sql.QUEUES(raw).fetchall()]
+    return [queue_info(tx, StoredQueue(row)) for row in tx.run(sql.QUEUES).fetchall()]
 
 
-def one_message(raw: Any, clock: SteadyClock, message_id: str) -> Message | None:
+def one_message(tx: Transaction, clock: SteadyClock, message_id: str) -> Message | None:
     """Return a message, wherever it stands."""
-    row = _MESSAGE(raw, of=row_id(message_id)).fetchone()
+    row = tx.run(_MESSAGE, of=row_id(message_id)).fetchone()
     return None if row is None else _message(row, clock)
 
 
 def peek(
-    raw: Any, clock: SteadyClock, name: str, limit: int, after_id: str | None
+    tx: Transaction, clock: SteadyClock, name: str, limit: int, after_id: str | None
 ) -> list[Message]:
     """Return messages of a queue in order of id."""
     after = check_page_start(after_id)
-    found = _PEEK(raw, in_queue=find_queue(raw, name).id, after=after, limit=limit)
+    found = tx.run(_PEEK, in_queue=find_queue(tx, name).id, after=after, limit=limit)
     return [_message(row, clock) for row in found.fetchall()]
 
 
-def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
+def message_history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
     """Return the exceptional events of a message, oldest first."""
     events = []
-    for row in _HISTORY(raw, of=row_id(message_id)).fetchall():
+    for row in tx.run(_HISTORY, of=row_id(message_id)).fetchall():
         _, of, _, at_ms, event, *texts, detail, fingerprint, place, name = row
         reason, error_type, error_message, trace, actor = texts
         events.append(
@@ -225,23 +226,23 @@ def message_history(raw: Any, message_id: str) -> list[HistoryEvent]:
     return events
 
 
-def dead_letter(raw: Any, clock: SteadyClock, message_id: str) -> DeadLetter | None:
+def dead_letter(tx: Transaction, clock: SteadyClock, message_id: str) -> DeadLetter | None:
     """Return a dead letter with its story."""
-    found = one_message(raw, clock, message_id)
+    found = one_message(tx, clock, message_id)
     if found is None or found.source_queue is None:
         return None
-    events = tuple(message_history(raw, message_id))
+    events = tuple(message_history(tx, message_id))
     died = next((e for e in reversed(events) if e.event is Event.BURIED), None)
     reason = Reason(died.reason) if died else Reason.HANDLER_ERROR
     died_at_ms = died.at_ms if died else found.enqueued_at_ms
-    limit = find_queue(raw, found.source_queue).setting("max_recoveries")
+    limit = find_queue(tx, found.source_queue).setting("max_recoveries")
     fingerprint = died.fingerprint if died else ""
     return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit, fingerprint)
 
 
-def record(raw: Any, clock: SteadyClock, name: str, key: str) -> IdempotencyRecord | None:
+def record(tx: Transaction, clock: SteadyClock, name: str, key: str) -> IdempotencyRecord | None:
     """Return what is remembered of a key, unless it has expired."""
-    row = sql.RECORD(raw, in_queue=find_queue(raw, name).id, of_key=key).fetchone()
+    row = tx.run(sql.RECORD, in_queue=find_queue(tx, name).id, of_key=key).fetchone()
     if row is None:
         return None
     found = _record(row, name)
@@ -250,12 +251,12 @@ def record(raw: Any, clock: SteadyClock, name: str, key: str) -> IdempotencyReco
 
 
 def records(
-    raw: Any, clock: SteadyClock, name: str, limit: int, after_key: str | None
+    tx: Transaction, clock: SteadyClock, name: str, limit: int, after_key: str | None
 ) -> list[IdempotencyRecord]:
     """Return what is remembered, in order of key."""
-    found = _RECORDS(
-        raw,
-        in_queue=find_queue(raw, name).id,
+    found = tx.run(
+        _RECORDS,
+        in_queue=find_queue(tx, name).id,
         after=after_key or "",
         now_ms=clock.now_ms(),
         limit=limit,
@@ -263,9 +264,9 @@ def records(
     return [_record(row, name) for row in found.fetchall()]
 
 
-def workers(raw: Any) -> list[WorkerInfo]:
+def workers(tx: Transaction) -> list[WorkerInfo]:
     """Return the registered workers."""
-    rows = _WORKERS(raw).fetchall()
+    rows = tx.run(_WORKERS).fetchall()
     return [WorkerInfo(*(*row[:-1], _names(row[-1]))) for row in rows]
 
 
@@ -277,15 +278,15 @@ def _names(stored: str) -> tuple[str, ...] | None:
         return None
 
 
-def held(raw: Any, clock: SteadyClock, owner_prefix: bytes) -> list[Message]:
+def leased(tx: Transaction, clock: SteadyClock, owner_prefix: bytes) -> list[Message]:
     """Return what a worker has leased, with receipts."""
-    rows = HELD(raw, mark=owner_prefix, length=len(owner_prefix)).fetchall()
+    rows = tx.run(LEASED_BY, owner_prefix=owner_prefix, length=len(owner_prefix)).fetchall()
     return [_leased(row, clock) for row in rows]
 
 
-def ready_in_ms(raw: Any, clock: SteadyClock, names: Sequence[str]) -> int | None:
+def ready_in_ms(tx: Transaction, clock: SteadyClock, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
-    found = {row[0]: row[1:] for row in READY_IN(raw, names=json.dumps(names)).fetchall()}
+    found = {row[0]: row[1:] for row in tx.run(READY_IN, names=tx.list_of(names)).fetchall()}
     for name in names:
         if name not in found:
             raise UnknownQueue(name)
@@ -347,7 +348,10 @@ def _message(row: tuple[Any, ...], clock: SteadyClock) -> Message:
     )
 
 
-def key_counts(raw: Any) -> KeyCounts:
+def key_counts(tx: Transaction) -> KeyCounts:
     """Count the keys; see Idempotency.key_counts."""
-    in_progress, completed = _KEYS_IN_PROGRESS(raw).fetchone(), _KEYS_COMPLETED(raw).fetchone()
+    in_progress, completed = (
+        tx.run(_KEYS_IN_PROGRESS).fetchone(),
+        tx.run(_KEYS_COMPLETED).fetchone(),
+    )
     return KeyCounts(in_progress[0], completed[0])

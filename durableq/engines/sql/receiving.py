@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.settling import LeasedMessage, bury, fail_one
 from durableq.engines.sql.tables import NO_RECEIPT
-from durableq.engines.sql.write_transaction import QueueRow, WriteTransaction, ids_json, row_id
+from durableq.engines.sql.transactions import StoredQueue, WriteTransaction, row_id
 from durableq.model import codec
 from durableq.model.errors import InvalidInput
 from durableq.model.lifecycle import Admission, KnownKey, admit
@@ -115,18 +115,18 @@ def receive(
     return Received(messages, seen.duplicates, seen.set_aside, more)
 
 
-def _promote(tx: WriteTransaction, row: QueueRow) -> int:
+def _promote(tx: WriteTransaction, row: StoredQueue) -> int:
     """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return how many."""
-    due = sql.DUE(tx.raw, in_queue=row.id, now_ms=tx.now_ms, limit=PROMOTE_BATCH).fetchall()
+    due = tx.run(sql.DUE, in_queue=row.id, now_ms=tx.now_ms, limit=PROMOTE_BATCH).fetchall()
     if due:
-        sql.PROMOTE(tx.raw, ids=ids_json(message_id for (message_id,) in due))
+        tx.run(sql.PROMOTE, ids=tx.list_of(message_id for (message_id,) in due))
     return len(due)
 
 
-def reclaim_expired(tx: WriteTransaction, row: QueueRow) -> int:
+def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
     """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return how many."""
-    expired = sql.EXPIRED_LEASES(
-        tx.raw, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
+    expired = tx.run(
+        sql.EXPIRED_LEASES, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
     ).fetchall()
     for message_id, key, receive_count, token in expired:
         _take_back(
@@ -137,16 +137,18 @@ def reclaim_expired(tx: WriteTransaction, row: QueueRow) -> int:
 
 def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
     """Take back every lease of a dead holder, or of everyone (an empty mark)."""
-    lost = sql.LEASES_OF_OWNER(tx.raw, mark=owner_prefix, length=len(owner_prefix)).fetchall()
+    lost = tx.run(
+        sql.LEASES_OF_OWNER, owner_prefix=owner_prefix, length=len(owner_prefix)
+    ).fetchall()
     for message_id, key, receive_count, token, queue_id in lost:
         held = LeasedMessage(message_id, key, receive_count, token)
         _take_back(tx, tx.queue_by_id(queue_id), held, Reason.WORKER_LOST)
     return len(lost)
 
 
-def _take_back(tx: WriteTransaction, row: QueueRow, held: LeasedMessage, reason: Reason) -> None:
+def _take_back(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage, reason: Reason) -> None:
     owner_id = int.from_bytes(held.token[:4], "big")
-    name = sql.WORKER_NAME(tx.raw, of=owner_id).fetchone()
+    name = tx.run(sql.WORKER_NAME, of=owner_id).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
     fail_one(tx, row, held, failure, actor=name[0] if name else "", event=Event.LEASE_EXPIRED)
 
@@ -158,7 +160,7 @@ def mark(owner_id: int) -> bytes:
     return owner_id.to_bytes(4, "big")
 
 
-def _check(row: QueueRow, limit: int, visibility_ms: int | None, owner_id: int) -> _Lease:
+def _check(row: StoredQueue, limit: int, visibility_ms: int | None, owner_id: int) -> _Lease:
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     if visibility_ms is None:
         visibility_ms = row.setting("visibility_timeout_ms")
@@ -168,16 +170,16 @@ def _check(row: QueueRow, limit: int, visibility_ms: int | None, owner_id: int) 
 
 
 def _dead_letters(
-    tx: WriteTransaction, row: QueueRow, limit: int, ids: Iterable[str]
+    tx: WriteTransaction, row: StoredQueue, limit: int, ids: Iterable[str]
 ) -> list[_Candidate]:
     """Return the chosen dead letters, and make them ready, held ones too."""
-    chosen = ids_json(map(row_id, ids))
-    found = sql.DEAD_LETTERS(tx.raw, ids=chosen, in_queue=row.id, limit=limit).fetchall()
-    sql.CHOOSE(tx.raw, ids=ids_json(dead_letter[0] for dead_letter in found))
+    chosen = tx.list_of(map(row_id, ids))
+    found = tx.run(sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
+    tx.run(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
     return [_Candidate(*dead_letter) for dead_letter in found]
 
 
-def _look_through(tx: WriteTransaction, row: QueueRow, limit: int, lease: _Lease) -> _Seen:
+def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Lease) -> _Seen:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
     Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
@@ -186,7 +188,7 @@ def _look_through(tx: WriteTransaction, row: QueueRow, limit: int, lease: _Lease
     seen = _Seen()
     taken: set[str] = set()
     retention_ms = row.setting("retention_ms")
-    with closing(sql.READY(tx.raw, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
+    with closing(tx.run(sql.READY, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
         for found in map(_Candidate._make, rows):
             record, owner_lease_ms = (
                 (None, 0) if found.key is None else _known_key(tx, found, taken, lease)
@@ -211,10 +213,10 @@ def _look_through(tx: WriteTransaction, row: QueueRow, limit: int, lease: _Lease
     return seen
 
 
-def _set_aside(tx: WriteTransaction, row: QueueRow, seen: _Seen) -> None:
+def _set_aside(tx: WriteTransaction, row: StoredQueue, seen: _Seen) -> None:
     """Take the messages that are not admitted out of the ready ones."""
     if seen.deferred:
-        sql.DEFER.many(tx.raw, [{"of": of, "until": at} for of, at in seen.deferred.items()])
+        tx.run_many(sql.DEFER, [{"of": of, "until": at} for of, at in seen.deferred.items()])
     for message_id in seen.conflicts:
         bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
     for message_id in seen.expired:
@@ -222,9 +224,9 @@ def _set_aside(tx: WriteTransaction, row: QueueRow, seen: _Seen) -> None:
         tx.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
     if seen.duplicates:
         tx.count(row.id, "duplicates", len(seen.duplicates))
-    ended = [*seen.expired, *(duplicate.message_id for duplicate in seen.duplicates)]
+    ended = [*seen.expired, *(int(duplicate.message_id) for duplicate in seen.duplicates)]
     if ended:
-        sql.END_READY(tx.raw, ids=ids_json(ended))
+        tx.run(sql.END_READY, ids=tx.list_of(ended))
 
 
 def _known_key(
@@ -244,20 +246,20 @@ def _known_key(
         same = codec.same_payload(found.known_hash, mine, found.body)
         known_hash = mine if same else found.known_hash
         return KnownKey(RecordStatus.COMPLETED, known_hash, expires, False), 0
-    owner = sql.OWNER_LEASE(tx.raw, id=found.owner_id, token=found.owner_receipt).fetchone()
+    owner = tx.run(sql.OWNER_LEASE, id=found.owner_id, token=found.owner_receipt).fetchone()
     left_ms = owner[0] - tx.lease_now_ms if owner else 0
     return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
 
 
 def _deliver(
-    tx: WriteTransaction, row: QueueRow, admitted: list[_Candidate], lease: _Lease
+    tx: WriteTransaction, row: StoredQueue, admitted: list[_Candidate], lease: _Lease
 ) -> list[Message]:
     """Lease the admitted messages, and their keys; return them."""
     if not admitted:
         return []
-    sql.LEASE(
-        tx.raw,
-        ids=ids_json([found.id for found in admitted]),
+    tx.run(
+        sql.LEASE,
+        ids=tx.list_of([found.id for found in admitted]),
         token=lease.token,
         until=tx.lease_now_ms + lease.visibility_ms,
     )
@@ -269,17 +271,20 @@ def _deliver(
             "token": lease.token,
             "payload_hash": found.payload_hash,
             "now_ms": tx.now_ms,
+            "seen_status": -1 if found.status is None else found.status,
+            "seen_owner_id": found.owner_id,
+            "seen_receipt": found.owner_receipt,
         }
         for found in admitted
         if found.key is not None and found.source_queue_id is None
     ]
     if keyed:
-        sql.TAKE_KEY.many(tx.raw, keyed)
+        tx.run_many(sql.TAKE_KEY, keyed)
     return list(_leased(tx, row, admitted, lease))
 
 
 def _leased(
-    tx: WriteTransaction, row: QueueRow, admitted: list[_Candidate], lease: _Lease
+    tx: WriteTransaction, row: StoredQueue, admitted: list[_Candidate], lease: _Lease
 ) -> Iterator[Message]:
     token = lease.token.hex()
     for found in admitted:

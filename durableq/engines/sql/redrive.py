@@ -12,15 +12,24 @@ import os
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Select, case, delete, func, insert, or_, select, update
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dead_letters import DEAD_LETTERS, REASON
+from durableq.engines.sql.dead_letters import (
+    dead,
+    died,
+    empty,
+    reason,
+    select_dead_letters,
+    source,
+    text_literal,
+)
+from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.receiving import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage, decide_one
-from durableq.engines.sql.statements import compiled, parameter
-from durableq.engines.sql.tables import NO_RECEIPT, move
-from durableq.engines.sql.write_transaction import QueueRow, WriteTransaction, ids_json, row_id
+from durableq.engines.sql.statements import parameter
+from durableq.engines.sql.tables import NO_RECEIPT, history, move
+from durableq.engines.sql.transactions import StoredQueue, Transaction, WriteTransaction, row_id
 from durableq.model.dead_letters import (
     DeadLetterFilter,
     RedriveState,
@@ -34,39 +43,50 @@ from durableq.model.errors import Conflict
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Reason, State
 
-#: Of a step's own lease, which its own transaction ends.
+#: Length of a step's own leases, which its transaction ends.
 _LEASE_MS: Final = 1_000
-_MEANT: Final = f"""{DEAD_LETTERS} AND m.id > :cursor AND coalesce(died.id, 0) <= :last_event
-AND (:of_queue IS NULL OR source.name = :of_queue)
-AND (:of_reason IS NULL OR {REASON} = :of_reason)
-AND (:of_type IS NULL OR coalesce(died.error_type, '') = :of_type)
-AND (:of_fingerprint IS NULL OR coalesce(died.fingerprint, '') = :of_fingerprint)
-AND (:before_ms IS NULL OR m.enqueued_at_ms < :before_ms)"""
-DEAD_LETTERS_MEANT = compiled(
-    text(
-        f"""\
-SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id
-FROM {_MEANT}
-ORDER BY m.id LIMIT :limit"""  # noqa: S608 - constants
-    )
-)
-_COUNT_MEANT = compiled(
-    text(
-        f"""\
-SELECT count(*), max(CASE WHEN source.id IS NULL THEN m.id END)
-FROM {_MEANT}"""  # noqa: S608 - constants
-    )
-)
-_LAST_EVENT = compiled(text("SELECT coalesce(max(id), 0) FROM durableq_history"))
 _c = move.c
-_START = compiled(
+_d = dead.c
+
+
+def _wanted_is(name: str, value: Any) -> Any:
+    """Return the condition that a value is the wanted one, or that any is wanted."""
+    wanted = parameter(name, value)
+    return or_(wanted.is_(None), value == wanted)
+
+
+def _select_meant(*columns: Any) -> Select[Any]:
+    """Return a query of the dead letters that a task has still to decide about."""
+    before_ms = parameter("before_ms", _d.enqueued_at_ms)
+    return select_dead_letters(*columns).where(
+        _d.id > parameter("cursor"),
+        func.coalesce(died.c.id, sql.zero) <= parameter("last_event"),
+        _wanted_is("of_queue", source.c.name),
+        _wanted_is("of_reason", reason),
+        _wanted_is("of_type", func.coalesce(died.c.error_type, empty)),
+        _wanted_is("of_fingerprint", func.coalesce(died.c.fingerprint, empty)),
+        or_(before_ms.is_(None), _d.enqueued_at_ms < before_ms),
+    )
+
+
+DEAD_LETTERS_MEANT = Statement(
+    _select_meant(_d.id, _d.queue_id, _d.state, _d.recovery_count, _d.source_queue_id, source.c.id)
+    .order_by(_d.id)
+    .limit(parameter("limit"))
+)
+_COUNT_MEANT = Statement(
+    _select_meant(func.count(), func.max(case((source.c.id.is_(None), _d.id))))
+)
+_last_event_id: Any = select(func.coalesce(func.max(history.c.id), sql.zero))
+_LAST_EVENT = Statement(_last_event_id)
+_START = Statement(
     insert(move)
     .values({c.name: parameter(c.name) for c in move.columns if c.name != "id"})
     .returning(_c.id)
 )
-_MOVE = compiled(select(move).where(_c.id == parameter("of")))
-_MOVES = compiled(select(move).order_by(_c.id.desc()))
-_UPDATE = compiled(
+_MOVE = Statement(select(move).where(_c.id == parameter("of")))
+_MOVES = Statement(select(move).order_by(_c.id.desc()))
+_UPDATE = Statement(
     update(move)
     .where(_c.id == parameter("of"))
     .values(
@@ -77,17 +97,23 @@ _UPDATE = compiled(
         updated_at_ms=parameter("now_ms"),
     )
 )
-_FORGET = compiled(
-    text(
-        "DELETE FROM durableq_move WHERE id IN (SELECT id FROM durableq_move "
-        "WHERE state != 'running' ORDER BY id DESC LIMIT -1 OFFSET :kept)"
+_FORGET = Statement(
+    delete(move).where(
+        _c.id.in_(
+            select(_c.id)
+            .where(_c.state != text_literal(RedriveState.RUNNING))
+            .order_by(_c.id.desc())
+            .offset(parameter("kept"))
+        )
     )
 )
-_CLAMP = compiled(
-    text(
-        "UPDATE durableq_move SET last_event = min(last_event, "
-        "(SELECT coalesce(max(id), 0) FROM durableq_history)) WHERE state = 'running'"
+_CLAMP = Statement(
+    update(move)
+    .where(
+        _c.state == text_literal(RedriveState.RUNNING),
+        _c.last_event > _last_event_id.scalar_subquery(),
     )
+    .values(last_event=_last_event_id.scalar_subquery())
 )
 
 
@@ -121,13 +147,13 @@ def start(
     for name in (wanted.queue, to_queue):
         if name is not None:
             _ordinary(tx, name)
-    (last_event,) = _LAST_EVENT(tx.raw).fetchone()
+    (last_event,) = tx.run(_LAST_EVENT).fetchone()
     meant = _parameters(wanted, last_event, 0)
-    total, lost = _COUNT_MEANT(tx.raw, **meant).fetchone()
+    total, lost = tx.run(_COUNT_MEANT, **meant).fetchone()
     if lost is not None and to_queue is None and isinstance(decision, Requeue):
         raise source_is_gone(str(lost))
-    started = _START(
-        tx.raw,
+    started = tx.run(
+        _START,
         state=RedriveState.RUNNING.value,
         wanted=json.dumps(asdict(wanted)),
         verdict=json.dumps({"word": type(decision).__name__.lower(), **asdict(decision)}),
@@ -142,26 +168,26 @@ def start(
         updated_at_ms=tx.now_ms,
     )
     task_id = str(started.fetchone()[0])
-    _FORGET(tx.raw, kept=MAX_REDRIVE_TASKS)
-    return find(tx.raw, task_id).move
+    tx.run(_FORGET, kept=MAX_REDRIVE_TASKS)
+    return find(tx, task_id).move
 
 
 def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
     """Decide about the next letters of a move; see Store.continue_move."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
-    move, last_event, cursor = find(tx.raw, task_id)
+    move, last_event, cursor = find(tx, task_id)
     if move.state is not RedriveState.RUNNING:
         return move
     to_queue = None if move.to_queue is None else _ordinary(tx, move.to_queue)
     _reclaim_dead_letters(tx)
     meant = _parameters(move.wanted, last_event, cursor)
     page = [
-        _DeadLetter(*row) for row in DEAD_LETTERS_MEANT(tx.raw, **meant, limit=limit).fetchall()
+        _DeadLetter(*row) for row in tx.run(DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
     ]
     free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
     _decide(tx, move, free, to_queue)
-    _UPDATE(
-        tx.raw,
+    tx.run(
+        _UPDATE,
         of=row_id(task_id),
         new_state=(RedriveState.RUNNING if len(page) == limit else RedriveState.DONE).value,
         new_cursor=page[-1].id if page else cursor,
@@ -169,16 +195,16 @@ def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
         plus_skipped=len(page) - len(free),
         now_ms=tx.now_ms,
     )
-    return find(tx.raw, task_id).move
+    return find(tx, task_id).move
 
 
 def cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
     """Let a running move end here; see Store.cancel_move."""
-    move, _, cursor = find(tx.raw, task_id)
+    move, _, cursor = find(tx, task_id)
     if move.state is not RedriveState.RUNNING:
         return move
-    _UPDATE(
-        tx.raw,
+    tx.run(
+        _UPDATE,
         of=row_id(task_id),
         new_state=RedriveState.CANCELLED.value,
         new_cursor=cursor,
@@ -186,7 +212,7 @@ def cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
         plus_skipped=0,
         now_ms=tx.now_ms,
     )
-    return find(tx.raw, task_id).move
+    return find(tx, task_id).move
 
 
 def clamp(tx: WriteTransaction) -> None:
@@ -194,21 +220,21 @@ def clamp(tx: WriteTransaction) -> None:
 
     A burial under such an id is later than the moves that run, which therefore must not mean it.
     """
-    _CLAMP(tx.raw)
+    tx.run(_CLAMP)
 
 
-def moves(raw: Any) -> list[RedriveTask]:
+def moves(tx: Transaction) -> list[RedriveTask]:
     """Return the moves, newest first."""
-    return [_progress(row).move for row in _MOVES(raw).fetchall()]
+    return [_progress(row).move for row in tx.run(_MOVES).fetchall()]
 
 
-def find(raw: Any, task_id: str) -> Progress:
+def find(tx: Transaction, task_id: str) -> Progress:
     """Return a move.
 
     Raises:
         NotFound: there is none.
     """
-    row = _MOVE(raw, of=row_id(task_id)).fetchone()
+    row = tx.run(_MOVE, of=row_id(task_id)).fetchone()
     if row is None:
         raise unknown_redrive(task_id)
     return _progress(row)
@@ -218,14 +244,14 @@ def _decide(
     tx: WriteTransaction,
     move: RedriveTask,
     dead_letters: list[_DeadLetter],
-    to_queue: QueueRow | None,
+    to_queue: StoredQueue | None,
 ) -> None:
     if not dead_letters:
         return
     token = os.urandom(len(NO_RECEIPT))
-    ids = ids_json([dead_letter.id for dead_letter in dead_letters])
-    sql.CHOOSE(tx.raw, ids=ids)
-    sql.LEASE(tx.raw, ids=ids, token=token, until=tx.lease_now_ms + _LEASE_MS)
+    ids = tx.list_of([dead_letter.id for dead_letter in dead_letters])
+    tx.run(sql.CHOOSE, ids=ids)
+    tx.run(sql.LEASE, ids=ids, token=token, until=tx.lease_now_ms + _LEASE_MS)
     for dead_letter in dead_letters:
         stays = to_queue is None and isinstance(move.decision, Requeue)
         if stays and dead_letter.known_source_id is None:
@@ -239,12 +265,12 @@ def _decide(
 
 def _reclaim_dead_letters(tx: WriteTransaction) -> None:
     """Take back what recovery processes hold no longer, so that it is not skipped."""
-    for row in map(QueueRow, sql.QUEUES(tx.raw).fetchall()):
+    for row in map(StoredQueue, tx.run(sql.QUEUES).fetchall()):
         if row.dead_letter_queue_id is None:
             reclaim_expired(tx, row)
 
 
-def _ordinary(tx: WriteTransaction, name: str) -> QueueRow:
+def _ordinary(tx: WriteTransaction, name: str) -> StoredQueue:
     row = tx.queue(name)
     if row.dead_letter_queue_id is None:
         raise Conflict(f"{name!r} is a dead-letter queue: name the queue it serves.")

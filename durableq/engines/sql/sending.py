@@ -1,11 +1,11 @@
-"""Storing a batch: all of it or none."""
+"""Sending: all of a batch is stored, or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.write_transaction import WriteTransaction
+from durableq.engines.sql.transactions import WriteTransaction
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_SEND_BATCH
@@ -35,12 +35,11 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     """
     if not drafts:
         return []
-    row = sql.SENT(tx.raw, queue=queue, count=len(drafts)).fetchone()
+    row = tx.run(sql.SENT, queue=queue, count=len(drafts)).fetchone()
     if row is None:
         raise _refused(tx, queue)
     queue_id, queue_delay_ms, max_body_bytes = row
-    last = sql.LAST_ID(tx.raw).fetchone()
-    first_id = last[0] + 1 if last else 1
+    first_id = tx.run(sql.LAST_ID).fetchone()[0] + 1
     now_ms = tx.now_ms
     ready, delayed = State.READY.value, State.DELAYED.value
     rows = []
@@ -63,9 +62,9 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
             }
         )
     if len(rows) == 1:
-        sql.INSERT(tx.raw, **rows[0])
+        tx.run(sql.INSERT, **rows[0])
     else:
-        sql.INSERT.many(tx.raw, rows)
+        tx.run_many(sql.INSERT, rows)
     return [str(first_id + number) for number in range(len(drafts))]
 
 
@@ -78,9 +77,9 @@ def _refused(tx: WriteTransaction, queue: str) -> DurableQError:
     )
 
 
-def _too_large(number: int, draft: Draft, queue: str, most: int) -> InvalidBody:
+def _too_large(number: int, draft: Draft, queue: str, limit: int) -> InvalidBody:
     return InvalidBody(
         f"Message {number + 1} of this batch has a body of {codec.size(draft.body)} bytes; queue "
-        f"{queue!r} takes at most {most}. Nothing of the batch was sent. Store the data elsewhere "
+        f"{queue!r} takes at most {limit}. Nothing of the batch was sent. Store the data elsewhere "
         "and send a reference, or raise the queue's max_body_bytes."
     )

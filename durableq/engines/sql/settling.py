@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.write_transaction import QueueRow, WriteTransaction, ids_json, row_id
+from durableq.engines.sql.transactions import StoredQueue, WriteTransaction, row_id
 from durableq.model import codec
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody
@@ -31,8 +31,8 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
     """End messages in success; see Store.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
     for row, token, positions in _by_lease(tx, [c.receipt for c in completions]):
-        ids = ids_json(positions)
-        ended = sql.COMPLETE(tx.raw, ids=ids, in_queue=row.id, token=token).fetchall()
+        ids = tx.list_of(positions)
+        ended = tx.run(sql.COMPLETE, ids=ids, in_queue=row.id, token=token).fetchall()
         tx.count(row.id, "completed", len(ended))
         for message_id, _ in ended:
             outcomes[positions[message_id]] = Outcome.DONE
@@ -50,7 +50,7 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
 
 
 def _complete_keys(
-    tx: WriteTransaction, row: QueueRow, token: bytes, results: dict[tuple[int, str], str | None]
+    tx: WriteTransaction, row: StoredQueue, token: bytes, results: dict[tuple[int, str], str | None]
 ) -> None:
     expires_ms = tx.now_ms + row.setting("idempotency_ttl_ms")
     keyed = [
@@ -65,8 +65,8 @@ def _complete_keys(
         }
         for (message_id, key), result in results.items()
     ]
-    sql.COMPLETE_KEY.many(tx.raw, keyed)
-    sql.WAKE_DEFERRED.many(tx.raw, keyed)
+    tx.run_many(sql.COMPLETE_KEY, keyed)
+    tx.run_many(sql.WAKE_DEFERRED, keyed)
 
 
 def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -75,8 +75,8 @@ def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int
     until = tx.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
     for row, token, positions in _by_lease(tx, receipts):
-        ids = ids_json(positions)
-        moved = sql.EXTEND(tx.raw, ids=ids, in_queue=row.id, token=token, until=until)
+        ids = tx.list_of(positions)
+        moved = tx.run(sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
         done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
     return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
 
@@ -110,7 +110,7 @@ def fail(
 
 def fail_one(
     tx: WriteTransaction,
-    row: QueueRow,
+    row: StoredQueue,
     held: LeasedMessage,
     failure: Failure,
     actor: str,
@@ -138,7 +138,7 @@ def fail_one(
 
 def bury(
     tx: WriteTransaction,
-    row: QueueRow,
+    row: StoredQueue,
     message_id: int,
     token: bytes,
     from_state: State,
@@ -149,8 +149,8 @@ def bury(
     to_queue = row.dead_letter_queue_id
     if to_queue is None:
         raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
-    sql.BURY(
-        tx.raw,
+    tx.run(
+        sql.BURY,
         of=message_id,
         token=token,
         from_state=from_state.value,
@@ -179,11 +179,11 @@ def decide(
 
 def decide_one(
     tx: WriteTransaction,
-    row: QueueRow,
+    row: StoredQueue,
     held: LeasedMessage,
     decision: Decision,
     actor: str,
-    to_queue: QueueRow | None = None,
+    to_queue: StoredQueue | None = None,
 ) -> Outcome:
     """Apply a verdict to a leased dead letter.
 
@@ -205,7 +205,7 @@ def decide_one(
     event = Event.DISCARDED
     match decision:
         case Discard():
-            sql.DISCARD(tx.raw, of=held.id, in_queue=row.id, token=held.token)
+            tx.run(sql.DISCARD, of=held.id, in_queue=row.id, token=held.token)
             tx.count(row.id, "discarded")
         case Hold():
             event = Event.HELD
@@ -224,9 +224,9 @@ def decide_one(
 
 def _redrive(
     tx: WriteTransaction,
-    row: QueueRow,
+    row: StoredQueue,
     held: LeasedMessage,
-    target: QueueRow,
+    target: StoredQueue,
     decision: Retry | Requeue,
 ) -> None:
     body = codec.encode(decision.body) if isinstance(decision, Retry) else None
@@ -236,8 +236,8 @@ def _redrive(
             f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
         )
     delay_ms = decision.delay_ms
-    sql.REDRIVE(
-        tx.raw,
+    tx.run(
+        sql.REDRIVE,
         of=held.id,
         in_queue=row.id,
         target=target.id,
@@ -257,8 +257,8 @@ def attach_result(tx: WriteTransaction, receipt: Receipt, key: str, result: str)
     if fence is None:
         return Outcome.GONE
     row, token = fence
-    attached = sql.ATTACH_RESULT(
-        tx.raw,
+    attached = tx.run(
+        sql.ATTACH_RESULT,
         in_queue=row.id,
         of_key=key,
         of=row_id(receipt.message_id),
@@ -275,15 +275,15 @@ def check_held(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | N
 
 def _put_back(
     tx: WriteTransaction,
-    row: QueueRow,
+    row: StoredQueue,
     held: LeasedMessage,
     state: State,
     until_ms: int | None,
     uncounted: int = 0,
 ) -> None:
     """End a lease without an end of the message; None leaves it due since when it was."""
-    sql.PUT_BACK(
-        tx.raw,
+    tx.run(
+        sql.PUT_BACK,
         of=held.id,
         in_queue=row.id,
         token=held.token,
@@ -294,16 +294,16 @@ def _put_back(
     _drop_key(tx, row, held)
 
 
-def _drop_key(tx: WriteTransaction, row: QueueRow, held: LeasedMessage) -> None:
+def _drop_key(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
     if held.key is not None and held.source_queue_id is None:
-        sql.DROP_KEY(tx.raw, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
-        sql.WAKE_DEFERRED(tx.raw, in_queue=row.id, of_key=held.key, now_ms=tx.now_ms)
+        tx.run(sql.DROP_KEY, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
+        tx.run(sql.WAKE_DEFERRED, in_queue=row.id, of_key=held.key, now_ms=tx.now_ms)
 
 
 def _by_lease(
     tx: WriteTransaction, receipts: Sequence[Receipt]
-) -> Iterator[tuple[QueueRow, bytes, dict[int, int]]]:
+) -> Iterator[tuple[StoredQueue, bytes, dict[int, int]]]:
     """Group receipts by the receive that gave them, for each is one statement.
 
     Yields the queue, the token, and where in `receipts` each message id first stands.
@@ -317,7 +317,7 @@ def _by_lease(
             yield *fence, positions
 
 
-def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[QueueRow, bytes] | None:
+def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, bytes] | None:
     """Return a receipt's queue and token; None if it can name nothing here."""
     row = tx.find_queue(queue)
     try:
@@ -326,12 +326,14 @@ def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[QueueRow, byte
         return None
 
 
-def _held(tx: WriteTransaction, receipt: Receipt) -> tuple[QueueRow, LeasedMessage] | None:
+def _held(tx: WriteTransaction, receipt: Receipt) -> tuple[StoredQueue, LeasedMessage] | None:
     fence = _fence(tx, receipt.queue, receipt.token)
     if fence is None:
         return None
     row, token = fence
-    found = sql.HELD(tx.raw, of=row_id(receipt.message_id), in_queue=row.id, token=token).fetchone()
+    found = tx.run(
+        sql.LEASED, of=row_id(receipt.message_id), in_queue=row.id, token=token
+    ).fetchone()
     if found is None:
         return None
     message_id, key, receive_count, recovery_count, source_queue_id = found
@@ -342,7 +344,7 @@ def _held(tx: WriteTransaction, receipt: Receipt) -> tuple[QueueRow, LeasedMessa
 
 def refusal(tx: WriteTransaction, receipt: Receipt) -> Outcome:
     """Name why a receipt moved nothing."""
-    there = sql.EXISTS(tx.raw, of=row_id(receipt.message_id)).fetchone()
+    there = tx.run(sql.EXISTS, of=row_id(receipt.message_id)).fetchone()
     return Outcome.GONE if there is None else Outcome.STALE
 
 
@@ -354,7 +356,7 @@ def _judge_again(tx: WriteTransaction, completion: Completion) -> Outcome:
     if answer is Outcome.STALE or key is None or fence is None:
         return answer
     row, token = fence
-    owned = sql.COMPLETED_BY(
-        tx.raw, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
+    owned = tx.run(
+        sql.COMPLETED_BY, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
     )
     return Outcome.GONE if owned.fetchone() is None else Outcome.DONE

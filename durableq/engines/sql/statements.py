@@ -1,8 +1,8 @@
-"""Every statement that changes a message, in order of its life.
+"""The statements that change a message, in the order of its life.
 
-A state changes only here. Each transition names the state it starts from, taken from the one
-table of edges' vocabulary, and in flight the receipt as well; a statement that moves no row is an
-outcome with a name, never ignored. Literal states let the partial indexes serve.
+A state changes only here. Each transition names the state that it starts from, and in flight the
+receipt as well. It returns the rows that it moved, and its caller compares them with the rows that
+it expected. States are literals, which a partial index needs to be used.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
-from durableq.engines.sql.statement import Statement
+from durableq.engines.sql.dialect import Statement, bytes_literal, in_list, last_id
 from durableq.engines.sql.tables import (
     LEASE_EPOCH_MS,
     NO_RECEIPT,
@@ -23,13 +22,12 @@ from durableq.engines.sql.tables import (
     queue,
     worker,
 )
-from durableq.engines.sqlite.database import DIALECT, among
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import RecordStatus, State
 
 _m, _r, _q = message.c, idempotency.c, queue.c
 zero: Any = literal_column("0")
-_no_receipt: Any = literal_column(f"x'{NO_RECEIPT.hex()}'")
+_no_receipt: Any = bytes_literal(NO_RECEIPT)
 _no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
 _ready: Any = literal_column(str(int(State.READY)))
 _in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
@@ -41,29 +39,26 @@ def status_is(status: RecordStatus) -> Any:
     return _r.status == literal_column(str(int(status)))
 
 
-def parameter(name: str) -> Any:
-    """Return a named parameter of a statement."""
-    return bindparam(name)
+def parameter(name: str, column: Any = None) -> Any:
+    """Return a named parameter of a statement, of a column's type where the place tells none."""
+    return bindparam(name, type_=None if column is None else column.type)
 
 
 _p = parameter
 
-#: A sum is in no index: rows named by id are looked up by it, not among all of their queue.
+#: No index has the sum, so rows named by id are looked up by id, not among all of their queue.
 _found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 
 
-def lived(enqueued_at_ms: Any, delayed_until_ms: Any, retention_ms: Any) -> tuple[Any, Any]:
-    """Return the conditions for a message that is over its retention, as `lifecycle.admit` has it.
+def past_retention(
+    enqueued_at_ms: Any, delayed_until_ms: Any, retention_ms: Any
+) -> tuple[Any, Any]:
+    """Return the conditions for a message past its retention, as in `lifecycle.admit`.
 
-    Both dates must lie so far back; that of a letter held for a person never does.
+    Both dates must be that old. A dead letter held for a person is due in the far future.
     """
     since_ms = _p("now_ms") - retention_ms
     return enqueued_at_ms <= since_ms, delayed_until_ms <= since_ms
-
-
-def compiled(statement: Any) -> Statement:
-    """Return a statement compiled for this database."""
-    return Statement(statement, DIALECT)
 
 
 COUNTERS: Final = (
@@ -77,28 +72,28 @@ COUNTERS: Final = (
     "purged",
 )
 
-# ---- the queue a verb is about
+# ---- queues
 
-QUEUE = compiled(select(queue).where(_q.name == _p("queue")))
-QUEUE_BY_ID = compiled(select(queue).where(_q.id == _p("queue_id")))
-COUNT = compiled(
+QUEUE = Statement(select(queue).where(_q.name == _p("queue")))
+QUEUE_BY_ID = Statement(select(queue).where(_q.id == _p("queue_id")))
+COUNT = Statement(
     update(queue)
     .where(_q.id == _p("queue_id"))
     .values({name: _q[name] + _p(f"plus_{name}") for name in COUNTERS})
 )
 
-QUEUES = compiled(select(queue).order_by(_q.name))
+QUEUES = Statement(select(queue).order_by(_q.name))
 
 # ---- send
 
-SENT = compiled(
+SENT = Statement(
     update(queue)
     .where(_q.name == _p("queue"), _q.dead_letter_queue_id.is_not(None))
     .values(sent=_q.sent + _p("count"))
     .returning(_q.id, _q.delay_ms, _q.max_body_bytes)
 )
-LAST_ID = compiled(text("SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'"))
-INSERT = compiled(
+LAST_ID = Statement(select(last_id(message)))
+INSERT = Statement(
     insert(message).values(
         id=_p("id"),
         queue_id=_p("queue_id"),
@@ -121,7 +116,7 @@ INSERT = compiled(
 
 # ---- receive
 
-DUE = compiled(
+DUE = Statement(
     select(_m.id)
     .where(
         _m.queue_id == _p("in_queue"), is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms")
@@ -129,10 +124,10 @@ DUE = compiled(
     .order_by(_m.delayed_until_ms, _m.id)
     .limit(_p("limit"))
 )
-_make_ready = update(message).where(among(_m.id, "ids"), is_state(State.DELAYED))
+_make_ready = update(message).where(in_list(_m.id, "ids"), is_state(State.DELAYED))
 # The date stays: retention counts from when a message became due.
-PROMOTE = compiled(_make_ready.values(state=_ready, deferred=zero))
-CHOOSE = compiled(_make_ready.values(state=_ready, deferred=zero, delayed_until_ms=zero))
+PROMOTE = Statement(_make_ready.values(state=_ready, deferred=zero))
+CHOOSE = Statement(_make_ready.values(state=_ready, deferred=zero, delayed_until_ms=zero))
 _columns = (
     _m.id,
     _m.body,
@@ -147,7 +142,7 @@ _columns = (
     _m.payload_hash,
     _m.source_queue_id,
 )
-READY = compiled(
+READY = Statement(
     select(
         *_columns,
         _r.status,
@@ -167,10 +162,10 @@ READY = compiled(
     .order_by(_m.priority.desc(), _m.id)
     .limit(_p("limit"))
 )
-DEAD_LETTERS = compiled(
+DEAD_LETTERS = Statement(
     select(*_columns)
     .where(
-        among(_m.id, "ids"),
+        in_list(_m.id, "ids"),
         _found_by_id_in_queue,
         _m.source_queue_id.is_not(None),
         ~is_state(State.IN_FLIGHT),
@@ -178,9 +173,9 @@ DEAD_LETTERS = compiled(
     .order_by(_m.id)
     .limit(_p("limit"))
 )
-LEASE = compiled(
+LEASE = Statement(
     update(message)
-    .where(among(_m.id, "ids"), is_state(State.READY))
+    .where(in_list(_m.id, "ids"), is_state(State.READY))
     .values(
         state=_in_flight,
         receipt=_p("token"),
@@ -188,69 +183,60 @@ LEASE = compiled(
         receive_count=_m.receive_count + 1,
     )
 )
-_take = upsert(idempotency).values(
-    queue_id=_p("queue_id"),
-    key=_p("key"),
-    status=zero,
-    owner_message_id=_p("id"),
-    owner_receipt=_p("token"),
-    payload_hash=_p("payload_hash"),
-    created_at_ms=_p("now_ms"),
-)
-TAKE_KEY = compiled(
-    _take.on_conflict_do_update(
-        index_elements=[_r.queue_id, _r.key],
-        set_={
-            name: _take.excluded[name]
-            for name in (
-                "status",
-                "owner_message_id",
-                "owner_receipt",
-                "payload_hash",
-                "result",
-                "created_at_ms",
-                "completed_at_ms",
-                "expires_at_ms",
-            )
-        },
+# A record is taken over only as the receive saw it: absent (no status has the value -1), completed
+# but expired, or in progress under a lease that has ended.
+TAKE_KEY = Statement(
+    text(
+        """\
+INSERT INTO durableq_idempotency
+    (queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms)
+VALUES (:queue_id, :key, 0, :id, :token, :payload_hash, :now_ms)
+ON CONFLICT (queue_id, key) DO UPDATE SET
+    status = 0, owner_message_id = excluded.owner_message_id,
+    owner_receipt = excluded.owner_receipt, payload_hash = excluded.payload_hash,
+    result = NULL, created_at_ms = excluded.created_at_ms, completed_at_ms = NULL,
+    expires_at_ms = NULL
+WHERE durableq_idempotency.status = :seen_status
+    AND durableq_idempotency.owner_message_id = :seen_owner_id
+    AND durableq_idempotency.owner_receipt = :seen_receipt"""
     )
 )
-OWNER_LEASE = compiled(
+OWNER_LEASE = Statement(
     select(_m.lease_until_ms).where(
         _m.id == _p("id"), _m.receipt == _p("token"), is_state(State.IN_FLIGHT)
     )
 )
-DEFER = compiled(
+DEFER = Statement(
     update(message)
     .where(_m.id == _p("of"), is_state(State.READY))
     .values(state=_delayed, deferred=literal_column("1"), delayed_until_ms=_p("until"))
 )
-END_READY = compiled(delete(message).where(among(_m.id, "ids"), is_state(State.READY)))
+END_READY = Statement(delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)))
 
-# ---- settle: every one is fenced by the receipt
+# ---- settle, fenced by the receipt
 
-_held_by_receipt = (
+_leased_under_receipt = (
     _found_by_id_in_queue,
     _m.receipt == _p("token"),
     is_state(State.IN_FLIGHT),
 )
-COMPLETE = compiled(
-    delete(message).where(among(_m.id, "ids"), *_held_by_receipt).returning(_m.id, _m.key)
+COMPLETE = Statement(
+    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(_m.id, _m.key)
 )
-EXTEND = compiled(
+EXTEND = Statement(
     update(message)
-    .where(among(_m.id, "ids"), *_held_by_receipt)
+    .where(in_list(_m.id, "ids"), *_leased_under_receipt)
     .values(lease_until_ms=_p("until"))
     .returning(_m.id)
 )
-HELD = compiled(
+LEASED = Statement(
     select(_m.id, _m.key, _m.receive_count, _m.recovery_count, _m.source_queue_id).where(
-        _m.id == _p("of"), *_held_by_receipt
+        _m.id == _p("of"), *_leased_under_receipt
     )
 )
-PUT_BACK = compiled(
+PUT_BACK = Statement(
     update(message)
-    .where(_m.id == _p("of"), *_held_by_receipt)
+    .where(_m.id == _p("of"), *_leased_under_receipt)
     .values(
         state=_p("to_state"),
         delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
@@ -259,7 +245,7 @@ PUT_BACK = compiled(
         receive_count=_m.receive_count - _p("uncounted"),
     )
 )
-BURY = compiled(
+BURY = Statement(
     update(message)
     .where(_m.id == _p("of"), _m.receipt == _p("token"), _m.state == _p("from_state"))
     .values(
@@ -273,9 +259,9 @@ BURY = compiled(
         lease_until_ms=_no_lease,
     )
 )
-REDRIVE = compiled(
+REDRIVE = Statement(
     update(message)
-    .where(_m.id == _p("of"), *_held_by_receipt)
+    .where(_m.id == _p("of"), *_leased_under_receipt)
     .values(
         queue_id=_p("target"),
         source_queue_id=null(),
@@ -289,10 +275,10 @@ REDRIVE = compiled(
         body=func.coalesce(_p("new_body"), _m.body),
     )
 )
-DISCARD = compiled(delete(message).where(_m.id == _p("of"), *_held_by_receipt))
-EXISTS = compiled(select(_m.id).where(_m.id == _p("of")))
+DISCARD = Statement(delete(message).where(_m.id == _p("of"), *_leased_under_receipt))
+EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
 
-EXPIRED_LEASES = compiled(
+EXPIRED_LEASES = Statement(
     select(_m.id, _m.key, _m.receive_count, _m.receipt)
     .where(
         _m.queue_id == _p("in_queue"),
@@ -304,15 +290,15 @@ EXPIRED_LEASES = compiled(
 )
 
 
-def leased_by(mark: Any) -> tuple[Any, Any]:
-    """Return the conditions for what is leased under tokens that begin with this mark."""
+def leased_by(owner_prefix: Any) -> tuple[Any, Any]:
+    """Return the conditions for messages leased under receipts that begin with this prefix."""
     start = func.substr(_m.receipt, literal_column("1"), _p("length"))
-    return is_state(State.IN_FLIGHT), start == mark
+    return is_state(State.IN_FLIGHT), start == owner_prefix
 
 
-LEASES_OF_OWNER = compiled(
+LEASES_OF_OWNER = Statement(
     select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.queue_id)
-    .where(*leased_by(_p("mark")))
+    .where(*leased_by(_p("owner_prefix")))
     .order_by(_m.lease_until_ms, _m.id)
 )
 # ---- keys
@@ -323,7 +309,8 @@ _owned = (
     _r.owner_message_id == _p("of"),
     _r.owner_receipt == _p("token"),
 )
-COMPLETE_KEY = compiled(
+OWNED_KEY = Statement(select(_r.key).where(*_owned))
+COMPLETE_KEY = Statement(
     update(idempotency)
     .where(*_owned, status_is(RecordStatus.IN_PROGRESS))
     .values(
@@ -333,8 +320,8 @@ COMPLETE_KEY = compiled(
         expires_at_ms=_p("expires_ms"),
     )
 )
-DROP_KEY = compiled(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
-WAKE_DEFERRED = compiled(
+DROP_KEY = Statement(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
+WAKE_DEFERRED = Statement(
     update(message)
     .where(
         _m.queue_id == _p("in_queue"),
@@ -344,9 +331,9 @@ WAKE_DEFERRED = compiled(
     )
     .values(state=_ready, deferred=zero, delayed_until_ms=_p("now_ms"))
 )
-RECORD = compiled(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
-COMPLETED_BY = compiled(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))
-ATTACH_RESULT = compiled(
+RECORD = Statement(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
+COMPLETED_BY = Statement(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))
+ATTACH_RESULT = Statement(
     update(idempotency)
     .where(*_owned, status_is(RecordStatus.COMPLETED))
     .values(result=_p("new_result"))
@@ -354,7 +341,7 @@ ATTACH_RESULT = compiled(
 
 # ---- history
 
-RECORD_EVENT = compiled(
+RECORD_EVENT = Statement(
     insert(history).values(
         {c.name: _p(c.name) for c in history.columns if c.name not in {"id", "detail"}}
         | {"detail": _p("detail")}
@@ -369,5 +356,5 @@ _newest = (
     .offset(MAX_HISTORY)
     .scalar_subquery()
 )
-TRIM_HISTORY = compiled(delete(history).where(_h.message_id == _p("of"), _h.id <= _newest))
-WORKER_NAME = compiled(select(worker.c.name).where(worker.c.id == _p("of")))
+TRIM_HISTORY = Statement(delete(history).where(_h.message_id == _p("of"), _h.id <= _newest))
+WORKER_NAME = Statement(select(worker.c.name).where(worker.c.id == _p("of")))

@@ -1,12 +1,12 @@
-"""The anchor of steady time in the file: followed by readers, renewed by writers."""
+"""The stored anchor of steady time: followed by readers, renewed by writers."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from durableq.engines.sql import upkeep
-from durableq.engines.sqlite.database import Database
+from durableq.engines.sql.transactions import Database, Transaction
 from durableq.model.errors import DurableQError
 from durableq.runtime.steady_clock import Anchor, SteadyClock
 
@@ -14,34 +14,34 @@ from durableq.runtime.steady_clock import Anchor, SteadyClock
 NAME: Final = "clock"
 
 
-def stored(raw: Any) -> Anchor | None:
-    """Return the anchor in the file."""
-    return Anchor.from_json(upkeep.meta_value(raw, NAME))
+def stored(tx: Transaction) -> Anchor | None:
+    """Return the stored anchor."""
+    return Anchor.from_json(upkeep.meta_value(tx, NAME))
 
 
-def follow(raw: Any, clock: SteadyClock) -> None:
-    """Reckon from the anchor in the file, if the one at hand is old or from before a jump."""
+def follow(tx: Transaction, clock: SteadyClock) -> None:
+    """Adopt the stored anchor if the clock's own is old or from before a jump."""
     if clock.is_due():
-        clock.adopt(stored(raw))
+        clock.adopt(stored(tx))
 
 
 def keep(database: Database, clock: SteadyClock) -> None:
-    """Renew the anchor in the file if it is due and no other process has done so.
+    """Renew the stored anchor if it is due and no other process has renewed it.
 
-    It has a transaction of its own: the caller's may be undone. Steady time is as right without
-    it, so a file that cannot be written just now is left to the next write.
+    It has a transaction of its own, because the caller's may be undone. Steady time is correct
+    without it: if the database cannot be written now, the next write renews it.
     """
     if not clock.is_due():
         return
     with suppress(DurableQError):
-        with database.read() as raw:
-            follow(raw, clock)
+        with database.read() as tx:
+            follow(tx, clock)
         if not clock.is_due():
             return
-        with database.write(patient=False) as raw:
-            follow(raw, clock)
+        with database.write(patient=False) as tx:
+            follow(tx, clock)
             is_due, now = clock.is_due(), clock.now()
             if is_due:
-                upkeep.set_meta(raw, NAME, now.to_json())
+                upkeep.set_meta(tx, NAME, now.to_json())
         if is_due:
             clock.renew(now)

@@ -29,10 +29,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    column,
     literal_column,
 )
 from sqlalchemy.types import UserDefinedType
 
+from durableq.engines.sql.dialect import byte_length
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import RecordStatus, State
 
@@ -124,9 +126,9 @@ message = Table(
     CheckConstraint("state IN (0, 1, 2)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
     CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
-    # Bytes, whatever SQLite: octet_length came with 3.43.
     CheckConstraint(
-        f"length(CAST(body AS BLOB)) <= {BODY_CEILING_BYTES}", name="durableq_message_body_size"
+        byte_length(column("body")) <= literal_column(str(BODY_CEILING_BYTES)),
+        name="durableq_message_body_size",
     ),
     sqlite_autoincrement=True,
     **_strict,

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from durableq.engines.sql import settling, statements, steady_time, upkeep
-from durableq.engines.sql.write_transaction import WriteTransaction
+from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.doctor import reading
 from durableq.engines.sqlite.doctor_tables import FAULTS, in_words
 from durableq.engines.sqlite.driver import driver
@@ -65,7 +66,7 @@ def back_up(location: Location, to: Path, progress: Progress) -> Copied:
             with _written(copy.partial, location.path):
                 database.retrying(lambda: _copy(raw, location.path, copy.partial, progress))
                 with closing(driver.connect(str(copy.partial), isolation_level=None)) as raw_copy:
-                    upkeep.forget_boot(raw_copy)
+                    upkeep.forget_boot(transaction(raw_copy))
                 size = _finish(copy.partial)
             copy_install.install_new(copy)
         return Copied(str(target), size)
@@ -255,11 +256,11 @@ def _forget_holders(copy: Location, clock: Clock) -> int:
         condition = schema.condition(raw)
         if condition is not schema.Condition.CURRENT:
             schema.upgrade(database, condition)
-        with database.write() as raw:
+        with database.write() as opened:
             steady = SteadyClock(clock)
-            steady_time.follow(raw, steady)
-            tx = WriteTransaction(raw, steady, rng=lambda: 0.0)
-            leases = statements.LEASES_OF_OWNER(raw, mark=b"", length=0).fetchall()
+            steady_time.follow(opened, steady)
+            tx = WriteTransaction(opened, steady, rng=lambda: 0.0)
+            leases = tx.run(statements.LEASES_OF_OWNER, owner_prefix=b"", length=0).fetchall()
             settling.release(tx, [_receipt(tx, lease) for lease in leases])
             upkeep.remember_boot(tx, clock.boot_id())
             tx.write_counters()

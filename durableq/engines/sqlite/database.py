@@ -1,6 +1,6 @@
-"""Everything that is SQLite's and nobody else's: library, connections, transactions, errors.
+"""The SQLite file: connections, transactions, errors.
 
-Each choice here answers a measured failure; docs/DESIGN.md tells which.
+Each choice here answers a measured failure; docs/DESIGN.md names it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import sqlalchemy
-from sqlalchemy import bindparam, event, func, select
-from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
+from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from durableq.engines.sql.dialect import Statements
+from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import copy_marker, joining
 from durableq.engines.sqlite.checkpoints import IS_GUARDED, Checkpointer, guard, set_pragma
+from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import check_library, driver
 from durableq.engines.sqlite.errors import code_of, translate
 from durableq.engines.sqlite.location import Location
@@ -36,23 +38,16 @@ from durableq.model.errors import (
     Unsupported,
 )
 
-DIALECT: Final = sqlalchemy_sqlite.dialect(paramstyle="qmark")
-#: Short, because a signal is not seen while the driver waits; our own loop waits longer.
+#: Short, because no signal is handled while the driver waits; `retrying` waits longer.
 DRIVER_TIMEOUT_SECONDS: Final = 0.1
-#: Never deferred: a transaction that reads, then writes, fails at once if another wrote between.
+#: Never deferred: a transaction that reads, then writes, fails if another wrote in between.
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
 
 _T = TypeVar("_T")
-#: Connections a forked child inherited. Closing one would harm the parent, so none is.
+#: Connections that a forked child inherited. Closing one would harm the parent, so none is closed.
 _ABANDONED: list[Any] = []
-
-
-def among(column: Any, parameter: str) -> Any:
-    """Return `column IN (a JSON array given as one parameter)`: constant text for any length."""
-    values = func.json_each(bindparam(parameter)).table_valued("value")
-    return column.in_(select(values.c.value))
 
 
 def driver_version() -> str:
@@ -85,6 +80,7 @@ class Database:
         copy_marker.recover(location.path)
         location.check()
         self.location = location
+        self.statements = Statements(DIALECT)
         self._sessions: list[_Session] = []
         """Of all threads, which change it one step at a time. What it forgot, a child would close:
         there, the memory of all threads but one is cleared away."""
@@ -108,7 +104,7 @@ class Database:
         return session
 
     @contextmanager
-    def write(self, *, patient: bool = True) -> Iterator[Any]:
+    def write(self, *, patient: bool = True) -> Iterator[Transaction]:
         """Run a write transaction: `BEGIN IMMEDIATE`, and COMMIT at the end.
 
         Args:
@@ -134,7 +130,7 @@ class Database:
             try:
                 if self._check_revision is not None:
                     self._check_revision(raw)
-                yield raw
+                yield Transaction(raw, self.statements)
                 self._commit(raw)
             finally:
                 _undo(raw)  # nothing, once it is committed; otherwise nobody could write any more
@@ -162,14 +158,14 @@ class Database:
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @contextmanager
-    def write_with_sqlalchemy(self) -> Iterator[tuple[Any, sqlalchemy.Connection]]:
+    def write_with_sqlalchemy(self) -> Iterator[tuple[Transaction, sqlalchemy.Connection]]:
         """Run a write transaction that user code may join through SQLAlchemy."""
         session = self.session()
         joined = None
         try:
-            with self.write() as raw:
+            with self.write() as tx:
                 joined = session.sqlalchemy.begin()  # our listener sees the open transaction
-                yield raw, session.sqlalchemy
+                yield tx, session.sqlalchemy
         finally:
             if joined is not None:
                 joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
@@ -194,22 +190,23 @@ class Database:
             raise InvalidInput(says) from error
 
     @contextmanager
-    def read(self) -> Iterator[Any]:
-        """Run a read transaction: one consistent view of the file, as short as can be."""
+    def read(self) -> Iterator[Transaction]:
+        """Run a read transaction: one consistent view of the file."""
         raw = self.session().raw
+        tx = Transaction(raw, self.statements)
         if raw.in_transaction:
-            yield raw
+            yield tx
             return
         try:
             raw.execute("BEGIN")
-            yield raw
+            yield tx
         except driver.Error as error:
             raise translate(error, self.location.path) or error from error
         finally:
             _undo(raw)
 
     @contextmanager
-    def join(self, connection: Any) -> Iterator[Any]:
+    def join(self, connection: Any) -> Iterator[Transaction]:
         """Take part in a caller's open transaction on this same file: all of the block, or none.
 
         Raises:
@@ -225,7 +222,7 @@ class Database:
             with joining.alone_with(raw):
                 self._check_joined(raw, begun=begun)
                 with all_or_nothing(raw):
-                    yield raw
+                    yield Transaction(raw, self.statements)
         except driver.Error as error:
             raise translate(error, self.location.path) or error from error
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from durableq.engines.sql import queries, steady_time
 from durableq.engines.sqlite import doctor_file, doctor_tables
 from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
+from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
@@ -90,15 +91,15 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
     steady = SteadyClock(clock)
 
     def registered(raw: Any) -> list[WorkerInfo]:
-        steady.adopt(steady_time.stored(raw))
-        return steady.shown(queries.workers(raw))
+        steady.adopt(steady_time.stored(transaction(raw)))
+        return steady.shown(queries.workers(transaction(raw)))
 
     return _asked(location, registered)
 
 
 def queues(location: Location) -> list[QueueInfo]:
     """Return the queues of a file of ours; of anything else, none."""
-    return _asked(location, queries.queues)
+    return _asked(location, lambda raw: queries.queues(transaction(raw)))
 
 
 def _asked(location: Location, question: Callable[[Any], list[T]]) -> list[T]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from durableq.engines.sql import steady_time, upkeep
+from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
@@ -129,7 +130,7 @@ def _tables(raw: Any, location: Location) -> Finding:
 
 
 def _boot(raw: Any, clock: Clock) -> Finding:
-    known, now = upkeep.known_boot(raw), clock.boot_id()
+    known, now = upkeep.known_boot(transaction(raw)), clock.boot_id()
     if known == now:
         return Finding("boot", Level.OK, "leases are of this boot of the machine")
     return Finding(
@@ -143,7 +144,7 @@ def _boot(raw: Any, clock: Clock) -> Finding:
 def _wall_clock(raw: Any, clock: Clock) -> Finding:
     name, check = "wall_clock", "Check the machine's time (timedatectl)."
     steady = SteadyClock(clock)
-    steady.adopt(steady_time.stored(raw))
+    steady.adopt(steady_time.stored(transaction(raw)))
     now = steady.now()
     since_ms = now.steady_ms - now.jumped_at_ms
     ago = f"{span(since_ms)} ago" if since_ms else "just now"

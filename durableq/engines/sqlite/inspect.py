@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from durableq.engines.sql import (
     dead_letters,
@@ -15,6 +14,7 @@ from durableq.engines.sql import (
     steady_time,
     upkeep,
 )
+from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite.database import Database, driver_version
 from durableq.engines.sqlite.doctor_file import log_bytes
 from durableq.model.dead_letters import DeadLetterGroup, Recovered, RedriveTask
@@ -40,91 +40,91 @@ class SQLMonitor:
 
     def queues(self) -> list[QueueInfo]:
         """Every queue, by name."""
-        with self._read() as raw:
-            return self._clock.shown(queries.queues(raw))
+        with self._read() as tx:
+            return self._clock.shown(queries.queues(tx))
 
     def queue(self, name: str) -> QueueInfo:
         """One queue."""
-        with self._read() as raw:
-            return self._clock.shown(queries.queue_info(raw, queries.find_queue(raw, name)))
+        with self._read() as tx:
+            return self._clock.shown(queries.queue_info(tx, queries.find_queue(tx, name)))
 
     def settings(self, queue: str) -> QueueSettings:
         """A queue's settings."""
-        with self._read() as raw:
-            return queries.find_queue(raw, queue).settings
+        with self._read() as tx:
+            return queries.find_queue(tx, queue).settings
 
     def message(self, message_id: str) -> Message | None:
         """One message."""
-        with self._read() as raw:
-            return self._clock.shown(queries.one_message(raw, self._clock, message_id))
+        with self._read() as tx:
+            return self._clock.shown(queries.one_message(tx, self._clock, message_id))
 
     def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
         """Messages of a queue in order of id."""
-        with self._read() as raw:
-            return self._clock.shown(queries.peek(raw, self._clock, queue, limit, after_id))
+        with self._read() as tx:
+            return self._clock.shown(queries.peek(tx, self._clock, queue, limit, after_id))
 
     def history(self, message_id: str) -> list[HistoryEvent]:
         """A message's exceptional events."""
-        with self._read() as raw:
-            return self._clock.shown(queries.message_history(raw, message_id))
+        with self._read() as tx:
+            return self._clock.shown(queries.message_history(tx, message_id))
 
     def dead_letter(self, message_id: str) -> DeadLetter | None:
         """A dead letter with its story."""
-        with self._read() as raw:
-            return self._clock.shown(queries.dead_letter(raw, self._clock, message_id))
+        with self._read() as tx:
+            return self._clock.shown(queries.dead_letter(tx, self._clock, message_id))
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
         """The dead letters by what killed them."""
-        with self._read() as raw:
-            return self._clock.shown(dead_letters.dead_letter_groups(raw, queue))
+        with self._read() as tx:
+            return self._clock.shown(dead_letters.dead_letter_groups(tx, queue))
 
     def redrive_tasks(self) -> list[RedriveTask]:
         """The moves, newest first."""
-        with self._read() as raw:
-            return self._clock.shown(redrive.moves(raw))
+        with self._read() as tx:
+            return self._clock.shown(redrive.moves(tx))
 
     def redrive_task(self, task_id: str) -> RedriveTask:
         """One move."""
-        with self._read() as raw:
-            return self._clock.shown(redrive.find(raw, task_id).move)
+        with self._read() as tx:
+            return self._clock.shown(redrive.find(tx, task_id).move)
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
         """What recovery processes sent back to this queue."""
-        with self._read() as raw:
+        with self._read() as tx:
             since_ms = self._clock.of_wall(since_ms)
-            return self._clock.shown(dead_letters.recoveries(raw, queue, since_ms, limit))
+            return self._clock.shown(dead_letters.recoveries(tx, queue, since_ms, limit))
 
     def get_metadata(self, name: str) -> str | None:
         """What is remembered under a name."""
-        with self._read() as raw:
-            return upkeep.get_metadata(raw, name)
+        with self._read() as tx:
+            return upkeep.get_metadata(tx, name)
 
     def record(self, queue: str, key: str) -> IdempotencyRecord | None:
         """What is remembered of a key."""
-        with self._read() as raw:
-            return self._clock.shown(queries.record(raw, self._clock, queue, key))
+        with self._read() as tx:
+            return self._clock.shown(queries.record(tx, self._clock, queue, key))
 
     def records(
         self, queue: str, limit: int, after_key: str | None = None
     ) -> list[IdempotencyRecord]:
         """What is remembered, in order of key."""
-        with self._read() as raw:
-            return self._clock.shown(queries.records(raw, self._clock, queue, limit, after_key))
+        with self._read() as tx:
+            return self._clock.shown(queries.records(tx, self._clock, queue, limit, after_key))
 
     def workers(self) -> list[WorkerInfo]:
         """The registered workers."""
-        with self._read() as raw:
-            return self._clock.shown(queries.workers(raw))
+        with self._read() as tx:
+            return self._clock.shown(queries.workers(tx))
 
     def leases_of(self, owner_id: int) -> list[Message]:
         """The messages a worker has leased."""
-        with self._read() as raw:
-            return self._clock.shown(queries.held(raw, self._clock, receiving.mark(owner_id)))
+        with self._read() as tx:
+            return self._clock.shown(queries.leased(tx, self._clock, receiving.mark(owner_id)))
 
     def key_counts(self) -> KeyCounts:
         """How many idempotency keys are known."""
-        with self._read() as raw:
-            return queries.key_counts(raw)
+        with self._read() as tx:
+            return queries.key_counts(tx)
 
     def storage(self) -> Storage:
         """The file and its log."""
@@ -139,17 +139,17 @@ class SQLMonitor:
 
     def orphans(self) -> list[Finding]:
         """What belongs to nothing."""
-        with self._read() as raw:
-            return orphans.find(raw)
+        with self._read() as tx:
+            return orphans.find(tx)
 
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
         """In how long a receive on one of these may bring something."""
-        with self._read() as raw:
-            return queries.ready_in_ms(raw, self._clock, queues)
+        with self._read() as tx:
+            return queries.ready_in_ms(tx, self._clock, queues)
 
     @contextmanager
-    def _read(self) -> Iterator[Any]:
+    def _read(self) -> Iterator[Transaction]:
         """Read one state of the file, in its own time."""
-        with self._database.read() as raw:
-            steady_time.follow(raw, self._clock)
-            yield raw
+        with self._database.read() as tx:
+            steady_time.follow(tx, self._clock)
+            yield tx

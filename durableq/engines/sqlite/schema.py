@@ -179,11 +179,11 @@ def upgrade(database: Database, found: Condition) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    with database.write_with_sqlalchemy() as (raw, connection):
-        if condition(raw) is Condition.CURRENT:
+    with database.write_with_sqlalchemy() as (tx, connection):
+        if condition(tx.raw) is Condition.CURRENT:
             return  # another process was first
         if found is Condition.OLDER:
-            _check_unused(raw, database)
+            _check_unused(tx.raw, database)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         if found is Condition.EMPTY:

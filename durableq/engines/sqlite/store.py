@@ -20,8 +20,8 @@ from durableq.engines.sql import (
     steady_time,
     upkeep,
 )
-from durableq.engines.sql.write_transaction import WriteTransaction
-from durableq.engines.sqlite import schema
+from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.engines.sqlite import file_space, schema
 from durableq.engines.sqlite.database import Database, all_or_nothing
 from durableq.engines.sqlite.inspect import SQLMonitor
 from durableq.engines.sqlite.location import Location
@@ -127,9 +127,9 @@ class SQLStore(
         """Store a batch, or let it join the caller's transaction."""
         sending.check_batch(drafts)
         if connection is not None:
-            with self._database.join(connection) as raw:
-                steady_time.follow(raw, self._clock)
-                return sending.send(self._tx(raw), queue, drafts)
+            with self._database.join(connection) as joined:
+                steady_time.follow(joined, self._clock)
+                return sending.send(self._begin(joined), queue, drafts)
         with self._write() as tx:
             return sending.send(tx, queue, drafts)
 
@@ -221,16 +221,16 @@ class SQLStore(
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[_Open]:
         """Open a transaction that settles these messages together with other writes."""
         steady_time.keep(self._database, self._clock)
-        with self._database.write_with_sqlalchemy() as (raw, connection):
-            tx = self._tx(raw)
+        with self._database.write_with_sqlalchemy() as (opened, connection):
+            tx = self._begin(opened)
             stale = settling.check_held(tx, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
-            opened = _Open(self._database, tx, connection, actor)
+            handle = _Open(self._database, tx, connection, actor)
             try:
-                yield opened
+                yield handle
             finally:
-                opened.end()
+                handle.end()
             tx.write_counters()
 
     def reclaim(self, *, owner_id: int | None = None) -> int:
@@ -238,7 +238,7 @@ class SQLStore(
         with self._write() as tx:
             if owner_id is not None:
                 return receiving.reclaim_lost(tx, receiving.mark(owner_id))
-            rows = [tx.queue_by_id(row[0]) for row in statements.QUEUES(tx.raw).fetchall()]
+            rows = [tx.queue_by_id(row[0]) for row in tx.run(statements.QUEUES).fetchall()]
             return sum(receiving.reclaim_expired(tx, row) for row in rows)
 
     # ---- upkeep
@@ -256,7 +256,12 @@ class SQLStore(
     def maintain(self, limit: int = 200) -> MaintenanceReport:
         """Do one short slice of upkeep, if it is due."""
         steady_time.keep(self._database, self._clock)
-        return maintenance.maintain(self._database, self._tx, self._clock.now_ms(), limit)
+        report = maintenance.maintain(
+            self._database, self._begin, self._clock.now_ms(), limit, file_space.free_pages
+        )
+        if report.due:
+            file_space.checkpoint(self._database)
+        return report
 
     def compare_and_set(self, name: str, text: str, *, expected: str | None) -> bool:
         """Keep a text under a name."""
@@ -301,14 +306,14 @@ class SQLStore(
 
     # ---- within
 
-    def _tx(self, raw: Any) -> WriteTransaction:
-        return WriteTransaction(raw, self._clock, self._rng)
+    def _begin(self, tx: Transaction) -> WriteTransaction:
+        return WriteTransaction(tx, self._clock, self._rng)
 
     @contextmanager
     def _write(self) -> Iterator[WriteTransaction]:
         steady_time.keep(self._database, self._clock)
-        with self._database.write() as raw:
-            tx = self._tx(raw)
+        with self._database.write() as opened:
+            tx = self._begin(opened)
             yield tx
             tx.write_counters()
 
@@ -324,13 +329,13 @@ class SQLStore(
     def _notice_restart(self) -> None:
         """Take back every lease of an earlier boot: none of its holders is alive."""
         boot_id = self._clock.boot_id()
-        with self._read() as raw:
-            is_known = upkeep.known_boot(raw) == boot_id
+        with self._read() as tx:
+            is_known = upkeep.known_boot(tx) == boot_id
         steady_time.keep(self._database, self._clock)
         if is_known:
             return
         with self._write() as tx:
-            if upkeep.known_boot(tx.raw) != boot_id:
+            if upkeep.known_boot(tx) != boot_id:
                 receiving.reclaim_lost(tx, b"")
                 upkeep.remember_boot(tx, boot_id)
 

@@ -1,0 +1,55 @@
+"""Space of the file: giving free pages back, and keeping the write-ahead log short."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from durableq.engines.sql.transactions import Transaction
+from durableq.engines.sqlite import checkpoints
+from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS, JOURNAL_SIZE_LIMIT, Database
+from durableq.engines.sqlite.doctor_file import log_bytes
+from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.schema import INCREMENTAL_VACUUM
+from durableq.model.errors import Busy
+
+#: Pages given back in one slice of maintenance.
+FREE_PAGES: Final = 64
+#: Free pages that stay in the file, because the next messages would take them again.
+SPARE_PAGES: Final = 1_000
+
+
+def free_pages(tx: Transaction) -> int:
+    """Give a few pages back to the file system if many are free; return their bytes."""
+    raw = tx.raw
+    free, pages, size, vacuum = (
+        raw.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("freelist_count", "page_count", "page_size", "auto_vacuum")
+    )
+    if vacuum != INCREMENTAL_VACUUM or free - FREE_PAGES < max(SPARE_PAGES, pages // 4):
+        return 0
+    for _ in range(FREE_PAGES):  # one at a time: not every driver steps this pragma to its end
+        raw.execute("PRAGMA incremental_vacuum(1)").fetchall()
+    left: int = raw.execute("PRAGMA freelist_count").fetchone()[0]
+    freed: int = (free - left) * size
+    return freed
+
+
+def checkpoint(database: Database) -> None:
+    """Copy the log into the file; truncate the log only if it is large and has no reader."""
+    raw = database.session().raw
+    try:
+        if checkpoints.IS_GUARDED:
+            database.checkpointer.run(raw)
+            return
+        _, frames, copied = raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if frames == copied and log_bytes(database.location) > JOURNAL_SIZE_LIMIT:
+            raw.execute("PRAGMA busy_timeout = 0")
+            try:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
+    except driver.Error as error:
+        meaning = translate(error, database.location.path)
+        if not isinstance(meaning, Busy):
+            raise meaning or error from error
