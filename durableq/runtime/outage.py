@@ -19,6 +19,8 @@ PAUSE_SECONDS: Final = 1.0
 REPEAT_SECONDS: Final = 60.0
 #: Exit code of a worker that could not start for a transient condition: EX_TEMPFAIL.
 TEMPORARY: Final = 75
+#: Exit code of a worker whose database was migrated to another revision while it was open.
+MIGRATED: Final = 76
 
 
 def cause_of(error: BaseException | None) -> DurableQError | None:

@@ -53,6 +53,10 @@ class SupervisorSignals:
             return Request.STOP if self._taken == 1 else Request.STOP_AT_ONCE
         return Request.RELOAD if hung_up and not self._taken else None
 
+    def stop(self) -> None:
+        """Request a stop, as SIGTERM does."""
+        self._on_stop(signal.SIGTERM, None)
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the signals inside the block."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.outage import Outage, condition
+from durableq.runtime.outage import MIGRATED, Outage, condition
 from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
 from durableq.supervisor import reaper
@@ -100,7 +100,7 @@ class Supervisor:
 
         Returns:
             0: all workers finished. 128 + the signal's number: some were cut short, and what they
-            had in hand was given back. 1: they cannot be started.
+            had in hand was given back. 1: they cannot be started, or the database was migrated.
         """
         # What each worker has the other end of: it ends with this process, however that ends.
         lifeline, ours = os.pipe()
@@ -165,6 +165,9 @@ class Supervisor:
 
     def _handle_exit(self, worker: WorkerProcess, code: int) -> None:
         """Give back what an ended worker held, and decide whether it is replaced."""
+        if code == MIGRATED and worker in self._workers:
+            self._stop_after_migration(worker)
+            return
         stage = worker.scoreboard.stage
         asked = worker.kill_at is not None
         # One that a stop or a new reload ended before it received had begun nothing.
@@ -192,6 +195,19 @@ class Supervisor:
             self._emit("died", f"{worker.name} (pid {worker.pid}) died: {cause}", worker)
             return
         self._restart(worker, code, cause, had_calls=had_calls)
+
+    def _stop_after_migration(self, worker: WorkerProcess) -> None:
+        """Stop the fleet: neither its workers nor this process can write the database any more."""
+        worker.start_at = None
+        self._output.wait_until_shown()
+        text = f"{worker.name} (pid {worker.pid}) ended: the database was migrated"
+        self._emit("ended", text, worker)
+        if self._is_stopping:
+            return
+        self._code = 1
+        text = "the fleet stops; start it again with the durableq that migrated the database"
+        self._emit("migrated", text)
+        self._signals.stop()
 
     def _is_replaced(self, worker: WorkerProcess) -> bool:
         """Whether a worker that ended is to be replaced in its place."""

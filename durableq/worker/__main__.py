@@ -19,11 +19,11 @@ from typing import Any, Final, TextIO
 
 from durableq.client.app import DurableQ
 from durableq.client.handlers import load
-from durableq.model.errors import DurableQError
+from durableq.model.errors import DurableQError, NewerDatabase, OlderDatabase
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.outage import TEMPORARY, cause_of, condition
+from durableq.runtime.outage import MIGRATED, TEMPORARY, cause_of, condition
 from durableq.runtime.printable import RECORD
 from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.supervisor.scoreboard import Scoreboard
@@ -64,6 +64,9 @@ def main() -> int:
             # Threads that handlers left may go on for a while, whatever ended the worker, and
             # also where no supervisor is left.
             signal.setitimer(signal.ITIMER_REAL, 2 * options.grace_ms / 1000)
+    except (NewerDatabase, OlderDatabase) as error:
+        log.warning("%s", error, extra=logs.facts("migrated"))
+        return MIGRATED
     except DurableQError as error:
         cause = cause_of(error)
         if cause is None:

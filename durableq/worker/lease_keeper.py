@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from durableq.model.errors import PASSING, DurableQError
+from durableq.model.errors import PASSING, DurableQError, NewerDatabase, OlderDatabase
 from durableq.model.info import WorkerStats
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, condition, logged
@@ -195,6 +195,8 @@ class LeaseKeeper:
         self._stats, self._beat_at = stats, time.monotonic()
         try:
             self._store.require(Capability.FLEET).beat(self._owner_id, stats)
+        except (NewerDatabase, OlderDatabase):
+            raise  # the database was migrated: nothing can be written any more
         except DurableQError as error:
             self._log_postponed(error, "unbeaten", "the heartbeat could not be written")
         else:

@@ -16,6 +16,8 @@ from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.migrations.test_released import RELEASED
+from tests.process.child import Nursery
+from tests.process.fleet_app import APP
 
 
 def migrate(db: Path, revision: str) -> None:
@@ -51,7 +53,26 @@ def test_a_worker_stops_when_its_file_is_migrated(dq: DurableQ, orders: Queue, d
         Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
 
 
-def test_tables_of_ones_own_are_no_matter(dq: DurableQ, orders: Queue, db: Path) -> None:
+def test_a_fleet_stops_with_a_sentence_when_its_file_is_migrated(
+    dq: DurableQ, db: Path, nursery: Nursery
+) -> None:
+    fleet = nursery.fleet(db, app=APP, procs=2)
+    fleet.wait_event("ready", times=2)
+    dq.queue("orders").send(1, delay=1)  # a receive that writes, for each worker
+    migrate(db, "9999")
+    fleet.wait_event("migrated")
+    assert fleet.end() == 1
+    told = f"{db} was migrated to another revision while this process had it open."
+    assert told in fleet.complaints
+    assert "Traceback" not in fleet.complaints
+    assert fleet.told("died", "crash_loop") == []
+    assert len(fleet.told("ended")) == 2
+    assert fleet.told("migrated")[0].text == (
+        "the fleet stops; start it again with the durableq that migrated the database"
+    )
+
+
+def test_tables_of_an_application_do_not_matter(dq: DurableQ, orders: Queue, db: Path) -> None:
     orders.send(1)
     plain.script(db, "CREATE TABLE mine (id); CREATE INDEX mine_by_id ON mine (id)")
     orders.send(2)
