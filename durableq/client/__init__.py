@@ -1,1 +1,1 @@
-"""The API that an application uses: queues, messages in its hands, producers, handlers."""
+"""The API of an application: queues, deliveries, producers, handlers."""

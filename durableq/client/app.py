@@ -1,4 +1,4 @@
-"""What a user holds: DurableQ, an application's queues in one file, and Queue, one of them."""
+"""DurableQ, an application's queues in one store, and Queue, one of them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class DurableQ(Handlers):
     Args:
         url: a path, `sqlite:///path?synchronous=normal`, or `memory://`; None means the
             environment's DURABLEQ_DB, or durableq.db in the current directory.
-        clock: where the time comes from; for tests.
-        dice: numbers in [0, 1) for the backoff's jitter; for tests.
+        clock: source of the time; for tests.
+        rng: numbers in [0, 1) for the backoff's jitter; for tests.
 
     Raises:
         InvalidInput: the URL names no store, or not clearly; the message says what to write.
@@ -57,7 +57,7 @@ class DurableQ(Handlers):
     ) -> None:
         super().__init__()
         if not callable(rng):
-            raise InvalidInput(f"dice is a function, got {shown(rng)}.")
+            raise InvalidInput(f"rng is a function, got {shown(rng)}.")
         if clock is not None and not callable(getattr(clock, "wall_ms", None)):
             raise InvalidInput(f"clock is a durableq.runtime.clock.Clock, got {shown(clock)}.")
         self._url = None if url is None else _checked_url(url)
@@ -69,7 +69,7 @@ class DurableQ(Handlers):
 
     @property
     def url(self) -> str:
-        """Which file, or other store, this application uses."""
+        """URL of the store that this application uses."""
         return self._url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
     def use(self, url: str | os.PathLike[str]) -> None:
@@ -125,10 +125,9 @@ class DurableQ(Handlers):
         return engine
 
     def queue(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
-        """Declare a queue and return it; it and its dead-letter queue are made if missing.
+        """Declare a queue and return it; it and its dead-letter queue are created if missing.
 
-        Settings given here are written to the file when it is opened and win over what is
-        there; those not given stay as they are.
+        Settings given here are written to the file when it is opened; others stay as they are.
 
         Args:
             name: 1 to 76 characters of A-Z a-z 0-9 _ . - (with `-dlq` behind it, that queue's
@@ -155,7 +154,7 @@ class DurableQ(Handlers):
             beside_other_tables: also in a file that holds another application's tables.
 
         Returns:
-            What was there before: `empty`, `older`, `current` or `foreign`.
+            The state before: `empty`, `older`, `current` or `foreign`.
 
         Raises:
             DatabaseUnusable: the file cannot be used; it was left untouched.
@@ -196,7 +195,7 @@ class Queue:
         """Store a message and return its id. When this returns, the message is durable.
 
         Args:
-            body: what JSON can hold, or bytes.
+            body: a JSON value, or bytes.
             connection: a SQLAlchemy connection with an open transaction on the same file (of a
                 Session: `session.connection()`), used by one thread at a time: the message then
                 exists only if that commits (transactional outbox). None: a commit of its own.
@@ -302,7 +301,7 @@ class Queue:
         return self._app.store.require(Capability.INSPECT).queue(self.name)
 
     def record(self, key: str) -> IdempotencyRecord | None:
-        """Return what is remembered of a key, or None.
+        """Return the idempotency record of a key, or None.
 
         Raises:
             InvalidInput: no message can have such a key.

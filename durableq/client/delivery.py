@@ -1,4 +1,4 @@
-"""A message in your hands: what it says, and the right to settle it."""
+"""Deliveries: received messages, and the verbs that settle them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from durableq.store.core import Capability, Store
 
 
 class Transaction:
-    """What `with message.transaction() as tx` gives you: writes that commit with the message.
+    """Writes that commit with a message: the `tx` of `with message.transaction() as tx`.
 
-    Everything done through it, the idempotency record and the acknowledgement are one commit. The
-    end of the block makes it; a statement that commits or rolls back itself spoils it (Conflict).
+    Its writes, the idempotency record and the acknowledgement are one commit, at the end of the
+    block. A statement that commits or rolls back by itself spoils it (Conflict).
     """
 
     def __init__(self, opened: OpenTransaction) -> None:
         self._opened = opened
+        #: Stored under the key and given to duplicates. The handler's return value is stored after
+        #: the commit; set `result` to store it with the effect.
         self.result: Any = None
-        """Kept under the key and given to duplicates. What the handler returns is added after
-        the commit; set it here when it must be there with the effect."""
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement inside the commit and return its SQLAlchemy result.
@@ -66,8 +66,8 @@ class Transaction:
 class Delivery:
     """One delivery of a message: its content, and the verbs that settle it.
 
-    A handler is given one. What a handler returns completes it, what it raises fails it; the
-    verbs are for code that receives by itself (`queue.receive()`).
+    The argument of a handler, whose return completes it and whose exception fails it. The verbs are
+    for code that receives by itself (`queue.receive()`).
     """
 
     __slots__ = ("_body", "_store", "actor", "lost", "message", "settled", "transaction_result")
@@ -75,12 +75,12 @@ class Delivery:
     def __init__(self, message: Message, opened: Store, actor: str = "") -> None:
         self.message = message
         self.actor = actor
+        #: Whether it was completed, failed or released.
         self.settled = False
-        """Whether it was completed, failed or released."""
+        #: Whether its lease was lost: its verbs raise StaleReceipt.
         self.lost = False
-        """Whether its lease could not be extended: what you still do for it is refused."""
+        #: The encoded `tx.result` of the transaction that ended it.
         self.transaction_result: str | None = None
-        """The encoded `tx.result` of the transaction that ended it."""
         self._store = opened
         self._body: Any = _UNREAD
 
@@ -99,10 +99,10 @@ class Delivery:
 
     @property
     def body(self) -> Any:
-        """What was sent: JSON decoded, or bytes.
+        """The body: decoded JSON, or bytes.
 
         Raises:
-            InvalidBody: what is in the file cannot be read.
+            InvalidBody: the stored body cannot be decoded.
         """
         if self._body is _UNREAD:
             self._body = codec.decode(self.message.body)
@@ -110,7 +110,7 @@ class Delivery:
 
     @property
     def key(self) -> str | None:
-        """The idempotency key. Give it to the other side when the effect is outside the file."""
+        """The idempotency key. Pass it on to the other side if the effect is outside the file."""
         return self.message.key
 
     @property
@@ -125,17 +125,17 @@ class Delivery:
 
     @property
     def receive_count(self) -> int:
-        """How often it has been received, this time included."""
+        """Number of receives, this one included."""
         return self.message.receive_count
 
     @property
     def recovery_count(self) -> int:
-        """How often it was sent back from the dead-letter queue, by recovery or by a person."""
+        """Number of times that recovery or a person sent it back from the dead-letter queue."""
         return self.message.recovery_count
 
     @property
     def generation(self) -> int:
-        """Which of its lives this is: 1 at first, one more each time it is sent back."""
+        """1 at first, one more each time it is sent back from the dead-letter queue."""
         return self.message.generation
 
     @property
@@ -143,7 +143,7 @@ class Delivery:
         """The right to settle this delivery; `str(receipt)` is its handle."""
         receipt = self.message.receipt
         if receipt is None:
-            raise StaleReceipt(self.id, "it was only looked at, not received")
+            raise StaleReceipt(self.id, "it was read, not received")
         return receipt
 
     @contextmanager
@@ -203,7 +203,7 @@ class Delivery:
         """Record a failure; the message is retried later, or goes to the dead-letter queue.
 
         Args:
-            error: what happened. Reject and RetryLater mean what they mean in a handler.
+            error: an exception or a text. Reject and RetryLater mean the same as in a handler.
             retry_in: seconds to wait; None leaves it to the queue's backoff.
 
         Raises:
@@ -216,7 +216,7 @@ class Delivery:
         return self._settle(self._store.fail([(self.receipt, failure)], actor=self.actor)[0])
 
     def reject(self, reason: str) -> Outcome:
-        """Send it to the dead-letter queue now: it can never succeed.
+        """Send it to the dead-letter queue now, because it can never succeed.
 
         Raises:
             StaleReceipt: the message is no longer yours.
@@ -224,7 +224,7 @@ class Delivery:
         return self.fail(Reject(reason))
 
     def release(self) -> None:
-        """Give it back, ready at once and uncounted.
+        """Make it ready again at once, uncounted.
 
         Raises:
             StaleReceipt: the message is no longer yours.
@@ -232,7 +232,7 @@ class Delivery:
         self._settle(self._store.release([self.receipt])[0])
 
     def extend(self, seconds: float) -> None:
-        """Let the lease end this many seconds from now. Workers do it for their handlers.
+        """Set the end of the lease to `seconds` from now. Workers do it for their handlers.
 
         Raises:
             StaleReceipt: the message is no longer yours.
@@ -258,20 +258,20 @@ class Delivery:
 
 
 class Deliveries(list[Delivery]):
-    """Messages that `queue.receive()` has leased: a list that also tells of those left behind."""
+    """The messages that `queue.receive()` has leased, as a list."""
 
     def __init__(self, deliveries: Iterable[Delivery] = (), *, more: bool = False) -> None:
         super().__init__(deliveries)
+        #: Whether other messages may be ready; False if none was left.
         self.more = more
-        """Whether other messages may be ready already: False means that none was left."""
 
 
 class Batch(Sequence[Delivery]):
-    """What a batch handler is given: deliveries that are settled together, in one transaction.
+    """Deliveries that are settled together, in one transaction: the argument of a batch handler.
 
-    Those you `fail` fail, and those that the handler's answer names, as in AWS Lambda:
+    Deliveries passed to `fail` fail, and those that the handler's answer names, as in AWS Lambda:
     `return {"batchItemFailures": [{"itemIdentifier": message.id}]}`. All others are completed
-    when the handler returns. If it raises, or returns anything else, all fail.
+    when the handler returns. If it raises, or returns any other value, all fail.
     """
 
     def __init__(self, deliveries: Sequence[Delivery], opened: Store) -> None:
@@ -292,7 +292,7 @@ class Batch(Sequence[Delivery]):
         return len(self._deliveries)
 
     def fail(self, delivery: Delivery, error: BaseException | str) -> None:
-        """Let this one fail when the batch is settled; the others are not affected.
+        """Let a delivery fail when the batch is settled; the others are not affected.
 
         Raises:
             InvalidInput: it is not in this batch.
@@ -302,7 +302,7 @@ class Batch(Sequence[Delivery]):
         self._failures[delivery.id] = failure_of(error)
 
     def fail_rest(self, failure: Failure, ids: Iterable[str] | None = None) -> None:
-        """Let these fail, or all; a failure that is already recorded for one of them stays."""
+        """Let these deliveries fail, or all; a failure that is already recorded stays."""
         for message_id in self.ids if ids is None else ids:
             self._failures.setdefault(message_id, failure)
 
@@ -313,11 +313,11 @@ class Batch(Sequence[Delivery]):
 
     @property
     def failed(self) -> int:
-        """How many of them fail."""
+        """Number of deliveries that fail."""
         return len(self._failures)
 
     def set_result(self, delivery: Delivery, result: Any) -> None:
-        """Keep a result under this one's key.
+        """Keep a result under the key of a delivery.
 
         Raises:
             InvalidResult: JSON cannot hold it, or the message has no key to keep it under.
@@ -329,7 +329,7 @@ class Batch(Sequence[Delivery]):
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Open the one transaction that settles the batch together with your writes.
+        """Open the transaction that settles the batch together with your writes.
 
         Raises:
             StaleReceipt: one lease was taken over; nothing was written, for none of them.
@@ -351,7 +351,7 @@ class Batch(Sequence[Delivery]):
         self._mark_settled()
 
     def settle(self) -> list[Delivery]:
-        """Complete and fail as told, in one transaction; return those that were refused."""
+        """Complete and fail the deliveries in one transaction; return those that were refused."""
         if self.settled or not self:
             return []
         try:
@@ -361,7 +361,7 @@ class Batch(Sequence[Delivery]):
             return self._settle_without_the_stale()
 
     def endings(self) -> list[tuple[Delivery, Completion | Failure]]:
-        """Return how each is to end, for who settles them one by one."""
+        """Return the completion or failure of each delivery, to settle them one by one."""
         completions = {one.receipt: one for one in self._completions()}
         failures = dict(self._failed())
         return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in self]

@@ -1,8 +1,8 @@
 """Failure records from exceptions: the only place that runs an exception's own code.
 
-`__str__`, `__notes__` and the like belong to the user, so each is asked once, any error from it is
-caught, and everything that is read has a limit. What remains unbounded is the user's code itself:
-a worker reads a failure while its handler still counts as running, so `--timeout` covers that.
+`__str__`, `__notes__` and the like belong to the user, so each is called once, any error from it is
+caught, and everything that is read has a limit. The user's code itself has none: a worker reads a
+failure while its handler still counts as running, so `--timeout` covers it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_GROUP_DEPTH: Final = 5
 MAX_NOTES: Final = 20
 FIRST_FRAMES: Final = 5
 LAST_FRAMES: Final = 50
-#: Of a line of source, and of a note.
+#: Longest line of source, or of a note, that is kept.
 MAX_LINE_CHARS: Final = 500
 
 _PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
@@ -35,7 +35,7 @@ _OURS: Final = tuple(
     os.path.join(_PACKAGE, name)
     for name in ("worker", "engines", "recovery", os.path.join("client", "delivery.py"))
 )
-#: Where code lies that is not the user's: ours, Python's, and what was installed.
+#: Places of code that is not the user's: durableq's, Python's, installed packages.
 _LIBRARIES: Final = ("<frozen", *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 
 # The interpreter's own attributes, read past any property of a subclass or of its metaclass.
@@ -70,7 +70,7 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
     """
     wait_ms = None if retry_in is None else to_ms(retry_in, "retry_in", MAX_DELAY_MS)
     given: Any = error
-    kind = type(given)  # not what its `__class__` says
+    kind = type(given)  # `__class__` may name another class
     if issubclass(kind, str):
         text = text_of(lambda: given, "(the text could not be read: {})")
         return Failure(Reason.HANDLER_ERROR, "", text, retry_in_ms=wait_ms)
@@ -84,7 +84,7 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
 
 
 def message_of(error: BaseException) -> str:
-    """Return the text of an exception, cut to MAX_ERROR_CHARS, whatever its `__str__` does."""
+    """Return the text of an exception, cut to MAX_ERROR_CHARS, even if its `__str__` raises."""
     return text_of(lambda: str(error), "(its message could not be read: {})")
 
 

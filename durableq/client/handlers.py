@@ -1,4 +1,4 @@
-"""Who handles what: registering handlers and recovery policies, and finding an application."""
+"""Registration of handlers and recovery policies, and the import of applications."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Handler:
 
     queue: str
     function: Callable[..., Any]
-    #: How many messages a batch handler is given at most; None: one Delivery at a time.
+    #: Largest number of messages in a batch; None for one Delivery at a time.
     batch: int | None
-    #: How many messages a worker leases at a time; None: it finds out.
+    #: Number of messages that a worker leases at a time; None adapts it.
     prefetch: int | None = None
 
     @property
     def is_async(self) -> bool:
-        """Whether it is a coroutine, to be run on an event loop."""
+        """Whether it is a coroutine function, to be run on an event loop."""
         return is_async(self.function)
 
 
@@ -54,16 +54,16 @@ class Handlers:
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function for a queue's messages.
 
-        It is called with one Delivery, or with `batch` given with a Batch of at most so many.
-        What it returns completes the message and is kept under its key; what it raises fails it.
-        It may be `async def`: a worker runs many of these together on one event loop. Do not
+        It is called with one Delivery, or, if `batch` is given, with a Batch of at most that many.
+        Its return value completes the message and is kept under the key; an exception fails it.
+        It may be `async def`: a worker runs many coroutines together on one event loop. Do not
         await inside `message.transaction()`, which holds the file's write lock.
 
         Args:
-            queue: the queue's name; it is made if it does not exist.
+            queue: the queue's name; the queue is created if it does not exist.
             batch: 1 to MAX_RECEIVE_BATCH.
             prefetch: messages leased at a time; None means a few milliseconds' worth, one at least,
-                and for coroutines as many as there is room for.
+                and for coroutines as many as there are free slots.
 
         Raises:
             InvalidInput: no queue can have that name, the queue has a handler, a number is out of
@@ -121,7 +121,7 @@ class Handlers:
 
 
 def _check_decorated(queue: object, decorator: str) -> None:
-    """Refuse a decorator's first argument that is no queue's name.
+    """Check that a decorator's first argument is the name of a queue.
 
     Raises:
         InvalidInput: it is not.
@@ -132,18 +132,18 @@ def _check_decorated(queue: object, decorator: str) -> None:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether calling this gives something to await."""
+    """Return whether calling a function returns an awaitable."""
     call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked for
     return any(map(inspect.iscoroutinefunction, (function, call)))
 
 
 def check_callable(function: object, what: str, argument: str) -> None:
-    """Refuse a function that can never do its work when it is called.
+    """Check that a function can be called as a handler or policy.
 
     Args:
-        function: to be registered.
-        what: the word for it.
-        argument: the words for its only argument.
+        function: the function to be registered.
+        what: its noun in error sentences.
+        argument: the noun of its only argument in error sentences.
 
     Raises:
         InvalidInput: it cannot be called, it yields, or it does not take one argument.
@@ -177,7 +177,7 @@ def load(spec: str, kind: type[_App]) -> _App:
     """Import an application named as `module:attribute` (`module` alone: the only one in it).
 
     The current directory is importable, as with `python -m`. Output of the import goes to stderr,
-    for stdout is a command's data. Only KeyboardInterrupt, which is Ctrl-C, is passed on.
+    because stdout is a command's data. Only KeyboardInterrupt, which is Ctrl-C, is passed on.
 
     Raises:
         AppError: it does not import, or holds nothing of this kind.

@@ -1,4 +1,4 @@
-"""Anti-stampede: many sends, few commits. A spike costs the file one commit a batch."""
+"""Producers: group sends into batches of one commit each (anti-stampede)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Producer:
             raise InvalidInput("This producer is the parent process's: make one in this process.")
         self._raise_failure()
         future: Future[str] = Future()
-        future.set_running_or_notify_cancel()  # what is accepted is sent: it cannot be cancelled
+        future.set_running_or_notify_cancel()  # an accepted message is sent: it cannot be cancelled
         while not self._add(accepted, size, future):
             self.flush()
         if len(self._pending) >= self._batch_size:
@@ -87,7 +87,7 @@ class Producer:
         return future
 
     def flush(self) -> None:
-        """Commit what is waiting, now.
+        """Commit the waiting messages now.
 
         Raises:
             DurableQError: it could not be stored; the futures of the batch say so too.
@@ -97,13 +97,13 @@ class Producer:
             self._raise_failure()
 
     def close(self) -> None:
-        """Commit what is waiting and take no more.
+        """Commit the waiting messages and accept no more.
 
         Raises:
-            DurableQError: something could not be stored.
+            DurableQError: a batch could not be stored.
         """
         if self._is_inherited:
-            return  # its lock may be held by a thread that is not here
+            return  # a thread of the parent may have its lock
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -129,7 +129,7 @@ class Producer:
 
     @property
     def _is_inherited(self) -> bool:
-        """Whether a fork brought it here: what is waiting is the parent's to send."""
+        """Whether it came here by a fork: the parent sends the waiting messages."""
         return os.getpid() != self._pid
 
     def _add(self, accepted: Draft, size: int, future: Future[str]) -> bool:

@@ -1,9 +1,9 @@
-"""The two clocks, and why there are two.
+"""The wall clock and the lease clock.
 
 The wall clock can be set; without its jumps (`durableq.runtime.steady_clock`) it serves delays,
-time-to-live and display. A lease is measured on the kernel's boot clock, which nobody can set and
-which goes on during suspend. The boot id tells that a machine has restarted, so that every holder
-is dead.
+time-to-live and display. Leases are measured on the kernel's boot clock, which cannot be set and
+runs during suspend. Another boot id shows that the machine has restarted, so that all earlier
+workers of this machine are dead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _OFFSETS_FILE = Path("/proc/self/timens_offsets")
 
 
 def boot_offset_ns() -> int:
-    """Return by how much this process's boot clock is ahead of the machine's.
+    """Return the offset of this process's boot clock from the machine's.
 
     A time namespace (of a container, or of `unshare --time`) may have an offset of its own, so its
     processes would take the leases of the others for ended, or grant leases that never end. The
-    kernel tells the offsets of the namespace in which children are made, which is this process's
-    own but between unshare(2) and exec(2); then, and where there are no time namespaces, 0.
+    kernel shows the offsets of the namespace in which children are created, which is this process's
+    own except between unshare(2) and exec(2); then, and without time namespaces, 0.
     """
     try:
         here, of_children = (
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 class Clock(Protocol):
-    """What an engine asks the time of. Inject your own to test."""
+    """The source of an engine's time. Inject another one in tests."""
 
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch, as the wall clock has them."""
@@ -64,7 +64,7 @@ class Clock(Protocol):
         ...
 
     def boot_id(self) -> str:
-        """The name of this boot: leases of another boot have no living holder."""
+        """The id of this boot. Workers of another boot of this machine are dead."""
         ...
 
 
@@ -110,7 +110,7 @@ class SystemClock:
 
 
 def _check_proc() -> None:
-    """Refuse to tell leases by the wall clock where other processes have the boot clock."""
+    """Refuse to measure leases on the wall clock where other processes use the boot clock."""
     if sys.platform == "linux" and not Path("/proc/sys").is_dir():
         raise Unsupported(
             "/proc is not mounted here, or without /proc/sys. durableq finds there which boot of "

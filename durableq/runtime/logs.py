@@ -1,4 +1,4 @@
-"""What a process says while it runs: one line an event, for people or, as JSON, for machines.
+"""Log events: one line each, as text or as JSON.
 
 Payloads are not logged. A message is named by its id, its queue and, where it matters, its key.
 """
@@ -15,18 +15,18 @@ _FACTS: Final = "facts"
 
 
 class LogFormat(StrEnum):
-    """How events are written."""
+    """Format of log events."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def facts(event: str, **known: Any) -> dict[str, Any]:
-    """Return a log call's `extra`: what happened in one word, and what is known of it.
+    """Return a log call's `extra`: the kind of the event and its fields.
 
     Args:
-        event: a word of its own for each kind of event.
-        known: such as message_id and queue; what JSON can hold.
+        event: one word, unique for each kind of event.
+        known: fields such as message_id and queue, of JSON types.
     """
     return {_FACTS: {"event": event, **known}}
 
@@ -37,7 +37,7 @@ def configure(form: LogFormat, name: str, stream: TextIO) -> None:
     Args:
         form: text begins with the name; JSON carries it as `process`.
         name: of the process, as an operator knows it.
-        stream: where to.
+        stream: the output.
     """
     handler = logging.StreamHandler(stream)
     if form is LogFormat.JSON:
@@ -48,7 +48,7 @@ def configure(form: LogFormat, name: str, stream: TextIO) -> None:
 
 
 def json_line(event: str, text: str, *, process: str, level: str = "info", **known: Any) -> str:
-    """Return an event as one line of JSON, all in ASCII: no terminal obeys it."""
+    """Return an event as one line of JSON in printable ASCII."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     document = {"at": at, "level": level, "process": process, "event": event, "text": text}
     return json.dumps(document | known, default=str).replace("\x7f", "\\u007f")

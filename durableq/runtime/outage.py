@@ -1,4 +1,4 @@
-"""Conditions of the file that pass by themselves: a process waits for their end and goes on."""
+"""Transient conditions of the file: a process waits for their end and continues."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Outage:
         Args:
             error: one of PASSING.
             event: word for the log.
-            what: the work that is put off, if that is not all of it.
+            what: the postponed work, if it is not all of it.
         """
         now = time.monotonic()
         if self._since is None:
@@ -104,7 +104,7 @@ def logged(log: logging.Logger) -> Callable[[str, str], None]:
 
 
 def persist(call: Callable[[], T], stopping: WakeupEvent, outage: Outage) -> T | None:
-    """Repeat a call until no transient condition prevents it; None if told to stop meanwhile.
+    """Repeat a call until no transient condition prevents it; return None if asked to stop.
 
     Raises:
         DurableQError: any error without a transient cause.
@@ -124,7 +124,7 @@ def wait_out(call: Callable[[], T], log: logging.Logger) -> T:
 def _repeated(
     call: Callable[[], T], outage: Outage, wait: Callable[[float], bool | None]
 ) -> T | Any:
-    """Repeat a call, with pauses; None if `wait` answers that it was told to stop.
+    """Repeat a call, with pauses; return None if `wait` returns True.
 
     Raises:
         DurableQError: any error without a transient cause.

@@ -15,7 +15,7 @@ from durableq.runtime.logs import LogFormat
 #: Output without an end of line is shown in pieces of this size.
 MAX_LINE_BYTES: Final = 64 << 10
 MAX_RECORD_BYTES: Final = 1 << 20
-#: Begins a line that a worker wrote itself, already in its final form (as in RFC 7464).
+#: First byte of a line that a worker wrote in its final form (as in RFC 7464).
 RECORD: Final = b"\x1e"
 
 
@@ -33,7 +33,7 @@ class VisibleStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Write text; return its length."""
         if self._stream is not None:
-            with suppress(OSError):  # nobody reads it, which is no failure of the one who prints
+            with suppress(OSError):  # a missing reader is no error of the writer
                 self._stream.write("\n".join(map(visible, text.split("\n"))))
         return len(text)
 
@@ -48,7 +48,7 @@ class LineFilter:
     Args:
         name: of the process.
         form: text; or JSON, where each line becomes an event of the process.
-        encoding: of the result; what it cannot hold is written as an escape.
+        encoding: of the result; other characters are escaped.
     """
 
     def __init__(self, name: str, form: LogFormat, encoding: str = "utf-8") -> None:
@@ -58,7 +58,7 @@ class LineFilter:
         self._unfinished = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the lines that are whole now, as they are to be printed."""
+        """Return the lines that are complete now, in printable form."""
         *whole, unfinished = (self._unfinished + data).split(b"\n")
         lines = [part for line in whole for part in _parts(line)]
         *more, unfinished = _parts(unfinished)
@@ -84,10 +84,10 @@ class LineFilter:
 
 
 def _is_event(text: str) -> bool:
-    """Whether a record is a whole JSON object in printable ASCII.
+    """Return whether a record is a whole JSON object in printable ASCII.
 
-    A program that a handler started may write anything behind the mark, and a record may have been
-    cut: by the limit of its length, or by the end of its process.
+    A program that a handler started may write any bytes after the mark, and a record may be cut by
+    its limit of length or by the end of its process.
     """
     if not (text.isascii() and text.isprintable()):
         return False

@@ -1,4 +1,4 @@
-"""Requests to stop, counted as a person means them: one signal may be delivered twice."""
+"""Requests to stop: a signal that is delivered twice within a second counts once."""
 
 from __future__ import annotations
 

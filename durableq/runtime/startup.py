@@ -50,13 +50,13 @@ def release(command: str | None) -> None:
 
 
 def finish() -> None:
-    """Note that the command listens by itself from now on, also at its end."""
+    """Record that the command handles signals itself from now on, also at its end."""
     global _is_starting  # noqa: PLW0603
     _is_starting = False
 
 
 def _is_command() -> bool:
-    """Whether this process runs `durableq` or `python -m durableq`, which call `release`."""
+    """Return whether this process runs `durableq` or `python -m durableq`, which call `release`."""
     if sys.argv[:1] == ["-m"]:  # the package is imported before its __main__
         at = sys.orig_argv.index("-m") if "-m" in sys.orig_argv else len(sys.orig_argv)
         return sys.orig_argv[at + 1 : at + 2] == [COMMAND]
@@ -71,7 +71,7 @@ def _is_command() -> bool:
 
 def _end_if_starting(_number: int, _frame: FrameType | None) -> None:
     if _is_starting:
-        # At once: an import may wait for ever, and may take SystemExit for a failure of its own.
+        # At once: an import may wait forever, or treat SystemExit as its own failure.
         os._exit(0)
 
 

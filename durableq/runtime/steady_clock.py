@@ -1,12 +1,12 @@
 """Steady time: the wall clock without its jumps. A store dates and compares everything by it.
 
 A wall clock that is set, by a person or by a time server, advances by more or by less than the
-boot clock, which nobody can set. Over such a jump steady time advances as the boot clock does: so
-nothing expires before its lifetime has passed, and nothing waits longer because the wall clock
-went back. Between jumps it advances with the wall clock.
+boot clock, which cannot be set. Over such a jump steady time advances with the boot clock: no
+message expires before its lifetime has passed, or waits longer because the wall clock went back.
+Between jumps it advances with the wall clock.
 
-An Anchor joins the clocks: what both read at one moment, and the steady time of that moment. It is
-kept with the data, shared by all processes, and renewed from time to time. Dates are stored in
+An Anchor joins the clocks: the time on both at one moment, and the steady time of that moment. It
+is stored with the data, shared by all processes, and renewed from time to time. Dates are stored in
 steady time and shown as the wall clock would have them now.
 """
 
@@ -58,7 +58,7 @@ _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 class Anchor(NamedTuple):
-    """What the clocks read at one moment, and the steady time of that moment."""
+    """The time on both clocks at one moment, and the steady time of that moment."""
 
     wall_ms: int
     boot_ms: int
@@ -161,12 +161,12 @@ class SteadyClock:
         return not (self._is_stored and is_fresh) or jump(anchor, now) != 0
 
     def adopt(self, stored: Anchor | None) -> None:
-        """Reckon from the anchor that is stored, if there is one."""
+        """Count from the stored anchor, if there is one."""
         if stored is not None:
             self._anchor, self._is_stored = stored, True
 
     def renew(self, now: Anchor) -> None:
-        """Reckon from a new anchor, just stored, and log the jump that it has noticed."""
+        """Count from a new anchor, just stored, and log the jump that it shows."""
         before, self._anchor, self._is_stored = self._anchor, now, True
         if (now.jump_ms, now.jumped_at_ms) != (before.jump_ms, before.jumped_at_ms):
             log.warning(
@@ -177,7 +177,7 @@ class SteadyClock:
             )
 
     def keep(self) -> None:
-        """Renew the anchor if it is due, where it is this object's alone."""
+        """Renew the anchor if it is due, for a store in memory."""
         if self.is_due():
             self.renew(self.now())
 

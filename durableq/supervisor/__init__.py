@@ -1,1 +1,1 @@
-"""The fleet: worker processes started by exec, watched, replaced when they die, told to stop."""
+"""The supervisor: starts worker processes by exec, watches, replaces and stops them."""

@@ -1,4 +1,4 @@
-"""Telling one process from another: a pid alone does not, for pids are used again."""
+"""Liveness of processes, judged by more than the pid, which the system reuses."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import psutil
 from durableq.runtime.clock import SystemClock, boot_offset_ns
 from durableq.store.core import Capability, Store, WorkerInfo
 
-#: So much later a worker that was found dead is looked at again, before anything is given back.
+#: Delay between the two checks that find a worker dead before its messages are reclaimed.
 CONFIRM_SECONDS: Final = 0.5
-#: Time after its last beat for which a worker that cannot be seen from here is taken to live.
+#: Time after its last heartbeat for which a worker that cannot be seen counts as alive.
 FRESH_BEAT_MS: Final = 60_000
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
-#: Two time namespaces may round one start to neighbouring ticks; no pid is used again so soon.
+#: Two time namespaces may round one start to neighbouring ticks; no pid is reused so soon.
 _START_TOLERANCE_MS: Final = 2 * 1000 // _TICKS_PER_SECOND
-#: The states of a process that has ended; a zombie's parent has not been told yet.
+#: The states of an ended process; a zombie waits for its parent.
 _ENDED: Final = frozenset("ZXx")
 
 
 def signal_name(number: int) -> str:
-    """Return a signal's name; real-time signals have none but their number."""
+    """Return a signal's name, or its number for a real-time signal."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -36,37 +36,37 @@ def signal_name(number: int) -> str:
 
 
 class Liveness(Enum):
-    """What has become of a worker."""
+    """The state of a worker's process."""
 
     ALIVE = "alive"
     DEAD = "dead"
-    #: It cannot be seen from here: its leases decide.
+    #: The process cannot be seen from here: the ends of its leases decide.
     UNKNOWN = "unknown"
 
 
 class _Seen(NamedTuple):
-    """A process as the system shows it."""
+    """Start time and state of a process."""
 
     created_ms: int
     ended: bool
 
 
 def this_process(name: str) -> WorkerInfo:
-    """Return what a store is told of the process that is running."""
+    """Return the WorkerInfo of this process, to be registered."""
     return describe(name, os.getpid())
 
 
 def describe(name: str, pid: int) -> WorkerInfo:
-    """Return what a store is told of a process of this namespace.
+    """Return the WorkerInfo of a process of this pid namespace, to be registered.
 
     Raises:
-        OSError: it is not there, or cannot be seen.
+        OSError: there is no such process, or it cannot be seen.
     """
     return WorkerInfo(name, pid, _see(pid).created_ms, SystemClock().boot_id(), _pid_namespace())
 
 
 def liveness(worker: WorkerInfo) -> Liveness:
-    """Return whether this very process runs, not a later one with its pid."""
+    """Return the state of a worker's process; a later process with its pid does not count."""
     boot_id = SystemClock().boot_id()
     if worker.boot_id and boot_id and worker.boot_id != boot_id:
         return Liveness.DEAD
@@ -83,14 +83,14 @@ def liveness(worker: WorkerInfo) -> Liveness:
 
 
 def may_be_alive(worker: WorkerInfo) -> bool:
-    """Return whether a worker runs, or may run where it cannot be seen from here."""
+    """Return whether a worker is alive, or may be alive where it cannot be seen."""
     seen = liveness(worker)
     silent_ms = SystemClock().wall_ms() - worker.beat_at_ms
     return seen is Liveness.ALIVE or (seen is Liveness.UNKNOWN and silent_ms < FRESH_BEAT_MS)
 
 
 def dead_owner_ids(store: Store) -> set[int]:
-    """Return the marks of the registered workers that are dead."""
+    """Return the owner ids of the registered workers that are dead."""
     return {
         worker.owner_id
         for worker in store.require(Capability.FLEET).workers()
@@ -99,9 +99,9 @@ def dead_owner_ids(store: Store) -> set[int]:
 
 
 def reclaim_dead_workers(store: Store) -> int:
-    """Take every dead worker out, and its leases back; return how many were dead.
+    """Unregister dead workers and reclaim their messages; return the number of dead workers.
 
-    Several processes may do so at once: what one has taken back is no longer there for another.
+    Several processes may do so at once.
     """
     dead = dead_owner_ids(store)
     for owner_id in dead:
@@ -110,9 +110,9 @@ def reclaim_dead_workers(store: Store) -> int:
 
 
 class DeadWorkers:
-    """Gives back for workers that were found dead twice.
+    """Reclaims the messages of workers that were found dead twice.
 
-    One that died just now may have a supervisor that knows what it had begun, and judges better.
+    A worker that died just now may have a supervisor, which knows its running handlers.
     """
 
     def __init__(self) -> None:
@@ -120,11 +120,11 @@ class DeadWorkers:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether some were found dead at the last look for the first time."""
+        """Whether the last check found dead workers for the first time."""
         return bool(self._suspects)
 
     def reclaim(self, store: Store) -> bool:
-        """Give back for the suspects that are dead still; return whether there are new ones."""
+        """Reclaim the messages of suspects that are still dead; return True for new suspects."""
         dead = dead_owner_ids(store)
         for owner_id in dead & self._suspects:
             store.require(Capability.FLEET).unregister(owner_id)
@@ -134,7 +134,7 @@ class DeadWorkers:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used of the machine."""
+    """Resources that a process uses."""
 
     rss_bytes: int
     cpu_seconds: float
@@ -143,10 +143,9 @@ class Usage:
 
 
 def sees_others() -> bool:
-    """Return whether this process can look at others by their pid.
+    """Return whether /proc belongs to this process's pid namespace.
 
-    A container may be given the /proc of another pid namespace: there the same numbers are other
-    processes.
+    A container may have the /proc of another one, in which the same numbers are other processes.
     """
     try:
         return os.readlink("/proc/self") == str(os.getpid())
@@ -155,7 +154,7 @@ def sees_others() -> bool:
 
 
 def usage(pid: int) -> Usage | None:
-    """Return what a process uses; None if it cannot be seen."""
+    """Return the resources that a process uses; None if it cannot be seen."""
     if not sees_others():
         return None
     try:
@@ -169,15 +168,15 @@ def usage(pid: int) -> Usage | None:
 
 
 def _see(pid: int) -> _Seen:
-    """Look at a process.
+    """Return start time and state of a process.
 
-    Its start is counted from the machine's, in the kernel's ticks: a number that never changes.
-    As a date, which psutil gives, it moves whenever the wall clock is adjusted, by a few
-    milliseconds too, and a living worker would be taken for another one.
+    The start is the kernel's number of ticks since boot, which never changes. The date that psutil
+    returns moves with each adjustment of the wall clock, and a living worker would be taken for
+    another process.
 
     Raises:
-        ProcessLookupError: there is none.
-        PermissionError: there is one, but it may not be looked at.
+        ProcessLookupError: there is no such process.
+        PermissionError: the process may not be inspected.
     """
     own = pid == os.getpid()
     try:
@@ -193,7 +192,7 @@ def _see(pid: int) -> _Seen:
 
 
 def _see_without_proc(pid: int) -> _Seen:
-    """Look at a process outside Linux; on it, find out whether it is gone or only hidden."""
+    """Return start time and state outside Linux; on Linux, raise for a gone or hidden process."""
     if Path("/proc/self/stat").exists():
         os.kill(pid, 0)
         raise PermissionError(f"Process {pid} is hidden.")

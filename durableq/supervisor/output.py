@@ -1,7 +1,7 @@
-"""Output of workers and of the programs that handlers start: printable, and never in the way.
+"""Output of workers and of the programs that handlers start, made printable.
 
 Each worker's stdout and stderr are a pipe. One thread reads all pipes, another writes to stderr, so
-that a terminal that is stopped or slow blocks no handler: beyond a limit, lines are left out.
+that a stopped or slow terminal blocks no handler: beyond a limit, lines are dropped.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from durableq.runtime.printable import LineFilter
 from durableq.runtime.wakeup import WakeupEvent
 
 READ_BYTES: Final = 64 << 10
-#: Output that waits for stderr; what comes beyond is left out.
+#: Largest output that waits for stderr; lines beyond it are dropped.
 MAX_WAITING_BYTES: Final = 4 << 20
-#: How long an event of the fleet waits for what its worker printed before.
+#: Time that an event of the supervisor waits for the earlier output of its worker.
 SHOWN_SECONDS: Final = 0.1
 CLOSE_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.002
 
 
 class Pipe(NamedTuple):
-    """The ends of a worker's output, and where it is shown."""
+    """Both ends of a worker's output pipe, and the descriptor on which it is shown."""
 
     read: int
     write: int
@@ -71,7 +71,7 @@ class HandlerOutput:
         return Pipe(read, write, self._target)
 
     def wait_until_shown(self, seconds: float = SHOWN_SECONDS) -> None:
-        """Wait until all that workers have printed so far is shown, at most so long."""
+        """Wait until the output of workers so far is shown, for at most `seconds`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with self._shown:
@@ -80,7 +80,7 @@ class HandlerOutput:
             time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
-        """Show what is left, and end."""
+        """Show the remaining output and end the threads."""
         self.wait_until_shown(CLOSE_SECONDS)
         self._done = True
         self._changed.set()
@@ -88,12 +88,14 @@ class HandlerOutput:
         with self._shown:
             self._shown.notify_all()
         self._writer.join(CLOSE_SECONDS)
-        if not self._writer.is_alive():  # else it is inside a write that does not end
+        if not self._writer.is_alive():  # otherwise it is inside a write that does not end
             os.close(self._target)
         self._changed.close()
 
     def _read(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main one
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, signal.valid_signals()
+        )  # the main thread takes them
         while not self._done:
             poller = select.poll()
             with self._shown:
@@ -132,7 +134,7 @@ class HandlerOutput:
                 if not self._waiting:
                     return
                 data = self._waiting.popleft()
-            with suppress(OSError):  # nobody reads it
+            with suppress(OSError):  # stderr has no reader
                 _write_all(self._target, data)
             with self._shown:
                 self._waiting_bytes -= len(data)

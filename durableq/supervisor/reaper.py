@@ -27,8 +27,8 @@ def adopts() -> bool:
 def reap(is_worker: Callable[[int], bool]) -> int:
     """Reap the ended children that are no workers; return how many.
 
-    The status of a worker is left to whoever waits for it by its pid: `waitid` only looks, and
-    reaping stops at the first worker. Call it again after that worker's end was handled.
+    Workers are left to their own wait: `waitid` does not reap, and the loop stops at the first
+    worker. Call again after that worker's end was handled.
     """
     reaped = 0
     while True:

@@ -1,4 +1,4 @@
-"""What becomes of the messages that a worker messages when it ended."""
+"""Reclaiming the messages that were leased to a worker when it ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from durableq.supervisor.scoreboard import HandlerCall, Scoreboard
 class Ending(Enum):
     """Why a worker ended before its messages did."""
 
-    #: By itself, or by somebody else's hand: what it had calls may be the cause, and counts.
+    #: Not by the supervisor: its running handlers may be the cause, and their messages fail.
     DEATH = "death"
-    #: The fleet stopped it, for a handler that ran too long: that message counts.
+    #: Killed by the supervisor, for a handler that ran too long: that message fails.
     TIMEOUT = "timeout"
-    #: The fleet stopped it, for it did not begin to receive: it messages nothing.
+    #: Killed by the supervisor before its first receive: nothing was leased to it.
     START_TIMEOUT = "start timeout"
-    #: The fleet stopped it, for a person's sake: no message is to blame.
+    #: Killed by the supervisor on request: no message fails.
     CUT_SHORT = "cut short"
 
 
@@ -32,15 +32,15 @@ def reclaim_messages(
     cause: str,
     ended_ns: int | None = None,
 ) -> int:
-    """Take back what a worker messages, now instead of when its leases end; return how much it was.
+    """Reclaim the messages leased to an ended worker at once; return their number.
 
     Args:
-        store: where.
-        board: what it was doing when it ended.
-        actor: the worker's name, for history.
-        ending: why it ended.
-        cause: the same as the system has it: a signal's name, or an exit code.
-        ended_ns: when it ended, on the monotonic clock; None: just now.
+        store: the store of the messages.
+        scoreboard: the worker's handler calls.
+        actor: name of the worker, for the history.
+        ending: why the worker ended.
+        cause: name of the signal that ended it, or its exit code.
+        ended_ns: its end on the monotonic clock; None for now.
     """
     if not scoreboard.owner_id:
         return 0
@@ -62,11 +62,11 @@ def _judge(
     cause: str,
     now_ns: int,
 ) -> tuple[list[tuple[Receipt, Failure]], list[Receipt]]:
-    """Return which of the messages have failed, and which go back uncounted."""
+    """Return the messages that fail, and those that are released uncounted."""
     blamed: list[HandlerCall] = []
     failure = Failure(Reason.WORKER_LOST, cause, Reason.WORKER_LOST.sentence)
     if ending is Ending.DEATH:
-        # What has returned is suspected only where nothing else is: it may have left a trap behind.
+        # Returned handlers are suspects only if none was running: they may have left a trap.
         blamed = [one for one in calls if not one.has_returned] or list(calls)
     elif ending is Ending.TIMEOUT:
         failure = Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence)

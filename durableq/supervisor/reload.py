@@ -1,4 +1,4 @@
-"""New code without a gap: each worker stays until its successor receives."""
+"""Reload without a gap: each worker stays until its successor receives."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Reload:
     """Replaces the workers of a fleet one by one, on request.
 
     Args:
-        members: the places of the fleet; a worker that was replaced is exchanged in this list.
-        grace_seconds: time that a replaced worker has to finish what it has in hand.
+        workers: the workers of the fleet; a replaced worker is exchanged in this list.
+        grace_seconds: time that a replaced worker has for its running handlers.
     """
 
     def __init__(self, workers: list[WorkerProcess], grace_seconds: float) -> None:
@@ -27,7 +27,7 @@ class Reload:
 
     @property
     def extra(self) -> list[WorkerProcess]:
-        """Workers beside the fleet's places: a successor that starts, a replaced one that ends."""
+        """Workers beyond the fleet's number: a starting successor, a draining predecessor."""
         beside = [self._new if self._old is not None else None, self._leaving]
         return [worker for worker in beside if worker is not None]
 
@@ -37,11 +37,11 @@ class Reload:
         return bool(self._waiting or self._new or self._leaving)
 
     def is_leaving(self, worker: WorkerProcess) -> bool:
-        """Return whether a member is not needed any more: its place has another worker."""
+        """Return whether a worker has been replaced."""
         return worker is self._leaving
 
     def begin(self) -> None:
-        """Replace all workers; a successor that has not come up yet is given up for a new one."""
+        """Replace all workers; a successor that has not received yet is dropped."""
         self._drop_successor()
         self._waiting = deque(self._workers)
 
@@ -52,7 +52,7 @@ class Reload:
             self._new.start_at = None
 
     def fails_with(self, worker: WorkerProcess) -> bool:
-        """Return whether the reload fails if this member does not come up; then give it up."""
+        """Return whether the reload fails with this worker, and end the reload if so."""
         if worker is not self._new:
             return False
         self._drop_successor()
@@ -60,7 +60,7 @@ class Reload:
         return True
 
     def step(self) -> None:
-        """Go on as far as possible without waiting."""
+        """Advance as far as possible without waiting."""
         if self._leaving is not None and self._leaving.has_ended:
             self._leaving = None
         if self._new is not None:
@@ -69,11 +69,11 @@ class Reload:
             self._replace(self._waiting.popleft())
 
     def _replace(self, worker: WorkerProcess) -> None:
-        if worker.has_ended:  # nothing was left for it to do
+        if worker.has_ended:  # it has drained
             return
         if worker.is_running and worker.kill_at is None:
             self._old, self._new = worker, worker.successor()
-        else:  # the place is empty, or will be: its next worker loads the new code anyway
+        else:  # it has ended, or will: its replacement loads the new code anyway
             self._new = worker
             worker.returning = worker.is_running
         if not self._new.is_running:

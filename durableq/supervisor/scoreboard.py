@@ -1,8 +1,8 @@
-"""What a worker is doing, in memory it shares with its supervisor.
+"""The scoreboard: a worker's handler calls, in memory shared with its supervisor.
 
-Who watches a worker must know what it had begun when it died, and how long a handler has been
-running even while that handler lets no other line of Python run. So the worker keeps a note of it
-in shared memory: a store of a few bytes, no system call, and it outlives the worker.
+The supervisor must know the running handlers of a worker that died, and their duration even while a
+handler blocks the interpreter. Writing to shared memory costs no system call, and the memory
+outlives the worker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from durableq.model.message import Receipt
 
-#: Messages begun and not settled that are noted at a time; any beyond go unnoted.
+#: Number of handler calls in the scoreboard; any beyond are not recorded.
 SLOTS: Final = 1024
 _HEAD: Final = struct.Struct("=5q")
 _SLOT: Final = struct.Struct("=qqqH126s")
@@ -29,56 +29,56 @@ _FIELD: Final = struct.Struct("=q")
 
 
 class Stage(IntEnum):
-    """How far a worker has come."""
+    """The stage of a worker's life."""
 
     #: Its application is being imported.
     STARTING = 0
-    #: Only durableq's own code is left: it opens the file, registers, receives; and waits if the
+    #: Only durableq's own code runs: it opens the file, registers and receives, and waits if the
     #: file is busy.
     OPENING = 1
     #: It has made its first receive.
     READY = 2
-    #: Ended: nothing was left to do.
+    #: Ended: the queues were empty.
     DRAINED = 3
-    #: Ended: it was told to.
+    #: Ended: it was asked to stop.
     STOPPED = 4
-    #: Ended: it has handled as many messages as it was to.
+    #: Ended: it has handled `max_messages`.
     USED_UP = 5
 
     @property
     def ended(self) -> bool:
-        """Whether the worker came to its end by its own decision."""
+        """Whether the worker ended in an orderly way."""
         return self > Stage.READY
 
 
 class HandlerCall(NamedTuple):
-    """A message, or a batch, that a handler was given and that is not settled."""
+    """A handler's call with a message or a batch that is not settled."""
 
     #: On the monotonic clock, which all processes share.
     began_ns: int
-    #: When the handler has run too long; 0 where it may run for ever, -1 once it has returned.
+    #: Time limit of the handler; 0 for none, -1 after it has returned.
     deadline_ns: int
-    #: The process group of the command that handles it; 0 where a function does, or it returned.
+    #: Process group of the command that handles it; 0 for a function, or after the return.
     group: int
     token: str
-    #: Empty for a batch: everything received under the token.
+    #: Empty for a batch: all messages received under the token.
     message_id: str
 
     @property
     def has_returned(self) -> bool:
-        """Whether only the settling is left."""
+        """Whether the handler has returned, and only the commit is missing."""
         return self.deadline_ns < 0
 
     def matches(self, receipt: Receipt) -> bool:
-        """Whether this is about the delivery with that receipt."""
+        """Return whether this call has the delivery with that receipt."""
         return self.token == receipt.token and self.message_id in {"", receipt.message_id}
 
 
 class Scoreboard:
-    """The shared memory of one worker. One side writes, the other reads.
+    """The shared memory of one worker. The worker writes, the supervisor reads.
 
     Args:
-        fileno: what it stands on; None means this process's own memory, for a worker alone.
+        fileno: descriptor of the memory; None for private memory, without a supervisor.
     """
 
     def __init__(self, fileno: int | None = None) -> None:
@@ -89,45 +89,45 @@ class Scoreboard:
     # ---- the worker's side
 
     def beat(self, again_ms: int) -> None:
-        """Note that the worker runs, and will note so again after this long."""
+        """Record that the worker runs, and the time until its next beat."""
         self._set(_INTERVAL, again_ms)
         self._set(_BEAT, time.monotonic_ns())
 
     def reach(self, stage: Stage) -> None:
-        """Note how far it has come."""
+        """Record the stage."""
         self._set(_STAGE, stage)
 
     def register(self, owner_id: int) -> None:
-        """Note the worker's mark in its receipts."""
+        """Record the worker's owner id."""
         self._set(_OWNER_ID, owner_id)
 
     def begin(self, token: str, message_id: str, *, timeout_ms: int = 0) -> int | None:
-        """Note that a handler is given a message, or a batch; return the slot to end it with."""
+        """Record a handler call; return its slot, or None if there is no room."""
         with self._changing:
             slot = self._free.pop() if self._free else None
         if slot is not None:
             now = time.monotonic_ns()
             deadline = now + timeout_ms * 1_000_000 if timeout_ms else 0
             name = f"{token}:{message_id}".encode()
-            # The time last: a slot without one is empty, whatever else stands in it.
+            # The time last: a slot without a time is empty.
             _SLOT.pack_into(self._memory, self._at(slot), 0, deadline, 0, len(name), name)
             _FIELD.pack_into(self._memory, self._at(slot), now)
         return slot
 
     def set_process_group(self, slot: int, group: int) -> None:
-        """Note the process group of the command that handles it."""
+        """Record the process group of the command that handles it."""
         _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, group)
 
     def mark_returned(self, slot: int) -> None:
-        """Note that the handler has returned in time; the message is still to be settled.
+        """Record that the handler has returned; the message is not settled yet.
 
-        Its command has ended, so the number of its process group may be given to another.
+        Its command has ended, so the number of its process group may be reused.
         """
         _FIELD.pack_into(self._memory, self._at(slot) + _FIELD.size, -1)
         _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, 0)
 
     def end(self, slot: int) -> None:
-        """Note that it is settled."""
+        """Free the slot of a settled message."""
         _FIELD.pack_into(self._memory, self._at(slot), 0)
         with self._changing:
             self._free.append(slot)
@@ -141,32 +141,32 @@ class Scoreboard:
 
     @property
     def beat_interval_ms(self) -> int:
-        """How often the worker means to note that it runs; 0: it has not begun to."""
+        """Interval of the worker's beats; 0 before the first."""
         return self._get(_INTERVAL)
 
     @property
     def is_late(self) -> bool:
-        """Whether the worker should have noted by now that it runs."""
+        """Whether a beat is overdue."""
         rhythm_ns = self.beat_interval_ms * 1_000_000
         return rhythm_ns > 0 and time.monotonic_ns() - self._get(_BEAT) > 1.5 * rhythm_ns
 
     @property
     def stage(self) -> Stage:
-        """How far it has come."""
+        """Stage of the worker."""
         return Stage(self._get(_STAGE))
 
     @property
     def owner_id(self) -> int:
-        """Its mark in its receipts; 0 before it is registered."""
+        """Owner id of the worker; 0 before it is registered."""
         return self._get(_OWNER_ID)
 
     @property
     def settled(self) -> int:
-        """How many messages it has settled."""
+        """Number of messages that it has settled."""
         return self._get(_SETTLED)
 
     def calls(self) -> Iterator[HandlerCall]:
-        """Return what handlers were given and is not settled."""
+        """Return the handler calls whose messages are not settled."""
         for slot in range(SLOTS):
             began, deadline, group, length, name = _SLOT.unpack_from(self._memory, self._at(slot))
             if began:
@@ -174,7 +174,7 @@ class Scoreboard:
                 yield HandlerCall(began, deadline, group, token, message_id)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the memory."""
         self._memory.close()
 
     def _at(self, slot: int) -> int:
@@ -189,7 +189,7 @@ class Scoreboard:
 
 
 def shared_memory() -> int:
-    """Return a descriptor of new memory for a Board, to be given to a worker."""
+    """Return a descriptor of new memory for a Scoreboard, to be inherited by a worker."""
     if hasattr(os, "memfd_create"):
         fileno = os.memfd_create("durableq-board")
     else:

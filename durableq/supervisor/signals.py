@@ -1,4 +1,4 @@
-"""The signals of a fleet, as requests: each is taken once, by the supervisor's loop."""
+"""The signals of a supervisor as requests, which its loop takes one at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from durableq.runtime.wakeup import WakeupEvent
 
 
 class Request(Enum):
-    """What signals have asked for."""
+    """A request that signals express."""
 
     STOP = "stop"
     STOP_AT_ONCE = "stop at once"
     RELOAD = "reload"
-    #: The terminal has gone, and the fleet outlives it.
+    #: The terminal has gone, and the fleet goes on without it.
     GO_ON = "go on"
 
 
@@ -36,14 +36,14 @@ class SupervisorSignals:
 
     @property
     def stopping(self) -> signal.Signals | None:
-        """The newest signal that asked to stop; None: none did."""
+        """The newest signal that asked to stop; None for none."""
         return self._stop.last
 
     def take(self) -> Request | None:
-        """Return what was asked for since the last call; None for nothing new."""
+        """Return the request since the last call; None for none."""
         hung_up, self._hung_up = self._hung_up, False
         if hung_up and self._terminal and not has_terminal():
-            self._terminal = hung_up = False  # nobody asks for new code
+            self._terminal = hung_up = False  # it is no request to reload
             if self._outlives_terminal:
                 return Request.GO_ON
             if self._stop.last is None:
@@ -59,7 +59,7 @@ class SupervisorSignals:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals inside the block."""
+        """Handle the signals inside the block."""
         handlers = {
             signal.SIGTERM: self._on_stop,
             signal.SIGINT: self._on_stop,

@@ -1,4 +1,4 @@
-"""Workers on their way to the first receive: how long they take, and how often they fail."""
+"""Starting workers: limits of time, and failed starts in a row."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from durableq.supervisor.reclaim import Ending
 from durableq.supervisor.scoreboard import Stage
 from durableq.supervisor.worker_process import WorkerProcess
 
-#: A worker that imports its application for longer, or for half of the time that it has, is
-#: mentioned in the log and in `status`.
+#: A worker that imports its application for longer, or for half of its time limit, is
+#: named in the log and in `status`.
 SLOW_SECONDS: Final = 5.0
-#: This many workers in a row that died before they could receive are a crash loop.
+#: Number of workers in a row that died before their first receive: a crash loop.
 FALSE_STARTS: Final = 5
 #: State of the supervisor in `status` after that.
 RELOAD_FAILED: Final = "reload failed"
@@ -32,14 +32,14 @@ _SHORTAGES: Final = frozenset(
 
 
 def is_shortage(error: OSError) -> bool:
-    """Return whether a process could not be started because the machine is short of something."""
+    """Return whether a process could not be started for want of a resource of the machine."""
     return error.errno in _SHORTAGES
 
 
 def has_other_cause(worker: WorkerProcess, code: int) -> bool:
-    """Return whether a worker's end before its first receive says nothing of its application.
+    """Return whether a failed start has another cause than the application.
 
-    The file was busy or the disk full; or it was killed while only durableq's own code ran.
+    The file was busy, the disk full, or the worker was killed while only durableq's code ran.
     """
     return code == TEMPORARY or (worker.stage is Stage.OPENING and code == -signal.SIGKILL)
 
@@ -48,9 +48,9 @@ class StartWatch:
     """Watches workers that import their application.
 
     Args:
-        store: where they are listed for `status` when they are slow.
-        seconds: how long an import may take.
-        emit: told of slow ones: event, text, worker.
+        store: lists slow ones for `status`.
+        seconds: time limit of an import.
+        emit: called for slow ones with event, text and worker.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class StartWatch:
         self._supervisor = 0
 
     def check(self, worker: WorkerProcess) -> None:
-        """Look at a worker that runs: mention it if it is slow, stop it if it is too slow."""
+        """Check a running worker: log a slow import, kill the worker if it exceeds the limit."""
         if not worker.is_importing:
             self.forget(worker)
             return
@@ -88,7 +88,7 @@ class StartWatch:
             self._list(worker)
 
     def forget(self, worker: WorkerProcess) -> None:
-        """Take a worker off the list: it lists itself now, or it has ended."""
+        """Unlist a worker that has registered itself or ended."""
         self._logged.discard(worker.pid)
         owner_id = self._listed.pop(worker.pid, 0)
         if owner_id:
@@ -106,7 +106,7 @@ class StartWatch:
             )
 
     def reload_begins(self) -> None:
-        """Take the supervisor off the list, at the next reload or the end."""
+        """Unlist the supervisor, at the next reload or the end."""
         if self._supervisor:
             with suppress(DurableQError):
                 self._store.require(Capability.FLEET).unregister(self._supervisor)

@@ -1,4 +1,4 @@
-"""The supervisor: it keeps a number of workers running, and never lets one take others along."""
+"""The supervisor: keeps a number of workers running, so that one's failure affects no other."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from durableq.worker.options import WorkerOptions
 
 #: Time for a worker to import its application.
 START_SECONDS: Final = 60.0
-#: How often memory, and workers of other fleets that have died, are looked at.
+#: Interval of checks of memory, and of dead workers without a supervisor.
 CHECK_SECONDS: Final = 1.0
-#: How often while a worker starts.
+#: Interval of checks while a worker starts.
 START_CHECK_SECONDS: Final = 0.1
-#: A worker that lived this long dies a first time again.
+#: Age at which a worker's earlier deaths are forgotten.
 STEADY_SECONDS: Final = 10.0
-#: Pause between two starts in a crash loop while other workers go on; else the fleet ends.
+#: Pause between two starts in a crash loop while other workers run; without any, the fleet ends.
 CRASH_LOOP_PAUSE_SECONDS: Final = 60.0
 
 
 class SupervisorEvent(NamedTuple):
-    """Something that happened to the fleet; prints as its sentence."""
+    """An event of the fleet; prints as its sentence."""
 
     #: One word: started, ready, died, stopping …
     event: str
@@ -52,15 +52,15 @@ class SupervisorEvent(NamedTuple):
 
 
 class Supervisor:
-    """Runs N workers until they have drained or somebody says stop.
+    """Runs N workers until they have drained, or a signal asks to stop.
 
     Args:
-        options: what each worker is told.
-        procs: how many.
-        store: where a dead worker's messages are given back.
-        on_event: told of each start, death and stop.
-        max_rss_bytes: a worker that receives and uses more is replaced; 0: any amount.
-        start_seconds: a worker whose application takes longer to import is stopped.
+        options: options of each worker.
+        procs: number of workers.
+        store: reclaims the messages of dead workers.
+        on_event: called for each start, death and stop.
+        max_rss_bytes: memory beyond which a receiving worker is replaced; 0 for no limit.
+        start_seconds: time limit of the import of the application.
     """
 
     def __init__(
@@ -95,14 +95,14 @@ class Supervisor:
     def run(self) -> int:
         """Run the fleet; return the exit code.
 
-        SIGTERM and SIGINT let workers finish what is in hand, within the grace period; a second
-        one, a second or more later, stops them at once. SIGHUP replaces them one by one.
+        SIGTERM and SIGINT let workers finish running handlers within the grace period; a second
+        signal, a second or more later, stops them at once. SIGHUP replaces them one by one.
 
         Returns:
-            0: all workers finished. 128 + the signal's number: some were cut short, and what they
-            had in hand was given back. 1: they cannot be started, or the database was migrated.
+            0: all workers finished. 128 + the signal's number: some were killed, and their
+            messages reclaimed. 1: they cannot be started, or the database was migrated.
         """
-        # What each worker has the other end of: it ends with this process, however that ends.
+        # Each worker has the other end: it is closed when this process ends, even by SIGKILL.
         lifeline, ours = os.pipe()
         self._output = HandlerOutput(LogFormat(self._options.log_format))
         try:
@@ -155,7 +155,7 @@ class Supervisor:
     def _start(self, worker: WorkerProcess, lifeline: int) -> None:
         try:
             worker.start(lifeline, self._output)
-        except OSError as error:  # no memory, no process, no descriptor to be had
+        except OSError as error:  # no memory, process or descriptor is available
             worker.wait_longer()
             self._emit("not_started", f"{worker.name} cannot be started: {error}", worker)
             if not is_shortage(error):
@@ -164,16 +164,16 @@ class Supervisor:
         self._emit("started", f"{worker.name} (pid {worker.pid}) started", worker)
 
     def _handle_exit(self, worker: WorkerProcess, code: int) -> None:
-        """Give back what an ended worker held, and decide whether it is replaced."""
+        """Reclaim the messages of an ended worker, and decide whether it is replaced."""
         if code == MIGRATED and worker in self._workers:
             self._stop_after_migration(worker)
             return
         stage = worker.scoreboard.stage
         asked = worker.kill_at is not None
-        # One that a stop or a new reload ended before it received had begun nothing.
+        # A worker that ended on request before its first receive had no messages.
         obeyed = (asked or worker.ending is Ending.CUT_SHORT) and stage < Stage.READY
         if asked and not obeyed and code == -signal.SIGTERM:
-            worker.ending = Ending.CUT_SHORT  # a handler made it deadly: no message is to blame
+            worker.ending = Ending.CUT_SHORT  # a handler reset it to the default: no message fails
             self._record_cut_short()
         if obeyed or (stage.ended and (code == 0 or worker.ending is Ending.CUT_SHORT)):
             if obeyed:
@@ -210,20 +210,20 @@ class Supervisor:
         self._signals.stop()
 
     def _is_replaced(self, worker: WorkerProcess) -> bool:
-        """Whether a worker that ended is to be replaced in its place."""
+        """Return whether an ended worker is to be replaced."""
         return not self._is_stopping and not self._reload.is_leaving(worker)
 
     def _restart(self, worker: WorkerProcess, code: int, cause: str, *, had_calls: bool) -> None:
-        """Start a worker anew after a pause; many in a row that never received are too many."""
+        """Schedule the replacement of a worker that died; count it if it never received."""
         steady = time.monotonic() - worker.started_at > STEADY_SECONDS
         counts = worker.ending in {Ending.DEATH, Ending.START_TIMEOUT}
         starting = worker.scoreboard.stage < Stage.READY
         if not counts or had_calls or (steady and not starting):
-            worker.pause = 0.0  # its message is to blame, which is counted; or it is a first time
+            worker.pause = 0.0  # its message has failed, or it is the first death
         worker.wait_longer()
         is_false_start = starting and counts and not has_other_cause(worker, code)
         what_now = "" if is_false_start and worker not in self._workers else "; restarting"
-        self._output.wait_until_shown()  # what it said comes before what is said of it
+        self._output.wait_until_shown()  # its own output comes first
         self._emit("died", f"{worker.name} (pid {worker.pid}) died: {cause}{what_now}", worker)
         if is_false_start:
             self._count_false_start(worker, cause)
@@ -272,7 +272,7 @@ class Supervisor:
             self._emit("unreturned", text + condition(error), worker)
 
     def _reclaim_all(self) -> None:
-        """Give back what ended workers held; what a busy file prevents is tried again."""
+        """Reclaim the messages of ended workers; after PASSING, the next call tries again."""
         while self._to_reclaim:
             try:
                 self._to_reclaim[0]()
@@ -289,7 +289,7 @@ class Supervisor:
         if worker.note_ready():
             self._false_starts = 0
             self._emit("ready", f"{who} receives", worker)
-        if worker.scoreboard.stage.ended and worker.kill_at is None:  # but its threads may go on
+        if worker.scoreboard.stage.ended and worker.kill_at is None:  # but its threads may run on
             worker.kill_at = time.monotonic() + self._options.grace_ms / 1000
             worker.returning = worker.scoreboard.stage is not Stage.DRAINED
         if worker.is_overdue() and worker.is_starting:  # it imports, or waits for the file
@@ -310,7 +310,7 @@ class Supervisor:
             self._extend_leases_of(worker)
 
     def _cut_short(self, worker: WorkerProcess) -> None:
-        if not worker.is_starting:  # else nothing was in hand
+        if not worker.is_starting:  # otherwise nothing was leased to it
             self._record_cut_short()
         worker.kill(Ending.CUT_SHORT)
 
@@ -320,7 +320,7 @@ class Supervisor:
             self._code = 128 + number
 
     def _extend_leases_of(self, worker: WorkerProcess) -> None:
-        """Do what its heartbeat cannot: a handler keeps every other line of Python from running."""
+        """Extend the leases of a worker whose handler blocks the interpreter."""
         try:
             for message in self._store.require(Capability.FLEET).leases_of(
                 worker.scoreboard.owner_id
@@ -335,7 +335,7 @@ class Supervisor:
     # ---- all of them
 
     def _handle_signals(self) -> None:
-        """Do what signals have asked for since the last look."""
+        """Act on the signals since the last call."""
         request = self._signals.take()
         if request is Request.STOP:
             self._stop()
@@ -364,7 +364,7 @@ class Supervisor:
                 self._cut_short(worker)
 
     def _check_periodically(self) -> None:
-        """From time to time: memory, and the dead of fleets that have no supervisor any more."""
+        """Check memory and dead workers without a supervisor, once per interval."""
         if time.monotonic() < self._check_at:
             return
         self._check_at = time.monotonic() + CHECK_SECONDS
@@ -378,7 +378,7 @@ class Supervisor:
         except DurableQError as error:
             self._emit("unreturned", f"what the dead held comes back later: {error}")
         for worker in self._workers if self._max_rss_bytes else ():
-            # What a start takes is given back often; stopped in it, a worker would never receive.
+            # A start often needs more for a while; a worker killed in it would never receive.
             rss = worker.rss_bytes() if worker.is_running and worker.is_ready else 0
             if rss > self._max_rss_bytes and worker.kill_at is None:
                 text = f"{worker.name} (pid {worker.pid}) uses {rss >> 20} MiB: it is replaced"
@@ -386,7 +386,7 @@ class Supervisor:
                 worker.drain(self._options.grace_ms / 1000, returning=True)
 
     def _seconds_until_check(self) -> float:
-        """Return how long nothing has to be looked at, unless a signal comes."""
+        """Return the time until the next check that is due without a signal."""
         now = time.monotonic()
         times = [self._check_at - now]
         for worker in self._all_workers():

@@ -1,4 +1,4 @@
-"""One place in the fleet, and the worker process that fills it."""
+"""One worker of a fleet: its process, and the processes that replace it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from durableq.supervisor.scoreboard import HandlerCall, Scoreboard, Stage, share
 from durableq.worker.command import kill_group
 from durableq.worker.options import BLOCKED_AT_START, WorkerOptions
 
-#: First and longest pause before a dead worker is replaced; doubled by each quick death.
+#: First and longest pause before a dead worker is replaced; each quick death doubles it.
 RESTART_SECONDS: Final = (0.1, 5.0)
-#: Time to end for a worker that is told to stop before it receives: it holds nothing.
+#: Grace period of a worker before its first receive: nothing is leased to it.
 STARTING_GRACE_SECONDS: Final = 1.0
 
 
 class WorkerProcess:
-    """A place in the fleet.
+    """A worker of a fleet, over all processes that run it.
 
     Args:
-        options: what its worker is told.
-        starts: how many workers were in the place before.
+        options: options of the worker.
+        starts: number of processes so far.
     """
 
     def __init__(self, options: WorkerOptions, starts: int = 0) -> None:
@@ -41,73 +41,73 @@ class WorkerProcess:
         self._was_ready = False
         self._starts = starts
         self.name = options.name
+        #: Of the running process, or of the last one.
         self.pid = 0
-        """Of the worker that runs, or of the last one."""
         self.started_at = 0.0
+        #: Time of the next start on the monotonic clock; None for never.
         self.start_at: float | None = 0.0
-        """When a worker is to be started, on the monotonic clock; None: never again."""
+        #: Seconds before the next start.
         self.pause = 0.0
-        """Seconds before the next start, if the worker dies at once again."""
+        #: End of the grace period; None if it was not asked to stop.
         self.kill_at: float | None = None
-        """When its worker, which was told to stop, has had its time; None: it was not told."""
         self._grace_ends_at = 0.0
+        #: Whether a worker that was asked to stop is to be replaced.
         self.returning = False
-        """Whether a worker that was told to stop is to be replaced."""
+        #: Reason of the end, if the supervisor kills it.
         self.ending = Ending.DEATH
-        """What its worker's end means, if it does not end by itself."""
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a worker; it may have died without having been looked at."""
+        """Whether there is a process whose exit code was not read yet."""
         return self._process is not None
 
     @property
     def is_ready(self) -> bool:
-        """Whether its worker receives."""
+        """Whether it receives."""
         return self.stage is Stage.READY
 
     @property
     def is_importing(self) -> bool:
-        """Whether its worker runs and has not imported its application yet."""
+        """Whether its process runs and has not imported the application yet."""
         return self._process is not None and self.stage is Stage.STARTING
 
     @property
     def is_starting(self) -> bool:
-        """Whether its worker, or the last one, has not received yet."""
+        """Whether its process, or the last one, has not received yet."""
         return self.stage in {Stage.STARTING, Stage.OPENING}
 
     @property
     def stage(self) -> Stage | None:
-        """How far its worker has come, or the last one; None if none was started yet."""
+        """Stage of its process, or of the last one; None before the first start."""
         return None if self._scoreboard is None else self._scoreboard.stage
 
     def successor(self) -> WorkerProcess:
-        """Return a member for the same place, to be started beside this one."""
+        """Return a worker with the same options, to be started beside this one."""
         return WorkerProcess(self._options, self._starts)
 
     def note_ready(self) -> bool:
-        """Return whether its worker has begun to receive since this was last asked."""
+        """Return whether it has made its first receive since the last call."""
         before, self._was_ready = self._was_ready, self.is_ready
         return self._was_ready and not before
 
     @property
     def has_ended(self) -> bool:
-        """Whether the place stays empty."""
+        """Whether its process has ended and will not be replaced."""
         return self._process is None and self.start_at is None
 
     @property
     def scoreboard(self) -> Scoreboard:
-        """What its worker is doing, or was when it ended."""
+        """The scoreboard of its process, or of the last one."""
         if self._scoreboard is None:
             raise AssertionError(f"{self.name} was never started.")
         return self._scoreboard
 
     def start(self, lifeline: int, output: HandlerOutput) -> None:
-        """Start a worker.
+        """Start a process.
 
         Args:
             lifeline: a descriptor that ends with this process.
-            output: shows what it prints.
+            output: shows the output of the worker.
         """
         memory = shared_memory()
         pipe = output.open(self.name)
@@ -120,8 +120,10 @@ class WorkerProcess:
                 terminal=pipe.target,
                 restarts=self._starts,
             )
-            # A process group of its own: Ctrl-C in the terminal reaches the fleet, which tells it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)  # it is inherited
+            # Its own process group: Ctrl-C in the terminal reaches the supervisor only.
+            before = signal.pthread_sigmask(
+                signal.SIG_BLOCK, BLOCKED_AT_START
+            )  # the mask is inherited
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "durableq.worker", options.to_json()],
@@ -146,13 +148,13 @@ class WorkerProcess:
         self.ending = Ending.DEATH
 
     def wait_longer(self) -> None:
-        """Start the next worker after a pause, twice as long as before the last one."""
+        """Schedule the next start after a pause, twice as long as the last."""
         first, longest = RESTART_SECONDS
         self.pause = min(max(2 * self.pause, first), longest)
         self.start_at = time.monotonic() + self.pause
 
     def exit_code(self) -> int | None:
-        """Return the exit code of its worker, once; None while it runs, or there is none."""
+        """Return the exit code of its process, once; None while it runs, or without a process."""
         code = None if self._process is None else self._process.poll()
         if code is not None:
             self._process = None
@@ -162,7 +164,7 @@ class WorkerProcess:
         return code
 
     def drain(self, grace_seconds: float, *, returning: bool = False) -> None:
-        """Tell its worker to finish what it has in hand; a second telling changes nothing."""
+        """Ask its process to finish running handlers and stop; a second call changes nothing."""
         self.returning = returning
         if self._process is not None and self.kill_at is None:
             self._grace_ends_at = self.kill_at = time.monotonic() + grace_seconds
@@ -171,10 +173,9 @@ class WorkerProcess:
             self._process.terminate()
 
     def is_overdue(self) -> bool:
-        """Return whether its worker was told to stop and has had its time.
+        """Return whether its grace period is over.
 
-        One that was starting then, and has received since, may have begun something: it has the
-        whole grace.
+        A worker that has made its first receive since it was asked has the whole period.
         """
         now = time.monotonic()
         if self.kill_at is None or now < self.kill_at:
@@ -184,21 +185,21 @@ class WorkerProcess:
         return now >= self.kill_at
 
     def kill(self, ending: Ending) -> None:
-        """Stop its worker at once, whatever it does."""
+        """Kill its process."""
         if self._process is not None:
             self.ending = ending
             self._process.kill()
             self._process.wait()
 
     def overdue(self) -> Iterator[HandlerCall]:
-        """Return what its worker's handlers have been busy with for too long."""
+        """Return the handler calls that exceed their time limit."""
         if self._process is not None:
             now = time.monotonic_ns()
             yield from (call for call in self.scoreboard.calls() if 0 < call.deadline_ns <= now)
 
     @property
     def is_silent(self) -> bool:
-        """Whether its worker runs, but no line of it gets to: a handler holds the interpreter."""
+        """Whether its process runs without beats: a handler blocks the interpreter."""
         if not (self.is_running and self.is_ready and self.scoreboard.is_late and sees_others()):
             return False
         with suppress(psutil.Error):
@@ -207,7 +208,7 @@ class WorkerProcess:
         return False
 
     def rss_bytes(self) -> int:
-        """Return how much memory its worker uses; 0 where that cannot be told."""
+        """Return the memory that its process uses; 0 where it cannot be seen."""
         if self._process is None or not sees_others():
             return 0
         with suppress(psutil.Error):

@@ -1,1 +1,1 @@
-"""One worker process: receive, handle, settle; extend leases meanwhile; drain when asked."""
+"""The worker process: receives messages, runs handlers, settles and extends, drains."""

@@ -1,7 +1,7 @@
 """`python -m durableq.worker OPTIONS`: one worker, started by a supervisor.
 
-OPTIONS is a JSON object of WorkerOptions. By exec, never by fork, so that no SQLite connection
-crosses into it.
+OPTIONS is a JSON object of WorkerOptions. Workers are started by exec, never by fork, so that they
+inherit no SQLite connection.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ from durableq.worker.worker import Worker
 
 log = logging.getLogger("durableq.worker")
 
-#: What a handler prints without an end of line is kept up to this, its tail.
+#: Longest unfinished line of a handler's output that is kept; the tail of longer ones.
 MAX_LINE_CHARS: Final = 64 << 10
 
 
 def main() -> int:
-    """Run one worker, as told by the JSON in the first argument; return its exit code."""
+    """Run one worker with the options in the first argument; return its exit code."""
     options = WorkerOptions.from_json(sys.argv[1])
     _keep_output_apart(options)
     scoreboard = None if options.scoreboard < 0 else Scoreboard(options.scoreboard)
     # Not SIG_IGN, which programs that handlers start would inherit.
-    signal.signal(signal.SIGINT, _ignore)  # Ctrl-C reaches us too; we are told
-    signal.signal(signal.SIGHUP, _ignore)  # so does the end of a terminal
+    signal.signal(
+        signal.SIGINT, _ignore
+    )  # Ctrl-C reaches the whole group; the supervisor asks by SIGTERM
+    signal.signal(signal.SIGHUP, _ignore)  # as does the end of a terminal
     signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
     try:
         with _exiting_with_supervisor(options.lifeline):
@@ -57,12 +59,11 @@ def main() -> int:
 
         signal.signal(signal.SIGTERM, stop)
         os.register_at_fork(after_in_child=_restore_default_signals)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what stops us when nobody else can
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel's stop, without Python
         try:
             worker.run()
         finally:
-            # Threads that handlers left may go on for a while, whatever ended the worker, and
-            # also where no supervisor is left.
+            # Threads left by handlers may run on for a while, even without a supervisor.
             signal.setitimer(signal.ITIMER_REAL, 2 * options.grace_ms / 1000)
     except (NewerDatabase, OlderDatabase) as error:
         log.warning("%s", error, extra=logs.facts("migrated"))
@@ -79,7 +80,7 @@ def main() -> int:
 
 @contextmanager
 def _exiting_with_supervisor(lifeline: int) -> Iterator[None]:
-    """End this process if its supervisor dies during the block: an import may wait for ever."""
+    """Exit if the supervisor dies during the block: an import may wait forever."""
     if lifeline < 0:
         yield
         return
@@ -101,11 +102,11 @@ def _exiting_with_supervisor(lifeline: int) -> Iterator[None]:
 
 
 def _ignore(_signal: int, _frame: object) -> None:
-    """Do nothing about a signal."""
+    """Ignore a signal."""
 
 
 def _restore_default_signals() -> None:
-    """Let a process that a handler forked obey its signals, and not stop its parent by them."""
+    """Restore the default signal handlers in a process that a handler forked."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -117,13 +118,13 @@ def _application(options: WorkerOptions) -> tuple[DurableQ, WorkerOptions]:
         return app, options
     handler = command.Command(options.command, options.timeout_ms)
     app = command.application(options.queues, handler, options.url)
-    return app, options.changed(timeout_ms=0)  # the command is stopped, not we
+    return app, options.changed(timeout_ms=0)  # the command is stopped, not the worker
 
 
 def _keep_output_apart(options: WorkerOptions) -> None:
-    """Let what handlers print be commentary, on stderr, and harmless to a terminal."""
+    """Send the output of handlers to stderr, with control characters made visible."""
     encoding = "utf-8"
-    if sys.stderr is None:  # closed by whoever started the fleet
+    if sys.stderr is None:  # it was closed before the fleet started
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     elif options.output < 0:
         encoding = sys.stderr.encoding
@@ -140,12 +141,12 @@ def _keep_output_apart(options: WorkerOptions) -> None:
 
 
 class _Unbuffered(io.RawIOBase):
-    """Stderr itself. A buffer has a lock, which the child of a fork may find taken for ever."""
+    """Unbuffered stderr: a buffer has a lock, which the child of a fork may find taken forever."""
 
     def __init__(self, mark: bytes) -> None:
         super().__init__()
+        #: Precedes each write, for the supervisor that reads the pipe.
         self._mark = mark
-        """Begins what is written, for the reader of the pipe that stderr may be."""
 
     def write(self, data: Any) -> int:
         left = memoryview(self._mark + data)
@@ -161,16 +162,16 @@ class _Unbuffered(io.RawIOBase):
 
 
 class _Printed(io.TextIOBase):
-    """What handlers print, a line at a time; control characters are shown instead of sent.
+    """A text stream for handlers: writes whole lines, with control characters made visible.
 
-    Whatever a handler prints, its message does not fail because nobody reads it.
+    Errors of stderr are dropped: a message does not fail because its handler's output is unread.
     """
 
     def __init__(self, stream: TextIO, process: str | None) -> None:
         super().__init__()
         self._stream = stream
+        #: Name in each line of JSON; None writes text.
         self._process = process
-        """Named in each line of JSON; None: the lines are text."""
         self._unfinished = ""
 
     def write(self, text: str) -> int:
@@ -183,7 +184,7 @@ class _Printed(io.TextIOBase):
         return len(text)
 
     def finish(self) -> None:
-        """Show the text that has no end of line."""
+        """Write the last line, which has no end."""
         if self._unfinished:
             self.write("\n")
 
@@ -193,14 +194,14 @@ class _Printed(io.TextIOBase):
         return logs.json_line("printed", line, process=self._process)
 
     def close(self) -> None:
-        """Stay open: what one handler closes, the next ones print to, and the log, too."""
+        """Stay open: other handlers and the log use the stream too."""
 
     def writable(self) -> bool:
         return True
 
     @property
     def buffer(self) -> _Bytes:
-        """Where bytes can be printed to, as on any standard stream."""
+        """A binary stream, as on any standard stream."""
         return _Bytes(self)
 
     def fileno(self) -> int:
@@ -212,7 +213,7 @@ class _Printed(io.TextIOBase):
 
 
 class _Bytes(io.RawIOBase):
-    """Takes bytes for a stream of text."""
+    """A binary stream that writes to a text stream."""
 
     def __init__(self, printed: _Printed) -> None:
         super().__init__()

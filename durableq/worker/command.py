@@ -1,7 +1,7 @@
-"""A command per message, so that any language can be a worker.
+"""A command per message, so that a worker can be written in any language.
 
-The body is the command's stdin, everything else is in its environment. Its output goes to files,
-not to pipes: whatever it leaves running in the background cannot keep us waiting.
+The body is the command's stdin, the other fields are in its environment. Its output goes to files,
+not to pipes: a process that it leaves in the background would keep a pipe open.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from durableq.supervisor.liveness import signal_name
 
 log = logging.getLogger("durableq.worker")
 
-#: Of a command's output that is not kept, its end is shown.
+#: Longest tail of a command's output that is shown.
 MAX_SHOWN_BYTES: Final = 64 << 10
 #: The exit code that rejects a message: EX_DATAERR of sysexits.h.
 REJECTED: Final = 65
@@ -63,19 +63,19 @@ class Command:
 
     Args:
         arguments: the program and its arguments.
-        timeout_ms: how long it may run; 0: for ever.
+        timeout_ms: how long it may run; 0 for no limit.
     """
 
     def __init__(self, arguments: Sequence[str], timeout_ms: int) -> None:
         self._arguments = list(arguments)
         self._timeout = timeout_ms / 1000 if timeout_ms else None
+        #: Called with the process group of each command that was started.
         self.on_start: Callable[[Delivery, int], None] = lambda _delivery, _group: None
-        """Told the process group of each command that was started."""
 
     def __call__(self, message: Delivery) -> Any:
-        """Run it for a message and return what it printed, if that is JSON.
+        """Run the command for a message and return the JSON that it printed, or None.
 
-        Output that is neither the result nor part of a failure is shown as a handler's is.
+        Output that is neither the result nor part of a failure is shown like a handler's.
 
         Raises:
             Reject: it exited with 65.
@@ -125,7 +125,7 @@ class Command:
 
 
 def application(queues: Sequence[str], command: Command, url: str | None) -> DurableQ:
-    """Return an application that has these queues' messages handled by a command."""
+    """Return an application with a command as the handler of these queues."""
     app = DurableQ(url)
     for queue in queues:
         app.handler(queue)(command)
@@ -133,7 +133,7 @@ def application(queues: Sequence[str], command: Command, url: str | None) -> Dur
 
 
 def kill_group(group: int) -> None:
-    """Kill every process of a group that is left."""
+    """Kill all processes of a group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
@@ -181,7 +181,7 @@ def _warn_dropped(why: str, *values: object) -> None:
 
 
 def _show(output: IO[bytes]) -> None:
-    """Print the end of an output as a handler would."""
+    """Print the tail of an output."""
     text = _tail(output, MAX_SHOWN_BYTES)
     if text and sys.stderr is not None:
         sys.stderr.write(text if text.endswith("\n") else f"{text}\n")

@@ -1,4 +1,4 @@
-"""Settling what handlers have done: fast ones share a commit, slow ones are settled at once."""
+"""Settling of handled messages: fast handlers share a commit, slow ones get their own."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from durableq.worker.in_flight import InFlight, message_facts
 
 log = logging.getLogger("durableq.worker")
 
-#: Pause before settling is tried again on a file that was busy or full for a whole wait.
+#: Pause before another attempt on a file that was busy or full for a whole wait.
 AGAIN_SECONDS: Final = 1.0
-#: How long the last settling is tried before the leases are left to end.
+#: Time for the last commits at the end of the worker; then the leases run out.
 CLOSE_SECONDS: Final = 20.0
 
 _Settlement = Completion | Failure
 
 
 class Completer:
-    """A thread that settles, on behalf of all lanes.
+    """A thread that settles messages for all executors.
 
-    A success waits for company for at most the window, unless its handler has run as long as that
-    itself: then the wait would be all the commit costs, for nothing.
+    A result waits up to `window_ms` for others to share its commit, unless its handler ran at least
+    that long: then the wait would cost more than it saves.
 
     Args:
-        store: where.
-        in_hand: what is settled leaves it.
-        stopping: whose descriptors show that no handler has closed the worker's.
-        board: failures how many.
-        actor: who settles, for history.
-        window_ms: how long the first may wait for others.
-        give_up: called with an error after which nothing can be settled any more.
+        store: the store of the messages.
+        in_flight: settled messages are removed from it.
+        stopping: checked for closed descriptors before each commit.
+        scoreboard: counts settled messages.
+        actor: name of the worker, for the history.
+        window_ms: longest wait for other results.
+        give_up: called with an error that ends this thread.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Completer:
         self._thread = threading.Thread(target=self._run, name="completer", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
-        """Settle a delivery soon; it is in hand until then.
+        """Queue a delivery to be settled; it stays in flight until then.
 
         Args:
-            delivery: which.
-            how: its completion, or its failure.
-            ran_seconds: for how long its handler has run.
+            delivery: the handled delivery.
+            how: its completion or failure.
+            ran_seconds: duration of its handler.
         """
         wait = 0.0 if ran_seconds >= self._window else self._window
         due = time.monotonic() + wait
@@ -90,7 +90,7 @@ class Completer:
                 self._changed.notify()
 
     def finish(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
-        """Let go of what is settled, here or by its handler; so many of these have failed."""
+        """Remove settled deliveries from those in flight, and count them."""
         for delivery in deliveries:
             delivery.settled = True
         self._in_flight.remove(deliveries)
@@ -98,7 +98,7 @@ class Completer:
         self._scoreboard.count_settled(len(deliveries))
 
     def close(self) -> None:
-        """Settle what is left, and end."""
+        """Settle the remaining deliveries and end the thread."""
         with self._changed:
             self._close_by = time.monotonic() + CLOSE_SECONDS
             self._due = 0.0
@@ -113,7 +113,7 @@ class Completer:
             self._give_up(error)
 
     def _next_batch(self) -> list[tuple[Delivery, _Settlement]] | None:
-        """Wait until some are due, and return all there are; None at the end."""
+        """Wait until deliveries are due and return all that are queued; None at the end."""
         with self._changed:
             while self._due is None or (left := self._due - time.monotonic()) > 0:
                 self._changed.wait(None if self._due is None else left)
@@ -146,7 +146,7 @@ class Completer:
     def _try_again(
         self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError
     ) -> None:
-        """Keep what could not be settled: the leases are extended meanwhile."""
+        """Queue the deliveries again; their leases are extended meanwhile."""
         log.warning(
             "%s messages are settled later: %s",
             len(batch),

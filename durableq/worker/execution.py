@@ -1,4 +1,4 @@
-"""Giving messages to handlers, and making of what they return or raise how the messages end."""
+"""Calling handlers, and turning return values and exceptions into completions and failures."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Execution:
     """Calls handlers, on any thread.
 
     Args:
-        store: where what a handler settles itself goes.
-        in_hand: what the worker holds.
-        settler: told how each message is to end.
-        stopping: when set, no handler is begun.
-        pace: told how long handlers run.
-        options: how long a handler may run, how many messages the worker is to handle.
+        store: the store of the messages.
+        in_flight: the messages of this worker.
+        completer: gets the completion or failure of each message.
+        stopping: when set, no further handler is called.
+        prefetch: learns how long handlers run.
+        options: time limit of handlers, number of messages to handle.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Execution:
         self._timeout_ms = options.timeout_ms
         self._max_messages = options.max_messages
         self._pid = os.getpid()
+        #: By queue, the first message without a key whose handler returned a value.
         self._unkept: dict[str, str] = {}
-        """By queue, the first message whose returned value had no key to be kept under."""
 
     def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        """Call a handler for each of these, or once for all of them if it takes batches."""
+        """Call a handler for each delivery, or once for all if it takes batches."""
         with self._releasing_unstarted(deliveries):
             if handler.batch is not None:
                 self._call_batch(handler, deliveries)
@@ -86,7 +86,7 @@ class Execution:
                         call.result = handler.function(delivery)
 
     async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        """Do the same with a handler that is a coroutine; one message, or a batch."""
+        """Call an async handler for each delivery, or once for all if it takes batches."""
         with self._releasing_unstarted(deliveries):
             if handler.batch is not None:
                 if batch := self._start_batch(deliveries):
@@ -104,7 +104,7 @@ class Execution:
                 call.result = handler.function(batch)
 
     def _start(self, delivery: Delivery) -> bool:
-        """Note that a handler is given a message; False if it is not to be, or cannot be."""
+        """Mark a message as started; return False if its handler is not to be called."""
         if self._stopping.is_set or not self._mark_started([delivery]):
             return False
         if (failure := _decoding_failure(delivery)) is None:
@@ -113,7 +113,7 @@ class Execution:
         return False
 
     def _start_batch(self, deliveries: Sequence[Delivery]) -> Batch:
-        """Note that a batch handler is given these; return those that it can be given."""
+        """Mark messages as started; return those whose body can be read as a batch."""
         batch = Batch([], self._store)
         if self._stopping.is_set:
             return batch
@@ -136,17 +136,17 @@ class Execution:
 
     @contextmanager
     def _releasing_unstarted(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
-        """Release, uncounted, what of these no handler was given at the end of the block."""
+        """Release, uncounted, the deliveries that were not started by the end of the block."""
         try:
             yield
         finally:
             self.release_unstarted(deliveries)
 
     def release_unstarted(self, deliveries: Sequence[Delivery]) -> None:
-        """Release, uncounted, what of these no handler was given.
+        """Release, uncounted, the deliveries that were not started.
 
         Raises:
-            Busy, StorageFull, OutcomeUnknown: they come back when their leases end.
+            Busy, StorageFull, OutcomeUnknown: they become ready when their leases end.
         """
         left = self._in_flight.not_started(deliveries)
         if left:
@@ -155,7 +155,7 @@ class Execution:
 
     @contextmanager
     def _completing(self, delivery: Delivery) -> Iterator[_Call]:
-        """Call a handler inside: what it returns completes the message, what it raises fails it."""
+        """Complete the message with the handler's result; fail it if the block raises."""
         call, encoded = _Call(), None
         try:
             with self._running([delivery], call):
@@ -177,10 +177,10 @@ class Execution:
 
     @contextmanager
     def _running(self, deliveries: Sequence[Delivery], call: _Call) -> Iterator[None]:
-        """Call a handler inside, and read what it returned or raised.
+        """Record the duration of the handler in the block, and its exception as a failure.
 
-        It counts as running until that is read, for reading runs code of the user's classes: the
-        time limit holds for it too. A lost lease and a busy file are no failures of the handler.
+        The handler counts as running until its result is read, because reading runs code of the
+        user's classes: the time limit covers it. A lost lease and a busy file are not failures.
         """
         try:
             try:
@@ -197,7 +197,7 @@ class Execution:
             call.ran_seconds = self._in_flight.mark_returned(deliveries[0])
 
     def _kept(self, delivery: Delivery, encoded: str | None) -> str | None:
-        """Return an encoded result if it can be kept; log the first of a handler that cannot."""
+        """Return an encoded result if the message has a key; log the first that has none."""
         if encoded is None or delivery.key is not None:
             return encoded
         if self._unkept.setdefault(delivery.queue, delivery.id) == delivery.id:
@@ -214,7 +214,7 @@ class Execution:
     def _end_settled(
         self, delivery: Delivery, failure: Failure | None, encoded: str | None
     ) -> None:
-        """Let go of a message that its handler settled itself; keep what the handler returned."""
+        """Finish a message that its handler settled; keep the handler's return value."""
         if failure is not None:
             _log_late("raised_late", "the handler raised", delivery, failure)
         elif encoded is not None and delivery.transaction_result not in {None, encoded}:
@@ -230,7 +230,7 @@ class Execution:
 
     @contextmanager
     def _completing_batch(self, batch: Batch) -> Iterator[_Call]:
-        """Call a batch handler inside, and settle the batch in one transaction."""
+        """Settle a batch in one transaction after its handler has run in the block."""
         call, failed = _Call(), set[str]()
         try:
             with self._running(batch, call):
@@ -257,7 +257,7 @@ class Execution:
     def _commit_batch(self, batch: Batch) -> None:
         try:
             lost = batch.settle()
-        except PASSING as error:  # the settler is patient
+        except PASSING as error:  # the completer tries again
             log.warning(
                 "a batch is settled later: %s", condition(error), extra=logs.facts("unsettled")
             )
@@ -275,14 +275,14 @@ class Execution:
         self._completer.finish(batch, failed=batch.failed)
 
     def _check_process(self) -> None:
-        """After a handler: end at once what is no worker any more, before it touches the file."""
+        """Exit, before the file is touched, in a forked child or after descriptors were closed."""
         if os.getpid() != self._pid:
             try:
                 log.warning(
                     "a handler forked, and its child came back from the handler; it ends here",
                     extra=logs.facts("forked"),
                 )
-            finally:  # whatever the handler has done to stderr
+            finally:  # stderr may be closed
                 os._exit(0)
         self._stopping.exit_unless_intact()
 
@@ -307,7 +307,7 @@ def _log_late(event: str, what: str, delivery: Delivery, failure: Failure) -> No
 
 
 def _decoding_failure(delivery: Delivery) -> Failure | None:
-    """Look at the body; what cannot be read goes to the dead-letter queue, its bytes kept."""
+    """Return a permanent failure if the body cannot be decoded; the stored bytes are kept."""
     try:
         _ = delivery.body
     except InvalidBody as error:

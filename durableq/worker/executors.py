@@ -1,4 +1,4 @@
-"""The lanes of a worker: each takes messages from the intake and has them handled, in a loop."""
+"""Executors: loops that take messages from the fetcher and have them handled."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from durableq.worker.fetcher import Fetcher, Work
 
 log = logging.getLogger("durableq.worker")
 
-#: Messages that coroutines of one worker have in hand at a time; a batch is one.
+#: Largest number of coroutines of one worker; a batch is one.
 ASYNC_AT_ONCE: Final = 100
 
 
 class Executor(Protocol):
-    """A loop that ends when the intake does."""
+    """A loop over the messages of a fetcher."""
 
     def run(self) -> None:
         """Take messages and have them handled until there are none any more."""
@@ -33,11 +33,11 @@ class Executor(Protocol):
 
 
 class ThreadExecutor:
-    """Calls functions, one at a time, on the thread it runs on.
+    """Calls functions, one at a time, on the thread that runs it.
 
     Args:
-        intake: where messages come from.
-        execution: what calls the handlers.
+        fetcher: returns messages.
+        execution: calls the handlers.
         pause: waits after the file was busy; ends early when the worker stops.
     """
 
@@ -63,9 +63,9 @@ class AsyncExecutor:
     """Runs coroutines, many at a time, on one event loop.
 
     Args:
-        intake: where messages come from.
-        execution: what calls the handlers.
-        give_up: called with an error after which the worker cannot go on.
+        fetcher: returns messages.
+        execution: calls the handlers.
+        give_up: called with an error that ends the worker.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class AsyncExecutor:
             self._loop.close()
 
     def _run_loop(self) -> None:
-        """Run the loop until the lane ends, also when a handler stops it, or exits inside it."""
+        """Run the event loop until the executor ends, even if a handler stops the loop."""
         while not self._ending:
             try:
                 self._loop.run_forever()
@@ -110,7 +110,7 @@ class AsyncExecutor:
                 )
 
     def _acquire_slots(self) -> int:
-        """Wait until something more may be in hand; return how much, at most a receive's worth."""
+        """Wait for a free slot; return the number of slots taken, at most one receive's worth."""
         self._slots.acquire()
         slots = 1
         while slots < MAX_RECEIVE_BATCH and self._slots.acquire(blocking=False):

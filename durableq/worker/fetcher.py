@@ -1,4 +1,4 @@
-"""Where a worker's lanes get their messages: one looks at a time, and waits without polling."""
+"""Receiving messages for the executors of a worker, without polling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from durableq.worker.in_flight import InFlight
 
 log = logging.getLogger("durableq.worker")
 
-#: Without any sign the file is looked at this often, in case a sign was missed.
+#: Longest wait between two looks at the file, in case a notification was missed.
 LONGEST_WAIT_SECONDS: Final = 1.0
 #: First and longest pause after a write by another process that made no message ready.
 PAUSES_SECONDS: Final = (0.001, 0.010)
@@ -62,18 +62,18 @@ class Work(NamedTuple):
 
 
 class Fetcher:
-    """Receives for the lanes of a worker. One lane at a time is inside; the others queue up.
+    """Receives messages for executors, one executor at a time.
 
     Args:
-        store: where from.
-        handlers: for which queues.
-        in_hand: told of what is received before anybody else sees it.
-        holder: the worker's mark.
-        actor: the worker's name, for history.
+        store: the store of the queues.
+        handlers: handlers of the queues to receive from.
+        in_flight: gets received messages before any executor.
+        owner_id: id of the worker in its leases.
+        actor: name of the worker, for the history.
         stopping: when set, nothing more is received.
-        pace: knows how many messages to lease at a time.
-        drain: whether to end when the queues are empty.
-        on_receive: called after each receive that was made, also one that brought nothing.
+        prefetch: number of messages to lease at a time.
+        drain: end when the queues are empty.
+        on_receive: called after each receive, with or without messages.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class Fetcher:
         self._outage = Outage(logged(log))
         self._waiter: MessageWaiter | None = None
         self._next = 0
+        #: Whether a receive stopped at its limits, so that another may return messages.
         self._more = False
-        """Whether one of the last receives stopped at its limits: another may bring something."""
         self._turn = threading.Lock()
+        #: Whether it ended because the queues were empty.
         self.drained = False
-        """Whether it ended because nothing was left."""
 
     def next(self, limit: int = MAX_RECEIVE_BATCH) -> Work | None:
-        """Return messages, at most so many, waiting until there are some; None at the end.
+        """Wait for messages and return at most `limit`; None at the end.
 
         Raises:
             DatabaseUnusable: the file is gone.
@@ -137,13 +137,13 @@ class Fetcher:
             self._waiter.close()
 
     def _receive(self, limit: int) -> Work | None:
-        """Receive from the first queue that has something, beginning behind the last one."""
+        """Receive from the next queue that has messages, in turn."""
         self._stopping.exit_unless_intact()
         self._more = False
         for _ in self._handlers:
             handler = self._handlers[self._next]
             self._next = (self._next + 1) % len(self._handlers)
-            # A receive is a write; of several queues those with nothing are only looked at.
+            # A receive is a write; with several queues the empty ones are only read.
             if len(self._handlers) > 1 and self._store.ready_in_ms([handler.queue]) != 0:
                 continue
             prefetch = handler.prefetch
@@ -172,7 +172,7 @@ class Fetcher:
                 return
 
     def _is_empty(self) -> bool:
-        """Whether nothing is left; from now on whatever comes is another run's."""
+        """Whether all queues are empty."""
         return all(
             self._store.require(Capability.INSPECT).queue(name).counts.present == 0
             for name in self._queues

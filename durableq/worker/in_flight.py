@@ -1,4 +1,4 @@
-"""What a worker has in hand: leased to it, and not settled yet."""
+"""The messages in flight of one worker: leased to it and not settled yet."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from durableq.supervisor.scoreboard import Scoreboard
 
 @dataclass(slots=True)
 class InFlightMessage:
-    """A delivery in hand, and when its lease is to be extended again."""
+    """A delivery in flight, and the time of its next extension."""
 
     delivery: Delivery
     lease_ms: int
-    #: On the monotonic clock: when a third of the lease is over.
+    #: On the monotonic clock, after a third of the lease.
     extend_at: float
-    #: Where the board notes that a handler was given it.
+    #: Slot of its handler call in the scoreboard.
     slot: int | None = None
     began_at: float | None = None
     taken_at: float = 0.0
-    #: Whether its lease could not be extended when that was last tried.
+    #: Whether the last extension was refused.
     was_refused: bool = False
-    #: Whether it goes back when it has waited too long for the handler of one before it.
+    #: Whether it is released when it waits too long behind another message.
     may_release: bool = False
 
 
 class InFlight:
-    """The deliveries in hand. Lanes add and remove, the heartbeat looks; any thread may call.
+    """The deliveries in flight of one worker. Thread-safe.
 
     Args:
-        board: told what handlers are given.
+        scoreboard: gets the handler calls.
     """
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
         self._messages: dict[Receipt, InFlightMessage] = {}
         self._changing = threading.Lock()
+        #: Shortest lease that the lease keeper extends in time at its present interval.
         self.covered_ms = 0
-        """Leases as long as this are extended in time; the heartbeat says so."""
+        #: Set when a shorter lease was added: the settings of a queue may change at any time.
         self.shorter_lease = WakeupEvent()
-        """Set when a shorter one was taken: a queue's settings may change at any time."""
+        #: Number of messages that handlers were called with.
         self.started = 0
-        """How many messages handlers were given so far."""
+        #: Number of those that are settled.
         self.handled = 0
-        """How many of them are settled."""
+        #: Number of those that failed.
         self.failed = 0
-        """How many of those have failed."""
 
     def add(self, deliveries: Iterable[Delivery], *, may_release: bool = False) -> None:
-        """Add what was just received."""
+        """Add received deliveries."""
         now = time.monotonic()
         with self._changing:
             for delivery in deliveries:
@@ -73,7 +73,7 @@ class InFlight:
                     self.shorter_lease.set()
 
     def begin(self, deliveries: Sequence[Delivery], timeout_ms: int) -> bool:
-        """Note that a handler is given a message, or a batch, now; False if it went back."""
+        """Mark a message or a batch as started; return False if it was released."""
         first = deliveries[0].receipt
         now = time.monotonic()
         with self._changing:
@@ -89,26 +89,26 @@ class InFlight:
         return True
 
     def set_process_group(self, delivery: Delivery, group: int) -> None:
-        """Note the process group of the command that handles a message."""
+        """Record the process group of the command that handles a message."""
         slot = self._messages[delivery.receipt].slot
         if slot is not None:
             self._scoreboard.set_process_group(slot, group)
 
     def mark_returned(self, delivery: Delivery) -> float:
-        """Note that the handler has returned; say for how many seconds it ran."""
+        """Mark the handler of a delivery as returned; return its duration in seconds."""
         message = self._messages[delivery.receipt]
         if message.slot is not None:
             self._scoreboard.mark_returned(message.slot)
         return time.monotonic() - (message.began_at or 0.0)
 
     def not_started(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
-        """Return which of these are in hand, and no handler was given them."""
+        """Return the deliveries that are in flight and not started."""
         with self._changing:
             message = [self._messages.get(delivery.receipt) for delivery in deliveries]
         return [one.delivery for one in message if one is not None and one.began_at is None]
 
     def remove_waiting(self, seconds: float) -> list[Delivery]:
-        """Remove and return what may go back and has waited this long for its handler."""
+        """Remove and return the deliveries that have waited this long and may be released."""
         since = time.monotonic() - seconds
         with self._changing:
             waiting = [
@@ -121,7 +121,7 @@ class InFlight:
         return [one.delivery for one in waiting]
 
     def reset(self, deliveries: Iterable[Delivery]) -> None:
-        """Note that what became of these at their handler's does not count."""
+        """Mark deliveries as not started, for a handler call that does not count."""
         for delivery in deliveries:
             message = self._messages[delivery.receipt]
             message.began_at = None
@@ -130,7 +130,7 @@ class InFlight:
                 message.slot = None
 
     def remove(self, deliveries: Iterable[Delivery]) -> None:
-        """Remove what is settled, given back or lost."""
+        """Remove deliveries that are settled, released or lost."""
         with self._changing:
             ended = [self._messages.pop(delivery.receipt, None) for delivery in deliveries]
             self.handled += sum(one is not None and one.began_at is not None for one in ended)
@@ -139,7 +139,7 @@ class InFlight:
                 self._scoreboard.end(message.slot)
 
     def stats(self, *, draining: bool) -> WorkerStats:
-        """Return what this worker tells of itself."""
+        """Return the statistics of this worker."""
         with self._changing:
             began = [one.began_at for one in self._messages.values() if one.began_at is not None]
             in_hand = len(self._messages)
@@ -153,12 +153,12 @@ class InFlight:
         )
 
     def shortest_ms(self) -> int | None:
-        """Return the shortest lease in hand; None if nothing is."""
+        """Return the shortest lease in flight; None if nothing is in flight."""
         with self._changing:
             return min((one.lease_ms for one in self._messages.values()), default=None)
 
     def to_extend(self, now: float) -> list[InFlightMessage]:
-        """Return what needs a longer lease now; a lost one needs none any more."""
+        """Return the messages whose lease is to be extended now, without lost ones."""
         with self._changing:
             message = list(self._messages.values())
         return [one for one in message if one.extend_at <= now and not one.delivery.lost]

@@ -1,4 +1,4 @@
-"""The heartbeat: leases in hand are extended, and the supervisor's end is noticed."""
+"""The lease keeper: extends leases, sends heartbeats, and notices the end of the supervisor."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from durableq.worker.in_flight import InFlight, InFlightMessage, message_facts
 
 log = logging.getLogger("durableq.worker")
 
-#: Leases are looked at this often, or three times a lease if that is more often.
+#: Longest interval between two checks of leases; a third of the shortest lease if that is less.
 LONGEST_SECONDS: Final = 0.25
-#: And not more often than this.
+#: Shortest interval between two checks.
 SHORTEST_SECONDS: Final = 0.005
-#: What a worker without a supervisor has, after its grace, to stop the commands it runs.
+#: Time, after the grace period, in which a worker without a supervisor stops its commands.
 COMMANDS_SECONDS: Final = 2 * LONGEST_SECONDS
-#: What waits in hand this long behind a slow message goes back, for somebody else to handle.
+#: Messages that wait this long behind a slow one are released for other workers.
 WAIT_SECONDS: Final = 0.25
-#: How often the file is woken how the worker does, if that has changed.
+#: Interval of heartbeats while the statistics change.
 STATS_SECONDS: Final = 5.0
-#: How often it is asked whether upkeep is due; the file knows who did it last.
+#: Interval of checks whether maintenance is due.
 MAINTENANCE_SECONDS: Final = 5.0
-#: How often it is woken that the worker lives, if nothing has: each beat wakes all who wait.
+#: Interval of heartbeats while they do not: each one wakes all waiting processes.
 QUIET_SECONDS: Final = 60.0
 
 
 class LeaseKeeper:
-    """A thread that runs as long as anything may be in hand, also while the worker drains.
+    """A thread that runs while messages are in flight, also while the worker drains.
 
     Args:
-        store: where leases are extended.
-        in_hand: which.
-        board: woken that this worker runs; a supervisor extends for one that does not get to it.
-        holder: the worker's mark.
-        shortest_ms: the shortest lease to be expected.
+        store: the store of the leases.
+        in_flight: the messages of this worker.
+        scoreboard: gets a beat at each check; without them the supervisor extends the leases.
+        owner_id: id of the worker in its leases.
+        shortest_ms: shortest lease to be expected.
         stopping: set when the supervisor has died.
-        lifeline: what ends with the supervisor.
-        grace_ms: how long the worker may then go on.
-        give_up: called with an error after which no lease is extended any more.
+        lifeline: a descriptor that ends with the supervisor.
+        grace_ms: time that running handlers then have.
+        give_up: called with an error that ends this thread.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="lease keeper", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._set_interval()
         self._scoreboard.beat(int(self._seconds * 1000))
         self._thread.start()
 
     def close(self) -> None:
-        """End: nothing is in hand any more."""
+        """End the thread."""
         self._done.set()
         self._thread.join()
 
@@ -122,20 +122,20 @@ class LeaseKeeper:
             self._maintain()
 
     def _set_interval(self) -> None:
-        """Look three times a lease, the shortest there is, or may be before the next look."""
+        """Set the interval to a third of the shortest lease that is present or expected."""
         shortest_ms = min(self._in_flight.shortest_ms() or self._expected_ms, self._expected_ms)
         self._seconds = max(min(shortest_ms / 3000, LONGEST_SECONDS), SHORTEST_SECONDS)
         self._in_flight.covered_ms = int(self._seconds * 3000)
 
     def _stop_commands(self) -> None:
-        """Do what the supervisor would: the kernel ends this process, not what runs for it."""
+        """Kill the running commands: the kernel's timer ends this process only."""
         self._stop_commands_at = math.inf
         for begun in self._scoreboard.calls():
             if begun.group:
                 kill_group(begun.group)
 
     def _check_supervisor(self, lifeline: HasFileno | int) -> None:
-        """Without one, drain; a handler that takes too long has the kernel left to stop it."""
+        """Drain if the supervisor is gone; a kernel timer ends handlers that take too long."""
         if not wait_readable(0, lifeline):
             return
         self._lifeline = None
@@ -176,7 +176,7 @@ class LeaseKeeper:
                     self._mark_lost(message)
                 message.was_refused = (
                     outcome.refused
-                )  # it may have been settled just now: look again
+                )  # it may have been settled just now: check again
 
     def _mark_lost(self, message: InFlightMessage) -> None:
         message.delivery.lost = True
@@ -203,14 +203,14 @@ class LeaseKeeper:
             self._outage.over()
 
     def _log_postponed(self, error: DurableQError, event: str, what: str) -> None:
-        """Log why something is put off; a transient reason once, then seldom."""
+        """Log why work is postponed; a transient reason at most once a minute."""
         if isinstance(error, PASSING):
             self._outage.note(error, event, what)
         else:
             log.warning("%s: %s", what, error, extra=logs.facts(event))
 
     def _maintain(self) -> None:
-        """Do a slice of the file's upkeep when it is due, so that nobody needs a cron."""
+        """Run a slice of maintenance when it is due, so that no cron is needed."""
         now = time.monotonic()
         if now < self._maintain_at or Capability.MAINTENANCE not in self._store.capabilities:
             return

@@ -1,4 +1,4 @@
-"""What a worker is told at its start, and which handlers it is to run."""
+"""The options of a worker, and the choice of its handlers."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from durableq.runtime.logs import LogFormat
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
-#: Signals that a supervisor blocks for a new worker, and that it unblocks once it ignores them.
+#: Signals that a supervisor blocks for a new worker, which unblocks them once it ignores them.
 #: SIGTERM stays deadly until the application is imported: an import may hang.
 BLOCKED_AT_START: Final = frozenset({signal.SIGHUP, signal.SIGINT})
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What a worker is told at its start."""
+    """Options of one worker process."""
 
     #: `module:attribute`; empty with a command.
     app: str
     url: str
     name: str
-    #: Which of the application's queues to work; empty means all that have a handler.
+    #: Queues to work; empty for all that have a handler.
     queues: tuple[str, ...] = ()
     #: Run this for each message instead of an application's handlers.
     command: tuple[str, ...] = ()
-    #: How many handlers run at a time; handlers that are coroutines do not count.
+    #: Number of handlers that run at a time, without coroutines.
     threads: int = 1
     #: Stop when nothing is left, delayed messages included.
     drain: bool = False
-    #: Stop after so many, to be replaced; 0: never.
+    #: Number of messages after which the worker stops, to be replaced; 0 for no limit.
     max_messages: int = 0
-    #: How long a success may wait for others to share its commit.
+    #: Time that a result may wait for others to share its commit.
     settle_window_ms: int = SETTLE_WINDOW_MS
-    #: How long a handler may run; 0: for ever. The supervisor sees to it.
+    #: Time limit of a handler, enforced by the supervisor; 0 for no limit.
     timeout_ms: int = 0
-    #: How long a worker whose supervisor has died may go on with what it has in hand.
+    #: Time that a worker whose supervisor has died has for its running handlers.
     grace_ms: int = GRACE_MS
-    #: How many workers were in its place before it.
+    #: Number of workers that this one and its predecessors replaced.
     restarts: int = 0
     log_format: str = LogFormat.TEXT
-    #: Descriptor of the memory shared with the supervisor; -1: there is none.
+    #: Descriptor of the memory shared with the supervisor; -1 for none.
     scoreboard: int = -1
-    #: Descriptor that ends when the supervisor does; -1: nobody to miss.
+    #: Descriptor that ends with the supervisor; -1 for no supervisor.
     lifeline: int = -1
     #: Read end of the pipe that is this worker's stdout and stderr; -1: they are not a pipe.
     output: int = -1
@@ -58,7 +58,7 @@ class WorkerOptions:
     terminal: int = -1
 
     def changed(self, **changes: Any) -> WorkerOptions:
-        """Return the same options but for these."""
+        """Return a copy with changed options."""
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:

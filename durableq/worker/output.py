@@ -39,7 +39,7 @@ class OutputTakeover:
             os.set_inheritable(fileno, False)
 
     def start(self) -> None:
-        """Begin to wait."""
+        """Start the thread."""
         atexit.register(self._finish)
         threading.Thread(target=self._run, name="output", daemon=True).start()
 
@@ -47,7 +47,7 @@ class OutputTakeover:
         ended = select.poll()
         ended.register(self._options.lifeline, select.POLLIN)
         ended.poll()
-        with suppress(OSError):  # a handler has closed them, or nobody reads stderr
+        with suppress(OSError):  # a handler has closed them, or stderr has no reader
             while self._are_intact():
                 if wait_readable(LOOK_SECONDS, self._options.output):
                     with self._showing:
@@ -59,7 +59,7 @@ class OutputTakeover:
             left = left[os.write(self._options.terminal, left) :]
 
     def _finish(self) -> None:
-        """Without a supervisor, wait a little until the last lines are shown."""
+        """Without a supervisor, wait up to FINISH_SECONDS until the last lines are shown."""
         end = time.monotonic() + FINISH_SECONDS
         with suppress(OSError):
             while wait_readable(0, self._options.lifeline) and time.monotonic() < end:
@@ -70,5 +70,5 @@ class OutputTakeover:
                 time.sleep(LOOK_SECONDS / 100)
 
     def _are_intact(self) -> bool:
-        """Whether no handler has closed the descriptors, or put its own files in their place."""
+        """Whether the descriptors still refer to the files that they referred to at the start."""
         return all(os.path.samestat(os.fstat(each), was) for each, was in self._files.items())

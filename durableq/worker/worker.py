@@ -1,4 +1,4 @@
-"""The parts of a worker, put together: lanes, settler and heartbeat around what is in hand."""
+"""The worker: executors, completer and lease keeper around the messages in flight."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ log = logging.getLogger("durableq.worker")
 class Worker:
     """Receives from the queues of an application and calls their handlers.
 
-    Functions are handled `options.threads` at a time, coroutines together on one event loop.
+    Functions run on `options.threads` threads, coroutines together on one event loop.
 
     Args:
         app: the application.
-        options: which queues, how, and when to stop.
-        board: where the supervisor sees what this worker does; None: nobody looks.
+        options: queues, concurrency, and when to stop.
+        scoreboard: memory shared with the supervisor; None without one.
 
     Raises:
         AppError: a queue has no handler.
@@ -56,18 +56,18 @@ class Worker:
         for handler in self.handlers:
             if isinstance(handler.function, Command):
                 handler.function.on_start = self._in_flight.set_process_group
+        #: Set it to drain and stop; a signal handler may.
         self.stopping = WakeupEvent()
-        """Set it, from a signal handler too, to finish what is in hand and stop."""
 
     def run(self) -> Stage:
-        """Work until told to stop, or until the options say so; return which it was.
+        """Work until `stopping` is set or the options end the worker; return the reason.
 
         Raises:
             DurableQError: the file can no longer be used.
         """
         self._scoreboard.reach(Stage.OPENING)
         lease_keeper = persist(self._register, self.stopping, Outage(logged(log)))
-        if lease_keeper is None:  # told to stop while it waited
+        if lease_keeper is None:  # stopped while it waited
             if self._scoreboard.owner_id:
                 self._unregister()
             return self._end(Stage.STOPPED)
@@ -91,10 +91,10 @@ class Worker:
         return self._end(Stage.USED_UP if self._is_used_up() else stage)
 
     def _register(self) -> LeaseKeeper:
-        """Open the file and enter this worker; may be repeated after a transient error."""
+        """Open the file and register this worker; may be repeated after a transient error."""
         store = self._app.store
         if not self._scoreboard.owner_id:
-            if self._options.lifeline < 0:  # a supervisor looks after the dead with more care
+            if self._options.lifeline < 0:  # a supervisor judges dead workers with more knowledge
                 reclaim_dead_workers(store)
             me = dataclasses.replace(
                 this_process(self.name),
@@ -120,7 +120,7 @@ class Worker:
             self._scoreboard.reach(Stage.READY)
 
     def _run_executors(self, owner_id: int, execution: Execution) -> bool:
-        """Run all lanes to their end; return whether nothing was left."""
+        """Run all executors to their end; return whether the queues were drained."""
         functions = [handler for handler in self.handlers if not handler.is_async]
         coroutines = [handler for handler in self.handlers if handler.is_async]
         fetchers: list[Fetcher] = []
@@ -138,7 +138,7 @@ class Worker:
         threads = [threading.Thread(target=self._run, args=[executor]) for executor in others]
         for thread in threads:
             thread.start()
-        self._run(first)  # here, on the main thread: a lone handler meets nothing unusual
+        self._run(first)  # on the main thread: a single handler runs as in any program
         for thread in threads:
             thread.join()
         for fetcher in fetchers:
@@ -152,7 +152,7 @@ class Worker:
             self.give_up(error)
 
     def give_up(self, error: BaseException) -> None:
-        """End the worker because of an error, what is in hand finished as far as it can be."""
+        """Stop the worker because of an error; running handlers finish."""
         self._error = self._error or error
         self.stopping.set()
 

@@ -171,7 +171,7 @@ def test_a_result_is_added_only_by_who_completed_the_key(orders: Queue, clock: F
 def test_what_was_only_looked_at_has_no_receipt(dq: DurableQ, orders: Queue) -> None:
     orders.send(1)
     (message,) = dq.store.require(Capability.INSPECT).peek("orders", 1)
-    with pytest.raises(StaleReceipt, match="it was only looked at, not received"):
+    with pytest.raises(StaleReceipt, match="it was read, not received"):
         Delivery(message, dq.store).complete()
 
 
