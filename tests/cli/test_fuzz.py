@@ -52,7 +52,7 @@ odd = st.sampled_from(ODD) | text
 PLAUSIBLE = {
     "ids": "1",
     "message_id": "1",
-    "move_id": "1",
+    "task_id": "1",
     "key": "k",
     "name": "orders",
     "to": "copy.db",

@@ -42,7 +42,7 @@ VALUES = {
     "log_format": ("json", "xml"),
     "max_rss": ("500M", "much"),
     "message_id": ("1", "999"),
-    "move_id": ("1", "999"),
+    "task_id": ("1", "999"),
     "name": ("orders", "a b"),
     "note": ("because", "\udcff"),
     "policy": ("rules.toml", "missing.toml"),
