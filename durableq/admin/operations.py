@@ -9,13 +9,14 @@ from typing import Final
 from durableq.admin.readers import ADVICE, Readers
 from durableq.engines import (
     back_up_store,
+    estimate_upgrade,
     examine_store,
     queues_in,
     registered_workers,
     restore_store,
 )
 from durableq.model.errors import Conflict
-from durableq.model.health import Copied, Finding, Level, reconcile
+from durableq.model.health import Copied, Finding, Level, UpgradeEstimate, reconcile
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, liveness, may_be_alive
@@ -45,6 +46,15 @@ def audit(store: Store) -> list[Finding]:
         *reconcile(store.require(Capability.INSPECT).queues()),
         *store.require(Capability.MAINTENANCE).orphans(),
     ]
+
+
+def upgrade_estimate(url: str) -> UpgradeEstimate | None:
+    """Return the expected cost of upgrading a database; None if it needs no upgrade.
+
+    Args:
+        url: a path, or as DurableQ takes it.
+    """
+    return estimate_upgrade(url)
 
 
 def back_up(url: str, to: str | Path, progress: Progress = lambda _: None) -> Copied:

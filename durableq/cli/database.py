@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from durableq.admin import operations
 from durableq.cli import output
 from durableq.cli.options import Db, Json, check_lasting
 from durableq.client.app import DurableQ
@@ -35,9 +36,13 @@ def init(beside_other_tables: Beside = False, db: Db = None, as_json: Json = Fal
 def migrate(db: Db = None, as_json: Json = False) -> None:
     """Upgrade a database that an older durableq made, in one transaction. Stop its workers first.
 
+    It says beforehand how long the upgrade takes and how much disk space it needs.
+
     Example: durableq migrate --db shop.db
     """
     with _named(db) as app:
+        if estimate := operations.upgrade_estimate(app.url):
+            output.say(estimate.sentence())
         _tell(app.url, app.migrate(), as_json)
 
 

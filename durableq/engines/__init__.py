@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from durableq.model.errors import InvalidInput, Unsupported
-from durableq.model.health import Copied, Finding, Level
+from durableq.model.health import Copied, Finding, Level, UpgradeEstimate
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.text import shown, visible
 from durableq.runtime.clock import Clock, SystemClock
@@ -107,6 +107,23 @@ def queues_in(url: str) -> list[QueueInfo]:
     from durableq.engines.sqlite.location import Location
 
     return queues(Location.parse(url))
+
+
+def estimate_upgrade(url: str) -> UpgradeEstimate | None:
+    """Return the expected cost of upgrading a store, without changing it.
+
+    Args:
+        url: as for open_store.
+
+    Returns:
+        None unless an older durableq made the store.
+    """
+    if _is_memory(url):
+        return None
+    from durableq.engines.sqlite import doctor
+    from durableq.engines.sqlite.location import Location
+
+    return doctor.upgrade_estimate(Location.parse(url))
 
 
 def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied:

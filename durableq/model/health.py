@@ -81,6 +81,26 @@ class Copied(NamedTuple):
     set_aside: str | None = None
 
 
+class UpgradeEstimate(NamedTuple):
+    """The expected cost of upgrading a database."""
+
+    #: The tables that the upgrade rebuilds: it copies each of their rows.
+    tables: tuple[str, ...]
+    rows: int
+    #: Free disk space needed.
+    disk_bytes: int
+    seconds: float
+
+    def sentence(self) -> str:
+        """Return the estimate as a sentence."""
+        if not self.tables:
+            return "This upgrade rebuilds no table: it takes seconds and no disk space to speak of."
+        return (
+            f"This upgrade rebuilds {', '.join(self.tables)} ({self.rows:,} rows): it takes about "
+            f"{self.seconds:,.0f} s and needs {self.disk_bytes / (1 << 20):,.0f} MiB of free disk."
+        )
+
+
 def is_healthy(findings: Iterable[Finding]) -> bool:
     """Return whether no finding is BAD."""
     return all(finding.level is not Level.BAD for finding in findings)

@@ -1,6 +1,7 @@
 """`init`, `migrate`, `work`, `recover`, `demo`: what they run, and what they refuse to."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,9 @@ from durableq.cli import output
 from durableq.cli.options import DEMO_APP, application
 from durableq.demo import show
 from durableq.demo.accounts import Report
+from durableq.engines.sqlite import schema
 from tests.cli.console import COMMAND, Run, Shop, environment, process
+from tests.migrations.test_released import RELEASED
 from tests.support import scaled, wait_for
 
 APP = """
@@ -48,6 +51,15 @@ def test_init_creates_and_says_so_twice(run: Run, tmp_path: Path) -> None:
     assert run("migrate", "--json").json == {
         "database": "durableq.db", "found": "current", "done": "ready already"
     }  # fmt: skip
+
+
+@pytest.mark.skipif(schema.LACKS_OCTET_LENGTH, reason="files of 0.1 need a newer SQLite")
+def test_migrate_says_what_the_upgrade_costs_before_it_begins(run: Run, tmp_path: Path) -> None:
+    shutil.copy(RELEASED / "0001.db", tmp_path / "old.db")
+    done = run("migrate", "--db", "old.db")
+    assert done.lines == ["old.db: upgraded."]
+    assert "This upgrade rebuilds no table" in done.err
+    assert "This upgrade" not in run("migrate", "--db", "old.db").err
 
 
 def foreign(path: Path) -> None:

@@ -53,7 +53,14 @@ ENGINE_FUNCTIONS = {
     f"durableq.engines.{name}"
     for name in (
         *("open_store", "create_store", "file_of"),
-        *("examine_store", "registered_workers", "queues_in", "back_up_store", "restore_store"),
+        *(
+            "examine_store",
+            "registered_workers",
+            "queues_in",
+            "estimate_upgrade",
+            "back_up_store",
+            "restore_store",
+        ),
     )
 }
 

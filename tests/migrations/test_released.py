@@ -263,3 +263,18 @@ def test_after_a_restart_of_the_machine_no_lease_is_left(db: Path) -> None:
         dq.migrate()
         assert dq.queue("orders").info().counts.in_flight == 0
         assert dq.store.require(Capability.FLEET).workers() == []
+
+
+def test_an_upgrade_says_beforehand_what_it_costs(db: Path) -> None:
+    found = operations.upgrade_estimate(str(db))
+    if plain.one(db, "SELECT version_num FROM durableq_version") == schema.REVISIONS[-1]:
+        assert found is None
+        return
+    assert found is not None
+    assert found.sentence().startswith("This upgrade rebuilds no table")
+    with plain.connection(db) as raw:
+        tables = {**schema.REBUILT, schema.REVISIONS[-1]: ("durableq_message",)}
+        rebuilding = schema.estimate_upgrade(raw, tables)
+    assert rebuilding.rows == len(MESSAGES)
+    assert 0 < rebuilding.disk_bytes <= 2 * db.stat().st_size
+    assert f"rebuilds durableq_message ({len(MESSAGES)} rows)" in rebuilding.sentence()

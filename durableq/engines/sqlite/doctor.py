@@ -20,9 +20,9 @@ from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
-from durableq.engines.sqlite.schema import Condition, condition
+from durableq.engines.sqlite.schema import Condition, condition, estimate_upgrade
 from durableq.model.errors import Busy, DurableQError, ForeignDatabase
-from durableq.model.health import Finding, Level, is_healthy
+from durableq.model.health import Finding, Level, UpgradeEstimate, is_healthy
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.runtime.clock import Clock
 from durableq.runtime.steady_clock import SteadyClock
@@ -100,6 +100,17 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
 def queues(location: Location) -> list[QueueInfo]:
     """Return the queues of a file of ours; of anything else, none."""
     return _asked(location, lambda raw: queries.queues(transaction(raw)))
+
+
+def upgrade_estimate(location: Location) -> UpgradeEstimate | None:
+    """Return the expected cost of upgrading a file; None unless an older durableq made it."""
+    if doctor_file.place(location) is not None:
+        return None
+    try:
+        with reading(location.path) as (raw, _):
+            return estimate_upgrade(raw) if condition(raw) is Condition.OLDER else None
+    except (driver.Error, DurableQError):
+        return None  # the upgrade itself names the error
 
 
 def _asked(location: Location, question: Callable[[Any], list[T]]) -> list[T]:

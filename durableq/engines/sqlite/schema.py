@@ -7,6 +7,7 @@ Alembic itself is imported only when there is something to create or upgrade.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from durableq.model.errors import (
     OlderDatabase,
     UnsupportedSQLite,
 )
+from durableq.model.health import UpgradeEstimate
 
 #: Every released revision, oldest first; the last is what this code works with.
 REVISIONS: Final = ("0001", "0002", "0003", "0004")
@@ -40,6 +42,14 @@ LACKS_OCTET_LENGTH: Final = driver.sqlite_version_info < HAS_OCTET_LENGTH
 _CALLS_OCTET_LENGTH: Final = (
     "SELECT 1 FROM sqlite_schema WHERE name = 'durableq_message' AND sql LIKE '%octet_length%'"
 )
+
+
+#: The tables that the migration to each revision rebuilds. A new migration adds its own here.
+REBUILT: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(REVISIONS, ())
+#: Rates of a rebuild, measured on a loaded machine with bodies of 200 bytes: 100,000 rows in
+#: 29 MB of pages took 2.7 s.
+REBUILT_ROWS_PER_SECOND: Final = 50_000
+REBUILT_BYTES_PER_SECOND: Final = 20_000_000
 
 
 class Condition(Enum):
@@ -204,6 +214,33 @@ def _check_unused(raw: Any, database: Database) -> None:
             "older durableq that would go on writing it in its own way. Nothing was changed. Stop "
             "its workers and everything else that has the file open, then migrate again."
         )
+
+
+def estimate_upgrade(raw: Any, rebuilt: Mapping[str, tuple[str, ...]] = REBUILT) -> UpgradeEstimate:
+    """Estimate the cost of upgrading an older file.
+
+    Args:
+        raw: a connection to a file of Condition.OLDER.
+        rebuilt: the tables that the migration to each revision rebuilds.
+    """
+    (revision,) = raw.execute(_VERSION).fetchone()
+    later = [name for name in REVISIONS if name > revision]
+    tables = tuple(sorted({table for name in later for table in rebuilt[name]}))
+    if not tables:
+        return UpgradeEstimate((), 0, 0, 0.0)
+    rows = 0
+    for table in tables:
+        rows += raw.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608 - ours
+    (pages,), (free,), (page_bytes,) = (
+        raw.execute(f"PRAGMA {name}").fetchone()
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    # An upper bound: the rebuilt tables are nearly all of a file. Pages of one table are counted
+    # by `dbstat` only, which not every SQLite library has.
+    size = (pages - free) * page_bytes
+    seconds = rows / REBUILT_ROWS_PER_SECOND + size / REBUILT_BYTES_PER_SECOND
+    # Each new page is written to the log, and then to the file, which still has the old pages.
+    return UpgradeEstimate(tables, rows, 2 * size, seconds)
 
 
 def migrations_folder() -> Path:
