@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.process.child import PATH, ROOT
+from tests.process.child import PATH
+from tests.warm import WarmProcess
 
 Sweep = Callable[..., list[dict[str, Any]]]
+
+IMPORTS = ("alembic.command", "durableq.admin.operations", "durableq.engines.sqlite.store")
 
 
 def compiled(name: str, folder: Path) -> Path:
@@ -52,34 +54,52 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture
-def sweep(shim: Path, folder: Path) -> Sweep:
-    """Run a sweep of tests.faults.sweep, and give what it found at each fault."""
-    return runner(shim, folder, "tests.faults.sweep")
+@pytest.fixture(scope="session")
+def with_shim(shim: Path) -> Iterator[WarmProcess]:
+    """A warm process with shim.c preloaded."""
+    yield from warm(shim)
+
+
+@pytest.fixture(scope="session")
+def with_recorder(recorder: Path) -> Iterator[WarmProcess]:
+    """A warm process with recorder.c preloaded."""
+    yield from warm(recorder)
+
+
+def warm(library: Path) -> Iterator[WarmProcess]:
+    path = os.pathsep.join(PATH)
+    process = WarmProcess(*IMPORTS, PYTHONPATH=path, LD_PRELOAD=str(library))
+    yield process
+    process.close()
 
 
 @pytest.fixture
-def write(shim: Path, folder: Path) -> Sweep:
-    """Run a sweep of tests.faults.writing, and give what it found at each fault."""
-    return runner(shim, folder, "tests.faults.writing")
+def sweep(with_shim: WarmProcess, folder: Path) -> Sweep:
+    """Run a sweep of tests.faults.sweep, and return its findings at each fault."""
+    return runner(with_shim, folder, "tests.faults.sweep")
 
 
 @pytest.fixture
-def replay(recorder: Path, folder: Path) -> Sweep:
-    """Replay power cuts with tests.faults.powerloss, and give what it found in each image."""
-    return runner(recorder, folder, "tests.faults.powerloss")
+def write(shim: Path, folder: Path) -> Iterator[Sweep]:
+    """Run a sweep of tests.faults.writing, and return its findings at each fault.
+
+    In a process of its own: a test chooses its SQLite library, which is loaded at the start.
+    """
+    path = os.pathsep.join(PATH)
+    process = WarmProcess(PYTHONPATH=path, LD_PRELOAD=str(shim))
+    yield runner(process, folder, "tests.faults.writing")
+    process.close()
 
 
-def runner(shim: Path, folder: Path, module: str) -> Sweep:
+@pytest.fixture
+def replay(with_recorder: WarmProcess, folder: Path) -> Sweep:
+    """Replay power cuts with tests.faults.powerloss, and return its findings in each image."""
+    return runner(with_recorder, folder, "tests.faults.powerloss")
+
+
+def runner(process: WarmProcess, folder: Path, module: str) -> Sweep:
     def run(call: str, *kind: str) -> list[dict[str, Any]]:
-        ended = subprocess.run(
-            [sys.executable, "-m", module, call, str(folder), *kind],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(PATH), "LD_PRELOAD": str(shim)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ended = process.run(module, call, str(folder), *kind, seconds=280)
         assert ended.returncode == 0, ended.stderr[-3000:]
         return [json.loads(line) for line in ended.stdout.splitlines()]
 

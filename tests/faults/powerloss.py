@@ -27,7 +27,7 @@ from durableq.engines.sqlite.driver import driver
 from tests.faults import sweep
 from tests.faults.disk import VARIANTS, Disk, Operation, Variant, operations
 from tests.faults.judging import survives
-from tests.faults.sweep import FOLDER, OLD, PLACE, TARGET, attempt, forked
+from tests.faults.sweep import FOLDER, OLD, PLACE, TARGET, attempt, forked, served
 
 RECORD = FOLDER / "record"
 
@@ -190,14 +190,15 @@ def first_cuts(call: str, options: argparse.Namespace) -> None:
     """Cut the power during a call, and for some images a second time during the next command."""
     run = recorded(CALLS[call][1], options.lies)
     choice = (lambda _: VARIANTS) if options.wide else in_turn(writes=call in EACH_WRITE)
-    for seed in range(options.seeds):
-        for number, image in enumerate(images(call, run, choice, seed)):
-            seen = image.told | forked(partial(look, call, again=number % 16 == 0))
-            print(json.dumps(seen))
-            if options.lies and not survives(seen):
-                return
-            if is_second_due(call, image, options):
-                second_cuts(image, seen["plain"], options)
+    with served(look) as looked:
+        for seed in range(options.seeds):
+            for number, image in enumerate(images(call, run, choice, seed)):
+                seen = image.told | looked(call=call, again=number % 16 == 0)
+                print(json.dumps(seen))
+                if options.lies and not survives(seen):
+                    return
+                if is_second_due(call, image, options):
+                    second_cuts(image, seen["plain"], options, looked)
 
 
 def is_second_due(call: str, image: Image, options: argparse.Namespace) -> bool:
@@ -209,7 +210,9 @@ def is_second_due(call: str, image: Image, options: argparse.Namespace) -> bool:
     return call == "replace" or (options.wide and call.startswith("re"))
 
 
-def second_cuts(image: Image, before: str, options: argparse.Namespace) -> None:
+def second_cuts(
+    image: Image, before: str, options: argparse.Namespace, looked: Callable[..., Any]
+) -> None:
     """Cut the power while the next command clears up, and while a second restore runs."""
     for call in ("open_again", "replace"):
         image.make()
@@ -217,7 +220,7 @@ def second_cuts(image: Image, before: str, options: argparse.Namespace) -> None:
         choice = in_turn(writes=options.wide, others=options.wide)
         for second in images(call, run, choice, image.seed):
             told = second.told | {"before": before, "first": [image.told["cut"], image.variant]}
-            print(json.dumps(told | forked(partial(look, call, again=False))))
+            print(json.dumps(told | looked(call=call, again=False)))
 
 
 def main() -> None:
