@@ -368,8 +368,7 @@ class Batch(Sequence[Delivery]):
 
     def _settle_without_the_stale(self) -> list[Delivery]:
         completions, failed = self._completions(), self._failed()
-        outcomes = self._store.complete(completions)
-        outcomes += self._store.fail(failed, actor=self[0].actor)
+        outcomes = self._store.settle(completions, failed, actor=self[0].actor)
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failed]
         refused = {r for r, told in zip(receipts, outcomes, strict=True) if told.refused}
         self._mark_settled()

@@ -52,3 +52,6 @@ PROMOTE_BATCH: Final = 1_000
 MAX_SET_ASIDE: Final = 1_000
 #: Receives of the store in one `queue.receive()` that has found no message yet.
 MAX_STORE_RECEIVES: Final = 100
+
+#: How long a receive may wait inside the store (SQS: 20 seconds).
+MAX_WAIT_MS: Final = 20 * SECOND_MS

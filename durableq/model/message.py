@@ -206,6 +206,8 @@ class Received(NamedTuple):
     set_aside: int
     #: Whether ready messages may be left: the receive stopped at one of its limits.
     more: bool = False
+    #: Where nothing was received: ms until a receive may bring a message; None: not known.
+    wait_ms: int | None = None
 
     @property
     def idle(self) -> bool:

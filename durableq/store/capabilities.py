@@ -143,6 +143,30 @@ class DeadLetters(Protocol):
         """
         ...
 
+    def lease_dead_letters(
+        self,
+        queue: str,
+        ids: Sequence[str],
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+    ) -> list[Message]:
+        """Lease these letters of a dead-letter queue, also held, delayed and paused ones.
+
+        Args:
+            queue: the dead-letter queue.
+            ids: at most MAX_RECEIVE_BATCH.
+            visibility_ms: as for Queueing.receive.
+            owner_id: as for Queueing.receive.
+
+        Returns:
+            The letters, in order of id; the others are leased, or not there.
+
+        Raises:
+            InvalidInput: too many ids.
+        """
+        ...
+
     def dead_letter(self, message_id: str) -> DeadLetter | None:
         """Return a message in a dead-letter queue with its history; None if it is not dead."""
         ...

@@ -17,13 +17,18 @@ Rules for all operations:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, overload
 
-from durableq.model.errors import Unsupported
+from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.model.limits import MAX_WAIT_MS
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
 from durableq.model.queues import QueueSettings
+from durableq.model.units import check_whole
 
 if TYPE_CHECKING:
     from durableq.store.capabilities import (
@@ -39,12 +44,19 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Answer",
+    "Call",
     "Capability",
+    "Extend",
     "HasFileno",
     "OpenStore",
     "Pruned",
     "QueueInfo",
     "Queueing",
+    "Receive",
+    "Release",
+    "Send",
+    "Settle",
     "Store",
     "Watch",
     "WorkerInfo",
@@ -98,6 +110,52 @@ class Watch(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A send, as a call for Queueing.together."""
+
+    queue: str
+    drafts: Sequence[Draft]
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """A receive that does not wait, as a call for Queueing.together."""
+
+    queue: str
+    limit: int
+    visibility_ms: int | None = None
+    owner_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """An extension of leases, as a call for Queueing.together."""
+
+    receipts: Sequence[Receipt]
+    visibility_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Completions and failures, as a call for Queueing.together."""
+
+    completions: Sequence[Completion] = ()
+    failures: Sequence[tuple[Receipt, Failure]] = ()
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release, as a call for Queueing.together."""
+
+    receipts: Sequence[Receipt]
+
+
+Call = Send | Receive | Extend | Settle | Release
+Answer = list[str] | Received | list[Outcome] | DurableQError
+
+
 class Queueing(Protocol):
     """The core: the life of a message, in batches."""
 
@@ -137,7 +195,7 @@ class Queueing(Protocol):
         *,
         visibility_ms: int | None = None,
         owner_id: int = 0,
-        ids: Iterable[str] | None = None,
+        wait_ms: int = 0,
     ) -> Received:
         """Lease up to `limit` ready messages: highest priority first, then oldest first.
 
@@ -154,7 +212,11 @@ class Queueing(Protocol):
             limit: 1 to MAX_RECEIVE_BATCH.
             visibility_ms: the length of the lease; None means the queue's.
             owner_id: the worker's, from `register`; 0 for none.
-            ids: lease exactly these dead letters, delayed and held ones too.
+            wait_ms: 0 to MAX_WAIT_MS; the longest wait for a message where there is none.
+
+        Returns:
+            The messages and duplicates. With neither, `wait_ms` is the time until a receive may
+            bring a message, as `ready_in_ms` returns it.
         """
         ...
 
@@ -175,6 +237,31 @@ class Queueing(Protocol):
         self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
     ) -> list[Outcome]:
         """Record these failures: RETRY, BURIED, or refused; `after_failure` decides."""
+        ...
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail messages in one transaction.
+
+        Returns:
+            The outcomes of the completions, then those of the failures.
+        """
+        ...
+
+    def together(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run several operations, in order, in one transaction (group commit).
+
+        A call that raises is undone alone; the others stand. Errors of the transaction itself, such
+        as Busy, StorageFull and OutcomeUnknown, are raised and concern all calls.
+
+        Returns:
+            What each operation returns, or the DurableQError that it raised.
+        """
         ...
 
     def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
@@ -236,6 +323,38 @@ class Store(Queueing, Protocol):
                 f"capability {capability.label!r}."
             )
         return self
+
+
+def receive_or_wait(
+    store: Queueing, queue: str, wait_ms: int, receive: Callable[[], Received]
+) -> Received:
+    """Receive as Queueing.receive does, for engines whose `receive` does not wait by itself.
+
+    Args:
+        store: the engine's store.
+        queue: the source.
+        wait_ms: as for Queueing.receive.
+        receive: one receive, in a transaction of its own.
+    """
+    check_whole(wait_ms, "The wait of a receive in ms", 0, MAX_WAIT_MS)
+    received = receive()
+    if not received.idle:
+        return received
+    if not wait_ms:
+        return received._replace(wait_ms=store.ready_in_ms([queue]))
+    deadline = time.monotonic() + wait_ms / 1000
+    with closing(store.watch()) as watch:
+        while True:
+            ready_in_ms = store.ready_in_ms([queue])
+            if ready_in_ms == 0:  # a receive is a write, and others write to other queues
+                received = receive()
+                if not received.idle:
+                    return received
+            left_seconds = deadline - time.monotonic()
+            if left_seconds <= 0:
+                return received._replace(wait_ms=ready_in_ms)
+            until_due = left_seconds if ready_in_ms is None else ready_in_ms / 1000
+            watch.wait(min(left_seconds, until_due))
 
 
 OpenStore = Callable[[str], Store]

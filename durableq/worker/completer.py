@@ -128,20 +128,19 @@ class Completer:
         failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
         self._stopping.exit_unless_intact()
         try:
-            if done:
-                outcomes = self._store.complete([completion for _, completion in done])
-                for (delivery, _), outcome in zip(done, outcomes, strict=True):
-                    self._log_completed(delivery, outcome)
-                self.finish([delivery for delivery, _ in done])
-            done = []
-            if failed:
-                failures = [(delivery.receipt, failure) for delivery, failure in failed]
-                outcomes = self._store.fail(failures, actor=self._actor)
-                for (delivery, failure), outcome in zip(failed, outcomes, strict=True):
-                    self._log_failed(delivery, failure, outcome)
-                self.finish([delivery for delivery, _ in failed], failed=len(failed))
+            outcomes = self._store.settle(
+                [completion for _, completion in done],
+                [(delivery.receipt, failure) for delivery, failure in failed],
+                actor=self._actor,
+            )
         except PASSING as error:
             self._try_again([*done, *failed], error)
+            return
+        for (delivery, _), outcome in zip(done, outcomes[: len(done)], strict=True):
+            self._log_completed(delivery, outcome)
+        for (delivery, failure), outcome in zip(failed, outcomes[len(done) :], strict=True):
+            self._log_failed(delivery, failure, outcome)
+        self.finish([delivery for delivery, _ in (*done, *failed)], failed=len(failed))
 
     def _try_again(
         self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError

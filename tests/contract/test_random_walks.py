@@ -180,11 +180,12 @@ class SideBySide(RuleBasedStateMachine):
         dead = [name for name, (where, _) in self.before.items() if where is Node.DEAD]
         chosen = {*data.draw(st.lists(st.sampled_from(dead), max_size=3)), "message 0000"}
 
-        def receive(engine: Engine) -> Received:
+        def lease(engine: Engine) -> Received:
             ids = [message_id for message_id, name in engine.names.items() if name in chosen]
-            return engine.store.receive(dead_letter_name(queue), limit, ids=ids)
+            dead_letters = engine.store.lease_dead_letters(dead_letter_name(queue), ids[:limit])
+            return Received(dead_letters, [], 0)
 
-        self.take(receive)
+        self.take(lease)
 
     def take(self, call: Callable[[Engine], Received]) -> None:
         received = self.both(lambda engine, _: call(engine), *RECEIVE)

@@ -167,7 +167,7 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     (held,) = orders.receive()
     assert (held.key, held.receive_count) == ("held", 2)
     held.complete()
-    (dead_letter,) = dq.store.receive("mail-dlq", 10, ids=["1"]).messages
+    (dead_letter,) = dq.store.require(Capability.DEAD_LETTERS).lease_dead_letters("mail-dlq", ["1"])
     assert dead_letter.state is State.IN_FLIGHT
     assert orders.send("new") == "15", "an id was given twice, or skipped"
     plain.check_sound(db)

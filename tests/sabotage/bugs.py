@@ -18,6 +18,7 @@ from durableq.engines.sqlite import (
     joining,
     location,
     open_files,
+    open_transaction,
     store,
 )
 from durableq.engines.sqlite.dialect import DIALECT
@@ -82,7 +83,7 @@ def answer_before_the_commit() -> None:
 
 
 def split_effect_and_acknowledgement() -> None:
-    opened: Any = store._Open
+    opened: Any = open_transaction.OpenTransaction
     execute = opened.execute
 
     def commit_at_once(self: Any, statement: Any, parameters: Any = None) -> Any:

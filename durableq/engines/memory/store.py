@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -16,7 +16,7 @@ from durableq.engines.memory.transaction import OpenTransaction, require_done
 from durableq.engines.memory.transitions import Lease, MemoryMoves
 from durableq.engines.memory.wakeup import MemoryWatch
 from durableq.model.decisions import Decision
-from durableq.model.errors import Conflict, Unsupported
+from durableq.model.errors import Conflict, DurableQError, Unsupported
 from durableq.model.info import check_metadata, metadata_suffix
 from durableq.model.limits import (
     MAX_RECEIVE_BATCH,
@@ -28,6 +28,7 @@ from durableq.model.message import (
     Completion,
     Draft,
     Failure,
+    Message,
     Outcome,
     Receipt,
     Received,
@@ -49,11 +50,19 @@ from durableq.store.capabilities import (
     Transactions,
 )
 from durableq.store.core import (
+    Answer,
+    Call,
     Capability,
+    Extend,
     QueueInfo,
+    Receive,
+    Release,
+    Send,
+    Settle,
     Store,
     WorkerInfo,
     WorkerStats,
+    receive_or_wait,
 )
 
 P = ParamSpec("P")
@@ -168,7 +177,6 @@ class MemoryStore(
             raise Unsupported("A store in memory cannot join a database's transaction.")
         return self._send(queue, drafts)
 
-    @_verb
     def receive(
         self,
         queue: str,
@@ -176,26 +184,21 @@ class MemoryStore(
         *,
         visibility_ms: int | None = None,
         owner_id: int = 0,
-        ids: Iterable[str] | None = None,
+        wait_ms: int = 0,
     ) -> Received:
-        """Lease ready messages."""
-        if visibility_ms is None:
-            visibility_ms = self._queue(queue).settings.visibility_timeout_ms
-        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-        start = mark(owner_id) if owner_id else "0" * 8
-        lease = Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
+        """Lease ready messages, or wait for one."""
+
+        def receive() -> Received:
+            return self._receive(queue, limit, visibility_ms, owner_id)
+
+        return receive_or_wait(self, queue, wait_ms, receive)
+
+    @_verb
+    def _receive(
+        self, queue: str, limit: int, visibility_ms: int | None, owner_id: int
+    ) -> Received:
+        lease = self._lease(queue, limit, visibility_ms, owner_id)
         promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
-        if ids is not None:
-            wanted = set(ids)
-            waiting = [
-                row for row in self._tables.in_queue(queue) if row.state is not State.IN_FLIGHT
-            ]
-            dead_letters = [
-                row for row in waiting if row.id in wanted and row.source_queue is not None
-            ]
-            return self._clock.shown(
-                Received([self._deliver(row, lease) for row in dead_letters[:limit]], [], 0)
-            )
         received = Received([], [], 0)
         if self._queue(queue).settings.paused:
             return received
@@ -208,6 +211,32 @@ class MemoryStore(
                 more = True
                 break
         return self._clock.shown(received._replace(more=more))
+
+    @_verb
+    def lease_dead_letters(
+        self,
+        queue: str,
+        ids: Sequence[str],
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+    ) -> list[Message]:
+        """Lease dead letters by id."""
+        if not ids:
+            return []
+        lease = self._lease(queue, len(ids), visibility_ms, owner_id)
+        self._promote(queue)
+        self._reclaim_expired(queue)
+        dead = [row for row in self._tables.in_queue(queue) if row.source_queue is not None]
+        wanted = [r for r in dead if r.id in set(ids) and r.state is not State.IN_FLIGHT]
+        return self._clock.shown([self._deliver(row, lease) for row in wanted])
+
+    def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
+        if visibility_ms is None:
+            visibility_ms = self._queue(queue).settings.visibility_timeout_ms
+        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
+        start = mark(owner_id) if owner_id else "0" * 8
+        return Lease(start + secrets.token_hex(12), self._lease_until(visibility_ms))
 
     @_verb
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -232,6 +261,39 @@ class MemoryStore(
     ) -> list[Outcome]:
         """Record failures, and retry or bury."""
         return [self._fail(receipt, failure, actor) for receipt, failure in failures]
+
+    @_verb
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail messages in one transaction."""
+        return self.complete(completions) + self.fail(failures, actor=actor)
+
+    @_verb
+    def together(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run several operations in one transaction."""
+        return list(map(self._one_of, calls))
+
+    def _one_of(self, call: Call) -> Answer:
+        """Run one operation of several; being one, it is undone alone if it raises."""
+        try:
+            match call:
+                case Send(queue, drafts):
+                    return self.send(queue, drafts)
+                case Receive(queue, limit, visibility_ms, owner_id):
+                    return self._receive(queue, limit, visibility_ms, owner_id)
+                case Extend(receipts, visibility_ms):
+                    return self.extend(receipts, visibility_ms)
+                case Settle(completions, failures, actor):
+                    return self.settle(completions, failures, actor=actor)
+                case Release(receipts):
+                    return self.release(receipts)
+        except DurableQError as error:
+            return error
 
     @_verb
     def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
@@ -264,7 +326,7 @@ class MemoryStore(
         """Apply one verdict to letters named by id."""
         if not ids:
             return []
-        taken = self.receive(queue, len(ids), ids=ids).messages
+        taken = self.lease_dead_letters(queue, ids)
         receipts = [message.receipt for message in taken if message.receipt is not None]
         self.decide([(receipt, decision) for receipt in receipts], actor=actor)
         return [receipt.message_id for receipt in receipts]

@@ -93,7 +93,7 @@ class MemoryMoves(MemoryMonitor):
 
     def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
         """Treat one ready message as `admit` says, and return what was received so far."""
-        messages, duplicates, set_aside, _ = received
+        messages, duplicates, set_aside = received[:3]
         record, owner_left_ms = self._known(row)
         retention_ms = self._queue(row.queue).settings.retention_ms
         now_ms = self._clock.now_ms()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,14 +24,14 @@ from durableq.engines.sqlite import file_space, schema
 from durableq.engines.sqlite.database import Database, all_or_nothing
 from durableq.engines.sqlite.inspect import SQLMonitor
 from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.open_transaction import OpenTransaction
 from durableq.engines.sqlite.wakeup import FileWatch
 from durableq.model.dead_letters import DeadLetterFilter, RedriveTask, check_redrive
 from durableq.model.decisions import Decision, Discard, Requeue
-from durableq.model.errors import Conflict, DurableQError, InvalidInput, StaleReceipt
+from durableq.model.errors import DurableQError, StaleReceipt
 from durableq.model.health import MaintenanceReport
 from durableq.model.info import check_metadata
-from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
-from durableq.model.text import shown
+from durableq.model.message import Completion, Draft, Failure, Message, Outcome, Receipt, Received
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.steady_clock import shift
 from durableq.store.capabilities import (
@@ -47,13 +46,20 @@ from durableq.store.capabilities import (
     Transactions,
 )
 from durableq.store.core import (
-    OTHER_THREAD,
+    Answer,
+    Call,
     Capability,
+    Extend,
     Pruned,
     QueueInfo,
+    Receive,
+    Release,
+    Send,
+    Settle,
     Store,
     WorkerInfo,
     WorkerStats,
+    receive_or_wait,
 )
 
 
@@ -140,12 +146,31 @@ class SQLStore(
         *,
         visibility_ms: int | None = None,
         owner_id: int = 0,
-        ids: Iterable[str] | None = None,
+        wait_ms: int = 0,
     ) -> Received:
-        """Lease ready messages."""
+        """Lease ready messages, or wait for one."""
+
+        def receive() -> Received:
+            with self._write() as tx:
+                received = receiving.receive(tx, queue, limit, visibility_ms, owner_id, None)
+            return self._clock.shown(received)
+
+        return receive_or_wait(self, queue, wait_ms, receive)
+
+    def lease_dead_letters(
+        self,
+        queue: str,
+        ids: Sequence[str],
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+    ) -> list[Message]:
+        """Lease dead letters by id."""
+        if not ids:
+            return []
         with self._write() as tx:
-            received = receiving.receive(tx, queue, limit, visibility_ms, owner_id, ids)
-        return self._clock.shown(received)
+            taken = receiving.receive(tx, queue, len(ids), visibility_ms, owner_id, ids)
+        return self._clock.shown(taken.messages)
 
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
         """Prolong leases."""
@@ -163,6 +188,35 @@ class SQLStore(
         """Record failures, and retry or bury."""
         with self._write() as tx:
             return settling.fail(tx, failures, actor)
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail messages in one transaction."""
+        with self._write() as tx:
+            return settling.complete(tx, completions) + settling.fail(tx, failures, actor)
+
+    def together(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run several operations in one transaction."""
+        with self._write() as tx:
+            return [self._one_of(tx, call) for call in calls]
+
+    def _one_of(self, whole: WriteTransaction, call: Call) -> Answer:
+        """Run one operation of several; undo it alone if it raises."""
+        try:
+            with all_or_nothing(whole.raw):
+                tx = self._begin(whole)
+                answer = _perform(tx, call)
+                tx.write_counters()
+        except DurableQError as error:
+            if not whole.raw.in_transaction:  # it was ended, and with it the other operations
+                raise
+            return error
+        return self._clock.shown(answer) if isinstance(answer, Received) else answer
 
     def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
         """Give messages back uncounted."""
@@ -218,7 +272,9 @@ class SQLStore(
             return settling.attach_result(tx, receipt, key, result)
 
     @contextmanager
-    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[_Open]:
+    def transaction(
+        self, receipts: Sequence[Receipt], *, actor: str = ""
+    ) -> Iterator[OpenTransaction]:
         """Open a transaction that settles these messages together with other writes."""
         steady_time.keep(self._database, self._clock)
         with self._database.write_with_sqlalchemy() as (opened, connection):
@@ -226,7 +282,7 @@ class SQLStore(
             stale = settling.check_held(tx, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
-            handle = _Open(self._database, tx, connection, actor)
+            handle = OpenTransaction(self._database, tx, connection, actor)
             try:
                 yield handle
             finally:
@@ -340,80 +396,16 @@ class SQLStore(
                 upkeep.remember_boot(tx, boot_id)
 
 
-class _Open:
-    """The Transaction that user code holds."""
-
-    def __init__(
-        self,
-        database: Database,
-        tx: WriteTransaction,
-        connection: sqlalchemy.Connection,
-        actor: str,
-    ) -> None:
-        self._database = database
-        self._tx = tx
-        self._connection = connection
-        self._actor = actor
-        self._results: list[sqlalchemy.CursorResult[Any]] = []
-        self._thread = threading.get_ident()
-        self._ended = False
-
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
-        self._check()
-        if isinstance(statement, str):
-            statement = sqlalchemy.text(statement)
-        if not isinstance(statement, sqlalchemy.Executable):
-            raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
-        result = self._database.execute(self._connection, statement, parameters)
-        if result.returns_rows:
-            self._results.append(result)
-        return result
-
-    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
-        """Send messages that exist only if this transaction commits."""
-        self._check()
-        sending.check_batch(drafts)
-        with all_or_nothing(self._tx.raw):
-            return sending.send(self._tx, queue, drafts)
-
-    def settle(
-        self,
-        completions: Sequence[Completion],
-        failures: Sequence[tuple[Receipt, Failure]],
-    ) -> None:
-        """Say how the messages end; all are still held, or everything is undone."""
-        self._check()
-        outcomes = settling.complete(self._tx, completions)
-        outcomes += settling.fail(self._tx, failures, self._actor)
-        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
-        for receipt, outcome in zip(receipts, outcomes, strict=True):
-            if outcome.refused:
-                raise StaleReceipt(receipt.message_id, outcome.why)
-
-    def end(self) -> None:
-        """Take nothing more, and close what is not read to its end.
-
-        It would keep this thread's view of the file as it is now: once another process has
-        written, every write of this thread would be refused as coming too late.
-        """
-        self._ended = True
-        for result in self._results:
-            result.close()
-
-    def _check(self) -> None:
-        """Refuse what would be written on its own: each statement would be a commit by itself.
-
-        Raises:
-            Conflict: the block is over, or a statement in it ended the transaction.
-        """
-        if self._ended:
-            raise Conflict("This transaction is over: use it inside its `with` block.")
-        if threading.get_ident() != self._thread:
-            raise Conflict(OTHER_THREAD)
-        if not self._tx.raw.in_transaction:
-            raise Conflict(
-                "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is "
-                "resolved by ROLLBACK), so nothing more is written in it and the message is not "
-                "settled. Leave its end to the `with` block."
-            )
+def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Outcome]:
+    match call:
+        case Send(queue, drafts):
+            sending.check_batch(drafts)
+            return sending.send(tx, queue, drafts)
+        case Receive(queue, limit, visibility_ms, owner_id):
+            return receiving.receive(tx, queue, limit, visibility_ms, owner_id, None)
+        case Extend(receipts, visibility_ms):
+            return settling.extend(tx, receipts, visibility_ms)
+        case Settle(completions, failures, actor):
+            return settling.complete(tx, completions) + settling.fail(tx, failures, actor)
+        case Release(receipts):
+            return settling.release(tx, receipts)

@@ -16,6 +16,7 @@ from durableq.testing.contract.redrive import RedriveContract
 from durableq.testing.contract.retention import RetentionContract
 from durableq.testing.contract.sending import SendingContract
 from durableq.testing.contract.settling import SettlingContract
+from durableq.testing.contract.together import TogetherContract
 from durableq.testing.contract.transactions import TransactionsContract
 from durableq.testing.contract.wakeup import WakeupContract
 
@@ -25,6 +26,7 @@ class StoreContract(
     ReceivingContract,
     LeasesContract,
     SettlingContract,
+    TogetherContract,
     IdempotencyContract,
     DeadLettersContract,
     DeadLetterGroupsContract,

@@ -7,6 +7,7 @@ import pytest
 
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput
+from durableq.model.limits import MAX_RECEIVE_BATCH
 from durableq.model.message import FOREVER_MS, Event, Outcome, Reason, State
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
@@ -228,9 +229,10 @@ class DeadLettersContract(StoreCase):
         fail(store, take(store, DEAD), retry_in_ms=1000)
         kill(store, "not chosen")
         ready = kill(store, "ready")
-        received = store.receive(DEAD, 10, ids=[ready, held, delayed, "nonsense", "٣", "9" * 30])
-        assert bodies(received.messages) == ['"held"', '"delayed"', '"ready"']
-        for message in received.messages:
+        ids = [ready, held, delayed, "nonsense", "٣", "9" * 30]
+        leased = store.lease_dead_letters(DEAD, ids)
+        assert bodies(leased) == ['"held"', '"delayed"', '"ready"']
+        for message in leased:
             assert (message.state, message.delayed_until_ms) == (State.IN_FLIGHT, 0)
             assert not look(store, message.id).held
         assert bodies(receive(store, queue=DEAD)) == ['"not chosen"']
@@ -239,17 +241,16 @@ class DeadLettersContract(StoreCase):
     def test_a_leased_dead_letter_cannot_be_chosen(self, store: FullStore) -> None:
         message_id = kill(store)
         take(store, DEAD)
-        assert store.receive(DEAD, 1, ids=[message_id]).idle
+        assert store.lease_dead_letters(DEAD, [message_id]) == []
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
-    def test_dead_letters_beyond_the_limit_are_left_as_they_were(self, store: FullStore) -> None:
-        ids = []
-        for body in (1, 2):
-            ids.append(kill(store, body))
-            decide(store, Hold())
-        [message] = receive(store, 1, DEAD, ids=reversed(ids))
-        assert message.id == ids[0]
-        assert look(store, ids[1]).held
+    def test_too_many_ids_lease_no_dead_letter(self, store: FullStore) -> None:
+        message_id = kill(store)
+        decide(store, Hold())
+        with pytest.raises(InvalidInput):
+            store.lease_dead_letters(DEAD, [message_id] * (MAX_RECEIVE_BATCH + 1))
+        assert look(store, message_id).held
+        assert store.lease_dead_letters(DEAD, []) == []
 
     @needs(Capability.DEAD_LETTERS)
     def test_a_chosen_dead_letter_is_delivered_even_after_its_retention(
@@ -259,7 +260,7 @@ class DeadLettersContract(StoreCase):
         decide(store, Hold())
         store.declare_queue(DEAD, {"retention_ms": 1000})
         clock.advance(10)
-        [message] = receive(store, queue=DEAD, ids=[message_id])
+        [message] = store.lease_dead_letters(DEAD, [message_id])
         assert message.id == message_id
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
@@ -328,9 +329,9 @@ class DeadLettersContract(StoreCase):
         self, store: FullStore
     ) -> None:
         held, free, taken = kill(store, 1), kill(store, 2), kill(store, 3)
-        (receipt_of_held,) = map(receipt, store.receive(DEAD, 1, ids=[held]).messages)
+        (receipt_of_held,) = map(receipt, store.lease_dead_letters(DEAD, [held]))
         store.decide([(receipt_of_held, Hold("ask Ann"))])
-        store.receive(DEAD, 1, ids=[taken])
+        store.lease_dead_letters(DEAD, [taken])
         ids = [held, free, taken, "999"]
         assert sorted(store.decide_by_id(DEAD, ids, Requeue("again"))) == sorted([held, free])
         assert look(store, taken).state is State.IN_FLIGHT

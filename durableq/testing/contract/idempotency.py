@@ -187,7 +187,7 @@ class IdempotencyContract(StoreCase):
     ) -> None:
         """Also if its changed body is, by chance, what succeeded under the key meanwhile."""
         changed_id = kill(store, {"size": 12.0}, key="k")
-        [dead_letter] = receive(store, queue=DEAD, ids=[changed_id])
+        [dead_letter] = store.lease_dead_letters(DEAD, [changed_id])
         store.decide([(receipt(dead_letter), Retry({"size": 6.0}))])
         retried = take(store)
         assert complete(store, retried) == [Outcome.DONE]
@@ -197,7 +197,7 @@ class IdempotencyContract(StoreCase):
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_changed_body_is_not_taken_for_the_payload(self, store: FullStore) -> None:
         changed_id = kill(store, {"size": 12.0}, key="k")
-        [dead_letter] = receive(store, queue=DEAD, ids=[changed_id])
+        [dead_letter] = store.lease_dead_letters(DEAD, [changed_id])
         assert meet(store, draft({"size": 6}, key="k"), None) == ""
         store.decide([(receipt(dead_letter), Retry({"size": 6.0}))])
         assert store.receive(ORDERS, 10).duplicates == []

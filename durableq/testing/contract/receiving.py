@@ -252,7 +252,7 @@ class ReceivingContract(StoreCase):
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_only_dead_letters_can_be_chosen_by_id(self, store: FullStore) -> None:
         message_id = send(store)
-        assert store.receive(ORDERS, 1, ids=[message_id]).idle
+        assert store.lease_dead_letters(ORDERS, [message_id]) == []
         assert look(store, message_id).state is State.READY
 
 

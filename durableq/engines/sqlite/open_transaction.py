@@ -1,0 +1,96 @@
+"""The transaction that `message.transaction()` gives to user code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy
+
+from durableq.engines.sql import sending, settling
+from durableq.engines.sql.transactions import WriteTransaction
+from durableq.engines.sqlite.database import Database, all_or_nothing
+from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
+from durableq.model.message import Completion, Draft, Failure, Receipt
+from durableq.model.text import shown
+from durableq.store.core import OTHER_THREAD
+
+
+class OpenTransaction:
+    """The Transaction that user code holds."""
+
+    def __init__(
+        self,
+        database: Database,
+        tx: WriteTransaction,
+        connection: sqlalchemy.Connection,
+        actor: str,
+    ) -> None:
+        self._database = database
+        self._tx = tx
+        self._connection = connection
+        self._actor = actor
+        self._results: list[sqlalchemy.CursorResult[Any]] = []
+        self._thread = threading.get_ident()
+        self._ended = False
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
+        self._check()
+        if isinstance(statement, str):
+            statement = sqlalchemy.text(statement)
+        if not isinstance(statement, sqlalchemy.Executable):
+            raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
+        result = self._database.execute(self._connection, statement, parameters)
+        if result.returns_rows:
+            self._results.append(result)
+        return result
+
+    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Send messages that exist only if this transaction commits."""
+        self._check()
+        sending.check_batch(drafts)
+        with all_or_nothing(self._tx.raw):
+            return sending.send(self._tx, queue, drafts)
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Say how the messages end; all are still held, or everything is undone."""
+        self._check()
+        outcomes = settling.complete(self._tx, completions)
+        outcomes += settling.fail(self._tx, failures, self._actor)
+        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
+        for receipt, outcome in zip(receipts, outcomes, strict=True):
+            if outcome.refused:
+                raise StaleReceipt(receipt.message_id, outcome.why)
+
+    def end(self) -> None:
+        """Take nothing more, and close what is not read to its end.
+
+        It would keep this thread's view of the file as it is now: once another process has
+        written, every write of this thread would be refused as coming too late.
+        """
+        self._ended = True
+        for result in self._results:
+            result.close()
+
+    def _check(self) -> None:
+        """Refuse what would be written on its own: each statement would be a commit by itself.
+
+        Raises:
+            Conflict: the block is over, or a statement in it ended the transaction.
+        """
+        if self._ended:
+            raise Conflict("This transaction is over: use it inside its `with` block.")
+        if threading.get_ident() != self._thread:
+            raise Conflict(OTHER_THREAD)
+        if not self._tx.raw.in_transaction:
+            raise Conflict(
+                "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is "
+                "resolved by ROLLBACK), so nothing more is written in it and the message is not "
+                "settled. Leave its end to the `with` block."
+            )
