@@ -78,7 +78,7 @@ class Handlers:
                 check_whole(number, what, 1, MAX_RECEIVE_BATCH)
         if batch is not None and prefetch is not None:
             raise InvalidInput(
-                "A batch handler is given what is leased at a time: give batch or prefetch."
+                "A batch is all messages leased at a time: give batch or prefetch, not both."
             )
 
         def register(function: _Function) -> _Function:
@@ -210,7 +210,7 @@ def _attribute(module: object, spec: str, kind: type[_App]) -> _App:
     except BaseException as error:  # of a module's __getattr__, a property or a proxy
         raise AppError(f"Looking up {spec!r} failed: {_words(error)}") from error
     has = "nothing" if found is None else f"a {type_name(type(found))}"
-    raise AppError(f"{spec!r} is {has}, not a {kind.__name__}. Check what follows the colon.")
+    raise AppError(f"{spec!r} is {has}, not a {kind.__name__}. Check the name after the colon.")
 
 
 def _only(module: object, module_name: str, kind: type[_App]) -> _App:

@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from durableq.model.message import FOREVER_MS
@@ -91,8 +92,6 @@ class Anchor(NamedTuple):
 
 def read(clock: Clock) -> Reading:
     """Read both clocks."""
-    if isinstance(clock, SystemClock):
-        return clock.read()
     return Reading(clock.wall_ms(), clock.lease_ms(), clock.boot_id())
 
 
@@ -134,13 +133,17 @@ class SteadyClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        now = read(clock)
+        self._read = clock.read if isinstance(clock, SystemClock) else partial(read, clock)
+        now = self._read()
         self._anchor = Anchor(*now, steady_ms=now.wall_ms)
         self._is_stored = False
 
     def now_ms(self) -> int:
         """Return the steady time in milliseconds since the Unix epoch."""
-        return self.now().steady_ms
+        now, anchor = self._read(), self._anchor
+        if jump(anchor, now):
+            return advance(anchor, now).steady_ms
+        return anchor.steady_ms + now.wall_ms - anchor.wall_ms
 
     def lease_ms(self) -> int:
         """Return the boot clock."""
@@ -152,11 +155,11 @@ class SteadyClock:
 
     def now(self) -> Anchor:
         """Return what the clocks read now, with the steady time."""
-        return advance(self._anchor, read(self._clock))
+        return advance(self._anchor, self._read())
 
     def is_due(self) -> bool:
         """Return whether the stored anchor is missing, old, or from before a jump."""
-        now, anchor = read(self._clock), self._anchor
+        now, anchor = self._read(), self._anchor
         is_fresh = now.boot_id == anchor.boot_id and 0 <= now.boot_ms - anchor.boot_ms < RENEW_MS
         return not (self._is_stored and is_fresh) or jump(anchor, now) != 0
 

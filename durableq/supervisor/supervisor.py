@@ -268,7 +268,7 @@ class Supervisor:
         try:
             self._reclaim_all()
         except DurableQError as error:
-            text = f"what {worker.name} (pid {worker.pid}) held comes back later: "
+            text = f"messages of {worker.name} (pid {worker.pid}) are reclaimed later: "
             self._emit("unreturned", text + condition(error), worker)
 
     def _reclaim_all(self) -> None:
@@ -350,7 +350,7 @@ class Supervisor:
             self._reload.begin()
 
     def _stop(self) -> None:
-        self._emit("stopping", "stopping: workers finish what they have in hand")
+        self._emit("stopping", "stopping: workers finish their running handlers")
         self._reload.cancel()
         for worker in self._all_workers():
             worker.start_at = None
@@ -374,9 +374,9 @@ class Supervisor:
                 self._check_at = time.monotonic() + CONFIRM_SECONDS
             self._outage.over()
         except PASSING as error:
-            self._outage.note(error, "unreturned", "what the dead held comes back later")
+            self._outage.note(error, "unreturned", "messages of dead workers are reclaimed later")
         except DurableQError as error:
-            self._emit("unreturned", f"what the dead held comes back later: {error}")
+            self._emit("unreturned", f"messages of dead workers are reclaimed later: {error}")
         for worker in self._workers if self._max_rss_bytes else ():
             # A start often needs more for a while; a worker killed in it would never receive.
             rss = worker.rss_bytes() if worker.is_running and worker.is_ready else 0

@@ -240,9 +240,7 @@ class Execution:
             self._in_flight.reset(batch)
             raise
         except StaleReceipt as error:
-            log.warning(
-                "%s The others of its batch are given back.", error, extra=logs.facts("lost")
-            )
+            log.warning("%s The others of its batch are released.", error, extra=logs.facts("lost"))
             self._in_flight.reset(batch)
             return
         if batch.settled:

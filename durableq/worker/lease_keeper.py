@@ -140,7 +140,7 @@ class LeaseKeeper:
             return
         self._lifeline = None
         log.warning(
-            "the supervisor is gone: finishing what is in hand", extra=logs.facts("orphaned")
+            "the supervisor is gone: finishing the running handlers", extra=logs.facts("orphaned")
         )
         self._stop_commands_at = time.monotonic() + self._grace
         signal.setitimer(signal.ITIMER_REAL, self._grace + COMMANDS_SECONDS)
@@ -154,7 +154,7 @@ class LeaseKeeper:
             self._store.release([delivery.receipt for delivery in waiting])
         except DurableQError as error:
             log.warning(
-                "%s messages come back when their leases end: %s", len(waiting), condition(error)
+                "%s messages become ready when their leases end: %s", len(waiting), condition(error)
             )
 
     def _extend(self, due: list[InFlightMessage]) -> None:
@@ -181,7 +181,7 @@ class LeaseKeeper:
     def _mark_lost(self, message: InFlightMessage) -> None:
         message.delivery.lost = True
         log.warning(
-            "message %s of %s: its lease was lost; what its handler still does is refused",
+            "message %s of %s: its lease was lost; further calls of its handler are refused",
             message.delivery.id,
             message.delivery.queue,
             extra=message_facts(message.delivery, "lost"),
@@ -218,4 +218,4 @@ class LeaseKeeper:
         try:
             self._store.require(Capability.MAINTENANCE).maintain()
         except DurableQError as error:
-            self._log_postponed(error, "untended", "upkeep is left to the next worker")
+            self._log_postponed(error, "untended", "maintenance is left to the next worker")

@@ -113,7 +113,7 @@ def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
     assert in_flight.not_started(received) == []
 
 
-def test_a_slow_success_waits_for_nobody_and_takes_the_waiting_along(
+def test_a_slow_success_does_not_wait_and_takes_the_waiting_along(
     dq: DurableQ, orders: Queue, completions: list[int]
 ) -> None:
     orders.send_many([1, 2, 3])
@@ -215,7 +215,7 @@ def test_settling_that_fails_is_tried_again_and_nothing_is_done_twice(
 
 @FAULTS
 @KINDS
-def test_a_batch_that_cannot_be_settled_at_once_is_settled_later_as_told(
+def test_a_batch_that_cannot_be_settled_at_once_is_settled_later(
     dq: DurableQ,
     orders: Queue,
     db: Path,
@@ -277,7 +277,7 @@ def test_a_transaction_that_fails_for_the_files_sake_is_not_the_messages_fault(
     plain.check_sound(db)
 
 
-def test_what_could_not_be_given_back_is_free_when_the_worker_ends(
+def test_messages_that_could_not_be_released_are_free_when_the_worker_ends(
     dq: DurableQ, orders: Queue, db: Path, accident: Accident
 ) -> None:
     @dq.handler("orders", prefetch=3)

@@ -67,7 +67,7 @@ def test_a_worker_is_ready_only_after_its_first_receive(
 FAILED, BURIED = ("failed", "handler_error"), ("buried", "handler_error")
 
 
-def test_what_a_handler_returns_is_kept_and_given_to_duplicates(
+def test_a_returned_value_is_kept_and_given_to_duplicates(
     dq: DurableQ, orders: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     handled = []
@@ -144,7 +144,7 @@ FAILURES: dict[str, tuple[BaseException, list[tuple[str, str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_what_a_handler_raises_is_recorded_and_the_others_go_on(
+def test_an_exception_is_recorded_and_the_other_messages_are_handled(
     dq: DurableQ, orders: Queue, name: str
 ) -> None:
     error, expected = FAILURES[name]

@@ -176,7 +176,7 @@ def test_any_other_end_fails_the_message_and_its_history_says_why(
     ("script", "said"),
     [("kill -SEGV $$", "SIGSEGV"), ("sleep 60", "the handler ran too long and was stopped")],
 )
-def test_the_log_leaves_out_what_is_not_known_of_its_end(
+def test_the_log_leaves_out_unknown_parts_of_its_end(
     orders: Queue, caplog: pytest.LogCaptureFixture, script: str, said: str
 ) -> None:
     orders.send({})
@@ -184,7 +184,7 @@ def test_the_log_leaves_out_what_is_not_known_of_its_end(
     assert f" failed at receive 1: {said}; moved to the dead-letter queue" in caplog.text
 
 
-def test_the_end_of_what_it_complained_is_kept_in_history(orders: Queue, db: Path) -> None:
+def test_the_tail_of_its_stderr_is_kept_in_history(orders: Queue, db: Path) -> None:
     orders.send({})
     script = "import sys; print('x' * (5 << 20), file=sys.stderr); sys.exit('the end of it')"
     work(orders, sys.executable, "-c", script)
@@ -212,7 +212,7 @@ def test_a_body_that_cannot_be_read_is_not_given_to_it(
     assert plain.column(db, "SELECT body FROM durableq_message") == ["{cut"]
 
 
-def test_what_it_leaves_running_keeps_nobody_waiting(
+def test_a_process_that_it_leaves_running_blocks_no_worker(
     orders: Queue, db: Path, tmp_path: Path
 ) -> None:
     orders.send({}, key="k")

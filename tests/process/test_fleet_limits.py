@@ -33,7 +33,7 @@ if '"worker-1"' in sys.argv[-1]:
 """
 
 
-def test_a_worker_is_replaced_after_exactly_so_many_messages(
+def test_a_worker_is_replaced_after_exactly_max_messages(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     keys = [f"k{number}" for number in range(7)]
@@ -48,7 +48,7 @@ def test_a_worker_is_replaced_after_exactly_so_many_messages(
     assert plain.column(db, REASONS) == []
 
 
-def test_a_worker_that_grows_too_large_finishes_what_it_has_in_hand_and_is_replaced(
+def test_a_worker_that_grows_too_large_finishes_its_handlers_and_is_replaced(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     send(dq, "orders", {"large": "grow"})
@@ -66,7 +66,7 @@ def test_a_worker_that_grows_too_large_finishes_what_it_has_in_hand_and_is_repla
     assert plain.column(db, REASONS) == []
 
 
-def test_a_worker_is_not_replaced_for_what_it_uses_while_it_starts(
+def test_a_worker_is_not_replaced_for_the_memory_of_its_start(
     db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     (tmp_path / "shop.py").write_text(LARGE)

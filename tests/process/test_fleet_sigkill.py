@@ -38,7 +38,7 @@ def has_no_zombie(fleet: Supervisor) -> bool:
     return len(children) == 2 and all(map(runs, children))
 
 
-def test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not(
+def test_a_kill_counts_against_the_running_message_only(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     send_five(dq, "wait once")
@@ -72,7 +72,7 @@ def test_a_killed_worker_is_replaced_and_leaves_no_zombie(
     }
 
 
-def test_workers_of_a_killed_supervisor_finish_what_they_have_in_hand_and_end(
+def test_workers_of_a_killed_supervisor_finish_their_handlers_and_end(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     send_five(dq, "wait")
@@ -109,7 +109,7 @@ def test_without_its_supervisor_a_handler_that_does_not_end_is_stopped_after_the
     assert plain.column(db, REASONS) == ["worker_lost"]
 
 
-def test_what_a_fleet_killed_whole_had_in_hand_another_fleet_has_back_at_once(
+def test_messages_of_a_killed_fleet_are_reclaimed_by_another_fleet_at_once(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     killed = nursery.fleet(db, app=APP, procs=2)
@@ -129,7 +129,7 @@ def test_what_a_fleet_killed_whole_had_in_hand_another_fleet_has_back_at_once(
     plain.check_sound(db)
 
 
-def test_what_a_worker_of_another_pid_namespace_holds_comes_back_with_its_lease_only(
+def test_messages_of_another_pid_namespace_are_reclaimed_when_their_lease_ends(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     store = dq.store

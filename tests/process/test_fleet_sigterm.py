@@ -32,7 +32,7 @@ def act(message):
     return None
 
 
-if "-m" not in sys.argv and "worker" in sys.argv[0]:
+if sys.argv[0].endswith("worker/__main__.py"):
     Path("starting").touch()
     while True:
         signal.pause()
@@ -62,7 +62,7 @@ def start_with_five(
 
 
 @STOPS
-def test_told_once_a_fleet_finishes_what_is_begun_and_gives_the_rest_back(
+def test_one_sigterm_finishes_running_handlers_and_releases_the_rest(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, number: signal.Signals
 ) -> None:
     fleet = start_with_five(dq, db, ledger, nursery, grace=30)
@@ -76,7 +76,7 @@ def test_told_once_a_fleet_finishes_what_is_begun_and_gives_the_rest_back(
 
 
 @STOPS
-def test_what_does_not_finish_within_the_grace_is_stopped_and_goes_back_uncounted(
+def test_handlers_that_exceed_the_grace_are_killed_and_released_uncounted(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, number: signal.Signals
 ) -> None:
     fleet = start_with_five(dq, db, ledger, nursery, grace=0.2)
@@ -88,7 +88,7 @@ def test_what_does_not_finish_within_the_grace_is_stopped_and_goes_back_uncounte
 
 
 @STOPS
-def test_told_twice_a_fleet_stops_at_once_and_what_it_held_goes_back_uncounted(
+def test_two_sigterms_stop_a_fleet_at_once_and_release_uncounted(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, number: signal.Signals
 ) -> None:
     fleet = start_with_five(dq, db, ledger, nursery, grace=600)
@@ -131,7 +131,7 @@ def test_a_signal_delivered_twice_is_one_stop(
     assert completed(db, "bulk") == 1
 
 
-def test_told_while_its_workers_start_a_fleet_ends_with_0(
+def test_a_sigterm_while_workers_start_ends_a_fleet_with_0(
     dq: DurableQ, db: Path, nursery: Nursery
 ) -> None:
     fleet = nursery.fleet(db, app=APP, procs=4)
@@ -141,7 +141,7 @@ def test_told_while_its_workers_start_a_fleet_ends_with_0(
     assert has_let_go_of_everything(dq, db, fleet, messages=0)
 
 
-def test_a_worker_whose_application_does_not_come_up_is_told_to_stop_and_does(
+def test_a_worker_whose_import_hangs_stops_on_request(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW_TO_START)
@@ -153,7 +153,7 @@ def test_a_worker_whose_application_does_not_come_up_is_told_to_stop_and_does(
     assert "ended: stopped" in ended.text
 
 
-def test_a_worker_told_to_stop_from_outside_finishes_and_is_replaced(
+def test_a_worker_that_another_process_stops_finishes_and_is_replaced(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     fleet = start_with_five(dq, db, ledger, nursery, grace=30)

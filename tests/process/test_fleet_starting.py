@@ -192,7 +192,7 @@ def fill(ballast: Path) -> None:
                 size //= 2
 
 
-def test_what_a_worker_held_that_died_while_the_file_was_locked_is_judged_afterwards(
+def test_a_worker_that_died_while_the_file_was_locked_is_judged_afterwards(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     dq.queue("orders").send_many([0] * 5)
@@ -210,7 +210,7 @@ def test_what_a_worker_held_that_died_while_the_file_was_locked_is_judged_afterw
 # ---- an import that hangs
 
 
-def test_a_reload_onto_an_import_that_hangs_leaves_the_old_worker_and_is_told_of(
+def test_a_reload_onto_an_import_that_hangs_leaves_the_old_worker_and_is_logged(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     fleet = start(db, tmp_path, nursery, start_timeout=2)
@@ -279,7 +279,7 @@ def test_a_worker_lost_during_a_reload_is_replaced_by_its_successor(
     assert len(fleet.told("started")) == 2
 
 
-def test_an_import_that_hangs_in_every_worker_is_told_of_and_ends_the_fleet_with_1(
+def test_an_import_that_hangs_in_every_worker_is_logged_and_ends_the_fleet_with_1(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     install(tmp_path, HANGS_IN_WORKERS)
@@ -289,7 +289,7 @@ def test_an_import_that_hangs_in_every_worker_is_told_of_and_ends_the_fleet_with
     assert "not imported in time" in fleet.told("crash_loop")[0].text
 
 
-def test_an_import_that_hangs_in_the_supervisor_is_told_of_and_ends_it_with_1(
+def test_an_import_that_hangs_in_the_supervisor_is_logged_and_ends_it_with_1(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     install(tmp_path, HANGS)

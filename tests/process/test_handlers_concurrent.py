@@ -49,7 +49,7 @@ def keys(number: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("hands", "most"), [("threads", 4), ("coroutines", 20)])
-def test_so_many_handlers_run_at_once(
+def test_the_number_of_handlers_that_run_at_once(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery, hands: str, most: int
 ) -> None:
     for key in keys(20):
@@ -174,7 +174,7 @@ def test_a_mixed_application_and_a_coroutine_that_never_ends(
     plain.check_sound(db)
 
 
-def test_what_was_handled_and_not_settled_is_done_again_after_a_kill_what_committed_is_not(
+def test_after_a_kill_unsettled_messages_are_handled_again_and_committed_ones_are_not(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     noted = dq.queue("noted", backoff_base=0)

@@ -76,7 +76,9 @@ def outcomes(db: Path) -> dict[str, tuple[str, str]]:
     return {key: (reason, error) for key, reason, error in plain.rows(db, OUTCOMES)}
 
 
-def test_what_a_worker_survives_costs_at_most_the_message(tmp_path: Path, nursery: Nursery) -> None:
+def test_misbehaviour_that_a_worker_survives_costs_at_most_the_message(
+    tmp_path: Path, nursery: Nursery
+) -> None:
     db = prepare(tmp_path, "orders", *FAILING, *HARMLESS, "good")
     fleet = start(nursery, tmp_path, "orders", "--drain")
     assert fleet.end() == 0
@@ -90,7 +92,7 @@ def test_what_a_worker_survives_costs_at_most_the_message(tmp_path: Path, nurser
     plain.check_sound(db)
 
 
-def test_what_kills_a_worker_costs_only_the_message_that_did_it(
+def test_misbehaviour_that_kills_a_worker_costs_only_its_message(
     tmp_path: Path, nursery: Nursery
 ) -> None:
     bodies = [body for deadly in DEADLY for body in (f"before {deadly}", deadly)]

@@ -24,9 +24,7 @@ def put(db: Path, *bodies: str) -> None:
         dq.queue("orders", max_receives=1).send_many(bodies)
 
 
-def test_what_programs_and_raw_descriptors_print_is_made_visible(
-    db: Path, nursery: Nursery
-) -> None:
+def test_output_of_programs_and_raw_descriptors_is_made_visible(db: Path, nursery: Nursery) -> None:
     put(db, "odd")
     fleet = nursery.work("--db", db, "--app", APP, "--drain")
     assert fleet.end() == 0
@@ -75,7 +73,7 @@ def test_output_of_a_command_that_is_no_result_is_shown(db: Path, nursery: Nurse
     assert "a result has at most 262144, so it is shown and not kept" in fleet.complaints
 
 
-def test_the_last_words_of_a_killed_worker_come_before_its_death_is_told(
+def test_the_last_output_of_a_killed_worker_comes_before_its_death(
     db: Path, nursery: Nursery
 ) -> None:
     put(db, "die")

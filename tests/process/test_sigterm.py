@@ -42,7 +42,7 @@ def test_a_supervisor_passes_sigterm_on_and_ends_when_its_workers_have(
     fleet = nursery.start("fleet", db, 2)
     fleet.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
     fleet.signal(signal.SIGTERM)
-    fleet.wait_line("stopping: workers finish what they have in hand")
+    fleet.wait_line("stopping: workers finish their running handlers")
     ledger.open_gate()
     assert fleet.end() == 0
     assert plain.column(db, "SELECT key FROM effect") == ["k"]

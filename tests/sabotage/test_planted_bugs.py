@@ -21,8 +21,7 @@ PRESENCE = "tests/engine/test_presence.py::"
 LEASE_KEEPER = "tests/process/test_fleet_lease_keeper.py::"
 CHECKPOINTS = "tests/engine/test_checkpoints.py::"
 BEGUN_COUNTS = (
-    "tests/process/test_fleet_sigkill.py::"
-    "test_of_a_killed_workers_messages_the_begun_one_counts_and_the_others_do_not"
+    "tests/process/test_fleet_sigkill.py::test_a_kill_counts_against_the_running_message_only"
 )
 LINKS = "tests/engine/test_symbolic_links.py::"
 POWER_LOSS = (
@@ -100,7 +99,7 @@ SEEN_BY = [
     (
         "show_output_raw",
         "tests/process/test_handlers_printing.py::"
-        "test_what_programs_and_raw_descriptors_print_is_made_visible",
+        "test_output_of_programs_and_raw_descriptors_is_made_visible",
     ),
     (
         "give_dead_letters_back_in_two_steps",

@@ -106,7 +106,7 @@ def test_a_name_that_cannot_be_is_refused_where_it_is_declared(name: Any, tmp_pa
     dq.close()
 
 
-def test_a_decorator_without_its_queue_says_what_to_write() -> None:
+def test_a_decorator_without_its_queue_shows_the_right_form() -> None:
     dq = DurableQ("memory://")
     with pytest.raises(InvalidInput, match=r'@dq.handler\("orders"\), not @dq.handler'):
         dq.handler(print)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ def take(queue: Queue) -> Delivery:
     return message
 
 
-def test_it_says_what_was_sent(orders: Queue) -> None:
+def test_it_has_the_content_that_was_sent(orders: Queue) -> None:
     sent = orders.send({"a": [1, None]}, key="k", attributes={"from": "shop", "n": 2}, priority=7)
     message = take(orders)
     assert (message.id, message.queue, message.key) == (sent, "orders", "k")
@@ -146,7 +146,7 @@ def test_extending_counts_from_now(orders: Queue, clock: FakeClock) -> None:
     message.complete()
 
 
-def test_a_result_can_be_added_to_what_has_ended(orders: Queue) -> None:
+def test_a_result_can_be_added_after_the_transaction(orders: Queue) -> None:
     orders.send(1, key="k")
     message = take(orders)
     with message.transaction():
@@ -159,7 +159,9 @@ def test_a_result_can_be_added_to_what_has_ended(orders: Queue) -> None:
     assert orders.record("k") == record
 
 
-def test_a_result_is_added_only_by_who_completed_the_key(orders: Queue, clock: FakeClock) -> None:
+def test_a_result_is_added_only_by_the_delivery_that_completed_the_key(
+    orders: Queue, clock: FakeClock
+) -> None:
     orders.send(1, key="k")
     late = take(orders)
     clock.advance(31)
@@ -168,7 +170,7 @@ def test_a_result_is_added_only_by_who_completed_the_key(orders: Queue, clock: F
         late.attach_result("later")
 
 
-def test_what_was_only_looked_at_has_no_receipt(dq: DurableQ, orders: Queue) -> None:
+def test_a_message_that_was_read_has_no_receipt(dq: DurableQ, orders: Queue) -> None:
     orders.send(1)
     (message,) = dq.store.require(Capability.INSPECT).peek("orders", 1)
     with pytest.raises(StaleReceipt, match="it was read, not received"):
@@ -185,7 +187,7 @@ class _Forgetful(RetryLater):
         """Leave out what the base class sets."""
 
 
-def test_what_is_recorded_of_an_exception() -> None:
+def test_the_failure_record_of_an_exception() -> None:
     try:
         raise ValueError("no \ud800")
     except ValueError as error:
@@ -226,7 +228,7 @@ def test_a_batch_is_a_sequence_of_deliveries(dq: DurableQ, orders: Queue) -> Non
     assert orders.info().counters.completed == 3
 
 
-def test_a_batch_settles_each_as_told(dq: DurableQ, orders: Queue) -> None:
+def test_a_batch_settles_each_delivery_as_requested(dq: DurableQ, orders: Queue) -> None:
     for number in range(3):
         orders.send(number, key=f"k{number}")
     batch = Batch(orders.receive(3), dq.store)

@@ -65,7 +65,7 @@ def test_a_package_in_the_current_directory_is_found(here: Path) -> None:
     assert load("pkg.tasks:dq", DurableQ).url == "memory://pkg"
 
 
-def test_a_module_with_several_applications_must_be_told_which(here: Path) -> None:
+def test_a_module_with_several_applications_needs_a_name(here: Path) -> None:
     module(here, "shop_many", TWO)
     assert refusal("shop_many") == (
         "Module 'shop_many' should hold one DurableQ; it holds first and second. "
@@ -126,7 +126,7 @@ def test_a_module_that_is_not_python(here: Path) -> None:
 )
 def test_an_attribute_that_is_no_application(here: Path, attribute: str, has: str) -> None:
     module(here, "shop_odd", TWO)
-    says = f"'shop_odd:{attribute}' is {has}, not a DurableQ. Check what follows the colon."
+    says = f"'shop_odd:{attribute}' is {has}, not a DurableQ. Check the name after the colon."
     assert refusal(f"shop_odd:{attribute}") == says
 
 
@@ -235,9 +235,7 @@ def test_ctrl_c_during_an_import_is_not_the_modules_error(here: Path) -> None:
         load("odd_interrupt", DurableQ)
 
 
-def test_what_a_module_prints_when_it_is_imported_is_commentary(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_of_an_import_goes_to_stderr(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module(here, "odd_printer", "print('loading')\n" + dedent(PROXIES))
     load("odd_printer:app", DurableQ)
     assert capsys.readouterr() == ("", "loading\n")

@@ -1,4 +1,4 @@
-"""Whether a worker lives: told from its process, and never from a pid alone."""
+"""Liveness of workers, judged by more than the pid."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def test_one_that_may_not_be_looked_at_is_unknown(monkeypatch: pytest.MonkeyPatc
     assert liveness(hidden) is Liveness.UNKNOWN
 
 
-def test_what_the_dead_held_is_given_back_and_nothing_else() -> None:
+def test_only_messages_of_dead_workers_are_reclaimed() -> None:
     store, here = MemoryStore(), this_process("me")
     store.declare_queue("orders", {"backoff_base_ms": 0})
     ids = store.send("orders", [draft(number) for number in range(3)])
-    fates = [here, replace(here, created_ms=1), replace(here, pid_namespace="pid:[1]")]
-    workers = [store.register(worker) for worker in fates]
+    infos = [here, replace(here, created_ms=1), replace(here, pid_namespace="pid:[1]")]
+    workers = [store.register(worker) for worker in infos]
     for worker in workers:
         store.receive("orders", 1, owner_id=worker.owner_id)
     assert reclaim_dead_workers(store) == 1

@@ -1,4 +1,4 @@
-"""Lines of a worker's output: printable, whole, and no longer than a limit."""
+"""Output of workers: printable, in whole lines, limited in length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shown(form: LogFormat, *chunks: bytes) -> bytes:
 
 @example([b"\x1e", b"{"])
 @given(CHUNKS)
-def test_nothing_that_a_terminal_obeys_is_shown_however_it_comes(chunks: list[bytes]) -> None:
+def test_no_control_character_is_shown_in_any_split(chunks: list[bytes]) -> None:
     for form in LogFormat:
         whole = shown(form, b"".join(chunks))
         if form is LogFormat.TEXT:
@@ -46,7 +46,7 @@ def test_a_record_of_the_workers_own_begins_a_line_and_is_shown_as_it_is() -> No
 @pytest.mark.parametrize(
     "forged", [RECORD + b"{\x1b}\n", RECORD + b"no JSON\n", RECORD + b"{\n", b'{"a": 1}\n']
 )
-def test_what_only_looks_like_a_record_becomes_an_event(forged: bytes) -> None:
+def test_a_forged_record_becomes_an_event(forged: bytes) -> None:
     (line,) = shown(LogFormat.JSON, forged).splitlines()
     assert json.loads(line)["event"] == "printed"
 
@@ -58,7 +58,7 @@ def test_a_line_without_end_is_shown_in_pieces() -> None:
     assert lines.rest() == b"xxxxx\n"
 
 
-def test_what_the_terminals_encoding_cannot_hold_is_written_as_an_escape() -> None:
+def test_characters_outside_the_terminals_encoding_are_escaped() -> None:
     lines = LineFilter("worker-1", LogFormat.TEXT, "ascii")
     assert lines.feed("Müller\n".encode()) == b"M\\xfcller\n"
 

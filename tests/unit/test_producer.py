@@ -181,7 +181,7 @@ def test_a_failure_behind_the_senders_back_is_raised_at_the_next_send(storage: S
     assert storage.batches == []
 
 
-def test_what_was_accepted_cannot_be_cancelled(storage: Storage) -> None:
+def test_an_accepted_message_cannot_be_cancelled(storage: Storage) -> None:
     with storage.producer() as producer:
         futures = [producer.send(number) for number in range(3)]
         assert not futures[1].cancel()
@@ -262,7 +262,7 @@ def test_a_future_is_settled_only_after_the_commit(tmp_path: Path) -> None:
     assert bodies == ["0", "1", "2", "3"]
 
 
-def test_what_waits_at_a_fork_is_sent_by_the_parent_alone(tmp_path: Path) -> None:
+def test_messages_that_wait_at_a_fork_are_sent_by_the_parent_alone(tmp_path: Path) -> None:
     db = tmp_path / "queue.db"
     with DurableQ(db) as dq, dq.queue("orders").producer(linger=None) as producer:
         producer.send("once")

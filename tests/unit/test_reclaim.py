@@ -1,4 +1,4 @@
-"""Which messages of an ended worker count, and which go back as if never received."""
+"""Reclaiming the messages of ended workers: which fail, which are released uncounted."""
 
 from __future__ import annotations
 
@@ -53,34 +53,34 @@ def worker() -> Worker:
     return Worker()
 
 
-def test_a_death_counts_against_what_was_begun(worker: Worker) -> None:
+def test_a_death_counts_against_running_handlers(worker: Worker) -> None:
     worker.begin(0)
     worker.begin(2)
     assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 2: "worker_lost"}
 
 
-def test_a_death_before_anything_was_begun_counts_against_nothing(worker: Worker) -> None:
+def test_a_death_without_running_handlers_counts_against_no_message(worker: Worker) -> None:
     assert worker.blamed(Ending.DEATH) == {}
 
 
-def test_what_had_returned_is_blamed_only_where_nothing_was_running(worker: Worker) -> None:
+def test_returned_handlers_are_blamed_only_if_none_was_running(worker: Worker) -> None:
     worker.scoreboard.mark_returned(worker.begin(0))
     worker.begin(1)
     assert worker.blamed(Ending.DEATH) == {1: "worker_lost"}
 
 
-def test_where_everything_had_returned_all_of_it_is_blamed(worker: Worker) -> None:
+def test_all_returned_handlers_are_blamed_if_none_was_running(worker: Worker) -> None:
     worker.scoreboard.mark_returned(worker.begin(0))
     worker.scoreboard.mark_returned(worker.begin(3))
     assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 3: "worker_lost"}
 
 
-def test_a_batch_that_was_begun_counts_as_a_whole(worker: Worker) -> None:
+def test_a_running_batch_counts_as_a_whole(worker: Worker) -> None:
     worker.scoreboard.begin(worker.receipts[0].token, "")
     assert worker.blamed(Ending.DEATH) == dict.fromkeys(range(4), "worker_lost")
 
 
-def test_a_timeout_counts_against_what_was_overdue(worker: Worker) -> None:
+def test_a_timeout_counts_against_overdue_handlers(worker: Worker) -> None:
     worker.begin(0, timeout_ms=60_000)
     worker.begin(1, timeout_ms=1)
     worker.begin(2)
@@ -90,18 +90,18 @@ def test_a_timeout_counts_against_what_was_overdue(worker: Worker) -> None:
     assert worker.blamed(Ending.TIMEOUT) == {1: "timeout"}
 
 
-def test_nothing_counts_when_the_fleet_cuts_it_short(worker: Worker) -> None:
+def test_no_message_counts_when_the_supervisor_cuts_a_worker_short(worker: Worker) -> None:
     worker.begin(0)
     worker.begin(1, timeout_ms=1)
     assert worker.blamed(Ending.CUT_SHORT) == {}
 
 
-def test_a_worker_that_was_never_registered_held_nothing(worker: Worker) -> None:
+def test_an_unregistered_worker_has_no_messages(worker: Worker) -> None:
     assert reclaim_messages(worker.store, Scoreboard(), "worker:1", Ending.DEATH, "SIGKILL") == 0
     assert len(worker.store.leases_of(worker.owner_id)) == 4
 
 
-def test_survivors_leave_the_newly_dead_to_their_supervisor_until_the_next_look(
+def test_messages_of_dead_workers_are_reclaimed_at_the_second_check(
     worker: Worker,
 ) -> None:
     dead_workers = DeadWorkers()

@@ -1,4 +1,4 @@
-"""What a worker notes in shared memory, as its supervisor reads it."""
+"""The memory that a worker shares with its supervisor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def receipt(message_id: str, token: str = "token") -> Receipt:
     return Receipt("orders", message_id, token)
 
 
-def test_what_one_side_notes_the_other_reads_also_when_the_first_has_let_go() -> None:
+def test_the_supervisor_reads_a_scoreboard_that_its_worker_has_closed() -> None:
     memory = shared_memory()
     ours, theirs = Scoreboard(memory), Scoreboard(memory)
     os.close(memory)
@@ -35,7 +35,7 @@ def test_what_one_side_notes_the_other_reads_also_when_the_first_has_let_go() ->
     assert [(one.token, one.message_id) for one in ours.calls()] == [("token", "5")]
 
 
-def test_a_message_is_noted_from_when_it_is_begun_until_it_is_settled() -> None:
+def test_a_call_is_recorded_from_its_start_until_the_message_is_settled() -> None:
     scoreboard = Scoreboard()
     slot = scoreboard.begin("token", "5", timeout_ms=60_000)
     assert slot is not None
@@ -65,7 +65,7 @@ def test_a_message_is_noted_from_when_it_is_begun_until_it_is_settled() -> None:
     ],
     ids=str,
 )
-def test_a_message_or_a_batch_is_told_by_its_receipt(
+def test_a_call_is_matched_by_the_receipt_of_a_message_or_a_batch(
     noted: str, of: Receipt, covered: bool
 ) -> None:
     scoreboard = Scoreboard()
@@ -74,7 +74,7 @@ def test_a_message_or_a_batch_is_told_by_its_receipt(
     assert call.matches(of) is covered
 
 
-def test_more_than_it_has_room_for_goes_unnoted_and_room_comes_back() -> None:
+def test_calls_beyond_the_slots_are_not_recorded_and_slots_are_reused() -> None:
     scoreboard = Scoreboard()
     slots = [scoreboard.begin("token", str(number)) for number in range(SLOTS)]
     assert scoreboard.begin("token", "one too many") is None
@@ -84,7 +84,7 @@ def test_more_than_it_has_room_for_goes_unnoted_and_room_comes_back() -> None:
     assert len(list(scoreboard.calls())) == SLOTS
 
 
-def test_who_has_not_beaten_in_time_is_late_and_who_has_not_begun_to_is_not() -> None:
+def test_a_worker_whose_beat_is_overdue_is_late() -> None:
     scoreboard = Scoreboard()
     assert not scoreboard.is_late
     scoreboard.beat(60_000)
@@ -95,5 +95,5 @@ def test_who_has_not_beaten_in_time_is_late_and_who_has_not_begun_to_is_not() ->
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_a_worker_has_ended_once_it_says_why(stage: Stage) -> None:
+def test_a_worker_has_ended_in_the_stages_after_ready(stage: Stage) -> None:
     assert stage.ended is (stage.name in {"DRAINED", "STOPPED", "USED_UP"})

@@ -1,4 +1,4 @@
-"""A flag that a signal handler sets and that a wait sees."""
+"""WakeupEvent, and the check for closed descriptors."""
 
 from __future__ import annotations
 

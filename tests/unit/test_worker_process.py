@@ -1,4 +1,4 @@
-"""How long a worker that is told to stop has: little before it receives, the grace afterwards."""
+"""Grace periods of a worker that is asked to stop, before and after its first receive."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ GRACE_SECONDS = 600.0
 
 
 @pytest.fixture
-def member(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
-    """A member whose worker is another process, told to stop with no time while it starts."""
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
+    """A worker whose worker is another process, told to stop with no time while it starts."""
     monkeypatch.setattr(module, "STARTING_GRACE_SECONDS", 0.0)
-    member = WorkerProcess(WorkerOptions("", "memory://", "worker"))
-    member._scoreboard = Scoreboard()
-    member._process = subprocess.Popen(["sleep", "600"])
-    yield member
-    member.kill(Ending.CUT_SHORT)
+    worker = WorkerProcess(WorkerOptions("", "memory://", "worker"))
+    worker._scoreboard = Scoreboard()
+    worker._process = subprocess.Popen(["sleep", "600"])
+    yield worker
+    worker.kill(Ending.CUT_SHORT)
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.OPENING])
-def test_one_that_starts_is_soon_overdue(member: WorkerProcess, stage: Stage) -> None:
-    member.scoreboard.reach(stage)
-    member.drain(GRACE_SECONDS)
-    assert member.is_overdue()
+def test_one_that_starts_is_soon_overdue(worker: WorkerProcess, stage: Stage) -> None:
+    worker.scoreboard.reach(stage)
+    worker.drain(GRACE_SECONDS)
+    assert worker.is_overdue()
 
 
-def test_one_that_receives_has_the_grace(member: WorkerProcess) -> None:
-    member.scoreboard.reach(Stage.READY)
-    member.drain(GRACE_SECONDS)
-    assert not member.is_overdue()
+def test_one_that_receives_has_the_grace(worker: WorkerProcess) -> None:
+    worker.scoreboard.reach(Stage.READY)
+    worker.drain(GRACE_SECONDS)
+    assert not worker.is_overdue()
 
 
-def test_one_that_receives_after_it_was_told_has_the_grace_too(member: WorkerProcess) -> None:
-    member.drain(GRACE_SECONDS)
-    member.scoreboard.reach(Stage.READY)
-    assert not member.is_overdue()
-    assert member.kill_at is not None
-    assert member.kill_at > time.monotonic() + GRACE_SECONDS / 2
+def test_one_that_receives_after_it_was_asked_to_stop_has_the_grace_too(
+    worker: WorkerProcess,
+) -> None:
+    worker.drain(GRACE_SECONDS)
+    worker.scoreboard.reach(Stage.READY)
+    assert not worker.is_overdue()
+    assert worker.kill_at is not None
+    assert worker.kill_at > time.monotonic() + GRACE_SECONDS / 2
