@@ -1,4 +1,4 @@
-"""Verdicts before they are made and after: which policy they are of, as words and as JSON."""
+"""Decisions of recovery, planned or applied, as text and as JSON; `dlq explain`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from durableq.model.units import span
 from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
-    from durableq.recovery.policies import Judgment
-    from durableq.recovery.process import RecoveryDecision
+    from durableq.recovery.consumer import RecoveryResult
+    from durableq.recovery.policies import PolicyDecision
     from durableq.recovery.rules import Rule, Rules
 
 PolicyFile = Annotated[
@@ -49,7 +49,7 @@ def explain(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Say what recovery would decide about a dead letter: which rule, and why none before it.
+    """Explain the decision of recovery about a dead letter: its rule, and why none before it fits.
 
     Example: durableq dlq explain 17 --policy recovery.toml
     """
@@ -61,13 +61,13 @@ def explain(
         dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message_id)
         if dead_letter is None:
             raise NotFound(f"There is no dead letter {message_id}.")
-        judgment = policies.judge(dead_letter)
+        decided = policies.decide(dead_letter)
         met = dead_letter.source_queue in policies.queues(store)
         circuit_breaker = breaker_words(store, dead_letter.source_queue)
     if as_json:
-        output.document(_explanation(dead_letter, judgment, circuit_breaker) | {"met": met})
+        output.document(_explanation(dead_letter, decided, circuit_breaker) | {"met": met})
         return
-    for text in _explained(dead_letter, judgment, circuit_breaker):
+    for text in _explained(dead_letter, decided, circuit_breaker):
         output.line(text)
     if not met:
         output.line(
@@ -101,7 +101,7 @@ def chosen_policies(
     return plain, rules
 
 
-def decision_document(applied: RecoveryDecision) -> dict[str, Any]:
+def decision_document(applied: RecoveryResult) -> dict[str, Any]:
     """Return a decision as JSON."""
     return {
         "event": "decision",
@@ -114,7 +114,7 @@ def decision_document(applied: RecoveryDecision) -> dict[str, Any]:
     }
 
 
-def decision_words(applied: RecoveryDecision) -> str:
+def decision_words(applied: RecoveryResult) -> str:
     """Return a decision in a line; of one that is only planned also whose it is."""
     decision, dead_letter = applied.decision, applied.dead_letter
     words = f"{word(decision):<8} {dead_letter.id:>6} of {dead_letter.source_queue}"
@@ -123,12 +123,12 @@ def decision_words(applied: RecoveryDecision) -> str:
     if applied.outcome is None:
         words += f" [{applied.by}]"
     elif applied.outcome.refused:
-        words += " (refused: somebody else had decided)"
+        words += " (refused: another process or a person decided first)"
     return words
 
 
 def word(decision: Decision) -> str:
-    """Return a verdict's name: discard, retry, requeue or hold."""
+    """Return a decision's name: discard, retry, requeue or hold."""
     return type(decision).__name__.lower()
 
 
@@ -148,7 +148,9 @@ def breaker_words(monitor: Store, queue: str) -> str | None:
 
 
 def _decision_document(decision: Decision) -> dict[str, Any]:
-    described: dict[str, Any] = {"verdict": word(decision), "reason": decision.reason}
+    name = word(decision)
+    # "verdict" is deprecated: release 0.1 had it for "decision".
+    described: dict[str, Any] = {"decision": name, "verdict": name, "reason": decision.reason}
     if isinstance(decision, (Retry, Requeue)):
         described["delay"] = decision.delay
     if isinstance(decision, Retry) and not isinstance(decision.body, bytes):
@@ -161,26 +163,26 @@ def _rule_document(rule: Rule) -> dict[str, Any]:
 
 
 def _explanation(
-    dead_letter: DeadLetter, judgment: Judgment, circuit_breaker: str | None
+    dead_letter: DeadLetter, decided: PolicyDecision, circuit_breaker: str | None
 ) -> dict[str, Any]:
     return {
         "id": dead_letter.id,
         "queue": dead_letter.source_queue,
         "held": dead_letter.message.held,
-        **_decision_document(judgment.decision),
-        "by": judgment.by,
-        "rule": None if judgment.rule is None else _rule_document(judgment.rule),
-        "passed_over": [_rule_document(rule) | {"why": why} for rule, why in judgment.passed_over],
+        **_decision_document(decided.decision),
+        "by": decided.by,
+        "rule": None if decided.rule is None else _rule_document(decided.rule),
+        "passed_over": [_rule_document(rule) | {"why": why} for rule, why in decided.passed_over],
         "breaker": circuit_breaker,
     }
 
 
 def _explained(
-    dead_letter: DeadLetter, judgment: Judgment, circuit_breaker: str | None
+    dead_letter: DeadLetter, decided: PolicyDecision, circuit_breaker: str | None
 ) -> list[str]:
-    decision = judgment.decision
+    decision = decided.decision
     words = (
-        f"{word(decision)} letter {dead_letter.id} of {dead_letter.source_queue}, by {judgment.by}"
+        f"{word(decision)} letter {dead_letter.id} of {dead_letter.source_queue}, by {decided.by}"
     )
     told = [words + (f": {decision.reason}" if decision.reason else "")]
     sends_back = isinstance(decision, (Retry, Requeue))
@@ -188,7 +190,7 @@ def _explained(
         told.append(f"It would be ready {span(decision.delay_ms)} later.")
     if isinstance(decision, Retry):
         told.append(f"Its body would be {_body_words(decision.body)}")
-    told += [f"Not {rule.location}: {why}." for rule, why in judgment.passed_over]
+    told += [f"Not {rule.location}: {why}." for rule, why in decided.passed_over]
     if dead_letter.message.held:
         told.append("It is held: recovery leaves it to a person.")
     elif circuit_breaker is not None and sends_back:

@@ -28,17 +28,19 @@ from durableq.runtime.logs import LogFormat, configure, json_line
 from durableq.runtime.signals import StopRequests, has_terminal
 
 if TYPE_CHECKING:
-    from durableq.recovery.breaker_state import Change
-    from durableq.recovery.process import RecoveryDecision
+    from durableq.recovery.circuit_breaker import BreakerChange
+    from durableq.recovery.consumer import RecoveryResult
 
 log = logging.getLogger("durableq.recovery")
 
 Once = Annotated[bool, typer.Option("--once", help="Stop when no dead letter is ready.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be decided, and by what; change nothing.")
+    bool,
+    typer.Option("--dry-run", help="Print the decisions and their rules without applying them."),
 ]
 PerSecond = Annotated[
-    float | None, typer.Option("--rate", metavar="N", help="Send back at most N letters a second.")
+    float | None,
+    typer.Option("--rate", metavar="N", help="Maximum number of messages to send back per second."),
 ]
 
 
@@ -76,13 +78,13 @@ def recover(
     """Decide about dead letters by an application's policies, or a file's rules, until stopped.
 
     Each is discarded, retried with a changed body, requeued unchanged, or held for a person; the
-    decision and its reason are kept in the letter's history. When what it sends back keeps dying,
-    its breaker opens: it sends nothing back for a while, then a few.
+    decision and its reason are kept in the message's history. When messages that it sends back keep
+    dying, its circuit breaker opens: it sends none back for a while, then a few as probes.
 
     Example: durableq recover --policy recovery.toml --dry-run
     """
     if dry_run and rate is not None:
-        raise output.Misuse("--rate limits letters sent back, and --dry-run sends none: drop one.")
+        raise output.Misuse("--rate limits messages sent back, and --dry-run sends none: drop one.")
     from durableq.recovery.process import Recovery
 
     configure(log_format, "recovery", sys.stderr)
@@ -114,14 +116,14 @@ COMMANDS: Final = (recover,)
 
 
 class _Said:
-    """Tells what happens, and counts."""
+    """Prints the decisions and changes, and counts the decisions."""
 
     def __init__(self, as_json: bool, log_format: LogFormat) -> None:
         self._as_json = as_json
         self._log_format = log_format
         self.decisions: Counter[str] = Counter()
 
-    def decision(self, decision: RecoveryDecision) -> None:
+    def decision(self, decision: RecoveryResult) -> None:
         self.decisions[word(decision.decision)] += 1
         if self._as_json:
             output.json_line(decision_document(decision))
@@ -132,11 +134,11 @@ class _Said:
         if text is not None:
             output.say(text)
 
-    def change(self, change: Change) -> None:
+    def change(self, change: BreakerChange) -> None:
         if self._as_json:
             output.json_line(_change_document(change))
         else:
-            self.comment("breaker", f"durableq: {change.words}.", queue=change.queue)
+            self.comment("breaker", f"durableq: {change.text}.", queue=change.queue)
 
     def comment(self, event: str, text: str, **known: Any) -> None:
         if self._log_format is LogFormat.JSON:
@@ -144,7 +146,7 @@ class _Said:
         output.say(text)
 
 
-def _change_document(change: Change) -> dict[str, Any]:
+def _change_document(change: BreakerChange) -> dict[str, Any]:
     state = change.state
     return {
         "event": "breaker",
@@ -156,7 +158,7 @@ def _change_document(change: Change) -> dict[str, Any]:
         "died": state.died,
         "judged": state.judged,
         "cool_down_ms": change.cool_down_ms if state.phase.value == "open" else None,
-        "text": change.words,
+        "text": change.text,
     }
 
 

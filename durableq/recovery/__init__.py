@@ -1,1 +1,1 @@
-"""Dead-letter recovery: a pure policy decides, a process applies."""
+"""Dead-letter recovery: policies and rules decide, a process applies their decisions."""

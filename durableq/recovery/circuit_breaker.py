@@ -1,38 +1,46 @@
-"""The circuit breaker over recovery: when what it sends back keeps dying, it stops and probes.
+"""The circuit breaker: when the messages that recovery sends back keep dying, it stops and probes.
 
-Facts in, state out: no clock, no I/O. `durableq.recovery.breaker_state` keeps the state.
+`advance` and `admit` are pure: facts in, state out. `CircuitBreaker` keeps the state of one queue
+in the store, where all recovery processes share it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from durableq.model.dead_letters import Recovered, RecoveredFate
+from durableq.model.dead_letters import RECOVERY_ACTOR, Recovered, RecoveredFate
 from durableq.model.errors import InvalidInput
+from durableq.model.message import DeadLetter, Event
 from durableq.model.text import shown
-from durableq.model.units import check_whole, to_ms
+from durableq.model.units import check_whole, span, to_ms
+from durableq.runtime.clock import Clock
 from durableq.store.core import Capability, Store
 
-#: How the name begins under which a queue's state is remembered; its name follows.
+#: The name of a queue's state in the store is this and the name of the queue.
 METADATA_PREFIX: Final = "breaker:"
 MAX_WINDOW: Final = 200
 MAX_PROBES: Final = 20
 #: Maximum of both cool-downs.
 LONGEST_SECONDS: Final = 30 * 86_400
+#: Maximum number of results to read at a time: the newest.
+MAX_RESULTS: Final = 1_000
+#: Interval between two reads of the results while the breaker is closed. Deaths are seen at once.
+RESULTS_SECONDS: Final = 0.25
 
 
 class Phase(StrEnum):
-    """Whether recovery sends letters back."""
+    """The state of a circuit breaker."""
 
-    #: It does.
+    #: Recovery sends messages back.
     CLOSED = "closed"
-    #: It does not.
+    #: It sends none back.
     OPEN = "open"
-    #: A few, to see what becomes of them.
+    #: It sends back a few, as probes.
     HALF_OPEN = "half_open"
 
 
@@ -44,17 +52,17 @@ class Thresholds:
         InvalidInput: one is out of bounds.
     """
 
-    #: So many messages are looked at: those sent back last of which the end is known.
+    #: Number of messages that count: those sent back last whose result is known.
     window: int = 20
-    #: Opens when at least this share of them died again.
+    #: Open when at least this share of them died again.
     share: float = 0.5
-    #: With fewer messages than this it does not judge.
+    #: Stay closed with fewer messages than this.
     least: int = 10
-    #: Seconds it stays open the first time; each time in a row, twice as long.
+    #: Seconds to stay open the first time; twice as long each time in a row.
     cool_down: float = 60.0
-    #: Seconds, at most.
+    #: Maximum number of seconds to stay open.
     longest_cool_down: float = 3600.0
-    #: Messages sent back to see whether it is better now.
+    #: Number of messages to send back as probes before closing.
     probes: int = 3
 
     def __post_init__(self) -> None:
@@ -77,8 +85,8 @@ class Thresholds:
                 f"({self.cool_down:g})."
             )
 
-    def is_bad(self, died: int, known: int) -> bool:
-        """Return whether so many deaths of so many are too much."""
+    def exceeded(self, died: int, known: int) -> bool:
+        """Return whether `died` of `known` messages reach the share."""
         return died > 0 and died >= self.share * known
 
 
@@ -86,16 +94,16 @@ DEFAULT_THRESHOLDS: Final = Thresholds()
 
 
 class Probe(NamedTuple):
-    """A message that was let through while the breaker was half-open."""
+    """A message that was sent back while the breaker was half-open."""
 
     at_ms: int
     message_id: str
 
 
-class Seen(NamedTuple):
-    """What became of a message that was sent back."""
+class Result(NamedTuple):
+    """The result of a message that was sent back."""
 
-    #: When it was sent back.
+    #: The time at which it was sent back.
     at_ms: int
     message_id: str
     died: bool
@@ -103,47 +111,46 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """A breaker as it stands. Times are of the wall clock."""
+    """The state of a breaker. Times are of the wall clock."""
 
     phase: Phase
     since_ms: int
-    #: How often in a row it opened.
+    #: Number of times in a row that it opened.
     trips: int = 0
-    #: Closed: the messages of the window, in the order they were sent back.
-    seen: tuple[Seen, ...] = ()
-    #: Half-open: the messages that were let through.
+    #: While closed: the results in the window, in the order in which they were sent back.
+    seen: tuple[Result, ...] = ()
+    #: While half-open: the messages that were sent back.
     probes: tuple[Probe, ...] = ()
-    #: Of how many messages that it judged by when it opened ...
+    #: Deaths among the `judged` messages that made it open.
     died: int = 0
-    #: ... so many.
     judged: int = 0
 
     def cool_down_ms(self, limits: Thresholds) -> int:
-        """Return how long it stays open, or waits for a probe that was never sent."""
+        """Return the time that it stays open, or waits for a probe that was never sent."""
         doubled = limits.cool_down * 2 ** min(max(self.trips - 1, 0), 30)
         return max(1, int(min(doubled, limits.longest_cool_down) * 1000))
 
     def left_ms(self, limits: Thresholds, now_ms: int) -> int:
-        """Return how long until it probes; 0 unless it is open."""
+        """Return the time until it probes; 0 unless it is open."""
         if self.phase is not Phase.OPEN:
             return 0
         return max(0, self.since_ms + self.cool_down_ms(limits) - now_ms)
 
     def to_json(self) -> str:
-        """Return it as it is remembered."""
+        """Return the stored form."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> BreakerState:
-        """Read what was remembered.
+        """Read the stored form.
 
         Raises:
-            ValueError: it is of another version.
+            ValueError: another version wrote it.
         """
         try:
             known = json.loads(text)
             phase, since_ms = Phase(known.pop("phase")), int(known.pop("since_ms"))
-            seen = tuple(Seen(int(at), str(of), bool(died)) for at, of, died in known.pop("seen"))
+            seen = tuple(Result(int(at), str(of), bool(died)) for at, of, died in known.pop("seen"))
             probes = tuple(Probe(int(at), str(of)) for at, of in known.pop("probes"))
             numbers = {name: int(value) for name, value in known.items()}
             return cls(phase, since_ms, seen=seen, probes=probes, **numbers)
@@ -151,9 +158,9 @@ class BreakerState:
             raise ValueError(f"not a breaker's state: {text[:100]!r}") from error
 
 
-def read(monitor: Store, queue: str) -> BreakerState | None:
-    """Return how the breaker of a queue stands; None if recovery never looked at one."""
-    text = monitor.require(Capability.METADATA).get_metadata(METADATA_PREFIX + queue)
+def read(store: Store, queue: str) -> BreakerState | None:
+    """Return the state of a queue's breaker; None if there is none that this version can read."""
+    text = store.require(Capability.METADATA).get_metadata(METADATA_PREFIX + queue)
     try:
         return None if text is None else BreakerState.from_json(text)
     except ValueError:
@@ -166,19 +173,19 @@ def advance(
     """Return the state after some facts. The same facts again change nothing more.
 
     Args:
-        state: before.
-        facts: what is known of messages that were sent back, in any order.
-        now_ms: wall clock.
+        state: the state before.
+        facts: the known results of messages that were sent back, in any order.
+        now_ms: the wall clock.
         limits: the thresholds.
     """
-    if now_ms < state.since_ms:  # the clock was set back: nothing lasts until it is here again
+    if now_ms < state.since_ms:  # the clock was set back
         state = replace(state, since_ms=now_ms, seen=(), probes=())
-    news = sorted((fact for fact in facts if fact.at_ms >= state.since_ms), key=_order)
+    new = sorted((fact for fact in facts if fact.at_ms >= state.since_ms), key=_order)
     match state.phase:
         case Phase.CLOSED:
-            return _watch(state, news, now_ms, limits)
+            return _while_closed(state, new, now_ms, limits)
         case Phase.HALF_OPEN:
-            return _weigh(state, news, now_ms, limits)
+            return _while_half_open(state, new, now_ms, limits)
         case Phase.OPEN if state.left_ms(limits, now_ms) == 0:
             return BreakerState(Phase.HALF_OPEN, now_ms, state.trips)
     return state
@@ -189,8 +196,8 @@ def admit(
 ) -> BreakerState | None:
     """Return the state in which this message may be sent back; None if it may not.
 
-    A probe's place is taken before it is sent, so that two processes do not send twice as many;
-    and a probe that has died again is not a probe a second time.
+    A probe is recorded before it is sent, so that two processes together send no more than the
+    limit. A probe that has died again is not a probe a second time.
     """
     if state.phase is Phase.CLOSED:
         return state
@@ -200,54 +207,173 @@ def admit(
     return None
 
 
-def _watch(
-    state: BreakerState, news: list[Recovered], now_ms: int, limits: Thresholds
+def _while_closed(
+    state: BreakerState, new: list[Recovered], now_ms: int, limits: Thresholds
 ) -> BreakerState:
     newest = {seen.message_id: seen for seen in state.seen}
-    for fact in news:
+    for fact in new:
         known = newest.get(fact.message_id)
         if fact.fate is not RecoveredFate.PENDING and (known is None or known.at_ms <= fact.at_ms):
             died = fact.fate is RecoveredFate.DIED
-            newest[fact.message_id] = Seen(fact.at_ms, fact.message_id, died)
+            newest[fact.message_id] = Result(fact.at_ms, fact.message_id, died)
     window = tuple(sorted(newest.values())[-limits.window :])
     deaths = sum(seen.died for seen in window)
-    if len(window) >= limits.least and limits.is_bad(deaths, len(window)):
+    if len(window) >= limits.least and limits.exceeded(deaths, len(window)):
         return _open(state, now_ms, deaths, len(window))
     return replace(state, seen=window)
 
 
-def _weigh(
-    state: BreakerState, news: list[Recovered], now_ms: int, limits: Thresholds
+def _while_half_open(
+    state: BreakerState, new: list[Recovered], now_ms: int, limits: Thresholds
 ) -> BreakerState:
-    """Judge by the probes: open as soon as too many died, closed when enough ended well."""
-    fates = _fates(state.probes, news)
+    """Open as soon as too many probes died; close when all have a result and few died."""
+    fates = _fates(state.probes, new)
     known = [fate for fate in fates.values() if fate is not RecoveredFate.PENDING]
     deaths = known.count(RecoveredFate.DIED)
     overdue_ms = now_ms - state.cool_down_ms(limits)
-    if limits.is_bad(deaths, limits.probes):
+    if limits.exceeded(deaths, limits.probes):
         return _open(state, now_ms, deaths, len(known))
     if len(known) >= limits.probes:
         return BreakerState(Phase.CLOSED, now_ms)
-    if len(known) == len(state.probes) and limits.is_bad(deaths, len(known)):
-        if max(probe.at_ms for probe in state.probes) <= overdue_ms:  # no more letters came
+    if len(known) == len(state.probes) and limits.exceeded(deaths, len(known)):
+        if max(probe.at_ms for probe in state.probes) <= overdue_ms:  # no more dead letters came
             return _open(state, now_ms, deaths, len(known))
         return state
-    # Whoever took a place and never sent has died, or somebody decided otherwise about it.
+    # Forget a probe that was never sent: its process died, or a person decided about it.
     kept = tuple(p for p in state.probes if p in fates or p.at_ms > overdue_ms)
     return replace(state, probes=kept)
 
 
-def _fates(probes: Iterable[Probe], news: list[Recovered]) -> dict[Probe, RecoveredFate]:
-    """Return what became of the probes that were sent."""
-    newest = {fact.message_id: fact for fact in news}
+def _fates(probes: Iterable[Probe], new: list[Recovered]) -> dict[Probe, RecoveredFate]:
+    """Return the results of the probes that were sent."""
+    newest = {fact.message_id: fact for fact in new}
     found = {probe: newest.get(probe.message_id) for probe in probes}
     return {p: f.fate for p, f in found.items() if f is not None and f.at_ms >= p.at_ms}
 
 
 def _order(fact: Recovered) -> tuple[int, bool]:
-    """Of two facts about one message the newer counts, or the one that knows its end."""
+    """Order facts about one message: the newer counts, or the one with a result."""
     return fact.at_ms, fact.fate is not RecoveredFate.PENDING
 
 
 def _open(state: BreakerState, now_ms: int, died: int, judged: int) -> BreakerState:
     return BreakerState(Phase.OPEN, now_ms, state.trips + 1, died=died, judged=judged)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChange:
+    """A change of a breaker's phase."""
+
+    queue: str
+    before: Phase
+    state: BreakerState
+    cool_down_ms: int
+
+    @property
+    def text(self) -> str:
+        """The change as a sentence."""
+        match self.state.phase:
+            case Phase.OPEN:
+                return (
+                    f"breaker of {self.queue} is open: {self.state.died} of {self.state.judged} "
+                    "messages that recovery sent back died again; for "
+                    f"{span(self.cool_down_ms)} it sends none back"
+                )
+            case Phase.HALF_OPEN:
+                return f"breaker of {self.queue} is half-open: a few messages go back as probes"
+        return f"breaker of {self.queue} is closed: messages that are sent back succeed again"
+
+
+class CircuitBreaker:
+    """The breaker of one queue.
+
+    Args:
+        store: the store with the state and the facts.
+        queue: the source queue.
+        limits: the thresholds of this process.
+        clock: the wall clock.
+        on_change: called in the process that changes the phase.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: str,
+        limits: Thresholds,
+        clock: Clock,
+        on_change: Callable[[BreakerChange], None],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._limits = limits
+        self._clock = clock
+        self._on_change = on_change
+        self._results_due = 0.0
+        #: The state that was read last.
+        self.state = BreakerState(Phase.CLOSED, clock.wall_ms())
+
+    def update(self, dead_letters: Sequence[DeadLetter] = ()) -> BreakerState:
+        """Apply the new facts and the deaths of these dead letters; return the state."""
+        facts = [fact for dead_letter in dead_letters if (fact := _death(dead_letter)) is not None]
+        due = self.state.phase is Phase.HALF_OPEN or time.monotonic() >= self._results_due
+        if due and self.state.phase is not Phase.OPEN:  # no fact opens it before its time
+            self._results_due = time.monotonic() + RESULTS_SECONDS
+            facts += self._store.require(Capability.DEAD_LETTERS).recoveries(
+                self._queue, self.state.since_ms, MAX_RESULTS
+            )
+        now_ms = self._clock.wall_ms()
+        self._change(lambda state: advance(state, facts, now_ms, self._limits))
+        return self.state
+
+    def may_admit(self, dead_letter: DeadLetter) -> bool:
+        """Return whether the last known state admits a dead letter; record nothing."""
+        now_ms = self._clock.wall_ms()
+        return admit(self.state, dead_letter.id, now_ms, self._limits) is not None
+
+    def admit(self, dead_letter: DeadLetter) -> bool:
+        """Return whether a dead letter may be sent back now, and record it if it is a probe."""
+        now_ms = self._clock.wall_ms()
+        return self._change(lambda state: admit(state, dead_letter.id, now_ms, self._limits))
+
+    def left_ms(self) -> int:
+        """Return the time until it probes; 0 unless it is open."""
+        return self.state.left_ms(self._limits, self._clock.wall_ms())
+
+    def _change(self, step: Callable[[BreakerState], BreakerState | None]) -> bool:
+        """Apply `step` to the stored state with compare-and-set; False if it returns None."""
+        name = METADATA_PREFIX + self._queue
+        while True:
+            text = self._store.require(Capability.METADATA).get_metadata(name)
+            before = self._read(text)
+            after = step(before)
+            if after is None:
+                self.state = before
+                return False
+            written = after.to_json()
+            if written == text or self._store.require(Capability.METADATA).compare_and_set(
+                name, written, expected=text
+            ):
+                break
+        self.state = after
+        if after.phase is not before.phase:
+            cool_down_ms = after.cool_down_ms(self._limits)
+            self._on_change(BreakerChange(self._queue, before.phase, after, cool_down_ms))
+        return True
+
+    def _read(self, text: str | None) -> BreakerState:
+        """Return the stored state; a closed breaker if there is none that this version can read."""
+        try:
+            if text is not None:
+                return BreakerState.from_json(text)
+        except ValueError:
+            pass
+        return BreakerState(Phase.CLOSED, self._clock.wall_ms())
+
+
+def _death(dead_letter: DeadLetter) -> Recovered | None:
+    """Return the fact that a message died again after recovery sent it back, if it did."""
+    sent = {Event.RETRIED, Event.REQUEUED}
+    for event in reversed(dead_letter.history):
+        if event.event in sent and event.actor.startswith(RECOVERY_ACTOR):
+            return Recovered(dead_letter.id, event.at_ms, RecoveredFate.DIED)
+    return None

@@ -7,28 +7,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: Names from the outside in; of an array's element, its number.
+#: Names from the outermost in. The name of an array's element is its number.
 FieldPath = tuple[str, ...]
 
 MISSING: Final = object()
 
 
 class CannotPatch(Exception):
-    """This body does not have the shape that a patch is for; the text says why."""
+    """The body does not have the shape that the patch needs. The text is a phrase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What is changed in a body: first fields are removed, then others set."""
+    """Changes of a body: first fields are removed, then others set."""
 
     set: tuple[tuple[FieldPath, Any], ...] = ()
     remove: tuple[FieldPath, ...] = ()
 
     def apply(self, body: Any) -> Any:
-        """Return a changed copy of a body. Objects that are missing on the way are made.
+        """Return a changed copy of a body. Objects that are missing on a path are added.
 
         Raises:
-            CannotPatch: the body is bytes, or a field would stand in something without fields.
+            CannotPatch: the body is bytes, or a path leads through a value without fields.
         """
         if isinstance(body, bytes):
             raise CannotPatch("the body is bytes, which have no fields")
@@ -49,15 +49,15 @@ def field(body: Any, path: FieldPath) -> Any:
         if isinstance(body, dict):
             body = body.get(name, MISSING)
         elif isinstance(body, list):
-            place = _place(body, name)
-            body = MISSING if place is None else body[place]
+            index = _index(body, name)
+            body = MISSING if index is None else body[index]
         else:
             return MISSING
     return body
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two JSON values are the same: true is not 1, and 1 is 1.0."""
+    """Return whether two JSON values are equal: true is not 1, but 1 is 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list) and isinstance(other, list):
@@ -68,7 +68,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def leaves(table: Mapping[str, Any], path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
-    """Yield the paths in nested tables that end in a value; an empty table is one."""
+    """Yield the path and value of each leaf of nested tables; an empty table is a leaf."""
     for name, value in table.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, (*path, name))
@@ -77,15 +77,15 @@ def leaves(table: Mapping[str, Any], path: FieldPath = ()) -> Iterator[tuple[Fie
 
 
 def written(path: FieldPath) -> str:
-    """Return a path as a rule names it."""
+    """Return a path as it is written in a rule."""
     return ".".join(name if name.replace("-", "_").isidentifier() or name.isdigit() else f'"{name}"'
                     for name in path)  # fmt: skip
 
 
-def _place(array: list[Any], name: str) -> int | None:
-    """Return where in an array a path's name points, if it is there."""
-    place = int(name) if name.isascii() and name.isdigit() and len(name) < 10 else len(array)
-    return place if place < len(array) else None
+def _index(array: list[Any], name: str) -> int | None:
+    """Return the index of an array's element by its name; None if there is none."""
+    index = int(name) if name.isascii() and name.isdigit() and len(name) < 10 else len(array)
+    return index if index < len(array) else None
 
 
 def _set(body: Any, path: FieldPath, value: Any) -> None:
@@ -94,20 +94,22 @@ def _set(body: Any, path: FieldPath, value: Any) -> None:
         if inner is MISSING and isinstance(body, dict):
             inner = body[name] = {}
         if not isinstance(inner, (dict, list)):
-            raise CannotPatch(f"{written(path[:depth])} is no object, so it has no fields to set")
+            raise CannotPatch(
+                f"{written(path[:depth])} is not an object, so it has no fields to set"
+            )
         body = inner
     if isinstance(body, dict):
         body[path[-1]] = value
-    elif isinstance(body, list) and (place := _place(body, path[-1])) is not None:
-        body[place] = value
+    elif isinstance(body, list) and (index := _index(body, path[-1])) is not None:
+        body[index] = value
     else:
-        raise CannotPatch(f"there is no place for {written(path)} in the body")
+        raise CannotPatch(f"the body has no room for {written(path)}")
 
 
 def _remove(body: Any, path: FieldPath) -> None:
-    """Remove a field; one that is not there need not be removed."""
-    owner_id = field(body, path[:-1])
-    if isinstance(owner_id, dict):
-        owner_id.pop(path[-1], None)
-    elif isinstance(owner_id, list) and (place := _place(owner_id, path[-1])) is not None:
-        del owner_id[place]
+    """Remove a field, if it exists."""
+    parent = field(body, path[:-1])
+    if isinstance(parent, dict):
+        parent.pop(path[-1], None)
+    elif isinstance(parent, list) and (index := _index(parent, path[-1])) is not None:
+        del parent[index]

@@ -1,21 +1,24 @@
-"""Where verdicts come from: an application's functions, or a file of rules."""
+"""The sources of decisions: an application's functions, or a file of rules."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from durableq.client.failures import text_of
+from durableq.client.failures import failure_of, message_of, text_of, type_name
 from durableq.client.handlers import Policy
-from durableq.model.decisions import Decision, Hold
+from durableq.model import codec
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import AppError, InvalidInput
+from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
 from durableq.model.message import DeadLetter
-from durableq.model.text import shown
+from durableq.model.text import shown, storable
+from durableq.model.units import to_ms
 from durableq.recovery.patterns import PatternTimeout
-from durableq.recovery.policy import judge
 from durableq.recovery.rules import DeadLetterFacts, Rule, Rules
 from durableq.runtime.clock import Clock
 from durableq.runtime.printable import VisibleStream
@@ -23,34 +26,35 @@ from durableq.store.core import Capability, Store
 
 
 @dataclass(frozen=True, slots=True)
-class Judgment:
-    """A verdict, and whose it is."""
+class PolicyDecision:
+    """A decision and its origin."""
 
     decision: Decision
+    #: The rule with its line, or the name of the Python policy.
     by: str
-    #: The rules that were asked before, and why each does not fire.
+    #: The rules before that one, and why each does not fit.
     passed_over: tuple[tuple[Rule, str], ...] = ()
-    #: The one that fires.
+    #: The rule that decides.
     rule: Rule | None = None
 
 
 class Policies(Protocol):
-    """What decides about the letters of some queues."""
+    """Decides about the dead letters of some queues."""
 
-    def queues(self, monitor: Store) -> tuple[str, ...]:
-        """The source queues whose letters it decides about, as far as they are there now."""
+    def queues(self, store: Store) -> tuple[str, ...]:
+        """Return the existing source queues whose dead letters it decides about."""
         ...
 
-    def check(self, monitor: Store) -> None:
-        """Refuse what can decide about nothing in this database.
+    def check(self, store: Store) -> None:
+        """Refuse policies for queues that do not exist.
 
         Raises:
-            InvalidInput: a queue is named that is not there.
+            InvalidInput: a named queue does not exist.
         """
         ...
 
-    def judge(self, dead_letter: DeadLetter) -> Judgment:
-        """What becomes of a letter. It raises nothing."""
+    def decide(self, dead_letter: DeadLetter) -> PolicyDecision:
+        """Return the decision about a dead letter. It raises no Exception."""
         ...
 
 
@@ -58,11 +62,11 @@ class AppPolicies:
     """An application's policies.
 
     Args:
-        policies: by source queue.
-        queues: only these; empty means all that have a policy.
+        policies: the policies by source queue.
+        queues: the queues to use; empty means all that have a policy.
 
     Raises:
-        AppError: there is no policy, or none for a queue that was named.
+        AppError: there is no policy, or none for a named queue.
     """
 
     def __init__(self, policies: Mapping[str, Policy], queues: tuple[str, ...] = ()) -> None:
@@ -78,34 +82,36 @@ class AppPolicies:
         self._policies = policies
         self._queues = queues or tuple(policies)
 
-    def check(self, monitor: Store) -> None:
-        """Do nothing: opening the application has made its queues."""
+    def check(self, store: Store) -> None:
+        """Do nothing: opening the application has declared its queues."""
 
-    def queues(self, monitor: Store) -> tuple[str, ...]:
+    def queues(self, store: Store) -> tuple[str, ...]:
         """Return the queues that have a policy."""
-        there = set(_sources(monitor))
+        there = set(_sources(store))
         return tuple(queue for queue in self._queues if queue in there)
 
-    def judge(self, dead_letter: DeadLetter) -> Judgment:
-        """Return the policy's verdict, within limits."""
+    def decide(self, dead_letter: DeadLetter) -> PolicyDecision:
+        """Return the decision of the queue's policy."""
         policy = self._policies.get(dead_letter.source_queue)
         if policy is None:
-            return Judgment(Hold("no policy for this queue"), "no policy")
-        with redirect_stdout(VisibleStream(sys.stderr)):  # stdout is the command's data
-            decision = judge(dead_letter, policy)
-        return Judgment(decision, f"policy {text_of(lambda: _name(policy), 'without a name')}")
+            return PolicyDecision(Hold("no policy for this queue"), "no policy")
+        with redirect_stdout(VisibleStream(sys.stderr)):  # stdout is for the command's data
+            decision = call_policy(policy, dead_letter)
+        return PolicyDecision(
+            decision, f"policy {text_of(lambda: _name(policy), 'without a name')}"
+        )
 
 
 class RulePolicies:
     """A file's rules.
 
     Args:
-        rules: what was read.
-        clock: tells how old a letter is.
-        queues: only these; empty means all the rules are for.
+        rules: the rules.
+        clock: the clock for the age of dead letters.
+        queues: the queues to use; empty means all that the rules are for.
 
     Raises:
-        InvalidInput: the rules are not for a queue that was named.
+        InvalidInput: the rules are not for a named queue.
     """
 
     def __init__(self, rules: Rules, clock: Clock, queues: tuple[str, ...] = ()) -> None:
@@ -117,40 +123,45 @@ class RulePolicies:
         self._clock = clock
         self._queues = queues or rules.queues
 
-    def check(self, monitor: Store) -> None:
-        """Refuse rules for queues that are not there: they would never match.
+    def check(self, store: Store) -> None:
+        """Refuse rules that name queues that do not exist.
 
         Raises:
-            InvalidInput: one names such a queue.
+            InvalidInput: a rule, or the command line, names such a queue.
         """
-        there = set(_sources(monitor))
+        there = set(_sources(store))
         for rule in self._rules.rules:
             for queue in rule.queues:
                 if queue not in there:
                     raise InvalidInput(
-                        f"{self._rules.source}, line {rule.line}: {rule.label} can never match: "
+                        f"{self._rules.source}, line {rule.line}: rule[{rule.number}].when.queue: "
+                        "it can never match: "
                         f"there is no queue {shown(queue)} in this database."
                     )
         for queue in self._queues:
-            monitor.require(Capability.INSPECT).queue(queue)
+            store.require(Capability.INSPECT).queue(queue)
 
-    def queues(self, monitor: Store) -> tuple[str, ...]:
-        """Return the queues that rules name, or all if one names none."""
-        return tuple(queue for queue in _sources(monitor) if queue in (self._queues or {queue}))
+    def queues(self, store: Store) -> tuple[str, ...]:
+        """Return the queues that the rules name, or all if a rule names none."""
+        return tuple(queue for queue in _sources(store) if queue in (self._queues or {queue}))
 
-    def judge(self, dead_letter: DeadLetter) -> Judgment:
-        """Return the verdict of the first rule that fits; without one, Hold."""
+    def decide(self, dead_letter: DeadLetter) -> PolicyDecision:
+        """Return the decision of the first rule that fits; without one, Hold."""
         facts = DeadLetterFacts(dead_letter, self._clock.wall_ms())
         try:
             passed_over = tuple(self._rules.passed_over(facts))
         except PatternTimeout as error:
             reason = f"the patterns of the rules are too slow for this dead letter: {error}"
-            return Judgment(Hold(reason), self._rules.source)
+            return PolicyDecision(Hold(reason), self._rules.source)
         if len(passed_over) == len(self._rules.rules):
-            return Judgment(Hold("no rule fits"), f"no rule of {self._rules.source}", passed_over)
+            return PolicyDecision(
+                Hold("no rule fits"), f"no rule of {self._rules.source}", passed_over
+            )
         rule = self._rules.rules[len(passed_over)]
-        decision = judge(dead_letter, rule.decision)
-        return Judgment(decision, f"{rule.location} of {self._rules.source}", passed_over, rule)
+        decision = call_policy(rule.decision, dead_letter)
+        return PolicyDecision(
+            decision, f"{rule.location} of {self._rules.source}", passed_over, rule
+        )
 
 
 def _name(policy: Policy) -> str:
@@ -159,9 +170,70 @@ def _name(policy: Policy) -> str:
     return f"{module}.{name}"
 
 
-def _sources(monitor: Store) -> list[str]:
+def _sources(store: Store) -> list[str]:
     return [
         info.name
-        for info in monitor.require(Capability.INSPECT).queues()
+        for info in store.require(Capability.INSPECT).queues()
         if info.dead_letter_queue is not None
     ]
+
+
+def call_policy(policy: Policy, dead_letter: DeadLetter) -> Decision:
+    """Return a policy's decision; Hold if it raises, or if its decision cannot be applied.
+
+    A message that was recovered `max_recoveries` times is not sent back again, so that none
+    bounces for ever; discarding it is still allowed.
+    """
+    try:
+        decision: object = policy(dead_letter)
+    except BaseException as error:  # a policy may raise CancelledError too
+        if _is_ctrl_c(error):
+            raise
+        failure = failure_of(error)
+        return _held(f"the policy raised {failure.error_type}: {failure.error_message}")
+    kind = type(decision)  # not what its `__class__` says
+    if not issubclass(kind, (Discard, Retry, Requeue, Hold)):
+        return _held(f"the policy returned {type_name(kind)}, not a decision")
+    if (
+        issubclass(kind, (Retry, Requeue))
+        and dead_letter.recovery_count >= dead_letter.max_recoveries
+    ):
+        return Hold(f"recovered {dead_letter.recovery_count} times already, without success")
+    try:
+        return _plain(decision)
+    except BaseException as error:  # code of a subclass, or of a body
+        if _is_ctrl_c(error):
+            raise
+        return _held(f"the policy's decision cannot be applied: {message_of(error)}")
+
+
+def _held(reason: str) -> Hold:
+    return Hold(storable(reason)[:MAX_ERROR_CHARS])
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether a KeyboardInterrupt may be a person's. `durableq recover` has its own handler."""
+    by_signal = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return type(error) is KeyboardInterrupt and by_signal
+
+
+def _plain(decision: Any) -> Decision:
+    """Return a copy of a decision without any code of the user's in it.
+
+    Raises:
+        InvalidInput: it cannot be applied. A subclass may raise any other exception.
+    """
+    kind, reason = type(decision), decision.reason
+    if not issubclass(type(reason), str) or str.__len__(reason) > MAX_ERROR_CHARS:
+        raise InvalidInput(f"a reason is a string of at most {MAX_ERROR_CHARS} characters.")
+    reason = str.__getitem__(reason, slice(None))
+    reason.encode()
+    if issubclass(kind, Discard):
+        return Discard(reason)
+    if issubclass(kind, Hold):
+        return Hold(reason)
+    delay_ms = to_ms(decision.delay, "The delay of a decision", MAX_DELAY_MS)
+    delay = decision.delay if type(decision.delay) in {int, float} else delay_ms / 1000
+    if issubclass(kind, Requeue):
+        return Requeue(reason, delay)
+    return Retry(codec.decode(codec.encode(decision.body)), reason, delay)

@@ -1,7 +1,7 @@
-"""The process that applies verdicts: receive a letter under a lease, decide, in one transaction.
+"""The recovery process: leases dead letters, asks the policies, and applies their decisions.
 
-Several of them are safe side by side: a letter is leased by one at a time, and a verdict is
-fenced by the receipt.
+Several processes are safe side by side: one at a time leases a dead letter, and the receipt fences
+its decision.
 """
 
 from __future__ import annotations
@@ -18,12 +18,20 @@ from durableq.client.app import DurableQ
 from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.errors import PASSING, UnknownQueue
 from durableq.model.queues import dead_letter_name
-from durableq.recovery.breaker_state import Change, CircuitBreaker
-from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS, Thresholds
-from durableq.recovery.consumer import DeadLetterConsumer, RecoveryContext, RecoveryDecision
-from durableq.recovery.leases import Leases
+from durableq.recovery.circuit_breaker import (
+    DEFAULT_THRESHOLDS,
+    BreakerChange,
+    CircuitBreaker,
+    Thresholds,
+)
+from durableq.recovery.consumer import (
+    DeadLetterConsumer,
+    RecoveryContext,
+    RecoveryResult,
+    SendRate,
+)
+from durableq.recovery.leases import RecoveryLeases
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
-from durableq.recovery.rate import Rate
 from durableq.recovery.rules import Rules
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, condition, logged, persist
@@ -33,32 +41,31 @@ from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, this_proc
 
 log = logging.getLogger("durableq.recovery")
 
-__all__ = ["RecoveryDecision", "Recovery"]
-
-PAGE: Final = 100
-#: Without any sign the file is looked at this often, in case a sign was missed.
+#: Number of dead letters to read at a time for a plan.
+PAGE_SIZE: Final = 100
+#: Maximum wait without a wake-up, in case one was missed.
 LONGEST_WAIT_SECONDS: Final = 1.0
-#: First and longest pause after a sign that brought nothing: somebody else's write.
+#: First and longest pause after a wake-up without a dead letter: a write of another process.
 PAUSES_SECONDS: Final = (0.005, 0.2)
-#: How often queues are looked for, and processes that have died.
-UPKEEP_SECONDS: Final = 1.0
+#: Interval between two searches for new queues, and for processes that died.
+MAINTENANCE_SECONDS: Final = 1.0
 
 
 class Recovery:
     """Recovers the dead letters of an application's queues, or of those that rules name.
 
     Args:
-        app: the application with the policies; with rules, only its file is used.
-        queues: which source queues; empty means all that there are verdicts for.
-        rules: a file's rules, instead of the application's policies.
-        rate: verdicts a second that send a letter back; None means as many as there are.
-        thresholds: of the breaker; None means the rules' own.
-        on_change: told when a breaker opens, probes or closes.
-        clock: for tests.
+        app: the application with the policies; with rules, only its database is used.
+        queues: the source queues; empty means all that have a policy.
+        rules: the rules, instead of the application's policies.
+        rate: maximum number of messages to send back per second; None means no limit.
+        thresholds: the thresholds of the circuit breakers; None means those of the rules.
+        on_change: called when a breaker opens, probes or closes.
+        clock: the clock; tests replace it.
 
     Raises:
-        AppError: there is no policy, or none for a queue that was named.
-        InvalidInput: no rule is for a queue that was named, or the rate is none.
+        AppError: there is no policy, or none for a named queue.
+        InvalidInput: no rule is for a named queue, or the rate is not a number over 0.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class Recovery:
         rules: Rules | None = None,
         rate: float | None = None,
         thresholds: Thresholds | None = None,
-        on_change: Callable[[Change], None] = lambda _: None,
+        on_change: Callable[[BreakerChange], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self._app = app
@@ -80,49 +87,49 @@ class Recovery:
             else RulePolicies(rules, self._clock, queues)
         )
         self._thresholds = thresholds or (rules.thresholds if rules else DEFAULT_THRESHOLDS)
-        self._rate = Rate(rate)
+        self._rate = SendRate(rate)
         self._on_change = on_change
         self._name = f"{RECOVERY_ACTOR}{os.getpid()}"
         self._consumers: dict[str, DeadLetterConsumer] = {}
-        self._told: tuple[str, ...] = ()
-        """The dead-letter queues that this process has registered."""
-        self._upkeep_due = 0.0
+        # The dead-letter queues in this process's row.
+        self._registered: tuple[str, ...] = ()
+        self._maintenance_due = 0.0
         self._dead_workers = DeadWorkers()
+        #: Set it, also from a signal handler, to finish the current dead letter and stop.
         self.stopping = WakeupEvent()
-        """Set it, from a signal handler too, to finish the letter in hand and stop."""
 
-    def plan(self, monitor: Store) -> Iterator[RecoveryDecision]:
-        """Return what would be decided now. Nothing is leased, nothing is written.
+    def plan(self, store: Store) -> Iterator[RecoveryResult]:
+        """Yield the decisions that would be made now, without leasing or writing.
 
         Args:
-            monitor: where to look; the application's own store would make its missing queues.
+            store: the store; the application's own would declare its missing queues.
 
         Raises:
-            InvalidInput: a rule names a queue that is not there.
+            InvalidInput: a rule names a queue that does not exist.
         """
-        self.policies.check(monitor)
-        for queue in self.policies.queues(monitor):
+        self.policies.check(store)
+        for queue in self.policies.queues(store):
             after: str | None = None
-            while page := monitor.require(Capability.INSPECT).peek(
-                dead_letter_name(queue), PAGE, after
+            while page := store.require(Capability.INSPECT).peek(
+                dead_letter_name(queue), PAGE_SIZE, after
             ):
                 after = page[-1].id
                 for message in page:
-                    dead_letter = monitor.require(Capability.DEAD_LETTERS).dead_letter(message.id)
+                    dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
                     if dead_letter is not None and not message.held:
-                        judgment = self.policies.judge(dead_letter)
-                        yield RecoveryDecision(dead_letter, judgment.decision, None, judgment.by)
+                        decided = self.policies.decide(dead_letter)
+                        yield RecoveryResult(dead_letter, decided.decision, None, decided.by)
 
-    def run(self, *, once: bool, on_decision: Callable[[RecoveryDecision], None]) -> int:
-        """Decide about dead letters until told to stop; return how many were decided.
+    def run(self, *, once: bool, on_decision: Callable[[RecoveryResult], None]) -> int:
+        """Decide about dead letters until told to stop; return the number of decisions.
 
         Args:
-            once: stop when no letter is ready that may be decided about now, nor may come back from
-                a process that has just died.
-            on_decision: called after each verdict was committed, or refused.
+            once: stop when no dead letter is ready that may be decided about now, and none may come
+                back from a process that has just died.
+            on_decision: called after each decision was committed, or refused.
 
         Raises:
-            InvalidInput: a rule names a queue that is not there.
+            InvalidInput: a rule names a queue that does not exist.
         """
         outage = Outage(logged(log))
         owner_id = persist(self._register, self.stopping, outage)
@@ -131,8 +138,8 @@ class Recovery:
         store = self._app.store
         with ExitStack() as stack:
             stack.callback(self._unregister, owner_id)
-            leases = stack.enter_context(Leases(store, owner_id))
-            stack.callback(leases.give_back)
+            leases = stack.enter_context(RecoveryLeases(store, owner_id))
+            stack.callback(leases.release)
             waiter = stack.enter_context(
                 closing(MessageWaiter(store, self.stopping, PAUSES_SECONDS))
             )
@@ -150,12 +157,12 @@ class Recovery:
             )
             while not self.stopping.is_set:
                 try:
-                    seen = self._round(context)
+                    count = self._process_batches(context)
                     outage.over()
-                    if seen:
+                    if count:
                         waiter.reset()
-                    if not seen and not self.stopping.is_set:
-                        if once and leases.are_empty and not self._dead_workers.has_suspects:
+                    if not count and not self.stopping.is_set:
+                        if once and leases.is_empty and not self._dead_workers.has_suspects:
                             break
                         self._wait(waiter)
                 except PASSING as error:
@@ -164,13 +171,13 @@ class Recovery:
         return sum(consumer.decided for consumer in self._consumers.values())
 
     def _register(self) -> int:
-        """Open the file, check the policies against it, and enter this process."""
+        """Open the store, check the policies against it, and register this process."""
         store = self._app.store
         self.policies.check(store)
-        self._told = self._dead_letter_queues(store)
+        self._registered = self._dead_letter_queues(store)
         return (
             store.require(Capability.FLEET)
-            .register(replace(this_process(self._name), queues=self._told))
+            .register(replace(this_process(self._name), queues=self._registered))
             .owner_id
         )
 
@@ -184,23 +191,23 @@ class Recovery:
             text = "this process stays listed until another one notices its end: %s"
             log.warning(text, condition(error))
 
-    def _round(self, context: RecoveryContext) -> int:
-        """Give each queue a turn; return how many letters were looked at."""
-        if time.monotonic() >= self._upkeep_due:
-            self._upkeep_due = time.monotonic() + UPKEEP_SECONDS
+    def _process_batches(self, context: RecoveryContext) -> int:
+        """Process a batch of each queue; return the number of dead letters."""
+        if time.monotonic() >= self._maintenance_due:
+            self._maintenance_due = time.monotonic() + MAINTENANCE_SECONDS
             if self._dead_workers.reclaim(context.store):
-                self._upkeep_due = time.monotonic() + CONFIRM_SECONDS
+                self._maintenance_due = time.monotonic() + CONFIRM_SECONDS
             self._open_consumers(context)
-        seen = 0
+        count = 0
         for consumer in self._consumers.values():
             try:
-                seen += consumer.turn()
+                count += consumer.process_batch()
             except UnknownQueue as error:  # deleted; it may come back
                 log.info("%s", error)
-        return seen
+        return count
 
     def _open_consumers(self, context: RecoveryContext) -> None:
-        """Begin with the queues that have come, and tell the file of them."""
+        """Open a consumer for each new queue, and add the queues to this process's row."""
         new = [
             queue for queue in self.policies.queues(context.store) if queue not in self._consumers
         ]
@@ -209,19 +216,19 @@ class Recovery:
                 context.store, queue, self._thresholds, self._clock, self._on_change
             )
             self._consumers[queue] = DeadLetterConsumer(context, queue, breaker)
-        dead_letters = self._dead_letter_queues(context.store) if new else self._told
-        if dead_letters != self._told:
+        dead_letters = self._dead_letter_queues(context.store) if new else self._registered
+        if dead_letters != self._registered:
             context.store.require(Capability.FLEET).beat(context.owner_id, queues=dead_letters)
-            self._told = dead_letters
+            self._registered = dead_letters
 
     def _wait(self, waiter: MessageWaiter) -> None:
-        """Wait until a turn may bring something."""
-        seconds = min(LONGEST_WAIT_SECONDS, max(0.0, self._upkeep_due - time.monotonic()))
-        awake = []
+        """Wait until a batch may not be empty."""
+        seconds = min(LONGEST_WAIT_SECONDS, max(0.0, self._maintenance_due - time.monotonic()))
+        active = []
         for consumer in self._consumers.values():
-            seconds = consumer.rest_seconds(seconds)
-            awake += [] if consumer.rests() else [consumer.dead_letters]
+            seconds = consumer.pause_seconds(seconds)
+            active += [] if consumer.is_paused() else [consumer.dead_letters]
         try:
-            waiter.wait(awake, seconds)
+            waiter.wait(active, seconds)
         except UnknownQueue:
             waiter.wait((), seconds)

@@ -1,4 +1,4 @@
-"""Where things stand in a TOML file. The standard library's reader does not tell."""
+"""The lines of keys and tables in a TOML file, which `tomllib` and tomlkit do not report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-#: A key, its key in turn, the number of an array's element: ("rule", 0, "when", "queue").
+#: Keys, and the indices of array elements: ("rule", 0, "when", "queue").
 Path = tuple[str | int, ...]
 
 _TOKEN: Final = re.compile(
@@ -31,12 +31,12 @@ class _Token(NamedTuple):
 
 
 def lines_of(text: str) -> dict[Path, int]:
-    """Return the line of each table, key and element of a text that tomllib can read."""
+    """Return the line of each table, key and array element of a valid text."""
     return _Reader(text).read()
 
 
 def keys_of(dotted: str) -> tuple[str, ...]:
-    """Read a key as TOML does: `customer.email`, or `"with.dot".email`.
+    """Parse a dotted key: `customer.email`, or `"with.dot".email`.
 
     Raises:
         ValueError: it is not a key.
@@ -56,21 +56,21 @@ def keys_of(dotted: str) -> tuple[str, ...]:
 
 
 class _Reader:
-    """Walks once over the tokens of a text that is known to be valid."""
+    """Reads the tokens of a valid text once."""
 
     def __init__(self, text: str) -> None:
         self._tokens = [*_tokens(text.replace("\r\n", "\n")), _Token("", 0)]
         self._at = 0
         self._lines: dict[Path, int] = {}
+        # The number of elements of each array of tables so far.
         self._elements: Counter[Path] = Counter()
-        """How many elements each array of tables has so far."""
 
     def read(self) -> dict[Path, int]:
         table: Path = ()
-        while self._sees().text:
-            if self._sees().text == "\n":
+        while self._peek().text:
+            if self._peek().text == "\n":
                 self._take()
-            elif self._sees().text == "[":
+            elif self._peek().text == "[":
                 table = self._header()
             else:
                 self._pair(table)
@@ -78,7 +78,7 @@ class _Reader:
 
     def _header(self) -> Path:
         line = self._take().line
-        if self._sees().text != "[":
+        if self._peek().text != "[":
             path = self._resolve(self._keys("]"))
         else:
             self._take()
@@ -92,7 +92,7 @@ class _Reader:
         return path
 
     def _resolve(self, keys: Sequence[str]) -> Path:
-        """Return the path of a header: of an array of tables the newest element is meant."""
+        """Return the path of a header, with the newest element of each array of tables."""
         path: Path = ()
         for key in keys:
             path = (*path, key)
@@ -101,7 +101,7 @@ class _Reader:
         return path
 
     def _pair(self, table: Path) -> None:
-        line = self._sees().line
+        line = self._peek().line
         path = table
         for key in self._keys("="):
             path = (*path, key)
@@ -110,43 +110,43 @@ class _Reader:
 
     def _value(self, path: Path) -> None:
         self._skip_newlines()
-        if self._sees().text == "[":
+        if self._peek().text == "[":
             self._elements_of(path)
-        elif self._sees().text == "{":
+        elif self._peek().text == "{":
             self._take()
             while self._skip_newlines() != "}":
-                self._take() if self._sees().text == "," else self._pair(path)
+                self._take() if self._peek().text == "," else self._pair(path)
             self._take()
         else:
-            while self._sees().text not in _ENDS:
+            while self._peek().text not in _ENDS:
                 self._take()
 
     def _elements_of(self, path: Path) -> None:
         self._take()
         number = 0
         while self._skip_newlines() != "]":
-            if self._sees().text == ",":
+            if self._peek().text == ",":
                 self._take()
                 continue
-            self._lines.setdefault((*path, number), self._sees().line)
+            self._lines.setdefault((*path, number), self._peek().line)
             self._value((*path, number))
             number += 1
         self._take()
 
     def _keys(self, end: str) -> tuple[str, ...]:
-        """Take a key and the sign behind it."""
+        """Take a dotted key and the token behind it."""
         text = ""
-        while self._sees().text not in {end, ""}:
+        while self._peek().text not in {end, ""}:
             text += self._take().text
         self._take()
         return keys_of(text)
 
     def _skip_newlines(self) -> str:
-        while self._sees().text == "\n":
+        while self._peek().text == "\n":
             self._take()
-        return self._sees().text
+        return self._peek().text
 
-    def _sees(self) -> _Token:
+    def _peek(self) -> _Token:
         return self._tokens[self._at]
 
     def _take(self) -> _Token:
@@ -156,7 +156,7 @@ class _Reader:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """Yield what is neither space nor comment, with its line."""
+    """Yield the tokens that are neither space nor comment, with their lines."""
     line = 1
     for found in _TOKEN.finditer(text):
         word = found[0]

@@ -52,7 +52,7 @@ def policy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dead(shop: Shop) -> list[str]:
-    """One letter for each rule, and one for none."""
+    """Return a dead letter for each rule, and one that fits none."""
     return [
         shop.bury({"amount": 1}, KeyError("amount")),
         shop.bury({"amount": 99, "tip": 1}, ValueError("too much: 99")),
@@ -207,7 +207,8 @@ def test_rules_for_a_queue_that_is_not_there_are_refused(
     (tmp_path / "r.toml").write_text("[[rule]]\nwhen.queue = 'ordes'\nthen = 'hold'\n")
     shown = run("recover", "--policy", "r.toml", "--once")
     assert (shown.code, shown.out) == (2, "")
-    assert "r.toml, line 1: rule 1 can never match: there is no queue 'ordes'" in shown.err
+    assert "r.toml, line 1: rule[1].when.queue: it can never match: " in shown.err
+    assert "there is no queue 'ordes' in this database" in shown.err
     other = run("recover", "--policy", "r.toml", "--queue", "orders")
     assert (other.code, other.out) == (2, "")
     assert "No rule is for queue 'orders'; they are for: ordes." in other.err

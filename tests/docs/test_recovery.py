@@ -81,7 +81,7 @@ def check(dq: DurableQ, policies: Policies, kind: type) -> None:
     (message,) = dq.store.require(Capability.INSPECT).peek("orders-dlq", 10)
     dead_letter = dq.store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
     assert dead_letter is not None
-    decision = policies.judge(dead_letter).decision
+    decision = policies.decide(dead_letter).decision
     assert type(decision) is kind
     if isinstance(decision, Retry):
         assert decision.body["amount"] == 10_000

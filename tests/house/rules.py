@@ -118,6 +118,7 @@ RETIRED = {
 PLAIN_PROSE = {
     "durableq/client",
     "durableq/model",
+    "durableq/recovery",
     "durableq/runtime",
     "durableq/supervisor",
     "durableq/worker",

@@ -87,7 +87,7 @@ def test_it_opens_probes_and_closes_as_a_wrong_policy_is_corrected(
     assert waits[:3] == [300, 600, 600]
     junk = orders.send({"amount": 99, "kind": "junk"})
     wrong.wait_until(
-        lambda: any(d["id"] == junk for d in wrong.told("decision")), "what goes nowhere to go on"
+        lambda: any(d["id"] == junk for d in wrong.told("decision")), "discards to go on"
     )
     wrong.process.terminate()
     assert wrong.end() == 0
@@ -131,7 +131,7 @@ def test_two_processes_are_one_breaker(
         assert one.end() == 0
     told = changes(*both)
     opened = [change["trips"] for change in told if change["phase"] == "open"]
-    assert opened == list(range(1, len(opened) + 1)), "one opening was told twice, or by nobody"
+    assert opened == list(range(1, len(opened) + 1)), "one opening was told twice, or not at all"
     probing = [c["since_ms"] for c in told if c["phase"] == "half_open"]
     sent = [at_ms for at_ms, _ in plain.rows(db, SENT_BACK)]
     for since_ms in probing:
@@ -151,7 +151,7 @@ def test_while_it_is_open_a_person_can_decide(
         counts = dead_letters.info().counts
         return counts.ready == DEAD_LETTERS and counts.in_flight == 0
 
-    recovery.wait_until(untouched, "every letter to have died again, and to be given back")
+    recovery.wait_until(untouched, "every dead letter to have died again, and to be released")
     worker.process.terminate()
     assert worker.end() == 0
     held = [message.receipt for message in dead_letters.receive(DEAD_LETTERS)]

@@ -169,8 +169,8 @@ def drain_before_the_successor_receives() -> None:
 
 def give_dead_letters_back_in_two_steps() -> None:
     """`recover --once` takes a queue for empty whose letters are on their way back."""
-    held: Any = leases.Leases
-    held.settled = lambda _self: nullcontext()
+    cls: Any = leases.RecoveryLeases
+    cls.none_returning = lambda _self: nullcontext()
 
 
 def keep_the_notes_of_a_deleted_queue() -> None:

@@ -104,7 +104,7 @@ SEEN_BY = [
     (
         "give_dead_letters_back_in_two_steps",
         "tests/unit/test_recovery_leases.py::"
-        "test_once_waits_for_the_dead_letters_that_are_on_their_way_back[False]",
+        "test_once_waits_for_dead_letters_that_are_being_released[False]",
     ),
     (
         "keep_the_notes_of_a_deleted_queue",

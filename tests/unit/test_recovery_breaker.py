@@ -15,7 +15,7 @@ from durableq.recovery.circuit_breaker import (
     BreakerState,
     Phase,
     Probe,
-    Seen,
+    Result,
     Thresholds,
     admit,
     advance,
@@ -50,7 +50,7 @@ def test_one_message_that_dies_again_and_again_counts_once() -> None:
     for at in range(10, 50):
         state = advance(state, [Recovered("7", at, DIED)], at, LIMITS)
     assert state.phase is Phase.CLOSED
-    assert state.seen == (Seen(49, "7", True),)
+    assert state.seen == (Result(49, "7", True),)
 
 
 def test_a_death_is_remembered_when_its_message_was_sent_back_again() -> None:
@@ -87,7 +87,7 @@ def probes(*known: tuple[str, int]) -> BreakerState:
     return state
 
 
-def test_it_lets_a_few_through_and_none_of_them_twice() -> None:
+def test_it_admits_a_few_probes_and_none_of_them_twice() -> None:
     state = probes(("1", 5_001))
     assert admit(state, "1", 5_002, LIMITS) is None
     state = probes(("1", 5_001), ("2", 5_002))
@@ -116,7 +116,7 @@ def test_a_death_from_before_the_probe_does_not_count() -> None:
     assert advance(state, facts(DIED, DIED, at=4_000), 5_100, LIMITS) == state
 
 
-def test_places_that_nobody_used_are_given_away_after_a_cool_down() -> None:
+def test_a_probe_that_was_never_sent_is_forgotten_after_a_cool_down() -> None:
     state = probes(("0", 5_001), ("1", 5_002))
     assert advance(state, [], 5_900, LIMITS) == state
     left = advance(state, facts(PENDING, at=5_005), 6_100, LIMITS)
@@ -177,7 +177,7 @@ STEPS = st.lists(STEP, max_size=30)
 
 
 @given(STEPS)
-def test_it_never_sends_while_open_and_only_so_many_while_half_open(
+def test_it_sends_none_while_open_and_at_most_the_probes_while_half_open(
     steps: list[tuple[int, list[Recovered], str]],
 ) -> None:
     state, now_ms = CLOSED, 0
@@ -216,7 +216,7 @@ def test_the_same_facts_again_in_any_order_change_nothing_more(
         assert advance(once, known, 30_000, LIMITS) == once
 
 
-def test_the_largest_state_fits_a_note() -> None:
+def test_the_largest_state_fits_the_metadata() -> None:
     most = Thresholds(window=200, least=200)
     many = [Recovered(str(10**12 + n), 1_700_000_000_000 + n, ENDED) for n in range(300)]
     state = advance(BreakerState(Phase.CLOSED, 0), many, 1_800_000_000_000, most)

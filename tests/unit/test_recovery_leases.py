@@ -1,4 +1,4 @@
-"""What a recovery process shares and holds: leases while it thinks, the breaker in the store."""
+"""A recovery process: its leases while policies decide, and the breaker in the store."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.errors import Busy, InvalidInput
 from durableq.model.message import DeadLetter, Receipt, Received
 from durableq.recovery import consumer, leases
-from durableq.recovery.breaker_state import Change, CircuitBreaker
-from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase, Thresholds, read
-from durableq.recovery.leases import Leases
+from durableq.recovery.circuit_breaker import (
+    METADATA_PREFIX,
+    BreakerChange,
+    BreakerState,
+    CircuitBreaker,
+    Phase,
+    Thresholds,
+    read,
+)
+from durableq.recovery.consumer import SendRate
+from durableq.recovery.leases import RecoveryLeases
 from durableq.recovery.process import Recovery
-from durableq.recovery.rate import Rate
 from durableq.runtime.clock import SystemClock
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
@@ -42,51 +49,51 @@ def bury(dq: DurableQ, number: int) -> list[str]:
     return ids
 
 
-def leased(dq: DurableQ, leases: Leases, number: int) -> list[Receipt]:
+def leased(dq: DurableQ, leases: RecoveryLeases, number: int) -> list[Receipt]:
     messages = dq.store.receive("orders-dlq", number).messages
-    leases.take(messages)
+    leases.add(messages)
     return [message.receipt for message in messages if message.receipt is not None]
 
 
-def test_a_dead_letter_in_hand_stays_leased_and_one_that_waits_goes_back(dq: DurableQ) -> None:
+def test_a_dead_letter_in_flight_stays_leased_and_one_that_waits_is_released(dq: DurableQ) -> None:
     bury(dq, 2)
-    with Leases(dq.store, 0) as leases:
+    with RecoveryLeases(dq.store, 0) as leases:
         first, second = leased(dq, leases, 2)
-        assert leases.begin(first)
+        assert leases.start(first)
         (again,) = wait_for(
             lambda: dq.store.receive("orders-dlq", 2).messages, what="the other to go back"
         )
         assert again.id == second.message_id
-        assert not leases.begin(second)
-        assert leases.let_go([first, second]) == [first]
+        assert not leases.start(second)
+        assert leases.forget([first, second]) == [first]
         assert not dq.store.release([first])[0].refused
 
 
 def test_a_dead_letter_that_is_lost_is_dropped(dq: DurableQ) -> None:
     bury(dq, 1)
-    with Leases(dq.store, 0) as leases:
+    with RecoveryLeases(dq.store, 0) as leases:
         (receipt,) = leased(dq, leases, 1)
         dq.queue("orders-dlq").purge()
-        wait_for(lambda: not leases.begin(receipt), what="the loss to be seen")
-        assert leases.let_go([receipt]) == []
+        wait_for(lambda: not leases.start(receipt), what="the loss to be seen")
+        assert leases.forget([receipt]) == []
 
 
-def test_what_is_given_back_is_ready(dq: DurableQ) -> None:
+def test_a_released_dead_letter_is_ready(dq: DurableQ) -> None:
     bury(dq, 3)
-    with Leases(dq.store, 0) as leases:
+    with RecoveryLeases(dq.store, 0) as leases:
         one, *_ = leased(dq, leases, 3)
-        leases.give_back([one])
+        leases.release([one])
         assert dq.store.require(Capability.INSPECT).queue("orders-dlq").counts.ready == 1
-        leases.give_back()
+        leases.release()
         assert dq.store.require(Capability.INSPECT).queue("orders-dlq").counts.ready == 3
 
 
-def breaker(dq: DurableQ, told: list[Change]) -> CircuitBreaker:
-    return CircuitBreaker(dq.store, "orders", LIMITS, SystemClock(), told.append)
+def breaker(dq: DurableQ, changes: list[BreakerChange]) -> CircuitBreaker:
+    return CircuitBreaker(dq.store, "orders", LIMITS, SystemClock(), changes.append)
 
 
 def bounced(dq: DurableQ, number: int) -> list[DeadLetter]:
-    """Letters that recovery sent back and that died again."""
+    """Return dead letters that recovery sent back and that died again."""
     bury(dq, number)
     received = dq.store.receive("orders-dlq", number).messages
     sent = [(m.receipt, Requeue()) for m in received if m.receipt is not None]
@@ -99,18 +106,20 @@ def bounced(dq: DurableQ, number: int) -> list[DeadLetter]:
     return [dead_letter for dead_letter in found if dead_letter is not None]
 
 
-def test_two_gates_are_one_breaker(dq: DurableQ) -> None:
-    told: list[Change] = []
-    one, two = breaker(dq, told), breaker(dq, told)
-    one.look()
-    two.look()
+def test_two_processes_share_one_breaker(dq: DurableQ) -> None:
+    changes: list[BreakerChange] = []
+    one, two = breaker(dq, changes), breaker(dq, changes)
+    one.update()
+    two.update()
     dead_letters = bounced(dq, 3)
-    assert one.look(dead_letters[:1]).phase is Phase.CLOSED
-    assert two.look(dead_letters[1:2]).phase is Phase.OPEN
-    assert one.would_admit(dead_letters[2])
+    assert one.update(dead_letters[:1]).phase is Phase.CLOSED
+    assert two.update(dead_letters[1:2]).phase is Phase.OPEN
+    assert one.may_admit(dead_letters[2])
     assert not one.admit(dead_letters[2]), "it did not ask what the other had written"
-    assert [(change.before, change.state.phase) for change in told] == [(Phase.CLOSED, Phase.OPEN)]
-    assert "2 of 2 messages that recovery sent back died again" in told[0].words
+    assert [(change.before, change.state.phase) for change in changes] == [
+        (Phase.CLOSED, Phase.OPEN)
+    ]
+    assert "2 of 2 messages that recovery sent back died again" in changes[0].text
     assert one.left_ms() > 500_000
 
 
@@ -137,18 +146,18 @@ def test_a_state_that_cannot_be_read_begins_anew(dq: DurableQ) -> None:
 
 def test_a_queue_that_was_deleted_and_made_again_has_a_closed_breaker(dq: DurableQ) -> None:
     mine = breaker(dq, [])
-    mine.look()
-    assert mine.look(bounced(dq, 2)).phase is Phase.OPEN
+    mine.update()
+    assert mine.update(bounced(dq, 2)).phase is Phase.OPEN
     dq.store.require(Capability.CONTROL).delete_queue("orders", force=True)
     assert read(dq.store, "orders") is None
     dq.store.declare_queue("orders", {})
     (dead_letter,) = bounced(dq, 1)
-    assert [one.look().phase for one in (mine, breaker(dq, []))] == [Phase.CLOSED] * 2
+    assert [one.update().phase for one in (mine, breaker(dq, []))] == [Phase.CLOSED] * 2
     assert mine.admit(dead_letter)
 
 
-class Returning:
-    """A store whose first release of a letter that waits takes as long as a policy does."""
+class SlowRelease:
+    """A store whose first release by the thread takes as long as a policy does."""
 
     def __init__(self, dq: DurableQ, *, refuses: bool) -> None:
         self._release = dq.store.release
@@ -167,10 +176,10 @@ class Returning:
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_once_waits_for_the_dead_letters_that_are_on_their_way_back(
+def test_once_waits_for_dead_letters_that_are_being_released(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch, refuses: bool
 ) -> None:
-    returning = Returning(dq, refuses=refuses)
+    returning = SlowRelease(dq, refuses=refuses)
     monkeypatch.setattr(dq.store, "release", returning.release)
     monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
 
@@ -202,7 +211,7 @@ def test_once_looks_past_any_number_of_dead_letters_that_expired(
 def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "MOST_PUT_OFF", 4)
+    monkeypatch.setattr(consumer, "MAX_DEFERRED", 4)
     state = BreakerState(Phase.OPEN, SystemClock().wall_ms(), 1)
     dq.store.require(Capability.METADATA).compare_and_set(
         METADATA_PREFIX + "orders", state.to_json(), expected=None
@@ -214,9 +223,9 @@ def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
     assert (counts.ready, counts.present) == (39, 40)
 
 
-def test_a_rate_gives_its_turns_evenly_and_no_more_for_having_waited() -> None:
+def test_a_rate_is_even_and_allows_no_burst_after_a_pause() -> None:
     now = 100.0
-    rate = Rate(10, lambda: now)
+    rate = SendRate(10, lambda: now)
     stopping = WakeupEvent()
     stopping.set()
     given = 0
@@ -231,14 +240,14 @@ def test_a_rate_gives_its_turns_evenly_and_no_more_for_having_waited() -> None:
 
 
 def test_a_rate_leases_no_more_than_a_seconds_dead_letters() -> None:
-    assert [Rate(rate).at_once(10) for rate in (None, 0.1, 3.5, 1000)] == [10, 1, 3, 10]
+    assert [SendRate(rate).batch_size(10) for rate in (None, 0.1, 3.5, 1000)] == [10, 1, 3, 10]
     for bad in (0, -1, float("inf"), float("nan")):
         with pytest.raises(InvalidInput, match="over 0"):
-            Rate(bad)
+            SendRate(bad)
 
 
-def test_a_stop_ends_the_wait_for_a_turn() -> None:
-    rate, stopping = Rate(0.001), WakeupEvent()
+def test_a_stop_ends_the_wait_for_the_rate() -> None:
+    rate, stopping = SendRate(0.001), WakeupEvent()
     assert rate.wait(stopping)
     stopping.set()
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""judge: the application's verdict within limits; whatever goes wrong ends in Hold."""
+"""Policies: their decisions within limits; a policy that fails holds the dead letter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from durableq import DeadLetter, Decision, Discard, Hold, Reason, Requeue, Retry
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_ERROR_CHARS
 from durableq.model.message import Message, State
-from durableq.recovery.policy import judge
+from durableq.recovery.policies import call_policy
 
 
 def dead_letter(recovery_count: int = 0, body: str = '{"n":1}') -> DeadLetter:
@@ -23,7 +23,7 @@ def dead_letter(recovery_count: int = 0, body: str = '{"n":1}') -> DeadLetter:
     return DeadLetter(message, "orders", Reason.HANDLER_ERROR, 0, (), 3)
 
 
-VERDICTS: list[Decision] = [
+DECISIONS: list[Decision] = [
     Discard("fraud"),
     Retry({"n": 0}, "easier", delay=5),
     Retry(b"bytes"),
@@ -32,15 +32,15 @@ VERDICTS: list[Decision] = [
 ]
 
 
-@pytest.mark.parametrize("decision", VERDICTS, ids=repr)
-def test_a_sound_verdict_is_the_policys_own(decision: Decision) -> None:
+@pytest.mark.parametrize("decision", DECISIONS, ids=repr)
+def test_a_valid_decision_is_the_policys_own(decision: Decision) -> None:
     asked = []
 
     def policy(about: DeadLetter) -> Decision:
         asked.append(about.body)
         return decision
 
-    assert judge(dead_letter(), policy) == decision
+    assert call_policy(policy, dead_letter()) == decision
     assert asked == [{"n": 1}]
 
 
@@ -48,8 +48,10 @@ def test_a_sound_verdict_is_the_policys_own(decision: Decision) -> None:
     "decision", [Retry({"n": 0}), Requeue(), Discard("at last"), Hold()], ids=repr
 )
 @pytest.mark.parametrize("recovery_count", [2, 3, 4])
-def test_a_dead_letter_is_sent_back_only_so_often(decision: Decision, recovery_count: int) -> None:
-    judged = judge(dead_letter(recovery_count), lambda _: decision)
+def test_a_message_is_sent_back_at_most_max_recoveries_times(
+    decision: Decision, recovery_count: int
+) -> None:
+    judged = call_policy(lambda _: decision, dead_letter(recovery_count))
     if isinstance(decision, (Retry, Requeue)) and recovery_count >= 3:
         assert judged == Hold(f"recovered {recovery_count} times already, without success")
     else:
@@ -60,7 +62,9 @@ def test_a_policy_that_raises_holds() -> None:
     def policy(about: DeadLetter) -> Decision:
         raise LookupError(f"no rule for {about.id}")
 
-    assert judge(dead_letter(), policy) == Hold("the policy raised LookupError: no rule for 7")
+    assert call_policy(policy, dead_letter()) == Hold(
+        "the policy raised LookupError: no rule for 7"
+    )
 
 
 class Mute(Exception):
@@ -82,11 +86,11 @@ UNFORMATTABLE = SyntaxError("bad", ("f", 1, 1, 42))  # type: ignore[arg-type]
     ],
     ids=["mute", "surrogate", "cancelled", "exit", "unformattable"],
 )
-def test_what_a_policy_raises_is_always_text(error: BaseException, reason: str) -> None:
+def test_an_exception_of_a_policy_becomes_text(error: BaseException, reason: str) -> None:
     def policy(_: DeadLetter) -> Decision:
         raise error
 
-    assert judge(dead_letter(), policy) == Hold(f"the policy raised {reason}")
+    assert call_policy(policy, dead_letter()) == Hold(f"the policy raised {reason}")
 
 
 def test_ctrl_c_is_for_the_process_and_not_the_policys_failure() -> None:
@@ -94,7 +98,7 @@ def test_ctrl_c_is_for_the_process_and_not_the_policys_failure() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        judge(dead_letter(), policy)
+        call_policy(policy, dead_letter())
 
 
 def test_with_a_signal_handler_of_its_own_for_ctrl_c_keyboard_interrupt_is_the_policys(
@@ -104,11 +108,11 @@ def test_with_a_signal_handler_of_its_own_for_ctrl_c_keyboard_interrupt_is_the_p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
-    assert judge(dead_letter(), policy) == Hold("the policy raised KeyboardInterrupt: ")
+    assert call_policy(policy, dead_letter()) == Hold("the policy raised KeyboardInterrupt: ")
 
 
 class Pretender:
-    """Says that it is a verdict, and is none."""
+    """Pretends to be a decision."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -116,43 +120,43 @@ class Pretender:
 
 
 class Odd(Retry):
-    """A verdict whose attributes run code."""
+    """A decision whose attributes run code."""
 
     def __getattribute__(self, name: str) -> Any:
         raise SystemExit(name)
 
 
 class Changing(dict[str, Any]):
-    """A body that is another one each time it is asked."""
+    """A body that differs each time it is read."""
 
     def items(self) -> Any:
         self["asked"] = self.get("asked", 0) + 1
         return super().items()
 
 
-def test_a_verdict_is_read_once_whatever_its_attributes_do() -> None:
+def test_a_decision_is_read_once() -> None:
     pretended: Any = Pretender()
-    assert judge(dead_letter(), lambda _: pretended) == Hold(
-        "the policy returned Pretender, not a verdict"
+    assert call_policy(lambda _: pretended, dead_letter()) == Hold(
+        "the policy returned Pretender, not a decision"
     )
-    assert judge(dead_letter(), lambda _: Odd({})) == Hold(
+    assert call_policy(lambda _: Odd({}), dead_letter()) == Hold(
         "the policy raised SystemExit: __post_init__"
     )
-    judged = judge(dead_letter(), lambda _: Retry(Changing(a=1)))
+    judged = call_policy(lambda _: Retry(Changing(a=1)), dead_letter())
     assert isinstance(judged, Retry)
     assert type(judged.body) is dict
 
 
-def test_a_long_story_of_a_policys_failure_is_cut_to_what_a_reason_holds() -> None:
+def test_a_long_error_message_of_a_policy_is_cut_to_the_limit_of_a_reason() -> None:
     def policy(_: DeadLetter) -> Decision:
         raise ValueError("x" * 9_000)
 
-    judged = judge(dead_letter(), policy)
+    judged = call_policy(policy, dead_letter())
     assert len(judged.reason) == MAX_ERROR_CHARS
 
 
-def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:
-    judged = judge(dead_letter(body="{cut"), lambda about: Retry(about.body["n"]))
+def test_a_policy_that_reads_an_unreadable_body_holds() -> None:
+    judged = call_policy(lambda about: Retry(about.body["n"]), dead_letter(body="{cut"))
     assert isinstance(judged, Hold)
     assert "the policy raised InvalidBody: The stored body is not JSON" in judged.reason
 
@@ -160,9 +164,9 @@ def test_a_policy_that_stumbles_over_an_unreadable_body_holds() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"), [(None, "NoneType"), ("discard", "str"), (Discard, "type"), (True, "bool")]
 )
-def test_an_answer_that_is_no_verdict_holds(answer: Any, kind: str) -> None:
-    assert judge(dead_letter(), lambda _: answer) == Hold(
-        f"the policy returned {kind}, not a verdict"
+def test_an_answer_that_is_not_a_decision_holds(answer: Any, kind: str) -> None:
+    assert call_policy(lambda _: answer, dead_letter()) == Hold(
+        f"the policy returned {kind}, not a decision"
     )
 
 
@@ -180,8 +184,8 @@ def test_an_answer_that_is_no_verdict_holds(answer: Any, kind: str) -> None:
     ],
     ids=lambda decision: repr(decision)[:40],
 )
-def test_a_verdict_that_cannot_be_applied_holds(decision: Decision) -> None:
-    judged = judge(dead_letter(), lambda _: decision)
+def test_a_decision_that_cannot_be_applied_holds(decision: Decision) -> None:
+    judged = call_policy(lambda _: decision, dead_letter())
     assert isinstance(judged, Hold)
     assert "cannot be applied" in judged.reason
 
@@ -200,6 +204,6 @@ def test_a_verdict_that_cannot_be_applied_holds(decision: Decision) -> None:
 def test_a_reason_is_a_string_of_bounded_length(make: Any, reason: Any) -> None:
     with pytest.raises(InvalidInput, match="A reason "):
         make(reason)
-    judged = judge(dead_letter(), lambda _: make(reason))
+    judged = call_policy(lambda _: make(reason), dead_letter())
     assert isinstance(judged, Hold)
     assert "the policy raised InvalidInput: A reason " in judged.reason

@@ -1,4 +1,4 @@
-"""Files of rules: what they mean, and every mistake by its line before anything is touched."""
+"""Rules files: their meaning, and each error with its line and path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from durableq.recovery.rules_file import parse, read
 from durableq.recovery.toml_positions import keys_of, lines_of
 
 GOOD = '''\
-# what an operator may write
+# every field
 [breaker]
 window = 30
 cool_down = 0.5
@@ -132,7 +132,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "line", "why"), MISTAKES)
-def test_a_mistake_is_named_by_its_line(text: str, line: int, why: str) -> None:
+def test_an_error_names_its_line_and_path(text: str, line: int, why: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse(text, "r.toml")
     found = [text for text in str(refused.value).splitlines() if why in text]
@@ -183,7 +183,7 @@ def test_a_rule_that_may_match_after_another_is_taken(early: str, late: str) -> 
     assert len(parse(f"[[rule]]\n{early}\n[[rule]]\n{late}\n", "r").rules) == 2
 
 
-def test_all_mistakes_are_told_in_order_of_their_lines() -> None:
+def test_all_errors_are_reported_in_order_of_their_lines() -> None:
     with pytest.raises(InvalidInput) as refused:
         parse("[[rule]]\nthen='x'\nwhen.message='('\nbad=1\n[breaker]\nwindow=0\n", "r")
     starts = [line.split(":")[0] for line in str(refused.value).splitlines()]
@@ -256,7 +256,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a=1", "", "a b", "a\n.b", "[a]", "a.", "# a"])
-def test_what_is_no_key_is_refused(text: str) -> None:
+def test_an_invalid_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a key"):
         keys_of(text)
 

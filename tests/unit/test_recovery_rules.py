@@ -1,4 +1,4 @@
-"""Rules: which letters fit, what becomes of them; patches of bodies."""
+"""Rules: the dead letters that fit, and the decisions; patches of bodies."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_body_that_cannot_be_read_has_no_fields() -> None:
     assert "its patch cannot be applied: The stored body is not JSON" in retried.reason
 
 
-def test_each_action_makes_its_verdict() -> None:
+def test_each_action_makes_its_decision() -> None:
     named = "name='x'\nreason='no use'\n"
     assert rule("", f"{named}then='discard'").decision(dead_letter()) == Discard('rule "x": no use')
     assert rule("", "then='hold'").decision(dead_letter()) == Hold("rule 1")
@@ -160,28 +160,28 @@ then = "hold"
 
 def test_the_first_rule_that_fits_decides_and_the_others_say_why_not() -> None:
     policies = RulePolicies(parse(THREE, "r.toml"), StandingClock())
-    judgment = policies.judge(dead_letter())
-    assert judgment.decision == Requeue('rule "again"')
-    assert judgment.by == 'rule "again" (line 5) of r.toml'
-    assert [(r.number, why) for r, why in judgment.passed_over] == [
+    decided = policies.decide(dead_letter())
+    assert decided.decision == Requeue('rule "again"')
+    assert decided.by == 'rule "again" (line 5) of r.toml'
+    assert [(r.number, why) for r, why in decided.passed_over] == [
         (1, 'its error type is "TimeoutError", not KeyError')
     ]
-    spent = policies.judge(dead_letter(recoveries=9))
+    spent = policies.decide(dead_letter(recoveries=9))
     assert spent.decision == Hold("recovered 9 times already, without success")
 
 
 def test_no_rule_means_hold() -> None:
     policies = RulePolicies(parse(THREE, "r.toml"), StandingClock())
-    judgment = policies.judge(dead_letter(history=()))
-    assert (judgment.decision, judgment.by) == (Hold("no rule fits"), "no rule of r.toml")
-    assert len(judgment.passed_over) == 3
+    decided = policies.decide(dead_letter(history=()))
+    assert (decided.decision, decided.by) == (Hold("no rule fits"), "no rule of r.toml")
+    assert len(decided.passed_over) == 3
 
 
 def test_a_pattern_that_is_too_slow_holds_the_dead_letter() -> None:
     slow = parse("[[rule]]\nwhen.message='^(a|aa)+$'\nthen='requeue'\n", "r.toml")
     killed = event(Event.BURIED, error_message="a" * 200 + "b")
-    judgment = RulePolicies(slow, StandingClock()).judge(dead_letter(history=(killed,)))
-    assert judgment.decision == Hold(
+    decided = RulePolicies(slow, StandingClock()).decide(dead_letter(history=(killed,)))
+    assert decided.decision == Hold(
         "the patterns of the rules are too slow for this dead letter: it took longer than 1 s"
     )
 
@@ -198,7 +198,7 @@ JSON = st.recursive(
 
 
 @given(JSON, PATHS, JSON)
-def test_what_is_set_is_there_and_nothing_was_changed_in_place(
+def test_a_set_field_is_there_and_the_body_is_not_changed_in_place(
     body: Any, path: tuple[str, ...], value: Any
 ) -> None:
     before = copy.deepcopy(body)
@@ -213,7 +213,7 @@ def test_what_is_set_is_there_and_nothing_was_changed_in_place(
 
 
 @given(JSON, PATHS)
-def test_what_is_removed_is_gone_and_removing_what_is_not_there_changes_nothing(
+def test_a_removed_field_is_gone_and_removing_a_missing_one_changes_nothing(
     body: Any, path: tuple[str, ...]
 ) -> None:
     changed = Patch(remove=(path,)).apply(body)
@@ -246,9 +246,7 @@ def test_true_is_not_one() -> None:
     st.lists(st.sampled_from(["TimeoutError", "KeyError", "X"]), min_size=1, max_size=4),
     st.lists(st.sampled_from(["bank", "timed", "nothing"]), min_size=1, max_size=4),
 )
-def test_the_first_that_fits_wins_whatever_stands_behind(
-    types: list[str], patterns: list[str]
-) -> None:
+def test_the_first_rule_that_fits_wins(types: list[str], patterns: list[str]) -> None:
     text, fits = "", []
     for number, (error_type, pattern) in enumerate(
         dict.fromkeys(zip(types, patterns, strict=False)), 1
@@ -257,9 +255,9 @@ def test_the_first_that_fits_wins_whatever_stands_behind(
         text += f"when.error_type='{error_type}'\nwhen.message='{pattern}'\n"
         if error_type == "TimeoutError" and pattern != "nothing":
             fits.append(number)
-    judgment = RulePolicies(parse(text, "r"), StandingClock()).judge(dead_letter())
-    assert len(judgment.passed_over) == (fits[0] - 1 if fits else text.count("[[rule]]"))
+    decided = RulePolicies(parse(text, "r"), StandingClock()).decide(dead_letter())
+    assert len(decided.passed_over) == (fits[0] - 1 if fits else text.count("[[rule]]"))
     if fits:
-        assert judgment.decision == Requeue(f"rule {fits[0]}: {fits[0]}")
+        assert decided.decision == Requeue(f"rule {fits[0]}: {fits[0]}")
     else:
-        assert isinstance(judgment.decision, Hold)
+        assert isinstance(decided.decision, Hold)
