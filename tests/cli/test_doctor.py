@@ -225,7 +225,7 @@ def test_a_library_that_is_too_old_opens_nothing(
     def refuse(_: object) -> None:
         raise AssertionError("it was opened")
 
-    monkeypatch.setattr(doctor, "reading", refuse)
+    monkeypatch.setattr(doctor, "open_read_only", refuse)
     monkeypatch.setattr(operations, "registered_workers", refuse)
     shown = run("doctor", "--json")
     assert shown.code == 6
@@ -325,7 +325,7 @@ def test_a_reader_is_named_and_blamed_for_a_large_log(
 def test_where_locks_are_not_listed_it_is_said(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "can_be_told", lambda: False)
+    monkeypatch.setattr(locks, "are_listed", lambda: False)
     shown = run("doctor", "--json")
     assert findings(shown)["write_lock"]["what"] == "not told by this system"
     assert list(findings(shown)) == NAMES

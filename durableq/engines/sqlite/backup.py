@@ -1,9 +1,9 @@
-"""Copying a file whole while others write it, and putting a copy in its place.
+"""Backup of a file while other processes write it, and restore.
 
-A copy is made by VACUUM INTO: one read of one state, however long it takes and whoever writes
-(docs/decisions/0012). It is made beside its target under another name, in a rollback journal so
-that no log is beside it, brought to the disk, checked last, and only then given the name by one
-step: half a copy never has it (docs/decisions/0014).
+VACUUM INTO makes the copy: it reads one state, however long it takes and however many processes
+write (docs/decisions/0012). The copy is made beside its target under another name, with a rollback
+journal so that no log is beside it. It is synced, checked, and only then renamed in one step: half
+a copy never has the final name (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.dialect import transaction
-from durableq.engines.sqlite.doctor import reading
-from durableq.engines.sqlite.doctor_tables import FAULTS, in_words
+from durableq.engines.sqlite.doctor import open_read_only
+from durableq.engines.sqlite.doctor_tables import MAX_FAULTS, format_faults
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
@@ -88,7 +88,7 @@ def restore(
     copy_install.check_not_open(target, "Stop what uses it first.")
     with copy_marker.copy_in_progress(target, "restore", backup) as copy:
         with _written(copy.partial, backup):
-            with reading(backup) as (raw, _):
+            with open_read_only(backup) as (raw, _):
                 _check_ours(schema.condition(raw), backup)
                 _check_whole(raw, backup)
                 _copy(raw, backup, copy.partial, progress)
@@ -143,12 +143,12 @@ def _check_ours(found: schema.Condition, path: Path) -> None:
 
 
 def _check_whole(raw: Any, path: Path) -> None:
-    faults = [row[0] for row in raw.execute(f"PRAGMA integrity_check({FAULTS})").fetchall()]
+    faults = [row[0] for row in raw.execute(f"PRAGMA integrity_check({MAX_FAULTS})").fetchall()]
     if faults != ["ok"]:
-        raise DatabaseUnusable(f"{path} is damaged ({in_words(faults)}). Use another backup.")
+        raise DatabaseUnusable(f"{path} is damaged ({format_faults(faults)}). Use another backup.")
     if schema.condition(raw) is schema.Condition.CURRENT and (missing := schema.lacking(raw)):
         raise DatabaseUnusable(
-            f"{path} is damaged: it lacks {', '.join(missing[:FAULTS])}. Use another backup."
+            f"{path} is damaged: it lacks {', '.join(missing[:MAX_FAULTS])}. Use another backup."
         )
 
 
@@ -181,7 +181,7 @@ def _finish(partial: Path) -> int:
                 f"The copy in {partial.parent} was not written whole: a part of it is still in a "
                 "log. It was removed; run it again."
             )
-    with reading(partial) as (raw, _):
+    with open_read_only(partial) as (raw, _):
         _check_whole(raw, partial)
     return os.stat(partial).st_size
 

@@ -98,7 +98,7 @@ def set_pragma(raw: Any, name: str, value: str | int) -> None:
     """Set a pragma of a connection.
 
     The cursor is closed here, not when its last reference goes: another thread that looks through
-    all objects (foreign.owner) may hold one, and a statement that is still active keeps SQLAlchemy
+    all objects (open_files) may hold one, and a statement that is still active keeps SQLAlchemy
     from registering its functions.
     """
     raw.execute(f"PRAGMA {name} = {value}").close()

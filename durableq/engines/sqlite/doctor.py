@@ -1,6 +1,6 @@
-"""The doctor's examination of a SQLite file, whatever it is: nothing of it is changed.
+"""The doctor's checks of a SQLite file. They change nothing, whatever the file is.
 
-What stat and the kernel can tell comes first. The file is opened only if that is safe, through a
+The checks with `stat` and /proc come first. The file is opened only if that is safe, through a
 connection that cannot write.
 """
 
@@ -31,18 +31,22 @@ T = TypeVar("T")
 
 
 def examine(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
-    """Look at a file, its surroundings and who uses it; see Store.examine."""
-    absent = doctor_file.place(location)
-    unfinished = list(doctor_file.unfinished(location))
+    """Check a file, its directory and the processes that use it; see Store.examine."""
+    absent = doctor_file.check_path(location)
+    copies = list(doctor_file.check_unfinished_copy(location))
     if absent is not None:
-        return [doctor_file.sqlite(), absent, *unfinished]
+        return [doctor_file.check_sqlite(), absent, *copies]
     must_hold = [
-        doctor_file.sqlite(),
-        doctor_file.file_system(location),
-        doctor_file.links(location),
+        doctor_file.check_sqlite(),
+        doctor_file.check_file_system(location),
+        doctor_file.check_links(location),
     ]
-    around = [*unfinished, doctor_file.permissions(location), doctor_file.disk(location)]
-    used = list(doctor_file.use(location))  # before this process itself reads
+    around = [
+        *copies,
+        doctor_file.check_permissions(location),
+        doctor_file.check_disk(location),
+    ]
+    used = list(doctor_file.check_use(location))  # before this process itself reads
     if is_healthy(must_hold):
         inside = _inside(location, clock, deep=deep)
     else:
@@ -52,7 +56,7 @@ def examine(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
 
 
 def _promises(location: Location, clock: Clock) -> Iterator[Finding]:
-    """Judge what the URL and the machine allow to be promised."""
+    """Judge the durability that the URL asks for, and the clock of the leases."""
     if location.synchronous == "full":
         yield Finding("synchronous", Level.OK, "full: a commit survives power loss")
     else:
@@ -71,12 +75,14 @@ def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
     try:
         while True:
             before = _stamp(location.path)
-            with reading(location.path) as (raw, is_still):
+            with open_read_only(location.path) as (raw, is_still):
                 found = list(
-                    doctor_tables.findings(raw, location, clock, deep=deep, in_use=not is_still)
+                    doctor_tables.check_content(
+                        raw, location, clock, deep=deep, in_use=not is_still
+                    )
                 )
             if not is_still or _stamp(location.path) == before:
-                return found  # else somebody began to write a file that nobody had open
+                return found  # otherwise a process began to write a file that was not open
     except driver.Error as error:
         meaning = translate(error, location.path)
         what, _, _ = str(meaning or error).partition(". ")
@@ -87,38 +93,38 @@ def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
 
 
 def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
-    """Return the registered workers of a file of ours; of anything else, none."""
+    """Return the registered workers; none if the file is not a current durableq database."""
     steady = SteadyClock(clock)
 
     def registered(raw: Any) -> list[WorkerInfo]:
         steady.adopt(steady_time.stored(transaction(raw)))
         return steady.shown(queries.workers(transaction(raw)))
 
-    return _asked(location, registered)
+    return _read_current(location, registered)
 
 
 def queues(location: Location) -> list[QueueInfo]:
-    """Return the queues of a file of ours; of anything else, none."""
-    return _asked(location, lambda raw: queries.queues(transaction(raw)))
+    """Return the queues; none if the file is not a current durableq database."""
+    return _read_current(location, lambda raw: queries.queues(transaction(raw)))
 
 
 def upgrade_estimate(location: Location) -> UpgradeEstimate | None:
     """Return the expected cost of upgrading a file; None unless an older durableq made it."""
-    if doctor_file.place(location) is not None:
+    if doctor_file.check_path(location) is not None:
         return None
     try:
-        with reading(location.path) as (raw, _):
+        with open_read_only(location.path) as (raw, _):
             return estimate_upgrade(raw) if condition(raw) is Condition.OLDER else None
     except (driver.Error, DurableQError):
         return None  # the upgrade itself names the error
 
 
-def _asked(location: Location, question: Callable[[Any], list[T]]) -> list[T]:
-    """Return the answer of a file of ours; of anything else, and of a damaged one, nothing."""
-    if doctor_file.place(location) is not None:
+def _read_current(location: Location, question: Callable[[Any], list[T]]) -> list[T]:
+    """Return the answer of a current durableq database; nothing if it is another or damaged."""
+    if doctor_file.check_path(location) is not None:
         return []
     try:
-        with reading(location.path) as (raw, _):
+        with open_read_only(location.path) as (raw, _):
             return question(raw) if condition(raw) is Condition.CURRENT else []
     except (driver.Error, DurableQError):
         return []
@@ -128,16 +134,16 @@ def _advice(meaning: DurableQError | None, location: Location) -> str:
     if isinstance(meaning, ForeignDatabase):
         return "Name another file with --db; or, if it was one, restore a backup in its place."
     if isinstance(meaning, Busy):
-        return "Look again: somebody changes the whole file."
+        return "Look again: another process changes the whole file."
     return f"Keep a copy; restore a backup: durableq restore FILE --db {location.path} --replace."
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[tuple[Any, bool]]:
-    """Open a file so that nothing is written: neither to it, nor, if nobody has it open, beside it.
+def open_read_only(path: Path) -> Iterator[tuple[Any, bool]]:
+    """Open a file without writing to it, nor, if no process has it open, beside it.
 
     Yields:
-        The connection, and whether it takes the file to stand still: it then locks nothing.
+        The connection, and whether it takes the file as unchanging: it then locks nothing.
     """
     is_still = not os.path.lexists(f"{path}-wal")
     options = "immutable=1" if is_still else "mode=ro"
@@ -153,7 +159,7 @@ def reading(path: Path) -> Iterator[tuple[Any, bool]]:
 
 
 def _undecodable() -> driver.Error:
-    """Return the error that the driver fails to raise if SQLite's message quotes such a schema."""
+    """Return the error that the driver cannot raise: SQLite's message quotes undecodable text."""
     error = driver.DatabaseError("the schema holds text that is not UTF-8")
     error.sqlite_errorcode = driver.SQLITE_CORRUPT
     return error
@@ -164,7 +170,7 @@ def _text(stored: bytes) -> str:
 
 
 def _stamp(path: Path) -> object:
-    """Return what is another value once somebody has opened or written the file."""
+    """Return a value that changes when a process opens or writes the file."""
     with suppress(FileNotFoundError):
         status = os.stat(path)
         return status.st_ino, status.st_size, status.st_mtime_ns, os.path.lexists(f"{path}-wal")

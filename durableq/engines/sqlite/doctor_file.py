@@ -1,10 +1,11 @@
-"""What is known of a SQLite file without opening it: library, path, file system, locks."""
+"""Doctor checks that do not open the file: library, path, file system, locks."""
 
 from __future__ import annotations
 
 import glob
 import os
 import stat
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,18 +13,21 @@ from durableq.engines.sqlite import copy_marker, locks
 from durableq.engines.sqlite.checkpoints import IS_GUARDED
 from durableq.engines.sqlite.database import JOURNAL_SIZE_LIMIT
 from durableq.engines.sqlite.driver import check_library, driver
-from durableq.engines.sqlite.location import Location, is_network
+from durableq.engines.sqlite.location import Location, is_network, log_bytes
 from durableq.model.errors import UnsupportedSQLite
 from durableq.model.health import Finding, Level
 
-LITTLE_ROOM_BYTES: Final = 256 << 20
-NO_ROOM_BYTES: Final = 4 << 20
+LOW_SPACE_BYTES: Final = 256 << 20
+NO_SPACE_BYTES: Final = 4 << 20
 LARGE_LOG_BYTES: Final = 2 * JOURNAL_SIZE_LIMIT
 MIB: Final = 1 << 20
+#: Looks at the locks: together a quarter of a second.
+SAMPLES: Final = 6
+SAMPLE_SECONDS: Final = 0.05
 
 
-def sqlite() -> Finding:
-    """Judge the library."""
+def check_sqlite() -> Finding:
+    """Judge the version of the SQLite library."""
     version, module = driver.sqlite_version, driver.__name__.partition(".")[0]
     try:
         check_library(driver.sqlite_version_info)
@@ -42,8 +46,8 @@ def sqlite() -> Finding:
     )
 
 
-def place(location: Location) -> Finding | None:
-    """Say why there is no file to look at; None if there is one."""
+def check_path(location: Location) -> Finding | None:
+    """Return a finding if the path is no file; None if it is one."""
     path = location.path
     try:
         mode = path.stat().st_mode
@@ -60,8 +64,8 @@ def place(location: Location) -> Finding | None:
     return None
 
 
-def file_system(location: Location) -> Finding:
-    """Judge what the file is on."""
+def check_file_system(location: Location) -> Finding:
+    """Judge the file system of the file."""
     name, kind = "file_system", location.file_system()
     if location.is_mounted_alone():
         return _bad(
@@ -78,8 +82,8 @@ def file_system(location: Location) -> Finding:
     return Finding(name, Level.OK, f"on {kind}" if kind else "not told by this system")
 
 
-def links(location: Location) -> Finding:
-    """Judge the names of the file."""
+def check_links(location: Location) -> Finding:
+    """Judge hard links and symbolic links to the file."""
     number = location.path.stat().st_nlink
     if number > 1:
         return _bad(
@@ -94,7 +98,7 @@ def links(location: Location) -> Finding:
     return Finding("links", Level.OK, "one name")
 
 
-def unfinished(location: Location) -> Iterator[Finding]:
+def check_unfinished_copy(location: Location) -> Iterator[Finding]:
     """Report a backup or restore to this path that runs or was interrupted, and its leftovers."""
     name, target = "unfinished", copy_marker.real_path(location.path)
     seen = copy_marker.read_marker(target)
@@ -118,8 +122,8 @@ def unfinished(location: Location) -> Iterator[Finding]:
         yield Finding(name, Level.WARN, f"left by a backup or restore: {files}", advice)
 
 
-def permissions(location: Location) -> Finding:
-    """Judge who may write the file."""
+def check_permissions(location: Location) -> Finding:
+    """Judge which users may read and write the file."""
     name, path = "permissions", location.path
     mode = path.stat().st_mode
     if not mode & 0o222:
@@ -137,37 +141,42 @@ def permissions(location: Location) -> Finding:
     return Finding(name, Level.OK, f"mode {stat.S_IMODE(mode):o}")
 
 
-def disk(location: Location) -> Finding:
-    """Judge how much room is left."""
+def check_disk(location: Location) -> Finding:
+    """Judge the free space on the disk."""
     status = os.statvfs(location.path.parent)
     free = status.f_bavail * status.f_frsize
-    level = Level.OK if free >= LITTLE_ROOM_BYTES else Level.WARN
-    if free < NO_ROOM_BYTES:
+    level = Level.OK if free >= LOW_SPACE_BYTES else Level.WARN
+    if free < NO_SPACE_BYTES:
         level = Level.BAD
     advice = "" if level is Level.OK else "Make room: settling a message needs some too."
     return Finding("disk", level, f"{_mib(free)} MiB free", advice)
 
 
-def use(location: Location) -> Iterator[Finding]:
-    """Judge the log, and who reads and writes at present."""
+def check_use(location: Location) -> Iterator[Finding]:
+    """Judge the size of the log, and which processes hold it back or hold the write lock."""
     size = log_bytes(location)
-    if not locks.can_be_told():
+    if not locks.are_listed():
         yield _log(size, set())
         for name in ("oldest_reader", "write_lock"):
             yield Finding(name, Level.OK, "not told by this system")
         return
-    seen = locks.watch(location.path)
-    yield _log(size, seen.steady_readers)
-    yield _readers(seen, size)
-    yield _writer(seen)
+    readers, writers = _steady_users(location)
+    yield _log(size, readers)
+    yield _readers(readers, size)
+    yield _writers(writers)
 
 
-def log_bytes(location: Location) -> int:
-    """Return the size of the write-ahead log."""
-    try:
-        return os.stat(f"{location.path}-wal").st_size
-    except FileNotFoundError:
-        return 0
+def _steady_users(location: Location) -> tuple[set[int], set[int]]:
+    """Return the processes that read, and those that hold the write lock, in each of the samples.
+
+    A process between two short transactions is in some of them only.
+    """
+    readers, writers = locks.readers(location.path), locks.writers(location.path)
+    for _ in range(SAMPLES - 1):
+        time.sleep(SAMPLE_SECONDS)
+        readers &= locks.readers(location.path)
+        writers &= locks.writers(location.path)
+    return readers, writers
 
 
 def _log(size: int, readers: set[int]) -> Finding:
@@ -182,36 +191,31 @@ def _log(size: int, readers: set[int]) -> Finding:
     return Finding("wal", Level.WARN, what, advice)
 
 
-def _readers(seen: locks.Use, log_size: int) -> Finding:
+def _readers(pids: set[int], log_size: int) -> Finding:
     name = "oldest_reader"
-    if seen.steady_readers:
-        level = Level.WARN if log_size > LARGE_LOG_BYTES else Level.OK
-        advice = (
-            "" if level is Level.OK else "Let it end its transaction: the log grows until then."
-        )
-        return Finding(name, level, f"{_named(seen.steady_readers)} read all the while", advice)
-    if seen.readers:
-        return Finding(name, Level.OK, f"{_named(seen.readers)} read, and came to an end")
-    return Finding(name, Level.OK, "nobody reads at this moment")
+    if not pids:
+        return Finding(name, Level.OK, "no process reads for long")
+    what = f"{_named(pids)} read all the while"
+    if log_size <= LARGE_LOG_BYTES:
+        return Finding(name, Level.OK, what)
+    advice = "Let it end its transaction: the log grows until then."
+    return Finding(name, Level.WARN, what, advice)
 
 
-def _writer(seen: locks.Use) -> Finding:
+def _writers(pids: set[int]) -> Finding:
     name = "write_lock"
-    halted = sorted(pid for pid in seen.steady_writers if locks.stopped(pid))
-    if halted:
+    if not pids:
+        return Finding(name, Level.OK, "no process holds it for long")
+    stopped = sorted(filter(locks.is_stopped, pids))
+    if stopped:
         return _bad(
             name,
-            f"{locks.describe(halted[0])} holds it and is stopped",
-            f"Nobody can write: kill -CONT {halted[0]}, or kill -KILL {halted[0]}; its "
+            f"{locks.describe(stopped[0])} holds it and is stopped",
+            f"Nobody can write: kill -CONT {stopped[0]}, or kill -KILL {stopped[0]}; its "
             "transaction is then undone.",
         )
-    if seen.steady_writers:
-        advice = "If it goes on: a transaction of an application is too long; others wait for it."
-        who = _named(seen.steady_writers)
-        return Finding(name, Level.WARN, f"{who} held it all the while", advice)
-    if seen.writers:
-        return Finding(name, Level.OK, f"{_named(seen.writers)} held it and gave it back")
-    return Finding(name, Level.OK, "nobody holds it at this moment")
+    advice = "If it goes on: a transaction of an application is too long; others wait for it."
+    return Finding(name, Level.WARN, f"{_named(pids)} held it all the while", advice)
 
 
 def _named(pids: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""What a SQLite file says of itself, read through a connection that changes nothing."""
+"""Doctor checks of the content of a file, through a connection that changes nothing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from durableq.model.units import span
 from durableq.runtime.clock import Clock
 from durableq.runtime.steady_clock import SteadyClock, jump_words
 
-#: At most so many are named.
-FAULTS: Final = 3
+#: Maximum number of faults that are named.
+MAX_FAULTS: Final = 3
 #: A date in the file that lies this far ahead was written by a clock that was ahead.
 AHEAD_MS: Final = 60_000
 #: Time for which a jump of the wall clock is a warning.
@@ -38,33 +38,33 @@ SELECT max(at_ms) FROM (
         SELECT at_ms FROM durableq_history ORDER BY id DESC LIMIT 100)
     UNION ALL SELECT max(beat_at_ms) FROM durableq_worker)"""
 
-Look = Callable[[], Finding]
+Check = Callable[[], Finding]
 
 
-def findings(
+def check_content(
     raw: Any, location: Location, clock: Clock, *, deep: bool, in_use: bool
 ) -> Iterator[Finding]:
-    """Look at everything that a connection can tell.
+    """Run every check that needs a connection.
 
     Raises:
-        driver.Error: not even what the file is can be read.
+        driver.Error: not even the kind of the file can be read.
     """
     found = condition(raw)
     yield _file(found, location)
-    yield _tried("journal", location, lambda: _journal(raw, in_use=in_use))
+    yield _guarded("journal", location, lambda: _journal(raw, in_use=in_use))
     if found is Condition.CURRENT:
-        yield _tried("tables", location, lambda: _tables(raw, location))
-        yield _tried("boot", location, lambda: _boot(raw, clock))
-        yield _tried("wall_clock", location, lambda: _wall_clock(raw, clock))
+        yield _guarded("tables", location, lambda: _tables(raw, location))
+        yield _guarded("boot", location, lambda: _boot(raw, clock))
+        yield _guarded("wall_clock", location, lambda: _wall_clock(raw, clock))
     if found in {Condition.CURRENT, Condition.OLDER}:  # what can be backed up and restored
-        yield _tried("free_pages", location, lambda: _free_pages(raw, location))
+        yield _guarded("free_pages", location, lambda: _free_pages(raw, location))
     if found is not Condition.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
-        yield _tried("integrity", location, lambda: _integrity(raw, location, deep=deep))
+        yield _guarded("integrity", location, lambda: _integrity(raw, location, deep=deep))
 
 
-def _tried(name: str, location: Location, look: Look) -> Finding:
+def _guarded(name: str, location: Location, check: Check) -> Finding:
     try:
-        return look()
+        return check()
     except driver.Error as error:
         meaning = translate(error, location.path)
         what, _, advice = str(meaning or error).partition(". ")
@@ -113,8 +113,8 @@ def _file(found: Condition, location: Location) -> Finding:
 def _journal(raw: Any, *, in_use: bool) -> Finding:
     (mode,) = raw.execute("PRAGMA journal_mode").fetchone()
     if not in_use:
-        # Then the driver names another mode than the file has.
-        return Finding("journal", Level.OK, "at rest; whoever opens it uses a write-ahead log")
+        # The driver then names another mode than the file has.
+        return Finding("journal", Level.OK, "at rest; the next opening uses a write-ahead log")
     if mode == "wal":
         return Finding("journal", Level.OK, "a write-ahead log")
     advice = "The first command that uses the file changes it to a write-ahead log."
@@ -137,7 +137,7 @@ def _boot(raw: Any, clock: Clock) -> Finding:
         "boot",
         Level.OK,
         "last used under another boot of a machine, or restored by hand",
-        "Nothing: whoever opens it next takes back the leases of that boot.",
+        "Nothing: the next opening takes back the leases of that boot.",
     )
 
 
@@ -190,18 +190,18 @@ def _free_pages(raw: Any, location: Location) -> Finding:
 
 
 def _integrity(raw: Any, location: Location, *, deep: bool) -> Finding:
-    check = "integrity_check" if deep else "quick_check"
-    faults = [row[0] for row in raw.execute(f"PRAGMA {check}({FAULTS})").fetchall()]
+    pragma = "integrity_check" if deep else "quick_check"
+    faults = [row[0] for row in raw.execute(f"PRAGMA {pragma}({MAX_FAULTS})").fetchall()]
     if faults == ["ok"]:
         more = "" if deep else " (--deep compares the indexes too)"
-        return Finding("integrity", Level.OK, f"{check}: ok{more}")
+        return Finding("integrity", Level.OK, f"{pragma}: ok{more}")
     advice = f"Keep a copy; restore a backup: {_restore(location)}."
-    return Finding("integrity", Level.BAD, f"{check}: {in_words(faults)}", advice)
+    return Finding("integrity", Level.BAD, f"{pragma}: {format_faults(faults)}", advice)
 
 
-def in_words(faults: list[str]) -> str:
-    """Return what a check found as one line; SQLite gives a first page of it as one row."""
+def format_faults(faults: list[str]) -> str:
+    """Format the faults of an integrity check as one line; SQLite returns many in one row."""
     lines = [line for fault in faults for line in str(fault).splitlines()]
     told = [line for line in lines if not line.startswith("***")]
-    more = f"; and {len(told) - FAULTS} more" if len(told) > FAULTS else ""
-    return "; ".join(told[:FAULTS]) + more
+    more = f"; and {len(told) - MAX_FAULTS} more" if len(told) > MAX_FAULTS else ""
+    return "; ".join(told[:MAX_FAULTS]) + more

@@ -7,9 +7,9 @@ from typing import Final
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import checkpoints
 from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS, JOURNAL_SIZE_LIMIT, Database
-from durableq.engines.sqlite.doctor_file import log_bytes
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.location import log_bytes
 from durableq.engines.sqlite.schema import INCREMENTAL_VACUUM
 from durableq.model.errors import Busy
 

@@ -16,7 +16,7 @@ from durableq.engines.sql import (
 )
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite.database import Database, driver_version
-from durableq.engines.sqlite.doctor_file import log_bytes
+from durableq.engines.sqlite.location import log_bytes
 from durableq.model.dead_letters import DeadLetterGroup, Recovered, RedriveTask
 from durableq.model.health import Finding, KeyCounts, Storage
 from durableq.model.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message

@@ -1,7 +1,7 @@
-"""Which file a URL names, and whether SQLite can keep its promises on it.
+"""The file that a URL names, and the checks whether SQLite can keep its promises on it.
 
-Nothing here, or anywhere in this process, opens the file itself: closing any descriptor of a
-SQLite database drops the process's locks on it. Everything is asked of `stat` and of the mounts.
+The checks use `stat` and the list of mounts. No code of this process opens the file itself: closing
+any descriptor of a SQLite database drops the process's locks on it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ NETWORK_FILESYSTEMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A database file, and how it is to be used.
+    """A database file and the options of its use.
 
     The path is resolved here and nowhere else: SQLite keeps the log beside the file that a symbolic
-    link leads to, and every question about the file, its log or its directory is about that one.
+    link leads to, so every check of the file, its log or its directory uses that one.
     """
 
     #: Of the file itself, every symbolic link on the way followed.
@@ -109,11 +109,11 @@ class Location:
             )
 
     def is_mounted_alone(self) -> bool:
-        """Return whether the file, and not a directory around it, is what was mounted."""
+        """Return whether the file itself was mounted, and not a directory around it."""
         return str(self.path) in _mounts() and not self.path.is_dir()
 
     def file_system(self) -> str:
-        """Return the type of the file system around the file; empty where it is not known."""
+        """Return the type of the file system that holds the file; empty if it is unknown."""
         mounts = _mounts()
         parents = map(str, self.path.parents)
         return next((mounts[parent] for parent in parents if parent in mounts), "")
@@ -132,15 +132,23 @@ def is_network(kind: str) -> bool:
     return kind in NETWORK_FILESYSTEMS or kind.startswith("fuse.")
 
 
+def log_bytes(location: Location) -> int:
+    """Return the size of the write-ahead log."""
+    try:
+        return os.stat(f"{location.path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _mounts() -> dict[str, str]:
-    """Return the file system's type of every mount point; empty where the kernel does not say."""
+    """Return the type of the file system at every mount point; empty without /proc."""
     return {point: kind for point, (_, kind) in _mount_points().items()}
 
 
 def device_of_mount(path: Path) -> str | None:
     """Return `major:minor` of the file system that holds a path.
 
-    It is what the kernel calls it elsewhere; `stat` has another number on some file systems.
+    /proc/locks uses it too; `stat` has another number on some file systems.
     """
     mounts = _mount_points()
     parents = map(str, Path(os.path.realpath(path)).parents)

@@ -1,30 +1,27 @@
-"""Who has a SQLite file open, reads it or writes it: asked of the kernel, by inode.
+"""The processes that use a SQLite file, from the locks that the kernel lists in /proc/locks.
 
-The files themselves are not opened: closing them would drop this process's own locks.
+The database itself is not opened: closing it would drop this process's own locks.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from durableq.engines.sqlite.location import device_of_mount
 
+#: Bytes of the -shm file that SQLite locks: https://sqlite.org/walformat.html#locks.
 WRITE_BYTE: Final = 120
-#: Bytes of the -shm file, which SQLite locks: https://sqlite.org/walformat.html#locks.
 READ_BYTES: Final = range(123, 128)
-#: Of the file itself, which a writer locks where there is no write-ahead log.
+#: Byte of the database that a writer locks without a write-ahead log.
 RESERVED_BYTE: Final = 0x40000001
-SAMPLES: Final = 6
-SAMPLE_SECONDS: Final = 0.05
 COMMAND_CHARS: Final = 80
 _STOPPED: Final = frozenset("Tt")
 
 
 class Lock(NamedTuple):
-    """A lock as the kernel lists it."""
+    """One line of /proc/locks: the bytes `first` to `last` of a file, locked by a process."""
 
     pid: int
     writes: bool
@@ -32,53 +29,51 @@ class Lock(NamedTuple):
     last: int
 
     def covers(self, *offsets: int) -> bool:
-        """Return whether it is on one of these bytes."""
+        """Return whether the lock is on one of these bytes."""
         return any(self.first <= offset <= self.last for offset in offsets)
 
 
-class Use(NamedTuple):
-    """Who used a file while it was looked at, by pid."""
-
-    #: They held the write lock in at least one look.
-    writers: set[int]
-    readers: set[int]
-    #: They held it in every look.
-    steady_writers: set[int]
-    steady_readers: set[int]
-
-
-def can_be_told() -> bool:
+def are_listed() -> bool:
     """Return whether this system lists locks."""
     return os.access("/proc/locks", os.R_OK)
 
 
 def users(database: Path) -> set[int]:
-    """Return the processes that have the file open, as far as can be seen from here."""
-    return {lock.pid for path in (database, _index(database)) for lock in on_file(path)}
+    """Return the processes that have the file open, as far as this process can see."""
+    return {lock.pid for path in (database, _index(database)) for lock in _on(path)}
 
 
 def writers(database: Path) -> set[int]:
-    """Return the processes that hold the write lock at this moment, as far as can be seen."""
-    return _look(database)[0]
+    """Return the processes that hold the write lock now, as far as this process can see."""
+    pids = {lock.pid for lock in _on(_index(database)) if lock.writes and lock.covers(WRITE_BYTE)}
+    return pids | {lock.pid for lock in _on(database) if lock.writes and lock.covers(RESERVED_BYTE)}
 
 
-def watch(database: Path) -> Use:
-    """Look several times, within a quarter of a second, who writes and who reads."""
-    looks = [_look(database)]
-    for _ in range(SAMPLES - 1):
-        time.sleep(SAMPLE_SECONDS)
-        looks.append(_look(database))
-    writers, readers = ([look[side] for look in looks] for side in (0, 1))
-    return Use(
-        set.union(*writers),
-        set.union(*readers),
-        set.intersection(*writers),
-        set.intersection(*readers),
-    )
+def readers(database: Path) -> set[int]:
+    """Return the processes inside a read transaction now, as far as this process can see."""
+    return {lock.pid for lock in _on(_index(database)) if lock.covers(*READ_BYTES)}
 
 
-def on_file(path: Path) -> list[Lock]:
-    """Return the locks on a file; none if it is not there."""
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal has stopped a process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in _STOPPED
+    except (OSError, IndexError):
+        return False
+
+
+def describe(pid: int) -> str:
+    """Return a process as text: its pid and the start of its command line."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        command = ""
+    words = " ".join(command.replace("\0", " ").split())
+    return f"process {pid} ({words[:COMMAND_CHARS]})" if words else f"process {pid}"
+
+
+def _on(path: Path) -> list[Lock]:
+    """Return the locks on a file; none if it does not exist."""
     try:
         status = os.stat(path)
         lines = Path("/proc/locks").read_text().splitlines()
@@ -90,34 +85,8 @@ def on_file(path: Path) -> list[Lock]:
     return [lock for name, lock in found if name in names]
 
 
-def stopped(pid: int) -> bool:
-    """Return whether a process was stopped by a signal, so that it goes on with nothing."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in _STOPPED
-    except (OSError, IndexError):
-        return False
-
-
-def describe(pid: int) -> str:
-    """Return a process as people know it."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        command = ""
-    words = " ".join(command.replace("\0", " ").split())
-    return f"process {pid} ({words[:COMMAND_CHARS]})" if words else f"process {pid}"
-
-
-def _look(database: Path) -> tuple[set[int], set[int]]:
-    """Return who writes and who reads at this moment."""
-    index, main = on_file(_index(database)), on_file(database)
-    writers = {lock.pid for lock in index if lock.writes and lock.covers(WRITE_BYTE)}
-    writers |= {lock.pid for lock in main if lock.writes and lock.covers(RESERVED_BYTE)}
-    return writers, {lock.pid for lock in index if lock.covers(*READ_BYTES)}
-
-
 def _index(database: Path) -> Path:
-    """Return the file through which the processes share what is in the log."""
+    """Return the path of the shared index of the log."""
     return Path(f"{database}-shm")
 
 

@@ -10,6 +10,8 @@ opening while a connection is open. It cannot see an ATTACH of another library, 
 from __future__ import annotations
 
 import fcntl
+import gc
+import io
 import os
 import sys
 import threading
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from durableq.engines.sqlite import foreign, locks
+from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import read_only
 from durableq.engines.sqlite.location import Location
@@ -79,7 +81,7 @@ class OpenFile:
         """
         if not self._connections:
             self._open_before = self._descriptors()
-            if self._open_before and (owner := foreign.owner(self._open_before, self.path)):
+            if self._open_before and (owner := _other_owner(self._open_before, self.path)):
                 raise Unsupported(
                     f"{self.path} is open in this process already ({owner}). Closing that would "
                     "drop the locks of SQLite, so that answered work is lost. Close it first, or "
@@ -265,6 +267,41 @@ def _identity(path: str) -> Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+# ---- other openings in this process
+
+
+def _other_owner(descriptors: set[int], path: Path) -> str:
+    """Describe the object, not the driver's, that holds a descriptor; empty if none is found.
+
+    It finds neither a connection of the standard library in another thread, which does not answer,
+    nor the descriptor of a bare `os.open`, which has no object.
+    """
+    library = _other_library()
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if issubclass(kind, io.FileIO):
+            if not thing.closed and thing.fileno() in descriptors:
+                return f"{thing.name!r}, opened as a plain file"
+        elif library is not None and issubclass(kind, library) and _is_on(thing, path):
+            return "a connection of the standard library's sqlite3"
+    return ""
+
+
+def _other_library() -> Any:
+    """Return the standard library's class of connections if that is not the driver's."""
+    module = sys.modules.get("sqlite3")
+    other = getattr(module, "Connection", None)
+    return None if other is driver.Connection else other
+
+
+def _is_on(connection: Any, path: Path) -> bool:
+    try:
+        listed = connection.cursor().execute("PRAGMA database_list").fetchall()
+        return any(file and os.path.samefile(file, path) for _, _, file, *_ in map(tuple, listed))
+    except Exception:  # noqa: BLE001 - closed, another thread's, or with a row factory of its own
+        return False
 
 
 # ---- the guard
