@@ -1,7 +1,7 @@
-"""The command line: parse, open, one call, print.
+"""The command line: parse the arguments, open the database, make one call, print the result.
 
-stdout is data, stderr is commentary. What a command needs beyond parsing it imports when it runs,
-so that `durableq --help` is quick.
+stdout is data, stderr is commentary. A command imports its libraries when it runs, so that
+`durableq --help` starts fast.
 """
 
 from __future__ import annotations
@@ -10,23 +10,18 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from durableq.cli import (
-    backup,
-    bench,
-    chaos,
     database,
+    demo,
     dlq,
-    doctor,
-    fleet,
+    help,
     idempotency,
     inspect,
-    maintenance,
     output,
     produce,
     queue,
@@ -46,6 +41,8 @@ _SHOWN: Final = 80
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata  # 80 ms, which no other command should pay
+
         try:
             version = metadata.version(NAME)
         except metadata.PackageNotFoundError:
@@ -56,7 +53,13 @@ def _print_version(wanted: bool) -> None:
 
 Version = Annotated[
     bool,
-    typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit."),
+    help.option(
+        "--version",
+        section=help.GENERAL,
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
 ]
 
 
@@ -65,49 +68,56 @@ def _root(
 ) -> None:
     """Message queue, dead-letter queue and idempotency store in one SQLite file.
 
-    Example, in three terminals: durableq produce; durableq work --procs 4; durableq recover
+    Producers, workers and recovery are separate processes that share the file. `durableq COMMAND
+    --help` describes a command and its options.
+
+    Example: durableq produce             # send the demo's orders
+        durableq work --procs 4      # handle them, in a second terminal
+        durableq recover             # decide about dead letters, in a third
+        durableq status --watch
     """
     startup.release(context.invoked_subcommand)
 
 
 def _group(db: Db = None, as_json: Json = False) -> None:
-    """Options of a group hold for its commands."""
+    """Options of a group apply to its commands."""
+
+
+_Commands = tuple[Callable[..., None], ...]
+_COMMANDS: Final[dict[str, _Commands]] = {
+    "Run": (*produce.COMMANDS, *work.COMMANDS, *recover.COMMANDS),
+    "Inspect": (*status.COMMANDS, *inspect.COMMANDS),
+    "Set up": database.SETUP_COMMANDS,
+    "Maintain": database.COMMANDS,
+    "Try out": demo.COMMANDS,
+}
+_GROUPS: Final[dict[str, tuple[str, str, _Commands]]] = {
+    "queue": ("Manage", "Create, change, pause, purge and delete queues.", queue.COMMANDS),
+    "dlq": ("Manage", "List, redrive and discard dead letters.", dlq.COMMANDS),
+    "idempotency": ("Manage", "Look up and forget idempotency keys.", idempotency.COMMANDS),
+    "bench": ("Try out", "Measure this machine.", demo.BENCH_COMMANDS),
+}
 
 
 def _assemble() -> typer.Typer:
     root = typer.Typer(
         name=NAME,
+        cls=help.Group,
         callback=_root,
-        no_args_is_help=True,
         add_completion=False,
-        rich_markup_mode="markdown",
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for module, panel in (
-        (produce, "Run"),
-        (work, "Run"),
-        (recover, "Run"),
-        (fleet, "Run"),
-        (chaos, "Run"),
-        (status, "Look"),
-        (inspect, "Look"),
-        (database, "Set up"),
-        (doctor, "Look after"),
-        (backup, "Look after"),
-        (maintenance, "Look after"),
-    ):
-        for command in module.COMMANDS:
-            root.command(rich_help_panel=panel)(command)
-    for noun, module, title in (
-        ("queue", queue, "Create, change, empty and delete queues."),
-        ("dlq", dlq, "Look into dead-letter queues, and decide by hand."),
-        ("bench", bench, "Measure this machine."),
-        ("idempotency", idempotency, "See and drop what is remembered of idempotency keys."),
-    ):
-        group = typer.Typer(help=title, callback=_group, no_args_is_help=True)
-        for command in module.COMMANDS:
-            group.command(name=command.__name__.strip("_"))(command)
-        root.add_typer(group, name=noun, rich_help_panel="Nouns")
+    for heading, commands in _COMMANDS.items():
+        for command in commands:
+            root.command(cls=help.Command, rich_help_panel=heading)(command)
+    for noun, (heading, title, commands) in _GROUPS.items():
+        group = typer.Typer(cls=help.Group, help=title, callback=_group)
+        for command in commands:
+            name = command.__name__.strip("_")
+            hidden = command in dlq.HIDDEN_ALIASES
+            group.command(name=name, cls=help.Command, hidden=hidden)(command)
+        root.add_typer(group, name=noun, rich_help_panel=heading)
     return root
 
 
@@ -123,10 +133,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.give_up(sys.stdout)
         output.give_up(sys.stderr)
         return output.BROKEN_PIPE
-    except SystemExit as end:  # rich answers a closed pipe this way, when help is shown
-        if not isinstance(end.__context__, BrokenPipeError):
-            raise
-        return output.BROKEN_PIPE
     except KeyboardInterrupt:
         return output.INTERRUPTED
     finally:
@@ -135,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @functools.cache
 def _command() -> Any:
-    """Return the tree of commands, which takes longer to build than most commands take to run."""
+    """Return the tree of commands; building it takes longer than most commands run."""
     return typer.main.get_command(app)
 
 
@@ -151,9 +157,8 @@ def _run(arguments: list[str]) -> int:
         return output.FAILED
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")
-        if sentence:  # a command without arguments has shown its help, and has nothing to say
-            end = "" if sentence.endswith("?") else "."
-            output.error(f"{sentence}{end} See `{_path(error)} --help`.")
+        end = "" if sentence.endswith("?") else "."
+        output.error(f"{sentence}{end} See `{_path(error)} --help`.")
         return error.exit_code
     except DurableQError as error:
         _show_traceback()
@@ -183,10 +188,10 @@ def _is_undecoded(argument: str) -> bool:
 
 
 def _refused(error: OSError) -> str:
-    """Return in a sentence that the system refused a file, or the output of help or version."""
+    """Return an OSError of a file, or of the output of help or version, as a sentence."""
     if error.filename is not None:
         return f"{error.filename} cannot be used: {error.strerror}. Check the path."
-    output.give_up(sys.stdout)  # else it would be tried again at the interpreter's exit
+    output.give_up(sys.stdout)  # or the interpreter's exit would try again
     return (
         f"The system refused: {error.strerror}. Check the output's disk, and this process's limits."
     )

@@ -1,13 +1,12 @@
-"""Decisions of recovery, planned or applied, as text and as JSON; `dlq explain`."""
+"""Recovery decisions, as words and as JSON, and `durableq dlq explain`."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import typer
-
 from durableq.cli import output
+from durableq.cli.help import option
 from durableq.cli.inspect import MessageId
 from durableq.cli.options import (
     App,
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--policy",
-        metavar="FILE",
+        placeholder="FILE",
         callback=given,
-        help="A TOML file of rules, instead of an application's policies: not with --app.",
+        help="TOML file of rules, in place of the application's policies.",
     ),
 ]
 
@@ -49,7 +48,9 @@ def explain(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Explain the decision of recovery about a dead letter: its rule, and why none before it fits.
+    """Show what recovery would decide about a dead letter.
+
+    Names the rule or policy that decides, and why each rule before it does not match.
 
     Example: durableq dlq explain 17 --policy recovery.toml
     """
@@ -81,12 +82,12 @@ COMMANDS: Final = (explain,)
 def chosen_policies(
     policy: str | None, app: str | None, db: str | None
 ) -> tuple[DurableQ, Rules | None]:
-    """Return the application, and the rules if a file of them decides in its place.
+    """Return the application, and the rules of the file that decides in its place.
 
     Raises:
-        Misuse: both were named.
-        InvalidInput: the rules cannot be meant; nothing was opened.
-        NotFound: there is no database for the rules.
+        Misuse: --policy and --app are both given.
+        InvalidInput: the rules are invalid; nothing was opened.
+        NotFound: the database does not exist.
     """
     if policy is None:
         return application(app, db)[1], None
@@ -115,7 +116,7 @@ def decision_document(applied: RecoveryResult) -> dict[str, Any]:
 
 
 def decision_words(applied: RecoveryResult) -> str:
-    """Return a decision in a line; of one that is only planned also whose it is."""
+    """Return a decision on one line; of a planned one also its policy."""
     decision, dead_letter = applied.decision, applied.dead_letter
     words = f"{word(decision):<8} {dead_letter.id:>6} of {dead_letter.source_queue}"
     if decision.reason:
@@ -128,12 +129,12 @@ def decision_words(applied: RecoveryResult) -> str:
 
 
 def word(decision: Decision) -> str:
-    """Return a decision's name: discard, retry, requeue or hold."""
+    """Return the name of a decision: discard, retry, requeue or hold."""
     return type(decision).__name__.lower()
 
 
 def breaker_words(monitor: Store, queue: str) -> str | None:
-    """Return in words why nothing is sent back to a queue, or only a little; None if all is."""
+    """Return the state of a queue's circuit breaker in words; None if it is closed."""
     from durableq.recovery import circuit_breaker
 
     state = circuit_breaker.read(monitor, queue)
@@ -149,8 +150,11 @@ def breaker_words(monitor: Store, queue: str) -> str | None:
 
 def _decision_document(decision: Decision) -> dict[str, Any]:
     name = word(decision)
-    # "verdict" is deprecated: release 0.1 had it for "decision".
-    described: dict[str, Any] = {"decision": name, "verdict": name, "reason": decision.reason}
+    described: dict[str, Any] = {
+        "decision": name,
+        "verdict": name,  # deprecated name, until 0.3
+        "reason": decision.reason,
+    }
     if isinstance(decision, (Retry, Requeue)):
         described["delay"] = decision.delay
     if isinstance(decision, Retry) and not isinstance(decision.body, bytes):
@@ -181,21 +185,20 @@ def _explained(
     dead_letter: DeadLetter, decided: PolicyDecision, circuit_breaker: str | None
 ) -> list[str]:
     decision = decided.decision
-    words = (
-        f"{word(decision)} letter {dead_letter.id} of {dead_letter.source_queue}, by {decided.by}"
-    )
-    told = [words + (f": {decision.reason}" if decision.reason else "")]
+    subject = f"dead letter {dead_letter.id} of {dead_letter.source_queue}"
+    words = f"{word(decision)} {subject}, by {decided.by}"
+    lines = [words + (f": {decision.reason}" if decision.reason else "")]
     sends_back = isinstance(decision, (Retry, Requeue))
     if isinstance(decision, (Retry, Requeue)) and decision.delay:
-        told.append(f"It would be ready {span(decision.delay_ms)} later.")
+        lines.append(f"It would be ready {span(decision.delay_ms)} later.")
     if isinstance(decision, Retry):
-        told.append(f"Its body would be {_body_words(decision.body)}")
-    told += [f"Not {rule.location}: {why}." for rule, why in decided.passed_over]
+        lines.append(f"Its body would be {_body_words(decision.body)}")
+    lines += [f"Not {rule.location}: {why}." for rule, why in decided.passed_over]
     if dead_letter.message.held:
-        told.append("It is held: recovery leaves it to a person.")
+        lines.append("It is held: recovery leaves it to a person.")
     elif circuit_breaker is not None and sends_back:
-        told.append(circuit_breaker)
-    return told
+        lines.append(circuit_breaker)
+    return lines
 
 
 def _body_words(body: Any) -> str:

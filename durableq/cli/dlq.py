@@ -1,4 +1,4 @@
-"""`durableq dlq`: dead letters, looked at and decided about by a person."""
+"""`durableq dlq`: list dead letters, and redrive or discard them by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.cli import decisions, output, redrive_tasks
+from durableq.cli import decisions, output, redrives, tables
+from durableq.cli.help import option
 from durableq.cli.inspect import After, MessageId, print_message
 from durableq.cli.options import Db, Json, Limit, Yes, given, opened, source_of
-from durableq.cli.redrive_tasks import person
+from durableq.cli.redrives import person
 from durableq.cli.rendering import (
     BODY_COLUMNS,
     ERROR_COLUMNS,
@@ -34,36 +35,65 @@ from durableq.store.core import Capability, Store
 
 PAGE: Final = 100
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="These dead letters.")]
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", help="Ids of dead letters.", show_default=False)
+]
+CHOICE: Final = "Filters"
 Source = Annotated[
     str | None,
-    typer.Option("--queue", callback=given, help="Only letters that died in this queue."),
+    option(
+        "--queue",
+        placeholder="QUEUE",
+        section=CHOICE,
+        callback=given,
+        help="Only dead letters of this queue.",
+    ),
 ]
 OfReason = Annotated[
-    Reason | None, typer.Option("--reason", help="Only letters that died for this reason.")
+    Reason | None,
+    option(
+        "--reason",
+        placeholder="REASON",
+        section=CHOICE,
+        help=f"Only this reason: {', '.join(Reason)}.",
+    ),
 ]
 ErrorType = Annotated[
-    str | None, typer.Option(callback=given, help="Only letters whose last failure raised this.")
+    str | None,
+    option(
+        placeholder="NAME",
+        section=CHOICE,
+        callback=given,
+        help="Only this class of the last failure's exception.",
+    ),
 ]
 Group = Annotated[
     str | None,
-    typer.Option(
-        metavar="FINGERPRINT", callback=given, help="Only letters of this group; see groups."
+    option(
+        placeholder="FINGERPRINT",
+        section=CHOICE,
+        callback=given,
+        help="Only this group; `durableq dlq groups` lists them.",
     ),
 ]
 OlderThan = Annotated[
     float | None,
-    typer.Option(min=0, metavar="SECONDS", help="Only letters that died longer ago than this."),
+    option(placeholder="SECONDS", section=CHOICE, min=0, help="Only burials longer ago."),
 ]
+All = Annotated[bool, option("--all", section=CHOICE, help="All dead letters.")]
 To = Annotated[
     str | None,
-    typer.Option(
-        metavar="QUEUE", callback=given, help="Send them here instead of where they died."
+    option(
+        placeholder="QUEUE",
+        callback=given,
+        show_default="the queue where each died",
+        help="Destination.",
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All dead letters there are.")]
-Note = Annotated[str, typer.Option(help="Kept in the history as the reason of this decision.")]
-Delay = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Ready only after this.")]
+Note = Annotated[
+    str, option(placeholder="TEXT", callback=given, help="Reason to record in the history.")
+]
+Delay = Annotated[float, option(placeholder="SECONDS", min=0, help="Wait before the next receive.")]
 
 
 def list_(
@@ -77,7 +107,7 @@ def list_(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """List dead letters: what died, where, why and when.
+    """List dead letters.
 
     Example: durableq dlq list --queue orders --error-type ConnectionError
     """
@@ -87,14 +117,14 @@ def list_(
     if as_json:
         output.document([dead_letter_document(dead_letter) for dead_letter in dead_letters])
         return
-    output.table(
+    tables.table(
         ("ID", "QUEUE", "STATE", "REASON", "DIED", "RECOVERIES", "KEY", "ERROR", "BODY"),
         [_row(dead_letter) for dead_letter in dead_letters],
     )
 
 
 def groups(queue: Source = None, db: Db = None, as_json: Json = False) -> None:
-    """Group dead letters by what killed them: reason, error and where it was raised.
+    """Group dead letters by reason, error and place in the code.
 
     Example: durableq dlq groups --queue orders
     """
@@ -105,14 +135,14 @@ def groups(queue: Source = None, db: Db = None, as_json: Json = False) -> None:
     if as_json:
         output.document([dataclasses.asdict(group) for group in found])
         return
-    output.table(
+    tables.table(
         ("FINGERPRINT", "QUEUE", "REASON", "COUNT", "FIRST", "LAST", "ERROR", "WHERE", "EXAMPLE"),
         [_group_row(group) for group in found],
     )
 
 
 def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
-    """Show a dead letter with the whole story of its failures.
+    """Show a dead letter with the history of its failures.
 
     Example: durableq dlq show 17
     """
@@ -138,10 +168,11 @@ def redrive(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters back to the queues where they died, unchanged: by id, by filter, or all.
+    """Send dead letters back to their queues, unchanged.
 
-    By filter it is a move, which goes on where it was if it is interrupted: see dlq moves.
-    Letters that a recovery process holds are left, and that is a conflict (exit code 5).
+    Choose them by ID, by filters, or with --all. Filters start a redrive task, which `durableq dlq
+    resume` continues after an interruption. Dead letters leased by a recovery process are skipped,
+    which is a conflict (exit code 5).
 
     Example: durableq dlq redrive --queue orders --error-type ConnectionError --delay 60
     """
@@ -149,10 +180,10 @@ def redrive(
         wanted = _wanted(store, queue, reason, error_type, group, older_than)
         chosen = _chosen(store, ids, wanted, all_)
         if chosen is None:
-            move = store.require(Capability.REDRIVE).start_redrive(
+            task = store.require(Capability.REDRIVE).start_redrive(
                 wanted, Requeue(note, delay), to_queue=to, actor=person()
             )
-            redrive_tasks.finish(store, move, as_json)
+            redrives.finish(store, task, as_json)
         elif to is not None:
             raise output.Misuse("--to goes with a filter or --all, not with ids.")
         else:
@@ -172,10 +203,11 @@ def discard(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Remove dead letters for good, and keep the decision in their history. Asks first.
+    """Remove dead letters for good; asks first.
 
-    By filter it is a move, which goes on where it was if it is interrupted: see dlq moves.
-    Letters that a recovery process holds are left, and that is a conflict (exit code 5).
+    Choose them by ID, by filters, or with --all. Filters start a redrive task, which `durableq dlq
+    resume` continues after an interruption. The decision stays in the history. Dead letters leased
+    by a recovery process are skipped, which is a conflict (exit code 5).
 
     Example: durableq dlq discard 17 --note "the customer cancelled"
     """
@@ -185,18 +217,19 @@ def discard(
         if chosen is None:
             most = _at_most(store, wanted)
             output.confirm(f"Discard {dead_letters_counted(most)}, for good?", yes=yes or most == 0)
-            move = store.require(Capability.REDRIVE).start_redrive(
+            task = store.require(Capability.REDRIVE).start_redrive(
                 wanted, Discard(note), actor=person()
             )
-            redrive_tasks.finish(store, move, as_json)
+            redrives.finish(store, task, as_json)
             return
-        what = (
+        named = (
             f"dead letter {chosen[0].id}" if len(chosen) == 1 else dead_letters_counted(len(chosen))
         )
-        output.confirm(f"Discard {what}, for good?", yes=yes)
+        output.confirm(f"Discard {named}, for good?", yes=yes)
         _decide(store, chosen, Discard(note), ("discarded", as_json))
 
 
+HIDDEN_ALIASES: Final = (redrives.moves,)
 COMMANDS: Final = (
     list_,
     groups,
@@ -204,7 +237,7 @@ COMMANDS: Final = (
     redrive,
     discard,
     *decisions.COMMANDS,
-    *redrive_tasks.COMMANDS,
+    *redrives.COMMANDS,
 )
 
 
@@ -216,7 +249,7 @@ def _wanted(
     group: str | None,
     older_than: float | None,
 ) -> DeadLetterFilter:
-    """Return which letters are meant.
+    """Return the filter of the given options.
 
     Raises:
         UnknownQueue: there is no such queue.
@@ -228,7 +261,7 @@ def _wanted(
 
 
 def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
-    """Return how many letters a filter means, if age does not count."""
+    """Return the number of dead letters that match a filter, its age ignored."""
     return sum(
         group.count
         for group in store.require(Capability.DEAD_LETTERS).dead_letter_groups(wanted.queue)
@@ -241,7 +274,7 @@ def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
 def _dead_letters(
     store: Store, wanted: DeadLetterFilter, after: str | None = None
 ) -> Iterator[DeadLetter]:
-    """Return the letters that a filter means, in order of id."""
+    """Return the matching dead letters in order of id."""
     if wanted.queue is not None:
         queues = [store.require(Capability.INSPECT).queue(dead_letter_name(wanted.queue)).name]
     else:
@@ -269,7 +302,7 @@ def _as_dead_letter(store: Store, message_id: str) -> DeadLetter:
     if dead_letter is None:
         raise NotFound(
             f"There is no dead letter {message_id}. "
-            f"`durableq show {message_id}` tells what is known of that message."
+            f"`durableq show {message_id}` shows that message."
         )
     return dead_letter
 
@@ -277,11 +310,11 @@ def _as_dead_letter(store: Store, message_id: str) -> DeadLetter:
 def _chosen(
     store: Store, ids: list[str] | None, wanted: DeadLetterFilter, everything: bool
 ) -> list[DeadLetter] | None:
-    """Return the letters that were named by id; None if a filter, or all, are meant.
+    """Return the dead letters named by id; None if they are chosen by filters or --all.
 
     Raises:
-        Misuse: not exactly one way to choose was used.
-        NotFound: an id is of no dead letter; nothing was changed.
+        Misuse: the choice is missing, or made in two ways.
+        NotFound: an id is not that of a dead letter; nothing was changed.
     """
     _check_one_way(bool(ids), wanted, everything)
     if not ids:
@@ -290,10 +323,10 @@ def _chosen(
 
 
 def _check_one_way(by_id: bool, wanted: DeadLetterFilter, everything: bool) -> None:
-    """Refuse no way to choose dead letters, and two at once, which say two things.
+    """Refuse a missing choice of dead letters, and one made in two ways.
 
     Raises:
-        Misuse: it says which options do not go together, and what to leave out.
+        Misuse: it names the options that conflict, and those to leave out.
     """
     filters = [
         option
@@ -314,7 +347,7 @@ def _check_one_way(by_id: bool, wanted: DeadLetterFilter, everything: bool) -> N
         )
     if by_id and (everything or filters):
         raise output.Misuse(
-            f"Letters are named by id already: leave out {named or '--all'}, or the ids."
+            f"Dead letters are named by id already: leave out {named or '--all'}, or the ids."
         )
     if not (by_id or everything or filters):
         raise output.Misuse(
@@ -326,10 +359,10 @@ def _check_one_way(by_id: bool, wanted: DeadLetterFilter, everything: bool) -> N
 def _decide(
     store: Store, dead_letters: list[DeadLetter], decision: Decision, told: tuple[str, bool]
 ) -> None:
-    """Apply one verdict to letters, as many as are free, and tell which.
+    """Apply one decision to those of the dead letters that are not leased; print which.
 
     Raises:
-        Conflict: some are with a recovery process.
+        Conflict: some are leased.
     """
     done = [
         message_id
@@ -348,13 +381,13 @@ def _decide(
         output.line(f"{word.capitalize()} {dead_letters_counted(len(done))}.")
     if left:
         raise Conflict(
-            f"Not {word}, because a recovery process or another person has them just now: "
-            f"{', '.join(left)}. Try again when they are settled."
+            f"Not {word}, because a recovery process or another person has leased them: "
+            f"{', '.join(left)}. Try again later."
         )
 
 
 def _decide_in(store: Store, queue: str, ids: list[str], decision: Decision) -> Iterator[str]:
-    """Decide about letters of one queue, a page at a time, and yield those decided."""
+    """Apply a decision in one queue, a page at a time; yield the ids of the rows it moved."""
     for start in range(0, len(ids), PAGE):
         page = ids[start : start + PAGE]
         yield from store.require(Capability.DEAD_LETTERS).decide_by_id(

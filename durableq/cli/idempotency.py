@@ -1,4 +1,4 @@
-"""`durableq idempotency`: what is remembered of keys."""
+"""`durableq idempotency`: look up, list, forget and prune idempotency keys."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from durableq.cli import output
-from durableq.cli.maintenance import SLICE, prune_all, tell
+from durableq.cli import output, tables
+from durableq.cli.database import SLICE, prune_all, report_pruned
+from durableq.cli.help import option
 from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
 from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
 from durableq.model.errors import NotFound
@@ -18,14 +19,15 @@ from durableq.store.core import Capability
 
 RESULT_COLUMNS: Final = 60
 
-Key = Annotated[str, typer.Argument(help="An idempotency key.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="Idempotency key.")]
 AfterKey = Annotated[
-    str | None, typer.Option("--after", metavar="KEY", help="Go on after this key: the next page.")
+    str | None,
+    option("--after", placeholder="KEY", help="Start after this key, for the next page."),
 ]
 
 
 def get(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> None:
-    """Show what is remembered of a key: whether it has succeeded, by which message, its result.
+    """Show the record of a key: status, message, expiry and result.
 
     Example: durableq idempotency get order-7 --queue orders
     """
@@ -37,7 +39,7 @@ def get(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> 
     if as_json:
         output.document(record_document(record))
     else:
-        output.fields(_facts(record))
+        tables.fields(_facts(record))
 
 
 def list_(
@@ -47,7 +49,7 @@ def list_(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """List the keys that are remembered, in order.
+    """List the records of a queue in order of their keys.
 
     Example: durableq idempotency list --queue orders --limit 10
     """
@@ -58,7 +60,7 @@ def list_(
     if as_json:
         output.document([record_document(record) for record in records])
         return
-    output.table(
+    tables.table(
         ("KEY", "STATUS", "MESSAGE", "CREATED", "EXPIRES", "RESULT"),
         [
             (
@@ -75,9 +77,9 @@ def list_(
 
 
 def forget(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> None:
-    """Drop what is remembered of a key, so that the next message under it is handled again.
+    """Forget a key, so that its next message is handled again.
 
-    A key in progress is not dropped (exit code 5).
+    A key in progress is not forgotten (exit code 5).
 
     Example: durableq idempotency forget order-7 --queue orders
     """
@@ -92,12 +94,12 @@ def forget(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) 
 
 
 def prune(db: Db = None, as_json: Json = False) -> None:
-    """Remove what time has ended: expired records, and with them expired messages and old history.
+    """Remove expired keys, expired messages and old history.
 
     Example: durableq idempotency prune
     """
     with opened(db) as store:
-        tell(prune_all(store, SLICE), as_json)
+        report_pruned(prune_all(store, SLICE), as_json)
 
 
 COMMANDS: Final = (get, list_, forget, prune)

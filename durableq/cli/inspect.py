@@ -1,4 +1,4 @@
-"""Looking: `peek`, `show`, `explain`. Nothing here changes anything."""
+"""`durableq peek`, `show` and `explain`: read-only views of messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.cli import output
+from durableq.cli import output, tables
+from durableq.cli.help import option
 from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
 from durableq.cli.rendering import (
     BODY_COLUMNS,
@@ -30,9 +31,9 @@ from durableq.model.units import span
 from durableq.store.core import Capability
 
 After = Annotated[
-    str | None, typer.Option(metavar="ID", help="Go on after this message: the next page.")
+    str | None, option(placeholder="ID", help="Start after this message, for the next page.")
 ]
-MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id.")]
+MessageId = Annotated[str, typer.Argument(metavar="ID", help="Id of the message.")]
 
 
 def peek(
@@ -42,9 +43,9 @@ def peek(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """List messages of a queue in order of id, in whatever state, without receiving them.
+    """List messages of a queue without receiving them.
 
-    A dead-letter queue can be named too.
+    Messages of every state are listed in order of id. QUEUE may be a dead-letter queue.
 
     Example: durableq peek --queue orders --limit 5
     """
@@ -53,16 +54,16 @@ def peek(
     if as_json:
         output.document([message_document(message) for message in found])
         return
-    output.table(
+    tables.table(
         ("ID", "STATE", "PRIORITY", "RECEIVED", "SENT", "KEY", "BODY"),
         [_peek_row(message) for message in found],
     )
 
 
 def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
-    """Show one message: what it says, where it is, and everything exceptional that happened to it.
+    """Show a message: body, state and history.
 
-    Also of a message that has ended, as long as its history is kept.
+    A message that has ended is shown as long as its history is kept.
 
     Example: durableq show 17
     """
@@ -84,10 +85,10 @@ def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
 
 
 def explain(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
-    """Say why a message is not being delivered right now.
+    """Explain why a message is not delivered right now.
 
-    Delayed until when and why; in flight with whom, until when; behind which message of the same
-    key; in a paused queue; dead because of what.
+    Possible reasons: it is delayed, in flight, dead, behind another message of its key, or in a
+    paused queue.
 
     Example: durableq explain 17
     """
@@ -113,11 +114,11 @@ def print_message(message_id: str, found: Message | None, history: list[HistoryE
         lines.append(("state", ended_words(history)))
     else:
         lines += _facts(found, history)
-    output.fields(lines)
+    tables.fields(lines)
     if not history:
         return
     output.line()
-    output.table(
+    tables.table(
         ("WHEN", "EVENT", "QUEUE", "BY", "WHY"),
         [(moment(e.at_ms), e.event, e.queue, e.actor, event_words(e)) for e in history],
     )
@@ -125,7 +126,7 @@ def print_message(message_id: str, found: Message | None, history: list[HistoryE
     if trace:
         output.line()
         for text in trace.splitlines():
-            output.line(f"    {text}")  # so that no line of it passes for one of ours
+            output.line(f"    {text}")  # indented, so that it cannot be mistaken for our output
 
 
 def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, str]]:
@@ -146,7 +147,7 @@ def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, s
 
 
 def _receives(found: Message, history: Sequence[HistoryEvent]) -> str:
-    """Return how often a message was received; of a dead letter before its death, and since."""
+    """Return the receives of a message; of a dead letter those before and after its burial."""
     before = receives_before_death(found, history)
     if before is None:
         return str(found.receive_count)

@@ -22,10 +22,10 @@ class BadLine(InvalidBody):
 
 
 class Entry(NamedTuple):
-    """One line: its number, what it says, or why it says nothing that can be sent."""
+    """One line: its number, and its body and options, or the reason why it is bad."""
 
     number: int
-    #: How much of the source is read, this included.
+    #: Bytes read of the source, this line included.
     position: int
     body: Any = None
     options: SendOptions | None = None
@@ -86,7 +86,7 @@ def _value(line: bytes, *, exact: bool = True) -> Any:
 
     Args:
         line: UTF-8.
-        exact: refuse a number that would become another; False leaves numbers as they are spelt.
+        exact: Refuse a number that a double cannot hold; if false, keep its spelling.
 
     Raises:
         BadLine: it is not JSON, or something in it would be lost or changed.

@@ -1,4 +1,4 @@
-"""Options that several commands share, and where each finds its database and application."""
+"""Shared options, and the lookup of the database and the application that they name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from durableq.cli import output
+from durableq.cli.help import GENERAL, option
 from durableq.client.app import DurableQ, file_named
 from durableq.client.handlers import load
 from durableq.model.errors import AppError, NotFound, UnknownQueue, Unsupported
@@ -26,9 +27,9 @@ from durableq.store.core import Capability, Store
 T = TypeVar("T")
 log = logging.getLogger("durableq.cli")
 DEMO_APP: Final = "durableq.demo.app:dq"
-#: The same for `produce` and `demo`: a second run sends the same orders, all of them duplicates.
+#: Shared by `produce` and `demo`: a second run sends the same orders, all of them duplicates.
 DEMO_SEED: Final = 1
-#: An import that takes longer is mentioned.
+#: An import that takes longer is logged.
 SLOW_SECONDS: Final = 5.0
 MAX_PROCS: Final = 256
 APP_VARIABLE: Final = "DURABLEQ_APP"
@@ -36,14 +37,14 @@ PROJECT_FILE: Final = "pyproject.toml"
 
 
 def given(value: Any) -> Any:
-    """Refuse an empty text, as of an unset shell variable: it is no way to leave an option out."""
+    """Refuse an empty text, as an unset shell variable gives: it does not mean "no option"."""
     if value == "":
         raise typer.BadParameter("it is empty")
     return value
 
 
 def _inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
-    """Take an option from before the subcommand, unless it was given after it too."""
+    """Take an option given before the subcommand, unless it is given after it too."""
     if given(value) or ctx.parent is None or param.name is None:
         return value
     return ctx.parent.params.get(param.name)
@@ -51,43 +52,63 @@ def _inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> An
 
 Db = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--db",
-        metavar="PATH_OR_URL",
+        placeholder="FILE",
+        section=GENERAL,
         callback=_inherited,
-        help="The database; else DURABLEQ_DB, else durableq.db here.",
+        show_default="$DURABLEQ_DB, or durableq.db",
+        help="Database: a path or an sqlite:/// URL.",
     ),
 ]
 OwnDb = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--db",
-        metavar="PATH_OR_URL",
+        placeholder="FILE",
+        section=GENERAL,
         callback=_inherited,
-        help="The database; else a new one, removed at the end.",
+        show_default="a temporary file",
+        help="Database: a path or an sqlite:/// URL.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", callback=_inherited, help="Print JSON.")]
+Json = Annotated[bool, option("--json", section=GENERAL, callback=_inherited, help="Print JSON.")]
 App = Annotated[
     str | None,
-    typer.Option(
-        metavar="MODULE:ATTRIBUTE",
+    option(
+        placeholder="MODULE:ATTRIBUTE",
         callback=given,
-        help="The application; else DURABLEQ_APP, else pyproject.toml's tool.durableq.app, "
-        "else the demo's.",
+        show_default="$DURABLEQ_APP, tool.durableq.app in pyproject.toml, or the demo",
+        help="Application that defines the handlers and policies.",
     ),
 ]
 Queue = Annotated[
     str | None,
-    typer.Option(callback=given, help="Its name; not needed where there is one queue."),
+    option(
+        placeholder="QUEUE",
+        callback=given,
+        show_default="the only queue",
+        help="Name of the queue.",
+    ),
 ]
 Queues = Annotated[
-    list[str] | None, typer.Option("--queue", help="Only this queue; may be repeated.")
+    list[str] | None,
+    option(
+        "--queue",
+        placeholder="QUEUE",
+        show_default="every queue of the application",
+        help="Only this queue; may be repeated.",
+    ),
 ]
-Procs = Annotated[int, typer.Option(min=1, max=MAX_PROCS, help="Worker processes.")]
-Logs = Annotated[LogFormat, typer.Option("--log-format", help="How events are written to stderr.")]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Procs = Annotated[
+    int, option(placeholder="N", min=1, max=MAX_PROCS, help="Number of worker processes.")
+]
+Logs = Annotated[
+    LogFormat,
+    option("--log-format", placeholder="FORMAT", help="Format of log lines: text or json."),
+]
+Limit = Annotated[int, option(placeholder="N", min=1, max=10_000, help="Maximum number of rows.")]
+Yes = Annotated[bool, option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @contextmanager
@@ -95,8 +116,8 @@ def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
     """Open the database, and close it at the end.
 
     Raises:
-        NotFound: there is none, and `create` is not given.
-        Unsupported: it would vanish with this process.
+        NotFound: there is none, and `create` is false.
+        Unsupported: it is a database in memory, which ends with this process.
     """
     with DurableQ(db) as app:
         check_lasting(app.url)
@@ -112,21 +133,21 @@ def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
 
 
 def check_lasting(url: str) -> None:
-    """Refuse a database that no other process could see.
+    """Refuse a database in memory, which no other process can see.
 
     Raises:
-        Unsupported: it is one process's memory.
+        Unsupported: the URL names one.
     """
     if url.startswith("memory:"):
         raise Unsupported(f"{url} ends with this command, and everything in it: name a file.")
 
 
 def check_there(url: str) -> None:
-    """Refuse a database that is not there, rather than make an empty one.
+    """Refuse a database that does not exist, rather than create an empty one.
 
     Raises:
-        InvalidInput: the URL names no store, or not clearly.
-        NotFound: there is none.
+        InvalidInput: the URL names no engine.
+        NotFound: there is no such file.
     """
     path = file_named(url)
     if path is not None and not os.path.exists(path):
@@ -137,11 +158,11 @@ def check_there(url: str) -> None:
 
 
 def chosen_queue(store: Store, name: str | None) -> str:
-    """Return the queue that is meant: the named one, or the only one.
+    """Return the name of the queue to use: the given one, or the only one.
 
     Raises:
-        UnknownQueue: there is none of that name.
-        Misuse: none was named, and there is not exactly one.
+        UnknownQueue: there is no queue of that name.
+        Misuse: no name is given, and the database has no queue or several.
     """
     if name is not None:
         return store.require(Capability.INSPECT).queue(name).name
@@ -157,18 +178,18 @@ def chosen_queue(store: Store, name: str | None) -> str:
 
 
 def source_of(name: str) -> str:
-    """Return a queue's name, given its own or its dead-letter queue's."""
+    """Return the name of a source queue, given its name or that of its dead-letter queue."""
     return name.removesuffix(DEAD_LETTER_SUFFIX)
 
 
 def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
-    """Return the application to run, by its name and loaded, on the database to use.
+    """Return the application's name and the loaded application, on the database to use.
 
     Raises:
         AppError: it cannot be imported, or pyproject.toml cannot be read.
     """
     spec = _named(named) or DEMO_APP
-    with _told_if_slow(spec):
+    with _logged_if_slow(spec):
         app = load(spec, DurableQ)
     if db is not None:
         app.use(db)
@@ -177,8 +198,8 @@ def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
 
 
 @contextmanager
-def _told_if_slow(spec: str) -> Iterator[None]:
-    """Log that an application is still being imported after SLOW_SECONDS: it may wait for ever."""
+def _logged_if_slow(spec: str) -> Iterator[None]:
+    """Log an import that takes longer than SLOW_SECONDS: it may never end."""
     text = "%s is still being imported after %g s"
     timer = threading.Timer(SLOW_SECONDS, log.warning, (text, spec, SLOW_SECONDS))
     timer.daemon = True
@@ -190,15 +211,15 @@ def _told_if_slow(spec: str) -> Iterator[None]:
 
 
 def start(call: Callable[[], T], log: logging.Logger) -> T:
-    """Return what a call returns that opens the file, waiting while the file is busy or full.
+    """Return the result of a call that opens the file; wait while the file is busy or full.
 
-    SIGTERM and SIGINT end the process meanwhile.
+    SIGTERM and SIGINT end the process during the wait.
     """
     return wait_out(call, log)
 
 
-def whose(named: str | None) -> str | None:
-    """Return what to say to whoever named no application, and is given the demo's."""
+def demo_hint(named: str | None) -> str | None:
+    """Return a hint if no application is named and the demo's is used; None otherwise."""
     if _named(named) is not None:
         return None
     return "No application is named: this is the demo's. To run your own: --app MODULE:ATTRIBUTE"

@@ -1,4 +1,4 @@
-"""Printing: data on stdout, commentary on stderr, each error one sentence with its exit code."""
+"""Streams and exit codes: data on stdout, commentary on stderr, each error in one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
@@ -28,10 +28,10 @@ FAILED: Final = 1
 USAGE: Final = 2
 UNHEALTHY: Final = 6
 INTERRUPTED: Final = 130
-#: As a shell reports SIGINT and SIGPIPE.
+#: As a shell reports SIGPIPE; INTERRUPTED is its report of SIGINT.
 BROKEN_PIPE: Final = 141
 
-#: The first that fits.
+#: The first entry that matches counts.
 EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
     (NotFound, 3),
     (Busy, 4),
@@ -41,21 +41,15 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
     (InvalidInput, USAGE),
     (DurableQError, FAILED),
 )
-
-#: Columns of a table that goes to a file or a pipe.
-_UNLIMITED: Final = 100_000
-_GAP: Final = 2
-#: Longest line of an error that is printed whole: it repeats what was typed.
+#: A longer line of an error is cut in its middle: errors repeat arguments, which have no bound.
 MAX_SENTENCE_CHARS: Final = 1_200
-#: Columns that a longer text still has when it is folded.
-_FOLDED: Final = 40
 
 
 class Misuse(typer.BadParameter):
-    """A command that asks for something in a way that makes no sense; its text says why."""
+    """A usage error; its text is the whole sentence."""
 
     def format_message(self) -> str:
-        """Return the sentence as it is: typer would begin it with `Invalid value`."""
+        """Return the sentence unchanged: typer would prefix it with `Invalid value`."""
         return self.message
 
 
@@ -65,7 +59,7 @@ def exit_code(error: DurableQError) -> int:
 
 
 def error(sentence: str) -> None:
-    """Print what went wrong; what follows the first line is indented."""
+    """Print an error; lines after the first are indented."""
     first, *more = sentence.splitlines() or [""]
     say(f"durableq: {_shortened(first)}")
     for text in more:
@@ -73,7 +67,7 @@ def error(sentence: str) -> None:
 
 
 def _shortened(sentence: str) -> str:
-    """Return a sentence without its middle if it repeats something very long, such as a path."""
+    """Cut the middle out of a very long sentence, such as one that repeats a path."""
     half = MAX_SENTENCE_CHARS // 2
     if len(sentence) <= MAX_SENTENCE_CHARS:
         return sentence
@@ -82,7 +76,7 @@ def _shortened(sentence: str) -> str:
 
 
 def say(text: str, limit: int | None = None) -> None:
-    """Print commentary: a line on stderr. Work that is done stays done if it cannot be written."""
+    """Print a line of commentary on stderr; a failure to write it is ignored."""
     shown = visible(text, limit)
     try:
         print(shown, file=sys.stderr, flush=True)  # noqa: T201 - printing is done here
@@ -93,6 +87,11 @@ def say(text: str, limit: int | None = None) -> None:
 def line(text: str = "") -> None:
     """Print one line of data."""
     _write(visible(text).rstrip())
+
+
+def rendered(text: str) -> None:
+    """Print data that is laid out already, colours included."""
+    _write(text)
 
 
 def document(value: Any) -> None:
@@ -106,7 +105,7 @@ def json_line(value: Any) -> None:
 
 
 def _ascii(value: Any, indent: int | None = None) -> str:
-    """Return JSON that no terminal obeys: all but printable ASCII is escaped."""
+    """Return JSON in printable ASCII, which holds no control sequence of a terminal."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
@@ -120,69 +119,13 @@ def _write(text: str) -> None:
         raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows under their columns: aligned, numbers to the right, never cut in a pipe.
-
-    On a terminal that is too narrow, columns without room follow below, led by the first again.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    on_terminal = sys.stdout.isatty()
-    text = io.StringIO()  # rich must not meet a stdout that is gone or full: _write knows how
-    console = Console(
-        file=text,
-        force_terminal=on_terminal,
-        width=None if on_terminal else _UNLIMITED,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    cells = [[visible(str(cell)) for cell in row] for row in rows]
-    for number, part in enumerate(_side_by_side(columns, cells, console.width)):
-        grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-        for at in part:
-            counts = bool(rows) and all(isinstance(row[at], int) for row in rows)
-            grid.add_column(columns[at], justify="right" if counts else "left", overflow="fold")
-        for row in cells:
-            grid.add_row(*(row[at] for at in part))
-        if number:
-            console.print()
-        console.print(grid)
-    _write("\n".join(row.rstrip() for row in text.getvalue().splitlines()))
-
-
-def _side_by_side(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], room: int
-) -> Iterator[list[int]]:
-    """Yield the columns that fit beside each other, by number; a long text may be folded."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    part = [0]
-    for at in range(1, len(widths)):
-        needed = sum(min(widths[one], _FOLDED) + _GAP for one in (*part, at)) - _GAP
-        if needed > room and len(part) > 1:
-            yield part
-            part = [0]
-        part.append(at)
-    yield part
-
-
-def fields(pairs: Sequence[tuple[str, str]]) -> None:
-    """Print names and their values, each pair on a line."""
-    width = max(len(name) for name, _ in pairs)
-    for name, value in pairs:
-        line(f"{name:<{width}}  {value}")
-
-
 def live() -> Callable[[str], None]:
-    """Return a `say` that, on a terminal, lets a line replace the last if both begin alike."""
+    """Return a `say` that, on a terminal, replaces the last line if both start with one word."""
     if not sys.stderr.isatty():
         return say
     before = ""
 
-    def tell(text: str) -> None:
+    def show(text: str) -> None:
         nonlocal before
         begins = text.split(" ", 1)[0]
         if begins == before:
@@ -190,26 +133,35 @@ def live() -> Callable[[str], None]:
         before = begins
         say(text, typer.get_terminal_size().columns - 1)
 
-    return tell
+    return show
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal's stderr; give a function that is told how far it has come."""
+def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr if it is a terminal.
+
+    Yields:
+        A function of the position and, optionally, a new label.
+    """
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda done, label=None: None
         return
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        row = bar.add_task(escape(visible(what)), total=total)
-        yield lambda done: bar.update(row, completed=done)
+        row = bar.add_task(escape(visible(label)), total=total)
+
+        def advance(done: int, label: str | None = None) -> None:
+            described = None if label is None else escape(visible(label))
+            bar.update(row, completed=done, description=described)
+
+        yield advance
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone.
+    """Ask before a change that cannot be undone.
 
     Raises:
         typer.Abort: the answer is no.
@@ -223,7 +175,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def prepare() -> None:
-    """Make the streams fit for any text, and for not being there at all."""
+    """Make stdout and stderr accept any text, and replace those that the shell has closed."""
     nowhere = None
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -235,6 +187,6 @@ def prepare() -> None:
 
 
 def give_up(stream: TextIO) -> None:
-    """Let nothing more be written where nobody reads: not at the interpreter's exit either."""
+    """Discard all further output of a stream, including the flush at the interpreter's exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

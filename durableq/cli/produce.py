@@ -1,4 +1,4 @@
-"""`durableq produce`: JSON Lines, or the demo's traffic, into a queue."""
+"""`durableq produce`: send JSON Lines, or the demo's orders, to a queue."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 import typer
 
 from durableq.cli import jsonl, output
+from durableq.cli.help import option
 from durableq.cli.jsonl import BadLine, Entry, Shape
 from durableq.cli.options import DEMO_APP, DEMO_SEED, Db, Json, given, opened
 from durableq.client.app import DurableQ
@@ -28,69 +29,131 @@ DEMO_QUEUE: Final = "orders"
 STDIN: Final = Path("-")
 LINGER_SECONDS: Final = 0.05
 BAD_LINES_SHOWN: Final = 20
-#: JSON may spell one byte of a stored body in six: a line is read up to so many times longer.
+#: Default of --max-bad.
+MAX_BAD: Final = 10_000
+#: JSON may escape a byte of a body in six characters: a line may be so much longer than a body.
 ESCAPED: Final = 6
-#: What an envelope may hold besides the body.
+#: Bytes of an envelope besides the body.
 SLACK_BYTES: Final = 1 << 20
+FILE_OPTIONS: Final = "Options of a FILE"
+DEMO_OPTIONS: Final = "Options of the demo's orders, without a FILE"
 
 File = Annotated[
     Path | None,
     typer.Argument(
-        metavar="FILE|-", help="JSON Lines; - is standard input; without it, the demo's orders."
+        metavar="FILE",
+        help="JSON Lines; - is standard input. Without FILE, the demo's orders are sent.",
     ),
 ]
 Into = Annotated[
     str | None,
-    typer.Option(
-        "--queue", callback=given, help="Where to; without it, the demo's queue `orders`."
+    option(
+        "--queue",
+        placeholder="QUEUE",
+        callback=given,
+        show_default="orders, the demo's queue",
+        help="Destination.",
     ),
 ]
 Envelope = Annotated[
     bool,
-    typer.Option("--envelope", help="A line has body, key, delay, priority and attributes."),
+    option(
+        "--envelope",
+        section=FILE_OPTIONS,
+        help="Each line is an object with body, key, delay, priority and attributes.",
+    ),
 ]
 Raw = Annotated[
-    bool, typer.Option("--raw", help="Send each line's bytes as they stand, as a body of bytes.")
+    bool, option("--raw", section=FILE_OPTIONS, help="Send the bytes of each line unchanged.")
 ]
 KeyField = Annotated[
     str | None,
-    typer.Option(metavar="NAME", callback=given, help="Take each key from this field of the body."),
+    option(
+        placeholder="FIELD",
+        section=FILE_OPTIONS,
+        callback=given,
+        help="Field of the body that holds the idempotency key.",
+    ),
 ]
 BatchSize = Annotated[
-    int, typer.Option(min=1, max=MAX_SEND_BATCH, help="Messages stored in one commit.")
+    int, option(placeholder="N", min=1, max=MAX_SEND_BATCH, help="Messages in one commit.")
 ]
-Rate = Annotated[float | None, typer.Option(min=0.001, help="At most so many a second.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on after a line that is bad.")]
-Count = Annotated[int | None, typer.Option(min=1, help="Demo: messages.  [default: 200]")]
+Rate = Annotated[
+    float | None,
+    option(placeholder="N", min=0.001, show_default="no limit", help="Most messages per second."),
+]
+SkipBad = Annotated[
+    bool, option("--skip-bad", section=FILE_OPTIONS, help="Skip bad lines rather than stop.")
+]
+MaxBad = Annotated[
+    int | None,
+    option(
+        placeholder="N",
+        section=FILE_OPTIONS,
+        min=1,
+        show_default=str(MAX_BAD),
+        help="With --skip-bad: stop after N bad lines in a row.",
+    ),
+]
+Count = Annotated[
+    int | None,
+    option(
+        placeholder="N",
+        section=DEMO_OPTIONS,
+        min=1,
+        show_default="200",
+        help="Number of messages.",
+    ),
+]
 Duplicates = Annotated[
     float | None,
-    typer.Option(min=0, max=0.99, help="Demo: which part repeats a key.  [default: 0.25]"),
+    option(
+        placeholder="SHARE",
+        section=DEMO_OPTIONS,
+        min=0,
+        max=0.99,
+        show_default="0.25",
+        help="Share of messages that repeat a key.",
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Demo: which traffic.  [default: 1]")]
+Seed = Annotated[
+    int | None,
+    option(
+        placeholder="N",
+        section=DEMO_OPTIONS,
+        show_default="1",
+        help="Seed of the orders: equal seeds send equal orders.",
+    ),
+]
 
 
 class _Source(NamedTuple):
-    """Where the entries come from."""
+    """A file, standard input or the demo, as entries."""
 
     name: str
     entries: Iterable[Entry]
-    #: How far it goes, in the unit of Entry.position.
+    #: Position of the end, in the unit of Entry.position; None if it is unknown.
     total: int | None
 
 
 class _Sending:
-    """One run: the store's side of a Producer, and the account of it."""
+    """The sink of a Producer, with the counts of one run."""
 
-    def __init__(self, store: Store, queue: str) -> None:
+    def __init__(self, store: Store, queue: str, max_bad: int | None) -> None:
         self.queue = queue
-        self.sent = self.skipped = self.commits = 0
+        self.max_bad = max_bad
+        self.sent = self.skipped = self.commits = self._bad_in_a_row = 0
         self.bad_line: int | None = None
         self._store = store
         self._started = time.monotonic()
         self.max_body_bytes = store.settings(queue).max_body_bytes
 
     def commit(self, drafts: list[Draft]) -> list[str]:
-        """Store a batch. What is wrong with it here is not the fault of the line read last."""
+        """Store a batch.
+
+        Raises:
+            Conflict: the store refuses it; the line read last is not the cause.
+        """
         try:
             ids = self._store.send(self.queue, drafts)
         except InvalidInput as error:
@@ -99,27 +162,46 @@ class _Sending:
         self.commits += 1
         return ids
 
-    def skip(self, entry: Entry, bad: InvalidInput) -> None:
-        """Count a bad line, and report the first ones."""
+    def take(self, entry: Entry, bad: InvalidInput | None) -> bool:
+        """Count an entry, and report the first bad ones; return False if the run must stop."""
+        if bad is None:
+            self._bad_in_a_row = 0
+            return True
+        if self.max_bad is None:
+            return False
         self.skipped += 1
+        self._bad_in_a_row += 1
         if self.skipped <= BAD_LINES_SHOWN:
             output.error(f"Line {entry.number} was skipped: {bad}")
+        return self._bad_in_a_row < self.max_bad
 
     def stop(self, entry: Entry, bad: InvalidInput) -> BadLine:
         """Return the error that ends the run at a bad line."""
         self.bad_line = entry.number
-        return BadLine(f"Line {entry.number}: {bad} {self.stays}")
+        why = f"Line {entry.number}: {bad}"
+        if self.max_bad is not None:
+            lines = _plural(self.max_bad, "bad line")
+            why += f" That is {lines} in a row; --max-bad allows more."
+        return BadLine(why)
 
     @property
-    def stays(self) -> str:
-        """What remains when the run ends early."""
+    def so_far(self) -> str:
+        """The counts of a run that ends early, in a sentence."""
+        skipped = f"{_plural(self.skipped, 'bad line')} skipped"
         if not self.sent:
-            return "Nothing was sent."
+            return f"Nothing was sent, {skipped}." if self.skipped else "Nothing was sent."
         was, stay = ("was", "stays") if self.sent == 1 else ("were", "stay")
-        return f"{_plural(self.sent, 'message')} {was} sent before it and {stay} sent."
+        words = f"{_plural(self.sent, 'message')} {was} sent before it and {stay} sent"
+        return f"{words}; {skipped}." if self.skipped else f"{words}."
+
+    @property
+    def counted(self) -> str:
+        """The counts for the progress bar."""
+        skipped = f", {self.skipped:,} skipped" if self.skipped else ""
+        return f"{self.sent:,} sent{skipped}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the account as JSON."""
+        """Return the counts as JSON."""
         seconds = time.monotonic() - self._started
         return {
             "queue": self.queue,
@@ -132,11 +214,11 @@ class _Sending:
         }
 
     def __str__(self) -> str:
-        account = self.as_dict()
+        counts = self.as_dict()
         skipped = f", skipped {_plural(self.skipped, 'bad line')}" if self.skipped else ""
         return (
             f"Sent {_plural(self.sent, 'message')} to {self.queue}{skipped} in "
-            f"{account['seconds']:.2f} s ({account['per_second']:,.0f} per second, "
+            f"{counts['seconds']:.2f} s ({counts['per_second']:,.0f} per second, "
             f"{_plural(self.commits, 'commit')})."
         )
 
@@ -150,18 +232,19 @@ def produce(
     batch_size: BatchSize = 100,
     rate: Rate = None,
     skip_bad: SkipBad = False,
+    max_bad: MaxBad = None,
     count: Count = None,
     duplicates: Duplicates = None,
     seed: Seed = None,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Send messages to a queue, one for each line of FILE.
+    """Send each line of a file as a message.
 
-    They are stored in batches, each in one commit, and what was stored stays. A bad line is named
-    and ends the run; with --skip-bad it is reported and counted. A number that no double holds, and
-    a name given twice, make a line bad: nothing is changed silently. --raw sends the bytes of each
-    line as they stand, for payloads that are signed.
+    Each batch is one commit, and stays stored if the run ends early. The run ends at the first bad
+    line; with --skip-bad bad lines are reported and counted. A line is also bad if it has a number
+    that a double cannot hold, or an object with a name twice: no value is changed silently. Use
+    --raw for payloads that are signed.
 
     Example: durableq produce orders.jsonl --queue orders --key-field id
     """
@@ -170,16 +253,19 @@ def produce(
         raise output.Misuse(
             "--envelope, --key-field, --raw and --skip-bad are for a FILE, and none is given."
         )
+    if max_bad is not None and not skip_bad:
+        raise output.Misuse("--max-bad limits --skip-bad: add --skip-bad, or drop --max-bad.")
     if file is not None and demo != (None, None, None):
         raise output.Misuse("--count, --duplicates and --seed are for the demo, without a FILE.")
     shape = _shape(envelope, key_field, raw)
     with opened(db, create=queue is None) as store:
         if queue is None:
             _ensure_demo_queue(store, db)
-        sending = _Sending(store, queue or DEMO_QUEUE)
+        bound = (max_bad or MAX_BAD) if skip_bad else None
+        sending = _Sending(store, queue or DEMO_QUEUE, bound)
         longest = ESCAPED * sending.max_body_bytes + SLACK_BYTES
         with _read(file, shape, longest) if file else _traffic(*demo) as source:
-            _run(sending, source, batch_size, rate, skip_bad=skip_bad, as_json=as_json)
+            _run(sending, source, batch_size, rate, as_json=as_json)
 
 
 COMMANDS: Final = (produce,)
@@ -208,7 +294,6 @@ def _run(
     batch_size: int,
     rate: float | None,
     *,
-    skip_bad: bool,
     as_json: bool,
 ) -> None:
     producer = Producer(
@@ -223,21 +308,18 @@ def _run(
         with output.progress(source.name, source.total) as advance, producer:
             for entry in _paced(source.entries, rate):
                 bad = entry.bad or _send(producer, entry)
-                if bad is not None and not skip_bad:
+                if not sending.take(entry, bad) and bad is not None:
                     stopped = entry, bad
                     break
-                if bad is not None:
-                    sending.skip(entry, bad)
-                advance(entry.position)
+                advance(entry.position, f"{source.name}: {sending.counted}")
         if stopped is not None:
-            raise sending.stop(*stopped)
+            raise sending.stop(*stopped)  # after the producer has stored its last batch
         _conclude(sending, source)
     except KeyboardInterrupt:
-        output.error(f"Interrupted. {sending.stays}")
+        output.error(f"Interrupted. {sending.so_far}")
         raise
     except DurableQError as error:
-        if stopped is None:
-            error.add_note(sending.stays)
+        error.add_note(sending.so_far)
         raise
     finally:
         if as_json:
@@ -245,7 +327,7 @@ def _run(
 
 
 def _send(producer: Producer, entry: Entry) -> InvalidInput | None:
-    """Give an entry to the producer; return what is wrong with it, if anything is."""
+    """Give an entry to the producer; return the error of a bad one."""
     try:
         producer.send(entry.body, **(entry.options or {}))
     except InvalidInput as bad:
@@ -264,7 +346,7 @@ def _conclude(sending: _Sending, source: _Source) -> None:
 
 
 def _paced(entries: Iterable[Entry], rate: float | None) -> Iterator[Entry]:
-    """Pass entries on, at most `rate` a second; a pause is not made up for."""
+    """Yield the entries, at most `rate` a second; time lost in a pause is not caught up."""
     due = time.monotonic()
     for entry in entries:
         if rate is not None:
@@ -312,7 +394,7 @@ def _traffic(count: int | None, duplicates: float | None, seed: int | None) -> I
 
 
 def _ensure_demo_queue(store: Store, db: str | None) -> None:
-    """Make the demo's queue with the demo's settings, unless it is there with its own."""
+    """Create the demo's queue with its settings, unless it exists."""
     try:
         store.require(Capability.INSPECT).queue(DEMO_QUEUE)
     except UnknownQueue:

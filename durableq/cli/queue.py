@@ -1,4 +1,4 @@
-"""`durableq queue`: queues as things."""
+"""`durableq queue`: create, change, list, pause, purge and delete queues."""
 
 from __future__ import annotations
 
@@ -6,32 +6,47 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from durableq.cli import output
+from durableq.cli import output, tables
+from durableq.cli.help import option
 from durableq.cli.options import Db, Json, Yes, opened
 from durableq.cli.rendering import queue_document, setting_words
 from durableq.model.errors import Conflict, UnknownQueue
-from durableq.model.queues import OPTIONS, changes_from
+from durableq.model.queues import OPTIONS, QueueSettings, changes_from
 from durableq.store.core import Capability, QueueInfo, Store
 
-Name = Annotated[str, typer.Argument(help="The queue's name.")]
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 
 
-def _seconds(what: str) -> Any:
-    return typer.Option(metavar="SECONDS", help=what)
+def _setting(text: str, field: str, placeholder: str = "SECONDS") -> Any:
+    """Return the option of a setting; its default is that of a new queue."""
+    value = getattr(QueueSettings(), field)
+    shown = f"{value / 1000:.15g}" if field.endswith("_ms") else value
+    return option(placeholder=placeholder, show_default=f"{shown} in a new queue", help=text)
 
 
-VisibilityTimeout = Annotated[float | None, _seconds("How long a receive leases a message.")]
-Delay = Annotated[float | None, _seconds("How long a message waits before its first receive.")]
-Retention = Annotated[float | None, _seconds("How long an undelivered message is kept.")]
-MaxReceives = Annotated[
-    int | None, typer.Option(help="Receives without success, then the dead-letter queue.")
+VisibilityTimeout = Annotated[
+    float | None, _setting("Lease of a received message.", "visibility_timeout_ms")
 ]
-MaxRecoveries = Annotated[int | None, typer.Option(help="Recoveries, then held for a person.")]
-BackoffBase = Annotated[float | None, _seconds("Wait after the first failure; it doubles.")]
-BackoffMax = Annotated[float | None, _seconds("The longest wait after a failure.")]
-IdempotencyTtl = Annotated[float | None, _seconds("How long a completed key is remembered.")]
-MaxBodyBytes = Annotated[int | None, typer.Option(help="The largest body.")]
-Force = Annotated[bool, typer.Option("--force", help="Even if messages are there.")]
+Delay = Annotated[float | None, _setting("Wait before the first receive.", "delay_ms")]
+Retention = Annotated[
+    float | None, _setting("How long an undelivered message is kept.", "retention_ms")
+]
+MaxReceives = Annotated[
+    int | None, _setting("Receives before the dead-letter queue.", "max_receives", "N")
+]
+MaxRecoveries = Annotated[
+    int | None,
+    _setting("Recoveries before a dead letter is held for a person.", "max_recoveries", "N"),
+]
+BackoffBase = Annotated[
+    float | None, _setting("Wait after the first failure; it doubles.", "backoff_base_ms")
+]
+BackoffMax = Annotated[float | None, _setting("Longest wait after a failure.", "backoff_max_ms")]
+IdempotencyTtl = Annotated[
+    float | None, _setting("How long a completed key is kept.", "idempotency_ttl_ms")
+]
+MaxBodyBytes = Annotated[int | None, _setting("Largest body.", "max_body_bytes", "BYTES")]
+Force = Annotated[bool, option("--force", help="Delete the queue even if it has messages.")]
 
 
 def create(
@@ -51,8 +66,8 @@ def create(
 ) -> None:
     """Create a queue and its dead-letter queue.
 
-    A queue that is there already with these settings is left as it is; with others, it is a
-    conflict (exit code 5).
+    An existing queue with these settings is left as it is; one with other settings is a conflict
+    (exit code 5).
 
     Example: durableq queue create orders --visibility-timeout 60 --max-receives 5
     """
@@ -84,9 +99,10 @@ def set_(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Change settings of a queue; those not given stay. They hold from the next message on.
+    """Change settings of a queue.
 
-    What an application declares in its code is written again when that starts.
+    Settings that are not given stay as they are. A change applies from the next message on. An
+    application writes the settings that it declares again when it starts.
 
     Example: durableq queue set orders --max-receives 5
     """
@@ -99,7 +115,7 @@ def set_(
 
 
 def list_(db: Db = None, as_json: Json = False) -> None:
-    """List all queues with their settings; each dead-letter queue is one too.
+    """List all queues, dead-letter queues too, with their settings.
 
     Example: durableq queue list
     """
@@ -110,7 +126,7 @@ def list_(db: Db = None, as_json: Json = False) -> None:
         return
     settings = [setting_words(info.settings) for info in infos]
     names = list(settings[0]) if settings else []
-    output.table(
+    tables.table(
         ("QUEUE", "MESSAGES", *(name.upper() for name in names)),
         [
             (info.name, info.counts.present, *words.values())
@@ -120,7 +136,7 @@ def list_(db: Db = None, as_json: Json = False) -> None:
 
 
 def purge(name: Name, yes: Yes = False, db: Db = None, as_json: Json = False) -> None:
-    """Remove every message of a queue, leased ones too. Asks first.
+    """Remove all messages of a queue, in flight too. Asks first.
 
     Example: durableq queue purge orders-dlq --yes
     """
@@ -137,9 +153,10 @@ def purge(name: Name, yes: Yes = False, db: Db = None, as_json: Json = False) ->
 def delete(
     name: Name, force: Force = False, yes: Yes = False, db: Db = None, as_json: Json = False
 ) -> None:
-    """Delete a queue with its dead-letter queue, records and history. Asks first.
+    """Delete a queue and its dead-letter queue. Asks first.
 
-    A queue with messages is not deleted (exit code 5) unless --force is given.
+    Its idempotency keys and history are deleted too. A queue with messages is not deleted (exit
+    code 5) unless --force is given.
 
     Example: durableq queue delete orders --yes
     """
@@ -154,7 +171,9 @@ def delete(
 
 
 def pause(name: Name, db: Db = None, as_json: Json = False) -> None:
-    """Let nothing more be received from a queue: sends are accepted, what is in hand is finished.
+    """Stop deliveries from a queue.
+
+    Sends are still accepted, and messages in flight are finished.
 
     Example: durableq queue pause orders
     """
@@ -162,7 +181,7 @@ def pause(name: Name, db: Db = None, as_json: Json = False) -> None:
 
 
 def resume(name: Name, db: Db = None, as_json: Json = False) -> None:
-    """Let a paused queue be received from again.
+    """Resume deliveries from a paused queue.
 
     Example: durableq queue resume orders
     """
@@ -183,7 +202,7 @@ def _set_paused(name: str, paused: int, done: str, db: str | None, as_json: bool
 
 
 def _changes(ctx: typer.Context) -> dict[str, int]:
-    """Return the settings that were given, as the store names them."""
+    """Return the given settings by their names in the store."""
     given: Any = {
         name: value for name, value in ctx.params.items() if name in OPTIONS and value is not None
     }
@@ -202,4 +221,4 @@ def _tell(info: QueueInfo, done: str, as_json: bool) -> None:
         output.document(queue_document(info))
     else:
         output.line(f"{info.name}: {done}.")
-        output.fields(list(setting_words(info.settings).items()))
+        tables.fields(list(setting_words(info.settings).items()))

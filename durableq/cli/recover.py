@@ -1,4 +1,4 @@
-"""`durableq recover`: dead letters decided about by policies, until stopped."""
+"""`durableq recover`: apply policies or rules to dead letters until stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from durableq.cli.decisions import (
     decision_words,
     word,
 )
-from durableq.cli.options import App, Db, Json, Logs, Queues, opened, start, whose
+from durableq.cli.help import option
+from durableq.cli.options import App, Db, Json, Logs, Queues, demo_hint, opened, start
 from durableq.runtime import startup
 from durableq.runtime.logs import LogFormat, configure, json_line
 from durableq.runtime.signals import StopRequests, has_terminal
@@ -33,14 +34,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("durableq.recovery")
 
-Once = Annotated[bool, typer.Option("--once", help="Stop when no dead letter is ready.")]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Print the decisions and their rules without applying them."),
-]
+Once = Annotated[bool, option("--once", help="Stop when no dead letter is ready.")]
+DryRun = Annotated[bool, option("--dry-run", help="Print the decisions, and change nothing.")]
 PerSecond = Annotated[
     float | None,
-    typer.Option("--rate", metavar="N", help="Maximum number of messages to send back per second."),
+    option(
+        "--rate",
+        placeholder="N",
+        show_default="no limit",
+        help="Maximum number of messages to send back per second.",
+    ),
 ]
 
 
@@ -54,11 +57,11 @@ def _print_schema(wanted: bool) -> None:
 
 Schema = Annotated[
     bool,
-    typer.Option(
+    option(
         "--schema",
         is_eager=True,
         callback=_print_schema,
-        help="Print the JSON Schema of rules files, for editors, and stop.",
+        help="Print the JSON Schema of rules files, for editors, and exit.",
     ),
 ]
 
@@ -75,11 +78,11 @@ def recover(
     as_json: Json = False,
     schema: Schema = False,
 ) -> None:
-    """Decide about dead letters by an application's policies, or a file's rules, until stopped.
+    """Decide about dead letters by policies or rules, until stopped.
 
-    Each is discarded, retried with a changed body, requeued unchanged, or held for a person; the
-    decision and its reason are kept in the message's history. When messages that it sends back keep
-    dying, its circuit breaker opens: it sends none back for a while, then a few as probes.
+    Each dead letter is discarded, retried with a changed body, requeued unchanged, or held for a
+    person; its history keeps the decision and the reason. While messages that were sent back keep
+    failing, the queue's circuit breaker is open: nothing is sent back, then a few probes.
 
     Example: durableq recover --policy recovery.toml --dry-run
     """
@@ -91,7 +94,7 @@ def recover(
     loaded, rules = start(lambda: chosen_policies(policy, app, db), log)
     said = _Said(as_json, log_format)
     plain = log_format is LogFormat.TEXT and not as_json
-    hint = whose(app) if plain and policy is None else None
+    hint = demo_hint(app) if plain and policy is None else None
     recovery = Recovery(
         loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
     )
@@ -116,7 +119,7 @@ COMMANDS: Final = (recover,)
 
 
 class _Said:
-    """Prints the decisions and changes, and counts the decisions."""
+    """Prints decisions and breaker changes, and counts the decisions."""
 
     def __init__(self, as_json: bool, log_format: LogFormat) -> None:
         self._as_json = as_json
@@ -164,11 +167,10 @@ def _change_document(change: BreakerChange) -> dict[str, Any]:
 
 @contextmanager
 def _stopping(stop: Callable[[], None], say: Callable[[str, str], None]) -> Iterator[None]:
-    """Let the first SIGTERM or SIGINT ask to stop, and a later one end the process.
+    """Stop on the first SIGTERM or SIGINT; let a second one end the process.
 
-    The later one is left to the kernel: no policy can catch it, as it could KeyboardInterrupt.
-
-    SIGHUP asks for nothing, unless the terminal has gone: then it asks to stop.
+    The kernel handles the second one, so that no policy can catch it, as it could catch
+    KeyboardInterrupt. SIGHUP stops only if the terminal is gone.
     """
     requests = StopRequests()
     terminal = has_terminal()

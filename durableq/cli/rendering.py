@@ -1,4 +1,4 @@
-"""What is in the file as people read it, and as JSON. The JSON names do not change."""
+"""Messages, queues and records as words and as JSON. The JSON names are stable."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ _ENDS: Final = {Event.DISCARDED, Event.EXPIRED}
 
 
 def now_ms() -> int:
-    """Return the wall clock, as everything stored is dated."""
+    """Return the wall clock in milliseconds, the unit of stored times."""
     return time.time_ns() // 1_000_000
 
 
 def moment(at_ms: int) -> str:
-    """Return a time of day here, in ISO form."""
+    """Return a time in the local zone, in ISO form."""
     return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(timespec="seconds")
 
 
 def moment_and_age(at_ms: int) -> str:
-    """Return when something was, and how long ago."""
+    """Return a time and its age."""
     return f"{moment(at_ms)} ({span(now_ms() - at_ms)} ago)"
 
 
 def body_text(message: Message) -> str:
-    """Return a body on one line: JSON as it is stored, bytes as their number."""
+    """Return a body on one line: JSON as stored, bytes as their number and beginning."""
     body = message.body
     if isinstance(body, bytes):
         return f"{len(body)} bytes: {body[:BODY_COLUMNS]!r}"
-    return str(body)  # whatever somebody else has written there
+    return str(body)  # not a str if another program has written to the file
 
 
 def state_words(message: Message) -> str:
-    """Return in words where a message is and what it waits for."""
+    """Return a message's state in words."""
     where = f"in {message.queue}"
     if message.held:
         return f"held {where} for a person's decision"
@@ -67,7 +67,7 @@ def state_words(message: Message) -> str:
 
 
 def ended_words(history: list[HistoryEvent]) -> str:
-    """Return in words how a message ended of which only the history is left."""
+    """Return in words how a message ended, from its history."""
     last = history[-1]
     if last.event in _ENDS:
         return f"ended: {last.event.sentence}, {moment_and_age(last.at_ms)}"
@@ -81,7 +81,7 @@ def event_words(event: HistoryEvent) -> str:
 
 
 def dead_letters_counted(number: int) -> str:
-    """Return so many dead letters, in words."""
+    """Return a number of dead letters, in words."""
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
@@ -109,10 +109,10 @@ def message_document(message: Message) -> dict[str, Any]:
 
 
 def receives_before_death(message: Message, history: Sequence[HistoryEvent]) -> int | None:
-    """Return how often a dead letter was received in the life that ended; None for others.
+    """Return the receives of a dead letter before its last burial; None for other messages.
 
-    The burial resets the message's own count. History has each receive that failed, and a conflict
-    of its key, which ends a receive before a handler is called.
+    The burial resets the message's own count. The history has each failed receive, and each
+    conflict of a key, which ends a receive before a handler is called.
     """
     if message.source_queue is None:
         return None
@@ -131,7 +131,7 @@ def _ended_a_receive(event: HistoryEvent) -> bool:
 
 
 def _body(message: Message) -> dict[str, Any]:
-    """Return the body under a name that says what it is."""
+    """Return the body under the name of its format."""
     if isinstance(message.body, bytes):
         return {"body_base64": base64.b64encode(message.body).decode()}
     try:
@@ -141,12 +141,12 @@ def _body(message: Message) -> dict[str, Any]:
 
 
 def event_document(event: HistoryEvent) -> dict[str, Any]:
-    """Return an event as JSON."""
+    """Return a history event as JSON."""
     return dataclasses.asdict(event) | {"event": str(event.event), "detail": dict(event.detail)}
 
 
 def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
-    """Return a dead letter as JSON, with its story."""
+    """Return a dead letter as JSON, with its history."""
     return message_document(dead_letter.message) | {
         "reason": str(dead_letter.reason),
         "fingerprint": dead_letter.fingerprint,
@@ -163,7 +163,8 @@ def queue_document(info: QueueInfo) -> dict[str, Any]:
         "name": info.name,
         "dead_letter_queue": info.dead_letter_queue,
         "counts": dataclasses.asdict(info.counts),
-        "totals": dataclasses.asdict(info.counters),
+        "counters": dataclasses.asdict(info.counters),
+        "totals": dataclasses.asdict(info.counters),  # deprecated name, until 0.3
         "oldest_ready_ms": info.oldest_ready_ms,
         "settings": info.settings.as_dict(),
     }
@@ -179,7 +180,7 @@ def record_document(record: IdempotencyRecord) -> dict[str, Any]:
 
 
 def setting_words(settings: QueueSettings) -> dict[str, str]:
-    """Return settings by the names of their options, times in seconds."""
+    """Return settings by the names of their options; times are in seconds."""
     words = {}
     for name, value in settings.as_dict().items():
         option = name.removesuffix("_ms")

@@ -1,4 +1,4 @@
-"""`durableq status`: how everything stands, once or live."""
+"""`durableq status`: queues, rates, workers, recovery and storage, once or live."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import typer
-
-from durableq.cli import output
+from durableq.cli import output, tables
+from durableq.cli.help import option
 from durableq.cli.options import Db, Json, opened
 from durableq.cli.rendering import moment_and_age, now_ms, queue_document
 from durableq.client.app import DurableQ
@@ -21,17 +20,16 @@ from durableq.store.core import Store
 if TYPE_CHECKING:
     from durableq.admin.status import Overview, QueueView, WorkerView
 
-#: Between the two looks of a single status: a rate needs two.
+#: Between the two samples of a single status: a rate needs two.
 SAMPLE_SECONDS: Final = 0.2
-#: Between the looks of --watch, if --every does not say.
+#: Between the samples of --watch without --every.
 EVERY_SECONDS: Final = 1.0
-#: Messages of a worker that are named.
+#: Messages of a worker that are named in its row.
 SHOWN: Final = 2
-#: A handler that has run this long is worth saying since when.
+#: A handler that has run this long has its start shown.
 SLOW_MS: Final = 1000
-#: Looks that a sparkline shows.
+#: Samples in a sparkline.
 HISTORY: Final = 30
-_BARS: Final = "▁▂▃▄▅▆▇█"
 _QUEUES: Final = (
     *("QUEUE", "READY", "DELAYED", "IN_FLIGHT", "DEAD", "HELD", "OLDEST", "IN/S", "OUT/S"),
     *("SENT", "COMPLETED", "DUPLICATES", "DISCARDED", "EXPIRED", "PURGED"),
@@ -41,21 +39,25 @@ _WORKERS: Final = (
     *("RSS", "CPU", "STARTED"),
 )
 
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")]
+Watch = Annotated[bool, option("--watch", "-w", help="Refresh until Ctrl-C.")]
 Every = Annotated[
     float | None,
-    typer.Option(
-        min=0.1, max=3600, metavar="SECONDS", help="With --watch: how often.  [default: 1]"
+    option(
+        placeholder="SECONDS",
+        min=0.1,
+        max=3600,
+        show_default="1",
+        help="Interval of --watch.",
     ),
 ]
 
 
 def status(watch: Watch = False, every: Every = None, db: Db = None, as_json: Json = False) -> None:
-    """Show each queue, what is there and how fast it moves; the workers; recovery; the file.
+    """Show queues, rates, workers, recovery and storage.
 
-    DEAD are the messages in the queue's dead-letter queue, HELD those of them that wait for a
-    person; OLDEST is how long the longest-waiting ready message has waited; IN/S and OUT/S are
-    messages a second just now. With --json and --watch each look is a line of JSON.
+    DEAD counts the messages in the queue's dead-letter queue, HELD those of them that wait for a
+    person. OLDEST is the longest wait of a ready message. IN/S and OUT/S are messages per second.
+    With --json and --watch each refresh is a line of JSON.
 
     Example: durableq status --watch
     """
@@ -82,7 +84,7 @@ COMMANDS: Final = (status,)
 
 
 def document(url: str, seen: Overview) -> dict[str, Any]:
-    """Return a look as JSON. Its names do not change."""
+    """Return an overview as JSON. Its names are stable."""
     return {
         "database": url,
         "queues": [
@@ -101,16 +103,8 @@ def document(url: str, seen: Overview) -> dict[str, Any]:
     }
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """Return values as bars of which the highest is full."""
-    most = max(values, default=0)
-    if most <= 0:
-        return _BARS[0] * len(values)
-    return "".join(_BARS[min(int(8 * value / most), 7)] for value in values)
-
-
 def _looks(store: Store, seconds: float, number: int = 0) -> Iterator[Overview]:
-    """Look again and again, or so many times."""
+    """Yield an overview every `seconds`, `number` times; without end if that is 0."""
     from durableq.admin.status import look
 
     seen = look(store)
@@ -123,7 +117,7 @@ def _looks(store: Store, seconds: float, number: int = 0) -> Iterator[Overview]:
 
 
 def _watch(store: Store, every: float) -> None:
-    """Show looks on the whole terminal, each in place of the last; in a pipe one after another."""
+    """Show an overview every `every` seconds; on a terminal each replaces the last one."""
     flows: dict[str, deque[float]] = {}
     for seen in _looks(store, every):
         for view in seen.queues:
@@ -142,13 +136,13 @@ def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
     rows = [_queue_row(view) for view in seen.queues]
     if flows:
         rows = [
-            (*row, sparkline(flows.get(view.info.name, ())))
+            (*row, tables.sparkline(flows.get(view.info.name, ())))
             for row, view in zip(rows, seen.queues, strict=True)
         ]
-    output.table(columns, rows)
+    tables.table(columns, rows)
     output.line()
     if seen.workers:
-        output.table(_WORKERS, [_worker_row(view) for view in seen.workers])
+        tables.table(_WORKERS, [_worker_row(view) for view in seen.workers])
     else:
         output.line("No workers.")
     output.line()
@@ -157,23 +151,19 @@ def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
         output.line(f"{sentence[0].upper()}{sentence[1:]}.")
     if any(neglected):
         output.line()
-    output.fields(list(_rest(seen)))
+    tables.fields(list(_rest(seen)))
 
 
 def _rest(seen: Overview) -> Iterator[tuple[str, str]]:
-    """Return what is no table, by name."""
+    """Yield the facts that stand below the tables, by name."""
     for name, state in seen.breakers.items():
         trips = f", opened {state.trips} times in a row" if state.trips > 1 else ""
         since = span(now_ms() - state.since_ms)
         yield f"breaker of {name}", f"{state.phase.replace('_', '-')} for {since}{trips}"
     yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"
     kept = seen.storage
-    sizes = f"{_size(kept.size_bytes)}, log {_size(kept.log_bytes)}"
+    sizes = f"{tables.mebibytes(kept.size_bytes)}, log {tables.mebibytes(kept.log_bytes)}"
     yield "storage", f"{kept.engine} {kept.version}, {sizes}, synchronous {kept.durability}"
-
-
-def _size(number: int) -> str:
-    return f"{number / 1048576:.1f} MiB"
 
 
 def _queue_row(view: QueueView) -> tuple[Any, ...]:
@@ -197,11 +187,11 @@ def _rate(per_second: float) -> str:
 
 def _worker_row(view: WorkerView) -> tuple[Any, ...]:
     info, used = view.info, view.usage
-    # What it was at when it last told: something quick is another by now, something slow is not.
+    # As of the last beat: a quick handler has ended by now, a slow one still runs.
     slow = info.oldest_began_ms and info.beat_at_ms - info.oldest_began_ms >= SLOW_MS
     since = span(now_ms() - info.oldest_began_ms) if view.holding and slow else "-"
     return (
-        *(info.name, info.pid, view.state, _some(view.holding), since),
+        *(info.name, info.pid, view.state, _ids(view.holding), since),
         *(info.handled, info.failed, info.restarts),
         "-" if used is None else f"{used.rss_bytes >> 20} MiB",
         "-" if view.cpu_percent is None else f"{view.cpu_percent:.1f} %",
@@ -209,8 +199,8 @@ def _worker_row(view: WorkerView) -> tuple[Any, ...]:
     )
 
 
-def _some(ids: Sequence[str]) -> str:
-    """Return which messages a worker holds, the first few by name."""
+def _ids(ids: Sequence[str]) -> str:
+    """Return at most SHOWN ids of a worker's messages, and the number of the others."""
     more = f" +{len(ids) - SHOWN}" if len(ids) > SHOWN else ""
     return ", ".join(ids[:SHOWN]) + more if ids else "-"
 

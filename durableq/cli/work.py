@@ -1,4 +1,4 @@
-"""`durableq work`: the fleet."""
+"""`durableq work`: a supervisor and its worker processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from durableq.cli import output
+from durableq.cli.help import option
 from durableq.cli.options import (
     App,
     Db,
@@ -23,8 +24,8 @@ from durableq.cli.options import (
     Queues,
     application,
     check_lasting,
+    demo_hint,
     start,
-    whose,
 )
 from durableq.client.app import DurableQ
 from durableq.model.errors import DurableQError, Unsupported
@@ -43,47 +44,77 @@ MAX_SECONDS: Final = 12 * 3600.0
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _SIZE: Final = re.compile(r"(\d{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)
 
+LIMITS: Final = "Limits"
+
 Threads = Annotated[
-    int, typer.Option(min=1, max=256, help="Handlers at a time in each process (I/O-bound ones).")
+    int,
+    option(placeholder="N", min=1, max=256, help="Concurrent handlers in each process."),
 ]
-Drain = Annotated[bool, typer.Option("--drain", help="Stop when nothing is left to do.")]
+Drain = Annotated[bool, option("--drain", help="Stop when no message is left.")]
 Exec = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--exec",
-        metavar="COMMAND",
-        help="Run this for each message: body on stdin; exit 0 completes, 65 rejects.",
+        placeholder="COMMAND",
+        help="Run this command for each message, its body on stdin, in place of an application: "
+        "exit 0 completes, 65 rejects, others fail.",
     ),
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(max=MAX_SECONDS, metavar="SECONDS", help="Stop a handler that runs longer."),
+    option(
+        placeholder="SECONDS",
+        section=LIMITS,
+        max=MAX_SECONDS,
+        show_default="no limit",
+        help="Stop a handler that runs longer.",
+    ),
 ]
 Grace = Annotated[
     float,
-    typer.Option(
-        max=MAX_SECONDS, metavar="SECONDS", help="How long a stop waits for handlers to finish."
+    option(
+        placeholder="SECONDS",
+        section=LIMITS,
+        max=MAX_SECONDS,
+        help="How long a stop waits for running handlers.",
     ),
 ]
 StartTimeout = Annotated[
     float,
-    typer.Option(
+    option(
+        placeholder="SECONDS",
+        section=LIMITS,
         max=MAX_SECONDS,
-        metavar="SECONDS",
-        help="Stop a worker that imports its application for longer.",
+        help="Stop a worker whose import of the application takes longer.",
     ),
 ]
 MaxRss = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Replace a worker that uses more memory: 500M, 2G."),
+    option(
+        placeholder="SIZE",
+        section=LIMITS,
+        show_default="no limit",
+        help="Replace a worker that uses more memory: 500M, 2G.",
+    ),
 ]
 MaxMessages = Annotated[
-    int | None, typer.Option(min=1, help="Replace a worker after so many messages.")
+    int | None,
+    option(
+        placeholder="N",
+        section=LIMITS,
+        min=1,
+        show_default="no limit",
+        help="Replace a worker after N messages.",
+    ),
 ]
 SettleWindow = Annotated[
     float,
-    typer.Option(
-        min=0, max=1000, metavar="MS", help="How long a success may wait to share a commit."
+    option(
+        placeholder="MS",
+        section=LIMITS,
+        min=0,
+        max=1000,
+        help="How long a success may wait to share a commit, in milliseconds.",
     ),
 ]
 
@@ -105,13 +136,13 @@ def work(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Run a fleet of worker processes until stopped: receive messages, call their handlers.
+    """Run worker processes that receive messages and call handlers.
 
-    SIGTERM or Ctrl-C lets the workers finish what they have in hand; again, a second or more
-    later, it stops them at once. SIGHUP replaces them one by one. A worker that dies is replaced,
-    and what it held is ready again at once.
+    The fleet runs until SIGTERM or Ctrl-C, which let running handlers finish; a second one, at
+    least a second later, stops them at once. SIGHUP replaces the workers one by one. A worker that
+    dies is replaced, and its messages are ready again at once.
 
-    Exit code 0: all finished; 130 or 143: some were cut short; 1: none starts.
+    Exit codes: 0 if all handlers finished, 130 or 143 if some were stopped, 1 if no worker starts.
 
     Example: durableq work --procs 4 --app shop:dq
     """
@@ -134,7 +165,7 @@ def work(
     )
     fleet = _Options(procs, _max_rss(max_rss), start_seconds)
     plain = log_format is LogFormat.TEXT and not as_json
-    hint = whose(app) if plain and command is None else None
+    hint = demo_hint(app) if plain and command is None else None
     code = _run(loaded, options, fleet, _sayer(log_format, as_json=as_json), hint)
     raise typer.Exit(code)
 
@@ -143,7 +174,7 @@ COMMANDS: Final = (work,)
 
 
 class _Options(NamedTuple):
-    """Options of the fleet itself."""
+    """Options of the supervisor."""
 
     procs: int
     max_rss_bytes: int
@@ -179,13 +210,13 @@ def _run(
 def _not_longer_than(seconds: float, log_format: LogFormat) -> Iterator[None]:
     """End the process with 1 if the block, which imports the application, takes longer.
 
-    At once, by a thread: an import may wait for ever, and may take an exception for its own.
+    A thread ends it: an import may never return, and may catch an exception.
     """
 
     def end() -> None:
         text = (
-            f"The application was not imported within {seconds:g} s. See what it waits for, or "
-            "allow more time with --start-timeout."
+            f"The application was not imported within {seconds:g} s. Look at its imports, "
+            "or allow more time with --start-timeout."
         )
         if log_format is LogFormat.JSON:
             output.say(json_line("start_timeout", text, process="supervisor", level="error"))
@@ -205,7 +236,7 @@ def _not_longer_than(seconds: float, log_format: LogFormat) -> Iterator[None]:
 def _worker(
     app: str | None, command: str | None, queues: tuple[str, ...], db: str | None
 ) -> tuple[WorkerOptions, DurableQ]:
-    """Return what each worker is told, and the application, checked before anything starts."""
+    """Return the options of each worker and the application, checked before anything starts."""
     from durableq.worker.options import WorkerOptions, chosen_handlers
 
     if command is None:
@@ -239,10 +270,10 @@ def _every_queue(loaded: DurableQ) -> tuple[str, ...]:
 
 
 def _sayer(log_format: LogFormat, *, as_json: bool) -> Callable[[SupervisorEvent], None]:
-    """Return what tells of a fleet's events: commentary, or a stream of JSON."""
+    """Return the function that prints an event of the fleet, as commentary or as JSON."""
 
     def say(event: SupervisorEvent) -> None:
-        with suppress(OSError, DurableQError):  # the fleet lives on when nobody listens any more
+        with suppress(OSError, DurableQError):  # a closed output does not end the fleet
             if as_json:
                 output.json_line(event._asdict())
             elif log_format is LogFormat.JSON:
@@ -261,7 +292,7 @@ def _above_zero(seconds: float, option: str) -> int:
 
 
 def _max_rss(text: str | None) -> int:
-    """Return a size such as 500M as bytes; 0 for none."""
+    """Return a size such as 500M in bytes; 0 for None."""
     from durableq.supervisor.liveness import sees_others
 
     if text is None:

@@ -9,7 +9,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.admin import operations
-from durableq.cli import maintenance
+from durableq.cli import database
 from durableq.engines.sqlite.store import SQLStore
 from durableq.model.health import is_healthy
 from durableq.store.core import Pruned
@@ -151,4 +151,4 @@ def test_prune_goes_on_until_nothing_is_left(
     assert slices == [2, 2, 2]
     again = run("prune")
     assert again.out == "Pruned 0 records, 0 expired messages and 0 events of history.\n"
-    assert slices[-1] == maintenance.SLICE
+    assert slices[-1] == database.SLICE

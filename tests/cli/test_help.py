@@ -1,5 +1,6 @@
 """Every command explains itself, quickly."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from durableq.cli import app
+from durableq.cli import app, help
 from tests.cli.console import Run, environment, process
 
 COMMANDS = {
@@ -19,7 +20,7 @@ COMMANDS = {
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
-    *("dlq moves", "dlq resume", "dlq cancel"),
+    *("dlq redrives", "dlq moves", "dlq resume", "dlq cancel"),
     "bench fleet",
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }
@@ -32,6 +33,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
+GROUPS = ("queue", "dlq", "idempotency", "bench")
 FOUND = dict(walk(typer.main.get_command(app)))
 
 
@@ -44,9 +46,53 @@ def test_help_describes_and_gives_an_example(path: str, run: Run) -> None:
     shown = run(*path.split(), "--help")
     assert (shown.code, shown.err) == (0, "")
     assert f"Usage: durableq {path}" in shown.out
-    assert f"Example: durableq {path}" in shown.out
-    described = FOUND[path].help.split("\n\n")[0]
-    assert described.endswith(".")
+    named = "dlq redrives" if path == "dlq moves" else path
+    assert f"\nExample:\n  durableq {named}" in shown.out
+    assert "\nDocumentation: " in shown.out
+
+
+@pytest.mark.parametrize("path", ["", *GROUPS, *sorted(FOUND)])
+def test_help_is_plain_at_80_columns(path: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*path.split(), "--help").lines
+    assert [line for line in lines if len(line) > 80] == []
+    assert [line for line in lines if re.search(r"<\w[^>]*>|<=|\{\w+\}", line)] == []
+
+
+@pytest.mark.parametrize("path", sorted(FOUND))
+def test_every_value_has_a_placeholder_and_every_default_is_shown(path: str, run: Run) -> None:
+    shown = " ".join(run(*path.split(), "--help").out.split())
+    for param in FOUND[path].params:
+        flag = getattr(param, "is_flag", False)
+        assert flag or (param.metavar or "").isupper(), f"{param.name} has no placeholder"
+        if not flag:
+            name = max(param.opts, key=len)
+            assert name == param.name or f"{name} {param.metavar} " in shown
+        if param.default is not None and not flag:
+            default = getattr(param.default, "value", param.default)
+            assert f"[default: {default}]" in shown
+
+
+@pytest.mark.parametrize("path", ["", *GROUPS])
+def test_a_summary_is_one_line_and_a_sentence(
+    path: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(*path.split(), "--help").lines
+    for name, command in FOUND.items():
+        if (
+            not command.hidden
+            and name.startswith(f"{path} " if path else "")
+            and (path or " " not in name)
+        ):
+            summary = help.summary(command)
+            assert summary.endswith(".")
+            assert [line for line in shown if line.endswith(f" {summary}")], summary
+
+
+def test_the_old_name_of_a_command_is_hidden(run: Run) -> None:
+    shown = run("dlq", "--help").out
+    assert ("redrives" in shown, "moves " in shown) == (True, False)
 
 
 @pytest.mark.parametrize("path", sorted(FOUND))
@@ -70,10 +116,12 @@ def test_a_noun_alone_shows_its_commands_and_is_no_success(
     assert "durableq: " not in shown.err
 
 
-def test_help_and_version_load_no_database_library() -> None:
+def test_help_and_version_load_no_slow_library() -> None:
     program = (
-        "import sys; from durableq.cli import main; main(['--help']); main(['--version'])\n"
-        "slow = {'sqlalchemy', 'alembic', 'pysqlite3', 'psutil'} & set(sys.modules)\n"
+        "import sys; from durableq.cli import main; main(['--help'])\n"
+        "slow = {'rich', 'importlib.metadata'} & set(sys.modules)\n"
+        "main(['--version'])\n"
+        "slow |= {'sqlalchemy', 'alembic', 'pysqlite3', 'psutil'} & set(sys.modules)\n"
         "sys.exit(' '.join(slow) or 0)"
     )
     ended = subprocess.run(

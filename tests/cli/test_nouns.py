@@ -174,7 +174,7 @@ def test_filters_choose_the_same_dead_letters_everywhere(
     assert {
         dead_letter["id"] for dead_letter in run("dlq", "list", *options, "--json").json
     } == chosen
-    move = run("dlq", "discard", *options, "--yes", "--json").json["move"]
+    move = run("dlq", "discard", *options, "--yes", "--json").json["redrive_task"]
     assert (move["state"], move["moved"], move["skipped"]) == ("done", len(chosen), 0)
     left = {dead_letter["id"] for dead_letter in run("dlq", "list", "--json").json}
     assert left == set(ids.values()) - chosen
@@ -252,7 +252,7 @@ def test_nothing_to_decide_is_no_error(run: Run, shop: Shop) -> None:
     ("choice", "why"),
     [
         ([], "Choose the dead letters: by id, by --queue, --reason or --error-type"),
-        (["1", "--all"], "Letters are named by id already: leave out --all, or the ids."),
+        (["1", "--all"], "Dead letters are named by id already: leave out --all, or the ids."),
         (["1", "--queue", "orders"], "leave out --queue, or the ids."),
         (
             ["--all", "--queue", "orders"],
@@ -311,7 +311,7 @@ def test_what_a_recovery_process_holds_is_left_to_it(verb: list[str], run: Run, 
     assert f"because a recovery process or another person has them just now: {taken}." in one.err
     both = run("dlq", *verb, "--all", "--json")
     assert both.code == 5
-    move = both.json["move"]
+    move = both.json["redrive_task"]
     assert (move["moved"], move["skipped"]) == (1, 1)
     assert "1 were left, because a recovery process or another person had them" in both.err
     assert free not in shop.dead_ids()

@@ -72,7 +72,8 @@ ALWAYS = {
 }
 #: Options that have no effect without another.
 NEEDS = {
-    "produce": dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),
+    "produce": dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file")
+    | {"max_bad": "skip_bad"},
     "restore": {"yes": "replace"},
     "status": {"every": "watch"},
 }

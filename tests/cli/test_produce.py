@@ -96,6 +96,65 @@ def test_skip_bad_reports_twenty_and_counts_the_rest(run: Run, shop: Shop, tmp_p
     assert shop.bodies() == [[1]]
 
 
+def test_skip_bad_gives_up_after_many_bad_lines_in_a_row(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
+    file = lines_file(tmp_path, "?", "?", "[1]", *["?"] * 9)
+    options = ("--queue", "orders", "--skip-bad", "--max-bad", 3, "--json")
+    sent = run("produce", file, *options)
+    assert sent.code == 1
+    assert "Line 6: it is not JSON" in sent.err
+    assert "That is 3 bad lines in a row; --max-bad allows more." in sent.err
+    assert "1 message was sent before it and stays sent; 5 bad lines skipped." in sent.err
+    assert (sent.json["sent"], sent.json["skipped"], sent.json["bad_line"]) == (1, 5, 6)
+    assert shop.bodies() == [[1]]
+
+
+def test_an_endless_stream_of_bad_lines_ends(tmp_path: Path, shop: Shop) -> None:
+    endless = subprocess.Popen(["yes", "?"], stdout=subprocess.PIPE)
+    command = [*COMMAND, "produce", "-", "--queue", "orders", "--skip-bad"]
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=endless.stdout,
+        capture_output=True,
+        timeout=scaled(60),
+        check=False,
+    )
+    endless.kill()
+    endless.wait()
+    assert ended.returncode == 1
+    assert b"That is 10,000 bad lines in a row" in ended.stderr
+    assert b"Nothing was sent, 10,000 bad lines skipped." in ended.stderr
+
+
+def test_ctrl_c_counts_the_skipped_lines(tmp_path: Path, shop: Shop) -> None:
+    command = [*COMMAND, "produce", "-", "--queue", "orders", "--skip-bad", "--json"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdin.write(b"?\n?\n")
+        child.stdin.flush()
+        first, second = child.stderr.readline(), child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        rest = child.stderr.read()
+        counts = json.loads(child.stdout.read())
+    assert b"Line 1 was skipped" in first
+    assert b"Line 2 was skipped" in second
+    assert b"Interrupted. Nothing was sent, 2 bad lines skipped." in rest
+    assert counts["skipped"] == 2
+    assert child.returncode == 130
+
+
 def test_a_bad_first_line_says_that_nothing_was_sent(run: Run, shop: Shop, tmp_path: Path) -> None:
     sent = run("produce", lines_file(tmp_path, "?"), "--queue", "orders", "--json")
     assert sent.code == 1

@@ -94,7 +94,7 @@ def test_a_dry_run_with_an_application_names_its_function(
     )
     told = run("dlq", "explain", message_id, "--app", "recovering_shop:dq")
     assert told.lines == [
-        f"requeue letter {message_id} of orders, by policy recovering_shop.decide: again"
+        f"requeue dead letter {message_id} of orders, by policy recovering_shop.decide: again"
     ]
 
 
@@ -111,7 +111,7 @@ def test_looking_makes_no_queue_of_the_application(run: Run, shop: Shop, tmp_pat
 def test_rules_are_applied(run: Run, shop: Shop, dead: list[str], policy: Path) -> None:
     done = run("recover", "--policy", policy, "--once", "--json", "--queue", "orders")
     documents = [json.loads(line) for line in done.lines]
-    assert [(d["id"], d["verdict"], d["outcome"]) for d in documents] == [
+    assert [(d["id"], d["decision"], d["outcome"]) for d in documents] == [
         (dead[0], "discard", "done"),
         (dead[1], "retry", "done"),
         (dead[2], "requeue", "done"),
@@ -133,7 +133,8 @@ def test_explain_says_why_the_earlier_rules_do_not_fire(
     assert (told.code, told.lines) == (
         0,
         [
-            f"requeue letter {dead[2]} of orders, by rule 3 (line 16) of recovery.toml: rule 3",
+            f"requeue dead letter {dead[2]} of orders, "
+            "by rule 3 (line 16) of recovery.toml: rule 3",
             'Not rule "hopeless" (line 1): its error type is "ValueError", not KeyError.',
             'Not rule "smaller" (line 7): its message "odd" does not match ^too much.',
         ],
@@ -142,7 +143,7 @@ def test_explain_says_why_the_earlier_rules_do_not_fire(
     assert "It would be ready 1 min later." in retried
     assert 'Its body would be {"amount": 10}' in retried
     document: dict[str, Any] = run("dlq", "explain", dead[3], "--policy", policy, "--json").json
-    assert (document["verdict"], document["rule"], document["breaker"]) == ("hold", None, None)
+    assert (document["decision"], document["rule"], document["breaker"]) == ("hold", None, None)
     assert [rule["line"] for rule in document["passed_over"]] == [1, 7, 16]
     assert document["passed_over"][2]["why"] == "amount in its body is 8, not 7"
     missing = run("dlq", "explain", "999", "--policy", policy)

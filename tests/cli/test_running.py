@@ -141,7 +141,7 @@ def test_a_whole_life_from_the_command_line(shop: Shop, tmp_path: Path, app: str
     assert len(shop.dead_ids()) == 1
     decided = process("recover", "--app", app, "--once", "--json", cwd=tmp_path)
     (decision,) = map(json.loads, decided.lines)
-    assert (decision["verdict"], decision["reason"], decision["outcome"]) == (
+    assert (decision["decision"], decision["reason"], decision["outcome"]) == (
         "requeue",
         "again",
         "done",

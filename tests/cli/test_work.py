@@ -131,7 +131,7 @@ def test_a_queue_that_is_named_twice_is_worked_once(shop: Shop, tmp_path: Path) 
 def test_help_names_every_option_and_exit_code(run: Run) -> None:
     shown = run("work", "--help").out
     assert [option for option in OPTIONS if option not in shown] == []
-    for fact in ("SIGTERM", "SIGHUP", "Exit code 0", "130 or 143"):
+    for fact in ("SIGTERM", "SIGHUP", "Exit codes: 0", "130 or 143"):
         assert fact in shown
 
 

@@ -1,4 +1,4 @@
-"""Groups of dead letters, and moves: one decision about many, a slice at a time."""
+"""Groups of dead letters, and redrive tasks: one decision about many, a slice at a time."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_groups_tell_what_killed_how_many(run: Run, shop: Shop) -> None:
     assert (timeouts["count"], timeouts["error_type"], timeouts["place"]) == (
         3,
         "TimeoutError",
-        "test_moves.py:charge",
+        "test_redrives.py:charge",
     )
     assert (boom["count"], boom["example_id"], boom["reason"]) == (1, other, "handler_error")
     shown = run("dlq", "groups", "--queue", "orders")
@@ -78,12 +78,12 @@ def test_dead_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
     assert shop.dead_ids() == [young]
 
 
-def test_the_list_of_moves_says_where_each_goes(run: Run, shop: Shop) -> None:
+def test_the_list_of_redrive_tasks_names_each_destination(run: Run, shop: Shop) -> None:
     shop.dq.queue("repaired")
     for arguments in (["discard", "--yes"], ["redrive"], ["redrive", "--to", "repaired"]):
         shop.bury()
         assert run("dlq", arguments[0], "--all", *arguments[1:]).code == 0
-    rows = [line.split("  ") for line in run("dlq", "moves").lines[1:]]
+    rows = [line.split("  ") for line in run("dlq", "redrives").lines[1:]]
     gone = [[cell.strip() for cell in row if cell][2] for row in rows]
     assert gone == ["repaired", "where they died", "-"]
 
@@ -99,7 +99,7 @@ def test_a_move_goes_to_another_queue_if_told(run: Run, shop: Shop) -> None:
     assert "--to goes with a filter or --all" in with_ids.err
 
 
-def test_a_bulk_redrive_killed_half_way_is_resumed_and_moves_nothing_twice(tmp_path: Path) -> None:
+def test_a_redrive_task_killed_half_way_is_resumed_and_sends_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "durableq.db"
     bury_many(path, DEAD_LETTERS)
     moved = "SELECT count(*) FROM durableq_message WHERE source_queue_id IS NULL"
@@ -109,9 +109,9 @@ def test_a_bulk_redrive_killed_half_way_is_resumed_and_moves_nothing_twice(tmp_p
         os.kill(child.pid, signal.SIGKILL)
     half = plain.one(path, moved)
     assert 0 < half < DEAD_LETTERS, "it was not killed half way"
-    (move,) = json.loads(durableq(tmp_path, "dlq", "moves", "--json"))
-    assert (move["state"], move["moved"], move["total"]) == ("running", half, DEAD_LETTERS)
-    finished = json.loads(durableq(tmp_path, "dlq", "resume", "--json"))["move"]
+    (task,) = json.loads(durableq(tmp_path, "dlq", "redrives", "--json"))
+    assert (task["state"], task["moved"], task["total"]) == ("running", half, DEAD_LETTERS)
+    finished = json.loads(durableq(tmp_path, "dlq", "resume", "--json"))["redrive_task"]
     assert (finished["state"], finished["moved"]) == ("done", DEAD_LETTERS)
     assert plain.one(path, moved) == DEAD_LETTERS
     times = "SELECT max(n) FROM (SELECT count(*) AS n FROM durableq_history "
@@ -133,19 +133,39 @@ def test_a_move_can_be_cancelled_and_resumed_only_while_it_runs(run: Run, shop: 
 
     for number in range(3):
         shop.bury(number)
-    move = shop.store.start_redrive(DeadLetterFilter(), Requeue("again"), actor="test")
-    shop.store.continue_redrive(move.id, 1)
+    task = shop.store.start_redrive(DeadLetterFilter(), Requeue("again"), actor="test")
+    shop.store.continue_redrive(task.id, 1)
     cancelled = run("dlq", "cancel")
-    assert cancelled.lines == [f"Move {move.id}: cancelled, 1 of 3 moved."]
-    assert run("dlq", "resume", move.id).lines == ["Redriven 1 dead letter."]
+    assert cancelled.lines == [f"Redrive task {task.id}: cancelled, 1 of 3 done."]
+    assert run("dlq", "resume", task.id).lines == ["Redriven 1 dead letter."]
     assert len(shop.dead_ids()) == 2
     nothing = run("dlq", "resume")
     assert nothing.code == 2
-    assert "Name the move; there runs: none." in nothing.err
+    assert "Name the redrive task; running: none." in nothing.err
     assert run("dlq", "resume", "999").code == 3
-    assert "cancelled" in run("dlq", "moves").out
+    assert "cancelled" in run("dlq", "redrives").out
 
 
 @pytest.mark.parametrize("option", [["--older-than", "-1"], ["--reason", "boredom"]])
 def test_a_filter_that_makes_no_sense(option: list[str], run: Run, shop: Shop) -> None:
     assert run("dlq", "redrive", *option).code == 2
+
+
+def test_the_names_of_release_0_1_still_work(run: Run, shop: Shop) -> None:
+    shop.bury()
+    done = run("dlq", "redrive", "--all", "--json").json
+    assert done["move"] == done["redrive_task"]
+    assert run("dlq", "moves", "--json").json == run("dlq", "redrives", "--json").json
+    (task,) = run("dlq", "moves", "--json").json
+    assert (task["verdict"], task["note"]) == (task["decision"]["name"], task["decision"]["reason"])
+    for queue in run("queue", "list", "--json").json:
+        assert queue["totals"] == queue["counters"]
+
+
+@pytest.mark.parametrize("verb", ["redrive", "discard"])
+def test_an_empty_note_is_refused(verb: str, run: Run, shop: Shop) -> None:
+    dead = shop.bury()
+    refused = run("dlq", verb, dead, "--note", "")
+    assert (refused.code, refused.out) == (2, "")
+    assert "'--note': it is empty" in refused.err
+    assert shop.dead_ids() == [dead]
