@@ -197,7 +197,7 @@ def test_show_has_the_story_and_only_of_the_dead(run: Run, shop: Shop) -> None:
     assert "Reject: no such card" in run("dlq", "show", dead_letter_id).out
     missing = run("dlq", "show", alive)
     assert missing.code == 3
-    assert f"There is no dead letter {alive}. `durableq show {alive}` tells" in missing.err
+    assert f"There is no dead letter {alive}. `durableq show {alive}` shows" in missing.err
 
 
 def test_a_body_of_a_type_that_no_sender_stores_is_shown_as_it_is(run: Run, shop: Shop) -> None:
@@ -308,12 +308,12 @@ def test_what_a_recovery_process_holds_is_left_to_it(verb: list[str], run: Run, 
     assert held.id == taken
     one = run("dlq", *verb, taken)
     assert one.code == 5
-    assert f"because a recovery process or another person has them just now: {taken}." in one.err
+    assert f"because a recovery process or another person has leased them: {taken}." in one.err
     both = run("dlq", *verb, "--all", "--json")
     assert both.code == 5
     move = both.json["redrive_task"]
     assert (move["moved"], move["skipped"]) == (1, 1)
-    assert "1 were left, because a recovery process or another person had them" in both.err
+    assert "1 were left, because a recovery process or another person had leased them" in both.err
     assert free not in shop.dead_ids()
     assert shop.store.extend([held.receipt], 1000)[0].value == "done"
 

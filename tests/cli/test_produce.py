@@ -111,19 +111,18 @@ def test_skip_bad_gives_up_after_many_bad_lines_in_a_row(
 
 
 def test_an_endless_stream_of_bad_lines_ends(tmp_path: Path, shop: Shop) -> None:
-    endless = subprocess.Popen(["yes", "?"], stdout=subprocess.PIPE)
     command = [*COMMAND, "produce", "-", "--queue", "orders", "--skip-bad"]
-    ended = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment(),
-        stdin=endless.stdout,
-        capture_output=True,
-        timeout=scaled(60),
-        check=False,
-    )
-    endless.kill()
-    endless.wait()
+    with subprocess.Popen(["yes", "?"], stdout=subprocess.PIPE) as endless:
+        ended = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stdin=endless.stdout,
+            capture_output=True,
+            timeout=scaled(60),
+            check=False,
+        )
+        endless.kill()
     assert ended.returncode == 1
     assert b"That is 10,000 bad lines in a row" in ended.stderr
     assert b"Nothing was sent, 10,000 bad lines skipped." in ended.stderr
