@@ -72,8 +72,10 @@ ALWAYS = {
 }
 #: Options that have no effect without another.
 NEEDS = {
-    "produce": dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file")
-    | {"max_bad": "skip_bad"},
+    "produce": {
+        "max_bad": "skip_bad",
+        **dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),
+    },
     "restore": {"yes": "replace"},
     "status": {"every": "watch"},
 }
@@ -172,7 +174,9 @@ def line_of(path: str, names: Set[str], *, bad: str | None = None) -> list[str]:
 def completed(path: str, names: Set[str]) -> set[str]:
     """These options, and those without which they would have no effect."""
     found = {*names, *ALWAYS.get(path, ())}
-    found |= {needed for name, needed in NEEDS.get(path, {}).items() if name in found}
+    for name, needed in NEEDS.get(path, {}).items():
+        if name in found:
+            found.add(needed)
     if path in {"dlq redrive", "dlq discard"} and not found & CHOICES:
         found.add("all_")
     return found | ({"yes"} if path == "restore" and "replace" in found else set())
