@@ -31,6 +31,7 @@ from durableq.runtime.signals import StopRequests, has_terminal
 if TYPE_CHECKING:
     from durableq.recovery.circuit_breaker import BreakerChange
     from durableq.recovery.consumer import RecoveryResult
+    from durableq.recovery.process import Recovery
 
 log = logging.getLogger("durableq.recovery")
 
@@ -99,13 +100,7 @@ def recover(
         loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
     )
     if dry_run:
-        with opened(loaded.url) as store:
-            said.hint(hint)
-            for decision in recovery.plan(store):
-                said.decision(decision)
-            for name in recovery.policies.queues(store):
-                if (words := breaker_words(store, name)) is not None:
-                    said.comment("breaker", words)
+        said.plan(recovery, loaded.url, hint)
     else:
         with loaded, _stopping(recovery.stopping.set, said.comment):
             start(lambda: loaded.store, log)
@@ -132,6 +127,15 @@ class _Said:
             output.json_line(decision_document(decision))
         else:
             output.line(decision_words(decision))
+
+    def plan(self, recovery: Recovery, url: str, hint: str | None) -> None:
+        with opened(url) as store:
+            self.hint(hint)
+            for decision in recovery.plan(store):
+                self.decision(decision)
+            for name in recovery.policies.queues(store):
+                if (words := breaker_words(store, name)) is not None:
+                    self.comment("breaker", words)
 
     def hint(self, text: str | None) -> None:
         if text is not None:
