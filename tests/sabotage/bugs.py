@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from durableq.admin import readers
-from durableq.engines.sql import receiving, statements, upkeep
+from durableq.engines.sql import receiving, settling, statements, upkeep
 from durableq.engines.sql.dialect import Statement, Statements
+from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import (
     checkpoints,
     copy_install,
@@ -373,6 +375,27 @@ def let_sqlite_create_the_file() -> None:
     module.create = lambda _: None
 
 
+def deliver_without_looking() -> None:
+    cls: Any = Transaction
+    moved = cls.moved
+
+    def chosen(self: Any, statement: Statement, **values: Any) -> set[int]:
+        moved(self, statement, **values)
+        return set(json.loads(values["ids"]))
+
+    cls.moved = chosen
+
+
+def take_any_key() -> None:
+    rewrite(statements.TAKE_KEY, "durableq_idempotency.status = ?", "? IS NOT NULL OR 1")
+
+
+def settle_without_looking() -> None:
+    module: Any = settling
+    put_back = module.put_back
+    module.put_back = lambda *arguments, **options: [put_back(*arguments, **options)] != []
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -420,5 +443,8 @@ BUGS: dict[str, Callable[[], None]] = {
         ignore_where_the_link_leads,
         create_for_all_to_read,
         let_sqlite_create_the_file,
+        deliver_without_looking,
+        take_any_key,
+        settle_without_looking,
     )
 }

@@ -28,6 +28,7 @@ POWER_LOSS = (
     "tests/faults/test_power_loss.py::test_a_power_cut_leaves_the_old_database_or_the_new_one_and_"
     "the_next_command_says_which"
 )
+ROW_COUNTS = "tests/engine/test_row_counts.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
 SEEN_BY = [
@@ -195,6 +196,18 @@ SEEN_BY = [
         "let_sqlite_create_the_file",
         "tests/engine/test_file_mode.py::"
         "test_a_new_file_is_its_owners_alone_before_sqlite_opens_it[18]",
+    ),
+    (
+        "deliver_without_looking",
+        ROW_COUNTS + "test_a_message_taken_between_choosing_and_leasing_is_not_delivered",
+    ),
+    (
+        "take_any_key",
+        ROW_COUNTS + "test_a_message_whose_key_was_taken_meanwhile_is_put_back_uncounted",
+    ),
+    (
+        "settle_without_looking",
+        ROW_COUNTS + "test_a_release_of_a_lease_lost_meanwhile_is_stale",
     ),
 ]
 

@@ -123,7 +123,7 @@ def _slice(
     at = {"after": note.message_id, "window": WINDOW}
     rows = tx.run(_ROWS, **at).fetchone()
     overdue = tx.run(_OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
-    upkeep.expire(tx, overdue)
+    expired = upkeep.expire(tx, overdue)
     records = upkeep.prune_records(tx, limit)
     at["after"] = note.event_id
     events = tx.run(_EVENTS, **at).fetchone()
@@ -141,7 +141,7 @@ def _slice(
         or freed > 0
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
-    report = MaintenanceReport(True, len(overdue), records, len(old), freed)
+    report = MaintenanceReport(True, expired, records, len(old), freed)
     return report, _Note(due_ms, message_id, event_id)
 
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.settling import LeasedMessage, bury, fail_one
+from durableq.engines.sql.settling import LeasedMessage, bury, fail_one, put_back
 from durableq.engines.sql.tables import NO_RECEIPT
 from durableq.engines.sql.transactions import StoredQueue, WriteTransaction, row_id
 from durableq.model import codec
@@ -27,6 +28,7 @@ from durableq.model.message import (
     Event,
     Failure,
     Message,
+    Outcome,
     Reason,
     Receipt,
     Received,
@@ -116,11 +118,11 @@ def receive(
 
 
 def _promote(tx: WriteTransaction, row: StoredQueue) -> int:
-    """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return how many."""
+    """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return the number."""
     due = tx.run(sql.DUE, in_queue=row.id, now_ms=tx.now_ms, limit=PROMOTE_BATCH).fetchall()
-    if due:
-        tx.run(sql.PROMOTE, ids=tx.list_of(message_id for (message_id,) in due))
-    return len(due)
+    if not due:
+        return 0
+    return len(tx.moved(sql.PROMOTE, ids=tx.list_of(message_id for (message_id,) in due)))
 
 
 def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
@@ -128,11 +130,9 @@ def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
     expired = tx.run(
         sql.EXPIRED_LEASES, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
     ).fetchall()
-    for message_id, key, receive_count, token in expired:
-        _take_back(
-            tx, row, LeasedMessage(message_id, key, receive_count, token), Reason.LEASE_EXPIRED
-        )
-    return len(expired)
+    return sum(
+        _take_back(tx, row, LeasedMessage(*lease), Reason.LEASE_EXPIRED) for lease in expired
+    )
 
 
 def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
@@ -140,17 +140,20 @@ def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
     lost = tx.run(
         sql.LEASES_OF_OWNER, owner_prefix=owner_prefix, length=len(owner_prefix)
     ).fetchall()
-    for message_id, key, receive_count, token, queue_id in lost:
-        held = LeasedMessage(message_id, key, receive_count, token)
-        _take_back(tx, tx.queue_by_id(queue_id), held, Reason.WORKER_LOST)
-    return len(lost)
+    return sum(
+        _take_back(tx, tx.queue_by_id(queue_id), LeasedMessage(*lease), Reason.WORKER_LOST)
+        for *lease, queue_id in lost
+    )
 
 
-def _take_back(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage, reason: Reason) -> None:
+def _take_back(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage, reason: Reason) -> bool:
+    """Fail one delivery; return whether its lease was still there."""
     owner_id = int.from_bytes(held.token[:4], "big")
     name = tx.run(sql.WORKER_NAME, of=owner_id).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
-    fail_one(tx, row, held, failure, actor=name[0] if name else "", event=Event.LEASE_EXPIRED)
+    actor = name[0] if name else ""
+    outcome = fail_one(tx, row, held, failure, actor, event=Event.LEASE_EXPIRED)
+    return outcome is not Outcome.STALE
 
 
 def mark(owner_id: int) -> bytes:
@@ -175,8 +178,8 @@ def _dead_letters(
     """Return the chosen dead letters, and make them ready, held ones too."""
     chosen = tx.list_of(map(row_id, ids))
     found = tx.run(sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
-    tx.run(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
-    return [_Candidate(*dead_letter) for dead_letter in found]
+    ready = tx.moved(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
+    return [_Candidate(*dead_letter) for dead_letter in found if dead_letter[0] in ready]
 
 
 def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Lease) -> _Seen:
@@ -214,19 +217,28 @@ def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Le
 
 
 def _set_aside(tx: WriteTransaction, row: StoredQueue, seen: _Seen) -> None:
-    """Take the messages that are not admitted out of the ready ones."""
-    if seen.deferred:
-        tx.run_many(sql.DEFER, [{"of": of, "until": at} for of, at in seen.deferred.items()])
-    for message_id in seen.conflicts:
-        bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
+    """Take the messages that are not admitted out of the ready ones.
+
+    Messages that another process has taken since they were read are dropped from `seen`.
+    """
+    for message_id, until in tuple(seen.deferred.items()):
+        if tx.run(sql.DEFER, of=message_id, until=until).rowcount != 1:
+            del seen.deferred[message_id]
+    seen.conflicts = [
+        message_id
+        for message_id in seen.conflicts
+        if bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
+    ]
+    ended = [*seen.expired, *(int(duplicate.message_id) for duplicate in seen.duplicates)]
+    if not ended:
+        return
+    moved = tx.moved(sql.END_READY, ids=tx.list_of(ended))
+    seen.expired = [message_id for message_id in seen.expired if message_id in moved]
+    seen.duplicates = [known for known in seen.duplicates if int(known.message_id) in moved]
     for message_id in seen.expired:
         tx.count(row.id, "expired")
         tx.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
-    if seen.duplicates:
-        tx.count(row.id, "duplicates", len(seen.duplicates))
-    ended = [*seen.expired, *(int(duplicate.message_id) for duplicate in seen.duplicates)]
-    if ended:
-        tx.run(sql.END_READY, ids=tx.list_of(ended))
+    tx.count(row.id, "duplicates", len(seen.duplicates))
 
 
 def _known_key(
@@ -257,13 +269,30 @@ def _deliver(
     """Lease the admitted messages, and their keys; return them."""
     if not admitted:
         return []
-    tx.run(
+    leased = tx.moved(
         sql.LEASE,
         ids=tx.list_of([found.id for found in admitted]),
         token=lease.token,
         until=tx.lease_now_ms + lease.visibility_ms,
     )
-    keyed = [
+    if len(leased) != len(admitted):  # another process took one since it was read
+        admitted = [found for found in admitted if found.id in leased]
+    keyed = [found for found in admitted if found.key is not None and found.source_queue_id is None]
+    if keyed:
+        refused = _take_keys(tx, row, keyed, lease)
+        admitted = [found for found in admitted if found.id not in refused]
+    return list(_leased(tx, row, admitted, lease))
+
+
+def _take_keys(
+    tx: WriteTransaction, row: StoredQueue, keyed: list[_Candidate], lease: _Lease
+) -> set[int]:
+    """Take the keys of leased messages; return the ids of messages whose key is another's by now.
+
+    Those are put back, uncounted. Keys are taken in order: two processes that take the same keys
+    do not wait for each other.
+    """
+    rows = [
         {
             "queue_id": row.id,
             "key": found.key,
@@ -275,12 +304,17 @@ def _deliver(
             "seen_owner_id": found.owner_id,
             "seen_receipt": found.owner_receipt,
         }
-        for found in admitted
-        if found.key is not None and found.source_queue_id is None
+        for found in sorted(keyed, key=attrgetter("key"))
     ]
-    if keyed:
-        tx.run_many(sql.TAKE_KEY, keyed)
-    return list(_leased(tx, row, admitted, lease))
+    if tx.run_many(sql.TAKE_KEY, rows).rowcount == len(rows):
+        return set()
+    refused = set()
+    for found in keyed:
+        of = {"in_queue": row.id, "of_key": found.key, "of": found.id, "token": lease.token}
+        if tx.run(sql.OWNED_KEY, **of).fetchone() is None:
+            refused.add(found.id)
+            put_back(tx, row, LeasedMessage(found.id, None, 1, lease.token), State.READY, None, 1)
+    return refused
 
 
 def _leased(

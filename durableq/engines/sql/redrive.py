@@ -41,7 +41,7 @@ from durableq.model.dead_letters import (
 from durableq.model.decisions import Discard, Requeue
 from durableq.model.errors import Conflict
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
-from durableq.model.message import Reason, State
+from durableq.model.message import Outcome, Reason, State
 
 #: Length of a step's own leases, which its transaction ends.
 _LEASE_MS: Final = 1_000
@@ -185,14 +185,14 @@ def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
         _DeadLetter(*row) for row in tx.run(DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
     ]
     free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
-    _decide(tx, move, free, to_queue)
+    moved = _decide(tx, move, free, to_queue)
     tx.run(
         _UPDATE,
         of=row_id(task_id),
         new_state=(RedriveState.RUNNING if len(page) == limit else RedriveState.DONE).value,
         new_cursor=page[-1].id if page else cursor,
-        plus_moved=len(free),
-        plus_skipped=len(page) - len(free),
+        plus_moved=moved,
+        plus_skipped=len(page) - moved,
         now_ms=tx.now_ms,
     )
     return find(tx, task_id).move
@@ -245,14 +245,19 @@ def _decide(
     move: RedriveTask,
     dead_letters: list[_DeadLetter],
     to_queue: StoredQueue | None,
-) -> None:
+) -> int:
+    """Lease dead letters and decide about them; return the number of those that moved."""
     if not dead_letters:
-        return
+        return 0
     token = os.urandom(len(NO_RECEIPT))
     ids = tx.list_of([dead_letter.id for dead_letter in dead_letters])
-    tx.run(sql.CHOOSE, ids=ids)
-    tx.run(sql.LEASE, ids=ids, token=token, until=tx.lease_now_ms + _LEASE_MS)
+    tx.moved(sql.CHOOSE, ids=ids)
+    until = tx.lease_now_ms + _LEASE_MS
+    leased = tx.moved(sql.LEASE, ids=ids, token=token, until=until)
+    moved = 0
     for dead_letter in dead_letters:
+        if dead_letter.id not in leased:
+            continue
         stays = to_queue is None and isinstance(move.decision, Requeue)
         if stays and dead_letter.known_source_id is None:
             raise source_is_gone(str(dead_letter.id))
@@ -260,7 +265,9 @@ def _decide(
             dead_letter.id, None, 1, token, dead_letter.recovery_count, dead_letter.source_queue_id
         )
         row = tx.queue_by_id(dead_letter.queue_id)
-        decide_one(tx, row, held, move.decision, move.actor, to_queue)
+        outcome = decide_one(tx, row, held, move.decision, move.actor, to_queue)
+        moved += outcome is Outcome.DONE
+    return moved
 
 
 def _reclaim_dead_letters(tx: WriteTransaction) -> None:

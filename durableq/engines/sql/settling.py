@@ -89,8 +89,8 @@ def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
-            _put_back(tx, *found, State.READY, None, uncounted=1)
-            outcomes.append(Outcome.DONE)
+            moved = put_back(tx, *found, State.READY, None, uncounted=1)
+            outcomes.append(Outcome.DONE if moved else Outcome.STALE)
     return outcomes
 
 
@@ -117,8 +117,6 @@ def fail_one(
     event: Event = Event.FAILED,
 ) -> Outcome:
     """Record one failure of a leased message, and retry or bury it."""
-    trace = failure.traceback
-    tx.record(held.id, row.id, event, actor=actor, traceback=trace, **failure.history_fields)
     decision = after_failure(
         failure,
         held.receive_count,
@@ -127,13 +125,21 @@ def fail_one(
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
     )
     if isinstance(decision, Bury):
-        _drop_key(tx, row, held)
-        bury(tx, row, held.id, held.token, State.IN_FLIGHT, failure, actor)
-        return Outcome.BURIED
-    state = State.DELAYED if decision.wait_ms else State.READY
-    until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
-    _put_back(tx, row, held, state, until)
-    return Outcome.RETRY
+        moved = _move_to_dead_letters(tx, row, held.id, held.token, State.IN_FLIGHT)
+    else:
+        state = State.DELAYED if decision.wait_ms else State.READY
+        until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
+        moved = put_back(tx, row, held, state, until)
+    if not moved:
+        return Outcome.STALE
+    tx.record(
+        held.id, row.id, event, actor=actor, traceback=failure.traceback, **failure.history_fields
+    )
+    if not isinstance(decision, Bury):
+        return Outcome.RETRY
+    _drop_key(tx, row, held)
+    tx.record(held.id, row.id, Event.BURIED, actor=actor, **failure.history_fields)
+    return Outcome.BURIED
 
 
 def bury(
@@ -142,14 +148,25 @@ def bury(
     message_id: int,
     token: bytes,
     from_state: State,
-    killed_by: Failure,
-    actor: str = "",
-) -> None:
-    """Move a message to its queue's dead-letter queue, with what killed it in its history."""
+    cause: Failure,
+) -> bool:
+    """Move a message to its queue's dead-letter queue and record the cause.
+
+    Returns False if the message is no longer in that state under that receipt.
+    """
+    moved = _move_to_dead_letters(tx, row, message_id, token, from_state)
+    if moved:
+        tx.record(message_id, row.id, Event.BURIED, **cause.history_fields)
+    return moved
+
+
+def _move_to_dead_letters(
+    tx: WriteTransaction, row: StoredQueue, message_id: int, token: bytes, from_state: State
+) -> bool:
     to_queue = row.dead_letter_queue_id
     if to_queue is None:
         raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
-    tx.run(
+    buried = tx.run(
         sql.BURY,
         of=message_id,
         token=token,
@@ -158,9 +175,11 @@ def bury(
         to_queue=to_queue,
         now_ms=tx.now_ms,
     )
+    if buried.rowcount != 1:
+        return False
     tx.count(row.id, "moved_out")
     tx.count(to_queue, "moved_in")
-    tx.record(message_id, row.id, Event.BURIED, actor=actor, **killed_by.history_fields)
+    return True
 
 
 def decide(
@@ -202,19 +221,22 @@ def decide_one(
             "those. Complete, fail or release it."
         )
     recovery_count = held.recovery_count
-    event = Event.DISCARDED
+    event, moved = Event.DISCARDED, False
     match decision:
         case Discard():
-            tx.run(sql.DISCARD, of=held.id, in_queue=row.id, token=held.token)
-            tx.count(row.id, "discarded")
+            ended = tx.run(sql.DISCARD, of=held.id, in_queue=row.id, token=held.token)
+            moved = ended.rowcount == 1
+            tx.count(row.id, "discarded", int(moved))
         case Hold():
             event = Event.HELD
-            _put_back(tx, row, held, State.DELAYED, FOREVER_MS)
+            moved = put_back(tx, row, held, State.DELAYED, FOREVER_MS)
         case Retry() | Requeue():
             event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
             target = to_queue or tx.queue_by_id(source_queue_id)
-            _redrive(tx, row, held, target, decision)
+            moved = _redrive(tx, row, held, target, decision)
             recovery_count += 1
+    if not moved:
+        return Outcome.STALE
     detail: dict[str, Any] = {"recovery_count": recovery_count}
     if to_queue is not None and to_queue.id != source_queue_id:
         detail["to_queue"] = to_queue.name
@@ -228,7 +250,7 @@ def _redrive(
     held: LeasedMessage,
     target: StoredQueue,
     decision: Retry | Requeue,
-) -> None:
+) -> bool:
     body = codec.encode(decision.body) if isinstance(decision, Retry) else None
     if body is not None and codec.size(body) > target.setting("max_body_bytes"):
         raise InvalidBody(
@@ -236,7 +258,7 @@ def _redrive(
             f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
         )
     delay_ms = decision.delay_ms
-    tx.run(
+    sent_back = tx.run(
         sql.REDRIVE,
         of=held.id,
         in_queue=row.id,
@@ -247,8 +269,11 @@ def _redrive(
         now_ms=tx.now_ms,
         new_body=body,
     )
+    if sent_back.rowcount != 1:
+        return False
     tx.count(row.id, "moved_out")
     tx.count(target.id, "moved_in")
+    return True
 
 
 def attach_result(tx: WriteTransaction, receipt: Receipt, key: str, result: str) -> Outcome:
@@ -273,16 +298,25 @@ def check_held(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | N
     return next((r for r in receipts if _held(tx, r) is None), None)
 
 
-def _put_back(
+def put_back(
     tx: WriteTransaction,
     row: StoredQueue,
     held: LeasedMessage,
     state: State,
     until_ms: int | None,
     uncounted: int = 0,
-) -> None:
-    """End a lease without an end of the message; None leaves it due since when it was."""
-    tx.run(
+) -> bool:
+    """End a lease and keep the message; return False if the lease was no longer there.
+
+    Args:
+        tx: the transaction.
+        row: the queue of the message.
+        held: the leased message.
+        state: READY or DELAYED.
+        until_ms: the new due time; None keeps the old one.
+        uncounted: number of receives that do not count.
+    """
+    ended = tx.run(
         sql.PUT_BACK,
         of=held.id,
         in_queue=row.id,
@@ -291,7 +325,10 @@ def _put_back(
         until=until_ms,
         uncounted=uncounted,
     )
+    if ended.rowcount != 1:
+        return False
     _drop_key(tx, row, held)
+    return True
 
 
 def _drop_key(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage) -> None:

@@ -126,8 +126,10 @@ DUE = Statement(
 )
 _make_ready = update(message).where(in_list(_m.id, "ids"), is_state(State.DELAYED))
 # The date stays: retention counts from when a message became due.
-PROMOTE = Statement(_make_ready.values(state=_ready, deferred=zero))
-CHOOSE = Statement(_make_ready.values(state=_ready, deferred=zero, delayed_until_ms=zero))
+PROMOTE = Statement(_make_ready.values(state=_ready, deferred=zero).returning(_m.id))
+CHOOSE = Statement(
+    _make_ready.values(state=_ready, deferred=zero, delayed_until_ms=zero).returning(_m.id)
+)
 _columns = (
     _m.id,
     _m.body,
@@ -182,6 +184,7 @@ LEASE = Statement(
         lease_until_ms=_p("until"),
         receive_count=_m.receive_count + 1,
     )
+    .returning(_m.id)
 )
 # A record is taken over only as the receive saw it: absent (no status has the value -1), completed
 # but expired, or in progress under a lease that has ended.
@@ -211,7 +214,9 @@ DEFER = Statement(
     .where(_m.id == _p("of"), is_state(State.READY))
     .values(state=_delayed, deferred=literal_column("1"), delayed_until_ms=_p("until"))
 )
-END_READY = Statement(delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)))
+END_READY = Statement(
+    delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)).returning(_m.id)
+)
 
 # ---- settle, fenced by the receipt
 

@@ -76,6 +76,10 @@ class Transaction:
             rows = ({**row, **constants} for row in rows)
         return self.raw.executemany(sql, list(map(pick, rows)))
 
+    def moved(self, statement: Statement, **values: Any) -> set[int]:
+        """Run a transition and return the ids of the rows that it moved."""
+        return {row[0] for row in self.run(statement, **values).fetchall()}
+
     def list_of(self, values: Iterable[int] | Iterable[str]) -> Any:
         """Return numbers or texts as the value of a parameter of `in_list`."""
         return self.statements.dialect.bind_list(values)

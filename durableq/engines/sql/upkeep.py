@@ -65,7 +65,7 @@ _OVERDUE = Statement(
     .limit(parameter("limit"))
 )
 _END_WAITING = Statement(
-    delete_from(message).where(in_list(_m.id, "ids"), ~is_state(State.IN_FLIGHT))
+    delete_from(message).where(in_list(_m.id, "ids"), ~is_state(State.IN_FLIGHT)).returning(_m.id)
 )
 _expired_keys = (
     select(_r.queue_id, _r.key)
@@ -193,19 +193,23 @@ def purge(tx: WriteTransaction, row: StoredQueue) -> int:
 def prune(tx: WriteTransaction, limit: int) -> Pruned:
     """Remove what time has ended; see Store.prune."""
     overdue = tx.run(_OVERDUE, now_ms=tx.now_ms, limit=limit).fetchall()
-    expire(tx, overdue)
+    expired = expire(tx, overdue)
     records = prune_records(tx, limit)
     events = tx.run(_PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
     redrive.clamp(tx)
-    return Pruned(len(overdue), records, events)
+    return Pruned(expired, records, events)
 
 
-def expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> None:
-    """End waiting messages, given by id and queue, that are over their retention."""
+def expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
+    """End waiting messages, given by id and queue, past their retention; return the number."""
+    if not overdue:
+        return 0
+    ended = tx.moved(_END_WAITING, ids=tx.list_of(message_id for message_id, _ in overdue))
     for message_id, queue_id in overdue:
-        tx.count(queue_id, "expired")
-        tx.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
-    tx.run(_END_WAITING, ids=tx.list_of(message_id for message_id, _ in overdue))
+        if message_id in ended:
+            tx.count(queue_id, "expired")
+            tx.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
+    return len(ended)
 
 
 def prune_records(tx: WriteTransaction, limit: int) -> int:

@@ -263,8 +263,12 @@ class SQLStore(
         with self._write() as tx:
             taken = receiving.receive(tx, queue, len(ids), None, 0, ids).messages
             receipts = [message.receipt for message in taken if message.receipt is not None]
-            settling.decide(tx, [(receipt, decision) for receipt in receipts], actor)
-            return [receipt.message_id for receipt in receipts]
+            outcomes = settling.decide(tx, [(receipt, decision) for receipt in receipts], actor)
+            return [
+                receipt.message_id
+                for receipt, outcome in zip(receipts, outcomes, strict=True)
+                if outcome is Outcome.DONE
+            ]
 
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to a completed record."""

@@ -1,0 +1,171 @@
+"""A transition that does not find a row as it was read moves nothing, and says so.
+
+On SQLite the write lock keeps other processes out between a read and a transition. On a database
+with row locks it does not, so each test changes a row at that moment, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from durableq import DurableQ
+from durableq.engines.sql import receiving, statements
+from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql.transactions import Transaction
+from durableq.model.decisions import Decision, Discard, Hold, Requeue
+from durableq.model.message import Completion, Message, Outcome, Reason, State
+from durableq.store.core import Store
+from durableq.testing.contract.case import (
+    DEAD,
+    complete,
+    counters_reconcile,
+    fail,
+    kill,
+    look,
+    receipt,
+    receive,
+    send,
+    story,
+    take,
+)
+
+Before = Callable[[Statement, str], None]
+OTHER = "receipt = x'0000000000000000000000000000aaaa'"
+TAKEN = f"UPDATE durableq_message SET state = 1, {OTHER} WHERE id = "
+
+
+@pytest.fixture
+def store(dq: DurableQ) -> Store:
+    return dq.store
+
+
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Before]:
+    """Plan a change of a row, once, just before a statement runs."""
+    planned: dict[Statement, str] = {}
+    run, run_many = Transaction.run, Transaction.run_many
+
+    def change(tx: Transaction, statement: Statement) -> None:
+        if statement in planned:
+            tx.raw.execute(planned.pop(statement))
+
+    def run_after(self: Transaction, statement: Statement, **values: Any) -> Any:
+        change(self, statement)
+        return run(self, statement, **values)
+
+    def run_many_after(self: Transaction, statement: Statement, rows: Any) -> Any:
+        change(self, statement)
+        return run_many(self, statement, rows)
+
+    monkeypatch.setattr(Transaction, "run", run_after)
+    monkeypatch.setattr(Transaction, "run_many", run_many_after)
+    yield planned.__setitem__
+    assert not planned, "The statement did not run."
+
+
+def ids(messages: list[Message]) -> list[str]:
+    return [message.id for message in messages]
+
+
+def test_a_message_taken_between_choosing_and_leasing_is_not_delivered(
+    store: Store, before: Before
+) -> None:
+    first, second = send(store), send(store, key="k")
+    before(statements.LEASE, TAKEN + first)
+    assert ids(receive(store)) == [second]
+    assert look(store, first).receive_count == 0
+
+
+def test_a_message_whose_key_was_taken_meanwhile_is_put_back_uncounted(
+    store: Store, before: Before
+) -> None:
+    keyed, other = send(store, key="k"), send(store, key="other")
+    before(
+        statements.TAKE_KEY,
+        "INSERT INTO durableq_idempotency (queue_id, key, status, owner_message_id, "
+        "owner_receipt, payload_hash, created_at_ms) SELECT queue_id, key, 0, 999, "
+        f"x'0000000000000000000000000000aaaa', payload_hash, 0 FROM durableq_message "
+        f"WHERE id = {keyed}",
+    )
+    messages = receive(store)
+    assert ids(messages) == [other]
+    assert (look(store, keyed).state, look(store, keyed).receive_count) == (State.READY, 0)
+    assert complete(store, receipt(messages[0])) == [Outcome.DONE]
+
+
+def test_a_duplicate_taken_meanwhile_is_not_counted(store: Store, before: Before) -> None:
+    send(store, key="k")
+    assert store.complete([Completion(take(store), None, "k")]) == [Outcome.DONE]
+    duplicate = send(store, key="k")
+    before(statements.END_READY, TAKEN + duplicate)
+    received = store.receive("orders", 10)
+    assert (received.messages, received.duplicates) == ([], [])
+    assert counters_reconcile(store)
+
+
+def test_a_message_deferred_by_another_process_is_not_set_aside_twice(
+    store: Store, before: Before
+) -> None:
+    send(store, key="k")
+    take(store)
+    second = send(store, key="k")
+    before(statements.DEFER, TAKEN + second)
+    assert store.receive("orders", 10).set_aside == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "statement"),
+    [(Reason.REJECTED, statements.BURY), (Reason.HANDLER_ERROR, statements.PUT_BACK)],
+)
+def test_a_failure_of_a_lease_lost_meanwhile_is_stale(
+    store: Store, before: Before, reason: Reason, statement: Statement
+) -> None:
+    message_id = send(store, key="k")
+    lease = take(store)
+    before(statement, TAKEN + message_id)
+    assert fail(store, lease, reason=reason) is Outcome.STALE
+    assert story(store, message_id) == []
+    assert counters_reconcile(store)
+
+
+def test_a_release_of_a_lease_lost_meanwhile_is_stale(store: Store, before: Before) -> None:
+    message_id = send(store)
+    lease = take(store)
+    before(statements.PUT_BACK, TAKEN + message_id)
+    assert store.release([lease]) == [Outcome.STALE]
+
+
+@pytest.mark.parametrize(
+    ("decision", "statement"),
+    [
+        (Discard("no"), statements.DISCARD),
+        (Requeue("again"), statements.REDRIVE),
+        (Hold("later"), statements.PUT_BACK),
+    ],
+)
+def test_a_decision_about_a_lease_lost_meanwhile_is_stale(
+    dq: DurableQ, before: Before, decision: Decision, statement: Statement
+) -> None:
+    store: Any = dq.store
+    message_id = kill(store)
+    events = story(store, message_id)
+    lease = take(store, DEAD)
+    before(statement, TAKEN + message_id)
+    assert store.decide([(lease, decision)]) == [Outcome.STALE]
+    assert story(store, message_id) == events
+    assert counters_reconcile(store)
+
+
+def test_a_lease_that_was_taken_back_meanwhile_is_not_reclaimed_twice(
+    dq: DurableQ, before: Before
+) -> None:
+    store: Any = dq.store
+    message_id = send(store)
+    take(store)
+    before(statements.PUT_BACK, TAKEN + message_id)
+    with store._write() as tx:
+        assert receiving.reclaim_lost(tx, b"") == 0
+    assert story(store, message_id) == []
