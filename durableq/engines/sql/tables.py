@@ -62,6 +62,11 @@ def is_state(state: State, column: Any = None) -> Any:
     return (message.c.state if column is None else column) == literal_column(str(int(state)))
 
 
+def _partial(condition: Any) -> dict[str, Any]:
+    """Return the options of an index of the rows that meet a condition."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
+
 def _whole(name: str, **options: Any) -> Column[int]:
     return Column(name, _Whole, nullable=False, **options)
 
@@ -139,31 +144,31 @@ Index(
     message.c.queue_id,
     message.c.priority.desc(),
     message.c.id,
-    sqlite_where=is_state(State.READY),
+    **_partial(is_state(State.READY)),
 )
 Index(
     "durableq_message_delayed",
     message.c.queue_id,
     message.c.delayed_until_ms,
-    sqlite_where=is_state(State.DELAYED),
+    **_partial(is_state(State.DELAYED)),
 )
 Index(
     "durableq_message_leased",
     message.c.queue_id,
     message.c.lease_until_ms,
-    sqlite_where=is_state(State.IN_FLIGHT),
+    **_partial(is_state(State.IN_FLIGHT)),
 )
 Index(
     "durableq_message_deferred",
     message.c.queue_id,
     message.c.key,
-    sqlite_where=message.c.deferred == literal_column("1"),
+    **_partial(message.c.deferred == literal_column("1")),
 )
 # Written when a message dies or comes back, never on the way of one that succeeds.
 Index(
     "durableq_message_dead",
     message.c.id,
-    sqlite_where=message.c.source_queue_id.is_not(None),
+    **_partial(message.c.source_queue_id.is_not(None)),
 )
 
 idempotency = Table(
@@ -188,7 +193,7 @@ idempotency = Table(
 Index(
     "durableq_idempotency_expiry",
     idempotency.c.expires_at_ms,
-    sqlite_where=idempotency.c.status == literal_column(str(int(RecordStatus.COMPLETED))),
+    **_partial(idempotency.c.status == literal_column(str(int(RecordStatus.COMPLETED)))),
 )
 
 history = Table(
