@@ -1,20 +1,27 @@
-"""The engines: every storage technology there is, and nothing else knows their names."""
+"""The engines by URL scheme: sqlite, memory, and those that other distributions register."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from durableq.model.errors import InvalidInput, Unsupported
 from durableq.model.health import Copied, Finding, Level, UpgradeEstimate
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.text import shown, visible
 from durableq.runtime.clock import Clock, SystemClock
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+#: The entry point group of third parties' engines: a URL scheme, and a function that takes the
+#: arguments of `open_store` and returns a Store.
+ENTRY_POINTS: Final = "durableq.engines"
 _MEMORY_NAME: Final = re.compile(r"[\w.-]*")
 
 
@@ -24,9 +31,10 @@ def open_store(
     """Open the store that a URL names, creating its file if there is none.
 
     Args:
-        url: a path or `sqlite:///path` for a file, `memory://` for one process's memory.
+        url: a path or `sqlite:///path` for a file, `memory://` for one process's memory, or
+            the URL of an engine that an installed distribution registers (see ENTRY_POINTS).
         clock: where the time comes from; None means this machine's clocks.
-        dice: numbers in [0, 1) for the backoff's jitter.
+        rng: numbers in [0, 1) for the backoff's jitter.
 
     Raises:
         InvalidInput: no engine serves this kind of URL.
@@ -36,6 +44,8 @@ def open_store(
         from durableq.engines.memory import MemoryStore
 
         return MemoryStore(clock=clock, rng=rng)
+    if (entry := _registered(url)) is not None:
+        return _open_registered(entry, url, clock, rng)
     from durableq.engines.sqlite.store import SQLStore
 
     return SQLStore(url, clock=clock, rng=rng)
@@ -57,6 +67,9 @@ def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: b
     """
     if _is_memory(url):
         return "empty"
+    if (entry := _registered(url)) is not None:
+        _open_registered(entry, url, clock).close()
+        return "current"
     from durableq.engines.sqlite.schema import Purpose
     from durableq.engines.sqlite.store import SQLStore
 
@@ -77,6 +90,9 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
     if _is_memory(url):
         advice = "Name a file for messages that are to outlive this process."
         return [Finding("memory", Level.WARN, "everything is in this process's memory", advice)]
+    if (entry := _registered(url)) is not None:
+        _open_registered(entry, url, clock).close()
+        return [Finding("engine", Level.OK, f"{entry.value} opens {visible(url, 200)}")]
     from durableq.engines.sqlite.doctor import examine
     from durableq.engines.sqlite.location import Location
 
@@ -90,6 +106,10 @@ def registered_workers(url: str) -> list[WorkerInfo]:
     """
     if _is_memory(url):
         return []
+    if (entry := _registered(url)) is not None:
+        with closing(_open_registered(entry, url, None)) as store:
+            has_fleet = Capability.FLEET in store.capabilities
+            return store.require(Capability.FLEET).workers() if has_fleet else []
     from durableq.engines.sqlite.doctor import workers
     from durableq.engines.sqlite.location import Location
 
@@ -103,6 +123,10 @@ def queues_in(url: str) -> list[QueueInfo]:
     """
     if _is_memory(url):
         return []
+    if (entry := _registered(url)) is not None:
+        with closing(_open_registered(entry, url, None)) as store:
+            can_list = Capability.INSPECT in store.capabilities
+            return store.require(Capability.INSPECT).queues() if can_list else []
     from durableq.engines.sqlite.doctor import queues
     from durableq.engines.sqlite.location import Location
 
@@ -118,7 +142,7 @@ def estimate_upgrade(url: str) -> UpgradeEstimate | None:
     Returns:
         None unless an older durableq made the store.
     """
-    if _is_memory(url):
+    if _is_memory(url) or _registered(url) is not None:
         return None
     from durableq.engines.sqlite import doctor
     from durableq.engines.sqlite.location import Location
@@ -142,6 +166,7 @@ def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied
     """
     if _is_memory(url):
         raise Unsupported("A store in memory has no file to copy.")
+    _check_copied_here(url)
     from durableq.engines.sqlite.backup import back_up
     from durableq.engines.sqlite.location import Location
 
@@ -172,6 +197,7 @@ def restore_store(
     """
     if _is_memory(url):
         raise Unsupported("Nothing can be restored to memory: name a file.")
+    _check_copied_here(url)
     from durableq.engines.sqlite.backup import restore
     from durableq.engines.sqlite.location import Location
 
@@ -187,22 +213,80 @@ def file_of(url: str) -> Path | None:
     Raises:
         InvalidInput: it names no store, or not clearly; the message says what to write.
     """
-    if _is_memory(url):
+    if _is_memory(url) or _registered(url) is not None:
         return None
     from durableq.engines.sqlite.url import parse_url
 
     return parse_url(url)[0]
 
 
+def _check_copied_here(url: str) -> None:
+    """Refuse to copy the store of a third party's engine.
+
+    Raises:
+        Unsupported: it is one.
+    """
+    if (entry := _registered(url)) is not None:
+        raise Unsupported(f"Use the tools of the engine {entry.name}:// to copy its stores.")
+
+
 def _is_memory(url: str) -> bool:
+    """Return whether a URL names a store in memory.
+
+    Raises:
+        InvalidInput: it has more than a name.
+    """
     scheme, separator, rest = url.partition("://")
-    if separator and scheme not in {"memory", "sqlite"}:
-        raise InvalidInput(
-            f"No engine serves {visible(scheme, 60)}:// URLs; there are sqlite:// and memory://."
-        )
-    if separator and scheme == "memory" and not _MEMORY_NAME.fullmatch(rest):
+    is_memory = bool(separator) and scheme == "memory"
+    if is_memory and not _MEMORY_NAME.fullmatch(rest):
         raise InvalidInput(
             f"{shown(url)} has more than a name. A store in memory has no path and no options: "
             "write memory:// or memory://name."
         )
-    return bool(separator) and scheme == "memory"
+    return is_memory
+
+
+def _registered(url: str) -> EntryPoint | None:
+    """Return the entry point of a third party's engine; None for the engines of this package.
+
+    Raises:
+        InvalidInput: no engine serves the URL's scheme, or several do.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme in {"sqlite", "memory"}:
+        return None
+    from importlib.metadata import entry_points
+
+    registered = entry_points(group=ENTRY_POINTS)
+    found = sorted({entry for entry in registered if entry.name == scheme})
+    if len(found) > 1:
+        names = " and ".join(entry.value for entry in found)
+        raise InvalidInput(
+            f"Several engines serve {scheme}:// URLs: {names}. Uninstall all but one."
+        )
+    if found:
+        return found[0]
+    others = "".join(sorted(f", {entry.name}://" for entry in registered))
+    raise InvalidInput(
+        f"No engine serves {visible(scheme, 60)}:// URLs; there are "
+        f"sqlite:// and memory://{others}."
+    )
+
+
+def _open_registered(
+    entry: EntryPoint, url: str, clock: Clock | None, rng: Callable[[], float] = random.random
+) -> Store:
+    """Open the store of a third party's engine.
+
+    Raises:
+        Unsupported: the engine cannot be imported.
+    """
+    try:
+        opener = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(
+            f"The engine {entry.value}, which serves {entry.name}:// URLs, cannot be imported: "
+            f"{error}."
+        ) from error
+    store: Store = opener(url, clock=clock, rng=rng)
+    return store
