@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or newer, nothing else: every target sets up what it uses.
-# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), durableq chaos or to pytest (test).
+# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), durableq chaos or to pytest (test, test-fast).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,10 @@ READY := $(VENV)/.ready-$(firstword $(shell pwd | cksum))
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo chaos test check clean new-venv
+.PHONY: help setup run demo chaos test test-fast check clean new-venv
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## create .venv with everything in constraints.txt
 	@echo "$(VENV) is ready."
@@ -27,6 +27,13 @@ chaos: $(READY) ## kill and stop workers at random, then check that nothing was 
 # No restart: pytest-xdist 3.8 waits for ever after replacing a crashed worker under loadgroup (its issue 1323).
 test: $(READY) ## run every test, in parallel
 	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --max-worker-restart 0 $(ARGS)
+
+# Of the tests in these directories, those that start processes or walk at random are left to `make test`.
+# In memory, where the machine has such a file system: there fsync costs nothing.
+test-fast: $(READY) ## run the model, contract, unit and house tests
+	@folder=$$(mktemp -d $(if $(wildcard /dev/shm),-p /dev/shm,-t) durableq-tests-XXXXXX) && trap 'rm -rf "$$folder"' EXIT && \
+	  PYTEST_DEBUG_TEMPROOT="$$folder" $(BIN)/python -m pytest -q -n auto --dist loadgroup --max-worker-restart 0 \
+	  tests/unit tests/contract tests/house -k "not Processes and not walk" $(ARGS)
 
 check: $(READY) ## lint, formatting, types
 	@$(BIN)/python -m ruff check --quiet .

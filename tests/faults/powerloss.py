@@ -171,7 +171,7 @@ def look_at_messages() -> dict[str, Any]:
 NAMING = {"link", "rename", "unlink"}
 DECISIVE = NAMING | {"mark"}
 #: Calls that are cut after each write, too. The others make their copy in the same way.
-EACH_WRITE = {"restore", "replace", "back_up", "work"}
+EACH_WRITE = {"restore", "replace", "back_up"}
 
 
 def in_turn(*, writes: bool, others: bool = True) -> Choice:

@@ -23,7 +23,7 @@ from tests.migrations.test_released import RELEASED
 
 ACTIONS = {"once": FAIL, "on": 5, "index": 6}
 #: More than SQLite keeps in memory: pages go to the log before COMMIT.
-LARGE = ["x" * 900] * 5_000
+LARGE = ["x" * 900] * 3_000
 
 
 def make() -> None:
@@ -133,7 +133,7 @@ def main(call: str, error: str, action: int) -> None:
     shutil.copytree(template, PLACE)
     counting = action if action == ACTIONS["index"] else 0
     number = forked(partial(with_fault, call, counting, 0, 0))["operations"]
-    step = max(1, number // 15)
+    step = max(1, number // (6 if call == "large" else 15))
     for nth in range(1, number + 1, step):
         shutil.rmtree(PLACE)
         shutil.copytree(template, PLACE)

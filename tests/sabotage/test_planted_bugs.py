@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.sabotage.bugs import BUGS
 from tests.support import scaled
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTS = ROOT / "tests" / "sabotage" / "plants"
@@ -212,13 +214,20 @@ SEEN_BY = [
 ]
 
 
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PLANTS), str(ROOT)])}
+
+#: The imports of the warm process: everything that a test imports, except durableq and the tests.
+#: Of durableq only the modules that tests.sabotage.bugs names, as in a process with a planted bug.
+IMPORTS = ["hypothesis.strategies", "alembic.command", "psutil", "typer", "tests.sabotage.planted"]
+
+
 def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(PLANTS), str(ROOT)])
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+    """Run a test in a new process, in which sitecustomize plants the bug."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, test],
+        [sys.executable, "-m", "pytest", *OPTIONS, test],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": path, "PLANTED_BUG": bug},
+        env=os.environ | ENVIRONMENT | {"PLANTED_BUG": bug},
         capture_output=True,
         text=True,
         timeout=scaled(100),
@@ -226,11 +235,30 @@ def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmProcess]:
+    """A process that has imported pytest and the libraries, and forks for each planted bug."""
+    process = WarmProcess(*IMPORTS, **ENVIRONMENT)
+    yield process
+    process.close()
+
+
 @pytest.mark.parametrize(
     ("bug", "test"), SEEN_BY, ids=[f"{b}-{t.rpartition('::')[2]}" for b, t in SEEN_BY]
 )
-def test_a_planted_bug_turns_its_test_red(bug: str, test: str) -> None:
-    planted = run(test, bug)
+def test_a_planted_bug_turns_its_test_red(bug: str, test: str, warm: WarmProcess) -> None:
+    planted = warm.run(
+        "tests.sabotage.planted", *OPTIONS, test, seconds=scaled(100), PLANTED_BUG=bug
+    )
+    check_red(planted, bug, test)
+
+
+def test_a_bug_is_planted_in_every_new_process_too() -> None:
+    bug, test = SEEN_BY[0]
+    check_red(run(test, bug), bug, test)
+
+
+def check_red(planted: subprocess.CompletedProcess[str], bug: str, test: str) -> None:
     name = test.rpartition("::")[2]
     if planted.returncode == 0 and " skipped" in planted.stdout:
         pytest.skip(f"{name} cannot run on this machine")
