@@ -1,4 +1,4 @@
-"""How Alembic runs here: inside the transaction that durableq opened, so all or nothing.
+"""Alembic's environment: it runs inside the transaction that durableq opened.
 
 `durableq migrate` hands over its connection. For `alembic revision --autogenerate` in a checkout
 there is none: then the file named by DURABLEQ_DB (default durableq.db) is used.

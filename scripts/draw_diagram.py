@@ -1,7 +1,7 @@
-"""Draw a message's life into README.md and docs/DESIGN.md, from the one table of edges.
+"""Draw the states of a message into README.md and docs/DESIGN.md, from the table of edges.
 
 python scripts/draw_diagram.py            write both
-python scripts/draw_diagram.py --check    say whether they are up to date
+python scripts/draw_diagram.py --check    exit with 1 if they are out of date
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCK = re.compile(r"(<!-- diagram: [^\n]*-->\n).*?(<!-- end of diagram -->)", r
 
 
 def drawn(page: str) -> str:
-    """Return a page's text with its diagram as the edges have it now."""
+    """Return a page's text with its diagram generated anew."""
     return BLOCK.sub(rf"\1```mermaid\n{diagram()}\n```\n\2", page)
 
 

@@ -2,10 +2,10 @@
 
     python scripts/keep_revision.py
 
-writes tests/migrations/released/NNNN.db: one small file with a message in every state, dead
-letters with their story, idempotency records, a worker and a begun move. Its content is the same
-each time, but for the random receipts. Run it until the revision is released, and never again for
-that one.
+writes tests/migrations/released/NNNN.db: a small file with a message in every state, dead letters
+with their history, idempotency records, a worker and a started redrive task. Apart from the random
+receipts its content is the same each time. Run it until the revision is released, and never again
+for that one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ACTOR = "worker-1:4711"
 
 
 def newest_revision() -> str:
-    """Return the revision that a file made now is at."""
+    """Return the revision of a new file."""
     return max(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
 
 
@@ -46,7 +46,7 @@ def fail(store: Store, queue: str, retry_in_ms: int = 0) -> None:
 
 
 def fill_mail(dq: DurableQ) -> None:
-    """Let letters die; decide about three of four."""
+    """Create four dead letters, with decisions about three of them."""
     mail = dq.queue("mail", max_receives=2, visibility_timeout=5)
     decisions: list[Decision | None] = [
         Hold("ask"),
@@ -89,8 +89,8 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
     orders.send(bytes(range(256)))
 
 
-def begin_things(dq: DurableQ) -> None:
-    """Begin a move that nobody goes on with, and leave a note."""
+def start_redrive(dq: DurableQ) -> None:
+    """Start a redrive task that no process continues, and store metadata."""
     dq.store.require(Capability.REDRIVE).start_redrive(
         DeadLetterFilter("mail"), Requeue("calm now"), actor="person (ann)"
     )
@@ -106,9 +106,9 @@ def main() -> None:
         with DurableQ(made, clock=FakeClock(), rng=FakeRandom()) as dq:
             fill_mail(dq)
             fill_orders(dq, dq.queue("orders"))
-            begin_things(dq)
+            start_redrive(dq)
         if [path.name for path in made.parent.iterdir()] != [made.name]:
-            raise AssertionError("The log was not written back: somebody else has the file open.")
+            raise AssertionError("The log was not written back: another process has the file open.")
         target.write_bytes(made.read_bytes())
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
 

@@ -1,4 +1,4 @@
-"""Show SQLite's WAL-reset bug, and that a guarded checkpoint avoids it, on one exact interleaving.
+"""Reproduce SQLite's WAL-reset bug, and show that a guarded checkpoint avoids it.
 
     DURABLEQ_SQLITE=stdlib python scripts/wal_reset.py [unguarded | guarded]
 
@@ -82,7 +82,7 @@ class Halt:
 
 
 class OtherProcess:
-    """A process that commits rows and checkpoints when told to."""
+    """A process that commits rows and checkpoints on request."""
 
     def __init__(self, path: str) -> None:
         command = [sys.executable, __file__, "other", path]
@@ -109,12 +109,12 @@ class OtherProcess:
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.communicate()
 
 
-def obey(path: str) -> None:
-    """Be the other process: read `commit ROWS` and `checkpoint` from standard input."""
+def run_other_process(path: str) -> None:
+    """Run as the other process: read `commit ROWS` and `checkpoint` from standard input."""
     raw = connect(path)
     raw.execute("PRAGMA busy_timeout = 0")
     for line in sys.stdin:
@@ -191,7 +191,7 @@ def main() -> int:
     """Run the interleaving and judge the file."""
     match sys.argv[1:]:
         case ["other", path]:
-            obey(path)
+            run_other_process(path)
         case [] | ["guarded" | "unguarded"]:
             pass
         case _:

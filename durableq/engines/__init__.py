@@ -33,7 +33,7 @@ def open_store(
     Args:
         url: a path or `sqlite:///path` for a file, `memory://` for one process's memory, or
             the URL of an engine that an installed distribution registers (see ENTRY_POINTS).
-        clock: where the time comes from; None means this machine's clocks.
+        clock: source of time; None for the clocks of this machine.
         rng: numbers in [0, 1) for the backoff's jitter.
 
     Raises:
@@ -52,12 +52,12 @@ def open_store(
 
 
 def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: bool = False) -> str:
-    """Create or upgrade the tables behind a URL; return what was found there.
+    """Create or upgrade the tables behind a URL; return the state in which they were found.
 
     Args:
         url: as for open_store.
         clock: as for open_store.
-        beside_other_tables: also in a file that holds another application's tables.
+        beside_other_tables: also in a file with another application's tables.
 
     Returns:
         `empty`, `older`, `current` or `foreign`.
@@ -80,11 +80,11 @@ def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: b
 
 
 def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -> list[Finding]:
-    """Look at what a URL names, whatever it is, whatever it is; nothing is changed.
+    """Check the store that a URL names, in any condition; nothing is changed.
 
     Args:
         url: as for open_store.
-        deep: compare everything with everything.
+        deep: also compare the indexes with the tables.
         clock: as for open_store.
     """
     if _is_memory(url):
@@ -100,9 +100,9 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
 
 
 def registered_workers(url: str) -> list[WorkerInfo]:
-    """Return the workers in what a URL names, as Fleet.workers does; nothing is changed.
+    """Return the workers of a store, as Fleet.workers does; nothing is changed.
 
-    Of what is not there, or is no store of ours, there are none.
+    There are none if the store does not exist or is another application's.
     """
     if _is_memory(url):
         return []
@@ -117,9 +117,9 @@ def registered_workers(url: str) -> list[WorkerInfo]:
 
 
 def queues_in(url: str) -> list[QueueInfo]:
-    """Return the queues in what a URL names, as Inspect.queues does; nothing is changed.
+    """Return the queues of a store, as Inspect.queues does; nothing is changed.
 
-    Of what is not there, or is no store of ours, there are none.
+    There are none if the store does not exist or is another application's.
     """
     if _is_memory(url):
         return []
@@ -156,7 +156,7 @@ def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied
     Args:
         url: as for open_store; an older durableq's file too.
         to: a file that does not exist yet.
-        progress: told how many hundredths are copied.
+        progress: called with the percentage that is copied.
 
     Raises:
         NotFound: there is no store.
@@ -181,18 +181,18 @@ def restore_store(
     replace: bool = False,
     clock: Clock | None = None,
 ) -> Copied:
-    """Make a store of a backup: checked, upgraded, without the workers and leases of back then.
+    """Make a store of a backup: checked, upgraded, without its workers and leases.
 
     Args:
-        backup: what back_up_store made; it is left as it is.
+        backup: a file that back_up_store made; it is not changed.
         url: as for open_store.
         progress: as for back_up_store.
-        replace: also where there is a store; that one is set aside.
+        replace: also if a store exists; that one is set aside.
         clock: as for open_store.
 
     Raises:
         NotFound: there is no backup.
-        Conflict: there is a store, and `replace` is not given; or somebody has it open.
+        Conflict: a store exists and `replace` is False, or a process has it open.
         DatabaseUnusable: the backup is damaged, not ours, or newer than this durableq.
     """
     if _is_memory(url):
@@ -211,7 +211,7 @@ def file_of(url: str) -> Path | None:
     """Return the file that a URL names; None where it names a store in memory.
 
     Raises:
-        InvalidInput: it names no store, or not clearly; the message says what to write.
+        InvalidInput: it names no store, or not clearly; the message has the right spelling.
     """
     if _is_memory(url) or _registered(url) is not None:
         return None

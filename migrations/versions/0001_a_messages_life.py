@@ -1,7 +1,7 @@
 """A message's life: queues, messages, idempotency records, history, workers.
 
-Frozen: this is what a released file looks like. What the columns mean, and why they are as wide
-as they are, stands in durableq/engines/sql/tables.py.
+Frozen: released files look like this. durableq/engines/sql/tables.py documents the columns and
+their widths.
 """
 
 from __future__ import annotations

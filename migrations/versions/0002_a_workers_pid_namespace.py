@@ -1,7 +1,7 @@
 """A worker's pid namespace: in another container its pid is another process's.
 
-The column is added behind the others, in place: the table is not made anew, so its sequence goes
-on and no worker is given the mark of an earlier one.
+The column is added last, in place: the table is not rebuilt, so its sequence continues and no
+worker gets the id of an earlier one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; of the workers that are there, it is not known."""
+    """Add the column; it is unknown (empty) for existing workers."""
     op.add_column(
         "durableq_worker",
         sa.Column("pid_namespace", sa.Text, nullable=False, server_default=""),

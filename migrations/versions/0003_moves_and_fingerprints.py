@@ -1,8 +1,8 @@
-"""Fingerprints of failures, moves of many letters, paused queues, what a worker tells of itself.
+"""Fingerprints of failures, redrive tasks, paused queues, statistics of workers.
 
-Columns are added behind the others, in place: no table is made anew, so the sequences go on. The
-letters that are dead already are given what later burials have from the start: the failure that
-killed each, copied to its burial, with its fingerprint.
+Columns are added last, in place: no table is rebuilt, so the sequences continue. Existing dead
+letters get the data that later ones have from the start: the last failure, copied to the event
+`buried`, with its fingerprint.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ WHERE id = :id"""
 
 
 def whole(name: str) -> sa.Column[int]:
-    """Return a column of whole numbers, 0 in the rows that are there."""
+    """Return a column of whole numbers, 0 in existing rows."""
     return sa.Column(name, WHOLE, nullable=False, server_default="0")
 
 
 def text(name: str) -> sa.Column[str]:
-    """Return a column of text, empty in the rows that are there."""
+    """Return a column of text, empty in existing rows."""
     return sa.Column(name, sa.Text, nullable=False, server_default="")
 
 

@@ -1,7 +1,7 @@
 """The queues that each worker handles.
 
-Columns are added behind the others, in place: no table is made anew, so the sequences go on. A
-worker that was registered before is taken for one that has not told its queues.
+The column is added last, in place: no table is rebuilt, so the sequences continue. The queues of a
+worker that was registered before are unknown (empty).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ depends_on = None
 
 
 def text(name: str) -> sa.Column[str]:
-    """Return a column of text, empty in the rows that are there."""
+    """Return a column of text, empty in existing rows."""
     return sa.Column(name, sa.Text, nullable=False, server_default="")
 
 
 def upgrade() -> None:
-    """Add the columns."""
+    """Add the column."""
     op.add_column("durableq_worker", text("queues"))
 
 

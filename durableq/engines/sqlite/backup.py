@@ -40,13 +40,13 @@ from durableq.model.text import is_storable
 from durableq.runtime.clock import Clock
 from durableq.runtime.steady_clock import SteadyClock
 
-#: Told how many hundredths of a copy are made.
+#: Called with the percentage of a copy that is made.
 Progress = Callable[[int], None]
 
-_OF_THE_COPY: Final = frozenset(
+_COPY_ERRORS: Final = frozenset(
     (driver.SQLITE_IOERR, driver.SQLITE_READONLY, driver.SQLITE_CANTOPEN, driver.SQLITE_PERM)
 )
-#: Of SQLite's virtual machine, between two looks at how far a copy is.
+#: Steps of SQLite's virtual machine between two reports of progress.
 STEPS: Final = 2_000
 
 
@@ -92,7 +92,7 @@ def restore(
                 _check_ours(schema.condition(raw), backup)
                 _check_whole(raw, backup)
                 _copy(raw, backup, copy.partial, progress)
-            released = _forget_holders(changed(location, path=copy.partial), clock)
+            released = _release_leases(changed(location, path=copy.partial), clock)
             size = _finish(copy.partial)
         if target.exists() and not replace:
             raise Conflict(f"{target} has come to exist in the meantime. Nothing was done.")
@@ -100,11 +100,11 @@ def restore(
     return Copied(str(target), size, released, aside)
 
 
-# ---- what may be copied where
+# ---- checks of source and target
 
 
 def _check_free(to: Path, target: Path) -> None:
-    Location(to, allow_network_filesystem=True).check()  # nobody else writes it
+    Location(to, allow_network_filesystem=True).check()  # only this process writes it
     if target.exists():
         raise Conflict(f"{to} exists, and a backup overwrites nothing. Name another file.")
     for end in LOG_SUFFIXES:
@@ -157,7 +157,7 @@ def _check_whole(raw: Any, path: Path) -> None:
 
 @contextmanager
 def _written(partial: Path, source: Path) -> Iterator[None]:
-    """Raise an error in making a copy as a sentence about the copy or its source."""
+    """Translate an error of the block to a sentence about the copy or its source."""
     try:
         with os_errors_translated(partial):
             yield
@@ -165,11 +165,11 @@ def _written(partial: Path, source: Path) -> Iterator[None]:
         cause = error if isinstance(error, driver.Error) else error.__cause__
         if not isinstance(cause, driver.Error):
             raise
-        raise _meaning(cause, source, partial) or cause from cause
+        raise _translate(cause, source, partial) or cause from cause
 
 
 def _finish(partial: Path) -> int:
-    """Bring a copy to the disk and check it, as it will be named; return its size in bytes.
+    """Sync a finished copy and check it; return its size in bytes.
 
     Raises:
         DatabaseUnusable: it is damaged, or a part of it is still in a log.
@@ -187,10 +187,10 @@ def _finish(partial: Path) -> int:
 
 
 def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
-    """Copy one state of a database, as compact as can be.
+    """Copy one state of a database, without its free pages.
 
     Raises:
-        StorageFull: there is no room for it.
+        StorageFull: there is no space for it.
         DatabaseUnusable: the source is damaged, or the copy cannot be written.
     """
     pages, free, size, vacuum = (
@@ -207,22 +207,22 @@ def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
             stopped.append(reason)
         return bool(stopped)
 
-    if not vacuum:  # of the copy: a file that has begun without cannot be given it otherwise
+    if not vacuum:  # of the copy: an existing file cannot be given it in another way
         raw.execute(f"PRAGMA auto_vacuum = {schema.INCREMENTAL_VACUUM}")
     raw.set_progress_handler(look, STEPS)
     try:
-        raw.execute("VACUUM INTO CAST(? AS TEXT)", (_as_bound(raw, partial),))
+        raw.execute("VACUUM INTO CAST(? AS TEXT)", (_path_parameter(raw, partial),))
     except driver.Error as error:
         if stopped:
             raise stopped[0] from None
-        raise _meaning(error, source, partial) or error from error
+        raise _translate(error, source, partial) or error from error
     finally:
         raw.set_progress_handler(None, 0)
     progress(100)
 
 
-def _as_bound(raw: Any, path: Path) -> str | bytes:
-    """Return a path as a parameter: as bytes if it is not UTF-8, which the driver binds as no text.
+def _path_parameter(raw: Any, path: Path) -> str | bytes:
+    """Return a path as a parameter: as bytes if it is not UTF-8, which cannot be bound as text.
 
     Raises:
         Unsupported: text is UTF-16 in this database, so that bytes would be another name.
@@ -234,21 +234,21 @@ def _as_bound(raw: Any, path: Path) -> str | bytes:
     return os.fsencode(path)
 
 
-def _meaning(error: driver.Error, source: Path, partial: Path) -> DurableQError | None:
+def _translate(error: driver.Error, source: Path, partial: Path) -> DurableQError | None:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == driver.SQLITE_FULL:
         return StorageFull(f"There is no room for the copy in {partial.parent}. It was removed.")
-    if code in _OF_THE_COPY:
+    if code in _COPY_ERRORS:
         return DatabaseUnusable(
             f"The copy in {partial.parent} cannot be written, or {source} cannot be read ({error})."
         )
     return translate(error, source)
 
 
-def _forget_holders(copy: Location, clock: Clock) -> int:
-    """Upgrade a copy, if need be, and give back what its workers held; return how many leases.
+def _release_leases(copy: Location, clock: Clock) -> int:
+    """Upgrade a copy if necessary and release the leases in it; return their number.
 
-    None of them holds this file, and nothing is known against the messages: they do not count.
+    The receives do not count: no worker of the source uses the copy.
     """
     database = Database(copy)
     try:

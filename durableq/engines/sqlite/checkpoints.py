@@ -34,12 +34,12 @@ GUARDED_LOG_BYTES: Final = 1 << 20
 ATTEMPT_EVERY_SECONDS: Final = 0.1
 
 
-#: Guards in use. A child forked meanwhile keeps them here and never closes them.
+#: Guards in use. A process that is forked meanwhile keeps them here and never closes them.
 _GUARDS: Final[list[Any]] = []
 
 
 class Checkpointer:
-    """Keeps the log of one file short, where SQLite must not do it by itself.
+    """Keeps the log of one file short if automatic checkpoints are off.
 
     Args:
         path: the database file.
@@ -52,7 +52,7 @@ class Checkpointer:
         self._next_attempt = 0.0
 
     def keep_short(self, raw: Any) -> None:
-        """Checkpoint if the log is large; leave errors to the next attempt, a commit came first.
+        """Checkpoint if the log is large; ignore errors, because the commit before it succeeded.
 
         Args:
             raw: a driver connection outside a transaction.
@@ -88,7 +88,7 @@ class Checkpointer:
 
 
 def guard(raw: Any) -> None:
-    """Let a connection of an affected library run no checkpoint of its own."""
+    """Turn off automatic checkpoints on a connection of an affected library."""
     if IS_GUARDED:
         set_pragma(raw, "wal_autocheckpoint", 0)
         set_pragma(raw, "journal_size_limit", GUARDED_LOG_BYTES)

@@ -1,4 +1,4 @@
-"""The doctor's checks of a SQLite file. They change nothing, whatever the file is.
+"""The doctor's checks of a SQLite file. They change nothing, and take any file.
 
 The checks with `stat` and /proc come first. The file is opened only if that is safe, through a
 connection that cannot write.

@@ -19,7 +19,7 @@ __all__ = ["VARIABLE", "check_library", "choose", "dotted", "driver", "is_affect
 
 #: Environment variable that forces the choice: `pysqlite3` or `stdlib`.
 VARIABLE: Final = "DURABLEQ_SQLITE"
-#: Has everything that our SQL needs: STRICT tables came last (RETURNING: 3.35, UPSERT: 3.24).
+#: The oldest version for our SQL: STRICT tables came last (RETURNING: 3.35, UPSERT: 3.24).
 OLDEST: Final = (3, 37, 0)
 
 
@@ -33,10 +33,10 @@ def is_affected(version: tuple[int, ...]) -> bool:
 
 
 def check_library(version: tuple[int, ...]) -> None:
-    """Refuse a SQLite that lacks what the tables need.
+    """Refuse a SQLite that the tables cannot use.
 
     Raises:
-        UnsupportedSQLite: it is older than OLDEST.
+        UnsupportedSQLite: the version is older than OLDEST.
     """
     if version < OLDEST:
         raise UnsupportedSQLite(

@@ -1,7 +1,7 @@
 """Translation of the driver's errors into durableq's. The driver gives only primary codes.
 
-SQLite reports a write that failed for lack of room as an I/O error unless the cause was ENOSPC
-in the database or its log. The cause is found by writing to an unnamed file beside the database.
+SQLite reports a write that failed for lack of space as an I/O error, unless the cause was ENOSPC
+in the database or its log. A write to an unnamed file beside the database finds the cause.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def translate(
     Args:
         error: raised by the driver.
         path: of the database.
-        undone: a write transaction was rolled back because of it.
-        in_own_statement: the statement is durableq's, so a table that it misses is damage.
+        undone: the error rolled back a write transaction.
+        in_own_statement: the statement is durableq's, so a missing table is damage.
     """
     if isinstance(error, UnicodeDecodeError):  # raised by the driver for SQLite's error message
         return DatabaseUnusable(
@@ -88,7 +88,7 @@ def translate(
 
 
 def _failed(error: BaseException | None, path: object, *, undone: bool) -> DurableQError:
-    """Return the meaning of an I/O error, or of a file that cannot be opened, by its cause."""
+    """Translate an I/O error, or a failed opening, by its cause."""
     cause = _cause(Path(str(path)))
     if cause in _NO_ROOM:
         return StorageFull(_no_room(cause, path))

@@ -1,4 +1,4 @@
-"""Connections of a caller that a send may join: which can carry it, and why another cannot."""
+"""Checks of a caller's connection whose transaction a send joins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from durableq.model.errors import Conflict, Unsupported
 from durableq.model.text import shown, visible
 
 _WITHOUT_ASYNCIO: Final = "a connection without asyncio, of dq.engine.begin()"
-#: By the name of a type that is close to a connection: the words for what to pass instead.
+#: The object to pass instead, by the name of a type that is close to a connection.
 _INSTEAD: Final = {
     "Session": "session.connection()",
     "scoped_session": "session.connection()",
@@ -29,7 +29,7 @@ _INSTEAD: Final = {
     "Cursor": "cursor.connection",
 }
 _LIBRARIES: Final = ("sqlalchemy.", driver.__name__.partition(".")[0])
-#: Connections that a send writes through now, by their id: the thread that does it.
+#: The thread that sends through a connection now, by the id of the connection.
 _in_use: Final[dict[int, int]] = {}
 _in_use_lock: Final = threading.Lock()
 
@@ -70,7 +70,7 @@ def driver_connection(connection: Any) -> Any:
 
 @contextmanager
 def alone_with(raw: Any) -> Iterator[None]:
-    """Use a caller's connection inside, with rows as the driver makes them.
+    """Reserve a caller's connection for this thread, with the driver's own row and text factories.
 
     Raises:
         Conflict: another thread sends through it at this moment, it is another thread's, or it
@@ -127,7 +127,7 @@ def _closed() -> Conflict:
 
 
 def _unusable(error: Exception) -> Conflict:
-    """Return the reason why the driver refuses to use a connection at all."""
+    """Translate the error of a connection that the driver refuses to use."""
     if "closed" in str(error):
         return _closed()
     if "thread" in str(error):

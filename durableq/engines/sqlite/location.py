@@ -48,7 +48,7 @@ class Location:
         """Read a path, or `sqlite:///path?synchronous=normal&busy_timeout=SECONDS`.
 
         Raises:
-            InvalidInput: it names no file, or not clearly; the message says what to write.
+            InvalidInput: it names no file, or not clearly; the message has the right spelling.
         """
         path, options = parse_url(url)
         return cls(path.absolute(), **options)

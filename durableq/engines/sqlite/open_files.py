@@ -1,4 +1,4 @@
-"""Database files that this process has open, their connections, and a guard around them.
+"""The database files that this process has open, their connections, and a guard around them.
 
 POSIX locks belong to a process and a file, not to a descriptor. When this process closes any other
 descriptor of a database or of its -shm file (a plain `open()`, another SQLite library), it loses
@@ -122,13 +122,13 @@ class OpenFile:
         return self._log is not None and _identity(f"{self.path}-wal") is None
 
     def remember(self) -> None:
-        """From now on, expect the files that are there."""
+        """Remember the identities of the files, and check them from now on."""
         self.database = self.database or self._location.identity()
         self._log = self._log or _identity(f"{self.path}-wal")
         self._index = self._index or _identity(f"{self.path}-shm")
 
     def add(self, raw: Any) -> None:
-        """Enter a connection that was opened; from now on the file is guarded.
+        """Register a connection; from now on the file is guarded.
 
         Raises:
             DatabaseUnusable: SQLite could open a file only for reading, and would leave it so.
@@ -142,13 +142,13 @@ class OpenFile:
         _guard(self)
 
     def remove(self, raw: Any) -> None:
-        """Take out a connection that is about to be closed."""
+        """Unregister a connection that is about to be closed."""
         self._connections.pop(id(raw), None)
         if not self._connections:
             self.forget()
 
     def forget(self) -> None:
-        """Expect nothing more of the log: no connection of this process keeps it in place."""
+        """Forget the connections, and the identities of log and index, which may change now."""
         global _open_files  # noqa: PLW0603 - one guard for the process
         self._connections.clear()
         self._log = self._index = None
@@ -156,7 +156,7 @@ class OpenFile:
             _open_files = tuple(file for file in _open_files if file is not self)
 
     def use(self, raw: Any) -> None:
-        """Note that this thread begins a transaction on a connection.
+        """Register that this thread begins a transaction on a connection.
 
         Raises:
             Conflict: this thread has another write transaction open on the same file.
@@ -207,7 +207,7 @@ class OpenFile:
             )
 
     def busy(self) -> Busy:
-        """Return the refusal after a whole wait, with the holder of the lock where it is known."""
+        """Return the error after a whole wait; it names the holder of the lock, if known."""
         writers = locks.writers(self.path)
         if os.getpid() in writers:
             threads = ", ".join(self._threads_inside()) or "a connection that durableq did not open"
@@ -242,7 +242,7 @@ def create(path: Path) -> None:
         except OSError:  # it is there; or it cannot be created, and SQLite says so
             return
         try:
-            with suppress(OSError):  # a file system without modes; doctor tells
+            with suppress(OSError):  # a file system without modes; doctor reports it
                 os.fchmod(descriptor, 0o600)  # in spite of the umask
         finally:
             os.close(descriptor)
@@ -310,7 +310,7 @@ _open_files: tuple[OpenFile, ...] = ()
 _changing = threading.Lock()
 _creating = threading.Lock()
 _is_installed = False
-#: Whether the driver raises the audit event too: then it cannot be told from another library.
+#: Whether the driver raises the audit event too: then another library looks the same.
 _driver_is_audited = False
 
 
@@ -335,7 +335,7 @@ def _after_fork() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse what would drop this process's locks. It is called for every opening of a file."""
+    """Audit hook, called for every opening of a file: refuse those that drop our locks."""
     global _driver_is_audited  # noqa: PLW0603 - found out once
     if event == "open":
         if _open_files:

@@ -1,4 +1,4 @@
-"""Creating, recognising and upgrading the tables. Alembic owns them; this decides when it runs.
+"""Creation, recognition and upgrade of the tables. Alembic owns them; this decides when it runs.
 
 The tables stand in `migrations/`, beside the package in a checkout and inside it in a wheel.
 Alembic itself is imported only when there is something to create or upgrade.
@@ -28,7 +28,7 @@ from durableq.model.errors import (
 )
 from durableq.model.health import UpgradeEstimate
 
-#: Every released revision, oldest first; the last is what this code works with.
+#: Every released revision, oldest first; this code works with the last.
 REVISIONS: Final = ("0001", "0002", "0003", "0004")
 VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
@@ -53,7 +53,7 @@ REBUILT_BYTES_PER_SECOND: Final = 20_000_000
 
 
 class Condition(Enum):
-    """What a file turned out to be."""
+    """The kind of file that was found."""
 
     EMPTY = "empty"
     CURRENT = "current"
@@ -64,7 +64,7 @@ class Condition(Enum):
 
 
 class Purpose(Enum):
-    """What a file is opened for."""
+    """The purpose of opening a file."""
 
     #: Create it if it is missing; otherwise it must be current.
     USE = "use"
@@ -75,7 +75,7 @@ class Purpose(Enum):
 
 
 def prepare(database: Database, purpose: Purpose) -> Condition:
-    """Make the file fit for use, or refuse it untouched; return what it was found to be.
+    """Prepare the file for use, or refuse it untouched; return the condition it was in.
 
     Raises:
         ForeignDatabase: other tables are in it, and the purpose is not ADOPT.
@@ -98,7 +98,7 @@ def prepare(database: Database, purpose: Purpose) -> Condition:
 
 
 def condition(raw: Any) -> Condition:
-    """Return what a file is, reading as little of it as can be."""
+    """Return the condition of a file, reading as little of it as possible."""
     tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
     if VERSION_TABLE not in tables:
         (application_id,) = raw.execute("PRAGMA application_id").fetchone()
@@ -114,7 +114,7 @@ def condition(raw: Any) -> Condition:
 
 
 def lacking(raw: Any) -> list[str]:
-    """Return the tables, columns and indexes that a current file should have and has not."""
+    """Return the tables, columns and indexes that a current file lacks."""
     present = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
     missing = []
     for table in metadata.sorted_tables:
@@ -128,7 +128,7 @@ def lacking(raw: Any) -> list[str]:
 
 
 def check_revision(raw: Any, path: Path) -> None:
-    """Refuse to write, inside a write transaction, to tables that are not this code's any more.
+    """Refuse, inside a write transaction, to write to tables of another revision.
 
     Raises:
         NewerDatabase, OlderDatabase: the file was migrated while this process had it open.
@@ -144,7 +144,7 @@ def check_revision(raw: Any, path: Path) -> None:
 
 
 def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable | None:
-    """Return why a file cannot serve a purpose; None if it can."""
+    """Return the error for a file that cannot serve a purpose; None if it can."""
     if found is Condition.NEWER:
         return NewerDatabase(
             f"{path} was made by a newer durableq than this one (which knows revisions up to "
@@ -183,7 +183,7 @@ def _use_wal(raw: Any, database: Database) -> None:
 
 
 def upgrade(database: Database, found: Condition) -> None:
-    """Run the migrations in one transaction: a process that raises half way leaves nothing."""
+    """Run the migrations in one transaction: an error half way leaves the old tables."""
     from alembic import command
     from alembic.config import Config
 
@@ -201,7 +201,7 @@ def upgrade(database: Database, found: Condition) -> None:
 
 
 def _check_unused(raw: Any, database: Database) -> None:
-    """Refuse to migrate under the workers of an older durableq: they would go on as before.
+    """Refuse to migrate under workers of an older durableq, which would continue as before.
 
     Raises:
         Conflict: a registered worker has the file open.
@@ -244,7 +244,7 @@ def estimate_upgrade(raw: Any, rebuilt: Mapping[str, tuple[str, ...]] = REBUILT)
 
 
 def migrations_folder() -> Path:
-    """Return where the migrations are: inside an installed package, or beside a checkout's."""
+    """Return the folder of the migrations: in an installed package, or beside a checkout's."""
     package = Path(__file__).parents[2]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"

@@ -1,4 +1,4 @@
-"""The path and the options that a database's URL names; anything doubtful is refused."""
+"""Parsing of a database's URL into a path and options; an ambiguous URL is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parse_url(url: str) -> tuple[Path, dict[str, Any]]:
     """Return the path that a path or a `sqlite:///` URL names, and the options.
 
     Raises:
-        InvalidInput: it names no file, or not clearly; the message says what to write.
+        InvalidInput: it names no file, or not clearly; the message has the right spelling.
     """
     if "://" not in url:
         return _path(url, url), {}
@@ -50,7 +50,7 @@ def _path(name: str, url: str) -> Path:
     """Return the path of a file's name; `~/` and `~user/` at its start are a home directory.
 
     Raises:
-        InvalidInput: the name is empty, a directory's, or says something else than it does.
+        InvalidInput: the name is empty, a directory's, or a URL or SQLite name in disguise.
     """
     if not name:
         raise InvalidInput(

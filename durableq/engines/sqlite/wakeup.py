@@ -1,12 +1,12 @@
-"""Waiting for a commit by any process, without asking the file again and again.
+"""Waiting for a commit by any process, without polling the file while no process writes.
 
-The kernel tells of each write to the write-ahead log (inotify), by path: nothing here opens a
-file of the database. But the log is written before the commit can be seen: in between lies an
-fsync of milliseconds, and nothing tells of its end. So after an event the file's data version is
-read, after growing pauses, until nobody is writing any more; only then is an event waited for.
+inotify reports each write to the write-ahead log, by path: nothing here opens a file of the
+database. But the log is written before the commit is visible: an fsync of milliseconds lies in
+between, and no event marks its end. So after an event the data version of the file is read, with
+growing pauses, until no process is writing; only then does it wait for the next event.
 
-Without inotify (another system, its limit reached, a network file system, where only this
-machine's writes would be told) the version is read all the time, after pauses as long.
+Without inotify (another system, its limit reached, or a network file system, where it reports the
+writes of this machine only) the version is polled with the same pauses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_SECONDS: Final = 0.025
 
 
 class FileWatch:
-    """A Watch of a SQLite file.
+    """Waits for commits to a SQLite file; a Watch.
 
     Args:
         database: the file.
@@ -55,12 +55,12 @@ class FileWatch:
             self._sleep(left, others)
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Close the inotify descriptor."""
         if self._events is not None:
             self._events.close()
 
     def _look(self) -> bool:
-        """Return whether the file has changed; stop looking when nothing more can come."""
+        """Return whether the file has changed; stop polling when no write is under way."""
         settled = (
             self._events is not None
             and self._pause == LONGEST_SECONDS
@@ -72,14 +72,14 @@ class FileWatch:
         return before != self._seen
 
     def _sleep(self, left: float, others: tuple[HasFileno, ...]) -> None:
-        """Wait for an event, for one of the others, or until it is time to look."""
+        """Wait for an event, for one of the others, or for the next poll."""
         pause = left if self._pause is None else self._pause
         files = others if self._events is None else (self._events, *others)
         if not wait_readable(min(pause, left), *files) and self._pause is not None:
             self._pause = min(2 * pause, LONGEST_SECONDS)
 
     def _told(self) -> bool:
-        """Return whether there was an event, and forget it."""
+        """Read the events; return whether there were any."""
         if self._events is None:
             return False
         events = self._events.read(timeout=0)
@@ -90,7 +90,7 @@ class FileWatch:
         return bool(events)
 
     def _listen(self) -> Any:
-        """Return an inotify descriptor that watches the log, or None if it cannot be had."""
+        """Return an inotify object that watches the log; None without inotify."""
         if self._database.location.allow_network_filesystem:
             return None
         try:
