@@ -94,7 +94,7 @@ def _unread(store: Store, message: Message) -> Iterator[str]:
 
 
 def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
-    """Tell of one that a receive would bring, whatever state it was left in."""
+    """Explain a message that a receive would return."""
     if behind:
         yield behind
     if message.source_queue is None and message.state is not State.IN_FLIGHT:
@@ -163,7 +163,7 @@ def _delayed(store: Store, message: Message, now_ms: int) -> str:
         last = failures[-1]
         error = ": ".join(filter(None, (last.error_type, visible(last.error_message, 200))))
         return f"{until}, the backoff after receive {message.receive_count} failed: {error}."
-    return f"{until}, as its sender, its queue or a verdict asked."
+    return f"{until}, as its sender, its queue or a decision asked."
 
 
 def _dead(store: Store, message: Message) -> str:

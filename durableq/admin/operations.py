@@ -27,7 +27,7 @@ Progress = Callable[[int], None]
 
 
 def examine(url: str, *, deep: bool = False) -> list[Finding]:
-    """Look at what a URL names, whatever it is, and at the workers in it. Nothing is changed.
+    """Examine the file that a URL names, of any kind, and its workers; change nothing.
 
     Args:
         url: a path, or as DurableQ takes it.
@@ -41,7 +41,7 @@ def examine(url: str, *, deep: bool = False) -> list[Finding]:
 
 
 def audit(store: Store) -> list[Finding]:
-    """Hold the books against what is there, and look for what belongs to nothing."""
+    """Compare the counters with the messages, and find rows that belong to nothing."""
     return [
         *reconcile(store.require(Capability.INSPECT).queues()),
         *store.require(Capability.MAINTENANCE).orphans(),
@@ -74,13 +74,13 @@ def restore(
     """Make a database of a backup; see engines.restore_store.
 
     Args:
-        backup: what back_up made.
+        backup: A file made by back_up.
         url: a path, or as DurableQ takes it.
         replace: also where there is a database; that one is set aside.
         progress: told how many hundredths are copied.
 
     Raises:
-        Conflict: there is a database and it is not to be replaced, or somebody works on it.
+        Conflict: there is a database and it is not to be replaced, or a process works on it.
     """
     if replace:
         _check_nobody_works(url)
@@ -107,7 +107,7 @@ def _workers(workers: Iterable[WorkerInfo]) -> Finding:
             "workers",
             Level.WARN,
             f"listed, but dead: {names}",
-            "Start any worker: it gives back what they held, and takes them off the list.",
+            "Start any worker: it releases their messages and removes them from the list.",
         )
     hidden = sum(seen is Liveness.UNKNOWN for _, seen in fates)
     unseen = f", {hidden} of them where they cannot be seen from here" if hidden else ""

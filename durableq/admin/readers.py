@@ -49,7 +49,7 @@ class Readers:
         """Return that no worker handles the messages that wait in a queue; empty if that is not so.
 
         Empty for a queue that is paused, has nothing waiting, or is a dead-letter queue, in which
-        letters may wait for a person.
+        dead letters may wait for a person.
         """
         waiting = info.counts.ready + info.counts.delayed
         if not waiting or info.settings.paused or info.dead_letter_queue is None:
@@ -59,7 +59,7 @@ class Readers:
         return f"{lack}; {counted} there" if lack else ""
 
 
-#: What to do about a queue that no running worker handles.
+#: Advice about a queue that no running worker handles.
 ADVICE: Final = (
     "Start a worker that has a handler for it: durableq work --app MODULE:ATTRIBUTE. A program "
     "that calls receive() itself is not registered; if one does, there is nothing to do."

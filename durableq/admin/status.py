@@ -1,4 +1,4 @@
-"""How everything stands at a moment, and how fast it moves between two: what `status` shows."""
+"""The overview of `durableq status`: queues, rates between two samples, workers, storage."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class QueueView:
 
     @property
     def counters(self) -> Counters:
-        """What both have counted; what moved between them cancels out of the sum of its ends."""
+        """The sum of both counters; messages moved between the two queues cancel out."""
         return self.info.counters + self.dead.counters
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker, as it told of itself and as the system sees it."""
+    """A worker: its own record, and its process as the system sees it."""
 
     info: WorkerInfo
     liveness: Liveness
@@ -53,12 +53,12 @@ class WorkerView:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs, as far as can be seen from here."""
+        """True if the process runs, as far as this process can see."""
         return self.liveness is Liveness.ALIVE
 
     @property
     def state(self) -> str:
-        """What it does: what it holds tells sooner than its own word; or what became of it."""
+        """The state in a word; the messages that it holds are newer than its own record."""
         if not self.is_alive:
             return str(self.liveness.value)
         if self.info.state in {"idle", "working"}:
@@ -68,13 +68,13 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything at a moment."""
+    """A sample of everything."""
 
     #: On the monotonic clock.
     at: float
     queues: list[QueueView]
     workers: list[WorkerView]
-    #: Of recovery, by the queue whose letters it is about.
+    #: Circuit breakers of recovery, by source queue.
     breakers: dict[str, BreakerState]
     keys: KeyCounts
     storage: Storage
@@ -83,7 +83,7 @@ class Overview:
 
 
 def look(store: Store, before: Overview | None = None) -> Overview:
-    """Look at everything; with the look before, tell rates too."""
+    """Take a sample; with the sample before it, compute rates too."""
     at = time.monotonic()
     infos = {info.name: info for info in store.require(Capability.INSPECT).queues()}
     queues = [

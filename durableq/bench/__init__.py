@@ -1,1 +1,1 @@
-"""Measuring: what an operator may expect of a machine, in figures of that machine."""
+"""Measurements of the machine that an operator runs them on."""

@@ -36,7 +36,7 @@ BETWEEN_SECONDS: Final = (0.02, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured, in milliseconds and percent of one core."""
+    """Measured figures, in milliseconds and percent of one core."""
 
     machine: str
     procs: int
@@ -89,7 +89,7 @@ def measure(
         messages: how many sends are timed.
         kills: how many workers are killed.
         idle_seconds: how long the fleet is watched doing nothing.
-        progress: told in a line what is being measured.
+        progress: Called with a line that names each measurement.
 
     Raises:
         DurableQError: the fleet does not start, or does not answer.
@@ -130,7 +130,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 class _Notes:
-    """What the handlers noted: which message was begun when, by whom."""
+    """The handlers' notes: message, start time and worker."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -159,10 +159,10 @@ def _workers(app: DurableQ) -> list[int]:
 
 
 def _idle(fleet: psutil.Process, app: DurableQ, seconds: float) -> tuple[float, float]:
-    """Return what the workers together, and the supervisor, use of a core, in percent."""
+    """Return the CPU use of the workers together, and of the supervisor, in percent of a core."""
     pids = set(_workers(app))
     workers = [process for process in fleet.children() if process.pid in pids]
-    time.sleep(1)  # what starting has left to do is done
+    time.sleep(1)  # let the work of starting end
     workers_before, fleet_before = _cpu_seconds(workers), _cpu_seconds([fleet])
     time.sleep(seconds)
     workers_used = _cpu_seconds(workers) - workers_before

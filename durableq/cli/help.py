@@ -82,7 +82,7 @@ def _page(command: Any, ctx: Any) -> Iterator[str]:
 
 
 def summary(command: Any) -> str:
-    """Return the first sentence of a command's help, which says what it does."""
+    """Return the first paragraph of a command's help."""
     (first, *_), _ = _parts(command.help or "")
     return first
 
@@ -135,7 +135,7 @@ def _option_row(param: Any, ctx: Any) -> Row:
 
 
 def _described(param: Any, ctx: Any) -> str:
-    """Return what a parameter means, with its default."""
+    """Return the description of a parameter, with its default."""
     default = param.show_default if isinstance(param.show_default, str) else param.get_default(ctx)
     text = param.help or ""
     if default is None or default is False or param.name in {"help", "version"}:

@@ -37,7 +37,7 @@ Shape = Callable[[bytes], tuple[Any, SendOptions]]
 
 
 def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[Entry]:
-    """Yield what the lines of a file say; blank lines say nothing.
+    """Yield an entry for each line that is not blank.
 
     Args:
         stream: UTF-8, with or without a byte order mark.

@@ -56,7 +56,7 @@ FAILED_PERCENT: Final = Range(20, 30)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was sent: for each order, how many messages, and its amount."""
+    """Sent orders: for each the number of its messages, and its amount."""
 
     count: int
     duplicates: float
@@ -81,7 +81,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the file says."""
+    """Facts read from the file."""
 
     orders: QueueInfo
     dead: QueueInfo
@@ -104,7 +104,7 @@ class Facts:
 
 @dataclass
 class Report:
-    """The accounts beside their references, and what is wrong with them."""
+    """The accounts beside their references, and the problems found."""
 
     #: Account, reference, measured.
     rows: list[tuple[str, str, str]] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def add(self, account: str, reference: object, measured: object, problem: str = "") -> None:
-        """Enter an account, and what is wrong with it if anything is."""
+        """Add an account, and its problem unless that is empty."""
         self.rows.append((account, str(reference), str(measured)))
         if problem:
             self.problems.append(problem)
@@ -128,7 +128,7 @@ class Report:
 
 
 def read(shop: DurableQ) -> Facts:
-    """Read the facts from a file that nobody works on any more."""
+    """Read the facts from a file that no process works on any more."""
     dead = dead_letter_name(QUEUE)
     with shop.engine.begin() as connection:
         ledger = connection.exec_driver_sql(_LEDGER).all()
@@ -160,7 +160,7 @@ def judge(facts: Facts, plan: Plan) -> Report:
 
 
 def _judge_messages(report: Report, facts: Facts, plan: Plan) -> None:
-    """Judge what was sent, what was processed, what was recognised."""
+    """Check the sent, processed and recognised messages."""
     counters = facts.orders.counters
     sent = counters.sent
     problem = "" if sent == plan.count else f"{sent} messages were sent, not {plan.count}."
@@ -189,7 +189,7 @@ def _judge_messages(report: Report, facts: Facts, plan: Plan) -> None:
 
 
 def _judge_the_dead(report: Report, facts: Facts, plan: Plan) -> None:
-    """Judge what went to the dead-letter queue, and what became of it."""
+    """Check the dead letters and the decisions about them."""
     buried = facts.ids(Event.BURIED)
     discarded = facts.ids(Event.DISCARDED)
     recovered = buried - discarded - facts.ids(Event.EXPIRED) - facts.present
@@ -239,12 +239,14 @@ def _judge_orders(report: Report, facts: Facts, plan: Plan) -> None:
 
 
 def _judge_counters(report: Report, facts: Facts) -> None:
-    """Judge each queue's books, and whether every success stands in the ledger."""
+    """Check each queue's counters, and that every success is in the ledger."""
     for info in (facts.orders, facts.dead):
         owed, there = info.counters.expected, info.counts.present
-        problem = f"By its books {info.name} holds {owed} messages, but {there} are there."
+        problem = f"By its counters {info.name} holds {owed} messages, but {there} are there."
         measured = "balance" if owed == there else f"off by {there - owed}"
-        report.add(f"books of {info.name}", "balance", measured, problem if owed != there else "")
+        report.add(
+            f"counters of {info.name}", "reconcile", measured, problem if owed != there else ""
+        )
     left = len(facts.present)
     report.add("messages left", 0, left, f"{left} messages have not ended." if left else "")
     completed, charged = facts.orders.counters.completed, len(facts.ledger)

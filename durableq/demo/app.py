@@ -91,7 +91,7 @@ def book(message: Delivery, order: Order) -> dict[str, Any]:
 
 @dq.recovery(QUEUE)
 def recover(dead_letter: DeadLetter) -> Decision:
-    """Decide about a dead order: what is hopeless goes, what is too hard comes back easier."""
+    """Decide about a dead order: discard it, or retry it with a smaller body."""
     try:
         order = Order.from_body(dead_letter.body)
     except Reject as error:

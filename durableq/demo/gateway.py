@@ -24,7 +24,7 @@ class FraudCheckTooSlow(Exception):
 
 
 class Trouble(Enum):
-    """What the gateway has in store for an order."""
+    """The gateway's answer to an order."""
 
     NONE = "none"
     TIMEOUT_ONCE = "timeout_once"
@@ -46,7 +46,7 @@ _TIMEOUTS: Final = {Trouble.TIMEOUT_ONCE: 1, Trouble.TIMEOUT_TWICE: 2, Trouble.O
 
 
 def trouble(seed: int, key: str) -> Trouble:
-    """Return what an order will meet: drawn from a hash of the seed and its key."""
+    """Return the fate of an order: drawn from a hash of the seed and its key."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     drawn = int.from_bytes(digest[:8], "big") % 100
     for met, percent in _PERCENT.items():

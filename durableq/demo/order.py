@@ -39,7 +39,7 @@ def key_of(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a customer wants to pay."""
+    """A customer's payment."""
 
     number: int
     amount_cents: int

@@ -18,7 +18,7 @@ import psutil
 
 from durableq.model.errors import DurableQError
 
-#: How long processes may take to finish what they have in hand before they are killed.
+#: How long processes may take to finish their running work before they are killed.
 STOP_SECONDS: Final = 10.0
 #: How long to wait for the last of the killed to be gone.
 KILL_SECONDS: Final = 1.0
@@ -60,7 +60,7 @@ class Processes:
                 start_new_session=True,
             )
         if self._guard is not None and self._guard.stdin is not None:
-            with suppress(BrokenPipeError):  # somebody has killed the guard
+            with suppress(BrokenPipeError):  # the guard was killed
                 print(self._started[name].pid, file=self._guard.stdin, flush=True)
 
     def pid(self, name: str) -> int:
@@ -71,7 +71,7 @@ class Processes:
         """Return whether it has ended well.
 
         Raises:
-            DurableQError: it has failed; the message shows the end of what it wrote to stderr.
+            DurableQError: it has failed; the message shows the end of its stderr.
         """
         code = self._started[name].poll()
         if code:
@@ -82,7 +82,7 @@ class Processes:
         """Make sure that it runs.
 
         Raises:
-            DurableQError: it has ended; the message shows the end of what it wrote to stderr.
+            DurableQError: it has ended; the message shows the end of its stderr.
         """
         if self.ended(name):
             raise DurableQError(self._epitaph(name, "ended before the work did"))
@@ -95,7 +95,7 @@ class Processes:
         return []
 
     def stop(self) -> None:
-        """Let all of them finish what they have in hand, and kill what is then left."""
+        """Stop all processes; kill those that do not end in time."""
         sessions = {process.pid for process in self._started.values()}
         for process in self._started.values():
             with suppress(ProcessLookupError):

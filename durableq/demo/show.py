@@ -23,12 +23,12 @@ APP: Final = "durableq.demo.app:dq"
 TRAFFIC_SECONDS: Final = 3
 LOOK_SECONDS: Final = 0.1
 DEADLINE_SECONDS: Final = 60.0
-#: What each message adds to the deadline.
+#: Added to the deadline for each message.
 SECONDS_PER_MESSAGE: Final = 0.2
 
 
 class Traffic(NamedTuple):
-    """What the demo is to produce, and how many processes are to work on it."""
+    """The size of a demo: its messages and its processes."""
 
     messages: int
     procs: int
@@ -135,7 +135,7 @@ def _start(processes: Processes, traffic: Traffic) -> None:
 def _watch(
     processes: Processes, monitor: Store, plan: Plan, progress: Callable[[str], None]
 ) -> list[str]:
-    """Wait until everything has ended, saying how things stand; return what went wrong."""
+    """Wait until everything has ended, with a line of progress; return the problems."""
     allowed = DEADLINE_SECONDS + SECONDS_PER_MESSAGE * plan.count
     deadline = time.monotonic() + allowed
     before: list[QueueInfo] = []

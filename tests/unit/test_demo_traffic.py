@@ -309,7 +309,7 @@ def test_a_duplicate_too_few_or_too_many_is_noticed(
 ) -> None:
     found = problems_of(with_totals(facts, duplicates=50 + more), plan)
     assert f"1 {word}." in found
-    assert "By its books orders holds" in found
+    assert "By its counters orders holds" in found
 
 
 def test_swapped_orders_do_not_cancel_out(facts: Facts, plan: Plan) -> None:
