@@ -1,38 +1,18 @@
-"""What it takes to be an engine, as tests: inherit StoreContract, and say how a store is made.
+"""The contract of an engine as tests: inherit StoreContract and override `make_store`.
 
     class TestMyEngine(StoreContract, MultiProcessContract):
-        def make_store(self, clock, dice, tmp_path):
-            return MyStore(tmp_path / "q", clock, dice)
+        def make_store(self, clock, rng, tmp_path):
+            return MyStore(tmp_path / "q", clock, rng)
 
         def url(self, tmp_path):
             return f"mine://{tmp_path}/q"
 
-This package needs pytest; nothing else of durableq does.
+Tests of capabilities that the engine does not state are skipped. This package needs pytest.
 """
 
 import pytest
 
-_THEMES = (
-    "case",
-    "dead_letters",
-    "groups",
-    "idempotency",
-    "jumps",
-    "leases",
-    "monitoring",
-    "moves",
-    "processes",
-    "queues",
-    "receiving",
-    "retention",
-    "sending",
-    "settling",
-    "sharing",
-    "tending",
-    "transactions",
-    "watching",
-)
-pytest.register_assert_rewrite(*(f"durableq.testing.{theme}" for theme in _THEMES))
+pytest.register_assert_rewrite("durableq.testing.contract")
 
 from durableq.testing.contract import StoreContract  # noqa: E402 - after the registration
 from durableq.testing.contract.processes import MultiProcessContract  # noqa: E402

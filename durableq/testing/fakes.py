@@ -1,4 +1,4 @@
-"""Time and chance, at your command."""
+"""A clock and random numbers under the control of a test."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class FakeClock:
 
 
 class FakeRandom:
-    """Dice that fall as you say, and count their throws."""
+    """Random numbers that are always `value`, and are counted."""
 
     def __init__(self, value: float = 0.5) -> None:
         self.value = value
         self.throws = 0
 
     def __call__(self) -> float:
-        """Throw: `value`, which is in [0, 1)."""
+        """Return `value`, which is in [0, 1)."""
         self.throws += 1
         return self.value

@@ -1,8 +1,8 @@
-"""The contract on dictionaries: nothing durable, nothing fast, everything plain to see.
+"""The reference engine: the contract on dictionaries, in the memory of one process.
 
-This is the model: the random walks run every other engine beside it and compare each answer. So
-each rule stands here once, in the words of the contract. Every verb works on a copy of the tables,
-which is dropped if it raises: all of it happens, or none.
+The random walks run every other engine beside it and compare each answer. An operation works on a
+copy of the tables, which is dropped if it raises. Redrive and Maintenance are left out: they bound
+the work of one transaction, which a dictionary does not need.
 """
 
 from durableq.engines.memory.store import MemoryStore

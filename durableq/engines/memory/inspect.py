@@ -1,4 +1,4 @@
-"""What a person may ask of the tables. Nothing here writes."""
+"""Reads of the tables, for people and for the other operations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from durableq.store.core import QueueInfo, WorkerInfo
 
 
 class MemoryMonitor:
-    """The reads of the store."""
+    """The reads of the store, and the helpers of its writes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = SteadyClock(clock)
@@ -72,7 +72,7 @@ class MemoryMonitor:
             return self._clock.shown([self._as_message(row) for row in rows[:limit]])
 
     def history(self, message_id: str) -> list[HistoryEvent]:
-        """A message's exceptional events."""
+        """Return a message's exceptional events."""
         with self._lock:
             return self._clock.shown(list(self._tables.history.get(message_id, ())))
 
@@ -83,7 +83,7 @@ class MemoryMonitor:
             return None if row is None else self._clock.shown(self._dead_letter(row))
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
-        """The dead letters by what killed them."""
+        """Group the dead letters by cause."""
         with self._lock:
             if queue is not None:
                 self._queue(queue)
@@ -99,7 +99,7 @@ class MemoryMonitor:
             return self._clock.shown(found)
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
-        """What recovery processes sent back to this queue."""
+        """Return the messages that recovery processes sent back to this queue."""
         with self._lock:
             dead_letters, since_ms = (
                 self._queue(queue).dead_letter_queue,
@@ -115,12 +115,12 @@ class MemoryMonitor:
             return self._clock.shown(found[::-1][:limit])
 
     def get_metadata(self, name: str) -> str | None:
-        """What is remembered under a name."""
+        """Return the text stored under a name."""
         with self._lock:
             return self._tables.notes.get(name)
 
     def record(self, queue: str, key: str) -> IdempotencyRecord | None:
-        """What is remembered of a key."""
+        """Return the record of a key."""
         with self._lock:
             self._queue(queue)
             found = self._remembered(queue, key)
@@ -129,7 +129,7 @@ class MemoryMonitor:
     def records(
         self, queue: str, limit: int, after_key: str | None = None
     ) -> list[IdempotencyRecord]:
-        """What is remembered, in order of key."""
+        """Return records in order of key."""
         with self._lock:
             self._queue(queue)
             keys = sorted(key for name, key in self._tables.records if name == queue)
@@ -142,18 +142,18 @@ class MemoryMonitor:
             return self._clock.shown(list(self._tables.workers.values()))
 
     def key_counts(self) -> KeyCounts:
-        """How many idempotency keys are known."""
+        """Count the idempotency keys."""
         with self._lock:
             statuses = [record.status for record in self._tables.records.values()]
         completed = statuses.count(RecordStatus.COMPLETED)
         return KeyCounts(len(statuses) - completed, completed)
 
     def storage(self) -> Storage:
-        """This process's memory, of no size that matters."""
+        """Return the storage; its size is not measured."""
         return Storage("memory", platform.python_version(), "none", 0, 0)
 
     def leases_of(self, owner_id: int) -> list[Message]:
-        """The messages a worker has leased."""
+        """Return the messages leased by a worker."""
         start = mark(owner_id)
         with self._lock:
             leased = [row for row in self._tables.rows.values() if row.state is State.IN_FLIGHT]
@@ -162,7 +162,7 @@ class MemoryMonitor:
             return self._clock.shown(messages)
 
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
-        """In how long a receive on one of these may bring something."""
+        """Return the time until a receive on one of these may return a message."""
         with self._lock:
             for name in queues:
                 self._queue(name)

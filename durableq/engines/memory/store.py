@@ -1,4 +1,4 @@
-"""The verbs of a message's life, each as plainly as it can be said."""
+"""The operations of the memory engine."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class MemoryStore(
 
     Args:
         clock: where the time comes from; None means this machine's clocks.
-        dice: numbers in [0, 1) for the backoff's jitter.
+        rng: numbers in [0, 1) for the backoff's jitter.
     """
 
     scheme = "memory"
@@ -310,7 +310,7 @@ class MemoryStore(
     def decide(
         self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
     ) -> list[Outcome]:
-        """Apply verdicts to dead letters."""
+        """Apply decisions to dead letters."""
         outcomes = []
         for receipt, decision in decisions:
             row, outcome = self._judge(receipt)
@@ -323,7 +323,7 @@ class MemoryStore(
     def decide_by_id(
         self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
     ) -> list[str]:
-        """Apply one verdict to letters named by id."""
+        """Apply one decision to dead letters by id."""
         if not ids:
             return []
         taken = self.lease_dead_letters(queue, ids)
@@ -356,7 +356,7 @@ class MemoryStore(
 
     @_verb
     def reclaim(self, *, owner_id: int | None = None) -> int:
-        """Take back expired leases, or all of a dead holder's."""
+        """Reclaim expired leases, or all leases of a dead worker."""
         if owner_id is not None:
             return self._reclaim_lost(owner_id)
         return sum(self._reclaim_expired(name) for name in sorted(self._tables.queues))
@@ -403,7 +403,7 @@ class MemoryStore(
         *,
         queues: Sequence[str] | None = None,
     ) -> bool:
-        """Let a worker say that it lives."""
+        """Record that a worker lives."""
         found = self._tables.workers.get(owner_id)
         if found is None:
             return False
@@ -431,4 +431,4 @@ class MemoryStore(
             self._watches.discard(watch)
 
     def close(self) -> None:
-        """Nothing is open; what was stored stays for as long as this object does."""
+        """Do nothing: the messages live as long as this object."""

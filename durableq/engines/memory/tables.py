@@ -1,4 +1,4 @@
-"""What is kept: frozen values in dictionaries, so that a shallow copy is a copy."""
+"""Tables: frozen values in dictionaries, so that a shallow copy is a copy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     token: str = ""
     lease_until_ms: int = 0
     deferred: bool = False
-    #: Of a dead letter: the how manieth burial was its last; they are counted over all queues.
+    #: The number of its last burial, counted over all queues; orders the dead letters.
     burial: int = 0
 
     @property
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is remembered of a key. While in progress it shares the lease of its owner."""
+    """An idempotency record. While in progress it shares the lease of its owner."""
 
     status: RecordStatus
     owner_id: str
@@ -69,7 +69,7 @@ class Record(NamedTuple):
 
 @dataclass
 class Tables:
-    """Everything there is."""
+    """The tables of one store."""
 
     queues: dict[str, Queue] = field(default_factory=dict)
     #: In order of id: ids rise, and replacing a value does not move it.

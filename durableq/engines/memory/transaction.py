@@ -1,4 +1,4 @@
-"""What user code holds while a transaction is open."""
+"""The transaction that `message.transaction()` gives to user code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can happen to one message, whichever verb is the cause."""
+"""Transitions of single messages, shared by the operations."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from durableq.runtime.clock import Clock
 
 
 class Lease(NamedTuple):
-    """What one receive gives to all its messages."""
+    """The lease that one receive gives to all its messages."""
 
     token: str
     until_ms: int
 
 
 class MemoryMoves(MemoryMonitor):
-    """Moves of single messages. None of them is a transaction: the verbs are."""
+    """Transitions of single messages. The public operations make them transactions."""
 
     def __init__(self, clock: Clock, rng: Callable[[], float]) -> None:
         super().__init__(clock)

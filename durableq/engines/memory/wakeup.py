@@ -1,4 +1,4 @@
-"""Waiting for a write: a pipe for each who waits, and a byte in it from each verb that commits."""
+"""Wake-up: a pipe per watch, and a byte in it for each operation that commits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MemoryWatch:
     """A Watch of a store in memory.
 
     Args:
-        on_close: told when nobody waits here any more.
+        on_close: called when the watch closes.
     """
 
     def __init__(self, on_close: Callable[[MemoryWatch], None]) -> None:

@@ -1,4 +1,4 @@
-"""The whole contract: every theme in one class."""
+"""The whole contract in one class."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ class StoreContract(
     ClockJumpsContract,
     RetentionContract,
 ):
-    """What every engine must do. Override `make_store`; each test is a sentence about it."""
+    """The tests of an engine, for the core and the capabilities that it states."""

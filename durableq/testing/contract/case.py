@@ -1,4 +1,4 @@
-"""What the themes of the contract share: a store with one queue, and words to speak of it."""
+"""The base of the contract tests: a store with one queue, and short names for operations."""
 # ruff: noqa: S101 - asserts are what tests are made of
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class StoreCase:
     """The fixtures; `make_store` is yours to override."""
 
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
-        """Return a new, empty store of your engine, living on these clocks and dice."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its store is made.")
+        """Return a new, empty store of your engine, with this clock and these random numbers."""
+        raise NotImplementedError(f"{type(self).__name__} must override make_store.")
 
     @pytest.fixture
     def clock(self) -> FakeClock:
@@ -78,7 +78,7 @@ class StoreCase:
 
     @pytest.fixture
     def rng(self) -> FakeRandom:
-        """The store's dice."""
+        """The store's random numbers."""
         return FakeRandom()
 
     @pytest.fixture
