@@ -370,7 +370,7 @@ class Batch(Sequence[Delivery]):
         completions, failed = self._completions(), self._failed()
         outcomes = self._store.settle(completions, failed, actor=self[0].actor)
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failed]
-        refused = {r for r, told in zip(receipts, outcomes, strict=True) if told.refused}
+        refused = {r for r, outcome in zip(receipts, outcomes, strict=True) if outcome.refused}
         self._mark_settled()
         return [delivery for delivery in self if delivery.receipt in refused]
 

@@ -190,8 +190,8 @@ class _Tracebacks:
                 yield f"  | ({len(members) - number + 1} of {len(members)} are left out)\n"
                 return
             yield f"  +---- {number} of {len(members)} ----\n"
-            told = self.text(member, message_of(member), depth)
-            yield "".join(f"  | {line}\n" for line in told.splitlines())
+            text = self.text(member, message_of(member), depth)
+            yield "".join(f"  | {line}\n" for line in text.splitlines())
 
 
 def _earlier(error: BaseException) -> tuple[BaseException, str] | None:

@@ -58,13 +58,13 @@ class Outage:
     """Logs a transient condition: its beginning, then once a minute, and its end.
 
     Args:
-        say: called with an event, as one word, and a sentence.
+        emit: called with an event, as one word, and a sentence.
     """
 
-    def __init__(self, say: Callable[[str, str], None]) -> None:
-        self._say = say
+    def __init__(self, emit: Callable[[str, str], None]) -> None:
+        self._emit = emit
         self._since: float | None = None
-        self._say_at = 0.0
+        self._emit_at = 0.0
 
     def note(self, error: DurableQError, event: str = "busy", what: str = "") -> None:
         """Log the condition, unless that was done in the last minute.
@@ -76,14 +76,14 @@ class Outage:
         """
         now = time.monotonic()
         if self._since is None:
-            self._since = self._say_at = now
-        if now < self._say_at:
+            self._since = self._emit_at = now
+        if now < self._emit_at:
             return
-        self._say_at = now + REPEAT_SECONDS
+        self._emit_at = now + REPEAT_SECONDS
         lasting = f" for {now - self._since:.0f} s" if now > self._since else ""
         about = f"{what}: " if what else ""
         text = f"{about}{condition(error)}; waiting{lasting}, and going on when that has passed"
-        self._say(event, text)
+        self._emit(event, text)
 
     def over(self) -> None:
         """Log the end of the condition, if there was one."""
@@ -91,16 +91,16 @@ class Outage:
             return
         seconds = time.monotonic() - self._since
         self._since = None
-        self._say("busy_over", f"the database can be used again, after {seconds:.0f} s")
+        self._emit("busy_over", f"the database can be used again, after {seconds:.0f} s")
 
 
 def logged(log: logging.Logger) -> Callable[[str, str], None]:
     """Return a function that logs an event and its sentence as a warning."""
 
-    def say(event: str, text: str) -> None:
+    def emit(event: str, text: str) -> None:
         log.warning("%s", text, extra=logs.facts(event))
 
-    return say
+    return emit
 
 
 def persist(call: Callable[[], T], stopping: WakeupEvent, outage: Outage) -> T | None:

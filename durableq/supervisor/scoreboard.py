@@ -191,9 +191,9 @@ class Scoreboard:
 def shared_memory() -> int:
     """Return a descriptor of new memory for a Scoreboard, to be inherited by a worker."""
     if hasattr(os, "memfd_create"):
-        fileno = os.memfd_create("durableq-board")
+        fileno = os.memfd_create("durableq-scoreboard")
     else:
-        fileno, path = tempfile.mkstemp(prefix="durableq-board-")
+        fileno, path = tempfile.mkstemp(prefix="durableq-scoreboard-")
         os.unlink(path)
     os.ftruncate(fileno, _SIZE)
     return fileno

@@ -286,7 +286,7 @@ class Supervisor:
     def _enforce_limits(self, worker: WorkerProcess) -> None:
         who = f"{worker.name} (pid {worker.pid})"
         self._starts.check(worker)
-        if worker.note_ready():
+        if worker.became_ready():
             self._false_starts = 0
             self._emit("ready", f"{who} receives", worker)
         if worker.scoreboard.stage.ended and worker.kill_at is None:  # but its threads may run on

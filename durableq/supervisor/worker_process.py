@@ -85,7 +85,7 @@ class WorkerProcess:
         """Return a worker with the same options, to be started beside this one."""
         return WorkerProcess(self._options, self._starts)
 
-    def note_ready(self) -> bool:
+    def became_ready(self) -> bool:
         """Return whether it has made its first receive since the last call."""
         before, self._was_ready = self._was_ready, self.is_ready
         return self._was_ready and not before

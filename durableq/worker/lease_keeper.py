@@ -130,9 +130,9 @@ class LeaseKeeper:
     def _stop_commands(self) -> None:
         """Kill the running commands: the kernel's timer ends this process only."""
         self._stop_commands_at = math.inf
-        for begun in self._scoreboard.calls():
-            if begun.group:
-                kill_group(begun.group)
+        for call in self._scoreboard.calls():
+            if call.group:
+                kill_group(call.group)
 
     def _check_supervisor(self, lifeline: HasFileno | int) -> None:
         """Drain if the supervisor is gone; a kernel timer ends handlers that take too long."""

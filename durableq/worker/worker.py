@@ -115,7 +115,7 @@ class Worker:
         self._scoreboard.reach(stage)
         return stage
 
-    def _note_receive(self) -> None:
+    def _mark_ready(self) -> None:
         if self._scoreboard.stage is Stage.OPENING:
             self._scoreboard.reach(Stage.READY)
 
@@ -170,7 +170,7 @@ class Worker:
             stopping=self.stopping,
             prefetch=self._prefetch,
             drain=self._options.drain,
-            on_receive=self._note_receive,
+            on_receive=self._mark_ready,
         )
 
     def _completer(self) -> Completer:

@@ -23,7 +23,7 @@ def act(message):
     return None
 
 
-if "worker" in sys.argv[0]:
+if sys.argv[0].endswith("worker/__main__.py"):
     {end}
 """
 
