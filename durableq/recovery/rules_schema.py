@@ -405,4 +405,4 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["patterns"] = _PATTERNS
     # Recursive, which pydantic can only say of a model.
     schema["$defs"]["WhenTable"]["properties"]["body_matches"]["$ref"] = "#/$defs/patterns"
-    return {"$schema": _TomlSchema.schema_dialect, "title": "durableq recovery rules"} | schema
+    return {"$schema": _TomlSchema.schema_dialect} | schema | {"title": "durableq recovery rules"}
