@@ -51,7 +51,7 @@ def test_a_backup_is_one_whole_file_of_its_owner_alone(orders: Queue, db: Path, 
     plain.check_sound(copy)
 
 
-def test_a_backup_tells_how_far_it_is(orders: Queue, db: Path, copy: Path) -> None:
+def test_a_backup_reports_its_progress(orders: Queue, db: Path, copy: Path) -> None:
     orders.send_many(["x" * 2000] * 2000)
     told: list[int] = []
     operations.back_up(str(db), copy, told.append)

@@ -198,7 +198,7 @@ def wall_clock(db: Path, clock: FakeClock) -> Finding:
 @pytest.mark.parametrize(
     ("jump_ms", "words"), [(YEAR_MS, "ahead by 366 d"), (-WEEKS_MS, "back by 21 d")]
 )
-def test_the_doctor_tells_of_a_jump_for_a_day(
+def test_the_doctor_warns_of_a_jump_for_a_day(
     db: Path, clock: FakeClock, jump_ms: int, words: str
 ) -> None:
     store = opened(db, clock)

@@ -70,7 +70,7 @@ def test_a_damaged_schema_is_refused_in_words_and_replaced(damage: str, copy: Pa
         ("ALTER TABLE durableq_message DROP COLUMN attributes", "durableq_message.attributes"),
     ],
 )
-def test_what_lacks_a_part_of_its_tables_is_not_called_checked(
+def test_a_file_without_one_of_its_tables_is_not_called_checked(
     sql: str, missing: str, copy: Path
 ) -> None:
     plain.script(copy, sql)

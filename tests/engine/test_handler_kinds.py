@@ -68,7 +68,7 @@ def failures(db: Path) -> list[Any]:
 
 
 @KINDS
-def test_what_is_returned_is_kept_for_duplicates(dq: DurableQ, orders: Queue, kind: str) -> None:
+def test_a_returned_value_is_kept_for_duplicates(dq: DurableQ, orders: Queue, kind: str) -> None:
     register(dq, kind, lambda message: {"paid": message.body})
     for number in range(25):
         orders.send(number, key=f"k{number}")
@@ -90,7 +90,7 @@ def test_what_is_returned_is_kept_for_duplicates(dq: DurableQ, orders: Queue, ki
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_what_is_raised_fails_the_message(
+def test_an_exception_fails_the_message(
     dq: DurableQ,
     orders: Queue,
     db: Path,
@@ -130,7 +130,7 @@ def test_a_body_that_cannot_be_read_is_buried_alone_and_as_it_is(
 
 @KINDS
 @pytest.mark.parametrize("stored", [7, 1.5])
-def test_a_body_of_a_type_that_no_sender_stores_is_buried_and_stops_nobody(
+def test_a_body_of_a_type_that_no_sender_stores_is_buried(
     dq: DurableQ, orders: Queue, db: Path, kind: str, stored: float
 ) -> None:
     handled = []

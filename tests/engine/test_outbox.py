@@ -185,7 +185,7 @@ def test_another_librarys_connection_is_refused(orders: Queue, tmp_path: Path) -
     raw.close()
 
 
-def test_what_is_no_connection_is_refused(orders: Queue) -> None:
+def test_an_object_that_is_no_connection_is_refused(orders: Queue) -> None:
     with pytest.raises(Unsupported):
         orders.send(1, connection="a string")
 

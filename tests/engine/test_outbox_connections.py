@@ -126,7 +126,7 @@ ASYNC = ("AsyncEngine", "AsyncConnection", "AsyncSession", "async_sessionmaker")
 
 
 @pytest.mark.parametrize("kind", [*ASYNC, "async_scoped_session"])
-def test_an_object_of_sqlalchemys_asyncio_is_told_what_to_give(
+def test_an_object_of_sqlalchemys_asyncio_is_refused_with_the_alternative(
     orders: Queue, async_engine: asyncio.AsyncEngine, kind: str
 ) -> None:
     factory = asyncio.async_sessionmaker(async_engine)
@@ -143,7 +143,9 @@ def test_an_object_of_sqlalchemys_asyncio_is_told_what_to_give(
     assert orders.info().counters.sent == 0
 
 
-def test_a_subclass_of_a_session_is_told_what_to_give(orders: Queue, engine: sa.Engine) -> None:
+def test_a_subclass_of_a_session_is_refused_with_the_alternative(
+    orders: Queue, engine: sa.Engine
+) -> None:
     class OwnSession(orm.Session):
         pass
 
@@ -154,7 +156,7 @@ def test_a_subclass_of_a_session_is_told_what_to_give(orders: Queue, engine: sa.
         orders.send(1, connection=session)
 
 
-def test_a_session_an_engine_and_a_cursor_are_told_what_to_give(
+def test_a_session_an_engine_and_a_cursor_are_refused_with_the_alternative(
     orders: Queue, engine: sa.Engine
 ) -> None:
     with orm.Session(engine) as session:

@@ -40,7 +40,7 @@ def test_a_loop_over_receive_ends_only_when_nothing_is_ready(orders: Queue, numb
     assert (info.counters.duplicates, info.counts.present) == (number, 0)
 
 
-def test_a_receive_tells_whether_there_may_be_more(orders: Queue) -> None:
+def test_a_receive_reports_whether_there_may_be_more(orders: Queue) -> None:
     orders.send_many([1, 2])
     first = orders.receive()
     assert isinstance(first, list)

@@ -33,7 +33,7 @@ def restored(copy: Path) -> str:
     return str(copy.with_name("restored.db"))
 
 
-def test_what_is_restored_has_no_leases_no_workers_and_keys_that_are_free(
+def test_a_restored_file_has_no_leases_no_workers_and_free_keys(
     dq: DurableQ, orders: Queue, db: Path, copy: Path
 ) -> None:
     dq.queue("orders", max_receives=1)
@@ -93,7 +93,7 @@ def test_restoring_does_not_write_over_a_database(
     assert db.read_bytes() == content
 
 
-def test_what_is_replaced_is_set_aside_with_its_log(
+def test_a_replaced_database_is_set_aside_with_its_log(
     nursery: Nursery, dq: DurableQ, orders: Queue, db: Path, copy: Path
 ) -> None:
     orders.send("before")
@@ -111,7 +111,7 @@ def test_what_is_replaced_is_set_aside_with_its_log(
     plain.check_sound(db)
 
 
-def test_a_replacement_that_fails_leaves_what_was_there(
+def test_a_replacement_that_fails_leaves_the_old_database(
     dq: DurableQ, orders: Queue, db: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.send("kept")
@@ -165,7 +165,7 @@ def test_a_worker_that_cannot_be_seen_lives_while_its_beat_is_fresh(
     assert plain.column(db, "SELECT name FROM durableq_worker") == []
 
 
-def test_what_is_no_backup_is_refused_and_leaves_no_file(
+def test_a_file_that_is_no_backup_is_refused_and_leaves_no_file(
     dq: DurableQ, db: Path, copy: Path, folder: Path
 ) -> None:
     target = str(folder / "restored.db")

@@ -208,7 +208,7 @@ def test_a_log_that_left_is_noticed_by_the_next_write(
 @pytest.mark.skipif(
     IS_GUARDED, reason="no checkpoint without a second connection, which is refused"
 )
-def test_what_was_answered_before_the_log_was_removed_is_kept(db: Path) -> None:
+def test_commits_before_the_log_was_removed_are_kept(db: Path) -> None:
     """Only those who have it open can still read it: the one that notices writes it back."""
     script = """
 import os, signal, sys

@@ -139,7 +139,7 @@ def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
 
 
 @pytest.mark.skipif(checkpoints.IS_GUARDED, reason="a guarded log is cut by the next commit")
-def test_a_large_log_is_cut_once_nobody_reads_it(
+def test_a_large_log_is_cut_when_no_process_reads_it(
     store: Store, db: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_space, "JOURNAL_SIZE_LIMIT", 100_000)
@@ -157,6 +157,6 @@ def test_a_large_log_is_cut_once_nobody_reads_it(
     assert store.require(Capability.INSPECT).queue("orders").counts.ready == 1000
 
 
-def test_tending_needs_no_queue_and_no_worker(db: Path) -> None:
+def test_maintenance_needs_no_queue_and_no_worker(db: Path) -> None:
     with DurableQ(db) as dq:
         assert dq.store.require(Capability.MAINTENANCE).maintain() == MaintenanceReport(due=True)
