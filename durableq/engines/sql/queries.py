@@ -227,7 +227,7 @@ def message_history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
 
 
 def dead_letter(tx: Transaction, clock: SteadyClock, message_id: str) -> DeadLetter | None:
-    """Return a dead letter with its story."""
+    """Return a dead letter with its history."""
     found = one_message(tx, clock, message_id)
     if found is None or found.source_queue is None:
         return None
@@ -241,7 +241,7 @@ def dead_letter(tx: Transaction, clock: SteadyClock, message_id: str) -> DeadLet
 
 
 def record(tx: Transaction, clock: SteadyClock, name: str, key: str) -> IdempotencyRecord | None:
-    """Return what is remembered of a key, unless it has expired."""
+    """Return the record of a key, unless it has expired."""
     row = tx.run(sql.RECORD, in_queue=find_queue(tx, name).id, of_key=key).fetchone()
     if row is None:
         return None
@@ -253,7 +253,7 @@ def record(tx: Transaction, clock: SteadyClock, name: str, key: str) -> Idempote
 def records(
     tx: Transaction, clock: SteadyClock, name: str, limit: int, after_key: str | None
 ) -> list[IdempotencyRecord]:
-    """Return what is remembered, in order of key."""
+    """Return the records of a queue in order of key."""
     found = tx.run(
         _RECORDS,
         in_queue=find_queue(tx, name).id,
@@ -279,7 +279,7 @@ def _names(stored: str) -> tuple[str, ...] | None:
 
 
 def leased(tx: Transaction, clock: SteadyClock, owner_prefix: bytes) -> list[Message]:
-    """Return what a worker has leased, with receipts."""
+    """Return the messages that a worker has leased, with receipts."""
     rows = tx.run(LEASED_BY, owner_prefix=owner_prefix, length=len(owner_prefix)).fetchall()
     return [_leased(row, clock) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Leasing messages: what is due, what is ready, and what is met on the way."""
+"""Receiving: due messages become ready, ended leases are taken back, ready messages are leased."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONFLICT: Final = Failure(
 
 
 class _Candidate(NamedTuple):
-    """A ready message, and what is known of its key. Columns in the order of sql.READY."""
+    """A ready message with the record of its key. Columns in the order of sql.READY."""
 
     id: int
     body: Any
@@ -73,7 +73,7 @@ class _Lease(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Examined:
     """Ready messages that one receive has looked at, by the decision about them."""
 
     admitted: list[_Candidate] = field(default_factory=list)
@@ -89,7 +89,7 @@ class _Seen:
         return len(self.deferred) + len(self.conflicts) + len(self.expired)
 
     def is_full(self, limit: int) -> bool:
-        """Whether a receive of `limit` messages looks at no more."""
+        """Return whether a receive of `limit` messages examines no more."""
         passed_over = self.set_aside + len(self.duplicates)
         return len(self.admitted) >= limit or passed_over >= MAX_SET_ASIDE
 
@@ -110,11 +110,11 @@ def receive(
         return Received(_deliver(tx, row, _dead_letters(tx, row, limit, ids), lease), [], 0)
     if row.setting("paused"):
         return Received([], [], 0)
-    seen = _look_through(tx, row, limit, lease)
-    _set_aside(tx, row, seen)
-    more = seen.is_full(limit) or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
-    messages = _deliver(tx, row, seen.admitted, lease)
-    return Received(messages, seen.duplicates, seen.set_aside, more)
+    examined = _look_through(tx, row, limit, lease)
+    _set_aside(tx, row, examined)
+    more = examined.is_full(limit) or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
+    messages = _deliver(tx, row, examined.admitted, lease)
+    return Received(messages, examined.duplicates, examined.set_aside, more)
 
 
 def _promote(tx: WriteTransaction, row: StoredQueue) -> int:
@@ -126,7 +126,7 @@ def _promote(tx: WriteTransaction, row: StoredQueue) -> int:
 
 
 def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
-    """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return how many."""
+    """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return the number."""
     expired = tx.run(
         sql.EXPIRED_LEASES, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
     ).fetchall()
@@ -136,7 +136,7 @@ def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
 
 
 def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
-    """Take back every lease of a dead holder, or of everyone (an empty mark)."""
+    """Take back every lease of a dead owner; an empty prefix is that of all owners."""
     lost = tx.run(
         sql.LEASES_OF_OWNER, owner_prefix=owner_prefix, length=len(owner_prefix)
     ).fetchall()
@@ -146,18 +146,20 @@ def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
     )
 
 
-def _take_back(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage, reason: Reason) -> bool:
+def _take_back(
+    tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage, reason: Reason
+) -> bool:
     """Fail one delivery; return whether its lease was still there."""
-    owner_id = int.from_bytes(held.token[:4], "big")
+    owner_id = int.from_bytes(leased.token[:4], "big")
     name = tx.run(sql.WORKER_NAME, of=owner_id).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
     actor = name[0] if name else ""
-    outcome = fail_one(tx, row, held, failure, actor, event=Event.LEASE_EXPIRED)
+    outcome = fail_one(tx, row, leased, failure, actor, event=Event.LEASE_EXPIRED)
     return outcome is not Outcome.STALE
 
 
-def mark(owner_id: int) -> bytes:
-    """Return the first bytes of every receipt a worker is given."""
+def owner_prefix_of(owner_id: int) -> bytes:
+    """Return the first bytes of each receipt that a worker is given."""
     if not 0 < owner_id < 1 << 32:
         raise InvalidInput(f"{owner_id} is not a worker's mark: see Store.register.")
     return owner_id.to_bytes(4, "big")
@@ -168,27 +170,27 @@ def _check(row: StoredQueue, limit: int, visibility_ms: int | None, owner_id: in
     if visibility_ms is None:
         visibility_ms = row.setting("visibility_timeout_ms")
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-    start = mark(owner_id) if owner_id else bytes(4)
+    start = owner_prefix_of(owner_id) if owner_id else bytes(4)
     return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
 
 
 def _dead_letters(
     tx: WriteTransaction, row: StoredQueue, limit: int, ids: Iterable[str]
 ) -> list[_Candidate]:
-    """Return the chosen dead letters, and make them ready, held ones too."""
+    """Return the chosen dead letters, and make them ready, also those on hold."""
     chosen = tx.list_of(map(row_id, ids))
     found = tx.run(sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
     ready = tx.moved(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
     return [_Candidate(*dead_letter) for dead_letter in found if dead_letter[0] in ready]
 
 
-def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Lease) -> _Seen:
+def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Lease) -> _Examined:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
     Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
     written before the reading has ended.
     """
-    seen = _Seen()
+    examined = _Examined()
     taken: set[str] = set()
     retention_ms = row.setting("retention_ms")
     with closing(tx.run(sql.READY, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
@@ -199,52 +201,54 @@ def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Le
             since_ms = max(found.enqueued_at_ms, found.delayed_until_ms)
             match admit(since_ms, found.payload_hash, record, retention_ms, tx.now_ms):
                 case Admission.DELIVER:
-                    seen.admitted.append(found)
+                    examined.admitted.append(found)
                     if found.key is not None and found.source_queue_id is None:
                         taken.add(found.key)
                 case Admission.DUPLICATE:
                     key = found.key or ""  # never empty: only a keyed message is a duplicate
-                    seen.duplicates.append(Duplicate(str(found.id), row.name, key, found.result))
+                    examined.duplicates.append(
+                        Duplicate(str(found.id), row.name, key, found.result)
+                    )
                 case Admission.DEFER:
-                    seen.deferred[found.id] = tx.now_ms + max(1, owner_lease_ms)
+                    examined.deferred[found.id] = tx.now_ms + max(1, owner_lease_ms)
                 case Admission.CONFLICT:
-                    seen.conflicts.append(found.id)
+                    examined.conflicts.append(found.id)
                 case Admission.EXPIRE:
-                    seen.expired.append(found.id)
-            if seen.is_full(limit):
+                    examined.expired.append(found.id)
+            if examined.is_full(limit):
                 break
-    return seen
+    return examined
 
 
-def _set_aside(tx: WriteTransaction, row: StoredQueue, seen: _Seen) -> None:
+def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> None:
     """Take the messages that are not admitted out of the ready ones.
 
-    Messages that another process has taken since they were read are dropped from `seen`.
+    Messages that another process has taken since they were read are dropped from `examined`.
     """
-    for message_id, until in tuple(seen.deferred.items()):
+    for message_id, until in tuple(examined.deferred.items()):
         if tx.run(sql.DEFER, of=message_id, until=until).rowcount != 1:
-            del seen.deferred[message_id]
-    seen.conflicts = [
+            del examined.deferred[message_id]
+    examined.conflicts = [
         message_id
-        for message_id in seen.conflicts
+        for message_id in examined.conflicts
         if bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
     ]
-    ended = [*seen.expired, *(int(duplicate.message_id) for duplicate in seen.duplicates)]
+    ended = [*examined.expired, *(int(duplicate.message_id) for duplicate in examined.duplicates)]
     if not ended:
         return
     moved = tx.moved(sql.END_READY, ids=tx.list_of(ended))
-    seen.expired = [message_id for message_id in seen.expired if message_id in moved]
-    seen.duplicates = [known for known in seen.duplicates if int(known.message_id) in moved]
-    for message_id in seen.expired:
+    examined.expired = [message_id for message_id in examined.expired if message_id in moved]
+    examined.duplicates = [known for known in examined.duplicates if int(known.message_id) in moved]
+    for message_id in examined.expired:
         tx.count(row.id, "expired")
         tx.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
-    tx.count(row.id, "duplicates", len(seen.duplicates))
+    tx.count(row.id, "duplicates", len(examined.duplicates))
 
 
 def _known_key(
     tx: WriteTransaction, found: _Candidate, taken: set[str], lease: _Lease
 ) -> tuple[KnownKey | None, int]:
-    """Return what is known of a candidate's key, and how long its owner's lease still runs."""
+    """Return the state of a candidate's key, and the rest of its owner's lease in ms."""
     if found.key is None or found.source_queue_id is not None:
         return None, 0
     if found.key in taken:

@@ -1,8 +1,8 @@
-"""Decisions about many dead letters: begun, continued a few letters at a time, ended.
+"""Redrive tasks: one decision about many dead letters, applied in steps.
 
-A step leases its letters to itself and decides about them like anybody else, in one transaction
-with the place where it stops: so each of them is fenced, counted and told as ever, and no letter
-is met twice.
+A step leases its dead letters and decides about them as a recovery process does, and stores its
+cursor in the same transaction. So each decision is fenced, counted and recorded as usual, and no
+dead letter is met twice.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Progress(NamedTuple):
 
 
 class _DeadLetter(NamedTuple):
-    """A letter that is meant. Columns in the order of LETTERS_MEANT."""
+    """A dead letter of a task. Columns in the order of DEAD_LETTERS_MEANT."""
 
     id: int
     queue_id: int
@@ -173,7 +173,7 @@ def start(
 
 
 def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
-    """Decide about the next letters of a move; see Store.continue_move."""
+    """Decide about the next dead letters of a task; see Redrive.continue_redrive."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
     move, last_event, cursor = find(tx, task_id)
     if move.state is not RedriveState.RUNNING:
@@ -261,17 +261,17 @@ def _decide(
         stays = to_queue is None and isinstance(move.decision, Requeue)
         if stays and dead_letter.known_source_id is None:
             raise source_is_gone(str(dead_letter.id))
-        held = LeasedMessage(
+        message = LeasedMessage(
             dead_letter.id, None, 1, token, dead_letter.recovery_count, dead_letter.source_queue_id
         )
         row = tx.queue_by_id(dead_letter.queue_id)
-        outcome = decide_one(tx, row, held, move.decision, move.actor, to_queue)
+        outcome = decide_one(tx, row, message, move.decision, move.actor, to_queue)
         moved += outcome is Outcome.DONE
     return moved
 
 
 def _reclaim_dead_letters(tx: WriteTransaction) -> None:
-    """Take back what recovery processes hold no longer, so that it is not skipped."""
+    """Take back ended leases of dead letters, so that the task does not skip them."""
     for row in map(StoredQueue, tx.run(sql.QUEUES).fetchall()):
         if row.dead_letter_queue_id is None:
             reclaim_expired(tx, row)

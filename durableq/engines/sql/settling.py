@@ -17,7 +17,7 @@ from durableq.model.units import check_whole
 
 
 class LeasedMessage(NamedTuple):
-    """A leased message, as a settling verb needs to know it."""
+    """A leased message with the columns that settling needs."""
 
     id: int
     key: str | None
@@ -85,7 +85,7 @@ def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
     """Give messages back uncounted; see Store.release."""
     outcomes = []
     for receipt in receipts:
-        found = _held(tx, receipt)
+        found = _find_leased(tx, receipt)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -100,7 +100,7 @@ def fail(
     """Record failures, and retry or bury; see Store.fail."""
     outcomes = []
     for receipt, failure in failures:
-        found = _held(tx, receipt)
+        found = _find_leased(tx, receipt)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -111,7 +111,7 @@ def fail(
 def fail_one(
     tx: WriteTransaction,
     row: StoredQueue,
-    held: LeasedMessage,
+    leased: LeasedMessage,
     failure: Failure,
     actor: str,
     event: Event = Event.FAILED,
@@ -119,26 +119,26 @@ def fail_one(
     """Record one failure of a leased message, and retry or bury it."""
     decision = after_failure(
         failure,
-        held.receive_count,
+        leased.receive_count,
         row.settings,
         tx.rng(),
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
     )
     if isinstance(decision, Bury):
-        moved = _move_to_dead_letters(tx, row, held.id, held.token, State.IN_FLIGHT)
+        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT)
     else:
         state = State.DELAYED if decision.wait_ms else State.READY
         until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
-        moved = put_back(tx, row, held, state, until)
+        moved = put_back(tx, row, leased, state, until)
     if not moved:
         return Outcome.STALE
     tx.record(
-        held.id, row.id, event, actor=actor, traceback=failure.traceback, **failure.history_fields
+        leased.id, row.id, event, actor=actor, traceback=failure.traceback, **failure.history_fields
     )
     if not isinstance(decision, Bury):
         return Outcome.RETRY
-    _drop_key(tx, row, held)
-    tx.record(held.id, row.id, Event.BURIED, actor=actor, **failure.history_fields)
+    _drop_key(tx, row, leased)
+    tx.record(leased.id, row.id, Event.BURIED, actor=actor, **failure.history_fields)
     return Outcome.BURIED
 
 
@@ -185,10 +185,10 @@ def _move_to_dead_letters(
 def decide(
     tx: WriteTransaction, decisions: Sequence[tuple[Receipt, Decision]], actor: str
 ) -> list[Outcome]:
-    """Apply verdicts to leased dead letters; see Store.decide."""
+    """Apply decisions to leased dead letters; see DeadLetters.decide."""
     outcomes = []
     for receipt, decision in decisions:
-        found = _held(tx, receipt)
+        found = _find_leased(tx, receipt)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -199,71 +199,71 @@ def decide(
 def decide_one(
     tx: WriteTransaction,
     row: StoredQueue,
-    held: LeasedMessage,
+    leased: LeasedMessage,
     decision: Decision,
     actor: str,
     to_queue: StoredQueue | None = None,
 ) -> Outcome:
-    """Apply a verdict to a leased dead letter.
+    """Apply a decision to a leased dead letter.
 
     Args:
-        unit: the transaction.
+        tx: the transaction.
         row: the dead-letter queue.
-        held: the letter.
-        verdict: what to do with it.
-        actor: who says so.
-        to_queue: where it is sent, instead of where it died.
+        leased: the dead letter.
+        decision: the decision.
+        actor: the person or process that decides.
+        to_queue: the queue to send it to; None is the queue in which it died.
     """
-    source_queue_id = held.source_queue_id
+    source_queue_id = leased.source_queue_id
     if source_queue_id is None:
         raise Conflict(
-            f"Message {held.id} in queue {row.name!r} is not a dead letter: verdicts are for "
+            f"Message {leased.id} in queue {row.name!r} is not a dead letter: decisions are for "
             "those. Complete, fail or release it."
         )
-    recovery_count = held.recovery_count
+    recovery_count = leased.recovery_count
     event, moved = Event.DISCARDED, False
     match decision:
         case Discard():
-            ended = tx.run(sql.DISCARD, of=held.id, in_queue=row.id, token=held.token)
+            ended = tx.run(sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
             moved = ended.rowcount == 1
             tx.count(row.id, "discarded", int(moved))
         case Hold():
             event = Event.HELD
-            moved = put_back(tx, row, held, State.DELAYED, FOREVER_MS)
+            moved = put_back(tx, row, leased, State.DELAYED, FOREVER_MS)
         case Retry() | Requeue():
             event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
             target = to_queue or tx.queue_by_id(source_queue_id)
-            moved = _redrive(tx, row, held, target, decision)
+            moved = _redrive(tx, row, leased, target, decision)
             recovery_count += 1
     if not moved:
         return Outcome.STALE
     detail: dict[str, Any] = {"recovery_count": recovery_count}
     if to_queue is not None and to_queue.id != source_queue_id:
         detail["to_queue"] = to_queue.name
-    tx.record(held.id, row.id, event, actor=actor, reason=decision.reason, detail=detail)
+    tx.record(leased.id, row.id, event, actor=actor, reason=decision.reason, detail=detail)
     return Outcome.DONE
 
 
 def _redrive(
     tx: WriteTransaction,
     row: StoredQueue,
-    held: LeasedMessage,
+    leased: LeasedMessage,
     target: StoredQueue,
     decision: Retry | Requeue,
 ) -> bool:
     body = codec.encode(decision.body) if isinstance(decision, Retry) else None
     if body is not None and codec.size(body) > target.setting("max_body_bytes"):
         raise InvalidBody(
-            f"The changed body of message {held.id} has {codec.size(body)} bytes; queue "
+            f"The changed body of message {leased.id} has {codec.size(body)} bytes; queue "
             f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
         )
     delay_ms = decision.delay_ms
     sent_back = tx.run(
         sql.REDRIVE,
-        of=held.id,
+        of=leased.id,
         in_queue=row.id,
         target=target.id,
-        token=held.token,
+        token=leased.token,
         to_state=State.DELAYED.value if delay_ms else State.READY.value,
         until=tx.now_ms + delay_ms if delay_ms else 0,
         now_ms=tx.now_ms,
@@ -293,15 +293,15 @@ def attach_result(tx: WriteTransaction, receipt: Receipt, key: str, result: str)
     return Outcome.DONE if attached.rowcount == 1 else Outcome.GONE
 
 
-def check_held(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
-    """Return the first receipt that is no longer good, or None."""
-    return next((r for r in receipts if _held(tx, r) is None), None)
+def first_stale(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
+    """Return the first receipt whose lease is gone, or None."""
+    return next((r for r in receipts if _find_leased(tx, r) is None), None)
 
 
 def put_back(
     tx: WriteTransaction,
     row: StoredQueue,
-    held: LeasedMessage,
+    leased: LeasedMessage,
     state: State,
     until_ms: int | None,
     uncounted: int = 0,
@@ -311,31 +311,31 @@ def put_back(
     Args:
         tx: the transaction.
         row: the queue of the message.
-        held: the leased message.
+        leased: the leased message.
         state: READY or DELAYED.
         until_ms: the new due time; None keeps the old one.
         uncounted: number of receives that do not count.
     """
     ended = tx.run(
         sql.PUT_BACK,
-        of=held.id,
+        of=leased.id,
         in_queue=row.id,
-        token=held.token,
+        token=leased.token,
         to_state=state.value,
         until=until_ms,
         uncounted=uncounted,
     )
     if ended.rowcount != 1:
         return False
-    _drop_key(tx, row, held)
+    _drop_key(tx, row, leased)
     return True
 
 
-def _drop_key(tx: WriteTransaction, row: StoredQueue, held: LeasedMessage) -> None:
+def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
-    if held.key is not None and held.source_queue_id is None:
-        tx.run(sql.DROP_KEY, in_queue=row.id, of_key=held.key, of=held.id, token=held.token)
-        tx.run(sql.WAKE_DEFERRED, in_queue=row.id, of_key=held.key, now_ms=tx.now_ms)
+    if leased.key is not None and leased.source_queue_id is None:
+        tx.run(sql.DROP_KEY, in_queue=row.id, of_key=leased.key, of=leased.id, token=leased.token)
+        tx.run(sql.WAKE_DEFERRED, in_queue=row.id, of_key=leased.key, now_ms=tx.now_ms)
 
 
 def _by_lease(
@@ -363,7 +363,9 @@ def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, b
         return None
 
 
-def _held(tx: WriteTransaction, receipt: Receipt) -> tuple[StoredQueue, LeasedMessage] | None:
+def _find_leased(
+    tx: WriteTransaction, receipt: Receipt
+) -> tuple[StoredQueue, LeasedMessage] | None:
     fence = _fence(tx, receipt.queue, receipt.token)
     if fence is None:
         return None

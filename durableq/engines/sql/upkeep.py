@@ -1,4 +1,4 @@
-"""Queues as things: made, changed, emptied, removed; and what time ends."""
+"""Queues, expiry, records, workers and metadata: the operations outside a message's life."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def purge(tx: WriteTransaction, row: StoredQueue) -> int:
 
 
 def prune(tx: WriteTransaction, limit: int) -> Pruned:
-    """Remove what time has ended; see Store.prune."""
+    """Remove expired messages, records and events; see Maintenance.prune."""
     overdue = tx.run(_OVERDUE, now_ms=tx.now_ms, limit=limit).fetchall()
     expired = expire(tx, overdue)
     records = prune_records(tx, limit)
@@ -213,7 +213,7 @@ def expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
 
 
 def prune_records(tx: WriteTransaction, limit: int) -> int:
-    """Remove expired records, at most so many; return how many."""
+    """Remove at most `limit` expired records; return the number."""
     removed: int = tx.run(_PRUNE_KEYS, now_ms=tx.now_ms, limit=limit).rowcount
     return removed
 
@@ -261,7 +261,7 @@ def unregister(tx: WriteTransaction, owner_id: int) -> None:
 
 
 def get_metadata(tx: Transaction, name: str) -> str | None:
-    """Return what is remembered under a name."""
+    """Return the text stored under a name, or None."""
     row = tx.run(_META, of=_NOTE + name).fetchone()
     return row[0] if row else None
 
@@ -291,7 +291,7 @@ def known_boot(tx: Transaction) -> str | None:
 
 
 def forget_boot(tx: Transaction) -> None:
-    """Make this a file of no boot: whoever opens it takes back every lease and worker in it."""
+    """Forget the boot, so that the next opening takes back every lease and worker."""
     tx.run(_DROP_META, of=_BOOT_ID)
 
 

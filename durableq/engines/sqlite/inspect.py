@@ -119,7 +119,9 @@ class SQLMonitor:
     def leases_of(self, owner_id: int) -> list[Message]:
         """The messages a worker has leased."""
         with self._read() as tx:
-            return self._clock.shown(queries.leased(tx, self._clock, receiving.mark(owner_id)))
+            return self._clock.shown(
+                queries.leased(tx, self._clock, receiving.owner_prefix_of(owner_id))
+            )
 
     def key_counts(self) -> KeyCounts:
         """How many idempotency keys are known."""

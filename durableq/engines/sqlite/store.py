@@ -283,7 +283,7 @@ class SQLStore(
         steady_time.keep(self._database, self._clock)
         with self._database.write_with_sqlalchemy() as (opened, connection):
             tx = self._begin(opened)
-            stale = settling.check_held(tx, receipts)
+            stale = settling.first_stale(tx, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
             handle = OpenTransaction(self._database, tx, connection, actor)
@@ -297,7 +297,7 @@ class SQLStore(
         """Take back expired leases, or all of a dead holder's."""
         with self._write() as tx:
             if owner_id is not None:
-                return receiving.reclaim_lost(tx, receiving.mark(owner_id))
+                return receiving.reclaim_lost(tx, receiving.owner_prefix_of(owner_id))
             rows = [tx.queue_by_id(row[0]) for row in tx.run(statements.QUEUES).fetchall()]
             return sum(receiving.reclaim_expired(tx, row) for row in rows)
 
@@ -348,7 +348,7 @@ class SQLStore(
     def unregister(self, owner_id: int) -> None:
         """Take a worker out, and its leases back."""
         with self._write() as tx:
-            receiving.reclaim_lost(tx, receiving.mark(owner_id))
+            receiving.reclaim_lost(tx, receiving.owner_prefix_of(owner_id))
             upkeep.unregister(tx, owner_id)
 
     def close(self) -> None:
