@@ -180,8 +180,9 @@ def _dead_letters(
     """Return the chosen dead letters, and make them ready, also those on hold."""
     chosen = tx.list_of(map(row_id, ids))
     found = tx.run(sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
-    ready = tx.moved(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
-    return [_Candidate(*dead_letter) for dead_letter in found if dead_letter[0] in ready]
+    # Those that were ready already are not moved; leasing them looks at the rest.
+    tx.moved(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
+    return [_Candidate(*dead_letter) for dead_letter in found]
 
 
 def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Lease) -> _Examined:
