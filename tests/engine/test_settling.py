@@ -49,16 +49,16 @@ def worker(dq: DurableQ, **options: Any) -> Worker:
 
 @pytest.fixture
 def completions(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many successes each commit settled so far."""
+    """Return the list of the number of successes in each commit so far."""
     sizes: list[int] = []
-    complete = dq.store.complete
+    settle = dq.store.settle
 
-    def counted(told: Sequence[Completion]) -> Any:
-        outcomes = complete(told)
-        sizes.append(len(told))
+    def counted(completions: Sequence[Completion], failures: Any, *, actor: str) -> Any:
+        outcomes = settle(completions, failures, actor=actor)
+        sizes.append(len(completions))
         return outcomes
 
-    monkeypatch.setattr(dq.store, "complete", counted)
+    monkeypatch.setattr(dq.store, "settle", counted)
     return sizes
 
 
