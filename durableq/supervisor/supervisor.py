@@ -91,6 +91,7 @@ class Supervisor:
         self._to_reclaim: deque[Callable[[], int]] = deque()
         self._outage = Outage(self._emit)
         self._code = 0
+        self._is_migrated = False
 
     def run(self) -> int:
         """Run the fleet; return the exit code.
@@ -165,7 +166,9 @@ class Supervisor:
 
     def _handle_exit(self, worker: WorkerProcess, code: int) -> None:
         """Reclaim the messages of an ended worker, and decide whether it is replaced."""
-        if code == MIGRATED and worker in self._workers:
+        # A stop may reach another worker that is exiting for the same reason: the signal kills it.
+        is_same_stop = self._is_migrated and code == -signal.SIGTERM
+        if worker in self._workers and (code == MIGRATED or is_same_stop):
             self._stop_after_migration(worker)
             return
         stage = worker.scoreboard.stage
@@ -205,6 +208,7 @@ class Supervisor:
         if self._is_stopping:
             return
         self._code = 1
+        self._is_migrated = True
         text = "the fleet stops; start it again with the durableq that migrated the database"
         self._emit("migrated", text)
         self._signals.stop()
