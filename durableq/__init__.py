@@ -1,6 +1,6 @@
 """A durable message queue, a dead-letter queue and an idempotency store in one SQLite file.
 
-This is the only door: what is not named here may change without notice.
+The names below are the public API. Every other name may change without notice.
 """
 
 from durableq.client.app import DurableQ, Queue

@@ -90,8 +90,8 @@ class OtherProcess:
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self._orders = cast("TextIO", self._process.stdin)
         self._answers = cast("TextIO", self._process.stdout)
+        #: Rows whose commit was answered.
         self.rows = 0
-        """Rows whose commit was answered."""
 
     def commit(self, rows: int) -> None:
         """Commit one transaction, without waiting for a lock."""

@@ -17,7 +17,7 @@ from durableq.supervisor.liveness import Liveness, liveness
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a message is, and why it is not being handled."""
+    """The state of a message, and the reason why it is not being handled."""
 
     message_id: str
     #: ready, delayed, in_flight, held, dead or ended.
@@ -108,7 +108,7 @@ def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
 
 
 def _behind(store: Store, message: Message) -> str:
-    """Return what another message of the same key does to this one, or nothing."""
+    """Return how another message with the same key affects this one, or an empty text."""
     record = (
         None
         if message.key is None

@@ -46,7 +46,7 @@ class WorkerView:
     liveness: Liveness
     #: None for one that cannot be seen.
     usage: Usage | None
-    #: Of one core: since the look before, or since it was started.
+    #: Percent of one core since the previous reading, or since the start of the process.
     cpu_percent: float | None
     #: The ids of the messages leased to it right now.
     holding: tuple[str, ...]

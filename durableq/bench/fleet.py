@@ -1,6 +1,6 @@
-"""What a fleet costs while it has nothing to do, and how soon it is there when it has.
+"""The processor time of an idle fleet, and its latency when work arrives.
 
-The figures are for a person to look at; nothing is decided by them.
+The figures are for people; no test depends on them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The demo's accounts: what the file says happened, judged against what was sent.
+"""The accounts of the demo: the facts in the file, compared with the traffic.
 
-`read` takes the facts from the file when all is over; `judge` is pure. Nothing in it believes a
-worker's own word: charges are counted in the ledger, deaths and verdicts in the history, and what
-should have been is computed from the traffic again.
+`read` takes the facts from the file after the run; `judge` is pure. It trusts no report of a
+worker: it counts charges in the ledger, and deaths and decisions in the history, and computes the
+expected numbers from the traffic again.
 """
 
 from __future__ import annotations

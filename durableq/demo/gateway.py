@@ -1,4 +1,4 @@
-"""A payment gateway that fails as real ones do, and the same way each time: no dice, no clock.
+"""A payment gateway that fails like a real one, but reproducibly: no clock, no randomness.
 
 Whether a delivery fails follows from the order, its key, and how often it was received and
 recovered. So the same traffic has the same fate in every run, in whatever order the workers of

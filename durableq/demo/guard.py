@@ -1,7 +1,7 @@
-"""`python -m durableq.demo.guard`: ends what a demo, chaos or bench run leaves when it is killed.
+"""`python -m durableq.demo.guard`: ends the processes of a killed demo, chaos or bench run.
 
-It is told the session of each process on stdin, one a line. The end of that is the end of whoever
-started them, by whatever means.
+It reads the session of each process from stdin, one a line. The end of stdin is the end of the
+process that started them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from durableq.demo.processes import kill_sessions
 
 
 def main() -> None:
-    """Wait for the end of stdin, then kill what is left of the sessions that were named."""
+    """Wait for the end of stdin, then kill the processes of the named sessions."""
     kill_sessions({int(line) for line in sys.stdin})
 
 

@@ -29,7 +29,7 @@ class Processes:
     """Some `python -m durableq …` processes; leaving the `with` block ends them all.
 
     So does the death of this process: a guard beside it sees to that. Each has a session of its
-    own: Ctrl-C in the terminal reaches us only, and whoever a process has started in turn is known
+    own: Ctrl-C in the terminal reaches this process only, and the children of a process are known
     by its session, even after that process has died.
 
     Args:
@@ -168,7 +168,7 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Return whether a process is there, and more than an exit code that nobody has read yet."""
+    """Return whether a process lives and is no zombie."""
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False

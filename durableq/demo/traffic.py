@@ -1,7 +1,7 @@
 """The demo's traffic: orders of every kind in exact proportions, some sent more than once.
 
-Proportions are exact, not drawn: so the figures of a run do not depend on luck. What the seed
-draws is the order of the traffic, the amounts and the distances between duplicates.
+Proportions are exact, so the figures of a run do not depend on luck. The seed determines the
+order of the traffic, the amounts and the distances between duplicates.
 """
 
 from __future__ import annotations

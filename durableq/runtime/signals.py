@@ -18,10 +18,10 @@ class StopRequests:
     """Counts the requests to stop. `note` may be called from a signal handler."""
 
     def __init__(self) -> None:
+        #: Number of separate requests so far.
         self.count = 0
-        """Number of separate requests so far."""
+        #: Signal of the newest request.
         self.last: signal.Signals | None = None
-        """Signal of the newest request."""
         self._counted_at = -math.inf
 
     def note(self, number: int) -> None:

@@ -131,7 +131,7 @@ def index(name: str, columns: list[Any], where: str) -> None:
 
 
 def create_idempotency() -> None:
-    """Idempotency records: who holds a key, or what its first success returned."""
+    """Idempotency records: the owner of a key, or the result of its first success."""
     op.create_table(
         "durableq_idempotency",
         whole("queue_id"),
@@ -174,7 +174,7 @@ def create_history() -> None:
 
 
 def create_worker_and_meta() -> None:
-    """Processes that receive, and what is true of the whole file."""
+    """Workers, and facts about the whole file."""
     op.create_table(
         "durableq_worker",
         sa.Column("id", WHOLE, primary_key=True, nullable=False),

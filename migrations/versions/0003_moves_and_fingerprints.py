@@ -113,7 +113,7 @@ def create_move() -> None:
 
 
 def tell_burials() -> None:
-    """Copy to each letter's burial what killed it."""
+    """Copy the last failure of each dead letter to its burial."""
     connection = op.get_bind()
     for burial, reason, error_type, message in connection.execute(sa.text(BURIALS)).all():
         told = {

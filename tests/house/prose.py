@@ -7,6 +7,26 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from pathlib import Path
+
+from tests.house.tree import modules
+
+# The packages whose docstrings and comments are counted; each joins when its prose is done.
+PLAIN_PROSE = {
+    "durableq/admin",
+    "durableq/bench",
+    "durableq/cli",
+    "durableq/engines",
+    "durableq/store",
+    "migrations",
+    "scripts",
+    "durableq/client",
+    "durableq/model",
+    "durableq/recovery",
+    "durableq/runtime",
+    "durableq/supervisor",
+    "durableq/worker",
+}
 
 # Words that stand in for a noun. httpx uses them 0.6 times in 1,000 words, procrastinate 0.4.
 VAGUE = {"what", "whatever", "whoever", "somebody", "nobody"}
@@ -44,3 +64,24 @@ def begins_badly(docstring: str) -> bool:
     """Return whether the first word of a docstring is one of FIRST_WORDS."""
     first = WORD.match(docstring.lstrip())
     return first is not None and first[0] in FIRST_WORDS
+
+
+def prose_is_plain(root: Path) -> Iterator[str]:
+    for package in sorted(PLAIN_PROSE):
+        vague = words = 0
+        for module in modules(root, package):
+            texts = [*docstrings(module.tree), *comments(module.text)]
+            for _, text in texts:
+                here = vague_words(text)
+                vague, words = vague + here[0], words + here[1]
+        if vague * 1000 > words * MAX_VAGUE_PER_1000:
+            share = f"{vague * 1000 / words:.1f} of 1,000 words are"
+            yield f"{package}: {share} vague ({', '.join(sorted(VAGUE))})"
+
+
+def docstrings_begin_with_a_verb_or_a_noun(root: Path) -> Iterator[str]:
+    for package in sorted(PLAIN_PROSE):
+        for module in modules(root, package):
+            for line, text in docstrings(module.tree):
+                if begins_badly(text):
+                    yield f"{module.path}:{line} begins with {text.split()[0]!r}"

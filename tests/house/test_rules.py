@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import durableq
-from tests.house import rules
+from tests.house import prose, rules
 from tests.house.rules import RULES, Rule
 from tests.house.tree import modules
 
@@ -140,6 +140,7 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
     (rules.engines_open_no_file, "durableq/engines/a.py", "open(path + '-shm')", "drops our locks"),
     (rules.engines_open_no_file, "durableq/engines/a.py", "path.read_bytes()", "path.read_bytes()"),
     (rules.engines_open_no_file, "durableq/engines/a.py", "shutil.copy(a, b)", "shutil.copy"),
+    (rules.the_design_names_every_module, "durableq/attic.py", "", "no entry in docs/DESIGN.md"),
     (rules.public_names_have_a_docstring, "durableq/a.py", "'''A.'''\ndef f(): ...", "f has no"),
     (rules.public_names_have_a_docstring, "durableq/a.py", "A = 1", "a.py:1 has no docstring"),
     (
@@ -149,13 +150,13 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
         "a.py:5 c has no docstring",
     ),
     (
-        rules.prose_is_plain,
+        prose.prose_is_plain,
         "durableq/model/a.py",
         "A = 1  # what somebody does here",
         "durableq/model: 500.0 of 1,000 words are vague",
     ),
     (
-        rules.docstrings_begin_with_a_verb_or_a_noun,
+        prose.docstrings_begin_with_a_verb_or_a_noun,
         "durableq/model/a.py",
         'def f():\n    """What it does."""',
         "a.py:2 begins with 'What'",

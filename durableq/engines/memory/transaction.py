@@ -22,8 +22,8 @@ class OpenTransaction:
         actor: str,
     ) -> None:
         self._send, self._complete, self._fail, self._actor = send, complete, fail, actor
+        #: Whether its block is over.
         self.ended = False
-        """Whether its block is over."""
         self._thread = threading.get_ident()
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:

@@ -92,7 +92,7 @@ class MemoryMoves(MemoryMonitor):
         return len(due)
 
     def _meet(self, row: Row, lease: Lease, received: Received) -> Received:
-        """Treat one ready message as `admit` says, and return what was received so far."""
+        """Apply the decision of `admit` to one ready message; return the messages so far."""
         messages, duplicates, set_aside = received[:3]
         record, owner_left_ms = self._known(row)
         retention_ms = self._queue(row.queue).settings.retention_ms
@@ -114,7 +114,7 @@ class MemoryMoves(MemoryMonitor):
         return received._replace(set_aside=set_aside + 1)
 
     def _known(self, row: Row) -> tuple[KnownKey | None, int]:
-        """Return what is known of a message's key, and how long its owner's lease still runs."""
+        """Return the record of a message's key, and the rest of its owner's lease in ms."""
         record = self._tables.records.get(row.guarded_key) if row.guarded_key else None
         if record is None:
             return None, 0
@@ -262,7 +262,7 @@ class MemoryMoves(MemoryMonitor):
             )
         return body
 
-    # ---- leases that nobody will settle
+    # ---- leases whose owners are dead or late
 
     def _reclaim_expired(self, queue: str) -> int:
         now_ms = self._clock.lease_ms()

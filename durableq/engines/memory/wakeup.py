@@ -9,7 +9,7 @@ from contextlib import suppress
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
 
-#: What a pipe holds.
+#: The capacity of a pipe.
 _MANY = 1 << 16
 
 
@@ -43,6 +43,6 @@ class MemoryWatch:
         """Watch no longer."""
         if not self._closed:
             self._closed = True
-            self._on_close(self)  # from here on nobody rings
+            self._on_close(self)  # no writer sends to the pipe from here on
             os.close(self._reader)
             os.close(self._writer)

@@ -1,4 +1,4 @@
-"""SQL databases: one folder for the tables and verbs, one file for what is SQLite's own."""
+"""SQL that engines share: tables, statements and operations. It imports no driver."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""What a person may ask: short reads, paged by key, that never write."""
+"""Queries for people: short reads, paged by key, that never write."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ meta = Table(
     **_strict,
 )
 
-#: For anyone with a SQLite shell: the dead, and what killed them.
+#: A view for users of a SQLite shell: the dead letters with their last failure.
 DEAD_LETTER_VIEW: Final = """\
 CREATE VIEW durableq_dead_letter AS
 SELECT m.id, source.name AS queue, m.key, died.reason,

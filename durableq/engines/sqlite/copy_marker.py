@@ -31,8 +31,8 @@ READ_BYTES: Final = 1 << 16
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 AT_FDCWD: Final = -100
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-# Of statx(2): the flag of the birth time, the size of the answer, and the fields in it: the mask
-# of what was answered, seconds, nanoseconds.
+# statx(2): the flag of the birth time, the size of the answer, and its fields: the mask of valid
+# fields, seconds, nanoseconds.
 _STATX_BTIME: Final = 0x800
 _STATX_BYTES: Final = 256
 _STATX_BIRTH: Final = struct.Struct("=I76xqI")
@@ -62,7 +62,7 @@ class Marker:
     aside: str = ""
 
     def progress(self, target: Path) -> str:
-        """Return what the running process does, as a sentence without its period."""
+        """Return the activity of the running process, as a sentence without its period."""
         doing = "restored from" if self.operation == "restore" else "made as a backup of"
         return f"{target} is being {doing} {self.source} by process {self.pid}"
 

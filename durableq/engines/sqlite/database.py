@@ -81,9 +81,9 @@ class Database:
         location.check()
         self.location = location
         self.statements = Statements(DIALECT)
+        # The sessions of all threads; each change is one atomic step. A forked child would close
+        # a session that is missing here: the thread-local memory of other threads is freed there.
         self._sessions: list[_Session] = []
-        """Of all threads, which change it one step at a time. What it forgot, a child would close:
-        there, the memory of all threads but one is cleared away."""
         self._local = threading.local()
         self.file = OpenFile(location)
         self._check_revision: Callable[[Any], None] | None = None
@@ -133,7 +133,7 @@ class Database:
                 yield Transaction(raw, self.statements)
                 self._commit(raw)
             finally:
-                _undo(raw)  # nothing, once it is committed; otherwise nobody could write any more
+                _undo(raw)  # nothing after the commit; without it the lock would stay for ever
         except driver.Error as error:
             stuck = raw.in_transaction
             if stuck or code_of(error) == driver.SQLITE_READONLY:
@@ -176,7 +176,7 @@ class Database:
         """Run a user's statement in a transaction that joined ours.
 
         Raises:
-            StorageFull, DatabaseUnusable: what the file ran into; not the statement's fault.
+            StorageFull, DatabaseUnusable: errors of the file, not of the statement.
             InvalidInput: a text is not UTF-8.
             sqlalchemy.exc.DBAPIError: any other error.
         """
@@ -270,13 +270,13 @@ class Database:
             time.sleep(random.uniform(0.001, 0.010))
 
     def version(self) -> object:
-        """Return what is another value after each commit: anybody's, and this thread's own."""
+        """Return a number that changes with each commit of any connection."""
         raw = self.session().raw
         (others,) = self.retrying(lambda: raw.execute("PRAGMA data_version").fetchone())
         return raw, others, raw.total_changes
 
     def nobody_writes(self) -> bool:
-        """Return whether no write was under way: what reached the log before can be read now."""
+        """Return whether no write was in progress, so that all earlier writes can be read now."""
         raw = self.session().raw
         raw.execute("PRAGMA busy_timeout = 0")
         try:
@@ -394,7 +394,7 @@ class Database:
 
 @contextmanager
 def all_or_nothing(raw: Any) -> Iterator[None]:
-    """Undo what one verb did inside a longer transaction if it raises; that may go on."""
+    """Undo one operation inside a longer transaction if it raises; the transaction goes on."""
     raw.execute("SAVEPOINT durableq_verb")
     try:
         yield
@@ -407,7 +407,7 @@ def all_or_nothing(raw: Any) -> Iterator[None]:
 
 
 def _text(stored: bytes) -> str:
-    """Return stored text, also what is not UTF-8: the driver's own way would fail the whole read.
+    """Decode stored text. The driver's own decoder would fail the whole read on invalid UTF-8.
 
     Undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
     """

@@ -56,7 +56,7 @@ def check_content(
         yield _guarded("tables", location, lambda: _tables(raw, location))
         yield _guarded("boot", location, lambda: _boot(raw, clock))
         yield _guarded("wall_clock", location, lambda: _wall_clock(raw, clock))
-    if found in {Condition.CURRENT, Condition.OLDER}:  # what can be backed up and restored
+    if found in {Condition.CURRENT, Condition.OLDER}:  # a file that can be backed up and restored
         yield _guarded("free_pages", location, lambda: _free_pages(raw, location))
     if found is not Condition.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
         yield _guarded("integrity", location, lambda: _integrity(raw, location, deep=deep))

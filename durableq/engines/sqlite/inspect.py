@@ -27,11 +27,11 @@ from durableq.store.core import QueueInfo, WorkerInfo
 
 
 class SQLMonitor:
-    """What a person may ask of a file.
+    """The Inspect capability of a file.
 
     Args:
         database: the file.
-        clock: where the time comes from.
+        clock: the source of the time.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -74,7 +74,7 @@ class SQLMonitor:
             return self._clock.shown(queries.dead_letter(tx, self._clock, message_id))
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
-        """The dead letters by what killed them."""
+        """The dead letters, grouped by their last failure."""
         with self._read() as tx:
             return self._clock.shown(dead_letters.dead_letter_groups(tx, queue))
 
@@ -89,25 +89,25 @@ class SQLMonitor:
             return self._clock.shown(redrive.find(tx, task_id).move)
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
-        """What recovery processes sent back to this queue."""
+        """The messages that recovery processes sent back to this queue."""
         with self._read() as tx:
             since_ms = self._clock.of_wall(since_ms)
             return self._clock.shown(dead_letters.recoveries(tx, queue, since_ms, limit))
 
     def get_metadata(self, name: str) -> str | None:
-        """What is remembered under a name."""
+        """The metadata entry of a name."""
         with self._read() as tx:
             return upkeep.get_metadata(tx, name)
 
     def record(self, queue: str, key: str) -> IdempotencyRecord | None:
-        """What is remembered of a key."""
+        """The idempotency record of a key."""
         with self._read() as tx:
             return self._clock.shown(queries.record(tx, self._clock, queue, key))
 
     def records(
         self, queue: str, limit: int, after_key: str | None = None
     ) -> list[IdempotencyRecord]:
-        """What is remembered, in order of key."""
+        """The idempotency records of a queue, in order of key."""
         with self._read() as tx:
             return self._clock.shown(queries.records(tx, self._clock, queue, limit, after_key))
 
@@ -140,7 +140,7 @@ class SQLMonitor:
         )
 
     def orphans(self) -> list[Finding]:
-        """What belongs to nothing."""
+        """The rows that refer to no queue or message."""
         with self._read() as tx:
             return orphans.find(tx)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from durableq.engines.sqlite.url import parse_url
 from durableq.model.errors import DatabaseUnusable
 
-#: Where locks or shared memory between processes cannot be trusted; and every fuse.* one.
+#: File systems on which locks or shared memory between processes fail; also every fuse.* one.
 NETWORK_FILESYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "lustre", "beegfs")
 )
@@ -28,7 +28,7 @@ class Location:
     link leads to, so every check of the file, its log or its directory uses that one.
     """
 
-    #: Of the file itself, every symbolic link on the way followed.
+    #: The path of the file itself, with all symbolic links resolved.
     path: Path
     #: `full`: survives power loss. `normal`: survives SIGKILL; power loss may undo the newest.
     synchronous: str = "full"

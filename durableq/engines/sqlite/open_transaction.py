@@ -69,17 +69,17 @@ class OpenTransaction:
                 raise StaleReceipt(receipt.message_id, outcome.why)
 
     def end(self) -> None:
-        """Take nothing more, and close what is not read to its end.
+        """Refuse further statements, and close unread results.
 
-        It would keep this thread's view of the file as it is now: once another process has
-        written, every write of this thread would be refused as coming too late.
+        An open result would keep this thread's read snapshot: after a write of another process,
+        SQLite would refuse every later write of this thread.
         """
         self._ended = True
         for result in self._results:
             result.close()
 
     def _check(self) -> None:
-        """Refuse what would be written on its own: each statement would be a commit by itself.
+        """Refuse statements outside the transaction: each would commit by itself.
 
         Raises:
             Conflict: the block is over, or a statement in it ended the transaction.

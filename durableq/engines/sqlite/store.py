@@ -1,4 +1,4 @@
-"""The SQLite engine: each verb opens its one transaction and says, in one call, what happens."""
+"""The SQLite engine: each operation is one transaction around one function of engines/sql."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ class SQLStore(
             return upkeep.forget(tx, queue, key)
 
     def prune(self, limit: int = 1000) -> Pruned:
-        """Remove what time has ended."""
+        """Remove expired messages, records and history."""
         with self._write() as tx:
             return upkeep.prune(tx, limit)
 

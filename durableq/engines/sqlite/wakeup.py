@@ -38,8 +38,8 @@ class FileWatch:
         self._database = database
         self._seen = database.version()  # a read: from here on there is a log to watch
         self._events = self._listen()
+        #: Until the next look at the file; None: not before there is an event.
         self._pause: float | None = FIRST_SECONDS
-        """Until the next look at the file; None: not before there is an event."""
 
     def wait(self, seconds: float, *others: HasFileno) -> bool:
         """Wait for a commit, one of the others, or the end of the time."""

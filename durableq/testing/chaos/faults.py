@@ -63,8 +63,8 @@ class Scene:
         self.lease = lease
         self.rng = rng
         self.ledger = Ledger(folder)
+        #: Whom a fault has in its hands: no other touches them. By process id.
         self.struck: dict[int, psutil.Process] = {}
-        """Whom a fault has in its hands: no other touches them. By process id."""
         self._workers = workers
         self._said = said
         self._heard = 0
@@ -276,10 +276,10 @@ class Storm:
         self._ahead = dict.fromkeys(sorted(planned, key=lambda one: one.due), Phase.WAITING)
         self._scene = scene
         self._started = time.monotonic()
+        #: Faults by kind.
         self.asked = Counter(fault.name for _, fault in planned)
-        """Faults by kind."""
+        #: Faults by kind.
         self.happened: Counter[str] = Counter()
-        """Faults by kind."""
 
     @property
     def is_over(self) -> bool:
