@@ -3,6 +3,10 @@
 The names below are the public API. Every other name may change without notice.
 """
 
+from durableq.runtime import startup as _startup  # noqa: F401 - first: it postpones signals
+
+# isort: split
+
 from durableq.client.app import DurableQ, Queue
 from durableq.client.delivery import Batch, Deliveries, Delivery, Transaction
 from durableq.client.producer import Producer
@@ -39,7 +43,6 @@ from durableq.model.message import (
     Reason,
     Receipt,
 )
-from durableq.runtime import startup as _startup  # noqa: F401 - first: it postpones signals
 from durableq.store.core import QueueInfo
 
 __all__ = [

@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +80,9 @@ def place(tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no command start processes, wait or repeat."""
+    """Let no command start processes, wait or repeat; import the demo's application anew."""
+    # An earlier test may have opened it on another database, which a process of its own cannot see.
+    monkeypatch.delitem(sys.modules, "durableq.demo.app", raising=False)
     from durableq.demo import traffic
 
     def refuse(*_: object, **__: object) -> Any:

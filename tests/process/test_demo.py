@@ -29,7 +29,16 @@ def ignore(_line: str) -> None:
 
 
 def family() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children(recursive=True) if runs(process)]
+    """The processes that tests started, without the warm ones that other tests share."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if runs(child) and not is_warm(child)]
+
+
+def is_warm(process: psutil.Process) -> bool:
+    try:
+        return "tests.warm" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def workers() -> list[psutil.Process]:
@@ -139,7 +148,7 @@ def test_the_accounts_of_an_honest_file_balance(shop: DurableQ) -> None:
         ),
         (
             "UPDATE durableq_queue SET discarded = discarded - 1 WHERE name = 'orders-dlq'",
-            "books orders-dlq holds",
+            "counters orders-dlq holds",
         ),
         ("UPDATE durableq_history SET reason = ''", "without a recorded reason"),
     ],

@@ -20,13 +20,13 @@ from tests.support import scaled
 OTHER = """
 import json, sys
 from durableq.engines import open_store
-from durableq.supervisor.liveness import fate
+from durableq.supervisor.liveness import liveness
 
 store = open_store(sys.argv[1])
 [worker] = store.workers()
 taken = store.receive("orders", 10, visibility_ms=40_000).messages
 told = {
-    "fate": fate(worker).value,
+    "liveness": liveness(worker).value,
     "taken": [message.body for message in taken],
     "reclaimed": store.reclaim(),
     "expired": store.prune().expired,
@@ -68,7 +68,7 @@ def test_living_leases_are_neither_taken_nor_granted_for_longer(
     other = in_namespace(offset_seconds, "-c", OTHER, str(tmp_path / "q.db"))
     assert other.returncode == 0, other.stderr
     told: dict[str, Any] = json.loads(other.stdout)
-    assert told == {"fate": "alive", "taken": ['"waits"'], "reclaimed": 0, "expired": 0}
+    assert told == {"liveness": "alive", "taken": ['"waits"'], "reclaimed": 0, "expired": 0}
     assert "jumped" not in other.stderr
     assert store.extend([held.receipt], 60_000) == [Outcome.DONE]
     [_, theirs] = store.require(Capability.INSPECT).peek("orders", 10)
