@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack, overload
@@ -116,7 +115,7 @@ class Delivery:
     @property
     def attributes(self) -> dict[str, str | int | float]:
         """The sender's attributes."""
-        return dict(json.loads(self.message.attributes)) if self.message.attributes else {}
+        return codec.decode_attributes(self.message.attributes)
 
     @property
     def priority(self) -> int:

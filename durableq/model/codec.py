@@ -206,6 +206,11 @@ def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str
     return text
 
 
+def decode_attributes(stored: str | None) -> dict[str, str | int | float]:
+    """Return stored attributes as a dictionary, which is empty for None."""
+    return dict(json.loads(stored)) if stored else {}
+
+
 def payload_hash(stored: Encoded) -> bytes:
     """Return the 32-byte hash that identifies a payload under a key.
 

@@ -6,7 +6,6 @@ a named tuple costs a fifth of a frozen dataclass.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -319,7 +318,7 @@ class DeadLetter:
     @property
     def attributes(self) -> dict[str, str | int | float]:
         """The attributes."""
-        return dict(json.loads(self.message.attributes)) if self.message.attributes else {}
+        return codec.decode_attributes(self.message.attributes)
 
     @property
     def recovery_count(self) -> int:

@@ -146,7 +146,7 @@ def test_deaths_that_the_supervisor_told_before_a_worker_received_are_forgotten(
     fleet.say("receives", fleet.processes[-1].pid)
     fleet.say("died: SIGKILL", fleet.processes[-1].pid)
     fleet.start(FALSE_STARTS + 1)
-    fleet.kill_some()
+    assert len(fleet.kill_some()) == FALSE_STARTS
 
 
 def test_deaths_that_the_supervisor_has_yet_to_tell_count_on(fleet: Supervisor) -> None:

@@ -54,4 +54,8 @@ def test_there_are_statements() -> None:
 def test_postgresql_prepares(name: str, connection: psycopg.Connection) -> None:
     text = Statements(postgresql.DIALECT)[STATEMENTS[name]].sql
     connection.execute(f"PREPARE statement AS {text}".encode())
+    prepared = connection.execute(
+        "SELECT name FROM pg_prepared_statements WHERE name = 'statement'"
+    ).fetchall()
+    assert prepared == [("statement",)]
     connection.execute("DEALLOCATE statement")

@@ -25,6 +25,7 @@ PLAIN_PROSE = {
     "durableq/recovery",
     "durableq/runtime",
     "durableq/supervisor",
+    "durableq/testing",
     "durableq/worker",
 }
 

@@ -1,7 +1,7 @@
-"""Faults on purpose: the demo's processes, killed and stopped while they run; then the accounts.
+"""Fault injection: kill and stop the processes of the demo while they run, then check invariants.
 
-`run` starts them and lets the `faults` loose; each process writes down in a `ledger`, outside the
-file, what it tried and what it was answered; `reading` takes the final file with a plain SQLite
-connection; `checker` holds the two against each other. A new kind of fault is a class in
+`run` starts the processes and injects the `faults`. Each process logs its calls and their answers
+in a `ledger`, outside the file. `reading` reads the final file with a plain SQLite connection, and
+`checker` compares it with the ledgers. A new kind of fault is a class in
 `faults.KINDS`, a new promise a function in `checker.INVARIANTS`.
 """

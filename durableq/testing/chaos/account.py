@@ -1,4 +1,4 @@
-"""What a chaos run tells at its end: what was asked for, what happened, and what was violated."""
+"""The report of a chaos run: its settings, its events, and the violated invariants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from durableq.testing.chaos.ledger import UNANSWERED, Step
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a run is to be."""
+    """The settings of a run."""
 
     #: Which traffic, and which faults when.
     seed: int
@@ -33,11 +33,11 @@ class Account:
     faults_asked: Mapping[str, int]
     #: By kind, each with its proof.
     faults_happened: Mapping[str, int]
-    #: What went through the file, by name.
+    #: Numbers of messages, by name.
     figures: dict[str, int]
     #: A sentence each; none means that every invariant holds.
     violations: list[str]
-    #: Where the file is, if it was kept.
+    #: The path of the file, if it was kept.
     database: str | None = None
     #: The folder of the ledgers, if they were kept.
     ledgers: str | None = None
@@ -61,12 +61,12 @@ class Account:
 
 
 def account(case: Case, asked: Asked) -> Account:
-    """Judge a case, and add up what happened in it."""
+    """Check the invariants of a case, and count its events."""
     return Account(asked, case.asked, case.happened, _figures(case), violations(case))
 
 
 def _figures(case: Case) -> dict[str, int]:
-    """Add up what happened. An order is one key, however many messages it was sent in."""
+    """Count the events. An order is one key, also if several messages carry it."""
     charges = Counter(charge.key for charge in case.file.charges)
     whole = [k for k, n in case.discarded_keys.items() if n == case.sends[k] and not charges[k]]
     events = Counter(event.event for event in case.file.events)

@@ -43,7 +43,7 @@ def _ledger() -> Ledger:
 
 @dq.handler(QUEUE)
 def charge(message: Delivery) -> dict[str, Any]:
-    """Charge an order as the demo does, and note what was tried and what came of it."""
+    """Charge an order as the demo does, and log the attempt and its outcome."""
     attempt = f"{message.recovery_count}.{message.receive_count}"
     details = (message.key, message.id, message.receipt.token, attempt)
 

@@ -1,8 +1,8 @@
-"""What must hold after any faults: one function an invariant.
+"""The invariants after any faults, one function each.
 
-Pure: ledgers and file in, sentences out. The numbers are those of the project's list of
-invariants. 7, that a lease excludes others, shows here as 5, 6 and 8: of two who hold a message
-at once, the older must be refused, and each receive of it must be told of.
+Pure functions from ledgers and file to sentences. The numbers are those of the project's list of
+invariants. Number 7, the exclusion of leases, is part of 5, 6 and 8: of two owners of one message,
+the older is refused, and each receive is recorded.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from durableq.demo.order import Difficulty, Order
 from durableq.testing.chaos.ledger import NONE, Line, Step
 from durableq.testing.chaos.reading import Event, File
 
-#: How many cases of one violation are named before it is said how many more there are.
+#: The number of named cases of one violation; the rest is counted.
 SHOWN: Final = 5
-#: How many violations of one invariant are told.
+#: The maximum number of reported violations of one invariant.
 MOST: Final = 20
-#: Of so many kills some fall inside a handler, or the fleet had nothing to do.
+#: Among this many kills some fall inside a handler, unless the fleet was idle.
 MANY_KILLS: Final = 20
-#: The event that each verdict leaves, and the verdict's name in the ledgers.
+#: The history event of each decision, and the name of the decision in the ledgers.
 _DECISIONS: Final = {"discarded": "discard", "retried": "retry", "requeued": "requeue"}
 _SENDS_BACK: Final = {"retried", "requeued"}
 #: The events of a receive that did not succeed.
@@ -33,18 +33,18 @@ FAILURES: Final = {"failed", "lease_expired"}
 
 @dataclass(frozen=True)
 class Case:
-    """The evidence, and what can be read off it at once."""
+    """The evidence of a run, and facts derived from it."""
 
-    #: What the traffic asked for, by key.
+    #: The orders of the traffic, by key.
     orders: Mapping[str, Order]
-    #: Of all ledgers, oldest first.
+    #: The lines of all ledgers, oldest first.
     lines: Sequence[Line]
     file: File
     #: Faults asked for, by kind.
     asked: Mapping[str, int] = field(default_factory=dict)
     #: Faults that did happen, by kind.
     happened: Mapping[str, int] = field(default_factory=dict)
-    #: What went wrong while it ran: a process that ended, a queue that did not drain.
+    #: Failures during the run: a process that ended, a queue that did not drain.
     interruptions: Sequence[str] = ()
 
     @cached_property
@@ -145,7 +145,7 @@ def nothing_is_lost(case: Case) -> Iterator[str]:
 
 
 def nothing_is_invented(case: Case) -> Iterator[str]:
-    """Whatever the file tells of was sent, as often as it was sent, and says what was sent."""
+    """The file contains only sent messages, each as often as it was sent and with its content."""
     sent, least = case.total("sent"), len(case.sent)
     if not least <= sent <= least + case.unknown:
         yield f"{sent} messages are in the books as sent, but {least} sends were answered ok."
@@ -270,7 +270,7 @@ def the_dead_are_accounted_for(case: Case) -> Iterator[str]:
 
 
 def _deaths(of: str, story: Iterable[Event]) -> Iterator[tuple[str, bool]]:
-    """Yield, for each event, what is wrong with it if anything is, and whether it leaves a dead."""
+    """Yield, for each event, its error or an empty text, and whether the message is dead then."""
     failures, dead = 0, False
     for event in story:
         wrong = ""
@@ -310,7 +310,7 @@ def _result(text: str | None) -> object:
 
 
 def _payment(order: Order) -> dict[str, int]:
-    """Return what the demo's handler answers for an order."""
+    """Return the result of the demo's handler for an order."""
     return {"order": order.number, "paid_cents": order.amount_cents}
 
 

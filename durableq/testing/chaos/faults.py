@@ -1,4 +1,4 @@
-"""The faults: a table of kinds, a seeded plan of when and which, and what lets them loose."""
+"""The faults: a table of kinds, a seeded plan, and the loop that injects them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from durableq.testing.chaos.ledger import UNANSWERED, Ledger, Line, Step, answer
 FALSE_STARTS: Final = 3
 #: A supervisor's line about a worker.
 _TOLD: Final = re.compile(rb"\(pid (\d+)\) (started|receives|died)")
-#: Of a fleet of four: somebody must be there to take over.
+#: The maximum number of stopped workers in a fleet of four: another must take over.
 MOST_STOPPED: Final = 2
-#: How much longer than its lease a worker stays stopped if nobody takes over.
+#: The time beyond its lease that a worker stays stopped if no other takes over.
 PATIENCE_SECONDS: Final = 3.0
 DYING_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 5.0
@@ -34,19 +34,19 @@ ANSWER_SECONDS: Final = 5.0
 class Phase(Enum):
     """How far a fault has come."""
 
-    #: For somebody to strike.
+    #: The wait for a suitable worker.
     WAITING = auto()
     UNDERWAY = auto()
     HAPPENED = auto()
 
 
 class Scene:
-    """What a fault can see of the run, and what it leaves behind.
+    """The processes and ledgers of a run, as a fault sees them.
 
     Args:
         workers: returns the fleet's living worker processes.
         said: the file that holds the lines of the fleet's supervisor, one for each event.
-        folder: where the ledgers are.
+        folder: the folder of the ledgers.
         lease: of a message, in seconds.
         dice: who is struck.
     """
@@ -169,7 +169,7 @@ class Kill(Fault):
         return Phase.HAPPENED
 
     def _chosen(self, scene: Scene, victims: list[psutil.Process]) -> psutil.Process:
-        """Return anyone; half of the time, if there is one, somebody who is at a message."""
+        """Return a random worker; half of the time one inside a handler, if there is one."""
         inside = [victim for victim in victims if scene.handling(victim)]
         return scene.rng.choice(inside if inside and scene.rng.random() < 0.5 else victims)
 
@@ -177,8 +177,8 @@ class Kill(Fault):
 class Stop(Fault):
     """SIGSTOP between the gateway's yes and the charge, SIGCONT when another has the message.
 
-    The handler goes on as if nothing had been, and tries a receipt that is no longer good. If it
-    ends otherwise (nobody took over, the handler was quicker), it strikes again.
+    The handler goes on and uses a receipt that is no longer valid. If no other worker took over,
+    or the handler was quicker, the fault is injected again.
     """
 
     name = "stop"
@@ -315,7 +315,7 @@ class Storm:
         self.calm()
 
     def calm(self) -> None:
-        """Continue whoever is stopped: a stopped process works nothing, and hears no signal."""
+        """Continue all stopped processes: a stopped one handles no signal."""
         for victim in self._scene.struck.values():
             with suppress(psutil.NoSuchProcess):
                 victim.resume()
@@ -329,7 +329,7 @@ def _status(process: psutil.Process) -> str | None:
 
 
 def _comes_true(fact: Callable[[], bool]) -> bool:
-    """Wait for what a signal does at once: the kernel may be a moment late."""
+    """Wait for the effect of a signal: the kernel may be a moment late."""
     deadline = time.monotonic() + DYING_SECONDS
     while not (true := fact()) and time.monotonic() < deadline:
         time.sleep(0.001)

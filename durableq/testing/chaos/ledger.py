@@ -1,6 +1,6 @@
-"""The ledgers: what each process tried and what it was answered, outside the file under test.
+"""The ledgers: the calls of each process and their answers, outside the file under test.
 
-One file a process, one line a step, one write a line: whoever is killed leaves whole lines. A try
+One file a process, one line a step, one write a line: a killed process leaves whole lines. A call
 without an answer is unknown: it may or may not have happened.
 """
 
@@ -28,7 +28,7 @@ class Step(StrEnum):
 
     #: It begins.
     INVOKE = "invoke"
-    #: The gateway has said yes; what is left is to write it down.
+    #: The gateway has accepted; the charge is not written yet.
     PASSED = "passed"
     OK = "ok"
     #: Its receipt was stale; nothing was written.
@@ -46,10 +46,10 @@ UNANSWERED: Final = (Step.INVOKE, Step.PASSED)
 class Line(NamedTuple):
     """One line of a ledger."""
 
-    #: The monotonic clock, which all processes of a machine share and nobody can set.
+    #: The monotonic clock, which all processes of a machine share.
     at_ns: int
     pid: int
-    #: send, charge, a verdict's name, or a fault's.
+    #: send, charge, or the name of a decision or a fault.
     operation: str
     step: str
     key: str = NONE
@@ -67,10 +67,10 @@ class Line(NamedTuple):
 
 
 class Ledger:
-    """Where this process writes.
+    """The ledger of this process.
 
     Args:
-        folder: of all ledgers of the run.
+        folder: the folder of all ledgers of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -129,7 +129,7 @@ def answer(folder: Path, asked: Line) -> Line | None:
 
 
 def _lines(text: bytes) -> Iterator[Line]:
-    """Read lines; what follows the last line's end is being written, or was cut off."""
+    """Read whole lines; a rest without a line end is being written, or was cut off."""
     for line in text[: text.rfind(b"\n") + 1].decode().splitlines():
         at_ns, pid, *words = line.split(" ")
         yield Line(int(at_ns), int(pid), *words)

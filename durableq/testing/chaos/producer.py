@@ -1,7 +1,7 @@
-"""The producer under chaos: the demo's traffic, each send noted with what it was answered.
+"""The producer under chaos: the demo's traffic, each send logged with its answer.
 
 Run as `python -m durableq.testing.chaos.producer COUNT SEED SECONDS`. `durableq produce` sends the
-same messages, but tells only how many: what is to be found again has to be noted one by one.
+same messages, but reports only their number: the checker needs each one.
 """
 
 from __future__ import annotations

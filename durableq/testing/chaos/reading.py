@@ -69,7 +69,7 @@ class Charge(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What the file remembers of a key."""
+    """The idempotency record of a key."""
 
     key: str
     completed: bool
@@ -89,7 +89,7 @@ class Event(NamedTuple):
 class File(NamedTuple):
     """All that the checker wants to know of the file."""
 
-    #: What SQLite's integrity check says, unless it is `ok`.
+    #: The findings of SQLite's integrity check.
     faults_found: list[str]
     books: list[QueueCounters]
     left: list[Left]
@@ -99,7 +99,7 @@ class File(NamedTuple):
 
 
 def read(path: str) -> File:
-    """Read a file that nobody works on any more."""
+    """Read a file that no process uses any more."""
     uri = f"file:{quote(path)}?mode=ro"
     with closing(driver.connect(uri, uri=True, isolation_level=None)) as raw:
 

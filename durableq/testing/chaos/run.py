@@ -33,7 +33,7 @@ SAY_SECONDS: Final = 1.0
 #: How much longer than half as long again the faults may take when no victim was to be had.
 OVERTIME_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 60.0
-#: What each message adds to the time in which all must drain.
+#: The time that each message adds to the deadline for draining.
 SECONDS_PER_MESSAGE: Final = 0.2
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def run(asked: Asked, url: str | None, say: Say, *, keep: bool = False) -> Accou
 
 
 class _Run:
-    """One run, and what all its parts need."""
+    """One run, with the state that its parts share."""
 
     def __init__(self, asked: Asked, database: str, folder: Path, say: Say) -> None:
         self._asked = asked
@@ -80,7 +80,7 @@ class _Run:
         self._interruptions: list[str] = []
 
     def account(self) -> Account:
-        """Run, and judge what is left behind."""
+        """Run, and check the file afterwards."""
         self._ledgers.mkdir()
         self._tell(f"One file, {self._database}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:

@@ -1,5 +1,5 @@
 """The base of the contract tests: a store with one queue, and short names for operations."""
-# ruff: noqa: S101 - asserts are what tests are made of
+# ruff: noqa: S101 - tests assert
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def newest(store: Store, message_id: str) -> HistoryEvent:
 
 
 def counters_reconcile(store: Store) -> bool:
-    """Return whether what was counted is what is there, in every queue."""
+    """Return whether the counters of every queue reconcile with its messages."""
     return all(
         info.counters.expected == info.counts.present
         for info in store.require(Capability.INSPECT).queues()

@@ -1,5 +1,5 @@
 """A wall clock that jumps: nothing is lost, nothing comes early, nothing is held up for ever."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from durableq.testing.fakes import FakeClock
 YEAR_MS = 366 * DAY_MS
 WEEKS_MS = 21 * DAY_MS
 RETENTION_SECONDS = 14 * 86_400
-#: Of a queue with default settings.
+#: The settings of a queue with defaults.
 TTL_SECONDS = 86_400
 
 jumps = pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def set_ahead(clock: FakeClock, by_ms: int) -> None:
 
 
 def upkeep(store: FullStore, clock: FakeClock) -> Iterator[object]:
-    """Do everything that may remove a row, and return what it has removed."""
+    """Run every operation that may remove a row, and return the removed rows."""
     for _ in range(3):
         yield store.prune()
         yield store.maintain()
@@ -65,7 +65,7 @@ def counts(store: FullStore) -> list[tuple[str, int, int]]:
 
 
 class ClockJumpsContract(StoreCase):
-    """What a store does when the wall clock is set."""
+    """The behaviour of a store when the wall clock is set."""
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
     @jumps

@@ -1,5 +1,5 @@
 """Dead letters: nothing leaves but by a decision, and every decision is recorded."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from durableq.testing.fakes import FakeClock
 
 
 def decide(store: FullStore, decision: Decision) -> Outcome:
-    """Apply a verdict to the one dead letter that is ready."""
+    """Apply a decision to the one dead letter that is ready."""
     [outcome] = store.decide([(take(store, DEAD), decision)], actor="recovery-1")
     return outcome
 
 
 class DeadLettersContract(StoreCase):
-    """What recovery can rely on."""
+    """The promises to recovery."""
 
     @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
     def test_a_buried_message_is_the_same_message_in_another_queue(

@@ -1,5 +1,5 @@
-"""What processes tell each other: paused queues, notes, what a worker says of itself."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+"""State that processes share: paused queues, metadata, reports of workers."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STATS = WorkerStats("working", handled=9, failed=2, in_hand=4, oldest_began_ms=1
 
 
 class FleetContract(StoreCase):
-    """What one process does so that others see it."""
+    """Changes of one process that others see."""
 
     @needs(Capability.INSPECT)
     def test_a_paused_queue_accepts_and_settles_and_gives_nothing(self, store: FullStore) -> None:

@@ -1,5 +1,5 @@
-"""Fingerprints and groups: of many dead letters, what killed them, and what became of some."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+"""Fingerprints and groups of dead letters, and the fate of recovered ones."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def recover(store: FullStore, decision: Decision, actor: str = "recovery:1") -> 
 
 @needs(Capability.DEAD_LETTERS)
 class DeadLetterGroupsContract(StoreCase):
-    """What a person sees of many failures."""
+    """The view of many failures."""
 
     def test_a_failure_and_its_burial_carry_fingerprint_and_place(self, store: FullStore) -> None:
         message_id = die(store)

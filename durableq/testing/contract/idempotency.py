@@ -1,5 +1,5 @@
 """Idempotency: the first success under a key wins, and every later one is recognised."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def hash_of_0_1(body: Any) -> bytes:
 
 
 def meet(store: FullStore, first: Draft | None, again: Draft | None) -> str:
-    """Send and complete one draft, then send another; return what is made of that."""
+    """Send and complete one draft, then send another; return the answer to the second."""
     if first is not None:
         store.send(ORDERS, [first])
         complete(store, take(store))
@@ -92,7 +92,7 @@ def meet(store: FullStore, first: Draft | None, again: Draft | None) -> str:
 
 
 class IdempotencyContract(StoreCase):
-    """What a key promises."""
+    """The promises of an idempotency key."""
 
     @needs(Capability.IDEMPOTENCY)
     def test_a_receive_takes_the_key(self, store: FullStore, clock: FakeClock) -> None:
@@ -185,7 +185,7 @@ class IdempotencyContract(StoreCase):
     def test_a_retry_with_a_changed_body_is_compared_by_its_first_payload(
         self, store: FullStore
     ) -> None:
-        """Also if its changed body is, by chance, what succeeded under the key meanwhile."""
+        """Also if its changed body equals the payload that succeeded under the key meanwhile."""
         changed_id = kill(store, {"size": 12.0}, key="k")
         [dead_letter] = store.lease_dead_letters(DEAD, [changed_id])
         store.decide([(receipt(dead_letter), Retry({"size": 6.0}))])

@@ -1,5 +1,5 @@
 """Monitoring: a person looks, and nothing changes."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from durableq.testing.fakes import FakeClock
 
 
 class InspectContract(StoreCase):
-    """What a person may ask."""
+    """The queries of the Inspect capability."""
 
     @needs(Capability.INSPECT)
     def test_peeking_shows_every_state_in_order_of_id(self, store: FullStore) -> None:

@@ -1,5 +1,5 @@
 """Leases: prolonged by their holder, taken back from the slow and from the dead."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WORKER = WorkerInfo("host-a:7", 7, 1, boot_id="boot-1", pid_namespace="pid:[1]")
 
 
 class LeasesContract(StoreCase):
-    """What holds for a lease until it ends."""
+    """The promises of a lease until it ends."""
 
     @needs(Capability.INSPECT)
     def test_extending_counts_from_now(self, store: FullStore, clock: FakeClock) -> None:
@@ -250,7 +250,7 @@ class LeasesContract(StoreCase):
         send(store)
         take(store, owner_id=worker.owner_id)
         clock.advance(VISIBILITY_SECONDS)
-        assert len(store.leases_of(worker.owner_id)) == 1  # nobody has noticed yet
+        assert len(store.leases_of(worker.owner_id)) == 1  # no process has noticed yet
         store.reclaim()
         assert store.leases_of(worker.owner_id) == []
 

@@ -1,5 +1,5 @@
-"""Tending: upkeep in small slices, by whoever comes by; and whether all is well."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+"""Maintenance in small slices, by any process; and the audit."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AGAIN_SECONDS = MAINTENANCE_AGAIN_MS / 1000
 
 @needs(Capability.MAINTENANCE)
 class MaintenanceContract(StoreCase):
-    """What is done on the way, and when."""
+    """The work of a maintenance slice, and its schedule."""
 
     @needs(Capability.INSPECT, Capability.CONTROL)
     def test_maintenance_removes_expired_rows(self, store: FullStore, clock: FakeClock) -> None:

@@ -1,5 +1,5 @@
 """Several processes on one store: each message has one holder, and nothing is lost."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MESSAGES = 400
 
 
 class MultiProcessContract:
-    """What holds between processes, for an engine whose stores have a URL."""
+    """The promises between processes, for an engine whose stores have a URL."""
 
     #: The function that opens a URL in a new process, as `module:function`.
     opener: str
@@ -123,7 +123,7 @@ class MultiProcessContract:
     def test_whoever_waits_is_told_by_every_other_process(
         self, shared: FullStore, tmp_path: Path
     ) -> None:
-        """Nobody else would wake a runner: one write missed, and all stand still."""
+        """No timer wakes a runner: a missed write would stop them all."""
         for number in range(race.RUNNERS):
             shared.declare_queue(f"{race.QUEUE}-{number}", {})
         shared.send(f"{race.QUEUE}-0", [draft("start")])

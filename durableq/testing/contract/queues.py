@@ -1,5 +1,5 @@
 """Queues: made with their dead-letter queue, changed, emptied, removed together."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from durableq.testing.fakes import FakeClock
 
 
 class QueuesContract(StoreCase):
-    """What holds for a queue as a whole."""
+    """The promises about queues."""
 
     @needs(Capability.INSPECT)
     def test_a_queue_is_made_with_its_dead_letter_queue(self, store: FullStore) -> None:

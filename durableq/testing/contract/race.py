@@ -1,7 +1,7 @@
 """One process of a race: `race.py OPENER URL ROLE SEED` waits for a line on stdin, then runs.
 
-It prints READY when its store is open, and at the end its ledger: one line for what each call
-answered. It is run as a file, so that starting it imports no pytest.
+It prints READY when its store is open, and at the end its ledger: one line for each answer. It is
+run as a file, so that its start imports no pytest.
 """
 
 from __future__ import annotations

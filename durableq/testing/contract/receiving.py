@@ -1,5 +1,5 @@
-"""Receiving: what is leased, in which order, and for how long."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+"""Receiving: the order and the length of leases."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from durableq.testing.fakes import FakeClock
 
 
 class ReceivingContract(StoreCase):
-    """What a worker can rely on when it asks for messages."""
+    """The promises to a worker that receives."""
 
     def test_the_oldest_comes_first(self, store: FullStore) -> None:
         store.send(ORDERS, drafts(1, 2, 3))

@@ -1,5 +1,5 @@
 """Moves: one decision about many dead letters, a few at a time, none of them twice."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def requeue(
 
 @needs(Capability.REDRIVE)
 class RedriveContract(StoreCase):
-    """What a person can do with many letters at once."""
+    """Redrive tasks: one decision about many dead letters."""
 
     def test_a_move_is_told_from_its_start(self, store: FullStore, clock: FakeClock) -> None:
         kill(store)

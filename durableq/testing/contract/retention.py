@@ -1,5 +1,5 @@
 """Retention counts from when a message becomes due, however it came to wait."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Sending: all or nothing, in order, within the limits."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from durableq.testing.fakes import FakeClock
 
 
 class SendingContract(StoreCase):
-    """What a sender can rely on."""
+    """The promises to a sender."""
 
     @needs(Capability.INSPECT)
     def test_ids_come_in_the_order_of_the_batch(self, store: FullStore) -> None:

@@ -1,5 +1,5 @@
 """Settling: a good receipt ends its lease in one way, any other changes nothing."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def settle_in_each_way(store: FullStore, lease: Receipt) -> list[Outcome]:
 
 
 class SettlingContract(StoreCase):
-    """What becomes of a message when its holder speaks."""
+    """The outcomes of a message when its owner settles it."""
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_completed_message_has_ended(self, store: FullStore) -> None:

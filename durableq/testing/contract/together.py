@@ -1,5 +1,5 @@
 """Several operations in one transaction: settling of both kinds, group commit, and waiting."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Transactions: settling commits together with what was sent, or nothing does."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
-# ruff: noqa: PT012 - what is raised at the end of a transaction needs the transaction in the block
+"""Transactions: settling commits together with the sends, or nothing does."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
+# ruff: noqa: PT012 - an error at the end of a transaction needs the transaction in the block
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from durableq.testing.fakes import FakeClock
 
 
 class HandlerFailed(Exception):
-    """What a handler raises here."""
+    """The error of a handler in these tests."""
 
 
 def open_another(store: FullStore) -> None:
@@ -45,7 +45,7 @@ def open_another(store: FullStore) -> None:
 
 @needs(Capability.TRANSACTIONS)
 class TransactionsContract(StoreCase):
-    """What a handler can rely on inside `message.transaction()`."""
+    """The promises to a handler inside `message.transaction()`."""
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_transaction_commits_everything_together(self, store: FullStore) -> None:

@@ -1,5 +1,5 @@
-"""Watching: whoever waits is told of every write, and of those between two waits."""
-# ruff: noqa: D102, S101 - a test's name is its sentence, and asserts are what it is made of
+"""Watching: a waiting process is woken by every write, also by one between two waits."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def meanwhile(call: Callable[[], object]) -> Iterator[None]:
 
 
 class WakeupContract(StoreCase):
-    """What whoever has nothing to do can rely on."""
+    """The promises to an idle process."""
 
     @pytest.fixture
     def watch(self, store: FullStore) -> Iterator[Watch]:
