@@ -1,13 +1,13 @@
 """The contract of an engine as tests: inherit StoreContract and override `make_store`.
 
-    class TestMyEngine(StoreContract, MultiProcessContract):
+    class TestMyEngine(StoreContract):
+        capabilities = MyStore.capabilities
+
         def make_store(self, clock, rng, tmp_path):
             return MyStore(tmp_path / "q", clock, rng)
 
-        def url(self, tmp_path):
-            return f"mine://{tmp_path}/q"
-
-Tests of capabilities that the engine does not state are skipped. This package needs pytest.
+The class collects the tests of the core and of these capabilities. MultiProcessContract has the
+tests of an engine whose stores are shared by processes. This package needs pytest.
 """
 
 import pytest

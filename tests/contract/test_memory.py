@@ -9,5 +9,7 @@ from durableq.testing import FakeClock, StoreContract
 
 
 class TestMemory(StoreContract):
+    capabilities = MemoryStore.capabilities
+
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
         return MemoryStore(clock, rng)

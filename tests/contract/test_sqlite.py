@@ -29,7 +29,7 @@ from durableq.testing.contract.case import (
     send,
     take,
 )
-from durableq.testing.contract.wakeup import WakeupContract
+from durableq.testing.contract.queueing.waiting import WaitingContract
 from tests.engine import plain
 from tests.support import new_file
 
@@ -118,7 +118,7 @@ def test_an_examination_names_each_finding_once(tmp_path: Path) -> None:
     assert all(finding.level is not Level.BAD for finding in findings)
 
 
-class TestSQLiteWithoutInotify(WakeupContract):
+class TestSQLiteWithoutInotify(WaitingContract):
     """Where the kernel does not tell of writes, the file is asked."""
 
     @pytest.fixture(autouse=True)

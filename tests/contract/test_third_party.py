@@ -13,10 +13,7 @@ from durableq import DurableQ
 from durableq.engines import open_store
 from durableq.model.errors import InvalidInput, Unsupported
 from durableq.store.core import Capability, Store
-from durableq.testing import FakeClock
-from durableq.testing.contract.sending import SendingContract
-from durableq.testing.contract.settling import SettlingContract
-from durableq.testing.contract.together import TogetherContract
+from durableq.testing import FakeClock, StoreContract
 
 ENGINE = """
 from durableq.engines.memory import MemoryStore
@@ -66,7 +63,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("site")
-class TestShelf(SendingContract, SettlingContract, TogetherContract):
+class TestShelf(StoreContract):
+    capabilities = frozenset({Capability.INSPECT})
+
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
         return open_store("shelf://", clock=clock, rng=rng)
 

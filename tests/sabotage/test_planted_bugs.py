@@ -111,7 +111,7 @@ SEEN_BY = [
     ),
     (
         "keep_the_notes_of_a_deleted_queue",
-        CONTRACT + "test_a_queues_notes_are_deleted_with_it",
+        CONTRACT + "test_the_metadata_of_a_queue_is_deleted_with_it",
     ),
     (
         "ignore_the_answers_of_batches",
@@ -178,8 +178,8 @@ SEEN_BY = [
         "give_up_behind_a_few_duplicates",
         CONTRACT + "test_a_receive_finds_the_message_behind_many_that_it_sets_aside[duplicate]",
     ),
-    ("tell_no_queues", CONTRACT + "test_a_worker_tells_the_queues_that_it_receives_from"),
-    ("tell_no_later_queues", CONTRACT + "test_a_worker_tells_the_queues_that_it_receives_from"),
+    ("tell_no_queues", CONTRACT + "test_the_queues_of_a_worker_are_stored"),
+    ("tell_no_later_queues", CONTRACT + "test_the_queues_of_a_worker_are_stored"),
     (
         "count_the_dead_as_readers",
         "tests/unit/test_readers.py::test_a_dead_worker_handles_nothing",

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import pytest
 
+from durableq.model.decisions import Decision
 from durableq.model.message import (
     Completion,
     Draft,
@@ -53,18 +54,52 @@ def needs(*wanted: Capability) -> Callable[[T], T]:
     """Mark a test, or each test of a class, as one for engines that state these capabilities."""
 
     def mark(target: T) -> T:
-        if isinstance(target, type):
-            tests = [test for name, test in vars(target).items() if name.startswith("test_")]
-        else:
-            tests = [target]
+        tests = contract_tests(target).values() if isinstance(target, type) else [target]
         for test in tests:
-            test.needs = getattr(test, "needs", frozenset()).union(wanted)
+            vars(test)["needs"] = needs_of(test).union(wanted)
         return target
 
     return mark
 
 
-class StoreCase:
+def needs_of(test: object) -> frozenset[Capability]:
+    """Return the capabilities beyond the core that a test needs."""
+    found: frozenset[Capability] = getattr(test, "needs", frozenset())
+    return found
+
+
+def contract_tests(case: type) -> dict[str, object]:
+    """Return the tests of a class by name, those included that it does not collect."""
+    classes = reversed(case.__mro__)
+    named = {name: test for one in classes for name, test in vars(one).items() if test is not None}
+    return {name: test for name, test in named.items() if name.startswith("test_")}
+
+
+class ContractCase:
+    """A group of contract tests, of which a subclass collects those for its engine."""
+
+    #: The capabilities that the engine states. Tests that need another one are not collected.
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, test in contract_tests(cls).items():
+            if not needs_of(test) <= cls.capabilities:
+                setattr(cls, name, None)  # pytest collects no test that is None
+
+    def check(self, store: Store) -> FullStore:
+        """Return the store, which must state the capabilities of this class."""
+        differ = store.capabilities ^ self.capabilities
+        if differ:
+            pytest.fail(
+                f"A {store.scheme}:// store and {type(self).__name__}.capabilities disagree about "
+                f"{sorted(capability.label for capability in differ)}: let the class name those of "
+                "its store."
+            )
+        return cast(FullStore, store)
+
+
+class StoreCase(ContractCase):
     """The fixtures; `make_store` is yours to override."""
 
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
@@ -82,18 +117,11 @@ class StoreCase:
         return FakeRandom()
 
     @pytest.fixture
-    def store(
-        self, request: pytest.FixtureRequest, clock: FakeClock, rng: FakeRandom, tmp_path: Path
-    ) -> Iterator[FullStore]:
+    def store(self, clock: FakeClock, rng: FakeRandom, tmp_path: Path) -> Iterator[FullStore]:
         """A store with one queue, `orders`."""
-        store = cast(FullStore, self.make_store(clock, rng, tmp_path))
-        stated = store.capabilities
-        missing: set[Capability] = set(getattr(request.function, "needs", ())) - stated
-        with closing(store):
-            if missing:
-                pytest.skip(f"a {store.scheme}:// store lacks {sorted(c.label for c in missing)}")
+        with closing(self.make_store(clock, rng, tmp_path)) as store:
             store.declare_queue(ORDERS, {})
-            yield store
+            yield self.check(store)
 
 
 def send(store: Store, body: Any = "a", queue: str = ORDERS, **options: Any) -> str:
@@ -157,6 +185,13 @@ def kill(store: Store, body: Any = "a", **options: Any) -> str:
     message_id = send(store, body, **options)
     assert fail(store, take(store), reason=Reason.REJECTED) is Outcome.BURIED
     return message_id
+
+
+def decide(store: Store, decision: Decision, actor: str = "recovery:1") -> Outcome:
+    """Apply a decision to the one dead letter that is ready."""
+    decisions = [(take(store, DEAD), decision)]
+    [outcome] = store.require(Capability.DEAD_LETTERS).decide(decisions, actor=actor)
+    return outcome
 
 
 def story(store: Store, message_id: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Several processes on one store: each message has one holder, and nothing is lost."""
+"""Several processes on one store: each message has one owner at a time, and nothing is lost."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,15 @@ import pytest
 from durableq.model.dead_letters import DeadLetterFilter, RedriveState
 from durableq.model.decisions import Requeue
 from durableq.model.message import Draft, Event, Failure, Reason, draft
+from durableq.store.core import Capability
 from durableq.testing.contract import race
-from durableq.testing.contract.case import FullStore, counters_reconcile
+from durableq.testing.contract.case import ContractCase, FullStore, counters_reconcile, needs
 
 PROCESSES = race.RUNNERS
 MESSAGES = 400
 
 
-class MultiProcessContract:
+class MultiProcessContract(ContractCase):
     """The promises between processes, for an engine whose stores have a URL."""
 
     #: The function that opens a URL in a new process, as `module:function`.
@@ -32,16 +33,16 @@ class MultiProcessContract:
 
     def url(self, tmp_path: Path) -> str:
         """Return the URL of a store of your engine that does not exist yet."""
-        raise NotImplementedError(f"{type(self).__name__} does not say where its store is.")
+        raise NotImplementedError(f"{type(self).__name__} must override url.")
 
     @pytest.fixture
     def shared(self, tmp_path: Path) -> Iterator[FullStore]:
         """This process's view of the store the others race on."""
         module, _, function = self.opener.partition(":")
-        store: FullStore = getattr(importlib.import_module(module), function)(self.url(tmp_path))
-        store.declare_queue(race.QUEUE, {"max_receives": 1000})
-        yield store
-        store.close()
+        open_store = getattr(importlib.import_module(module), function)
+        with closing(open_store(self.url(tmp_path))) as store:
+            store.declare_queue(race.QUEUE, {"max_receives": 1000})
+            yield self.check(store)
 
     def run(self, role: str, tmp_path: Path) -> list[list[str]]:
         """Run a role of `race` in every process at once; return all ledgers, line by line."""
@@ -62,6 +63,7 @@ class MultiProcessContract:
                 processes.append(process)
             return _race(processes)
 
+    @needs(Capability.INSPECT)
     def test_racing_receivers_are_each_given_other_messages(
         self, shared: FullStore, tmp_path: Path
     ) -> None:
@@ -73,6 +75,7 @@ class MultiProcessContract:
         assert shared.queue(race.QUEUE).counts.in_flight == MESSAGES
         assert {message.receive_count for message in shared.peek(race.QUEUE, MESSAGES)} == {1}
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_racing_workers_settle_each_message_once(
         self, shared: FullStore, tmp_path: Path
     ) -> None:
@@ -88,6 +91,7 @@ class MultiProcessContract:
         assert sum(len(shared.history(message_id)) for message_id in ids) == did["failed"]
         assert counters_reconcile(shared)
 
+    @needs(Capability.INSPECT)
     def test_racing_workers_complete_each_key_once(self, shared: FullStore, tmp_path: Path) -> None:
         keys = [f"order-{number}" for number in range(MESSAGES // 10)]
         batch: list[Draft] = [draft(key, key=key) for key in keys * 10]
@@ -102,25 +106,26 @@ class MultiProcessContract:
         assert (counters.completed, counters.duplicates) == (len(keys), MESSAGES - len(keys))
         assert counters_reconcile(shared)
 
-    def test_racing_processes_move_each_dead_letter_once(
+    @needs(Capability.DEAD_LETTERS, Capability.REDRIVE, Capability.INSPECT)
+    def test_racing_redrives_move_each_dead_letter_once(
         self, shared: FullStore, tmp_path: Path
     ) -> None:
         ids = shared.send(race.QUEUE, [draft(number) for number in range(MESSAGES)])
         received = shared.receive(race.QUEUE, MESSAGES).messages
         leases = [message.receipt for message in received if message.receipt is not None]
         shared.fail([(lease, Failure(Reason.REJECTED, "E", "")) for lease in leases])
-        moves = [shared.start_redrive(DeadLetterFilter(), Requeue(note)) for note in ("a", "b")]
-        self.run("move", tmp_path)
-        ended = [shared.redrive_task(move.id) for move in moves]
-        assert [move.state for move in ended] == [RedriveState.DONE] * 2
-        assert sum(move.moved for move in ended) == MESSAGES
+        tasks = [shared.start_redrive(DeadLetterFilter(), Requeue(note)) for note in ("a", "b")]
+        self.run("redrive", tmp_path)
+        ended = [shared.redrive_task(task.id) for task in tasks]
+        assert [task.state for task in ended] == [RedriveState.DONE] * 2
+        assert sum(task.moved for task in ended) == MESSAGES
         for message_id in ids:
             events = [event.event for event in shared.history(message_id)]
             assert events == [Event.FAILED, Event.BURIED, Event.REQUEUED]
         assert shared.queue(race.QUEUE).counts.ready == MESSAGES
         assert counters_reconcile(shared)
 
-    def test_whoever_waits_is_told_by_every_other_process(
+    def test_a_write_of_any_process_ends_the_waits_of_the_others(
         self, shared: FullStore, tmp_path: Path
     ) -> None:
         """No timer wakes a runner: a missed write would stop them all."""
@@ -131,6 +136,7 @@ class MultiProcessContract:
         assert (did["missed"], did["refused"]) == (0, 0)
         assert did["ran"] == race.RUNNERS * race.LAPS
 
+    @needs(Capability.INSPECT)
     def test_racing_senders_lose_nothing(self, shared: FullStore, tmp_path: Path) -> None:
         ledger = self.run("send", tmp_path)
         answered = {message_id: f'"{body}"' for _, message_id, body in ledger}

@@ -52,17 +52,13 @@ def settle(store: Store, seed: int) -> Iterator[str]:
         yield from (f"duplicate {found.message_id} {found.key}" for found in received.duplicates)
 
 
-def move(store: Store, seed: int) -> Iterator[str]:
-    """Go on with the moves that run, together with the others, in steps of another size."""
-    rng = random.Random(seed)
+def redrive(store: Store, seed: int) -> Iterator[str]:
+    """Continue the running redrive tasks, together with the others, in slices of random size."""
+    rng, tasks = random.Random(seed), store.require(Capability.REDRIVE)
     while running := [
-        m.id
-        for m in store.require(Capability.REDRIVE).redrive_tasks()
-        if m.state is RedriveState.RUNNING
+        task.id for task in tasks.redrive_tasks() if task.state is RedriveState.RUNNING
     ]:
-        found = store.require(Capability.REDRIVE).continue_redrive(
-            rng.choice(running), rng.randint(1, 7)
-        )
+        found = tasks.continue_redrive(rng.choice(running), rng.randint(1, 7))
         yield f"{found.state} {found.id}"
 
 
@@ -72,7 +68,7 @@ def relay(store: Store, seed: int) -> Iterator[str]:
     with closing(store.watch()) as watch:
         for lap in range(LAPS):
             while store.ready_in_ms([mine]) != 0:
-                yield "told" if watch.wait(DEADLINE_SECONDS / 4) else "missed"
+                yield "woken" if watch.wait(DEADLINE_SECONDS / 4) else "missed"
             for message in store.receive(mine, 1).messages:
                 yield f"{_ran(store, message)} {lap}"
             store.send(following, [draft(lap)])
@@ -116,7 +112,7 @@ ROLES: dict[str, Callable[[Store, int], Iterator[str]]] = {
     "hold": hold,
     "settle": settle,
     "relay": relay,
-    "move": move,
+    "redrive": redrive,
 }
 
 

@@ -1,4 +1,4 @@
-"""Moves: one decision about many dead letters, a few at a time, none of them twice."""
+"""Redrive tasks: one decision about many dead letters, a slice at a time, none of them twice."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
@@ -7,12 +7,32 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask
+from durableq.model.dead_letters import (
+    DeadLetterFilter,
+    RedriveState,
+    RedriveTask,
+)
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
-from durableq.model.errors import Conflict, InvalidInput, NotFound, UnknownQueue
-from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
-from durableq.model.message import Event, Failure, Outcome, Reason, State
-from durableq.store.core import Capability
+from durableq.model.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    UnknownQueue,
+)
+from durableq.model.limits import (
+    MAX_RECEIVE_BATCH,
+    MAX_REDRIVE_TASKS,
+)
+from durableq.model.message import (
+    Event,
+    Failure,
+    Outcome,
+    Reason,
+    State,
+)
+from durableq.store.core import (
+    Capability,
+)
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -30,16 +50,17 @@ from durableq.testing.contract.case import (
     send,
     take,
 )
+from durableq.testing.contract.queueing.clock_jumps import jumps, set_ahead
 from durableq.testing.fakes import FakeClock
 
 EVERY = DeadLetterFilter()
 
 
-def finish(store: FullStore, move: RedriveTask, limit: int = 100) -> RedriveTask:
-    """Continue a move to its end."""
-    while move.state is RedriveState.RUNNING:
-        move = store.continue_redrive(move.id, limit)
-    return move
+def finish(store: FullStore, task: RedriveTask, limit: int = 100) -> RedriveTask:
+    """Continue a redrive task to its end."""
+    while task.state is RedriveState.RUNNING:
+        task = store.continue_redrive(task.id, limit)
+    return task
 
 
 def requeue(
@@ -51,24 +72,26 @@ def requeue(
 
 @needs(Capability.REDRIVE)
 class RedriveContract(StoreCase):
-    """Redrive tasks: one decision about many dead letters."""
+    """Redrive tasks, from start to end."""
 
-    def test_a_move_is_told_from_its_start(self, store: FullStore, clock: FakeClock) -> None:
+    def test_a_redrive_task_is_shown_from_its_start(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         kill(store)
         kill(store)
         wanted = DeadLetterFilter(ORDERS, Reason.REJECTED, "ValueError", died_before_ms=1 << 42)
-        move = store.start_redrive(wanted, Requeue("calm now", 2.5), actor="ann")
+        task = store.start_redrive(wanted, Requeue("calm now", 2.5), actor="ann")
         now_ms = clock.wall_ms()
         running = (RedriveState.RUNNING, 2, 0, 0, "ann", now_ms, now_ms)
-        assert move == RedriveTask(move.id, wanted, Requeue("calm now", 2.5), None, *running)
-        assert move.word == "requeue"
-        assert store.redrive_task(move.id) == move
+        assert task == RedriveTask(task.id, wanted, Requeue("calm now", 2.5), None, *running)
+        assert task.word == "requeue"
+        assert store.redrive_task(task.id) == task
         clock.advance(1)
-        done = store.continue_redrive(move.id, 10)
+        done = store.continue_redrive(task.id, 10)
         expected = replace(
-            move, state=RedriveState.DONE, moved=2, updated_at_ms=move.started_at_ms + 1_000
+            task, state=RedriveState.DONE, moved=2, updated_at_ms=task.started_at_ms + 1_000
         )
-        assert store.redrive_task(move.id) == done == expected
+        assert store.redrive_task(task.id) == done == expected
         later = store.start_redrive(DeadLetterFilter(fingerprint="x"), Discard("x"))
         assert store.redrive_tasks() == [later, done]
         assert later.word == "discard"
@@ -76,8 +99,8 @@ class RedriveContract(StoreCase):
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_redrive_task_requeues_like_a_decision(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
-        move = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")
-        assert finish(store, move).moved == 1
+        task = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")
+        assert finish(store, task).moved == 1
         event = newest(store, message_id)
         assert (event.event, event.queue, event.actor) == (Event.REQUEUED, DEAD, "ann")
         assert (event.reason, dict(event.detail)) == ("calm now", {"recovery_count": 1})
@@ -88,13 +111,15 @@ class RedriveContract(StoreCase):
         assert counters_reconcile(store)
 
     @needs(Capability.INSPECT)
-    def test_a_moved_dead_letter_may_wait(self, store: FullStore, clock: FakeClock) -> None:
+    def test_a_redrive_task_may_delay_its_messages(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         message_id = kill(store)
         finish(store, store.start_redrive(EVERY, Requeue(delay=2.5)))
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 2_500
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
-    def test_a_move_discards_with_history(self, store: FullStore) -> None:
+    def test_a_redrive_task_discards_with_history(self, store: FullStore) -> None:
         message_id = kill(store)
         finish(store, store.start_redrive(EVERY, Discard("fraud"), actor="ann"))
         assert store.message(message_id) is None
@@ -104,20 +129,20 @@ class RedriveContract(StoreCase):
         assert counters_reconcile(store)
 
     @needs(Capability.INSPECT)
-    def test_a_move_goes_on_in_order_of_id(self, store: FullStore) -> None:
+    def test_a_redrive_task_continues_in_order_of_id(self, store: FullStore) -> None:
         ids = [kill(store, n) for n in range(5)]
-        move = store.start_redrive(EVERY, Requeue())
+        task = store.start_redrive(EVERY, Requeue())
         counts = []
-        while move.state is RedriveState.RUNNING:
-            move = store.continue_redrive(move.id, 2)
-            counts.append(move.moved)
+        while task.state is RedriveState.RUNNING:
+            task = store.continue_redrive(task.id, 2)
+            counts.append(task.moved)
             gone = [n for n in ids if look(store, n).source_queue is None]
-            assert gone == ids[: move.moved]
+            assert gone == ids[: task.moved]
         assert counts == [2, 4, 5]
-        assert (move.total, move.skipped) == (5, 0)
+        assert (task.total, task.skipped) == (5, 0)
 
     @needs(Capability.DEAD_LETTERS)
-    def test_a_move_means_the_dead_letters_that_fit(
+    def test_a_redrive_task_covers_the_dead_letters_that_match(
         self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue("mail", {})
@@ -152,33 +177,33 @@ class RedriveContract(StoreCase):
         assert [m.id for m in receive(store)] == [fits]
 
     @needs(Capability.INSPECT)
-    def test_what_died_after_the_start_is_not_meant(self, store: FullStore) -> None:
+    def test_deaths_after_the_start_are_not_covered(self, store: FullStore) -> None:
         alive = send(store, "alive", delay=0)
         lease = take(store)
         dead = [kill(store), kill(store)]
-        move = store.start_redrive(EVERY, Requeue())
+        task = store.start_redrive(EVERY, Requeue())
         assert fail(store, lease, reason=Reason.REJECTED) is Outcome.BURIED
         late = kill(store)
-        move = store.continue_redrive(move.id, 1)
+        task = store.continue_redrive(task.id, 1)
         assert fail(store, take(store), reason=Reason.REJECTED) is Outcome.BURIED
-        move = finish(store, move)
-        assert (move.total, move.moved) == (2, 2)
+        task = finish(store, task)
+        assert (task.total, task.moved) == (2, 2)
         where = {n: look(store, n).queue for n in (alive, *dead, late)}
         assert where == {alive: DEAD, dead[0]: DEAD, dead[1]: ORDERS, late: DEAD}
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
-    def test_what_was_decided_about_meanwhile_and_died_again_is_not_meant(
+    def test_a_message_that_was_requeued_meanwhile_and_died_again_is_not_covered(
         self, store: FullStore
     ) -> None:
         message_id = kill(store)
-        move = store.start_redrive(EVERY, Requeue())
+        task = store.start_redrive(EVERY, Requeue())
         store.decide([(take(store, DEAD), Requeue())])
         fail(store, take(store), reason=Reason.REJECTED)
-        assert finish(store, move).moved == 0
+        assert finish(store, task).moved == 0
         assert look(store, message_id).queue == DEAD
 
     @needs(Capability.INSPECT, Capability.CONTROL)
-    def test_after_a_queue_was_deleted_what_dies_later_is_still_not_meant(
+    def test_later_deaths_are_not_covered_even_if_a_queue_was_deleted(
         self, store: FullStore
     ) -> None:
         store.declare_queue("mail", {})
@@ -186,10 +211,10 @@ class RedriveContract(StoreCase):
         for _ in range(5):
             send(store, queue="mail")
             fail(store, take(store, "mail"), reason=Reason.REJECTED)
-        move = store.start_redrive(EVERY, Requeue())
+        task = store.start_redrive(EVERY, Requeue())
         store.delete_queue("mail", force=True)
         late = kill(store)
-        assert finish(store, move).moved == 1
+        assert finish(store, task).moved == 1
         assert look(store, late).queue == DEAD
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
@@ -197,22 +222,22 @@ class RedriveContract(StoreCase):
         leased = kill(store)
         lease = take(store, DEAD)
         free = kill(store)
-        move = requeue(store)
-        assert (move.state, move.total, move.moved, move.skipped) == (RedriveState.DONE, 2, 1, 1)
+        task = requeue(store)
+        assert (task.state, task.total, task.moved, task.skipped) == (RedriveState.DONE, 2, 1, 1)
         assert look(store, leased).state is State.IN_FLIGHT
         assert look(store, free).queue == ORDERS
         assert store.decide([(lease, Hold())]) == [Outcome.DONE]
 
     @needs(Capability.INSPECT)
-    def test_a_move_does_not_come_back_to_what_it_skipped(self, store: FullStore) -> None:
+    def test_a_redrive_task_does_not_return_to_skipped_dead_letters(self, store: FullStore) -> None:
         leased = kill(store)
         lease = take(store, DEAD)
         free = kill(store)
-        move = store.start_redrive(EVERY, Requeue())
-        counts = [(m.moved, m.skipped) for m in (store.continue_redrive(move.id, 1) for _ in "ab")]
+        task = store.start_redrive(EVERY, Requeue())
+        counts = [(m.moved, m.skipped) for m in (store.continue_redrive(task.id, 1) for _ in "ab")]
         assert counts == [(0, 1), (1, 1)]
         store.release([lease])
-        assert store.continue_redrive(move.id, 1).state is RedriveState.DONE
+        assert store.continue_redrive(task.id, 1).state is RedriveState.DONE
         assert [look(store, n).queue for n in (leased, free)] == [DEAD, ORDERS]
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
@@ -239,8 +264,8 @@ class RedriveContract(StoreCase):
     def test_a_dead_letter_can_be_moved_to_another_queue(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store, 1, key="k")
-        move = requeue(store, to_queue="mail")
-        assert (move.to_queue, move.moved) == ("mail", 1)
+        task = requeue(store, to_queue="mail")
+        assert (task.to_queue, task.moved) == ("mail", 1)
         seen = look(store, message_id)
         assert (seen.queue, seen.source_queue, seen.recovery_count) == ("mail", None, 1)
         detail = {"recovery_count": 1, "to_queue": "mail"}
@@ -250,7 +275,7 @@ class RedriveContract(StoreCase):
         assert counters_reconcile(store)
 
     @needs(Capability.IDEMPOTENCY)
-    def test_its_key_guards_the_queue_it_was_moved_to(self, store: FullStore) -> None:
+    def test_a_key_guards_the_queue_to_which_its_message_was_moved(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         kill(store, 1, key="k")
         requeue(store, to_queue="mail")
@@ -261,7 +286,7 @@ class RedriveContract(StoreCase):
         assert len(store.receive("mail", 1).duplicates) == 1
 
     @needs(Capability.INSPECT)
-    def test_it_dies_again_where_it_was_moved_to(self, store: FullStore) -> None:
+    def test_a_moved_message_dies_in_its_new_queue(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store)
         requeue(store, to_queue="mail")
@@ -270,40 +295,40 @@ class RedriveContract(StoreCase):
         assert (seen.queue, seen.source_queue) == ("mail-dlq", "mail")
 
     @needs(Capability.INSPECT)
-    def test_a_move_can_be_cancelled(self, store: FullStore) -> None:
+    def test_a_redrive_task_can_be_cancelled(self, store: FullStore) -> None:
         ids = [kill(store), kill(store)]
-        move = store.continue_redrive(store.start_redrive(EVERY, Requeue()).id, 1)
-        cancelled = store.cancel_redrive(move.id)
-        assert cancelled == replace(move, state=RedriveState.CANCELLED)
-        assert store.continue_redrive(move.id, 10) == store.cancel_redrive(move.id) == cancelled
+        task = store.continue_redrive(store.start_redrive(EVERY, Requeue()).id, 1)
+        cancelled = store.cancel_redrive(task.id)
+        assert cancelled == replace(task, state=RedriveState.CANCELLED)
+        assert store.continue_redrive(task.id, 10) == store.cancel_redrive(task.id) == cancelled
         assert [look(store, n).queue for n in ids] == [ORDERS, DEAD]
 
-    def test_a_move_that_is_done_stays_so(self, store: FullStore) -> None:
+    def test_a_redrive_task_that_is_done_does_not_change(self, store: FullStore) -> None:
         kill(store)
         done = requeue(store)
         kill(store)
         assert store.continue_redrive(done.id, 10) == store.cancel_redrive(done.id) == done
 
     @needs(Capability.INSPECT)
-    def test_two_moves_at_once_decide_about_a_dead_letter_once(self, store: FullStore) -> None:
+    def test_two_redrive_tasks_decide_about_a_dead_letter_once(self, store: FullStore) -> None:
         kill(store)
         first, second = (store.start_redrive(EVERY, Requeue(note)) for note in ("a", "b"))
         assert (finish(store, first).moved, finish(store, second).moved) == (1, 0)
         assert counters_reconcile(store)
 
-    def test_ended_moves_beyond_the_newest_are_forgotten(self, store: FullStore) -> None:
+    def test_only_the_newest_ended_redrive_tasks_are_kept(self, store: FullStore) -> None:
         running = store.start_redrive(EVERY, Requeue())
         ids = [
             finish(store, store.start_redrive(EVERY, Requeue())).id
             for _ in range(MAX_REDRIVE_TASKS + 2)
         ]
         last = store.start_redrive(EVERY, Requeue())
-        assert [move.id for move in store.redrive_tasks()] == [last.id, *ids[:1:-1], running.id]
+        assert [task.id for task in store.redrive_tasks()] == [last.id, *ids[:1:-1], running.id]
         with pytest.raises(NotFound):
             store.redrive_task(ids[0])
 
     @pytest.mark.parametrize("task_id", ["0", "7", "x", "", "²", "9" * 30])
-    def test_a_move_nobody_started_is_not_there(self, store: FullStore, task_id: str) -> None:
+    def test_an_unknown_redrive_task_is_not_found(self, store: FullStore, task_id: str) -> None:
         store.start_redrive(EVERY, Requeue())
         for ask in (
             store.redrive_task,
@@ -314,13 +339,13 @@ class RedriveContract(StoreCase):
                 ask(task_id)
 
     @pytest.mark.parametrize("limit", [0, -1, MAX_RECEIVE_BATCH + 1])
-    def test_a_step_has_bounds(self, store: FullStore, limit: int) -> None:
+    def test_the_limit_of_a_redrive_has_bounds(self, store: FullStore, limit: int) -> None:
         kill(store)
-        move = store.start_redrive(EVERY, Requeue())
+        task = store.start_redrive(EVERY, Requeue())
         with pytest.raises(InvalidInput):
-            store.continue_redrive(move.id, limit)
+            store.continue_redrive(task.id, limit)
 
-    def test_a_move_that_makes_no_sense_is_refused(self, store: FullStore) -> None:
+    def test_an_invalid_redrive_task_is_refused(self, store: FullStore) -> None:
         kill(store)
         with pytest.raises(InvalidInput):
             store.start_redrive(EVERY, Requeue(delay=-1))
@@ -328,7 +353,7 @@ class RedriveContract(StoreCase):
             store.start_redrive(EVERY, Retry(1))  # type: ignore[arg-type]
         with pytest.raises(InvalidInput):
             store.start_redrive(EVERY, Discard("x"), to_queue=ORDERS)
-        for wanted, to_queue in ((DeadLetterFilter("nobody"), None), (EVERY, "nobody")):
+        for wanted, to_queue in ((DeadLetterFilter("unknown"), None), (EVERY, "unknown")):
             with pytest.raises(UnknownQueue):
                 store.start_redrive(wanted, Requeue(), to_queue=to_queue)
         for wanted, to_queue in ((DeadLetterFilter(DEAD), None), (EVERY, DEAD)):
@@ -337,14 +362,28 @@ class RedriveContract(StoreCase):
         assert store.redrive_tasks() == []
 
     @needs(Capability.INSPECT, Capability.CONTROL)
-    def test_a_move_to_a_queue_that_was_deleted_stops_and_moves_nothing(
-        self, store: FullStore
-    ) -> None:
+    def test_a_redrive_task_to_a_deleted_queue_moves_nothing(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         message_id = kill(store)
-        move = store.start_redrive(EVERY, Requeue(), to_queue="mail")
+        task = store.start_redrive(EVERY, Requeue(), to_queue="mail")
         store.delete_queue("mail")
         with pytest.raises(UnknownQueue):
-            store.continue_redrive(move.id, 10)
+            store.continue_redrive(task.id, 10)
         assert look(store, message_id).queue == DEAD
-        assert store.redrive_task(move.id) == move
+        assert store.redrive_task(task.id) == task
+
+    @needs(Capability.INSPECT)
+    @jumps
+    def test_a_redrive_task_covers_deaths_before_a_date_as_it_is_shown(
+        self, store: FullStore, clock: FakeClock, jump_ms: int
+    ) -> None:
+        kill(store, "old")
+        clock.advance(10)
+        young = kill(store, "young")
+        set_ahead(clock, jump_ms)
+        wanted = DeadLetterFilter(died_before_ms=look(store, young).enqueued_at_ms)
+        task = store.start_redrive(wanted, Requeue())
+        assert (task.total, task.wanted) == (1, wanted)
+        set_ahead(clock, -jump_ms)
+        assert store.continue_redrive(task.id, 10).moved == 1
+        assert look(store, young).source_queue == ORDERS

@@ -9,9 +9,24 @@ from collections.abc import Callable
 
 import pytest
 
-from durableq.model.errors import Conflict, InvalidBody, StaleReceipt, UnknownQueue
-from durableq.model.message import Completion, Event, Outcome, Reason, State
-from durableq.store.core import OTHER_THREAD, Capability
+from durableq.model.errors import (
+    Conflict,
+    InvalidBody,
+    StaleReceipt,
+    UnknownQueue,
+    Unsupported,
+)
+from durableq.model.message import (
+    Completion,
+    Event,
+    Outcome,
+    Reason,
+    State,
+)
+from durableq.store.core import (
+    OTHER_THREAD,
+    Capability,
+)
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -149,14 +164,14 @@ class TransactionsContract(StoreCase):
     def test_sending_obeys_the_same_rules_inside(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with pytest.raises(UnknownQueue), store.transaction([]) as tx:
-            tx.send("nobody", drafts("a"))
+            tx.send("unknown", drafts("a"))
         with pytest.raises(InvalidBody), store.transaction([]) as tx:
             tx.send(ORDERS, drafts("a"))
             tx.send(ORDERS, drafts("a", "12345"))
         assert store.queue(ORDERS).counters.sent == 0
 
     @needs(Capability.INSPECT)
-    def test_a_batch_refused_inside_leaves_nothing_of_itself(self, store: FullStore) -> None:
+    def test_a_batch_refused_inside_is_undone_alone(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         with store.transaction([]) as tx:
             tx.send(ORDERS, drafts("a"))
@@ -167,7 +182,7 @@ class TransactionsContract(StoreCase):
 
     @needs(Capability.FLEET, Capability.INSPECT)
     @pytest.mark.parametrize(
-        "verb",
+        "operation",
         [
             pytest.param(lambda store: store.send(ORDERS, drafts("a")), id="send"),
             pytest.param(lambda store: store.receive(ORDERS, 1), id="receive"),
@@ -177,20 +192,20 @@ class TransactionsContract(StoreCase):
             pytest.param(open_another, id="transaction"),
         ],
     )
-    def test_other_verbs_of_the_thread_wait_outside(
-        self, store: FullStore, verb: Callable[[FullStore], object]
+    def test_other_operations_of_the_thread_are_refused_inside(
+        self, store: FullStore, operation: Callable[[FullStore], object]
     ) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
             with pytest.raises(Conflict, match=r"tx\.send"):
-                verb(store)
+                operation(store)
             tx.settle([Completion(lease)], [])
         assert store.message(lease.message_id) is None
-        verb(store)
+        operation(store)
 
     @needs(Capability.INSPECT)
-    def test_a_person_may_look_inside(self, store: FullStore) -> None:
+    def test_reads_inside_a_transaction_see_its_writes(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
@@ -212,7 +227,7 @@ class TransactionsContract(StoreCase):
         assert len(received) == 2
 
     @needs(Capability.INSPECT)
-    def test_what_is_over_takes_nothing_more(self, store: FullStore) -> None:
+    def test_a_transaction_that_is_over_takes_no_writes(self, store: FullStore) -> None:
         send(store)
         lease = take(store)
         with store.transaction([lease]) as tx:
@@ -250,3 +265,9 @@ class TransactionsContract(StoreCase):
             tx.settle([Completion(lease)], [])
         assert [str(error) for error in refused] == [OTHER_THREAD] * 2
         assert store.queue(ORDERS).counters.sent == 1
+
+    @needs(Capability.INSPECT)
+    def test_a_connection_to_something_else_cannot_carry_a_message(self, store: FullStore) -> None:
+        with pytest.raises(Unsupported):
+            store.send(ORDERS, drafts("a"), connection=object())
+        assert store.peek(ORDERS, 10) == []

@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from durableq.model.message import Completion, Event, Outcome, Reason, Receipt, State
-from durableq.store.core import Capability
+from durableq.model.message import (
+    Completion,
+    Event,
+    Outcome,
+    Reason,
+    Receipt,
+    State,
+)
+from durableq.store.core import (
+    Capability,
+)
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -20,6 +29,7 @@ from durableq.testing.contract.case import (
     drafts,
     fail,
     failure,
+    kill,
     look,
     needs,
     newest,
@@ -33,7 +43,7 @@ from durableq.testing.fakes import FakeClock, FakeRandom
 
 
 def settle_in_each_way(store: FullStore, lease: Receipt) -> list[Outcome]:
-    """Try every verb that takes a receipt, none of which may do anything."""
+    """Try every operation of the core that takes a receipt; return the outcomes."""
     return [
         *store.complete([Completion(lease)]),
         *store.complete([Completion(lease, None, "a key")]),
@@ -92,8 +102,8 @@ class SettlingContract(StoreCase):
         "changes",
         [
             pytest.param({"queue": DEAD}, id="another queue"),
-            pytest.param({"queue": "nobody"}, id="a queue nobody made"),
-            pytest.param({"token": "0" * 32}, id="a token nobody drew"),
+            pytest.param({"queue": "unknown"}, id="an unknown queue"),
+            pytest.param({"token": "0" * 32}, id="an unknown token"),
         ],
     )
     def test_a_receipt_must_match_in_every_part(self, store: FullStore, changes: Any) -> None:
@@ -104,7 +114,7 @@ class SettlingContract(StoreCase):
     @pytest.mark.parametrize(
         "nonsense", ["0", "-1", "x", "", " 1", "01", "1_0", "²", "٣", "9" * 30, "1; drop"]
     )
-    def test_a_receipt_that_names_nothing_is_gone(self, store: FullStore, nonsense: str) -> None:
+    def test_a_receipt_that_names_no_message_is_gone(self, store: FullStore, nonsense: str) -> None:
         send(store)
         lease = take(store)
         assert set(settle_in_each_way(store, lease._replace(message_id=nonsense))) == {Outcome.GONE}
@@ -194,13 +204,13 @@ class SettlingContract(StoreCase):
 
     @needs(Capability.DEAD_LETTERS)
     @pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.UNDECODABLE])
-    def test_what_can_never_succeed_dies_at_once(self, store: FullStore, reason: Reason) -> None:
+    def test_a_permanent_failure_buries_at_once(self, store: FullStore, reason: Reason) -> None:
         message_id = send(store)
         assert fail(store, take(store), reason=reason, retry_in_ms=0) is Outcome.BURIED
         assert story(store, message_id) == [("failed", reason), ("buried", reason)]
 
     @needs(Capability.DEAD_LETTERS)
-    def test_a_failure_is_remembered_whole(self, store: FullStore, clock: FakeClock) -> None:
+    def test_a_failure_is_kept_whole_in_history(self, store: FullStore, clock: FakeClock) -> None:
         message_id = send(store)
         fail(store, take(store))
         event = newest(store, message_id)
@@ -231,6 +241,40 @@ class SettlingContract(StoreCase):
         [message] = receive(store)
         assert message.receive_count == 1
 
-    @needs(Capability.DEAD_LETTERS)
-    def test_nothing_to_settle_is_nothing_wrong(self, store: FullStore) -> None:
-        assert store.complete([]) == store.fail([]) == store.release([]) == store.decide([]) == []
+    def test_empty_batches_have_no_outcomes(self, store: FullStore) -> None:
+        assert store.complete([]) == store.fail([]) == store.release([]) == []
+
+    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
+    def test_a_buried_message_is_the_same_message_in_another_queue(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        sent_ms = clock.wall_ms()
+        clock.advance(5)
+        message_id = kill(store, {"n": 1}, key="k", attributes={"a": 1}, priority=3)
+        dead = look(store, message_id)
+        assert (dead.queue, dead.source_queue) == (DEAD, ORDERS)
+        assert (dead.state, dead.receive_count, dead.recovery_count) == (State.READY, 0, 0)
+        assert (dead.body, dead.key, dead.attributes) == ('{"n":1}', "k", '{"a":1}')
+        assert dead.priority == 3
+        assert dead.enqueued_at_ms == dead.sent_at_ms == sent_ms + 5_000
+        assert store.record(ORDERS, "k") is None
+        source, grave = store.queue(ORDERS).counters, store.queue(DEAD).counters
+        assert (source.moved_out, grave.moved_in) == (1, 1)
+        assert counters_reconcile(store)
+
+    @needs(Capability.INSPECT)
+    def test_a_failing_recovery_never_buries_again(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        message_id = kill(store)
+        for _ in range(5):
+            assert fail(store, take(store, DEAD), reason=Reason.REJECTED) is Outcome.RETRY
+            clock.advance(300)
+        seen = look(store, message_id)
+        assert (seen.queue, seen.receive_count) == (DEAD, 5)
+
+    def test_a_released_dead_letter_is_offered_again(self, store: FullStore) -> None:
+        kill(store)
+        assert store.release([take(store, DEAD)]) == [Outcome.DONE]
+        [dead_letter] = receive(store, queue=DEAD)
+        assert dead_letter.receive_count == 1

@@ -1,4 +1,4 @@
-"""Retention counts from when a message becomes due, however it came to wait."""
+"""Retention, which counts from when a message becomes due, however it came to wait."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from collections.abc import Callable
 import pytest
 
 from durableq.model.decisions import Requeue, Retry
-from durableq.model.message import Reason
-from durableq.store.core import Capability
+from durableq.store.core import (
+    Capability,
+)
 from durableq.testing.contract.case import (
-    DEAD,
     ORDERS,
     FullStore,
     StoreCase,
     bodies,
     complete,
-    counters_reconcile,
+    decide,
     fail,
     kill,
     look,
@@ -27,11 +27,12 @@ from durableq.testing.contract.case import (
     story,
     take,
 )
-from durableq.testing.contract.dead_letters import decide
 from durableq.testing.fakes import FakeClock
 
 RETENTION_SECONDS = 60
+
 WAIT_SECONDS = 100
+
 LEASE_MS = 1_000 * WAIT_SECONDS
 
 Wait = Callable[[FullStore], object]
@@ -74,46 +75,31 @@ def retried(store: FullStore) -> object:
 
 
 WAITS = [delayed, delayed_by_its_queue, asked_later, backed_off, requeued, retried]
+
 ways = pytest.mark.parametrize("wait", WAITS, ids=[wait.__name__ for wait in WAITS])
 
 
 class RetentionContract(StoreCase):
-    """When a message that has waited is over its retention."""
+    """Deliveries before and after the end of a message's retention."""
 
-    @needs(Capability.DEAD_LETTERS, Capability.MAINTENANCE)
-    @ways
-    def test_a_wait_longer_than_the_retention_ends_in_a_delivery(
-        self, store: FullStore, clock: FakeClock, wait: Wait
-    ) -> None:
-        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
-        wait(store)
-        clock.advance(WAIT_SECONDS - 0.001)
-        assert (store.prune().expired, store.maintain().expired) == (0, 0)
-        assert receive(store) == []
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    def test_an_expired_message_is_not_delivered(self, store: FullStore, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"retention_ms": 60_000})
+        old = send(store, "old")
+        clock.advance(59.999)
+        send(store, "new")
         clock.advance(0.001)
-        assert (store.prune().expired, bodies(receive(store))) == (0, ['"a"'])
-
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
-    @ways
-    @pytest.mark.parametrize("looked", [False, True], ids=["unseen", "made ready before"])
-    def test_retention_begins_when_it_is_due(
-        self, store: FullStore, clock: FakeClock, wait: Wait, looked: bool
-    ) -> None:
-        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
-        wait(store)
-        clock.advance(WAIT_SECONDS)
-        if looked:
-            store.release([take(store)])
-        clock.advance(RETENTION_SECONDS - 0.001)
-        assert store.prune().expired == 0
-        clock.advance(0.001)
-        assert store.prune().expired == 1
-        assert store.queue(ORDERS).counts.present == 0
-        assert counters_reconcile(store)
+        received = store.receive(ORDERS, 10)
+        assert bodies(received.messages) == ['"new"']
+        assert received.set_aside == 1
+        assert not received.idle
+        assert store.message(old) is None
+        assert story(store, old) == [("expired", "expired")]
+        assert store.queue(ORDERS).counters.expired == 1
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     @ways
-    def test_it_is_not_delivered_after_that(
+    def test_a_message_is_not_delivered_after_its_wait_and_its_retention(
         self, store: FullStore, clock: FakeClock, wait: Wait
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
@@ -122,7 +108,7 @@ class RetentionContract(StoreCase):
         assert receive(store) == []
         assert store.queue(ORDERS).counters.expired == 1
 
-    def test_a_lease_that_ends_does_not_take_the_wait_back(
+    def test_the_end_of_a_lease_does_not_bring_the_wait_back(
         self, store: FullStore, clock: FakeClock
     ) -> None:
         store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
@@ -130,21 +116,6 @@ class RetentionContract(StoreCase):
         clock.advance(WAIT_SECONDS)
         take(store, visibility_ms=1)
         clock.advance(0.001)
-        assert [message.id for message in receive(store)] == [message_id]
-
-    @needs(Capability.MAINTENANCE)
-    def test_a_deferred_message_is_due_when_its_key_is_settled(
-        self, store: FullStore, clock: FakeClock
-    ) -> None:
-        store.declare_queue(ORDERS, {"retention_ms": 1_000 * RETENTION_SECONDS})
-        send(store, key="k")
-        lease = take(store, visibility_ms=LEASE_MS)
-        message_id = send(store, key="k")
-        assert store.receive(ORDERS, 1).set_aside == 1
-        clock.advance(RETENTION_SECONDS + 1)
-        assert store.prune().expired == 0
-        fail(store, lease, reason=Reason.REJECTED)
-        clock.advance(RETENTION_SECONDS - 1)
         assert [message.id for message in receive(store)] == [message_id]
 
     @needs(Capability.INSPECT)
@@ -156,18 +127,6 @@ class RetentionContract(StoreCase):
         store.release([lease])
         assert look(store, message_id).delayed_until_ms == 0
         assert store.ready_in_ms([ORDERS]) == 0
-
-    @needs(Capability.DEAD_LETTERS, Capability.MAINTENANCE)
-    def test_a_dead_letter_counts_from_its_death(self, store: FullStore, clock: FakeClock) -> None:
-        store.declare_queue(DEAD, {"retention_ms": 1_000 * RETENTION_SECONDS})
-        message_id = send(store, delay=WAIT_SECONDS)
-        clock.advance(WAIT_SECONDS)
-        lease = take(store)
-        clock.advance(1)
-        fail(store, lease, reason=Reason.REJECTED)
-        clock.advance(RETENTION_SECONDS)
-        assert store.prune().expired == 1
-        assert story(store, message_id)[-1] == ("expired", "expired")
 
     def test_a_duplicate_delayed_beyond_the_life_of_the_record_is_delivered(
         self, store: FullStore, clock: FakeClock

@@ -7,12 +7,26 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.model.dead_letters import DeadLetterGroup, Recovered, RecoveredFate
-from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
-from durableq.model.errors import UnknownQueue
-from durableq.model.limits import MAX_HISTORY
-from durableq.model.message import Event, Failure, Reason
-from durableq.store.core import Capability
+from durableq.model.dead_letters import (
+    DeadLetterGroup,
+    Recovered,
+    RecoveredFate,
+)
+from durableq.model.decisions import Discard, Hold, Requeue, Retry
+from durableq.model.errors import (
+    UnknownQueue,
+)
+from durableq.model.limits import (
+    MAX_HISTORY,
+)
+from durableq.model.message import (
+    Event,
+    Failure,
+    Reason,
+)
+from durableq.store.core import (
+    Capability,
+)
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -20,6 +34,7 @@ from durableq.testing.contract.case import (
     FullStore,
     StoreCase,
     complete,
+    decide,
     fail,
     kill,
     needs,
@@ -41,16 +56,13 @@ def die(store: FullStore, why: Failure = CARD, queue: str = ORDERS) -> str:
     return message_id
 
 
-def recover(store: FullStore, decision: Decision, actor: str = "recovery:1") -> None:
-    """Decide about the one letter that is ready."""
-    store.decide([(take(store, DEAD), decision)], actor=actor)
-
-
 @needs(Capability.DEAD_LETTERS)
-class DeadLetterGroupsContract(StoreCase):
+class GroupsContract(StoreCase):
     """The view of many failures."""
 
-    def test_a_failure_and_its_burial_carry_fingerprint_and_place(self, store: FullStore) -> None:
+    def test_a_failure_and_its_burial_have_a_fingerprint_and_a_place(
+        self, store: FullStore
+    ) -> None:
         message_id = die(store)
         for event in store.history(message_id):
             assert (event.fingerprint, event.place) == (CARD.fingerprint, "shop.py:charge")
@@ -121,18 +133,20 @@ class DeadLetterGroupsContract(StoreCase):
         assert found == [("b", 2), ("d", 1), ("c", 1), ("a", 1)]
         assert store.dead_letter_groups()[0].example_id == ids[2]
 
-    def test_only_the_dead_are_in_groups_leased_and_held_ones_too(self, store: FullStore) -> None:
+    def test_leased_and_held_dead_letters_are_in_groups_and_ended_ones_are_not(
+        self, store: FullStore
+    ) -> None:
         for decision in (Hold(), Discard("x"), Requeue(delay=60)):
             die(store)
-            recover(store, decision)
+            decide(store, decision)
         die(store)
         take(store, DEAD)
         [group] = store.dead_letter_groups()
         assert group.count == 2
 
-    def test_what_killed_it_last_counts(self, store: FullStore) -> None:
+    def test_a_dead_letter_is_in_the_group_of_its_last_failure(self, store: FullStore) -> None:
         die(store)
-        recover(store, Requeue())
+        decide(store, Requeue())
         store.fail([(take(store), replace(CARD, fingerprint="later"))])
         [group] = store.dead_letter_groups()
         assert (group.fingerprint, group.count) == ("later", 1)
@@ -144,19 +158,19 @@ class DeadLetterGroupsContract(StoreCase):
         [group] = store.dead_letter_groups()
         assert (group.fingerprint, group.error_type, group.example_id) == ("", "", message_id)
 
-    def test_a_queue_nobody_made_has_no_groups(self, store: FullStore) -> None:
+    def test_the_groups_of_an_unknown_queue_are_refused(self, store: FullStore) -> None:
         assert store.dead_letter_groups() == store.dead_letter_groups(ORDERS) == []
         with pytest.raises(UnknownQueue):
-            store.dead_letter_groups("nobody")
+            store.dead_letter_groups("unknown")
 
-    def test_what_recovery_sent_back_is_told_with_its_fate(
+    def test_recovered_messages_are_listed_with_their_fates(
         self, store: FullStore, clock: FakeClock
     ) -> None:
         since_ms = clock.wall_ms()
         ids = []
         for _ in range(3):
             ids.append(die(store))
-            recover(store, Retry("easier", delay=1))
+            decide(store, Retry("easier", delay=1))
             clock.advance(0.25)
         clock.advance(1)
         done, dies, _ = map(receipt, receive(store))
@@ -169,36 +183,38 @@ class DeadLetterGroupsContract(StoreCase):
         assert store.recoveries(ORDERS, since_ms, 2) == expected[:2]
         assert store.recoveries(ORDERS, since_ms + 1, 10) == expected[:2]
 
-    def test_what_died_again_has_died_whatever_became_of_it(self, store: FullStore) -> None:
+    def test_a_recovered_message_that_died_again_has_died_even_once_discarded(
+        self, store: FullStore
+    ) -> None:
         die(store)
-        recover(store, Requeue())
+        decide(store, Requeue())
         store.fail([(take(store), CARD)])
-        recover(store, Discard("enough"))
+        decide(store, Discard("enough"))
         [recovered] = store.recoveries(ORDERS, 0, 10)
         assert recovered.fate is RecoveredFate.DIED
 
-    def test_a_message_sent_back_twice_is_told_once(
+    def test_a_message_recovered_twice_is_listed_once(
         self, store: FullStore, clock: FakeClock
     ) -> None:
         message_id = die(store)
-        recover(store, Requeue())
+        decide(store, Requeue())
         store.fail([(take(store), CARD)])
         clock.advance(5)
-        recover(store, Requeue())
+        decide(store, Requeue())
         expected = Recovered(message_id, clock.wall_ms(), RecoveredFate.PENDING)
         assert store.recoveries(ORDERS, 0, 10) == [expected]
 
-    def test_what_a_person_sent_back_is_no_recovery(self, store: FullStore) -> None:
+    def test_decisions_of_people_are_not_recoveries(self, store: FullStore) -> None:
         for decision, actor in ((Requeue(delay=9), "person"), (Hold(), "recovery:1")):
             die(store)
-            recover(store, decision, actor)
+            decide(store, decision, actor)
         assert store.recoveries(ORDERS, 0, 10) == []
 
-    def test_recoveries_are_told_of_one_queue(self, store: FullStore) -> None:
+    def test_recoveries_are_those_of_one_queue(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
         die(store)
-        recover(store, Requeue())
+        decide(store, Requeue())
         assert store.recoveries("mail", 0, 10) == []
         assert store.recoveries(DEAD, 0, 10) == []
         with pytest.raises(UnknownQueue):
-            store.recoveries("nobody", 0, 10)
+            store.recoveries("unknown", 0, 10)

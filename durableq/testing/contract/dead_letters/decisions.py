@@ -1,4 +1,4 @@
-"""Dead letters: nothing leaves but by a decision, and every decision is recorded."""
+"""Decisions: no dead letter leaves without one, and each is recorded."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
@@ -6,10 +6,23 @@ from __future__ import annotations
 import pytest
 
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
-from durableq.model.errors import Conflict, InvalidBody, InvalidInput
-from durableq.model.limits import MAX_RECEIVE_BATCH
-from durableq.model.message import FOREVER_MS, Event, Outcome, Reason, State
-from durableq.store.core import Capability
+from durableq.model.errors import (
+    Conflict,
+    InvalidBody,
+    InvalidInput,
+)
+from durableq.model.limits import (
+    MAX_RECEIVE_BATCH,
+)
+from durableq.model.message import (
+    FOREVER_MS,
+    Event,
+    Outcome,
+    State,
+)
+from durableq.store.core import (
+    Capability,
+)
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -17,8 +30,8 @@ from durableq.testing.contract.case import (
     FullStore,
     StoreCase,
     bodies,
-    complete,
     counters_reconcile,
+    decide,
     fail,
     kill,
     look,
@@ -27,99 +40,16 @@ from durableq.testing.contract.case import (
     receipt,
     receive,
     send,
-    story,
     take,
 )
 from durableq.testing.fakes import FakeClock
 
 
-def decide(store: FullStore, decision: Decision) -> Outcome:
-    """Apply a decision to the one dead letter that is ready."""
-    [outcome] = store.decide([(take(store, DEAD), decision)], actor="recovery-1")
-    return outcome
-
-
-class DeadLettersContract(StoreCase):
+@needs(Capability.DEAD_LETTERS)
+class DecisionsContract(StoreCase):
     """The promises to recovery."""
 
-    @needs(Capability.IDEMPOTENCY, Capability.INSPECT)
-    def test_a_buried_message_is_the_same_message_in_another_queue(
-        self, store: FullStore, clock: FakeClock
-    ) -> None:
-        sent_ms = clock.wall_ms()
-        clock.advance(5)
-        message_id = kill(store, {"n": 1}, key="k", attributes={"a": 1}, priority=3)
-        dead = look(store, message_id)
-        assert (dead.queue, dead.source_queue) == (DEAD, ORDERS)
-        assert (dead.state, dead.receive_count, dead.recovery_count) == (State.READY, 0, 0)
-        assert (dead.body, dead.key, dead.attributes) == ('{"n":1}', "k", '{"a":1}')
-        assert dead.priority == 3
-        assert dead.enqueued_at_ms == dead.sent_at_ms == sent_ms + 5_000
-        assert store.record(ORDERS, "k") is None
-        source, grave = store.queue(ORDERS).counters, store.queue(DEAD).counters
-        assert (source.moved_out, grave.moved_in) == (1, 1)
-        assert counters_reconcile(store)
-
-    @needs(Capability.DEAD_LETTERS, Capability.FLEET, Capability.INSPECT)
-    def test_a_dead_letter_tells_its_story(self, store: FullStore, clock: FakeClock) -> None:
-        store.declare_queue(ORDERS, {"max_receives": 2, "max_recoveries": 7})
-        message_id = send(store, [1], key="k")
-        fail(store, take(store), retry_in_ms=0)
-        take(store)
-        clock.advance(VISIBILITY_SECONDS)
-        store.reclaim()
-        dead_letter = store.dead_letter(message_id)
-        assert dead_letter is not None
-        assert dead_letter.message == look(store, message_id)
-        assert (dead_letter.source_queue, dead_letter.reason) == (ORDERS, Reason.LEASE_EXPIRED)
-        assert dead_letter.died_at_ms == clock.wall_ms()
-        assert dead_letter.max_recoveries == 7
-        assert list(dead_letter.history) == store.history(message_id)
-        assert [e.event for e in dead_letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
-        assert (dead_letter.key, dead_letter.body) == ("k", [1])
-
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_living_message_is_no_dead_letter(self, store: FullStore) -> None:
-        assert store.dead_letter(send(store)) is None
-        assert store.dead_letter("0") is None
-
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_burial_follows_its_failure_in_history(self, store: FullStore) -> None:
-        message_id = kill(store)
-        failed, buried = store.history(message_id)
-        assert (failed.event, failed.error_type) == (Event.FAILED, "ValueError")
-        assert (buried.event, buried.queue) == (Event.BURIED, ORDERS)
-        assert (buried.reason, buried.actor) == (Reason.REJECTED, "worker-1")
-        assert (buried.error_type, buried.error_message) == (
-            failed.error_type,
-            failed.error_message,
-        )
-        assert (buried.fingerprint, buried.place) == (failed.fingerprint, failed.place)
-        assert buried.fingerprint
-        assert buried.traceback == ""
-
-    @needs(Capability.IDEMPOTENCY)
-    def test_a_key_guards_nothing_among_the_dead(self, store: FullStore) -> None:
-        kill(store, 1, key="k")
-        kill(store, 1, key="k")
-        send(store, 1, key="k")
-        complete(store, take(store))
-        dead_letters = receive(store, queue=DEAD)
-        assert len(dead_letters) == 2
-        assert store.records(DEAD, 10) == []
-
     @needs(Capability.INSPECT)
-    def test_a_failing_recovery_never_buries_again(
-        self, store: FullStore, clock: FakeClock
-    ) -> None:
-        message_id = kill(store)
-        for _ in range(5):
-            assert fail(store, take(store, DEAD), reason=Reason.REJECTED) is Outcome.RETRY
-            clock.advance(300)
-        seen = look(store, message_id)
-        assert (seen.queue, seen.receive_count) == (DEAD, 5)
-
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_discarded_dead_letter_has_ended(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store)
         clock.advance(1)
@@ -127,12 +57,12 @@ class DeadLettersContract(StoreCase):
         assert store.message(message_id) is None
         event = newest(store, message_id)
         assert (event.event, event.queue) == (Event.DISCARDED, DEAD)
-        assert (event.reason, event.actor) == ("never valid", "recovery-1")
+        assert (event.reason, event.actor) == ("never valid", "recovery:1")
         assert (event.at_ms, dict(event.detail)) == (clock.wall_ms(), {"recovery_count": 0})
         assert store.queue(DEAD).counters.discarded == 1
         assert counters_reconcile(store)
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_a_requeued_dead_letter_starts_anew(self, store: FullStore, clock: FakeClock) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         clock.advance(60)
@@ -150,31 +80,18 @@ class DeadLettersContract(StoreCase):
         assert (source.moved_in, grave.moved_out) == (1, 1)
         assert counters_reconcile(store)
 
-    @needs(Capability.DEAD_LETTERS)
     def test_a_retried_dead_letter_has_a_changed_body(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1})
         assert decide(store, Retry({"n": 2}, "smaller")) is Outcome.DONE
         assert newest(store, message_id).event is Event.RETRIED
         assert bodies(receive(store)) == ['{"n":2}']
 
-    @needs(Capability.DEAD_LETTERS)
     def test_a_retried_body_may_be_bytes(self, store: FullStore) -> None:
         kill(store, {"n": 1})
         decide(store, Retry(b"\x00"))
         assert bodies(receive(store)) == [b"\x00"]
 
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_duplicate_of_the_original_is_known_after_its_easier_form_succeeds(
-        self, store: FullStore
-    ) -> None:
-        kill(store, {"n": 100}, key="k")
-        decide(store, Retry({"n": 1}))
-        complete(store, take(store), result="1")
-        send(store, {"n": 100}, key="k")
-        [duplicate] = store.receive(ORDERS, 1).duplicates
-        assert duplicate.result == "1"
-
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     @pytest.mark.parametrize("decision", [Requeue(delay=2.5), Retry("b", delay=2.5)])
     def test_a_decision_may_delay_a_message(
         self, store: FullStore, clock: FakeClock, decision: Decision
@@ -185,7 +102,7 @@ class DeadLettersContract(StoreCase):
         assert (seen.queue, seen.state) == (ORDERS, State.DELAYED)
         assert seen.delayed_until_ms == clock.wall_ms() + 2_500
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_a_changed_body_over_the_limit_is_refused_whole(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         ids = [kill(store), kill(store)]
@@ -195,7 +112,7 @@ class DeadLettersContract(StoreCase):
         assert all(look(store, message_id).state is State.IN_FLIGHT for message_id in ids)
         assert store.queue(DEAD).counters.discarded == 0
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     @pytest.mark.parametrize("decision", [Retry({1, 2}), Requeue(delay=-1), Retry(1, delay=1e12)])
     def test_a_decision_that_cannot_be_applied_is_refused(
         self, store: FullStore, decision: Decision
@@ -205,7 +122,7 @@ class DeadLettersContract(StoreCase):
             decide(store, decision)
         assert look(store, message_id).state is State.IN_FLIGHT
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT, Capability.MAINTENANCE)
+    @needs(Capability.INSPECT, Capability.MAINTENANCE)
     def test_a_held_dead_letter_waits_for_a_person(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -221,8 +138,10 @@ class DeadLettersContract(StoreCase):
         assert store.receive(DEAD, 10).idle
         assert store.prune().expired == 0
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
-    def test_a_person_chooses_dead_letters_by_id(self, store: FullStore, clock: FakeClock) -> None:
+    @needs(Capability.INSPECT)
+    def test_dead_letters_are_leased_by_id_in_order_of_id(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
         held = kill(store, "held")
         decide(store, Hold())
         delayed = kill(store, "delayed")
@@ -237,13 +156,12 @@ class DeadLettersContract(StoreCase):
             assert not look(store, message.id).held
         assert bodies(receive(store, queue=DEAD)) == ['"not chosen"']
 
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_leased_dead_letter_cannot_be_chosen(self, store: FullStore) -> None:
+    def test_a_leased_dead_letter_cannot_be_leased_by_id(self, store: FullStore) -> None:
         message_id = kill(store)
         take(store, DEAD)
         assert store.lease_dead_letters(DEAD, [message_id]) == []
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_too_many_ids_lease_no_dead_letter(self, store: FullStore) -> None:
         message_id = kill(store)
         decide(store, Hold())
@@ -252,8 +170,7 @@ class DeadLettersContract(StoreCase):
         assert look(store, message_id).held
         assert store.lease_dead_letters(DEAD, []) == []
 
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_chosen_dead_letter_is_delivered_even_after_its_retention(
+    def test_a_dead_letter_is_leased_by_id_even_after_its_retention(
         self, store: FullStore, clock: FakeClock
     ) -> None:
         message_id = kill(store)
@@ -263,7 +180,7 @@ class DeadLettersContract(StoreCase):
         [message] = store.lease_dead_letters(DEAD, [message_id])
         assert message.id == message_id
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_retention_ends_dead_letters_too(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(DEAD, {"retention_ms": 1000})
         message_id = kill(store)
@@ -272,7 +189,7 @@ class DeadLettersContract(StoreCase):
         assert store.message(message_id) is None
         assert newest(store, message_id).queue == DEAD
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_a_decision_needs_a_dead_letter(self, store: FullStore) -> None:
         kill(store)
         dead_letter = take(store, DEAD)
@@ -283,7 +200,6 @@ class DeadLettersContract(StoreCase):
         assert look(store, dead_letter.message_id).state is State.IN_FLIGHT
         assert look(store, living_id).state is State.IN_FLIGHT
 
-    @needs(Capability.DEAD_LETTERS)
     def test_a_stale_receipt_cannot_decide(self, store: FullStore, clock: FakeClock) -> None:
         kill(store)
         stale = take(store, DEAD)
@@ -293,8 +209,9 @@ class DeadLettersContract(StoreCase):
         for decision in decisions:
             assert store.decide([(stale, decision)]) == [Outcome.STALE]
         assert store.decide([(lease, Hold()), (lease, Hold())]) == [Outcome.DONE, Outcome.STALE]
+        assert store.decide([]) == []
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_a_dead_letter_is_decided_once(self, store: FullStore) -> None:
         kill(store)
         lease = take(store, DEAD)
@@ -302,29 +219,7 @@ class DeadLettersContract(StoreCase):
         assert outcomes == [Outcome.DONE, Outcome.GONE]
         assert store.queue(ORDERS).counters.moved_in == 0
 
-    def test_a_released_dead_letter_is_offered_again(self, store: FullStore) -> None:
-        kill(store)
-        assert store.release([take(store, DEAD)]) == [Outcome.DONE]
-        [dead_letter] = receive(store, queue=DEAD)
-        assert dead_letter.receive_count == 1
-
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_message_dies_and_comes_back_with_its_whole_story(self, store: FullStore) -> None:
-        message_id = kill(store)
-        decide(store, Requeue("again"))
-        fail(store, take(store), reason=Reason.UNDECODABLE)
-        assert story(store, message_id) == [
-            ("failed", "rejected"),
-            ("buried", "rejected"),
-            ("requeued", "again"),
-            ("failed", "undecodable"),
-            ("buried", "undecodable"),
-        ]
-        dead_letter = store.dead_letter(message_id)
-        assert dead_letter is not None
-        assert (dead_letter.reason, dead_letter.recovery_count) == (Reason.UNDECODABLE, 1)
-
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.INSPECT)
     def test_dead_letters_are_decided_by_id_in_one_step_held_ones_too(
         self, store: FullStore
     ) -> None:
@@ -337,10 +232,24 @@ class DeadLettersContract(StoreCase):
         assert look(store, taken).state is State.IN_FLIGHT
         assert {message.id for message in store.peek(ORDERS, 10)} == {held, free}
 
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
-    def test_a_dead_letter_decided_by_id_in_vain_is_held_as_before(self, store: FullStore) -> None:
+    @needs(Capability.INSPECT)
+    def test_a_dead_letter_whose_decision_by_id_is_refused_is_held_as_before(
+        self, store: FullStore
+    ) -> None:
         held = kill(store)
         decide(store, Hold("ask Ann"))
         with pytest.raises(InvalidInput):
             store.decide_by_id(DEAD, [held], Requeue(delay=-1))
         assert look(store, held).held
+
+    @needs(Capability.INSPECT)
+    def test_a_living_message_cannot_be_leased_by_id(self, store: FullStore) -> None:
+        message_id = send(store)
+        assert store.lease_dead_letters(ORDERS, [message_id]) == []
+        assert look(store, message_id).state is State.READY
+
+    def test_dead_letters_of_a_paused_queue_are_leased_by_id(self, store: FullStore) -> None:
+        message_id = kill(store)
+        store.declare_queue(DEAD, {"paused": 1})
+        assert store.receive(DEAD, 1).idle
+        assert len(store.lease_dead_letters(DEAD, [message_id])) == 1

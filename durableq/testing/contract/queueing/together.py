@@ -1,19 +1,28 @@
-"""Several operations in one transaction: settling of both kinds, group commit, and waiting."""
+"""Several operations in one transaction: settling of both kinds, and group commit."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
 
-import threading
-import time
-
-import pytest
-
-from durableq.model.errors import InvalidInput, UnknownQueue
-from durableq.model.limits import MAX_WAIT_MS
-from durableq.model.message import Completion, Outcome, Reason, Received, State
-from durableq.store.core import Capability, Extend, Receive, Release, Send, Settle
+from durableq.model.errors import (
+    InvalidInput,
+    UnknownQueue,
+)
+from durableq.model.message import (
+    Completion,
+    Outcome,
+    Reason,
+    Received,
+    State,
+)
+from durableq.store.core import (
+    Capability,
+    Extend,
+    Receive,
+    Release,
+    Send,
+    Settle,
+)
 from durableq.testing.contract.case import (
-    DEAD,
     ORDERS,
     FullStore,
     StoreCase,
@@ -27,7 +36,6 @@ from durableq.testing.contract.case import (
     send,
     take,
 )
-from durableq.testing.fakes import FakeClock
 
 
 class TogetherContract(StoreCase):
@@ -90,33 +98,3 @@ class TogetherContract(StoreCase):
         assert [message.id for message in store.peek(ORDERS, 10)] == [*before, *after]
         assert store.queue(ORDERS).counters.sent == 2
         assert counters_reconcile(store)
-
-    def test_an_idle_receive_says_when_a_message_may_come(
-        self, store: FullStore, clock: FakeClock
-    ) -> None:
-        assert store.receive(ORDERS, 1).wait_ms is None
-        send(store, delay=3)
-        assert store.receive(ORDERS, 1).wait_ms == 3_000
-        clock.advance(1)
-        assert store.receive(ORDERS, 1).wait_ms == 2_000
-        clock.advance(2)
-        assert len(store.receive(ORDERS, 1).messages) == 1
-
-    def test_a_receive_waits_for_a_message(self, store: FullStore) -> None:
-        sender = threading.Timer(0.1, send, [store])
-        sender.start()
-        received = store.receive(ORDERS, 1, wait_ms=MAX_WAIT_MS)
-        sender.join()
-        assert len(received.messages) == 1
-
-    def test_a_receive_waits_no_longer_than_told(self, store: FullStore) -> None:
-        start = time.monotonic()
-        send(store, delay=3600)
-        received = store.receive(ORDERS, 1, wait_ms=50)
-        assert (received.messages, received.wait_ms) == ([], 3_600_000)
-        assert time.monotonic() - start >= 0.05
-
-    @pytest.mark.parametrize("wait_ms", [-1, MAX_WAIT_MS + 1])
-    def test_a_wait_has_bounds(self, store: FullStore, wait_ms: int) -> None:
-        with pytest.raises(InvalidInput):
-            store.receive(DEAD, 1, wait_ms=wait_ms)

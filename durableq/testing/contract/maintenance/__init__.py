@@ -1,0 +1,11 @@
+"""Maintenance: the removal of expired rows, and the audit."""
+
+from __future__ import annotations
+
+from durableq.testing.contract.maintenance.clock_jumps import PrunedClockJumpsContract
+from durableq.testing.contract.maintenance.retention import PrunedRetentionContract
+from durableq.testing.contract.maintenance.slices import SlicesContract
+
+
+class MaintenanceContract(SlicesContract, PrunedRetentionContract, PrunedClockJumpsContract):
+    """The tests of the capability Maintenance."""

@@ -1,0 +1,29 @@
+"""The core: the life of a message, in batches."""
+
+from __future__ import annotations
+
+from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
+from durableq.testing.contract.queueing.keys import KeysContract
+from durableq.testing.contract.queueing.leases import LeasesContract
+from durableq.testing.contract.queueing.queues import QueuesContract
+from durableq.testing.contract.queueing.receiving import ReceivingContract
+from durableq.testing.contract.queueing.retention import RetentionContract
+from durableq.testing.contract.queueing.sending import SendingContract
+from durableq.testing.contract.queueing.settling import SettlingContract
+from durableq.testing.contract.queueing.together import TogetherContract
+from durableq.testing.contract.queueing.waiting import WaitingContract
+
+
+class QueueingContract(
+    QueuesContract,
+    SendingContract,
+    ReceivingContract,
+    LeasesContract,
+    SettlingContract,
+    KeysContract,
+    TogetherContract,
+    WaitingContract,
+    RetentionContract,
+    ClockJumpsContract,
+):
+    """The tests of the core, which every engine has."""
