@@ -12,7 +12,7 @@ from typing import Final
 
 from durableq.model.errors import DurableQError
 from durableq.model.message import Message, Receipt
-from durableq.runtime.outage import condition
+from durableq.runtime.outage import describe
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability, Store
 
@@ -100,7 +100,7 @@ class RecoveryLeases:
                 self._store.release(known)
         except DurableQError as error:
             log.warning(
-                "%s dead letters come back when their leases end: %s", len(known), condition(error)
+                "%s dead letters come back when their leases end: %s", len(known), describe(error)
             )
 
     @contextmanager
@@ -158,7 +158,7 @@ class RecoveryLeases:
             try:
                 outcomes = self._store.extend(receipts, lease_ms)
             except DurableQError as error:
-                log.warning("leases could not be extended: %s", condition(error))
+                log.warning("leases could not be extended: %s", describe(error))
                 return
             lost = [r for r, o in zip(receipts, outcomes, strict=True) if o.refused]
             for receipt in self.forget(lost):  # not those that were settled just now
@@ -173,4 +173,4 @@ class RecoveryLeases:
         try:
             self._store.require(Capability.FLEET).beat(self._owner_id)
         except DurableQError as error:
-            log.warning("the heartbeat could not be written: %s", condition(error))
+            log.warning("the heartbeat could not be written: %s", describe(error))

@@ -34,7 +34,7 @@ from durableq.recovery.leases import RecoveryLeases
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
 from durableq.recovery.rules import Rules
 from durableq.runtime.clock import Clock, SystemClock
-from durableq.runtime.outage import PAUSE_SECONDS, Outage, condition, logged, persist
+from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged, persist
 from durableq.runtime.wakeup import MessageWaiter, WakeupEvent
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, this_process
@@ -158,7 +158,7 @@ class Recovery:
             while not self.stopping.is_set:
                 try:
                     count = self._process_batches(context)
-                    outage.over()
+                    outage.end()
                     if count:
                         waiter.reset()
                     if not count and not self.stopping.is_set:
@@ -166,7 +166,7 @@ class Recovery:
                             break
                         self._wait(waiter)
                 except PASSING as error:
-                    outage.note(error)
+                    outage.report(error)
                     self.stopping.wait(PAUSE_SECONDS)
         return sum(consumer.decided for consumer in self._consumers.values())
 
@@ -189,7 +189,7 @@ class Recovery:
             self._app.store.require(Capability.FLEET).unregister(owner_id)
         except PASSING as error:
             text = "this process stays listed until another one notices its end: %s"
-            log.warning(text, condition(error))
+            log.warning(text, describe(error))
 
     def _process_batches(self, context: RecoveryContext) -> int:
         """Process a batch of each queue; return the number of dead letters."""

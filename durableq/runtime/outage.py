@@ -36,7 +36,7 @@ def cause_of(error: BaseException | None) -> DurableQError | None:
     return None
 
 
-def condition(error: DurableQError) -> str:
+def describe(error: DurableQError) -> str:
     """Return an error as a phrase for a log, without advice to try again: the process does that."""
     if isinstance(error, StorageFull):
         return "the disk of the database is full"
@@ -66,7 +66,7 @@ class Outage:
         self._since: float | None = None
         self._emit_at = 0.0
 
-    def note(self, error: DurableQError, event: str = "busy", what: str = "") -> None:
+    def report(self, error: DurableQError, event: str = "busy", what: str = "") -> None:
         """Log the condition, unless that was done in the last minute.
 
         Args:
@@ -82,10 +82,10 @@ class Outage:
         self._emit_at = now + REPEAT_SECONDS
         lasting = f" for {now - self._since:.0f} s" if now > self._since else ""
         about = f"{what}: " if what else ""
-        text = f"{about}{condition(error)}; waiting{lasting}, and going on when that has passed"
+        text = f"{about}{describe(error)}; waiting{lasting}, and going on when that has passed"
         self._emit(event, text)
 
-    def over(self) -> None:
+    def end(self) -> None:
         """Log the end of the condition, if there was one."""
         if self._since is None:
             return
@@ -136,9 +136,9 @@ def _repeated(
             cause = cause_of(error)
             if cause is None:
                 raise
-            outage.note(cause)
+            outage.report(cause)
             if wait(PAUSE_SECONDS):
                 return None
         else:
-            outage.over()
+            outage.end()
             return result

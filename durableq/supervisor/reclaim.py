@@ -11,7 +11,7 @@ from durableq.store.core import Capability, Store
 from durableq.supervisor.scoreboard import HandlerCall, Scoreboard
 
 
-class Ending(Enum):
+class ExitReason(Enum):
     """Why a worker ended before its messages did."""
 
     #: Not by the supervisor: its running handlers may be the cause, and their messages fail.
@@ -28,7 +28,7 @@ def reclaim_messages(
     store: Store,
     scoreboard: Scoreboard,
     actor: str,
-    ending: Ending,
+    exit_reason: ExitReason,
     cause: str,
     ended_ns: int | None = None,
 ) -> int:
@@ -38,7 +38,7 @@ def reclaim_messages(
         store: the store of the messages.
         scoreboard: the worker's handler calls.
         actor: name of the worker, for the history.
-        ending: why the worker ended.
+        exit_reason: why the worker ended.
         cause: name of the signal that ended it, or its exit code.
         ended_ns: its end on the monotonic clock; None for now.
     """
@@ -46,7 +46,7 @@ def reclaim_messages(
         return 0
     messages = store.require(Capability.FLEET).leases_of(scoreboard.owner_id)
     now_ns = time.monotonic_ns() if ended_ns is None else ended_ns
-    failures, released = _judge(messages, list(scoreboard.calls()), ending, cause, now_ns)
+    failures, released = _judge(messages, list(scoreboard.calls()), exit_reason, cause, now_ns)
     if failures:
         store.fail(failures, actor=actor)
     if released:
@@ -58,17 +58,17 @@ def reclaim_messages(
 def _judge(
     messages: Sequence[Message],
     calls: Sequence[HandlerCall],
-    ending: Ending,
+    exit_reason: ExitReason,
     cause: str,
     now_ns: int,
 ) -> tuple[list[tuple[Receipt, Failure]], list[Receipt]]:
     """Return the messages that fail, and those that are released uncounted."""
     blamed: list[HandlerCall] = []
     failure = Failure(Reason.WORKER_LOST, cause, Reason.WORKER_LOST.sentence)
-    if ending is Ending.DEATH:
+    if exit_reason is ExitReason.DEATH:
         # Returned handlers are suspects only if none was running: they may have left a trap.
         blamed = [one for one in calls if not one.has_returned] or list(calls)
-    elif ending is Ending.TIMEOUT:
+    elif exit_reason is ExitReason.TIMEOUT:
         failure = Failure(Reason.TIMEOUT, "", Reason.TIMEOUT.sentence)
         blamed = [one for one in calls if 0 < one.deadline_ns <= now_ns]
     receipts = [message.receipt for message in messages if message.receipt is not None]

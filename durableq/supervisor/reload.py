@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from durableq.supervisor.reclaim import Ending
+from durableq.supervisor.reclaim import ExitReason
 from durableq.supervisor.worker_process import WorkerProcess
 
 
@@ -96,6 +96,6 @@ class Reload:
     def _drop_successor(self) -> None:
         if self._new is not None and self._old is not None:
             self._new.start_at = None
-            self._new.kill(Ending.CUT_SHORT)
+            self._new.kill(ExitReason.CUT_SHORT)
             self._leaving, self._new = self._new, None
         self._old = self._new = None

@@ -15,7 +15,7 @@ from durableq.model.info import WorkerStats
 from durableq.runtime.outage import TEMPORARY
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import describe, this_process
-from durableq.supervisor.reclaim import Ending
+from durableq.supervisor.reclaim import ExitReason
 from durableq.supervisor.scoreboard import Stage
 from durableq.supervisor.worker_process import WorkerProcess
 
@@ -76,7 +76,7 @@ class StartWatch:
                 f"{self._seconds:g} s: stopped"
             )
             self._emit("start_timeout", text, worker)
-            worker.kill(Ending.START_TIMEOUT)
+            worker.kill(ExitReason.START_TIMEOUT)
         elif (
             took > self._slow_seconds and worker.pid not in self._logged and worker.kill_at is None
         ):

@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.outage import MIGRATED, Outage, condition
+from durableq.runtime.outage import MIGRATED, Outage, describe
 from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
 from durableq.supervisor import reaper
 from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, signal_name
 from durableq.supervisor.output import HandlerOutput
-from durableq.supervisor.reclaim import Ending, reclaim_messages
+from durableq.supervisor.reclaim import ExitReason, reclaim_messages
 from durableq.supervisor.reload import Reload
 from durableq.supervisor.scoreboard import Stage
 from durableq.supervisor.signals import Request, SupervisorSignals
@@ -111,7 +111,7 @@ class Supervisor:
                 return self._watch(lifeline)
         finally:
             for worker in filter(lambda worker: worker.is_running, self._all_workers()):
-                worker.kill(Ending.CUT_SHORT)
+                worker.kill(ExitReason.CUT_SHORT)
                 self._check(worker, lifeline)
             self._starts.reload_begins()
             self._output.close()
@@ -174,13 +174,14 @@ class Supervisor:
         stage = worker.scoreboard.stage
         asked = worker.kill_at is not None
         # A worker that ended on request before its first receive had no messages.
-        obeyed = (asked or worker.ending is Ending.CUT_SHORT) and stage < Stage.READY
+        obeyed = (asked or worker.exit_reason is ExitReason.CUT_SHORT) and stage < Stage.READY
         if asked and not obeyed and code == -signal.SIGTERM:
-            worker.ending = Ending.CUT_SHORT  # a handler reset it to the default: no message fails
+            # A handler reset the signal to its default: no message fails.
+            worker.exit_reason = ExitReason.CUT_SHORT
             self._record_cut_short()
-        if obeyed or (stage.ended and (code == 0 or worker.ending is Ending.CUT_SHORT)):
+        if obeyed or (stage.ended and (code == 0 or worker.exit_reason is ExitReason.CUT_SHORT)):
             if obeyed:
-                worker.ending = Ending.CUT_SHORT
+                worker.exit_reason = ExitReason.CUT_SHORT
                 self._reclaim(worker, _describe_exit(code))
             again = worker.returning or stage is not Stage.DRAINED
             worker.start_at = time.monotonic() if again and self._is_replaced(worker) else None
@@ -190,7 +191,7 @@ class Supervisor:
             return
         had_calls = any(worker.scoreboard.calls())
         cause = _describe_exit(code)
-        if worker.ending is Ending.START_TIMEOUT:
+        if worker.exit_reason is ExitReason.START_TIMEOUT:
             cause = "its application was not imported in time"
         self._reclaim(worker, cause)
         if not self._is_replaced(worker):
@@ -220,7 +221,7 @@ class Supervisor:
     def _restart(self, worker: WorkerProcess, code: int, cause: str, *, had_calls: bool) -> None:
         """Schedule the replacement of a worker that died; count it if it never received."""
         steady = time.monotonic() - worker.started_at > STEADY_SECONDS
-        counts = worker.ending in {Ending.DEATH, Ending.START_TIMEOUT}
+        counts = worker.exit_reason in {ExitReason.DEATH, ExitReason.START_TIMEOUT}
         starting = worker.scoreboard.stage < Stage.READY
         if not counts or had_calls or (steady and not starting):
             worker.pause = 0.0  # its message has failed, or it is the first death
@@ -265,15 +266,16 @@ class Supervisor:
 
     def _reclaim(self, worker: WorkerProcess, cause: str) -> None:
         actor, ended_ns = f"{worker.name}:{worker.pid}", time.monotonic_ns()
+        reason = worker.exit_reason
         reclaim = partial(
-            reclaim_messages, self._store, worker.scoreboard, actor, worker.ending, cause, ended_ns
+            reclaim_messages, self._store, worker.scoreboard, actor, reason, cause, ended_ns
         )
         self._to_reclaim.append(reclaim)
         try:
             self._reclaim_all()
         except DurableQError as error:
             text = f"messages of {worker.name} (pid {worker.pid}) are reclaimed later: "
-            self._emit("unreturned", text + condition(error), worker)
+            self._emit("unreturned", text + describe(error), worker)
 
     def _reclaim_all(self) -> None:
         """Reclaim the messages of ended workers; after PASSING, the next call tries again."""
@@ -309,14 +311,14 @@ class Supervisor:
             seconds = self._options.timeout_ms / 1000
             text = f"{who} was busy with {busy} for more than {seconds:g} s: stopped"
             self._emit("timeout", text, worker)
-            worker.kill(Ending.TIMEOUT)
+            worker.kill(ExitReason.TIMEOUT)
         elif worker.is_silent:
             self._extend_leases_of(worker)
 
     def _cut_short(self, worker: WorkerProcess) -> None:
         if not worker.is_starting:  # otherwise nothing was leased to it
             self._record_cut_short()
-        worker.kill(Ending.CUT_SHORT)
+        worker.kill(ExitReason.CUT_SHORT)
 
     def _record_cut_short(self) -> None:
         number = self._signals.stopping
@@ -333,7 +335,7 @@ class Supervisor:
                 if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
                     self._store.extend([message.receipt], lease_ms)
         except DurableQError as error:
-            text = f"leases of {worker.name} could not be extended: {condition(error)}"
+            text = f"leases of {worker.name} could not be extended: {describe(error)}"
             self._emit("unextended", text, worker)
 
     # ---- all of them
@@ -376,9 +378,9 @@ class Supervisor:
             self._reclaim_all()
             if self._dead_workers.reclaim(self._store):
                 self._check_at = time.monotonic() + CONFIRM_SECONDS
-            self._outage.over()
+            self._outage.end()
         except PASSING as error:
-            self._outage.note(error, "unreturned", "messages of dead workers are reclaimed later")
+            self._outage.report(error, "unreturned", "messages of dead workers are reclaimed later")
         except DurableQError as error:
             self._emit("unreturned", f"messages of dead workers are reclaimed later: {error}")
         for worker in self._workers if self._max_rss_bytes else ():

@@ -15,7 +15,7 @@ import psutil
 
 from durableq.supervisor.liveness import sees_others
 from durableq.supervisor.output import HandlerOutput
-from durableq.supervisor.reclaim import Ending
+from durableq.supervisor.reclaim import ExitReason
 from durableq.supervisor.scoreboard import HandlerCall, Scoreboard, Stage, shared_memory
 from durableq.worker.command import kill_group
 from durableq.worker.options import BLOCKED_AT_START, WorkerOptions
@@ -54,7 +54,7 @@ class WorkerProcess:
         #: Whether a worker that was asked to stop is to be replaced.
         self.returning = False
         #: Reason of the end, if the supervisor kills it.
-        self.ending = Ending.DEATH
+        self.exit_reason = ExitReason.DEATH
 
     @property
     def is_running(self) -> bool:
@@ -145,7 +145,7 @@ class WorkerProcess:
         self._grace_ends_at = 0.0
         self._was_ready = False
         self.returning = False
-        self.ending = Ending.DEATH
+        self.exit_reason = ExitReason.DEATH
 
     def wait_longer(self) -> None:
         """Schedule the next start after a pause, twice as long as the last."""
@@ -184,10 +184,10 @@ class WorkerProcess:
             self.kill_at = max(self.kill_at, self._grace_ends_at)
         return now >= self.kill_at
 
-    def kill(self, ending: Ending) -> None:
+    def kill(self, exit_reason: ExitReason) -> None:
         """Kill its process."""
         if self._process is not None:
-            self.ending = ending
+            self.exit_reason = exit_reason
             self._process.kill()
             self._process.wait()
 

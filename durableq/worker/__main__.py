@@ -23,7 +23,7 @@ from durableq.model.errors import DurableQError, NewerDatabase, OlderDatabase
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.outage import MIGRATED, TEMPORARY, cause_of, condition
+from durableq.runtime.outage import MIGRATED, TEMPORARY, cause_of, describe
 from durableq.runtime.printable import RECORD
 from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.supervisor.scoreboard import Scoreboard
@@ -73,7 +73,7 @@ def main() -> int:
         if cause is None:
             log.error("%s", error)
             return 1
-        log.warning("%s", condition(cause), extra=logs.facts("busy"))
+        log.warning("%s", describe(cause), extra=logs.facts("busy"))
         return TEMPORARY
     return 0
 

@@ -13,7 +13,7 @@ from durableq.model.errors import PASSING, DurableQError
 from durableq.model.message import Completion, Failure, Outcome
 from durableq.model.text import visible
 from durableq.runtime import logs
-from durableq.runtime.outage import condition
+from durableq.runtime.outage import describe
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Store
 from durableq.supervisor.scoreboard import Scoreboard
@@ -149,7 +149,7 @@ class Completer:
         log.warning(
             "%s messages are settled later: %s",
             len(batch),
-            condition(error),
+            describe(error),
             extra=logs.facts("unsettled"),
         )
         now = time.monotonic()

@@ -17,7 +17,7 @@ from durableq.model.errors import PASSING, InvalidBody, StaleReceipt
 from durableq.model.message import Completion, Failure, Reason
 from durableq.model.text import visible
 from durableq.runtime import logs
-from durableq.runtime.outage import condition
+from durableq.runtime.outage import describe
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Store
 from durableq.worker.completer import Completer
@@ -257,7 +257,7 @@ class Execution:
             lost = batch.settle()
         except PASSING as error:  # the completer tries again
             log.warning(
-                "a batch is settled later: %s", condition(error), extra=logs.facts("unsettled")
+                "a batch is settled later: %s", describe(error), extra=logs.facts("unsettled")
             )
             for delivery, how in batch.endings():
                 self._completer.submit(delivery, how, 0.0)

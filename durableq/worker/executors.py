@@ -53,10 +53,10 @@ class ThreadExecutor:
             try:
                 self._execution.call(*work)
             except PASSING as error:
-                self._outage.note(error)
+                self._outage.report(error)
                 self._pause(PAUSE_SECONDS)
             else:
-                self._outage.over()
+                self._outage.end()
 
 
 class AsyncExecutor:
@@ -138,8 +138,8 @@ class AsyncExecutor:
             except DurableQError as trouble:
                 error = trouble
         if isinstance(error, PASSING):
-            self._outage.note(error)
+            self._outage.report(error)
         elif error is not None:
             self._give_up(error)
         else:
-            self._outage.over()
+            self._outage.end()

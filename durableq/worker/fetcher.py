@@ -118,7 +118,7 @@ class Fetcher:
             while not (self._stopping.is_set or self.drained):
                 try:
                     work = self._receive(limit)
-                    self._outage.over()
+                    self._outage.end()
                     self._on_receive()
                     if work is not None:
                         if self._waiter is not None:
@@ -127,7 +127,7 @@ class Fetcher:
                     if not self._more:
                         self._wait()
                 except PASSING as error:
-                    self._outage.note(error)
+                    self._outage.report(error)
                     self._stopping.wait(PAUSE_SECONDS)
         return None
 

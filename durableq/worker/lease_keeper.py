@@ -14,7 +14,7 @@ from typing import Final
 from durableq.model.errors import PASSING, DurableQError, NewerDatabase, OlderDatabase
 from durableq.model.info import WorkerStats
 from durableq.runtime import logs
-from durableq.runtime.outage import Outage, condition, logged
+from durableq.runtime.outage import Outage, describe, logged
 from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.store.core import Capability, HasFileno, Store
 from durableq.supervisor.scoreboard import Scoreboard
@@ -154,7 +154,7 @@ class LeaseKeeper:
             self._store.release([delivery.receipt for delivery in waiting])
         except DurableQError as error:
             log.warning(
-                "%s messages become ready when their leases end: %s", len(waiting), condition(error)
+                "%s messages become ready when their leases end: %s", len(waiting), describe(error)
             )
 
     def _extend(self, due: list[InFlightMessage]) -> None:
@@ -168,7 +168,7 @@ class LeaseKeeper:
             except DurableQError as error:
                 self._log_postponed(error, "unextended", "leases could not be extended")
                 return
-            self._outage.over()
+            self._outage.end()
             for message, outcome in zip(together, outcomes, strict=True):
                 if not outcome.refused:
                     message.extend_at = now + lease_ms / 3000
@@ -200,12 +200,12 @@ class LeaseKeeper:
         except DurableQError as error:
             self._log_postponed(error, "unbeaten", "the heartbeat could not be written")
         else:
-            self._outage.over()
+            self._outage.end()
 
     def _log_postponed(self, error: DurableQError, event: str, what: str) -> None:
         """Log why work is postponed; a transient reason at most once a minute."""
         if isinstance(error, PASSING):
-            self._outage.note(error, event, what)
+            self._outage.report(error, event, what)
         else:
             log.warning("%s: %s", what, error, extra=logs.facts(event))
 

@@ -11,7 +11,7 @@ from durableq.client.app import DurableQ
 from durableq.client.handlers import Handler
 from durableq.model.errors import PASSING
 from durableq.runtime import logs
-from durableq.runtime.outage import Outage, condition, logged, persist
+from durableq.runtime.outage import Outage, describe, logged, persist
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
 from durableq.supervisor.liveness import reclaim_dead_workers, this_process
@@ -109,7 +109,7 @@ class Worker:
             self._app.store.require(Capability.FLEET).unregister(self._scoreboard.owner_id)
         except PASSING as error:
             text = "this worker stays listed until another process notices its end: %s"
-            log.warning(text, condition(error), extra=logs.facts("unregistered_later"))
+            log.warning(text, describe(error), extra=logs.facts("unregistered_later"))
 
     def _end(self, stage: Stage) -> Stage:
         self._scoreboard.reach(stage)

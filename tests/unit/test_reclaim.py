@@ -10,7 +10,7 @@ import pytest
 from durableq.engines.memory import MemoryStore
 from durableq.model.message import Receipt, State, draft
 from durableq.supervisor.liveness import DeadWorkers, this_process
-from durableq.supervisor.reclaim import Ending, reclaim_messages
+from durableq.supervisor.reclaim import ExitReason, reclaim_messages
 from durableq.supervisor.scoreboard import Scoreboard
 from tests.support import wait_for
 
@@ -34,9 +34,11 @@ class Worker:
         assert slot is not None
         return slot
 
-    def blamed(self, ending: Ending) -> dict[int, str]:
+    def blamed(self, exit_reason: ExitReason) -> dict[int, str]:
         """Give everything back; return which messages that counted against, with the reason."""
-        assert reclaim_messages(self.store, self.scoreboard, "worker:1", ending, "SIGKILL") == 4
+        assert (
+            reclaim_messages(self.store, self.scoreboard, "worker:1", exit_reason, "SIGKILL") == 4
+        )
         assert self.store.workers() == []
         dead_letters = self.store.peek("orders", 4)
         assert [m.state for m in dead_letters] == [State.READY] * 4
@@ -56,28 +58,28 @@ def worker() -> Worker:
 def test_a_death_counts_against_running_handlers(worker: Worker) -> None:
     worker.begin(0)
     worker.begin(2)
-    assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 2: "worker_lost"}
+    assert worker.blamed(ExitReason.DEATH) == {0: "worker_lost", 2: "worker_lost"}
 
 
 def test_a_death_without_running_handlers_counts_against_no_message(worker: Worker) -> None:
-    assert worker.blamed(Ending.DEATH) == {}
+    assert worker.blamed(ExitReason.DEATH) == {}
 
 
 def test_returned_handlers_are_blamed_only_if_none_was_running(worker: Worker) -> None:
     worker.scoreboard.mark_returned(worker.begin(0))
     worker.begin(1)
-    assert worker.blamed(Ending.DEATH) == {1: "worker_lost"}
+    assert worker.blamed(ExitReason.DEATH) == {1: "worker_lost"}
 
 
 def test_all_returned_handlers_are_blamed_if_none_was_running(worker: Worker) -> None:
     worker.scoreboard.mark_returned(worker.begin(0))
     worker.scoreboard.mark_returned(worker.begin(3))
-    assert worker.blamed(Ending.DEATH) == {0: "worker_lost", 3: "worker_lost"}
+    assert worker.blamed(ExitReason.DEATH) == {0: "worker_lost", 3: "worker_lost"}
 
 
 def test_a_running_batch_counts_as_a_whole(worker: Worker) -> None:
     worker.scoreboard.begin(worker.receipts[0].token, "")
-    assert worker.blamed(Ending.DEATH) == dict.fromkeys(range(4), "worker_lost")
+    assert worker.blamed(ExitReason.DEATH) == dict.fromkeys(range(4), "worker_lost")
 
 
 def test_a_timeout_counts_against_overdue_handlers(worker: Worker) -> None:
@@ -87,17 +89,19 @@ def test_a_timeout_counts_against_overdue_handlers(worker: Worker) -> None:
     worker.scoreboard.mark_returned(worker.begin(3, timeout_ms=1))
     latest = max(one.began_ns for one in worker.scoreboard.calls()) + 1_000_000
     wait_for(lambda: time.monotonic_ns() > latest, what="a millisecond to pass")
-    assert worker.blamed(Ending.TIMEOUT) == {1: "timeout"}
+    assert worker.blamed(ExitReason.TIMEOUT) == {1: "timeout"}
 
 
 def test_no_message_counts_when_the_supervisor_cuts_a_worker_short(worker: Worker) -> None:
     worker.begin(0)
     worker.begin(1, timeout_ms=1)
-    assert worker.blamed(Ending.CUT_SHORT) == {}
+    assert worker.blamed(ExitReason.CUT_SHORT) == {}
 
 
 def test_an_unregistered_worker_has_no_messages(worker: Worker) -> None:
-    assert reclaim_messages(worker.store, Scoreboard(), "worker:1", Ending.DEATH, "SIGKILL") == 0
+    assert (
+        reclaim_messages(worker.store, Scoreboard(), "worker:1", ExitReason.DEATH, "SIGKILL") == 0
+    )
     assert len(worker.store.leases_of(worker.owner_id)) == 4
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from durableq.supervisor import worker_process as module
-from durableq.supervisor.reclaim import Ending
+from durableq.supervisor.reclaim import ExitReason
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.supervisor.worker_process import WorkerProcess
 from durableq.worker.options import WorkerOptions
@@ -25,7 +25,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
     worker._scoreboard = Scoreboard()
     worker._process = subprocess.Popen(["sleep", "600"])
     yield worker
-    worker.kill(Ending.CUT_SHORT)
+    worker.kill(ExitReason.CUT_SHORT)
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.OPENING])

@@ -251,7 +251,7 @@ class MemoryMonitor:
 def mark(owner_id: int) -> str:
     """Return the first characters of every token a worker is given."""
     if not 0 < owner_id < 1 << 32:
-        raise InvalidInput(f"{owner_id} is not a worker's mark: see Store.register.")
+        raise InvalidInput(f"{owner_id} is not the owner id of a worker, as register() returns it.")
     return f"{owner_id:08x}"
 
 

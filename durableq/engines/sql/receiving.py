@@ -161,7 +161,7 @@ def _take_back(
 def owner_prefix_of(owner_id: int) -> bytes:
     """Return the first bytes of each receipt that a worker is given."""
     if not 0 < owner_id < 1 << 32:
-        raise InvalidInput(f"{owner_id} is not a worker's mark: see Store.register.")
+        raise InvalidInput(f"{owner_id} is not the owner id of a worker, as register() returns it.")
     return owner_id.to_bytes(4, "big")
 
 

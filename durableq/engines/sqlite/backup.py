@@ -61,7 +61,7 @@ def back_up(location: Location, to: Path, progress: Progress) -> Copied:
     database = Database(location)
     try:
         raw = database.session().raw
-        _check_ours(database.retrying(lambda: schema.condition(raw)), location.path)
+        _check_ours(database.retrying(lambda: schema.state_of(raw)), location.path)
         with copy_marker.copy_in_progress(target, "backup", location.path) as copy:
             with _written(copy.partial, location.path):
                 database.retrying(lambda: _copy(raw, location.path, copy.partial, progress))
@@ -89,7 +89,7 @@ def restore(
     with copy_marker.copy_in_progress(target, "restore", backup) as copy:
         with _written(copy.partial, backup):
             with open_read_only(backup) as (raw, _):
-                _check_ours(schema.condition(raw), backup)
+                _check_ours(schema.state_of(raw), backup)
                 _check_whole(raw, backup)
                 _copy(raw, backup, copy.partial, progress)
             released = _release_leases(changed(location, path=copy.partial), clock)
@@ -134,8 +134,8 @@ def _check_source(backup: Path, target: Path) -> None:
             )
 
 
-def _check_ours(found: schema.Condition, path: Path) -> None:
-    if found is schema.Condition.EMPTY:
+def _check_ours(found: schema.SchemaState, path: Path) -> None:
+    if found is schema.SchemaState.EMPTY:
         raise DatabaseUnusable(f"{path} is empty: it holds no queue.")
     refusal = schema.refuse(found, schema.Purpose.MIGRATE, path)
     if refusal is not None:
@@ -146,7 +146,7 @@ def _check_whole(raw: Any, path: Path) -> None:
     faults = [row[0] for row in raw.execute(f"PRAGMA integrity_check({MAX_FAULTS})").fetchall()]
     if faults != ["ok"]:
         raise DatabaseUnusable(f"{path} is damaged ({format_faults(faults)}). Use another backup.")
-    if schema.condition(raw) is schema.Condition.CURRENT and (missing := schema.lacking(raw)):
+    if schema.state_of(raw) is schema.SchemaState.CURRENT and (missing := schema.lacking(raw)):
         raise DatabaseUnusable(
             f"{path} is damaged: it lacks {', '.join(missing[:MAX_FAULTS])}. Use another backup."
         )
@@ -253,9 +253,9 @@ def _release_leases(copy: Location, clock: Clock) -> int:
     database = Database(copy)
     try:
         raw = database.session().raw
-        condition = schema.condition(raw)
-        if condition is not schema.Condition.CURRENT:
-            schema.upgrade(database, condition)
+        found = schema.state_of(raw)
+        if found is not schema.SchemaState.CURRENT:
+            schema.upgrade(database, found)
         with database.write() as opened:
             steady = SteadyClock(clock)
             steady_time.follow(opened, steady)

@@ -20,7 +20,7 @@ from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
-from durableq.engines.sqlite.schema import Condition, condition, estimate_upgrade
+from durableq.engines.sqlite.schema import SchemaState, estimate_upgrade, state_of
 from durableq.model.errors import Busy, DurableQError, ForeignDatabase
 from durableq.model.health import Finding, Level, UpgradeEstimate, is_healthy
 from durableq.model.info import QueueInfo, WorkerInfo
@@ -114,7 +114,7 @@ def upgrade_estimate(location: Location) -> UpgradeEstimate | None:
         return None
     try:
         with open_read_only(location.path) as (raw, _):
-            return estimate_upgrade(raw) if condition(raw) is Condition.OLDER else None
+            return estimate_upgrade(raw) if state_of(raw) is SchemaState.OLDER else None
     except (driver.Error, DurableQError):
         return None  # the upgrade itself names the error
 
@@ -125,7 +125,7 @@ def _read_current(location: Location, question: Callable[[Any], list[T]]) -> lis
         return []
     try:
         with open_read_only(location.path) as (raw, _):
-            return question(raw) if condition(raw) is Condition.CURRENT else []
+            return question(raw) if state_of(raw) is SchemaState.CURRENT else []
     except (driver.Error, DurableQError):
         return []
 

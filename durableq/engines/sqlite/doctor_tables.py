@@ -14,9 +14,9 @@ from durableq.engines.sqlite.schema import (
     HAS_OCTET_LENGTH,
     INCREMENTAL_VACUUM,
     REVISIONS,
-    Condition,
-    condition,
+    SchemaState,
     lacking,
+    state_of,
 )
 from durableq.model.health import Finding, Level
 from durableq.model.limits import DAY_MS
@@ -49,16 +49,16 @@ def check_content(
     Raises:
         driver.Error: not even the kind of the file can be read.
     """
-    found = condition(raw)
+    found = state_of(raw)
     yield _file(found, location)
     yield _guarded("journal", location, lambda: _journal(raw, in_use=in_use))
-    if found is Condition.CURRENT:
+    if found is SchemaState.CURRENT:
         yield _guarded("tables", location, lambda: _tables(raw, location))
         yield _guarded("boot", location, lambda: _boot(raw, clock))
         yield _guarded("wall_clock", location, lambda: _wall_clock(raw, clock))
-    if found in {Condition.CURRENT, Condition.OLDER}:  # a file that can be backed up and restored
+    if found in {SchemaState.CURRENT, SchemaState.OLDER}:  # it can be backed up and restored
         yield _guarded("free_pages", location, lambda: _free_pages(raw, location))
-    if found is not Condition.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
+    if found is not SchemaState.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
         yield _guarded("integrity", location, lambda: _integrity(raw, location, deep=deep))
 
 
@@ -75,32 +75,32 @@ def _restore(location: Location) -> str:
     return f"durableq restore FILE --db {location.path} --replace"
 
 
-def _file(found: Condition, location: Location) -> Finding:
+def _file(found: SchemaState, location: Location) -> Finding:
     path, revision = location.path, REVISIONS[-1]
     words = {
-        Condition.CURRENT: (Level.OK, f"a durableq database, revision {revision}", ""),
-        Condition.EMPTY: (
+        SchemaState.CURRENT: (Level.OK, f"a durableq database, revision {revision}", ""),
+        SchemaState.EMPTY: (
             Level.WARN,
             f"{path} is empty",
             f"The first use creates the tables; or now: durableq init --db {path}.",
         ),
-        Condition.OLDER: (
+        SchemaState.OLDER: (
             Level.BAD,
             "a durableq database that an older version made",
             f"Stop its workers, make a backup, and run: durableq migrate --db {path}.",
         ),
-        Condition.NEWER: (
+        SchemaState.NEWER: (
             Level.BAD,
             f"made by a newer durableq; this one knows revisions up to {revision}",
             "Upgrade this installation: pip install -U durableq.",
         ),
-        Condition.NEEDS_NEWER_SQLITE: (
+        SchemaState.NEEDS_NEWER_SQLITE: (
             Level.BAD,
             "made by durableq 0.1, whose tables need SQLite "
             f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}",
             "Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'.",
         ),
-        Condition.FOREIGN: (
+        SchemaState.FOREIGN: (
             Level.BAD,
             f"{path} holds another application's tables and none of durableq's",
             "Name another file with --db; or put the queue beside them: "

@@ -52,7 +52,7 @@ REBUILT_ROWS_PER_SECOND: Final = 50_000
 REBUILT_BYTES_PER_SECOND: Final = 20_000_000
 
 
-class Condition(Enum):
+class SchemaState(Enum):
     """The kind of file that was found."""
 
     EMPTY = "empty"
@@ -74,8 +74,8 @@ class Purpose(Enum):
     ADOPT = "adopt"
 
 
-def prepare(database: Database, purpose: Purpose) -> Condition:
-    """Prepare the file for use, or refuse it untouched; return the condition it was in.
+def prepare(database: Database, purpose: Purpose) -> SchemaState:
+    """Prepare the file for use, or refuse it untouched; return the state it was in.
 
     Raises:
         ForeignDatabase: other tables are in it, and the purpose is not ADOPT.
@@ -84,33 +84,33 @@ def prepare(database: Database, purpose: Purpose) -> Condition:
         UnsupportedSQLite: its tables need a newer SQLite library than this one.
     """
     raw = database.session().raw
-    found = database.retrying(lambda: condition(raw))
+    found = database.retrying(lambda: state_of(raw))
     refusal = refuse(found, purpose, database.location.path)
     if refusal is not None:
         raise refusal
-    if found is Condition.EMPTY:
+    if found is SchemaState.EMPTY:
         database.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
     database.retrying(lambda: _use_wal(raw, database))
-    if found is not Condition.CURRENT:
+    if found is not SchemaState.CURRENT:
         upgrade(database, found)
     database.remember_identity(lambda raw: check_revision(raw, database.location.path))
     return found
 
 
-def condition(raw: Any) -> Condition:
-    """Return the condition of a file, reading as little of it as possible."""
+def state_of(raw: Any) -> SchemaState:
+    """Return the state of a file's schema, reading as little of it as possible."""
     tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
     if VERSION_TABLE not in tables:
         (application_id,) = raw.execute("PRAGMA application_id").fetchone()
         is_ours = application_id in {0, APPLICATION_ID}
-        return Condition.EMPTY if not tables and is_ours else Condition.FOREIGN
+        return SchemaState.EMPTY if not tables and is_ours else SchemaState.FOREIGN
     if LACKS_OCTET_LENGTH and raw.execute(_CALLS_OCTET_LENGTH).fetchone():
-        return Condition.NEEDS_NEWER_SQLITE
+        return SchemaState.NEEDS_NEWER_SQLITE
     row = raw.execute(_VERSION).fetchone()
     revision = row[0] if row else None
     if revision == REVISIONS[-1]:
-        return Condition.CURRENT
-    return Condition.OLDER if revision in REVISIONS else Condition.NEWER
+        return SchemaState.CURRENT
+    return SchemaState.OLDER if revision in REVISIONS else SchemaState.NEWER
 
 
 def lacking(raw: Any) -> list[str]:
@@ -143,25 +143,25 @@ def check_revision(raw: Any, path: Path) -> None:
     )
 
 
-def refuse(found: Condition, purpose: Purpose, path: Path) -> DatabaseUnusable | None:
+def refuse(found: SchemaState, purpose: Purpose, path: Path) -> DatabaseUnusable | None:
     """Return the error for a file that cannot serve a purpose; None if it can."""
-    if found is Condition.NEWER:
+    if found is SchemaState.NEWER:
         return NewerDatabase(
             f"{path} was made by a newer durableq than this one (which knows revisions up to "
             f"{REVISIONS[-1]}). It was not touched. Upgrade: pip install -U durableq."
         )
-    if found is Condition.NEEDS_NEWER_SQLITE:
+    if found is SchemaState.NEEDS_NEWER_SQLITE:
         return UnsupportedSQLite(
             f"{path} was made by durableq 0.1, whose tables need SQLite "
             f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}. It was not "
             "touched. Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'."
         )
-    if found is Condition.OLDER and purpose is Purpose.USE:
+    if found is SchemaState.OLDER and purpose is Purpose.USE:
         return OlderDatabase(
             f"{path} was made by an older durableq. Stop its workers and run "
             f"`durableq migrate --db {path}`."
         )
-    if found is Condition.FOREIGN and purpose is not Purpose.ADOPT:
+    if found is SchemaState.FOREIGN and purpose is not Purpose.ADOPT:
         return ForeignDatabase(
             f"{path} holds another application's tables and none of durableq's. It was not "
             "touched. To put the queue beside them, run "
@@ -182,7 +182,7 @@ def _use_wal(raw: Any, database: Database) -> None:
         )
 
 
-def upgrade(database: Database, found: Condition) -> None:
+def upgrade(database: Database, found: SchemaState) -> None:
     """Run the migrations in one transaction: an error half way leaves the old tables."""
     from alembic import command
     from alembic.config import Config
@@ -190,13 +190,13 @@ def upgrade(database: Database, found: Condition) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     with database.write_with_sqlalchemy() as (tx, connection):
-        if condition(tx.raw) is Condition.CURRENT:
+        if state_of(tx.raw) is SchemaState.CURRENT:
             return  # another process was first
-        if found is Condition.OLDER:
+        if found is SchemaState.OLDER:
             _check_unused(tx.raw, database)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        if found is Condition.EMPTY:
+        if found is SchemaState.EMPTY:
             connection.execute(sqlalchemy.text(f"PRAGMA application_id = {APPLICATION_ID}"))
 
 
@@ -220,7 +220,7 @@ def estimate_upgrade(raw: Any, rebuilt: Mapping[str, tuple[str, ...]] = REBUILT)
     """Estimate the cost of upgrading an older file.
 
     Args:
-        raw: a connection to a file of Condition.OLDER.
+        raw: a connection to a file of SchemaState.OLDER.
         rebuilt: the tables that the migration to each revision rebuilds.
     """
     (revision,) = raw.execute(_VERSION).fetchone()

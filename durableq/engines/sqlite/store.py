@@ -382,7 +382,7 @@ class SQLStore(
         try:
             self._notice_restart()
         except DurableQError as error:
-            if self.found in {schema.Condition.CURRENT, schema.Condition.EMPTY}:
+            if self.found in {schema.SchemaState.CURRENT, schema.SchemaState.EMPTY}:
                 raise
             raise type(error)(f"The tables are upgraded, but opening failed: {error}") from error
 
