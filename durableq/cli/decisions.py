@@ -26,8 +26,8 @@ from durableq.model.units import span
 from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
-    from durableq.recovery.consumer import RecoveryResult
     from durableq.recovery.policies import PolicyDecision
+    from durableq.recovery.process import RecoveryResult
     from durableq.recovery.rules import Rule, Rules
 
 PolicyFile = Annotated[

@@ -30,8 +30,7 @@ from durableq.runtime.signals import StopRequests, has_terminal
 
 if TYPE_CHECKING:
     from durableq.recovery.circuit_breaker import BreakerChange
-    from durableq.recovery.consumer import RecoveryResult
-    from durableq.recovery.process import Recovery
+    from durableq.recovery.process import Recovery, RecoveryResult
 
 log = logging.getLogger("durableq.recovery")
 
@@ -50,7 +49,7 @@ PerSecond = Annotated[
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        from durableq.recovery.rules_schema import json_schema
+        from durableq.recovery.rules_file import json_schema
 
         output.document(json_schema())
         raise typer.Exit

@@ -14,10 +14,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from durableq.model.dead_letters import RECOVERY_ACTOR, Recovered, RecoveredFate
-from durableq.model.errors import InvalidInput
 from durableq.model.message import DeadLetter, Event
-from durableq.model.text import shown
-from durableq.model.units import check_whole, span, to_ms
+from durableq.model.units import span
 from durableq.runtime.clock import Clock
 from durableq.store.core import Capability, Store
 
@@ -46,11 +44,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When the breaker opens, how long it waits, and how it probes.
-
-    Raises:
-        InvalidInput: one is out of bounds.
-    """
+    """When the breaker opens, how long it waits, and how it probes. The rules file checks them."""
 
     #: Number of messages that count: those sent back last whose result is known.
     window: int = 20
@@ -64,26 +58,6 @@ class Thresholds:
     longest_cool_down: float = 3600.0
     #: Number of messages to send back as probes before closing.
     probes: int = 3
-
-    def __post_init__(self) -> None:
-        check_whole(self.window, "window", 1, MAX_WINDOW)
-        check_whole(self.least, "least", 1, MAX_WINDOW)
-        check_whole(self.probes, "probes", 1, MAX_PROBES)
-        number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
-        if not number or not 0 < self.share <= 1:
-            raise InvalidInput(f"share is a number over 0 and up to 1, got {shown(self.share)}.")
-        if self.least > self.window:
-            raise InvalidInput(
-                f"least is at most window ({self.window}), or it never opens; got {self.least}."
-            )
-        for name in ("cool_down", "longest_cool_down"):
-            if not to_ms(getattr(self, name), name, LONGEST_SECONDS * 1000):
-                raise InvalidInput(f"{name} is more than 0 seconds.")
-        if self.longest_cool_down < self.cool_down:
-            raise InvalidInput(
-                f"longest_cool_down ({self.longest_cool_down:g}) is not shorter than cool_down "
-                f"({self.cool_down:g})."
-            )
 
     def exceeded(self, died: int, known: int) -> bool:
         """Return whether `died` of `known` messages reach the share."""
@@ -160,7 +134,10 @@ class BreakerState:
 
 def read(store: Store, queue: str) -> BreakerState | None:
     """Return the state of a queue's breaker; None if there is none that this version can read."""
-    text = store.require(Capability.METADATA).get_metadata(METADATA_PREFIX + queue)
+    return _state(store.require(Capability.METADATA).get_metadata(METADATA_PREFIX + queue))
+
+
+def _state(text: str | None) -> BreakerState | None:
     try:
         return None if text is None else BreakerState.from_json(text)
     except ValueError:
@@ -344,7 +321,7 @@ class CircuitBreaker:
         name = METADATA_PREFIX + self._queue
         while True:
             text = self._store.require(Capability.METADATA).get_metadata(name)
-            before = self._read(text)
+            before = _state(text) or BreakerState(Phase.CLOSED, self._clock.wall_ms())
             after = step(before)
             if after is None:
                 self.state = before
@@ -359,15 +336,6 @@ class CircuitBreaker:
             cool_down_ms = after.cool_down_ms(self._limits)
             self._on_change(BreakerChange(self._queue, before.phase, after, cool_down_ms))
         return True
-
-    def _read(self, text: str | None) -> BreakerState:
-        """Return the stored state; a closed breaker if there is none that this version can read."""
-        try:
-            if text is not None:
-                return BreakerState.from_json(text)
-        except ValueError:
-            pass
-        return BreakerState(Phase.CLOSED, self._clock.wall_ms())
 
 
 def _death(dead_letter: DeadLetter) -> Recovered | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durableq.client.failures import failure_of, message_of, text_of, type_name
 from durableq.client.handlers import Policy
@@ -18,11 +18,12 @@ from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
 from durableq.model.message import DeadLetter
 from durableq.model.text import shown, storable
 from durableq.model.units import to_ms
-from durableq.recovery.patterns import PatternTimeout
-from durableq.recovery.rules import DeadLetterFacts, Rule, Rules
 from durableq.runtime.clock import Clock
 from durableq.runtime.printable import VisibleStream
 from durableq.store.core import Capability, Store
+
+if TYPE_CHECKING:
+    from durableq.recovery.rules import Rule, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class RulePolicies:
         """
         there = set(_sources(store))
         for rule in self._rules.rules:
-            for queue in rule.queues:
+            for queue in rule.when.queue:
                 if queue not in there:
                     raise InvalidInput(
                         f"{self._rules.source}, line {rule.line}: rule[{rule.number}].when.queue: "
@@ -147,10 +148,9 @@ class RulePolicies:
 
     def decide(self, dead_letter: DeadLetter) -> PolicyDecision:
         """Return the decision of the first rule that fits; without one, Hold."""
-        facts = DeadLetterFacts(dead_letter, self._clock.wall_ms())
         try:
-            passed_over = tuple(self._rules.passed_over(facts))
-        except PatternTimeout as error:
+            passed_over = tuple(self._rules.passed_over(dead_letter, self._clock.wall_ms()))
+        except TimeoutError as error:
             reason = f"the patterns of the rules are too slow for this dead letter: {error}"
             return PolicyDecision(Hold(reason), self._rules.source)
         if len(passed_over) == len(self._rules.rules):

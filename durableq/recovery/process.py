@@ -11,33 +11,34 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durableq.client.app import DurableQ
 from durableq.model.dead_letters import RECOVERY_ACTOR
-from durableq.model.errors import PASSING, UnknownQueue
+from durableq.model.decisions import Decision, Hold, Requeue, Retry
+from durableq.model.errors import PASSING, InvalidInput, UnknownQueue
+from durableq.model.message import DeadLetter, Outcome, Receipt
 from durableq.model.queues import dead_letter_name
+from durableq.model.text import shown
 from durableq.recovery.circuit_breaker import (
     DEFAULT_THRESHOLDS,
     BreakerChange,
+    BreakerState,
     CircuitBreaker,
+    Phase,
     Thresholds,
 )
-from durableq.recovery.consumer import (
-    DeadLetterConsumer,
-    RecoveryContext,
-    RecoveryResult,
-    SendRate,
-)
 from durableq.recovery.leases import RecoveryLeases
-from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
-from durableq.recovery.rules import Rules
+from durableq.recovery.policies import AppPolicies, Policies, PolicyDecision, RulePolicies
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged, persist
 from durableq.runtime.wakeup import MessageWaiter, WakeupEvent
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, this_process
+
+if TYPE_CHECKING:
+    from durableq.recovery.rules import Rules
 
 log = logging.getLogger("durableq.recovery")
 
@@ -49,6 +50,203 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 PAUSES_SECONDS: Final = (0.005, 0.2)
 #: Interval between two searches for new queues, and for processes that died.
 MAINTENANCE_SECONDS: Final = 1.0
+#: Maximum number of dead letters to lease at a time.
+BATCH_SIZE: Final = 10
+#: While the breaker admits none, maximum number of dead letters to defer in search of others.
+MAX_DEFERRED: Final = 1_000
+#: Minimum interval between two such searches.
+SEARCH_PAUSE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryResult:
+    """A decision about a dead letter, and its outcome."""
+
+    dead_letter: DeadLetter
+    decision: Decision
+    #: None for a decision that was only planned.
+    outcome: Outcome | None
+    #: The origin of the decision: a rule with its line, or a Python policy.
+    by: str = ""
+
+
+class SendRate:
+    """A rate limit without bursts for messages that are sent back.
+
+    Args:
+        per_second: the limit; None means no limit.
+        now: seconds, on a monotonic clock.
+
+    Raises:
+        InvalidInput: not more than 0.
+    """
+
+    def __init__(self, per_second: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        if per_second is not None and not 0 < per_second < float("inf"):
+            raise InvalidInput(f"A rate is a number over 0, got {shown(per_second)}.")
+        self._per_second = per_second
+        self._now = now
+        self._next_at = now()
+
+    def batch_size(self, most: int) -> int:
+        """Return the number of dead letters to lease: no more than may be sent in a second."""
+        return most if self._per_second is None else max(1, min(most, int(self._per_second)))
+
+    def wait(self, stopping: WakeupEvent) -> bool:
+        """Wait until one may be sent, and count it; False if told to stop meanwhile."""
+        if self._per_second is None:
+            return True
+        while (left := self._next_at - self._now()) > 0:
+            if stopping.wait(left):
+                return False
+        self._next_at = self._now() + 1 / self._per_second
+        return True
+
+
+class RecoveryContext(NamedTuple):
+    """The objects that all consumers of a process share."""
+
+    store: Store
+    policies: Policies
+    leases: RecoveryLeases
+    rate: SendRate
+    stopping: WakeupEvent
+    owner_id: int
+    actor: str
+    on_decision: Callable[[RecoveryResult], None]
+    outage: Outage
+    #: Whether the process ends when no dead letter is ready that may be decided about now.
+    once: bool = False
+
+
+class DeadLetterConsumer:
+    """Consumes the dead letters of one queue.
+
+    Args:
+        context: the objects shared with other consumers.
+        queue: the source queue.
+        breaker: its circuit breaker.
+    """
+
+    def __init__(self, context: RecoveryContext, queue: str, breaker: CircuitBreaker) -> None:
+        self._context = context
+        #: The name of the dead-letter queue.
+        self.dead_letters = dead_letter_name(queue)
+        self._breaker = breaker
+        # Leased during a search for others that may be settled, then released untouched.
+        self._deferred: list[Receipt] = []
+        # The breaker when it refused a dead letter.
+        self._refused_by = (Phase.CLOSED, 0, 0)
+        self._moved_in = 0
+        self._paused_at: float | None = None
+        #: Number of decisions that were applied or refused.
+        self.decided = 0
+
+    def is_paused(self) -> bool:
+        """Return whether to wait until the breaker admits messages, or new dead letters come."""
+        if self._paused_at is None:
+            return False
+        state = self._breaker.update()
+        admits = _snapshot(state) != self._refused_by and state.phase is not Phase.OPEN
+        over = time.monotonic() >= self._paused_at + SEARCH_PAUSE_SECONDS
+        if admits or (over and self._count_moved_in() != self._moved_in):
+            self._paused_at = None
+        return self._paused_at is not None
+
+    def pause_seconds(self, most: float) -> float:
+        """Return the time until the pause may be over, `most` if there is none."""
+        left_ms = self._breaker.left_ms()
+        return min(most, left_ms / 1000) if self._paused_at is not None and left_ms else most
+
+    def process_batch(self) -> int:
+        """Decide about a few dead letters; return 0 if none was ready."""
+        if self.is_paused():
+            return 0
+        if not self._deferred and self._breaker.state.phase is not Phase.CLOSED:
+            self._moved_in = self._count_moved_in()
+        may_defer = self._context.once or len(self._deferred) < MAX_DEFERRED
+        dead_letters = self._receive() if may_defer else None
+        if dead_letters is None:
+            self._release_deferred()
+            return 0
+        self._breaker.update([dead_letter for dead_letter, _ in dead_letters])
+        for dead_letter, receipt in dead_letters:
+            if self._context.stopping.is_set:
+                break
+            if self._context.leases.start(receipt):
+                self._decide(dead_letter, receipt)
+        return max(len(dead_letters), 1)
+
+    def _receive(self) -> list[tuple[DeadLetter, Receipt]] | None:
+        """Lease a few dead letters; None if none is ready, an empty list if others may be."""
+        store, leases = self._context.store, self._context.leases
+        with leases.none_returning():
+            if store.ready_in_ms([self.dead_letters]) != 0:  # a receive would write
+                return None
+        limit = self._context.rate.batch_size(BATCH_SIZE)
+        received = store.receive(self.dead_letters, limit, owner_id=self._context.owner_id)
+        if received.idle:
+            return None
+        leases.add(received.messages)
+        dead_letters = []
+        for message in received.messages:
+            dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
+            if dead_letter is not None and message.receipt is not None:
+                dead_letters.append((dead_letter, message.receipt))
+            elif message.receipt is not None:
+                leases.forget([message.receipt])  # decided by a person, or purged, since
+        return dead_letters
+
+    def _decide(self, dead_letter: DeadLetter, receipt: Receipt) -> None:
+        context = self._context
+        decided = context.policies.decide(dead_letter)
+        if isinstance(decided.decision, (Retry, Requeue)) and not self._may_send(dead_letter):
+            if not context.stopping.is_set:
+                self._deferred.append(receipt)
+                self._refused_by = _snapshot(self._breaker.state)
+            return
+        result = persist(
+            lambda: self._apply(dead_letter, receipt, decided), context.stopping, context.outage
+        )
+        if result is not None:
+            context.leases.forget([receipt])
+            self.decided += 1
+            context.on_decision(result)
+
+    def _may_send(self, dead_letter: DeadLetter) -> bool:
+        """Wait for the rate limit and ask the breaker; False also if told to stop meanwhile."""
+        context = self._context
+        return (
+            self._breaker.may_admit(dead_letter)
+            and context.rate.wait(context.stopping)
+            and bool(
+                persist(lambda: self._breaker.admit(dead_letter), context.stopping, context.outage)
+            )
+        )
+
+    def _apply(
+        self, dead_letter: DeadLetter, receipt: Receipt, decided: PolicyDecision
+    ) -> RecoveryResult:
+        store = self._context.store.require(Capability.DEAD_LETTERS)
+        decision, actor = decided.decision, self._context.actor
+        try:
+            (outcome,) = store.decide([(receipt, decision)], actor=actor)
+        except InvalidInput as error:  # a changed body over the queue's limit
+            decision = Hold(f"the policy's decision cannot be applied: {error}")
+            (outcome,) = store.decide([(receipt, decision)], actor=actor)
+        return RecoveryResult(dead_letter, decision, outcome, decided.by)
+
+    def _release_deferred(self) -> None:
+        """End a search: release the deferred dead letters, and pause."""
+        if not self._deferred:
+            return
+        self._context.leases.release(self._deferred)
+        self._deferred = []
+        self._paused_at = time.monotonic()
+
+    def _count_moved_in(self) -> int:
+        inspect = self._context.store.require(Capability.INSPECT)
+        return inspect.queue(self.dead_letters).counters.moved_in
 
 
 class Recovery:
@@ -232,3 +430,7 @@ class Recovery:
             waiter.wait(active, seconds)
         except UnknownQueue:
             waiter.wait((), seconds)
+
+
+def _snapshot(state: BreakerState) -> tuple[Phase, int, int]:
+    return state.phase, state.since_ms, len(state.probes)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase
-from durableq.recovery.rules_schema import json_schema
+from durableq.recovery.rules_file import json_schema
 from tests.cli.console import Run, Shop
 
 RULES = """\

@@ -13,8 +13,7 @@ from durableq import Decision, Discard, DurableQ, Hold, Requeue, Retry
 from durableq.model.message import Reason
 from durableq.recovery.circuit_breaker import DEFAULT_THRESHOLDS
 from durableq.recovery.policies import AppPolicies, Policies, RulePolicies
-from durableq.recovery.rules_file import parse
-from durableq.recovery.rules_schema import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, json_schema
+from durableq.recovery.rules_file import FIELDS, json_schema, parse
 from durableq.runtime.clock import SystemClock
 from durableq.store.core import Capability
 
@@ -40,10 +39,10 @@ def names(header: str) -> set[str]:
 
 
 def test_the_tables_name_every_field_and_no_other() -> None:
-    assert names("field of `when`") == set(WHEN_FIELDS)
-    assert names("field of a rule") | {"when"} == set(RULE_FIELDS)
+    assert names("field of `when`") == set(FIELDS["when"])
+    assert names("field of a rule") | {"when"} == set(FIELDS["rule"])
     told = {row[0].strip("`"): float(row[1]) for row in rows("`[breaker]`")}
-    assert told == {name: float(getattr(DEFAULT_THRESHOLDS, name)) for name in BREAKER_FIELDS}
+    assert told == {name: float(getattr(DEFAULT_THRESHOLDS, name)) for name in FIELDS["breaker"]}
     assert all(f"`{reason}`" in TEXT for reason in Reason)
 
 

@@ -89,7 +89,7 @@ LIBRARIES = {
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
     "pydantic": {"durableq/recovery"},
     "pydantic_core": {"durableq/recovery"},
-    "regex": {"durableq/recovery/patterns.py"},
+    "regex": {"durableq/recovery/rule_values.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "psutil": {

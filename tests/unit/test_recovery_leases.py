@@ -12,7 +12,7 @@ from durableq import Decision, Discard, DurableQ, Hold, Outcome, Requeue
 from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.errors import Busy, InvalidInput
 from durableq.model.message import DeadLetter, Receipt, Received
-from durableq.recovery import consumer, leases
+from durableq.recovery import leases, process
 from durableq.recovery.circuit_breaker import (
     METADATA_PREFIX,
     BreakerChange,
@@ -22,9 +22,8 @@ from durableq.recovery.circuit_breaker import (
     Thresholds,
     read,
 )
-from durableq.recovery.consumer import SendRate
 from durableq.recovery.leases import RecoveryLeases
-from durableq.recovery.process import Recovery
+from durableq.recovery.process import Recovery, SendRate
 from durableq.runtime.clock import SystemClock
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
@@ -211,7 +210,7 @@ def test_once_looks_past_any_number_of_dead_letters_that_expired(
 def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "MAX_DEFERRED", 4)
+    monkeypatch.setattr(process, "MAX_DEFERRED", 4)
     state = BreakerState(Phase.OPEN, SystemClock().wall_ms(), 1)
     dq.store.require(Capability.METADATA).compare_and_set(
         METADATA_PREFIX + "orders", state.to_json(), expected=None

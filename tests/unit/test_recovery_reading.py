@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durableq.model.errors import InvalidInput
+from durableq.recovery.rule_values import keys_of
 from durableq.recovery.rules import Action
-from durableq.recovery.rules_file import parse, read
-from durableq.recovery.toml_positions import keys_of, lines_of
+from durableq.recovery.rules_file import lines_of, parse, read
 
 GOOD = '''\
 # every field
@@ -53,12 +53,16 @@ def test_every_field_is_read() -> None:
     assert (first.label, first.line, second.label, second.line) == (
         'rule "the bank was down"', 6, "rule 2", 18
     )  # fmt: skip
-    assert (first.action, first.delay, first.limit) == (Action.REQUEUE, 30, 2)
+    assert (first.then, first.delay, first.limit) == (Action.REQUEUE, 30, 2)
     assert first.reason == "the bank\nwas down"
-    assert len(first.conditions) == 3
-    assert second.patch.set == ((("amount",), 10_000), (("customer", "note"), "charged in part"))
-    assert second.patch.remove == (("discount",), ("lines", "0", "per.cent"))
-    assert len(second.conditions) == 4
+    assert (first.when.queue, first.when.error_type) == (("orders", "refunds"), ("TimeoutError",))
+    assert first.when.recoveries_below == 2
+    assert second.set == ((("amount",), 10_000), (("customer", "note"), "charged in part"))
+    assert second.remove == (("discount",), ("lines", "0", "per.cent"))
+    assert second.when.body == ((("customer", "vip"), True), (("amount",), 20_000))
+    assert [(path, pattern.text) for path, pattern in second.when.body_matches] == [
+        (("e.mail",), r"@example\.com$")
+    ]
 
 
 MISTAKES = [
@@ -234,7 +238,7 @@ def test_a_field_may_have_as_many_names_as_a_body() -> None:
     path = ".".join(["a"] * 200)
     text = f"[[rule]]\nthen='retry'\nwhen.body.{path}=1\nset.{path}=2\nremove=['{path}']\n"
     (rule,) = parse(text, "r.toml").rules
-    assert len(rule.patch.remove[0]) == 200
+    assert len(rule.remove[0]) == 200
 
 
 def test_a_name_given_twice_is_refused() -> None:

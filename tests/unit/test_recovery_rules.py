@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 
 from durableq import DeadLetter, Discard, Hold, Reason, Requeue, Retry
 from durableq.model.message import Event, HistoryEvent, Message, State
-from durableq.recovery.patch import MISSING, CannotPatch, Patch, field, leaves, same, written
 from durableq.recovery.policies import RulePolicies
+from durableq.recovery.rule_values import (
+    MISSING,
+    CannotPatch,
+    field,
+    leaves,
+    patched,
+    same,
+    written,
+)
 from durableq.recovery.rules import DeadLetterFacts, Rule
 from durableq.recovery.rules_file import parse
 
@@ -203,7 +211,7 @@ def test_a_set_field_is_there_and_the_body_is_not_changed_in_place(
 ) -> None:
     before = copy.deepcopy(body)
     try:
-        changed = Patch(set=((path, value),)).apply(body)
+        changed = patched(body, [(path, value)])
     except CannotPatch:
         assert field(body, path) is MISSING
     else:
@@ -216,7 +224,7 @@ def test_a_set_field_is_there_and_the_body_is_not_changed_in_place(
 def test_a_removed_field_is_gone_and_removing_a_missing_one_changes_nothing(
     body: Any, path: tuple[str, ...]
 ) -> None:
-    changed = Patch(remove=(path,)).apply(body)
+    changed = patched(body, remove=[path])
     found, owner_id = field(body, path), field(body, path[:-1])
     if found is MISSING:
         assert changed == body
@@ -229,7 +237,7 @@ def test_a_removed_field_is_gone_and_removing_a_missing_one_changes_nothing(
 @given(JSON)
 def test_leaves_build_an_object_again(body: Any) -> None:
     if isinstance(body, dict):
-        assert same(Patch(set=tuple(leaves(body))).apply({}), body)
+        assert same(patched({}, leaves(body)), body)
 
 
 def test_true_is_not_one() -> None:

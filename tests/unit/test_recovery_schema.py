@@ -9,8 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from durableq.model.errors import InvalidInput
-from durableq.recovery.rules_file import parse
-from durableq.recovery.rules_schema import BREAKER_FIELDS, RULE_FIELDS, WHEN_FIELDS, json_schema
+from durableq.recovery.rules_file import FIELDS, json_schema, parse
 
 SCHEMA = json_schema()
 VALID = Draft202012Validator(SCHEMA)
@@ -57,10 +56,6 @@ def test_it_refuses_bad_rules(text: str) -> None:
 
 def test_every_field_is_described() -> None:
     tables = SCHEMA["$defs"]
-    for name, fields in (
-        ("RuleTable", RULE_FIELDS),
-        ("WhenTable", WHEN_FIELDS),
-        ("BreakerTable", BREAKER_FIELDS),
-    ):
-        described = tables[name]["properties"]
-        assert all(described[field].get("description") for field in fields)
+    for name in ("rule", "when", "breaker"):
+        described = tables[name.capitalize()]["properties"]
+        assert all(described[field].get("description") for field in FIELDS[name])
