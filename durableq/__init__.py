@@ -7,9 +7,10 @@ from durableq.runtime import startup as _startup  # noqa: F401 - first: it postp
 
 # isort: split
 
-from durableq.client.app import DurableQ, Queue
+from durableq.client.app import DurableQ
 from durableq.client.delivery import Batch, Deliveries, Delivery, Transaction
 from durableq.client.producer import Producer
+from durableq.client.queue import Queue
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import (
     AppError,

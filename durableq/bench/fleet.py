@@ -21,7 +21,8 @@ import psutil
 
 from durableq.bench import machine
 from durableq.bench.app import HOLD, NOTES_VARIABLE, QUEUE
-from durableq.client.app import URL_VARIABLE, DurableQ, Queue
+from durableq.client.app import URL_VARIABLE, DurableQ
+from durableq.client.queue import Queue
 from durableq.demo.processes import Processes, ended_by_signals
 from durableq.model.errors import DurableQError
 from durableq.store.core import Capability

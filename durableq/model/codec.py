@@ -1,4 +1,4 @@
-"""Encoding of bodies, results and attributes: JSON as text, bytes as bytes.
+"""Drafts of messages, and the encoding of their parts: JSON as text, bytes as bytes.
 
 Never pickle: a process that can write the file could then run code in every worker.
 """
@@ -9,22 +9,32 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypedDict
 
+from durableq.model.arguments import check_known
 from durableq.model.errors import InvalidBody, InvalidInput, InvalidResult
 from durableq.model.limits import (
     MAX_ATTRIBUTES,
     MAX_ATTRIBUTES_BYTES,
     MAX_BODY_DEPTH,
+    MAX_DELAY_MS,
+    MAX_KEY_CHARS,
+    MAX_PRIORITY,
     MAX_RESULT_BYTES,
 )
 from durableq.model.text import shown, visible
+from durableq.model.units import check_whole, to_ms
 
 #: The stored form of a body: `str` is JSON text, `bytes` are the bytes of the sender.
 Encoded = str | bytes
 #: dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH.
 Json = Any
+
+#: Types of names and values in a flat JSON object.
+_TEXT: Final = frozenset({str})
+_FLAT: Final = frozenset({str, int, float, bool, type(None)})
 
 #: Without an exponent: 15 digits, which every double keeps, and a point.
 SURELY_EXACT_CHARS: Final = 16
@@ -32,6 +42,79 @@ SURELY_EXACT_CHARS: Final = 16
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
 _in_order = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class Draft(NamedTuple):
+    """A checked and encoded message that has not been sent. See `draft()`."""
+
+    body: Encoded
+    key: str | None = None
+    payload_hash: bytes | None = None
+    attributes: str | None = None
+    #: None means the delay of the queue.
+    delay_ms: int | None = None
+    priority: int = 0
+
+
+class SendOptions(TypedDict, total=False):
+    """The options of a message."""
+
+    #: Idempotency key: the first success under it wins, later messages are skipped.
+    key: str | None
+    #: At most 10 named strings and numbers, beside the body.
+    attributes: Mapping[str, str | int | float] | None
+    #: Seconds before the message is ready; None means the delay of the queue.
+    delay: float | None
+    #: -100 to 100; a higher priority is received first.
+    priority: int
+
+
+SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
+
+
+def draft(
+    body: Json | bytes,
+    *,
+    key: str | None = None,
+    attributes: Mapping[str, str | int | float] | None = None,
+    delay: float | None = None,
+    priority: int = 0,
+    **unknown: object,
+) -> Draft:
+    """Return a checked, encoded message. The options are those of SendOptions.
+
+    Raises:
+        InvalidBody: the body is neither bytes nor JSON.
+        InvalidInput: an unknown option; a key, attribute, delay or priority out of bounds.
+    """
+    if unknown:
+        check_known(unknown, SEND_OPTIONS, "message option")
+    encoded = encode(body)
+    delay_ms = None if delay is None else to_ms(delay, "A delay", MAX_DELAY_MS)
+    hashed = None
+    if key is not None:
+        check_key(key)
+        hashed = payload_hash(encoded)
+    if type(priority) is not int or priority != 0:
+        check_whole(priority, "A priority", -MAX_PRIORITY, MAX_PRIORITY)
+    stored = None if attributes is None else encode_attributes(attributes)
+    return Draft(encoded, key, hashed, stored, delay_ms, priority)
+
+
+def check_key(key: str) -> None:
+    """Check an idempotency key.
+
+    Raises:
+        InvalidInput: not a string of 1 to 512 characters of text.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
+        says = f"A key is a string of 1 to {MAX_KEY_CHARS} characters, got {shown(key)}."
+        raise InvalidInput(says)
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"The key {shown(key)} contains a lone surrogate.") from None
 
 
 def encode(body: Json | bytes) -> Encoded:
@@ -43,6 +126,17 @@ def encode(body: Json | bytes) -> Encoded:
     """
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
+    # A flat object needs no check of its depth; names of other types might be written alike.
+    is_flat = (
+        _TEXT.issuperset(map(type, body)) and _FLAT.issuperset(map(type, body.values()))
+        if type(body) is dict
+        else type(body) in _FLAT
+    )
+    if is_flat:
+        with suppress(ValueError):  # NaN, or an integer too long: below
+            text = _dumps(body)
+            if text.isascii():
+                return text
     text = _json_text(body, "body", InvalidBody)
     if text.count("[") + text.count("{") > MAX_BODY_DEPTH and _depth(text) > MAX_BODY_DEPTH:
         raise InvalidBody(f"The body is nested more than {MAX_BODY_DEPTH} levels deep.")
@@ -175,14 +269,12 @@ def encode_result(result: Json) -> str | None:
     return text
 
 
-def encode_attributes(attributes: Mapping[str, str | int | float] | None) -> str | None:
+def encode_attributes(attributes: Mapping[str, str | int | float]) -> str | None:
     """Return the stored form of attributes: a JSON object of strings and numbers, or None.
 
     Raises:
         InvalidInput: more than MAX_ATTRIBUTES, a name or value of another type, or too large.
     """
-    if attributes is None:
-        return None
     if not isinstance(attributes, Mapping):
         raise InvalidInput(f"Attributes are a mapping, got {shown(attributes)}.")
     if not attributes:
@@ -220,7 +312,8 @@ def payload_hash(stored: Encoded) -> bytes:
     """
     if isinstance(stored, bytes):
         return hashlib.sha256(b"bytes:" + stored).digest()
-    return _sha256(_canonical(json.loads(stored, parse_float=_by_value)))
+    canonical = _canonical(json.loads(stored, parse_float=_by_value))
+    return hashlib.sha256(canonical.encode()).digest()
 
 
 def same_payload(known: bytes, mine: bytes, stored: Encoded) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple
 
 from durableq.model import codec
-from durableq.model.arguments import check_known, check_text
-from durableq.model.codec import Encoded, Json
+from durableq.model.arguments import check_text
+from durableq.model.codec import Draft, Encoded, SendOptions, check_key, draft
 from durableq.model.errors import InvalidInput
 from durableq.model.fingerprint import fingerprint as fingerprint_of
 from durableq.model.limits import (
@@ -21,14 +21,11 @@ from durableq.model.limits import (
     MAX_ERROR_CHARS,
     MAX_ERROR_TYPE_CHARS,
     MAX_FINGERPRINT_CHARS,
-    MAX_KEY_CHARS,
     MAX_PLACE_CHARS,
-    MAX_PRIORITY,
     MAX_TRACEBACK_CHARS,
 )
 from durableq.model.states import Event, Outcome, Reason, State
 from durableq.model.text import shown, storable
-from durableq.model.units import check_whole, to_ms
 
 __all__ = [
     "FOREVER_MS",
@@ -76,75 +73,6 @@ class Receipt(NamedTuple):
         if len(parts) != 3 or not all(parts):
             raise InvalidInput(f"{shown(text)} is not a receipt (queue:message:token).")
         return cls(*parts)
-
-
-class Draft(NamedTuple):
-    """A checked and encoded message that has not been sent. See `draft()`."""
-
-    body: Encoded
-    key: str | None = None
-    payload_hash: bytes | None = None
-    attributes: str | None = None
-    #: None means the delay of the queue.
-    delay_ms: int | None = None
-    priority: int = 0
-
-
-class SendOptions(TypedDict, total=False):
-    """The options of a message."""
-
-    #: Idempotency key: the first success under it wins, later messages are skipped.
-    key: str | None
-    #: At most 10 named strings and numbers, beside the body.
-    attributes: Mapping[str, str | int | float] | None
-    #: Seconds before the message is ready; None means the delay of the queue.
-    delay: float | None
-    #: -100 to 100; a higher priority is received first.
-    priority: int
-
-
-SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
-
-
-def draft(body: Json | bytes, **options: Unpack[SendOptions]) -> Draft:
-    """Return a checked, encoded message.
-
-    Raises:
-        InvalidBody: the body is neither bytes nor JSON.
-        InvalidInput: an unknown option; a key, attribute, delay or priority out of bounds.
-    """
-    check_known(options, SEND_OPTIONS, "message option")
-    encoded = codec.encode(body)
-    key, priority = options.get("key"), options.get("priority", 0)
-    delay = options.get("delay")
-    delay_ms = None if delay is None else to_ms(delay, "A delay", MAX_DELAY_MS)
-    if key is not None:
-        check_key(key)
-    check_whole(priority, "A priority", -MAX_PRIORITY, MAX_PRIORITY)
-    return Draft(
-        encoded,
-        key,
-        None if key is None else codec.payload_hash(encoded),
-        codec.encode_attributes(options.get("attributes")),
-        delay_ms,
-        priority,
-    )
-
-
-def check_key(key: str) -> None:
-    """Check an idempotency key.
-
-    Raises:
-        InvalidInput: not a string of 1 to 512 characters of text.
-    """
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
-        says = f"A key is a string of 1 to {MAX_KEY_CHARS} characters, got {shown(key)}."
-        raise InvalidInput(says)
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(f"The key {shown(key)} contains a lone surrogate.") from None
 
 
 class Message(NamedTuple):

@@ -1,20 +1,70 @@
-"""The wall clock and the lease clock.
+"""The clocks: the wall clock, the lease clock, and steady time, which is made of both.
 
-The wall clock can be set; without its jumps (`durableq.runtime.steady_clock`) it serves delays,
-time-to-live and display. Leases are measured on the kernel's boot clock, which cannot be set and
+The wall clock can be set. Leases are measured on the kernel's boot clock, which cannot be set and
 runs during suspend. Another boot id shows that the machine has restarted, so that all earlier
 workers of this machine are dead.
+
+Steady time is the wall clock without its jumps; a store dates and compares everything else by it.
+A wall clock that is set, by a person or by a time server, advances by more or by less than the boot
+clock. Over such a jump steady time advances with the boot clock: no message expires before its
+lifetime has passed, or waits longer because the wall clock went back. Between jumps it advances
+with the wall clock.
+
+An Anchor joins the clocks: the time on both at one moment, and the steady time of that moment. It
+is stored with the data, shared by all processes, and renewed from time to time. Dates are stored in
+steady time and shown as the wall clock would have them now.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from durableq.model.errors import Unsupported
+from durableq.model.message import FOREVER_MS
+from durableq.model.units import span
+from durableq.runtime.logs import facts
+
+log = logging.getLogger("durableq.clock")
+
+T = TypeVar("T")
+
+#: Greatest difference between the advances of the two clocks that is not a jump: more than a leap
+#: second, and than the steps by which time servers correct a clock that runs. (Where they slew it,
+#: the boot clock is slewed with it.)
+JUMP_MS: Final = 30_000
+#: Age of an anchor at which the next write renews it.
+RENEW_MS: Final = 15_000
+#: Fields of a store's answers that hold a date.
+DATES: Final = frozenset(
+    {
+        "sent_at_ms",
+        "enqueued_at_ms",
+        "delayed_until_ms",
+        "at_ms",
+        "died_at_ms",
+        "died_before_ms",
+        "first_died_ms",
+        "last_died_ms",
+        "created_at_ms",
+        "completed_at_ms",
+        "expires_at_ms",
+        "started_at_ms",
+        "updated_at_ms",
+        "beat_at_ms",
+        "oldest_ready_ms",
+    }
+)
+#: Types that hold no fields: most of what an answer consists of.
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 _BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACES = Path("/proc/self/ns")
@@ -117,3 +167,196 @@ def _check_proc() -> None:
             "the machine this is; without that it would take the leases of living workers for "
             "lost. Mount it (mount -t proc proc /proc; under systemd no ProcSubset=pid)."
         )
+
+
+class Moment(NamedTuple):
+    """One reading of the clocks of a store, for one operation."""
+
+    #: Steady time.
+    now_ms: int
+    #: The boot clock, which measures leases.
+    lease_ms: int
+    #: Distance from steady time to the wall clock.
+    offset_ms: int
+    #: Whether the stored anchor is missing, old, or from before a jump.
+    is_due: bool
+
+
+class Anchor(NamedTuple):
+    """The time on both clocks at one moment, and the steady time of that moment."""
+
+    wall_ms: int
+    boot_ms: int
+    boot_id: str
+    steady_ms: int
+    #: Distance of the newest jump, negative if the wall clock was set back; 0: there was none.
+    jump_ms: int = 0
+    #: Steady time at which the newest jump was noticed.
+    jumped_at_ms: int = 0
+
+    @property
+    def offset_ms(self) -> int:
+        """Distance from steady time to the wall clock."""
+        return self.wall_ms - self.steady_ms
+
+    def to_json(self) -> str:
+        """Return the form in which an anchor is stored."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Anchor | None:
+        """Read a stored anchor; None if there is none, or it is damaged."""
+        try:
+            known = json.loads(text or "null")
+            numbers = {name: int(known.pop(name)) for name in cls._fields if name != "boot_id"}
+            return cls(boot_id=str(known.pop("boot_id")), **numbers)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+
+
+def read(clock: Clock) -> Reading:
+    """Read both clocks."""
+    return Reading(clock.wall_ms(), clock.lease_ms(), clock.boot_id())
+
+
+def jump(anchor: Anchor, now: Reading) -> int:
+    """Return by how much the wall clock has jumped since the anchor; 0 if it has not.
+
+    Within one boot a jump is a difference between the advances of the two clocks. Across boots the
+    time that passed is unknown, and only a wall clock behind the anchor's is a jump.
+    """
+    wall_ms = now.wall_ms - anchor.wall_ms
+    if now.boot_id != anchor.boot_id:
+        return wall_ms if wall_ms < -JUMP_MS else 0
+    difference_ms = wall_ms - (now.boot_ms - anchor.boot_ms)
+    return difference_ms if abs(difference_ms) > JUMP_MS else 0
+
+
+def advance(anchor: Anchor, now: Reading) -> Anchor:
+    """Return the anchor of a later moment.
+
+    After a jump that brings the wall clock near steady time again, the two are equal again.
+    """
+    jump_ms = jump(anchor, now)
+    if not jump_ms:
+        steady_ms = anchor.steady_ms + now.wall_ms - anchor.wall_ms
+        return Anchor(*now, steady_ms, anchor.jump_ms, anchor.jumped_at_ms)
+    boot_ms = now.boot_ms - anchor.boot_ms if now.boot_id == anchor.boot_id else 0
+    steady_ms = anchor.steady_ms + max(0, boot_ms)
+    if abs(now.wall_ms - steady_ms) <= JUMP_MS:
+        steady_ms = now.wall_ms
+    return Anchor(*now, steady_ms, jump_ms, steady_ms)
+
+
+class SteadyClock:
+    """The clocks of a store.
+
+    Args:
+        clock: the wall clock and the boot clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._read = clock.read if isinstance(clock, SystemClock) else partial(read, clock)
+        now = self._read()
+        self._anchor = Anchor(*now, steady_ms=now.wall_ms)
+        self._is_stored = False
+
+    def moment(self) -> Moment:
+        """Return the time on all clocks, and whether the stored anchor is due to be renewed."""
+        now, anchor = self._read(), self._anchor
+        if jump(anchor, now):
+            steady_ms = advance(anchor, now).steady_ms
+            return Moment(steady_ms, now.boot_ms, now.wall_ms - steady_ms, is_due=True)
+        age_ms = now.boot_ms - anchor.boot_ms if now.boot_id == anchor.boot_id else RENEW_MS
+        return Moment(
+            anchor.steady_ms + now.wall_ms - anchor.wall_ms,
+            now.boot_ms,
+            anchor.wall_ms - anchor.steady_ms,
+            is_due=not (self._is_stored and 0 <= age_ms < RENEW_MS),
+        )
+
+    def now_ms(self) -> int:
+        """Return the steady time in milliseconds since the Unix epoch."""
+        return self.moment().now_ms
+
+    def lease_ms(self) -> int:
+        """Return the boot clock."""
+        return self._clock.lease_ms()
+
+    def boot_id(self) -> str:
+        """Return the name of this boot."""
+        return self._clock.boot_id()
+
+    def now(self) -> Anchor:
+        """Return what the clocks read now, with the steady time."""
+        return advance(self._anchor, self._read())
+
+    def is_due(self) -> bool:
+        """Return whether the stored anchor is missing, old, or from before a jump."""
+        return self.moment().is_due
+
+    def adopt(self, stored: Anchor | None) -> None:
+        """Count from the stored anchor, if there is one."""
+        if stored is not None:
+            self._anchor, self._is_stored = stored, True
+
+    def renew(self, now: Anchor) -> None:
+        """Count from a new anchor, just stored, and log the jump that it shows."""
+        before, self._anchor, self._is_stored = self._anchor, now, True
+        if (now.jump_ms, now.jumped_at_ms) != (before.jump_ms, before.jumped_at_ms):
+            log.warning(
+                "the wall clock jumped %s; nothing expires or comes due by that: "
+                "check the machine's time",
+                jump_words(now.jump_ms),
+                extra=facts("clock_jumped", jump_ms=now.jump_ms),
+            )
+
+    def keep(self) -> None:
+        """Renew the anchor if it is due, for a store in memory."""
+        if self.is_due():
+            self.renew(self.now())
+
+    def shown(self, answer: T) -> T:
+        """Return an answer with its dates as the wall clock would have them now."""
+        return shift(answer, self.moment().offset_ms)
+
+    def of_wall(self, wall_ms: int) -> int:
+        """Return the steady time of a date on the wall clock as it is now."""
+        return wall_ms - self.moment().offset_ms
+
+
+def jump_words(jump_ms: int) -> str:
+    """Return a jump in words: `ahead by 366 d`."""
+    return f"{'ahead' if jump_ms > 0 else 'back'} by {span(abs(jump_ms))}"
+
+
+def shift(answer: T, by_ms: int) -> T:
+    """Return a value with every date in it moved, in lists and in nested values too."""
+    moved: Any = answer
+    if not by_ms or type(answer) in _PLAIN:
+        return answer
+    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
+        changes = _moved(answer, answer._fields, by_ms)
+        moved = answer._replace(**changes) if changes else answer  # type: ignore[attr-defined]
+    elif isinstance(answer, list | tuple):
+        moved = type(answer)(shift(part, by_ms) for part in answer)
+    elif is_dataclass(answer) and not isinstance(answer, type):
+        changes = _moved(answer, [field.name for field in fields(answer)], by_ms)
+        moved = replace(answer, **changes) if changes else answer
+    result: T = moved
+    return result
+
+
+def _moved(answer: object, names: Sequence[str], by_ms: int) -> dict[str, Any]:
+    """Return the fields that change: dates, except those that mean never, and nested values."""
+    changes = {}
+    for name in names:
+        value = getattr(answer, name)
+        if name not in DATES:
+            new = shift(value, by_ms)
+        else:
+            new = value + by_ms if value and value != FOREVER_MS else value
+        if new is not value:
+            changes[name] = new
+    return changes

@@ -9,7 +9,7 @@ from durableq.model.dead_letters import DeadLetterGroup
 from durableq.model.lifecycle import EDGES, Node, node_of
 from durableq.model.message import Duplicate, Message, Receipt
 from durableq.model.queues import dead_letter_name
-from durableq.runtime.steady_clock import shift
+from durableq.runtime.clock import shift
 from durableq.store.core import QueueInfo
 from durableq.testing import FakeClock
 from durableq.testing.contract.case import FullStore

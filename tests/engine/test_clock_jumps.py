@@ -13,7 +13,7 @@ from durableq.engines import examine_store, open_store, registered_workers
 from durableq.model.health import Finding, Level
 from durableq.model.limits import DAY_MS, HOUR_MS
 from durableq.model.message import Completion, draft
-from durableq.runtime.steady_clock import RENEW_MS
+from durableq.runtime.clock import RENEW_MS
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import this_process
 from durableq.testing import FakeClock

@@ -52,7 +52,7 @@ def test_there_are_statements() -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_postgresql_prepares(name: str, connection: psycopg.Connection) -> None:
-    text = Statements(postgresql.DIALECT)[STATEMENTS[name]].sql
+    text = Statements(postgresql.DIALECT)[STATEMENTS[name]]
     connection.execute(f"PREPARE statement AS {text}".encode())
     prepared = connection.execute(
         "SELECT name FROM pg_prepared_statements WHERE name = 'statement'"

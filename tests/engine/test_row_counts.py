@@ -166,6 +166,6 @@ def test_a_lease_that_was_taken_back_meanwhile_is_not_reclaimed_twice(
     message_id = send(store)
     take(store)
     before(statements.PUT_BACK, TAKEN + message_id)
-    with store._write() as tx:
+    with store._database.write() as tx:
         assert receiving.reclaim_lost(tx, b"") == 0
     assert story(store, message_id) == []

@@ -12,7 +12,7 @@ import pytest
 
 from durableq import Busy, DatabaseReplaced, DurableQ, OutcomeUnknown, Queue, StorageFull
 from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.open_files import OpenFile
 from durableq.engines.sqlite.store import SQLStore
 from durableq.model.message import draft
 from durableq.store.core import Capability
@@ -203,11 +203,11 @@ def test_a_write_interrupted_just_before_its_commit_lets_the_others_write(
 ) -> None:
     orders.send("before")
 
-    def interrupt(_: Location) -> None:
+    def interrupt(_: OpenFile) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Location, "identity", interrupt)
+        patched.setattr(OpenFile, "check", interrupt)
         with pytest.raises(KeyboardInterrupt):
             orders.send("interrupted")
     with DurableQ(f"sqlite:///{db}?busy_timeout=1") as another:

@@ -24,9 +24,9 @@ from durableq.engines.sqlite import (
     store,
 )
 from durableq.engines.sqlite.dialect import DIALECT
-from durableq.model import codec, message
+from durableq.model import codec
 from durableq.recovery import leases
-from durableq.runtime import clock, outage, printable, signals, steady_clock
+from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import execution, lease_keeper
 
@@ -36,9 +36,9 @@ FENCED = ("COMPLETE", "EXTEND", "LEASED", "PUT_BACK", "REDRIVE", "DISCARD")
 def rewrite(statement: Statement, old: str, new: str) -> None:
     """Change the text that a statement is compiled to, in each engine instance."""
     compiled = Statements(DIALECT)[statement]
-    if old not in compiled.sql:
-        raise AssertionError(f"{old!r} is not in {compiled.sql!r}: plant the bug anew")
-    changed = compiled._replace(sql=compiled.sql.replace(old, new))
+    if old not in compiled:
+        raise AssertionError(f"{old!r} is not in {compiled!r}: plant the bug anew")
+    changed = compiled.replace(old, new)
     cls: Any = Statements
     compile_one = cls.__missing__
 
@@ -53,7 +53,9 @@ def rewrite(statement: Statement, old: str, new: str) -> None:
 
 def remove_the_fence() -> None:
     for name in FENCED:
-        rewrite(getattr(statements, name), "durableq_message.receipt = ?", "? IS NOT NULL")
+        rewrite(
+            getattr(statements, name), "durableq_message.receipt = :token", ":token IS NOT NULL"
+        )
 
 
 def begin_deferred() -> None:
@@ -62,7 +64,9 @@ def begin_deferred() -> None:
 
 
 def reverse_the_lease() -> None:
-    rewrite(statements.EXPIRED_LEASES, "lease_until_ms <= ?", "lease_until_ms >= ?")
+    rewrite(
+        statements.EXPIRED_LEASES, "lease_until_ms <= :lease_now", "lease_until_ms >= :lease_now"
+    )
 
 
 def forget_the_record() -> None:
@@ -186,7 +190,7 @@ def ignore_the_answers_of_batches() -> None:
 
 def trust_the_wall_clock() -> None:
     """Time is what the wall clock says, and no jump of it is noticed."""
-    module: Any = steady_clock
+    module: Any = clock
     module.jump = lambda _anchor, _now: 0
 
 
@@ -261,7 +265,7 @@ def _sync_only(wanted: Callable[[Path], bool]) -> None:
 
 def ignore_unknown_options() -> None:
     """A misspelt option of a message is dropped."""
-    module: Any = message
+    module: Any = codec
     module.check_known = lambda *_: None
 
 
@@ -324,7 +328,7 @@ def tell_no_queues() -> None:
 
 def tell_no_later_queues() -> None:
     """A process that begins to receive from another queue does not say so."""
-    rewrite(upkeep._TELL_QUEUES, "durableq_worker.id = ?", "0 AND durableq_worker.id = ?")
+    rewrite(upkeep._TELL_QUEUES, "durableq_worker.id = :of", "0 AND durableq_worker.id = :of")
 
 
 def count_the_dead_as_readers() -> None:
@@ -345,13 +349,9 @@ def look_beside_the_link() -> None:
 
 def ignore_where_the_link_leads() -> None:
     """A link that leads to another file by now is not looked at again."""
-    cls: Any = location.Location
-    identity = cls.identity
-
-    def of_the_first(self: Any) -> Any:
-        return identity(location.Location(self.path))
-
-    cls.identity = of_the_first
+    opened: Any = open_files.OpenFile
+    create = opened.__init__
+    opened.__init__ = lambda self, where: create(self, location.Location(where.path))
 
 
 def create_for_all_to_read() -> None:
@@ -387,7 +387,7 @@ def deliver_without_looking() -> None:
 
 
 def take_any_key() -> None:
-    rewrite(statements.TAKE_KEY, "durableq_idempotency.status = ?", "? IS NOT NULL OR 1")
+    rewrite(statements.TAKE_KEY, "durableq_idempotency.status = :seen_status", "1 OR 1")
 
 
 def settle_without_looking() -> None:

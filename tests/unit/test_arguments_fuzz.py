@@ -27,7 +27,7 @@ from durableq import (
     RetryLater,
     Transaction,
 )
-from durableq.model.message import SEND_OPTIONS
+from durableq.model.codec import SEND_OPTIONS
 from durableq.model.queues import OPTIONS
 from durableq.store.core import Capability
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.limits import DAY_MS
 from durableq.model.message import FOREVER_MS, Message, Received, State
-from durableq.runtime.clock import Reading
-from durableq.runtime.steady_clock import (
+from durableq.runtime.clock import (
     JUMP_MS,
     RENEW_MS,
     Anchor,
+    Reading,
     SteadyClock,
     advance,
     jump,

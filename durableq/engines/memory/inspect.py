@@ -28,8 +28,7 @@ from durableq.model.message import (
     State,
 )
 from durableq.model.queues import Counts, QueueSettings
-from durableq.runtime.clock import Clock
-from durableq.runtime.steady_clock import SteadyClock
+from durableq.runtime.clock import Clock, SteadyClock
 from durableq.store.core import QueueInfo, WorkerInfo
 
 

@@ -9,15 +9,23 @@ The elements below have no standard form in SQL. An engine compiles them for its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy
-from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, bindparam
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Integer,
+    LargeBinary,
+    bindparam,
+    literal_column,
+)
 from sqlalchemy.sql.expression import ClauseElement, ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import replacement_traverse
 
 
 class in_list(FunctionElement[bool]):  # noqa: N801 - reads as SQL where it is used
@@ -93,25 +101,13 @@ class Statement:
         self.construct = construct
 
 
-class Compiled(NamedTuple):
-    """A statement in the SQL of one database.
+class Statements(dict[Statement, str]):
+    """The SQL of each statement for one database, with named parameters, compiled on first use.
+
+    A statement is run with a dictionary of values; names that are not in the text are ignored.
 
     Args:
-        sql: the text.
-        pick: turns values by name into the parameters in the order of the text.
-        constants: parameters whose values are part of the definition, such as a fixed LIMIT.
-    """
-
-    sql: str
-    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-    constants: dict[str, Any]
-
-
-class Statements(dict[Statement, Compiled]):
-    """Compiled statements of one engine instance, each compiled on first use.
-
-    Args:
-        dialect: the database to compile for; its parameters are positional.
+        dialect: the database to compile for.
     """
 
     __slots__ = ("dialect",)
@@ -120,24 +116,14 @@ class Statements(dict[Statement, Compiled]):
         super().__init__()
         self.dialect = dialect
 
-    def __missing__(self, statement: Statement) -> Compiled:
-        compiled: Any = statement.construct.compile(dialect=self.dialect.sqlalchemy)
-        names: tuple[str, ...] = tuple(compiled.positiontup or ())
-        constants = {n: compiled.params[n] for n in names if compiled.params[n] is not None}
-        pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-        if len(names) > 1:
-            pick = itemgetter(*names)
-        elif names:
-            pick = _pick_one(names[0])
-        else:
-            pick = _pick_none
-        self[statement] = made = Compiled(compiled.string, pick, constants)
-        return made
+    def __missing__(self, statement: Statement) -> str:
+        construct: Any = replacement_traverse(statement.construct, {}, _as_text)
+        self[statement] = sql = str(construct.compile(dialect=self.dialect.sqlalchemy))
+        return sql
 
 
-def _pick_one(name: str) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    return lambda values: (values[name],)
-
-
-def _pick_none(_: Mapping[str, Any]) -> tuple[Any, ...]:
-    return ()
+def _as_text(element: Any, **_: Any) -> Any:
+    """Return a number of the definition, such as a fixed LIMIT, as a part of the text."""
+    if isinstance(element, BindParameter) and element.value is not None:
+        return literal_column(str(int(element.value)))
+    return None

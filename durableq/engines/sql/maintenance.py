@@ -82,32 +82,25 @@ class _Note(NamedTuple):
 
 
 def maintain(
-    database: Database,
-    begin: Callable[[Transaction], WriteTransaction],
-    now_ms: int,
-    limit: int,
-    free_pages: Callable[[Transaction], int],
+    database: Database, limit: int, free_pages: Callable[[Transaction], int]
 ) -> MaintenanceReport:
-    """Run one slice if it is due and no other process runs one; see Store.maintain.
+    """Run one slice if it is due and no other process runs one; see Maintenance.maintain.
 
     Args:
         database: opens the transactions.
-        begin: makes the store's write transaction of an open one.
-        now_ms: steady time.
         limit: maximum number of rows removed from each table.
         free_pages: gives unused space back, a bounded amount; returns the number of bytes.
     """
     with database.read() as tx:
         seen = upkeep.get_metadata(tx, NOTE)
+        is_due = _read(seen).is_due(tx.now_ms)
     report = MaintenanceReport()
-    if not _read(seen).is_due(now_ms):
+    if not is_due:
         return report
-    with suppress(Busy), database.write(patient=False) as tx:
-        if upkeep.get_metadata(tx, NOTE) == seen:  # otherwise another process was first
-            write = begin(tx)
+    with suppress(Busy), database.write(patient=False) as write:
+        if upkeep.get_metadata(write, NOTE) == seen:  # otherwise another process was first
             report, note = _slice(write, _read(seen), limit, free_pages)
             upkeep.compare_and_set(write, NOTE, json.dumps(note), expected=seen)
-            write.write_counters()
     return report
 
 

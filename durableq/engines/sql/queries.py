@@ -11,7 +11,6 @@ from sqlalchemy import Select, case, func, literal_column, select
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, in_list
 from durableq.engines.sql.tables import (
-    LEASE_EPOCH_MS,
     history,
     idempotency,
     is_state,
@@ -36,7 +35,6 @@ from durableq.model.message import (
     State,
 )
 from durableq.model.queues import Counts
-from durableq.runtime.steady_clock import SteadyClock
 from durableq.store.core import QueueInfo, WorkerInfo
 
 _m = message.c
@@ -186,19 +184,17 @@ def queues(tx: Transaction) -> list[QueueInfo]:
     return [queue_info(tx, StoredQueue(row)) for row in tx.run(sql.QUEUES).fetchall()]
 
 
-def one_message(tx: Transaction, clock: SteadyClock, message_id: str) -> Message | None:
+def one_message(tx: Transaction, message_id: str) -> Message | None:
     """Return a message, wherever it stands."""
     row = tx.run(_MESSAGE, of=row_id(message_id)).fetchone()
-    return None if row is None else _message(row, clock)
+    return None if row is None else _message(row, tx)
 
 
-def peek(
-    tx: Transaction, clock: SteadyClock, name: str, limit: int, after_id: str | None
-) -> list[Message]:
+def peek(tx: Transaction, name: str, limit: int, after_id: str | None) -> list[Message]:
     """Return messages of a queue in order of id."""
     after = check_page_start(after_id)
     found = tx.run(_PEEK, in_queue=find_queue(tx, name).id, after=after, limit=limit)
-    return [_message(row, clock) for row in found.fetchall()]
+    return [_message(row, tx) for row in found.fetchall()]
 
 
 def message_history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
@@ -226,9 +222,9 @@ def message_history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
     return events
 
 
-def dead_letter(tx: Transaction, clock: SteadyClock, message_id: str) -> DeadLetter | None:
+def dead_letter(tx: Transaction, message_id: str) -> DeadLetter | None:
     """Return a dead letter with its history."""
-    found = one_message(tx, clock, message_id)
+    found = one_message(tx, message_id)
     if found is None or found.source_queue is None:
         return None
     events = tuple(message_history(tx, message_id))
@@ -240,25 +236,25 @@ def dead_letter(tx: Transaction, clock: SteadyClock, message_id: str) -> DeadLet
     return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit, fingerprint)
 
 
-def record(tx: Transaction, clock: SteadyClock, name: str, key: str) -> IdempotencyRecord | None:
+def record(tx: Transaction, name: str, key: str) -> IdempotencyRecord | None:
     """Return the record of a key, unless it has expired."""
     row = tx.run(sql.RECORD, in_queue=find_queue(tx, name).id, of_key=key).fetchone()
     if row is None:
         return None
     found = _record(row, name)
-    expired = found.expires_at_ms is not None and found.expires_at_ms <= clock.now_ms()
+    expired = found.expires_at_ms is not None and found.expires_at_ms <= tx.now_ms
     return None if expired else found
 
 
 def records(
-    tx: Transaction, clock: SteadyClock, name: str, limit: int, after_key: str | None
+    tx: Transaction, name: str, limit: int, after_key: str | None
 ) -> list[IdempotencyRecord]:
     """Return the records of a queue in order of key."""
     found = tx.run(
         _RECORDS,
         in_queue=find_queue(tx, name).id,
         after=after_key or "",
-        now_ms=clock.now_ms(),
+        now_ms=tx.now_ms,
         limit=limit,
     )
     return [_record(row, name) for row in found.fetchall()]
@@ -278,19 +274,18 @@ def _names(stored: str) -> tuple[str, ...] | None:
         return None
 
 
-def leased(tx: Transaction, clock: SteadyClock, owner_prefix: bytes) -> list[Message]:
+def leased(tx: Transaction, owner_prefix: bytes) -> list[Message]:
     """Return the messages that a worker has leased, with receipts."""
     rows = tx.run(LEASED_BY, owner_prefix=owner_prefix, length=len(owner_prefix)).fetchall()
-    return [_leased(row, clock) for row in rows]
+    return [_leased(row, tx) for row in rows]
 
 
-def ready_in_ms(tx: Transaction, clock: SteadyClock, names: Sequence[str]) -> int | None:
+def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
     found = {row[0]: row[1:] for row in tx.run(READY_IN, names=tx.list_of(names)).fetchall()}
     for name in names:
         if name not in found:
             raise UnknownQueue(name)
-    now_ms, lease_now_ms = clock.now_ms(), clock.lease_ms() + LEASE_EPOCH_MS
     waits_ms: list[int] = []
     for paused, is_ready, delayed_until_ms, lease_until_ms in found.values():
         if paused:
@@ -298,14 +293,14 @@ def ready_in_ms(tx: Transaction, clock: SteadyClock, names: Sequence[str]) -> in
         if is_ready:
             return 0
         if delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
-            waits_ms.append(max(0, delayed_until_ms - now_ms))
+            waits_ms.append(max(0, delayed_until_ms - tx.now_ms))
         if lease_until_ms is not None:
-            waits_ms.append(max(0, lease_until_ms - lease_now_ms))
+            waits_ms.append(max(0, lease_until_ms - tx.lease_now_ms))
     return min(waits_ms, default=None)
 
 
-def _leased(row: tuple[Any, ...], clock: SteadyClock) -> Message:
-    found = _message(row, clock)
+def _leased(row: tuple[Any, ...], tx: Transaction) -> Message:
+    found = _message(row, tx)
     return found._replace(receipt=Receipt(found.queue, found.id, row[-1].hex()))
 
 
@@ -324,11 +319,11 @@ def _record(row: tuple[Any, ...], name: str) -> IdempotencyRecord:
     )
 
 
-def _message(row: tuple[Any, ...], clock: SteadyClock) -> Message:
+def _message(row: tuple[Any, ...], tx: Transaction) -> Message:
     *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until, source, _ = row
     message_id, name, body, key, attributes, priority = start
     in_flight = state == State.IN_FLIGHT
-    left_ms = lease_until - LEASE_EPOCH_MS - clock.lease_ms() if in_flight else 0
+    left_ms = lease_until - tx.lease_now_ms if in_flight else 0
     return Message(
         str(message_id),
         name,

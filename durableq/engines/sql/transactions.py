@@ -1,12 +1,12 @@
-"""Open transactions: connection and statements, and for an operation its time and counters."""
+"""Open transactions: connection, statements and time; for a write, queues and counters."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, Protocol, TypeVar
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, Statements
@@ -14,7 +14,12 @@ from durableq.engines.sql.tables import LEASE_EPOCH_MS, queue
 from durableq.model.errors import UnknownQueue
 from durableq.model.message import Event
 from durableq.model.queues import BOUNDS, Counters, QueueSettings
-from durableq.runtime.steady_clock import SteadyClock
+from durableq.runtime.clock import Moment, shift
+
+T = TypeVar("T")
+
+#: The time of a transaction that no operation of a store runs in.
+NO_MOMENT: Final = Moment(0, 0, 0, is_due=False)
 
 _COLUMN = {column.name: position for position, column in enumerate(queue.columns)}
 _SETTINGS = [(name, _COLUMN[name]) for name in BOUNDS]
@@ -49,71 +54,68 @@ class StoredQueue:
 
 
 class Transaction:
-    """An open transaction, for reading or for a few plain writes.
+    """An open transaction: its connection, the statements, and the time of the operation in it.
 
     Args:
         raw: the driver's connection.
         statements: the statements as compiled for its database.
+        moment: the time; an operation happens at one moment.
     """
 
-    __slots__ = ("raw", "statements")
+    __slots__ = ("execute", "lease_now_ms", "now_ms", "offset_ms", "raw", "statements")
 
-    def __init__(self, raw: Any, statements: Statements) -> None:
+    def __init__(self, raw: Any, statements: Statements, moment: Moment = NO_MOMENT) -> None:
         self.raw = raw
+        #: The driver's own; for the text of a statement and its values by name.
+        self.execute: Callable[..., Any] = raw.execute
         self.statements = statements
+        self.set_time(moment)
+
+    def set_time(self, moment: Moment) -> None:
+        """Set the steady time, the time of leases, and the distance to the wall clock."""
+        self.now_ms = moment.now_ms
+        self.lease_now_ms = moment.lease_ms + LEASE_EPOCH_MS
+        self.offset_ms = moment.offset_ms
 
     def run(self, statement: Statement, **values: Any) -> Any:
         """Run a statement and return the driver's cursor."""
-        sql, pick, constants = self.statements[statement]
-        if constants:
-            values.update(constants)
-        return self.raw.execute(sql, pick(values))
+        return self.execute(self.statements[statement], values)
 
-    def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]]) -> Any:
+    def run_many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Run a statement once for each row of values and return the driver's cursor."""
-        sql, pick, constants = self.statements[statement]
-        if constants:
-            rows = ({**row, **constants} for row in rows)
-        return self.raw.executemany(sql, list(map(pick, rows)))
+        return self.raw.executemany(self.statements[statement], rows)
 
     def moved(self, statement: Statement, **values: Any) -> set[int]:
         """Run a transition and return the ids of the rows that it moved."""
         return {row[0] for row in self.run(statement, **values).fetchall()}
+
+    def shown(self, answer: T) -> T:
+        """Return an answer with its dates as the wall clock has them."""
+        return shift(answer, self.offset_ms)
 
     def list_of(self, values: Iterable[int] | Iterable[str]) -> Any:
         """Return numbers or texts as the value of a parameter of `in_list`."""
         return self.statements.dialect.bind_list(values)
 
 
-class Database(Protocol):
-    """The part of an engine's database that shared code opens transactions with."""
-
-    def read(self) -> AbstractContextManager[Transaction]:
-        """Open a read transaction."""
-
-    def write(self, *, patient: bool = True) -> AbstractContextManager[Transaction]:
-        """Open a write transaction; unless `patient`, raise Busy instead of waiting."""
-
-
 class WriteTransaction(Transaction):
     """The write transaction of one operation of the store.
 
-    Counters are collected and written once, at the end, by `write_counters`.
+    Counters are collected and written once, at the end of the operation.
 
     Args:
-        tx: the transaction.
-        clock: steady time, read once: all of the operation happens at one moment.
+        raw: the driver's connection.
+        statements: the statements as compiled for its database.
         rng: numbers in [0, 1) for the backoff's jitter.
     """
 
-    __slots__ = ("_counts", "_queues", "lease_now_ms", "now_ms", "rng")
+    __slots__ = ("_queues", "counts", "rng")
 
-    def __init__(self, tx: Transaction, clock: SteadyClock, rng: Callable[[], float]) -> None:
-        super().__init__(tx.raw, tx.statements)
-        self.now_ms = clock.now_ms()
-        self.lease_now_ms = clock.lease_ms() + LEASE_EPOCH_MS
+    def __init__(self, raw: Any, statements: Statements, rng: Callable[[], float]) -> None:
+        super().__init__(raw, statements)
         self.rng = rng
-        self._counts: dict[int, Counter[str]] = {}
+        #: Changes of counters by queue id, to be written.
+        self.counts: dict[int, Counter[str]] = {}
         self._queues: dict[str | int, StoredQueue] = {}
 
     def queue(self, name: str) -> StoredQueue:
@@ -147,14 +149,14 @@ class WriteTransaction(Transaction):
 
     def count(self, queue_id: int, counter: str, number: int = 1) -> None:
         """Add to a queue's running counter."""
-        self._counts.setdefault(queue_id, Counter())[counter] += number
+        self.counts.setdefault(queue_id, Counter())[counter] += number
 
     def write_counters(self) -> None:
-        """Write the counters collected so far."""
-        for queue_id, changes in self._counts.items():
+        """Write the counters collected so far, once per queue."""
+        for queue_id, changes in self.counts.items():
             plus = {f"plus_{name}": changes[name] for name in sql.COUNTERS}
             self.run(sql.COUNT, queue_id=queue_id, **plus)
-        self._counts.clear()
+        self.counts.clear()
 
     def record(
         self,
@@ -189,3 +191,27 @@ def row_id(message_id: str) -> int:
     """Return the row id of a message's id; -1, which no row has, if it is not one."""
     number = int(message_id) if message_id.isdecimal() and len(message_id) < 20 else -1
     return number if str(number) == message_id and number < 1 << 63 else -1
+
+
+@contextmanager
+def all_or_nothing(raw: Any) -> Iterator[None]:
+    """Undo one operation inside a longer transaction if it raises; the transaction goes on."""
+    raw.execute("SAVEPOINT durableq_verb")
+    try:
+        yield
+    except BaseException:
+        if raw.in_transaction:  # a full disk undoes all of it at once
+            raw.execute("ROLLBACK TO durableq_verb")
+            raw.execute("RELEASE durableq_verb")
+        raise
+    raw.execute("RELEASE durableq_verb")
+
+
+class Database(Protocol):
+    """An engine's database, as shared code opens transactions on it."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Open a read transaction."""
+
+    def write(self, *, patient: bool = True) -> AbstractContextManager[WriteTransaction]:
+        """Open a write transaction; unless `patient`, raise Busy instead of waiting."""

@@ -38,7 +38,6 @@ from durableq.model.health import Copied
 from durableq.model.message import Receipt
 from durableq.model.text import is_storable
 from durableq.runtime.clock import Clock
-from durableq.runtime.steady_clock import SteadyClock
 
 #: Called with the percentage of a copy that is made.
 Progress = Callable[[int], None]
@@ -250,20 +249,17 @@ def _release_leases(copy: Location, clock: Clock) -> int:
 
     The receives do not count: no worker of the source uses the copy.
     """
-    database = Database(copy)
+    database = Database(copy, clock)
     try:
         raw = database.session().raw
         found = schema.state_of(raw)
         if found is not schema.SchemaState.CURRENT:
             schema.upgrade(database, found)
-        with database.write() as opened:
-            steady = SteadyClock(clock)
-            steady_time.follow(opened, steady)
-            tx = WriteTransaction(opened, steady, rng=lambda: 0.0)
+        with database.write() as tx:
+            tx.set_time(steady_time.follow(tx, database.clock))
             leases = tx.run(statements.LEASES_OF_OWNER, owner_prefix=b"", length=0).fetchall()
             settling.release(tx, [_receipt(tx, lease) for lease in leases])
             upkeep.remember_boot(tx, clock.boot_id())
-            tx.write_counters()
     finally:
         database.close()
     return len(leases)

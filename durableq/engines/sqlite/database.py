@@ -11,16 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from durableq.engines.sql import steady_time
 from durableq.engines.sql.dialect import Statements
-from durableq.engines.sql.transactions import Transaction
-from durableq.engines.sqlite import copy_marker, joining
+from durableq.engines.sql.tables import LEASE_EPOCH_MS
+from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.engines.sqlite import copy_marker, open_files
 from durableq.engines.sqlite.checkpoints import IS_GUARDED, Checkpointer, guard, set_pragma
 from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import check_library, driver
@@ -32,11 +34,11 @@ from durableq.model.errors import (
     Conflict,
     DatabaseReplaced,
     DatabaseUnusable,
-    InvalidInput,
+    DurableQError,
     OutcomeUnknown,
     StorageFull,
-    Unsupported,
 )
+from durableq.runtime.clock import Clock, Moment, SteadyClock, SystemClock
 
 #: Short, because no signal is handled while the driver waits; `retrying` waits longer.
 DRIVER_TIMEOUT_SECONDS: Final = 0.1
@@ -44,6 +46,9 @@ DRIVER_TIMEOUT_SECONDS: Final = 0.1
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
+#: Decodes stored text. The driver's own decoder would fail the whole read on invalid UTF-8; here
+#: undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
+TEXT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 _T = TypeVar("_T")
 #: Connections that a forked child inherited. Closing one would harm the parent, so none is closed.
@@ -55,38 +60,124 @@ def driver_version() -> str:
     return str(driver.sqlite_version)
 
 
-class _Session:
-    """One thread's connection, and the process it belongs to."""
+class Session(WriteTransaction):
+    """One thread's connection, and the write transaction that it may be in.
 
-    __slots__ = ("is_open", "pid", "raw", "sqlalchemy", "thread")
+    `with` runs a write transaction: `BEGIN IMMEDIATE`, the operation, COMMIT. The object is made
+    once per thread, because a transaction of one message is short.
 
-    def __init__(self, connection: sqlalchemy.Connection) -> None:
+    Args:
+        database: the file.
+        connection: the connection of the thread, and of the process.
+    """
+
+    __slots__ = ("_database", "is_open", "is_patient", "pid", "sqlalchemy", "thread")
+
+    def __init__(self, database: Database, connection: sqlalchemy.Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        super().__init__(raw, database.statements, database.rng)
+        self._database = database
         self.sqlalchemy = connection
-        self.raw: Any = connection.connection.driver_connection
         self.pid = os.getpid()
         self.thread = threading.current_thread()
         self.is_open = True
+        self.is_patient = True
+
+    def __enter__(self) -> Session:
+        database = self._database
+        if self.raw.in_transaction:
+            raise Conflict(
+                "This thread is inside message.transaction(): use tx.send and tx.execute there, "
+                "or make this call before or after it."
+            )
+        if open_files.are_several_open:
+            database.file.use(self.raw)
+        try:
+            self.execute(BEGIN_WRITE)
+        except (driver.Error, UnicodeDecodeError) as error:
+            database.begin(self, failed=error)
+        try:
+            check = database.revision_check
+            if check is not None and self.execute(check.query).fetchone() != check.expected:
+                raise check.refusal(self.raw)
+            moment = database.clock.moment()
+            if moment.is_due and check is not None:
+                moment = database.keep_time(self)
+            self.now_ms, lease_ms, self.offset_ms, _ = moment
+            self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
+            self._queues.clear()
+        except BaseException as error:
+            self._undo(error)
+            raise
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self._undo(error)
+            return
+        try:
+            if self.counts:
+                self.write_counters()
+            self._database._commit(self.raw)
+        except BaseException as failure:
+            self._undo(failure)
+            raise
+
+    def _undo(self, error: BaseException) -> None:
+        """Roll back, and raise durableq's error for one of the driver."""
+        raw, database = self.raw, self._database
+        self.counts.clear()
+        _roll_back(raw)
+        if isinstance(error, driver.Error):
+            is_stuck = raw.in_transaction
+            if is_stuck or code_of(error) == driver.SQLITE_READONLY:
+                database.part_with(self)
+            meaning = translate(error, database.location.path, undone=not is_stuck)
+            if meaning is not None:
+                raise meaning from error
+        elif isinstance(error, DatabaseReplaced):
+            database.save_log(raw)
+
+
+class RevisionCheck(NamedTuple):
+    """The check, in each write transaction, that the tables were not migrated meanwhile."""
+
+    #: The query for the revision of the tables, and the row that it returns while they are ours.
+    query: str
+    expected: tuple[str]
+    #: Makes the error for any other row, from the driver's connection.
+    refusal: Callable[[Any], DatabaseUnusable]
 
 
 class Database:
     """One SQLite file, shared with other processes: a connection per thread, none across a fork.
 
     Args:
-        location: where, and how durable.
+        location: its path, and how durable it is.
+        clock: the source of the time; None means this machine's clocks.
+        rng: numbers in [0, 1) for the backoff's jitter.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(
+        self,
+        location: Location,
+        clock: Clock | None = None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
         check_library(driver.sqlite_version_info)
         copy_marker.recover(location.path)
         location.check()
         self.location = location
+        self.clock = SteadyClock(clock or SystemClock())
+        self.rng = rng
         self.statements = Statements(DIALECT)
         # The sessions of all threads; each change is one atomic step. A forked child would close
         # a session that is missing here: the thread-local memory of other threads is freed there.
-        self._sessions: list[_Session] = []
+        self._sessions: list[Session] = []
         self._local = threading.local()
         self.file = OpenFile(location)
-        self._check_revision: Callable[[Any], None] | None = None
+        #: None until the tables are known to be current.
+        self.revision_check: RevisionCheck | None = None
         self.checkpointer = Checkpointer(location.path, self._open)
         self.engine = sqlalchemy.create_engine(
             "sqlite://", module=driver, creator=self._connect, poolclass=NullPool
@@ -96,16 +187,15 @@ class Database:
         for closing in ("close", "close_detached"):
             event.listen(self.engine, closing, self._on_close)
 
-    def session(self) -> _Session:
+    def session(self) -> Session:
         """Return this thread's connection, opening it if need be."""
-        session: _Session | None = getattr(self._local, "session", None)
+        session: Session | None = getattr(self._local, "session", None)
         if session is None or session.pid != os.getpid() or not session.is_open:
             session = self._open_session()
         return session
 
-    @contextmanager
-    def write(self, *, patient: bool = True) -> Iterator[Transaction]:
-        """Run a write transaction: `BEGIN IMMEDIATE`, and COMMIT at the end.
+    def write(self, *, patient: bool = True) -> Session:
+        """Return this thread's session, to run a write transaction: `with database.write() as tx`.
 
         Args:
             patient: wait for other processes; otherwise Busy is raised after a tenth of a second.
@@ -119,133 +209,91 @@ class Database:
             NewerDatabase, OlderDatabase: it was migrated while it was open.
         """
         session = self.session()
-        raw = session.raw
-        if raw.in_transaction:
-            raise Conflict(
-                "This thread is inside message.transaction(): use tx.send and tx.execute there, "
-                "or make this call before or after it."
-            )
-        self._begin(session, patient=patient)
-        try:
-            try:
-                if self._check_revision is not None:
-                    self._check_revision(raw)
-                yield Transaction(raw, self.statements)
-                self._commit(raw)
-            finally:
-                _undo(raw)  # nothing after the commit; without it the lock would stay for ever
-        except driver.Error as error:
-            stuck = raw.in_transaction
-            if stuck or code_of(error) == driver.SQLITE_READONLY:
-                self._part_with(session)
-            raise translate(error, self.location.path, undone=not stuck) or error from error
-        except DatabaseReplaced:
-            self._save_log(raw)
-            raise
+        session.is_patient = patient
+        return session
 
-    def _begin(self, session: _Session, *, patient: bool) -> None:
-        self.file.use(session.raw)
+    def begin(self, session: Session, *, failed: Exception | None = None) -> None:
+        """Begin a write transaction.
+
+        Args:
+            session: this thread's.
+            failed: the error of the first attempt, if the session has made it.
+
+        Raises:
+            Busy, Conflict: as for `retrying`.
+            DatabaseUnusable: the connection is closed, and the next call opens another one.
+        """
+        begin = partial(session.execute, BEGIN_WRITE)
         try:
-            self.retrying(lambda: session.raw.execute(BEGIN_WRITE), patient=patient)
+            self.retrying(begin, failed=failed, patient=session.is_patient)
         except DatabaseUnusable:
-            self._part_with(session)  # the next call opens another one
+            self.part_with(session)
             raise
 
-    def _save_log(self, raw: Any) -> None:
+    def keep_time(self, session: Session) -> Moment:
+        """Renew the stored anchor of steady time, and return the time.
+
+        It has a transaction of its own, because the caller's may be undone. Steady time is correct
+        without it: if it cannot be written now, the next write renews it.
+        """
+        anchor = None
+        with suppress(driver.Error, DurableQError):
+            anchor = steady_time.renew(session, self.clock)
+            if anchor is not None:
+                self._commit(session.raw)
+                self.clock.renew(anchor)
+        if not session.raw.in_transaction or anchor is not None:
+            _roll_back(session.raw)
+            self.begin(session)
+        return self.clock.moment()
+
+    def save_log(self, raw: Any) -> None:
         """Bring the commits of a removed log into the file: only its users still have them."""
         if self.file.log_is_missing() and not IS_GUARDED:
             with suppress(driver.Error):
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @contextmanager
-    def write_with_sqlalchemy(self) -> Iterator[tuple[Transaction, sqlalchemy.Connection]]:
+    def write_with_sqlalchemy(self) -> Iterator[tuple[Session, sqlalchemy.Connection]]:
         """Run a write transaction that user code may join through SQLAlchemy."""
-        session = self.session()
+        session = self.write()
         joined = None
         try:
-            with self.write() as tx:
+            with session:
                 joined = session.sqlalchemy.begin()  # our listener sees the open transaction
-                yield tx, session.sqlalchemy
+                yield session, session.sqlalchemy
         finally:
             if joined is not None:
                 joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
-
-    def execute(
-        self, connection: sqlalchemy.Connection, statement: Any, parameters: Any
-    ) -> sqlalchemy.CursorResult[Any]:
-        """Run a user's statement in a transaction that joined ours.
-
-        Raises:
-            StorageFull, DatabaseUnusable: errors of the file, not of the statement.
-            InvalidInput: a text is not UTF-8.
-            sqlalchemy.exc.DBAPIError: any other error.
-        """
-        try:
-            return connection.execute(statement, parameters)
-        except sqlalchemy.exc.DBAPIError as error:
-            meaning = translate(error.orig, self.location.path, in_own_statement=False)
-            raise meaning or error from error
-        except UnicodeEncodeError as error:
-            says = "The statement, or one of its parameters, contains a lone surrogate."
-            raise InvalidInput(says) from error
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Run a read transaction: one consistent view of the file."""
         raw = self.session().raw
         tx = Transaction(raw, self.statements)
-        if raw.in_transaction:
-            yield tx
-            return
+        is_inside = raw.in_transaction
         try:
-            raw.execute("BEGIN")
+            if not is_inside:
+                raw.execute("BEGIN")
+            tx.set_time(steady_time.follow(tx, self.clock))
             yield tx
         except driver.Error as error:
+            if is_inside:
+                raise
             raise translate(error, self.location.path) or error from error
         finally:
-            _undo(raw)
+            if not is_inside:
+                _roll_back(raw)
 
-    @contextmanager
-    def join(self, connection: Any) -> Iterator[Transaction]:
-        """Take part in a caller's open transaction on this same file: all of the block, or none.
-
-        Raises:
-            Unsupported: no connection, another driver's, or on another file.
-            Conflict: it cannot carry a send: no transaction is open on it, it is closed, in
-                autocommit mode, another thread's, or another thread sends through it just now.
-            DatabaseReplaced: the file is no longer the one that was opened.
-            Busy: it is a deferred transaction that cannot begin to write.
-        """
-        raw = joining.driver_connection(connection)
-        begun = isinstance(connection, sqlalchemy.Connection) and connection.in_transaction()
-        try:
-            with joining.alone_with(raw):
-                self._check_joined(raw, begun=begun)
-                with all_or_nothing(raw):
-                    yield Transaction(raw, self.statements)
-        except driver.Error as error:
-            raise translate(error, self.location.path) or error from error
-
-    def _check_joined(self, raw: Any, *, begun: bool) -> None:
-        """Refuse a connection on another file; let its transaction begin to write."""
-        self.file.check()
-        guard(raw)
-        path = raw.execute("PRAGMA database_list").fetchone()[2]
-        if not path or Location(Path(path)).identity() != self.file.database:
-            raise Unsupported(
-                f"This connection is open on {path or 'a database in memory'}, the queue is in "
-                f"{self.location.path}: one transaction cannot hold both."
-            )
-        if not raw.in_transaction:
-            if not begun:
-                raise Conflict("No transaction is open on this connection: use engine.begin().")
-            self.file.use(raw)
-            self.retrying(lambda: raw.execute(BEGIN_WRITE))
-        if self._check_revision is not None:
-            self._check_revision(raw)
-
-    def retrying(self, call: Callable[[], _T], *, patient: bool = True) -> _T:
+    def retrying(
+        self, call: Callable[[], _T], *, failed: Exception | None = None, patient: bool = True
+    ) -> _T:
         """Repeat a call that meets another process's lock, up to the location's busy timeout.
+
+        Args:
+            call: the call.
+            failed: the error of the first attempt, if the caller has made it.
+            patient: wait; otherwise Busy is raised after the first attempt.
 
         Raises:
             Busy: it never got through.
@@ -255,7 +303,9 @@ class Database:
         is_first = True
         while True:
             try:
-                return call()
+                if failed is None:
+                    return call()
+                raise failed
             except (driver.Error, UnicodeDecodeError) as error:
                 meaning = translate(error, self.location.path)
                 if not isinstance(meaning, Busy):
@@ -266,7 +316,7 @@ class Database:
                     raise self.file.busy() from error
                 if is_first:
                     self.file.check_deadlock()
-            is_first = False
+            is_first, failed = False, None
             time.sleep(random.uniform(0.001, 0.010))
 
     def version(self) -> object:
@@ -275,7 +325,7 @@ class Database:
         (others,) = self.retrying(lambda: raw.execute("PRAGMA data_version").fetchone())
         return raw, others, raw.total_changes
 
-    def nobody_writes(self) -> bool:
+    def has_no_writer(self) -> bool:
         """Return whether no write was in progress, so that all earlier writes can be read now."""
         raw = self.session().raw
         raw.execute("PRAGMA busy_timeout = 0")
@@ -285,34 +335,30 @@ class Database:
             return False
         finally:
             raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
-            _undo(raw)
+            _roll_back(raw)
         return True
 
-    def remember_identity(self, check_revision: Callable[[Any], None] | None = None) -> None:
-        """From now on, refuse to write to another file at the path, or to a migrated one.
-
-        Args:
-            check_revision: raises, inside a write transaction, if the tables were migrated.
-        """
+    def remember_identity(self, check: RevisionCheck | None = None) -> None:
+        """From now on, refuse to write to another file at the path, or to migrated tables."""
         self.file.remember()
-        self._check_revision = check_revision
+        self.revision_check = check
 
     def close(self) -> None:
         """Close every connection this process opened."""
         for session in tuple(self._sessions):
-            self._part_with(session)
+            self.part_with(session)
         self._local = threading.local()
 
-    def _open_session(self) -> _Session:
+    def _open_session(self) -> Session:
         for session in tuple(self._sessions):
             if session.pid != os.getpid() or not session.thread.is_alive():
-                self._part_with(session)
-        session = _Session(self.engine.connect())
+                self.part_with(session)
+        session = Session(self, self.engine.connect())
         self._sessions.append(session)
         self._local.session = session
         return session
 
-    def _part_with(self, session: _Session) -> None:
+    def part_with(self, session: Session) -> None:
         """Close a session, unless another thread does so just now; a parent's is only put aside."""
         if session.pid != os.getpid():
             _ABANDONED.append(session)
@@ -348,7 +394,7 @@ class Database:
                 check_same_thread=False,
                 cached_statements=STATEMENT_CACHE,
             )
-            raw.text_factory = _text
+            raw.text_factory = TEXT
             # The first look at the file: another process may be recovering its log, after a crash.
             self.retrying(lambda: set_pragma(raw, "synchronous", self.location.synchronous))
             set_pragma(raw, "mmap_size", 0)
@@ -389,32 +435,11 @@ class Database:
                 f"COMMIT on {self.location.path} failed ({cause}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."
             ) from error
-        self.checkpointer.keep_short(raw)
+        if IS_GUARDED:
+            self.checkpointer.keep_short(raw)
 
 
-@contextmanager
-def all_or_nothing(raw: Any) -> Iterator[None]:
-    """Undo one operation inside a longer transaction if it raises; the transaction goes on."""
-    raw.execute("SAVEPOINT durableq_verb")
-    try:
-        yield
-    except BaseException:
-        if raw.in_transaction:  # a full disk undoes all of it at once
-            raw.execute("ROLLBACK TO durableq_verb")
-            raw.execute("RELEASE durableq_verb")
-        raise
-    raw.execute("RELEASE durableq_verb")
-
-
-def _text(stored: bytes) -> str:
-    """Decode stored text. The driver's own decoder would fail the whole read on invalid UTF-8.
-
-    Undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
-    """
-    return stored.decode("utf-8", "surrogateescape")
-
-
-def _undo(raw: Any) -> None:
+def _roll_back(raw: Any) -> None:
     if raw.in_transaction:
         with suppress(driver.Error):
             raw.execute("ROLLBACK")

@@ -73,7 +73,7 @@ def _bind_list(values: Any) -> str:
     return _encode(list(values))
 
 
-DIALECT: Final = Dialect(_SQLite(paramstyle="qmark"), _bind_list)
+DIALECT: Final = Dialect(_SQLite(paramstyle="named"), _bind_list)
 
 
 def transaction(raw: Any) -> Transaction:

@@ -24,8 +24,7 @@ from durableq.engines.sqlite.schema import SchemaState, estimate_upgrade, state_
 from durableq.model.errors import Busy, DurableQError, ForeignDatabase
 from durableq.model.health import Finding, Level, UpgradeEstimate, is_healthy
 from durableq.model.info import QueueInfo, WorkerInfo
-from durableq.runtime.clock import Clock
-from durableq.runtime.steady_clock import SteadyClock
+from durableq.runtime.clock import Clock, SteadyClock
 
 T = TypeVar("T")
 

@@ -21,8 +21,7 @@ from durableq.engines.sqlite.schema import (
 from durableq.model.health import Finding, Level
 from durableq.model.limits import DAY_MS
 from durableq.model.units import span
-from durableq.runtime.clock import Clock
-from durableq.runtime.steady_clock import SteadyClock, jump_words
+from durableq.runtime.clock import Clock, SteadyClock, jump_words
 
 #: Maximum number of faults that are named.
 MAX_FAULTS: Final = 3

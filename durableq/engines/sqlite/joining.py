@@ -1,16 +1,23 @@
-"""Checks of a caller's connection whose transaction a send joins."""
+"""Sends that join the open transaction of a caller's connection, and the checks of it."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy.pool import PoolProxiedConnection
 
+from durableq.engines.sql import steady_time
+from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
+from durableq.engines.sqlite.checkpoints import guard
+from durableq.engines.sqlite.database import BEGIN_WRITE, Database
 from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.location import Location
 from durableq.model.errors import Conflict, Unsupported
 from durableq.model.text import shown, visible
 
@@ -66,6 +73,50 @@ def driver_connection(connection: Any) -> Any:
             f"other's locks. Use dq.engine, or create_engine(url, module={driver.__name__})."
         )
     return raw
+
+
+@contextmanager
+def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
+    """Take part in a caller's open transaction on this same file: all of the block, or none.
+
+    Raises:
+        Unsupported: no connection, another driver's, or on another file.
+        Conflict: it cannot carry a send: no transaction is open on it, it is closed, in
+            autocommit mode, another thread's, or another thread sends through it just now.
+        DatabaseReplaced: the file is no longer the one that was opened.
+        Busy: it is a deferred transaction that cannot begin to write.
+    """
+    raw = driver_connection(connection)
+    begun = isinstance(connection, sqlalchemy.Connection) and connection.in_transaction()
+    try:
+        with alone_with(raw):
+            _begin(database, raw, begun=begun)
+            with all_or_nothing(raw):
+                tx = WriteTransaction(raw, database.statements, database.rng)
+                tx.set_time(steady_time.follow(tx, database.clock))
+                yield tx
+    except driver.Error as error:
+        raise translate(error, database.location.path) or error from error
+
+
+def _begin(database: Database, raw: Any, *, begun: bool) -> None:
+    """Refuse a connection on another file; let its transaction begin to write."""
+    database.file.check()
+    guard(raw)
+    path = raw.execute("PRAGMA database_list").fetchone()[2]
+    if not path or Location(Path(path)).identity() != database.file.database:
+        raise Unsupported(
+            f"This connection is open on {path or 'a database in memory'}, the queue is in "
+            f"{database.location.path}: one transaction cannot hold both."
+        )
+    if not raw.in_transaction:
+        if not begun:
+            raise Conflict("No transaction is open on this connection: use engine.begin().")
+        database.file.use(raw)
+        database.retrying(lambda: raw.execute(BEGIN_WRITE))
+    check = database.revision_check
+    if check is not None and raw.execute(check.query).fetchone() != check.expected:
+        raise check.refusal(raw)
 
 
 @contextmanager

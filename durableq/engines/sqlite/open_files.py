@@ -66,6 +66,8 @@ class OpenFile:
         self._location = location
         self.path = location.path
         self.database: Identity | None = None
+        # The path as it was given: a link that leads to another file by now is noticed.
+        self._paths = str(location.named), f"{location.path}-wal", f"{location.path}-shm"
         self._log: Identity | None = None
         self._index: Identity | None = None
         self._connections: dict[int, Connection] = {}
@@ -108,14 +110,19 @@ class OpenFile:
         Raises:
             DatabaseReplaced: one of them was removed or replaced.
         """
-        if self.database is not None and self._location.identity() != self.database:
-            raise replaced(self.path)
-        if self._log is None or self._index is None:
+        if self._log is None or self._index is None:  # SQLite makes them at the first use
+            if self.database is not None and self._location.identity() != self.database:
+                raise replaced(self.path)
             self.remember()
             return
-        for end, known in (("wal", self._log), ("shm", self._index)):
-            if _identity(f"{self.path}-{end}") != known:
-                raise replaced(self.path, f"{self.path}-{end}")
+        known = self.database, self._log, self._index
+        for path, identity in zip(self._paths, known, strict=True):
+            try:
+                status = os.stat(path)
+            except OSError:
+                status = None
+            if status is None or (status.st_dev, status.st_ino) != identity:
+                raise replaced(self.path, "" if path == self._paths[0] else path)
 
     def log_is_missing(self) -> bool:
         """Return whether the log was removed, and no other stands in its place."""
@@ -140,12 +147,14 @@ class OpenFile:
                 raise read_only(self.path)
         self._connections[id(raw)] = Connection(raw)
         _guard(self)
+        _count_connections()
 
     def remove(self, raw: Any) -> None:
         """Unregister a connection that is about to be closed."""
         self._connections.pop(id(raw), None)
         if not self._connections:
             self.forget()
+        _count_connections()
 
     def forget(self) -> None:
         """Forget the connections, and the identities of log and index, which may change now."""
@@ -307,6 +316,8 @@ def _is_on(connection: Any, path: Path) -> bool:
 # ---- the guard
 
 _open_files: tuple[OpenFile, ...] = ()
+#: Whether this process has more than one connection open: only then can one wait for another.
+are_several_open = False
 _changing = threading.Lock()
 _creating = threading.Lock()
 _is_installed = False
@@ -326,12 +337,19 @@ def _guard(file: OpenFile) -> None:
             _open_files = (*_open_files, file)
 
 
+def _count_connections() -> None:
+    global are_several_open  # noqa: PLW0603 - one guard for the process
+    with _changing:
+        are_several_open = sum(len(file._connections) for file in _open_files) > 1
+
+
 def _after_fork() -> None:
     """Forget the parent's connections: this process has none of its locks."""
     global _changing, _creating  # another thread may have held them
     _changing, _creating = threading.Lock(), threading.Lock()
     for file in _open_files:
         file.forget()
+    _count_connections()
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy
 
 from durableq.engines.sql import sending, settling
-from durableq.engines.sql.transactions import WriteTransaction
-from durableq.engines.sqlite.database import Database, all_or_nothing
+from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
+from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.errors import translate
 from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Receipt
 from durableq.model.text import shown
@@ -42,10 +43,27 @@ class OpenTransaction:
             statement = sqlalchemy.text(statement)
         if not isinstance(statement, sqlalchemy.Executable):
             raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
-        result = self._database.execute(self._connection, statement, parameters)
+        result = self._run(statement, parameters)
         if result.returns_rows:
             self._results.append(result)
         return result
+
+    def _run(self, statement: Any, parameters: Any) -> sqlalchemy.CursorResult[Any]:
+        """Run a user's statement.
+
+        Raises:
+            StorageFull, DatabaseUnusable: errors of the file, not of the statement.
+            InvalidInput: a text is not UTF-8.
+            sqlalchemy.exc.DBAPIError: any other error.
+        """
+        try:
+            return self._connection.execute(statement, parameters)
+        except sqlalchemy.exc.DBAPIError as error:
+            path = self._database.location.path
+            raise translate(error.orig, path, in_own_statement=False) or error from error
+        except UnicodeEncodeError as error:
+            says = "The statement, or one of its parameters, contains a lone surrogate."
+            raise InvalidInput(says) from error
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import sqlalchemy
 
 from durableq.engines.sql.tables import metadata
 from durableq.engines.sqlite import locks
-from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.database import Database, RevisionCheck
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.model.errors import (
     Conflict,
@@ -93,7 +94,9 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     database.retrying(lambda: _use_wal(raw, database))
     if found is not SchemaState.CURRENT:
         upgrade(database, found)
-    database.remember_identity(lambda raw: check_revision(raw, database.location.path))
+    path = database.location.path
+    refusal_of = partial(migrated_meanwhile, path=path)
+    database.remember_identity(RevisionCheck(_VERSION, (REVISIONS[-1],), refusal_of))
     return found
 
 
@@ -127,17 +130,11 @@ def lacking(raw: Any) -> list[str]:
     return sorted(missing)
 
 
-def check_revision(raw: Any, path: Path) -> None:
-    """Refuse, inside a write transaction, to write to tables of another revision.
-
-    Raises:
-        NewerDatabase, OlderDatabase: the file was migrated while this process had it open.
-    """
+def migrated_meanwhile(raw: Any, path: Path) -> DatabaseUnusable:
+    """Return the refusal to write to tables that were migrated while this process had them open."""
     row = raw.execute(_VERSION).fetchone()
-    if row is not None and row[0] == REVISIONS[-1]:
-        return
     kind = OlderDatabase if row is not None and row[0] in REVISIONS else NewerDatabase
-    raise kind(
+    return kind(
         f"{path} was migrated to another revision while this process had it open. Nothing was "
         "written. Restart this process with the durableq that made the file what it is now."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy
@@ -16,13 +16,13 @@ from durableq.engines.sql import (
     sending,
     settling,
     statements,
-    steady_time,
     upkeep,
 )
-from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
 from durableq.engines.sqlite import file_space, schema
-from durableq.engines.sqlite.database import Database, all_or_nothing
+from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.inspect import SQLMonitor
+from durableq.engines.sqlite.joining import join
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.open_transaction import OpenTransaction
 from durableq.engines.sqlite.wakeup import FileWatch
@@ -32,8 +32,7 @@ from durableq.model.errors import DurableQError, StaleReceipt
 from durableq.model.health import MaintenanceReport
 from durableq.model.info import check_metadata
 from durableq.model.message import Completion, Draft, Failure, Message, Outcome, Receipt, Received
-from durableq.runtime.clock import Clock, SystemClock
-from durableq.runtime.steady_clock import shift
+from durableq.runtime.clock import Clock, shift
 from durableq.store.capabilities import (
     Control,
     DeadLetters,
@@ -100,8 +99,7 @@ class SQLStore(
         rng: Callable[[], float] = random.random,
         purpose: schema.Purpose = schema.Purpose.USE,
     ) -> None:
-        super().__init__(Database(Location.parse(url)), clock or SystemClock())
-        self._rng = rng
+        super().__init__(Database(Location.parse(url), clock, rng))
         try:
             self.found = schema.prepare(self._database, purpose)
             self._finish_opening()
@@ -113,18 +111,18 @@ class SQLStore(
 
     def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
         """Make sure a queue exists, and change these settings."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             upkeep.declare(tx, name, changes)
         return self.queue(name)
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
         """Remove a queue and its dead-letter queue."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             upkeep.delete(tx, name, force=force)
 
     def purge(self, queue: str) -> int:
         """Remove every message of a queue."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return upkeep.purge(tx, tx.queue(queue))
 
     # ---- a message's life
@@ -133,10 +131,9 @@ class SQLStore(
         """Store a batch, or let it join the caller's transaction."""
         sending.check_batch(drafts)
         if connection is not None:
-            with self._database.join(connection) as joined:
-                steady_time.follow(joined, self._clock)
-                return sending.send(self._begin(joined), queue, drafts)
-        with self._write() as tx:
+            with join(self._database, connection) as joined:
+                return sending.send(joined, queue, drafts)
+        with self._database.write() as tx:
             return sending.send(tx, queue, drafts)
 
     def receive(
@@ -151,9 +148,9 @@ class SQLStore(
         """Lease ready messages, or wait for one."""
 
         def receive() -> Received:
-            with self._write() as tx:
+            with self._database.write() as tx:
                 received = receiving.receive(tx, queue, limit, visibility_ms, owner_id, None)
-            return self._clock.shown(received)
+            return tx.shown(received)
 
         return receive_or_wait(self, queue, wait_ms, receive)
 
@@ -168,25 +165,25 @@ class SQLStore(
         """Lease dead letters by id."""
         if not ids:
             return []
-        with self._write() as tx:
+        with self._database.write() as tx:
             taken = receiving.receive(tx, queue, len(ids), visibility_ms, owner_id, ids)
-        return self._clock.shown(taken.messages)
+        return tx.shown(taken.messages)
 
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
         """Prolong leases."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.extend(tx, receipts, visibility_ms)
 
     def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
         """End messages in success."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.complete(tx, completions)
 
     def fail(
         self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
     ) -> list[Outcome]:
         """Record failures, and retry or bury."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.fail(tx, failures, actor)
 
     def settle(
@@ -197,37 +194,37 @@ class SQLStore(
         actor: str = "",
     ) -> list[Outcome]:
         """Complete and fail messages in one transaction."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.complete(tx, completions) + settling.fail(tx, failures, actor)
 
     def together(self, calls: Sequence[Call]) -> list[Answer]:
         """Run several operations in one transaction."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return [self._one_of(tx, call) for call in calls]
 
-    def _one_of(self, whole: WriteTransaction, call: Call) -> Answer:
+    def _one_of(self, tx: WriteTransaction, call: Call) -> Answer:
         """Run one operation of several; undo it alone if it raises."""
         try:
-            with all_or_nothing(whole.raw):
-                tx = self._begin(whole)
+            with all_or_nothing(tx.raw):
                 answer = _perform(tx, call)
                 tx.write_counters()
         except DurableQError as error:
-            if not whole.raw.in_transaction:  # it was ended, and with it the other operations
+            if not tx.raw.in_transaction:  # it was ended, and with it the other operations
                 raise
+            tx.counts.clear()
             return error
-        return self._clock.shown(answer) if isinstance(answer, Received) else answer
+        return tx.shown(answer) if isinstance(answer, Received) else answer
 
     def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
         """Give messages back uncounted."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.release(tx, receipts)
 
     def decide(
         self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
     ) -> list[Outcome]:
         """Apply verdicts to dead letters."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.decide(tx, decisions, actor)
 
     def start_redrive(
@@ -240,19 +237,19 @@ class SQLStore(
     ) -> RedriveTask:
         """Begin to decide about many dead letters."""
         check_redrive(decision, to_queue)
-        with self._write() as tx:
-            wanted = shift(wanted, -self._clock.now().offset_ms)
-            return self._clock.shown(redrive.start(tx, wanted, decision, to_queue, actor))
+        with self._database.write() as tx:
+            wanted = shift(wanted, -tx.offset_ms)
+            return tx.shown(redrive.start(tx, wanted, decision, to_queue, actor))
 
     def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
         """Decide about the next letters of a move."""
-        with self._write() as tx:
-            return self._clock.shown(redrive.go_on(tx, task_id, limit))
+        with self._database.write() as tx:
+            return tx.shown(redrive.go_on(tx, task_id, limit))
 
     def cancel_redrive(self, task_id: str) -> RedriveTask:
         """Let a running move end here."""
-        with self._write() as tx:
-            return self._clock.shown(redrive.cancel(tx, task_id))
+        with self._database.write() as tx:
+            return tx.shown(redrive.cancel(tx, task_id))
 
     def decide_by_id(
         self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
@@ -260,7 +257,7 @@ class SQLStore(
         """Apply one verdict to letters named by id."""
         if not ids:
             return []
-        with self._write() as tx:
+        with self._database.write() as tx:
             taken = receiving.receive(tx, queue, len(ids), None, 0, ids).messages
             receipts = [message.receipt for message in taken if message.receipt is not None]
             outcomes = settling.decide(tx, [(receipt, decision) for receipt in receipts], actor)
@@ -272,7 +269,7 @@ class SQLStore(
 
     def attach_result(self, receipt: Receipt, key: str, result: str) -> Outcome:
         """Add a result to a completed record."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return settling.attach_result(tx, receipt, key, result)
 
     @contextmanager
@@ -280,9 +277,7 @@ class SQLStore(
         self, receipts: Sequence[Receipt], *, actor: str = ""
     ) -> Iterator[OpenTransaction]:
         """Open a transaction that settles these messages together with other writes."""
-        steady_time.keep(self._database, self._clock)
-        with self._database.write_with_sqlalchemy() as (opened, connection):
-            tx = self._begin(opened)
+        with self._database.write_with_sqlalchemy() as (tx, connection):
             stale = settling.first_stale(tx, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
@@ -291,11 +286,10 @@ class SQLStore(
                 yield handle
             finally:
                 handle.end()
-            tx.write_counters()
 
     def reclaim(self, *, owner_id: int | None = None) -> int:
         """Take back expired leases, or all of a dead holder's."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             if owner_id is not None:
                 return receiving.reclaim_lost(tx, receiving.owner_prefix_of(owner_id))
             rows = [tx.queue_by_id(row[0]) for row in tx.run(statements.QUEUES).fetchall()]
@@ -305,20 +299,17 @@ class SQLStore(
 
     def forget(self, queue: str, key: str) -> bool:
         """Drop a completed record."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return upkeep.forget(tx, queue, key)
 
     def prune(self, limit: int = 1000) -> Pruned:
         """Remove expired messages, records and history."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return upkeep.prune(tx, limit)
 
     def maintain(self, limit: int = 200) -> MaintenanceReport:
         """Do one short slice of upkeep, if it is due."""
-        steady_time.keep(self._database, self._clock)
-        report = maintenance.maintain(
-            self._database, self._begin, self._clock.now_ms(), limit, file_space.free_pages
-        )
+        report = maintenance.maintain(self._database, limit, file_space.free_pages)
         if report.due:
             file_space.checkpoint(self._database)
         return report
@@ -326,13 +317,13 @@ class SQLStore(
     def compare_and_set(self, name: str, text: str, *, expected: str | None) -> bool:
         """Keep a text under a name."""
         check_metadata(name, text)
-        with self._write() as tx:
+        with self._database.write() as tx:
             return upkeep.compare_and_set(tx, name, text, expected)
 
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Enter a worker."""
-        with self._write() as tx:
-            return self._clock.shown(upkeep.register(tx, worker))
+        with self._database.write() as tx:
+            return tx.shown(upkeep.register(tx, worker))
 
     def beat(
         self,
@@ -342,12 +333,12 @@ class SQLStore(
         queues: Sequence[str] | None = None,
     ) -> bool:
         """Let a worker say that it lives."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             return upkeep.beat(tx, owner_id, stats, queues)
 
     def unregister(self, owner_id: int) -> None:
         """Take a worker out, and its leases back."""
-        with self._write() as tx:
+        with self._database.write() as tx:
             receiving.reclaim_lost(tx, receiving.owner_prefix_of(owner_id))
             upkeep.unregister(tx, owner_id)
 
@@ -366,17 +357,6 @@ class SQLStore(
 
     # ---- within
 
-    def _begin(self, tx: Transaction) -> WriteTransaction:
-        return WriteTransaction(tx, self._clock, self._rng)
-
-    @contextmanager
-    def _write(self) -> Iterator[WriteTransaction]:
-        steady_time.keep(self._database, self._clock)
-        with self._database.write() as opened:
-            tx = self._begin(opened)
-            yield tx
-            tx.write_counters()
-
     def _finish_opening(self) -> None:
         """Notice a restart; a failure does not hide that the tables are made or upgraded by now."""
         try:
@@ -388,13 +368,15 @@ class SQLStore(
 
     def _notice_restart(self) -> None:
         """Take back every lease of an earlier boot: none of its holders is alive."""
-        boot_id = self._clock.boot_id()
-        with self._read() as tx:
+        boot_id = self._database.clock.boot_id()
+        with self._database.read() as tx:
             is_known = upkeep.known_boot(tx) == boot_id
-        steady_time.keep(self._database, self._clock)
         if is_known:
+            if self._database.clock.is_due():  # the write renews the stored time, if it can
+                with suppress(DurableQError), self._database.write(patient=False):
+                    pass
             return
-        with self._write() as tx:
+        with self._database.write() as tx:
             if upkeep.known_boot(tx) != boot_id:
                 receiving.reclaim_lost(tx, b"")
                 upkeep.remember_boot(tx, boot_id)

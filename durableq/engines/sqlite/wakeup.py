@@ -64,7 +64,7 @@ class FileWatch:
         settled = (
             self._events is not None
             and self._pause == LONGEST_SECONDS
-            and self._database.nobody_writes()
+            and self._database.has_no_writer()
         )
         if settled:
             self._pause = None

@@ -10,7 +10,8 @@ import sys
 import time
 from typing import Any, Final
 
-from durableq.client.app import DurableQ, Queue
+from durableq.client.app import DurableQ
+from durableq.client.queue import Queue
 from durableq.demo.app import QUEUE
 from durableq.demo.traffic import DUPLICATES, orders
 from durableq.model.errors import PASSING

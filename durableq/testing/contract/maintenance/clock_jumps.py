@@ -15,7 +15,7 @@ from durableq.model.message import (
     State,
     draft,
 )
-from durableq.runtime.steady_clock import JUMP_MS
+from durableq.runtime.clock import JUMP_MS
 from durableq.store.core import (
     Capability,
 )

@@ -13,7 +13,7 @@ from durableq.model.limits import (
 from durableq.model.message import (
     Outcome,
 )
-from durableq.runtime.steady_clock import JUMP_MS
+from durableq.runtime.clock import JUMP_MS
 from durableq.store.core import (
     Capability,
 )

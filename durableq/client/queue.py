@@ -1,0 +1,175 @@
+"""Queue: one queue of an application, to send to and to receive from."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from durableq.client.delivery import Deliveries, Delivery
+from durableq.client.producer import Producer
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH, MAX_STORE_RECEIVES
+from durableq.model.message import Draft, IdempotencyRecord, SendOptions, check_key, draft
+from durableq.model.text import shown
+from durableq.model.units import to_ms
+from durableq.store.core import Capability, QueueInfo
+
+if TYPE_CHECKING:
+    from durableq.client.app import DurableQ
+
+
+class Queue:
+    """One queue of an application. Made by `dq.queue(name)`."""
+
+    def __init__(self, app: DurableQ, name: str) -> None:
+        self._app = app
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name!r} in {self._app.url}>"
+
+    def send(self, body: Any, *, connection: Any = None, **options: Unpack[SendOptions]) -> str:
+        """Store a message and return its id. When this returns, the message is durable.
+
+        Args:
+            body: a JSON value, or bytes.
+            connection: a SQLAlchemy connection with an open transaction on the same file (of a
+                Session: `session.connection()`), used by one thread at a time: the message then
+                exists only if that commits (transactional outbox). None: a commit of its own.
+            options: key, attributes, delay (seconds), priority.
+
+        Raises:
+            InvalidInput: the message cannot be sent; nothing was stored.
+            Conflict, Unsupported: the connection cannot carry a send: closed, in autocommit mode,
+                without a transaction, another thread's, another driver's, on another file.
+            Busy: other processes held the file for the whole wait; nothing was stored.
+            OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
+        """
+        drafts = [draft(body, **options)]
+        if connection is None:
+            return (self._app.opened or self._app.store).send(self.name, drafts)[0]
+        return self._send_joining(drafts, connection)[0]
+
+    def send_many(
+        self, bodies: Iterable[Any], *, connection: Any = None, **options: Unpack[SendOptions]
+    ) -> list[str]:
+        """Store messages in one commit, all or none, and return their ids in order.
+
+        Args:
+            bodies: at most MAX_SEND_BATCH. For a key each, use producer() or send().
+            connection: as for send.
+            options: as for send, the same for all; without a key, which would make all but one
+                of them duplicates.
+
+        Raises:
+            InvalidInput: one cannot be sent, or there are too many; nothing was stored.
+        """
+        drafts = _drafts(bodies, options)
+        if connection is None:
+            return self._app.store.send(self.name, drafts)
+        return self._send_joining(drafts, connection)
+
+    def _send_joining(self, drafts: list[Draft], connection: Any) -> list[str]:
+        joining = self._app.store.require(Capability.TRANSACTIONS)
+        return joining.send(self.name, drafts, connection=connection)
+
+    def producer(
+        self,
+        *,
+        batch_size: int = 10,
+        linger: float | None = 0.05,
+        max_bytes: int = MAX_BODY_BYTES,
+    ) -> Producer:
+        """Return a Producer, which groups sends into batches: `with queue.producer() as p`.
+
+        Args:
+            batch_size: messages in a commit.
+            linger: seconds a message may wait for company; None: until the batch is full.
+            max_bytes: bytes of bodies in a commit.
+
+        Raises:
+            InvalidInput: a number out of bounds.
+        """
+
+        def commit(drafts: list[Draft]) -> list[str]:
+            return self._app.store.send(self.name, drafts)
+
+        limit = self._app.store.settings(self.name).max_body_bytes
+        return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
+
+    def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> Deliveries:
+        """Lease up to `limit` messages, without a worker: settle each yourself.
+
+        Duplicates, expired messages and those whose key is in progress or had another payload are
+        dealt with on the way; they are not returned. The receive goes on until it has a message
+        or none is ready, in at most MAX_STORE_RECEIVES transactions of MAX_SET_ASIDE such
+        messages each (100,000 in all): `while messages := queue.receive(10)` leaves nothing ready.
+
+        Args:
+            limit: 1 to MAX_RECEIVE_BATCH.
+            visibility_timeout: seconds; None means the queue's.
+
+        Returns:
+            A list, with `more`: whether others may be ready already.
+
+        Raises:
+            InvalidInput: an argument out of bounds.
+            Busy: other processes held the file for the whole wait; nothing is leased.
+        """
+        visibility_ms = (
+            None if visibility_timeout is None else to_ms(visibility_timeout, "visibility_timeout")
+        )
+        store = self._app.opened or self._app.store
+        received = store.receive(self.name, limit, visibility_ms=visibility_ms)
+        receives = 1
+        while received.more and not received.messages and receives < MAX_STORE_RECEIVES:
+            # In another transaction: other processes can write in between.
+            received = store.receive(self.name, limit, visibility_ms=visibility_ms)
+            receives += 1
+        actor = f"pid {os.getpid()}"
+        deliveries = [Delivery(message, store, actor) for message in received.messages]
+        return Deliveries(deliveries, more=received.more)
+
+    def purge(self) -> int:
+        """Remove every message, leased ones too; return how many."""
+        return self._app.store.require(Capability.CONTROL).purge(self.name)
+
+    def info(self) -> QueueInfo:
+        """Return settings, totals and counts as they stand."""
+        return self._app.store.require(Capability.INSPECT).queue(self.name)
+
+    def record(self, key: str) -> IdempotencyRecord | None:
+        """Return the idempotency record of a key, or None.
+
+        Raises:
+            InvalidInput: no message can have such a key.
+        """
+        check_key(key)
+        return self._app.store.require(Capability.IDEMPOTENCY).record(self.name, key)
+
+
+def _drafts(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:
+    """Return a draft of each body.
+
+    Raises:
+        InvalidInput: no iterable of bodies, an option that cannot be for all, too many.
+    """
+    if isinstance(bodies, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(
+        bodies, Iterable
+    ):
+        raise InvalidInput(f"send_many takes a list of bodies, got {shown(bodies)}: use send.")
+    draft(None, **options)  # the options are checked, however many bodies there are
+    if options.get("key") is not None:
+        raise InvalidInput(
+            "One key for all would make all but one of the messages duplicates: use send, or "
+            "producer(), with a key for each."
+        )
+    drafts = [draft(body, **options) for body in itertools.islice(bodies, MAX_SEND_BATCH + 1)]
+    if len(drafts) > MAX_SEND_BATCH:
+        raise InvalidInput(
+            f"A batch has at most {MAX_SEND_BATCH} messages, and there are more. Send several "
+            "batches, or use queue.producer()."
+        )
+    return drafts
