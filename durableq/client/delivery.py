@@ -175,7 +175,8 @@ class Delivery:
             InvalidResult: JSON cannot hold the result, or the message has no key to keep it
                 under; the message is still yours.
         """
-        completion = Completion(self.receipt, self._encoded(result), self.key)
+        encoded = None if result is None else self._encoded(result)
+        completion = Completion(self.receipt, encoded, self.message.key)
         self._settle(self._store.complete([completion])[0])
 
     def attach_result(self, result: Any) -> None:

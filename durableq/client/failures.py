@@ -71,6 +71,8 @@ def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> 
     wait_ms = None if retry_in is None else to_ms(retry_in, "retry_in", MAX_DELAY_MS)
     given: Any = error
     kind = type(given)  # `__class__` may name another class
+    if kind is str:
+        return Failure(Reason.HANDLER_ERROR, "", given[:MAX_ERROR_CHARS], retry_in_ms=wait_ms)
     if issubclass(kind, str):
         text = text_of(lambda: given, "(the text could not be read: {})")
         return Failure(Reason.HANDLER_ERROR, "", text, retry_in_ms=wait_ms)

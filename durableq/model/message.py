@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from durableq.model import codec
 from durableq.model.arguments import check_text
@@ -153,6 +153,16 @@ class Completion(NamedTuple):
     key: str | None = None
 
 
+#: The part of each text of a failure that is kept.
+_KEPT: Final = (
+    ("error_type", slice(MAX_ERROR_TYPE_CHARS)),
+    ("error_message", slice(MAX_ERROR_CHARS)),
+    ("traceback", slice(-MAX_TRACEBACK_CHARS, None)),
+    ("fingerprint", slice(MAX_FINGERPRINT_CHARS)),
+    ("place", slice(MAX_PLACE_CHARS)),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a delivery failed. Long texts are cut to their limits.
@@ -177,16 +187,15 @@ class Failure:
             raise InvalidInput(
                 f"A retry waits 0 to {MAX_DELAY_MS} ms, got {shown(self.retry_in_ms)}."
             )
-        kept = {
-            "error_type": storable(self.error_type)[:MAX_ERROR_TYPE_CHARS],
-            "error_message": storable(self.error_message)[:MAX_ERROR_CHARS],
-            "traceback": storable(self.traceback)[-MAX_TRACEBACK_CHARS:],
-            "fingerprint": storable(self.fingerprint)[:MAX_FINGERPRINT_CHARS]
-            or fingerprint_of(f"{self.reason} {self.error_type}", self.error_message, self.place),
-            "place": storable(self.place)[:MAX_PLACE_CHARS],
-        }
-        for name, text in kept.items():
-            object.__setattr__(self, name, text)
+        kind, message = f"{self.reason} {self.error_type}", self.error_message
+        object.__setattr__(
+            self, "fingerprint", self.fingerprint or fingerprint_of(kind, message, self.place)
+        )
+        for name, part in _KEPT:
+            text: str = getattr(self, name)
+            if not text.isascii():
+                text = storable(text)
+            object.__setattr__(self, name, text[part])
 
     @property
     def history_fields(self) -> dict[str, Any]:

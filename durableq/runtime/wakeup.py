@@ -93,6 +93,9 @@ class WakeupEvent:
 class MessageWaiter:
     """Waits until a receive may return messages. Workers and recovery use it.
 
+    `receive(wait_ms=…)` waits for one queue, and to the end. These processes receive from several
+    queues and end a wait at a signal, after which they lease nothing more.
+
     Args:
         store: the store that holds the queues.
         stopping: ends a wait early.

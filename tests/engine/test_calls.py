@@ -1,0 +1,37 @@
+"""The number of Python calls that an operation takes, and of files that they are in.
+
+The bounds hold the way of a message as short as it is. A change that lengthens it says why here.
+Newer versions of Python make fewer calls: they inline comprehensions.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.count_calls import Calls, count_all
+
+#: Calls and files to the first statement, to the one that changes the message, and in all.
+BOUNDS: dict[str, tuple[tuple[int, int], tuple[int, int] | None, tuple[int, int]]] = {
+    "send": ((15, 7), (18, 7), (22, 8)),
+    "receive": ((15, 8), (44, 10), (62, 13)),
+    "complete": ((17, 7), (21, 8), (38, 10)),
+    "fail (buries)": ((19, 9), (30, 12), (56, 13)),
+    "receive (empty)": ((15, 8), None, (61, 15)),
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Calls]:
+    return count_all(tmp_path_factory.mktemp("calls") / "queue.db")
+
+
+@pytest.mark.parametrize("operation", BOUNDS)
+def test_the_way_of_an_operation_does_not_grow(found: dict[str, Calls], operation: str) -> None:
+    calls, bounds = found[operation], BOUNDS[operation]
+    assert calls.to_first is not None, "it has reached the database"
+    assert (calls.to_change is None) == (bounds[1] is None)
+    for end, most in zip((calls.to_first, calls.to_change, None), bounds, strict=True):
+        if most is not None:
+            number, files = calls.counts(end)
+            assert (number, files) <= most, calls.calls[:end]
+            assert files <= most[1], calls.calls[:end]
