@@ -236,7 +236,9 @@ def _report(url: str, findings: list[Finding], as_json: bool) -> None:
 
 
 def _document(finding: Finding) -> dict[str, Any]:
-    return finding._asdict() | {"level": finding.level.value}
+    # name: deprecated name of check, with the old values, until 0.3
+    old = {"counters": "books", "moved": "moves"}.get(finding.name, finding.name)
+    return {"check": finding.name} | finding._asdict() | {"name": old, "level": finding.level.value}
 
 
 def _show(findings: list[Finding]) -> None:

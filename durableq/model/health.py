@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from durableq.model.info import QueueInfo
 
-#: The names of the findings of an audit. They are part of the JSON output.
-BOOKS = "books"
-MOVES = "moves"
+#: The names of the checks that `reconcile` makes. They are part of the JSON output.
+COUNTERS = "counters"
+MOVED = "moved"
 
 
 class Level(Enum):
@@ -109,17 +109,17 @@ def is_healthy(findings: Iterable[Finding]) -> bool:
 def reconcile(queues: Iterable[QueueInfo]) -> list[Finding]:
     """Compare the counters of each queue with its messages, and departures with arrivals."""
     queues = list(queues)
-    return [*map(_counts, queues), _moves(queues)]
+    return [*map(_counters, queues), _moved(queues)]
 
 
-def _counts(info: QueueInfo) -> Finding:
+def _counters(info: QueueInfo) -> Finding:
     expected, present = info.counters.expected, info.counts.present
     if expected == present:
         what = f"{info.name}: {present} messages, as its counters say"
-        return Finding(BOOKS, Level.OK, what, queue=info.name)
+        return Finding(COUNTERS, Level.OK, what, queue=info.name)
     off = f"{abs(expected - present)} too {'few' if present < expected else 'many'}"
     return Finding(
-        BOOKS,
+        COUNTERS,
         Level.BAD,
         f"{info.name}: {present} messages, but its counters say {expected}: {off}",
         "Something other than durableq wrote to its tables, or the file was damaged: keep a "
@@ -128,13 +128,13 @@ def _counts(info: QueueInfo) -> Finding:
     )
 
 
-def _moves(queues: list[QueueInfo]) -> Finding:
+def _moved(queues: list[QueueInfo]) -> Finding:
     left = sum(info.counters.moved_out for info in queues)
     arrived = sum(info.counters.moved_in for info in queues)
     if left == arrived:
-        return Finding(MOVES, Level.OK, f"{left} moved between queues, and all arrived")
+        return Finding(MOVED, Level.OK, f"{left} moved between queues, and all arrived")
     return Finding(
-        MOVES,
+        MOVED,
         Level.WARN,
         f"{left} left a queue for another, {arrived} arrived from one",
         "This is so after a queue was deleted that others had exchanged messages with. If none "

@@ -1,4 +1,4 @@
-"""What `doctor --json` and `audit --json` found, by name."""
+"""The findings of `doctor --json` and `audit --json`, by check."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from tests.cli.console import Result
 
-SHAPE = {"name", "level", "what", "advice", "queue"}
+SHAPE = {"check", "name", "level", "what", "advice", "queue"}
 
 
 def findings(shown: Result) -> dict[str, dict[str, Any]]:
     found = shown.json["findings"]
     assert all(set(finding) == SHAPE for finding in found)
     assert all(finding["advice"] for finding in found if finding["level"] != "ok")
-    return {finding["name"]: finding for finding in found}
+    return {finding["check"]: finding for finding in found}
 
 
 def levels(shown: Result, *wanted: str) -> set[str]:

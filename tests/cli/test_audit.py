@@ -1,4 +1,4 @@
-"""`audit`: books that balance, and each way in which they do not."""
+"""`audit`: counters that reconcile with the messages, and each way in which they do not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.cli.findings import findings, levels
 from tests.engine import plain
 
 AUDITED = [
-    *("books", "moves", "messages_without_queue", "queues_without_pair", "keys_without_owner"),
+    *("counters", "moved", "messages_without_queue", "queues_without_pair", "keys_without_owner"),
     *("leases_without_worker", "records_without_queue", "history_without_queue"),
 ]
 
 
-def test_books_that_balance(run: Run, shop: Shop) -> None:
+def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
     shop.complete(key="k")
     shop.bury(key="dead")
     shop.queue.send("a", key="in progress")
@@ -23,13 +23,16 @@ def test_books_that_balance(run: Run, shop: Shop) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert list(findings(shown)) == AUDITED
     assert levels(shown, "ok") == set(AUDITED)
-    books = [found for found in shown.json["findings"] if found["name"] == "books"]
-    assert [found["queue"] for found in books] == ["orders", "orders-dlq"]
+    counters = [found for found in shown.json["findings"] if found["check"] == "counters"]
+    assert [found["queue"] for found in counters] == ["orders", "orders-dlq"]
+    names = {found["check"]: found["name"] for found in shown.json["findings"]}
+    assert (names["counters"], names["moved"]) == ("books", "moves")  # deprecated, until 0.3
+    assert all(names[check] == check for check in AUDITED[2:])
     words = run("audit")
     assert words.code == 0
     assert words.lines[0].split() == [
         "ok",
-        "books",
+        "counters",
         "orders:",
         "1",
         "messages,",
@@ -43,8 +46,8 @@ def test_books_that_balance(run: Run, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "what"),
     [
-        ("books", "UPDATE durableq_queue SET sent = 9 WHERE id = 2", "5 too few"),
-        ("books", "DELETE FROM durableq_message WHERE key IS NULL", "1 too few"),
+        ("counters", "UPDATE durableq_queue SET sent = 9 WHERE id = 2", "5 too few"),
+        ("counters", "DELETE FROM durableq_message WHERE key IS NULL", "1 too few"),
         ("messages_without_queue", "UPDATE durableq_message SET queue_id = 77", "2 messages of"),
         (
             "queues_without_pair",
@@ -77,13 +80,13 @@ def test_what_is_off_is_counted(run: Run, shop: Shop, name: str, damage: str, wh
     shown = run("audit", "--json")
     assert (shown.code, shown.json["healthy"]) == (6, False)
     bad = [found for found in shown.json["findings"] if found["level"] == "bad"]
-    assert any(found["name"] == name and what in found["what"] for found in bad)
+    assert any(found["check"] == name and what in found["what"] for found in bad)
     words = run("audit")
     assert words.code == 6
     assert any(line.startswith("bad") and name in line for line in words.lines)
 
 
-def test_moves_that_do_not_pair_are_a_warning(run: Run, shop: Shop) -> None:
+def test_moved_messages_that_did_not_arrive_are_a_warning(run: Run, shop: Shop) -> None:
     shop.bury()
     plain.script(
         shop.path,
@@ -91,7 +94,7 @@ def test_moves_that_do_not_pair_are_a_warning(run: Run, shop: Shop) -> None:
     )
     shown = run("audit", "--json")
     assert shown.code == 0
-    assert levels(shown, "warn") == {"moves"}
+    assert levels(shown, "warn") == {"moved"}
 
 
 def test_there_must_be_a_file_to_audit(run: Run) -> None:

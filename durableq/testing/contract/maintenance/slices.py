@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 
 from durableq.model.decisions import Requeue
-from durableq.model.health import Level, MaintenanceReport, reconcile
+from durableq.model.health import COUNTERS, Level, MaintenanceReport, reconcile
 from durableq.model.limits import (
     MAINTENANCE_AGAIN_MS,
     MAINTENANCE_EVERY_MS,
@@ -133,7 +133,7 @@ class SlicesContract(StoreCase):
         take(store)
         findings = [*reconcile(store.queues()), *store.orphans()]
         assert {finding.level for finding in findings} == {Level.OK}
-        assert [f.queue for f in findings if f.name == "books"] == [ORDERS, DEAD]
+        assert [f.queue for f in findings if f.name == COUNTERS] == [ORDERS, DEAD]
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_pruning_expires_messages_over_their_retention(
