@@ -77,7 +77,7 @@ class Tables:
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

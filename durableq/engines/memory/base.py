@@ -1,0 +1,330 @@
+"""The tables behind a lock, and the steps of which operations are made."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+
+from durableq.engines.memory.tables import Queue, Record, Row, Tables
+from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
+from durableq.model.lifecycle import Bury, after_failure
+from durableq.model.limits import MAX_HISTORY, PROMOTE_BATCH, RECLAIM_BATCH
+from durableq.model.message import (
+    Event,
+    Failure,
+    HistoryEvent,
+    Message,
+    Outcome,
+    Reason,
+    Receipt,
+    RecordStatus,
+    State,
+)
+from durableq.runtime.clock import Clock, SteadyClock, SystemClock
+from durableq.runtime.wakeup import wait_readable
+from durableq.store.core import HasFileno
+
+#: The capacity of a pipe.
+_PIPE_BYTES: Final = 1 << 16
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="MemoryBase")
+
+
+def operation(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Make a method one transaction; dates in its answer are those of the wall clock."""
+
+    @functools.wraps(method)
+    def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._all_or_nothing():
+            return self._answer(lambda: method(self, *args, **kwargs))
+
+    return run
+
+
+def query(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Make a method one consistent read; dates in its answer are those of the wall clock."""
+
+    @functools.wraps(method)
+    def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return self._answer(lambda: method(self, *args, **kwargs))
+
+    return run
+
+
+class Lease(NamedTuple):
+    """The lease that one receive gives to all its messages."""
+
+    token: str
+    until_ms: int
+
+
+class MemoryBase:
+    """The state of a store. Dates in its tables are in steady time.
+
+    Args:
+        clock: the source of time; None for this machine's clocks.
+        rng: numbers in [0, 1) for the backoff's jitter.
+    """
+
+    def __init__(
+        self, clock: Clock | None = None, rng: Callable[[], float] = random.random
+    ) -> None:
+        self._clock = SteadyClock(clock or SystemClock())
+        self._rng = rng
+        self._lock = threading.RLock()
+        self._tables = Tables()
+        self._watches: set[MemoryWatch] = set()
+        self._in_transaction = False
+        self._depth = 0
+        self._last_id = self._last_burial = self._last_owner_id = 0
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Undo everything inside if it raises, and end the waits of watches if it does not."""
+        with self._lock:
+            if self._in_transaction:
+                raise Conflict(
+                    "This thread is inside message.transaction(): use tx.send there, "
+                    "or make this call before or after it."
+                )
+            self._clock.keep()
+            before, self._tables = self._tables, self._tables.copy()
+            try:
+                yield
+            except BaseException:
+                self._tables = before
+                raise
+            for watch in self._watches:
+                watch.ring()
+
+    def _answer(self, call: Callable[[], R]) -> R:
+        """Make a call; show the dates of its answer unless it is a part of another operation."""
+        self._depth += 1
+        try:
+            answer = call()
+        finally:
+            self._depth -= 1
+        return answer if self._depth else self._clock.shown(answer)
+
+    # ---- reading the tables
+
+    def _queue(self, name: str) -> Queue:
+        if name not in self._tables.queues:
+            raise UnknownQueue(name)
+        return self._tables.queues[name]
+
+    def _judge(self, receipt: Receipt) -> Row | Outcome:
+        """Return the leased message of a valid receipt, or the outcome that refuses the receipt."""
+        row = self._tables.rows.get(receipt.message_id)
+        if row is None:
+            return Outcome.GONE
+        valid = row.state is State.IN_FLIGHT and (row.queue, row.id, row.token) == receipt
+        return row if valid else Outcome.STALE
+
+    def _settle(self, receipt: Receipt, step: Callable[[Row], Outcome]) -> Outcome:
+        """Apply a step to the leased message of a receipt, if that is valid."""
+        found = self._judge(receipt)
+        return found if isinstance(found, Outcome) else step(found)
+
+    def _as_message(self, row: Row, receipt: Receipt | None = None) -> Message:
+        leased = row.state is State.IN_FLIGHT
+        return Message(
+            id=row.id,
+            queue=row.queue,
+            body=row.draft.body,
+            key=row.draft.key,
+            attributes=row.draft.attributes,
+            priority=row.draft.priority,
+            state=row.state,
+            receive_count=row.receive_count,
+            recovery_count=row.recovery_count,
+            sent_at_ms=row.sent_at_ms,
+            enqueued_at_ms=row.enqueued_at_ms,
+            delayed_until_ms=row.delayed_until_ms if row.state is State.DELAYED else 0,
+            lease_left_ms=max(0, row.lease_until_ms - self._clock.lease_ms()) if leased else 0,
+            source_queue=row.source_queue,
+            receipt=receipt,
+        )
+
+    # ---- changing a message
+
+    def _put(self, row: Row, **changes: Any) -> Row:
+        changed = self._tables.rows[row.id] = row._replace(**changes)
+        return changed
+
+    def _wait(self, row: Row, until_ms: int, *, deferred: bool = False, **changes: Any) -> Row:
+        """Make a message ready, or delayed until a time other than 0."""
+        state = State.DELAYED if until_ms else State.READY
+        return self._put(row, state=state, delayed_until_ms=until_ms, deferred=deferred, **changes)
+
+    def _put_back(self, row: Row, until_ms: int | None = None, **changes: Any) -> Outcome:
+        """End a lease but not the message: it is delayed, or ready and due since it was (None)."""
+        state = State.READY if until_ms is None else State.DELAYED
+        until_ms = row.delayed_until_ms if until_ms is None else until_ms
+        back = {"state": state, "delayed_until_ms": until_ms, "deferred": False}
+        self._put(row, token="", lease_until_ms=0, **back, **changes)
+        self._free_key(row)
+        return Outcome.DONE
+
+    def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
+        """Move a message to another queue, where its receives count from 0."""
+        changes |= {"queue": queue, "enqueued_at_ms": self._clock.now_ms()}
+        self._wait(row, until_ms, receive_count=0, token="", lease_until_ms=0, **changes)
+        self._count(row.queue, moved_out=1)
+        self._count(queue, moved_in=1)
+
+    def _end(self, row: Row, counter: str) -> None:
+        del self._tables.rows[row.id]
+        self._count(row.queue, **{counter: 1})
+
+    def _count(self, queue: str, **plus: int) -> None:
+        found = self._queue(queue)
+        counters = {name: getattr(found.counters, name) + number for name, number in plus.items()}
+        counted = found._replace(counters=replace(found.counters, **counters))
+        self._tables.queues[queue] = counted
+
+    def _fail(self, row: Row, failure: Failure, actor: str, event: Event) -> Outcome:
+        """Record a failure and retry or bury, as `after_failure` decides."""
+        trace = failure.traceback
+        self._record(row, event, actor=actor, traceback=trace, **failure.history_fields)
+        settings, dead_letter_queue, _ = self._queue(row.queue)
+        decision = after_failure(
+            failure,
+            row.receive_count,
+            settings,
+            self._rng(),
+            has_dead_letter_queue=dead_letter_queue is not None,
+        )
+        if isinstance(decision, Bury):
+            self._free_key(row)
+            self._bury(row, failure, actor)
+            return Outcome.BURIED
+        wait_ms = decision.wait_ms
+        self._put_back(row, self._clock.now_ms() + wait_ms if wait_ms else None)
+        return Outcome.RETRY
+
+    def _bury(self, row: Row, killed_by: Failure, actor: str) -> None:
+        dead_letter_queue = self._queue(row.queue).dead_letter_queue
+        if dead_letter_queue is None:
+            raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
+        self._last_burial += 1
+        self._move(row, dead_letter_queue, 0, source_queue=row.queue, burial=self._last_burial)
+        self._record(row, Event.BURIED, actor=actor, **killed_by.history_fields)
+
+    def _record(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:
+        """Add an event to a message's history."""
+        at_ms = self._clock.now_ms()
+        recorded = HistoryEvent(row.id, row.queue, event, at_ms, actor, **texts)
+        before = self._tables.history.get(row.id, ())
+        self._tables.history[row.id] = (*before, recorded)[-MAX_HISTORY:]
+
+    # ---- keys
+
+    def _free_key(self, row: Row) -> None:
+        """Drop the record of a message that did not succeed; those deferred behind it are ready."""
+        key = row.guarded_key
+        record = self._tables.records.get(key) if key else None
+        if key is None or record is None or record.status is not RecordStatus.IN_PROGRESS:
+            return
+        if (record.owner_id, record.owner_token) == (row.id, row.token):
+            del self._tables.records[key]
+            self._wake_deferred(key)
+
+    def _wake_deferred(self, key: tuple[str, str]) -> None:
+        due_ms = self._clock.now_ms()
+        for row in list(self._tables.rows.values()):
+            if row.deferred and row.guarded_key == key:
+                self._put(row, state=State.READY, deferred=False, delayed_until_ms=due_ms)
+
+    def _completed_by(self, receipt: Receipt, key: str) -> Record | None:
+        """Return the record of a key, if this receipt completed it."""
+        record = self._tables.records.get((receipt.queue, key))
+        if record is None or record.status is not RecordStatus.COMPLETED:
+            return None
+        owner = (record.owner_id, record.owner_token)
+        return record if owner == (receipt.message_id, receipt.token) else None
+
+    # ---- time
+
+    def _promote(self, queue: str) -> int:
+        """Make due messages ready; return their number."""
+        now_ms = self._clock.now_ms()
+        waiting = [row for row in self._tables.in_queue(queue) if row.state is State.DELAYED]
+        due = [row for row in waiting if row.delayed_until_ms <= now_ms]
+        due = sorted(due, key=lambda row: (row.delayed_until_ms, int(row.id)))[:PROMOTE_BATCH]
+        for row in due:
+            self._put(row, state=State.READY, deferred=False)
+        return len(due)
+
+    def _reclaim_expired(self, queue: str) -> int:
+        now_ms = self._clock.lease_ms()
+        expired = (
+            row
+            for row in self._tables.in_queue(queue)
+            if row.state is State.IN_FLIGHT and row.lease_until_ms <= now_ms
+        )
+        return self._reclaim(expired, Reason.LEASE_EXPIRED, RECLAIM_BATCH)
+
+    def _reclaim(self, rows: Iterable[Row], reason: Reason, limit: int | None = None) -> int:
+        """End these leases, the earliest first; return their number."""
+        chosen = sorted(rows, key=lambda row: (row.lease_until_ms, int(row.id)))[:limit]
+        for row in chosen:
+            worker = self._tables.workers.get(int(row.token[:8], 16))
+            failure = Failure(reason, error_type="", error_message=reason.sentence)
+            self._fail(row, failure, worker.name if worker else "", Event.LEASE_EXPIRED)
+        return len(chosen)
+
+
+def token_prefix(owner_id: int) -> str:
+    """Return the first characters of every token that a worker is given.
+
+    Raises:
+        InvalidInput: no worker can have this owner id.
+    """
+    if not 0 < owner_id < 1 << 32:
+        raise InvalidInput(f"{owner_id} is not the owner id of a worker, as register() returns it.")
+    return f"{owner_id:08x}"
+
+
+class MemoryWatch:
+    """A Watch: a pipe, and a byte in it for each operation that commits.
+
+    Args:
+        on_close: called when the watch closes.
+    """
+
+    def __init__(self, on_close: Callable[[MemoryWatch], None]) -> None:
+        self._on_close = on_close
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._closed = False
+
+    def wait(self, seconds: float, *others: HasFileno) -> bool:
+        """Wait for a write, one of the others, or the end of the time."""
+        wait_readable(seconds, self._reader, *others)
+        with suppress(BlockingIOError):
+            return bool(os.read(self._reader, _PIPE_BYTES))
+        return False
+
+    def ring(self) -> None:
+        """End a wait: there was a write."""
+        with suppress(BlockingIOError):  # a full pipe ends it already
+            os.write(self._writer, b"\0")
+
+    def close(self) -> None:
+        """Stop watching."""
+        if not self._closed:
+            self._closed = True
+            self._on_close(self)  # no writer sends to the pipe from here on
+            os.close(self._reader)
+            os.close(self._writer)

@@ -1,0 +1,189 @@
+"""Dead letters: history, decisions, and the view of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from durableq.engines.memory.base import operation, query
+from durableq.engines.memory.queueing import MemoryQueueing
+from durableq.engines.memory.tables import Row
+from durableq.model import codec
+from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.decisions import Decision, Discard, Hold, Retry
+from durableq.model.errors import Conflict, InvalidBody
+from durableq.model.message import (
+    FOREVER_MS,
+    DeadLetter,
+    Event,
+    HistoryEvent,
+    Message,
+    Outcome,
+    Reason,
+    Receipt,
+    State,
+)
+from durableq.store.capabilities import DeadLetters
+
+
+class MemoryDeadLetters(MemoryQueueing, DeadLetters):
+    """Operations on dead letters."""
+
+    @operation
+    def lease_dead_letters(
+        self,
+        queue: str,
+        ids: Sequence[str],
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+    ) -> list[Message]:
+        """Lease dead letters by id."""
+        if not ids:
+            return []
+        lease = self._lease(queue, len(ids), visibility_ms, owner_id)
+        self._promote(queue)
+        self._reclaim_expired(queue)
+        dead = [row for row in self._tables.in_queue(queue) if row.source_queue is not None]
+        free = [row for row in dead if row.id in set(ids) and row.state is not State.IN_FLIGHT]
+        return [self._deliver(row, lease) for row in free]
+
+    @operation
+    def decide(
+        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Apply decisions to leased dead letters."""
+        step = partial(self._decide, actor=actor)
+        return [self._settle(receipt, partial(step, decision=one)) for receipt, one in decisions]
+
+    @operation
+    def decide_by_id(
+        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
+    ) -> list[str]:
+        """Apply one decision to dead letters by id."""
+        leased = self.lease_dead_letters(queue, ids)
+        self.decide([(m.receipt, decision) for m in leased if m.receipt], actor=actor)
+        return [message.id for message in leased]
+
+    def _decide(self, row: Row, decision: Decision, actor: str) -> Outcome:
+        if row.source_queue is None:
+            raise Conflict(f"Message {row.id} in queue {row.queue!r} is not a dead letter.")
+        recovery_count = row.recovery_count
+        match decision:
+            case Discard():
+                event = Event.DISCARDED
+                self._end(row, "discarded")
+            case Hold():
+                event = Event.HELD
+                self._put_back(row, FOREVER_MS)
+            case _:
+                event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
+                recovery_count += 1
+                draft, delay_ms = row.draft, decision.delay_ms
+                if isinstance(decision, Retry):
+                    draft = draft._replace(body=self._changed_body(row.source_queue, decision))
+                self._move(
+                    row,
+                    row.source_queue,
+                    self._clock.now_ms() + delay_ms if delay_ms else 0,
+                    source_queue=None,
+                    burial=0,
+                    recovery_count=recovery_count,
+                    draft=draft,
+                )
+        detail = {"recovery_count": recovery_count}
+        self._record(row, event, actor=actor, reason=decision.reason, detail=detail)
+        return Outcome.DONE
+
+    def _changed_body(self, source_queue: str, decision: Retry) -> codec.Encoded:
+        body, most = codec.encode(decision.body), self._queue(source_queue).settings.max_body_bytes
+        if codec.size(body) > most:
+            raise InvalidBody(
+                f"The changed body has {codec.size(body)} bytes; queue {source_queue!r} takes at "
+                f"most {most}."
+            )
+        return body
+
+    @query
+    def history(self, message_id: str) -> list[HistoryEvent]:
+        """Return the exceptional events of a message."""
+        return list(self._tables.history.get(message_id, ()))
+
+    @query
+    def dead_letter(self, message_id: str) -> DeadLetter | None:
+        """Return a dead letter with its history."""
+        row = self._tables.rows.get(message_id)
+        return None if row is None else self._dead_letter(row)
+
+    def _dead_letter(self, row: Row) -> DeadLetter | None:
+        if row.source_queue is None:
+            return None
+        events = self._tables.history.get(row.id, ())
+        died = next((event for event in reversed(events) if event.event is Event.BURIED), None)
+        return DeadLetter(
+            self._as_message(row),
+            row.source_queue,
+            # The burial itself may have been crowded out of a very long history.
+            Reason(died.reason) if died else Reason.HANDLER_ERROR,
+            row.enqueued_at_ms,
+            events,
+            self._queue(row.source_queue).settings.max_recoveries,
+            died.fingerprint if died else "",
+        )
+
+    @query
+    def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
+        """Group the dead letters by queue, reason and fingerprint."""
+        if queue is not None:
+            self._queue(queue)
+        groups: dict[tuple[str, Reason, str], list[DeadLetter]] = {}
+        by_burial = sorted(self._tables.rows.values(), key=lambda row: row.burial)
+        for dead_letter in filter(None, map(self._dead_letter, by_burial)):
+            if queue in {None, dead_letter.source_queue}:
+                group = dead_letter.source_queue, dead_letter.reason, dead_letter.fingerprint
+                groups.setdefault(group, []).append(dead_letter)
+        newest = {row.id: row.burial for row in by_burial}
+        found = [_as_group(dead_letters) for dead_letters in groups.values()]
+        return sorted(found, key=lambda group: (-group.count, -newest[group.example_id]))
+
+    @query
+    def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
+        """Return the messages that recovery processes sent back to this queue."""
+        dead_letter_queue = self._queue(queue).dead_letter_queue
+        since_ms, found = self._clock.of_wall(since_ms), []
+        for message_id, events in self._tables.history.items():
+            ours = [e for e in events if e.queue == dead_letter_queue and _is_recovery(e)]
+            if ours and ours[-1].at_ms >= since_ms:
+                since = events[events.index(ours[-1]) :]
+                found.append(Recovered(message_id, ours[-1].at_ms, self._fate(since)))
+        found.sort(key=lambda recovered: (recovered.at_ms, int(recovered.message_id)))
+        return found[::-1][:limit]
+
+    def _fate(self, since: Sequence[HistoryEvent]) -> RecoveredFate:
+        if any(event.event is Event.BURIED for event in since):
+            return RecoveredFate.DIED
+        there = since[0].message_id in self._tables.rows
+        return RecoveredFate.PENDING if there else RecoveredFate.ENDED
+
+
+def _is_recovery(event: HistoryEvent) -> bool:
+    back = event.event in {Event.RETRIED, Event.REQUEUED}
+    return back and event.actor.startswith(RECOVERY_ACTOR)
+
+
+def _as_group(dead_letters: list[DeadLetter]) -> DeadLetterGroup:
+    """Return the group of dead letters that died in this order."""
+    example, died_ms = dead_letters[-1], [dead_letter.died_at_ms for dead_letter in dead_letters]
+    burial = example.burial
+    return DeadLetterGroup(
+        example.source_queue,
+        example.reason,
+        example.fingerprint,
+        burial.error_type if burial else "",
+        burial.error_message if burial else "",
+        burial.place if burial else "",
+        len(dead_letters),
+        min(died_ms),
+        max(died_ms),
+        example.id,
+    )

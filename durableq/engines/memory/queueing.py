@@ -1,0 +1,348 @@
+"""The core: the life of a message."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from durableq.engines.memory.base import (
+    Lease,
+    MemoryBase,
+    MemoryWatch,
+    operation,
+    query,
+    token_prefix,
+)
+from durableq.engines.memory.tables import Queue, Record, Row
+from durableq.model import codec
+from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, Unsupported
+from durableq.model.info import QueueInfo
+from durableq.model.lifecycle import Admission, KnownKey, admit
+from durableq.model.limits import (
+    MAX_RECEIVE_BATCH,
+    MAX_SEND_BATCH,
+    MAX_SET_ASIDE,
+    MAX_VISIBILITY_MS,
+    PROMOTE_BATCH,
+    RECLAIM_BATCH,
+)
+from durableq.model.message import (
+    Completion,
+    Draft,
+    Duplicate,
+    Event,
+    Failure,
+    Message,
+    Outcome,
+    Reason,
+    Receipt,
+    Received,
+    RecordStatus,
+    State,
+)
+from durableq.model.queues import (
+    Counters,
+    Counts,
+    QueueSettings,
+    check_new_queue_name,
+    dead_letter_name,
+)
+from durableq.model.units import check_whole
+from durableq.store.core import (
+    Answer,
+    Call,
+    Extend,
+    Queueing,
+    Receive,
+    Release,
+    Send,
+    Settle,
+    receive_or_wait,
+)
+
+
+class MemoryQueueing(MemoryBase, Queueing):
+    """Operations of the core."""
+
+    @operation
+    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+        """Create a queue if it is missing, and change these settings."""
+        queues = self._tables.queues
+        if name not in queues:
+            check_new_queue_name(name)
+            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
+            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
+        queues[name] = queues[name]._replace(settings=queues[name].settings.changed(changes))
+        return self._queue_info(name)
+
+    def _queue_info(self, name: str) -> QueueInfo:
+        settings, dead_letter_queue, counters = self._queue(name)
+        rows = self._tables.in_queue(name)
+        states = [row.state for row in rows if not row.held]
+        counts = Counts(
+            ready=states.count(State.READY),
+            delayed=states.count(State.DELAYED),
+            in_flight=states.count(State.IN_FLIGHT),
+            held=len(rows) - len(states),
+        )
+        ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
+        oldest_ms = min(ready, default=None)
+        return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms)
+
+    @query
+    def settings(self, queue: str) -> QueueSettings:
+        """Return a queue's settings."""
+        return self._queue(queue).settings
+
+    # ---- send
+
+    @operation
+    def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
+        """Store a batch."""
+        if connection is not None:
+            raise Unsupported("A store in memory cannot join a database's transaction.")
+        if len(drafts) > MAX_SEND_BATCH:
+            raise InvalidInput(f"A batch has at most {MAX_SEND_BATCH} messages, got {len(drafts)}.")
+        if not drafts:
+            return []
+        settings, dead_letter_queue, _ = self._queue(queue)
+        if dead_letter_queue is None:
+            raise Conflict(f"{queue!r} is a dead-letter queue: only failed messages come there.")
+        for number, draft in enumerate(drafts, 1):
+            size, most = codec.size(draft.body), settings.max_body_bytes
+            if size > most:
+                raise InvalidBody(
+                    f"Message {number} of this batch has a body of {size} bytes; queue {queue!r} "
+                    f"takes at most {most}. Nothing of the batch was sent."
+                )
+        self._count(queue, sent=len(drafts))
+        return [self._store(queue, draft, settings.delay_ms) for draft in drafts]
+
+    def _store(self, queue: str, draft: Draft, queue_delay_ms: int) -> str:
+        self._last_id += 1
+        message_id, now_ms = str(self._last_id), self._clock.now_ms()
+        delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
+        waiting = (State.DELAYED, now_ms + delay_ms) if delay_ms else (State.READY, 0)
+        row = Row(message_id, queue, draft, now_ms, now_ms, *waiting)
+        self._tables.rows[message_id] = row
+        return message_id
+
+    # ---- receive
+
+    def receive(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+        wait_ms: int = 0,
+    ) -> Received:
+        """Lease ready messages, or wait for one."""
+        receive = partial(self._receive, queue, limit, visibility_ms, owner_id)
+        return receive_or_wait(self, queue, wait_ms, receive)
+
+    @operation
+    def _receive(
+        self, queue: str, limit: int, visibility_ms: int | None, owner_id: int
+    ) -> Received:
+        lease = self._lease(queue, limit, visibility_ms, owner_id)
+        promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
+        received = Received([], [], 0)
+        if self._queue(queue).settings.paused:
+            return received
+        more = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
+        ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
+        for row in sorted(ready, key=lambda row: -row.draft.priority):
+            received = self._admit(row, lease, received)
+            passed_over = len(received.duplicates) + received.set_aside
+            if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
+                more = True
+                break
+        return received._replace(more=more)
+
+    def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
+        if visibility_ms is None:
+            visibility_ms = self._queue(queue).settings.visibility_timeout_ms
+        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
+        prefix = token_prefix(owner_id) if owner_id else "0" * 8
+        return Lease(prefix + secrets.token_hex(12), self._lease_until(visibility_ms))
+
+    def _lease_until(self, visibility_ms: int) -> int:
+        check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
+        return self._clock.lease_ms() + visibility_ms
+
+    def _admit(self, row: Row, lease: Lease, received: Received) -> Received:
+        """Apply the decision of `admit` to one ready message; return the messages so far."""
+        messages, duplicates, set_aside = received[:3]
+        record, owner_left_ms = self._known(row)
+        retention_ms = self._queue(row.queue).settings.retention_ms
+        now_ms = self._clock.now_ms()
+        since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
+        match admit(since_ms, row.draft.payload_hash, record, retention_ms, now_ms):
+            case Admission.DELIVER:
+                return received._replace(messages=[*messages, self._deliver(row, lease)])
+            case Admission.DUPLICATE:
+                self._end(row, "duplicates")
+                result = self._tables.records[row.queue, row.draft.key or ""].result
+                duplicate = Duplicate(row.id, row.queue, row.draft.key or "", result)
+                return received._replace(duplicates=[*duplicates, duplicate])
+            case Admission.DEFER:
+                self._wait(row, now_ms + max(1, owner_left_ms), deferred=True)
+            case Admission.CONFLICT:
+                conflict = Reason.IDEMPOTENCY_CONFLICT
+                self._bury(row, Failure(conflict, "", conflict.sentence), actor="")
+            case Admission.EXPIRE:
+                self._record(row, Event.EXPIRED, reason=Reason.EXPIRED)
+                self._end(row, "expired")
+        return received._replace(set_aside=set_aside + 1)
+
+    def _known(self, row: Row) -> tuple[KnownKey | None, int]:
+        """Return the record of a message's key, and the rest of its owner's lease in ms."""
+        record = self._tables.records.get(row.guarded_key) if row.guarded_key else None
+        if record is None:
+            return None, 0
+        owner = self._judge(Receipt(row.queue, record.owner_id, record.owner_token))
+        holds = not isinstance(owner, Outcome)
+        left_ms = 0 if isinstance(owner, Outcome) else owner.lease_until_ms - self._clock.lease_ms()
+        mine = row.draft.payload_hash or b""
+        same = codec.same_payload(record.payload_hash, mine, row.draft.body)
+        known_hash = mine if same else record.payload_hash
+        return KnownKey(record.status, known_hash, record.expires_at_ms or 0, holds), left_ms
+
+    def _deliver(self, row: Row, lease: Lease) -> Message:
+        by_id = row.state is State.DELAYED  # a dead letter that was not due
+        leased = self._put(
+            row,
+            state=State.IN_FLIGHT,
+            delayed_until_ms=0 if by_id else row.delayed_until_ms,
+            receive_count=row.receive_count + 1,
+            token=lease.token,
+            lease_until_ms=lease.until_ms,
+        )
+        payload_hash, now_ms = row.draft.payload_hash, self._clock.now_ms()
+        if row.guarded_key is not None and payload_hash is not None:
+            record = Record(RecordStatus.IN_PROGRESS, row.id, lease.token, payload_hash, now_ms)
+            self._tables.records[row.guarded_key] = record
+        return self._as_message(leased, Receipt(row.queue, row.id, lease.token))
+
+    # ---- settle
+
+    @operation
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Let leases end later, or sooner."""
+        until_ms = self._lease_until(visibility_ms)
+
+        def step(row: Row) -> Outcome:
+            self._put(row, lease_until_ms=until_ms)
+            return Outcome.DONE
+
+        return [self._settle(receipt, step) for receipt in receipts]
+
+    @operation
+    def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
+        """End messages in success."""
+        return list(map(self._complete, completions))
+
+    def _complete(self, completion: Completion) -> Outcome:
+        receipt, result, key = completion
+        if key is not None and self._completed_by(receipt, key) is not None:
+            return Outcome.DONE
+
+        def step(row: Row) -> Outcome:
+            self._end(row, "completed")
+            if row.guarded_key is not None:
+                now_ms, settings = self._clock.now_ms(), self._queue(row.queue).settings
+                records = self._tables.records
+                records[row.guarded_key] = records[row.guarded_key]._replace(
+                    status=RecordStatus.COMPLETED,
+                    result=result,
+                    completed_at_ms=now_ms,
+                    expires_at_ms=now_ms + settings.idempotency_ttl_ms,
+                )
+                self._wake_deferred(row.guarded_key)
+            return Outcome.DONE
+
+        return self._settle(receipt, step)
+
+    @operation
+    def fail(
+        self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Record failures, and retry or bury."""
+        step = partial(self._fail, actor=actor, event=Event.FAILED)
+        return [self._settle(receipt, partial(step, failure=why)) for receipt, why in failures]
+
+    @operation
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail messages in one transaction."""
+        return self.complete(completions) + self.fail(failures, actor=actor)
+
+    @operation
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Return messages to their queues, uncounted."""
+
+        def step(row: Row) -> Outcome:
+            return self._put_back(row, receive_count=row.receive_count - 1)
+
+        return [self._settle(receipt, step) for receipt in receipts]
+
+    @operation
+    def together(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run several operations in one transaction."""
+        return list(map(self._call, calls))
+
+    def _call(self, call: Call) -> Answer:
+        """Run one operation of several; as one of its own, it is undone alone if it raises."""
+        try:
+            match call:
+                case Send(queue, drafts):
+                    return self.send(queue, drafts)
+                case Receive(queue, limit, visibility_ms, owner_id):
+                    return self._receive(queue, limit, visibility_ms, owner_id)
+                case Extend(receipts, visibility_ms):
+                    return self.extend(receipts, visibility_ms)
+                case Settle(completions, failures, actor):
+                    return self.settle(completions, failures, actor=actor)
+                case Release(receipts):
+                    return self.release(receipts)
+        except DurableQError as error:
+            return error
+
+    # ---- wait
+
+    @query
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """Return the time until a receive on one of these may return a message."""
+        running = [name for name in queues if not self._queue(name).settings.paused]
+        rows = [row for name in running for row in self._tables.in_queue(name) if not row.held]
+        return min(map(self._ready_in_ms, rows), default=None)
+
+    def _ready_in_ms(self, row: Row) -> int:
+        if row.state is State.IN_FLIGHT:
+            return max(0, row.lease_until_ms - self._clock.lease_ms())
+        if row.state is State.READY:
+            return 0
+        return max(0, row.delayed_until_ms - self._clock.now_ms())
+
+    def watch(self) -> MemoryWatch:
+        """Start watching for writes."""
+        with self._lock:
+            watch = MemoryWatch(on_close=self._forget_watch)
+            self._watches.add(watch)
+            return watch
+
+    def _forget_watch(self, watch: MemoryWatch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
+
+    def close(self) -> None:
+        """Do nothing: the messages live as long as this object."""

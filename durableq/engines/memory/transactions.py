@@ -1,0 +1,95 @@
+"""Transactions of user code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from durableq.engines.memory.queueing import MemoryQueueing
+from durableq.model.errors import Conflict, StaleReceipt, Unsupported
+from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
+from durableq.store.capabilities import Transaction, Transactions
+from durableq.store.core import OTHER_THREAD
+
+
+class MemoryTransactions(MemoryQueueing, Transactions):
+    """Writes that commit together with an acknowledgement."""
+
+    @contextmanager
+    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[Transaction]:
+        """Open a transaction that settles these messages together with other writes."""
+        with self._all_or_nothing():
+            for receipt in receipts:
+                _require_done(receipt, self._settle(receipt, lambda _: Outcome.DONE))
+            opened = OpenTransaction(self, actor)
+            self._in_transaction = True
+            try:
+                yield opened
+            finally:
+                self._in_transaction = False
+                opened.ended = True
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Admit operations of the open transaction itself."""
+        self._in_transaction = False
+        try:
+            yield
+        finally:
+            self._in_transaction = True
+
+
+class OpenTransaction:
+    """The Transaction that user code holds.
+
+    Args:
+        store: the store in which it is open.
+        actor: the name of the worker, for the history.
+    """
+
+    def __init__(self, store: MemoryTransactions, actor: str) -> None:
+        self._store, self._actor = store, actor
+        self._thread = threading.get_ident()
+        #: Whether its block is over.
+        self.ended = False
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Refuse: there are no tables here."""
+        raise Unsupported("A store in memory holds no tables. Use a database file.")
+
+    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Send messages that exist only if this transaction commits."""
+        self._check()
+        with self._store.inside():
+            return self._store.send(queue, drafts)
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+    ) -> None:
+        """Settle the messages, all of them or none."""
+        self._check()
+        with self._store.inside():
+            outcomes = self._store.settle(completions, failures, actor=self._actor)
+        receipts = [one.receipt for one in completions] + [receipt for receipt, _ in failures]
+        for receipt, outcome in zip(receipts, outcomes, strict=True):
+            _require_done(receipt, outcome)
+
+    def _check(self) -> None:
+        if self.ended:
+            raise Conflict("This transaction is over: use it inside its `with` block.")
+        if threading.get_ident() != self._thread:
+            raise Conflict(OTHER_THREAD)
+
+
+def _require_done(receipt: Receipt, outcome: Outcome) -> None:
+    """Refuse to go on with a transaction whose receipt is refused.
+
+    Raises:
+        StaleReceipt: it is.
+    """
+    if outcome.refused:
+        raise StaleReceipt(receipt.message_id, outcome.why)
