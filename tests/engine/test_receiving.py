@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from durableq import Deliveries, Delivery, DurableQ, Queue
-from durableq.client import app
+from durableq.client import queue
 from durableq.engines.sql import receiving, statements
 from durableq.engines.sql.dialect import Statements
 from durableq.engines.sqlite.dialect import DIALECT
@@ -56,7 +56,7 @@ def test_a_receive_ends_although_duplicates_are_left_and_says_so(
     orders: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "MAX_SET_ASIDE", 10)
-    monkeypatch.setattr(app, "MAX_STORE_RECEIVES", 3)
+    monkeypatch.setattr(queue, "MAX_STORE_RECEIVES", 3)
     duplicates(orders, 30)
     orders.send("fresh")
     nothing = orders.receive()
