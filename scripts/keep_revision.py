@@ -76,7 +76,7 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
     told = WorkerInfo(ACTOR, 4711, 1_000, "boot-1", "pid:[4026531836]", queues=("orders",))
     worker = dq.store.require(Capability.FLEET).register(told)
     dq.store.require(Capability.FLEET).beat(
-        worker.owner_id, WorkerStats("working", handled=12, failed=8, in_hand=1)
+        worker.owner_id, WorkerStats("working", handled=12, failed=8, in_flight=1)
     )
     orders.send({"in": "flight"}, key="held")
     take(dq.store, "orders", owner_id=worker.owner_id)

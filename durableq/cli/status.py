@@ -218,6 +218,7 @@ def _queue_document(view: QueueView) -> dict[str, Any]:
 def _worker_document(view: WorkerView) -> dict[str, Any]:
     used = view.usage
     return dataclasses.asdict(view.info) | {
+        "in_hand": view.info.in_flight,  # deprecated name, until 0.3
         "holder": view.info.owner_id,  # deprecated name of owner_id
         "state": view.state,
         "alive": view.is_alive,

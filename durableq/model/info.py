@@ -35,7 +35,7 @@ class WorkerStats:
     #: Failed deliveries among them.
     failed: int = 0
     #: Messages in flight in this worker.
-    in_hand: int = 0
+    in_flight: int = 0
     #: The wall-clock start of the longest-running handler; 0 if none runs.
     oldest_began_ms: int = 0
 
@@ -52,7 +52,7 @@ class WorkerInfo:
     boot_id: str = ""
     #: The pid namespace: the pids of another container name other processes.
     pid_namespace: str = ""
-    #: Assigned by the store: the first four bytes of this worker's receipts.
+    #: Assigned by the store; the messages that this worker leases bear it.
     owner_id: int = 0
     #: Assigned by the store: the wall-clock time of the registration.
     started_at_ms: int = 0
@@ -64,10 +64,12 @@ class WorkerInfo:
     state: str = ""
     handled: int = 0
     failed: int = 0
-    in_hand: int = 0
+    in_flight: int = 0
     oldest_began_ms: int = 0
     #: The queues from which it receives, dead-letter queues included; None if not reported.
     queues: tuple[str, ...] | None = None
+    #: The id of its machine or container; empty if it registered before revision 0005.
+    host_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,16 @@ class Pruned:
     expired: int
     records: int
     history: int
+
+
+def check_owner(owner_id: int) -> None:
+    """Check the owner id of a worker.
+
+    Raises:
+        InvalidInput: no store has assigned it.
+    """
+    if not 0 < owner_id < 1 << 32:
+        raise InvalidInput(f"{owner_id} is not the owner id of a worker, as register() returns it.")
 
 
 def metadata_suffix(queue: str) -> str:

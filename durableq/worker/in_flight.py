@@ -142,13 +142,13 @@ class InFlight:
         """Return the statistics of this worker."""
         with self._changing:
             began = [one.began_at for one in self._messages.values() if one.began_at is not None]
-            in_hand = len(self._messages)
+            in_flight = len(self._messages)
         running_ms = int(1000 * (time.monotonic() - min(began))) if began else 0
         return WorkerStats(
-            state="draining" if draining else "working" if in_hand else "idle",
+            state="draining" if draining else "working" if in_flight else "idle",
             handled=self.handled,
             failed=self.failed,
-            in_hand=in_hand,
+            in_flight=in_flight,
             oldest_began_ms=time.time_ns() // 1_000_000 - running_ms if began else 0,
         )
 

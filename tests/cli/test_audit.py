@@ -9,8 +9,9 @@ from tests.cli.findings import findings, levels
 from tests.engine import plain
 
 AUDITED = [
-    *("counters", "moved", "messages_without_queue", "queues_without_pair", "keys_without_owner"),
-    *("leases_without_worker", "records_without_queue", "history_without_queue"),
+    *("counters", "moved", "messages_without_queue", "queues_without_pair"),
+    *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
+    *("records_without_queue", "history_without_queue"),
 ]
 
 
@@ -46,7 +47,7 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "what"),
     [
-        ("counters", "UPDATE durableq_queue SET sent = 9 WHERE id = 2", "5 too few"),
+        ("counters", "UPDATE durableq_counters SET sent = 9 WHERE queue_id = 2", "5 too few"),
         ("counters", "DELETE FROM durableq_message WHERE key IS NULL", "1 too few"),
         ("messages_without_queue", "UPDATE durableq_message SET queue_id = 77", "2 messages of"),
         (
@@ -55,14 +56,18 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
             "1 queues whose",
         ),
         (
+            "queues_without_counters",
+            "DELETE FROM durableq_counters WHERE queue_id = 2",
+            "1 queues whose counters",
+        ),
+        (
             "keys_without_owner",
             "UPDATE durableq_idempotency SET owner_receipt = zeroblob(16) WHERE status = 0",
             "1 keys in progress",
         ),
         (
             "leases_without_worker",
-            "UPDATE durableq_message SET receipt = x'00000007000000000000000000000000' "
-            "WHERE state = 1",
+            "UPDATE durableq_message SET owner_id = owner_id + 7 WHERE state = 1",
             "1 leases of a worker",
         ),
         ("records_without_queue", "UPDATE durableq_idempotency SET queue_id = 77", "2 idempotency"),
@@ -90,7 +95,8 @@ def test_moved_messages_that_did_not_arrive_are_a_warning(run: Run, shop: Shop) 
     shop.bury()
     plain.script(
         shop.path,
-        "UPDATE durableq_queue SET moved_out = moved_out + 1, sent = sent + 1 WHERE id = 2",
+        "UPDATE durableq_counters SET moved_out = moved_out + 1, sent = sent + 1 "
+        "WHERE queue_id = 2",
     )
     shown = run("audit", "--json")
     assert shown.code == 0

@@ -134,7 +134,7 @@ def test_prune_goes_on_until_nothing_is_left(
     shop.queue.send_many(["old"] * 5)
     plain.script(
         shop.path,
-        "UPDATE durableq_message SET enqueued_at_ms = 1;"
+        "UPDATE durableq_message SET retention_from_ms = 1;"
         "UPDATE durableq_idempotency SET expires_at_ms = 1",
     )
     slices: list[int] = []

@@ -13,8 +13,9 @@ from typing import Any
 from durableq.engines.sqlite.driver import driver
 
 UNBALANCED = """
-SELECT name FROM durableq_queue AS q
-WHERE sent + moved_in - moved_out - completed - duplicates - discarded - expired - purged
+SELECT name FROM durableq_queue AS q LEFT JOIN durableq_counters ON queue_id = id
+WHERE queue_id IS NULL
+   OR sent + moved_in - moved_out - completed - duplicates - discarded - expired - purged
    <> (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)"""
 
 
@@ -73,5 +74,9 @@ def check_sound(path: Path) -> None:
 def counters(path: Path, queue: str) -> dict[str, int]:
     """A queue's running totals."""
     names = ("sent", "moved_in", "moved_out", "completed", "duplicates", "discarded")
-    (row,) = rows(path, f"SELECT {', '.join(names)} FROM durableq_queue WHERE name = ?", queue)
+    found = (
+        f"SELECT {', '.join(names)} FROM durableq_counters "
+        "WHERE queue_id = (SELECT id FROM durableq_queue WHERE name = ?)"
+    )
+    (row,) = rows(path, found, queue)
     return dict(zip(names, row, strict=True))

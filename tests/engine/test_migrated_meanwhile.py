@@ -43,6 +43,16 @@ def test_nothing_is_written_to_tables_of_another_revision(
     assert plain.rows(db, "SELECT * FROM durableq_message") == content
 
 
+def test_a_read_that_lacks_a_column_says_that_the_file_was_migrated(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    orders.send(1)
+    migrate(db, "9999")
+    plain.script(db, "ALTER TABLE durableq_counters RENAME COLUMN sent TO accepted")
+    with pytest.raises(NewerDatabase, match="while this process had it open"):
+        orders.info()
+
+
 def test_a_worker_stops_when_its_file_is_migrated(dq: DurableQ, orders: Queue, db: Path) -> None:
     @dq.handler("orders")
     def handle(_: Delivery) -> None:
@@ -92,7 +102,7 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(schema.LACKS_OCTET_LENGTH, reason="files of 0.1 need a newer SQLite")
-@pytest.mark.parametrize("revision", ["0001", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0003", "0004"])
 def test_a_file_is_not_migrated_under_a_worker_of_an_older_durableq(
     db: Path, revision: str
 ) -> None:

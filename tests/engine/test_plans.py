@@ -35,7 +35,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         sql.QUEUE,
         {"SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)"},
     ),
-    "COUNT": (sql.COUNT, {f"SEARCH durableq_queue {ROWID}"}),
+    "COUNT": (sql.COUNT, {f"SEARCH durableq_counters {ROWID}"}),
     "READY": (
         sql.READY,
         {
@@ -125,9 +125,12 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
 OF_ITS_IDS = re.compile("LIST SUBQUERY|SCAN json_each VIRTUAL TABLE|CORRELATED SCALAR SUBQUERY")
 BACKLOG = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-INSERT INTO durableq_message (queue_id, state, priority, deferred, receive_count, recovery_count,
-    lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms, receipt, body)
-SELECT queue.id, {state}, 0, 0, 0, 0, {later} + i, {later} + i, 0, 0, zeroblob(16), '1'
+INSERT INTO durableq_message (queue_id, state, rank, priority, deferred, receive_count,
+    recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
+    first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
+    body_bytes, body_format, sequence, body)
+SELECT queue.id, {state}, 0, 0, 0, 0, 0, {later} + i, {later} + i, 0, 0, {later}, {later} + i,
+    {later}, 0, zeroblob(16), 1 << 40, 1, 0, 0, '1'
 FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
 
 

@@ -19,6 +19,7 @@ from tests.support import wait_for
 
 SMALL = 24
 SEED = 5
+OF_QUEUE = "WHERE queue_id = (SELECT id FROM durableq_queue WHERE name ="
 
 #: The tests that read the file of `finished` run in one process, so that it is made once.
 reads_finished = pytest.mark.xdist_group("demo")
@@ -139,15 +140,15 @@ def test_the_accounts_of_an_honest_file_balance(shop: DurableQ) -> None:
         ),
         ("UPDATE demo_ledger SET amount_cents = amount_cents + 1", "The ledger holds"),
         (
-            "UPDATE durableq_queue SET duplicates = duplicates - 1 WHERE name = 'orders'",
+            f"UPDATE durableq_counters SET duplicates = duplicates - 1 {OF_QUEUE} 'orders')",
             "1 missed",
         ),
         (
-            "UPDATE durableq_queue SET duplicates = duplicates + 1 WHERE name = 'orders'",
+            f"UPDATE durableq_counters SET duplicates = duplicates + 1 {OF_QUEUE} 'orders')",
             "1 invented",
         ),
         (
-            "UPDATE durableq_queue SET discarded = discarded - 1 WHERE name = 'orders-dlq'",
+            f"UPDATE durableq_counters SET discarded = discarded - 1 {OF_QUEUE} 'orders-dlq')",
             "counters orders-dlq holds",
         ),
         ("UPDATE durableq_history SET reason = ''", "without a recorded reason"),

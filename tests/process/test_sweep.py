@@ -27,11 +27,11 @@ def seen(db: Path) -> tuple[int, ...]:
     """What the file holds after the call died, or did not."""
     counts = (
         "SELECT count(*) FROM effect",
-        "SELECT sum(completed) FROM durableq_queue",
+        "SELECT sum(completed) FROM durableq_counters",
         "SELECT count(*) FROM durableq_idempotency WHERE status = 1",
         "SELECT count(*) FROM durableq_message",
         "SELECT count(*) FROM durableq_history",
-        "SELECT sum(moved_out) FROM durableq_queue",
+        "SELECT sum(moved_out) FROM durableq_counters",
         "SELECT max(recovery_count) FROM durableq_message",
     )
     return tuple(plain.one(db, sql) for sql in counts)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
-from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
+from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_HISTORY, PROMOTE_BATCH, RECLAIM_BATCH
 from durableq.model.message import (
@@ -65,6 +65,7 @@ class Lease(NamedTuple):
 
     token: str
     until_ms: int
+    owner_id: int
 
 
 class MemoryBase:
@@ -171,14 +172,16 @@ class MemoryBase:
         state = State.READY if until_ms is None else State.DELAYED
         until_ms = row.delayed_until_ms if until_ms is None else until_ms
         back = {"state": state, "delayed_until_ms": until_ms, "deferred": False}
-        self._put(row, token="", lease_until_ms=0, **back, **changes)
+        self._put(row, token="", owner_id=0, lease_until_ms=0, **back, **changes)
         self._free_key(row)
         return Outcome.DONE
 
     def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
         """Move a message to another queue, where its receives count from 0."""
         changes |= {"queue": queue, "enqueued_at_ms": self._clock.now_ms()}
-        self._wait(row, until_ms, receive_count=0, token="", lease_until_ms=0, **changes)
+        self._wait(
+            row, until_ms, receive_count=0, token="", owner_id=0, lease_until_ms=0, **changes
+        )
         self._count(row.queue, moved_out=1)
         self._count(queue, moved_in=1)
 
@@ -278,21 +281,10 @@ class MemoryBase:
         """End these leases, the earliest first; return their number."""
         chosen = sorted(rows, key=lambda row: (row.lease_until_ms, int(row.id)))[:limit]
         for row in chosen:
-            worker = self._tables.workers.get(int(row.token[:8], 16))
+            worker = self._tables.workers.get(row.owner_id)
             failure = Failure(reason, error_type="", error_message=reason.sentence)
             self._fail(row, failure, worker.name if worker else "", Event.LEASE_EXPIRED)
         return len(chosen)
-
-
-def token_prefix(owner_id: int) -> str:
-    """Return the first characters of every token that a worker is given.
-
-    Raises:
-        InvalidInput: no worker can have this owner id.
-    """
-    if not 0 < owner_id < 1 << 32:
-        raise InvalidInput(f"{owner_id} is not the owner id of a worker, as register() returns it.")
-    return f"{owner_id:08x}"
 
 
 class MemoryWatch:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from durableq.engines.memory.base import MemoryBase, operation, query, token_prefix
+from durableq.engines.memory.base import MemoryBase, operation, query
 from durableq.engines.memory.tables import Row
-from durableq.model.info import WorkerInfo, WorkerStats
+from durableq.model.info import WorkerInfo, WorkerStats, check_owner
 from durableq.model.message import Message, Reason, Receipt, State
 from durableq.store.capabilities import Fleet
 
@@ -67,5 +67,6 @@ class MemoryFleet(MemoryBase, Fleet):
         return sum(self._reclaim_expired(name) for name in sorted(self._tables.queues))
 
     def _leased_by(self, owner_id: int) -> list[Row]:
-        prefix, rows = token_prefix(owner_id), self._tables.rows.values()
-        return [r for r in rows if r.state is State.IN_FLIGHT and r.token.startswith(prefix)]
+        check_owner(owner_id)
+        rows = self._tables.rows.values()
+        return [row for row in rows if (row.state, row.owner_id) == (State.IN_FLIGHT, owner_id)]

@@ -13,12 +13,11 @@ from durableq.engines.memory.base import (
     MemoryWatch,
     operation,
     query,
-    token_prefix,
 )
 from durableq.engines.memory.tables import Queue, Record, Row
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, Unsupported
-from durableq.model.info import QueueInfo
+from durableq.model.info import QueueInfo, check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
     MAX_RECEIVE_BATCH,
@@ -167,8 +166,9 @@ class MemoryQueueing(MemoryBase, Queueing):
         if visibility_ms is None:
             visibility_ms = self._queue(queue).settings.visibility_timeout_ms
         check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-        prefix = token_prefix(owner_id) if owner_id else "0" * 8
-        return Lease(prefix + secrets.token_hex(12), self._lease_until(visibility_ms))
+        if owner_id:
+            check_owner(owner_id)
+        return Lease(secrets.token_hex(16), self._lease_until(visibility_ms), owner_id)
 
     def _lease_until(self, visibility_ms: int) -> int:
         check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
@@ -220,6 +220,7 @@ class MemoryQueueing(MemoryBase, Queueing):
             delayed_until_ms=0 if by_id else row.delayed_until_ms,
             receive_count=row.receive_count + 1,
             token=lease.token,
+            owner_id=lease.owner_id,
             lease_until_ms=lease.until_ms,
         )
         payload_hash, now_ms = row.draft.payload_hash, self._clock.now_ms()

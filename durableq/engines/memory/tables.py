@@ -32,6 +32,8 @@ class Row(NamedTuple):
     recovery_count: int = 0
     source_queue: str | None = None
     token: str = ""
+    #: The worker that leased it; 0 for a receive outside a worker.
+    owner_id: int = 0
     lease_until_ms: int = 0
     deferred: bool = False
     #: The number of its last burial, counted over all queues; orders the dead letters.

@@ -31,7 +31,7 @@ NOTE: Final = "tending"
 
 _q, _m, _h = queue.c, message.c, history.c
 _rows = (
-    select(_m.id, _m.queue_id, _m.state, _m.delayed_until_ms, _m.enqueued_at_ms)
+    select(_m.id, _m.queue_id, _m.state, _m.retention_from_ms)
     .where(_m.id > parameter("after"))
     .order_by(_m.id)
     .limit(parameter("window"))
@@ -51,7 +51,7 @@ _OVERDUE = Statement(
     .join(queue, _q.id == _rows.c.queue_id)
     .where(
         ~is_state(State.IN_FLIGHT, _rows.c.state),
-        *past_retention(_rows.c.enqueued_at_ms, _rows.c.delayed_until_ms, _q.retention_ms),
+        past_retention(_rows.c.retention_from_ms, _q.retention_ms),
     )
     .order_by(_rows.c.id)
     .limit(parameter("limit"))

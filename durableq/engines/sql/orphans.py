@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import func, literal_column, select, text
+from sqlalchemy import func, select, text
 
 from durableq.engines.sql.dialect import Statement
-from durableq.engines.sql.tables import is_state, message, worker
+from durableq.engines.sql.tables import OWNER_BASE, is_state, message, worker
 from durableq.engines.sql.transactions import Transaction
 from durableq.model.health import Finding, Level
 from durableq.model.message import RecordStatus, State
 
 _QUEUES: Final = "(SELECT id FROM durableq_queue)"
 _IN_FLIGHT: Final = int(State.IN_FLIGHT)
-#: The first bytes of a receipt are the id of the worker that holds the lease.
-_owner = func.substr(message.c.receipt, literal_column("1"), literal_column("4"))
+_owner = message.c.owner_id
 _IN_PROGRESS: Final = int(RecordStatus.IN_PROGRESS)
 
 
@@ -37,6 +36,11 @@ _CHECKS: Final = (
         "queues_without_pair",
         "queues whose dead-letter queue is not there",
         _count("durableq_queue", f"dead_letter_queue_id NOT IN {_QUEUES}"),
+    ),
+    (
+        "queues_without_counters",
+        "queues whose counters are not there",
+        _count("durableq_queue", "id NOT IN (SELECT queue_id FROM durableq_counters)"),
     ),
     (
         "keys_without_owner",
@@ -80,16 +84,14 @@ def find(tx: Transaction) -> list[Finding]:
         "leases of a worker that is not registered",
         _leases_without_worker(tx),
     )
-    return [*found[:3], leases, *found[3:]]  # the order of release 0.1
+    return [*found[:4], leases, *found[4:]]  # the order of release 0.1
 
 
 def _leases_without_worker(tx: Transaction) -> int:
     """Count leases of unregistered workers; a receive outside a worker has the owner 0."""
     known = {0, *(owner_id for (owner_id,) in tx.run(_WORKERS).fetchall())}
     return sum(
-        number
-        for owner, number in tx.run(_OWNERS).fetchall()
-        if int.from_bytes(owner, "big") not in known
+        number for owner, number in tx.run(_OWNERS).fetchall() if owner - OWNER_BASE not in known
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, case, func, literal_column, select
+from sqlalchemy import Select, case, func, literal_column, select, true
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, in_list
@@ -34,7 +34,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
-from durableq.model.queues import Counts
+from durableq.model.queues import Counters, Counts
 from durableq.store.core import QueueInfo, WorkerInfo
 
 _m = message.c
@@ -84,7 +84,9 @@ _PEEK = Statement(
 )
 # The sum keeps the plan from reading every message in order of id: few are in flight.
 LEASED_BY = Statement(
-    _messages().where(*sql.leased_by(_p("owner_prefix"))).order_by(_m.id + sql.zero)
+    _messages()
+    .where(is_state(State.IN_FLIGHT), _m.owner_id == _p("owner"))
+    .order_by(_m.id + sql.zero)
 )
 _in_queue = _m.queue_id == _p("in_queue")
 _COUNTS = Statement(
@@ -126,7 +128,7 @@ _HISTORY = Statement(
     .order_by(history.c.id)
 )
 _r = idempotency.c
-_live = case((_r.status == 1, _r.expires_at_ms > _p("now_ms")), else_=True)
+_live = case((_r.status == 1, _r.expires_at_ms > _p("now_ms")), else_=true())
 _RECORDS = Statement(
     select(idempotency)
     .where(_r.queue_id == _p("in_queue"), _r.key > _p("after"), _live)
@@ -148,9 +150,10 @@ _WORKERS = Statement(
         _w.state,
         _w.handled,
         _w.failed,
-        _w.in_hand,
+        _w.in_flight,
         _w.oldest_began_ms,
         _w.queues,
+        _w.host_id,
     ).order_by(_w.id)
 )
 
@@ -176,7 +179,9 @@ def queue_info(tx: Transaction, row: StoredQueue) -> QueueInfo:
     ready, delayed, in_flight, held = tx.run(_COUNTS, in_queue=row.id).fetchone()
     (oldest,) = tx.run(_OLDEST_READY, in_queue=row.id).fetchone()
     counts = Counts(ready=ready, delayed=delayed - held, in_flight=in_flight, held=held)
-    return QueueInfo(row.name, row.settings, dead_letters, row.counters, counts, oldest)
+    totals = tx.run(sql.TOTALS, of_queue=row.id).fetchone() or ()  # in a damaged file
+    counters = Counters(**dict(zip(sql.COUNTERS, totals, strict=False)))
+    return QueueInfo(row.name, row.settings, dead_letters, counters, counts, oldest)
 
 
 def queues(tx: Transaction) -> list[QueueInfo]:
@@ -263,7 +268,7 @@ def records(
 def workers(tx: Transaction) -> list[WorkerInfo]:
     """Return the registered workers."""
     rows = tx.run(_WORKERS).fetchall()
-    return [WorkerInfo(*(*row[:-1], _names(row[-1]))) for row in rows]
+    return [WorkerInfo(*(*told, _names(queues), host_id)) for *told, queues, host_id in rows]
 
 
 def _names(stored: str) -> tuple[str, ...] | None:
@@ -274,10 +279,9 @@ def _names(stored: str) -> tuple[str, ...] | None:
         return None
 
 
-def leased(tx: Transaction, owner_prefix: bytes) -> list[Message]:
-    """Return the messages that a worker has leased, with receipts."""
-    rows = tx.run(LEASED_BY, owner_prefix=owner_prefix, length=len(owner_prefix)).fetchall()
-    return [_leased(row, tx) for row in rows]
+def leased(tx: Transaction, owner: int) -> list[Message]:
+    """Return the messages that an owner, as stored, has leased, with receipts."""
+    return [_leased(row, tx) for row in tx.run(LEASED_BY, owner=owner).fetchall()]
 
 
 def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:

@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.settling import LeasedMessage, bury, fail_one, put_back
-from durableq.engines.sql.tables import NO_RECEIPT
+from durableq.engines.sql.tables import NO_RECEIPT, OWNER_BASE
 from durableq.engines.sql.transactions import StoredQueue, WriteTransaction, row_id
 from durableq.model import codec
-from durableq.model.errors import InvalidInput
+from durableq.model.info import check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
     MAX_RECEIVE_BATCH,
@@ -54,22 +54,23 @@ class _Candidate(NamedTuple):
     recovery_count: int
     sent_at_ms: int
     enqueued_at_ms: int
-    delayed_until_ms: int
+    retention_from_ms: int
     payload_hash: bytes | None
     source_queue_id: int | None
     status: int | None = None
     known_hash: bytes = b""
     expires_at_ms: int | None = None
     result: str | None = None
-    owner_id: int = 0
+    owner_message_id: int = 0
     owner_receipt: bytes = b""
 
 
 class _Lease(NamedTuple):
-    """The terms of one receive: the token and the length of its leases, and their number."""
+    """The terms of one receive: the token, the length and the owner of its leases."""
 
     token: bytes
     visibility_ms: int
+    owner_id: int
 
 
 @dataclass(slots=True)
@@ -131,38 +132,43 @@ def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
         sql.EXPIRED_LEASES, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
     ).fetchall()
     return sum(
-        _take_back(tx, row, LeasedMessage(*lease), Reason.LEASE_EXPIRED) for lease in expired
+        _take_back(tx, row, LeasedMessage(*lease), owner, Reason.LEASE_EXPIRED)
+        for *lease, owner in expired
     )
 
 
-def reclaim_lost(tx: WriteTransaction, owner_prefix: bytes) -> int:
-    """Take back every lease of a dead owner; an empty prefix is that of all owners."""
-    lost = tx.run(
-        sql.LEASES_OF_OWNER, owner_prefix=owner_prefix, length=len(owner_prefix)
-    ).fetchall()
+def reclaim_lost(tx: WriteTransaction, owner_id: int) -> int:
+    """Take back every lease of a dead worker."""
+    return _reclaim(tx, tx.run(sql.LEASES_OF_OWNER, owner=stored_owner(owner_id)).fetchall())
+
+
+def reclaim_all(tx: WriteTransaction) -> int:
+    """Take back every lease."""
+    return _reclaim(tx, tx.run(sql.ALL_LEASES).fetchall())
+
+
+def _reclaim(tx: WriteTransaction, leases: Iterable[Any]) -> int:
     return sum(
-        _take_back(tx, tx.queue_by_id(queue_id), LeasedMessage(*lease), Reason.WORKER_LOST)
-        for *lease, queue_id in lost
+        _take_back(tx, tx.queue_by_id(queue_id), LeasedMessage(*lease), owner, Reason.WORKER_LOST)
+        for *lease, owner, queue_id in leases
     )
 
 
 def _take_back(
-    tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage, reason: Reason
+    tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage, owner: int, reason: Reason
 ) -> bool:
     """Fail one delivery; return whether its lease was still there."""
-    owner_id = int.from_bytes(leased.token[:4], "big")
-    name = tx.run(sql.WORKER_NAME, of=owner_id).fetchone()
+    name = tx.run(sql.WORKER_NAME, of=owner - OWNER_BASE).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
     actor = name[0] if name else ""
     outcome = fail_one(tx, row, leased, failure, actor, event=Event.LEASE_EXPIRED)
     return outcome is not Outcome.STALE
 
 
-def owner_prefix_of(owner_id: int) -> bytes:
-    """Return the first bytes of each receipt that a worker is given."""
-    if not 0 < owner_id < 1 << 32:
-        raise InvalidInput(f"{owner_id} is not the owner id of a worker, as register() returns it.")
-    return owner_id.to_bytes(4, "big")
+def stored_owner(owner_id: int) -> int:
+    """Return the owner as a message's row names it."""
+    check_owner(owner_id)
+    return OWNER_BASE + owner_id
 
 
 def _check(row: StoredQueue, limit: int, visibility_ms: int | None, owner_id: int) -> _Lease:
@@ -170,8 +176,8 @@ def _check(row: StoredQueue, limit: int, visibility_ms: int | None, owner_id: in
     if visibility_ms is None:
         visibility_ms = row.setting("visibility_timeout_ms")
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-    start = owner_prefix_of(owner_id) if owner_id else bytes(4)
-    return _Lease(start + os.urandom(len(NO_RECEIPT) - 4), visibility_ms)
+    owner = stored_owner(owner_id) if owner_id else OWNER_BASE
+    return _Lease(os.urandom(len(NO_RECEIPT)), visibility_ms, owner)
 
 
 def _dead_letters(
@@ -199,7 +205,7 @@ def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Le
             record, owner_lease_ms = (
                 (None, 0) if found.key is None else _known_key(tx, found, taken, lease)
             )
-            since_ms = max(found.enqueued_at_ms, found.delayed_until_ms)
+            since_ms = found.retention_from_ms
             match admit(since_ms, found.payload_hash, record, retention_ms, tx.now_ms):
                 case Admission.DELIVER:
                     examined.admitted.append(found)
@@ -263,7 +269,7 @@ def _known_key(
         same = codec.same_payload(found.known_hash, mine, found.body)
         known_hash = mine if same else found.known_hash
         return KnownKey(RecordStatus.COMPLETED, known_hash, expires, False), 0
-    owner = tx.run(sql.OWNER_LEASE, id=found.owner_id, token=found.owner_receipt).fetchone()
+    owner = tx.run(sql.OWNER_LEASE, id=found.owner_message_id, token=found.owner_receipt).fetchone()
     left_ms = owner[0] - tx.lease_now_ms if owner else 0
     return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
 
@@ -278,7 +284,9 @@ def _deliver(
         sql.LEASE,
         ids=tx.list_of([found.id for found in admitted]),
         token=lease.token,
+        owner=lease.owner_id,
         until=tx.lease_now_ms + lease.visibility_ms,
+        now_ms=tx.now_ms,
     )
     if len(leased) != len(admitted):  # another process took one since it was read
         admitted = [found for found in admitted if found.id in leased]
@@ -306,7 +314,7 @@ def _take_keys(
             "payload_hash": found.payload_hash,
             "now_ms": tx.now_ms,
             "seen_status": -1 if found.status is None else found.status,
-            "seen_owner_id": found.owner_id,
+            "seen_owner_id": found.owner_message_id,
             "seen_receipt": found.owner_receipt,
         }
         for found in sorted(keyed, key=attrgetter("key"))

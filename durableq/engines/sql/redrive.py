@@ -28,7 +28,7 @@ from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.receiving import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage, decide_one
 from durableq.engines.sql.statements import parameter
-from durableq.engines.sql.tables import NO_RECEIPT, history, move
+from durableq.engines.sql.tables import NO_RECEIPT, OWNER_BASE, history, redrive_task
 from durableq.engines.sql.transactions import StoredQueue, Transaction, WriteTransaction, row_id
 from durableq.model.dead_letters import (
     DeadLetterFilter,
@@ -45,7 +45,7 @@ from durableq.model.message import Outcome, Reason, State
 
 #: Length of a step's own leases, which its transaction ends.
 _LEASE_MS: Final = 1_000
-_c = move.c
+_c = redrive_task.c
 _d = dead.c
 
 
@@ -80,14 +80,14 @@ _COUNT_MEANT = Statement(
 _last_event_id: Any = select(func.coalesce(func.max(history.c.id), sql.zero))
 _LAST_EVENT = Statement(_last_event_id)
 _START = Statement(
-    insert(move)
-    .values({c.name: parameter(c.name) for c in move.columns if c.name != "id"})
+    insert(redrive_task)
+    .values({c.name: parameter(c.name) for c in redrive_task.columns if c.name != "id"})
     .returning(_c.id)
 )
-_MOVE = Statement(select(move).where(_c.id == parameter("of")))
-_MOVES = Statement(select(move).order_by(_c.id.desc()))
+_TASK = Statement(select(redrive_task).where(_c.id == parameter("of")))
+_TASKS = Statement(select(redrive_task).order_by(_c.id.desc()))
 _UPDATE = Statement(
-    update(move)
+    update(redrive_task)
     .where(_c.id == parameter("of"))
     .values(
         state=parameter("new_state"),
@@ -98,7 +98,7 @@ _UPDATE = Statement(
     )
 )
 _FORGET = Statement(
-    delete(move).where(
+    delete(redrive_task).where(
         _c.id.in_(
             select(_c.id)
             .where(_c.state != text_literal(RedriveState.RUNNING))
@@ -108,7 +108,7 @@ _FORGET = Statement(
     )
 )
 _CLAMP = Statement(
-    update(move)
+    update(redrive_task)
     .where(
         _c.state == text_literal(RedriveState.RUNNING),
         _c.last_event > _last_event_id.scalar_subquery(),
@@ -118,9 +118,9 @@ _CLAMP = Statement(
 
 
 class Progress(NamedTuple):
-    """A move, and how far it is."""
+    """A redrive task and its cursor."""
 
-    move: RedriveTask
+    task: RedriveTask
     last_event: int
     cursor: int
 
@@ -143,7 +143,7 @@ def start(
     to_queue: str | None,
     actor: str,
 ) -> RedriveTask:
-    """Begin a move; see Store.start_move."""
+    """Start a redrive task; see Redrive.start_redrive."""
     for name in (wanted.queue, to_queue):
         if name is not None:
             _ordinary(tx, name)
@@ -156,7 +156,7 @@ def start(
         _START,
         state=RedriveState.RUNNING.value,
         wanted=json.dumps(asdict(wanted)),
-        verdict=json.dumps({"word": type(decision).__name__.lower(), **asdict(decision)}),
+        decision=json.dumps({"name": type(decision).__name__.lower(), **asdict(decision)}),
         to_queue=to_queue,
         actor=actor,
         last_event=last_event,
@@ -169,23 +169,23 @@ def start(
     )
     task_id = str(started.fetchone()[0])
     tx.run(_FORGET, kept=MAX_REDRIVE_TASKS)
-    return find(tx, task_id).move
+    return find(tx, task_id).task
 
 
 def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
     """Decide about the next dead letters of a task; see Redrive.continue_redrive."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
-    move, last_event, cursor = find(tx, task_id)
-    if move.state is not RedriveState.RUNNING:
-        return move
-    to_queue = None if move.to_queue is None else _ordinary(tx, move.to_queue)
+    task, last_event, cursor = find(tx, task_id)
+    if task.state is not RedriveState.RUNNING:
+        return task
+    to_queue = None if task.to_queue is None else _ordinary(tx, task.to_queue)
     _reclaim_dead_letters(tx)
-    meant = _parameters(move.wanted, last_event, cursor)
+    meant = _parameters(task.wanted, last_event, cursor)
     page = [
         _DeadLetter(*row) for row in tx.run(DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
     ]
     free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
-    moved = _decide(tx, move, free, to_queue)
+    moved = _decide(tx, task, free, to_queue)
     tx.run(
         _UPDATE,
         of=row_id(task_id),
@@ -195,14 +195,14 @@ def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
         plus_skipped=len(page) - moved,
         now_ms=tx.now_ms,
     )
-    return find(tx, task_id).move
+    return find(tx, task_id).task
 
 
 def cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
-    """Let a running move end here; see Store.cancel_move."""
-    move, _, cursor = find(tx, task_id)
-    if move.state is not RedriveState.RUNNING:
-        return move
+    """Cancel a running redrive task; see Redrive.cancel_redrive."""
+    task, _, cursor = find(tx, task_id)
+    if task.state is not RedriveState.RUNNING:
+        return task
     tx.run(
         _UPDATE,
         of=row_id(task_id),
@@ -212,29 +212,29 @@ def cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
         plus_skipped=0,
         now_ms=tx.now_ms,
     )
-    return find(tx, task_id).move
+    return find(tx, task_id).task
 
 
 def clamp(tx: WriteTransaction) -> None:
-    """After events were dropped: SQLite gives the ids of the last ones again.
+    """Correct the running tasks after events were dropped: SQLite reuses the last ids.
 
-    A burial under such an id is later than the moves that run, which therefore must not mean it.
+    A burial under such an id is later than the running tasks, which must not include it.
     """
     tx.run(_CLAMP)
 
 
-def moves(tx: Transaction) -> list[RedriveTask]:
-    """Return the moves, newest first."""
-    return [_progress(row).move for row in tx.run(_MOVES).fetchall()]
+def redrive_tasks(tx: Transaction) -> list[RedriveTask]:
+    """Return the redrive tasks, newest first."""
+    return [_progress(row).task for row in tx.run(_TASKS).fetchall()]
 
 
 def find(tx: Transaction, task_id: str) -> Progress:
-    """Return a move.
+    """Return a redrive task.
 
     Raises:
         NotFound: there is none.
     """
-    row = tx.run(_MOVE, of=row_id(task_id)).fetchone()
+    row = tx.run(_TASK, of=row_id(task_id)).fetchone()
     if row is None:
         raise unknown_redrive(task_id)
     return _progress(row)
@@ -242,7 +242,7 @@ def find(tx: Transaction, task_id: str) -> Progress:
 
 def _decide(
     tx: WriteTransaction,
-    move: RedriveTask,
+    task: RedriveTask,
     dead_letters: list[_DeadLetter],
     to_queue: StoredQueue | None,
 ) -> int:
@@ -253,19 +253,21 @@ def _decide(
     ids = tx.list_of([dead_letter.id for dead_letter in dead_letters])
     tx.moved(sql.CHOOSE, ids=ids)
     until = tx.lease_now_ms + _LEASE_MS
-    leased = tx.moved(sql.LEASE, ids=ids, token=token, until=until)
+    leased = tx.moved(
+        sql.LEASE, ids=ids, token=token, owner=OWNER_BASE, until=until, now_ms=tx.now_ms
+    )
     moved = 0
     for dead_letter in dead_letters:
         if dead_letter.id not in leased:
             continue
-        stays = to_queue is None and isinstance(move.decision, Requeue)
+        stays = to_queue is None and isinstance(task.decision, Requeue)
         if stays and dead_letter.known_source_id is None:
             raise source_is_gone(str(dead_letter.id))
         message = LeasedMessage(
             dead_letter.id, None, 1, token, dead_letter.recovery_count, dead_letter.source_queue_id
         )
         row = tx.queue_by_id(dead_letter.queue_id)
-        outcome = decide_one(tx, row, message, move.decision, move.actor, to_queue)
+        outcome = decide_one(tx, row, message, task.decision, task.actor, to_queue)
         moved += outcome is Outcome.DONE
     return moved
 
@@ -299,7 +301,7 @@ def _parameters(wanted: DeadLetterFilter, last_event: int, cursor: int) -> dict[
 def _progress(row: tuple[Any, ...]) -> Progress:
     task_id, state, wanted, decision, to_queue, actor, last_event, cursor, *counts = row
     total, moved, skipped, started_at_ms, updated_at_ms = counts
-    move = RedriveTask(
+    task = RedriveTask(
         str(task_id),
         _wanted(**json.loads(wanted)),
         _decision(**json.loads(decision)),
@@ -312,13 +314,13 @@ def _progress(row: tuple[Any, ...]) -> Progress:
         started_at_ms,
         updated_at_ms,
     )
-    return Progress(move, last_event, cursor)
+    return Progress(task, last_event, cursor)
 
 
 def _wanted(reason: str | None, **rest: Any) -> DeadLetterFilter:
     return DeadLetterFilter(reason=None if reason is None else Reason(reason), **rest)
 
 
-def _decision(word: str, reason: str, **rest: Any) -> Requeue | Discard:
+def _decision(name: str, reason: str, **rest: Any) -> Requeue | Discard:
     reason = reason[:MAX_ERROR_CHARS]  # release 0.1 stored longer ones
-    return Discard(reason, **rest) if word == "discard" else Requeue(reason, **rest)
+    return Discard(reason, **rest) if name == "discard" else Requeue(reason, **rest)

@@ -35,32 +35,38 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     """
     if not drafts:
         return []
-    row = tx.run(sql.SENT, queue=queue, count=len(drafts)).fetchone()
+    row = tx.run(sql.SEND_TO, queue=queue).fetchone()
     if row is None:
         raise _refused(tx, queue)
-    queue_id, queue_delay_ms, max_body_bytes = row
-    first_id = tx.run(sql.LAST_ID).fetchone()[0] + 1
+    queue_id, queue_delay_ms, max_body_bytes, last_id = row
+    first_id = last_id + 1
     now_ms = tx.now_ms
     ready, delayed = State.READY.value, State.DELAYED.value
     rows = []
     for number, draft in enumerate(drafts):
-        if codec.size(draft.body) > max_body_bytes:
+        body_bytes = codec.size(draft.body)
+        if body_bytes > max_body_bytes:
             raise _too_large(number, draft, queue, max_body_bytes)
         delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
+        due_ms = now_ms + delay_ms
         rows.append(
             {
                 "id": first_id + number,
                 "queue_id": queue_id,
                 "state": delayed if delay_ms else ready,
+                "rank": -draft.priority,
                 "priority": draft.priority,
-                "delayed_until_ms": now_ms + delay_ms if delay_ms else 0,
+                "delayed_until_ms": due_ms if delay_ms else 0,
                 "now_ms": now_ms,
+                "retention_from_ms": due_ms,
+                "body_bytes": body_bytes,
                 "key": draft.key,
                 "payload_hash": draft.payload_hash,
                 "attributes": draft.attributes,
                 "body": draft.body,
             }
         )
+    tx.run(sql.SENT, of_queue=queue_id, count=len(drafts))
     if len(rows) == 1:
         tx.run(sql.INSERT, **rows[0])
     else:

@@ -257,17 +257,19 @@ def _redrive(
             f"The changed body of message {leased.id} has {codec.size(body)} bytes; queue "
             f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
         )
-    delay_ms = decision.delay_ms
+    due_ms = tx.now_ms + decision.delay_ms
     sent_back = tx.run(
         sql.REDRIVE,
         of=leased.id,
         in_queue=row.id,
         target=target.id,
         token=leased.token,
-        to_state=State.DELAYED.value if delay_ms else State.READY.value,
-        until=tx.now_ms + delay_ms if delay_ms else 0,
+        to_state=State.DELAYED.value if decision.delay_ms else State.READY.value,
+        until=due_ms if decision.delay_ms else 0,
+        retention_from_ms=due_ms,
         now_ms=tx.now_ms,
         new_body=body,
+        new_body_bytes=None if body is None else codec.size(body),
     )
     if sent_back.rowcount != 1:
         return False

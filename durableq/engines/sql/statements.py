@@ -9,12 +9,25 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, text, update
+from sqlalchemy import (
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
 
 from durableq.engines.sql.dialect import Statement, bytes_literal, in_list, last_id
 from durableq.engines.sql.tables import (
     LEASE_EPOCH_MS,
     NO_RECEIPT,
+    OWNER_BASE,
+    counters,
     history,
     idempotency,
     is_state,
@@ -23,12 +36,15 @@ from durableq.engines.sql.tables import (
     worker,
 )
 from durableq.model.limits import MAX_HISTORY
-from durableq.model.message import RecordStatus, State
+from durableq.model.message import FOREVER_MS, RecordStatus, State
 
-_m, _r, _q = message.c, idempotency.c, queue.c
+_m, _r, _q, _c = message.c, idempotency.c, queue.c, counters.c
 zero: Any = literal_column("0")
 _no_receipt: Any = bytes_literal(NO_RECEIPT)
 _no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
+_no_owner: Any = literal_column(str(OWNER_BASE))
+_forever: Any = literal_column(str(FOREVER_MS))
+_available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
 _ready: Any = literal_column(str(int(State.READY)))
 _in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
 _delayed: Any = literal_column(str(int(State.DELAYED)))
@@ -50,15 +66,12 @@ _p = parameter
 _found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 
 
-def past_retention(
-    enqueued_at_ms: Any, delayed_until_ms: Any, retention_ms: Any
-) -> tuple[Any, Any]:
-    """Return the conditions for a message past its retention, as in `lifecycle.admit`.
+def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
+    """Return the condition for a message past its retention, as in `lifecycle.admit`.
 
-    Both dates must be that old. A dead letter held for a person is due in the far future.
+    That of a dead letter held for a person counts from the far future.
     """
-    since_ms = _p("now_ms") - retention_ms
-    return enqueued_at_ms <= since_ms, delayed_until_ms <= since_ms
+    return retention_from_ms <= _p("now_ms") - retention_ms
 
 
 COUNTERS: Final = (
@@ -76,28 +89,31 @@ COUNTERS: Final = (
 
 QUEUE = Statement(select(queue).where(_q.name == _p("queue")))
 QUEUE_BY_ID = Statement(select(queue).where(_q.id == _p("queue_id")))
+TOTALS = Statement(select(*(_c[name] for name in COUNTERS)).where(_c.queue_id == _p("of_queue")))
 COUNT = Statement(
-    update(queue)
-    .where(_q.id == _p("queue_id"))
-    .values({name: _q[name] + _p(f"plus_{name}") for name in COUNTERS})
+    update(counters)
+    .where(_c.queue_id == _p("of_queue"))
+    .values({name: _c[name] + _p(f"plus_{name}") for name in COUNTERS})
 )
 
 QUEUES = Statement(select(queue).order_by(_q.name))
 
 # ---- send
 
-SENT = Statement(
-    update(queue)
-    .where(_q.name == _p("queue"), _q.dead_letter_queue_id.is_not(None))
-    .values(sent=_q.sent + _p("count"))
-    .returning(_q.id, _q.delay_ms, _q.max_body_bytes)
+SEND_TO = Statement(
+    select(_q.id, _q.delay_ms, _q.max_body_bytes, last_id(message)).where(
+        _q.name == _p("queue"), _q.dead_letter_queue_id.is_not(None)
+    )
 )
-LAST_ID = Statement(select(last_id(message)))
+SENT = Statement(
+    update(counters).where(_c.queue_id == _p("of_queue")).values(sent=_c.sent + _p("count"))
+)
 INSERT = Statement(
     insert(message).values(
         id=_p("id"),
         queue_id=_p("queue_id"),
         state=_p("state"),
+        rank=_p("rank"),
         priority=_p("priority"),
         deferred=zero,
         receive_count=zero,
@@ -106,7 +122,15 @@ INSERT = Statement(
         delayed_until_ms=_p("delayed_until_ms"),
         enqueued_at_ms=_p("now_ms"),
         sent_at_ms=_p("now_ms"),
+        first_received_at_ms=_forever,
+        retention_from_ms=_p("retention_from_ms"),
+        expires_at_ms=_forever,
+        debounce_until_ms=zero,
         receipt=_no_receipt,
+        owner_id=_no_owner,
+        body_bytes=_p("body_bytes"),
+        body_format=zero,
+        sequence=zero,
         key=_p("key"),
         payload_hash=_p("payload_hash"),
         attributes=_p("attributes"),
@@ -128,7 +152,9 @@ _make_ready = update(message).where(in_list(_m.id, "ids"), is_state(State.DELAYE
 # The date stays: retention counts from when a message became due.
 PROMOTE = Statement(_make_ready.values(state=_ready, deferred=zero).returning(_m.id))
 CHOOSE = Statement(
-    _make_ready.values(state=_ready, deferred=zero, delayed_until_ms=zero).returning(_m.id)
+    _make_ready.values(
+        state=_ready, deferred=zero, delayed_until_ms=zero, retention_from_ms=_m.enqueued_at_ms
+    ).returning(_m.id)
 )
 _columns = (
     _m.id,
@@ -140,7 +166,7 @@ _columns = (
     _m.recovery_count,
     _m.sent_at_ms,
     _m.enqueued_at_ms,
-    _m.delayed_until_ms,
+    _m.retention_from_ms,
     _m.payload_hash,
     _m.source_queue_id,
 )
@@ -161,7 +187,7 @@ READY = Statement(
         )
     )
     .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
-    .order_by(_m.priority.desc(), _m.id)
+    .order_by(_m.rank, _m.id)
     .limit(_p("limit"))
 )
 DEAD_LETTERS = Statement(
@@ -181,8 +207,12 @@ LEASE = Statement(
     .values(
         state=_in_flight,
         receipt=_p("token"),
+        owner_id=_p("owner"),
         lease_until_ms=_p("until"),
         receive_count=_m.receive_count + 1,
+        first_received_at_ms=case(
+            (_m.first_received_at_ms == _forever, _p("now_ms")), else_=_m.first_received_at_ms
+        ),
     )
     .returning(_m.id)
 )
@@ -212,7 +242,12 @@ OWNER_LEASE = Statement(
 DEFER = Statement(
     update(message)
     .where(_m.id == _p("of"), is_state(State.READY))
-    .values(state=_delayed, deferred=literal_column("1"), delayed_until_ms=_p("until"))
+    .values(
+        state=_delayed,
+        deferred=literal_column("1"),
+        delayed_until_ms=_p("until"),
+        retention_from_ms=_p("until"),
+    )
 )
 END_READY = Statement(
     delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)).returning(_m.id)
@@ -245,9 +280,9 @@ PUT_BACK = Statement(
     .values(
         state=_p("to_state"),
         delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
-        receipt=_no_receipt,
-        lease_until_ms=_no_lease,
+        retention_from_ms=func.coalesce(_p("until"), _m.retention_from_ms),
         receive_count=_m.receive_count - _p("uncounted"),
+        **_available,
     )
 )
 BURY = Statement(
@@ -260,8 +295,8 @@ BURY = Statement(
         receive_count=zero,
         enqueued_at_ms=_p("now_ms"),
         delayed_until_ms=zero,
-        receipt=_no_receipt,
-        lease_until_ms=_no_lease,
+        retention_from_ms=_p("now_ms"),
+        **_available,
     )
 )
 REDRIVE = Statement(
@@ -275,16 +310,17 @@ REDRIVE = Statement(
         receive_count=zero,
         recovery_count=_m.recovery_count + 1,
         enqueued_at_ms=_p("now_ms"),
-        receipt=_no_receipt,
-        lease_until_ms=_no_lease,
+        retention_from_ms=_p("retention_from_ms"),
         body=func.coalesce(_p("new_body"), _m.body),
+        body_bytes=func.coalesce(_p("new_body_bytes"), _m.body_bytes),
+        **_available,
     )
 )
 DISCARD = Statement(delete(message).where(_m.id == _p("of"), *_leased_under_receipt))
 EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
 
 EXPIRED_LEASES = Statement(
-    select(_m.id, _m.key, _m.receive_count, _m.receipt)
+    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.owner_id)
     .where(
         _m.queue_id == _p("in_queue"),
         is_state(State.IN_FLIGHT),
@@ -295,17 +331,14 @@ EXPIRED_LEASES = Statement(
 )
 
 
-def leased_by(owner_prefix: Any) -> tuple[Any, Any]:
-    """Return the conditions for messages leased under receipts that begin with this prefix."""
-    start = func.substr(_m.receipt, literal_column("1"), _p("length"))
-    return is_state(State.IN_FLIGHT), start == owner_prefix
-
-
-LEASES_OF_OWNER = Statement(
-    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.queue_id)
-    .where(*leased_by(_p("owner_prefix")))
+_all_leases = (
+    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.owner_id, _m.queue_id)
+    .where(is_state(State.IN_FLIGHT))
     .order_by(_m.lease_until_ms, _m.id)
 )
+ALL_LEASES = Statement(_all_leases)
+LEASES_OF_OWNER = Statement(_all_leases.where(_m.owner_id == _p("owner")))
+
 # ---- keys
 
 _owned = (
@@ -334,7 +367,12 @@ WAKE_DEFERRED = Statement(
         _m.deferred == literal_column("1"),
         is_state(State.DELAYED),
     )
-    .values(state=_ready, deferred=zero, delayed_until_ms=_p("now_ms"))
+    .values(
+        state=_ready,
+        deferred=zero,
+        delayed_until_ms=_p("now_ms"),
+        retention_from_ms=_p("now_ms"),
+    )
 )
 RECORD = Statement(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
 COMPLETED_BY = Statement(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))

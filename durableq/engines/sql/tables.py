@@ -2,11 +2,15 @@
 
 All are named `durableq_…`, so that they can live inside an application's own database file.
 
-SQLite overwrites a row in place when its size does not change, and moving a message through its
-life would otherwise rewrite its body each time. So on the happy path every column keeps its
-width: `state` goes from 0 to 1 and `receive_count` from 0 to 1 (both take no bytes), a `receipt`
-is 16 bytes from the start, and a lease deadline counts from LEASE_EPOCH_MS, which makes every
-reading six bytes wide.
+SQLite overwrites a row in place when its size does not change; otherwise each step in the life of
+a message would rewrite its body. So on the way of a message that succeeds every column keeps its
+width: `state` and `receive_count` go from 0 to 1 (both take no bytes), a `receipt` has 16 bytes
+from the start, and times and owners take six bytes at any value: a lease deadline counts from
+LEASE_EPOCH_MS, an owner from OWNER_BASE, and a time that is not known yet is FOREVER_MS.
+
+SQLite reads a row from its start, and a large body lies on other pages. So `body` stands last, and
+a later column would stand behind it: columns that later features need are in the table already,
+with neutral values (docs/decisions/0023).
 
 Foreign keys are not declared: SQLite enforces them only on connections that ask for it, and an
 application's own connections write here too. Every verb resolves its queue inside its own
@@ -38,8 +42,10 @@ from durableq.engines.sql.dialect import byte_length
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import RecordStatus, State
 
-#: Added to a boot-clock reading before it is stored, for its width alone.
+#: Added to a lease's deadline before it is stored, for its width alone.
 LEASE_EPOCH_MS: Final = 1 << 41
+#: Added to the id of a worker where a message names its owner, for its width alone.
+OWNER_BASE: Final = 1 << 40
 NO_RECEIPT: Final = bytes(16)
 
 
@@ -94,6 +100,16 @@ queue = Table(
     _whole("backoff_max_ms"),
     _whole("idempotency_ttl_ms"),
     _whole("max_body_bytes"),
+    _counter("paused"),
+    UniqueConstraint("name", name="durableq_queue_name"),
+    **_strict,
+)
+
+# Apart from the settings: each send and completion writes here.
+counters = Table(
+    "durableq_counters",
+    metadata,
+    Column("queue_id", _Whole, primary_key=True, nullable=False),
     _counter("sent"),
     _counter("moved_in"),
     _counter("moved_out"),
@@ -102,8 +118,6 @@ queue = Table(
     _counter("discarded"),
     _counter("expired"),
     _counter("purged"),
-    _counter("paused"),
-    UniqueConstraint("name", name="durableq_queue_name"),
     **_strict,
 )
 
@@ -114,6 +128,8 @@ message = Table(
     Column("id", _Whole, primary_key=True, nullable=False),
     _whole("queue_id"),
     _whole("state"),
+    # The order of receiving within a queue: the lowest rank first, then the lowest id.
+    _whole("rank"),
     _whole("priority"),
     _whole("deferred"),
     _whole("receive_count"),
@@ -122,13 +138,33 @@ message = Table(
     _whole("delayed_until_ms"),
     _whole("enqueued_at_ms"),
     _whole("sent_at_ms"),
+    _whole("first_received_at_ms"),
+    # Retention counts from here: the arrival in the queue, or the time at which it became due.
+    _whole("retention_from_ms"),
+    # Not used yet: the end of `expires_in`, and the bound of a debounced delay.
+    _whole("expires_at_ms"),
+    _whole("debounce_until_ms"),
     Column("receipt", LargeBinary, nullable=False),
+    _whole("owner_id"),
+    _whole("body_bytes"),
+    # Not used yet: 0 is JSON text or bytes, told by the type; 1 is text as it was sent.
+    _whole("body_format"),
+    # Not used yet: the order in a group.
+    _whole("sequence"),
     Column("source_queue_id", _Whole),
+    # Not used yet.
+    Column("group_id", Text),
+    Column("replace_key", Text),
     Column("key", Text),
     Column("payload_hash", LargeBinary),
+    # Not used yet: the id of a message that an SQS move task has moved.
+    Column("sqs_id", Text),
     Column("attributes", Text),
+    # Not used yet: AWSTraceHeader and the like, as JSON.
+    Column("system_attributes", Text),
     Column("body", _Body, nullable=False),
-    CheckConstraint("state IN (0, 1, 2)", name="durableq_message_state"),
+    # 3 is not used yet: blocked behind the head of its group.
+    CheckConstraint("state IN (0, 1, 2, 3)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
     CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
     CheckConstraint(
@@ -142,7 +178,7 @@ message = Table(
 Index(
     "durableq_message_ready",
     message.c.queue_id,
-    message.c.priority.desc(),
+    message.c.rank,
     message.c.id,
     **_partial(is_state(State.READY)),
 )
@@ -232,25 +268,26 @@ worker = Table(
     Column("state", Text, nullable=False, server_default=""),
     _counter("handled"),
     _counter("failed"),
-    _counter("in_hand"),
+    _counter("in_flight"),
     _counter("oldest_began_ms"),
     # A JSON array of names; empty text where the worker has not told them.
     Column("queues", Text, nullable=False, server_default=""),
+    Column("host_id", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
     **_strict,
 )
 
-move = Table(
-    "durableq_move",
+redrive_task = Table(
+    "durableq_redrive_task",
     metadata,
-    # AUTOINCREMENT: the id of a move that was forgotten is not another's.
+    # AUTOINCREMENT: the id of a task that was forgotten is not another's.
     Column("id", _Whole, primary_key=True, nullable=False),
     Column("state", Text, nullable=False),
     Column("wanted", Text, nullable=False),
-    Column("verdict", Text, nullable=False),
+    Column("decision", Text, nullable=False),
     Column("to_queue", Text),
     Column("actor", Text, nullable=False),
-    # Letters whose burial is a later event of the history are not meant.
+    # Dead letters whose burial is a later event of the history are not meant.
     _whole("last_event"),
     _whole("cursor"),
     _whole("total"),

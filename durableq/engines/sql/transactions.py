@@ -13,7 +13,7 @@ from durableq.engines.sql.dialect import Statement, Statements
 from durableq.engines.sql.tables import LEASE_EPOCH_MS, queue
 from durableq.model.errors import UnknownQueue
 from durableq.model.message import Event
-from durableq.model.queues import BOUNDS, Counters, QueueSettings
+from durableq.model.queues import BOUNDS, QueueSettings
 from durableq.runtime.clock import Moment, shift
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ NO_MOMENT: Final = Moment(0, 0, 0, is_due=False)
 
 _COLUMN = {column.name: position for position, column in enumerate(queue.columns)}
 _SETTINGS = [(name, _COLUMN[name]) for name in BOUNDS]
-_COUNTERS = [(name, _COLUMN[name]) for name in sql.COUNTERS]
 
 
 class StoredQueue:
@@ -46,11 +45,6 @@ class StoredQueue:
     def settings(self) -> QueueSettings:
         """All settings."""
         return QueueSettings(**{name: self._row[at] for name, at in _SETTINGS})
-
-    @property
-    def counters(self) -> Counters:
-        """The running totals."""
-        return Counters(**{name: self._row[at] for name, at in _COUNTERS})
 
 
 class Transaction:
@@ -155,7 +149,7 @@ class WriteTransaction(Transaction):
         """Write the counters collected so far, once per queue."""
         for queue_id, changes in self.counts.items():
             plus = {f"plus_{name}": changes[name] for name in sql.COUNTERS}
-            self.run(sql.COUNT, queue_id=queue_id, **plus)
+            self.run(sql.COUNT, of_queue=queue_id, **plus)
         self.counts.clear()
 
     def record(

@@ -14,7 +14,16 @@ from durableq.engines.sql import redrive
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, in_list
 from durableq.engines.sql.statements import parameter, past_retention, status_is
-from durableq.engines.sql.tables import history, idempotency, is_state, message, meta, queue, worker
+from durableq.engines.sql.tables import (
+    counters,
+    history,
+    idempotency,
+    is_state,
+    message,
+    meta,
+    queue,
+    worker,
+)
 from durableq.engines.sql.transactions import StoredQueue, Transaction, WriteTransaction
 from durableq.model.errors import Conflict
 from durableq.model.info import metadata_suffix
@@ -38,6 +47,7 @@ _CREATE_QUEUE = Statement(
     )
     .returning(_q.id)
 )
+_CREATE_COUNTERS = Statement(insert(counters).values(queue_id=parameter("of_queue")))
 _CHANGE_QUEUE = Statement(
     update(queue)
     .where(_q.id == parameter("queue_id"))
@@ -53,13 +63,16 @@ _DROP_KEYS_IN_PROGRESS = Statement(
 )
 _DROP_KEYS = Statement(delete_from(idempotency).where(_r.queue_id == parameter("in_queue")))
 _DROP_HISTORY = Statement(delete_from(history).where(_h.queue_id == parameter("in_queue")))
+_DROP_COUNTERS = Statement(
+    delete_from(counters).where(counters.c.queue_id == parameter("in_queue"))
+)
 _DROP_QUEUE = Statement(delete_from(queue).where(_q.id == parameter("queue_id")))
 _OVERDUE = Statement(
     select(_m.id, _m.queue_id)
     .join(queue, _q.id == _m.queue_id)
     .where(
         ~is_state(State.IN_FLIGHT),
-        *past_retention(_m.enqueued_at_ms, _m.delayed_until_ms, _q.retention_ms),
+        past_retention(_m.retention_from_ms, _q.retention_ms),
     )
     .order_by(_m.id)
     .limit(parameter("limit"))
@@ -155,6 +168,7 @@ def _create(
         **settings.as_dict(),
     )
     queue_id: int = created.fetchone()[0]
+    tx.run(_CREATE_COUNTERS, of_queue=queue_id)
     return queue_id
 
 
@@ -175,7 +189,7 @@ def delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
                 f"Purge it first (durableq queue purge {part.name}), or force it."
             )
     for part in parts:
-        for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY):
+        for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY, _DROP_COUNTERS):
             tx.run(statement, in_queue=part.id)
         tx.run(_DROP_NOTES, note=_NOTE, tail=metadata_suffix(part.name))
         tx.run(_DROP_QUEUE, queue_id=part.id)

@@ -257,7 +257,7 @@ def _release_leases(copy: Location, clock: Clock) -> int:
             schema.upgrade(database, found)
         with database.write() as tx:
             tx.set_time(steady_time.follow(tx, database.clock))
-            leases = tx.run(statements.LEASES_OF_OWNER, owner_prefix=b"", length=0).fetchall()
+            leases = tx.run(statements.ALL_LEASES).fetchall()
             settling.release(tx, [_receipt(tx, lease) for lease in leases])
             upkeep.remember_boot(tx, clock.boot_id())
     finally:
@@ -266,5 +266,5 @@ def _release_leases(copy: Location, clock: Clock) -> int:
 
 
 def _receipt(tx: WriteTransaction, lease: tuple[Any, ...]) -> Receipt:
-    message_id, _, _, token, queue_id = lease
+    message_id, _, _, token, _, queue_id = lease
     return Receipt(tx.queue_by_id(queue_id).name, str(message_id), token.hex())

@@ -280,7 +280,12 @@ class Database:
         except driver.Error as error:
             if is_inside:
                 raise
-            raise translate(error, self.location.path) or error from error
+            meaning, check = translate(error, self.location.path), self.revision_check
+            if isinstance(meaning, DatabaseUnusable) and check is not None:
+                with suppress(driver.Error):  # tables of another revision may lack a column
+                    if raw.execute(check.query).fetchone() != check.expected:
+                        meaning = check.refusal(raw)
+            raise meaning or error from error
         finally:
             if not is_inside:
                 _roll_back(raw)

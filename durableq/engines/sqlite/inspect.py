@@ -72,14 +72,14 @@ class SQLMonitor:
             return tx.shown(dead_letters.dead_letter_groups(tx, queue))
 
     def redrive_tasks(self) -> list[RedriveTask]:
-        """The moves, newest first."""
+        """The redrive tasks, newest first."""
         with self._database.read() as tx:
-            return tx.shown(redrive.moves(tx))
+            return tx.shown(redrive.redrive_tasks(tx))
 
     def redrive_task(self, task_id: str) -> RedriveTask:
-        """One move."""
+        """One redrive task."""
         with self._database.read() as tx:
-            return tx.shown(redrive.find(tx, task_id).move)
+            return tx.shown(redrive.find(tx, task_id).task)
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
         """The messages that recovery processes sent back to this queue."""
@@ -112,7 +112,7 @@ class SQLMonitor:
     def leases_of(self, owner_id: int) -> list[Message]:
         """The messages a worker has leased."""
         with self._database.read() as tx:
-            return tx.shown(queries.leased(tx, receiving.owner_prefix_of(owner_id)))
+            return tx.shown(queries.leased(tx, receiving.stored_owner(owner_id)))
 
     def key_counts(self) -> KeyCounts:
         """How many idempotency keys are known."""

@@ -291,7 +291,7 @@ class SQLStore(
         """Take back expired leases, or all of a dead holder's."""
         with self._database.write() as tx:
             if owner_id is not None:
-                return receiving.reclaim_lost(tx, receiving.owner_prefix_of(owner_id))
+                return receiving.reclaim_lost(tx, owner_id)
             rows = [tx.queue_by_id(row[0]) for row in tx.run(statements.QUEUES).fetchall()]
             return sum(receiving.reclaim_expired(tx, row) for row in rows)
 
@@ -339,7 +339,7 @@ class SQLStore(
     def unregister(self, owner_id: int) -> None:
         """Take a worker out, and its leases back."""
         with self._database.write() as tx:
-            receiving.reclaim_lost(tx, receiving.owner_prefix_of(owner_id))
+            receiving.reclaim_lost(tx, owner_id)
             upkeep.unregister(tx, owner_id)
 
     def close(self) -> None:
@@ -378,7 +378,7 @@ class SQLStore(
             return
         with self._database.write() as tx:
             if upkeep.known_boot(tx) != boot_id:
-                receiving.reclaim_lost(tx, b"")
+                receiving.reclaim_all(tx)
                 upkeep.remember_boot(tx, boot_id)
 
 

@@ -14,7 +14,7 @@ from durableq.engines.sqlite.driver import driver
 _BOOKS: Final = """
 SELECT name, max_receives, sent, moved_in, moved_out, completed, duplicates, discarded, expired,
        purged, (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)
-FROM durableq_queue AS q ORDER BY name"""
+FROM durableq_queue AS q JOIN durableq_counters ON queue_id = id ORDER BY name"""
 _LEFT: Final = """
 SELECT CAST(m.id AS TEXT), q.name, m.state, m.receive_count, m.source_queue_id IS NOT NULL
 FROM durableq_message AS m LEFT JOIN durableq_queue AS q ON q.id = m.queue_id ORDER BY m.id"""

@@ -45,7 +45,7 @@ from durableq.testing.fakes import FakeClock, FakeRandom
 
 WORKER = WorkerInfo("host-a:7", 7, 1, restarts=3, boot_id="boot-1", pid_namespace="pid:[1]")
 
-STATS = WorkerStats("working", handled=9, failed=2, in_hand=4, oldest_began_ms=1_234)
+STATS = WorkerStats("working", handled=9, failed=2, in_flight=4, oldest_began_ms=1_234)
 
 
 @needs(Capability.FLEET)
@@ -153,12 +153,13 @@ class FleetContract(StoreCase):
         assert not store.beat(0)
         assert store.workers() == []
 
-    def test_a_receipt_shows_the_owner_of_its_lease(self, store: FullStore) -> None:
-        worker = store.register(WORKER)
+    def test_a_lease_belongs_to_the_worker_that_received(self, store: FullStore) -> None:
+        worker, other = store.register(WORKER), store.register(WORKER)
         send(store)
-        token = take(store, owner_id=worker.owner_id).token
-        assert len(token) == 32
-        assert int(token[:8], 16) == worker.owner_id
+        lease = take(store, owner_id=worker.owner_id)
+        assert len(lease.token) == 32
+        assert [message.receipt for message in store.leases_of(worker.owner_id)] == [lease]
+        assert store.leases_of(other.owner_id) == []
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_the_leases_of_a_dead_worker_are_reclaimed_at_once(

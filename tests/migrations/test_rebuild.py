@@ -1,0 +1,112 @@
+"""The rebuild of the message table by migration 0005: it happens as a whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from durableq import DurableQ
+from durableq.engines.sqlite import schema
+from tests.engine import plain
+from tests.migrations.test_released import RELEASED
+
+pytestmark = pytest.mark.skipif(
+    schema.LACKS_OCTET_LENGTH, reason="this SQLite library refuses a file of release 0.1"
+)
+
+MESSAGES = 20_000
+BACKLOG = f"""
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MESSAGES})
+INSERT INTO durableq_message (queue_id, state, priority, deferred, receive_count, recovery_count,
+    lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms, receipt, body)
+SELECT queue.id, 0, i % 7, 0, 0, 0, 0, 0, 0, i, zeroblob(16), '"' || hex(zeroblob(200)) || '"'
+FROM n JOIN durableq_queue AS queue ON queue.name = 'orders';
+UPDATE durableq_queue SET sent = sent + {MESSAGES} WHERE name = 'orders'"""
+CONTENT = "SELECT id, priority, key, attributes, body FROM durableq_message ORDER BY id"
+#: Migrates a file, and stops just before a statement.
+STOPPING = """
+import sys, time
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from durableq import DurableQ
+
+@event.listens_for(Engine, "before_cursor_execute")
+def stop(connection, cursor, statement, *_):
+    if sys.argv[2] in statement:
+        print("half way", flush=True)
+        time.sleep(3600)
+
+DurableQ(sys.argv[1]).migrate()
+"""
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    db = Path(shutil.copy(RELEASED / "0004.db", tmp_path / "queue.db"))
+    plain.script(db, BACKLOG)
+    return db
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO durableq_message (",
+        "DROP TABLE durableq_message_0004",
+        "CREATE INDEX durableq_message_dead",
+        "DROP COLUMN sent",
+        "UPDATE durableq_version",
+    ],
+)
+def test_a_migration_that_is_killed_leaves_the_old_file(db: Path, statement: str) -> None:
+    content = plain.rows(db, CONTENT)
+    before = plain.rows(db, "SELECT name, sql FROM sqlite_schema")
+    command = [sys.executable, "-c", STOPPING, str(db), statement]
+    with subprocess.Popen(command, stdout=PIPE, text=True) as migrating:
+        assert migrating.stdout is not None
+        assert migrating.stdout.readline() == "half way\n"
+        migrating.kill()
+    plain.check_whole(db)
+    assert plain.rows(db, "SELECT name, sql FROM sqlite_schema") == before
+    assert plain.rows(db, CONTENT) == content
+    with DurableQ(db) as dq:
+        assert dq.migrate() == "older"
+        assert dq.queue("orders").info().counts.present == len(content) - 3  # those of mail
+    assert plain.rows(db, CONTENT) == content
+    plain.check_sound(db)
+
+
+def test_messages_are_received_in_the_order_of_before(db: Path) -> None:
+    ready = "SELECT CAST(id AS TEXT) FROM durableq_message WHERE state = 0 AND queue_id = ("
+    ready += "SELECT id FROM durableq_queue WHERE name = 'orders') ORDER BY priority DESC, id"
+    expected = plain.column(db, f"{ready} LIMIT 100")
+    plain.script(db, "UPDATE durableq_message SET enqueued_at_ms = 4e12")  # not expired
+    with DurableQ(db) as dq:
+        dq.migrate()
+        assert [message.id for message in dq.store.receive("orders", 100).messages] == expected
+    sizes = "SELECT count(*) FROM durableq_message WHERE body_bytes <> length(CAST(body AS BLOB))"
+    assert plain.one(db, sizes) == 0
+
+
+def test_what_an_application_put_on_the_table_stays(db: Path) -> None:
+    plain.script(
+        db,
+        "CREATE TABLE mine (message_id INTEGER REFERENCES durableq_message (id));"
+        "CREATE VIEW waiting AS SELECT id, body FROM durableq_message WHERE state = 0;"
+        "CREATE INDEX by_time ON durableq_message (sent_at_ms);"
+        "CREATE TRIGGER noted AFTER DELETE ON durableq_message "
+        "BEGIN INSERT INTO mine VALUES (old.id); END",
+    )
+    theirs = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'durableq_%' ORDER BY name"
+    theirs = theirs.replace(" ORDER", " AND name NOT LIKE 'sqlite_%' ORDER")
+    before = plain.rows(db, theirs)
+    assert [name for name, _ in before] == ["by_time", "mine", "noted", "waiting"]
+    with DurableQ(db) as dq:
+        dq.migrate()
+    assert plain.rows(db, theirs) == before
+    assert plain.one(db, "SELECT count(*) FROM mine") == 0
+    assert plain.one(db, "SELECT count(*) FROM waiting") > MESSAGES
