@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from durableq.model.errors import InvalidInput, Unsupported
 from durableq.model.health import Copied, Finding, Level, UpgradeEstimate
@@ -18,6 +18,8 @@ from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+T = TypeVar("T")
 
 #: The entry point group of third parties' engines: a URL scheme, and a function that takes the
 #: arguments of `open_store` and returns a Store.
@@ -104,12 +106,8 @@ def registered_workers(url: str) -> list[WorkerInfo]:
 
     There are none if the store does not exist or is another application's.
     """
-    if _is_memory(url):
-        return []
-    if (entry := _registered(url)) is not None:
-        with closing(_open_registered(entry, url, None)) as store:
-            has_fleet = Capability.FLEET in store.capabilities
-            return store.require(Capability.FLEET).workers() if has_fleet else []
+    if (found := _listed(url, Capability.FLEET, lambda store: store.workers())) is not None:
+        return found
     from durableq.engines.sqlite.doctor import workers
     from durableq.engines.sqlite.location import Location
 
@@ -121,12 +119,8 @@ def queues_in(url: str) -> list[QueueInfo]:
 
     There are none if the store does not exist or is another application's.
     """
-    if _is_memory(url):
-        return []
-    if (entry := _registered(url)) is not None:
-        with closing(_open_registered(entry, url, None)) as store:
-            can_list = Capability.INSPECT in store.capabilities
-            return store.require(Capability.INSPECT).queues() if can_list else []
+    if (found := _listed(url, Capability.INSPECT, lambda store: store.queues())) is not None:
+        return found
     from durableq.engines.sqlite.doctor import queues
     from durableq.engines.sqlite.location import Location
 
@@ -271,6 +265,18 @@ def _registered(url: str) -> EntryPoint | None:
         f"No engine serves {visible(scheme, 60)}:// URLs; there are "
         f"sqlite:// and memory://{others}."
     )
+
+
+def _listed(url: str, capability: Capability, read: Callable[[Any], list[T]]) -> list[T] | None:
+    """Return a list that a store in memory or of a third party reads; empty if it lacks the
+    capability; None if the URL names a file.
+    """
+    if _is_memory(url):
+        return []
+    if (entry := _registered(url)) is None:
+        return None
+    with closing(_open_registered(entry, url, None)) as store:
+        return read(store) if capability in store.capabilities else []
 
 
 def _open_registered(

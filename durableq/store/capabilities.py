@@ -131,9 +131,9 @@ class DeadLetters(Protocol):
     def decide_by_id(
         self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
     ) -> list[str]:
-        """Apply one decision to these letters of a dead-letter queue, held ones too.
+        """Apply one decision to these dead letters of a queue, held ones too.
 
-        An interrupted call leaves each letter either decided or as it was, and never leased.
+        An interrupted call leaves each of them either decided or as it was, and never leased.
 
         Returns:
             The ids that were decided; the others are leased, or not there.
@@ -151,7 +151,7 @@ class DeadLetters(Protocol):
         visibility_ms: int | None = None,
         owner_id: int = 0,
     ) -> list[Message]:
-        """Lease these letters of a dead-letter queue, also held, delayed and paused ones.
+        """Lease these dead letters of a queue, also held and delayed ones, and of a paused queue.
 
         Args:
             queue: the dead-letter queue.
@@ -160,7 +160,7 @@ class DeadLetters(Protocol):
             owner_id: as for Queueing.receive.
 
         Returns:
-            The letters, in order of id; the others are leased, or not there.
+            The dead letters, in order of id; the others are leased, or not there.
 
         Raises:
             InvalidInput: too many ids.
@@ -212,34 +212,34 @@ class Redrive(Protocol):
     ) -> RedriveTask:
         """Create a redrive task, which `continue_redrive` performs.
 
-        It covers the letters that match and are dead now. The newest MAX_REDRIVE_TASKS ended tasks
+        It covers the messages that match and are dead now. The newest MAX_REDRIVE_TASKS ended tasks
         are kept, older ones dropped.
 
         Args:
-            wanted: the letters, held ones too.
+            wanted: the dead letters, held ones too.
             decision: the same for each.
-            to_queue: requeue to this one instead of each letter's source queue. Its keys guard
+            to_queue: requeue to this one instead of each message's source queue. Its keys guard
                 there; the body was accepted once and is not measured again.
-            actor: the person or process that decides; in the history of each letter.
+            actor: the person or process that decides; in the history of each message.
 
         Raises:
             UnknownQueue: a named queue does not exist.
-            Conflict: it is a dead-letter queue; or a letter's source queue does not exist any more,
-                and no other is named.
+            Conflict: it is a dead-letter queue; or the source queue of a message does not exist any
+                more, and no other is named.
             InvalidInput: a delay out of bounds, or a discard with `to_queue`.
         """
         ...
 
     def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
-        """Decide about the next letters of a task, in order of id; DONE when none was left.
+        """Decide about the next dead letters of a task, in order of id; DONE when none was left.
 
         The position is kept in the same transaction: processes that continue a task after a crash,
-        or at the same time, decide about no letter twice. Letters that died after the start are
-        left, and leased ones are skipped. A task that has ended does not change.
+        or at the same time, decide about no message twice. Deaths after the start are not covered,
+        and leased dead letters are skipped. A task that has ended does not change.
 
         Args:
             task_id: from `start_redrive`.
-            limit: 1 to MAX_RECEIVE_BATCH letters.
+            limit: 1 to MAX_RECEIVE_BATCH dead letters.
 
         Raises:
             NotFound: there is no such task.
@@ -248,7 +248,7 @@ class Redrive(Protocol):
         ...
 
     def cancel_redrive(self, task_id: str) -> RedriveTask:
-        """Stop a running task; the letters that it has moved stay moved.
+        """Stop a running task; the messages that it has moved stay moved.
 
         Raises:
             NotFound: there is no such task.

@@ -37,7 +37,7 @@ from durableq.model.message import (
     draft,
 )
 from durableq.model.queues import dead_letter_name
-from durableq.store.core import WorkerInfo, WorkerStats
+from durableq.store.core import Send, Settle, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock
 from tests.contract.engines import (
     DEAD_LETTER_QUEUES,
@@ -53,14 +53,7 @@ from tests.contract.engines import (
     reachable,
     without_rivals,
 )
-from tests.contract.strategies import (
-    booleans,
-    decisions,
-    drafts,
-    failures,
-    queues,
-    some,
-)
+from tests.contract.strategies import booleans, decisions, drafts, failures, queues, some
 from tests.support import new_file
 
 ACTOR = "recovery:1"
@@ -291,6 +284,25 @@ class SideBySide(RuleBasedStateMachine):
             return engine.sent(ids)
 
         touched = self.named([*held, *lost])
+        self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
+
+    @precondition(lambda self: self.leases)
+    @rule(which=some, failed=some, failure=failures)
+    def settle_together(self, which: list[int], failed: list[int], failure: Failure) -> None:
+        """Several operations in one transaction; one is refused, and undone alone."""
+        chosen = without_rivals(self.pick(which + failed))
+        done, lost = chosen[::2], chosen[1::2]
+
+        def run(engine: Engine, n: int) -> list[Any]:
+            failures = [(c[n], failure) for c in lost]
+            settle = Settle([Completion(c[n]) for c in done], failures, actor="w")
+            sent, refused, outcomes = engine.store.together(
+                [Send("mail", [draft(1)]), Send("mail", [draft("too long")]), settle]
+            )
+            assert isinstance(sent, list)
+            return [engine.sent(map(str, sent)), type(refused), outcomes]
+
+        touched = self.named(chosen)
         self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
 
     # ---- time, workers, upkeep

@@ -7,32 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.model.dead_letters import (
-    DeadLetterFilter,
-    RedriveState,
-    RedriveTask,
-)
+from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
-from durableq.model.errors import (
-    Conflict,
-    InvalidInput,
-    NotFound,
-    UnknownQueue,
-)
-from durableq.model.limits import (
-    MAX_RECEIVE_BATCH,
-    MAX_REDRIVE_TASKS,
-)
-from durableq.model.message import (
-    Event,
-    Failure,
-    Outcome,
-    Reason,
-    State,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import Conflict, InvalidInput, NotFound, UnknownQueue
+from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
+from durableq.model.message import Event, Failure, Outcome, Reason, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
@@ -66,7 +46,7 @@ def finish(store: FullStore, task: RedriveTask, limit: int = 100) -> RedriveTask
 def requeue(
     store: FullStore, wanted: DeadLetterFilter = EVERY, to_queue: str | None = None
 ) -> RedriveTask:
-    """Move letters back, from start to end."""
+    """Requeue dead letters by a redrive task, from start to end."""
     return finish(store, store.start_redrive(wanted, Requeue("calm now"), to_queue=to_queue))
 
 
