@@ -5,17 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import (
-    Conflict,
-    UnknownQueue,
-)
-from durableq.model.message import (
-    Outcome,
-)
+from durableq.model.errors import Conflict, UnknownQueue
+from durableq.model.message import Outcome
 from durableq.model.queues import Counters, Counts
-from durableq.store.core import (
-    Capability,
-)
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -7,24 +7,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from durableq.model.errors import (
-    InvalidInput,
-)
-from durableq.model.limits import (
-    DAY_MS,
-)
-from durableq.model.message import (
-    Completion,
-    Event,
-    Outcome,
-    Reason,
-    State,
-)
-from durableq.store.core import (
-    Capability,
-    WorkerInfo,
-    WorkerStats,
-)
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import DAY_MS
+from durableq.model.message import Completion, Event, Outcome, Reason, State
+from durableq.store.core import Capability, WorkerInfo, WorkerStats
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -6,18 +6,9 @@ from __future__ import annotations
 import pytest
 
 from durableq.model import codec
-from durableq.model.errors import (
-    Conflict,
-    UnknownQueue,
-)
-from durableq.model.message import (
-    Completion,
-    Outcome,
-    RecordStatus,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import Conflict, UnknownQueue
+from durableq.model.message import Completion, Outcome, RecordStatus
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

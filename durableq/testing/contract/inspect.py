@@ -5,19 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import (
-    InvalidInput,
-    UnknownQueue,
-)
-from durableq.model.limits import (
-    DAY_MS,
-)
-from durableq.model.message import (
-    State,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import InvalidInput, UnknownQueue
+from durableq.model.limits import DAY_MS
+from durableq.model.message import State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -5,23 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import (
-    InvalidInput,
-)
-from durableq.model.limits import (
-    MAX_METADATA_CHARS,
-    MAX_METADATA_NAME_CHARS,
-)
-from durableq.store.core import (
-    Capability,
-)
-from durableq.testing.contract.case import (
-    DEAD,
-    ORDERS,
-    FullStore,
-    StoreCase,
-    needs,
-)
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
+from durableq.store.core import Capability
+from durableq.testing.contract.case import DEAD, ORDERS, FullStore, StoreCase, needs
 
 
 @needs(Capability.METADATA)

@@ -9,24 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from durableq.model.errors import (
-    Conflict,
-    InvalidBody,
-    StaleReceipt,
-    UnknownQueue,
-    Unsupported,
-)
-from durableq.model.message import (
-    Completion,
-    Event,
-    Outcome,
-    Reason,
-    State,
-)
-from durableq.store.core import (
-    OTHER_THREAD,
-    Capability,
-)
+from durableq.model.errors import Conflict, InvalidBody, StaleReceipt, UnknownQueue, Unsupported
+from durableq.model.message import Completion, Event, Outcome, Reason, State
+from durableq.store.core import OTHER_THREAD, Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

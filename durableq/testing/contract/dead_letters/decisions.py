@@ -6,23 +6,10 @@ from __future__ import annotations
 import pytest
 
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
-from durableq.model.errors import (
-    Conflict,
-    InvalidBody,
-    InvalidInput,
-)
-from durableq.model.limits import (
-    MAX_RECEIVE_BATCH,
-)
-from durableq.model.message import (
-    FOREVER_MS,
-    Event,
-    Outcome,
-    State,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import Conflict, InvalidBody, InvalidInput
+from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.message import FOREVER_MS, Event, Outcome, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

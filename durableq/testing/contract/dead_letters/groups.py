@@ -7,26 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.model.dead_letters import (
-    DeadLetterGroup,
-    Recovered,
-    RecoveredFate,
-)
+from durableq.model.dead_letters import DeadLetterGroup, Recovered, RecoveredFate
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
-from durableq.model.errors import (
-    UnknownQueue,
-)
-from durableq.model.limits import (
-    MAX_HISTORY,
-)
-from durableq.model.message import (
-    Event,
-    Failure,
-    Reason,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import UnknownQueue
+from durableq.model.limits import MAX_HISTORY
+from durableq.model.message import Event, Failure, Reason
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

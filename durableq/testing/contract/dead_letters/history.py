@@ -6,16 +6,9 @@ from __future__ import annotations
 import pytest
 
 from durableq.model.decisions import Requeue
-from durableq.model.limits import (
-    MAX_HISTORY,
-)
-from durableq.model.message import (
-    Event,
-    Reason,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.limits import MAX_HISTORY
+from durableq.model.message import Event, Reason
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

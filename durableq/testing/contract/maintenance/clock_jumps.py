@@ -8,17 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from durableq.model.decisions import Hold
-from durableq.model.limits import (
-    HOUR_MS,
-)
-from durableq.model.message import (
-    State,
-    draft,
-)
+from durableq.model.limits import HOUR_MS
+from durableq.model.message import State, draft
 from durableq.runtime.clock import JUMP_MS
-from durableq.store.core import (
-    Capability,
-)
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -5,12 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.message import (
-    Reason,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.message import Reason
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -7,13 +7,8 @@ import threading
 
 from durableq.model.decisions import Requeue
 from durableq.model.health import COUNTERS, Level, MaintenanceReport, reconcile
-from durableq.model.limits import (
-    MAINTENANCE_AGAIN_MS,
-    MAINTENANCE_EVERY_MS,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

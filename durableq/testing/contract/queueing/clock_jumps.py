@@ -7,16 +7,10 @@ import logging
 
 import pytest
 
-from durableq.model.limits import (
-    DAY_MS,
-)
-from durableq.model.message import (
-    Outcome,
-)
+from durableq.model.limits import DAY_MS
+from durableq.model.message import Outcome
 from durableq.runtime.clock import JUMP_MS
-from durableq.store.core import (
-    Capability,
-)
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     ORDERS,
     FullStore,

@@ -10,21 +10,9 @@ from typing import Any, Final
 import pytest
 
 from durableq.model.decisions import Retry
-from durableq.model.limits import (
-    DAY_MS,
-)
-from durableq.model.message import (
-    Completion,
-    Draft,
-    Duplicate,
-    Outcome,
-    Reason,
-    State,
-    draft,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.limits import DAY_MS
+from durableq.model.message import Completion, Draft, Duplicate, Outcome, Reason, State, draft
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -5,21 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import (
-    InvalidInput,
-)
-from durableq.model.limits import (
-    DAY_MS,
-    MAX_RECEIVE_BATCH,
-    MAX_VISIBILITY_MS,
-    RECLAIM_BATCH,
-)
-from durableq.model.message import (
-    Outcome,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import InvalidInput
+from durableq.model.limits import DAY_MS, MAX_RECEIVE_BATCH, MAX_VISIBILITY_MS, RECLAIM_BATCH
+from durableq.model.message import Outcome
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

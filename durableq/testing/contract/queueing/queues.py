@@ -5,17 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import (
-    InvalidInput,
-)
-from durableq.model.message import (
-    Outcome,
-    State,
-)
+from durableq.model.errors import InvalidInput
+from durableq.model.message import Outcome, State
 from durableq.model.queues import Counters, Counts, QueueSettings
-from durableq.store.core import (
-    Capability,
-)
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

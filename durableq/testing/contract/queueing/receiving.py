@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-from durableq.model.errors import (
-    InvalidInput,
-    UnknownQueue,
-)
+from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import (
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
@@ -18,14 +15,8 @@ from durableq.model.limits import (
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
-from durableq.model.message import (
-    Completion,
-    State,
-    draft,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.message import Completion, State, draft
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     ORDERS,
     VISIBILITY_SECONDS,

@@ -8,9 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from durableq.model.decisions import Requeue, Retry
-from durableq.store.core import (
-    Capability,
-)
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     ORDERS,
     FullStore,

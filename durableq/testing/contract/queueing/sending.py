@@ -5,23 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import (
-    Conflict,
-    InvalidBody,
-    InvalidInput,
-    UnknownQueue,
-)
-from durableq.model.limits import (
-    MAX_SEND_BATCH,
-)
-from durableq.model.message import (
-    Draft,
-    State,
-    draft,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.errors import Conflict, InvalidBody, InvalidInput, UnknownQueue
+from durableq.model.limits import MAX_SEND_BATCH
+from durableq.model.message import Draft, State, draft
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

@@ -7,17 +7,8 @@ from typing import Any
 
 import pytest
 
-from durableq.model.message import (
-    Completion,
-    Event,
-    Outcome,
-    Reason,
-    Receipt,
-    State,
-)
-from durableq.store.core import (
-    Capability,
-)
+from durableq.model.message import Completion, Event, Outcome, Reason, Receipt, State
+from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,

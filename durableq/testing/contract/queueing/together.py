@@ -3,25 +3,9 @@
 
 from __future__ import annotations
 
-from durableq.model.errors import (
-    InvalidInput,
-    UnknownQueue,
-)
-from durableq.model.message import (
-    Completion,
-    Outcome,
-    Reason,
-    Received,
-    State,
-)
-from durableq.store.core import (
-    Capability,
-    Extend,
-    Receive,
-    Release,
-    Send,
-    Settle,
-)
+from durableq.model.errors import InvalidInput, UnknownQueue
+from durableq.model.message import Completion, Outcome, Reason, Received, State
+from durableq.store.core import Capability, Extend, Receive, Release, Send, Settle
 from durableq.testing.contract.case import (
     ORDERS,
     FullStore,

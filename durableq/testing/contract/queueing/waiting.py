@@ -12,17 +12,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from durableq.model.decisions import Hold
-from durableq.model.errors import (
-    InvalidInput,
-    UnknownQueue,
-)
-from durableq.model.limits import (
-    MAX_WAIT_MS,
-)
-from durableq.store.core import (
-    Capability,
-    Watch,
-)
+from durableq.model.errors import InvalidInput, UnknownQueue
+from durableq.model.limits import MAX_WAIT_MS
+from durableq.store.core import Capability, Watch
 from durableq.testing.contract.case import (
     DEAD,
     ORDERS,
