@@ -1,4 +1,4 @@
-"""A warm Python process that forks for each run of a module: `python -m tests.warm IMPORT...`.
+"""A warm Python process that forks for each run of a module.
 
 Starting Python and importing durableq and pytest costs a second of CPU, a fork a hundredth of one.
 The fork runs the module as `python -m` does, and ends as a process of its own.
@@ -7,18 +7,23 @@ The fork runs the module as `python -m` does, and ends as a process of its own.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests import warm_client
+
 ROOT = Path(__file__).parents[1]
+LONGEST_REQUEST = 1 << 20
 
 
 class WarmProcess:
@@ -30,14 +35,23 @@ class WarmProcess:
     """
 
     def __init__(self, *imports: str, **environment: str) -> None:
+        self._environment = os.environ | environment
+        self._folder = TemporaryDirectory(prefix="durableq-warm-")
+        self._address = str(Path(self._folder.name, "socket"))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", *imports],
+            [sys.executable, "-m", "tests.warm", self._address, *imports],
             cwd=ROOT,
-            env=os.environ | environment,
+            env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
         )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), "the warm process has ended"
+
+    def command(self, module: str) -> list[str]:
+        """Return a command line that runs a module in a fork; arguments may follow."""
+        client = [sys.executable, "-I", "-S", warm_client.__file__]
+        return [*client, self._address, module]
 
     def run(
         self, module: str, *arguments: str, seconds: float, **environment: str
@@ -47,63 +61,115 @@ class WarmProcess:
         Raises:
             subprocess.TimeoutExpired: it ran for longer than `seconds`, and was killed.
         """
-        with TemporaryDirectory() as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            request = [module, arguments, environment, str(out), str(err)]
-            pid = self._ask(request)
-            assert self._process.stdout is not None
-            if not select.select([self._process.stdout], [], [], seconds)[0]:
-                os.kill(pid, signal.SIGKILL)
-                self._answer()
-                raise subprocess.TimeoutExpired([module, *arguments], seconds, out.read_text())
-            code = self._answer()
-            said = (out.read_text(), err.read_text())
+        with (
+            open(os.devnull) as nothing,
+            TemporaryDirectory() as folder,
+            Path(folder, "out").open("w+") as out,
+            Path(folder, "err").open("w+") as err,
+        ):
+            pid, connection = warm_client.request(
+                self._address,
+                {number: file.fileno() for number, file in enumerate((nothing, out, err))},
+                module=module,
+                arguments=arguments,
+                folder=str(ROOT),
+                environment=self._environment | environment,
+            )
+            with connection:
+                if not select.select([connection], [], [], seconds)[0]:
+                    os.kill(pid, signal.SIGKILL)
+                    warm_client.read_number(connection)
+                    out.seek(0)
+                    raise subprocess.TimeoutExpired([module, *arguments], seconds, out.read())
+                code = warm_client.read_number(connection)
+            out.seek(0)
+            err.seek(0)
+            said = (out.read(), err.read())
             return subprocess.CompletedProcess([module, *arguments], code, *said)
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate(timeout=60)
-
-    def _ask(self, request: list[Any]) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> int:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the warm process has ended"
-        return int(line)
+        self._folder.cleanup()
 
 
-def become(
-    module: str, arguments: list[str], environment: dict[str, str], out: str, err: str
-) -> None:
-    """Run a module in this process, a fork, with its own streams."""
-    for path, flags, descriptor in (
-        (os.devnull, os.O_RDONLY, 0),
-        (out, os.O_WRONLY | os.O_CREAT, 1),
-        (err, os.O_WRONLY | os.O_CREAT, 2),
-    ):
-        opened = os.open(path, flags, 0o600)
-        os.dup2(opened, descriptor)
-        os.close(opened)
-    os.environ.update(environment)
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+def become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Run a module in this process, a fork, with the streams that it was given."""
+    given = dict(zip(request["streams"], descriptors, strict=True))
+    for number in warm_client.STREAMS:
+        if number in given:
+            os.dup2(given[number], number)
+            os.close(given[number])
+        else:
+            os.close(number)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    open_streams(bool(os.environ.get("PYTHONUNBUFFERED")))
+    sys.path[0] = request["folder"]
+    sys.argv = [request["module"], *request["arguments"]]
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+def open_streams(unbuffered: bool) -> None:
+    """Open the standard streams as Python does when it starts; a closed one is None."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = None
+        if warm_client.is_open(number):
+            mode, size = ("wb", 0 if unbuffered else -1) if number else ("rb", -1)
+            is_line = number == 2 or unbuffered or os.isatty(number)
+            stream = io.TextIOWrapper(
+                open(number, mode, size, closefd=False),  # noqa: SIM115 - stays open
+                encoding="utf-8",
+                errors="backslashreplace" if number == 2 else "strict",
+                newline="\n" if number else None,
+                line_buffering=bool(number and is_line),
+                write_through=bool(number and unbuffered),
+            )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def attend(connection: socket.socket) -> None:
+    """Fork for one request: answer it with the fork's pid, then with its exit code."""
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, len(warm_client.STREAMS))
+    with connection.makefile("rb") as lines:
+        request = json.loads(lines.readline(LONGEST_REQUEST))
+    if (child := os.fork()) == 0:
+        connection.close()
+        become(request, descriptors)
+        return
+    for descriptor in descriptors:
+        os.close(descriptor)
+    connection.sendall(b"%d\n" % child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    connection.sendall(b"%d\n" % code)
+    os._exit(0)
+
+
+def serve(listener: socket.socket) -> None:
+    """Fork for each connection, until stdin ends."""
+    children: set[int] = set()
+    while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
+        connection, _ = listener.accept()
+        if (child := os.fork()) == 0:
+            listener.close()
+            attend(connection)
+            return
+        connection.close()
+        children = {child, *(pid for pid in children if os.waitpid(pid, os.WNOHANG)[0] == 0)}
 
 
 def main() -> None:
-    """Serve the requests of stdin: answer each with the fork's pid, then with its exit code."""
-    for name in sys.argv[1:]:
+    """Import the modules that the command line names, and serve at its address."""
+    address, *imports = sys.argv[1:]
+    for name in imports:
         importlib.import_module(name)
-    while line := sys.stdin.buffer.raw.readline():  # type: ignore[union-attr]
-        if (child := os.fork()) == 0:
-            become(*json.loads(line))
-            return
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(16)
+        print("ready", flush=True)
+        serve(listener)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Running the command: in this process for speed, as a process where that is what matters."""
+"""Running the command: in this process, in a fork of a warm one, or as a process of its own."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 
 from durableq import DurableQ
 from tests.support import scaled
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "durableq"]
@@ -41,10 +44,32 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
+@functools.cache
+def warm() -> list[str]:
+    """Return COMMAND as a fork of a warm process, for a twentieth of the CPU.
+
+    Tests of signals, and of the start of Python itself, use COMMAND.
+    """
+    process = WarmProcess("tests.cli.warm_command", PYTHONPATH=str(ROOT))
+    atexit.register(process.close)
+    return process.command("durableq")
+
+
 def process(*arguments: object, cwd: Path, stdin: bytes = b"", **env: str) -> Result:
     """Run the command as a process of its own."""
+    return run_process(COMMAND, *arguments, cwd=cwd, stdin=stdin, **env)
+
+
+def forked(*arguments: object, cwd: Path, stdin: bytes = b"", **env: str) -> Result:
+    """Run the command in a fork of a warm process."""
+    return run_process(warm(), *arguments, cwd=cwd, stdin=stdin, **env)
+
+
+def run_process(
+    command: list[str], *arguments: object, cwd: Path, stdin: bytes, **env: str
+) -> Result:
     ended = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*command, *map(str, arguments)],
         cwd=cwd,
         env=environment(**env),
         input=stdin,
@@ -52,7 +77,9 @@ def process(*arguments: object, cwd: Path, stdin: bytes = b"", **env: str) -> Re
         timeout=scaled(60),
         check=False,
     )
-    return Result(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    out, err = ended.stdout.decode(), ended.stderr.decode()
+    assert "Traceback" not in err
+    return Result(ended.returncode, out, err)
 
 
 class Shop:

@@ -1,35 +1,17 @@
-"""Bad input of every kind gets a sentence, an exit code, and loses nothing. Real processes."""
+"""Bad input of every kind gets a sentence, an exit code, and loses nothing."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from durableq import DurableQ
 from durableq.store.core import Capability
-from tests.support import scaled
+from tests.cli.console import forked, process
 
 GOOD = b'{"a": 1}\n'
-
-
-def durableq(*arguments: str, folder: Path, given: bytes = b"") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "durableq", *arguments],
-        cwd=folder,
-        input=given,
-        capture_output=True,
-        timeout=scaled(60),
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path[1:], str(Path.cwd())])},
-    )
-    code, out, err = done.returncode, done.stdout.decode(), done.stderr.decode()
-    assert "Traceback" not in err
-    return subprocess.CompletedProcess(done.args, code, out, err)
 
 
 def sent(folder: Path) -> int:
@@ -55,23 +37,23 @@ def test_a_bad_line_is_named_and_what_was_sent_before_it_stays(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
     (tmp_path / "in.jsonl").write_bytes(GOOD + GOOD + line + GOOD)
-    stopped = durableq("produce", "in.jsonl", folder=tmp_path)
-    assert stopped.returncode == 1
-    assert "Line 3: " in stopped.stderr
-    assert reason in stopped.stderr
-    assert "2 messages were sent before it and stay sent" in stopped.stderr
+    stopped = forked("produce", "in.jsonl", cwd=tmp_path)
+    assert stopped.code == 1
+    assert "Line 3: " in stopped.err
+    assert reason in stopped.err
+    assert "2 messages were sent before it and stay sent" in stopped.err
     assert sent(tmp_path) == 2
-    skipped = durableq("produce", "-", "--skip-bad", "--json", folder=tmp_path, given=line + GOOD)
-    assert skipped.returncode == 0
-    summary = json.loads(skipped.stdout)
+    skipped = forked("produce", "-", "--skip-bad", "--json", cwd=tmp_path, stdin=line + GOOD)
+    assert skipped.code == 0
+    summary = skipped.json
     assert (summary["sent"], summary["skipped"]) == (1, 1)
     assert sent(tmp_path) == 3
 
 
 def test_an_empty_file_sends_nothing_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").touch()
-    done = durableq("produce", "in.jsonl", folder=tmp_path)
-    assert (done.returncode, "Nothing to send" in done.stderr) == (0, True)
+    done = process("produce", "in.jsonl", cwd=tmp_path)
+    assert (done.code, "Nothing to send" in done.err) == (0, True)
 
 
 APPS = {
@@ -113,23 +95,23 @@ def test_each_mistake_has_its_sentence_and_exit_code(
         (tmp_path / f"{name}.py").write_text(source)
     with DurableQ(tmp_path / "durableq.db") as dq:
         dq.queue("orders").send("kept")
-    done = durableq(*arguments, folder=tmp_path)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert sentence in done.stderr
+    done = forked(*arguments, cwd=tmp_path)
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
     with DurableQ(tmp_path / "durableq.db") as dq:
         info = dq.queue("orders").info()
     assert (info.counts.ready, info.counters.sent) == (1, 1)
 
 
 def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path: Path) -> None:
-    assert durableq("produce", "--count", "40", folder=tmp_path).returncode == 0
-    worked = durableq("work", "--procs", "2", "--drain", folder=tmp_path)
-    recovered = durableq("recover", "--once", folder=tmp_path)
+    assert process("produce", "--count", "40", cwd=tmp_path).code == 0
+    worked = process("work", "--procs", "2", "--drain", cwd=tmp_path)
+    recovered = process("recover", "--once", cwd=tmp_path)
     for done in (worked, recovered):
-        assert done.returncode == 0
-        assert "No application is named: this is the demo's." in done.stderr
-    assert durableq("work", "--drain", folder=tmp_path).returncode == 0
-    status = json.loads(durableq("--json", "status", folder=tmp_path).stdout)
+        assert done.code == 0
+        assert "No application is named: this is the demo's." in done.err
+    assert process("work", "--drain", cwd=tmp_path).code == 0
+    status = process("--json", "status", cwd=tmp_path).json
     assert status
     assert sent(tmp_path) == 40
     with DurableQ(tmp_path / "durableq.db") as dq:
@@ -158,11 +140,11 @@ def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path
 def test_every_answer_can_be_had_as_json(tmp_path: Path, command: list[str]) -> None:
     with DurableQ(tmp_path / "durableq.db") as dq:
         dq.queue("orders").send({"a": "\x1b[31m\u202e"}, key="k")
-    done = durableq(*command, "--json", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for document in [done.stdout] if command[0] != "recover" else done.stdout.splitlines():
+    done = forked(*command, "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    for document in [done.out] if command[0] != "recover" else done.out.splitlines():
         json.loads(document)
-    assert "\x1b" not in done.stdout
-    plain = durableq(*command, folder=tmp_path)
-    assert "\x1b" not in plain.stdout
-    assert "\u202e" not in plain.stdout
+    assert "\x1b" not in done.out
+    plain = forked(*command, cwd=tmp_path)
+    assert "\x1b" not in plain.out
+    assert "\u202e" not in plain.out

@@ -23,7 +23,7 @@ from durableq.cli import main
 from durableq.cli.status import SAMPLE_SECONDS
 from durableq.model.errors import Conflict
 from durableq.model.text import visible
-from tests.cli.console import COMMAND, Shop, environment
+from tests.cli.console import Shop, environment, warm
 from tests.cli.test_help import FOUND
 from tests.support import scaled
 
@@ -202,7 +202,7 @@ SAMPLE = [
 @pytest.mark.parametrize("line", SAMPLE, ids=str)
 def test_a_process_is_given_bytes_that_are_no_text(line: list[str | bytes], place: Path) -> None:
     ended = subprocess.run(
-        [*COMMAND, *line],
+        [*warm(), *line],
         cwd=place,
         env=environment(),
         stdin=subprocess.DEVNULL,

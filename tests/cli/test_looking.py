@@ -19,7 +19,7 @@ from durableq.model.errors import (
     StaleReceipt,
     UnknownQueue,
 )
-from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.cli.console import COMMAND, Run, Shop, environment, warm
 from tests.cli.test_help import COMMANDS
 from tests.support import scaled
 
@@ -308,7 +308,7 @@ def test_a_defect_is_one_line_and_its_traceback_is_to_be_had(
 def test_a_reader_that_leaves_is_no_error(shop: Shop, tmp_path: Path) -> None:
     shop.queue.send_many(["x" * 1000] * 500)
     with subprocess.Popen(
-        [*COMMAND, "peek", "--limit", "500", "--json"],
+        [*warm(), "peek", "--limit", "500", "--json"],
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,

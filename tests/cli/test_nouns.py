@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durableq import Reject
-from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.cli.console import Run, Shop, environment, warm
 from tests.engine import plain
 from tests.support import scaled, wait_for
 
@@ -17,7 +17,7 @@ def on_terminal(answer: str, *arguments: str, cwd: Path) -> tuple[int, str]:
     """Run the command on a terminal of its own, answer its question; return code and screen."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*warm(), *arguments],
         cwd=cwd,
         env=environment(TERM="xterm"),
         stdin=theirs,

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from durableq import DurableQ
 from durableq.cli import output
 from tests.cli.console import Run, Shop
-from tests.support import scaled
 
 LATIN = os.fsdecode(b"\xff")
 
@@ -61,22 +57,3 @@ def test_a_progress_bar_shows_a_file_name_as_it_is(
     with output.progress(name, 1) as tell:
         tell(1)
     assert name in terminal.text
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_stored_message_exits_0_when_stderr_is_full(tmp_path: Path) -> None:
-    path = tmp_path / "q.db"
-    with DurableQ(path) as dq:
-        dq.queue("orders").send({})
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "durableq", "produce", "-", "--queue", "orders", "--db", path],
-            input=b"{}\n",
-            stdout=subprocess.PIPE,
-            stderr=full,
-            timeout=scaled(60),
-            check=False,
-        )
-    assert done.returncode == output.OK
-    with DurableQ(path) as dq:
-        assert dq.queue("orders").info().counters.sent == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from durableq.engines.sqlite.store import SQLStore
-from tests.cli.console import COMMAND, Run, Shop, environment, process
+from tests.cli.console import COMMAND, Run, Shop, environment, forked, warm
 from tests.support import scaled, wait_for
 
 MEBIBYTE = 1 << 20
@@ -111,7 +111,7 @@ def test_skip_bad_gives_up_after_many_bad_lines_in_a_row(
 
 
 def test_an_endless_stream_of_bad_lines_ends(tmp_path: Path, shop: Shop) -> None:
-    command = [*COMMAND, "produce", "-", "--queue", "orders", "--skip-bad"]
+    command = [*warm(), "produce", "-", "--queue", "orders", "--skip-bad"]
     with subprocess.Popen(["yes", "?"], stdout=subprocess.PIPE) as endless:
         ended = subprocess.run(
             command,
@@ -350,7 +350,7 @@ def test_without_a_file_a_queue_keeps_the_settings_it_has(run: Run, shop: Shop) 
 
 
 def test_standard_input_is_read(shop: Shop, tmp_path: Path) -> None:
-    sent = process("produce", "-", "--queue", "orders", cwd=tmp_path, stdin=b"[1]\n[2")
+    sent = forked("produce", "-", "--queue", "orders", cwd=tmp_path, stdin=b"[1]\n[2")
     assert sent.code == 1
     assert "Line 2: it is not JSON" in sent.err
     assert "1 message was sent before it and stays sent." in sent.err

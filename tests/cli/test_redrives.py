@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.cli.console import COMMAND, Run, Shop, environment, warm
 from tests.engine import plain
 from tests.support import wait_for
 
-DEAD_LETTERS = 20_000
+DEAD_LETTERS = 4_000
 
 
 def bury_many(path: Path, number: int) -> None:
@@ -123,7 +123,7 @@ def test_a_redrive_task_killed_half_way_is_resumed_and_sends_nothing_twice(tmp_p
 
 def durableq(folder: Path, *arguments: str) -> bytes:
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=environment(), check=True, capture_output=True
+        [*warm(), *arguments], cwd=folder, env=environment(), check=True, capture_output=True
     ).stdout
 
 

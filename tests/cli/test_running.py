@@ -16,7 +16,7 @@ from durableq.cli.options import DEMO_APP, application
 from durableq.demo import show
 from durableq.demo.accounts import Report
 from durableq.engines.sqlite import schema
-from tests.cli.console import COMMAND, Run, Shop, environment, process
+from tests.cli.console import COMMAND, Run, Shop, environment, forked, process
 from tests.migrations.test_released import RELEASED
 from tests.support import scaled, wait_for
 
@@ -134,12 +134,12 @@ def test_a_whole_life_from_the_command_line(shop: Shop, tmp_path: Path, app: str
     assert worked.code == 0, worked.err
     assert any("started" in json.loads(line)["event"] for line in worked.lines)
     assert (shop.bodies(), len(shop.dead_ids())) == ([], 1)
-    planned = process("recover", "--app", app, "--dry-run", cwd=tmp_path)
+    planned = forked("recover", "--app", app, "--dry-run", cwd=tmp_path)
     assert planned.code == 0
     assert planned.lines[0].startswith("requeue ")
     assert planned.err == "Would decide: 1 requeue.\n"
     assert len(shop.dead_ids()) == 1
-    decided = process("recover", "--app", app, "--once", "--json", cwd=tmp_path)
+    decided = forked("recover", "--app", app, "--once", "--json", cwd=tmp_path)
     (decision,) = map(json.loads, decided.lines)
     assert (decision["decision"], decision["reason"], decision["outcome"]) == (
         "requeue",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.console import COMMAND, Shop, environment
+from tests.cli.console import COMMAND, Shop, environment, warm
 from tests.support import scaled
 
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -22,9 +22,11 @@ STREAMS = pytest.mark.parametrize(
 )
 
 
-def shell(line: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+def shell(
+    line: str, cwd: Path, command: list[str] = COMMAND, **env: str
+) -> subprocess.CompletedProcess[bytes]:
     """Run a line of bash in which `durableq` is the command; stderr is kept apart."""
-    call = f'durableq() {{ "{sys.executable}" -m durableq "$@"; }}; {line}'
+    call = f'durableq() {{ {shlex.join(command)} "$@"; }}; {line}'
     return subprocess.run(
         ["bash", "-c", call],
         cwd=cwd,
@@ -42,14 +44,15 @@ def test_a_send_is_a_success_although_nobody_can_be_told(
     stderr: str, unbuffered: str, shop: Shop, tmp_path: Path
 ) -> None:
     line = f"echo '{{}}' | durableq produce - --queue orders {stderr}"
-    assert shell(line, tmp_path, PYTHONUNBUFFERED=unbuffered).returncode == 0
+    command = warm() if unbuffered else COMMAND
+    assert shell(line, tmp_path, command, PYTHONUNBUFFERED=unbuffered).returncode == 0
     assert shop.bodies() == [{}]
 
 
 @STREAMS
 def test_an_error_keeps_its_exit_code(stderr: str, shop: Shop, tmp_path: Path) -> None:
     for words, code in (("show 999", 3), ("--no-such", 2)):
-        assert shell(f"durableq {words} {stderr}", tmp_path).returncode == code, words
+        assert shell(f"durableq {words} {stderr}", tmp_path, warm()).returncode == code, words
 
 
 @STREAMS
@@ -58,14 +61,14 @@ def test_a_fleet_works_although_nothing_can_be_logged(
 ) -> None:
     shop.queue.send({"amount": 1})
     line = f"durableq work --drain --exec 'echo told >&2; true' --queue orders {stderr}"
-    assert shell(line, tmp_path).returncode == 0
+    assert shell(line, tmp_path, warm()).returncode == 0
     assert shop.queue.info().counters.completed == 1
 
 
 @needs_full
 @pytest.mark.parametrize("words", ["status", "queue list --json", "--help", "show --help"])
 def test_data_that_cannot_be_written_is_an_error(words: str, shop: Shop, tmp_path: Path) -> None:
-    ended = shell(f"durableq {words} >/dev/full", tmp_path)
+    ended = shell(f"durableq {words} >/dev/full", tmp_path, warm())
     assert ended.returncode == 1
     assert b"No space left on device." in ended.stderr
     assert b"defect" not in ended.stderr
@@ -76,7 +79,7 @@ def test_data_that_cannot_be_written_is_an_error(words: str, shop: Shop, tmp_pat
 def test_a_reader_that_leaves_ends_every_command_alike(
     words: str, shop: Shop, tmp_path: Path
 ) -> None:
-    ended = shell(f"exec 3> >(exec true); wait $!; durableq {words} >&3", tmp_path)
+    ended = shell(f"exec 3> >(exec true); wait $!; durableq {words} >&3", tmp_path, warm())
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
@@ -96,7 +99,7 @@ def test_a_closed_standard_input_is_not_an_empty_one(shop: Shop, tmp_path: Path)
     ended = shell("durableq produce - --queue orders <&-", tmp_path)
     assert ended.returncode == 1
     assert b"standard input is closed" in ended.stderr
-    ended = shell("durableq queue delete orders <&-", tmp_path)
+    ended = shell("durableq queue delete orders <&-", tmp_path, warm())
     assert ended.returncode == 2
     assert b"confirm with --yes" in ended.stderr
 
@@ -110,7 +113,7 @@ def test_a_files_name_is_no_markup_beside_a_progress_bar(
     file.write_text("{}\n")
     leader, follower = pty.openpty()
     ended = subprocess.Popen(
-        [*COMMAND, "produce", name, "--queue", "orders"],
+        [*warm(), "produce", name, "--queue", "orders"],
         cwd=tmp_path,
         env=environment(TERM="xterm", COLUMNS="200"),
         stdin=subprocess.DEVNULL,

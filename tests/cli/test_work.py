@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from tests.cli.console import Run, Shop, process
+from tests.cli.console import Run, Shop, forked
 
 APP = """
 from durableq import DurableQ
@@ -124,7 +124,7 @@ def test_a_command_that_cannot_be_run_is_refused_before_any_message(
 def test_a_queue_that_is_named_twice_is_worked_once(shop: Shop, tmp_path: Path) -> None:
     shop.queue.send("good")
     twice = ("--queue", "orders", "--queue", "orders")
-    worked = process("work", "--drain", "--exec", "true", *twice, cwd=tmp_path)
+    worked = forked("work", "--drain", "--exec", "true", *twice, cwd=tmp_path)
     assert (worked.code, shop.queue.info().counters.completed) == (0, 1)
 
 
@@ -139,7 +139,7 @@ def test_as_json_each_event_is_a_line_with_a_stable_name_and_prints_stay_on_stde
     shop: Shop, tmp_path: Path, app: str
 ) -> None:
     shop.queue.send_many(["good", "bad"])
-    worked = process("work", "--app", app, "--drain", "--procs", 2, "--json", cwd=tmp_path)
+    worked = forked("work", "--app", app, "--drain", "--procs", 2, "--json", cwd=tmp_path)
     assert worked.code == 0
     events = [json.loads(line) for line in worked.lines]
     for event in events:
@@ -156,7 +156,7 @@ def test_as_json_each_event_is_a_line_with_a_stable_name_and_prints_stay_on_stde
 def test_without_json_stdout_stays_empty(tmp_path: Path) -> None:
     with DurableQ(tmp_path / "durableq.db") as dq:
         dq.queue("orders").send(1, key="k")
-    worked = process("work", "--drain", "--exec", "echo '{}'", cwd=tmp_path)
+    worked = forked("work", "--drain", "--exec", "echo '{}'", cwd=tmp_path)
     assert (worked.code, worked.out) == (0, "")
     assert [line.split(") ")[1] for line in worked.err.splitlines() if "receives" not in line] == [
         "started",
