@@ -1,4 +1,4 @@
-"""What every test of the command is given: a directory to stand in, a shop, and a way to run."""
+"""Fixtures of the command's tests: an empty directory, a shop, and a call of the command."""
 
 import shutil
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new shop's database, closed: copying it is quicker than running the migrations again."""
+    """A new shop's closed database: a copy is quicker than creating another."""
     shop = Shop(tmp_path_factory.mktemp("fresh") / "durableq.db")
     _ = shop.store
     shop.dq.close()
@@ -34,7 +34,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(tmp_path: Path, fresh: Path) -> Iterator[Shop]:
-    """A shop in the database that commands use when none is named."""
+    """A shop in the default database."""
     shop = Shop(Path(shutil.copy2(fresh, tmp_path)))
     _ = shop.store
     yield shop

@@ -1,4 +1,4 @@
-"""Running the command: in this process, in a fork of a warm one, or as a process of its own."""
+"""Run the command: in this process, in a fork of a warm one, or as a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "durableq"]
 
 
 class Result(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -83,7 +83,7 @@ def run_process(
 
 
 class Shop:
-    """A database with a queue, and a short way to each state a message can be in."""
+    """A database with a queue, and calls that bring a message into each state."""
 
     def __init__(self, path: Path, queue: str = "orders") -> None:
         self.path = path
@@ -105,14 +105,14 @@ class Shop:
         return [message.id for message in self.store.peek(self.dead, 1000)]
 
     def bury(self, body: Any = "b", error: BaseException | str = "boom", **options: Any) -> str:
-        """Send a message and let it fail for good; return its id."""
+        """Send a message and bury it; return its id."""
         message_id = self.queue.send(body, **options)
         (delivery,) = self.queue.receive()
         delivery.fail(error)
         return message_id
 
     def complete(self, body: Any = "b", result: Any = None, **options: Any) -> str:
-        """Send a message and let it succeed; return its id."""
+        """Send a message and complete it; return its id."""
         message_id = self.queue.send(body, **options)
         (delivery,) = self.queue.receive()
         delivery.complete(result)

@@ -74,7 +74,9 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
         ("history_without_queue", "UPDATE durableq_history SET queue_id = 77", "2 events"),
     ],
 )
-def test_what_is_off_is_counted(run: Run, shop: Shop, name: str, damage: str, what: str) -> None:
+def test_each_difference_is_counted(
+    run: Run, shop: Shop, name: str, damage: str, what: str
+) -> None:
     shop.complete(key="k")
     shop.bury()
     shop.store.purge(shop.dead)
@@ -103,6 +105,6 @@ def test_moved_messages_that_did_not_arrive_are_a_warning(run: Run, shop: Shop) 
     assert levels(shown, "warn") == {"moved"}
 
 
-def test_there_must_be_a_file_to_audit(run: Run) -> None:
+def test_a_missing_file_is_not_audited(run: Run) -> None:
     assert run("audit").code == 3
     assert run("doctor", "--db", "memory://").code == 1

@@ -1,4 +1,4 @@
-"""`backup`, `restore`, `prune`: their words, their JSON, and what they refuse."""
+"""`backup`, `restore`, `prune`: their output, their JSON and their refusals."""
 
 from __future__ import annotations
 

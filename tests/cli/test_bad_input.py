@@ -1,4 +1,4 @@
-"""Bad input of every kind gets a sentence, an exit code, and loses nothing."""
+"""Bad input of every kind ends in a sentence and an exit code, and loses nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sent(folder: Path) -> int:
     ],
     ids=["not JSON", "not UTF-8", "NaN", "far too deep", "too deep", "surrogate", "too large"],
 )
-def test_a_bad_line_is_named_and_what_was_sent_before_it_stays(
+def test_a_bad_line_is_named_and_earlier_messages_stay_sent(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
     (tmp_path / "in.jsonl").write_bytes(GOOD + GOOD + line + GOOD)

@@ -1,4 +1,4 @@
-"""`doctor`: what it says of a file that is well, and of every other kind."""
+"""`doctor`: its findings about a sound file and about every other kind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def state(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_file_in_use_is_well(run: Run, shop: Shop) -> None:
+def test_a_file_in_use_is_ok(run: Run, shop: Shop) -> None:
     shop.bury()
     shown = run("doctor", "--json")
     assert (shown.code, shown.err) == (0, "")
@@ -189,7 +189,7 @@ def test_each_kind_of_file_has_its_line_and_is_left_as_it_is(
     assert state(tmp_path) == before
 
 
-def test_an_empty_file_is_only_worth_a_word(run: Run, tmp_path: Path) -> None:
+def test_an_empty_file_is_named_and_no_finding_is_bad(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     shown = run("doctor", "--db", "empty.db", "--json")
     assert shown.code == 0
@@ -198,7 +198,7 @@ def test_an_empty_file_is_only_worth_a_word(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "allowed"), [("nfs4", ""), ("nfs4", "true"), ("ext4", "")])
-def test_a_network_file_system(
+def test_a_network_file_system_is_found(
     run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, allowed: str
 ) -> None:
     monkeypatch.setattr(location, "_mounts", lambda: {"/": kind})
@@ -210,7 +210,7 @@ def test_a_network_file_system(
     assert opened is (levels_of[kind, allowed] != "bad")
 
 
-def test_a_file_mounted_by_itself(
+def test_a_file_mounted_by_itself_is_refused(
     run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(location, "_mounts", lambda: {"/": "ext4", str(shop.path): "ext4"})
@@ -233,7 +233,7 @@ def test_a_library_that_is_too_old_opens_nothing(
     assert "pip install" in findings(shown)["sqlite"]["advice"]
 
 
-def test_a_guarded_library_is_named_with_what_would_be_unsafe(
+def test_a_guarded_library_is_named_with_the_unsafe_programs(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor_file, "IS_GUARDED", True)
@@ -243,14 +243,16 @@ def test_a_guarded_library_is_named_with_what_would_be_unsafe(
     assert "nothing but durableq and dq.engine" in findings(shown)["sqlite"]["advice"]
 
 
-def test_what_may_be_lost_and_forged_is_said(run: Run, shop: Shop, tmp_path: Path) -> None:
+def test_settings_that_may_lose_or_forge_messages_are_warned_of(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
     shop.path.chmod(0o666)
     shown = run("doctor", "--db", f"sqlite:///{tmp_path}/durableq.db?synchronous=normal", "--json")
     assert shown.code == 0
     assert {"synchronous", "permissions"} <= levels(shown, "warn")
 
 
-def test_a_clock_that_was_set_back_is_said(run: Run, shop: Shop) -> None:
+def test_a_clock_that_was_set_back_is_reported(run: Run, shop: Shop) -> None:
     shop.queue.send("a")
     plain.script(shop.path, "UPDATE durableq_message SET sent_at_ms = sent_at_ms + 7200000")
     shown = run("doctor", "--json")
@@ -258,7 +260,7 @@ def test_a_clock_that_was_set_back_is_said(run: Run, shop: Shop) -> None:
     assert shown.code == 0
 
 
-def test_a_file_of_another_boot_keeps_its_leases_for_whoever_opens_it(run: Run, shop: Shop) -> None:
+def test_a_file_of_another_boot_keeps_its_leases_until_it_is_opened(run: Run, shop: Shop) -> None:
     shop.queue.send("a")
     shop.queue.receive()
     shop.dq.close()
@@ -268,7 +270,7 @@ def test_a_file_of_another_boot_keeps_its_leases_for_whoever_opens_it(run: Run, 
     assert plain.one(shop.path, "SELECT value FROM durableq_meta WHERE name = 'boot_id'") == "other"
 
 
-def test_a_file_without_incremental_vacuum_is_told_how_to_get_it(run: Run, shop: Shop) -> None:
+def test_a_file_without_incremental_vacuum_gets_advice(run: Run, shop: Shop) -> None:
     shop.dq.close()
     plain.script(shop.path, "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM")
     found = findings(run("doctor", "--json"))["free_pages"]
@@ -278,7 +280,7 @@ def test_a_file_without_incremental_vacuum_is_told_how_to_get_it(run: Run, shop:
 
 
 @pytest.mark.parametrize("make", [Path.touch, foreign, newer])
-def test_what_is_not_ours_is_not_told_to_be_backed_up_and_restored(
+def test_the_advice_for_a_foreign_file_is_not_to_back_it_up_and_restore_it(
     run: Run, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     make(path := tmp_path / "any.db")
@@ -322,7 +324,7 @@ def test_a_reader_is_named_and_blamed_for_a_large_log(
     assert "shrinks with the next commits" in alone["wal"]["advice"]
 
 
-def test_where_locks_are_not_listed_it_is_said(
+def test_a_system_that_lists_no_locks_is_reported(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "are_listed", lambda: False)
@@ -332,7 +334,7 @@ def test_where_locks_are_not_listed_it_is_said(
 
 
 @pytest.mark.parametrize(("free", "level"), [(1 << 40, "ok"), (100 << 20, "warn"), (1, "bad")])
-def test_little_room_is_said(
+def test_little_disk_space_is_reported(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, free: int, level: str
 ) -> None:
     class Status:
@@ -353,7 +355,7 @@ def test_dead_workers_still_listed_are_named(run: Run, shop: Shop) -> None:
     assert len(shop.store.workers()) == 2
 
 
-def test_an_error_of_one_look_is_one_line(
+def test_an_error_of_one_check_is_one_line(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor_tables, "_NEWEST", "SELECT nonsense FROM nowhere")
@@ -362,10 +364,10 @@ def test_an_error_of_one_look_is_one_line(
     assert list(findings(shown)) == NAMES
 
 
-def test_a_file_that_is_not_for_this_user_is_not_called_damaged(
+def test_a_file_that_this_user_may_not_read_is_not_called_damaged(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root, access is never refused; so it is said to be."""
+    """Root is never refused access, so the refusal is simulated."""
 
     def refused(*_: object, **__: object) -> None:
         raise driver.OperationalError("unable to open database file")

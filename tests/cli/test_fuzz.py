@@ -1,7 +1,7 @@
-"""Every command and every option is given odd values: the answer is an exit code and sentences.
+"""Every command and option with odd values ends in an exit code and sentences.
 
 The commands and options are found in the command tree, so new ones are covered. Loops that would
-run for ever are cut: what is tested is how arguments are read, refused, used and repeated.
+run forever are cut: the tests are about arguments, not about loops.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.cli.test_help import FOUND
 from tests.support import scaled
 
 CODES = set(range(7))
-#: `status --watch` is interrupted here, as by Ctrl-C.
+#: The exit code of `status --watch`, interrupted as by Ctrl-C.
 WATCHED = 130
 LONGEST_LINE = 4_000
-#: None is a path at which a command could make a file outside of the working directory.
+#: Odd values; none of them is a path outside the working directory.
 ODD = [
     *("", " ", "-", "--", "---", "--no-such", "=", "@", "\t", "line\nbreak", "\r", "\x7f"),
     *("\x1b[31mred\x1b]0;title\x07", "\x9b31m", "\u202egnp.exe\u2066", "\ufeff", "\u200b"),
@@ -64,7 +64,7 @@ PLAUSIBLE = {
 
 @pytest.fixture
 def place(tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a database, a file of lines and one of rules; no command runs for long."""
+    """A directory with a database, a file of lines and one of rules; loops of commands are cut."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("DURABLEQ_DB", "DURABLEQ_APP"):
@@ -81,7 +81,7 @@ def place(tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no command start processes, wait or repeat; import the demo's application anew."""
-    # An earlier test may have opened it on another database, which a process of its own cannot see.
+    # An earlier test may have opened the application on another database.
     monkeypatch.delitem(sys.modules, "durableq.demo.app", raising=False)
     from durableq.demo import traffic
 
@@ -102,7 +102,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(target, refuse)
 
     def sleep(seconds: float) -> None:
-        if seconds != SAMPLE_SECONDS:  # of --watch, which goes on until Ctrl-C
+        if seconds != SAMPLE_SECONDS:  # the loop of --watch, which ends with Ctrl-C
             raise KeyboardInterrupt
 
     monkeypatch.setattr("durableq.cli.status.time", SimpleNamespace(sleep=sleep))
@@ -111,7 +111,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(path: str, given: dict[str, str]) -> list[str]:
-    """A command line with these values by parameter name, and plausible ones where needed."""
+    """Return a command line with these values by name, and plausible ones where required."""
     words = path.split()
     positional = []
     for parameter in FOUND[path].params:
@@ -130,7 +130,7 @@ def is_flag(parameter: Any) -> bool:
 
 
 def judge(line: list[str], code: int, out: str, err: str, codes: set[int]) -> None:
-    """Compare an outcome with what every command promises."""
+    """Check the promises of every command about its outcome."""
     said = f"{line!r} ended with {code}: {err}"
     assert code in codes, said
     for word in ("defect", "Traceback", "Exception ignored"):
@@ -200,7 +200,9 @@ SAMPLE = [
 
 
 @pytest.mark.parametrize("line", SAMPLE, ids=str)
-def test_a_process_is_given_bytes_that_are_no_text(line: list[str | bytes], place: Path) -> None:
+def test_a_process_refuses_arguments_that_are_not_utf8(
+    line: list[str | bytes], place: Path
+) -> None:
     ended = subprocess.run(
         [*warm(), *line],
         cwd=place,

@@ -37,7 +37,7 @@ GROUPS = ("queue", "dlq", "idempotency", "bench")
 FOUND = dict(walk(typer.main.get_command(app)))
 
 
-def test_the_commands_are_all_there() -> None:
+def test_every_command_is_known() -> None:
     assert set(FOUND) == COMMANDS
 
 
@@ -136,7 +136,7 @@ def test_version_is_printed(tmp_path: Path) -> None:
     assert shown.out.startswith("durableq ")
 
 
-def test_an_unknown_command_is_a_usage_error_that_says_where_to_look(run: Run) -> None:
+def test_an_unknown_command_is_a_usage_error_that_names_the_help(run: Run) -> None:
     shown = run("prodce")
     assert shown.code == 2
     assert shown.out == ""

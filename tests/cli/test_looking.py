@@ -1,4 +1,4 @@
-"""`status`, `peek`, `show`, and what every answer has in common."""
+"""`status`, `peek`, `show`, and the properties of all output."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ HOSTILE = "\x1b[31m\x07\u202egnp.exe\u2066\x9b\x7f\r\ninjected"
 OBEYED = set("\x1b\x07\u202e\u2066\x9b\x7f\r")
 
 
-def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop: Shop) -> None:
+def test_status_counts_stored_and_ended_messages(run: Run, shop: Shop) -> None:
     shop.complete(key="k")
     shop.complete(key="l")
     shop.bury()
@@ -53,7 +53,7 @@ def test_status_counts_what_is_there_and_what_became_of_the_rest(run: Run, shop:
     assert storage.endswith("synchronous full")
 
 
-def test_status_as_json_has_every_queue_and_its_books(run: Run, shop: Shop) -> None:
+def test_status_as_json_has_every_queue_and_its_counters(run: Run, shop: Shop) -> None:
     shop.bury()
     status = run("status", "--json").json
     orders, dead = status["queues"]
@@ -79,7 +79,7 @@ def test_peek_pages_in_order_without_receiving(run: Run, shop: Shop) -> None:
     assert {message["receive_count"] for message in first + rest} == {0}
 
 
-def test_peek_needs_a_name_only_where_there_is_a_choice(run: Run, shop: Shop) -> None:
+def test_peek_needs_a_name_only_beside_other_queues(run: Run, shop: Shop) -> None:
     assert run("peek").code == 0
     shop.dq.queue("mail").info()
     which = run("peek")
@@ -110,7 +110,7 @@ STATES: list[tuple[Callable[[Shop], str], str]] = [
 
 
 @pytest.mark.parametrize(("arrange", "words"), STATES, ids=[words for _, words in STATES])
-def test_show_tells_the_state_in_words(
+def test_show_gives_the_state_in_words(
     arrange: Callable[[Shop], str], words: str, run: Run, shop: Shop
 ) -> None:
     shown = run("show", arrange(shop))
@@ -118,7 +118,7 @@ def test_show_tells_the_state_in_words(
     assert f"state     {words}" in shown.out.replace("state         ", "state     ")
 
 
-def test_show_tells_the_whole_story_in_order(run: Run, shop: Shop) -> None:
+def test_show_gives_the_whole_history_in_order(run: Run, shop: Shop) -> None:
     message_id = shop.bury({"order": 7}, Reject("no such card"), key="order-7")
     assert run("dlq", "redrive", message_id).code == 0
     story = run("show", message_id)
@@ -148,7 +148,7 @@ def test_show_of_an_unknown_message_is_nothing_found(message_id: str, run: Run, 
     assert f"There is no message {message_id} in this file." in shown.err
 
 
-def test_what_a_message_says_cannot_command_the_terminal(run: Run, shop: Shop) -> None:
+def test_the_content_of_a_message_cannot_command_the_terminal(run: Run, shop: Shop) -> None:
     def fail() -> ValueError:
         try:
             raise ValueError(HOSTILE)
@@ -198,7 +198,7 @@ def test_reading_changes_nothing(run: Run, shop: Shop) -> None:
     raw = shop.dq.engine.raw_connection()
 
     def version() -> object:
-        """Another one as soon as another connection has written."""
+        """It changes as soon as another connection has written."""
         return raw.cursor().execute("PRAGMA data_version").fetchone()
 
     before = version()
@@ -233,7 +233,9 @@ def test_the_environment_names_the_database(
 
 
 @pytest.mark.parametrize("place", [["--db", "", "status"], ["status", "--db", ""]])
-def test_an_empty_name_of_a_database_is_no_name(place: list[str], run: Run, shop: Shop) -> None:
+def test_an_empty_name_of_a_database_counts_as_unset(
+    place: list[str], run: Run, shop: Shop
+) -> None:
     shown = run(*place)
     assert shown.code == 2
     assert "--db: it is empty" in shown.err.replace("'", "")
@@ -244,7 +246,7 @@ def test_an_empty_name_of_a_database_is_no_name(place: list[str], run: Run, shop
     [("produce", "--queue", ""), ("work", "--app", "", "--drain"), ("recover", "--app", "")],
     ids=" ".join,
 )
-def test_an_empty_name_does_not_mean_the_demos(
+def test_an_empty_name_is_refused_and_the_demo_not_run(
     command: tuple[str, ...], run: Run, shop: Shop
 ) -> None:
     shown = run(*command)
@@ -253,7 +255,7 @@ def test_an_empty_name_does_not_mean_the_demos(
     assert shop.bodies() == []
 
 
-def test_memory_is_no_database_for_a_command(run: Run) -> None:
+def test_a_command_refuses_a_database_in_memory(run: Run) -> None:
     for command in (["produce"], ["status"], ["init"], ["work"], ["recover"], ["demo"]):
         shown = run(*command, "--db", "memory://")
         assert shown.code == 1
@@ -274,7 +276,7 @@ def test_every_error_has_its_exit_code() -> None:
     assert {error: exit_code(error) for error in codes} == codes
 
 
-def test_what_the_system_refuses_is_no_defect(
+def test_an_error_of_the_system_is_not_called_a_defect(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(_store: object) -> None:
@@ -288,7 +290,7 @@ def test_what_the_system_refuses_is_no_defect(
     )
 
 
-def test_a_defect_is_one_line_and_its_traceback_is_to_be_had(
+def test_a_defect_is_one_line_and_its_traceback_can_be_shown(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_store: object) -> None:
@@ -323,7 +325,7 @@ def test_a_reader_that_leaves_is_no_error(shop: Shop, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_output_that_cannot_be_written_is_said(shop: Shop, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_is_an_error(shop: Shop, tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [*COMMAND, "status"],
@@ -338,7 +340,7 @@ def test_output_that_cannot_be_written_is_said(shop: Shop, tmp_path: Path) -> No
 
 
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
-    """One document each; `recover` prints one for each letter."""
+    """Each prints one document; `recover` prints one for each dead letter."""
     shop.complete(key="k", result={"ok": True})
     one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
     shop.dq.close()

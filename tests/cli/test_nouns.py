@@ -1,4 +1,4 @@
-"""`queue`, `dlq`, `idempotency`: what a person does by hand."""
+"""`queue`, `dlq`, `idempotency`: the commands of a person."""
 
 import os
 import pty
@@ -74,7 +74,7 @@ def test_every_setting_has_its_option(run: Run) -> None:
     assert run("queue", "create", "q", *given, "--json").json["settings"] == options | {"paused": 0}
 
 
-def test_creating_again_is_nothing_unless_it_would_change_something(run: Run) -> None:
+def test_creating_again_changes_nothing_or_is_refused(run: Run) -> None:
     assert run("queue", "create", "mail", "--max-receives", 5).code == 0
     again = run("queue", "create", "mail", "--max-receives", 5)
     assert (again.code, again.lines[0]) == (0, "mail: exists already.")
@@ -102,7 +102,7 @@ def test_creating_again_is_nothing_unless_it_would_change_something(run: Run) ->
         (["delete", "orders"], 2, "There is no terminal to ask on: confirm with --yes"),
     ],
 )
-def test_what_a_queue_command_refuses(
+def test_each_mistake_with_a_queue_has_its_exit_code(
     arguments: list[str], code: int, why: str, run: Run, shop: Shop
 ) -> None:
     shop.queue.send("kept")
@@ -113,7 +113,7 @@ def test_what_a_queue_command_refuses(
     assert [info.name for info in shop.store.queues()] == ["orders", "orders-dlq"]
 
 
-def test_purging_removes_every_message_and_nothing_else(run: Run, shop: Shop) -> None:
+def test_purging_removes_only_messages(run: Run, shop: Shop) -> None:
     shop.bury()
     shop.queue.send_many(range(3))
     shop.queue.receive()
@@ -128,7 +128,7 @@ def test_a_queue_with_messages_is_deleted_by_force(run: Run, shop: Shop) -> None
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 1), ("", 1, 1), ("y", 0, 0)])
-def test_on_a_terminal_it_asks(
+def test_on_a_terminal_a_question_is_asked(
     answer: str, code: int, left: int, shop: Shop, tmp_path: Path
 ) -> None:
     shop.queue.send("b")
@@ -142,7 +142,7 @@ def test_on_a_terminal_it_asks(
 
 
 def buried(shop: Shop) -> dict[str, str]:
-    """Letters of two queues, three errors, two reasons."""
+    """Dead letters of two queues, with three errors and two reasons."""
     other = Shop(shop.path, "mail")
     ids = {
         "boom": shop.bury("a", ValueError("boom")),
@@ -189,7 +189,7 @@ def test_a_list_pages_over_all_dead_letter_queues_in_order(run: Run, shop: Shop)
     assert [dead_letter["id"] for dead_letter in first + rest] == ids
 
 
-def test_show_has_the_story_and_only_of_the_dead(run: Run, shop: Shop) -> None:
+def test_show_has_the_history_of_dead_letters_only(run: Run, shop: Shop) -> None:
     dead_letter_id = shop.bury({"order": 7}, Reject("no such card"))
     alive = shop.queue.send("b")
     shown = run("dlq", "show", dead_letter_id, "--json").json
@@ -207,7 +207,7 @@ def test_a_body_of_a_type_that_no_sender_stores_is_shown_as_it_is(run: Run, shop
     assert run("dlq", "show", message_id, "--json").json["body_text"] == 7
 
 
-def test_redriving_sends_back_what_died_with_its_history(run: Run, shop: Shop) -> None:
+def test_redriving_sends_dead_letters_back_with_their_history(run: Run, shop: Shop) -> None:
     dead_letter_id = shop.bury({"order": 7}, key="k")
     redriven = run("dlq", "redrive", dead_letter_id, "--delay", 60, "--note", "card was renewed")
     assert (redriven.code, redriven.lines) == (0, ["Redriven 1 dead letter."])
@@ -242,7 +242,7 @@ def test_hundreds_are_decided_in_pages(run: Run, shop: Shop) -> None:
     assert (len(shop.bodies()), shop.dead_ids()) == (250, [])
 
 
-def test_nothing_to_decide_is_no_error(run: Run, shop: Shop) -> None:
+def test_a_decision_about_no_dead_letters_is_a_success(run: Run, shop: Shop) -> None:
     assert run("dlq", "redrive", "--all").lines == ["Redriven 0 dead letters."]
     assert run("dlq", "discard", "--all").code == 0
 
@@ -271,7 +271,7 @@ def test_dead_letters_are_chosen_in_one_way_and_a_refusal_says_why(
     assert len(shop.dead_ids()) == 1
 
 
-def test_a_dead_letters_receives_are_told_from_before_it_died(run: Run, shop: Shop) -> None:
+def test_the_receives_of_a_dead_letter_are_those_before_it_died(run: Run, shop: Shop) -> None:
     rejected = shop.bury("x", Reject("no"))
     assert "1 before it died, 0 since" in run("show", rejected).out
     assert "1 before it died, 0 since" in run("dlq", "show", rejected).out
@@ -292,7 +292,7 @@ def test_a_dead_letters_receives_are_told_from_before_it_died(run: Run, shop: Sh
 
 
 @pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
-def test_an_id_that_is_not_there_changes_nothing(verb: list[str], run: Run, shop: Shop) -> None:
+def test_an_unknown_id_changes_nothing(verb: list[str], run: Run, shop: Shop) -> None:
     dead_letter_id = shop.bury()
     for unknown in ("999", "x", shop.queue.send("alive")):
         shown = run("dlq", *verb, dead_letter_id, unknown)
@@ -302,7 +302,9 @@ def test_an_id_that_is_not_there_changes_nothing(verb: list[str], run: Run, shop
 
 
 @pytest.mark.parametrize("verb", [["redrive"], ["discard", "--yes"]])
-def test_what_a_recovery_process_holds_is_left_to_it(verb: list[str], run: Run, shop: Shop) -> None:
+def test_dead_letters_of_a_recovery_process_are_left_to_it(
+    verb: list[str], run: Run, shop: Shop
+) -> None:
     taken, free = shop.bury(1), shop.bury(2)
     (held,) = shop.store.receive(shop.dead, 1).messages
     assert held.id == taken
@@ -318,7 +320,7 @@ def test_what_a_recovery_process_holds_is_left_to_it(verb: list[str], run: Run, 
     assert shop.store.extend([held.receipt], 1000)[0].value == "done"
 
 
-def test_discarding_asks_even_for_one(run: Run, shop: Shop) -> None:
+def test_discarding_one_dead_letter_asks_too(run: Run, shop: Shop) -> None:
     dead_letter_id = shop.bury()
     shown = run("dlq", "discard", dead_letter_id)
     assert shown.code == 2
@@ -329,7 +331,7 @@ def test_discarding_asks_even_for_one(run: Run, shop: Shop) -> None:
 # ---- idempotency
 
 
-def test_what_is_remembered_can_be_seen_and_dropped(run: Run, shop: Shop) -> None:
+def test_an_idempotency_record_can_be_shown_and_forgotten(run: Run, shop: Shop) -> None:
     message_id = shop.complete({"a": 1}, {"paid": 120}, key="order-7")
     found = run("idempotency", "get", "order-7", "--json").json
     assert found == found | {
@@ -361,7 +363,7 @@ def test_a_key_in_progress_is_not_forgotten(run: Run, shop: Shop) -> None:
     assert "Key 'k' of queue 'orders' is in progress" in shown.err
 
 
-def test_pruning_says_what_it_removed(run: Run, shop: Shop) -> None:
+def test_pruning_reports_the_removed_rows(run: Run, shop: Shop) -> None:
     shop.dq.queue("orders", idempotency_ttl=0.001)
     shop.complete(key="k")
     wait_for(lambda: shop.queue.record("k") is None, what="the record to expire")

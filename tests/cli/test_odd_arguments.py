@@ -1,4 +1,4 @@
-"""Odd arguments and streams get a documented exit code, and never the words for a defect."""
+"""Odd arguments and streams end in a documented exit code, never in a report of a defect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_argument_that_is_not_utf8_is_refused_by_name(
 
 
 class Terminal:
-    """A stderr that says that it is a terminal."""
+    """A stderr that claims to be a terminal."""
 
     def __init__(self) -> None:
         self.text = ""

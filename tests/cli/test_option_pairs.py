@@ -1,7 +1,7 @@
 """Every pair of options of every command works together, or is refused by both names.
 
 Commands and options are found in the command tree, so a new option has to be given values here,
-and is combined with all others. Loops that would run for ever are cut, as in test_fuzz.
+and is combined with all others. Loops that would run forever are cut, as in test_fuzz.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tests.cli.test_help import FOUND
 
 Attempt = Callable[[list[str]], Result]
 
-#: 0, unhealthy, a cut watch, and the conflict that stands for a fleet that would run.
+#: Exit codes of success: 0, unhealthy, a cut watch, and a conflict for a fleet that would start.
 RUNS = {0, 5, 6, WATCHED}
-#: By name of the parameter: a sensible value and a bad one. All others are numbers.
+#: A sensible and a bad value by parameter name. All other parameters are numbers.
 VALUES = {
     "after": ("1", "x"),
     "app": ("durableq.demo.app:dq", "no_such_module:dq"),
@@ -62,7 +62,7 @@ OF_COMMAND = {
 }
 FILTERS = ("queue", "reason", "error_type", "group", "older_than")
 CHOICES = {"ids", "all_", *FILTERS}
-#: Flags and values without which a command asks a person, or has nothing to do.
+#: Options without which a command asks a question, or has nothing to do.
 ALWAYS = {
     "dlq discard": {"yes"},
     "queue delete": {"yes", "force"},
@@ -101,7 +101,7 @@ EXCLUDED = {
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a database in which every command has something to do."""
+    """A directory with a database that gives every command something to do."""
     place = tmp_path_factory.mktemp("template")
     shop = Shop(place / "durableq.db")
     assert shop.bury("letter") == VALUES["ids"][0]
@@ -151,13 +151,13 @@ def options(path: str) -> dict[str, Any]:
 
 
 def values(path: str, name: str) -> tuple[str, str]:
-    """A sensible value of an option, and a bad one."""
+    """Return a sensible value of an option, and a bad one."""
     found = OF_COMMAND.get((path, name)) or VALUES.get(name)
     return found or (SMALL.get(name, NUMBER[0]), NUMBER[1])
 
 
 def line_of(path: str, names: Set[str], *, bad: str | None = None) -> list[str]:
-    """A command line with these options and what the command requires."""
+    """Return a command line with these options and all required ones."""
     words, positional = path.split(), []
     for name, parameter in options(path).items():
         if name not in names and not parameter.required:
@@ -172,7 +172,7 @@ def line_of(path: str, names: Set[str], *, bad: str | None = None) -> list[str]:
 
 
 def completed(path: str, names: Set[str]) -> set[str]:
-    """These options, and those without which they would have no effect."""
+    """Return these options with those that they need."""
     found = {*names, *ALWAYS.get(path, ())}
     for name, needed in NEEDS.get(path, {}).items():
         if name in found:
@@ -183,12 +183,12 @@ def completed(path: str, names: Set[str]) -> set[str]:
 
 
 def excluded(path: str, names: Set[str]) -> list[tuple[str, str]]:
-    """The pairs of these options that contradict each other."""
+    """Return the pairs of these options that contradict each other."""
     return [pair for pair in EXCLUDED.get(path, []) if names >= set(pair)]
 
 
 def shown_name(path: str, name: str) -> str:
-    """The name of an option or argument in a sentence."""
+    """Return the name of an option or argument as sentences show it."""
     option = str(options(path)[name].opts[-1])
     return option if option.startswith("-") else {"ids": "ids", "file": "FILE"}[name]
 
@@ -204,7 +204,7 @@ def optional(path: str) -> Iterator[str]:
 
 
 def sets(path: str) -> Iterator[frozenset[str]]:
-    """No option, each alone, and sets in which every two options that go together are together."""
+    """Yield no option, each alone, and sets that contain every pair of compatible options."""
     names = list(optional(path))
     for few in ((), *((name,) for name in names)):
         yield frozenset(completed(path, set(few)))

@@ -12,7 +12,7 @@ COLUMNS = ("FINGERPRINT", "COUNT", "ERROR", "EXAMPLE")
 ROWS = [("5ac063f8b99b", 473, "Reject: too complex", "3169"), ("be4ad271814b", 6, "", "3192")]
 
 
-def test_in_a_pipe_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     tables.table(COLUMNS, [*ROWS, ("x" * 300, 1, "", "")])
     assert capsys.readouterr().out.splitlines()[-1] == "x" * 300 + "      1"
     tables.table(COLUMNS, ROWS)

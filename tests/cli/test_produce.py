@@ -1,4 +1,4 @@
-"""What `produce` makes of good lines and of bad ones: nothing is lost, nothing is unsaid."""
+"""`produce` with good lines and bad ones: none is lost, and each bad one is reported."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_lines_become_messages_in_order(run: Run, shop: Shop, tmp_path: Path) ->
     assert shop.bodies() == bodies
 
 
-def test_a_byte_order_mark_carriage_returns_and_blank_lines_are_nothing(
+def test_byte_order_marks_carriage_returns_and_blank_lines_are_ignored(
     run: Run, shop: Shop, tmp_path: Path
 ) -> None:
     file = lines_file(tmp_path, b"\xef\xbb\xbf[1]\r", b"", b"  \t\r", b"[2]\r")
@@ -61,7 +61,7 @@ BAD: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("line", "why"), BAD, ids=[str(number) for number in range(len(BAD))])
-def test_a_bad_line_is_named_and_what_was_before_it_stays_sent(
+def test_a_bad_line_is_named_and_the_messages_before_it_stay_sent(
     line: bytes, why: str, run: Run, shop: Shop, tmp_path: Path
 ) -> None:
     file = lines_file(tmp_path, "[1]", "", "[2]", line, "[3]")
@@ -180,7 +180,9 @@ def test_a_file_that_cannot_be_read_is_an_error(run: Run, shop: Shop, tmp_path: 
     assert shop.bodies() == []
 
 
-def test_an_unknown_queue_says_what_there_is(run: Run, shop: Shop, tmp_path: Path) -> None:
+def test_an_unknown_queue_is_refused_with_the_known_ones(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
     sent = run("produce", lines_file(tmp_path, "1"), "--queue", "mail")
     assert sent.code == 3
     assert "There is no queue 'mail' in this file." in sent.err
@@ -202,7 +204,7 @@ def test_a_named_queue_in_a_missing_file_makes_no_file(run: Run, tmp_path: Path)
     assert not (tmp_path / "durableq.db").exists()
 
 
-def test_an_envelope_says_all_there_is_to_say(run: Run, shop: Shop, tmp_path: Path) -> None:
+def test_an_envelope_sets_every_option_of_a_message(run: Run, shop: Shop, tmp_path: Path) -> None:
     envelope = {
         "body": {"a": 1},
         "key": "k",
@@ -245,7 +247,7 @@ def test_an_envelope_says_all_there_is_to_say(run: Run, shop: Shop, tmp_path: Pa
         ('{"body": 1, "attributes": {"a": null}}', "attributes hold strings and numbers"),
     ],
 )
-def test_a_wrong_envelope_says_what_is_wrong(
+def test_a_wrong_envelope_is_refused_with_its_fault(
     envelope: str, why: str, run: Run, shop: Shop, tmp_path: Path
 ) -> None:
     file = lines_file(tmp_path, '{"body": 0}', envelope)
@@ -316,7 +318,7 @@ def test_a_rate_is_kept(run: Run, shop: Shop, tmp_path: Path) -> None:
 def test_a_batch_that_is_refused_is_not_blamed_on_a_line(
     run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue's limit falls while the file is read."""
+    """The queue's limit is lowered while the file is read."""
     file = lines_file(tmp_path, *map(str, range(10)), '"a longer body"', "99")
     send = SQLStore.send
 

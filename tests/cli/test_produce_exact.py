@@ -1,4 +1,4 @@
-"""Values that `produce` keeps exactly; one that would change makes its line bad, or is sent raw."""
+"""Values that `produce` keeps exactly: a value that would change makes its line bad."""
 
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def test_a_name_given_twice_makes_the_line_bad(
     assert shop.bodies() == []
 
 
-def test_raw_lines_are_sent_as_they_stand(run: Run, shop: Shop, tmp_path: Path) -> None:
+def test_raw_lines_are_sent_unchanged(run: Run, shop: Shop, tmp_path: Path) -> None:
     lines = [
         b'{"amount": 1234567890123456.789, "v":1.10}\r',
         b'{ "sku":"A" }  ',

@@ -1,4 +1,4 @@
-"""`recover --policy`, `--dry-run` and `dlq explain`: what they say and what they refuse."""
+"""`recover --policy`, `--dry-run` and `dlq explain`: their output and their refusals."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_dry_run_with_an_application_names_its_function(
     ]
 
 
-def test_looking_makes_no_queue_of_the_application(run: Run, shop: Shop, tmp_path: Path) -> None:
+def test_a_dry_run_makes_no_queue_of_the_application(run: Run, shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "a_bank.py").write_text(APP.replace('"orders"', '"bank"'))
     message_id = shop.bury("bad")
     assert run("recover", "--app", "a_bank:dq", "--dry-run").err == "Would decide: nothing.\n"
@@ -165,7 +165,7 @@ def test_explain_says_that_rules_for_another_queue_do_not_meet_a_dead_letter(
     assert run(*explain).json["met"] is True
 
 
-def test_an_open_breaker_is_told_and_sends_nothing_back(
+def test_an_open_breaker_is_reported_and_sends_nothing_back(
     run: Run, shop: Shop, dead: list[str], policy: Path
 ) -> None:
     now_ms = shop.store.dead_letter(dead[3]).died_at_ms
@@ -202,9 +202,7 @@ def test_bad_rules_are_refused_before_anything_is_touched(
     assert shop.dead_ids() == dead
 
 
-def test_rules_for_a_queue_that_is_not_there_are_refused(
-    run: Run, shop: Shop, tmp_path: Path
-) -> None:
+def test_rules_for_an_unknown_queue_are_refused(run: Run, shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("[[rule]]\nwhen.queue = 'ordes'\nthen = 'hold'\n")
     shown = run("recover", "--policy", "r.toml", "--once")
     assert (shown.code, shown.out) == (2, "")
@@ -215,7 +213,9 @@ def test_rules_for_a_queue_that_is_not_there_are_refused(
     assert "No rule is for queue 'orders'; they are for: ordes." in other.err
 
 
-def test_what_makes_no_sense_together_is_refused(run: Run, shop: Shop, policy: Path) -> None:
+def test_options_that_make_no_sense_together_are_refused(
+    run: Run, shop: Shop, policy: Path
+) -> None:
     for command in (["recover"], ["dlq", "explain", "1"]):
         both = run(*command, "--policy", policy, "--app", "shop:dq")
         assert (both.code, both.out) == (2, "")
@@ -234,7 +234,7 @@ def test_no_database_is_made_for_rules(run: Run, policy: Path, tmp_path: Path) -
     assert not (tmp_path / "durableq.db").exists()
 
 
-def test_rules_that_name_no_queue_are_for_every_one(
+def test_rules_without_a_queue_apply_to_every_queue(
     run: Run, shop: Shop, policy: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "all.toml").write_text("[[rule]]\nthen = 'discard'\n")

@@ -1,4 +1,4 @@
-"""Groups of dead letters, and redrive tasks: one decision about many, a slice at a time."""
+"""Groups of dead letters, and redrive tasks: one decision about many, applied in slices."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def failure() -> Any:
     return Failure(Reason.HANDLER_ERROR, "ConnectionError", "bank 7 is away")
 
 
-def test_groups_tell_what_killed_how_many(run: Run, shop: Shop) -> None:
+def test_groups_count_dead_letters_by_cause(run: Run, shop: Shop) -> None:
     def charge() -> None:
         raise TimeoutError("no answer in 30 s to order 17")
 
@@ -88,7 +88,7 @@ def test_the_list_of_redrive_tasks_names_each_destination(run: Run, shop: Shop) 
     assert gone == ["repaired", "where they died", "-"]
 
 
-def test_a_move_goes_to_another_queue_if_told(run: Run, shop: Shop) -> None:
+def test_a_redrive_task_may_name_another_queue(run: Run, shop: Shop) -> None:
     shop.bury("a")
     shop.dq.queue("repaired")
     assert run("dlq", "redrive", "--all", "--to", "repaired").code == 0
@@ -127,7 +127,9 @@ def durableq(folder: Path, *arguments: str) -> bytes:
     ).stdout
 
 
-def test_a_move_can_be_cancelled_and_resumed_only_while_it_runs(run: Run, shop: Shop) -> None:
+def test_a_redrive_task_can_be_cancelled_or_resumed_only_while_it_runs(
+    run: Run, shop: Shop
+) -> None:
     from durableq import Requeue
     from durableq.model.dead_letters import DeadLetterFilter
 
@@ -147,7 +149,7 @@ def test_a_move_can_be_cancelled_and_resumed_only_while_it_runs(run: Run, shop: 
 
 
 @pytest.mark.parametrize("option", [["--older-than", "-1"], ["--reason", "boredom"]])
-def test_a_filter_that_makes_no_sense(option: list[str], run: Run, shop: Shop) -> None:
+def test_a_filter_that_makes_no_sense_is_refused(option: list[str], run: Run, shop: Shop) -> None:
     assert run("dlq", "redrive", *option).code == 2
 
 

@@ -1,4 +1,4 @@
-"""`init`, `migrate`, `work`, `recover`, `demo`: what they run, and what they refuse to."""
+"""`init`, `migrate`, `work`, `recover`, `demo`: their effects and their refusals."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def app(tmp_path: Path) -> str:
 # ---- init, migrate
 
 
-def test_init_creates_and_says_so_twice(run: Run, tmp_path: Path) -> None:
+def test_init_reports_whether_the_file_was_there(run: Run, tmp_path: Path) -> None:
     assert run("init").lines == ["durableq.db: created."]
     assert run("init").lines == ["durableq.db: ready already."]
     assert run("migrate", "--json").json == {
@@ -54,7 +54,7 @@ def test_init_creates_and_says_so_twice(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(schema.LACKS_OCTET_LENGTH, reason="files of 0.1 need a newer SQLite")
-def test_migrate_says_what_the_upgrade_costs_before_it_begins(run: Run, tmp_path: Path) -> None:
+def test_migrate_estimates_the_upgrade_before_it_begins(run: Run, tmp_path: Path) -> None:
     shutil.copy(RELEASED / "0001.db", tmp_path / "old.db")
     done = run("migrate", "--db", "old.db")
     assert done.lines == ["old.db: upgraded."]
@@ -68,7 +68,7 @@ def foreign(path: Path) -> None:
     connection.close()
 
 
-def test_init_goes_beside_other_tables_only_when_told_to(run: Run, tmp_path: Path) -> None:
+def test_init_adds_tables_beside_others_only_with_its_option(run: Run, tmp_path: Path) -> None:
     foreign(tmp_path / "app.db")
     refused = run("init", "--db", "app.db")
     assert refused.code == 1
@@ -153,7 +153,7 @@ def test_a_whole_life_from_the_command_line(shop: Shop, tmp_path: Path, app: str
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("command", ["work", "recover"])
-def test_a_signal_stops_it_in_good_order(
+def test_a_signal_stops_it_cleanly(
     command: str, stop: signal.Signals, shop: Shop, tmp_path: Path, app: str
 ) -> None:
     with subprocess.Popen(
@@ -186,7 +186,7 @@ def test_pyproject_names_the_application(run: Run, shop: Shop, tmp_path: Path, a
 
 
 @pytest.mark.parametrize("text", ["", "tool = 3", "[tool]\ndurableq = 3", "[tool.durableq]"])
-def test_a_pyproject_that_names_none_leaves_it_to_the_demo(
+def test_a_pyproject_without_an_application_means_the_demos(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,7 +235,7 @@ def test_a_queue_without_a_handler_is_refused(run: Run, shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("problems", "code"), [([], 0), (["2 orders were lost."], 6)])
-def test_the_demo_prints_its_accounts_and_judges_them(
+def test_the_demo_prints_its_accounts_and_the_exit_code_judges_them(
     problems: list[str], code: int, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []

@@ -30,9 +30,7 @@ def test_a_sparkline_is_as_high_as_its_values() -> None:
     assert sparkline([]) == ""
 
 
-def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
-    run: Run, shop: Shop
-) -> None:
+def test_status_shows_workers_as_they_and_the_system_report_them(run: Run, shop: Shop) -> None:
     shop.queue.send(1)
     me = shop.store.register(this_process("worker-1:17"))
     shop.store.receive("orders", 1, owner_id=me.owner_id)
@@ -59,7 +57,7 @@ def test_status_tells_of_workers_what_they_told_and_what_the_system_sees(
 
 
 def names_in(value: object) -> Iterator[str]:
-    """The names of a document; not those of settings, which have their options, nor of queues."""
+    """Return the names in a document, except those of settings and queues."""
     if isinstance(value, list):
         for element in value:
             yield from names_in(element)
@@ -79,7 +77,7 @@ def test_every_name_of_the_json_is_documented(run: Run, shop: Shop) -> None:
     assert set(names_in(run("status", "--json").json)) - {"orders"} == told
 
 
-def test_watching_prints_look_after_look_with_rates(shop: Shop, tmp_path: Path) -> None:
+def test_watching_prints_status_repeatedly_with_rates(shop: Shop, tmp_path: Path) -> None:
     shop.queue.send_many(range(5))
     command = [*COMMAND, "status", "--watch", "--every", "0.1", "--json"]
     out = tmp_path / "looks"
@@ -123,7 +121,7 @@ def test_a_paused_queue_takes_messages_and_gives_none(run: Run, shop: Shop) -> N
     assert run("queue", "pause", "nowhere").code == 3
 
 
-def test_explain_tells_what_a_message_waits_for(run: Run, shop: Shop) -> None:
+def test_explain_names_the_wait_of_a_message(run: Run, shop: Shop) -> None:
     ready = shop.queue.send("ready")
     assert "No running worker is registered, so none handles 'orders'" in run("explain", ready).out
     delayed = shop.queue.send("later", delay=3600)
@@ -135,8 +133,8 @@ def test_explain_tells_what_a_message_waits_for(run: Run, shop: Shop) -> None:
     assert "after receive 1 failed: ValueError: card 17 refused." in run("explain", ready).out
 
 
-def test_explain_tells_what_keeps_a_message_whose_time_has_come(run: Run, shop: Shop) -> None:
-    """Nothing writes while nobody receives: it is still written down as delayed, or in flight."""
+def test_explain_names_the_obstacle_of_a_message_that_is_due(run: Run, shop: Shop) -> None:
+    """Without a receiver nothing is written: the message stays stored as delayed or in flight."""
     leased, delayed = shop.queue.send(1), shop.queue.send(2, delay=3600)
     shop.queue.receive()
     run("queue", "pause", "orders")
@@ -163,7 +161,9 @@ def test_explain_tells_what_keeps_a_message_whose_time_has_come(run: Run, shop: 
     assert run("explain", leased, "--json").json["because"] == [over, none]
 
 
-def test_explain_tells_who_has_a_message_and_who_waits_behind_it(run: Run, shop: Shop) -> None:
+def test_explain_names_the_holder_of_a_message_and_the_messages_behind_it(
+    run: Run, shop: Shop
+) -> None:
     me = shop.store.register(this_process("worker-1:17"))
     first, second = shop.queue.send(1, key="k"), shop.queue.send(1, key="k")
     received = shop.store.receive("orders", 2, owner_id=me.owner_id)
@@ -184,7 +184,7 @@ def _completion(message: object) -> object:
     return Completion(message.receipt, None, message.key)
 
 
-def test_explain_tells_why_a_dead_letter_is_dead_or_held_and_how_a_message_ended(
+def test_explain_gives_the_reason_of_a_dead_letter_and_the_end_of_a_message(
     run: Run, shop: Shop
 ) -> None:
     dead_letter = shop.bury("x", ValueError("boom"))
@@ -202,14 +202,14 @@ def test_explain_tells_why_a_dead_letter_is_dead_or_held_and_how_a_message_ended
     assert "removed by a decision" in ended["because"][0]
 
 
-def test_explain_knows_no_message_that_never_was(run: Run, shop: Shop) -> None:
+def test_explain_refuses_an_unknown_message(run: Run, shop: Shop) -> None:
     shown = run("explain", "999")
     assert (shown.code, shown.out) == (3, "")
     assert "There is no message 999" in shown.err
 
 
 @pytest.mark.parametrize("option", [["--every", "0"], ["--every", "never"]])
-def test_looking_too_often_is_a_usage_error(option: list[str], run: Run, shop: Shop) -> None:
+def test_watching_too_often_is_a_usage_error(option: list[str], run: Run, shop: Shop) -> None:
     assert run("status", "--watch", *option).code == 2
 
 
@@ -219,7 +219,7 @@ def test_a_workers_queue_is_worked_after_a_pause(shop: Shop) -> None:
         assert other.store.ready_in_ms(["orders"]) is None
 
 
-def test_status_tells_how_the_breaker_of_recovery_stands(run: Run, shop: Shop) -> None:
+def test_status_shows_the_circuit_breaker_of_recovery(run: Run, shop: Shop) -> None:
     opened = BreakerState(Phase.OPEN, since_ms=1_000, trips=2)
     assert shop.store.compare_and_set(f"{METADATA_PREFIX}orders", opened.to_json(), expected=None)
     assert run("status", "--json").json["breakers"] == {

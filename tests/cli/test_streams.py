@@ -1,4 +1,4 @@
-"""Standard streams that are full or closed: lost data is an error, lost commentary is none."""
+"""Standard streams that are full or closed: lost data is an error, lost commentary is not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shell(
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @STREAMS
-def test_a_send_is_a_success_although_nobody_can_be_told(
+def test_a_send_is_a_success_although_its_report_cannot_be_written(
     stderr: str, unbuffered: str, shop: Shop, tmp_path: Path
 ) -> None:
     line = f"echo '{{}}' | durableq produce - --queue orders {stderr}"
@@ -76,7 +76,7 @@ def test_data_that_cannot_be_written_is_an_error(words: str, shop: Shop, tmp_pat
 
 
 @pytest.mark.parametrize("words", ["queue list", "--help", "queue list --help", "--version", ""])
-def test_a_reader_that_leaves_ends_every_command_alike(
+def test_a_reader_that_leaves_ends_every_command_with_141(
     words: str, shop: Shop, tmp_path: Path
 ) -> None:
     ended = shell(f"exec 3> >(exec true); wait $!; durableq {words} >&3", tmp_path, warm())
@@ -84,9 +84,7 @@ def test_a_reader_that_leaves_ends_every_command_alike(
 
 
 @needs_full
-def test_the_account_of_a_send_that_cannot_be_written_is_an_error(
-    shop: Shop, tmp_path: Path
-) -> None:
+def test_a_summary_of_a_send_that_cannot_be_written_is_an_error(shop: Shop, tmp_path: Path) -> None:
     line = "echo '{}' | durableq produce - --queue orders --json >/dev/full"
     ended = shell(line, tmp_path)
     assert ended.returncode == 1
@@ -132,7 +130,7 @@ def test_a_files_name_is_no_markup_beside_a_progress_bar(
 
 
 def read(terminal: int) -> bytes:
-    """The next output on a terminal; nothing once the other end is closed."""
+    """Return the next output on a terminal; nothing once the other end is closed."""
     try:
         return os.read(terminal, 4096)
     except OSError:

@@ -1,4 +1,4 @@
-"""`work`: what operators may type, what they are told, and what a program may read of it."""
+"""`work`: its arguments, its messages for people, and its JSON for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command, warm: importing this module runs it once, so that its forks import nothing more."""
+"""Import this module to run the command once, so that its forks import nothing more."""
 
 import threading
 from contextlib import chdir, redirect_stderr, redirect_stdout

@@ -1,4 +1,4 @@
-"""One of two engines that walk side by side, and what of it can be compared."""
+"""One of two engines that walk side by side, with its comparable state."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ SETTINGS = {
 }
 ALL = 1_000
 
-#: A lease ends, and what was deferred behind its key becomes ready.
+#: A lease ends, and messages that were deferred behind its key become ready.
 RECLAIM = ("reclaim", "due")
 RECEIVE = ("due", *RECLAIM, "receive", "expire")
 
@@ -38,7 +38,7 @@ Lease = tuple[Receipt, ...]
 
 
 class Dice:
-    """Falls in a fixed order; each engine throws its own."""
+    """Random numbers in a fixed order; each engine has its own."""
 
     def __init__(self) -> None:
         self.throws = 0
@@ -49,7 +49,7 @@ class Dice:
 
 
 class WrongClock:
-    """Another clock, but with a wall clock that can be set apart from it."""
+    """A clock with a wall clock that can be set."""
 
     def __init__(self, right: FakeClock) -> None:
         self.right = right
@@ -66,7 +66,7 @@ class WrongClock:
 
 
 class Engine:
-    """One of the two, and its name for each message: that of sending, first or second."""
+    """One of the two engines, with a name for each message that both share."""
 
     def __init__(self, url: str, clock: "FakeClock | WrongClock") -> None:
         self.clock = clock
@@ -105,7 +105,7 @@ class Engine:
         return answer
 
     def all_there_is(self) -> list[Any]:
-        """Return everything a person may ask, in shared names."""
+        """Return the whole visible state, in shared names."""
         store = self.store
         since_ms = self.since_ms + self.clock.wall_ms() - self.right_ms()
         return [
@@ -139,7 +139,7 @@ def declare(engine: Engine, _: int, *, name: str) -> QueueInfo:
 
 
 def reachable(source: Node, verbs: Sequence[str]) -> set[Node]:
-    """Return where these verbs, each done once or not at all, in this order, can lead."""
+    """Return the states that these operations, each at most once, in this order, can lead to."""
     places = {source}
     for verb in verbs:
         places |= {e.target for e in EDGES if e.operation == verb and e.source in places}
@@ -147,7 +147,7 @@ def reachable(source: Node, verbs: Sequence[str]) -> set[Node]:
 
 
 def without_rivals(leases: list[Lease]) -> list[Lease]:
-    """Leave one delivery of each message, which may be there twice.
+    """Keep one delivery of each message.
 
     Whether an older receipt is STALE or GONE beside the one that completes is left open.
     """

@@ -1,4 +1,4 @@
-"""What is drawn for the walks: messages, failures, verdicts, and which letters to move."""
+"""Strategies of the walks: messages, failures, decisions, and filters of dead letters."""
 
 from hypothesis import strategies as st
 

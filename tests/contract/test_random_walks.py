@@ -1,7 +1,7 @@
-"""Two engines walk side by side: the same verbs, the same clock, the same dice, the same answers.
+"""Two engines walk side by side: the same operations, clocks and random numbers, the same results.
 
 After each step everything a person may ask is compared, every message's move is held against the
-table of edges, and the books must balance. Ids are each engine's own, so they are spoken of by
+table of edges, and the counters must reconcile. Ids are each engine's own, so they are spoken of by
 the order in which messages were sent; tokens are random, and never compared.
 """
 
@@ -169,7 +169,7 @@ class SideBySide(RuleBasedStateMachine):
     @precondition(lambda self: any(where is Node.DEAD for where, _ in self.before.values()))
     @rule(queue=queues, limit=st.integers(1, 2), data=st.data())
     def choose(self, queue: str, limit: int, data: st.DataObject) -> None:
-        """A person picks messages by id, as `durableq dlq` does; living ones are not to be had."""
+        """A person picks dead letters by id, as `durableq dlq` does; other messages are refused."""
         dead = [name for name, (where, _) in self.before.items() if where is Node.DEAD]
         chosen = {*data.draw(st.lists(st.sampled_from(dead), max_size=3)), "message 0000"}
 
@@ -187,7 +187,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3), key=st.sampled_from([None, "k"]), failure=st.none() | failures)
     def work(self, limit: int, key: str | None, failure: Failure | None) -> None:
-        """What a worker does all day."""
+        """Steps of a worker."""
         before = len(self.leases)
         self.receive("orders", limit, None, whose=1)
         which = list(range(len(self.leases) - before))
@@ -242,7 +242,7 @@ class SideBySide(RuleBasedStateMachine):
     @precondition(lambda self: any(lease[0].queue in DEAD_LETTER_QUEUES for lease in self.leases))
     @rule(which=some, decision=decisions, really=st.integers(0, 9))
     def decide(self, which: list[int], decision: Decision, really: int) -> None:
-        """Once in ten times the living are among those decided about."""
+        """One in ten decisions includes messages that are not dead."""
         chosen = self.pick(which, DEAD_LETTER_QUEUES)
         chosen += [] if really else self.pick(which)
         self.both(
@@ -344,11 +344,11 @@ class SideBySide(RuleBasedStateMachine):
         elif what == "forget":
             self.both(lambda engine, _: engine.store.forget(queue, "k"))
         else:
-            name = dead_letter_name(queue) if dead else "mail"  # "orders" is where things happen
+            name = dead_letter_name(queue) if dead else "mail"  # most steps use "orders"
             there = [n for n, (_, message) in self.before.items() if message.queue == name]
             self.both(lambda engine, _: engine.store.purge(name), "purge", touched=there)
 
-    # ---- what holds after each step
+    # ---- invariants after each step
 
     @invariant()
     def both_show_the_same(self) -> None:
@@ -356,7 +356,7 @@ class SideBySide(RuleBasedStateMachine):
         assert other == model
 
     @invariant()
-    def the_books_balance(self) -> None:
+    def the_counters_reconcile(self) -> None:
         for info in self.engines[1].store.queues():
             assert info.counters.expected == info.counts.present, info
 

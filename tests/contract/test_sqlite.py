@@ -55,7 +55,7 @@ class TestSQLite(StoreContract):
             store.declare_queue(ORDERS, {})
             assert look(store, send(store)).state is State.READY
 
-    def test_what_was_sent_is_there_when_the_file_is_opened_again(
+    def test_sent_messages_are_there_when_the_file_is_opened_again(
         self, store: FullStore, clock: FakeClock, tmp_path: Path
     ) -> None:
         message_id = send(store, key="k")
@@ -93,7 +93,7 @@ class TestSQLite(StoreContract):
     def test_a_dead_letter_whose_queue_is_gone_needs_another_one_named(
         self, store: FullStore, tmp_path: Path
     ) -> None:
-        """No verb leaves a file so; somebody with a SQLite shell may."""
+        """No operation leaves a file in this state; a SQLite shell may."""
         store.declare_queue("mail", {})
         message_id = kill(store)
         began = store.start_redrive(DeadLetterFilter(), Requeue())
@@ -119,7 +119,7 @@ def test_an_examination_names_each_finding_once(tmp_path: Path) -> None:
 
 
 class TestSQLiteWithoutInotify(WaitingContract):
-    """Where the kernel does not tell of writes, the file is asked."""
+    """The file is polled if the kernel reports no writes."""
 
     @pytest.fixture(autouse=True)
     def no_inotify(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Two engines walk side by side, and the wall clock of one jumps: only its dates may show it.
+"""Two engines walk side by side, and the wall clock of one jumps: only its dates may differ.
 
 So nothing expires, comes due or is forgotten that would not have been with a right clock.
 """

@@ -1,4 +1,4 @@
-"""Each promise names its test, and each test named is there."""
+"""Each promise names its tests, and each named test exists."""
 
 from __future__ import annotations
 

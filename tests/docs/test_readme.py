@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-pytestmark = pytest.mark.xdist_group("readme")  # one process types the sessions, once
+pytestmark = pytest.mark.xdist_group("readme")  # one process runs the sessions, once
 
 
 def python_blocks() -> list[str]:
@@ -34,7 +34,7 @@ def sessions() -> list[list[str]]:
 
 
 class Shell:
-    """One shell in one folder: what a reader types, with what it answered."""
+    """One shell in one folder, with its output by command."""
 
     def __init__(self, folder: Path) -> None:
         environment = {
@@ -57,20 +57,20 @@ class Shell:
         )
 
     def run(self, command: str) -> str:
-        """Type a command; return what it printed. It must succeed."""
+        """Run a command that must succeed; return its output."""
         self._type(f"{{ {command}\n}} </dev/null; echo $'\\n'@@ $?\n")
         said = "".join(iter(self._line, "@@ 0\n"))
         self.said[command.partition("  #")[0].strip()] = said
         return said
 
     def start(self, command: str) -> None:
-        """Type a command that lasts, as in another terminal."""
+        """Start a long-running command, as in another terminal."""
         name = f"p{len(self._lasting)}"
         self._type(f"{command.partition('  #')[0]} > {name}.out 2>&1 & {name}=$!\n")
         self._lasting.append(name)
 
     def stop_all(self) -> None:
-        """Stop what lasts; all of it must end well."""
+        """Stop the long-running commands; each must end with 0."""
         for name in self._lasting:
             self.run(f"kill -TERM ${name}; wait ${name}")
         self._lasting.clear()
@@ -95,7 +95,7 @@ class Shell:
         return line
 
 
-# Tests of their own run these: tests/process/test_demo.py and tests/chaos/test_run.py.
+# Other tests run these: tests/process/test_demo.py and tests/chaos/test_run.py.
 RUN_ELSEWHERE = {"make run", "make chaos"}
 LASTING = (
     "durableq work --procs 4     ",
@@ -105,7 +105,7 @@ LASTING = (
 
 
 def messages(db: Path) -> list[tuple[int, bool]]:
-    """The messages in a file: id, and whether it is dead."""
+    """Return the id of each message in a file, and whether it is dead."""
     if not db.exists():
         return []
     sql = "SELECT id, source_queue_id IS NOT NULL FROM durableq_message ORDER BY id"
@@ -120,7 +120,7 @@ def all_settled(shell: Shell) -> bool:
 
 @pytest.fixture(scope="module")
 def typed() -> Iterator[Shell]:
-    """A shell in a folder with the files that the page shows; in memory, to spare the disk."""
+    """A shell in a folder with the files of the page, in memory where possible."""
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with TemporaryDirectory(dir=memory) as name:
         folder = Path(name)
@@ -136,7 +136,7 @@ def typed() -> Iterator[Shell]:
 
 
 def up_to(shell: Shell, command: str) -> Shell:
-    """Type every session of the page up to the one with this command, each once."""
+    """Run the page's sessions up to the one with this command, each once."""
     pages = sessions()
     last = next(number for number, page in enumerate(pages) if any(command in c for c in page))
     while shell.sessions_typed <= last:
@@ -170,13 +170,13 @@ def test_the_tour_ends_with_every_order_settled_in_the_default_file(typed: Shell
 
 
 def places(shell: Shell) -> tuple[int, int, int]:
-    """Rows and codes in the reader's own table, and duplicates that were recognised."""
+    """Return the rows and codes in the reader's own table, and the number of duplicates."""
     db = shell.folder / "places.db"
     ((rows, codes),) = plain.rows(db, "SELECT count(*), count(DISTINCT code) FROM place")
     return rows, codes, plain.counters(db, "places")["duplicates"]
 
 
-def test_the_real_records_are_worked(typed: Shell) -> None:
+def test_the_real_records_are_handled(typed: Shell) -> None:
     shell = up_to(typed, "durableq queue create places")
     records = (shell.folder / "places.jsonl").read_text().count("\n")
     assert records >= 3000
@@ -210,7 +210,7 @@ def test_the_operator_looks_at_the_shop_and_redrives_its_dead_letter(typed: Shel
     )
 
 
-def test_the_policy_of_the_page_discards_the_order_that_is_none(typed: Shell) -> None:
+def test_the_policy_of_the_page_discards_the_order_without_an_amount(typed: Shell) -> None:
     shell = up_to(typed, "recovery.toml --once")
     assert "not an order" in shell.said["durableq dlq explain 2 --policy recovery.toml"]
     db = shell.folder / "shop.db"

@@ -29,7 +29,7 @@ def block(name: str, language: str) -> str:
 
 
 def rows(header: str) -> list[list[str]]:
-    """The cells of a table's rows."""
+    """Return the cells of a table's rows."""
     table = TEXT.split(f"| {header} |", 1)[1].split("\n\n", 1)[0]
     return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
 

@@ -37,7 +37,7 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where copies are made: nothing else is there."""
+    """An empty directory for copies."""
     folder = tmp_path / "copies"
     folder.mkdir()
     return folder

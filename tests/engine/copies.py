@@ -1,4 +1,4 @@
-"""What the tests of copies share: who is beside a file, and how a call is refused."""
+"""Functions of the tests of copies: the files beside a database, and the refusal of a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file as a plain connection sees it, so that durableq does not vouch for itself.
+"""The file as a plain connection sees it, so that durableq is not its own witness.
 
 The driver is durableq's own: a second SQLite library in one process would lose the locks of both.
 """
@@ -30,19 +30,19 @@ def connection(path: Path) -> Iterator[Any]:
 
 
 def rows(path: Path, sql: str, *values: Any) -> list[Any]:
-    """What a statement answers."""
+    """Return the rows of a statement."""
     with connection(path) as raw:
         found: list[Any] = raw.execute(sql, values).fetchall()
         return found
 
 
 def column(path: Path, sql: str, *values: Any) -> list[Any]:
-    """The first column of what a statement answers."""
+    """Return the first column of a statement's rows."""
     return [row[0] for row in rows(path, sql, *values)]
 
 
 def one(path: Path, sql: str, *values: Any) -> Any:
-    """The only value a statement answers."""
+    """Return the single value of a statement."""
     ((value,),) = rows(path, sql, *values)
     return value
 
@@ -61,18 +61,18 @@ def create(path: Path, sql: str) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """SQLite finds no fault with the file."""
+    """Check that SQLite finds the file sound."""
     assert column(path, "PRAGMA integrity_check") == ["ok"]
 
 
 def check_sound(path: Path) -> None:
-    """The file is whole, and every queue's books balance."""
+    """Check that the file is sound, and that the counters of every queue reconcile."""
     check_whole(path)
     assert column(path, UNBALANCED) == []
 
 
 def counters(path: Path, queue: str) -> dict[str, int]:
-    """A queue's running totals."""
+    """Return a queue's counters."""
     names = ("sent", "moved_in", "moved_out", "completed", "duplicates", "discarded")
     found = (
         f"SELECT {', '.join(names)} FROM durableq_counters "

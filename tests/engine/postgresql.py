@@ -47,13 +47,13 @@ def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
 
 
 _dialect: Any = PGDialect_psycopg  # its constructor has no types
-#: With parameters $1, $2: as PREPARE takes them.
+#: A dialect with parameters $1, $2, as PREPARE requires.
 DIALECT = Dialect(_dialect(paramstyle="numeric_dollar"), list)
 
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Run a server of its own on a socket in a new folder, and yield how to connect.
+    """Run a server on a socket in a new folder, and yield its connection string.
 
     PostgreSQL refuses to run as root, so root starts it as `nobody`.
     """

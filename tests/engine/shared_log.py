@@ -24,7 +24,7 @@ def note(ledger: Path, ids: Iterable[str]) -> None:
 
 
 def send(dq: DurableQ, ledger: Path) -> None:
-    """Send batches of all sizes; note what was answered."""
+    """Send batches of all sizes; write their ids to the ledger."""
     orders = dq.queue("orders")
     for _ in range(BATCHES):
         size = random.randint(1, LARGEST_BATCH)
@@ -32,7 +32,7 @@ def send(dq: DurableQ, ledger: Path) -> None:
 
 
 def complete(dq: DurableQ, ledger: Path) -> None:
-    """Complete messages until SIGTERM; note which."""
+    """Complete messages until SIGTERM; write their ids to the ledger."""
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     orders = dq.queue("orders")

@@ -28,7 +28,9 @@ from tests.engine import plain
 from tests.engine.copies import OLDER, beside, refusal
 
 
-def test_a_backup_holds_what_is_still_only_in_the_log(orders: Queue, db: Path, copy: Path) -> None:
+def test_a_backup_holds_commits_that_are_only_in_the_log(
+    orders: Queue, db: Path, copy: Path
+) -> None:
     orders.send_many(list(range(5)))
     plain_copy = copy.with_name("cp.db")
     subprocess.run(["cp", db, plain_copy], check=True)  # this process may not open the file
@@ -119,7 +121,7 @@ def test_where_there_are_no_links_a_backup_is_renamed(
     plain.check_sound(copy)
 
 
-def test_a_backup_needs_a_place_and_a_database(dq: DurableQ, db: Path, copy: Path) -> None:
+def test_a_backup_needs_a_path_and_a_database(dq: DurableQ, db: Path, copy: Path) -> None:
     nowhere = copy.parent / "nowhere" / "copy.db"
     assert "is a directory" in refusal(DatabaseUnusable, operations.back_up, str(db), copy.parent)
     assert "is not a directory" in refusal(DatabaseUnusable, operations.back_up, str(db), nowhere)
@@ -153,7 +155,7 @@ except DurableQError as error:
 def test_a_copy_that_cannot_be_written_whole_is_removed(
     orders: Queue, db: Path, copy: Path
 ) -> None:
-    """A file may have 1 MiB there, and the copy needs four."""
+    """The file system has 1 MiB, and the copy needs four."""
     orders.send_many(["x" * 2000] * 2000)
     ended = subprocess.run(
         [sys.executable, "-c", FULL, str(db), str(copy)],
@@ -181,7 +183,7 @@ def small(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount")
-def test_no_room(orders: Queue, db: Path, small: Path) -> None:
+def test_a_backup_without_disk_space_is_refused(orders: Queue, db: Path, small: Path) -> None:
     orders.send_many(["x" * 2000] * 2000)
     told = refusal(StorageFull, operations.back_up, str(db), small / "copy.db")
     assert told.startswith("There is no room for the copy")

@@ -1,4 +1,4 @@
-"""Guarded checkpoints: what an affected SQLite library does instead of automatic ones.
+"""Guarded checkpoints, which replace automatic ones with an affected SQLite library.
 
 The mechanism is tested with the library in use, which need not be affected; the processes at the
 end use the standard library's, which is affected where it is older than 3.51.3.
@@ -74,7 +74,7 @@ def test_a_callers_connection_that_carries_a_send_stops_too(db: Path) -> None:
 
 
 class Watched:
-    """A connection; as it checkpoints, another one tries to write."""
+    """A connection that lets another one try to write during its checkpoint."""
 
     def __init__(self, raw: Any, other: Any) -> None:
         self.raw = raw
@@ -92,8 +92,8 @@ class Watched:
         return self.raw.execute(sql)
 
 
-def test_a_checkpoint_runs_only_while_nothing_else_can_write(db: Path) -> None:
-    """A commit that starts the log afresh under it would damage the file."""
+def test_a_checkpoint_runs_only_while_no_other_connection_can_write(db: Path) -> None:
+    """A commit that restarts the log during a checkpoint would damage the file."""
     with DurableQ(db) as dq, plain.connection(db) as other:
         dq.queue("orders").send(1)
         other.execute("PRAGMA busy_timeout = 0")
@@ -101,7 +101,7 @@ def test_a_checkpoint_runs_only_while_nothing_else_can_write(db: Path) -> None:
         watched = Watched(database.session().raw, other)
         database.checkpointer.run(watched)
         assert watched.found == ["database is locked"]
-        other.execute("BEGIN IMMEDIATE")  # afterwards, anything can
+        other.execute("BEGIN IMMEDIATE")  # afterwards every connection can
         other.execute("ROLLBACK")
 
 
@@ -201,7 +201,7 @@ def test_a_commit_cannot_overtake_a_guarded_checkpoint() -> None:
 
 
 def test_a_commit_that_overtakes_an_unguarded_checkpoint_damages_the_file() -> None:
-    """The reason for the guard; without this, the test above would prove little."""
+    """This damage is the reason for the guard."""
     done = overtake("unguarded")
     if "(not affected)" in done.stdout:
         pytest.skip("this Python's SQLite does not have the bug")
@@ -221,7 +221,7 @@ def start(role: str, db: Path, ledger: Path) -> subprocess.Popen[bytes]:
 def test_processes_that_write_and_checkpoint_at_once_leave_the_file_whole(
     db: Path, tmp_path: Path
 ) -> None:
-    """With the standard library's SQLite: sends, completions, checkpoints, and SIGKILL."""
+    """Send, complete, checkpoint and SIGKILL with the standard library's SQLite."""
     ledgers = [tmp_path / f"sent-{number}" for number in range(SENDERS + 1)]
     done = tmp_path / "completed"
     with ExitStack() as stack:
@@ -248,7 +248,7 @@ def test_processes_that_write_and_checkpoint_at_once_leave_the_file_whole(
 
 
 def answered(ledgers: list[Path]) -> set[str]:
-    """The ids in the whole lines of ledgers."""
+    """Return the ids in the complete lines of ledgers."""
     texts = [ledger.read_text() for ledger in ledgers if ledger.exists()]
     return {word for text in texts for word in text.rpartition("\n")[0].split()}
 

@@ -1,4 +1,4 @@
-"""The time of a file is the same for all its processes, and goes on over boots."""
+"""All processes share the time of a file, and it continues across boots."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def opened(db: Path, clock: FakeClock) -> Store:
 
 
 def fill(store: Store) -> None:
-    """Leave a message that waits and a record of one that succeeded."""
+    """Leave a waiting message and the record of a completed one."""
     store.send("orders", [draft("paid", key="k")])
     [message] = store.receive("orders", 1).messages
     assert message.receipt is not None
@@ -82,7 +82,7 @@ def test_the_next_process_that_opens_the_file_notices_a_jump(
 def test_a_machine_that_starts_behind_and_is_corrected_loses_nothing(
     db: Path, clock: FakeClock
 ) -> None:
-    """No clock of its own runs while it is off: it starts with a date of weeks ago."""
+    """The machine has no battery-backed clock: it starts with a date of weeks ago."""
     before = opened(db, clock)
     before.close()
     clock.reboot()
@@ -134,7 +134,7 @@ def test_a_machine_that_was_off_has_no_jump(
 
 
 def test_a_correct_clock_is_adopted_at_once(db: Path, clock: FakeClock) -> None:
-    """What is sent after the correction lives as long as its queue says, and shows true dates."""
+    """A message that is sent after the correction has its queue's retention and correct dates."""
     clock.set_wall(clock.wall_ms() - WEEKS_MS)
     store = opened(db, clock)
     clock.advance(60)
@@ -217,8 +217,8 @@ def test_the_doctor_warns_of_a_jump_for_a_day(
     store.close()
 
 
-def test_a_beat_before_a_jump_is_as_fresh_as_it_was(db: Path) -> None:
-    """`restore --replace` takes a worker for alive by it, where its process cannot be seen."""
+def test_a_beat_stays_as_fresh_as_it_was_before_a_jump(db: Path) -> None:
+    """`restore --replace` judges by the beat where a worker's process cannot be seen."""
     clock = FakeClock()
     store = open_store(str(db), clock=clock)
     store.require(Capability.FLEET).register(this_process("w"))

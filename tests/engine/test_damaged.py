@@ -32,7 +32,7 @@ DAMAGE = {
 
 @pytest.fixture
 def copy(orders: Queue, db: Path, copy: Path) -> Path:
-    """A backup, still whole."""
+    """A backup that is still sound."""
     orders.send("kept")
     operations.back_up(str(db), copy)
     return copy
@@ -44,7 +44,9 @@ def queues(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_schema_is_refused_in_words_and_replaced(damage: str, copy: Path) -> None:
+def test_a_damaged_schema_is_refused_with_a_sentence_and_can_be_replaced(
+    damage: str, copy: Path
+) -> None:
     bad = copy.with_name("bad.db")
     shutil.copy(copy, bad)
     plain.script(bad, f"PRAGMA writable_schema = ON; {DAMAGE[damage]}")

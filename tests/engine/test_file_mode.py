@@ -1,4 +1,4 @@
-"""A new database file is its owner's alone, from the first instant on."""
+"""A new database file is accessible to its owner only, from the first instant."""
 
 from __future__ import annotations
 

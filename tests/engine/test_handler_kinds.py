@@ -37,7 +37,7 @@ def work(dq: DurableQ, **options: Any) -> None:
 
 
 def register(dq: DurableQ, kind: str, handle: Body) -> None:
-    """Register a handler of that kind that does this to each message."""
+    """Register a handler of that kind that calls a function with each message."""
 
     def function(message: Delivery) -> Any:
         return handle(message)
@@ -157,7 +157,7 @@ def test_a_message_that_another_process_completed_is_not_settled_again(
     boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
     clock = FakeClock(
         lease_ms=SystemClock().lease_ms() + HOUR_MS
-    )  # a process for which every lease has ended
+    )  # a process whose clock has passed every lease
     clock.boot_id = lambda: boot_id  # type: ignore[method-assign]
 
     def handle(message: Delivery) -> None:
@@ -199,7 +199,7 @@ BATCHES = pytest.mark.parametrize("kind", ["batch", "coroutine batch"])
 
 
 def register_answer(dq: DurableQ, kind: str, answer: Callable[[Batch], Any]) -> None:
-    """Register a batch handler that answers so."""
+    """Register a batch handler with this return value."""
 
     def batch(deliveries: Batch) -> Any:
         return answer(deliveries)
@@ -212,7 +212,7 @@ def register_answer(dq: DurableQ, kind: str, answer: Callable[[Batch], Any]) -> 
 
 
 def ended(dq: DurableQ) -> tuple[list[str], int]:
-    """The bodies of the dead, and how many were completed."""
+    """Return the bodies of the dead letters, and the number of completed messages."""
     dead = dq.store.require(Capability.INSPECT).peek("orders-dlq", 100)
     return sorted(str(dead_letter.body) for dead_letter in dead), dq.queue(
         "orders"
@@ -261,7 +261,7 @@ def test_any_other_answer_of_a_batch_fails_all_of_it(
 
 
 @BATCHES
-def test_an_answer_after_the_batchs_transaction_changes_nothing_and_is_said(
+def test_an_answer_after_the_batchs_transaction_changes_nothing_and_is_logged(
     dq: DurableQ, orders: Queue, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(batch: Batch) -> Any:
@@ -276,7 +276,7 @@ def test_an_answer_after_the_batchs_transaction_changes_nothing_and_is_said(
     assert "so it stays settled" in caplog.text
 
 
-def test_a_result_beside_the_transactions_own_is_not_dropped_without_a_word(
+def test_a_result_that_differs_from_the_transactions_own_is_logged(
     dq: DurableQ, orders: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     def handle(message: Delivery) -> Any:

@@ -67,9 +67,7 @@ def test_a_database_is_not_opened_during_its_restore(monday: Path, target: Path)
     assert beside(target) == ["restored.db.copying"]
 
 
-def test_where_a_restore_was_interrupted_no_empty_queue_is_begun(
-    monday: Path, target: Path
-) -> None:
+def test_no_empty_database_is_made_after_an_interrupted_restore(monday: Path, target: Path) -> None:
     with running(target):
         copy_marker.partial_path(target).write_text("half a copy")
     told = refusal(DatabaseUnusable, open_once, target)
@@ -81,7 +79,7 @@ def test_where_a_restore_was_interrupted_no_empty_queue_is_begun(
     assert beside(target) == ["restored.db"]
 
 
-def test_the_next_opening_says_which_database_it_found(
+def test_the_next_opening_names_the_database_that_it_found(
     monday: Path, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     operations.restore(monday, str(target))
@@ -210,7 +208,9 @@ def test_without_hard_links_a_restore_is_named_but_replaces_nothing(
         assert "has come to exist" in refusal(Conflict, copy_install.install_new, made)
 
 
-def test_a_name_that_is_too_long_is_refused_in_words(db: Path, monday: Path, folder: Path) -> None:
+def test_a_name_that_is_too_long_is_refused_with_a_sentence(
+    db: Path, monday: Path, folder: Path
+) -> None:
     for length in (300, 250):
         name = folder / ("x" * length)
         assert "File name too long" in refusal(DatabaseUnusable, operations.back_up, str(db), name)
@@ -228,5 +228,5 @@ def test_a_refused_opening_keeps_no_connection(db: Path, monday: Path, target: P
     plain.script(target, "UPDATE durableq_version SET version_num = '9999'")
     with pytest.raises(DatabaseUnusable) as caught:
         _ = DurableQ(target).store
-    assert caught.tb is not None  # its frames live, and with them their connection
+    assert caught.tb is not None  # its frames keep their connection alive
     assert locks.users(target) == set()

@@ -1,4 +1,4 @@
-"""Which SQLite library is chosen, and which may be used."""
+"""The choice of a SQLite library, and the versions that are accepted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_library_without_strict_tables_is_refused(version: tuple[int, ...]) ->
         check_library(version)
 
 
-def test_the_oldest_that_will_do_and_the_library_in_use_are_accepted() -> None:
+def test_the_oldest_supported_library_and_the_one_in_use_are_accepted() -> None:
     check_library((3, 37, 0))
     check_library(driver.sqlite_version_info)
 
@@ -85,7 +85,7 @@ def test_an_unknown_choice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["init"], ["backup", "copy.db"], ["doctor"]])
-def test_a_system_without_posix_locks_is_refused_in_words(
+def test_a_system_without_posix_locks_is_refused_with_a_sentence(
     tmp_path: Path, arguments: list[str]
 ) -> None:
     """Windows has no fcntl."""

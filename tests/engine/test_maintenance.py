@@ -1,4 +1,4 @@
-"""Upkeep of the file in slices: short under the write lock, and done by one of many."""
+"""Maintenance of the file in slices: short under the write lock, done by one of many processes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_file_without_incremental_vacuum_is_left_as_it_is(
     again.close()
 
 
-def test_every_row_has_its_turn_window_by_window(store: Store, clock: FakeClock) -> None:
+def test_every_row_is_checked_window_by_window(store: Store, clock: FakeClock) -> None:
     send(store, MANY)
     clock.advance(3_600)
     store.declare_queue("later", {})
@@ -107,7 +107,7 @@ def test_after_the_last_window_comes_the_first(store: Store, clock: FakeClock) -
     assert removed == MANY
 
 
-def test_who_cannot_write_at_once_leaves_it_to_others(
+def test_a_process_that_cannot_write_at_once_leaves_maintenance_to_others(
     store: Store, db: Path, clock: FakeClock, tmp_path: Path
 ) -> None:
     nursery = Nursery(tmp_path)
@@ -118,7 +118,7 @@ def test_who_cannot_write_at_once_leaves_it_to_others(
     assert store.require(Capability.MAINTENANCE).maintain().due
 
 
-def test_of_several_stores_one_does_it(store: Store, db: Path, clock: FakeClock) -> None:
+def test_one_of_several_stores_runs_maintenance(store: Store, db: Path, clock: FakeClock) -> None:
     others = [open_store(str(db), clock=clock) for _ in range(3)]
     assert [other.require(Capability.MAINTENANCE).maintain().due for other in (store, *others)] == [
         True,
@@ -130,7 +130,7 @@ def test_of_several_stores_one_does_it(store: Store, db: Path, clock: FakeClock)
         other.close()
 
 
-def test_nothing_is_written_while_it_is_not_due(store: Store, db: Path) -> None:
+def test_nothing_is_written_before_maintenance_is_due(store: Store, db: Path) -> None:
     store.require(Capability.MAINTENANCE).maintain()
     with plain.connection(db) as raw:
         before = raw.execute("PRAGMA data_version").fetchone()
@@ -149,7 +149,7 @@ def test_a_large_log_is_cut_when_no_process_reads_it(
         send(store, 1000, "x" * 500)
         assert store.require(Capability.MAINTENANCE).maintain().due
         large = log(db)
-        assert large > 100_000  # somebody reads what is only there
+        assert large > 100_000  # a connection reads commits that are only in the log
         reader.execute("ROLLBACK")
     clock.advance(MAINTENANCE_EVERY_MS / 1000)
     assert store.require(Capability.MAINTENANCE).maintain().due

@@ -21,7 +21,7 @@ from tests.process.fleet_app import APP
 
 
 def migrate(db: Path, revision: str) -> None:
-    """Do as another durableq does."""
+    """Migrate the file as another durableq would."""
     plain.script(db, f"UPDATE durableq_version SET version_num = '{revision}'")
 
 
@@ -82,7 +82,7 @@ def test_a_fleet_stops_with_a_sentence_when_its_file_is_migrated(
     )
 
 
-def test_tables_of_an_application_do_not_matter(dq: DurableQ, orders: Queue, db: Path) -> None:
+def test_tables_of_an_application_are_ignored(dq: DurableQ, orders: Queue, db: Path) -> None:
     orders.send(1)
     plain.script(db, "CREATE TABLE mine (id); CREATE INDEX mine_by_id ON mine (id)")
     orders.send(2)

@@ -182,7 +182,7 @@ def replaced(log: Path) -> None:
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
 @pytest.mark.parametrize("go", [removed, renamed, replaced])
-def test_a_log_that_left_is_noticed_by_the_next_write(
+def test_a_removed_log_is_noticed_by_the_next_write(
     dq: DurableQ, orders: Queue, db: Path, end: str, go: Callable[[Path], None]
 ) -> None:
     orders.send("before")
@@ -209,7 +209,7 @@ def test_a_log_that_left_is_noticed_by_the_next_write(
     IS_GUARDED, reason="no checkpoint without a second connection, which is refused"
 )
 def test_commits_before_the_log_was_removed_are_kept(db: Path) -> None:
-    """Only those who have it open can still read it: the one that notices writes it back."""
+    """Only processes that have the log open can read it: the first that notices writes it back."""
     script = """
 import os, signal, sys
 from durableq import DatabaseReplaced, DurableQ
@@ -229,7 +229,7 @@ except DatabaseReplaced:
     plain.check_sound(db)
 
 
-def test_no_process_begins_another_log_beside_one_that_was_removed(orders: Queue, db: Path) -> None:
+def test_no_process_begins_another_log_beside_a_removed_one(orders: Queue, db: Path) -> None:
     orders.send(1)
     Path(f"{db}-wal").unlink()
     send = (
@@ -258,10 +258,10 @@ def test_a_worker_whose_log_was_removed_stops(dq: DurableQ, orders: Queue, db: P
         Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
 
 
-def test_a_log_that_sqlite_itself_removes_is_no_matter(
+def test_a_log_that_sqlite_itself_removes_is_no_error(
     dq: DurableQ, orders: Queue, db: Path
 ) -> None:
-    """With the last connection it goes, be that another thread's or another process's."""
+    """The last connection removes it, in this process or another."""
     dq.close()
     for _ in range(3):
         thread = threading.Thread(target=orders.send, args=["by a thread that ends"])
@@ -301,7 +301,7 @@ def test_a_log_that_another_process_creates_during_the_look_was_not_removed(
 def test_an_opening_leaves_no_statement_active_that_another_thread_could_keep(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look through all objects holds each cursor for a while, in the middle of an opening too."""
+    """A walk through all objects holds each cursor for a while, during an opening too."""
     kept: list[Any] = []
 
     class Keeping(driver.Connection):  # type: ignore[misc, unused-ignore]

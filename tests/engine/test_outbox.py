@@ -51,7 +51,7 @@ def counts(db: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("which", ["engine", "own_engine"])
-def test_committed_there_is_the_row_and_the_message(
+def test_a_commit_keeps_the_row_and_the_message(
     orders: Queue, db: Path, which: str, request: pytest.FixtureRequest
 ) -> None:
     with request.getfixturevalue(which).begin() as connection:
@@ -66,7 +66,7 @@ def test_committed_there_is_the_row_and_the_message(
 
 
 @pytest.mark.parametrize("which", ["engine", "own_engine"])
-def test_rolled_back_there_is_neither(
+def test_a_rollback_undoes_the_row_and_the_message(
     orders: Queue, db: Path, which: str, request: pytest.FixtureRequest
 ) -> None:
     with request.getfixturevalue(which).connect() as connection:
@@ -101,7 +101,7 @@ def test_an_exception_in_the_block_undoes_both(orders: Queue, db: Path, engine: 
         ("orders", "long", InvalidBody),
     ],
 )
-def test_a_refused_send_spoils_nothing(
+def test_a_refused_send_leaves_the_transaction_usable(
     dq: DurableQ, db: Path, engine: sa.Engine, queue: str, body: object, error: type[Exception]
 ) -> None:
     orders = dq.queue("orders", max_body_bytes=5)
@@ -114,7 +114,7 @@ def test_a_refused_send_spoils_nothing(
     plain.check_sound(db)
 
 
-def test_a_driver_connection_in_a_transaction_will_do(orders: Queue, db: Path) -> None:
+def test_a_driver_connection_in_a_transaction_is_accepted(orders: Queue, db: Path) -> None:
     with plain.connection(db) as raw:
         raw.execute("BEGIN IMMEDIATE")
         orders.send(1, connection=raw)
@@ -122,7 +122,7 @@ def test_a_driver_connection_in_a_transaction_will_do(orders: Queue, db: Path) -
     assert orders.info().counts.ready == 1
 
 
-def test_a_transaction_that_began_as_a_reader_and_comes_too_late(orders: Queue, db: Path) -> None:
+def test_a_transaction_that_read_an_older_state_is_busy(orders: Queue, db: Path) -> None:
     with plain.connection(db) as raw:
         raw.execute("BEGIN")
         raw.execute("SELECT count(*) FROM durableq_message").fetchone()
@@ -176,7 +176,7 @@ def test_a_connection_without_a_transaction_is_refused(
 
 
 def test_another_librarys_connection_is_refused(orders: Queue, tmp_path: Path) -> None:
-    """Another file, because two libraries on one file lose each other's locks."""
+    """Two libraries on one file would lose each other's locks, so this is another file."""
     other = pytest.importorskip("pysqlite3") if driver.__name__ == "sqlite3" else sqlite3
     raw = other.connect(str(tmp_path / "other.db"))
     ours = re.escape(driver.__name__)
@@ -185,12 +185,12 @@ def test_another_librarys_connection_is_refused(orders: Queue, tmp_path: Path) -
     raw.close()
 
 
-def test_an_object_that_is_no_connection_is_refused(orders: Queue) -> None:
+def test_an_object_that_is_not_a_connection_is_refused(orders: Queue) -> None:
     with pytest.raises(Unsupported):
         orders.send(1, connection="a string")
 
 
-def test_there_is_no_outbox_in_memory(engine: sa.Engine) -> None:
+def test_the_engine_in_memory_has_no_outbox(engine: sa.Engine) -> None:
     queue = DurableQ("memory://").queue("orders")
     with engine.begin() as connection, pytest.raises(Unsupported):
         queue.send(1, connection=connection)

@@ -20,7 +20,7 @@ from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
 from tests.support import scaled
 
-#: Of a thread; a loaded machine needs a part of it.
+#: Deadline of a thread on a loaded machine.
 DEADLINE_SECONDS = 60
 
 
@@ -108,7 +108,9 @@ def test_a_connection_without_a_transaction_is_refused(orders: Queue, engine: sa
     assert orders.info().counters.sent == 0
 
 
-def test_a_connection_that_the_driver_refuses_is_refused_in_its_words(orders: Queue) -> None:
+def test_a_connection_that_the_driver_refuses_is_refused_with_the_drivers_sentence(
+    orders: Queue,
+) -> None:
     unfinished = driver.Connection.__new__(driver.Connection)
     with pytest.raises(Conflict, match=r"cannot be used: Base Connection\.__init__ not called"):
         orders.send(1, connection=unfinished)
@@ -184,7 +186,7 @@ ODD: Sequence[Any] = (0, False, "", "orders", b"x" * 1_000_000, [], object)
 
 
 @pytest.mark.parametrize("given", ODD, ids=range(7))
-def test_another_object_is_no_connection(orders: Queue, given: Any) -> None:
+def test_an_object_of_another_type_is_refused(orders: Queue, given: Any) -> None:
     with pytest.raises(Unsupported, match="takes a SQLAlchemy connection or") as refused:
         orders.send(1, connection=given)
     assert len(str(refused.value)) < 300
@@ -192,7 +194,7 @@ def test_another_object_is_no_connection(orders: Queue, given: Any) -> None:
 
 
 def in_a_thread(call: Any) -> None:
-    """Call in another thread, and raise what it raises."""
+    """Call a function in another thread, and raise its exception here."""
     raised: list[Exception] = []
 
     def run() -> None:
@@ -209,7 +211,7 @@ def in_a_thread(call: Any) -> None:
         raise raised[0]
 
 
-def test_a_connection_that_is_another_threads_is_refused(orders: Queue, db: Path) -> None:
+def test_a_connection_of_another_thread_is_refused(orders: Queue, db: Path) -> None:
     with plain.connection(db) as raw:
         raw.execute("BEGIN IMMEDIATE")
         with pytest.raises(Conflict, match="belongs to another thread"):

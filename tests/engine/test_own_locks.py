@@ -1,4 +1,4 @@
-"""A write lock that this process holds itself is not blamed on others, nor waited for in vain."""
+"""A write lock of this process is not blamed on others, nor waited for in vain."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_lock_of_another_thread_is_named_after_the_wait(db: Path) -> None:
             thread.join()
 
 
-def test_a_lock_of_a_connection_that_durableq_did_not_open(db: Path) -> None:
+def test_a_lock_of_the_applications_connection_is_named(db: Path) -> None:
     with DurableQ(f"sqlite:///{db}?busy_timeout=0.2") as dq:
         orders = dq.queue("orders")
         orders.info()

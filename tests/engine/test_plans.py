@@ -1,4 +1,4 @@
-"""The hot statements use their index, whatever the backlog: no scan, no sort."""
+"""The hot statements use their index with any backlog: no scan, no sort."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
         },
     ),
-    # Of the dead only, from where a move stopped, in order of id: never the backlog, no sort.
+    # Only dead letters are read, from the redrive task's position on, in order of id, not sorted.
     "LETTERS_MEANT": (
         redrive.DEAD_LETTERS_MEANT,
         {
@@ -111,7 +111,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
             "USE TEMP B-TREE FOR LAST TERM OF ORDER BY",
         },
     ),
-    # Only what is in flight is read, and sorted: never the backlog.
+    # Only messages in flight are read and sorted, never the backlog.
     "LEASED_BY": (
         queries.LEASED_BY,
         {
@@ -142,7 +142,7 @@ def plan(db: Path, statement: Statement) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_the_plan_of(name: str, dq: DurableQ, db: Path) -> None:
+def test_the_plan_uses_the_index(name: str, dq: DurableQ, db: Path) -> None:
     statement, expected = PLANS[name]
     assert plan(db, statement) == expected
 
@@ -155,7 +155,7 @@ def test_the_reader_of_plans_would_see_a_scan_and_a_sort(dq: DurableQ, db: Path)
 
 
 def steps_of(dq: DurableQ, ask: Callable[[], object]) -> int:
-    """How many instructions of SQLite's machine something takes."""
+    """Return the number of SQLite's virtual machine instructions of a call."""
     store: Any = dq.store
     raw, steps = store._database.session().raw, []
     raw.set_progress_handler(lambda: steps.append(1), 1)

@@ -46,7 +46,7 @@ def connection() -> Iterator[psycopg.Connection]:
             yield connection
 
 
-def test_there_are_statements() -> None:
+def test_the_engine_has_shared_statements() -> None:
     assert len(STATEMENTS) > 70
 
 

@@ -67,7 +67,7 @@ def test_a_receive_ends_although_duplicates_are_left_and_says_so(
 def test_others_write_while_a_receive_works_through_duplicates(
     dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each part is a transaction of its own: between two of them a send of another is stored."""
+    """Each part is a transaction of its own: another process can send between two of them."""
     monkeypatch.setattr(receiving, "MAX_SET_ASIDE", 10)
     duplicates(orders, 20)
     receive = dq.store.receive
@@ -101,7 +101,7 @@ def test_the_bodies_that_are_set_aside_do_not_stay_in_memory(orders: Queue) -> N
 def test_a_receive_reads_the_ready_messages_in_order_of_their_index(
     db: Path, orders: Queue
 ) -> None:
-    """It stops in the midst of them: sorting first would read all of their bodies."""
+    """The receive stops half way: a sort would read all of their bodies first."""
     orders.send("one")
     text = re.sub(r":\w+", "1", Statements(DIALECT)[statements.READY])
     plan = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {text}")]

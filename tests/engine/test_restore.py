@@ -1,4 +1,4 @@
-"""Copies of a file, put back: checked, without the holders of back then, over nothing unasked."""
+"""Restored files: checked, without former leases, and replacing nothing unasked."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_database_with_a_living_worker_is_not_replaced_though_it_is_closed(
     assert told.startswith(f"Worker worker-1 (pid {os.getpid()}) works on {db}.")
 
 
-def test_a_worker_that_cannot_be_seen_lives_while_its_beat_is_fresh(
+def test_a_worker_of_another_container_lives_while_its_beat_is_fresh(
     dq: DurableQ, orders: Queue, db: Path, copy: Path
 ) -> None:
     operations.back_up(str(db), copy)
@@ -213,10 +213,10 @@ def test_a_backup_with_a_flipped_page_is_refused(orders: Queue, db: Path, copy: 
         operations.restore(copy, restored(copy))
 
 
-def test_backups_under_load_restore_to_files_whose_books_balance(
+def test_backups_under_load_restore_to_files_with_reconciled_counters(
     nursery: Nursery, dq: DurableQ, db: Path, folder: Path
 ) -> None:
-    """Four processes write all the while, and five backups are made."""
+    """Four processes write while five backups are made."""
     dq.queue("orders", max_receives=2)
     writers = [nursery.start("churn", db) for _ in range(4)]
     for writer in writers:
@@ -232,7 +232,7 @@ def test_backups_under_load_restore_to_files_whose_books_balance(
         with DurableQ(target) as again:
             assert is_healthy(operations.audit(again.store))
             info = again.queue("orders").info()
-        assert info.counters.sent >= before.sent  # answered before it: in it
+        assert info.counters.sent >= before.sent  # sent before the backup, so in it
         assert info.counters.completed >= before.completed
         present.append(info.counters.sent)
         rounds = writers[0].said[-1]

@@ -1,4 +1,4 @@
-"""A transition that does not find a row as it was read moves nothing, and says so.
+"""A transition that does not find a row as it was read moves nothing and reports it.
 
 On SQLite the write lock keeps other processes out between a read and a transition. On a database
 with row locks it does not, so each test changes a row at that moment, in the same transaction.

@@ -1,4 +1,4 @@
-"""Settling what handlers have done: when it is, with whom, and again if it fails."""
+"""Settle the results of handlers: the window, shared commits, and repetition after a failure."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
     assert in_flight.not_started(received) == []
 
 
-def test_a_slow_success_does_not_wait_and_takes_the_waiting_along(
+def test_a_slow_success_does_not_wait_and_commits_the_waiting_ones(
     dq: DurableQ, orders: Queue, completions: list[int]
 ) -> None:
     orders.send_many([1, 2, 3])
@@ -132,7 +132,7 @@ def test_a_slow_success_does_not_wait_and_takes_the_waiting_along(
 
 
 class Accident:
-    """Some thread's next commits fail; whether they have happened all the same is told."""
+    """Let the next commits of a thread fail, before or after they have happened."""
 
     def __init__(self, dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> None:
         self._left = 0
@@ -248,7 +248,7 @@ def test_a_batch_that_cannot_be_settled_at_once_is_settled_later(
 
 @FAULTS
 @KINDS
-def test_a_transaction_that_fails_for_the_files_sake_is_not_the_messages_fault(
+def test_a_transaction_that_the_file_fails_does_not_fail_the_message(
     dq: DurableQ,
     orders: Queue,
     db: Path,

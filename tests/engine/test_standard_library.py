@@ -30,8 +30,8 @@ NAMED = (
 
 @pytest.mark.skipif("DURABLEQ_SQLITE" in os.environ, reason="this run has chosen its library")
 def test_a_part_of_the_suite_passes_with_the_standard_librarys_sqlite() -> None:
-    """In one process: each start of pytest costs as much as ten of these tests."""
-    faulthandler.cancel_dump_traceback_later()  # each test in there has its own time limit
+    """They run in one process: a start of pytest costs as much as ten of these tests."""
+    faulthandler.cancel_dump_traceback_later()  # each of those tests has its own time limit
     options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-k", NAMED, "-v"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *PART],

@@ -1,4 +1,4 @@
-"""A database that is reached through symbolic links: everything looks at the file behind them."""
+"""A database behind symbolic links: every part uses the file at their end."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def directory(folder: Path) -> Path:
 
 @pytest.fixture(params=[link, chain, directory], ids=lambda make: make.__name__)
 def named(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A path that leads to data/real.db, which is not there yet."""
+    """A path to data/real.db, which does not exist yet."""
     (tmp_path / "data").mkdir()
     make: Callable[[Path], Path] = request.param
     return make(tmp_path)
 
 
 def doctor(path: Path) -> dict[str, Any]:
-    """What another process finds, by the name of each line; nothing bad."""
+    """Return the doctor's findings of another process by name; none is bad."""
     shown = process("doctor", "--json", "--db", path, cwd=path.parent)
     assert shown.code == 0, shown.err
     return {finding["name"]: finding for finding in shown.json["findings"]}
@@ -85,9 +85,7 @@ def test_the_file_its_log_and_its_locks_are_found(named: Path, tmp_path: Path) -
         assert copy.queue("orders").info().counts.ready == 100
 
 
-def test_a_link_that_leads_nowhere_yet_makes_the_file_where_it_leads(
-    named: Path, tmp_path: Path
-) -> None:
+def test_a_link_to_a_missing_file_makes_its_target(named: Path, tmp_path: Path) -> None:
     real = tmp_path / "data" / "real.db"
     shown = process("doctor", "--db", named, cwd=tmp_path)
     assert f"there is no file {real}, to which {named} leads" in shown.out
@@ -106,7 +104,7 @@ def test_a_hard_link_of_the_file_behind_a_link_is_refused(named: Path, tmp_path:
         DurableQ(named).init()
 
 
-def test_a_link_that_leads_to_another_file_by_now_is_noticed(tmp_path: Path) -> None:
+def test_a_link_that_was_changed_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     named = link(tmp_path)
     with DurableQ(named) as dq:
@@ -119,7 +117,7 @@ def test_a_link_that_leads_to_another_file_by_now_is_noticed(tmp_path: Path) -> 
             dq.queue("orders").send(2)
 
 
-def test_links_that_go_in_a_circle_are_refused_in_words(tmp_path: Path) -> None:
+def test_links_that_go_in_a_circle_are_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.db").symlink_to("b.db")
     (tmp_path / "b.db").symlink_to("a.db")
     with pytest.raises(DatabaseUnusable, match="cannot be reached: Too many levels"):
@@ -127,7 +125,7 @@ def test_links_that_go_in_a_circle_are_refused_in_words(tmp_path: Path) -> None:
     assert process("doctor", "--db", "a.db", cwd=tmp_path).code == 6
 
 
-def test_a_link_may_lead_to_a_directory_that_is_gone(tmp_path: Path) -> None:
+def test_a_link_to_a_missing_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     named = link(tmp_path)
     shutil.rmtree(tmp_path / "data")

@@ -55,7 +55,7 @@ def take(queue: Queue) -> Delivery:
 
 
 def write_and(message: Delivery | Batch, then: Callable[[Transaction], object]) -> None:
-    """An effect and a follow-up message, and then something else before the commit."""
+    """Write an effect and a follow-up message, then call a function before the commit."""
     with message.transaction() as tx:
         tx.execute(PAID)
         tx.send("receipts", {"order": 7})
@@ -76,7 +76,7 @@ def write(message: Delivery) -> str:
 
 
 def written(db: Path) -> dict[str, Any]:
-    """What is in the file, as a plain connection sees it."""
+    """Return the content of the file as a plain connection sees it."""
     return {
         "ledger": plain.rows(db, "SELECT order_id, paid FROM ledger ORDER BY order_id"),
         "orders": plain.counters(db, "orders")["completed"],
@@ -180,7 +180,7 @@ def test_a_statement_that_ends_the_transaction_settles_nothing(
     write(message)  # it is still ours
 
 
-def test_a_transaction_used_after_its_block_locks_nobody_out(orders: Queue) -> None:
+def test_a_transaction_used_after_its_block_blocks_no_other(orders: Queue) -> None:
     message = take(orders)
     with message.transaction() as tx:
         tx.execute(PAID)
@@ -232,7 +232,7 @@ def test_a_full_disk_is_not_the_messages_fault(
     write(message)
 
 
-def test_what_another_database_runs_into_is_the_handlers_affair(
+def test_an_error_of_another_database_fails_the_message(
     orders: Queue, db: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.db"
@@ -257,7 +257,7 @@ def test_what_another_database_runs_into_is_the_handlers_affair(
 
 @pytest.fixture
 def late(db: Path, orders: Queue) -> Queue:
-    """The same queue, seen by a process for which every lease of ours has ended."""
+    """The same queue for a process whose clock has passed every lease."""
     clock = FakeClock(lease_ms=SystemClock().lease_ms() + HOUR_MS)
     clock.boot_id = boot_id_of(db)  # type: ignore[method-assign]
     return DurableQ(db, clock=clock).queue("orders")
@@ -268,7 +268,9 @@ def boot_id_of(db: Path) -> Any:
     return lambda: boot
 
 
-def test_a_receipt_that_is_stale_at_the_start(orders: Queue, late: Queue, db: Path) -> None:
+def test_a_receipt_that_is_stale_at_the_start_is_refused(
+    orders: Queue, late: Queue, db: Path
+) -> None:
     message = take(orders)
     other = take(late)
     with pytest.raises(StaleReceipt, match="given to another worker"):
@@ -281,8 +283,8 @@ def test_a_receipt_that_is_stale_at_the_start(orders: Queue, late: Queue, db: Pa
     assert written(db) == AFTER
 
 
-def test_a_receipt_that_is_stale_at_the_end(orders: Queue, db: Path) -> None:
-    """Nobody can take a lease over meanwhile; but the transaction itself can end the message."""
+def test_a_receipt_that_is_stale_at_the_end_undoes_the_transaction(orders: Queue, db: Path) -> None:
+    """No process can take a lease over meanwhile; the transaction itself can end the message."""
     message = take(orders)
     take_over = "UPDATE durableq_message SET receipt = zeroblob(16) WHERE state = 1"
     with pytest.raises(StaleReceipt):

@@ -1,4 +1,4 @@
-"""Files that cannot be, or are not, our database: refused with a reason, and left untouched."""
+"""Files that cannot be a database of durableq are refused with a reason and left untouched."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def beside(db: Path) -> list[str]:
     return sorted(path.name for path in db.parent.iterdir())
 
 
-def test_a_new_file_is_its_owners_alone_whatever_the_umask(db: Path) -> None:
+def test_a_new_file_is_its_owners_alone_under_any_umask(db: Path) -> None:
     before = os.umask(0)
     try:
         with DurableQ(db) as dq:
@@ -52,27 +52,27 @@ def test_a_files_own_permissions_are_left_as_they_are(dq: DurableQ, db: Path) ->
     assert db.stat().st_mode & 0o777 == 0o660
 
 
-def test_a_directory(tmp_path: Path) -> None:
+def test_a_directory_is_refused(tmp_path: Path) -> None:
     assert f"{tmp_path} is a directory. Name a file" in refusal(tmp_path)
     assert beside(tmp_path / "any") == []
 
 
-def test_a_directory_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     says = refusal(tmp_path / "nowhere" / "queue.db")
     assert says == f"{tmp_path}/nowhere is not a directory, so queue.db cannot be in it."
 
 
-def test_a_path_that_cannot_be_reached(tmp_path: Path) -> None:
+def test_an_unreachable_path_is_refused(tmp_path: Path) -> None:
     assert "cannot be reached: File name too long." in refusal(tmp_path / ("x" * 300))
     assert beside(tmp_path / "any") == []
 
 
-def test_what_is_not_a_regular_file(db: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused(db: Path) -> None:
     os.mkfifo(db)
     assert refusal(db) == f"{db} is not a regular file."
 
 
-def test_a_hard_link(dq: DurableQ, db: Path) -> None:
+def test_a_hard_link_is_refused(dq: DurableQ, db: Path) -> None:
     dq.close()
     db.with_name("other.db").hardlink_to(db)
     for name in ("queue.db", "other.db"):
@@ -88,27 +88,27 @@ def test_a_symbolic_link_is_the_same_database(dq: DurableQ, db: Path) -> None:
     assert not db.with_name("link.db-wal").exists()
 
 
-def test_a_read_only_file(dq: DurableQ, db: Path) -> None:
+def test_a_read_only_file_is_refused(dq: DurableQ, db: Path) -> None:
     dq.close()
     db.chmod(0o444)
     assert "is read-only. A queue's readers write too" in refusal(db)
 
 
-def test_a_read_only_directory(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_directory_is_refused(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != db.parent)  # root may all
     assert f"The directory {db.parent} is read-only." in refusal(db)
     assert not db.exists()
 
 
 @pytest.mark.parametrize("junk", [b"no", b"junk, and more of it " * 500], ids=["short", "long"])
-def test_what_is_no_database(db: Path, junk: bytes) -> None:
+def test_a_file_that_is_not_a_database_is_refused(db: Path, junk: bytes) -> None:
     db.write_bytes(junk)
     assert "is not a SQLite database. It was left untouched." in refusal(db, ForeignDatabase)
     assert db.read_bytes() == junk
     assert beside(db) == ["queue.db"]
 
 
-def test_another_applications_database(db: Path) -> None:
+def test_another_applications_database_is_refused(db: Path) -> None:
     plain.create(db, FOREIGN)
     content = db.read_bytes()
     assert "--beside-other-tables" in refusal(db, ForeignDatabase)
@@ -118,7 +118,7 @@ def test_another_applications_database(db: Path) -> None:
     assert beside(db) == ["queue.db"]
 
 
-def test_an_empty_file_of_another_application(db: Path) -> None:
+def test_an_empty_database_of_another_application_is_refused(db: Path) -> None:
     plain.create(db, "PRAGMA application_id = 7")
     content = db.read_bytes()
     assert len(content) > 0
@@ -126,7 +126,7 @@ def test_an_empty_file_of_another_application(db: Path) -> None:
     assert db.read_bytes() == content
 
 
-def test_tables_beside_another_applications_when_asked_for(db: Path) -> None:
+def test_tables_are_made_beside_another_applications_on_request(db: Path) -> None:
     plain.create(db, FOREIGN + "PRAGMA application_id = 7")
     with DurableQ(db) as dq:
         dq.queue("orders")
@@ -141,7 +141,7 @@ def test_tables_beside_another_applications_when_asked_for(db: Path) -> None:
     assert [n for n in names if not n.startswith(("durableq_", "sqlite_"))] == ["album"]
 
 
-def test_an_empty_file_is_made_ours(db: Path) -> None:
+def test_an_empty_file_becomes_a_database(db: Path) -> None:
     db.touch()
     with DurableQ(db) as dq:
         assert dq.init() == "empty"
@@ -149,7 +149,7 @@ def test_an_empty_file_is_made_ours(db: Path) -> None:
     assert plain.one(db, "PRAGMA application_id") == schema.APPLICATION_ID
 
 
-def test_a_newer_durableqs(dq: DurableQ, db: Path) -> None:
+def test_a_file_of_a_newer_durableq_is_refused(dq: DurableQ, db: Path) -> None:
     dq.close()
     plain.script(db, "UPDATE durableq_version SET version_num = '9999'")
     content = db.read_bytes()
@@ -160,7 +160,9 @@ def test_a_newer_durableqs(dq: DurableQ, db: Path) -> None:
     assert "9999" not in schema.REVISIONS
 
 
-def test_an_older_durableqs(dq: DurableQ, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_an_older_durableq_is_refused_unless_migrated(
+    dq: DurableQ, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dq.queue("orders").send("kept")
     dq.close()
     content = db.read_bytes()
@@ -170,7 +172,9 @@ def test_an_older_durableqs(dq: DurableQ, db: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "virtiofs", "fuse.sshfs"])
-def test_a_network_file_system(db: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_network_file_system_is_found(
+    db: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.setattr(location, "_mounts", lambda: {"/": "ext4", str(db.parent): kind})
     assert f"is on {kind}, where locks between processes cannot be trusted" in refusal(db)
     assert not db.exists()
@@ -178,13 +182,15 @@ def test_a_network_file_system(db: Path, monkeypatch: pytest.MonkeyPatch, kind: 
         assert dq.queue("orders").send("at my own risk") == "1"
 
 
-def test_a_local_file_system_on_a_network_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_file_system_on_a_network_one_is_accepted(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(location, "_mounts", lambda: {"/": "nfs", str(db.parent): "ext4"})
     with DurableQ(db) as dq:
         assert dq.queue("orders").send("here") == "1"
 
 
-def test_a_file_mounted_by_itself(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_mounted_by_itself_is_refused(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(location, "_mounts", lambda: {"/": "ext4", str(db): "ext4"})
     assert "is mounted as a single file" in refusal(db)
 
@@ -209,5 +215,5 @@ def test_the_mounts_of_this_machine_are_read() -> None:
         ("redis://q", "No engine serves redis"),
     ],
 )
-def test_a_url_that_says_nothing_usable(url: str, says: str) -> None:
+def test_a_url_without_a_usable_path_is_refused(url: str, says: str) -> None:
     assert says in refusal(url, InvalidInput)

@@ -1,4 +1,4 @@
-"""Waiting for SQLite's commits: what inotify does not tell, and what must not be opened."""
+"""Wait for SQLite's commits: events that inotify omits, and files that must not be opened."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def open_files(db: Path) -> list[str]:
     return sorted(name for name in names if name.startswith(str(db)))
 
 
-def test_a_commit_is_told_that_comes_long_after_its_last_event(
+def test_a_commit_long_after_its_last_event_is_noticed(
     watch: FileWatch, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log is written, then synced, and only then can others see it: no event says so."""
+    """The log is written, then synced, and only then visible to others, without an event."""
     written, may_commit = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -76,7 +76,7 @@ def test_a_commit_is_told_that_comes_long_after_its_last_event(
     writer.join()
 
 
-def test_after_a_write_that_was_undone_it_rests_again(watch: FileWatch, db: Path) -> None:
+def test_a_watch_rests_again_after_an_undone_write(watch: FileWatch, db: Path) -> None:
     with plain.connection(db) as raw:
         raw.execute("PRAGMA cache_size = 1")  # so that the log is written before the end
         raw.execute("BEGIN IMMEDIATE")
@@ -87,14 +87,14 @@ def test_after_a_write_that_was_undone_it_rests_again(watch: FileWatch, db: Path
     rest(watch)
 
 
-def test_without_writes_the_file_is_not_asked(
+def test_the_file_is_not_read_without_writes(
     watch: FileWatch, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store._database, "version", lambda: pytest.fail("the file was asked"))
     assert not watch.wait(0.1)
 
 
-def test_looking_whether_somebody_writes_keeps_nobody_waiting(store: Any, db: Path) -> None:
+def test_checking_for_a_writer_blocks_no_writer(store: Any, db: Path) -> None:
     database = store._database
     assert database.nobody_writes()
     assert database.session().raw.execute("PRAGMA busy_timeout").fetchone() == (100,)
@@ -117,7 +117,7 @@ def test_a_log_that_was_removed_is_watched_again(watch: FileWatch, store: Any, d
         assert watch._events is not None
 
 
-def test_a_log_that_cannot_be_watched_is_asked_for(
+def test_a_log_that_cannot_be_watched_is_polled(
     watch: FileWatch, store: Any, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_listen", lambda: None)
@@ -129,7 +129,7 @@ def test_a_log_that_cannot_be_watched_is_asked_for(
         assert watch.wait(scaled(LONG_SECONDS))
 
 
-def test_where_other_machines_may_write_the_file_is_asked(db: Path, dq: DurableQ) -> None:
+def test_a_file_that_other_machines_may_write_is_polled(db: Path, dq: DurableQ) -> None:
     with DurableQ(f"sqlite:///{db}?allow_network_filesystem=true") as another:
         store: Store = another.store
         with closing(store.watch()) as watch:

@@ -1,4 +1,4 @@
-"""A worker's run over a file, inside this process: what its handlers do is what the file says."""
+"""A worker's run over a file in this process: the file agrees with its handlers."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_transactions_result_is_kept_too(
 @pytest.mark.parametrize(
     ("result", "in_transaction"), [({1, 2}, False), (float("nan"), False), ({1, 2}, True)]
 )
-def test_a_result_that_json_cannot_hold(
+def test_a_result_that_json_cannot_hold_fails_the_message(
     dq: DurableQ, orders: Queue, db: Path, result: Any, in_transaction: bool
 ) -> None:
     @dq.handler("orders")
@@ -123,7 +123,7 @@ def test_a_result_that_json_cannot_hold(
 
     sent = orders.send({}, key="k")
     work(dq)
-    if in_transaction:  # it had succeeded by then, and it stays so
+    if in_transaction:  # it had succeeded by then and stays completed
         assert (story(dq, sent), orders.info().counters.completed) == ([], 1)
         assert plain.one(db, "SELECT count(*) FROM effect") == 1
     else:
@@ -217,7 +217,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_a_body_that_cannot_be_read_is_buried_as_it_is_and_the_others_go_on(
+def test_a_body_that_cannot_be_read_is_buried_unchanged_and_the_others_are_handled(
     dq: DurableQ, orders: Queue, db: Path, name: str
 ) -> None:
     handled = []
@@ -254,7 +254,7 @@ def raise_late(message: Delivery) -> None:
 
 
 @pytest.mark.parametrize("then", [complete_late, write_late, raise_late])
-def test_a_worker_whose_message_another_one_completed_is_refused_and_goes_on(
+def test_a_worker_whose_message_another_one_completed_is_refused_and_continues(
     dq: DurableQ,
     orders: Queue,
     db: Path,
@@ -264,7 +264,7 @@ def test_a_worker_whose_message_another_one_completed_is_refused_and_goes_on(
     boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
     clock = FakeClock(
         lease_ms=SystemClock().lease_ms() + HOUR_MS
-    )  # a process for which every lease has ended
+    )  # a process whose clock has passed every lease
     clock.boot_id = lambda: boot_id  # type: ignore[method-assign]
     handled = []
 

@@ -1,4 +1,4 @@
-"""Writing to the file: how durable, how long to wait, and what a failure leaves behind."""
+"""Writes to the file: their durability, their waits, and the state after a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODY = {"text": "x" * 500}
 
 
 def session(dq: DurableQ) -> Any:
-    """What the engine keeps for this thread."""
+    """Return the engine's connection of this thread."""
     store = dq.store
     assert isinstance(store, SQLStore)
     return store._database.session()
@@ -65,7 +65,7 @@ def test_every_write_begins_immediate(dq: DurableQ, orders: Queue) -> None:
         assert mine.in_transaction
 
 
-def test_a_lock_held_longer_than_the_busy_timeout(db: Path, nursery: Nursery) -> None:
+def test_a_lock_held_longer_than_the_busy_timeout_is_busy(db: Path, nursery: Nursery) -> None:
     with DurableQ(f"sqlite:///{db}?busy_timeout=0.3") as dq:
         orders = dq.queue("orders")
         orders.info()
@@ -84,7 +84,7 @@ def test_a_lock_held_longer_than_the_busy_timeout(db: Path, nursery: Nursery) ->
 def test_opening_waits_as_long_as_any_call(
     dq: DurableQ, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a crash another process may be recovering the log, with every lock in its hands."""
+    """After a crash another process may be recovering the log and hold every lock."""
     orders.send(1)
     dq.close()
     with plain.connection(db) as other:
@@ -164,7 +164,7 @@ def test_a_full_disk_undoes_the_write_and_loses_nothing(
 
 
 @pytest.mark.parametrize("then", ["unlinked", "replaced"])
-def test_a_file_that_left_while_it_was_open(
+def test_a_file_that_was_removed_while_open_is_noticed(
     dq: DurableQ, orders: Queue, db: Path, then: str
 ) -> None:
     orders.send("before")
@@ -184,14 +184,14 @@ def test_a_file_that_left_while_it_was_open(
     plain.check_sound(kept)
 
 
-def test_a_file_whose_directory_left(tmp_path: Path) -> None:
+def test_a_file_whose_directory_was_removed_is_noticed(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with DurableQ(folder / "queue.db") as dq:
         orders = dq.queue("orders")
         orders.send("before")
         folder.rename(tmp_path / "kept")
-        folder.write_text("")  # no path leads through it any more
+        folder.write_text("")  # no path leads to it any more
         for _ in range(2):
             with pytest.raises(DatabaseReplaced):
                 orders.send("into nothing")
@@ -216,7 +216,7 @@ def test_a_write_interrupted_just_before_its_commit_lets_the_others_write(
     orders.send("and ours")
 
 
-def test_a_file_that_left_is_noticed_by_a_new_thread_too(
+def test_a_removed_file_is_noticed_by_a_new_thread_too(
     dq: DurableQ, orders: Queue, db: Path
 ) -> None:
     _ = dq.store
@@ -226,13 +226,13 @@ def test_a_file_that_left_is_noticed_by_a_new_thread_too(
     assert not db.exists(), "it made a new one"
 
 
-def test_an_outbox_on_a_file_that_left(dq: DurableQ, orders: Queue, db: Path) -> None:
+def test_an_outbox_on_a_removed_file_is_refused(dq: DurableQ, orders: Queue, db: Path) -> None:
     with dq.engine.connect() as connection:
         transaction = connection.begin()
         db.unlink()
         with pytest.raises(DatabaseReplaced):
             orders.send(1, connection=connection)
-        with pytest.raises(DatabaseReplaced):  # nor may rows of the caller go into nothing
+        with pytest.raises(DatabaseReplaced):  # nor may the caller's rows be lost
             transaction.commit()
 
 

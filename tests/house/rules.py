@@ -9,7 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.house.prose import docstrings_begin_with_a_verb_or_a_noun, prose_is_plain
+from tests.house.prose import (
+    docstrings_begin_with_a_verb_or_a_noun,
+    names_of_tests_are_plain,
+    prose_is_plain,
+)
 from tests.house.tree import Definition, Function, Module, modules, tracked
 
 Rule = Callable[[Path], Iterator[str]]
@@ -117,7 +121,7 @@ RETIRED = {
 NOT_OUR_WORDS = {"job", "task", "claim", "manager", "helper", "util", "common"}
 NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Python's own word
 
-# What an engine may open beside /proc: (path, the call in the words of ast.unparse).
+# Files that an engine may open beside /proc: (path, the call as ast.unparse writes it).
 MAY_OPEN: set[tuple[str, str]] = {
     # The marker of a backup or restore; a copy that has no name yet, or its directory.
     ("durableq/engines/sqlite/copy_marker.py", "os.open(path, flags | os.O_CLOEXEC, 384)"),
@@ -169,7 +173,7 @@ def every_module_has_a_layer(root: Path) -> Iterator[str]:
             yield f"{module.path}:1 has no layer; name its package in LAYERS"
 
 
-def the_tables_name_what_is_there(root: Path) -> Iterator[str]:
+def the_tables_name_existing_modules(root: Path) -> Iterator[str]:
     named = {f"durableq/{name.replace('.', '/')}" for name in LAYERS}
     named |= MAY_OPEN_ENGINES.union(*LIBRARIES.values())
     named |= {path for path, _ in MAY_OPEN | MAY_SLEEP | MAY_USE_THE_DRIVER}
@@ -339,7 +343,7 @@ def engines_open_no_file(root: Path) -> Iterator[str]:
 
 
 def called(node: ast.Call) -> str:
-    """The last name of what is called: `open` of open(), os.open() and path.open()."""
+    """Return the last name of a call: `open` of open(), os.open() and path.open()."""
     return ast.unparse(node.func).rpartition(".")[2]
 
 
@@ -402,7 +406,7 @@ def no_file_names_a_machine_or_a_registry(root: Path) -> Iterator[str]:
 
 RULES: list[Rule] = [
     every_module_has_a_layer,
-    the_tables_name_what_is_there,
+    the_tables_name_existing_modules,
     imports_point_inward,
     engines_import_no_other_engine,
     engines_are_opened_by_url,
@@ -418,6 +422,7 @@ RULES: list[Rule] = [
     public_names_have_a_docstring,
     prose_is_plain,
     docstrings_begin_with_a_verb_or_a_noun,
+    names_of_tests_are_plain,
     tests_wait_for_facts,
     no_file_names_a_machine_or_a_registry,
 ]

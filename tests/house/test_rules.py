@@ -11,11 +11,11 @@ from tests.house.tree import modules
 
 ROOT = Path(__file__).parents[2]
 
-# A rule, a file planted in an empty tree, what stands in it, what the rule must say.
+# (rule, file planted in an empty tree, its content, a part of the violation).
 PLANTS: list[tuple[Rule, str, str, str]] = [
     (rules.every_module_has_a_layer, "durableq/attic.py", "", "no layer"),
     (
-        rules.the_tables_name_what_is_there,
+        rules.the_tables_name_existing_modules,
         "durableq/client/app.py",
         "",
         "durableq/model is named",
@@ -161,6 +161,12 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
         'def f():\n    """What it does."""',
         "a.py:2 begins with 'What'",
     ),
+    (
+        prose.names_of_tests_are_plain,
+        "tests/unit/a.py",
+        "def test_what_is_sent(): ...",
+        "a.py:1 test_what_is_sent has what in its name",
+    ),
     (rules.names_are_our_words, "durableq/a.py", "class SharedBoard: ...", "board"),
     (rules.tests_wait_for_facts, "tests/a.py", "import time as t\nt.sleep(1)", "t.sleep"),
     (rules.tests_wait_for_facts, "tests/a.py", "from time import sleep", "time.sleep"),
@@ -169,7 +175,7 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
     (rules.no_file_names_a_machine_or_a_registry, "c.txt", "-i https://py" + "pi.org/", "c.txt:1"),
 ]
 
-# What stands close to a violation and is none.
+# Code that resembles a violation and is none.
 INNOCENT: list[tuple[Rule, str, str]] = [
     (rules.imports_point_inward, "durableq/model/message.py", "from .errors import A\nimport json"),
     (rules.imports_point_inward, "durableq/__main__.py", "from durableq.cli import main"),
@@ -238,7 +244,9 @@ def test_a_planted_violation_is_seen_by(
     INNOCENT,
     ids=[f"{rule.__name__}-{number}" for number, (rule, *_) in enumerate(INNOCENT)],
 )
-def test_the_innocent_are_let_be_by(rule: Rule, path: str, text: str, tmp_path: Path) -> None:
+def test_innocent_code_passes_the_rule_that(
+    rule: Rule, path: str, text: str, tmp_path: Path
+) -> None:
     plant(tmp_path, path, text)
     assert list(rule(tmp_path)) == []
 

@@ -1,4 +1,4 @@
-"""The waiting that every other test trusts."""
+"""The functions that let every other test wait."""
 
 import os
 import time
@@ -14,7 +14,7 @@ def test_waiting_returns_the_fact_once_it_is_there() -> None:
     assert wait_for(lambda: next(answers)) == "ready"
 
 
-def test_waiting_in_vain_fails_at_the_deadline_and_says_for_what() -> None:
+def test_waiting_in_vain_fails_at_the_deadline_and_names_the_fact() -> None:
     started = time.monotonic()
     with pytest.raises(pytest.fail.Exception, match=r"Waited \d+\.\d+ seconds for a row.*None"):
         wait_for(lambda: None, seconds=0.05, what="a row")

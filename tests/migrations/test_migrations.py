@@ -32,7 +32,7 @@ def upgrade() -> None:
 
 
 def schema_of(path: Path) -> dict[str, str]:
-    """Every table, index and view as SQL text, without its layout."""
+    """Return every table, index and view as SQL text, without its layout."""
     return {
         name: re.sub(r" ?([(),]) ?", r"\1", re.sub(r"[\s\"]+", " ", sql)).strip()
         for name, sql in plain.rows(path, SCHEMA)
@@ -71,7 +71,7 @@ def test_the_migrations_are_where_the_code_looks() -> None:
 
 
 def later_revision(folder: Path, last: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this code be a later one, with one more migration."""
+    """Make this code a later one, with one more migration."""
     migrations = folder / "migrations"
     ours = schema.migrations_folder()
     shutil.copytree(ours, migrations, ignore=shutil.ignore_patterns("__pycache__"))

@@ -24,7 +24,7 @@ from tests.migrations.test_migrations import schema_of
 RELEASED = Path(__file__).parent / "released"
 FILES = sorted(RELEASED.glob("*.db"))
 
-# What scripts/keep_revision.py wrote: (queue, body, key, state, receives, recoveries).
+# Messages of scripts/keep_revision.py: (queue, body, key, state, receives, recoveries).
 MESSAGES = {
     ("mail-dlq", '{"letter":0}', "letter-0", "delayed", 1, 0),
     ("mail", '{"letter":2}', "letter-2", "delayed", 0, 1),
@@ -40,7 +40,7 @@ STORY = ["failed", "failed", "buried"]
 HISTORY = {"1": [*STORY, "held"], "2": [*STORY, "discarded"], "3": [*STORY, "requeued"]}
 
 
-def test_there_is_a_file_of_every_revision() -> None:
+def test_every_revision_has_a_file() -> None:
     assert [path.stem for path in FILES] == list(schema.REVISIONS)
 
 
@@ -54,7 +54,7 @@ def db(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def needs_newer_sqlite(db: Path) -> bool:
-    """Whether release 0.1 made it, and this SQLite library lacks a function in its tables."""
+    """Return whether a file of release 0.1 needs a function that this SQLite library lacks."""
     if not schema.LACKS_OCTET_LENGTH:
         return False
     (made,) = plain.column(db, "SELECT sql FROM sqlite_schema WHERE name = 'durableq_message'")
@@ -95,7 +95,7 @@ def dq(db: Path) -> DurableQ:
     return dq
 
 
-def test_it_is_what_its_migrations_made(db: Path, tmp_path: Path) -> None:
+def test_each_file_has_the_tables_of_its_migrations(db: Path, tmp_path: Path) -> None:
     """While a revision is not released: if this fails, run scripts/keep_revision.py."""
     (version,) = plain.column(db, "SELECT version_num FROM durableq_version")
     if version == schema.REVISIONS[-1]:
@@ -109,7 +109,7 @@ def with_todays_check(path: Path) -> dict[str, str]:
     return {name: sql.replace(old, new) for name, sql in schema_of(path).items()}
 
 
-def test_everything_is_there(dq: DurableQ, db: Path) -> None:
+def test_every_message_and_record_survives_the_upgrade(dq: DurableQ, db: Path) -> None:
     store = dq.store
     found = {
         (m.queue, m.body, m.key, m.state.label, m.receive_count, m.recovery_count)
@@ -146,7 +146,7 @@ def test_everything_is_there(dq: DurableQ, db: Path) -> None:
     dq.close()
 
 
-def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
+def test_an_upgraded_file_can_be_worked(dq: DurableQ, db: Path) -> None:
     orders, mail = dq.queue("orders"), dq.queue("mail")
     (first,) = orders.receive()
     assert (first.body, first.attributes) == (
@@ -163,7 +163,7 @@ def test_it_can_be_worked(dq: DurableQ, db: Path) -> None:
     (worker,) = dq.store.require(Capability.FLEET).workers()
     dq.store.require(Capability.FLEET).unregister(
         worker.owner_id
-    )  # it is dead: what it held comes back
+    )  # the worker is dead, so its messages come back
     (held,) = orders.receive()
     assert (held.key, held.receive_count) == ("held", 2)
     held.complete()
@@ -190,7 +190,9 @@ def test_a_key_hashed_by_release_0_1_is_recognised(dq: DurableQ, db: Path) -> No
     dq.close()
 
 
-def test_what_died_before_is_in_a_group_with_what_dies_now(dq: DurableQ, db: Path) -> None:
+def test_dead_letters_from_before_and_after_the_upgrade_share_groups(
+    dq: DurableQ, db: Path
+) -> None:
     mail, why = dq.queue("mail"), Failure(Reason.HANDLER_ERROR, "ValueError", "no such card")
     [group] = dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
     assert (group.queue, group.fingerprint, group.count) == ("mail", why.fingerprint, 2)
@@ -223,8 +225,8 @@ def test_dead_letters_of_every_revision_can_be_moved(dq: DurableQ, db: Path) -> 
     dq.close()
 
 
-def test_what_was_begun_goes_on(dq: DurableQ, db: Path) -> None:
-    if not dq.store.require(Capability.REDRIVE).redrive_tasks():  # an older file knew of none
+def test_redrive_tasks_and_metadata_survive_the_upgrade(dq: DurableQ, db: Path) -> None:
+    if not dq.store.require(Capability.REDRIVE).redrive_tasks():  # an older file has none
         assert dq.store.require(Capability.METADATA).get_metadata("breaker") is None
         assert [worker.handled for worker in dq.store.require(Capability.FLEET).workers()] == [0]
         return
@@ -237,7 +239,7 @@ def test_what_was_begun_goes_on(dq: DurableQ, db: Path) -> None:
     dq.close()
 
 
-def test_a_worker_of_an_older_revision_has_not_told_its_queues(db: Path) -> None:
+def test_a_worker_of_an_older_revision_has_no_registered_queues(db: Path) -> None:
     (revision,) = plain.column(db, "SELECT version_num FROM durableq_version")
     with DurableQ(db, clock=FakeClock()) as dq:
         dq.migrate()
@@ -245,7 +247,7 @@ def test_a_worker_of_an_older_revision_has_not_told_its_queues(db: Path) -> None
         assert worker.queues == (None if revision < "0004" else ("orders",))
 
 
-def test_no_worker_is_given_the_mark_of_an_earlier_one(dq: DurableQ) -> None:
+def test_no_worker_gets_the_owner_id_of_an_earlier_one(dq: DurableQ) -> None:
     (before,) = dq.store.require(Capability.FLEET).workers()
     dq.store.require(Capability.FLEET).unregister(before.owner_id)
     again = dq.store.require(Capability.FLEET).register(
@@ -278,7 +280,7 @@ def test_after_a_restart_of_the_machine_no_lease_is_left(db: Path) -> None:
         assert dq.store.require(Capability.FLEET).workers() == []
 
 
-def test_an_upgrade_says_beforehand_what_it_costs(db: Path) -> None:
+def test_an_upgrade_is_estimated_beforehand(db: Path) -> None:
     found = operations.upgrade_estimate(str(db))
     if plain.one(db, "SELECT version_num FROM durableq_version") == schema.REVISIONS[-1]:
         assert found is None

@@ -41,7 +41,7 @@ SEEN_BY = [
     ("forget_the_record", CONTRACT + "test_a_later_message_under_the_key_is_a_duplicate"),
     (
         "answer_before_the_commit",
-        CONTRACT + "test_what_was_sent_is_there_when_the_file_is_opened_again",
+        CONTRACT + "test_sent_messages_are_there_when_the_file_is_opened_again",
     ),
     (
         "split_effect_and_acknowledgement",
@@ -62,7 +62,7 @@ SEEN_BY = [
         "tests/engine/test_migrated_meanwhile.py::"
         "test_nothing_is_written_to_tables_of_another_revision",
     ),
-    ("look_away_from_the_log", PRESENCE + "test_a_log_that_left_is_noticed_by_the_next_write"),
+    ("look_away_from_the_log", PRESENCE + "test_a_removed_log_is_noticed_by_the_next_write"),
     (
         "let_another_library_open_the_file",
         PRESENCE + "test_another_sqlite_library_may_not_open_the_file_while_it_is_open",
@@ -138,7 +138,7 @@ SEEN_BY = [
     ),
     (
         "checkpoint_without_the_guard",
-        CHECKPOINTS + "test_a_checkpoint_runs_only_while_nothing_else_can_write",
+        CHECKPOINTS + "test_a_checkpoint_runs_only_while_no_other_connection_can_write",
     ),
     (
         "checkpoint_without_the_guard",
@@ -187,7 +187,7 @@ SEEN_BY = [
     ("look_beside_the_link", LINKS + "test_the_file_its_log_and_its_locks_are_found[link]"),
     (
         "ignore_where_the_link_leads",
-        LINKS + "test_a_link_that_leads_to_another_file_by_now_is_noticed",
+        LINKS + "test_a_link_that_was_changed_is_noticed",
     ),
     (
         "create_for_all_to_read",

@@ -1,4 +1,4 @@
-"""Return values of handlers: what is kept, what fails messages, what is refused."""
+"""Return values of handlers: those that are kept, fail messages, or are refused."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ class Awaitable:
 
 
 @pytest.mark.parametrize("make", [charge, generate, generate_async, Awaitable])
-def test_code_that_has_not_run_is_no_result(make: Any) -> None:
+def test_code_that_has_not_run_is_not_a_result(make: Any) -> None:
     for read in (encode_answer, lambda answer: failed_of_batch(answer, IDS)):
         with pytest.raises(InvalidResult, match="its code has not run"):
             read(make())
 
 
-def test_the_answer_of_a_batch_handler_is_no_result_of_one_message() -> None:
+def test_the_answer_of_a_batch_handler_is_not_a_result_of_one_message() -> None:
     with pytest.raises(InvalidResult, match="register it with batch=N"):
         encode_answer(naming("1"))
     assert encode_answer({"batch": []}) == '{"batch":[]}'
@@ -140,7 +140,7 @@ def test_every_kind_of_function_that_takes_one_argument_can_be_registered() -> N
         assert dq.handler("q")(function) is function
 
 
-def test_a_coroutine_is_no_recovery_policy() -> None:
+def test_a_coroutine_is_not_a_recovery_policy() -> None:
     async def policy(dead_letter: object) -> None: ...
 
     with pytest.raises(InvalidInput, match="a recovery policy is a plain function"):

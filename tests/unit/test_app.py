@@ -1,4 +1,4 @@
-"""What a user holds: an application that opens nothing before its first use, and its queues."""
+"""The application, which opens nothing before its first use, and its queues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
     dq.close()
 
 
-def test_the_database_is_the_one_named_then_the_environments_then_the_default(
+def test_the_database_is_the_named_one_the_environments_or_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert DurableQ().url == "durableq.db"
@@ -79,7 +79,7 @@ def test_settings_given_win_and_those_not_given_stay(tmp_path: Path) -> None:
         {"delay_ms": 5},
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_setting_is_refused(options: dict[str, Any]) -> None:
     dq = DurableQ("memory://")
     with pytest.raises(InvalidInput):
         dq.queue("orders", **options).info()
@@ -92,7 +92,7 @@ BAD_NAMES: tuple[Any, ...] = (
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=range(len(BAD_NAMES)))
-def test_a_name_that_cannot_be_is_refused_where_it_is_declared(name: Any, tmp_path: Path) -> None:
+def test_an_invalid_name_is_refused_where_it_is_declared(name: Any, tmp_path: Path) -> None:
     dq = DurableQ(tmp_path / "queue.db")
     for is_open in (False, True):
         if is_open:
@@ -137,7 +137,7 @@ NOT_BODIES: tuple[Any, ...] = ("abc", b"abc", bytearray(b"a"), {"a": 1}, 5, None
 
 
 @pytest.mark.parametrize("bodies", NOT_BODIES, ids=repr)
-def test_one_body_is_not_taken_for_many(bodies: Any) -> None:
+def test_one_body_is_not_accepted_as_many(bodies: Any) -> None:
     orders = DurableQ("memory://").queue("orders")
     with pytest.raises(InvalidInput, match="takes a list of bodies"):
         orders.send_many(bodies)
@@ -153,7 +153,7 @@ def test_one_key_for_many_messages_is_refused() -> None:
     assert orders.info().counters.sent == 0
 
 
-def test_sending_and_receiving() -> None:
+def test_sent_messages_are_received() -> None:
     clock = FakeClock()
     orders = DurableQ("memory://", clock=clock).queue("orders")
     ids = orders.send_many(range(3), priority=1)

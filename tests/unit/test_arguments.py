@@ -64,7 +64,7 @@ def test_a_near_miss_is_found_by_words_and_by_spelling(given: str, meant: str | 
     assert near_miss(given, OPTIONS) == meant
 
 
-def test_a_name_like_none_is_answered_with_all_there_are() -> None:
+def test_a_name_like_no_other_is_refused_with_all_names() -> None:
     with pytest.raises(InvalidInput, match=r"'x'[.] There are key, attributes, delay and priority"):
         check_known(["key", "x"], SEND_OPTIONS, "option")
     with pytest.raises(InvalidInput):

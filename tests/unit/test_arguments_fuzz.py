@@ -63,7 +63,7 @@ numbers = itertools.count()
 
 
 class World:
-    """An application with one queue, and one message of it in hand."""
+    """An application with one queue, and one received message of it."""
 
     def __init__(self, dq: DurableQ) -> None:
         self.dq = dq
@@ -73,7 +73,7 @@ class World:
 
     @property
     def state(self) -> list[Any]:
-        """What is stored, as far as a refused call could change it."""
+        """Return the stored state that a refused call could change."""
         found = [
             (info.name, info.settings, info.counts)
             for info in self.dq.store.require(Capability.INSPECT).queues()
@@ -147,7 +147,7 @@ STORING: dict[str, Call] = {
     "Transaction.execute": lambda w, v: w.in_transaction(lambda tx: tx.execute(v)),
     "Delivery.complete": lambda w, v: w.message.complete(v),
     "Delivery.attach_result": lambda w, v: w.message.attach_result(v),
-    "Delivery.attach_encoded": lambda w, v: None,  # given what attach_result has encoded
+    "Delivery.attach_encoded": lambda w, v: None,  # called with the encoded result by attach_result
     "Delivery.fail(error)": lambda w, v: w.message.fail(v, retry_in=0),
     "Delivery.fail(retry_in)": lambda w, v: w.message.fail("x", retry_in=v),
     "Delivery.reject": lambda w, v: w.message.reject(v),
@@ -160,7 +160,7 @@ STORING: dict[str, Call] = {
 
 
 def check(world: World, call: Call, argument: Any) -> None:
-    """Call; a refusal says so in one line of bounded length, and changes nothing."""
+    """Call a function; its refusal is one line of bounded length and changes nothing."""
     before = world.state
     try:
         call(world, argument)
@@ -210,6 +210,6 @@ def test_every_public_method_that_takes_arguments_is_tried(kind: type) -> None:
         if name.startswith("_") or len(inspect.signature(method).parameters) < 2:
             continue
         if name in {"init", "fail_rest", "index", "count"}:
-            continue  # a flag; what a worker says; what every sequence has
+            continue  # a flag; a worker's output; methods of every sequence
         assert f"{kind.__name__}.{name}" in tried
     assert kind.__name__ in durableq.__all__

@@ -14,7 +14,7 @@ waits = st.integers(0, MAX_DELAY_MS)
 @pytest.mark.parametrize(
     ("receive_count", "ceiling"), [(1, 1_000), (2, 2_000), (3, 4_000), (9, 256_000), (10, 300_000)]
 )
-def test_the_ceiling_doubles_with_each_receive_up_to_the_most(
+def test_the_ceiling_doubles_with_each_receive_up_to_the_maximum(
     receive_count: int, ceiling: int
 ) -> None:
     assert backoff_ceiling_ms(receive_count, 1_000, 300_000) == ceiling
@@ -25,7 +25,7 @@ def test_a_message_that_was_never_received_does_not_wait() -> None:
 
 
 @given(receives, waits, waits)
-def test_the_ceiling_never_falls_and_never_passes_the_most(n: int, base: int, most: int) -> None:
+def test_the_ceiling_never_falls_and_never_passes_the_maximum(n: int, base: int, most: int) -> None:
     assert backoff_ceiling_ms(n, base, most) <= backoff_ceiling_ms(n + 1, base, most) <= most
 
 
@@ -36,5 +36,5 @@ def test_a_wait_lies_below_its_ceiling(n: int, base: int, most: int, rng: float)
 
 
 @given(receives, waits, waits)
-def test_dice_of_zero_mean_no_wait(n: int, base: int, most: int) -> None:
+def test_a_random_number_of_zero_means_no_wait(n: int, base: int, most: int) -> None:
     assert backoff_ms(n, base, most, 0.0) == 0

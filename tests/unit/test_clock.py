@@ -1,4 +1,4 @@
-"""The boot clock is the machine's, in whatever time namespace it is read."""
+"""The boot clock is the machine's in every time namespace."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_offset_of_a_namespace_that_only_children_are_in_is_not_ours(namespa
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "boottime x y", "monotonic 1 1"])
-def test_a_kernel_that_tells_nothing_has_no_offset(namespaces: Path, text: str) -> None:
+def test_a_kernel_that_reports_nothing_has_no_offset(namespaces: Path, text: str) -> None:
     (namespaces / "offsets").write_text(text)
     assert boot_offset_ns() == 0
 

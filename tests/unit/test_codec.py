@@ -1,4 +1,4 @@
-"""What a body may be, and how it is written."""
+"""Bodies: the accepted values, and their encoding."""
 
 import json
 from typing import Any
@@ -52,7 +52,7 @@ def test_bytes_come_back_as_they_were(body: bytes) -> None:
 
 
 @given(bodies | st.binary())
-def test_the_size_is_what_it_takes_on_disk(body: Any) -> None:
+def test_the_size_is_the_size_on_disk(body: Any) -> None:
     stored = codec.encode(body)
     assert codec.size(stored) == len(stored.encode() if isinstance(stored, str) else stored)
 
@@ -71,7 +71,7 @@ def test_the_size_is_what_it_takes_on_disk(body: Any) -> None:
     ],
     ids=["nan", "inf", "set", "key", "surrogate", "inner surrogate", "itself", "very deep"],
 )
-def test_what_json_cannot_hold_is_refused_with_a_reason(body: Any, says: str) -> None:
+def test_values_that_json_cannot_hold_are_refused_with_a_reason(body: Any, says: str) -> None:
     with pytest.raises(InvalidBody, match=says):
         codec.encode(body)
 
@@ -123,11 +123,11 @@ def typed(body: Any) -> Any:
 
 
 @given(bodies, bodies)
-def test_payloads_that_differ_are_told_apart(one: Any, other: Any) -> None:
+def test_payloads_that_differ_have_different_hashes(one: Any, other: Any) -> None:
     assert (hashed(one) == hashed(other)) == (typed(one) == typed(other))
 
 
-def test_bytes_are_told_apart_from_the_json_they_spell() -> None:
+def test_bytes_and_the_json_that_they_spell_have_different_hashes() -> None:
     assert hashed(b"1") != hashed(1)
     assert len(hashed(b"")) == 32
 
@@ -155,7 +155,7 @@ def test_hashes_of_a_body_that_is_not_json_match_only_if_equal(stored: str) -> N
     ],
     ids=str,
 )
-def test_names_that_json_writes_alike_are_refused(body: Any) -> None:
+def test_names_that_become_one_in_json_are_refused(body: Any) -> None:
     with pytest.raises(InvalidBody, match="Give each a name of its own"):
         codec.encode(body)
     with pytest.raises(InvalidResult, match="Give each a name of its own"):

@@ -1,4 +1,4 @@
-"""A message in your hands, on the engine in memory: what it says, and the verbs that settle it."""
+"""A delivery on the engine in memory: its properties, and the calls that settle it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def take(queue: Queue) -> Delivery:
     return message
 
 
-def test_it_has_the_content_that_was_sent(orders: Queue) -> None:
+def test_a_delivery_has_the_content_that_was_sent(orders: Queue) -> None:
     sent = orders.send({"a": [1, None]}, key="k", attributes={"from": "shop", "n": 2}, priority=7)
     message = take(orders)
     assert (message.id, message.queue, message.key) == (sent, "orders", "k")
@@ -68,7 +68,7 @@ def test_completing_keeps_the_result_under_the_key(orders: Queue) -> None:
     assert orders.info().counters.completed == 1
 
 
-def test_a_result_that_json_cannot_hold_leaves_the_message_yours(orders: Queue) -> None:
+def test_a_result_that_json_cannot_hold_leaves_the_message_leased(orders: Queue) -> None:
     orders.send(1)
     message = take(orders)
     with pytest.raises(InvalidResult):
@@ -107,7 +107,7 @@ def test_failing_waits_then_buries(orders: Queue, clock: FakeClock) -> None:
     orders.send(1)
     assert take(orders).fail(ValueError("no")) is Outcome.RETRY
     assert orders.receive() == []
-    clock.advance(5)  # half of the backoff, as the dice fell
+    clock.advance(5)  # half of the backoff, by the random number
     assert take(orders).fail("no again") is Outcome.BURIED
 
 
@@ -184,7 +184,7 @@ class Mute(Exception):
 
 class _Forgetful(RetryLater):
     def __init__(self) -> None:
-        """Leave out what the base class sets."""
+        """Do not call the base class, whose attributes stay unset."""
 
 
 def test_the_failure_record_of_an_exception() -> None:
@@ -205,7 +205,7 @@ def test_the_failure_record_of_an_exception() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12])
-def test_a_wait_that_is_none_is_refused(orders: Queue, seconds: float) -> None:
+def test_an_invalid_wait_is_refused(orders: Queue, seconds: float) -> None:
     orders.send(1)
     message = take(orders)
     with pytest.raises(InvalidInput):
@@ -243,7 +243,9 @@ def test_a_batch_settles_each_delivery_as_requested(dq: DurableQ, orders: Queue)
     assert dq.queue("orders-dlq").info().counts.ready == 1
 
 
-def test_a_batch_goes_on_without_those_whose_lease_was_lost(dq: DurableQ, orders: Queue) -> None:
+def test_a_batch_continues_without_the_messages_with_lost_leases(
+    dq: DurableQ, orders: Queue
+) -> None:
     orders.send_many([0, 1, 2])
     batch = Batch(orders.receive(3), dq.store)
     batch[0].release()

@@ -28,7 +28,7 @@ MAX_RECEIVES = 3
 
 @dataclass
 class Sent:
-    """A message of the model."""
+    """Return a message of the model."""
 
     id: str
     order: Order
@@ -51,7 +51,7 @@ class Sent:
 
 
 class Shop:
-    """The queue in a nutshell: what any fleet and recovery do, in an order that the dice choose.
+    """Simulate a queue, its fleet and recovery in a random order.
 
     `eagerness` is how often recovery comes before the next delivery: 0 only when nothing else is
     left, 1 always.
@@ -71,7 +71,7 @@ class Shop:
             if self.dead and (not self.ready or self.rng.random() < self.eagerness):
                 self.recover(self.dead.pop(0))
             else:
-                near = min(len(self.ready), 5)  # a fleet takes them in about this order
+                near = min(len(self.ready), 5)  # a fleet receives in about this order
                 self.deliver(self.ready.pop(self.rng.randrange(near)))
         buried, back = self.count(Event.BURIED), self.count(Event.RETRIED, Event.REQUEUED)
         discarded = self.count(Event.DISCARDED)
@@ -170,7 +170,7 @@ def test_a_duplicate_repeats_an_earlier_order_near_or_far() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 199, 1000])
 @pytest.mark.parametrize("duplicates", [0.0, 0.25, 0.5, 0.99])
-def test_any_count_and_any_part_of_duplicates(count: int, duplicates: float) -> None:
+def test_any_count_and_any_part_of_duplicates_is_produced(count: int, duplicates: float) -> None:
     envelopes = list(orders(count, duplicates, 1))
     assert len(envelopes) == count
     repeated = count - len({envelope["key"] for envelope in envelopes})
@@ -205,14 +205,14 @@ def test_the_policy_by_difficulty(difficulty: str, decision: Discard | Retry) ->
     assert recover(Sent("1", an_order(difficulty)).dead_letter(Reason.REJECTED)) == decision
 
 
-def test_what_is_transient_comes_back_unchanged() -> None:
+def test_a_transient_failure_comes_back_unchanged() -> None:
     message = Sent("1", an_order("hard"))
     assert isinstance(recover(message.dead_letter(Reason.WORKER_LOST)), Requeue)
     message.add(Event.FAILED, error="GatewayTimeout")
     assert isinstance(recover(message.dead_letter()), Requeue)
 
 
-def test_what_the_policy_does_not_know_is_held() -> None:
+def test_a_failure_that_the_policy_does_not_know_is_held() -> None:
     assert isinstance(recover(Sent("1", an_order("easy")).dead_letter()), Hold)
     stranger = Sent("1", an_order("easy")).dead_letter()
     stranger = replace(stranger, message=stranger.message._replace(body=codec.encode({"x": 1})))
@@ -222,7 +222,7 @@ def test_what_the_policy_does_not_know_is_held() -> None:
 @pytest.mark.parametrize(
     "body", [[], "x", {}, {"order": "1"}, an_order("hard").to_body() | {"difficulty": "?"}]
 )
-def test_a_body_that_is_no_order_is_rejected(body: Any) -> None:
+def test_a_body_that_is_not_an_order_is_rejected(body: Any) -> None:
     with pytest.raises(Reject, match="not an order of the demo"):
         Order.from_body(body)
 
@@ -298,7 +298,7 @@ def test_a_wrong_amount_is_noticed(facts: Facts, plan: Plan) -> None:
     )
 
 
-def test_an_order_nobody_sent_is_noticed(facts: Facts, plan: Plan) -> None:
+def test_an_order_that_was_not_sent_is_noticed(facts: Facts, plan: Plan) -> None:
     strange = replace(facts, ledger=[*facts.ledger, ("order-1", 5)])
     assert "order-1: charged or discarded, not sent." in problems_of(strange, plan)
 
@@ -324,7 +324,7 @@ def test_swapped_orders_do_not_cancel_out(facts: Facts, plan: Plan) -> None:
     assert "neither charged nor discarded." in found
 
 
-def test_a_discard_without_a_reason_or_without_a_trace_is_noticed(facts: Facts, plan: Plan) -> None:
+def test_a_discard_without_a_reason_or_a_trace_is_noticed(facts: Facts, plan: Plan) -> None:
     silent = [(i, event, "" if event == Event.DISCARDED else why) for i, event, why in facts.events]
     assert "without a recorded reason" in problems_of(replace(facts, events=silent), plan)
     gone = [event for event in facts.events if event[1] != Event.DISCARDED]
@@ -352,7 +352,7 @@ def test_references_are_for_the_default_traffic_only(facts: Facts) -> None:
 # ---- the end
 
 
-def test_it_is_over_when_nothing_moved_between_two_looks() -> None:
+def test_the_demo_is_over_when_nothing_moved_between_two_checks() -> None:
     still = [
         info("orders", Counters(sent=3, moved_out=1)),
         info("orders-dlq", Counters(moved_in=1), held=1),

@@ -40,7 +40,7 @@ def new(kind: Any, *arguments: object) -> BaseException:
 
 
 def read(error: BaseException) -> Failure:
-    """Read a failure, and check what holds for each."""
+    """Read a failure, and check the properties of every failure."""
     failure = failure_of(error)
     assert type(failure.error_message) is str
     assert len(failure.error_type) <= MAX_ERROR_TYPE_CHARS
@@ -66,7 +66,7 @@ ODD_ATTRIBUTES = (
 
 
 @pytest.mark.parametrize("base", [ValueError, Own, RetryLater, Reject, HandlerFailed])
-def test_an_exception_whose_every_attribute_raises_is_read(base: type[BaseException]) -> None:
+def test_an_exception_is_read_although_each_attribute_raises(base: type[BaseException]) -> None:
     values: dict[str, Any] = {name: property(refuse) for name in ODD_ATTRIBUTES}
     values |= dict.fromkeys(("__str__", "__repr__", "__getattribute__", "__hash__"), refuse)
     odd = type("Odd", (base,), values)
@@ -113,7 +113,7 @@ class Loud(str):
     ],
     ids=["number", "None", "megabytes", "surrogate", "surrogates", "loud", "raises"],
 )
-def test_what_an_exception_says_is_kept_as_far_as_it_can_be(
+def test_the_text_of_an_exception_is_kept_as_far_as_possible(
     said: Callable[[object], object], message: str
 ) -> None:
     error = type("Odd", (Exception,), {"__str__": said})()
@@ -193,7 +193,7 @@ MUCH: dict[str, Callable[[], BaseException]] = {
 
 
 @pytest.mark.parametrize("name", MUCH)
-def test_much_is_read_in_little_time(name: str) -> None:
+def test_large_exceptions_are_read_in_little_time(name: str) -> None:
     error = MUCH[name]()
     began = time.process_time()
     failure = read(error)

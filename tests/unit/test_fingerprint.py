@@ -30,18 +30,18 @@ SAME = [
 
 
 @pytest.mark.parametrize(("one", "another", "shared"), SAME)
-def test_particulars_do_not_tell_failures_apart(one: str, another: str, shared: str) -> None:
+def test_particulars_do_not_change_a_fingerprint(one: str, another: str, shared: str) -> None:
     assert normalised(one) == normalised(another) == shared
     assert fingerprint("E", one) == fingerprint("E", another)
 
 
-def test_type_words_and_place_tell_failures_apart() -> None:
+def test_type_words_and_place_change_a_fingerprint() -> None:
     kinds = [("E", "no order"), ("F", "no order"), ("E", "no card"), ("E", "no order", "shop.py:a")]
     assert len({fingerprint(*kind) for kind in kinds}) == len(kinds)
 
 
 @given(st.text(), st.text(), st.text())
-def test_any_text_has_one(error_type: str, message: str, place: str) -> None:
+def test_any_text_has_a_fingerprint(error_type: str, message: str, place: str) -> None:
     found = fingerprint(error_type, message, place)
     assert len(found) == FINGERPRINT_CHARS
     assert set(found) <= set(string.hexdigits.lower())
@@ -54,14 +54,14 @@ def test_a_long_message_is_read_in_part(one: str, other: str) -> None:
     assert normalised(text) == normalised(text + "beyond")
 
 
-def test_a_failure_that_brings_none_is_given_one_with_its_reason() -> None:
+def test_a_failure_without_a_fingerprint_gets_one_with_its_reason() -> None:
     lost = Failure(Reason.WORKER_LOST, "", "died under message 7")
     assert lost.fingerprint == Failure(Reason.WORKER_LOST, "", "died under message 8").fingerprint
     assert lost.fingerprint != Failure(Reason.TIMEOUT, "", "died under message 7").fingerprint
     assert Failure(Reason.TIMEOUT, "E", "", fingerprint="mine").fingerprint == "mine"
 
 
-def test_what_a_failure_brings_is_cut_and_made_storable() -> None:
+def test_the_fingerprint_of_a_failure_is_cut_and_made_storable() -> None:
     failure = Failure(Reason.TIMEOUT, "E", "", fingerprint="f" * 99 + "\ud800", place="\ud800" * 99)
     assert len(failure.fingerprint) == 64
     assert len(failure.place) == 200

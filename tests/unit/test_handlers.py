@@ -16,7 +16,7 @@ from durableq.client.handlers import load
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current directory, and an interpreter that forgets what it imports from it."""
+    """An empty current directory, whose modules are forgotten after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
@@ -73,23 +73,23 @@ def test_a_module_with_several_applications_needs_a_name(here: Path) -> None:
     )
 
 
-def test_a_module_without_an_application(here: Path) -> None:
+def test_a_module_without_an_application_is_refused(here: Path) -> None:
     module(here, "shop_none", "")
     assert "it holds none" in refusal("shop_none")
 
 
-def test_no_such_module(here: Path) -> None:
+def test_a_missing_module_is_named(here: Path) -> None:
     says = f"There is no module 'nowhere' in {here} or among installed packages."
     assert refusal("nowhere:dq") == says
     assert refusal("nowhere.deeper:dq").startswith("There is no module 'nowhere.deeper'")
 
 
-def test_a_file_is_not_a_module(here: Path) -> None:
+def test_a_file_name_is_refused_with_the_modules_name(here: Path) -> None:
     module(here, "shop_file", TWO)
     assert refusal("shop_file.py") == "'shop_file.py' is a file. Name its module: shop_file."
 
 
-def test_a_module_that_lacks_a_module_of_its_own(here: Path) -> None:
+def test_a_module_that_imports_a_missing_one_is_named(here: Path) -> None:
     module(here, "shop_needy", "\nimport nowhere_at_all\n")
     says = refusal("shop_needy:dq")
     assert says.startswith("Importing 'shop_needy' failed")
@@ -114,7 +114,7 @@ def test_a_module_whose_import_raises_further_down_is_named_where_it_raised(here
     assert f"({here}/shop_inner.py, line 4): KeyError: 'setting'" in refusal("shop_outer:dq")
 
 
-def test_a_module_that_is_not_python(here: Path) -> None:
+def test_a_module_that_is_not_python_is_refused(here: Path) -> None:
     module(here, "shop_typo", "dq = = 1\n")
     says = refusal("shop_typo:dq")
     assert "SyntaxError" in says
@@ -124,14 +124,16 @@ def test_a_module_that_is_not_python(here: Path) -> None:
 @pytest.mark.parametrize(
     ("attribute", "has"), [("missing", "nothing"), ("number", "a int"), ("box", "a type")]
 )
-def test_an_attribute_that_is_no_application(here: Path, attribute: str, has: str) -> None:
+def test_an_attribute_that_is_not_an_application_is_refused(
+    here: Path, attribute: str, has: str
+) -> None:
     module(here, "shop_odd", TWO)
     says = f"'shop_odd:{attribute}' is {has}, not a DurableQ. Check the name after the colon."
     assert refusal(f"shop_odd:{attribute}") == says
 
 
 @pytest.mark.parametrize("spec", ["", ":dq", "./shop:dq", "shop/app:dq", "..shop:dq", "."])
-def test_a_name_of_nothing(spec: str) -> None:
+def test_an_empty_name_is_refused(spec: str) -> None:
     assert "names no application. Write module:attribute" in refusal(spec)
 
 

@@ -44,7 +44,7 @@ def decide(
 # ---- edges
 
 
-def test_every_place_can_be_reached_and_can_end() -> None:
+def test_every_state_can_be_reached_and_can_end() -> None:
     def closure(start: Node, *, backwards: bool = False) -> set[Node]:
         places = {start}
         for _ in Node:
@@ -57,7 +57,7 @@ def test_every_place_can_be_reached_and_can_end() -> None:
     assert closure(Node.ENDED, backwards=True) == set(Node)
 
 
-def test_what_has_ended_stays_ended_and_nothing_becomes_new() -> None:
+def test_ended_messages_stay_ended_and_no_edge_leads_to_new() -> None:
     assert not any(allowed(Node.ENDED, target) for target in Node)
     assert not any(allowed(source, Node.NEW) for source in Node)
 
@@ -67,7 +67,7 @@ def test_the_dead_never_go_straight_to_a_worker() -> None:
     assert not allowed(Node.DELAYED, Node.IN_FLIGHT)
 
 
-def test_no_edge_stands_in_the_table_twice() -> None:
+def test_no_edge_is_in_the_table_twice() -> None:
     assert len(set(EDGES)) == len(EDGES)
 
 
@@ -99,7 +99,7 @@ def test_a_failure_is_retried_until_the_last_receive(reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason.permanent])
-def test_what_can_never_succeed_is_buried_at_once(reason: Reason) -> None:
+def test_messages_that_can_never_succeed_are_buried_at_once(reason: Reason) -> None:
     assert decide(reason, 1, retry_in_ms=5) == Bury(reason)
 
 
@@ -163,7 +163,7 @@ def known(
         "in progress, but its owner is gone",
     ],
 )
-def test_what_is_known_of_the_key_decides(record: KnownKey | None, admission: Admission) -> None:
+def test_the_record_of_the_key_decides(record: KnownKey | None, admission: Admission) -> None:
     assert admit(NOW_MS - 1, ONE, record, RETENTION_MS, NOW_MS) is admission
 
 

@@ -77,11 +77,13 @@ def test_a_zombie_is_dead(child: subprocess.Popen[str]) -> None:
     ],
     ids=str,
 )
-def test_one_that_differs(change: dict[str, Any], expected: Liveness) -> None:
+def test_a_process_that_differs_in_one_property_is_judged(
+    change: dict[str, Any], expected: Liveness
+) -> None:
     assert liveness(replace(this_process("me"), **change)) is expected
 
 
-def test_one_that_may_not_be_looked_at_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invisible_process_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = replace(this_process("me"), pid=1 << 30)
     assert liveness(hidden) is Liveness.DEAD
     monkeypatch.setattr(os, "kill", lambda pid, number: None)

@@ -55,13 +55,13 @@ queue_names = st.from_regex(r"[A-Za-z0-9_.-]{1,80}", fullmatch=True)
 
 
 @given(queue_names, st.integers(1), st.binary(min_size=16, max_size=16))
-def test_a_receipt_is_read_back_from_what_it_prints(queue: str, number: int, token: bytes) -> None:
+def test_a_receipt_is_read_back_from_its_text(queue: str, number: int, token: bytes) -> None:
     receipt = Receipt(queue, str(number), token.hex())
     assert Receipt.parse(str(receipt)) == receipt
 
 
 @pytest.mark.parametrize("text", ["", "orders", "orders:1", "orders:1:", ":1:ab", "orders::ab"])
-def test_what_is_not_a_receipt_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_receipt_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="queue:message:token"):
         Receipt.parse(text)
 
@@ -73,7 +73,7 @@ def test_a_draft_is_checked_and_encoded() -> None:
     assert made.payload_hash == codec.payload_hash('{"n":1}')
 
 
-def test_a_draft_says_nothing_that_was_not_said() -> None:
+def test_a_draft_leaves_unset_options_unset() -> None:
     assert draft(b"x")[1:] == (None, None, None, None, 0)
 
 
@@ -137,7 +137,7 @@ def test_long_errors_keep_their_start_and_long_tracebacks_their_end() -> None:
     assert (len(failure.traceback), failure.traceback[-1]) == (MAX_TRACEBACK_CHARS, "z")
 
 
-def test_a_message_is_held_only_when_it_waits_for_ever() -> None:
+def test_a_message_is_held_only_when_it_waits_forever() -> None:
     assert DEAD_LETTER.held
     assert not DEAD_LETTER._replace(delayed_until_ms=FOREVER_MS - 1).held
     assert not DEAD_LETTER._replace(state=State.READY).held
@@ -163,7 +163,7 @@ def test_a_dead_letter_without_a_failure_says_so() -> None:
 
 
 @pytest.mark.parametrize("words", [Reason, Event])
-def test_every_word_has_its_sentence(words: type[Reason] | type[Event]) -> None:
+def test_every_state_has_its_description(words: type[Reason] | type[Event]) -> None:
     for word in words:
         assert word == word.value == str(word) == word.name.lower()
         assert " " in word.sentence
@@ -181,7 +181,7 @@ def test_states_and_statuses_have_a_word_for_people() -> None:
     assert [status.label for status in RecordStatus] == ["in_progress", "completed"]
 
 
-def test_a_receive_that_only_set_aside_was_not_idle() -> None:
+def test_a_receive_that_only_set_messages_aside_was_not_idle() -> None:
     assert Received([], [], 0).idle
     assert not Received([], [], 1).idle
     assert not Received([], [], 0, more=True).idle

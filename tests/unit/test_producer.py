@@ -1,4 +1,4 @@
-"""The producer: many sends, few commits; what it accepts is not lost, and nothing said early."""
+"""Producers: many sends, few commits; no accepted message is lost, no future is settled early."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BODY_LIMIT = 100
 
 
 class Storage:
-    """Takes batches as a store would, and can fail."""
+    """A store that takes batches and can fail."""
 
     def __init__(self) -> None:
         self.batches: list[list[Any]] = []
@@ -80,7 +80,7 @@ def test_a_lone_message_is_sent_once_it_has_waited(storage: Storage) -> None:
         assert len(storage.batches) == 2
 
 
-def test_without_linger_a_message_waits_for_company(storage: Storage) -> None:
+def test_without_linger_a_message_waits_for_a_full_batch(storage: Storage) -> None:
     with storage.producer(linger=None) as producer:
         future = producer.send("alone")
         assert threading.active_count() == 1 or not any(
@@ -92,7 +92,7 @@ def test_without_linger_a_message_waits_for_company(storage: Storage) -> None:
     assert storage.batches == [['"alone"']]
 
 
-def test_nothing_sent_is_no_commit(storage: Storage) -> None:
+def test_a_producer_without_messages_commits_nothing(storage: Storage) -> None:
     with storage.producer() as producer:
         producer.flush()
     assert storage.batches == []
@@ -114,7 +114,7 @@ def test_an_exception_in_the_block_loses_nothing_that_was_accepted(
     assert futures[0].result(0) == "1"
 
 
-def test_a_message_that_cannot_be_sent_does_not_hurt_its_batch(storage: Storage) -> None:
+def test_a_message_that_cannot_be_sent_does_not_fail_its_batch(storage: Storage) -> None:
     with storage.producer() as producer:
         before = producer.send("before")
         with pytest.raises(InvalidBody, match=r"The body has 202 bytes; this queue takes at most"):
@@ -170,7 +170,7 @@ def test_an_exception_in_the_block_is_not_hidden_by_one_at_its_end(storage: Stor
     assert isinstance(futures[0].exception(0), StorageFull)
 
 
-def test_a_failure_behind_the_senders_back_is_raised_at_the_next_send(storage: Storage) -> None:
+def test_a_failure_in_the_background_is_raised_at_the_next_send(storage: Storage) -> None:
     storage.failure = FULL
     with storage.producer(linger=0.001) as producer:
         lost = producer.send(1)
@@ -188,7 +188,7 @@ def test_an_accepted_message_cannot_be_cancelled(storage: Storage) -> None:
     assert [future.result(0) for future in futures] == ["1", "2", "3"]
 
 
-def test_a_closed_producer_takes_no_more(storage: Storage) -> None:
+def test_a_closed_producer_refuses_messages(storage: Storage) -> None:
     with storage.producer() as producer:
         producer.send(1)
     with pytest.raises(InvalidInput, match="This producer is closed"):

@@ -1,4 +1,4 @@
-"""Which queues running workers receive from, judged from what they registered."""
+"""The queues that running workers receive from, according to their registration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def queue(
     return QueueInfo(name, QueueSettings(paused=paused), dead, Counters(), Counts(**counts), None)
 
 
-def test_workers_count_for_the_queues_that_they_told() -> None:
+def test_workers_count_for_the_queues_that_they_registered() -> None:
     readers = Readers([reading("orders", "mail"), reading("orders"), reading()])
     assert [readers.of(name) for name in ("orders", "mail", "legacy")] == [2, 1, 0]
 
@@ -51,7 +51,7 @@ def test_a_worker_of_another_container_counts_while_its_beat_is_fresh(
     assert Readers([worker]).of("orders") == number
 
 
-def test_a_backlog_without_a_worker_is_told_with_what_the_others_handle() -> None:
+def test_a_backlog_without_a_worker_is_named_with_the_queues_of_the_workers() -> None:
     others = Readers([reading("e", "a", "b", "c", "d", "orders-dlq")])
     assert others.neglect(queue(ready=2, delayed=1, in_flight=7)) == (
         "no running worker handles 'orders'; those that run handle 'a', 'b', 'c' and 2 more; "
@@ -72,5 +72,5 @@ def test_a_backlog_without_a_worker_is_told_with_what_the_others_handle() -> Non
     ],
     ids=["empty but for leases", "empty", "paused", "dead-letter queue"],
 )
-def test_nothing_is_said_of_a_queue_that_needs_no_worker(info: QueueInfo) -> None:
+def test_a_queue_that_needs_no_worker_is_no_finding(info: QueueInfo) -> None:
     assert Readers([]).neglect(info) == ""

@@ -16,7 +16,7 @@ from tests.support import wait_for
 
 
 class Worker:
-    """A worker that has four messages in hand, and ended."""
+    """A worker that ended with four messages in flight."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -35,7 +35,7 @@ class Worker:
         return slot
 
     def blamed(self, exit_reason: ExitReason) -> dict[int, str]:
-        """Give everything back; return which messages that counted against, with the reason."""
+        """Reclaim all messages; return those that it counted against, with the reason."""
         assert (
             reclaim_messages(self.store, self.scoreboard, "worker:1", exit_reason, "SIGKILL") == 4
         )

@@ -37,7 +37,7 @@ def half_open(trips: int = 1) -> BreakerState:
     return BreakerState(Phase.HALF_OPEN, 5_000, trips)
 
 
-def test_it_opens_when_enough_distinct_messages_died() -> None:
+def test_the_breaker_opens_when_enough_distinct_messages_died() -> None:
     assert advance(CLOSED, facts(DIED, DIED, DIED), 99, LIMITS).phase is Phase.CLOSED
     opened = advance(CLOSED, facts(DIED, ENDED, DIED, ENDED), 99, LIMITS)
     assert (opened.phase, opened.since_ms, opened.trips) == (Phase.OPEN, 99, 1)
@@ -69,7 +69,7 @@ def test_only_the_newest_messages_count() -> None:
     assert [seen.died for seen in state.seen] == [False] * 6
 
 
-def test_it_waits_longer_each_time_up_to_the_longest() -> None:
+def test_the_cool_down_grows_up_to_the_longest() -> None:
     waits = [BreakerState(Phase.OPEN, 0, trips).cool_down_ms(LIMITS) for trips in (1, 2, 3, 4, 99)]
     assert waits == [1_000, 2_000, 4_000, 4_000, 4_000]
     opened = BreakerState(Phase.OPEN, 100, 2)
@@ -88,7 +88,7 @@ def probes(*known: tuple[str, int]) -> BreakerState:
     return state
 
 
-def test_it_admits_a_few_probes_and_none_of_them_twice() -> None:
+def test_a_half_open_breaker_admits_a_few_probes_once_each() -> None:
     state = probes(("1", 5_001))
     assert admit(state, "1", 5_002, LIMITS) is None
     state = probes(("1", 5_001), ("2", 5_002))
@@ -106,7 +106,7 @@ def test_it_admits_a_few_probes_and_none_of_them_twice() -> None:
         ((PENDING, PENDING), Phase.HALF_OPEN),
     ],
 )
-def test_probes_decide(fates: tuple[RecoveredFate, ...], phase: Phase) -> None:
+def test_probes_close_or_open_the_breaker(fates: tuple[RecoveredFate, ...], phase: Phase) -> None:
     state = advance(probes(("0", 5_001), ("1", 5_001)), facts(*fates, at=5_002), 99_999, LIMITS)
     assert state.phase is phase
     assert state.trips == {Phase.CLOSED: 0, Phase.OPEN: 2, Phase.HALF_OPEN: 1}[phase]
@@ -153,7 +153,7 @@ def test_thresholds_have_bounds(bad: str) -> None:
         parse(f"[breaker]\n{bad}\n[[rule]]\nthen = 'hold'\n", "r.toml")
 
 
-def test_its_state_can_be_read_by_others() -> None:
+def test_the_state_can_be_read_by_others() -> None:
     with DurableQ("memory://") as dq:
         assert read(dq.store, "orders") is None
         state = BreakerState(Phase.OPEN, 7, 2, died=3, judged=4)
@@ -178,7 +178,7 @@ STEPS = st.lists(STEP, max_size=30)
 
 
 @given(STEPS)
-def test_it_sends_none_while_open_and_at_most_the_probes_while_half_open(
+def test_an_open_breaker_sends_none_and_a_half_open_one_at_most_the_probes(
     steps: list[tuple[int, list[Recovered], str]],
 ) -> None:
     state, now_ms = CLOSED, 0

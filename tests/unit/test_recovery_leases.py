@@ -132,7 +132,7 @@ def test_a_probe_is_given_to_one_of_two(dq: DurableQ) -> None:
     assert [one.admit(dead_letters[0]), two.admit(dead_letters[1])] == [True, False]
 
 
-def test_a_state_that_cannot_be_read_begins_anew(dq: DurableQ) -> None:
+def test_a_state_that_cannot_be_read_is_replaced_by_a_closed_breaker(dq: DurableQ) -> None:
     (dead_letter,) = bounced(dq, 1)
     dq.store.require(Capability.METADATA).compare_and_set(
         METADATA_PREFIX + "orders", '{"phase": "ajar"}', expected=None
@@ -196,7 +196,7 @@ def test_once_waits_for_dead_letters_that_are_being_released(
 def test_once_looks_past_any_number_of_dead_letters_that_expired(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receive that only removed what was overdue says so, and is no empty one."""
+    """A receive that only removed expired dead letters reports it, and is not an empty one."""
     bury(dq, 2)
     receive = dq.store.receive
     answers = [Received([], [], set_aside=10)] * 3

@@ -44,7 +44,7 @@ READ_LITERALLY = [
 
 
 @pytest.mark.parametrize(("pattern", "texts"), READ_LITERALLY)
-def test_a_pattern_means_what_it_means_to_re(pattern: str, texts: list[str]) -> None:
+def test_a_pattern_has_the_meaning_of_re(pattern: str, texts: list[str]) -> None:
     for text in texts:
         assert search(pattern, text) is search_with_re(pattern, text), text
 

@@ -134,7 +134,7 @@ def test_each_action_makes_its_decision() -> None:
     )
 
 
-def test_a_rule_counts_what_it_sent_back_itself() -> None:
+def test_a_rule_counts_the_dead_letters_that_it_sent_back() -> None:
     ours = event(Event.REQUEUED, actor="recovery:9", reason='rule "x": calm now')
     others = (
         event(Event.REQUEUED, actor="recovery:9", reason='rule "xy"'),

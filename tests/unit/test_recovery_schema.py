@@ -36,19 +36,19 @@ BAD = [
 ]  # fmt: skip
 
 
-def test_it_is_a_json_schema() -> None:
+def test_the_schema_is_a_json_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert json.loads(json.dumps(SCHEMA, allow_nan=False)) == SCHEMA
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_it_accepts_good_rules(text: str) -> None:
+def test_the_schema_accepts_good_rules(text: str) -> None:
     VALID.validate(tomllib.loads(text))
     assert parse(text, "r.toml").rules
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_it_refuses_bad_rules(text: str) -> None:
+def test_the_schema_refuses_bad_rules(text: str) -> None:
     assert not VALID.is_valid(tomllib.loads(text))
     with pytest.raises(InvalidInput):
         parse(text, "r.toml")

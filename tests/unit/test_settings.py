@@ -42,12 +42,12 @@ def test_a_setting_is_a_whole_number(value: Any) -> None:
 
 
 @given(st.sets(NAMED))
-def test_a_change_leaves_the_rest_alone(names: set[str]) -> None:
+def test_a_change_keeps_the_other_settings(names: set[str]) -> None:
     changes = {name: BOUNDS[name][1] for name in names}
     assert QueueSettings().changed(changes).as_dict() == QueueSettings().as_dict() | changes
 
 
-def test_a_setting_nobody_knows_is_named_with_those_there_are() -> None:
+def test_an_unknown_setting_is_named_with_the_known_ones() -> None:
     with pytest.raises(InvalidInput, match=r"'colour'.*max_receives"):
         QueueSettings().changed({"colour": 1})
 
@@ -81,6 +81,6 @@ def test_a_good_name_leaves_room_for_its_dead_letter_queue(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a" * 77, "a b", "a/b", "a:b", "ü", "a\n", None, 7])
-def test_any_other_name_is_refused(name: Any) -> None:
+def test_an_invalid_name_is_refused(name: Any) -> None:
     with pytest.raises(InvalidInput, match="1 to 76 characters"):
         check_new_queue_name(name)

@@ -1,4 +1,4 @@
-"""Steady time, as arithmetic: what is a jump, and what time it is after one."""
+"""Steady time as arithmetic: the size of a jump, and the time after one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def later(wall_ms: int, boot_ms: int, boot_id: str = "a") -> Reading:
         "another boot, behind",
     ],
 )
-def test_time_after(now: Reading, jump_ms: int, steady_ms: int) -> None:
+def test_steady_time_after_a_jump(now: Reading, jump_ms: int, steady_ms: int) -> None:
     assert jump(START, now) == jump_ms
     assert advance(START, now).steady_ms - WALL == steady_ms
 

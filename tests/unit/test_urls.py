@@ -1,4 +1,4 @@
-"""Names of databases: the file that is plainly meant, or a sentence that says what to write."""
+"""Names of databases: the file that is meant, or a sentence with the right form."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ REFUSED: tuple[tuple[Any, str], ...] = (
 
 
 @pytest.mark.parametrize(("url", "says"), REFUSED, ids=range(len(REFUSED)))
-def test_a_name_that_is_not_plain_is_refused_and_makes_no_file(
+def test_an_ambiguous_name_is_refused_and_makes_no_file(
     url: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,7 @@ def wakeup() -> Iterator[WakeupEvent]:
     wakeup.close()
 
 
-def test_it_is_set_until_it_is_cleared(wakeup: WakeupEvent) -> None:
+def test_an_event_is_set_until_it_is_cleared(wakeup: WakeupEvent) -> None:
     assert (wakeup.is_set, wakeup.wait(0)) == (False, False)
     wakeup.set()
     assert (wakeup.is_set, wakeup.wait(0)) == (True, True)
@@ -32,7 +32,7 @@ def test_it_is_set_until_it_is_cleared(wakeup: WakeupEvent) -> None:
     assert not wait_readable(0, wakeup)
 
 
-def test_however_often_it_is_set_setting_it_never_waits(wakeup: WakeupEvent) -> None:
+def test_setting_an_event_never_waits(wakeup: WakeupEvent) -> None:
     for _ in range(100_000):  # a pipe holds 65,536
         wakeup.set()
     assert wakeup.wait(0)
@@ -56,7 +56,7 @@ def test_a_wait_ends_when_a_signal_handler_sets_it(wakeup: WakeupEvent) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_setting_one_whose_descriptors_were_closed_does_no_harm() -> None:
+def test_setting_an_event_with_closed_descriptors_is_harmless() -> None:
     wakeup = WakeupEvent()
     wakeup.close()
     wakeup.set()

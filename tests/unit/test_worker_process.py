@@ -19,7 +19,7 @@ GRACE_SECONDS = 600.0
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
-    """A worker whose worker is another process, told to stop with no time while it starts."""
+    """A worker process that was asked to stop without a grace while it starts."""
     monkeypatch.setattr(module, "STARTING_GRACE_SECONDS", 0.0)
     worker = WorkerProcess(WorkerOptions("", "memory://", "worker"))
     worker._scoreboard = Scoreboard()
@@ -29,19 +29,19 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.OPENING])
-def test_one_that_starts_is_soon_overdue(worker: WorkerProcess, stage: Stage) -> None:
+def test_a_worker_that_starts_is_soon_overdue(worker: WorkerProcess, stage: Stage) -> None:
     worker.scoreboard.reach(stage)
     worker.drain(GRACE_SECONDS)
     assert worker.is_overdue()
 
 
-def test_one_that_receives_has_the_grace(worker: WorkerProcess) -> None:
+def test_a_worker_that_receives_has_the_grace(worker: WorkerProcess) -> None:
     worker.scoreboard.reach(Stage.READY)
     worker.drain(GRACE_SECONDS)
     assert not worker.is_overdue()
 
 
-def test_one_that_receives_after_it_was_asked_to_stop_has_the_grace_too(
+def test_a_worker_that_receives_after_the_stop_has_the_grace_too(
     worker: WorkerProcess,
 ) -> None:
     worker.drain(GRACE_SECONDS)
