@@ -1,4 +1,4 @@
-"""`audit`: counters that reconcile with the messages, and each way in which they do not."""
+"""`audit`: counters that reconcile with the messages, and each kind of difference."""
 
 from __future__ import annotations
 

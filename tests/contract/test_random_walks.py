@@ -305,7 +305,7 @@ class SideBySide(RuleBasedStateMachine):
         touched = self.named(chosen)
         self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
 
-    # ---- time, workers, upkeep
+    # ---- time, workers, maintenance
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1, 2, 5]))
     def wait(self, seconds: float) -> None:

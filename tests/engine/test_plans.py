@@ -135,7 +135,7 @@ FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
 
 
 def plan(db: Path, statement: Statement) -> set[str]:
-    """The steps of a statement's plan, without those that read its own list of ids."""
+    """Return the steps of a statement's plan, without those that read its list of ids."""
     compiled = re.sub(r"(?<!:):\w+", "NULL", Statements(DIALECT)[statement])
     steps = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {compiled}")]
     return {step for step in steps if not OF_ITS_IDS.match(step)}

@@ -92,7 +92,7 @@ def test_messages_are_received_in_the_order_of_before(db: Path) -> None:
     assert plain.one(db, sizes) == 0
 
 
-def test_what_an_application_put_on_the_table_stays(db: Path) -> None:
+def test_objects_of_an_application_on_the_table_stay(db: Path) -> None:
     plain.script(
         db,
         "CREATE TABLE mine (message_id INTEGER REFERENCES durableq_message (id));"

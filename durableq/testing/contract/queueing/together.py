@@ -43,9 +43,7 @@ class TogetherContract(StoreCase):
         assert store.together([]) == []
 
     @needs(Capability.INSPECT)
-    def test_calls_run_in_order_and_return_the_result_of_each(
-        self, store: FullStore
-    ) -> None:
+    def test_calls_run_in_order_and_return_the_result_of_each(self, store: FullStore) -> None:
         lease = take(store) if send(store) else None
         assert lease is not None
         sent, received, extended, settled = store.together(
