@@ -1,1 +1,1 @@
-"""Looking after a store: status, explanations, doctor, audit, backups."""
+"""Administration of a store: status, explanations, doctor, audit, backups."""

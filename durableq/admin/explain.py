@@ -27,21 +27,20 @@ class Explanation:
 
 
 def explain(store: Store, message_id: str, now_ms: int) -> Explanation:
-    """Say why a message is not being delivered right now.
+    """Explain why a message is not being delivered right now.
 
     Args:
-        store: where it is.
-        message_id: which.
+        store: the store of the message.
+        message_id: the message.
         now_ms: the wall clock.
 
     Raises:
-        UnknownMessage: there is none of that id, and nothing is remembered of one.
+        UnknownMessage: there is no such message, and no history of one.
     """
     message = store.require(Capability.INSPECT).message(message_id)
     if message is None:
         return Explanation(message_id, "ended", [_ended(store, message_id)])
-    words = list(_because(store, message, now_ms))
-    return Explanation(message_id, _state(message), words)
+    return Explanation(message_id, _state(message), list(_reasons(store, message, now_ms)))
 
 
 def _state(message: Message) -> str:
@@ -52,7 +51,7 @@ def _state(message: Message) -> str:
     return message.state.label
 
 
-def _because(store: Store, message: Message, now_ms: int) -> Iterator[str]:
+def _reasons(store: Store, message: Message, now_ms: int) -> Iterator[str]:
     if message.source_queue is not None:
         yield _dead(store, message)
     if message.held:
@@ -78,7 +77,7 @@ def _because(store: Store, message: Message, now_ms: int) -> Iterator[str]:
 
 
 def _unread(store: Store, message: Message) -> Iterator[str]:
-    """Tell that no running worker receives from its queue, if that is so."""
+    """Yield a sentence if no running process receives from its queue."""
     readers, queue = Readers(store.require(Capability.FLEET).workers()), message.queue
     if message.source_queue is None:
         lack = readers.lack(queue)
@@ -109,12 +108,10 @@ def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
 
 def _behind(store: Store, message: Message) -> str:
     """Return how another message with the same key affects this one, or an empty text."""
-    record = (
-        None
-        if message.key is None
-        else store.require(Capability.IDEMPOTENCY).record(message.queue, message.key)
-    )
-    if record is None or record.message_id == message.id or message.source_queue is not None:
+    if message.key is None or message.source_queue is not None:
+        return ""
+    record = store.require(Capability.IDEMPOTENCY).record(message.queue, message.key)
+    if record is None or record.message_id == message.id:
         return ""
     key = visible(record.key)
     if record.status is RecordStatus.COMPLETED:
@@ -124,29 +121,29 @@ def _behind(store: Store, message: Message) -> str:
         )
     return (
         f"Key {key} is in progress: message {record.message_id} has it"
-        f"{_with_whom(store, record)}. This one waits, uncounted, until that is settled."
+        f"{_with_owner(store, record)}. This one waits, uncounted, until that is settled."
     )
 
 
-def _with_whom(store: Store, record: IdempotencyRecord) -> str:
-    owner = _owner_id(store, record.message_id)
+def _with_owner(store: Store, record: IdempotencyRecord) -> str:
+    owner = _owner(store, record.message_id)
     return f", with {owner.name} (pid {owner.pid})" if owner is not None else ""
 
 
 def _in_flight(store: Store, message: Message) -> str:
-    owner_id = _owner_id(store, message.id)
+    owner = _owner(store, message.id)
     who = "a receiver that is not registered as a worker"
-    if owner_id is not None:
-        who = f"{owner_id.name} (pid {owner_id.pid})"
+    if owner is not None:
+        who = f"{owner.name} (pid {owner.pid})"
     if not message.lease_left_ms:
         return (
             f"It was with {who}, and its lease has ended: the next receive of {message.queue!r} "
             "counts that, and tries it again or buries it."
         )
     until = f"its lease ends in {span(message.lease_left_ms)}, unless it is extended"
-    if owner_id is None:
+    if owner is None:
         return f"It is with {who}; {until}."
-    if liveness(owner_id) is Liveness.DEAD:
+    if liveness(owner) is Liveness.DEAD:
         return f"It was with {who}, which is dead; a survivor gives it back, or {until}."
     return f"It is with {who} right now; {until}."
 
@@ -154,11 +151,8 @@ def _in_flight(store: Store, message: Message) -> str:
 def _delayed(store: Store, message: Message, now_ms: int) -> str:
     wait = span(message.delayed_until_ms - now_ms)
     until = f"It is delayed until {_moment(message.delayed_until_ms)} (in {wait})"
-    failures = [
-        e
-        for e in store.require(Capability.DEAD_LETTERS).history(message.id)
-        if e.event is Event.FAILED
-    ]
+    history = store.require(Capability.DEAD_LETTERS).history(message.id)
+    failures = [event for event in history if event.event is Event.FAILED]
     if message.receive_count and failures:
         last = failures[-1]
         error = ": ".join(filter(None, (last.error_type, visible(last.error_message, 200))))
@@ -197,13 +191,11 @@ def _ended(store: Store, message_id: str) -> str:
     return "It has ended: completed, recognised as a duplicate, or purged."
 
 
-def _owner_id(store: Store, message_id: str) -> WorkerInfo | None:
+def _owner(store: Store, message_id: str) -> WorkerInfo | None:
     """Return the worker that has a message leased, or None."""
-    for worker in store.require(Capability.FLEET).workers():
-        if any(
-            message.id == message_id
-            for message in store.require(Capability.FLEET).leases_of(worker.owner_id)
-        ):
+    fleet = store.require(Capability.FLEET)
+    for worker in fleet.workers():
+        if any(message.id == message_id for message in fleet.leases_of(worker.owner_id)):
             return worker
     return None
 

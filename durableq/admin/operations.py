@@ -1,4 +1,4 @@
-"""Looking after a store: is it well, is everything accounted for, a copy of it, and back again."""
+"""Operations on a store by its URL: doctor, audit, upgrade, backup and restore."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from durableq.admin.readers import ADVICE, Readers
-from durableq.engines import (
-    back_up_store,
-    estimate_upgrade,
-    examine_store,
-    queues_in,
-    registered_workers,
-    restore_store,
-)
+from durableq.engines import back_up_store as back_up
+from durableq.engines import estimate_upgrade as upgrade_estimate
+from durableq.engines import examine_store, queues_in, registered_workers, restore_store
 from durableq.model.errors import Conflict
-from durableq.model.health import Copied, Finding, Level, UpgradeEstimate, reconcile
+from durableq.model.health import Copied, Finding, Level, reconcile
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, liveness, may_be_alive
 
-_SOUND: Final = ("file", Level.OK)
+__all__ = ["audit", "back_up", "examine", "restore", "upgrade_estimate"]
 
-Progress = Callable[[int], None]
+_SOUND: Final = ("file", Level.OK)
 
 
 def examine(url: str, *, deep: bool = False) -> list[Finding]:
@@ -41,60 +36,48 @@ def examine(url: str, *, deep: bool = False) -> list[Finding]:
 
 
 def audit(store: Store) -> list[Finding]:
-    """Compare the counters with the messages, and find rows that belong to nothing."""
+    """Compare the counters with the messages, and find orphaned rows."""
     return [
         *reconcile(store.require(Capability.INSPECT).queues()),
         *store.require(Capability.MAINTENANCE).orphans(),
     ]
 
 
-def upgrade_estimate(url: str) -> UpgradeEstimate | None:
-    """Return the expected cost of upgrading a database; None if it needs no upgrade.
-
-    Args:
-        url: a path, or as DurableQ takes it.
-    """
-    return estimate_upgrade(url)
-
-
-def back_up(url: str, to: str | Path, progress: Progress = lambda _: None) -> Copied:
-    """Make a consistent, checked copy while everything runs; see engines.back_up_store.
-
-    Args:
-        url: a path, or as DurableQ takes it.
-        to: a file that does not exist yet.
-        progress: told how many hundredths are copied.
-    """
-    return back_up_store(url, Path(to), progress)
-
-
 def restore(
-    backup: str | Path, url: str, *, replace: bool = False, progress: Progress = lambda _: None
+    backup: str | Path,
+    url: str,
+    *,
+    replace: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Copied:
     """Make a database of a backup; see engines.restore_store.
 
     Args:
-        backup: A file made by back_up.
+        backup: a file made by back_up.
         url: a path, or as DurableQ takes it.
-        replace: also where there is a database; that one is set aside.
-        progress: told how many hundredths are copied.
+        replace: also if a database exists; that one is set aside.
+        progress: called with the percentage that is copied.
 
     Raises:
-        Conflict: there is a database and it is not to be replaced, or a process works on it.
+        Conflict: a database exists and `replace` is False, or a process has it open.
     """
     if replace:
-        _check_nobody_works(url)
+        _check_no_worker_lives(url)
     return restore_store(Path(backup), url, progress, replace=replace)
 
 
-def _check_nobody_works(url: str) -> None:
-    """Refuse if a worker lives, also one whose locks cannot be seen from here."""
+def _check_no_worker_lives(url: str) -> None:
+    """Refuse to replace a file with a living worker, also one whose locks cannot be seen from here.
+
+    Raises:
+        Conflict: there is one.
+    """
     living = [worker for worker in registered_workers(url) if may_be_alive(worker)]
     if living:
         first = living[0]
         raise Conflict(
             f"Worker {first.name} (pid {first.pid}) works on {url}. Stop it first: its locks on "
-            "the file would not keep anybody from the new one."
+            "the file do not protect the new one."
         )
 
 
@@ -115,7 +98,7 @@ def _workers(workers: Iterable[WorkerInfo]) -> Finding:
 
 
 def _handlers(queues: Iterable[QueueInfo], workers: Iterable[WorkerInfo]) -> Iterator[Finding]:
-    """Judge whether running workers receive from each queue in which messages wait."""
+    """Return a warning for each queue whose waiting messages no running worker handles."""
     readers, name = Readers(workers), "handlers"
     neglected = [(info.name, what) for info in queues if (what := readers.neglect(info))]
     for queue, what in neglected:

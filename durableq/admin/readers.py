@@ -1,4 +1,4 @@
-"""The queues that running workers receive from, so that a backlog without any is told of."""
+"""The queues that running workers receive from, and those with a backlog that none receives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Readers:
     """The running workers and recovery processes, each with the queues it receives from.
 
     Args:
-        workers: the registered ones; those that are dead do not count.
+        workers: the registered ones; dead ones do not count.
     """
 
     def __init__(self, workers: Iterable[WorkerInfo]) -> None:
@@ -26,19 +26,18 @@ class Readers:
     def of(self, queue: str) -> int | None:
         """Return the number that receive from a queue.
 
-        None: none is known to, and one has not told its queues; an older durableq registered it.
+        None: none is known to, and the queues of one are unknown; an older durableq registered it.
         """
-        told = [worker.queues for worker in self._running if worker.queues is not None]
-        return sum(queue in queues for queues in told) or (
-            0 if len(told) == len(self._running) else None
-        )
+        known = [worker.queues for worker in self._running if worker.queues is not None]
+        number = sum(queue in queues for queues in known)
+        return number or (0 if len(known) == len(self._running) else None)
 
     def lack(self, queue: str) -> str:
         """Return that no running worker receives from a queue, or empty text if one does or may."""
         if self.of(queue) != 0:
             return ""
-        told = {name for worker in self._running for name in worker.queues or ()}
-        handled = sorted(name for name in told if not name.endswith(DEAD_LETTER_SUFFIX))
+        names = {name for worker in self._running for name in worker.queues or ()}
+        handled = sorted(name for name in names if not name.endswith(DEAD_LETTER_SUFFIX))
         if not handled:
             return f"no running worker is registered, so none handles {queue!r}"
         more = f" and {len(handled) - NAMED} more" if len(handled) > NAMED else ""
@@ -46,10 +45,10 @@ class Readers:
         return f"no running worker handles {queue!r}; those that run handle {others}"
 
     def neglect(self, info: QueueInfo) -> str:
-        """Return that no worker handles the messages that wait in a queue; empty if that is not so.
+        """Return that no worker handles the waiting messages of a queue, or empty text.
 
-        Empty for a queue that is paused, has nothing waiting, or is a dead-letter queue, in which
-        dead letters may wait for a person.
+        It is empty if one does, and for a queue that is paused, has no waiting messages, or is a
+        dead-letter queue, in which they may wait for a person.
         """
         waiting = info.counts.ready + info.counts.delayed
         if not waiting or info.settings.paused or info.dead_letter_queue is None:

@@ -29,36 +29,36 @@ class QueueView:
 
     info: QueueInfo
     dead: QueueInfo
-    #: None for the first look: a rate needs two.
+    #: None in the first sample: a rate needs two.
     flow: Flow | None
 
     @property
     def counters(self) -> Counters:
-        """The sum of both counters; messages moved between the two queues cancel out."""
+        """The sum of both counters, in which messages moved between the two queues cancel out."""
         return self.info.counters + self.dead.counters
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker: its own record, and its process as the system sees it."""
+    """A worker: its stored record, and its process as the system reports it."""
 
     info: WorkerInfo
     liveness: Liveness
-    #: None for one that cannot be seen.
+    #: None if the process cannot be seen.
     usage: Usage | None
     #: Percent of one core since the previous reading, or since the start of the process.
     cpu_percent: float | None
-    #: The ids of the messages leased to it right now.
+    #: The ids of the messages leased to it.
     holding: tuple[str, ...]
 
     @property
     def is_alive(self) -> bool:
-        """True if the process runs, as far as this process can see."""
+        """Whether the process runs, as far as this process can see."""
         return self.liveness is Liveness.ALIVE
 
     @property
     def state(self) -> str:
-        """The state in a word; the messages that it holds are newer than its own record."""
+        """The state in a word. Leases decide between idle and working: the record may be older."""
         if not self.is_alive:
             return str(self.liveness.value)
         if self.info.state in {"idle", "working"}:
@@ -95,10 +95,8 @@ def look(store: Store, before: Overview | None = None) -> Overview:
     workers = [_view(store, worker, before, at) for worker in registered]
     breakers = {view.info.name: read(store, view.info.name) for view in queues}
     known = {name: state for name, state in breakers.items() if state is not None}
-    keys, storage = (
-        store.require(Capability.IDEMPOTENCY).key_counts(),
-        store.require(Capability.INSPECT).storage(),
-    )
+    keys = store.require(Capability.IDEMPOTENCY).key_counts()
+    storage = store.require(Capability.INSPECT).storage()
     return Overview(at, queues, workers, known, keys, storage, Readers(registered))
 
 

@@ -144,7 +144,9 @@ def estimate_upgrade(url: str) -> UpgradeEstimate | None:
     return doctor.upgrade_estimate(Location.parse(url))
 
 
-def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied:
+def back_up_store(
+    url: str, to: str | Path, progress: Callable[[int], None] = lambda _: None
+) -> Copied:
     """Make a consistent, checked copy of a store while everything runs.
 
     Args:
@@ -164,7 +166,7 @@ def back_up_store(url: str, to: Path, progress: Callable[[int], None]) -> Copied
     from durableq.engines.sqlite.backup import back_up
     from durableq.engines.sqlite.location import Location
 
-    return back_up(Location.parse(url), to.absolute(), progress)
+    return back_up(Location.parse(url), Path(to).absolute(), progress)
 
 
 def restore_store(
