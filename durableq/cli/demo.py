@@ -11,7 +11,7 @@ from durableq.cli.help import option
 from durableq.cli.options import DEMO_SEED, Json, OwnDb, Procs, check_lasting
 
 if TYPE_CHECKING:
-    from durableq.testing.chaos.account import Account
+    from durableq.testing.chaos.run import Account
 
 MOST: Final = 100_000
 
@@ -105,8 +105,7 @@ def chaos(
     """
     if db is not None:
         check_lasting(db)
-    from durableq.testing.chaos.account import Asked
-    from durableq.testing.chaos.run import run
+    from durableq.testing.chaos.run import Asked, run
 
     account = run(Asked(seed, kills, messages, seconds), db, output.live(), keep=keep)
     if as_json:

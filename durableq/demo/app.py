@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, Final
+from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
@@ -50,10 +50,10 @@ orders = dq.queue(QUEUE, **SETTINGS)
 
 
 @dq.handler(QUEUE)
-def charge(message: Delivery) -> dict[str, Any]:
+def charge(message: Delivery) -> dict[str, int]:
     """Charge an order; the first charge of a process makes the ledger's table if need be."""
     _make_ledger_once(dq.url)
-    return book(message, authorise(message))
+    return record(message, authorise(message))
 
 
 def authorise(message: Delivery) -> Order:
@@ -72,9 +72,8 @@ def authorise(message: Delivery) -> Order:
     return order
 
 
-def book(message: Delivery, order: Order) -> dict[str, Any]:
+def record(message: Delivery, order: Order) -> dict[str, int]:
     """Write the charge into the ledger in the commit that ends the message."""
-    payment = {"order": order.number, "paid_cents": order.amount_cents}
     with message.transaction() as tx:
         tx.execute(
             CHARGE,
@@ -85,8 +84,8 @@ def book(message: Delivery, order: Order) -> dict[str, Any]:
                 "message_id": message.id,
             },
         )
-        tx.result = payment
-    return payment
+        tx.result = order.payment
+    return order.payment
 
 
 @dq.recovery(QUEUE)

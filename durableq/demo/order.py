@@ -52,6 +52,11 @@ class Order:
         """Its idempotency key: however often it is sent, it is charged once."""
         return key_of(self.number)
 
+    @property
+    def payment(self) -> dict[str, int]:
+        """The result of its handler."""
+        return {"order": self.number, "paid_cents": self.amount_cents}
+
     def made_easier(self) -> Order:
         """Return the same order in a form one step easier to charge."""
         return replace(self, difficulty=self.difficulty.easier)

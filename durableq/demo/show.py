@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from durableq.client.app import URL_VARIABLE, DurableQ
-from durableq.demo.accounts import Plan, Report, judge, read
+from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.app import QUEUE, SETTINGS, make_ledger
 from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.reading import read
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import Conflict, Unsupported
 from durableq.model.queues import QueueOptions, dead_letter_name
 from durableq.store.core import Capability, QueueInfo, Store
 
 APP: Final = "durableq.demo.app:dq"
+QUEUES: Final = (QUEUE, dead_letter_name(QUEUE))
 #: How long the producer takes for all its messages, so that there is something to see.
 TRAFFIC_SECONDS: Final = 3
 LOOK_SECONDS: Final = 0.1
@@ -81,10 +83,9 @@ def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str]
         prepare(shop, "The demo", SETTINGS)
         with Processes(folder, {URL_VARIABLE: database}, progress) as processes:
             _start(processes, traffic)
-            said = _watch(processes, shop.store, plan, progress)
-        report = judge(read(shop), plan)
-    report.problems[:0] = said
-    return report
+            interruptions = _watch(processes, shop.store, plan, progress)
+        path = path_of(shop)
+    return judge(read(path, QUEUES), plan, interruptions)
 
 
 def prepare(
@@ -120,6 +121,18 @@ def prepare(
     make_ledger(shop)
 
 
+def path_of(shop: DurableQ) -> str:
+    """Return the path of its file."""
+    with shop.engine.begin() as connection:
+        ((_, _, path),) = connection.exec_driver_sql("PRAGMA database_list").all()
+    return str(path)
+
+
+def queues_of(store: Store) -> list[QueueInfo]:
+    """Return the queue of orders and its dead-letter queue."""
+    return [store.require(Capability.INSPECT).queue(name) for name in QUEUES]
+
+
 def _start(processes: Processes, traffic: Traffic) -> None:
     """Start the three commands that a user would type in three terminals."""
     processes.start("work", "--procs", str(traffic.procs), "--app", APP)
@@ -144,10 +157,7 @@ def _watch(
         produced = processes.ended("produce")
         processes.expect_running("work")
         processes.expect_running("recover")
-        now = [
-            monitor.require(Capability.INSPECT).queue(QUEUE),
-            monitor.require(Capability.INSPECT).queue(dead_letter_name(QUEUE)),
-        ]
+        now = queues_of(monitor)
         if (line := standing(now[0], now[1], plan.count)) != said:
             said = line
             progress(line)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durableq.demo.order import Difficulty, Order
-from durableq.testing.chaos.checker import Case
+from durableq.demo.reading import Charge, Event, File, Left, QueueCounters, Record
+from durableq.testing.chaos.checker import ChaosCase
 from durableq.testing.chaos.ledger import Line, Step
-from durableq.testing.chaos.reading import Charge, Event, File, Left, QueueCounters, Record
 
 QUEUE, DEAD = "orders", "orders-dlq"
 ORDERS = {
@@ -26,10 +26,10 @@ KEYS = {"1": "order-1", "2": "order-1", "3": "order-2", "4": "order-3"}
 
 @dataclass
 class Evidence:
-    """What a case is made of; a test changes some of it."""
+    """The parts of a case; a test changes some of them."""
 
     lines: list[Line] = field(default_factory=list)
-    books: dict[str, dict[str, int]] = field(default_factory=dict)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
     left: list[Left] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
     records: dict[str, Record] = field(default_factory=dict)
@@ -63,13 +63,18 @@ class Evidence:
     def forget(self, event: str, of: str) -> None:
         self.events = [e for e in self.events if (e.event, e.message_id) != (event, of)]
 
-    def case(self) -> Case:
-        books = [QueueCounters(queue, 3, **counters) for queue, counters in self.books.items()]
+    def case(self) -> ChaosCase:
+        counters = [QueueCounters(queue, 3, **totals) for queue, totals in self.counters.items()]
         records = list(self.records.values())
-        file = File(
-            self.faults_found, books, self.left, self.charges, records, self.events
-        )  # fmt: skip
-        return Case(ORDERS, self.lines, file, self.asked, self.happened, self.interruptions)
+        file = File(self.faults_found, counters, self.left, self.charges, records, self.events)
+        return ChaosCase.of(
+            ORDERS,
+            self.lines,
+            file,
+            asked=self.asked,
+            happened=self.happened,
+            interruptions=self.interruptions,
+        )
 
 
 def honest() -> Evidence:
@@ -95,7 +100,7 @@ def honest() -> Evidence:
     told.tell("4", "discarded")
     none = dict.fromkeys(QueueCounters._fields[2:], 0)
     moved = {"sent": 4, "moved_out": 2, "moved_in": 1, "completed": 2, "duplicates": 1}
-    told.books = {
+    told.counters = {
         QUEUE: none | moved,
         DEAD: none | {"moved_in": 2, "moved_out": 1, "discarded": 1},
     }

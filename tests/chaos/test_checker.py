@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from durableq.testing.chaos.checker import INVARIANTS, MANY_KILLS, MOST, SHOWN, violations
+from durableq.demo.checker import SHOWN
+from durableq.demo.reading import Charge, Event, Left, Record
+from durableq.testing.chaos.checker import INVARIANTS, MANY_KILLS, MAX_REPORTED, violations
 from durableq.testing.chaos.ledger import NONE, Line, Step
-from durableq.testing.chaos.reading import Charge, Event, Left, Record
 from tests.chaos.case import DEAD, QUEUE, Evidence, honest
 
 Plant = Callable[[Evidence], object]
@@ -16,7 +17,7 @@ Plant = Callable[[Evidence], object]
 
 def message_vanishes(told: Evidence) -> None:
     told.events = [event for event in told.events if event.message_id != "4"]
-    told.books[DEAD]["discarded"] = 0
+    told.counters[DEAD]["discarded"] = 0
 
 
 def send_is_lost(told: Evidence) -> None:
@@ -24,16 +25,16 @@ def send_is_lost(told: Evidence) -> None:
     told.lines += [answered._replace(step=Step.INVOKE, message_id=NONE), answered]
 
 
-def books_miss_a_duplicate(told: Evidence) -> None:
-    told.books[QUEUE]["duplicates"] = 0
+def a_duplicate_is_not_counted(told: Evidence) -> None:
+    told.counters[QUEUE]["duplicates"] = 0
 
 
 def message_expires(told: Evidence) -> None:
-    told.books[QUEUE]["expired"] = 1
+    told.counters[QUEUE]["expired"] = 1
 
 
 def too_many_sent(told: Evidence) -> None:
-    told.books[QUEUE]["sent"] = 5
+    told.counters[QUEUE]["sent"] = 5
 
 
 def stranger_is_charged(told: Evidence) -> None:
@@ -44,12 +45,12 @@ def another_amount_is_charged(told: Evidence) -> None:
     told.charges[0] = told.charges[0]._replace(amount_cents=101)
 
 
-def unsent_message_has_a_story(told: Evidence) -> None:
+def unsent_message_has_a_history(told: Evidence) -> None:
     told.events.append(Event("77", "failed", ""))
 
 
 def charged_message_is_still_there(told: Evidence) -> None:
-    told.left.append(Left("1", QUEUE, 0, 0, False))
+    told.left.append(Left(QUEUE, "1", 0, 0, False))
 
 
 def ok_without_a_charge(told: Evidence) -> None:
@@ -61,7 +62,7 @@ def ok_twice(told: Evidence) -> None:
 
 
 def completions_without_charges(told: Evidence) -> None:
-    told.books[QUEUE]["completed"] = 3
+    told.counters[QUEUE]["completed"] = 3
 
 
 def charged_twice(told: Evidence) -> None:
@@ -80,11 +81,11 @@ def stale_record(told: Evidence) -> None:
     told.handle("3", "1.2")
 
 
-def receipt_of_nobody(told: Evidence) -> None:
+def unknown_receipt(told: Evidence) -> None:
     told.records["order-2"] = told.records["order-2"]._replace(receipt="forged")
 
 
-def receive_untold(told: Evidence) -> None:
+def receive_without_an_end(told: Evidence) -> None:
     told.forget("failed", "1")
 
 
@@ -93,7 +94,7 @@ def receive_beyond_the_limit(told: Evidence) -> None:
 
 
 def left_beyond_the_limit(told: Evidence) -> None:
-    told.left.append(Left("2", QUEUE, 0, 4, False))
+    told.left.append(Left(QUEUE, "2", 0, 4, False))
 
 
 def buried_without_a_failure(told: Evidence) -> None:
@@ -109,10 +110,10 @@ def dead_but_not_there(told: Evidence) -> None:
 
 
 def there_but_not_dead(told: Evidence) -> None:
-    told.left.append(Left("2", DEAD, 0, 0, True))
+    told.left.append(Left(DEAD, "2", 0, 0, True))
 
 
-def decided_without_a_verdict(told: Evidence) -> None:
+def decided_without_the_policy(told: Evidence) -> None:
     told.lines = [line for line in told.lines if line.operation != "requeue"]
 
 
@@ -149,7 +150,7 @@ def not_drained(told: Evidence) -> None:
 
 
 def message_left(told: Evidence) -> None:
-    told.left.append(Left("2", QUEUE, 2, 0, False))
+    told.left.append(Left(QUEUE, "2", 2, 0, False))
 
 
 def good_order_discarded(told: Evidence) -> None:
@@ -160,12 +161,12 @@ def file_damaged(told: Evidence) -> None:
     told.faults_found.append("row 7 missing from index x")
 
 
-def books_off(told: Evidence) -> None:
-    told.books[DEAD]["discarded"] = 0
+def counters_off(told: Evidence) -> None:
+    told.counters[DEAD]["discarded"] = 0
 
 
 def moves_do_not_cancel(told: Evidence) -> None:
-    told.books[QUEUE]["moved_in"] = 0
+    told.counters[QUEUE]["moved_in"] = 0
 
 
 def no_kill_happened(told: Evidence) -> None:
@@ -177,7 +178,7 @@ def every_kill_met_an_idle_worker(told: Evidence) -> None:
     told.lines += [Line(99, 9, "kill", "7")] * MANY_KILLS
 
 
-def nobody_was_refused(told: Evidence) -> None:
+def no_receipt_was_refused(told: Evidence) -> None:
     told.lines = [line for line in told.lines if line.step != Step.REFUSED]
 
 
@@ -188,49 +189,52 @@ def nothing_worked(told: Evidence) -> None:
 PLANTS: list[tuple[Plant, str]] = [
     (message_vanishes, "1 nothing lost: 4 (order-3) was accepted"),
     (message_vanishes, "1 nothing lost: Order-3 was neither charged nor discarded"),
-    (send_is_lost, "1 nothing lost: 1 duplicates are in the books, but 2"),
-    (books_miss_a_duplicate, "1 nothing lost: 0 duplicates are in the books, but 1"),
-    (message_expires, "1 nothing lost: 1 messages are in the books as expired"),
-    (too_many_sent, "2 nothing invented: 5 messages are in the books as sent, but 4"),
+    (send_is_lost, "1 nothing lost: 1 duplicates were recognised, not 2: 1 missed"),
+    (a_duplicate_is_not_counted, "1 nothing lost: 0 duplicates were recognised, not 1: 1 missed"),
+    (message_expires, "1 nothing lost: 1 messages are counted as expired"),
+    (too_many_sent, "2 nothing invented: 5 messages were sent, not 4"),
     (stranger_is_charged, "2 nothing invented: Order-9 is in the file, but was never"),
     (another_amount_is_charged, "2 nothing invented: Order-1 was charged 101 cents"),
-    (unsent_message_has_a_story, "2 nothing invented: Message 77 was never sent"),
+    (unsent_message_has_a_history, "2 nothing invented: Message 77 was never sent"),
     (charged_message_is_still_there, "3, 5 every end final: Message 1 has ended, and is there"),
     (ok_without_a_charge, "3, 5 every end final: Message 1 was answered ok, but charged nothing"),
     (ok_twice, "3, 5 every end final: Message 1 was answered ok more than once"),
-    (completions_without_charges, "3, 5 every end final: 3 messages were completed, but 2"),
+    (completions_without_charges, "3, 5 every end final: 3 messages were completed, but the"),
     (charged_twice, "4 effects once: Order-1 was charged more than once"),
-    (charged_twice, "4 effects once: 450 cents were charged for orders of 350 cents"),
+    (charged_twice, "4 effects once: The ledger holds 450 cents for orders of 350 cents"),
     (charged_and_discarded, "4 effects once: Order-1 was charged, and discarded too"),
     (stale_ok, "6 fencing: A stale receipt was accepted: message 1, attempt 0.2"),
     (stale_ok, "6 fencing: The record of order-1 was completed with a stale receipt"),
     (stale_record, "6 fencing: The record of order-2 was completed with a stale receipt"),
-    (receipt_of_nobody, "6 fencing: The record of order-2 was completed with a receipt that"),
-    (receive_untold, "8 receive counts: Message 1 was received 2 times, and 1 are told of"),
+    (unknown_receipt, "6 fencing: The record of order-2 was completed with an unknown receipt"),
+    (
+        receive_without_an_end,
+        "8 receive counts: Message 1 was received 2 times, and 1 are recorded",
+    ),
     (receive_beyond_the_limit, "8 receive counts: Message 1 was received more than 3 times"),
     (left_beyond_the_limit, "8 receive counts: Message 2 is there with more receives"),
     (buried_without_a_failure, "9 dead-letter queue: Message 4 was buried without a failure"),
     (buried_twice, "9 dead-letter queue: Message 3 was buried twice"),
     (dead_but_not_there, "9 dead-letter queue: Message 1 is in no dead-letter queue"),
     (there_but_not_dead, "9 dead-letter queue: Message 2 is in a dead-letter queue"),
-    (decided_without_a_verdict, "9 dead-letter queue: Message 3 was requeued without a verdict"),
+    (decided_without_the_policy, "9 dead-letter queue: Message 3 was requeued without a decision"),
     (decided_twice, "9 dead-letter queue: Message 3 was requeued, but was not dead"),
     (discarded_without_a_reason, "9 dead-letter queue: Message 4 was discarded without a recorded"),
     (key_forgotten, "10 idempotency: order-1 was charged, but its key is not remembered"),
     (key_in_progress, "10 idempotency: order-1 was charged, but its key is not remembered"),
     (another_owner, "10 idempotency: order-1 was charged by message 1, its record says otherwise"),
-    (another_result, "10 idempotency: The result kept of order-1 is {."),
+    (another_result, "10 idempotency: The stored result of order-1 is {."),
     (remembered_without_a_charge, "10 idempotency: Order-3 is remembered as completed, but was"),
     (not_drained, "11 liveness: It did not drain."),
-    (message_left, "11 liveness: Messages are left: 1 in orders, state 2."),
+    (message_left, "11 liveness: 1 messages have not ended: 1 in orders, state 2."),
     (good_order_discarded, "11 liveness: Order-2 can be charged, but was discarded"),
     (file_damaged, "12 soundness: SQLite's integrity check: row 7 missing"),
-    (books_off, "12 soundness: By its books orders-dlq holds 1, but 0 are there"),
-    (moves_do_not_cancel, "12 soundness: What moved out of one queue is not what moved"),
+    (counters_off, "12 soundness: By its counters orders-dlq holds 1 messages, but 0 are there"),
+    (moves_do_not_cancel, "12 soundness: The messages moved out of queues are not as many"),
     (no_kill_happened, "13 not vacuous: 3 faults of kind 'kill' were asked for, and none"),
-    (every_kill_met_an_idle_worker, "13 not vacuous: Of so many kills not one fell inside"),
-    (nobody_was_refused, "13 not vacuous: Workers were to be stopped past their lease, but no"),
-    (nothing_worked, "13 not vacuous: No handling was answered ok"),
+    (every_kill_met_an_idle_worker, "13 not vacuous: None of that many kills fell inside"),
+    (no_receipt_was_refused, "13 not vacuous: Workers were to be stopped past their lease, but no"),
+    (nothing_worked, "13 not vacuous: No attempt was answered ok"),
 ]
 
 
@@ -257,8 +261,8 @@ def test_a_send_without_an_answer_may_have_happened_or_not() -> None:
         told = honest()
         told.lines.append(Line(99, 8, "send", Step.INVOKE, "order-1"))
         if happened:
-            told.books[QUEUE]["sent"] += 1
-            told.books[QUEUE]["duplicates"] += 1
+            told.counters[QUEUE]["sent"] += 1
+            told.counters[QUEUE]["duplicates"] += 1
         assert violations(told.case()) == []
 
 
@@ -271,7 +275,7 @@ def test_a_message_that_was_given_back_is_not_counted_as_received() -> None:
 def test_without_faults_asked_for_none_need_happen() -> None:
     told = honest()
     told.asked, told.happened = {}, {}
-    nobody_was_refused(told)
+    no_receipt_was_refused(told)
     assert violations(told.case()) == []
 
 
@@ -290,4 +294,4 @@ def test_a_flood_of_violations_is_summed_up() -> None:
     assert len(lost) == SHOWN + 1
     assert lost[-1].endswith("The same of 95 more.")
     remembered = [violation for violation in found if violation.startswith("10 idempotency")]
-    assert len(remembered) == MOST + 1
+    assert len(remembered) == MAX_REPORTED + 1

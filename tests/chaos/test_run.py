@@ -13,7 +13,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.cli import main, output
-from durableq.testing.chaos.account import Asked
+from durableq.testing.chaos.run import Asked
 from durableq.testing.chaos.run import run as chaos_run
 from tests.cli.console import COMMAND, ROOT, Result, environment, process
 from tests.process.child import Child, runs

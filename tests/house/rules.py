@@ -68,9 +68,9 @@ ENGINE_FUNCTIONS = {
     )
 }
 
-# The checker of the chaos run reads the file by itself, but with the same SQLite library.
+# The checker of demo and chaos reads the file by itself, but with the same SQLite library.
 MAY_USE_THE_DRIVER = {
-    ("durableq/testing/chaos/reading.py", "durableq.engines.sqlite.driver.driver"),
+    ("durableq/demo/reading.py", "durableq.engines.sqlite.driver.driver"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.driver"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.is_affected"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.checkpoints.Checkpointer"),

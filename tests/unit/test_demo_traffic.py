@@ -1,6 +1,7 @@
 """The demo's traffic, gateway, policy and accounts: pure, and judged on hundreds of seeds."""
 
 import functools
+import json
 from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from durableq.demo import gateway
-from durableq.demo.accounts import Facts, Plan, Report, judge
+from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.app import recover
 from durableq.demo.order import Difficulty, Order
+from durableq.demo.reading import Charge, File, Left, QueueCounters, Record
+from durableq.demo.reading import Event as HistoryLine
 from durableq.demo.show import is_over
 from durableq.demo.traffic import COUNT, DUPLICATES, KINDS, apportion, orders
 from durableq.model import codec
@@ -51,10 +54,10 @@ class Sent:
 
 
 class Shop:
-    """Simulate a queue, its fleet and recovery in a random order.
+    """A model of the queue: the steps of any fleet and recovery, in a random order.
 
-    `eagerness` is how often recovery comes before the next delivery: 0 only when nothing else is
-    left, 1 always.
+    `eagerness` is the share of steps in which recovery comes before the next delivery: with 0 it
+    comes only when no message is ready, with 1 always.
     """
 
     def __init__(self, seed: int, eagerness: float) -> None:
@@ -62,11 +65,11 @@ class Shop:
         self.ready = [Sent(str(number), order) for number, order in enumerate(traffic_of(seed), 1)]
         self.dead: list[Sent] = []
         self.all = list(self.ready)
-        self.ledger: list[tuple[str, int]] = []
-        self.charged: set[str] = set()
+        self.charges: dict[str, Charge] = {}
+        self.records: list[Record] = []
         self.ends: Counter[str] = Counter()
 
-    def run(self) -> Facts:
+    def run(self) -> File:
         while self.ready or self.dead:
             if self.dead and (not self.ready or self.rng.random() < self.eagerness):
                 self.recover(self.dead.pop(0))
@@ -75,16 +78,21 @@ class Shop:
                 self.deliver(self.ready.pop(self.rng.randrange(near)))
         buried, back = self.count(Event.BURIED), self.count(Event.RETRIED, Event.REQUEUED)
         discarded = self.count(Event.DISCARDED)
-        queue = Counters(sent=COUNT, moved_in=back, moved_out=buried, **self.ends)
-        dead = Counters(moved_in=buried, moved_out=back, discarded=discarded)
-        events = [(e.message_id, e.event.value, e.reason) for m in self.all for e in m.events]
-        return Facts(info("orders", queue), info("orders-dlq", dead), self.ledger, events, set())
+        counters = [
+            totals("orders", sent=COUNT, moved_in=back, moved_out=buried, **self.ends),
+            totals("orders-dlq", moved_in=buried, moved_out=back, discarded=discarded),
+        ]
+        events = [
+            HistoryLine(e.message_id, e.event.value, e.reason) for m in self.all for e in m.events
+        ]
+        return File([], counters, [], [*self.charges.values()], self.records, events)
 
     def count(self, *events: Event) -> int:
         return sum(event.event in events for message in self.all for event in message.events)
 
     def deliver(self, message: Sent) -> None:
-        if message.order.key in self.charged:
+        order = message.order
+        if order.key in self.charges:
             self.ends["duplicates"] += 1
             return
         message.receives += 1
@@ -98,8 +106,9 @@ class Shop:
             else:
                 self.put_back(message, self.rng.randrange(40))
             return
-        self.charged.add(message.order.key)
-        self.ledger.append((message.order.key, message.order.amount_cents))
+        self.charges[order.key] = Charge(order.key, order.amount_cents, message.id)
+        result = json.dumps(order.payment)
+        self.records.append(Record(order.key, True, message.id, "receipt", result))
         self.ends["completed"] += 1
 
     def recover(self, message: Sent) -> None:
@@ -118,6 +127,11 @@ class Shop:
         """Among the ready the oldest is first, wherever it comes from."""
         at = bisect(self.ready, int(message.id) + later, key=lambda other: int(other.id))
         self.ready.insert(at, message)
+
+
+def totals(queue: str, **counted: int) -> QueueCounters:
+    zero = dict.fromkeys(QueueCounters._fields[2:], 0)
+    return QueueCounters(queue, MAX_RECEIVES, **zero | counted)
 
 
 def info(name: str, counters: Counters, **counts: int) -> QueueInfo:
@@ -259,7 +273,7 @@ def test_the_figures_hold_for_any_seed_and_however_recovery_interleaves(eagernes
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def file() -> File:
     return Shop(7, 0.5).run()
 
 
@@ -268,84 +282,95 @@ def plan() -> Plan:
     return plan_of(7)
 
 
-def problems_of(facts: Facts, plan: Plan) -> str:
-    report = judge(facts, plan)
+def problems_of(file: File, plan: Plan) -> str:
+    report = judge(file, plan)
     assert report.as_dict()["ok"] is not bool(report.problems)
     return "\n".join(report.problems)
 
 
-def with_totals(facts: Facts, **changes: int) -> Facts:
-    counters = replace(facts.orders.counters, **changes)
-    return replace(facts, orders=replace(facts.orders, counters=counters))
+def with_totals(file: File, **changes: Any) -> File:
+    orders, dead = file.counters
+    return file._replace(counters=[orders._replace(**changes), dead])
 
 
-def test_a_charge_that_is_missing_is_noticed(facts: Facts, plan: Plan) -> None:
-    lost = replace(facts, ledger=facts.ledger[1:])
-    assert f"{facts.ledger[0][0]}: neither charged nor discarded." in problems_of(lost, plan)
+def first_to_upper(key: str) -> str:
+    return f"{key[0].upper()}{key[1:]}"
 
 
-def test_a_second_charge_is_noticed(facts: Facts, plan: Plan) -> None:
-    twice = replace(facts, ledger=[*facts.ledger, facts.ledger[0]])
+def test_a_charge_that_is_missing_is_noticed(file: File, plan: Plan) -> None:
+    lost = file._replace(charges=file.charges[1:])
+    key = first_to_upper(file.charges[0].key)
+    assert f"{key} was neither charged nor discarded." in problems_of(lost, plan)
+
+
+def test_a_second_charge_is_noticed(file: File, plan: Plan) -> None:
+    twice = file._replace(charges=[*file.charges, file.charges[0]])
     found = problems_of(twice, plan)
-    assert f"{facts.ledger[0][0]}: charged more than once." in found
+    assert f"{first_to_upper(file.charges[0].key)} was charged more than once." in found
     assert "The ledger holds" in found
 
 
-def test_a_wrong_amount_is_noticed(facts: Facts, plan: Plan) -> None:
-    (key, amount), *others = facts.ledger
-    assert "The ledger holds" in problems_of(
-        replace(facts, ledger=[(key, amount + 1), *others]), plan
-    )
+def test_a_wrong_amount_is_noticed(file: File, plan: Plan) -> None:
+    first, *others = file.charges
+    wrong = first._replace(amount_cents=first.amount_cents + 1)
+    found = problems_of(file._replace(charges=[wrong, *others]), plan)
+    assert "The ledger holds" in found
+    assert "which is not the amount that was sent" in found
 
 
-def test_an_order_that_was_not_sent_is_noticed(facts: Facts, plan: Plan) -> None:
-    strange = replace(facts, ledger=[*facts.ledger, ("order-1", 5)])
-    assert "order-1: charged or discarded, not sent." in problems_of(strange, plan)
+def test_an_order_that_was_never_sent_is_noticed(file: File, plan: Plan) -> None:
+    strange = file._replace(charges=[*file.charges, Charge("order-1", 5, "1")])
+    assert "Order-1 is in the file, but was never in the traffic." in problems_of(strange, plan)
 
 
 @pytest.mark.parametrize(("more", "word"), [(-1, "missed"), (1, "invented")])
 def test_a_duplicate_too_few_or_too_many_is_noticed(
-    facts: Facts, plan: Plan, more: int, word: str
+    file: File, plan: Plan, more: int, word: str
 ) -> None:
-    found = problems_of(with_totals(facts, duplicates=50 + more), plan)
+    found = problems_of(with_totals(file, duplicates=50 + more), plan)
     assert f"1 {word}." in found
     assert "By its counters orders holds" in found
 
 
-def test_swapped_orders_do_not_cancel_out(facts: Facts, plan: Plan) -> None:
+def test_swapped_orders_do_not_cancel_out(file: File, plan: Plan) -> None:
     """One order's duplicate discarded, another's order taken for a duplicate: equal in number."""
     key = next(key for key, number in plan.sends.items() if number == 2)
     events = [
-        (message_id, event, f"{key}: oops" if event == Event.DISCARDED else reason)
-        for message_id, event, reason in facts.events
+        event._replace(reason=f"{key}: oops") if event.event == Event.DISCARDED else event
+        for event in file.events
     ]
-    found = problems_of(replace(facts, events=events), plan)
-    assert f"{key}: charged and discarded." in found
-    assert "neither charged nor discarded." in found
+    found = problems_of(file._replace(events=events), plan)
+    assert f"{first_to_upper(key)} was charged, and discarded too." in found
+    assert "was neither charged nor discarded." in found
 
 
-def test_a_discard_without_a_reason_or_a_trace_is_noticed(facts: Facts, plan: Plan) -> None:
-    silent = [(i, event, "" if event == Event.DISCARDED else why) for i, event, why in facts.events]
-    assert "without a recorded reason" in problems_of(replace(facts, events=silent), plan)
-    gone = [event for event in facts.events if event[1] != Event.DISCARDED]
-    assert "but the history tells of 0" in problems_of(replace(facts, events=gone), plan)
+def test_a_discard_without_a_reason_or_without_a_trace_is_noticed(file: File, plan: Plan) -> None:
+    silent = [e._replace(reason="") if e.event == Event.DISCARDED else e for e in file.events]
+    assert "without a recorded reason" in problems_of(file._replace(events=silent), plan)
+    gone = [event for event in file.events if event.event != Event.DISCARDED]
+    assert "but the history has 0" in problems_of(file._replace(events=gone), plan)
 
 
-def test_a_message_left_over_is_noticed(facts: Facts, plan: Plan) -> None:
-    left = replace(facts, present={facts.events[0][0]})
-    assert "1 messages have not ended." in problems_of(left, plan)
+def test_a_forgotten_key_is_noticed(file: File, plan: Plan) -> None:
+    found = problems_of(file._replace(records=file.records[1:]), plan)
+    assert "its key is not remembered as completed" in found
 
 
-def test_messages_not_sent_and_figures_out_of_range_are_noticed(facts: Facts, plan: Plan) -> None:
-    short = with_totals(facts, sent=150, completed=88)
+def test_a_message_left_over_is_noticed(file: File, plan: Plan) -> None:
+    left = file._replace(left=[Left("orders", file.events[0].message_id, 0, 1, False)])
+    assert "1 messages have not ended: 1 in orders, state 0." in problems_of(left, plan)
+
+
+def test_messages_not_sent_and_figures_out_of_range_are_noticed(file: File, plan: Plan) -> None:
+    short = with_totals(file, sent=150, completed=88)
     assert "150 messages were sent, not 200." in problems_of(short, plan)
     assert "88 messages were completed, but the ledger has" in problems_of(short, plan)
-    few = replace(facts, ledger=facts.ledger[:100])
+    few = file._replace(charges=file.charges[:100])
     assert "orders processed: 100 is not 120-140." in problems_of(few, plan)
 
 
-def test_references_are_for_the_default_traffic_only(facts: Facts) -> None:
-    rows = judge(facts, Plan.of(20, DUPLICATES, 7)).rows
+def test_references_are_for_the_default_traffic_only(file: File) -> None:
+    rows = judge(file, Plan.of(20, DUPLICATES, 7)).rows
     assert {row[0]: row[1] for row in rows}["orders processed"] == "-"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, Final
+from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
@@ -42,7 +42,7 @@ def _ledger() -> Ledger:
 
 
 @dq.handler(QUEUE)
-def charge(message: Delivery) -> dict[str, Any]:
+def charge(message: Delivery) -> dict[str, int]:
     """Charge an order as the demo does, and log the attempt and its outcome."""
     attempt = f"{message.recovery_count}.{message.receive_count}"
     details = (message.key, message.id, message.receipt.token, attempt)
@@ -55,7 +55,7 @@ def charge(message: Delivery) -> dict[str, Any]:
         order = demo.authorise(message)
         note(Step.PASSED)
         time.sleep(DWELL_SECONDS)
-        payment = demo.book(message, order)
+        payment = demo.record(message, order)
     except StaleReceipt:
         note(Step.REFUSED)
         raise

@@ -6,23 +6,22 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from durableq.client.app import URL_VARIABLE, DurableQ
-from durableq.demo.app import QUEUE
-from durableq.demo.order import Order
+from durableq.demo import reading
+from durableq.demo.accounts import Plan
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.demo.show import is_over, prepare, standing
-from durableq.demo.traffic import DUPLICATES, orders
+from durableq.demo.show import is_over, path_of, prepare, queues_of, standing
+from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import DurableQError
-from durableq.model.queues import dead_letter_name
-from durableq.store.core import Capability, QueueInfo
-from durableq.testing.chaos import ledger, reading
-from durableq.testing.chaos.account import Account, Asked, account
+from durableq.store.core import QueueInfo
+from durableq.testing.chaos import ledger
 from durableq.testing.chaos.app import APP, LEASE_SECONDS, SETTINGS
-from durableq.testing.chaos.checker import Case
+from durableq.testing.chaos.checker import ChaosCase, figures, violations
 from durableq.testing.chaos.faults import Scene, Storm, plan
 
 WORKERS: Final = 4
@@ -37,6 +36,55 @@ QUIET_SECONDS: Final = 60.0
 SECONDS_PER_MESSAGE: Final = 0.2
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The settings of a run."""
+
+    #: Which traffic, and which faults when.
+    seed: int
+    #: Faults of all kinds; about four in five are kills.
+    kills: int
+    messages: int
+    #: How long the faults go on; the traffic is spread over it.
+    seconds: float
+
+
+@dataclass
+class Account:
+    """The end of a run."""
+
+    asked: Asked
+    #: By kind.
+    faults_asked: Mapping[str, int]
+    #: By kind, each with its proof.
+    faults_happened: Mapping[str, int]
+    #: Numbers of messages, by name.
+    figures: dict[str, int]
+    #: A sentence each; none means that every invariant holds.
+    violations: list[str]
+    #: The path of the file, if it was kept.
+    database: str | None = None
+    #: The folder of the ledgers, if they were kept.
+    ledgers: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the account for JSON."""
+        return {
+            "ok": not self.violations,
+            "seed": self.asked.seed,
+            "asked": {
+                "messages": self.asked.messages,
+                "seconds": self.asked.seconds,
+                "faults": dict(self.faults_asked),
+            },
+            "faults": {name: self.faults_happened.get(name, 0) for name in self.faults_asked},
+            "accounts": dict(self.figures),
+            "violations": list(self.violations),
+            "database": self.database,
+            "ledgers": self.ledgers,
+        }
 
 
 def run(asked: Asked, url: str | None, say: Say, *, keep: bool = False) -> Account:
@@ -85,22 +133,17 @@ class _Run:
         self._tell(f"One file, {self._database}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:
             prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
-            with shop.engine.begin() as connection:
-                ((_, _, path),) = connection.exec_driver_sql("PRAGMA database_list").all()
+            path = path_of(shop)
             asked, happened = self._unleash(shop)
-        case = Case(
-            {order.key: order for order in map(_order, orders(*self._traffic))},
+        case = ChaosCase.of(
+            Plan.of(self._asked.messages, DUPLICATES, self._asked.seed).orders,
             ledger.read(self._ledgers),
             reading.read(path),
-            asked,
-            happened,
-            self._interruptions,
+            asked=asked,
+            happened=happened,
+            interruptions=self._interruptions,
         )
-        return account(case, self._asked)
-
-    @property
-    def _traffic(self) -> tuple[int, float, int]:
-        return self._asked.messages, DUPLICATES, self._asked.seed
+        return Account(self._asked, asked, happened, figures(case), violations(case))
 
     def _unleash(self, shop: DurableQ) -> tuple[dict[str, int], dict[str, int]]:
         """Run the processes until all has drained; return the faults asked for and happened."""
@@ -137,7 +180,9 @@ class _Run:
             _expect_all(processes)
             storm.tick()
             if self._is_time_to_tell():
-                self._say(f"chaos {storm.elapsed:.0f} of {seconds:g} s", storm, _queues(shop))
+                self._say(
+                    f"chaos {storm.elapsed:.0f} of {seconds:g} s", storm, queues_of(shop.store)
+                )
             time.sleep(TICK_SECONDS)
 
     def _drain(self, processes: Processes, storm: Storm, shop: DurableQ) -> None:
@@ -148,7 +193,7 @@ class _Run:
         before: list[QueueInfo] = []
         while time.monotonic() < deadline:
             produced = _expect_all(processes)
-            now = _queues(shop)
+            now = queues_of(shop.store)
             if self._is_time_to_tell():
                 self._say("quiet", storm, now)
             if produced and is_over(before, now):
@@ -177,19 +222,8 @@ class _Run:
         self._tell(" | ".join(filter(None, (phase, faults, stands))))
 
 
-def _queues(shop: DurableQ) -> list[QueueInfo]:
-    return [
-        shop.store.require(Capability.INSPECT).queue(QUEUE),
-        shop.store.require(Capability.INSPECT).queue(dead_letter_name(QUEUE)),
-    ]
-
-
 def _expect_all(processes: Processes) -> bool:
     """Make sure that fleet and recovery run; return whether the producer is through."""
     processes.expect_running("work")
     processes.expect_running("recover")
     return processes.ended("produce")
-
-
-def _order(envelope: dict[str, Any]) -> Order:
-    return Order.from_body(envelope["body"])

@@ -5,31 +5,35 @@ The driver is durableq's own: a second SQLite library in one process would lose 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from durableq.engines.sqlite.driver import driver
 
-_BOOKS: Final = """
+# The first column of each row is the name of the queue, if it belongs to one.
+_COUNTERS: Final = """
 SELECT name, max_receives, sent, moved_in, moved_out, completed, duplicates, discarded, expired,
        purged, (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)
 FROM durableq_queue AS q JOIN durableq_counters ON queue_id = id ORDER BY name"""
 _LEFT: Final = """
-SELECT CAST(m.id AS TEXT), q.name, m.state, m.receive_count, m.source_queue_id IS NOT NULL
+SELECT q.name, CAST(m.id AS TEXT), m.state, m.receive_count, m.source_queue_id IS NOT NULL
 FROM durableq_message AS m LEFT JOIN durableq_queue AS q ON q.id = m.queue_id ORDER BY m.id"""
+_RECORDS: Final = """
+SELECT q.name, r.key, r.status = 1, CAST(r.owner_message_id AS TEXT), lower(hex(r.owner_receipt)),
+       r.result
+FROM durableq_idempotency AS r LEFT JOIN durableq_queue AS q ON q.id = r.queue_id ORDER BY r.key"""
+_EVENTS: Final = """
+SELECT q.name, CAST(h.message_id AS TEXT), h.event, h.reason
+FROM durableq_history AS h LEFT JOIN durableq_queue AS q ON q.id = h.queue_id ORDER BY h.id"""
 _CHARGES: Final = (
     "SELECT order_key, amount_cents, CAST(message_id AS TEXT) FROM demo_ledger ORDER BY id"
 )
-_RECORDS: Final = """
-SELECT key, status = 1, CAST(owner_message_id AS TEXT), lower(hex(owner_receipt)), result
-FROM durableq_idempotency ORDER BY key"""
-_EVENTS: Final = """
-SELECT CAST(message_id AS TEXT), event, reason FROM durableq_history ORDER BY id"""
 
 
 class QueueCounters(NamedTuple):
-    """A queue's totals, and how many messages are there."""
+    """A queue's totals, and the number of its messages."""
 
     queue: str
     max_receives: int
@@ -44,24 +48,24 @@ class QueueCounters(NamedTuple):
     present: int
 
     @property
-    def owed(self) -> int:
-        """How many messages must be there."""
+    def expected(self) -> int:
+        """The number of messages in the queue according to its totals."""
         ended = self.completed + self.duplicates + self.discarded + self.expired + self.purged
         return self.sent + self.moved_in - self.moved_out - ended
 
 
 class Left(NamedTuple):
-    """A message that is still there."""
+    """A message that has not ended."""
 
-    message_id: str
     queue: str | None
+    message_id: str
     state: int
     receive_count: int
     dead: bool
 
 
 class Charge(NamedTuple):
-    """A row of the ledger that the handler writes: the effect."""
+    """A row of the table that the handler writes: the effect."""
 
     key: str
     amount_cents: int
@@ -87,30 +91,38 @@ class Event(NamedTuple):
 
 
 class File(NamedTuple):
-    """All that the checker wants to know of the file."""
+    """The facts in the file that the checker compares."""
 
     #: The findings of SQLite's integrity check.
     faults_found: list[str]
-    books: list[QueueCounters]
+    counters: list[QueueCounters]
     left: list[Left]
     charges: list[Charge]
     records: list[Record]
     events: list[Event]
 
 
-def read(path: str) -> File:
-    """Read a file that no process uses any more."""
+def read(path: str, queues: Collection[str] = ()) -> File:
+    """Read a file that no process uses any more.
+
+    Args:
+        path: its path.
+        queues: the queues to read; empty means all.
+    """
     uri = f"file:{quote(path)}?mode=ro"
-    with closing(driver.connect(uri, uri=True, isolation_level=None)) as raw:
+    with closing(driver.connect(uri, uri=True, isolation_level=None)) as connection:
 
         def rows(sql: str) -> list[Any]:
-            return list(raw.execute(sql).fetchall())
+            return list(connection.execute(sql).fetchall())
+
+        def of_queues(sql: str) -> list[Any]:
+            return [row for row in rows(sql) if not queues or row[0] in queues]
 
         return File(
             [text for (text,) in rows("PRAGMA integrity_check") if text != "ok"],
-            [QueueCounters(*row) for row in rows(_BOOKS)],
-            [Left(*row) for row in rows(_LEFT)],
+            [QueueCounters(*row) for row in of_queues(_COUNTERS)],
+            [Left(*row) for row in of_queues(_LEFT)],
             [Charge(*row) for row in rows(_CHARGES)],
-            [Record(*row) for row in rows(_RECORDS)],
-            [Event(*row) for row in rows(_EVENTS)],
+            [Record(*row[1:]) for row in of_queues(_RECORDS)],
+            [Event(*row[1:]) for row in of_queues(_EVENTS)],
         )
