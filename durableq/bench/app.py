@@ -1,4 +1,4 @@
-"""The application that `durableq bench fleet` runs: it notes when each message is begun."""
+"""The application that `durableq bench fleet` runs: it logs the start of each handler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from durableq.client.delivery import Delivery
 
 QUEUE: Final = "bench"
 NOTES_VARIABLE: Final = "DURABLEQ_BENCH_NOTES"
-#: The body of a message that its first worker keeps until it is killed.
+#: The body of a message whose first handler runs until its worker is killed.
 HOLD: Final = "hold"
 
 dq = DurableQ()
@@ -20,7 +20,7 @@ dq.queue(QUEUE, visibility_timeout=60, max_receives=1000)
 
 @dq.handler(QUEUE)
 def note(message: Delivery) -> None:
-    """Append when this was begun, by whom, to the file of notes."""
+    """Append the message, this process and the time to the file of notes."""
     line = f"{message.id} {os.getpid()} {time.monotonic_ns()}\n"
     handle = os.open(os.environ[NOTES_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(handle, line.encode())

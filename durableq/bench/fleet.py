@@ -31,7 +31,7 @@ APP: Final = "durableq.bench.app:dq"
 START_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 30.0
 _Fact = TypeVar("_Fact")
-#: Shortest and longest pause between two sends: the workers are idle again by then.
+#: Shortest and longest pause between two sends, so that the workers are idle again.
 BETWEEN_SECONDS: Final = (0.02, 0.1)
 
 
@@ -86,14 +86,14 @@ def measure(
     """Start a fleet on a new file and measure it; no process outlives the call.
 
     Args:
-        procs: worker processes, at least 2.
-        messages: how many sends are timed.
-        kills: how many workers are killed.
-        idle_seconds: how long the fleet is watched doing nothing.
-        progress: Called with a line that names each measurement.
+        procs: the number of worker processes, at least 2.
+        messages: the number of timed sends.
+        kills: the number of killed workers.
+        idle_seconds: the time for which the idle fleet is watched.
+        progress: called with a line that names each measurement.
 
     Raises:
-        DurableQError: the fleet does not start, or does not answer.
+        DurableQError: the fleet does not start, or does not process a message in time.
     """
     with ended_by_signals(), TemporaryDirectory(prefix="durableq-bench-") as name:
         folder = Path(name)
@@ -105,7 +105,7 @@ def measure(
             queue = app.queue(QUEUE)
             progress(f"waiting: {procs} workers start")
             _wait(lambda: len(_workers(app)) == procs, START_SECONDS, "the workers to start")
-            progress(f"idle: looking on for {idle_seconds:g} s")
+            progress(f"idle: watching for {idle_seconds:g} s")
             workers_percent, supervisor_percent = _idle(fleet, app, idle_seconds)
             progress(f"wake-up: {messages} messages, one at a time")
             wake_up = [_wake_up(queue, notes) for _ in range(messages)]
@@ -125,7 +125,7 @@ def measure(
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that so many percent of the values do not exceed."""
+    """Return the value that this percentage of the values does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
@@ -137,7 +137,7 @@ class _Notes:
         self.path = path
 
     def of(self, message_id: str) -> list[tuple[int, int]]:
-        """Return (pid, nanoseconds) of each time this message was begun."""
+        """Return the worker and the time, in ns, of each start of the message's handler."""
         text = self.path.read_text() if self.path.exists() else ""
         lines = [line.split() for line in text.rpartition("\n")[0].splitlines()]
         return [(int(pid), int(at)) for of, pid, at in lines if of == message_id]
@@ -145,12 +145,12 @@ class _Notes:
 
 @contextmanager
 def _fleet(
-    app: DurableQ, folder: Path, procs: int, notes: _Notes, say: Callable[[str], None]
+    app: DurableQ, folder: Path, procs: int, notes: _Notes, progress: Callable[[str], None]
 ) -> Iterator[psutil.Process]:
     """Run `durableq work` as a process of its own."""
-    _ = app.store  # the file is there before the workers are
+    _ = app.store  # creates the file before the workers start
     environment = {URL_VARIABLE: app.url, NOTES_VARIABLE: str(notes.path)}
-    with Processes(folder, environment, say) as processes:
+    with Processes(folder, environment, progress) as processes:
         processes.start("work", "--procs", str(procs), "--app", APP)
         yield psutil.Process(processes.pid("work"))
 
@@ -185,7 +185,7 @@ def _wake_up(queue: Queue, notes: _Notes) -> float:
 
 
 def _give_back(app: DurableQ, queue: Queue, notes: _Notes, procs: int) -> float:
-    """Kill the worker that holds a message; return when another one begins it."""
+    """Return the time, in ms, from the kill of a message's worker to its next handler."""
     message_id = queue.send(HOLD)
     ((pid, _),) = _wait(lambda: notes.of(message_id), ANSWER_SECONDS, "a worker to hold a message")
     time.sleep(random.uniform(*BETWEEN_SECONDS))
@@ -196,11 +196,11 @@ def _give_back(app: DurableQ, queue: Queue, notes: _Notes, procs: int) -> float:
     return (begun[0][1] - killed_ns) / 1e6
 
 
-def _wait(fact: Callable[[], _Fact], seconds: float, what: str) -> _Fact:
+def _wait(fact: Callable[[], _Fact], seconds: float, event: str) -> _Fact:
     deadline = time.monotonic() + seconds
     while not (seen := fact()):
         if time.monotonic() > deadline:
-            raise DurableQError(f"Waited {seconds:g} seconds for {what}, in vain.")
+            raise DurableQError(f"Waited {seconds:g} seconds for {event}, in vain.")
         time.sleep(0.005)
     return seen
 

@@ -1,1 +1,1 @@
-"""The demonstration: an order book whose orders are sent twice, fail, die and are recovered."""
+"""The demonstration: orders that are sent twice, fail, die and are recovered."""

@@ -1,7 +1,7 @@
-"""The example application: charge each order once. `durableq work` runs it when told no other.
+"""The example application: charge each order once. `durableq work` runs it by default.
 
-An order may be sent twice, fail, die and come back easier. The queue sees to it that it is
-charged once: the ledger has no unique column that would catch a second charge.
+An order may be sent twice, fail, die and come back easier. The queue ensures that it is charged
+once: the ledger has no unique column that would catch a second charge.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ QUEUE: Final = "orders"
 SETTINGS: Final = QueueOptions(
     visibility_timeout=10, max_receives=3, backoff_base=0.1, backoff_max=0.5
 )
-#: How long the pretended charge takes.
-EFFORT_SECONDS: Final = {
+#: Duration of the simulated charge.
+CHARGE_SECONDS: Final = {
     Difficulty.EASY: 0.02,
     Difficulty.MEDIUM: 0.04,
     Difficulty.HARD: 0.06,
@@ -51,23 +51,23 @@ orders = dq.queue(QUEUE, **SETTINGS)
 
 @dq.handler(QUEUE)
 def charge(message: Delivery) -> dict[str, int]:
-    """Charge an order; the first charge of a process makes the ledger's table if need be."""
+    """Charge an order. The first charge of a process creates a missing ledger."""
     _make_ledger_once(dq.url)
     return record(message, authorise(message))
 
 
 def authorise(message: Delivery) -> Order:
-    """Let the gateway take the money: the part that may fail.
+    """Take the money through the gateway: the part that may fail.
 
     Raises:
-        Reject: the message is no order that can be charged.
+        Reject: the message is not an order that can be charged.
         GatewayTimeout: the gateway did not answer this time.
         FraudCheckTooSlow: it did not answer in time, and may never.
     """
     order = Order.from_body(message.body)
     if message.key is not None and message.key != order.key:
         raise Reject(f"the key is {message.key!r}, the order's is {order.key!r}")
-    time.sleep(EFFORT_SECONDS[order.difficulty])
+    time.sleep(CHARGE_SECONDS[order.difficulty])
     gateway.check(order, message.receive_count, message.recovery_count)
     return order
 
@@ -108,14 +108,14 @@ def recover(dead_letter: DeadLetter) -> Decision:
 
 
 def make_ledger(shop: DurableQ) -> None:
-    """Make the ledger's table if it is missing."""
+    """Create the ledger's table if it is missing."""
     with shop.engine.begin() as connection:
         connection.exec_driver_sql(LEDGER)
 
 
 @functools.cache
 def _make_ledger_once(_url: str) -> None:
-    """Make the table at a process's first charge, so that no later charge pays for it."""
+    """Create the table at a process's first charge, so that later charges do not check it."""
     make_ledger(dq)
 
 

@@ -1,8 +1,7 @@
 """A payment gateway that fails like a real one, but reproducibly: no clock, no randomness.
 
-Whether a delivery fails follows from the order, its key, and how often it was received and
-recovered. So the same traffic has the same fate in every run, in whatever order the workers of
-a fleet take it.
+Whether a delivery fails depends on the order, its key, and the number of its receives and
+recoveries. So the same traffic fails in the same way in every run, in any order of processing.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ class Trouble(Enum):
     NONE = "none"
     TIMEOUT_ONCE = "timeout_once"
     TIMEOUT_TWICE = "timeout_twice"
-    #: Down for every receive of a message, until it has been recovered once.
+    #: No answer to any receive of a message until it has been recovered once.
     OUTAGE = "outage"
-    #: Fails every receive, as long as the order is medium.
+    #: Every receive fails while the order is medium.
     SLOW_FRAUD_CHECK = "slow_fraud_check"
 
 
-# How many of a hundred orders meet each; the others meet none.
+# The number of orders in a hundred that have each; the others have none.
 _PERCENT: Final = {
     Trouble.TIMEOUT_ONCE: 4,
     Trouble.TIMEOUT_TWICE: 3,
@@ -46,7 +45,7 @@ _TIMEOUTS: Final = {Trouble.TIMEOUT_ONCE: 1, Trouble.TIMEOUT_TWICE: 2, Trouble.O
 
 
 def trouble(seed: int, key: str) -> Trouble:
-    """Return the fate of an order: drawn from a hash of the seed and its key."""
+    """Return the trouble of an order, by a hash of the seed and its key."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     drawn = int.from_bytes(digest[:8], "big") % 100
     for met, percent in _PERCENT.items():
@@ -57,12 +56,12 @@ def trouble(seed: int, key: str) -> Trouble:
 
 
 def check(order: Order, receive_count: int, recovery_count: int) -> None:
-    """Pass, or fail as this delivery of this order is bound to.
+    """Return, or raise the error of this delivery of this order.
 
     Raises:
         Reject: the order cannot be charged as it is, now or later.
         GatewayTimeout: the gateway did not answer this time.
-        FraudCheckTooSlow: the order is too complex for this gateway; perhaps not for ever.
+        FraudCheckTooSlow: the order is too complex for this gateway.
     """
     if order.difficulty is Difficulty.ERROR:
         raise Reject("the card does not exist")

@@ -1,4 +1,4 @@
-"""`python -m durableq.demo.guard`: ends the processes of a killed demo, chaos or bench run.
+"""`python -m durableq.demo.guard`: end the processes of a killed demo, chaos or bench run.
 
 It reads the session of each process from stdin, one a line. The end of stdin is the end of the
 process that started them.

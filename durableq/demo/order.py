@@ -11,20 +11,20 @@ from durableq.model.errors import Reject
 
 
 class Difficulty(StrEnum):
-    """How much it takes to charge an order."""
+    """The difficulty of charging an order."""
 
     #: One card, one currency.
     EASY = "easy"
     #: A fraud check first, which can be slow.
     MEDIUM = "medium"
-    #: Several cards in one charge, which the gateway refuses: it must be made easier.
+    #: Several cards in one charge, which the gateway refuses until it is made easier.
     HARD = "hard"
-    #: A card that does not exist: nothing can help.
+    #: A card that does not exist: it can never be charged.
     ERROR = "error"
 
     @property
     def easier(self) -> Difficulty:
-        """One step easier; an easy order stays easy, and an error has no easier form."""
+        """One step easier. An easy order stays easy, and an error has no easier form."""
         steps = {Difficulty.HARD: Difficulty.MEDIUM, Difficulty.MEDIUM: Difficulty.EASY}
         return steps.get(self, self)
 
@@ -44,12 +44,12 @@ class Order:
     number: int
     amount_cents: int
     difficulty: Difficulty
-    #: The traffic it belongs to: the gateway's troubles are drawn from it.
+    #: The seed of its traffic, which also determines the gateway's troubles.
     seed: int
 
     @property
     def key(self) -> str:
-        """Its idempotency key: however often it is sent, it is charged once."""
+        """Its idempotency key: the same in each of its messages."""
         return key_of(self.number)
 
     @property

@@ -1,4 +1,4 @@
-"""Processes of demo, chaos and bench: started by exec, watched, and none is left behind."""
+"""Processes of demo, chaos and bench: started, watched, and all ended with their starter."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ import psutil
 
 from durableq.model.errors import DurableQError
 
-#: How long processes may take to finish their running work before they are killed.
+#: Maximum time for processes to finish their running work before they are killed.
 STOP_SECONDS: Final = 10.0
-#: How long to wait for the last of the killed to be gone.
+#: Maximum wait for the end of killed processes.
 KILL_SECONDS: Final = 1.0
 TAIL_LINES: Final = 15
 
 
 class Processes:
-    """Some `python -m durableq …` processes; leaving the `with` block ends them all.
+    """Several `python -m durableq …` processes; leaving the `with` block ends them all.
 
-    So does the death of this process: a guard beside it sees to that. Each has a session of its
-    own: Ctrl-C in the terminal reaches this process only, and the children of a process are known
-    by its session, even after that process has died.
+    A guard process ends them when this process dies. Each has a session of its own: Ctrl-C in the
+    terminal reaches this process only, and the children of a process are known by its session, even
+    after that process has died.
 
     Args:
-        folder: where each one's stderr is kept while it runs.
-        environment: added to ours.
-        say: told which of them did not stop in time and were killed.
+        folder: the folder for the stderr of each process.
+        environment: variables to add to those of this process.
+        progress: called with a line for each process that was killed because it did not stop.
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], say: Callable[[str], None]
+        self, folder: Path, environment: Mapping[str, str], progress: Callable[[str], None]
     ) -> None:
         self._folder = folder
-        self._say = say
+        self._progress = progress
         self._environment = {**os.environ, **environment}
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[str] | None = None
@@ -68,27 +68,27 @@ class Processes:
         return self._started[name].pid
 
     def ended(self, name: str) -> bool:
-        """Return whether it has ended well.
+        """Return whether it has ended with exit code 0.
 
         Raises:
             DurableQError: it has failed; the message shows the end of its stderr.
         """
         code = self._started[name].poll()
         if code:
-            raise DurableQError(self._epitaph(name, f"failed with {_cause(code)}"))
+            raise DurableQError(self._report(name, f"failed with {_cause(code)}"))
         return code == 0
 
     def expect_running(self, name: str) -> None:
-        """Make sure that it runs.
+        """Check that it runs.
 
         Raises:
             DurableQError: it has ended; the message shows the end of its stderr.
         """
         if self.ended(name):
-            raise DurableQError(self._epitaph(name, "ended before the work did"))
+            raise DurableQError(self._report(name, "ended before the work did"))
 
     def children(self, name: str) -> list[psutil.Process]:
-        """Return the processes it has started in turn that still run."""
+        """Return its children that still run."""
         with suppress(psutil.Error):
             found = psutil.Process(self._started[name].pid).children()
             return [child for child in found if lives(child)]
@@ -106,7 +106,7 @@ class Processes:
                 try:
                     process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    self._say(f"`durableq {name}` is killed: it has not stopped in time.")
+                    self._progress(f"`durableq {name}` is killed: it has not stopped in time.")
         finally:
             left = kill_sessions(sessions)
             for process in self._started.values():
@@ -134,25 +134,25 @@ class Processes:
             self.stop()
         finally:
             if self._guard is not None:
-                self._guard.kill()  # nothing is left to guard
+                self._guard.kill()  # every process has ended
                 self._guard.communicate()
 
     def log(self, name: str) -> Path:
         """Return the file of its stderr."""
         return self._folder / f"{name}.log"
 
-    def _epitaph(self, name: str, what: str) -> str:
+    def _report(self, name: str, fate: str) -> str:
         text = self.log(name).read_text(encoding="utf-8", errors="backslashreplace")
         tail = text.splitlines()[-TAIL_LINES:]
         said = "\n".join(f"    {line}" for line in tail) if tail else "    nothing"
-        return f"`durableq {name}` {what}. All were stopped. The last it said:\n{said}"
+        return f"`durableq {name}` {fate}. All were stopped. The last it said:\n{said}"
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the block, as Ctrl-C does, so that it can clean up."""
+    """Let SIGTERM and SIGHUP raise SystemExit in the block, so that it cleans up."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and it is told of signals
+        yield  # only the main thread may set signal handlers
         return
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, _exit) for number in numbers}

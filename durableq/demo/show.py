@@ -1,4 +1,4 @@
-"""The whole demo: a producer, a fleet and recovery as separate processes on one file, watched."""
+"""The whole demo: a producer, a fleet and recovery as separate processes on one file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from durableq.store.core import Capability, QueueInfo, Store
 
 APP: Final = "durableq.demo.app:dq"
 QUEUES: Final = (QUEUE, dead_letter_name(QUEUE))
-#: How long the producer takes for all its messages, so that there is something to see.
+#: Duration of the traffic: long enough to watch.
 TRAFFIC_SECONDS: Final = 3
-LOOK_SECONDS: Final = 0.1
+#: Interval between two reads of the counters.
+POLL_SECONDS: Final = 0.1
 DEADLINE_SECONDS: Final = 60.0
 #: Added to the deadline for each message.
 SECONDS_PER_MESSAGE: Final = 0.2
 
 
 class Traffic(NamedTuple):
-    """The size of a demo: its messages and its processes."""
+    """The size of a demo: its messages and processes."""
 
     messages: int
     procs: int
@@ -50,15 +51,15 @@ def run(
 
     Args:
         url: the file to use; None means a new one in a temporary directory, removed at the end.
-        count: messages to produce.
-        procs: worker processes.
-        seed: which traffic.
-        progress: told in a line where the file is, and then how things stand as they change.
-        keep: leave the temporary file; it also stays when an account does not balance.
+        count: the number of messages.
+        procs: the number of worker processes.
+        seed: the seed of the traffic.
+        progress: called with the path of the file, and then with a line at each change.
+        keep: keep the temporary file; it is also kept when an account does not balance.
 
     Raises:
         Conflict: the file has had messages in the demo's queue already.
-        Unsupported: the URL names nothing that several processes can share.
+        Unsupported: several processes cannot share the database of the URL.
         DurableQError: one of the processes failed.
     """
     with ended_by_signals():
@@ -91,13 +92,13 @@ def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str]
 def prepare(
     shop: DurableQ, who: str, settings: QueueOptions, *, in_every_queue: bool = False
 ) -> None:
-    """Make the queue and the ledger; refuse a file whose figures would not be this run's own.
+    """Create the queue and the ledger; refuse a file that has had other messages.
 
     Args:
-        shop: the file.
-        who: is to run on it, as the first words of a sentence.
-        settings: the queue's.
-        in_every_queue: whether its accounts are of the whole file, not of the one queue.
+        shop: the application on the file.
+        who: the run, as the first words of a sentence.
+        settings: the settings of the queue.
+        in_every_queue: whether messages in any queue of the file are refused.
 
     Raises:
         Conflict: the file has had messages in the queue, or in any, already.
@@ -134,7 +135,7 @@ def queues_of(store: Store) -> list[QueueInfo]:
 
 
 def _start(processes: Processes, traffic: Traffic) -> None:
-    """Start the three commands that a user would type in three terminals."""
+    """Start the commands that a user would type in three terminals."""
     processes.start("work", "--procs", str(traffic.procs), "--app", APP)
     processes.start("recover", "--app", APP)
     rate = max(1, traffic.messages // TRAFFIC_SECONDS)
@@ -148,18 +149,18 @@ def _start(processes: Processes, traffic: Traffic) -> None:
 def _watch(
     processes: Processes, monitor: Store, plan: Plan, progress: Callable[[str], None]
 ) -> list[str]:
-    """Wait until everything has ended, with a line of progress; return the problems."""
+    """Wait until every message has ended; return the problems."""
     allowed = DEADLINE_SECONDS + SECONDS_PER_MESSAGE * plan.count
     deadline = time.monotonic() + allowed
     before: list[QueueInfo] = []
-    said = ""
+    shown = ""
     while True:
         produced = processes.ended("produce")
         processes.expect_running("work")
         processes.expect_running("recover")
         now = queues_of(monitor)
-        if (line := standing(now[0], now[1], plan.count)) != said:
-            said = line
+        if (line := progress_line(now[0], now[1], plan.count)) != shown:
+            shown = line
             progress(line)
         if produced and is_over(before, now):
             return []
@@ -167,20 +168,20 @@ def _watch(
             left = sum(info.counts.present for info in now)
             return [f"The demo did not end in {allowed:.0f} seconds: {left} messages are left."]
         before = now
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def is_over(before: list[QueueInfo], now: list[QueueInfo]) -> bool:
-    """Return whether nothing is left to do: only held letters, and nothing moved in between.
+    """Return whether only held messages are left, and no counter changed between two reads.
 
-    One look is not enough: a message can pass from one queue to the other between two reads.
+    One read is not enough: a message can move from one queue to the other between two queries.
     """
     is_empty = all(info.counts.present == info.counts.held for info in now)
     return is_empty and [info.counters for info in before] == [info.counters for info in now]
 
 
-def standing(orders: QueueInfo, dead: QueueInfo, count: int) -> str:
-    """Return how things stand, in a line."""
+def progress_line(orders: QueueInfo, dead: QueueInfo, count: int) -> str:
+    """Return the counters of both queues in a line."""
     counters, counts = orders.counters, orders.counts
     return (
         f"sent {counters.sent}/{count} | charged {counters.completed}"

@@ -1,6 +1,6 @@
 """The demo's traffic: orders of every kind in exact proportions, some sent more than once.
 
-Proportions are exact, so the figures of a run do not depend on luck. The seed determines the
+Proportions are exact, so the figures of a run do not depend on chance. The seed determines the
 order of the traffic, the amounts and the distances between duplicates.
 """
 
@@ -22,13 +22,13 @@ AMOUNT_CENTS: Final = (199, 49_999)
 
 
 class Kind(NamedTuple):
-    """Orders that share a fate."""
+    """Orders of one difficulty with one trouble."""
 
     difficulty: Difficulty
     trouble: Trouble
-    #: Its share of the orders: so many of each 150.
+    #: Its number in each 150 orders.
     of_orders: int
-    #: Its share of the duplicates: so many of each 50.
+    #: Its number in each 50 duplicates.
     of_duplicates: int
 
 
@@ -41,7 +41,7 @@ KINDS: Final = (
     Kind(Difficulty.MEDIUM, Trouble.SLOW_FRAUD_CHECK, 3, 0),  # dies, comes back easy
     Kind(Difficulty.HARD, Trouble.NONE, 24, 6),  # dies at once, comes back medium
     Kind(Difficulty.HARD, Trouble.SLOW_FRAUD_CHECK, 2, 0),  # dies twice, comes back easy
-    # Discarded. Its customer is told at once that the card does not exist, and sends it once.
+    # Discarded. Its customer learns at once that the card does not exist, and sends it once.
     Kind(Difficulty.ERROR, Trouble.NONE, 12, 0),
 )
 
@@ -50,12 +50,12 @@ def orders(count: int, duplicates: float, seed: int) -> Iterator[dict[str, Any]]
     """Yield `count` envelopes {"body", "key"}, the same for the same arguments.
 
     A duplicate is an earlier order again, with the same key and payload: half of them follow at
-    once (a double click), the others later (a client that tries again, or a day's second try).
+    once (a double click), the others later (a client that tries again).
 
     Args:
-        count: messages, duplicates included.
-        duplicates: which part of them repeats an earlier order, 0 to less than 1.
-        seed: which traffic.
+        count: the number of messages, duplicates included.
+        duplicates: the share of messages that repeat an earlier order, 0 to less than 1.
+        seed: the seed of the traffic.
 
     Raises:
         InvalidInput: a number out of bounds.
@@ -75,9 +75,9 @@ def _envelopes(
     shares = apportion(count - again, [kind.of_orders for kind in KINDS])
     kinds = [kind for kind, share in zip(KINDS, shares, strict=True) for _ in range(share)]
     rng.shuffle(kinds)
-    book = list(_book(kinds, rng, seed))
+    sent = list(_numbered(kinds, rng, seed))
     for at in _schedule(kinds, again, rng):
-        order = book[at]
+        order = sent[at]
         yield {"body": order.to_body(), "key": order.key}
 
 
@@ -94,11 +94,8 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def _book(kinds: Sequence[Kind], rng: random.Random, seed: int) -> Iterator[Order]:
-    """Number the orders upward, leaving out the numbers that would meet another trouble.
-
-    The gaps look like a shop's: carts that were never paid.
-    """
+def _numbered(kinds: Sequence[Kind], rng: random.Random, seed: int) -> Iterator[Order]:
+    """Yield orders with ascending numbers, without those that would have another trouble."""
     numbers = itertools.count(FIRST_ORDER_NUMBER)
     for kind in kinds:
         met = kind.trouble
@@ -107,7 +104,7 @@ def _book(kinds: Sequence[Kind], rng: random.Random, seed: int) -> Iterator[Orde
 
 
 def _schedule(kinds: Sequence[Kind], again: int, rng: random.Random) -> list[int]:
-    """Return which order each message carries: first sendings in turn, duplicates among them."""
+    """Return the index of each message's order: the orders in turn, duplicates among them."""
     places: list[tuple[float, int]] = [(at, at) for at in range(len(kinds))]
     members = {kind: [at for at, one in enumerate(kinds) if one is kind] for kind in KINDS}
     weights = [kind.of_duplicates if members[kind] else 0 for kind in KINDS]
@@ -119,7 +116,7 @@ def _schedule(kinds: Sequence[Kind], again: int, rng: random.Random) -> list[int
 
 
 def _distance(left: int, rng: random.Random) -> float:
-    """Return how far behind the first sending a duplicate follows."""
+    """Return the distance of a duplicate from the first message of its order."""
     if rng.random() < 0.5:
         return 0.5
     return rng.uniform(1, 8) if rng.random() < 0.5 else rng.uniform(1, max(1, left))

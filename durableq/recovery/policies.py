@@ -191,7 +191,7 @@ def call_policy(policy: Policy, dead_letter: DeadLetter) -> Decision:
             raise
         failure = failure_of(error)
         return _held(f"the policy raised {failure.error_type}: {failure.error_message}")
-    kind = type(decision)  # not what its `__class__` says
+    kind = type(decision)  # its `__class__` may be another
     if not issubclass(kind, (Discard, Retry, Requeue, Hold)):
         return _held(f"the policy returned {type_name(kind)}, not a decision")
     if (

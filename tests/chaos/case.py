@@ -57,7 +57,7 @@ class Evidence:
         result = f'{{"order": {order.number}, "paid_cents": {order.amount_cents}}}'
         self.records[order.key] = Record(order.key, True, of, f"receipt-{of}-{attempt}", result)
 
-    def tell(self, of: str, *events: str) -> None:
+    def record(self, of: str, *events: str) -> None:
         self.events += [Event(of, event, "because") for event in events]
 
     def forget(self, event: str, of: str) -> None:
@@ -79,29 +79,29 @@ class Evidence:
 
 def honest() -> Evidence:
     """Evidence of a run in which all was well."""
-    told = Evidence()
+    evidence = Evidence()
     for of in KEYS:
-        told.send(of)
-    told.handle("1", "0.1", Step.FAILED)
-    told.tell("1", "failed")
-    told.handle("1", "0.2", Step.OK)
-    told.charge("1", "0.2")
-    told.handle("3", "0.1")  # killed
-    told.handle("3", "0.2", Step.REFUSED)  # stopped, and continued after the next attempt began
-    told.handle("3", "0.3")  # killed after its commit would have been too late
-    told.tell("3", *["lease_expired"] * 3, "buried")
-    told.note("requeue", Step.INVOKE, "3")
-    told.tell("3", "requeued")
-    told.handle("3", "1.1")  # killed between its commit and its answer
-    told.charge("3", "1.1")
-    told.handle("4", "0.1", Step.FAILED)
-    told.tell("4", "failed", "buried")
-    told.note("discard", Step.INVOKE, "4")
-    told.tell("4", "discarded")
+        evidence.send(of)
+    evidence.handle("1", "0.1", Step.FAILED)
+    evidence.record("1", "failed")
+    evidence.handle("1", "0.2", Step.OK)
+    evidence.charge("1", "0.2")
+    evidence.handle("3", "0.1")  # killed
+    evidence.handle("3", "0.2", Step.REFUSED)  # stopped, and continued after the next attempt began
+    evidence.handle("3", "0.3")  # killed after its commit would have been too late
+    evidence.record("3", *["lease_expired"] * 3, "buried")
+    evidence.note("requeue", Step.INVOKE, "3")
+    evidence.record("3", "requeued")
+    evidence.handle("3", "1.1")  # killed between its commit and its answer
+    evidence.charge("3", "1.1")
+    evidence.handle("4", "0.1", Step.FAILED)
+    evidence.record("4", "failed", "buried")
+    evidence.note("discard", Step.INVOKE, "4")
+    evidence.record("4", "discarded")
     none = dict.fromkeys(QueueCounters._fields[2:], 0)
     moved = {"sent": 4, "moved_out": 2, "moved_in": 1, "completed": 2, "duplicates": 1}
-    told.counters = {
+    evidence.counters = {
         QUEUE: none | moved,
         DEAD: none | {"moved_in": 2, "moved_out": 1, "discarded": 1},
     }
-    return told
+    return evidence

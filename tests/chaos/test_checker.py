@@ -15,175 +15,175 @@ from tests.chaos.case import DEAD, QUEUE, Evidence, honest
 Plant = Callable[[Evidence], object]
 
 
-def message_vanishes(told: Evidence) -> None:
-    told.events = [event for event in told.events if event.message_id != "4"]
-    told.counters[DEAD]["discarded"] = 0
+def message_vanishes(evidence: Evidence) -> None:
+    evidence.events = [event for event in evidence.events if event.message_id != "4"]
+    evidence.counters[DEAD]["discarded"] = 0
 
 
-def send_is_lost(told: Evidence) -> None:
+def send_is_lost(evidence: Evidence) -> None:
     answered = Line(99, 7, "send", Step.OK, "order-2", "5")
-    told.lines += [answered._replace(step=Step.INVOKE, message_id=NONE), answered]
+    evidence.lines += [answered._replace(step=Step.INVOKE, message_id=NONE), answered]
 
 
-def a_duplicate_is_not_counted(told: Evidence) -> None:
-    told.counters[QUEUE]["duplicates"] = 0
+def a_duplicate_is_not_counted(evidence: Evidence) -> None:
+    evidence.counters[QUEUE]["duplicates"] = 0
 
 
-def message_expires(told: Evidence) -> None:
-    told.counters[QUEUE]["expired"] = 1
+def message_expires(evidence: Evidence) -> None:
+    evidence.counters[QUEUE]["expired"] = 1
 
 
-def too_many_sent(told: Evidence) -> None:
-    told.counters[QUEUE]["sent"] = 5
+def too_many_sent(evidence: Evidence) -> None:
+    evidence.counters[QUEUE]["sent"] = 5
 
 
-def stranger_is_charged(told: Evidence) -> None:
-    told.charges.append(Charge("order-9", 1, "1"))
+def stranger_is_charged(evidence: Evidence) -> None:
+    evidence.charges.append(Charge("order-9", 1, "1"))
 
 
-def another_amount_is_charged(told: Evidence) -> None:
-    told.charges[0] = told.charges[0]._replace(amount_cents=101)
+def another_amount_is_charged(evidence: Evidence) -> None:
+    evidence.charges[0] = evidence.charges[0]._replace(amount_cents=101)
 
 
-def unsent_message_has_a_history(told: Evidence) -> None:
-    told.events.append(Event("77", "failed", ""))
+def unsent_message_has_a_history(evidence: Evidence) -> None:
+    evidence.events.append(Event("77", "failed", ""))
 
 
-def charged_message_is_still_there(told: Evidence) -> None:
-    told.left.append(Left(QUEUE, "1", 0, 0, False))
+def charged_message_is_still_there(evidence: Evidence) -> None:
+    evidence.left.append(Left(QUEUE, "1", 0, 0, False))
 
 
-def ok_without_a_charge(told: Evidence) -> None:
-    del told.charges[0]
+def ok_without_a_charge(evidence: Evidence) -> None:
+    del evidence.charges[0]
 
 
-def ok_twice(told: Evidence) -> None:
-    told.handle("1", "0.2", Step.OK)
+def ok_twice(evidence: Evidence) -> None:
+    evidence.handle("1", "0.2", Step.OK)
 
 
-def completions_without_charges(told: Evidence) -> None:
-    told.counters[QUEUE]["completed"] = 3
+def completions_without_charges(evidence: Evidence) -> None:
+    evidence.counters[QUEUE]["completed"] = 3
 
 
-def charged_twice(told: Evidence) -> None:
-    told.charges.append(told.charges[0]._replace(message_id="2"))
+def charged_twice(evidence: Evidence) -> None:
+    evidence.charges.append(evidence.charges[0]._replace(message_id="2"))
 
 
-def charged_and_discarded(told: Evidence) -> None:
-    told.events.append(Event("2", "discarded", "because"))
+def charged_and_discarded(evidence: Evidence) -> None:
+    evidence.events.append(Event("2", "discarded", "because"))
 
 
-def stale_ok(told: Evidence) -> None:
-    told.handle("1", "0.3", Step.REFUSED)
+def stale_ok(evidence: Evidence) -> None:
+    evidence.handle("1", "0.3", Step.REFUSED)
 
 
-def stale_record(told: Evidence) -> None:
-    told.handle("3", "1.2")
+def stale_record(evidence: Evidence) -> None:
+    evidence.handle("3", "1.2")
 
 
-def unknown_receipt(told: Evidence) -> None:
-    told.records["order-2"] = told.records["order-2"]._replace(receipt="forged")
+def unknown_receipt(evidence: Evidence) -> None:
+    evidence.records["order-2"] = evidence.records["order-2"]._replace(receipt="forged")
 
 
-def receive_without_an_end(told: Evidence) -> None:
-    told.forget("failed", "1")
+def receive_without_an_end(evidence: Evidence) -> None:
+    evidence.forget("failed", "1")
 
 
-def receive_beyond_the_limit(told: Evidence) -> None:
-    told.tell("1", "failed", "failed", "failed")
+def receive_beyond_the_limit(evidence: Evidence) -> None:
+    evidence.record("1", "failed", "failed", "failed")
 
 
-def left_beyond_the_limit(told: Evidence) -> None:
-    told.left.append(Left(QUEUE, "2", 0, 4, False))
+def left_beyond_the_limit(evidence: Evidence) -> None:
+    evidence.left.append(Left(QUEUE, "2", 0, 4, False))
 
 
-def buried_without_a_failure(told: Evidence) -> None:
-    told.events.insert(0, Event("4", "buried", ""))
+def buried_without_a_failure(evidence: Evidence) -> None:
+    evidence.events.insert(0, Event("4", "buried", ""))
 
 
-def buried_twice(told: Evidence) -> None:
-    told.events.insert(4, Event("3", "buried", ""))
+def buried_twice(evidence: Evidence) -> None:
+    evidence.events.insert(4, Event("3", "buried", ""))
 
 
-def dead_but_not_there(told: Evidence) -> None:
-    told.tell("1", "failed", "buried")
+def dead_but_not_there(evidence: Evidence) -> None:
+    evidence.record("1", "failed", "buried")
 
 
-def there_but_not_dead(told: Evidence) -> None:
-    told.left.append(Left(DEAD, "2", 0, 0, True))
+def there_but_not_dead(evidence: Evidence) -> None:
+    evidence.left.append(Left(DEAD, "2", 0, 0, True))
 
 
-def decided_without_the_policy(told: Evidence) -> None:
-    told.lines = [line for line in told.lines if line.operation != "requeue"]
+def decided_without_the_policy(evidence: Evidence) -> None:
+    evidence.lines = [line for line in evidence.lines if line.operation != "requeue"]
 
 
-def decided_twice(told: Evidence) -> None:
-    told.tell("3", "requeued")
+def decided_twice(evidence: Evidence) -> None:
+    evidence.record("3", "requeued")
 
 
-def discarded_without_a_reason(told: Evidence) -> None:
-    told.events[-1] = told.events[-1]._replace(reason="")
+def discarded_without_a_reason(evidence: Evidence) -> None:
+    evidence.events[-1] = evidence.events[-1]._replace(reason="")
 
 
-def key_forgotten(told: Evidence) -> None:
-    del told.records["order-1"]
+def key_forgotten(evidence: Evidence) -> None:
+    del evidence.records["order-1"]
 
 
-def key_in_progress(told: Evidence) -> None:
-    told.records["order-1"] = told.records["order-1"]._replace(completed=False)
+def key_in_progress(evidence: Evidence) -> None:
+    evidence.records["order-1"] = evidence.records["order-1"]._replace(completed=False)
 
 
-def another_owner(told: Evidence) -> None:
-    told.records["order-1"] = told.records["order-1"]._replace(message_id="2")
+def another_owner(evidence: Evidence) -> None:
+    evidence.records["order-1"] = evidence.records["order-1"]._replace(message_id="2")
 
 
-def another_result(told: Evidence) -> None:
-    told.records["order-1"] = told.records["order-1"]._replace(result="{")
+def another_result(evidence: Evidence) -> None:
+    evidence.records["order-1"] = evidence.records["order-1"]._replace(result="{")
 
 
-def remembered_without_a_charge(told: Evidence) -> None:
-    told.records["order-3"] = Record("order-3", True, "4", "receipt-4-0.1", None)
+def remembered_without_a_charge(evidence: Evidence) -> None:
+    evidence.records["order-3"] = Record("order-3", True, "4", "receipt-4-0.1", None)
 
 
-def not_drained(told: Evidence) -> None:
-    told.interruptions.append("It did not drain.")
+def not_drained(evidence: Evidence) -> None:
+    evidence.interruptions.append("It did not drain.")
 
 
-def message_left(told: Evidence) -> None:
-    told.left.append(Left(QUEUE, "2", 2, 0, False))
+def message_left(evidence: Evidence) -> None:
+    evidence.left.append(Left(QUEUE, "2", 2, 0, False))
 
 
-def good_order_discarded(told: Evidence) -> None:
-    told.events.append(Event("3", "discarded", "because"))
+def order_that_can_be_charged_is_discarded(evidence: Evidence) -> None:
+    evidence.events.append(Event("3", "discarded", "because"))
 
 
-def file_damaged(told: Evidence) -> None:
-    told.faults_found.append("row 7 missing from index x")
+def file_damaged(evidence: Evidence) -> None:
+    evidence.faults_found.append("row 7 missing from index x")
 
 
-def counters_off(told: Evidence) -> None:
-    told.counters[DEAD]["discarded"] = 0
+def counters_off(evidence: Evidence) -> None:
+    evidence.counters[DEAD]["discarded"] = 0
 
 
-def moves_do_not_cancel(told: Evidence) -> None:
-    told.counters[QUEUE]["moved_in"] = 0
+def moves_do_not_cancel(evidence: Evidence) -> None:
+    evidence.counters[QUEUE]["moved_in"] = 0
 
 
-def no_kill_happened(told: Evidence) -> None:
-    told.happened["kill"] = 0
+def no_kill_happened(evidence: Evidence) -> None:
+    evidence.happened["kill"] = 0
 
 
-def every_kill_met_an_idle_worker(told: Evidence) -> None:
-    told.happened["kill"] = MANY_KILLS
-    told.lines += [Line(99, 9, "kill", "7")] * MANY_KILLS
+def every_kill_hit_an_idle_worker(evidence: Evidence) -> None:
+    evidence.happened["kill"] = MANY_KILLS
+    evidence.lines += [Line(99, 9, "kill", "7")] * MANY_KILLS
 
 
-def no_receipt_was_refused(told: Evidence) -> None:
-    told.lines = [line for line in told.lines if line.step != Step.REFUSED]
+def no_receipt_was_refused(evidence: Evidence) -> None:
+    evidence.lines = [line for line in evidence.lines if line.step != Step.REFUSED]
 
 
-def nothing_worked(told: Evidence) -> None:
-    told.lines = [line for line in told.lines if line.operation == "send"]
+def nothing_worked(evidence: Evidence) -> None:
+    evidence.lines = [line for line in evidence.lines if line.operation == "send"]
 
 
 PLANTS: list[tuple[Plant, str]] = [
@@ -227,12 +227,15 @@ PLANTS: list[tuple[Plant, str]] = [
     (remembered_without_a_charge, "10 idempotency: Order-3 is remembered as completed, but was"),
     (not_drained, "11 liveness: It did not drain."),
     (message_left, "11 liveness: 1 messages have not ended: 1 in orders, state 2."),
-    (good_order_discarded, "11 liveness: Order-2 can be charged, but was discarded"),
+    (
+        order_that_can_be_charged_is_discarded,
+        "11 liveness: Order-2 can be charged, but was discarded",
+    ),
     (file_damaged, "12 soundness: SQLite's integrity check: row 7 missing"),
     (counters_off, "12 soundness: By its counters orders-dlq holds 1 messages, but 0 are there"),
     (moves_do_not_cancel, "12 soundness: The messages moved out of queues are not as many"),
     (no_kill_happened, "13 not vacuous: 3 faults of kind 'kill' were asked for, and none"),
-    (every_kill_met_an_idle_worker, "13 not vacuous: None of that many kills fell inside"),
+    (every_kill_hit_an_idle_worker, "13 not vacuous: None of that many kills fell inside"),
     (no_receipt_was_refused, "13 not vacuous: Workers were to be stopped past their lease, but no"),
     (nothing_worked, "13 not vacuous: No attempt was answered ok"),
 ]
@@ -246,9 +249,9 @@ def test_an_honest_case_has_no_violation() -> None:
     ("plant", "sentence"), PLANTS, ids=[f"{n}-{p.__name__}" for n, (p, _) in enumerate(PLANTS)]
 )
 def test_a_broken_promise_is_named(plant: Plant, sentence: str) -> None:
-    told = honest()
-    plant(told)
-    found = violations(told.case())
+    evidence = honest()
+    plant(evidence)
+    found = violations(evidence.case())
     assert any(violation.startswith(sentence) for violation in found), found
 
 
@@ -258,38 +261,38 @@ def test_every_invariant_has_been_seen_to_fail() -> None:
 
 def test_a_send_without_an_answer_may_have_happened_or_not() -> None:
     for happened in (False, True):
-        told = honest()
-        told.lines.append(Line(99, 8, "send", Step.INVOKE, "order-1"))
+        evidence = honest()
+        evidence.lines.append(Line(99, 8, "send", Step.INVOKE, "order-1"))
         if happened:
-            told.counters[QUEUE]["sent"] += 1
-            told.counters[QUEUE]["duplicates"] += 1
-        assert violations(told.case()) == []
+            evidence.counters[QUEUE]["sent"] += 1
+            evidence.counters[QUEUE]["duplicates"] += 1
+        assert violations(evidence.case()) == []
 
 
 def test_a_message_that_was_given_back_is_not_counted_as_received() -> None:
-    told = honest()
-    told.handle("2", "0.1", Step.UNSETTLED)
-    assert violations(told.case()) == []
+    evidence = honest()
+    evidence.handle("2", "0.1", Step.UNSETTLED)
+    assert violations(evidence.case()) == []
 
 
 def test_without_faults_asked_for_none_need_happen() -> None:
-    told = honest()
-    told.asked, told.happened = {}, {}
-    no_receipt_was_refused(told)
-    assert violations(told.case()) == []
+    evidence = honest()
+    evidence.asked, evidence.happened = {}, {}
+    no_receipt_was_refused(evidence)
+    assert violations(evidence.case()) == []
 
 
 def test_a_kill_inside_a_handler_is_enough_of_many() -> None:
-    told = honest()
-    every_kill_met_an_idle_worker(told)
-    told.lines.append(Line(99, 9, "kill", "7", "order-1", "1"))
-    assert violations(told.case()) == []
+    evidence = honest()
+    every_kill_hit_an_idle_worker(evidence)
+    evidence.lines.append(Line(99, 9, "kill", "7", "order-1", "1"))
+    assert violations(evidence.case()) == []
 
 
 def test_a_flood_of_violations_is_summed_up() -> None:
-    told = honest()
-    told.charges += [Charge(f"order-{number}", 1, "1") for number in range(100, 200)]
-    found = violations(told.case())
+    evidence = honest()
+    evidence.charges += [Charge(f"order-{number}", 1, "1") for number in range(100, 200)]
+    found = violations(evidence.case())
     lost = [violation for violation in found if violation.startswith("2 nothing invented")]
     assert len(lost) == SHOWN + 1
     assert lost[-1].endswith("The same of 95 more.")

@@ -1,4 +1,4 @@
-"""The faults, on processes that only sleep: what is counted did happen, and hope is left."""
+"""The faults, on processes that only sleep: a counted fault did happen."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from durableq.demo.processes import lives
 from durableq.testing.chaos import faults
 from durableq.testing.chaos.faults import (
     FALSE_STARTS,
+    Injector,
     Kill,
     Phase,
     Planned,
-    Scene,
     Stop,
-    Storm,
+    Targets,
     plan,
 )
 from durableq.testing.chaos.ledger import Line, Step, read
 
 
 class Supervisor:
-    """Processes that can be struck, and a scene around them."""
+    """Processes that faults can be injected into."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.said = folder / "work.log"
-        self.scene = Scene(self.living, self.said, folder, lease=0.0, rng=random.Random(1))
+        self.log = folder / "work.log"
+        self.targets = Targets(self.living, self.log, folder, lease=0.0, rng=random.Random(1))
 
     def start(self, number: int = 1) -> None:
         command = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -45,16 +45,16 @@ class Supervisor:
         return [process for process in found if lives(process)]
 
     def advance(self, fault: faults.Fault) -> Phase:
-        self.scene.look()
-        return fault.advance(self.scene)
+        self.targets.refresh()
+        return fault.advance(self.targets)
 
     def say(self, event: str, *pids: int) -> None:
-        """Let the supervisor tell something of workers."""
-        with self.said.open("a") as said:
-            said.writelines(f"worker-1 (pid {pid}) {event}\n" for pid in pids)
+        """Append lines of the supervisor about workers to its log."""
+        with self.log.open("a") as log:
+            log.writelines(f"worker-1 (pid {pid}) {event}\n" for pid in pids)
 
     def kill_some(self) -> set[int]:
-        """Kill as many as may be false starts, and return them; no further one may be."""
+        """Kill as many as may be false starts, and return their pids; no other may be killed."""
         before = {process.pid for process in self.living()}
         for _ in range(FALSE_STARTS):
             assert self.advance(Kill()) is Phase.HAPPENED
@@ -62,7 +62,7 @@ class Supervisor:
         return before - {process.pid for process in self.living()}
 
     def note(self, pid: int, step: Step, attempt: str = "0.1") -> None:
-        """Let a worker note something of message 7."""
+        """Append a line about message 7 to a worker's ledger."""
         line = Line(1, pid, "charge", step, "k", "7", f"receipt-{attempt}", attempt)
         with (self.folder / f"{pid}.ledger").open("a") as ledger:
             ledger.write(" ".join(map(str, line)) + "\n")
@@ -85,17 +85,17 @@ def status(process: subprocess.Popen[bytes]) -> str:
 
 
 def test_the_same_seed_plans_the_same_faults() -> None:
-    def told(seed: int) -> list[tuple[float, str]]:
+    def planned(seed: int) -> list[tuple[float, str]]:
         return [(due, fault.name) for due, fault in plan(40, 20, random.Random(seed))]
 
-    assert told(1) == told(1) != told(2)
-    assert sum(name == "stop" for _, name in told(1)) == 8
-    assert all(0 <= due <= 20 for due, _ in told(1))
+    assert planned(1) == planned(1) != planned(2)
+    assert sum(name == "stop" for _, name in planned(1)) == 8
+    assert all(0 <= due <= 20 for due, _ in planned(1))
     assert plan(0, 20, random.Random(1)) == []
 
 
 @pytest.mark.parametrize("kind", [kind.fault for kind in faults.KINDS.values()])
-def test_every_kind_says_what_it_does_and_what_proves_it(kind: type[faults.Fault]) -> None:
+def test_every_kind_describes_its_fault_and_the_proof(kind: type[faults.Fault]) -> None:
     assert faults.KINDS[kind.name].fault is kind
     assert kind.does
     assert kind.proof
@@ -109,22 +109,22 @@ def test_a_kill_without_a_living_worker_has_not_happened(fleet: Supervisor) -> N
     assert read(fleet.folder) == []
 
 
-def test_who_was_just_killed_is_not_killed_again(fleet: Supervisor) -> None:
+def test_a_worker_that_was_just_killed_is_not_killed_again(fleet: Supervisor) -> None:
     fleet.start()
-    fleet.scene.look()
-    assert Kill().advance(fleet.scene) is Phase.HAPPENED
-    assert Kill().advance(fleet.scene) is Phase.WAITING
+    fleet.targets.refresh()
+    assert Kill().advance(fleet.targets) is Phase.HAPPENED
+    assert Kill().advance(fleet.targets) is Phase.WAITING
     assert len(read(fleet.folder)) == 1
 
 
-def test_a_kill_kills_and_tells_at_what(fleet: Supervisor) -> None:
+def test_a_kill_is_recorded_with_the_message_of_the_worker(fleet: Supervisor) -> None:
     fleet.start()
     (victim,) = fleet.processes
     fleet.note(victim.pid, Step.INVOKE)
     assert fleet.advance(Kill()) is Phase.HAPPENED
     assert victim.wait() == -signal.SIGKILL
-    told = read(fleet.folder)[-1]
-    assert (told.operation, told.step, told.message_id) == ("kill", str(victim.pid), "7")
+    line = read(fleet.folder)[-1]
+    assert (line.operation, line.step, line.message_id) == ("kill", str(victim.pid), "7")
 
 
 def test_after_some_false_starts_only_a_worker_that_receives_is_killed(fleet: Supervisor) -> None:
@@ -137,7 +137,7 @@ def test_after_some_false_starts_only_a_worker_that_receives_is_killed(fleet: Su
     assert [process.pid for process in fleet.living()] == [other.pid]
 
 
-def test_deaths_that_the_supervisor_told_before_a_worker_received_are_forgotten(
+def test_deaths_that_the_supervisor_logged_before_a_worker_received_are_forgotten(
     fleet: Supervisor,
 ) -> None:
     fleet.start(FALSE_STARTS)
@@ -149,10 +149,10 @@ def test_deaths_that_the_supervisor_told_before_a_worker_received_are_forgotten(
     assert len(fleet.kill_some()) == FALSE_STARTS
 
 
-def test_deaths_that_the_supervisor_has_yet_to_tell_count_on(fleet: Supervisor) -> None:
+def test_deaths_that_the_supervisor_has_not_logged_yet_still_count(fleet: Supervisor) -> None:
     fleet.start(FALSE_STARTS + 1)
     receives = fleet.processes[0]
-    fleet.scene.struck[receives.pid] = psutil.Process(receives.pid)
+    fleet.targets.stopped[receives.pid] = psutil.Process(receives.pid)
     fleet.start()
     dead = fleet.kill_some()
     fleet.say("receives", receives.pid)
@@ -168,11 +168,11 @@ def test_half_a_line_of_the_supervisor_is_read_once_it_is_whole(fleet: Superviso
     fleet.start(FALSE_STARTS + 1)
     fleet.kill_some()
     (last,) = fleet.living()
-    with fleet.said.open("w") as said:
-        said.write(f"worker-1 (pid {last.pid}) rece")
+    with fleet.log.open("w") as log:
+        log.write(f"worker-1 (pid {last.pid}) rece")
     assert fleet.advance(Kill()) is Phase.WAITING
-    with fleet.said.open("a") as said:
-        said.write("ives\n")
+    with fleet.log.open("a") as log:
+        log.write("ives\n")
     assert fleet.advance(Kill()) is Phase.HAPPENED
 
 
@@ -180,25 +180,25 @@ def test_a_stop_waits_for_the_takeover_and_is_proven_by_the_refusal(fleet: Super
     fleet.start(2)
     victim, other = fleet.processes
     stop = Stop()
-    assert fleet.advance(stop) is Phase.WAITING, "nobody is at a message"
+    assert fleet.advance(stop) is Phase.WAITING, "no worker has a message"
     fleet.note(victim.pid, Step.INVOKE)
-    assert fleet.advance(stop) is Phase.WAITING, "the gateway may still say no"
+    assert fleet.advance(stop) is Phase.WAITING, "the gateway may still refuse"
     fleet.note(victim.pid, Step.PASSED)
     assert fleet.advance(stop) is Phase.UNDERWAY
     assert status(victim) == psutil.STATUS_STOPPED
-    assert victim.pid not in {process.pid for process in fleet.scene.victims()}
+    assert victim.pid not in {process.pid for process in fleet.targets.available()}
     fleet.note(other.pid, Step.INVOKE, "0.2")
     assert fleet.advance(stop) is Phase.UNDERWAY
     assert status(victim) != psutil.STATUS_STOPPED
     fleet.note(victim.pid, Step.REFUSED)
     assert fleet.advance(stop) is Phase.HAPPENED
-    assert len(fleet.scene.victims()) == 2
+    assert len(fleet.targets.available()) == 2
 
 
-def test_a_stop_that_was_not_refused_strikes_again(
+def test_a_stop_that_was_not_refused_is_repeated(
     fleet: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "TAKEOVER_SECONDS", 0.0)
     fleet.start()
     (victim,) = fleet.processes
     fleet.note(victim.pid, Step.PASSED)
@@ -210,15 +210,15 @@ def test_a_stop_that_was_not_refused_strikes_again(
     assert fleet.advance(stop) is Phase.UNDERWAY
 
 
-def test_a_storm_counts_what_happened_and_leaves_nobody_stopped(fleet: Supervisor) -> None:
+def test_the_injector_counts_injected_faults_and_continues_every_worker(fleet: Supervisor) -> None:
     fleet.start(2)
     victim, other = fleet.processes
     fleet.note(victim.pid, Step.PASSED)
-    planned = [Planned(0.0, Stop()), Planned(0.0, Kill()), Planned(99, Kill())]
-    with Storm(planned, fleet.scene) as it:
-        it.tick()
+    plan_of_three = [Planned(0.0, Stop()), Planned(0.0, Kill()), Planned(99, Kill())]
+    with Injector(plan_of_three, fleet.targets) as injector:
+        injector.tick()
         assert status(victim) == psutil.STATUS_STOPPED
         assert other.wait() == -signal.SIGKILL
     assert status(victim) != psutil.STATUS_STOPPED
-    assert (dict(it.asked), dict(it.happened)) == ({"stop": 1, "kill": 2}, {"kill": 1})
-    assert not it.is_over
+    assert (dict(injector.asked), dict(injector.happened)) == ({"stop": 1, "kill": 2}, {"kill": 1})
+    assert not injector.is_over

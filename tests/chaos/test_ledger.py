@@ -1,4 +1,4 @@
-"""The ledgers: what is noted is read again, and what a killed process left half is not."""
+"""The ledgers: noted lines are read again, and the half line of a killed process is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def noted(tmp_path: Path) -> Path:
     return tmp_path / f"{os.getpid()}.ledger"
 
 
-def test_what_is_noted_is_read_in_order(noted: Path) -> None:
+def test_noted_lines_are_read_in_order(noted: Path) -> None:
     sent, charged = read(noted.parent)
     assert sent.at_ns <= charged.at_ns
     assert sent[1:] == (os.getpid(), "send", "invoke", "k", NONE, NONE, NONE)
@@ -44,7 +44,7 @@ def test_the_last_line_of_a_long_ledger_is_found(noted: Path) -> None:
     assert found.key == "order-199"
 
 
-def test_who_has_written_nothing_has_no_last_line(noted: Path) -> None:
+def test_an_empty_or_missing_ledger_has_no_last_line(noted: Path) -> None:
     assert last(noted.parent, 1) is None
     (noted.parent / "1.ledger").touch()
     assert last(noted.parent, 1) is None

@@ -1,4 +1,4 @@
-"""The demo with real processes: its accounts, who watches over them, and that nobody is left."""
+"""The demo with real processes: its accounts, its failures, and no process left behind."""
 
 import shutil
 import signal
@@ -12,6 +12,7 @@ import pytest
 from durableq import Conflict, DurableQ, DurableQError, Unsupported
 from durableq.demo import show
 from durableq.demo.accounts import Plan, Report, judge
+from durableq.demo.processes import ended_by_signals
 from durableq.demo.reading import read
 from durableq.demo.traffic import COUNT, DUPLICATES
 from durableq.store.core import Capability
@@ -176,7 +177,7 @@ def test_a_file_that_has_had_orders_is_refused_untouched(shop: DurableQ) -> None
     assert family() == []
 
 
-def test_what_processes_cannot_share_is_refused() -> None:
+def test_a_database_that_processes_cannot_share_is_refused() -> None:
     with pytest.raises(Unsupported, match="several processes on one file"):
         show.run("memory://", SMALL, 1, SEED, ignore)
 
@@ -206,7 +207,7 @@ def test_a_fleet_that_is_killed_leaves_no_worker(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_what_is_not_done_in_time_is_a_problem_and_its_file_stays(
+def test_a_demo_that_does_not_end_in_time_is_a_problem_and_its_file_stays(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(show, "DEADLINE_SECONDS", 0.0)
@@ -228,7 +229,7 @@ def test_a_process_that_does_not_stop_is_killed(
         if len(said) == 2:
             for process in family():
                 process.suspend()
-            wait_for(lambda: all(map(is_stopped, family())), what="everybody to stand still")
+            wait_for(lambda: all(map(is_stopped, family())), what="every process to stop")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -238,15 +239,21 @@ def test_a_process_that_does_not_stop_is_killed(
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_process(
-    number: signal.Signals, temporary: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_raises_in_the_block_that_it_ends(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, ended_by_signals():
+        signal.raise_signal(number)
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_ends_every_process(temporary: Path, tmp_path: Path) -> None:
     demo = Child([sys.executable, "-m", "durableq", "demo"], tmp_path / "demo.out", None)
     try:
         demo.wait_until(lambda: len(workers()) >= 4, "its workers")
         children = demo.family
-        demo.signal(number)
+        demo.signal(signal.SIGTERM)
         assert demo.end() != 0
     finally:
         demo.kill()
@@ -258,5 +265,5 @@ def test_a_demo_that_is_killed_leaves_no_process(temporary: Path, tmp_path: Path
     demo = Child([sys.executable, "-m", "durableq", "demo"], tmp_path / "demo.out", None)
     demo.wait_until(lambda: len(workers()) >= 4, "its workers")
     demo.kill()
-    wait_for(lambda: not any(map(runs, demo.orphans)), what="the end of all it had started")
+    wait_for(lambda: not any(map(runs, demo.orphans)), what="the end of its processes")
     assert len(demo.orphans) > 4

@@ -80,7 +80,7 @@ class SQLStore(
     Args:
         url: a path, or `sqlite:///path?synchronous=normal`.
         clock: where the time comes from.
-        dice: numbers in [0, 1) for the backoff's jitter.
+        rng: numbers in [0, 1) for the backoff's jitter.
         purpose: USE creates a missing file; MIGRATE and ADOPT also upgrade.
 
     Raises:
@@ -223,7 +223,7 @@ class SQLStore(
     def decide(
         self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
     ) -> list[Outcome]:
-        """Apply verdicts to dead letters."""
+        """Apply decisions to dead letters."""
         with self._database.write() as tx:
             return settling.decide(tx, decisions, actor)
 
@@ -254,7 +254,7 @@ class SQLStore(
     def decide_by_id(
         self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
     ) -> list[str]:
-        """Apply one verdict to letters named by id."""
+        """Apply one decision to dead letters named by id."""
         if not ids:
             return []
         with self._database.write() as tx:

@@ -1,4 +1,4 @@
-"""The application under chaos: the demo's, with a notary around its handler and its policy."""
+"""The application under chaos: the demo's, with a ledger of its handler's and policy's calls."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from durableq.model.queues import QueueOptions
 from durableq.testing.chaos.ledger import Ledger, Step
 
 APP: Final = "durableq.testing.chaos.app:dq"
-#: Short, so that a worker is soon stopped for longer than that.
+#: Short, so that a worker need not be stopped for long to lose its lease.
 LEASE_SECONDS: Final = 1
 SETTINGS: Final = QueueOptions(
     visibility_timeout=LEASE_SECONDS,
-    # Each death counts as a receive. With the demo's limit innocent orders die too, which brings
-    # the dead-letter queue its work; that they come back however often they were killed needs a
-    # limit of recoveries that no run reaches. So no order ends held: all charged, or discarded.
+    # Each death of a worker counts as a receive. With the demo's limit, good orders die too, and
+    # the dead-letter queue has work. They must come back however often that happens, so the limit
+    # of recoveries is one that no run reaches. No order ends held: all are charged or discarded.
     max_receives=demo.SETTINGS["max_receives"],
     max_recoveries=1000,
     backoff_base=0.05,
     backoff_max=0.2,
 )
-#: How much longer a handler takes than the demo's, so that faults find workers inside one.
+#: Added to the time of the demo's handler, so that faults find workers inside one.
 DWELL_SECONDS: Final = 0.08
 
 dq = DurableQ()
@@ -71,7 +71,7 @@ def charge(message: Delivery) -> dict[str, int]:
 
 @dq.recovery(QUEUE)
 def recover(dead_letter: DeadLetter) -> Decision:
-    """Decide as the demo does, and note the verdict: nothing else may decide about a letter."""
+    """Decide as the demo does, and log the decision: only the policy may decide."""
     decision = demo.recover(dead_letter)
     _ledger().note(type(decision).__name__.lower(), Step.INVOKE, dead_letter.key, dead_letter.id)
     return decision

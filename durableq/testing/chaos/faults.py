@@ -1,4 +1,4 @@
-"""The faults: a table of kinds, a seeded plan, and the loop that injects them."""
+"""The faults: a table of kinds, a seeded plan, and their injection."""
 
 from __future__ import annotations
 
@@ -18,43 +18,47 @@ import psutil
 from durableq.demo.processes import lives
 from durableq.testing.chaos.ledger import UNANSWERED, Ledger, Line, Step, answer, last
 
-#: How many workers may be killed while they start before another has got ready: a supervisor
-#: rightly gives up on workers that die again and again and never get ready.
+#: Maximum number of workers to kill while they start, before another is ready: a supervisor gives
+#: up on workers that die again and again without getting ready.
 FALSE_STARTS: Final = 3
 #: A supervisor's line about a worker.
-_TOLD: Final = re.compile(rb"\(pid (\d+)\) (started|receives|died)")
-#: The maximum number of stopped workers in a fleet of four: another must take over.
-MOST_STOPPED: Final = 2
-#: The time beyond its lease that a worker stays stopped if no other takes over.
-PATIENCE_SECONDS: Final = 3.0
-DYING_SECONDS: Final = 2.0
+_WORKER_EVENT: Final = re.compile(rb"\(pid (\d+)\) (started|receives|died)")
+#: Maximum number of stopped workers in a fleet of four: another must take over.
+MAX_STOPPED: Final = 2
+#: Maximum time beyond its lease that a worker stays stopped if no other takes over.
+TAKEOVER_SECONDS: Final = 3.0
+#: Maximum wait for the effect of a signal.
+SIGNAL_SECONDS: Final = 2.0
+#: Maximum wait for the answer of a continued worker.
 ANSWER_SECONDS: Final = 5.0
 
 
 class Phase(Enum):
-    """How far a fault has come."""
+    """The progress of a fault."""
 
-    #: The wait for a suitable worker.
+    #: It waits for a suitable worker.
     WAITING = auto()
+    #: It was injected; the proof is missing.
     UNDERWAY = auto()
+    #: It was injected, and there is proof.
     HAPPENED = auto()
 
 
-class Scene:
-    """The processes and ledgers of a run, as a fault sees them.
+class Targets:
+    """The workers that faults are injected into, and their ledgers.
 
     Args:
         workers: returns the fleet's living worker processes.
-        said: the file that holds the lines of the fleet's supervisor, one for each event.
+        log: the log file of the fleet's supervisor, with a line for each event.
         folder: the folder of the ledgers.
-        lease: of a message, in seconds.
-        dice: who is struck.
+        lease: the lease of a message, in seconds.
+        rng: selects the workers.
     """
 
     def __init__(
         self,
         workers: Callable[[], list[psutil.Process]],
-        said: Path,
+        log: Path,
         folder: Path,
         lease: float,
         rng: random.Random,
@@ -63,119 +67,124 @@ class Scene:
         self.lease = lease
         self.rng = rng
         self.ledger = Ledger(folder)
-        #: Whom a fault has in its hands: no other touches them. By process id.
-        self.struck: dict[int, psutil.Process] = {}
+        #: The workers that a fault has stopped, by process id; no other fault uses them.
+        self.stopped: dict[int, psutil.Process] = {}
         self._workers = workers
-        self._said = said
-        self._heard = 0
-        self._here: list[psutil.Process] = []
+        self._log = log
+        # The number of bytes that were read of it.
+        self._read_bytes = 0
+        self._present: list[psutil.Process] = []
         self._ready: set[int] = set()
         self._false_starts = 0
-        self._untold: set[int] = set()
+        # Killed before they received; the supervisor has not logged it.
+        self._unlogged: set[int] = set()
 
-    def look(self) -> None:
-        """Find out who works, once for all faults of a moment: it means asking for each process
-        of the machine, and the fleet needs the processor more than we do.
+    def refresh(self) -> None:
+        """List the workers, once for all faults of a moment, and read the log.
+
+        Listing them reads about each process of the machine, which is dear while the fleet works.
         """
-        self._here = self._workers()
-        self._hear()
+        self._present = self._workers()
+        # False starts are counted from the lines of the supervisor, which counts them too.
+        with suppress(FileNotFoundError), self._log.open("rb") as log:
+            log.seek(self._read_bytes)
+            whole = log.read().rpartition(b"\n")[0]
+            self._read_bytes += len(whole)
+            for number, event in _WORKER_EVENT.findall(whole):
+                self._note_event(int(number), event)
 
-    def _hear(self) -> None:
-        """Count false starts as the supervisor does, from its lines: a time would be a guess."""
-        with suppress(FileNotFoundError), self._said.open("rb") as said:
-            said.seek(self._heard)
-            whole = said.read().rpartition(b"\n")[0]
-            self._heard += len(whole)
-            for number, event in _TOLD.findall(whole):
-                self._hear_of(int(number), event)
-
-    def _hear_of(self, pid: int, event: bytes) -> None:
+    def _note_event(self, pid: int, event: bytes) -> None:
         if event == b"receives":
             self._ready.add(pid)
             self._false_starts = 0
             return
         if event == b"died":
-            self._untold.discard(pid)
+            self._unlogged.discard(pid)
             self._false_starts += pid not in self._ready
         self._ready.discard(pid)
 
-    def victims(self) -> list[psutil.Process]:
-        """Return the workers that may be struck: they live, and no other fault has them."""
-        free = (worker for worker in self._here if worker.pid not in self.struck)
+    @property
+    def has_receiver(self) -> bool:
+        """Whether a worker receives, by the last refresh."""
+        return bool(self._ready)
+
+    def available(self) -> list[psutil.Process]:
+        """Return the living workers that no other fault has stopped."""
+        free = (worker for worker in self._present if worker.pid not in self.stopped)
         return [worker for worker in free if lives(worker)]
 
-    def handling(self, worker: psutil.Process, *steps: Step) -> Line | None:
-        """Return the line of the message that a worker is at, if it is at one of these steps."""
+    def attempt(self, worker: psutil.Process, *steps: Step) -> Line | None:
+        """Return the line of a worker's current attempt, if it is at one of these steps."""
         line = last(self.folder, worker.pid)
         return line if line is not None and line.step in (steps or UNANSWERED) else None
 
     def taken_over(self, held: Line) -> bool:
-        """Return whether another worker is at a later receive of this message."""
-        lines = (last(self.folder, worker.pid) for worker in self.victims())
+        """Return whether another worker has a later receive of this message."""
+        lines = (last(self.folder, worker.pid) for worker in self.available())
         same = (line for line in lines if line is not None and line.message_id == held.message_id)
         return any(line.order > held.order for line in same)
 
-    def mortal(self) -> list[psutil.Process]:
-        """Return the workers that may be killed: not all while they start, or hope would die."""
-        victims = self.victims()
-        if self._false_starts + len(self._untold) < FALSE_STARTS:
+    def killable(self) -> list[psutil.Process]:
+        """Return the workers that may be killed: after some false starts, only those ready."""
+        victims = self.available()
+        if self._false_starts + len(self._unlogged) < FALSE_STARTS:
             return victims
         return [victim for victim in victims if victim.pid in self._ready]
 
-    def killed(self, victim: psutil.Process) -> None:
-        """Remember a worker that died before it received, until its supervisor tells of it."""
+    def note_kill(self, victim: psutil.Process) -> None:
+        """Count a worker that died before it received, until its supervisor has logged it."""
         if victim.pid not in self._ready:
-            self._untold.add(victim.pid)
+            self._unlogged.add(victim.pid)
 
-    def note(self, kind: str, victim: psutil.Process, held: Line | None) -> None:
-        """Write down that a fault has happened: to whom, and at which message."""
+    def record(self, kind: str, victim: psutil.Process, held: Line | None) -> None:
+        """Append a fault to the ledger, with its worker and the message of the worker."""
         at = (held.key, held.message_id, held.receipt, held.attempt) if held else ()
         self.ledger.note(kind, str(victim.pid), *at)
 
 
 class Fault(ABC):
-    """One fault: waits for a victim, strikes, and proves that it happened."""
+    """One fault: it waits for a worker, is injected, and proves that it happened."""
 
     name: ClassVar[str]
     does: ClassVar[str]
     proof: ClassVar[str]
 
     @abstractmethod
-    def advance(self, scene: Scene) -> Phase:
-        """Go a step further, without waiting for anything."""
+    def advance(self, targets: Targets) -> Phase:
+        """Go one step further, without waiting."""
 
 
 class Kill(Fault):
-    """SIGKILL, at any moment of a worker's life: it starts, it is idle, it is at a message."""
+    """SIGKILL, at any moment: the worker starts, is idle, or handles a message."""
 
     name = "kill"
     does = "a worker is killed with SIGKILL"
     proof = "the process was alive, and is dead after the signal"
 
-    def advance(self, scene: Scene) -> Phase:
+    def advance(self, targets: Targets) -> Phase:
         """Kill a worker if there is one."""
-        victims = scene.mortal()
+        victims = targets.killable()
         if not victims:
             return Phase.WAITING
-        victim = self._chosen(scene, victims)
+        victim = self._chosen(targets, victims)
         try:
             victim.kill()
         except psutil.NoSuchProcess:
             return Phase.WAITING  # it ended by itself
-        if not _comes_true(lambda: _status(victim) in {None, psutil.STATUS_ZOMBIE}):
+        if not _wait_until(lambda: _status(victim) in {None, psutil.STATUS_ZOMBIE}):
             return Phase.WAITING
-        scene.killed(victim)
-        scene.note(self.name, victim, scene.handling(victim))
+        targets.note_kill(victim)
+        targets.record(self.name, victim, targets.attempt(victim))
         return Phase.HAPPENED
 
-    def _chosen(self, scene: Scene, victims: list[psutil.Process]) -> psutil.Process:
+    def _chosen(self, targets: Targets, victims: list[psutil.Process]) -> psutil.Process:
         """Return a random worker; half of the time one inside a handler, if there is one."""
-        inside = [victim for victim in victims if scene.handling(victim)]
-        return scene.rng.choice(inside if inside and scene.rng.random() < 0.5 else victims)
+        inside = [victim for victim in victims if targets.attempt(victim)]
+        return targets.rng.choice(inside if inside and targets.rng.random() < 0.5 else victims)
 
 
 class Stop(Fault):
-    """SIGSTOP between the gateway's yes and the charge, SIGCONT when another has the message.
+    """SIGSTOP between the gateway's answer and the charge, SIGCONT when another has the message.
 
     The handler goes on and uses a receipt that is no longer valid. If no other worker took over,
     or the handler was quicker, the fault is injected again.
@@ -191,71 +200,73 @@ class Stop(Fault):
         self._until = 0.0
         self._continued = False
 
-    def advance(self, scene: Scene) -> Phase:
-        """Stop a worker, continue it, or look whether it was refused."""
+    def advance(self, targets: Targets) -> Phase:
+        """Stop a worker, continue it, or read whether it was refused."""
         if self._victim is None or self._held is None:
-            return self._strike(scene)
+            return self._inject(targets)
         if not self._continued:
-            if not scene.taken_over(self._held) and time.monotonic() < self._until:
+            if not targets.taken_over(self._held) and time.monotonic() < self._until:
                 return Phase.UNDERWAY
             with suppress(psutil.NoSuchProcess):
                 self._victim.resume()
             self._continued, self._until = True, time.monotonic() + ANSWER_SECONDS
-        answered = answer(scene.folder, self._held)
+        answered = answer(targets.folder, self._held)
         if answered is None and _status(self._victim) and time.monotonic() < self._until:
             return Phase.UNDERWAY
-        del scene.struck[self._victim.pid]
+        del targets.stopped[self._victim.pid]
         victim, self._victim = self._victim, None
         if answered is None or answered.step != Step.REFUSED:
             return Phase.WAITING
-        scene.note(self.name, victim, self._held)
+        targets.record(self.name, victim, self._held)
         return Phase.HAPPENED
 
-    def _strike(self, scene: Scene) -> Phase:
+    def _inject(self, targets: Targets) -> Phase:
         found = [
-            (one, held) for one in scene.victims() if (held := scene.handling(one, Step.PASSED))
+            (one, held)
+            for one in targets.available()
+            if (held := targets.attempt(one, Step.PASSED))
         ]
-        if not found or len(scene.struck) >= MOST_STOPPED:
+        if not found or len(targets.stopped) >= MAX_STOPPED:
             return Phase.WAITING
-        victim, held = scene.rng.choice(found)
+        victim, held = targets.rng.choice(found)
         with suppress(psutil.NoSuchProcess):
             victim.suspend()
-            stands = _comes_true(lambda: _status(victim) == psutil.STATUS_STOPPED)
-            if stands and scene.handling(victim, Step.PASSED) == held:
-                scene.struck[victim.pid] = victim
+            stands = _wait_until(lambda: _status(victim) == psutil.STATUS_STOPPED)
+            if stands and targets.attempt(victim, Step.PASSED) == held:
+                targets.stopped[victim.pid] = victim
                 self._victim, self._held, self._continued = victim, held, False
-                self._until = time.monotonic() + scene.lease + PATIENCE_SECONDS
+                self._until = time.monotonic() + targets.lease + TAKEOVER_SECONDS
                 return Phase.UNDERWAY
             victim.resume()
         return Phase.WAITING
 
 
 class Kind(NamedTuple):
-    """How often and how long a kind of fault strikes."""
+    """The share of a kind of fault, and the time in which it is due."""
 
     fault: type[Fault]
-    #: So many of each five faults.
+    #: Its number in each five faults.
     share: int
-    #: Which part of the time its faults are due in.
+    #: The part of the run, from its start, in which its faults are due.
     until: float
 
 
 KINDS: Final[Mapping[str, Kind]] = {
     Kill.name: Kind(Kill, 4, 1.0),
-    # A stop takes its lease's time, and may have to strike again while there are messages.
+    # A stop takes as long as a lease, and may have to be repeated while there are messages.
     Stop.name: Kind(Stop, 1, 0.5),
 }
 
 
 class Planned(NamedTuple):
-    """A fault, and when it is due: seconds after the start."""
+    """A fault, and the number of seconds after the start at which it is due."""
 
     due: float
     fault: Fault
 
 
 def plan(number: int, seconds: float, rng: random.Random) -> list[Planned]:
-    """Return so many faults of all kinds, by their shares, spread over some seconds at random."""
+    """Return a number of faults of all kinds, by their shares, at random times."""
     shares = [kind for kind in KINDS.values() for _ in range(kind.share)]
     kinds = [shares[at % len(shares)] for at in range(number)]
     return sorted(
@@ -264,21 +275,21 @@ def plan(number: int, seconds: float, rng: random.Random) -> list[Planned]:
     )
 
 
-class Storm:
-    """Lets the faults of a plan loose, each when it is due or as soon after as it can happen.
+class Injector:
+    """Injects the faults of a plan, each when it is due or as soon after as there is a worker.
 
     Args:
         planned: the faults.
-        scene: where.
+        targets: the workers.
     """
 
-    def __init__(self, planned: list[Planned], scene: Scene) -> None:
+    def __init__(self, planned: list[Planned], targets: Targets) -> None:
         self._ahead = dict.fromkeys(sorted(planned, key=lambda one: one.due), Phase.WAITING)
-        self._scene = scene
+        self._targets = targets
         self._started = time.monotonic()
-        #: Faults by kind.
+        #: The number of planned faults, by kind.
         self.asked = Counter(fault.name for _, fault in planned)
-        #: Faults by kind.
+        #: The number of injected faults, by kind.
         self.happened: Counter[str] = Counter()
 
     @property
@@ -288,35 +299,36 @@ class Storm:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the `with` block began."""
         return time.monotonic() - self._started
 
     def tick(self) -> None:
-        """Let every fault that is due go a step; one without a victim speaks for its kind."""
-        self._scene.look()
-        in_vain: set[str] = set()
+        """Advance each fault that is due; of a kind without a worker, only one."""
+        self._targets.refresh()
+        without_worker: set[str] = set()
         for planned, phase in list(self._ahead.items()):
             fault = planned.fault
             if planned.due > self.elapsed:
                 break
-            if phase is Phase.WAITING and fault.name in in_vain:
+            if phase is Phase.WAITING and fault.name in without_worker:
                 continue
-            self._ahead[planned] = fault.advance(self._scene)
+            self._ahead[planned] = fault.advance(self._targets)
             if self._ahead[planned] is Phase.WAITING:
-                in_vain.add(fault.name)
+                without_worker.add(fault.name)
             elif self._ahead[planned] is Phase.HAPPENED:
                 del self._ahead[planned]
                 self.happened[fault.name] += 1
 
-    def __enter__(self) -> Storm:
+    def __enter__(self) -> Injector:
+        self._started = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.calm()
+        self.resume_all()
 
-    def calm(self) -> None:
+    def resume_all(self) -> None:
         """Continue all stopped processes: a stopped one handles no signal."""
-        for victim in self._scene.struck.values():
+        for victim in self._targets.stopped.values():
             with suppress(psutil.NoSuchProcess):
                 victim.resume()
 
@@ -328,9 +340,9 @@ def _status(process: psutil.Process) -> str | None:
         return None
 
 
-def _comes_true(fact: Callable[[], bool]) -> bool:
-    """Wait for the effect of a signal: the kernel may be a moment late."""
-    deadline = time.monotonic() + DYING_SECONDS
-    while not (true := fact()) and time.monotonic() < deadline:
+def _wait_until(fact: Callable[[], bool]) -> bool:
+    """Wait for the effect of a signal, which the kernel may deliver late; False if it has none."""
+    deadline = time.monotonic() + SIGNAL_SECONDS
+    while not (is_true := fact()) and time.monotonic() < deadline:
         time.sleep(0.001)
-    return true
+    return is_true

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from durableq.model.errors import AppError
 
 FOLDER_VARIABLE: Final = "DURABLEQ_CHAOS_LEDGERS"
-#: Stands where a step has no key, message, receipt or attempt.
+#: In place of a missing key, message, receipt or attempt.
 NONE: Final = "-"
 _SUFFIX: Final = ".ledger"
 #: More than the longest line.
@@ -24,7 +24,7 @@ _TAIL_BYTES: Final = 1024
 
 
 class Step(StrEnum):
-    """How far a process has come with an operation."""
+    """The progress of a process with an operation."""
 
     #: It begins.
     INVOKE = "invoke"
@@ -33,13 +33,13 @@ class Step(StrEnum):
     OK = "ok"
     #: Its receipt was stale; nothing was written.
     REFUSED = "refused"
-    #: It raised, and the message will be failed.
+    #: It raised, and the message fails.
     FAILED = "failed"
-    #: The file was busy or full: the message is given back, uncounted.
+    #: The file was busy or full: the message is released, uncounted.
     UNSETTLED = "unsettled"
 
 
-#: The steps after which it may or may not have happened.
+#: The steps that leave open whether the operation happened.
 UNANSWERED: Final = (Step.INVOKE, Step.PASSED)
 
 
@@ -79,10 +79,10 @@ class Ledger:
 
     @classmethod
     def of_this_run(cls) -> Ledger:
-        """Return the ledger of a process that a chaos run has started.
+        """Return the ledger of a process that a chaos run started.
 
         Raises:
-            AppError: no chaos run has started it.
+            AppError: no chaos run started this process.
         """
         folder = os.environ.get(FOLDER_VARIABLE)
         if not folder:
@@ -106,7 +106,7 @@ def read(folder: Path) -> list[Line]:
 
 
 def last(folder: Path, pid: int) -> Line | None:
-    """Return the last whole line of a process that may be writing the next."""
+    """Return the last whole line of a process, which may be writing the next."""
     try:
         with (folder / f"{pid}{_SUFFIX}").open("rb") as ledger:
             ledger.seek(max(0, ledger.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -118,7 +118,7 @@ def last(folder: Path, pid: int) -> Line | None:
 
 
 def answer(folder: Path, asked: Line) -> Line | None:
-    """Return the answer to an invoke; None as long as there is none."""
+    """Return the answer to an invocation; None as long as there is none."""
     path = folder / f"{asked.pid}{_SUFFIX}"
     answers = (
         line
@@ -128,8 +128,8 @@ def answer(folder: Path, asked: Line) -> Line | None:
     return next(answers, None)
 
 
-def _lines(text: bytes) -> Iterator[Line]:
-    """Read whole lines; a rest without a line end is being written, or was cut off."""
-    for line in text[: text.rfind(b"\n") + 1].decode().splitlines():
+def _lines(content: bytes) -> Iterator[Line]:
+    """Read whole lines. A rest without a line end is being written, or was cut off."""
+    for line in content[: content.rfind(b"\n") + 1].decode().splitlines():
         at_ns, pid, *words = line.split(" ")
         yield Line(int(at_ns), int(pid), *words)

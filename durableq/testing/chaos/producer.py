@@ -1,4 +1,4 @@
-"""The producer under chaos: the demo's traffic, each send logged with its answer.
+"""The producer under chaos: the demo's traffic, with each send and its answer in the ledger.
 
 Run as `python -m durableq.testing.chaos.producer COUNT SEED SECONDS`. `durableq produce` sends the
 same messages, but reports only their number: the checker needs each one.
@@ -17,7 +17,7 @@ from durableq.demo.traffic import DUPLICATES, orders
 from durableq.model.errors import PASSING
 from durableq.testing.chaos.ledger import Ledger, Step
 
-#: Before a send is tried again that found the file busy.
+#: Pause before a send is repeated that found the file busy.
 PAUSE_SECONDS: Final = 0.1
 
 

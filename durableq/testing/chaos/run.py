@@ -1,4 +1,4 @@
-"""A whole chaos run: start, let the faults loose, let it drain, draw up the account."""
+"""A whole chaos run: start the processes, inject the faults, let the queues drain, check."""
 
 from __future__ import annotations
 
@@ -15,50 +15,54 @@ from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo import reading
 from durableq.demo.accounts import Plan
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.demo.show import is_over, path_of, prepare, queues_of, standing
+from durableq.demo.show import is_over, path_of, prepare, progress_line, queues_of
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import DurableQError
 from durableq.store.core import QueueInfo
 from durableq.testing.chaos import ledger
 from durableq.testing.chaos.app import APP, LEASE_SECONDS, SETTINGS
 from durableq.testing.chaos.checker import ChaosCase, figures, violations
-from durableq.testing.chaos.faults import Scene, Storm, plan
+from durableq.testing.chaos.faults import Injector, Targets, plan
 
 WORKERS: Final = 4
 LEDGERS: Final = "ledgers"
-#: How often the faults are looked after: a handler takes longer.
+#: Interval between two steps of the faults: shorter than a handler.
 TICK_SECONDS: Final = 0.02
-SAY_SECONDS: Final = 1.0
-#: How much longer than half as long again the faults may take when no victim was to be had.
+#: Interval between two lines of progress.
+PROGRESS_SECONDS: Final = 1.0
+#: Added to 1.5 times the planned seconds: the time in which faults may wait for a worker.
 OVERTIME_SECONDS: Final = 10.0
-QUIET_SECONDS: Final = 60.0
-#: The time that each message adds to the deadline for draining.
+#: Deadline for the first receive.
+START_SECONDS: Final = 120.0
+#: Deadline for draining without faults.
+DRAIN_SECONDS: Final = 60.0
+#: Added to that deadline for each message.
 SECONDS_PER_MESSAGE: Final = 0.2
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """The settings of a run."""
 
-    #: Which traffic, and which faults when.
+    #: Determines the traffic, and the kinds and times of the faults.
     seed: int
-    #: Faults of all kinds; about four in five are kills.
+    #: The number of faults of all kinds; about four in five are kills.
     kills: int
     messages: int
-    #: How long the faults go on; the traffic is spread over it.
+    #: The time over which faults and traffic are spread.
     seconds: float
 
 
 @dataclass
 class Account:
-    """The end of a run."""
+    """The result of a run."""
 
     asked: Asked
-    #: By kind.
+    #: The number of planned faults, by kind.
     faults_asked: Mapping[str, int]
-    #: By kind, each with its proof.
+    #: The number of proven faults, by kind.
     faults_happened: Mapping[str, int]
     #: Numbers of messages, by name.
     figures: dict[str, int]
@@ -87,25 +91,25 @@ class Account:
         }
 
 
-def run(asked: Asked, url: str | None, say: Say, *, keep: bool = False) -> Account:
-    """Run the demo's processes under faults, and return the account. No process outlives the call.
+def run(asked: Asked, url: str | None, progress: Progress, *, keep: bool = False) -> Account:
+    """Run the demo's processes under faults, and check the result. No process outlives the call.
 
     Args:
-        asked: how many faults on how much traffic.
+        asked: the settings.
         url: the file to use; None means a new one in a temporary directory.
-        say: told how things stand.
-        keep: leave the file and the ledgers; they also stay when something was violated.
+        progress: called with lines of progress.
+        keep: keep the file and the ledgers; they are also kept after a violation.
 
     Raises:
         Conflict: the file has had messages already.
-        Unsupported: the URL names nothing that several processes can share.
+        Unsupported: several processes cannot share the database of the URL.
     """
     with ended_by_signals():
         folder = Path(tempfile.mkdtemp(prefix="durableq-chaos-"))
         kept = keep
         try:
             database = url or str(folder / "chaos.db")
-            found = _Run(asked, database, folder, say).account()
+            found = _Run(asked, database, folder, progress).account()
             kept = keep or bool(found.violations)
             found.database = database if kept or url else None
             found.ledgers = str(folder / LEDGERS) if kept else None
@@ -118,84 +122,104 @@ def run(asked: Asked, url: str | None, say: Say, *, keep: bool = False) -> Accou
 class _Run:
     """One run, with the state that its parts share."""
 
-    def __init__(self, asked: Asked, database: str, folder: Path, say: Say) -> None:
+    def __init__(self, asked: Asked, database: str, folder: Path, progress: Progress) -> None:
         self._asked = asked
         self._database = database
         self._folder = folder
         self._ledgers = folder / LEDGERS
-        self._tell = say
-        self._told = 0.0
+        self._progress = progress
+        self._next_line_at = 0.0
         self._interruptions: list[str] = []
 
     def account(self) -> Account:
         """Run, and check the file afterwards."""
         self._ledgers.mkdir()
-        self._tell(f"One file, {self._database}, and ledgers in {self._ledgers}")
+        self._progress(f"One file, {self._database}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:
             prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
             path = path_of(shop)
-            asked, happened = self._unleash(shop)
+            injector = self._run(shop)
         case = ChaosCase.of(
             Plan.of(self._asked.messages, DUPLICATES, self._asked.seed).orders,
             ledger.read(self._ledgers),
             reading.read(path),
-            asked=asked,
-            happened=happened,
+            asked=injector.asked,
+            happened=injector.happened,
             interruptions=self._interruptions,
         )
-        return Account(self._asked, asked, happened, figures(case), violations(case))
+        return Account(
+            self._asked, injector.asked, injector.happened, figures(case), violations(case)
+        )
 
-    def _unleash(self, shop: DurableQ) -> tuple[dict[str, int], dict[str, int]]:
-        """Run the processes until all has drained; return the faults asked for and happened."""
+    def _run(self, shop: DurableQ) -> Injector:
+        """Run the processes until every message has ended; return the injector of the faults."""
         environment = {URL_VARIABLE: self._database, ledger.FOLDER_VARIABLE: str(self._ledgers)}
         rng = random.Random(self._asked.seed)
         with Processes(self._folder, environment, self._interrupted) as processes:
-            scene = Scene(
+            targets = Targets(
                 lambda: processes.children("work"),
                 processes.log("work"),
                 self._ledgers,
                 LEASE_SECONDS,
                 rng,
             )
-            with Storm(plan(self._asked.kills, self._asked.seconds, rng), scene) as storm:
-                self._start(processes)
-                try:
-                    self._rage(processes, storm, shop)
-                    self._drain(processes, storm, shop)
-                except DurableQError as error:
-                    self._interrupted(str(error))
-                return dict(storm.asked), dict(storm.happened)
+            injector = Injector(plan(self._asked.kills, self._asked.seconds, rng), targets)
+            try:
+                self._start(processes, targets)
+                with injector:
+                    self._inject(processes, injector, shop)
+                    self._drain(processes, injector, shop)
+            except DurableQError as error:
+                self._interrupted(str(error))
+        return injector
 
-    def _start(self, processes: Processes) -> None:
+    def _start(self, processes: Processes, targets: Targets) -> None:
+        """Start fleet and recovery, and the producer once a worker receives.
+
+        On a busy machine a worker takes longer to start than the faults and the traffic last.
+
+        Raises:
+            DurableQError: a process ended, or no worker receives in time.
+        """
         processes.start("work", "--procs", str(WORKERS), "--app", APP)
         processes.start("recover", "--app", APP)
+        deadline = time.monotonic() + START_SECONDS
+        while not targets.has_receiver:
+            processes.expect_running("work")
+            processes.expect_running("recover")
+            if time.monotonic() > deadline:
+                raise DurableQError(f"No worker received within {START_SECONDS:g} seconds.")
+            time.sleep(TICK_SECONDS)
+            targets.refresh()
         words = (self._asked.messages, self._asked.seed, self._asked.seconds)
         processes.start("produce", *map(str, words), module="durableq.testing.chaos.producer")
 
-    def _rage(self, processes: Processes, storm: Storm, shop: DurableQ) -> None:
-        """Let the faults loose, for as long as was asked; longer if some had no victim yet."""
+    def _inject(self, processes: Processes, injector: Injector, shop: DurableQ) -> None:
+        """Inject the faults for the planned time; longer if some still wait for a worker."""
         seconds = self._asked.seconds
         longest = 1.5 * seconds + OVERTIME_SECONDS
-        while storm.elapsed < seconds or (not storm.is_over and storm.elapsed < longest):
+        while injector.elapsed < seconds or (not injector.is_over and injector.elapsed < longest):
             _expect_all(processes)
-            storm.tick()
-            if self._is_time_to_tell():
-                self._say(
-                    f"chaos {storm.elapsed:.0f} of {seconds:g} s", storm, queues_of(shop.store)
+            injector.tick()
+            if self._is_due():
+                self._report(
+                    f"chaos {injector.elapsed:.0f} of {seconds:g} s",
+                    injector,
+                    queues_of(shop.store),
                 )
             time.sleep(TICK_SECONDS)
 
-    def _drain(self, processes: Processes, storm: Storm, shop: DurableQ) -> None:
-        """Wait, without faults, until nothing is left."""
-        storm.calm()
-        allowed = QUIET_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages
+    def _drain(self, processes: Processes, injector: Injector, shop: DurableQ) -> None:
+        """Wait, without faults, until no message is left."""
+        injector.resume_all()
+        allowed = DRAIN_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages
         deadline = time.monotonic() + allowed
         before: list[QueueInfo] = []
         while time.monotonic() < deadline:
             produced = _expect_all(processes)
             now = queues_of(shop.store)
-            if self._is_time_to_tell():
-                self._say("quiet", storm, now)
+            if self._is_due():
+                self._report("quiet", injector, now)
             if produced and is_over(before, now):
                 return
             before = now
@@ -203,27 +227,28 @@ class _Run:
         self._interrupted(f"It did not drain within {allowed:g} seconds of quiet.")
 
     def _interrupted(self, sentence: str) -> None:
-        """Tell of something that should not have happened, and keep it for the account."""
-        self._tell(sentence)
+        """Report a failure of the run, and keep it as a violation."""
+        self._progress(sentence)
         self._interruptions.append(sentence)
 
-    def _is_time_to_tell(self) -> bool:
+    def _is_due(self) -> bool:
+        """Return whether to write a line of progress now."""
         now = time.monotonic()
-        if now - self._told < SAY_SECONDS:
+        if now < self._next_line_at:
             return False
-        self._told = now
+        self._next_line_at = now + PROGRESS_SECONDS
         return True
 
-    def _say(self, phase: str, storm: Storm, queues: list[QueueInfo]) -> None:
+    def _report(self, phase: str, injector: Injector, queues: list[QueueInfo]) -> None:
         faults = " | ".join(
-            f"{name} {storm.happened[name]}/{number}" for name, number in storm.asked.items()
+            f"{name} {injector.happened[name]}/{number}" for name, number in injector.asked.items()
         )
-        stands = standing(queues[0], queues[1], self._asked.messages)
-        self._tell(" | ".join(filter(None, (phase, faults, stands))))
+        line = progress_line(queues[0], queues[1], self._asked.messages)
+        self._progress(" | ".join(filter(None, (phase, faults, line))))
 
 
 def _expect_all(processes: Processes) -> bool:
-    """Make sure that fleet and recovery run; return whether the producer is through."""
+    """Check that fleet and recovery run; return whether the producer has ended."""
     processes.expect_running("work")
     processes.expect_running("recover")
     return processes.ended("produce")

@@ -54,7 +54,7 @@ def asked_later(store: FullStore) -> object:
 
 
 def backed_off(store: FullStore) -> object:
-    """Fail with the backoff of the queue; the dice fall to one half."""
+    """Fail with the backoff of the queue; its random part is one half."""
     store.declare_queue(ORDERS, {"backoff_base_ms": 2 * LEASE_MS, "backoff_max_ms": 2 * LEASE_MS})
     send(store)
     return fail(store, take(store))
