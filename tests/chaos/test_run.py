@@ -137,7 +137,9 @@ def test_a_signal_leaves_no_process_and_no_folder(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    running = Child([*COMMAND, "chaos", "--kills", "400"], tmp_path / "chaos.out", None)
+    running = Child(
+        [*COMMAND, "chaos", "--kills", "30", "--seconds", "8"], tmp_path / "chaos.out", None
+    )
     try:
         running.wait_until(lambda: any(map(is_stopped, running.family)), "a stopped worker")
         children = running.family

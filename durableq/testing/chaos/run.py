@@ -31,7 +31,7 @@ TICK_SECONDS: Final = 0.02
 #: Interval between two lines of progress.
 PROGRESS_SECONDS: Final = 1.0
 #: Added to 1.5 times the planned seconds: the time in which faults may wait for a worker.
-OVERTIME_SECONDS: Final = 10.0
+OVERTIME_SECONDS: Final = 60.0
 #: Deadline for the first receive.
 START_SECONDS: Final = 120.0
 #: Deadline for draining without faults.
@@ -130,6 +130,7 @@ class _Run:
         self._progress = progress
         self._next_line_at = 0.0
         self._interruptions: list[str] = []
+        self._queues: list[QueueInfo] = []
 
     def account(self) -> Account:
         """Run, and check the file afterwards."""
@@ -196,17 +197,16 @@ class _Run:
 
     def _inject(self, processes: Processes, injector: Injector, shop: DurableQ) -> None:
         """Inject the faults for the planned time; longer if some still wait for a worker."""
-        seconds = self._asked.seconds
+        seconds, drained = self._asked.seconds, False
         longest = 1.5 * seconds + OVERTIME_SECONDS
-        while injector.elapsed < seconds or (not injector.is_over and injector.elapsed < longest):
+        while injector.elapsed < seconds or not (
+            injector.is_over or drained or injector.elapsed > longest
+        ):
             _expect_all(processes)
             injector.tick()
             if self._is_due():
-                self._report(
-                    f"chaos {injector.elapsed:.0f} of {seconds:g} s",
-                    injector,
-                    queues_of(shop.store),
-                )
+                drained = self._is_drained(processes, shop)
+                self._report(f"chaos {injector.elapsed:.0f} of {seconds:g} s", injector)
             time.sleep(TICK_SECONDS)
 
     def _drain(self, processes: Processes, injector: Injector, shop: DurableQ) -> None:
@@ -214,17 +214,19 @@ class _Run:
         injector.resume_all()
         allowed = DRAIN_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages
         deadline = time.monotonic() + allowed
-        before: list[QueueInfo] = []
-        while time.monotonic() < deadline:
-            produced = _expect_all(processes)
-            now = queues_of(shop.store)
-            if self._is_due():
-                self._report("quiet", injector, now)
-            if produced and is_over(before, now):
+        while not self._is_drained(processes, shop):
+            if time.monotonic() > deadline:
+                self._interrupted(f"It did not drain within {allowed:g} seconds of quiet.")
                 return
-            before = now
+            if self._is_due():
+                self._report("quiet", injector)
             time.sleep(5 * TICK_SECONDS)
-        self._interrupted(f"It did not drain within {allowed:g} seconds of quiet.")
+
+    def _is_drained(self, processes: Processes, shop: DurableQ) -> bool:
+        """Check that fleet and recovery run; return whether every message has ended."""
+        produced = _expect_all(processes)
+        before, self._queues = self._queues, queues_of(shop.store)
+        return produced and is_over(before, self._queues)
 
     def _interrupted(self, sentence: str) -> None:
         """Report a failure of the run, and keep it as a violation."""
@@ -239,11 +241,12 @@ class _Run:
         self._next_line_at = now + PROGRESS_SECONDS
         return True
 
-    def _report(self, phase: str, injector: Injector, queues: list[QueueInfo]) -> None:
+    def _report(self, phase: str, injector: Injector) -> None:
         faults = " | ".join(
             f"{name} {injector.happened[name]}/{number}" for name, number in injector.asked.items()
         )
-        line = progress_line(queues[0], queues[1], self._asked.messages)
+        orders, dead = self._queues
+        line = progress_line(orders, dead, self._asked.messages)
         self._progress(" | ".join(filter(None, (phase, faults, line))))
 
 
