@@ -138,7 +138,7 @@ def test_a_signal_leaves_no_process_and_no_folder(
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     running = Child(
-        [*COMMAND, "chaos", "--kills", "30", "--seconds", "8"], tmp_path / "chaos.out", None
+        [*COMMAND, "chaos", "--kills", "10", "--seconds", "4"], tmp_path / "chaos.out", None
     )
     try:
         running.wait_until(lambda: any(map(is_stopped, running.family)), "a stopped worker")

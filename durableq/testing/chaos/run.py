@@ -31,7 +31,7 @@ TICK_SECONDS: Final = 0.02
 #: Interval between two lines of progress.
 PROGRESS_SECONDS: Final = 1.0
 #: Added to 1.5 times the planned seconds: the time in which faults may wait for a worker.
-OVERTIME_SECONDS: Final = 60.0
+OVERTIME_SECONDS: Final = 180.0
 #: Deadline for the first receive.
 START_SECONDS: Final = 120.0
 #: Deadline for draining without faults.
