@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,22 +42,51 @@ def schema_of(path: Path) -> dict[str, str]:
     }
 
 
-def tables_of_the_code(path: Path) -> dict[str, str]:
+def migrated(path: Path) -> Path:
+    """Make a file by running every migration."""
     engine = sa.create_engine(f"sqlite:///{path}", module=driver)
-    tables.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(sa.text(tables.DEAD_LETTER_VIEW))
+        schema.run_migrations(connection)
     engine.dispose()
-    return schema_of(path)
+    return path
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
-    DurableQ(tmp_path / "made.db").init()
-    made = schema_of(tmp_path / "made.db")
-    version_table = made.pop(schema.VERSION_TABLE)
-    assert "version_num" in version_table
-    assert made == tables_of_the_code(tmp_path / "code.db")
-    assert all(name.startswith(("durableq_", "sqlite_")) for name in made)
+def test_a_new_file_has_exactly_the_tables_and_rows_of_the_migrations(tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    DurableQ(new).init()
+    old = migrated(tmp_path / "migrated.db")
+    assert schema_of(new) == schema_of(old)
+    assert all(name.startswith(("durableq_", "sqlite_")) for name in schema_of(new))
+    for table in {schema.VERSION_TABLE, *tables.metadata.tables} - {"durableq_meta"}:
+        every_row = f"SELECT * FROM {table}"  # but those of meta, which an open store writes
+        assert plain.rows(new, every_row) == plain.rows(old, every_row), table
+
+
+def test_a_new_file_does_not_import_alembic(tmp_path: Path) -> None:
+    program = "import sys, durableq; durableq.DurableQ('new.db').init(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(schema.migrations_folder().parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "sqlalchemy" in done.stdout.split()
+    assert "alembic" not in done.stdout.split()
+
+
+def test_a_creation_that_raises_half_way_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "queue.db"
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "_STAMP", "INSERT INTO nowhere VALUES (?)")
+        with pytest.raises(sa.exc.OperationalError, match="nowhere"):
+            DurableQ(db).init()
+    assert schema_of(db) == {}
+    with DurableQ(db) as dq:
+        assert dq.init() == "empty"
 
 
 def test_the_code_knows_every_revision_in_order() -> None:
@@ -81,15 +113,13 @@ def later_revision(folder: Path, last: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9999"))
 
 
-@pytest.mark.parametrize("exists", [True, False])
 def test_a_migration_that_raises_half_way_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = tmp_path / "queue.db"
-    if exists:
-        with DurableQ(db) as dq:
-            dq.queue("orders").send("kept")
-    before = schema_of(db) if exists else {}
+    with DurableQ(db) as dq:
+        dq.queue("orders").send("kept")
+    before = schema_of(db)
     with monkeypatch.context() as patched:
         later_revision(tmp_path, "INSERT INTO nowhere VALUES (1)", patched)
         with pytest.raises(sa.exc.OperationalError, match="nowhere"):
@@ -97,9 +127,9 @@ def test_a_migration_that_raises_half_way_leaves_nothing(
     assert schema_of(db) == before
     plain.check_whole(db)
     with DurableQ(db) as dq:
-        assert dq.init() == ("current" if exists else "empty")
+        assert dq.init() == "current"
         assert dq.queue("orders").info().settings.max_receives == 3
-        assert dq.queue("orders").info().counts.ready == int(exists)
+        assert dq.queue("orders").info().counts.ready == 1
 
 
 def test_a_later_revision_is_reached_by_migrate_alone(

@@ -1,7 +1,8 @@
-"""Creation, recognition and upgrade of the tables. Alembic owns them; this decides when it runs.
+"""Creation, recognition and upgrade of the tables.
 
-The tables stand in `migrations/`, beside the package in a checkout and inside it in a wheel.
-Alembic itself is imported only when there is something to create or upgrade.
+A new file gets the tables of `engines/sql/tables.py` at once. An older one is upgraded by Alembic,
+which only then is imported; its migrations stand in `migrations/`, beside the package in a checkout
+and inside it in a wheel. A test compares the results of both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy
 
-from durableq.engines.sql.tables import metadata
+from durableq.engines.sql.tables import DEAD_LETTER_VIEW, metadata
 from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.database import Database, RevisionCheck
 from durableq.engines.sqlite.driver import dotted, driver
@@ -33,6 +34,12 @@ from durableq.model.health import UpgradeEstimate
 REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+#: As Alembic creates and fills it.
+_CREATE_VERSION: Final = (
+    f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, "
+    f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
+)
+_STAMP: Final = f"INSERT INTO {VERSION_TABLE} VALUES (?)"  # noqa: S608 - a constant
 #: `durQ`, in the header of a file that we made.
 APPLICATION_ID: Final = 0x64757251
 #: Free pages are given back a few at a time. It can be chosen only before the first page is.
@@ -185,21 +192,31 @@ def _use_wal(raw: Any, database: Database) -> None:
 
 
 def upgrade(database: Database, found: SchemaState) -> None:
-    """Run the migrations in one transaction: an error half way leaves the old tables."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    """Create or upgrade the tables in one transaction: an error half way leaves the old ones."""
     with database.write_with_sqlalchemy() as (tx, connection):
         if state_of(tx.raw) is SchemaState.CURRENT:
             return  # another process was first
         if found is SchemaState.OLDER:
             _check_unused(tx.raw, database)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+            run_migrations(connection)
+            return
+        metadata.create_all(connection, checkfirst=False)
+        for statement in (DEAD_LETTER_VIEW, _CREATE_VERSION):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(_STAMP, (REVISIONS[-1],))
         if found is SchemaState.EMPTY:
-            connection.execute(sqlalchemy.text(f"PRAGMA application_id = {APPLICATION_ID}"))
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def run_migrations(connection: sqlalchemy.Connection) -> None:
+    """Run the migrations that a file lacks, in the transaction of the connection."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _check_unused(raw: Any, database: Database) -> None:
