@@ -14,6 +14,8 @@ from durableq.model.message import SendOptions
 from durableq.model.text import shown
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+#: The number of bytes that are read to find the end of a line.
+MAX_LINE_BYTES: Final = 256 << 20
 FIELDS: Final = ("body", "key", "delay", "priority", "attributes")
 
 
@@ -46,14 +48,19 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
         shape: as_body, as_envelope, as_bytes or keyed_by(name).
 
     Raises:
-        DurableQError: reading failed.
+        DurableQError: reading failed, or a line has no end within MAX_LINE_BYTES.
     """
-    position = 0
+    position, limit = 0, max(longest, MAX_LINE_BYTES)
     for number in itertools.count(1):
         try:
-            line, size = _next(stream, longest)
+            line, size = _next(stream, longest, limit)
         except OSError as error:
             raise DurableQError(f"{name} cannot be read on: {error.strerror}.") from error
+        if size > limit:
+            raise DurableQError(
+                f"Line {number} of {name} has no end within {limit >> 20} MiB, and the rest was "
+                "not read. Send a file with one JSON value a line."
+            )
         if not size:
             return
         position += size
@@ -71,11 +78,11 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
             yield Entry(number, position, body, options)
 
 
-def _next(stream: BinaryIO, longest: int) -> tuple[bytes, int]:
-    """Return a line, cut if it is too long, and its whole size; 0 at the end."""
+def _next(stream: BinaryIO, longest: int, limit: int) -> tuple[bytes, int]:
+    """Return a line, cut if it is too long, and the size that was read of it; 0 at the end."""
     line = part = stream.readline(longest)
     size = len(part)
-    while len(part) == longest and not part.endswith(b"\n"):
+    while len(part) == longest and not part.endswith(b"\n") and size <= limit:
         part = stream.readline(longest)
         size += len(part)
     return line, size

@@ -128,6 +128,16 @@ def test_an_endless_stream_of_bad_lines_ends(tmp_path: Path, shop: Shop) -> None
     assert b"Nothing was sent, 10,000 bad lines skipped." in ended.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no /dev/zero")
+@pytest.mark.parametrize("skip_bad", [[], ["--skip-bad"]])
+def test_a_line_without_an_end_is_refused(skip_bad: list[str], run: Run, shop: Shop) -> None:
+    sent = run("produce", "/dev/zero", "--queue", "orders", *skip_bad)
+    assert (sent.code, sent.out) == (1, "")
+    assert "Line 1 of /dev/zero has no end within 256 MiB" in sent.err
+    assert "Nothing was sent" in sent.err
+    assert shop.bodies() == []
+
+
 def test_ctrl_c_counts_the_skipped_lines(tmp_path: Path, shop: Shop) -> None:
     command = [*COMMAND, "produce", "-", "--queue", "orders", "--skip-bad", "--json"]
     with subprocess.Popen(
