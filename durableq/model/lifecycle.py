@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from durableq.model.message import Failure, Message, Reason, RecordStatus
-from durableq.model.queues import QueueSettings
 
 
 class Node(StrEnum):
@@ -112,10 +111,29 @@ def backoff_ms(receive_count: int, base_ms: int, max_ms: int, rng: float) -> int
     return int(backoff_ceiling_ms(receive_count, base_ms, max_ms) * rng)
 
 
+class RetrySettings(Protocol):
+    """The settings of a queue that decide about a retry; QueueSettings has them."""
+
+    @property
+    def max_receives(self) -> int:
+        """Receives without success before a message is dead."""
+        ...
+
+    @property
+    def backoff_base_ms(self) -> int:
+        """The ceiling of the wait after the first failure."""
+        ...
+
+    @property
+    def backoff_max_ms(self) -> int:
+        """The ceiling of the wait after many."""
+        ...
+
+
 def after_failure(
     failure: Failure,
     receive_count: int,
-    settings: QueueSettings,
+    settings: RetrySettings,
     rng: float,
     *,
     has_dead_letter_queue: bool,

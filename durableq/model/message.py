@@ -200,8 +200,13 @@ class Failure:
     @property
     def history_fields(self) -> dict[str, Any]:
         """The fields that the history repeats for the burial that follows."""
-        names = ("reason", "error_type", "error_message", "fingerprint", "place")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "reason": self.reason,
+            "error_type": self.error_type,
+            "error_message": self.error_message,
+            "fingerprint": self.fingerprint,
+            "place": self.place,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,8 +325,20 @@ class Store(Queueing, Protocol):
         return self
 
 
+class CanWait(Protocol):
+    """The part of a store that a receive waits with."""
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """Return the time until a receive may return a message; see Queueing."""
+        ...
+
+    def watch(self) -> Watch:
+        """Start watching for writes."""
+        ...
+
+
 def receive_or_wait(
-    store: Queueing, queue: str, wait_ms: int, receive: Callable[[], Received]
+    store: CanWait, queue: str, wait_ms: int, receive: Callable[[], Received]
 ) -> Received:
     """Receive as Queueing.receive does, for engines whose `receive` does not wait by itself.
 

@@ -178,9 +178,11 @@ def test_looking_ahead_costs_the_same_with_any_backlog(
     def look() -> None:
         dq.store.ready_in_ms(["orders", "orders-dlq"])
 
+    look()  # it may read the stored time, which is old by now on a slow machine
     before = steps_of(dq, look)
     plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
     assert before > 20
+    look()
     assert steps_of(dq, look) <= before
 
 
@@ -190,7 +192,9 @@ def test_naming_a_queue_costs_the_same_with_any_backlog(dq: DurableQ, db: Path) 
     def name_it() -> None:
         dq.queue("orders", max_receives=5).producer()
 
+    name_it()  # it may read the stored time, which is old by now on a slow machine
     before = steps_of(dq, name_it)
     plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
     assert before > 20
+    name_it()
     assert steps_of(dq, name_it) <= before

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sqlite.wakeup import FileWatch
+from durableq.engines.sqlite.wakeup import FileWatch, has_no_writer
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import Store
 from tests.engine import plain
@@ -96,11 +96,11 @@ def test_the_file_is_not_read_without_writes(
 
 def test_checking_for_a_writer_blocks_no_writer(store: Any, db: Path) -> None:
     database = store._database
-    assert database.nobody_writes()
+    assert has_no_writer(database)
     assert database.session().raw.execute("PRAGMA busy_timeout").fetchone() == (100,)
     with plain.connection(db) as raw:
         raw.execute("BEGIN IMMEDIATE")
-        assert not database.nobody_writes()
+        assert not has_no_writer(database)
         raw.execute("ROLLBACK")
     assert not database.session().raw.in_transaction
 

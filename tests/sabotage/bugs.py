@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from durableq.admin import readers
-from durableq.engines.sql import receiving, settling, statements, upkeep
+from durableq.engines.sql import fleet, metadata, receiving, settling, statements
 from durableq.engines.sql.dialect import Statement, Statements
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import (
@@ -180,7 +180,7 @@ def give_dead_letters_back_in_two_steps() -> None:
 
 
 def keep_the_notes_of_a_deleted_queue() -> None:
-    rewrite(upkeep._DROP_NOTES, "durableq_meta WHERE", "durableq_meta WHERE 0 AND")
+    rewrite(metadata._DROP_NOTES, "durableq_meta WHERE", "durableq_meta WHERE 0 AND")
 
 
 def ignore_the_answers_of_batches() -> None:
@@ -196,7 +196,7 @@ def trust_the_wall_clock() -> None:
 
 def count_retention_from_the_send() -> None:
     """A message that becomes due forgets when that was."""
-    rewrite(statements.PROMOTE, '"deferred"=0', '"deferred"=0, delayed_until_ms=0')
+    rewrite(statements.PROMOTE, '"deferred"=0', '"deferred"=0, retention_from_ms=enqueued_at_ms')
 
 
 def trust_the_boot_clock_of_a_namespace() -> None:
@@ -322,13 +322,13 @@ def give_up_behind_a_few_duplicates() -> None:
 
 def tell_no_queues() -> None:
     """A worker registers without the queues that it receives from."""
-    module: Any = upkeep
+    module: Any = fleet
     module._as_stored = lambda _: ""
 
 
 def tell_no_later_queues() -> None:
     """A process that begins to receive from another queue does not say so."""
-    rewrite(upkeep._TELL_QUEUES, "durableq_worker.id = :of", "0 AND durableq_worker.id = :of")
+    rewrite(fleet._TELL_QUEUES, "durableq_worker.id = :of", "0 AND durableq_worker.id = :of")
 
 
 def count_the_dead_as_readers() -> None:

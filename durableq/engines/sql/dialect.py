@@ -9,7 +9,7 @@ The elements below have no standard form in SQL. An engine compiles them for its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +85,11 @@ class Dialect:
 
     Args:
         sqlalchemy: compiles the statements, including the elements of this module.
-        bind_list: turns numbers or texts into the value of a parameter of `in_list`.
+        bind_list: turns a list of numbers or texts into the value of a parameter of `in_list`.
     """
 
     sqlalchemy: sqlalchemy.Dialect
-    bind_list: Callable[[Iterable[int] | Iterable[str]], Any]
+    bind_list: Callable[[list[int] | list[str]], Any]
 
 
 class Statement:

@@ -8,28 +8,31 @@ removes at most `limit` of them, and gives back a few pages.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 
-from durableq.engines.sql import redrive, upkeep
+from durableq.engines.sql import orphans, redrive
 from durableq.engines.sql.dialect import Statement, in_list
-from durableq.engines.sql.statements import parameter, past_retention
-from durableq.engines.sql.tables import history, is_state, message, queue
-from durableq.engines.sql.transactions import Database, Transaction, WriteTransaction
+from durableq.engines.sql.metadata import compare_and_set, get_metadata
+from durableq.engines.sql.statements import parameter, past_retention, status_is
+from durableq.engines.sql.tables import history, idempotency, is_state, message, queue
+from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.errors import Busy
-from durableq.model.health import MaintenanceReport
+from durableq.model.health import Finding, MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
-from durableq.model.message import State
+from durableq.model.message import Event, Reason, RecordStatus, State
+from durableq.store.capabilities import Maintenance
+from durableq.store.core import Pruned
 
 #: Rows of a table that one slice reads.
 WINDOW: Final = 2_000
 #: Name of the note; files of release 0.1 have it.
 NOTE: Final = "tending"
 
-_q, _m, _h = queue.c, message.c, history.c
+_q, _m, _h, _r = queue.c, message.c, history.c, idempotency.c
 _rows = (
     select(_m.id, _m.queue_id, _m.state, _m.retention_from_ms)
     .where(_m.id > parameter("after"))
@@ -68,6 +71,36 @@ _OLD_EVENTS = Statement(
 )
 _DROP_EVENTS = Statement(delete(history).where(in_list(_h.id, "ids")))
 
+_ALL_OVERDUE = Statement(
+    select(_m.id, _m.queue_id)
+    .join(queue, _q.id == _m.queue_id)
+    .where(
+        ~is_state(State.IN_FLIGHT),
+        past_retention(_m.retention_from_ms, _q.retention_ms),
+    )
+    .order_by(_m.id)
+    .limit(parameter("limit"))
+)
+_END_WAITING = Statement(
+    delete(message).where(in_list(_m.id, "ids"), ~is_state(State.IN_FLIGHT)).returning(_m.id)
+)
+_expired_keys = (
+    select(_r.queue_id, _r.key)
+    .where(status_is(RecordStatus.COMPLETED), _r.expires_at_ms <= parameter("now_ms"))
+    .limit(parameter("limit"))
+)
+_PRUNE_KEYS = Statement(delete(idempotency).where(tuple_(_r.queue_id, _r.key).in_(_expired_keys)))
+_old_events = (
+    select(_h.id)
+    .select_from(queue.join(history, _h.queue_id == _q.id))
+    .where(
+        _h.at_ms <= parameter("now_ms") - _q.retention_ms,
+        ~select(_m.id).where(_m.id == _h.message_id).exists(),
+    )
+    .limit(parameter("limit"))
+)
+_PRUNE_HISTORY = Statement(delete(history).where(_h.id.in_(_old_events)))
+
 
 class _Note(NamedTuple):
     """The time of the next slice, and the rows after which it begins."""
@@ -81,27 +114,64 @@ class _Note(NamedTuple):
         return not now_ms < self.due_ms <= now_ms + MAINTENANCE_EVERY_MS
 
 
-def maintain(
-    database: Database, limit: int, free_pages: Callable[[Transaction], int]
-) -> MaintenanceReport:
-    """Run one slice if it is due and no other process runs one; see Maintenance.maintain.
+class SQLMaintenance(Operations, Maintenance):
+    """The capability of maintenance, in SQL."""
 
-    Args:
-        database: opens the transactions.
-        limit: maximum number of rows removed from each table.
-        free_pages: gives unused space back, a bounded amount; returns the number of bytes.
-    """
-    with database.read() as tx:
-        seen = upkeep.get_metadata(tx, NOTE)
-        is_due = _read(seen).is_due(tx.now_ms)
-    report = MaintenanceReport()
-    if not is_due:
+    def prune(self, limit: int = 1000) -> Pruned:
+        """Remove expired messages, records and history."""
+        with self._database.write() as tx:
+            overdue = tx.run(_ALL_OVERDUE, now_ms=tx.now_ms, limit=limit).fetchall()
+            expired, records = _expire(tx, overdue), _prune_records(tx, limit)
+            events = tx.run(_PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
+            redrive.clamp(tx)
+            return Pruned(expired, records, events)
+
+    def maintain(self, limit: int = 200) -> MaintenanceReport:
+        """Run one short slice if it is due and no other process runs one."""
+        with self._database.read() as tx:
+            seen = get_metadata(tx, NOTE)
+            is_due = _read(seen).is_due(tx.now_ms)
+        report = MaintenanceReport()
+        if not is_due:
+            return report
+        with suppress(Busy), self._database.write(patient=False) as write:
+            if get_metadata(write, NOTE) == seen:  # otherwise another process was first
+                report, note = _slice(write, _read(seen), limit, self._free_space)
+                compare_and_set(write, NOTE, json.dumps(note), expected=seen)
+        if report.due:
+            self._after_slice()
         return report
-    with suppress(Busy), database.write(patient=False) as write:
-        if upkeep.get_metadata(write, NOTE) == seen:  # otherwise another process was first
-            report, note = _slice(write, _read(seen), limit, free_pages)
-            upkeep.compare_and_set(write, NOTE, json.dumps(note), expected=seen)
-    return report
+
+    def orphans(self) -> list[Finding]:
+        """Return the rows that belong to no other row."""
+        with self._database.read() as tx:
+            return orphans.find(tx)
+
+    def _free_space(self, tx: Transaction) -> int:
+        """Give unused space back, a bounded amount; return the number of bytes."""
+        raise NotImplementedError
+
+    def _after_slice(self) -> None:
+        """Do the engine's own part of a slice, outside its transaction."""
+        raise NotImplementedError
+
+
+def _expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
+    """End waiting messages, given by id and queue, past their retention; return the number."""
+    if not overdue:
+        return 0
+    ended = tx.moved(_END_WAITING, ids=tx.list_of([row[0] for row in overdue]))
+    for message_id, queue_id in overdue:
+        if message_id in ended:
+            tx.count(queue_id, "expired")
+            tx.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
+    return len(ended)
+
+
+def _prune_records(tx: WriteTransaction, limit: int) -> int:
+    """Remove at most `limit` expired records; return the number."""
+    removed: int = tx.run(_PRUNE_KEYS, now_ms=tx.now_ms, limit=limit).rowcount
+    return removed
 
 
 def _read(text: str | None) -> _Note:
@@ -116,8 +186,8 @@ def _slice(
     at = {"after": note.message_id, "window": WINDOW}
     rows = tx.run(_ROWS, **at).fetchone()
     overdue = tx.run(_OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
-    expired = upkeep.expire(tx, overdue)
-    records = upkeep.prune_records(tx, limit)
+    expired = _expire(tx, overdue)
+    records = _prune_records(tx, limit)
     at["after"] = note.event_id
     events = tx.run(_EVENTS, **at).fetchone()
     old = [row[0] for row in tx.run(_OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import statements as sql
+from durableq.engines.sql.queries import ready_in_ms
 from durableq.engines.sql.settling import LeasedMessage, bury, fail_one, put_back
 from durableq.engines.sql.tables import NO_RECEIPT, OWNER_BASE
-from durableq.engines.sql.transactions import StoredQueue, WriteTransaction, row_id
+from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction, row_id
 from durableq.model import codec
+from durableq.model.errors import UnknownQueue
 from durableq.model.info import check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
@@ -36,6 +39,7 @@ from durableq.model.message import (
     State,
 )
 from durableq.model.units import check_whole
+from durableq.store.core import Watch, receive_or_wait
 
 CONFLICT: Final = Failure(
     Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
@@ -83,54 +87,86 @@ class _Examined:
     deferred: dict[int, int] = field(default_factory=dict)
     conflicts: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
+    #: The number of those that are not admitted.
+    passed_over: int = 0
+    #: Whether the receive examines no more: enough are admitted, or MAX_SET_ASIDE are not.
+    is_full: bool = False
 
-    @property
-    def set_aside(self) -> int:
-        """The number of those that are neither admitted nor duplicates."""
-        return len(self.deferred) + len(self.conflicts) + len(self.expired)
 
-    def is_full(self, limit: int) -> bool:
-        """Return whether a receive of `limit` messages examines no more."""
-        passed_over = self.set_aside + len(self.duplicates)
-        return len(self.admitted) >= limit or passed_over >= MAX_SET_ASIDE
+class Receiving(Operations):
+    """The receiving part of the core, in SQL."""
+
+    def receive(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+        wait_ms: int = 0,
+    ) -> Received:
+        """Lease ready messages, or wait for one."""
+        if wait_ms or type(wait_ms) is not int:
+            lease: dict[str, Any] = {"visibility_ms": visibility_ms, "owner_id": owner_id}
+            once = partial(self.receive, queue, limit, **lease)
+            return receive_or_wait(self, queue, wait_ms, once)
+        with self._database.write() as tx:
+            received = receive(tx, queue, limit, visibility_ms, owner_id)
+        return tx.shown(received) if tx.offset_ms else received
+
+    def watch(self) -> Watch:
+        """Start watching for writes; each engine has its own way."""
+        raise NotImplementedError
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        """Return the time until a receive on one of these queues may return a message."""
+        with self._database.read() as tx:
+            return ready_in_ms(tx, queues)
 
 
 def receive(
-    tx: WriteTransaction,
-    queue: str,
-    limit: int,
-    visibility_ms: int | None,
-    owner_id: int,
-    ids: Iterable[str] | None,
+    tx: WriteTransaction, queue: str, limit: int, visibility_ms: int | None, owner_id: int
 ) -> Received:
-    """Lease up to `limit` messages; see Store.receive."""
-    row = tx.queue(queue)
-    lease = _check(row, limit, visibility_ms, owner_id)
+    """Lease up to `limit` messages; see Queueing.receive."""
+    row, lease = _lease(tx, queue, limit, visibility_ms, owner_id)
     promoted, reclaimed = _promote(tx, row), reclaim_expired(tx, row)
-    if ids is not None:
-        return Received(_deliver(tx, row, _dead_letters(tx, row, limit, ids), lease), [], 0)
-    if row.setting("paused"):
-        return Received([], [], 0)
+    if row.paused:
+        return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
     examined = _look_through(tx, row, limit, lease)
-    _set_aside(tx, row, examined)
-    more = examined.is_full(limit) or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
-    messages = _deliver(tx, row, examined.admitted, lease)
-    return Received(messages, examined.duplicates, examined.set_aside, more)
+    set_aside = _set_aside(tx, row, examined) if examined.passed_over else 0
+    more = examined.is_full or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
+    messages = _deliver(tx, row, examined.admitted, lease) if examined.admitted else []
+    idle = not (messages or examined.duplicates or set_aside or more)
+    wait_ms = ready_in_ms(tx, [queue]) if idle else None
+    return Received(messages, examined.duplicates, set_aside, more, wait_ms)
+
+
+def lease_dead_letters(
+    tx: WriteTransaction, queue: str, ids: Sequence[str], visibility_ms: int | None, owner_id: int
+) -> list[Message]:
+    """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
+    row, lease = _lease(tx, queue, len(ids), visibility_ms, owner_id)
+    _promote(tx, row)
+    reclaim_expired(tx, row)
+    chosen = _dead_letters(tx, row, len(ids), ids)
+    return _deliver(tx, row, chosen, lease) if chosen else []
 
 
 def _promote(tx: WriteTransaction, row: StoredQueue) -> int:
     """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return the number."""
-    due = tx.run(sql.DUE, in_queue=row.id, now_ms=tx.now_ms, limit=PROMOTE_BATCH).fetchall()
+    values = {"in_queue": row.id, "now_ms": tx.now_ms, "limit": PROMOTE_BATCH}
+    due = tx.execute(tx.statements[sql.DUE], values).fetchall()
     if not due:
         return 0
-    return len(tx.moved(sql.PROMOTE, ids=tx.list_of(message_id for (message_id,) in due)))
+    return len(tx.moved(sql.PROMOTE, ids=tx.list_of([message_id for (message_id,) in due])))
 
 
 def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
     """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return the number."""
-    expired = tx.run(
-        sql.EXPIRED_LEASES, in_queue=row.id, lease_now=tx.lease_now_ms, limit=RECLAIM_BATCH
-    ).fetchall()
+    values = {"in_queue": row.id, "lease_now": tx.lease_now_ms, "limit": RECLAIM_BATCH}
+    expired = tx.execute(tx.statements[sql.EXPIRED_LEASES], values).fetchall()
+    if not expired:
+        return 0
     return sum(
         _take_back(tx, row, LeasedMessage(*lease), owner, Reason.LEASE_EXPIRED)
         for *lease, owner in expired
@@ -171,23 +207,36 @@ def stored_owner(owner_id: int) -> int:
     return OWNER_BASE + owner_id
 
 
-def _check(row: StoredQueue, limit: int, visibility_ms: int | None, owner_id: int) -> _Lease:
-    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
+def _lease(
+    tx: WriteTransaction, queue: str, limit: int, visibility_ms: int | None, owner_id: int
+) -> tuple[StoredQueue, _Lease]:
+    """Return a queue, and the terms of a receive from it.
+
+    Raises:
+        UnknownQueue: there is no such queue.
+        InvalidInput: an argument out of bounds.
+    """
+    row = tx.find_queue(queue)
+    if row is None:
+        raise UnknownQueue(queue)
+    if type(limit) is not int or limit != 1:
+        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     if visibility_ms is None:
-        visibility_ms = row.setting("visibility_timeout_ms")
-    check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
+        visibility_ms = row.visibility_timeout_ms
+    else:
+        check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     owner = stored_owner(owner_id) if owner_id else OWNER_BASE
-    return _Lease(os.urandom(len(NO_RECEIPT)), visibility_ms, owner)
+    return row, _Lease(os.urandom(len(NO_RECEIPT)), visibility_ms, owner)
 
 
 def _dead_letters(
-    tx: WriteTransaction, row: StoredQueue, limit: int, ids: Iterable[str]
+    tx: WriteTransaction, row: StoredQueue, limit: int, ids: Sequence[str]
 ) -> list[_Candidate]:
     """Return the chosen dead letters, and make them ready, also those on hold."""
-    chosen = tx.list_of(map(row_id, ids))
+    chosen = tx.list_of([row_id(message_id) for message_id in ids])
     found = tx.run(sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
     # Those that were ready already are not moved; leasing them looks at the rest.
-    tx.moved(sql.CHOOSE, ids=tx.list_of(dead_letter[0] for dead_letter in found))
+    tx.moved(sql.CHOOSE, ids=tx.list_of([dead_letter[0] for dead_letter in found]))
     return [_Candidate(*dead_letter) for dead_letter in found]
 
 
@@ -199,38 +248,50 @@ def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Le
     """
     examined = _Examined()
     taken: set[str] = set()
-    retention_ms = row.setting("retention_ms")
-    with closing(tx.run(sql.READY, in_queue=row.id, limit=limit + MAX_SET_ASIDE)) as rows:
+    values = {"in_queue": row.id, "limit": limit + MAX_SET_ASIDE}
+    with closing(tx.execute(tx.statements[sql.READY], values)) as rows:
         for found in map(_Candidate._make, rows):
-            record, owner_lease_ms = (
-                (None, 0) if found.key is None else _known_key(tx, found, taken, lease)
-            )
-            since_ms = found.retention_from_ms
-            match admit(since_ms, found.payload_hash, record, retention_ms, tx.now_ms):
-                case Admission.DELIVER:
-                    examined.admitted.append(found)
-                    if found.key is not None and found.source_queue_id is None:
-                        taken.add(found.key)
-                case Admission.DUPLICATE:
-                    key = found.key or ""  # never empty: only a keyed message is a duplicate
-                    examined.duplicates.append(
-                        Duplicate(str(found.id), row.name, key, found.result)
-                    )
-                case Admission.DEFER:
-                    examined.deferred[found.id] = tx.now_ms + max(1, owner_lease_ms)
-                case Admission.CONFLICT:
-                    examined.conflicts.append(found.id)
-                case Admission.EXPIRE:
-                    examined.expired.append(found.id)
-            if examined.is_full(limit):
+            record, owner_lease_ms = None, 0
+            if found.status is not None or found.key in taken:
+                record, owner_lease_ms = _known_key(tx, found, taken, lease)
+            since_ms, hashed = found.retention_from_ms, found.payload_hash
+            admission = admit(since_ms, hashed, record, row.retention_ms, tx.now_ms)
+            if admission is Admission.DELIVER:
+                examined.admitted.append(found)
+                if found.key is not None and found.source_queue_id is None:
+                    taken.add(found.key)
+            else:
+                _pass_over(examined, found, admission, row.name, tx.now_ms + max(1, owner_lease_ms))
+            if len(examined.admitted) >= limit or examined.passed_over >= MAX_SET_ASIDE:
+                examined.is_full = True
                 break
     return examined
 
 
-def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> None:
+def _pass_over(
+    examined: _Examined, found: _Candidate, admission: Admission, queue: str, until_ms: int
+) -> None:
+    """Add a message that is not admitted; a deferred one waits until a time."""
+    examined.passed_over += 1
+    match admission:
+        case Admission.DUPLICATE:
+            key = found.key or ""  # never empty: only a keyed message is a duplicate
+            examined.duplicates.append(Duplicate(str(found.id), queue, key, found.result))
+        case Admission.DEFER:
+            examined.deferred[found.id] = until_ms
+        case Admission.CONFLICT:
+            examined.conflicts.append(found.id)
+        case Admission.EXPIRE:
+            examined.expired.append(found.id)
+
+
+def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> int:
     """Take the messages that are not admitted out of the ready ones.
 
     Messages that another process has taken since they were read are dropped from `examined`.
+
+    Returns:
+        The number of those that are left, without duplicates.
     """
     for message_id, until in tuple(examined.deferred.items()):
         if tx.run(sql.DEFER, of=message_id, until=until).rowcount != 1:
@@ -241,8 +302,6 @@ def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> N
         if bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
     ]
     ended = [*examined.expired, *(int(duplicate.message_id) for duplicate in examined.duplicates)]
-    if not ended:
-        return
     moved = tx.moved(sql.END_READY, ids=tx.list_of(ended))
     examined.expired = [message_id for message_id in examined.expired if message_id in moved]
     examined.duplicates = [known for known in examined.duplicates if int(known.message_id) in moved]
@@ -250,13 +309,14 @@ def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> N
         tx.count(row.id, "expired")
         tx.record(message_id, row.id, Event.EXPIRED, reason=Reason.EXPIRED)
     tx.count(row.id, "duplicates", len(examined.duplicates))
+    return len(examined.deferred) + len(examined.conflicts) + len(examined.expired)
 
 
 def _known_key(
     tx: WriteTransaction, found: _Candidate, taken: set[str], lease: _Lease
 ) -> tuple[KnownKey | None, int]:
     """Return the state of a candidate's key, and the rest of its owner's lease in ms."""
-    if found.key is None or found.source_queue_id is not None:
+    if found.source_queue_id is not None:  # the key of a dead letter guards nothing
         return None, 0
     if found.key in taken:
         return KnownKey(RecordStatus.IN_PROGRESS, b"", 0, owner_holds_lease=True), (
@@ -278,22 +338,22 @@ def _deliver(
     tx: WriteTransaction, row: StoredQueue, admitted: list[_Candidate], lease: _Lease
 ) -> list[Message]:
     """Lease the admitted messages, and their keys; return them."""
-    if not admitted:
-        return []
-    leased = tx.moved(
-        sql.LEASE,
-        ids=tx.list_of([found.id for found in admitted]),
-        token=lease.token,
-        owner=lease.owner_id,
-        until=tx.lease_now_ms + lease.visibility_ms,
-        now_ms=tx.now_ms,
-    )
-    if len(leased) != len(admitted):  # another process took one since it was read
+    ids = [found.id for found in admitted]
+    values = {
+        "ids": tx.list_of(ids),
+        "token": lease.token,
+        "owner": lease.owner_id,
+        "until": tx.lease_now_ms + lease.visibility_ms,
+        "now_ms": tx.now_ms,
+    }
+    leased = tx.moved(sql.LEASE, **values)
+    if len(leased) != len(ids):  # another process took one since it was read
         admitted = [found for found in admitted if found.id in leased]
     keyed = [found for found in admitted if found.key is not None and found.source_queue_id is None]
     if keyed:
         refused = _take_keys(tx, row, keyed, lease)
-        admitted = [found for found in admitted if found.id not in refused]
+        if refused:
+            admitted = [found for found in admitted if found.id not in refused]
     return list(_leased(tx, row, admitted, lease))
 
 

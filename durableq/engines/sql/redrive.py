@@ -17,6 +17,7 @@ from sqlalchemy import Select, case, delete, func, insert, or_, select, update
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dead_letters import (
     dead,
+    decide_one,
     died,
     empty,
     reason,
@@ -26,14 +27,21 @@ from durableq.engines.sql.dead_letters import (
 )
 from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.receiving import reclaim_expired
-from durableq.engines.sql.settling import LeasedMessage, decide_one
+from durableq.engines.sql.settling import LeasedMessage
 from durableq.engines.sql.statements import parameter
 from durableq.engines.sql.tables import NO_RECEIPT, OWNER_BASE, history, redrive_task
-from durableq.engines.sql.transactions import StoredQueue, Transaction, WriteTransaction, row_id
+from durableq.engines.sql.transactions import (
+    Operations,
+    StoredQueue,
+    Transaction,
+    WriteTransaction,
+    row_id,
+)
 from durableq.model.dead_letters import (
     DeadLetterFilter,
     RedriveState,
     RedriveTask,
+    check_redrive,
     check_redrive_limit,
     source_is_gone,
     unknown_redrive,
@@ -42,6 +50,8 @@ from durableq.model.decisions import Discard, Requeue
 from durableq.model.errors import Conflict
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Outcome, Reason, State
+from durableq.runtime.clock import shift
+from durableq.store.capabilities import Redrive
 
 #: Length of a step's own leases, which its transaction ends.
 _LEASE_MS: Final = 1_000
@@ -136,7 +146,45 @@ class _DeadLetter(NamedTuple):
     known_source_id: int | None
 
 
-def start(
+class SQLRedrive(Operations, Redrive):
+    """The capability of redrive tasks, in SQL."""
+
+    def start_redrive(
+        self,
+        wanted: DeadLetterFilter,
+        decision: Requeue | Discard,
+        *,
+        to_queue: str | None = None,
+        actor: str = "",
+    ) -> RedriveTask:
+        """Create a redrive task."""
+        check_redrive(decision, to_queue)
+        with self._database.write() as tx:
+            wanted = shift(wanted, -tx.offset_ms)
+            return tx.shown(_start(tx, wanted, decision, to_queue, actor))
+
+    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
+        """Decide about the next letters of a task."""
+        with self._database.write() as tx:
+            return tx.shown(_go_on(tx, task_id, limit))
+
+    def cancel_redrive(self, task_id: str) -> RedriveTask:
+        """Stop a running task."""
+        with self._database.write() as tx:
+            return tx.shown(_cancel(tx, task_id))
+
+    def redrive_tasks(self) -> list[RedriveTask]:
+        """Return the tasks, newest first."""
+        with self._database.read() as tx:
+            return tx.shown([_progress(row).task for row in tx.run(_TASKS).fetchall()])
+
+    def redrive_task(self, task_id: str) -> RedriveTask:
+        """Return one task."""
+        with self._database.read() as tx:
+            return tx.shown(_find(tx, task_id).task)
+
+
+def _start(
     tx: WriteTransaction,
     wanted: DeadLetterFilter,
     decision: Requeue | Discard,
@@ -169,13 +217,13 @@ def start(
     )
     task_id = str(started.fetchone()[0])
     tx.run(_FORGET, kept=MAX_REDRIVE_TASKS)
-    return find(tx, task_id).task
+    return _find(tx, task_id).task
 
 
-def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
+def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
     """Decide about the next dead letters of a task; see Redrive.continue_redrive."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
-    task, last_event, cursor = find(tx, task_id)
+    task, last_event, cursor = _find(tx, task_id)
     if task.state is not RedriveState.RUNNING:
         return task
     to_queue = None if task.to_queue is None else _ordinary(tx, task.to_queue)
@@ -195,12 +243,12 @@ def go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
         plus_skipped=len(page) - moved,
         now_ms=tx.now_ms,
     )
-    return find(tx, task_id).task
+    return _find(tx, task_id).task
 
 
-def cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
+def _cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
     """Cancel a running redrive task; see Redrive.cancel_redrive."""
-    task, _, cursor = find(tx, task_id)
+    task, _, cursor = _find(tx, task_id)
     if task.state is not RedriveState.RUNNING:
         return task
     tx.run(
@@ -212,7 +260,7 @@ def cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
         plus_skipped=0,
         now_ms=tx.now_ms,
     )
-    return find(tx, task_id).task
+    return _find(tx, task_id).task
 
 
 def clamp(tx: WriteTransaction) -> None:
@@ -223,12 +271,7 @@ def clamp(tx: WriteTransaction) -> None:
     tx.run(_CLAMP)
 
 
-def redrive_tasks(tx: Transaction) -> list[RedriveTask]:
-    """Return the redrive tasks, newest first."""
-    return [_progress(row).task for row in tx.run(_TASKS).fetchall()]
-
-
-def find(tx: Transaction, task_id: str) -> Progress:
+def _find(tx: Transaction, task_id: str) -> Progress:
     """Return a redrive task.
 
     Raises:
@@ -274,7 +317,7 @@ def _decide(
 
 def _reclaim_dead_letters(tx: WriteTransaction) -> None:
     """Take back ended leases of dead letters, so that the task does not skip them."""
-    for row in map(StoredQueue, tx.run(sql.QUEUES).fetchall()):
+    for row in map(StoredQueue._make, tx.run(sql.QUEUES).fetchall()):
         if row.dead_letter_queue_id is None:
             reclaim_expired(tx, row)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.transactions import WriteTransaction
+from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_SEND_BATCH
@@ -13,51 +14,49 @@ from durableq.model.message import Draft, State
 from durableq.model.queues import DEAD_LETTER_SUFFIX
 
 
-def check_batch(drafts: Sequence[Draft]) -> None:
-    """Refuse a batch that no single transaction should hold.
+class Sending(Operations):
+    """The sending part of the core, in SQL."""
 
-    Raises:
-        InvalidInput: more than MAX_SEND_BATCH messages.
-    """
-    if len(drafts) > MAX_SEND_BATCH:
-        raise InvalidInput(
-            f"A batch has at most {MAX_SEND_BATCH} messages, got {len(drafts)}. "
-            "Send several batches, or use queue.producer()."
-        )
+    def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
+        """Store a batch, or let it join the caller's transaction."""
+        database = self._database
+        with database.write() if connection is None else database.join(connection) as tx:
+            return send(tx, queue, drafts)
 
 
 def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]:
     """Store drafts and return their ids in order.
 
     Raises:
+        InvalidInput: more than MAX_SEND_BATCH messages.
         UnknownQueue: there is no such queue.
         InvalidBody: a body is over the queue's limit.
     """
+    if len(drafts) > MAX_SEND_BATCH:
+        raise _too_many(len(drafts))
     if not drafts:
         return []
-    row = tx.run(sql.SEND_TO, queue=queue).fetchone()
+    execute, text_of = tx.execute, tx.statements
+    row = execute(text_of[sql.SEND_TO], {"queue": queue}).fetchone()
     if row is None:
         raise _refused(tx, queue)
     queue_id, queue_delay_ms, max_body_bytes, last_id = row
-    first_id = last_id + 1
-    now_ms = tx.now_ms
-    ready, delayed = State.READY.value, State.DELAYED.value
     rows = []
-    for number, draft in enumerate(drafts):
+    for message_id, draft in enumerate(drafts, last_id + 1):
         body_bytes = codec.size(draft.body)
         if body_bytes > max_body_bytes:
-            raise _too_large(number, draft, queue, max_body_bytes)
+            raise _too_large(message_id - last_id, draft, queue, max_body_bytes)
         delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
-        due_ms = now_ms + delay_ms
+        due_ms = tx.now_ms + delay_ms
         rows.append(
             {
-                "id": first_id + number,
+                "id": message_id,
                 "queue_id": queue_id,
-                "state": delayed if delay_ms else ready,
+                "state": (State.DELAYED if delay_ms else State.READY).value,
                 "rank": -draft.priority,
                 "priority": draft.priority,
                 "delayed_until_ms": due_ms if delay_ms else 0,
-                "now_ms": now_ms,
+                "now_ms": tx.now_ms,
                 "retention_from_ms": due_ms,
                 "body_bytes": body_bytes,
                 "key": draft.key,
@@ -66,12 +65,19 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
                 "body": draft.body,
             }
         )
-    tx.run(sql.SENT, of_queue=queue_id, count=len(drafts))
+    execute(text_of[sql.SENT], {"of_queue": queue_id, "count": len(drafts)})
     if len(rows) == 1:
-        tx.run(sql.INSERT, **rows[0])
-    else:
-        tx.run_many(sql.INSERT, rows)
-    return [str(first_id + number) for number in range(len(drafts))]
+        execute(text_of[sql.INSERT], rows[0])
+        return [str(last_id + 1)]
+    tx.run_many(sql.INSERT, rows)
+    return [str(row["id"]) for row in rows]
+
+
+def _too_many(number: int) -> InvalidInput:
+    return InvalidInput(
+        f"A batch has at most {MAX_SEND_BATCH} messages, got {number}. "
+        "Send several batches, or use queue.producer()."
+    )
 
 
 def _refused(tx: WriteTransaction, queue: str) -> DurableQError:
@@ -85,7 +91,7 @@ def _refused(tx: WriteTransaction, queue: str) -> DurableQError:
 
 def _too_large(number: int, draft: Draft, queue: str, limit: int) -> InvalidBody:
     return InvalidBody(
-        f"Message {number + 1} of this batch has a body of {codec.size(draft.body)} bytes; queue "
+        f"Message {number} of this batch has a body of {codec.size(draft.body)} bytes; queue "
         f"{queue!r} takes at most {limit}. Nothing of the batch was sent. Store the data elsewhere "
         "and send a reference, or raise the queue's max_body_bytes."
     )

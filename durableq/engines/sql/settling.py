@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from durableq.engines.sql import statements as sql
-from durableq.engines.sql.transactions import StoredQueue, WriteTransaction, row_id
-from durableq.model import codec
-from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
-from durableq.model.errors import Conflict, InvalidBody
+from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction, row_id
+from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_VISIBILITY_MS
-from durableq.model.message import FOREVER_MS, Completion, Event, Failure, Outcome, Receipt, State
+from durableq.model.message import Completion, Event, Failure, Outcome, Receipt, State
 from durableq.model.units import check_whole
+from durableq.runtime.logs import facts
+
+log = logging.getLogger("durableq.engine")
 
 
 class LeasedMessage(NamedTuple):
@@ -27,22 +29,59 @@ class LeasedMessage(NamedTuple):
     source_queue_id: int | None = None
 
 
+class Settling(Operations):
+    """The settling part of the core, in SQL."""
+
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Let leases end later."""
+        with self._database.write() as tx:
+            return extend(tx, receipts, visibility_ms)
+
+    def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
+        """End messages in success."""
+        with self._database.write() as tx:
+            return complete(tx, completions)
+
+    def fail(
+        self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
+    ) -> list[Outcome]:
+        """Record failures, and retry or bury."""
+        with self._database.write() as tx:
+            return fail(tx, failures, actor)
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail messages in one transaction."""
+        with self._database.write() as tx:
+            return complete(tx, completions) + fail(tx, failures, actor)
+
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Return messages to their queues, uncounted."""
+        with self._database.write() as tx:
+            return release(tx, receipts)
+
+
 def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Outcome]:
-    """End messages in success; see Store.complete."""
+    """End messages in success; see Queueing.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
     for row, token, positions in _by_lease(tx, [c.receipt for c in completions]):
-        ids = tx.list_of(positions)
+        ids = tx.list_of([*positions])
         ended = tx.run(sql.COMPLETE, ids=ids, in_queue=row.id, token=token).fetchall()
-        tx.count(row.id, "completed", len(ended))
-        for message_id, _ in ended:
-            outcomes[positions[message_id]] = Outcome.DONE
-        results = {
-            (message_id, key): completions[positions[message_id]].result
-            for message_id, key in ended
-            if key is not None
-        }
-        if results:
-            _complete_keys(tx, row, token, results)
+        if ended:
+            tx.count(row.id, "completed", len(ended))
+        keyed = []
+        for message_id, key in ended:
+            position = positions[message_id]
+            outcomes[position] = Outcome.DONE
+            if key is not None and row.dead_letter_queue_id is not None:
+                keyed.append((message_id, key, completions[position].result))
+        if keyed:
+            _complete_keys(tx, row, token, keyed)
     return [
         outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
@@ -50,9 +89,17 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
 
 
 def _complete_keys(
-    tx: WriteTransaction, row: StoredQueue, token: bytes, results: dict[tuple[int, str], str | None]
+    tx: WriteTransaction, row: StoredQueue, token: bytes, ended: list[tuple[int, str, str | None]]
 ) -> None:
-    expires_ms = tx.now_ms + row.setting("idempotency_ttl_ms")
+    """Complete the records of messages that have ended, and wake the messages behind them.
+
+    Args:
+        tx: the transaction.
+        row: the queue, not a dead-letter queue: the keys of dead letters guard nothing.
+        token: of their receipts.
+        ended: id, key and result of each.
+    """
+    expires_ms = tx.now_ms + row.idempotency_ttl_ms
     keyed = [
         {
             "in_queue": row.id,
@@ -63,29 +110,37 @@ def _complete_keys(
             "now_ms": tx.now_ms,
             "expires_ms": expires_ms,
         }
-        for (message_id, key), result in results.items()
+        for message_id, key, result in ended
     ]
-    tx.run_many(sql.COMPLETE_KEY, keyed)
+    completed = tx.run_many(sql.COMPLETE_KEY, keyed).rowcount
+    if completed != len(keyed):  # a record was removed by other means than durableq
+        log.warning(
+            "%s of %s completed messages of %s no longer had their key: a duplicate of them runs",
+            len(keyed) - completed,
+            len(keyed),
+            row.name,
+            extra=facts("key_lost", queue=row.name),
+        )
     tx.run_many(sql.WAKE_DEFERRED, keyed)
 
 
 def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
-    """Prolong leases; see Store.extend."""
+    """Let leases end later; see Queueing.extend."""
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     until = tx.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
     for row, token, positions in _by_lease(tx, receipts):
-        ids = tx.list_of(positions)
+        ids = tx.list_of([*positions])
         moved = tx.run(sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
         done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
     return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
 
 
 def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
-    """Give messages back uncounted; see Store.release."""
+    """Return messages uncounted; see Queueing.release."""
     outcomes = []
     for receipt in receipts:
-        found = _find_leased(tx, receipt)
+        found = find_leased(tx, receipt)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -97,10 +152,10 @@ def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
 def fail(
     tx: WriteTransaction, failures: Sequence[tuple[Receipt, Failure]], actor: str
 ) -> list[Outcome]:
-    """Record failures, and retry or bury; see Store.fail."""
+    """Record failures, and retry or bury; see Queueing.fail."""
     outcomes = []
     for receipt, failure in failures:
-        found = _find_leased(tx, receipt)
+        found = find_leased(tx, receipt)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -120,7 +175,7 @@ def fail_one(
     decision = after_failure(
         failure,
         leased.receive_count,
-        row.settings,
+        row,
         tx.rng(),
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
     )
@@ -182,122 +237,9 @@ def _move_to_dead_letters(
     return True
 
 
-def decide(
-    tx: WriteTransaction, decisions: Sequence[tuple[Receipt, Decision]], actor: str
-) -> list[Outcome]:
-    """Apply decisions to leased dead letters; see DeadLetters.decide."""
-    outcomes = []
-    for receipt, decision in decisions:
-        found = _find_leased(tx, receipt)
-        if found is None:
-            outcomes.append(refusal(tx, receipt))
-        else:
-            outcomes.append(decide_one(tx, *found, decision, actor))
-    return outcomes
-
-
-def decide_one(
-    tx: WriteTransaction,
-    row: StoredQueue,
-    leased: LeasedMessage,
-    decision: Decision,
-    actor: str,
-    to_queue: StoredQueue | None = None,
-) -> Outcome:
-    """Apply a decision to a leased dead letter.
-
-    Args:
-        tx: the transaction.
-        row: the dead-letter queue.
-        leased: the dead letter.
-        decision: the decision.
-        actor: the person or process that decides.
-        to_queue: the queue to send it to; None is the queue in which it died.
-    """
-    source_queue_id = leased.source_queue_id
-    if source_queue_id is None:
-        raise Conflict(
-            f"Message {leased.id} in queue {row.name!r} is not a dead letter: decisions are for "
-            "those. Complete, fail or release it."
-        )
-    recovery_count = leased.recovery_count
-    event, moved = Event.DISCARDED, False
-    match decision:
-        case Discard():
-            ended = tx.run(sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
-            moved = ended.rowcount == 1
-            tx.count(row.id, "discarded", int(moved))
-        case Hold():
-            event = Event.HELD
-            moved = put_back(tx, row, leased, State.DELAYED, FOREVER_MS)
-        case Retry() | Requeue():
-            event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
-            target = to_queue or tx.queue_by_id(source_queue_id)
-            moved = _redrive(tx, row, leased, target, decision)
-            recovery_count += 1
-    if not moved:
-        return Outcome.STALE
-    detail: dict[str, Any] = {"recovery_count": recovery_count}
-    if to_queue is not None and to_queue.id != source_queue_id:
-        detail["to_queue"] = to_queue.name
-    tx.record(leased.id, row.id, event, actor=actor, reason=decision.reason, detail=detail)
-    return Outcome.DONE
-
-
-def _redrive(
-    tx: WriteTransaction,
-    row: StoredQueue,
-    leased: LeasedMessage,
-    target: StoredQueue,
-    decision: Retry | Requeue,
-) -> bool:
-    body = codec.encode(decision.body) if isinstance(decision, Retry) else None
-    if body is not None and codec.size(body) > target.setting("max_body_bytes"):
-        raise InvalidBody(
-            f"The changed body of message {leased.id} has {codec.size(body)} bytes; queue "
-            f"{target.name!r} takes at most {target.setting('max_body_bytes')}."
-        )
-    due_ms = tx.now_ms + decision.delay_ms
-    sent_back = tx.run(
-        sql.REDRIVE,
-        of=leased.id,
-        in_queue=row.id,
-        target=target.id,
-        token=leased.token,
-        to_state=State.DELAYED.value if decision.delay_ms else State.READY.value,
-        until=due_ms if decision.delay_ms else 0,
-        retention_from_ms=due_ms,
-        now_ms=tx.now_ms,
-        new_body=body,
-        new_body_bytes=None if body is None else codec.size(body),
-    )
-    if sent_back.rowcount != 1:
-        return False
-    tx.count(row.id, "moved_out")
-    tx.count(target.id, "moved_in")
-    return True
-
-
-def attach_result(tx: WriteTransaction, receipt: Receipt, key: str, result: str) -> Outcome:
-    """Add a result to a completed record; see Store.attach_result."""
-    fence = _fence(tx, receipt.queue, receipt.token)
-    if fence is None:
-        return Outcome.GONE
-    row, token = fence
-    attached = tx.run(
-        sql.ATTACH_RESULT,
-        in_queue=row.id,
-        of_key=key,
-        of=row_id(receipt.message_id),
-        token=token,
-        new_result=result,
-    )
-    return Outcome.DONE if attached.rowcount == 1 else Outcome.GONE
-
-
 def first_stale(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
     """Return the first receipt whose lease is gone, or None."""
-    return next((r for r in receipts if _find_leased(tx, r) is None), None)
+    return next((r for r in receipts if find_leased(tx, r) is None), None)
 
 
 def put_back(
@@ -335,8 +277,10 @@ def put_back(
 
 def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
-    if leased.key is not None and leased.source_queue_id is None:
-        tx.run(sql.DROP_KEY, in_queue=row.id, of_key=leased.key, of=leased.id, token=leased.token)
+    if leased.key is None or leased.source_queue_id is not None:
+        return
+    of = {"in_queue": row.id, "of_key": leased.key, "of": leased.id, "token": leased.token}
+    if tx.run(sql.DROP_KEY, **of).rowcount:  # otherwise another message has it
         tx.run(sql.WAKE_DEFERRED, in_queue=row.id, of_key=leased.key, now_ms=tx.now_ms)
 
 
@@ -351,12 +295,12 @@ def _by_lease(
     for position, (queue, message_id, token) in enumerate(receipts):
         groups.setdefault((queue, token), {}).setdefault(row_id(message_id), position)
     for (queue, token), positions in groups.items():
-        fence = _fence(tx, queue, token)
+        fence = fence_of(tx, queue, token)
         if fence is not None:
             yield *fence, positions
 
 
-def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, bytes] | None:
+def fence_of(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, bytes] | None:
     """Return a receipt's queue and token; None if it can name nothing here."""
     row = tx.find_queue(queue)
     try:
@@ -365,10 +309,9 @@ def _fence(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, b
         return None
 
 
-def _find_leased(
-    tx: WriteTransaction, receipt: Receipt
-) -> tuple[StoredQueue, LeasedMessage] | None:
-    fence = _fence(tx, receipt.queue, receipt.token)
+def find_leased(tx: WriteTransaction, receipt: Receipt) -> tuple[StoredQueue, LeasedMessage] | None:
+    """Return a receipt's queue and leased message; None if the lease is gone."""
+    fence = fence_of(tx, receipt.queue, receipt.token)
     if fence is None:
         return None
     row, token = fence
@@ -393,7 +336,7 @@ def _judge_again(tx: WriteTransaction, completion: Completion) -> Outcome:
     """Answer a completion that ended nothing: DONE if this very one was applied before."""
     receipt, _, key = completion
     answer = refusal(tx, receipt)
-    fence = _fence(tx, receipt.queue, receipt.token)
+    fence = fence_of(tx, receipt.queue, receipt.token)
     if answer is Outcome.STALE or key is None or fence is None:
         return answer
     row, token = fence

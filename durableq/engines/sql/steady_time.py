@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from durableq.engines.sql import upkeep
+from durableq.engines.sql import metadata
 from durableq.engines.sql.transactions import Transaction
 from durableq.runtime.clock import Anchor, Moment, SteadyClock
 
@@ -14,7 +14,7 @@ NAME: Final = "clock"
 
 def stored(tx: Transaction) -> Anchor | None:
     """Return the stored anchor."""
-    return Anchor.from_json(upkeep.meta_value(tx, NAME))
+    return Anchor.from_json(metadata.own_value(tx, NAME))
 
 
 def follow(tx: Transaction, clock: SteadyClock) -> Moment:
@@ -31,5 +31,5 @@ def renew(tx: Transaction, clock: SteadyClock) -> Anchor | None:
     if not follow(tx, clock).is_due:
         return None
     now = clock.now()
-    upkeep.set_meta(tx, NAME, now.to_json())
+    metadata.set_own_value(tx, NAME, now.to_json())
     return now

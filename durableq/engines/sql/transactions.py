@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, Statements
-from durableq.engines.sql.tables import LEASE_EPOCH_MS, queue
+from durableq.engines.sql.tables import LEASE_EPOCH_MS
 from durableq.model.errors import UnknownQueue
 from durableq.model.message import Event
 from durableq.model.queues import BOUNDS, QueueSettings
@@ -21,30 +20,34 @@ T = TypeVar("T")
 #: The time of a transaction that no operation of a store runs in.
 NO_MOMENT: Final = Moment(0, 0, 0, is_due=False)
 
-_COLUMN = {column.name: position for position, column in enumerate(queue.columns)}
-_SETTINGS = [(name, _COLUMN[name]) for name in BOUNDS]
+_NO_CHANGES: Final = {f"plus_{name}": 0 for name in sql.COUNTERS}
+_NO_TEXTS: Final = dict.fromkeys(
+    ("reason", "error_type", "error_message", "traceback", "fingerprint", "place"), ""
+)
 
 
-class StoredQueue:
-    """A row of the table of queues."""
+class StoredQueue(NamedTuple):
+    """A row of the table of queues. Columns in the order of the table."""
 
-    __slots__ = ("_row", "dead_letter_queue_id", "id", "name")
-
-    def __init__(self, row: tuple[Any, ...]) -> None:
-        self._row = row
-        self.id: int = row[_COLUMN["id"]]
-        self.name: str = row[_COLUMN["name"]]
-        self.dead_letter_queue_id: int | None = row[_COLUMN["dead_letter_queue_id"]]
-
-    def setting(self, name: str) -> int:
-        """Return one setting."""
-        value: int = self._row[_COLUMN[name]]
-        return value
+    id: int
+    name: str
+    dead_letter_queue_id: int | None
+    created_at_ms: int
+    visibility_timeout_ms: int
+    delay_ms: int
+    retention_ms: int
+    max_receives: int
+    max_recoveries: int
+    backoff_base_ms: int
+    backoff_max_ms: int
+    idempotency_ttl_ms: int
+    max_body_bytes: int
+    paused: int
 
     @property
     def settings(self) -> QueueSettings:
         """All settings."""
-        return QueueSettings(**{name: self._row[at] for name, at in _SETTINGS})
+        return QueueSettings(**{name: getattr(self, name) for name in BOUNDS})
 
 
 class Transaction:
@@ -56,13 +59,24 @@ class Transaction:
         moment: the time; an operation happens at one moment.
     """
 
-    __slots__ = ("execute", "lease_now_ms", "now_ms", "offset_ms", "raw", "statements")
+    __slots__ = (
+        "execute",
+        "lease_now_ms",
+        "list_of",
+        "now_ms",
+        "offset_ms",
+        "raw",
+        "statements",
+    )
 
     def __init__(self, raw: Any, statements: Statements, moment: Moment = NO_MOMENT) -> None:
         self.raw = raw
-        #: The driver's own; for the text of a statement and its values by name.
+        #: The driver's own, for the text of a statement and its values by name. The way of one
+        #: message uses it: `execute(statements[STATEMENT], values)` is `run` without a call.
         self.execute: Callable[..., Any] = raw.execute
         self.statements = statements
+        #: Makes the value of a parameter of `in_list` from a list.
+        self.list_of = statements.dialect.bind_list
         self.set_time(moment)
 
     def set_time(self, moment: Moment) -> None:
@@ -87,10 +101,6 @@ class Transaction:
         """Return an answer with its dates as the wall clock has them."""
         return shift(answer, self.offset_ms)
 
-    def list_of(self, values: Iterable[int] | Iterable[str]) -> Any:
-        """Return numbers or texts as the value of a parameter of `in_list`."""
-        return self.statements.dialect.bind_list(values)
-
 
 class WriteTransaction(Transaction):
     """The write transaction of one operation of the store.
@@ -109,7 +119,7 @@ class WriteTransaction(Transaction):
         super().__init__(raw, statements)
         self.rng = rng
         #: Changes of counters by queue id, to be written.
-        self.counts: dict[int, Counter[str]] = {}
+        self.counts: dict[int, dict[str, int]] = {}
         self._queues: dict[str | int, StoredQueue] = {}
 
     def queue(self, name: str) -> StoredQueue:
@@ -127,10 +137,10 @@ class WriteTransaction(Transaction):
         """Return a queue by name, or None."""
         found = self._queues.get(name)
         if found is None:
-            row = self.run(sql.QUEUE, queue=name).fetchone()
+            row = self.execute(self.statements[sql.QUEUE], {"queue": name}).fetchone()
             if row is None:
                 return None
-            found = self._queues[name] = StoredQueue(row)
+            found = self._queues[name] = StoredQueue(*row)
         return found
 
     def queue_by_id(self, queue_id: int) -> StoredQueue:
@@ -138,18 +148,18 @@ class WriteTransaction(Transaction):
         found = self._queues.get(queue_id)
         if found is None:
             row = self.run(sql.QUEUE_BY_ID, queue_id=queue_id).fetchone()
-            found = self._queues[queue_id] = StoredQueue(row)
+            found = self._queues[queue_id] = StoredQueue(*row)
         return found
 
     def count(self, queue_id: int, counter: str, number: int = 1) -> None:
         """Add to a queue's running counter."""
-        self.counts.setdefault(queue_id, Counter())[counter] += number
+        changes = self.counts.setdefault(queue_id, _NO_CHANGES.copy())
+        changes[f"plus_{counter}"] += number
 
     def write_counters(self) -> None:
         """Write the counters collected so far, once per queue."""
         for queue_id, changes in self.counts.items():
-            plus = {f"plus_{name}": changes[name] for name in sql.COUNTERS}
-            self.run(sql.COUNT, of_queue=queue_id, **plus)
+            self.execute(self.statements[sql.COUNT], {"of_queue": queue_id, **changes})
         self.counts.clear()
 
     def record(
@@ -163,22 +173,18 @@ class WriteTransaction(Transaction):
         **texts: str,
     ) -> None:
         """Write one event of a message's history, and drop the oldest beyond the limit."""
-        self.run(
-            sql.RECORD_EVENT,
-            message_id=message_id,
-            queue_id=queue_id,
-            at_ms=self.now_ms,
-            event=event.value,
-            reason=texts.get("reason", ""),
-            error_type=texts.get("error_type", ""),
-            error_message=texts.get("error_message", ""),
-            traceback=texts.get("traceback", ""),
-            fingerprint=texts.get("fingerprint", ""),
-            place=texts.get("place", ""),
-            actor=actor,
-            detail=json.dumps(detail) if detail else None,
-        )
-        self.run(sql.TRIM_HISTORY, of=message_id)
+        values = {
+            "message_id": message_id,
+            "queue_id": queue_id,
+            "at_ms": self.now_ms,
+            "event": event.value,
+            "actor": actor,
+            "detail": json.dumps(detail) if detail else None,
+            **_NO_TEXTS,
+            **texts,
+        }
+        self.execute(self.statements[sql.RECORD_EVENT], values)
+        self.execute(self.statements[sql.TRIM_HISTORY], {"of": message_id})
 
 
 def row_id(message_id: str) -> int:
@@ -209,3 +215,17 @@ class Database(Protocol):
 
     def write(self, *, patient: bool = True) -> AbstractContextManager[WriteTransaction]:
         """Open a write transaction; unless `patient`, raise Busy instead of waiting."""
+
+    def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
+        """Take part in a caller's open transaction on the same database."""
+
+
+class Operations:
+    """A part of an engine's store: the operations of one capability, each one transaction.
+
+    Args:
+        database: opens the transactions.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database

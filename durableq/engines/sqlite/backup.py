@@ -15,7 +15,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, Final
 
-from durableq.engines.sql import settling, statements, steady_time, upkeep
+from durableq.engines.sql import fleet, settling, statements, steady_time
 from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
@@ -65,7 +65,7 @@ def back_up(location: Location, to: Path, progress: Progress) -> Copied:
             with _written(copy.partial, location.path):
                 database.retrying(lambda: _copy(raw, location.path, copy.partial, progress))
                 with closing(driver.connect(str(copy.partial), isolation_level=None)) as raw_copy:
-                    upkeep.forget_boot(transaction(raw_copy))
+                    fleet.forget_boot(transaction(raw_copy))
                 size = _finish(copy.partial)
             copy_install.install_new(copy)
         return Copied(str(target), size)
@@ -259,7 +259,7 @@ def _release_leases(copy: Location, clock: Clock) -> int:
             tx.set_time(steady_time.follow(tx, database.clock))
             leases = tx.run(statements.ALL_LEASES).fetchall()
             settling.release(tx, [_receipt(tx, lease) for lease in leases])
-            upkeep.remember_boot(tx, clock.boot_id())
+            fleet.start_boot(tx, clock.boot_id())
     finally:
         database.close()
     return len(leases)

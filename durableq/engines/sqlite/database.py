@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -53,11 +53,6 @@ TEXT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 _T = TypeVar("_T")
 #: Connections that a forked child inherited. Closing one would harm the parent, so none is closed.
 _ABANDONED: list[Any] = []
-
-
-def driver_version() -> str:
-    """Return the version of the SQLite library in use."""
-    return str(driver.sqlite_version)
 
 
 class Session(WriteTransaction):
@@ -127,7 +122,7 @@ class Session(WriteTransaction):
         """Roll back, and raise durableq's error for one of the driver."""
         raw, database = self.raw, self._database
         self.counts.clear()
-        _roll_back(raw)
+        roll_back(raw)
         if isinstance(error, driver.Error):
             is_stuck = raw.in_transaction
             if is_stuck or code_of(error) == driver.SQLITE_READONLY:
@@ -243,7 +238,7 @@ class Database:
                 self._commit(session.raw)
                 self.clock.renew(anchor)
         if not session.raw.in_transaction or anchor is not None:
-            _roll_back(session.raw)
+            roll_back(session.raw)
             self.begin(session)
         return self.clock.moment()
 
@@ -288,7 +283,13 @@ class Database:
             raise meaning or error from error
         finally:
             if not is_inside:
-                _roll_back(raw)
+                roll_back(raw)
+
+    def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
+        """Take part in a caller's open transaction on this file; see `joining.join`."""
+        from durableq.engines.sqlite.joining import join  # it imports this module
+
+        return join(self, connection)
 
     def retrying(
         self, call: Callable[[], _T], *, failed: Exception | None = None, patient: bool = True
@@ -329,19 +330,6 @@ class Database:
         raw = self.session().raw
         (others,) = self.retrying(lambda: raw.execute("PRAGMA data_version").fetchone())
         return raw, others, raw.total_changes
-
-    def has_no_writer(self) -> bool:
-        """Return whether no write was in progress, so that all earlier writes can be read now."""
-        raw = self.session().raw
-        raw.execute("PRAGMA busy_timeout = 0")
-        try:
-            raw.execute(BEGIN_WRITE)
-        except driver.OperationalError:
-            return False
-        finally:
-            raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
-            _roll_back(raw)
-        return True
 
     def remember_identity(self, check: RevisionCheck | None = None) -> None:
         """From now on, refuse to write to another file at the path, or to migrated tables."""
@@ -444,7 +432,8 @@ class Database:
             self.checkpointer.keep_short(raw)
 
 
-def _roll_back(raw: Any) -> None:
+def roll_back(raw: Any) -> None:
+    """Roll back, if a transaction is open; errors are ignored."""
     if raw.in_transaction:
         with suppress(driver.Error):
             raw.execute("ROLLBACK")

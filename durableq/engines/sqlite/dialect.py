@@ -32,8 +32,8 @@ class _Compiler(SQLiteCompiler):
         return text if offset is None else f"{text} OFFSET ({self.process(offset, **kw)}+0)"
 
     def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
-        """Return a hint, such as INDEXED BY, to stand behind a table's name."""
-        return text
+        """Return the hint that names the index to read, to stand behind a table's name."""
+        return f"INDEXED BY {text}"
 
 
 class _SQLite(SQLiteDialect_pysqlite):
@@ -65,15 +65,8 @@ def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
     return f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0)"  # noqa: S608
 
 
-_encode = json.JSONEncoder(check_circular=False).encode
-
-
-def _bind_list(values: Any) -> str:
-    """Return values as a JSON array, for json_each."""
-    return _encode(list(values))
-
-
-DIALECT: Final = Dialect(_SQLite(paramstyle="named"), _bind_list)
+#: A list is a JSON array, for json_each.
+DIALECT: Final = Dialect(_SQLite(paramstyle="named"), json.JSONEncoder(check_circular=False).encode)
 
 
 def transaction(raw: Any) -> Transaction:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from durableq.engines.sql import queries, steady_time
+from durableq.engines.sql import fleet, steady_time
+from durableq.engines.sql.queues import all_queues
 from durableq.engines.sqlite import doctor_file, doctor_tables
 from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sqlite.dialect import transaction
@@ -97,14 +98,14 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
 
     def registered(raw: Any) -> list[WorkerInfo]:
         steady.adopt(steady_time.stored(transaction(raw)))
-        return steady.shown(queries.workers(transaction(raw)))
+        return steady.shown(fleet.workers(transaction(raw)))
 
     return _read_current(location, registered)
 
 
 def queues(location: Location) -> list[QueueInfo]:
     """Return the queues; none if the file is not a current durableq database."""
-    return _read_current(location, lambda raw: queries.queues(transaction(raw)))
+    return _read_current(location, lambda raw: all_queues(transaction(raw)))
 
 
 def upgrade_estimate(location: Location) -> UpgradeEstimate | None:

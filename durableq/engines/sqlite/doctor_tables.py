@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from durableq.engines.sql import steady_time, upkeep
+from durableq.engines.sql import fleet, steady_time
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
@@ -129,7 +129,7 @@ def _tables(raw: Any, location: Location) -> Finding:
 
 
 def _boot(raw: Any, clock: Clock) -> Finding:
-    known, now = upkeep.known_boot(transaction(raw)), clock.boot_id()
+    known, now = fleet.known_boot(transaction(raw)), clock.boot_id()
     if known == now:
         return Finding("boot", Level.OK, "leases are of this boot of the machine")
     return Finding(

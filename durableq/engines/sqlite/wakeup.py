@@ -14,7 +14,13 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.database import (
+    BEGIN_WRITE,
+    DRIVER_TIMEOUT_SECONDS,
+    Database,
+    roll_back,
+)
+from durableq.engines.sqlite.driver import driver
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
 
@@ -64,7 +70,7 @@ class FileWatch:
         settled = (
             self._events is not None
             and self._pause == LONGEST_SECONDS
-            and self._database.has_no_writer()
+            and has_no_writer(self._database)
         )
         if settled:
             self._pause = None
@@ -105,3 +111,17 @@ class FileWatch:
             events.close()
             return None
         return events
+
+
+def has_no_writer(database: Database) -> bool:
+    """Return whether no write was in progress, so that all earlier writes can be read now."""
+    raw = database.session().raw
+    raw.execute("PRAGMA busy_timeout = 0")
+    try:
+        raw.execute(BEGIN_WRITE)
+    except driver.OperationalError:
+        return False
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
+        roll_back(raw)
+    return True

@@ -1,0 +1,149 @@
+"""Registered workers, their leases, and the boot of the machine that both belong to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import delete, insert, select, update
+
+from durableq.engines.sql import metadata, queries, receiving
+from durableq.engines.sql import statements as sql
+from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql.statements import parameter
+from durableq.engines.sql.tables import worker
+from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
+from durableq.model.message import Message
+from durableq.store.capabilities import Fleet
+from durableq.store.core import WorkerInfo, WorkerStats
+
+_BOOT_ID: Final = "boot_id"
+_STATS: Final = [field.name for field in dataclasses.fields(WorkerStats)]
+
+_REGISTER = Statement(
+    insert(worker)
+    .values({c.name: parameter(c.name) for c in worker.columns if c.name != "id"})
+    .returning(worker.c.id)
+)
+_BEAT = Statement(
+    update(worker).where(worker.c.id == parameter("of")).values(beat_at_ms=parameter("now_ms"))
+)
+_BEAT_AND_TELL = Statement(
+    update(worker)
+    .where(worker.c.id == parameter("of"))
+    .values({"beat_at_ms": parameter("now_ms")} | {n: parameter(n) for n in _STATS})
+)
+_TELL_QUEUES = Statement(
+    update(worker).where(worker.c.id == parameter("of")).values(queues=parameter("queues"))
+)
+_UNREGISTER = Statement(delete(worker).where(worker.c.id == parameter("of")))
+_UNREGISTER_ALL = Statement(delete(worker))
+_w = worker.c
+_WORKERS = Statement(
+    select(
+        _w.name,
+        _w.pid,
+        _w.created_ms,
+        _w.boot_id,
+        _w.pid_namespace,
+        _w.id,
+        _w.started_at_ms,
+        _w.beat_at_ms,
+        _w.restarts,
+        _w.state,
+        _w.handled,
+        _w.failed,
+        _w.in_flight,
+        _w.oldest_began_ms,
+        _w.queues,
+        _w.host_id,
+    ).order_by(_w.id)
+)
+
+
+class SQLFleet(Operations, Fleet):
+    """The capability of a fleet, in SQL."""
+
+    def register(self, worker: WorkerInfo) -> WorkerInfo:
+        """Register a worker."""
+        with self._database.write() as tx:
+            registered = dataclasses.replace(worker, started_at_ms=tx.now_ms, beat_at_ms=tx.now_ms)
+            values = dataclasses.asdict(registered) | {"queues": _as_stored(worker.queues)}
+            owner_id = tx.run(_REGISTER, **values).fetchone()[0]
+            return tx.shown(dataclasses.replace(registered, owner_id=owner_id))
+
+    def beat(
+        self,
+        owner_id: int,
+        stats: WorkerStats | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> bool:
+        """Record that a worker lives."""
+        with self._database.write() as tx:
+            if queues is not None:
+                tx.run(_TELL_QUEUES, of=owner_id, queues=_as_stored(queues))
+            if stats is None:
+                return bool(tx.run(_BEAT, of=owner_id, now_ms=tx.now_ms).rowcount)
+            values = dataclasses.asdict(stats)
+            return bool(tx.run(_BEAT_AND_TELL, of=owner_id, now_ms=tx.now_ms, **values).rowcount)
+
+    def unregister(self, owner_id: int) -> None:
+        """Remove a worker, and reclaim its leases."""
+        with self._database.write() as tx:
+            receiving.reclaim_lost(tx, owner_id)
+            tx.run(_UNREGISTER, of=owner_id)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the registered workers."""
+        with self._database.read() as tx:
+            return tx.shown(workers(tx))
+
+    def leases_of(self, owner_id: int) -> list[Message]:
+        """Return the messages leased by a worker."""
+        with self._database.read() as tx:
+            return tx.shown(queries.leased(tx, receiving.stored_owner(owner_id)))
+
+    def reclaim(self, *, owner_id: int | None = None) -> int:
+        """Reclaim expired leases, or all leases of a dead worker."""
+        with self._database.write() as tx:
+            if owner_id is not None:
+                return receiving.reclaim_lost(tx, owner_id)
+            rows = [tx.queue_by_id(row[0]) for row in tx.run(sql.QUEUES).fetchall()]
+            return sum(receiving.reclaim_expired(tx, row) for row in rows)
+
+
+def workers(tx: Transaction) -> list[WorkerInfo]:
+    """Return the registered workers."""
+    rows = tx.run(_WORKERS).fetchall()
+    return [WorkerInfo(*(*told, _names(queues), host_id)) for *told, queues, host_id in rows]
+
+
+def _names(stored: str) -> tuple[str, ...] | None:
+    """Return the names in a JSON array; None for text that is none."""
+    try:
+        return tuple(json.loads(stored))
+    except (ValueError, TypeError):
+        return None
+
+
+def _as_stored(queues: Sequence[str] | None) -> str:
+    return "" if queues is None else json.dumps(queues)
+
+
+def known_boot(tx: Transaction) -> str | None:
+    """Return the boot under which the database was last opened."""
+    return metadata.own_value(tx, _BOOT_ID)
+
+
+def forget_boot(tx: Transaction) -> None:
+    """Forget the boot, so that the next opening reclaims every lease."""
+    metadata.set_own_value(tx, _BOOT_ID, None)
+
+
+def start_boot(tx: WriteTransaction, boot_id: str) -> None:
+    """Store a new boot; the workers of an earlier one are gone."""
+    tx.run(_UNREGISTER_ALL)
+    metadata.set_own_value(tx, _BOOT_ID, boot_id)
