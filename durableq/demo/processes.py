@@ -1,4 +1,8 @@
-"""Processes of demo, chaos and bench: started, watched, and all ended with their starter."""
+"""Processes of demo, chaos and bench: started, watched, and all ended with their starter.
+
+`python -m durableq.demo.processes` is their guard: it reads the session of each from stdin, one a
+line, and kills them at the end of stdin, which is the end of the process that started them.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +119,7 @@ class Processes:
 
     def __enter__(self) -> Processes:
         self._guard = subprocess.Popen(
-            [sys.executable, "-m", "durableq.demo.guard"],
+            [sys.executable, "-m", "durableq.demo.processes"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -192,3 +196,7 @@ def _of_sessions(sessions: set[int]) -> Iterator[psutil.Process]:
 
 def _cause(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+if __name__ == "__main__":
+    kill_sessions({int(line) for line in sys.stdin})
