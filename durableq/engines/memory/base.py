@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.model.errors import Conflict, UnknownQueue
@@ -58,14 +58,6 @@ def query(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
             return self._answer(lambda: method(self, *args, **kwargs))
 
     return run
-
-
-class Lease(NamedTuple):
-    """The lease that one receive gives to all its messages."""
-
-    token: str
-    until_ms: int
-    owner_id: int
 
 
 class MemoryBase:
@@ -128,16 +120,14 @@ class MemoryBase:
         row = self._tables.rows.get(receipt.message_id)
         if row is None:
             return Outcome.GONE
-        valid = row.state is State.IN_FLIGHT and (row.queue, row.id, row.token) == receipt
-        return row if valid else Outcome.STALE
+        return row if row.receipt == receipt else Outcome.STALE
 
     def _settle(self, receipt: Receipt, step: Callable[[Row], Outcome]) -> Outcome:
         """Apply a step to the leased message of a receipt, if that is valid."""
         found = self._judge(receipt)
         return found if isinstance(found, Outcome) else step(found)
 
-    def _as_message(self, row: Row, receipt: Receipt | None = None) -> Message:
-        leased = row.state is State.IN_FLIGHT
+    def _as_message(self, row: Row) -> Message:
         return Message(
             id=row.id,
             queue=row.queue,
@@ -151,10 +141,13 @@ class MemoryBase:
             sent_at_ms=row.sent_at_ms,
             enqueued_at_ms=row.enqueued_at_ms,
             delayed_until_ms=row.delayed_until_ms if row.state is State.DELAYED else 0,
-            lease_left_ms=max(0, row.lease_until_ms - self._clock.lease_ms()) if leased else 0,
+            lease_left_ms=self._lease_left_ms(row),
             source_queue=row.source_queue,
-            receipt=receipt,
+            receipt=None,
         )
+
+    def _lease_left_ms(self, row: Row) -> int:
+        return max(0, row.lease.until_ms - self._clock.lease_ms()) if row.lease else 0
 
     # ---- changing a message
 
@@ -162,26 +155,23 @@ class MemoryBase:
         changed = self._tables.rows[row.id] = row._replace(**changes)
         return changed
 
-    def _wait(self, row: Row, until_ms: int, *, deferred: bool = False, **changes: Any) -> Row:
-        """Make a message ready, or delayed until a time other than 0."""
+    def _wait(self, row: Row, until_ms: int | None, **changes: Any) -> None:
+        """Make a message delayed, ready (0), or ready and due since it was (None)."""
         state = State.DELAYED if until_ms else State.READY
-        return self._put(row, state=state, delayed_until_ms=until_ms, deferred=deferred, **changes)
+        until_ms = row.delayed_until_ms if until_ms is None else until_ms
+        changes = {"deferred": False, "lease": None} | changes
+        self._put(row, state=state, delayed_until_ms=until_ms, **changes)
 
     def _put_back(self, row: Row, until_ms: int | None = None, **changes: Any) -> Outcome:
-        """End a lease but not the message: it is delayed, or ready and due since it was (None)."""
-        state = State.READY if until_ms is None else State.DELAYED
-        until_ms = row.delayed_until_ms if until_ms is None else until_ms
-        back = {"state": state, "delayed_until_ms": until_ms, "deferred": False}
-        self._put(row, token="", owner_id=0, lease_until_ms=0, **back, **changes)
+        """End a lease without an end of the message."""
+        self._wait(row, until_ms, **changes)
         self._free_key(row)
         return Outcome.DONE
 
     def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
         """Move a message to another queue, where its receives count from 0."""
         changes |= {"queue": queue, "enqueued_at_ms": self._clock.now_ms()}
-        self._wait(
-            row, until_ms, receive_count=0, token="", owner_id=0, lease_until_ms=0, **changes
-        )
+        self._wait(row, until_ms, receive_count=0, **changes)
         self._count(row.queue, moved_out=1)
         self._count(queue, moved_in=1)
 
@@ -238,7 +228,7 @@ class MemoryBase:
         record = self._tables.records.get(key) if key else None
         if key is None or record is None or record.status is not RecordStatus.IN_PROGRESS:
             return
-        if (record.owner_id, record.owner_token) == (row.id, row.token):
+        if record.owner == row.receipt:
             del self._tables.records[key]
             self._wake_deferred(key)
 
@@ -253,8 +243,7 @@ class MemoryBase:
         record = self._tables.records.get((receipt.queue, key))
         if record is None or record.status is not RecordStatus.COMPLETED:
             return None
-        owner = (record.owner_id, record.owner_token)
-        return record if owner == (receipt.message_id, receipt.token) else None
+        return record if record.owner == receipt else None
 
     # ---- time
 
@@ -269,19 +258,16 @@ class MemoryBase:
         return len(due)
 
     def _reclaim_expired(self, queue: str) -> int:
-        now_ms = self._clock.lease_ms()
-        expired = (
-            row
-            for row in self._tables.in_queue(queue)
-            if row.state is State.IN_FLIGHT and row.lease_until_ms <= now_ms
-        )
+        now_ms, rows = self._clock.lease_ms(), self._tables.in_queue(queue)
+        expired = [row for row in rows if row.lease and row.lease.until_ms <= now_ms]
         return self._reclaim(expired, Reason.LEASE_EXPIRED, RECLAIM_BATCH)
 
     def _reclaim(self, rows: Iterable[Row], reason: Reason, limit: int | None = None) -> int:
         """End these leases, the earliest first; return their number."""
-        chosen = sorted(rows, key=lambda row: (row.lease_until_ms, int(row.id)))[:limit]
-        for row in chosen:
-            worker = self._tables.workers.get(row.owner_id)
+        leased = [(row.lease.until_ms, int(row.id), row, row.lease) for row in rows if row.lease]
+        chosen = sorted(leased)[:limit]
+        for *_, row, lease in chosen:
+            worker = self._tables.workers.get(lease.owner_id)
             failure = Failure(reason, error_type="", error_message=reason.sentence)
             self._fail(row, failure, worker.name if worker else "", Event.LEASE_EXPIRED)
         return len(chosen)

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from durableq.engines.memory.base import MemoryBase, operation, query
 from durableq.engines.memory.tables import Row
 from durableq.model.info import WorkerInfo, WorkerStats, check_owner
-from durableq.model.message import Message, Reason, Receipt, State
+from durableq.model.message import Message, Reason
 from durableq.store.capabilities import Fleet
 
 
@@ -57,7 +57,7 @@ class MemoryFleet(MemoryBase, Fleet):
     def leases_of(self, owner_id: int) -> list[Message]:
         """Return the messages leased by a worker."""
         rows = self._leased_by(owner_id)
-        return [self._as_message(row, Receipt(row.queue, row.id, row.token)) for row in rows]
+        return [self._as_message(row)._replace(receipt=row.receipt) for row in rows]
 
     @operation
     def reclaim(self, *, owner_id: int | None = None) -> int:
@@ -69,4 +69,4 @@ class MemoryFleet(MemoryBase, Fleet):
     def _leased_by(self, owner_id: int) -> list[Row]:
         check_owner(owner_id)
         rows = self._tables.rows.values()
-        return [row for row in rows if (row.state, row.owner_id) == (State.IN_FLIGHT, owner_id)]
+        return [row for row in rows if row.lease and row.lease.owner_id == owner_id]

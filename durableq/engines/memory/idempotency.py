@@ -24,7 +24,7 @@ class MemoryIdempotency(MemoryBase, Idempotency):
             queue=queue,
             key=key,
             status=found.status,
-            message_id=found.owner_id,
+            message_id=found.owner.message_id,
             payload_hash=found.payload_hash,
             result=found.result,
             created_at_ms=found.created_at_ms,

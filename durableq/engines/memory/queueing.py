@@ -7,14 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from durableq.engines.memory.base import (
-    Lease,
-    MemoryBase,
-    MemoryWatch,
-    operation,
-    query,
-)
-from durableq.engines.memory.tables import Queue, Record, Row
+from durableq.engines.memory.base import MemoryBase, MemoryWatch, operation, query
+from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, Unsupported
 from durableq.model.info import QueueInfo, check_owner
@@ -204,9 +198,9 @@ class MemoryQueueing(MemoryBase, Queueing):
         record = self._tables.records.get(row.guarded_key) if row.guarded_key else None
         if record is None:
             return None, 0
-        owner = self._judge(Receipt(row.queue, record.owner_id, record.owner_token))
+        owner = self._judge(record.owner)
         holds = not isinstance(owner, Outcome)
-        left_ms = 0 if isinstance(owner, Outcome) else owner.lease_until_ms - self._clock.lease_ms()
+        left_ms = 0 if isinstance(owner, Outcome) else self._lease_left_ms(owner)
         mine = row.draft.payload_hash or b""
         same = codec.same_payload(record.payload_hash, mine, row.draft.body)
         known_hash = mine if same else record.payload_hash
@@ -219,15 +213,13 @@ class MemoryQueueing(MemoryBase, Queueing):
             state=State.IN_FLIGHT,
             delayed_until_ms=0 if by_id else row.delayed_until_ms,
             receive_count=row.receive_count + 1,
-            token=lease.token,
-            owner_id=lease.owner_id,
-            lease_until_ms=lease.until_ms,
+            lease=lease,
         )
-        payload_hash, now_ms = row.draft.payload_hash, self._clock.now_ms()
-        if row.guarded_key is not None and payload_hash is not None:
-            record = Record(RecordStatus.IN_PROGRESS, row.id, lease.token, payload_hash, now_ms)
+        receipt, now_ms = Receipt(row.queue, row.id, lease.token), self._clock.now_ms()
+        if row.guarded_key is not None and row.draft.payload_hash is not None:
+            record = Record(RecordStatus.IN_PROGRESS, receipt, row.draft.payload_hash, now_ms)
             self._tables.records[row.guarded_key] = record
-        return self._as_message(leased, Receipt(row.queue, row.id, lease.token))
+        return self._as_message(leased)._replace(receipt=receipt)
 
     # ---- settle
 
@@ -237,7 +229,7 @@ class MemoryQueueing(MemoryBase, Queueing):
         until_ms = self._lease_until(visibility_ms)
 
         def step(row: Row) -> Outcome:
-            self._put(row, lease_until_ms=until_ms)
+            self._put(row, lease=row.lease and row.lease._replace(until_ms=until_ms))
             return Outcome.DONE
 
         return [self._settle(receipt, step) for receipt in receipts]
@@ -328,8 +320,8 @@ class MemoryQueueing(MemoryBase, Queueing):
         return min(map(self._ready_in_ms, rows), default=None)
 
     def _ready_in_ms(self, row: Row) -> int:
-        if row.state is State.IN_FLIGHT:
-            return max(0, row.lease_until_ms - self._clock.lease_ms())
+        if row.lease is not None:
+            return self._lease_left_ms(row)
         if row.state is State.READY:
             return 0
         return max(0, row.delayed_until_ms - self._clock.now_ms())

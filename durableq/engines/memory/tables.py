@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from durableq.model.message import FOREVER_MS, Draft, HistoryEvent, RecordStatus, State
+from durableq.model.message import FOREVER_MS, Draft, HistoryEvent, Receipt, RecordStatus, State
 from durableq.model.queues import Counters, QueueSettings
 from durableq.store.core import WorkerInfo
 
@@ -16,6 +16,15 @@ class Queue(NamedTuple):
     settings: QueueSettings
     dead_letter_queue: str | None
     counters: Counters
+
+
+class Lease(NamedTuple):
+    """The lease that one receive gives to all its messages."""
+
+    token: str
+    until_ms: int
+    #: The worker that received; 0 for a receive outside a worker.
+    owner_id: int
 
 
 class Row(NamedTuple):
@@ -31,13 +40,16 @@ class Row(NamedTuple):
     receive_count: int = 0
     recovery_count: int = 0
     source_queue: str | None = None
-    token: str = ""
-    #: The worker that leased it; 0 for a receive outside a worker.
-    owner_id: int = 0
-    lease_until_ms: int = 0
+    #: None unless it is in flight.
+    lease: Lease | None = None
     deferred: bool = False
     #: The number of its last burial, counted over all queues; orders the dead letters.
     burial: int = 0
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt of its lease."""
+        return None if self.lease is None else Receipt(self.queue, self.id, self.lease.token)
 
     @property
     def guarded_key(self) -> tuple[str, str] | None:
@@ -56,8 +68,7 @@ class Record(NamedTuple):
     """An idempotency record. While in progress it shares the lease of its owner."""
 
     status: RecordStatus
-    owner_id: str
-    owner_token: str
+    owner: Receipt
     payload_hash: bytes
     created_at_ms: int
     result: str | None = None
