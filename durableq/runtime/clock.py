@@ -289,7 +289,7 @@ class SteadyClock:
         return self._clock.boot_id()
 
     def now(self) -> Anchor:
-        """Return what the clocks read now, with the steady time."""
+        """Return both clocks as they are now, with the steady time."""
         return advance(self._anchor, self._read())
 
     def is_due(self) -> bool:

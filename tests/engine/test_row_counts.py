@@ -14,7 +14,8 @@ import pytest
 from durableq import DurableQ
 from durableq.engines.sql import receiving, statements
 from durableq.engines.sql.dialect import Statement
-from durableq.engines.sql.transactions import Transaction
+from durableq.engines.sql.tables import queue
+from durableq.engines.sql.transactions import StoredQueue, Transaction
 from durableq.model.decisions import Decision, Discard, Hold, Requeue
 from durableq.model.message import Completion, Message, Outcome, Reason, State
 from durableq.store.core import Store
@@ -34,6 +35,7 @@ from durableq.testing.contract.case import (
 
 Before = Callable[[Statement, str], None]
 OTHER = "receipt = x'0000000000000000000000000000aaaa'"
+OTHER_OWNS_THE_KEY = f"UPDATE durableq_idempotency SET owner_{OTHER}"
 TAKEN = f"UPDATE durableq_message SET state = 1, {OTHER} WHERE id = "
 
 
@@ -169,3 +171,29 @@ def test_a_lease_that_was_taken_back_meanwhile_is_not_reclaimed_twice(
     with store._database.write() as tx:
         assert receiving.reclaim_all(tx) == 0
     assert story(store, message_id) == []
+
+
+def test_a_completion_whose_record_is_gone_is_logged(
+    store: Store, before: Before, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(store, key="k")
+    lease = take(store)
+    before(statements.COMPLETE_KEY, "DELETE FROM durableq_idempotency")
+    assert store.complete([Completion(lease, None, "k")]) == [Outcome.DONE]
+    assert "1 of 1 completed messages of orders had lost their records" in caplog.text
+
+
+def test_a_failure_does_not_wake_messages_behind_the_key_of_another(
+    store: Store, before: Before
+) -> None:
+    send(store, key="k")
+    lease = take(store)
+    second = send(store, key="k")
+    assert store.receive("orders", 10).set_aside == 1
+    before(statements.DROP_KEY, OTHER_OWNS_THE_KEY)
+    assert fail(store, lease) is Outcome.RETRY
+    assert look(store, second).state is State.DELAYED
+
+
+def test_a_stored_queue_has_the_columns_of_its_table() -> None:
+    assert StoredQueue._fields == tuple(column.name for column in queue.columns)

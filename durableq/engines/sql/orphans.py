@@ -71,7 +71,7 @@ _ADVICE: Final = {
     "leases_without_worker": "They come back when the lease ends. A worker that was thought dead "
     "and goes on is stopped best: durableq status.",
 }
-_DEFAULT_ADVICE: Final = "No verb leaves these behind: something other than durableq wrote here."
+_DEFAULT_ADVICE: Final = "No operation leaves such rows: a program other than durableq wrote here."
 
 
 def find(tx: Transaction) -> list[Finding]:

@@ -113,13 +113,14 @@ def _complete_keys(
         for message_id, key, result in ended
     ]
     completed = tx.run_many(sql.COMPLETE_KEY, keyed).rowcount
-    if completed != len(keyed):  # a record was removed by other means than durableq
+    if completed != len(keyed):  # other code than durableq has changed records
         log.warning(
-            "%s of %s completed messages of %s no longer had their key: a duplicate of them runs",
+            "%s of %s completed messages of %s had lost their records: duplicates of them will be "
+            "delivered",
             len(keyed) - completed,
             len(keyed),
             row.name,
-            extra=facts("key_lost", queue=row.name),
+            extra=facts("record_lost", queue=row.name),
         )
     tx.run_many(sql.WAKE_DEFERRED, keyed)
 

@@ -13,7 +13,7 @@ a later column would stand behind it: columns that later features need are in th
 with neutral values (docs/decisions/0023).
 
 Foreign keys are not declared: SQLite enforces them only on connections that ask for it, and an
-application's own connections write here too. Every verb resolves its queue inside its own
+application's own connections write here too. Every operation resolves its queue inside its own
 transaction, and a queue is deleted together with all that refers to it.
 """
 
@@ -307,18 +307,3 @@ meta = Table(
     sqlite_with_rowid=False,
     **_strict,
 )
-
-#: A view for users of a SQLite shell: the dead letters with their last failure.
-DEAD_LETTER_VIEW: Final = """\
-CREATE VIEW durableq_dead_letter AS
-SELECT m.id, source.name AS queue, m.key, died.reason,
-       datetime(m.enqueued_at_ms / 1000, 'unixepoch') AS died_at,
-       failure.error_type, failure.error_message, failure.actor,
-       m.recovery_count, m.body, died.fingerprint
-FROM durableq_message AS m
-JOIN durableq_queue AS source ON source.id = m.source_queue_id
-LEFT JOIN durableq_history AS died ON died.id =
-    (SELECT max(id) FROM durableq_history WHERE message_id = m.id AND event = 'buried')
-LEFT JOIN durableq_history AS failure ON failure.id =
-    (SELECT max(id) FROM durableq_history
-     WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""

@@ -196,7 +196,7 @@ class Database:
             patient: wait for other processes; otherwise Busy is raised after a tenth of a second.
 
         Raises:
-            Busy: the lock was not to be had in time.
+            Busy: the lock was not free in time.
             Conflict: this thread has another write transaction open on the file.
             OutcomeUnknown: COMMIT failed.
             StorageFull: there was no room; nothing was stored.

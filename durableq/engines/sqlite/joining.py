@@ -131,8 +131,8 @@ def alone_with(raw: Any) -> Iterator[None]:
     with _in_use_lock:
         if _in_use.setdefault(id(raw), mine) != mine:
             raise Conflict(
-                "Another thread sends through this connection at this moment, and what one undoes "
-                "would undo the other's. Nothing was sent; use a connection for each thread."
+                "Another thread sends through this connection at this moment, and undoing one send "
+                "would undo the other. Nothing was sent; use a connection for each thread."
             )
     rows, texts = raw.row_factory, raw.text_factory
     try:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy
 
-from durableq.engines.sql.tables import DEAD_LETTER_VIEW, metadata
+from durableq.engines.sql.tables import metadata
 from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.database import Database, RevisionCheck
 from durableq.engines.sqlite.driver import dotted, driver
@@ -63,6 +63,20 @@ REBUILT_ROWS_PER_SECOND: Final = 50_000
 REBUILT_BYTES_PER_SECOND: Final = 20_000_000
 #: Growth of a row of messages by its new columns.
 REBUILT_ROW_GROWTH_BYTES: Final = 50
+#: A view for users of a SQLite shell: the dead letters with their last failure.
+DEAD_LETTER_VIEW: Final = """\
+CREATE VIEW durableq_dead_letter AS
+SELECT m.id, source.name AS queue, m.key, died.reason,
+       datetime(m.enqueued_at_ms / 1000, 'unixepoch') AS died_at,
+       failure.error_type, failure.error_message, failure.actor,
+       m.recovery_count, m.body, died.fingerprint
+FROM durableq_message AS m
+JOIN durableq_queue AS source ON source.id = m.source_queue_id
+LEFT JOIN durableq_history AS died ON died.id =
+    (SELECT max(id) FROM durableq_history WHERE message_id = m.id AND event = 'buried')
+LEFT JOIN durableq_history AS failure ON failure.id =
+    (SELECT max(id) FROM durableq_history
+     WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
 
 
 class SchemaState(Enum):
