@@ -22,8 +22,8 @@ from durableq.engines.sql import steady_time
 from durableq.engines.sql.dialect import Statements
 from durableq.engines.sql.tables import LEASE_EPOCH_MS
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
-from durableq.engines.sqlite import copy_marker, open_files
-from durableq.engines.sqlite.checkpoints import IS_GUARDED, Checkpointer, guard, set_pragma
+from durableq.engines.sqlite import checkpoints, copy_marker, open_files
+from durableq.engines.sqlite.checkpoints import Checkpointer, guard, set_pragma
 from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import check_library, driver
 from durableq.engines.sqlite.errors import code_of, translate
@@ -244,7 +244,7 @@ class Database:
 
     def save_log(self, raw: Any) -> None:
         """Bring the commits of a removed log into the file: only its users still have them."""
-        if self.file.log_is_missing() and not IS_GUARDED:
+        if self.file.log_is_missing() and not checkpoints.IS_GUARDED:
             with suppress(driver.Error):
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
@@ -428,7 +428,7 @@ class Database:
                 f"COMMIT on {self.location.path} failed ({cause}): the write may or may not have "
                 "happened. Repeat the call with the same key or receipt; that is safe."
             ) from error
-        if IS_GUARDED:
+        if checkpoints.IS_GUARDED:
             self.checkpointer.keep_short(raw)
 
 
