@@ -51,6 +51,17 @@ def test_a_class_that_states_other_capabilities_than_its_store_is_refused(tmp_pa
         Wrong().check(store)
 
 
+def test_each_capability_has_a_module_of_tests_that_need_it() -> None:
+    needed: dict[str, list[frozenset[Capability]]] = {}
+    for test in contract_tests(StoreContract).values():
+        module = test.__module__.removeprefix("durableq.testing.contract.").partition(".")[0]
+        needed.setdefault(module, []).append(needs_of(test))
+    modules = {capability.label.replace(" ", "_"): capability for capability in Capability}
+    assert needed.keys() == {"queueing", *modules}
+    for module, capability in modules.items():
+        assert all(capability in needs for needs in needed[module]), module
+
+
 def test_no_test_hides_another_of_the_same_name() -> None:
     classes = StoreContract.__mro__
     defined = Counter(name for case in classes for name in vars(case) if name.startswith("test_"))
