@@ -24,16 +24,21 @@ demo: $(READY) ## run the example application
 chaos: $(READY) ## kill and stop workers at random, then check that nothing was lost
 	@$(BIN)/python scripts/chaos.py $(ARGS)
 
+# The files of tests are in memory where the machine has such a file system: there fsync costs nothing.
+# Bytecode is kept in $(VENV), except that of the tests' own modules.
 # No restart: pytest-xdist 3.8 waits for ever after replacing a crashed worker under loadgroup (its issue 1323).
+BYTECODE := $(CURDIR)/$(VENV)/bytecode
+PYTEST = folder=$$(mktemp -d $(if $(wildcard /dev/shm),-p /dev/shm,-t) durableq-tests-XXXXXX) && \
+	trap 'rm -rf "$$folder" "$(BYTECODE)$$folder"' EXIT && \
+	PYTEST_DEBUG_TEMPROOT="$$folder" PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX="$(BYTECODE)" \
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup --max-worker-restart 0
+
 test: $(READY) ## run every test, in parallel
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --max-worker-restart 0 $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 # Of the tests in these directories, those that start processes or walk at random are left to `make test`.
-# In memory, where the machine has such a file system: there fsync costs nothing.
 test-fast: $(READY) ## run the model, contract, unit and house tests
-	@folder=$$(mktemp -d $(if $(wildcard /dev/shm),-p /dev/shm,-t) durableq-tests-XXXXXX) && trap 'rm -rf "$$folder"' EXIT && \
-	  PYTEST_DEBUG_TEMPROOT="$$folder" $(BIN)/python -m pytest -q -n auto --dist loadgroup --max-worker-restart 0 \
-	  tests/unit tests/contract tests/house -k "not Processes and not walk" $(ARGS)
+	@$(PYTEST) tests/unit tests/contract tests/house -k "not Processes and not walk" $(ARGS)
 
 check: $(READY) ## lint, formatting, types
 	@$(BIN)/python -m ruff check --quiet .

@@ -1,7 +1,10 @@
-"""What holds for every test: no setting of the person who runs it, no deadline but our own."""
+"""The environment of every test: none of the user's settings, and no deadlines but our own."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -13,13 +16,22 @@ for name in [name for name in os.environ if name.startswith("DURABLEQ_")]:
     if name != "DURABLEQ_SQLITE":
         del os.environ[name]
 
-# Whoever starts the tests in the background of a script, or under nohup, has them ignore these, and
-# with them every process that the tests start. A signal that is handled here is not ignored there.
+# Processes that the tests start compile durableq once, not each time. Not beside the sources, where
+# the user wants no bytecode. The workers of pytest-xdist inherit the folder.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    bytecode = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="durableq-bytecode-")
+    atexit.register(shutil.rmtree, bytecode, ignore_errors=True)
+
+# A script's background jobs, and those of nohup, ignore these signals, and so would every process
+# that the tests start. A signal that is handled here is not ignored there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A busy machine is slow, not wrong: examples are bounded in number, not in time.
-settings.register_profile("durableq", deadline=None, print_blob=True)
+# Examples are bounded in number, not in time, as machines may be loaded. CI draws the same examples
+# in each run; elsewhere they vary, and a failure prints how to reproduce it.
+settings.register_profile(
+    "durableq", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
 settings.load_profile("durableq")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.01
+#: Pauses between two looks: short at first, then as long as a twentieth of the time waited.
+POLL_SECONDS: Final = (0.01, 0.1)
 #: Longest wait on a loaded machine; the fault handler ends a test after 300 seconds.
 LONGEST_SECONDS: Final = 240.0
 
@@ -52,7 +53,7 @@ def wait_for(
         waited = time.monotonic() - started
         if waited >= seconds and waited >= scaled(seconds):
             pytest.fail(f"Waited {waited:.2f} seconds for {what}, in vain; last seen: {seen!r}.")
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(max(POLL_SECONDS[0], waited / 20), POLL_SECONDS[1]))
     return seen
 
 
