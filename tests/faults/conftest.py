@@ -16,7 +16,12 @@ from tests.warm import WarmProcess
 
 Sweep = Callable[..., list[dict[str, Any]]]
 
-IMPORTS = ("alembic.command", "durableq.admin.operations", "durableq.engines.sqlite.store")
+IMPORTS = (
+    "alembic.command",
+    "durableq.admin.operations",
+    "durableq.engines.sqlite.store",
+    "tests.faults.compiled",
+)
 
 
 def compiled(name: str, folder: Path) -> Path:
@@ -66,9 +71,17 @@ def with_recorder(recorder: Path) -> Iterator[WarmProcess]:
     yield from warm(recorder)
 
 
-def warm(library: Path) -> Iterator[WarmProcess]:
+@pytest.fixture(scope="session", params=["pysqlite3", "stdlib"])
+def with_library(shim: Path, request: pytest.FixtureRequest) -> Iterator[WarmProcess]:
+    """A warm process with shim.c preloaded and the SQLite library of the parameter."""
+    if request.param == "pysqlite3":
+        pytest.importorskip("pysqlite3")
+    yield from warm(shim, DURABLEQ_SQLITE=request.param)
+
+
+def warm(library: Path, **environment: str) -> Iterator[WarmProcess]:
     path = os.pathsep.join(PATH)
-    process = WarmProcess(*IMPORTS, PYTHONPATH=path, LD_PRELOAD=str(library))
+    process = WarmProcess(*IMPORTS, PYTHONPATH=path, LD_PRELOAD=str(library), **environment)
     yield process
     process.close()
 
@@ -80,15 +93,15 @@ def sweep(with_shim: WarmProcess, folder: Path) -> Sweep:
 
 
 @pytest.fixture
-def write(shim: Path, folder: Path) -> Iterator[Sweep]:
-    """Run a sweep of tests.faults.writing, and return its findings at each fault.
+def write(with_shim: WarmProcess, folder: Path) -> Sweep:
+    """Run a sweep of tests.faults.writing, and return its findings at each fault."""
+    return runner(with_shim, folder, "tests.faults.writing")
 
-    In a process of its own: a test chooses its SQLite library, which is loaded at the start.
-    """
-    path = os.pathsep.join(PATH)
-    process = WarmProcess(PYTHONPATH=path, LD_PRELOAD=str(shim))
-    yield runner(process, folder, "tests.faults.writing")
-    process.close()
+
+@pytest.fixture
+def write_with_library(with_library: WarmProcess, folder: Path) -> Sweep:
+    """As `write`, with each of the SQLite libraries."""
+    return runner(with_library, folder, "tests.faults.writing")
 
 
 @pytest.fixture

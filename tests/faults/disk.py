@@ -1,6 +1,6 @@
 """A disk without power: the states that a recorded directory may be in after a power cut.
 
-Certain is only what was synced: the content of a file by fsync of the file, its names by fsync of
+Only synced data is certain: the content of a file by fsync of the file, its names by fsync of
 the directory. Of the rest the disk may hold all, nothing, a beginning, or any part of any write in
 units of 512 or 4,096 bytes. A beginning of the changes of names is what ext4 and xfs leave; each
 name by itself, which tears a rename in two, is worse than both.
@@ -8,6 +8,7 @@ name by itself, which tears a rename in two, is worse than both.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -21,7 +22,7 @@ from durableq.engines.sqlite.copy_marker import birth_time_ns
 Variant = tuple[str, str]
 
 UNITS: Final = (512, 4096)
-#: Of the changes that were not synced: which names, and which content, the disk holds.
+#: The share of the unsynced changes that the disk holds: of names, and of content.
 VARIANTS: Final[tuple[Variant, ...]] = (
     ("lost", "lost"),
     ("kept", "lost"),
@@ -70,7 +71,7 @@ class Truncation:
 
 @dataclass(eq=False)
 class File:
-    """A file without a name: what of it is on the disk, and what may be."""
+    """A file without a name: its content on the disk, and the changes that may be there."""
 
     synced: bytes = b""
     changes: list[Write | Truncation] = field(default_factory=list)
@@ -82,7 +83,7 @@ class File:
         self.synced_mode = self.mode
 
     def content(self, liveness: str, rng: random.Random) -> bytes:
-        """Return what the disk may hold of the file."""
+        """Return a content that the disk may hold."""
         content, changes = bytearray(self.synced), self.changes
         unit = rng.choice(UNITS)
         if liveness == "lost":
@@ -104,7 +105,7 @@ Names = dict[str, File]
 
 
 class Disk:
-    """A directory: what is on the disk, and what was done to it since.
+    """A directory: its state on the disk, and the changes since.
 
     Args:
         folder: the directory as it is now; all of it counts as synced.
@@ -122,7 +123,7 @@ class Disk:
             self._synced[path.name] = self._inodes.setdefault(status.st_ino, new)
 
     def apply(self, verb: str, fields: list[str], data: bytes) -> None:
-        """Do what was recorded."""
+        """Apply a recorded operation."""
         if verb == "create":
             self._inodes[int(fields[1])] = new = File()
             self._steps.append({fields[0]: new})
@@ -160,23 +161,32 @@ class Disk:
         names_now: dict[str, File | None] = {**self._synced, **dict(changes)}
         return {name: file for name, file in names_now.items() if file is not None}
 
-    def image(self, folder: Path, variant: Variant, rng: random.Random) -> None:
-        """Write one of the possible states into an empty directory.
+    def image(self, folder: Path, variant: Variant, rng: random.Random) -> bytes:
+        """Write one of the possible states into an empty directory; return a digest of it.
 
-        The index of a log is garbage in it: it is mapped, and nothing says what of it is written.
+        The index of a log is garbage in it: it is mapped, and its content on the disk is unknown.
         """
         names = self._names(variant[0], rng)
+        inodes = {file: inode for inode, file in self._inodes.items()}
         made: dict[File, Path] = {}
-        for name, file in names.items():
+        digest = hashlib.sha256()
+        for name, file in sorted(names.items()):
             path = folder / name
+            digest.update(f"/{name}/{inodes[file]}/".encode())
             if file in made:
                 path.hardlink_to(made[file])
                 continue
             made[file] = path
             content = file.content(variant[1], rng)
-            path.write_bytes(rng.randbytes(32768) if name.endswith("-shm") else content)
-            path.chmod(file.mode if variant[1] == "kept" else file.synced_mode)
+            mode = file.mode if variant[1] == "kept" else file.synced_mode
+            if name.endswith("-shm"):
+                path.write_bytes(rng.randbytes(32768))
+            else:
+                path.write_bytes(content)
+                digest.update(b"%o/%d/%s" % (mode, len(content), content))
+            path.chmod(mode)
         self._renumber(folder, made)
+        return digest.digest()
 
     def _renumber(self, folder: Path, made: dict[File, Path]) -> None:
         """Write the inodes and birth times that the files have here into the markers."""
@@ -196,7 +206,7 @@ Operation = tuple[str, list[str], bytes]
 
 
 def operations(record: Path) -> Iterator[Operation]:
-    """Read what recorder.c wrote."""
+    """Read the record of recorder.c."""
     with record.open("rb") as lines:
         while line := lines.readline():
             verb, *fields = os.fsdecode(line[:-1]).split("/")

@@ -1,4 +1,4 @@
-"""Whether what was found after a kill or a power cut is one of the two right states."""
+"""Judge the findings after a kill or a power cut: only two states are right."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BEFORE = {
     "replace_garbage": "old",
     "back_up": "none",
 }
-#: Of the database that a restore replaces.
+#: The mode of the database that a restore replaces.
 MODE = 0o640
 AFTER = dict.fromkeys(BEFORE, "new") | {"back_up": "old"}
 
 
 def tells_which(call: str, seen: Seen) -> bool:
-    """Whether the next command finds that state, and says which, once the call had begun."""
+    """Return whether the next command finds that state and, once the call had begun, names it."""
     following, found = seen["next"]["state"], seen["plain"]
     said = " ".join(seen["next"]["said"])
     if not seen["noted"]:
@@ -34,7 +34,7 @@ def tells_which(call: str, seen: Seen) -> bool:
 
 
 def is_clean(call: str, seen: Seen) -> bool:
-    """Whether the call can be repeated, and leaves the new database and what it replaced."""
+    """Return whether the call can be repeated, and keeps the database that it replaces."""
     if call == "back_up":
         return bool(seen["source"] == "old")
     mine = [name for name in seen["left"] if name.endswith((".copying", ".partial"))]
@@ -44,9 +44,9 @@ def is_clean(call: str, seen: Seen) -> bool:
 
 
 def survives(seen: Seen) -> bool:
-    """Whether an image after a power cut is the old database or the new one, or keeps its answers.
+    """Return whether an image is the old database or the new one, or keeps its answers.
 
-    A second cut begins with what the first one left, which stays unless a restore replaces it.
+    A second cut begins with the image of the first, which stays unless a restore replaces it.
     """
     call, is_first = seen["call"], "before" not in seen
     if call in {"begin", "work"}:
@@ -65,7 +65,7 @@ def survives(seen: Seen) -> bool:
 
 
 def keeps_answers(seen: Seen) -> bool:
-    """Whether each message whose send was answered is there, until its completion was begun."""
+    """Return whether each message whose send was answered is there, until its completion began."""
     if seen["refused"] or seen["check"] != "ok":
         return False
     sent, begun, completed = (

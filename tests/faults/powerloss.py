@@ -1,7 +1,8 @@
 """A power cut at every instant of a call: `python -m tests.faults.powerloss CALL FOLDER`.
 
 Runs with recorder.c preloaded. The call is recorded once; then each state that the disk may hold
-after a cut between two of its operations (tests.faults.disk) is made and looked at as a kill's is.
+after a cut between two of its operations (tests.faults.disk) is made and looked at,
+as after a kill.
 One JSON line is printed for each. A second cut, while the next command clears up or a second
 restore runs, is made of a state after the first.
 """
@@ -45,7 +46,7 @@ def mark(**told: Any) -> None:
 
 
 def open_again() -> str:
-    """Open what a first power cut left; a refusal is an answer too."""
+    """Open the file after a first power cut; a refusal is an answer too."""
     attempt(partial(sweep.open_and_close, TARGET))
     return "done"
 
@@ -94,7 +95,7 @@ def record(act: Callable[[], str]) -> None:
     answer = act()
     assert answer == "done", answer
     mark(answered=[])
-    os._exit(0)  # what the interpreter would do at its end is no part of the call
+    os._exit(0)  # the end of the interpreter is no part of the call
 
 
 def recorded(act: Callable[[], str], lies: str) -> tuple[Disk, list[Operation]]:
@@ -118,10 +119,11 @@ class Image:
     verb: str
     told: dict[str, Any]
 
-    def make(self) -> None:
+    def make(self) -> bytes:
+        """Write the image into the folder, and return its digest."""
         shutil.rmtree(PLACE, ignore_errors=True)
         PLACE.mkdir()
-        self.disk.image(PLACE, self.variant, random.Random(self.seed))
+        return self.disk.image(PLACE, self.variant, random.Random(self.seed))
 
 
 def images(
@@ -141,9 +143,7 @@ def images(
                 "variant": variant,
                 "answers": list(answers),
             }
-            image = Image(disk, variant, f"{seed} {cut} {variant}", verb, told)
-            image.make()
-            yield image
+            yield Image(disk, variant, f"{seed} {cut} {variant}", verb, told)
 
 
 def look(call: str, *, again: bool) -> dict[str, Any]:
@@ -186,14 +186,40 @@ def in_turn(*, writes: bool, others: bool = True) -> Choice:
     return choice
 
 
+class Looks:
+    """Looks at images, each only once: three of four are equal to one before.
+
+    Args:
+        call: the call that was cut.
+        looked: the look; see `look`.
+        again_every: of how many different images one is restored again; 0 means none.
+    """
+
+    def __init__(self, call: str, looked: Callable[..., Any], again_every: int) -> None:
+        self._call = call
+        self._looked = looked
+        self._again_every = again_every
+        self._seen: dict[bytes, dict[str, Any]] = {}
+
+    def at(self, image: Image) -> dict[str, Any]:
+        """Return the findings in an image."""
+        digest = image.make()
+        if digest not in self._seen:
+            number = len(self._seen)
+            again = self._again_every > 0 and number % self._again_every == 0
+            self._seen[digest] = self._looked(call=self._call, again=again)
+        return self._seen[digest]
+
+
 def first_cuts(call: str, options: argparse.Namespace) -> None:
     """Cut the power during a call, and for some images a second time during the next command."""
     run = recorded(CALLS[call][1], options.lies)
     choice = (lambda _: VARIANTS) if options.wide else in_turn(writes=call in EACH_WRITE)
     with served(look) as looked:
+        looks = Looks(call, looked, again_every=8)
         for seed in range(options.seeds):
-            for number, image in enumerate(images(call, run, choice, seed)):
-                seen = image.told | looked(call=call, again=number % 16 == 0)
+            for image in images(call, run, choice, seed):
+                seen = image.told | looks.at(image)
                 print(json.dumps(seen))
                 if options.lies and not survives(seen):
                     return
@@ -218,9 +244,10 @@ def second_cuts(
         image.make()
         run = recorded(CALLS[call][1], options.lies)
         choice = in_turn(writes=options.wide, others=options.wide)
+        looks = Looks(call, looked, again_every=0)
         for second in images(call, run, choice, image.seed):
             told = second.told | {"before": before, "first": [image.told["cut"], image.variant]}
-            print(json.dumps(told | looked(call=call, again=False)))
+            print(json.dumps(told | looks.at(second)))
 
 
 def main() -> None:

@@ -58,6 +58,6 @@ def test_no_send_that_is_answered_during_a_restore_is_lost(call: str, sweep: Swe
     assert outcomes == {"done", "Conflict"}
     for seen in found:
         stored = sum(answer.isdigit() for answer in seen["sent"])
-        assert seen["raced"][0] == stored, seen  # all are at the path, none in what was set aside
+        assert seen["raced"][0] == stored, seen  # all are at the path, none in the files set aside
         assert seen["state"] == ("new" if seen["answer"] == "done" else seen["state"]), seen
         assert seen["state"] in {"new", "old", "empty"}, seen

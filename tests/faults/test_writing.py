@@ -1,4 +1,4 @@
-"""A call whose file operations fail says what happened, and the next call works."""
+"""A call whose file operations fail raises a true error, and the next call works."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FULL = {"ENOSPC": "is full", "EDQUOT": "quota", "EFBIG": "may not become larger"
 
 
 def check(seen: list[dict[str, Any]]) -> set[str]:
-    """Nothing raw was raised, nothing was damaged, the next send worked; return the answers."""
+    """Check that only our errors were raised and the next send worked; return the answers."""
     assert len(seen) > 1
     for found in seen:
         assert found.get("ours"), found
@@ -33,30 +33,26 @@ def check(seen: list[dict[str, Any]]) -> set[str]:
 def test_an_opening_that_failed_leaves_nothing_that_cannot_write(
     write: Write, call: str, error: str
 ) -> None:
-    """SQLite opens for reading what it may not open for writing, and leaves it so."""
+    """SQLite opens a file for reading that it may not open for writing, and leaves it so."""
     seen = write(call, error, "once")
     assert check(seen) >= {"DatabaseUnusable", "done"}
     assert any("for reading only" in found["says"] for found in seen)
 
 
-@pytest.mark.parametrize("library", ["pysqlite3", "stdlib"])
+@pytest.mark.xdist_group("SQLite libraries")  # one worker starts the warm process of each
 @pytest.mark.parametrize("call", ["beside", "later", "create"])
 def test_an_index_that_could_not_be_opened_for_writing_is_opened_again(
-    write: Write, call: str, library: str, monkeypatch: pytest.MonkeyPatch
+    write_with_library: Write, call: str
 ) -> None:
     """SQLite opens the log's index for reading then, if another process has made it."""
-    if library == "pysqlite3":
-        pytest.importorskip(library)
-    monkeypatch.setenv("DURABLEQ_SQLITE", library)
-    seen = write(call, "EMFILE", "index")
+    seen = write_with_library(call, "EMFILE", "index")
     assert check(seen) == {"DatabaseUnusable", "done"}
     refused = seen[0]
     assert (refused["operation"], refused["answer"]) == ("create shop.db-shm", "DatabaseUnusable")
     assert ("for reading only" in refused["says"]) == (call != "create")
 
 
-@pytest.mark.parametrize("error", FULL)
-@pytest.mark.parametrize("call", ["open", "large"])
+@pytest.mark.parametrize(("call", "error"), [*(("open", e) for e in FULL), ("large", "ENOSPC")])
 def test_a_disk_without_room_is_no_failing_disk(write: Write, call: str, error: str) -> None:
     seen = write(call, error, "on")
     assert "StorageFull" in check(seen)
@@ -77,7 +73,7 @@ def test_any_other_commit_that_fails_is_an_unknown_outcome(write: Write) -> None
 
 
 @pytest.mark.parametrize("call", ["maintain", "migrate"])
-def test_what_was_committed_is_not_said_to_be_undone(write: Write, call: str) -> None:
+def test_an_error_after_the_commit_does_not_say_that_it_was_undone(write: Write, call: str) -> None:
     seen = write(call, "EIO", "once")
     check(seen)
     assert any(found["answer"] != "done" for found in seen)

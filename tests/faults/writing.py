@@ -14,16 +14,18 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from durableq import DurableQ, DurableQError
 from durableq.engines.sqlite.store import SQLStore
 from tests.faults.sweep import FAIL, FOLDER, PLACE, TARGET, forked, shim
-from tests.migrations.test_released import RELEASED
 
+RELEASED = Path(__file__).parents[1] / "migrations" / "released"
 ACTIONS = {"once": FAIL, "on": 5, "index": 6}
-#: More than SQLite keeps in memory: pages go to the log before COMMIT.
-LARGE = ["x" * 900] * 3_000
+#: More than SQLite may keep in memory: pages go to the log before COMMIT.
+LARGE = ["x" * 900] * 200
+CACHE_PAGES = 20
 
 
 def make() -> None:
@@ -36,6 +38,14 @@ def opened() -> DurableQ:
     """Open the file without a fault, and write once: the faults meet the next call only."""
     dq = DurableQ(TARGET)
     dq.queue("orders").send("second")
+    return dq
+
+
+def opened_with_a_small_cache() -> DurableQ:
+    dq = opened()
+    store = dq.store
+    assert isinstance(store, SQLStore)
+    store._database.session().raw.execute(f"PRAGMA cache_size = {CACHE_PAGES}")
     return dq
 
 
@@ -77,21 +87,21 @@ CALLS: dict[str, tuple[Callable[[], DurableQ], Callable[[DurableQ], object]]] = 
     "later": (beside_after_another_thread, lambda dq: dq.queue("orders").send("new")),
     "thread": (opened, lambda dq: dq.queue("orders").send("new")),
     "send": (opened, lambda dq: dq.queue("orders").send("new")),
-    "large": (opened, lambda dq: dq.queue("orders").send_many(LARGE)),
+    "large": (opened_with_a_small_cache, lambda dq: dq.queue("orders").send_many(LARGE)),
     "maintain": (opened, maintain),
     "migrate": (lambda: DurableQ(TARGET), migrate),
 }
 
 
 def submit_here(act: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """Do as an executor does, in this thread."""
+    """Run a call as an executor does, but in this thread."""
     future: Future[Any] = Future()
     future.set_result(act(*arguments))
     return future
 
 
 def with_fault(call: str, action: int, nth: int, error: int) -> dict[str, Any]:
-    """Make one call with a fault, then send once more without; return what was said and stored."""
+    """Make one call with a fault, then send once more without; return the answers and the rows."""
     begin, act = CALLS[call]
     dq = begin()
     library = shim()
