@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
@@ -26,7 +26,6 @@ from durableq.cli import (
     produce,
     queue,
     recover,
-    status,
     work,
 )
 from durableq.cli.options import Db, Json
@@ -51,20 +50,18 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool,
-    help.option(
+def _root(
+    context: typer.Context,
+    db: Db = None,
+    as_json: Json = False,
+    version: bool = help.option(
         "--version",
-        section=help.GENERAL,
+        "Print the version and exit.",
+        False,
+        help.GENERAL,
         callback=_print_version,
         is_eager=True,
-        help="Print the version and exit.",
     ),
-]
-
-
-def _root(
-    context: typer.Context, db: Db = None, as_json: Json = False, version: Version = False
 ) -> None:
     """Message queue, dead-letter queue and idempotency store in one SQLite file.
 
@@ -86,7 +83,7 @@ def _group(db: Db = None, as_json: Json = False) -> None:
 _Commands = tuple[Callable[..., None], ...]
 _COMMANDS: Final[dict[str, _Commands]] = {
     "Run": (*produce.COMMANDS, *work.COMMANDS, *recover.COMMANDS),
-    "Inspect": (*status.COMMANDS, *inspect.COMMANDS),
+    "Inspect": inspect.COMMANDS,
     "Set up": database.SETUP_COMMANDS,
     "Maintain": database.COMMANDS,
     "Try out": demo.COMMANDS,
@@ -110,13 +107,12 @@ def _assemble() -> typer.Typer:
     )
     for heading, commands in _COMMANDS.items():
         for command in commands:
-            root.command(cls=help.Command, rich_help_panel=heading)(command)
+            root.command(cls=help.Command, rich_help_panel=heading)(help.flattened(command))
     for noun, (heading, title, commands) in _GROUPS.items():
         group = typer.Typer(cls=help.Group, help=title, callback=_group)
         for command in commands:
-            name = command.__name__.strip("_")
             hidden = command in dlq.HIDDEN_ALIASES
-            group.command(name=name, cls=help.Command, hidden=hidden)(command)
+            group.command(cls=help.Command, hidden=hidden)(help.flattened(command))
         root.add_typer(group, name=noun, rich_help_panel=heading)
     return root
 

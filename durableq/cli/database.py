@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from durableq.cli import output, tables
-from durableq.cli.help import option
-from durableq.cli.options import Db, Json, Yes, check_lasting, opened
+from durableq.cli import output
+from durableq.cli.help import argument, option
+from durableq.cli.options import Session, Yes
 from durableq.client.app import DurableQ
-from durableq.store.core import Capability, Pruned, Store
+from durableq.store.core import Capability, Pruned
 
 if TYPE_CHECKING:
     from durableq.model.health import Finding
@@ -25,42 +25,22 @@ DONE: Final = {
 }
 SLICE: Final = 1_000
 
-Beside = Annotated[
-    bool,
-    option(
-        "--beside-other-tables", help="Accept a file that has another application's tables in it."
-    ),
-]
-Deep = Annotated[
-    bool, option("--deep", help="Compare every index with its table; slow on a large file.")
-]
-Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Path of the copy; must not exist.")]
-Backup = Annotated[Path, typer.Argument(metavar="BACKUP", help="File made by `durableq backup`.")]
-Replace = Annotated[
-    bool, option("--replace", help="Replace an existing database; the old one is set aside.")
-]
-Slice = Annotated[
-    int,
-    option(
-        "--limit",
-        placeholder="N",
-        min=1,
-        max=100_000,
-        help="Rows of each kind in one transaction; other processes write in between.",
-    ),
-]
 
-
-def init(beside_other_tables: Beside = False, db: Db = None, as_json: Json = False) -> None:
+def init(
+    session: Session,
+    beside_other_tables: bool = option(
+        "--beside-other-tables", "Accept a file that has another application's tables in it.", False
+    ),
+) -> None:
     """Create the database, or upgrade an older one.
 
     Example: durableq init --db shop.db
     """
-    with _named(db) as app:
-        _tell_done(app.url, app.init(beside_other_tables=beside_other_tables), as_json)
+    with DurableQ(session.url) as app:
+        _show_done(session, app.init(beside_other_tables=beside_other_tables))
 
 
-def migrate(db: Db = None, as_json: Json = False) -> None:
+def migrate(session: Session) -> None:
     """Upgrade a database that an older durableq made.
 
     The upgrade is one transaction. Its duration and the disk space that it needs are printed
@@ -70,13 +50,18 @@ def migrate(db: Db = None, as_json: Json = False) -> None:
     """
     from durableq.admin import operations
 
-    with _named(db) as app:
+    with DurableQ(session.url) as app:
         if estimate := operations.upgrade_estimate(app.url):
             output.say(estimate.sentence())
-        _tell_done(app.url, app.migrate(), as_json)
+        _show_done(session, app.migrate())
 
 
-def doctor(deep: Deep = False, db: Db = None, as_json: Json = False) -> None:
+def doctor(
+    session: Session,
+    deep: bool = option(
+        "--deep", "Compare every index with its table; slow on a large file.", False
+    ),
+) -> None:
     """Check the file, its disk, its locks and its workers.
 
     Each line is ok, warn or bad, with advice; the exit code is 6 if one is bad. Nothing is changed,
@@ -86,12 +71,10 @@ def doctor(deep: Deep = False, db: Db = None, as_json: Json = False) -> None:
     """
     from durableq.admin import operations
 
-    url = DurableQ(db).url
-    check_lasting(url)
-    _report(url, operations.examine(url, deep=deep), as_json)
+    _report(session, operations.examine(session.url, deep=deep))
 
 
-def audit(db: Db = None, as_json: Json = False) -> None:
+def audit(session: Session) -> None:
     """Compare every queue's counters with its messages; find orphans.
 
     It can run at any time. The exit code is 6 if the counters do not reconcile, or if a row belongs
@@ -101,12 +84,14 @@ def audit(db: Db = None, as_json: Json = False) -> None:
     """
     from durableq.admin import operations
 
-    with opened(db) as store:
+    with session.opened() as store:
         findings = operations.audit(store)
-    _report(DurableQ(db).url, findings, as_json)
+    _report(session, findings)
 
 
-def backup(to: Target, db: Db = None, as_json: Json = False) -> None:
+def backup(
+    session: Session, to: Path = argument("TARGET", "Path of the copy; must not exist.")
+) -> None:
     """Make a consistent copy of the database while everything runs.
 
     The copy is compact, checked and on the disk when the command ends; an unfinished copy never has
@@ -116,23 +101,23 @@ def backup(to: Target, db: Db = None, as_json: Json = False) -> None:
     """
     from durableq.admin import operations
 
-    url = DurableQ(db).url
-    check_lasting(url)
+    url = session.url
     with output.progress("copied, in %", 100) as advance:
         copied = operations.back_up(url, to, advance)
-    if as_json:
-        output.document({"database": url, "backup": copied.path, "bytes": copied.size_bytes})
-    else:
-        size = tables.mebibytes(copied.size_bytes)
-        output.line(f"{copied.path}: {size}, checked, a copy of {url}.")
+    size = output.mebibytes(copied.size_bytes)
+    session.show(
+        {"database": url, "backup": copied.path, "bytes": copied.size_bytes},
+        f"{copied.path}: {size}, checked, a copy of {url}.",
+    )
 
 
 def restore(
-    backup: Backup,
-    replace: Replace = False,
+    session: Session,
+    backup: Path = argument("BACKUP", "File made by `durableq backup`."),
+    replace: bool = option(
+        "--replace", "Replace an existing database; the old one is set aside.", False
+    ),
     yes: Yes = False,
-    db: Db = None,
-    as_json: Json = False,
 ) -> None:
     """Restore a database from a backup.
 
@@ -146,31 +131,38 @@ def restore(
         raise output.Misuse("--yes answers the question of --replace: give both, or drop --yes.")
     from durableq.admin import operations
 
-    url = DurableQ(db).url
-    check_lasting(url)
+    url = session.url
     if replace:
         question = f"Set aside what is at {url}, and restore {backup} in its place?"
         output.confirm(question, yes=yes)
     with output.progress("restored, in %", 100) as advance:
         copied = operations.restore(backup, url, replace=replace, progress=advance)
-    if as_json:
-        output.document(
-            {
-                "database": url,
-                "backup": str(backup),
-                "bytes": copied.size_bytes,
-                "released": copied.released,
-                "set_aside": copied.set_aside,
-            }
-        )
-        return
-    output.line(f"{url}: restored from {backup}, {tables.mebibytes(copied.size_bytes)}, checked.")
-    output.line(f"{copied.released} messages that were in flight are ready again.")
+    lines = [
+        f"{url}: restored from {backup}, {output.mebibytes(copied.size_bytes)}, checked.",
+        f"{copied.released} messages that were in flight are ready again.",
+    ]
     if copied.set_aside is not None:
-        output.line(f"What was there before is now {copied.set_aside}.")
+        lines.append(f"What was there before is now {copied.set_aside}.")
+    document = {
+        "database": url,
+        "backup": str(backup),
+        "bytes": copied.size_bytes,
+        "released": copied.released,
+        "set_aside": copied.set_aside,
+    }
+    session.show(document, *lines)
 
 
-def prune(limit: Slice = SLICE, db: Db = None, as_json: Json = False) -> None:
+def prune(
+    session: Session,
+    limit: int = option(
+        "--limit N",
+        "Rows of each kind in one transaction; other processes write in between.",
+        SLICE,
+        min=1,
+        max=100_000,
+    ),
+) -> None:
     """Remove expired messages, expired keys and old history.
 
     Workers prune a little at a time. Use this command where no worker runs, or after a change of a
@@ -178,59 +170,47 @@ def prune(limit: Slice = SLICE, db: Db = None, as_json: Json = False) -> None:
 
     Example: durableq prune --limit 500
     """
-    with opened(db) as store:
-        report_pruned(prune_all(store, limit), as_json)
+    prune_all(session, limit)
 
 
 SETUP_COMMANDS: Final = (init, migrate)
 COMMANDS: Final = (doctor, audit, backup, restore, prune)
 
 
-def prune_all(store: Store, limit: int) -> Pruned:
-    """Prune slice by slice until a slice is not full; return the totals."""
+def prune_all(session: Session, limit: int = SLICE) -> None:
+    """Prune slice by slice until a slice is not full; print the number of rows of each kind."""
     total = Pruned(0, 0, 0)
-    while True:
-        now = dataclasses.astuple(store.require(Capability.MAINTENANCE).prune(limit))
-        total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
-        if max(now) < limit:
-            return total
+    now: tuple[int, ...] = (limit,)
+    with session.opened() as store:
+        while max(now) >= limit:
+            now = dataclasses.astuple(store.require(Capability.MAINTENANCE).prune(limit))
+            total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
+    session.show(
+        dataclasses.asdict(total),
+        f"Pruned {total.records} records, {total.expired} expired messages and "
+        f"{total.history} events of history.",
+    )
 
 
-def report_pruned(total: Pruned, as_json: bool) -> None:
-    """Print the number of removed rows of each kind."""
-    if as_json:
-        output.document(dataclasses.asdict(total))
-    else:
-        output.line(
-            f"Pruned {total.records} records, {total.expired} expired messages and "
-            f"{total.history} events of history."
-        )
+def _show_done(session: Session, found: str) -> None:
+    url, done = session.url, DONE[found]
+    session.show({"database": url, "found": found, "done": done}, f"{url}: {done}.")
 
 
-def _named(db: str | None) -> DurableQ:
-    app = DurableQ(db)
-    check_lasting(app.url)
-    return app
-
-
-def _tell_done(url: str, found: str, as_json: bool) -> None:
-    if as_json:
-        output.document({"database": url, "found": found, "done": DONE[found]})
-    else:
-        output.line(f"{url}: {DONE[found]}.")
-
-
-def _report(url: str, findings: list[Finding], as_json: bool) -> None:
+def _report(session: Session, findings: list[Finding]) -> None:
     """Print the findings; exit with UNHEALTHY if one is bad."""
     from durableq.model.health import is_healthy
 
-    healthy = is_healthy(findings)
-    if as_json:
-        found = [_document(finding) for finding in findings]
-        output.document({"database": url, "healthy": healthy, "findings": found})
-    else:
-        _show(findings)
-        output.line(f"{url}: {'nothing is bad' if healthy else 'something is bad, see above'}.")
+    url, healthy = session.url, is_healthy(findings)
+    found = [_document(each) for each in findings]
+    width = max((len(each.name) for each in findings), default=0)
+    lines = []
+    for each in findings:
+        lines.append(f"{each.level.value:<4}  {each.name:<{width}}  {each.what}")
+        if each.advice:
+            lines.append(f"{'':<4}  {'':<{width}}  -> {each.advice}")
+    lines.append(f"{url}: {'nothing is bad' if healthy else 'something is bad, see above'}.")
+    session.show({"database": url, "healthy": healthy, "findings": found}, *lines)
     if not healthy:
         raise typer.Exit(output.UNHEALTHY)
 
@@ -239,11 +219,3 @@ def _document(finding: Finding) -> dict[str, Any]:
     # name: deprecated name of check, with the old values, until 0.3
     old = {"counters": "books", "moved": "moves"}.get(finding.name, finding.name)
     return {"check": finding.name} | finding._asdict() | {"name": old, "level": finding.level.value}
-
-
-def _show(findings: list[Finding]) -> None:
-    width = max((len(finding.name) for finding in findings), default=0)
-    for finding in findings:
-        output.line(f"{finding.level.value:<4}  {finding.name:<{width}}  {finding.what}")
-        if finding.advice:
-            output.line(f"{'':<4}  {'':<{width}}  -> {finding.advice}")

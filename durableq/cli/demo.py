@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from durableq.cli import output, tables
+from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import DEMO_SEED, Json, OwnDb, Procs, check_lasting
 
@@ -14,50 +14,18 @@ if TYPE_CHECKING:
     from durableq.testing.chaos.run import Account
 
 MOST: Final = 100_000
+_SEED: Final = "Seed of the traffic: equal seeds send equal orders."
+_FAULTS: Final = "Number of faults: kills, and for one in five a stop past the lease."
 
-Count = Annotated[int, option(placeholder="N", min=1, max=MOST, help="Number of messages.")]
-Seed = Annotated[
-    int, option(placeholder="N", help="Seed of the traffic: equal seeds send equal orders.")
-]
-ChaosSeed = Annotated[int, option(placeholder="N", help="Seed of the traffic and of the faults.")]
-Faults = Annotated[
-    int,
-    option(
-        "--kills",
-        placeholder="N",
-        min=0,
-        max=MOST,
-        help="Number of faults: kills, and for one in five a stop past the lease.",
-    ),
-]
-Messages = Annotated[int, option(placeholder="N", min=1, max=MOST, help="Number of messages.")]
-FaultSeconds = Annotated[
-    float,
-    option(
-        "--seconds", placeholder="SECONDS", min=1, max=MOST, help="Length of traffic and faults."
-    ),
-]
-Keep = Annotated[bool, option("--keep", help="Keep the database and the ledgers.")]
 
-FleetProcs = Annotated[
-    int, option("--procs", placeholder="N", min=2, max=64, help="Number of worker processes.")
-]
-Sends = Annotated[
-    int, option("--messages", placeholder="N", min=1, max=10_000, help="Number of timed sends.")
-]
-Kills = Annotated[int, option(placeholder="N", min=1, max=1_000, help="Number of killed workers.")]
-IdleSeconds = Annotated[
-    float,
-    option(
-        "--seconds", placeholder="SECONDS", min=0.1, max=3600, help="How long to watch it idle."
-    ),
-]
+def _number(shown: str, text: str, default: int, most: int = MOST, least: int = 1) -> Any:
+    return option(shown, text, default, min=least, max=most)
 
 
 def demo(
-    count: Count = 200,
+    count: int = _number("--count N", "Number of messages.", 200),
     procs: Procs = 4,
-    seed: Seed = DEMO_SEED,
+    seed: int = option("--seed N", _SEED, DEMO_SEED),
     db: OwnDb = None,
     as_json: Json = False,
 ) -> None:
@@ -75,10 +43,9 @@ def demo(
     if as_json:
         output.document(report.as_dict())
     else:
-        tables.table(("ACCOUNT", "REFERENCE", "MEASURED"), report.rows)
+        output.table(("ACCOUNT", "REFERENCE", "MEASURED"), report.rows)
         output.line()
-        for problem in report.problems:
-            output.line(f"PROBLEM: {problem}")
+        output.lines(f"PROBLEM: {problem}" for problem in report.problems)
         if not report.problems:
             output.line("Every account balances.")
     if report.problems:
@@ -86,11 +53,11 @@ def demo(
 
 
 def chaos(
-    seed: ChaosSeed = DEMO_SEED,
-    kills: Faults = 40,
-    messages: Messages = 400,
-    seconds: FaultSeconds = 20,
-    keep: Keep = False,
+    seed: int = option("--seed N", "Seed of the traffic and of the faults.", DEMO_SEED),
+    kills: int = _number("--kills N", _FAULTS, 40, least=0),
+    messages: int = _number("--messages N", "Number of messages.", 400),
+    seconds: float = _number("--seconds SECONDS", "Length of traffic and faults.", 20),
+    keep: bool = option("--keep", "Keep the database and the ledgers.", False),
     db: OwnDb = None,
     as_json: Json = False,
 ) -> None:
@@ -111,17 +78,19 @@ def chaos(
     if as_json:
         output.document(account.as_dict())
     else:
-        _show(account)
+        _print(account)
     if account.violations:
         raise typer.Exit(output.UNHEALTHY)
 
 
 def fleet(
     ctx: typer.Context,
-    procs: FleetProcs = 4,
-    messages: Sends = 300,
-    kills: Kills = 20,
-    seconds: IdleSeconds = 10,
+    procs: int = _number("--procs N", "Number of worker processes.", 4, 64, 2),
+    messages: int = _number("--messages N", "Number of timed sends.", 300, 10_000),
+    kills: int = _number("--kills N", "Number of killed workers.", 20, 1_000),
+    seconds: float = option(
+        "--seconds SECONDS", "How long to watch it idle.", 10, min=0.1, max=3600
+    ),
     as_json: Json = False,
 ) -> None:
     """Measure a fleet: latency of a send, of a kill -9, and its idle cost.
@@ -140,24 +109,23 @@ def fleet(
         output.document(figures.as_dict())
         return
     output.line(figures.machine)
-    tables.table(("FLEET", "TARGET", "MEASURED"), figures.rows)
+    output.table(("FLEET", "TARGET", "MEASURED"), figures.rows)
 
 
 COMMANDS: Final = (demo, chaos)
 BENCH_COMMANDS: Final = (fleet,)
 
 
-def _show(account: Account) -> None:
+def _print(account: Account) -> None:
     rows = [
         (f"faults: {name}", str(account.faults_happened.get(name, 0)), f"{number} asked for")
         for name, number in account.faults_asked.items()
     ]
     rows += [(name.replace("_", " "), str(n), "") for name, n in account.figures.items()]
-    tables.table(("ACCOUNT", "MEASURED", ""), rows)
+    output.table(("ACCOUNT", "MEASURED", ""), rows)
     output.line()
     for violation in account.violations:
-        for text in f"VIOLATION: {violation}".splitlines():
-            output.line(text)
+        output.lines(f"VIOLATION: {violation}".splitlines())
     if not account.violations:
         output.line(f"Seed {account.asked.seed}: every invariant holds.")
     if account.database:

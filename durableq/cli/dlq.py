@@ -1,172 +1,154 @@
-"""`durableq dlq`: list dead letters, and redrive or discard them by hand."""
+"""`durableq dlq`: list dead letters, and redrive or discard them by hand.
+
+A choice by filters becomes a redrive task: one decision about many dead letters, in slices.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import heapq
 import itertools
-from collections.abc import Iterator
-from typing import Annotated, Any, Final
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
 
-import typer
-
-from durableq.cli import decisions, output, redrives, tables
-from durableq.cli.help import option
-from durableq.cli.inspect import After, MessageId, print_message
-from durableq.cli.options import Db, Json, Limit, Yes, given, opened, source_of
-from durableq.cli.redrives import person
-from durableq.cli.rendering import (
-    BODY_COLUMNS,
-    ERROR_COLUMNS,
-    body_text,
-    dead_letter_document,
-    dead_letters_counted,
-    event_words,
-    now_ms,
-)
-from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
+from durableq.cli import output, recover, rendering
+from durableq.cli.help import argument, option
+from durableq.cli.inspect import print_message
+from durableq.cli.options import After, Limit, MessageId, Session, Yes
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, RedriveState, RedriveTask
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, NotFound
 from durableq.model.message import DeadLetter, Reason, State
-from durableq.model.queues import dead_letter_name
+from durableq.model.queues import DEAD_LETTER_SUFFIX, dead_letter_name
 from durableq.model.text import visible
-from durableq.model.units import span, to_ms
+from durableq.model.units import to_ms
 from durableq.store.core import Capability, Store
 
 PAGE: Final = 100
+#: Dead letters of a redrive task in one transaction, so that other writers wait only briefly.
+SLICE: Final = 200
+FILTERS: Final = "Filters"
+_DONE: Final = {"requeue": "Redriven", "discard": "Discarded"}
+_REASONS: Final = f"Only this reason: {', '.join(Reason)}."
+_BY_GROUP: Final = "Only this group; `durableq dlq groups` lists them."
+_BY_ERROR: Final = "Only this class of the last failure's exception."
 
-Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="ID", help="Ids of dead letters.", show_default=False)
-]
-CHOICE: Final = "Filters"
 Source = Annotated[
-    str | None,
-    option(
-        "--queue",
-        placeholder="QUEUE",
-        section=CHOICE,
-        callback=given,
-        help="Only dead letters of this queue.",
-    ),
+    str | None, option("--queue QUEUE", "Only dead letters of this queue.", section=FILTERS)
 ]
-OfReason = Annotated[
-    Reason | None,
-    option(
-        "--reason",
-        placeholder="REASON",
-        section=CHOICE,
-        help=f"Only this reason: {', '.join(Reason)}.",
-    ),
+Ids = Annotated[list[str] | None, argument("ID", "Ids of dead letters.", show_default=False)]
+All = Annotated[bool, option("--all", "All dead letters.", section=FILTERS)]
+Note = Annotated[str, option("--note TEXT", "Reason to record in the history.")]
+TaskId = Annotated[
+    str | None, argument("TASK", "Id of the redrive task; optional if only one runs.")
 ]
-ErrorType = Annotated[
-    str | None,
-    option(
-        placeholder="NAME",
-        section=CHOICE,
-        callback=given,
-        help="Only this class of the last failure's exception.",
-    ),
-]
-Group = Annotated[
-    str | None,
-    option(
-        placeholder="FINGERPRINT",
-        section=CHOICE,
-        callback=given,
-        help="Only this group; `durableq dlq groups` lists them.",
-    ),
-]
-OlderThan = Annotated[
-    float | None,
-    option(placeholder="SECONDS", section=CHOICE, min=0, help="Only burials longer ago."),
-]
-All = Annotated[bool, option("--all", section=CHOICE, help="All dead letters.")]
-To = Annotated[
-    str | None,
-    option(
-        placeholder="QUEUE",
-        callback=given,
-        show_default="the queue where each died",
-        help="Destination.",
-    ),
-]
-Note = Annotated[
-    str, option(placeholder="TEXT", callback=given, help="Reason to record in the history.")
-]
-Delay = Annotated[float, option(placeholder="SECONDS", min=0, help="Wait before the next receive.")]
 
 
-def list_(
-    queue: Source = None,
-    reason: OfReason = None,
-    error_type: ErrorType = None,
-    group: Group = None,
-    older_than: OlderThan = None,
-    limit: Limit = 50,
-    after: After = None,
-    db: Db = None,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True)
+class Filters:
+    """Options that choose dead letters; each that is None lets all pass."""
+
+    queue: Source = None
+    reason: Reason | None = option("--reason REASON", _REASONS, None, FILTERS)
+    error_type: str | None = option("--error-type NAME", _BY_ERROR, None, FILTERS)
+    group: str | None = option("--group FINGERPRINT", _BY_GROUP, None, FILTERS)
+    older_than: float | None = option(
+        "--older-than SECONDS", "Only burials longer ago.", None, FILTERS, min=0
+    )
+
+    def wanted(self, store: Store) -> DeadLetterFilter:
+        """Return the filter for the store.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        queue, died_before_ms = _source(self.queue), None
+        if queue is not None:
+            queue = store.require(Capability.INSPECT).queue(queue).name
+        if self.older_than is not None:
+            died_before_ms = rendering.now_ms() - to_ms(self.older_than, "--older-than")
+        return DeadLetterFilter(queue, self.reason, self.error_type, self.group, died_before_ms)
+
+    def given(self) -> list[str]:
+        """Return the options that were given."""
+        fields = vars(self).items()
+        return [f"--{name.replace('_', '-')}" for name, value in fields if value is not None]
+
+
+def list_(session: Session, filters: Filters, limit: Limit = 50, after: After = None) -> None:
     """List dead letters.
 
     Example: durableq dlq list --queue orders --error-type ConnectionError
     """
-    with opened(db) as store:
-        wanted = _wanted(store, queue, reason, error_type, group, older_than)
-        dead_letters = list(itertools.islice(_dead_letters(store, wanted, after), limit))
-    if as_json:
-        output.document([dead_letter_document(dead_letter) for dead_letter in dead_letters])
-        return
-    tables.table(
-        ("ID", "QUEUE", "STATE", "REASON", "DIED", "RECOVERIES", "KEY", "ERROR", "BODY"),
-        [_row(dead_letter) for dead_letter in dead_letters],
+    with session.opened() as store:
+        found = list(itertools.islice(_matching(store, filters.wanted(store), after), limit))
+    session.table(
+        found,
+        rendering.dead_letter_document,
+        {
+            "ID": lambda dead_letter: dead_letter.id,
+            "QUEUE": lambda dead_letter: dead_letter.source_queue,
+            "STATE": _state,
+            "REASON": lambda dead_letter: dead_letter.reason,
+            "DIED": lambda dead_letter: rendering.ago(dead_letter.died_at_ms),
+            "RECOVERIES": lambda dead_letter: dead_letter.recovery_count,
+            "KEY": lambda dead_letter: dead_letter.key or "",
+            "ERROR": _last_error,
+            "BODY": lambda dead_letter: rendering.body_cell(dead_letter.message),
+        },
     )
 
 
-def groups(queue: Source = None, db: Db = None, as_json: Json = False) -> None:
+def groups(session: Session, queue: Source = None) -> None:
     """Group dead letters by reason, error and place in the code.
 
     Example: durableq dlq groups --queue orders
     """
-    with opened(db) as store:
-        found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(
-            None if queue is None else source_of(queue)
-        )
-    if as_json:
-        output.document([dataclasses.asdict(group) for group in found])
-        return
-    tables.table(
-        ("FINGERPRINT", "QUEUE", "REASON", "COUNT", "FIRST", "LAST", "ERROR", "WHERE", "EXAMPLE"),
-        [_group_row(group) for group in found],
+    with session.opened() as store:
+        found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(_source(queue))
+    session.table(
+        found,
+        dataclasses.asdict,
+        {
+            "FINGERPRINT": lambda group: group.fingerprint,
+            "QUEUE": lambda group: group.queue,
+            "REASON": lambda group: group.reason,
+            "COUNT": lambda group: group.count,
+            "FIRST": lambda group: rendering.ago(group.first_died_ms),
+            "LAST": lambda group: rendering.ago(group.last_died_ms),
+            "ERROR": _group_error,
+            "WHERE": lambda group: group.place,
+            "EXAMPLE": lambda group: group.example_id,
+        },
     )
 
 
-def show(message_id: MessageId, db: Db = None, as_json: Json = False) -> None:
+def show(session: Session, message_id: MessageId) -> None:
     """Show a dead letter with the history of its failures.
 
     Example: durableq dlq show 17
     """
-    with opened(db) as store:
+    with session.opened() as store:
         dead_letter = _as_dead_letter(store, message_id)
-    if as_json:
-        output.document(dead_letter_document(dead_letter))
+    if session.as_json:
+        output.document(rendering.dead_letter_document(dead_letter))
     else:
         print_message(dead_letter.id, dead_letter.message, list(dead_letter.history))
 
 
 def redrive(
+    session: Session,
+    filters: Filters,
     ids: Ids = None,
-    queue: Source = None,
-    reason: OfReason = None,
-    error_type: ErrorType = None,
-    group: Group = None,
-    older_than: OlderThan = None,
     all_: All = False,
-    to: To = None,
-    delay: Delay = 0,
+    to: str | None = option(
+        "--to QUEUE", "Destination.", None, show_default="the queue where each died"
+    ),
+    delay: float = option("--delay SECONDS", "Wait before the next receive.", 0, min=0),
     note: Note = "redriven by hand",
-    db: Db = None,
-    as_json: Json = False,
 ) -> None:
     """Send dead letters back to their queues, unchanged.
 
@@ -176,32 +158,27 @@ def redrive(
 
     Example: durableq dlq redrive --queue orders --error-type ConnectionError --delay 60
     """
-    with opened(db) as store:
-        wanted = _wanted(store, queue, reason, error_type, group, older_than)
-        chosen = _chosen(store, ids, wanted, all_)
+    with session.opened() as store:
+        wanted = filters.wanted(store)
+        chosen = _chosen(store, ids, filters, all_)
         if chosen is None:
             task = store.require(Capability.REDRIVE).start_redrive(
-                wanted, Requeue(note, delay), to_queue=to, actor=person()
+                wanted, Requeue(note, delay), to_queue=to, actor=_person()
             )
-            redrives.finish(store, task, as_json)
+            _carry_out(session, store, task)
         elif to is not None:
             raise output.Misuse("--to goes with a filter or --all, not with ids.")
         else:
-            _decide(store, chosen, Requeue(note, delay), ("redriven", as_json))
+            _decide(session, store, chosen, Requeue(note, delay))
 
 
 def discard(
+    session: Session,
+    filters: Filters,
     ids: Ids = None,
-    queue: Source = None,
-    reason: OfReason = None,
-    error_type: ErrorType = None,
-    group: Group = None,
-    older_than: OlderThan = None,
     all_: All = False,
     note: Note = "discarded by hand",
     yes: Yes = False,
-    db: Db = None,
-    as_json: Json = False,
 ) -> None:
     """Remove dead letters for good; asks first.
 
@@ -211,53 +188,92 @@ def discard(
 
     Example: durableq dlq discard 17 --note "the customer cancelled"
     """
-    with opened(db) as store:
-        wanted = _wanted(store, queue, reason, error_type, group, older_than)
-        chosen = _chosen(store, ids, wanted, all_)
+    with session.opened() as store:
+        wanted = filters.wanted(store)
+        chosen = _chosen(store, ids, filters, all_)
         if chosen is None:
             most = _at_most(store, wanted)
-            output.confirm(f"Discard {dead_letters_counted(most)}, for good?", yes=yes or most == 0)
+            question = f"Discard {rendering.dead_letters(most)}, for good?"
+            output.confirm(question, yes=yes or most == 0)
             task = store.require(Capability.REDRIVE).start_redrive(
-                wanted, Discard(note), actor=person()
+                wanted, Discard(note), actor=_person()
             )
-            redrives.finish(store, task, as_json)
-            return
-        named = (
-            f"dead letter {chosen[0].id}" if len(chosen) == 1 else dead_letters_counted(len(chosen))
-        )
-        output.confirm(f"Discard {named}, for good?", yes=yes)
-        _decide(store, chosen, Discard(note), ("discarded", as_json))
+            _carry_out(session, store, task)
+        else:
+            named = rendering.dead_letters(len(chosen))
+            named = f"dead letter {chosen[0].id}" if len(chosen) == 1 else named
+            output.confirm(f"Discard {named}, for good?", yes=yes)
+            _decide(session, store, chosen, Discard(note))
 
 
-HIDDEN_ALIASES: Final = (redrives.moves,)
+def redrives(session: Session) -> None:
+    """List redrive tasks: all that run, and the newest that have ended.
+
+    Example: durableq dlq redrives
+    """
+    with session.opened() as store:
+        tasks = store.require(Capability.REDRIVE).redrive_tasks()
+    session.table(
+        tasks,
+        rendering.redrive_document,
+        {
+            "TASK": lambda task: task.id,
+            "DECISION": lambda task: task.word,
+            "TO": _destination,
+            "STATE": lambda task: task.state,
+            "DONE": lambda task: task.moved,
+            "OF": lambda task: task.total,
+            "SKIPPED": lambda task: task.skipped,
+            "BY": lambda task: task.actor,
+            "STARTED": lambda task: rendering.moment_and_age(task.started_at_ms),
+        },
+    )
+
+
+def moves(session: Session) -> None:
+    """List redrive tasks; the name of `durableq dlq redrives` in release 0.1.
+
+    Example: durableq dlq redrives
+    """
+    redrives(session)
+
+
+def resume(session: Session, task_id: TaskId = None) -> None:
+    """Continue an interrupted redrive task.
+
+    Dead letters that it has moved already are not moved again.
+
+    Example: durableq dlq resume
+    """
+    with session.opened() as store:
+        _carry_out(session, store, _chosen_redrive(store, task_id))
+
+
+def cancel(session: Session, task_id: TaskId = None) -> None:
+    """Cancel a redrive task; messages that it moved stay moved.
+
+    Example: durableq dlq cancel
+    """
+    with session.opened() as store:
+        chosen = _chosen_redrive(store, task_id)
+        task = store.require(Capability.REDRIVE).cancel_redrive(chosen.id)
+    text = f"Redrive task {task.id}: {task.state}, {task.moved} of {task.total} done."
+    session.show(rendering.redrive_result(task), text)
+
+
+HIDDEN_ALIASES: Final = (moves,)
 COMMANDS: Final = (
-    list_,
-    groups,
-    show,
-    redrive,
-    discard,
-    *decisions.COMMANDS,
-    *redrives.COMMANDS,
+    *(list_, groups, show, redrive, discard, recover.explain),
+    *(redrives, moves, resume, cancel),
 )
 
 
-def _wanted(
-    store: Store,
-    queue: str | None,
-    reason: Reason | None,
-    error_type: str | None,
-    group: str | None,
-    older_than: float | None,
-) -> DeadLetterFilter:
-    """Return the filter of the given options.
+# ---- the choice of dead letters
 
-    Raises:
-        UnknownQueue: there is no such queue.
-    """
-    if queue is not None:
-        queue = store.require(Capability.INSPECT).queue(source_of(queue)).name
-    died_before_ms = None if older_than is None else now_ms() - to_ms(older_than, "--older-than")
-    return DeadLetterFilter(queue, reason, error_type, group, died_before_ms)
+
+def _source(name: str | None) -> str | None:
+    """Return the name of a source queue, given its name or that of its dead-letter queue."""
+    return None if name is None else name.removesuffix(DEAD_LETTER_SUFFIX)
 
 
 def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
@@ -271,18 +287,13 @@ def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
     )
 
 
-def _dead_letters(
-    store: Store, wanted: DeadLetterFilter, after: str | None = None
-) -> Iterator[DeadLetter]:
+def _matching(store: Store, wanted: DeadLetterFilter, after: str | None) -> Iterator[DeadLetter]:
     """Return the matching dead letters in order of id."""
+    inspect = store.require(Capability.INSPECT)
     if wanted.queue is not None:
-        queues = [store.require(Capability.INSPECT).queue(dead_letter_name(wanted.queue)).name]
+        queues = [inspect.queue(dead_letter_name(wanted.queue)).name]
     else:
-        queues = [
-            info.name
-            for info in store.require(Capability.INSPECT).queues()
-            if info.dead_letter_queue is None
-        ]
+        queues = [info.name for info in inspect.queues() if info.dead_letter_queue is None]
     pages = (_dead_letters_in(store, queue, after) for queue in queues)
     found = heapq.merge(*pages, key=lambda dead_letter: (len(dead_letter.id), dead_letter.id))
     return filter(wanted.fits, found)
@@ -308,7 +319,7 @@ def _as_dead_letter(store: Store, message_id: str) -> DeadLetter:
 
 
 def _chosen(
-    store: Store, ids: list[str] | None, wanted: DeadLetterFilter, everything: bool
+    store: Store, ids: Sequence[str] | None, filters: Filters, everything: bool
 ) -> list[DeadLetter] | None:
     """Return the dead letters named by id; None if they are chosen by filters or --all.
 
@@ -316,69 +327,69 @@ def _chosen(
         Misuse: the choice is missing, or made in two ways.
         NotFound: an id is not that of a dead letter; nothing was changed.
     """
-    _check_one_way(bool(ids), wanted, everything)
-    if not ids:
-        return None
-    return [_as_dead_letter(store, message_id) for message_id in dict.fromkeys(ids)]
-
-
-def _check_one_way(by_id: bool, wanted: DeadLetterFilter, everything: bool) -> None:
-    """Refuse a missing choice of dead letters, and one made in two ways.
-
-    Raises:
-        Misuse: it names the options that conflict, and those to leave out.
-    """
-    filters = [
-        option
-        for option, value in (
-            ("--queue", wanted.queue),
-            ("--reason", wanted.reason),
-            ("--error-type", wanted.error_type),
-            ("--group", wanted.fingerprint),
-            ("--older-than", wanted.died_before_ms),
-        )
-        if value is not None
-    ]
-    named = " and ".join(filters)
-    if everything and filters:
+    named = " and ".join(filters.given())
+    if everything and named:
         raise output.Misuse(
             f"--all means every dead letter, {named} only some: leave out --all to choose by "
             f"{named}, or {named} to choose all."
         )
-    if by_id and (everything or filters):
+    if ids and (everything or named):
         raise output.Misuse(
             f"Dead letters are named by id already: leave out {named or '--all'}, or the ids."
         )
-    if not (by_id or everything or filters):
+    if not (ids or everything or named):
         raise output.Misuse(
             "Choose the dead letters: by id, by --queue, --reason or --error-type, --group or "
             "--older-than, or --all."
         )
+    return [_as_dead_letter(store, one) for one in dict.fromkeys(ids)] if ids else None
+
+
+def _chosen_redrive(store: Store, task_id: str | None) -> RedriveTask:
+    """Return the redrive task of this id, or the only one that runs.
+
+    Raises:
+        NotFound: there is no redrive task of this id.
+        Misuse: no id is given, and not exactly one redrive task runs.
+    """
+    redrive = store.require(Capability.REDRIVE)
+    if task_id is not None:
+        return redrive.redrive_task(task_id)
+    running = [task for task in redrive.redrive_tasks() if task.state is RedriveState.RUNNING]
+    if len(running) != 1:
+        there = ", ".join(task.id for task in running) or "none"
+        raise output.Misuse(f"Name the redrive task; running: {there}.")
+    return running[0]
+
+
+def _person() -> str:
+    """Return the actor for the history: the user who runs the command."""
+    try:
+        return f"person ({getpass.getuser()})"
+    except (KeyError, OSError):  # no such user in this container
+        return f"person (uid {os.getuid()})"
 
 
 def _decide(
-    store: Store, dead_letters: list[DeadLetter], decision: Decision, told: tuple[str, bool]
+    session: Session, store: Store, dead_letters: list[DeadLetter], decision: Decision
 ) -> None:
-    """Apply one decision to those of the dead letters that are not leased; print which.
+    """Apply one decision to those of the dead letters that are not leased, a page at a time.
 
     Raises:
         Conflict: some are leased.
     """
-    done = [
-        message_id
-        for queue, group in itertools.groupby(
-            dead_letters, lambda dead_letter: dead_letter.message.queue
-        )
-        for message_id in _decide_in(
-            store, queue, [dead_letter.id for dead_letter in group], decision
-        )
-    ]
+    done: list[str] = []
+    by_queue = itertools.groupby(dead_letters, lambda dead_letter: dead_letter.message.queue)
+    for queue, found in by_queue:
+        ids = [dead_letter.id for dead_letter in found]
+        for start in range(0, len(ids), PAGE):
+            done += store.require(Capability.DEAD_LETTERS).decide_by_id(
+                queue, ids[start : start + PAGE], decision, actor=_person()
+            )
     left = [dead_letter.id for dead_letter in dead_letters if dead_letter.id not in set(done)]
-    word, as_json = told
-    if as_json:
-        output.document({word: done, "left": left})
-    else:
-        output.line(f"{word.capitalize()} {dead_letters_counted(len(done))}.")
+    word = "discarded" if isinstance(decision, Discard) else "redriven"
+    text = f"{word.capitalize()} {rendering.dead_letters(len(done))}."
+    session.show({word: done, "left": left}, text)
     if left:
         raise Conflict(
             f"Not {word}, because a recovery process or another person has leased them: "
@@ -386,39 +397,50 @@ def _decide(
         )
 
 
-def _decide_in(store: Store, queue: str, ids: list[str], decision: Decision) -> Iterator[str]:
-    """Apply a decision in one queue, a page at a time; yield the ids of the rows it moved."""
-    for start in range(0, len(ids), PAGE):
-        page = ids[start : start + PAGE]
-        yield from store.require(Capability.DEAD_LETTERS).decide_by_id(
-            queue, page, decision, actor=person()
+def _carry_out(session: Session, store: Store, task: RedriveTask) -> None:
+    """Carry out a redrive task to its end, with a progress bar; print the result.
+
+    Raises:
+        Conflict: some dead letters were leased, and skipped.
+    """
+    try:
+        with output.progress(f"redrive task {task.id}", task.total) as advance:
+            while task.state is RedriveState.RUNNING:
+                task = store.require(Capability.REDRIVE).continue_redrive(task.id, SLICE)
+                advance(task.moved + task.skipped)
+    except KeyboardInterrupt:
+        output.say(
+            f"Interrupted: {task.moved} of {task.total} done. To continue: durableq dlq resume "
+            f"{task.id}; to end it: durableq dlq cancel {task.id}."
+        )
+        raise
+    session.show(
+        rendering.redrive_result(task),
+        f"{_DONE[task.word]} {rendering.dead_letters(task.moved)}.",
+    )
+    if task.skipped:
+        raise Conflict(
+            f"{task.skipped} were left, because a recovery process or another person had leased "
+            "them. Try again later."
         )
 
 
-def _group_row(group: DeadLetterGroup) -> tuple[Any, ...]:
-    error = ": ".join(part for part in (group.error_type, group.error_message) if part)
-    now = now_ms()
-    return (
-        *(group.fingerprint, group.queue, group.reason, group.count),
-        *(f"{span(now - at)} ago" for at in (group.first_died_ms, group.last_died_ms)),
-        *(visible(error, ERROR_COLUMNS), group.place, group.example_id),
-    )
+def _destination(task: RedriveTask) -> str:
+    return "-" if task.word == "discard" else task.to_queue or "where they died"
 
 
-def _row(dead_letter: DeadLetter) -> tuple[Any, ...]:
-    message, failure = dead_letter.message, dead_letter.last_failure
+def _state(dead_letter: DeadLetter) -> str:
+    message = dead_letter.message
     if message.held:
-        state = "held"
-    else:
-        state = "in recovery" if message.state is State.IN_FLIGHT else message.state.label
-    return (
-        dead_letter.id,
-        dead_letter.source_queue,
-        state,
-        dead_letter.reason,
-        f"{span(now_ms() - dead_letter.died_at_ms)} ago",
-        dead_letter.recovery_count,
-        dead_letter.key or "",
-        visible(event_words(failure), ERROR_COLUMNS) if failure else "",
-        visible(body_text(message), BODY_COLUMNS),
-    )
+        return "held"
+    return "in recovery" if message.state is State.IN_FLIGHT else message.state.label
+
+
+def _last_error(dead_letter: DeadLetter) -> str:
+    failure = dead_letter.last_failure
+    return visible(rendering.event_words(failure), rendering.ERROR_COLUMNS) if failure else ""
+
+
+def _group_error(group: DeadLetterGroup) -> str:
+    error = ": ".join(part for part in (group.error_type, group.error_message) if part)
+    return visible(error, rendering.ERROR_COLUMNS)

@@ -1,11 +1,13 @@
-"""Help texts: plain, 80 columns, one placeholder for each value, options in named sections."""
+"""Declaration of options and arguments, and their help pages: plain text of 80 columns."""
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, get_type_hints
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -17,39 +19,111 @@ MAX_COLUMNS: Final = 80
 MIN_COLUMNS: Final = 40
 #: Columns of the option names; a longer name has its description on the next line.
 NAME_COLUMNS: Final = 32
+#: Section of the options that a command inherits from its group.
 GENERAL: Final = "General options"
 
 Row = tuple[str, str]
 
 
+def option(
+    shown: str, text: str, default: Any = ..., section: str | None = None, **more: Any
+) -> Any:
+    """Declare an option as the help shows it.
+
+    Args:
+        shown: `--rate N` or `-y, --yes`; `N` alone, with the name of the parameter.
+        text: its description.
+        default: its value if it is not given; left out in an Annotated type.
+        section: heading in the help.
+        more: arguments of typer.Option; a text as `show_default` describes the default.
+    """
+    words = shown.replace(",", "").split()
+    names = [word for word in words if word.startswith("-")]
+    more["metavar"] = None if words[-1] in names else words[-1]
+    return typer.Option(default, *names, rich_help_panel=section, help=text, **more)
+
+
+def argument(placeholder: str, text: str, default: Any = ..., **more: Any) -> Any:
+    """Declare a positional argument."""
+    return typer.Argument(default, metavar=placeholder, help=text, **more)
+
+
+def flattened(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes the fields of its dataclass parameters as options."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, hint in _hints(command).items():
+        if not is_dataclass(hint):
+            default = inspect.signature(command).parameters[name].default
+            parameters.append(_parameter(name, hint, default))
+            continue
+        groups[name] = hint
+        kinds = _hints(hint)
+        parameters += [
+            _parameter(each.name, kinds[each.name], each.default) for each in fields(hint)
+        ]
+
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(*(values.pop(field.name) for field in fields(group)))
+        command(**values)
+
+    flat: Any = run
+    flat.__name__, flat.__doc__ = command.__name__.strip("_"), command.__doc__
+    flat.__signature__ = inspect.Signature(parameters)
+    flat.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _hints(thing: Any) -> dict[str, Any]:
+    hints = get_type_hints(thing, include_extras=True)
+    hints.pop("return", None)
+    return hints
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+
+
+def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
+    formatter.write("\n".join(_page(command, ctx)))
+
+
 class Command(TyperCommand):
     """A command whose help is plain text."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole page."""
-        formatter.write("\n".join(_page(self, ctx)))
+    format_help = _format_help
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, refuse empty values, and inherit the general options."""
+        rest = super().parse_args(ctx, args)
+        _finish_options(self, ctx)
+        return rest
 
 
 class Group(TyperGroup):
     """A group of commands whose help is plain text."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole page."""
-        formatter.write("\n".join(_page(self, ctx)))
+    format_help = _format_help
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help of a group that is given no command, and end with a usage error."""
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             raise typer.Exit(2)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        _finish_options(self, ctx)
+        return rest
 
 
-def option(
-    *names: str, placeholder: str | None = None, section: str | None = None, **more: Any
-) -> Any:
-    """Return an option; `placeholder` names its value, `section` is its heading in the help."""
-    return typer.Option(*names, metavar=placeholder, rich_help_panel=section, **more)
+def _finish_options(command: Any, ctx: Any) -> None:
+    """Refuse an empty text, as an unset shell variable gives; take over options of the group."""
+    for param in command.params:
+        value = ctx.params.get(param.name)
+        if value == "" and param.opts[0].startswith("-") and param.metavar != "COMMAND":
+            raise typer.BadParameter("it is empty", ctx=ctx, param=param)
+        if not value and getattr(param, "rich_help_panel", None) == GENERAL and ctx.parent:
+            ctx.params[param.name] = ctx.parent.params.get(param.name)
 
 
 def _page(command: Any, ctx: Any) -> Iterator[str]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import typer
-
-from durableq.cli import output, tables
-from durableq.cli.database import SLICE, prune_all, report_pruned
-from durableq.cli.help import option
-from durableq.cli.options import Db, Json, Limit, Queue, chosen_queue, opened
+from durableq.cli.database import prune_all
+from durableq.cli.help import argument, option
+from durableq.cli.options import Limit, Queue, Session, chosen_queue
+from durableq.cli.output import fields
 from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
 from durableq.model.errors import NotFound
 from durableq.model.message import IdempotencyRecord
@@ -19,87 +17,70 @@ from durableq.store.core import Capability
 
 RESULT_COLUMNS: Final = 60
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="Idempotency key.")]
-AfterKey = Annotated[
-    str | None,
-    option("--after", placeholder="KEY", help="Start after this key, for the next page."),
-]
+Key = Annotated[str, argument("KEY", "Idempotency key.")]
 
 
-def get(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> None:
+def get(session: Session, key: Key, queue: Queue = None) -> None:
     """Show the record of a key: status, message, expiry and result.
 
     Example: durableq idempotency get order-7 --queue orders
     """
-    with opened(db) as store:
+    with session.opened() as store:
         name = chosen_queue(store, queue)
         record = store.require(Capability.IDEMPOTENCY).record(name, key)
     if record is None:
         raise _unknown(name, key)
-    if as_json:
-        output.document(record_document(record))
-    else:
-        tables.fields(_facts(record))
+    session.show(record_document(record), *fields(_facts(record)))
 
 
 def list_(
+    session: Session,
     queue: Queue = None,
     limit: Limit = 50,
-    after: AfterKey = None,
-    db: Db = None,
-    as_json: Json = False,
+    after: str | None = option("--after KEY", "Start after this key, for the next page.", None),
 ) -> None:
     """List the records of a queue in order of their keys.
 
     Example: durableq idempotency list --queue orders --limit 10
     """
-    with opened(db) as store:
-        records = store.require(Capability.IDEMPOTENCY).records(
-            chosen_queue(store, queue), limit, after
-        )
-    if as_json:
-        output.document([record_document(record) for record in records])
-        return
-    tables.table(
-        ("KEY", "STATUS", "MESSAGE", "CREATED", "EXPIRES", "RESULT"),
-        [
-            (
-                record.key,
-                record.status.label,
-                record.message_id,
-                moment(record.created_at_ms),
-                _expiry(record),
-                visible(record.result or "", RESULT_COLUMNS),
-            )
-            for record in records
-        ],
+    with session.opened() as store:
+        name = chosen_queue(store, queue)
+        records = store.require(Capability.IDEMPOTENCY).records(name, limit, after)
+    session.table(
+        records,
+        record_document,
+        {
+            "KEY": lambda record: record.key,
+            "STATUS": lambda record: record.status.label,
+            "MESSAGE": lambda record: record.message_id,
+            "CREATED": lambda record: moment(record.created_at_ms),
+            "EXPIRES": _expiry,
+            "RESULT": lambda record: visible(record.result or "", RESULT_COLUMNS),
+        },
     )
 
 
-def forget(key: Key, queue: Queue = None, db: Db = None, as_json: Json = False) -> None:
+def forget(session: Session, key: Key, queue: Queue = None) -> None:
     """Forget a key, so that its next message is handled again.
 
     A key in progress is not forgotten (exit code 5).
 
     Example: durableq idempotency forget order-7 --queue orders
     """
-    with opened(db) as store:
+    with session.opened() as store:
         name = chosen_queue(store, queue)
         if not store.require(Capability.IDEMPOTENCY).forget(name, key):
             raise _unknown(name, key)
-    if as_json:
-        output.document({"queue": name, "key": key, "forgotten": True})
-    else:
-        output.line(f"Forgot key {key} of queue {name}.")
+    document = {"queue": name, "key": key, "forgotten": True}
+    session.show(document, f"Forgot key {key} of queue {name}.")
 
 
-def prune(db: Db = None, as_json: Json = False) -> None:
+def prune(session: Session) -> None:
     """Remove expired keys, expired messages and old history.
 
     Example: durableq idempotency prune
     """
-    with opened(db) as store:
-        report_pruned(prune_all(store, SLICE), as_json)
+    prune_all(session)
 
 
 COMMANDS: Final = (get, list_, forget, prune)

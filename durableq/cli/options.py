@@ -1,4 +1,4 @@
-"""Shared options, and the lookup of the database and the application that they name."""
+"""The options that commands share, the database and the application that they name."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import logging
 import os
 import threading
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-import typer
-
 from durableq.cli import output
-from durableq.cli.help import GENERAL, option
+from durableq.cli.help import GENERAL, argument, option
 from durableq.client.app import DurableQ, file_named
 from durableq.client.handlers import load
 from durableq.model.errors import AppError, NotFound, UnknownQueue, Unsupported
-from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.model.text import visible
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.outage import wait_out
 from durableq.store.core import Capability, Store
 
 T = TypeVar("T")
@@ -31,105 +28,106 @@ DEMO_APP: Final = "durableq.demo.app:dq"
 DEMO_SEED: Final = 1
 #: An import that takes longer is logged.
 SLOW_SECONDS: Final = 5.0
-MAX_PROCS: Final = 256
 APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"
-
-
-def given(value: Any) -> Any:
-    """Refuse an empty text, as an unset shell variable gives: it does not mean "no option"."""
-    if value == "":
-        raise typer.BadParameter("it is empty")
-    return value
-
-
-def _inherited(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
-    """Take an option given before the subcommand, unless it is given after it too."""
-    if given(value) or ctx.parent is None or param.name is None:
-        return value
-    return ctx.parent.params.get(param.name)
-
+DATABASE: Final = "Database: a path or an sqlite:/// URL."
 
 Db = Annotated[
     str | None,
-    option(
-        "--db",
-        placeholder="FILE",
-        section=GENERAL,
-        callback=_inherited,
-        show_default="$DURABLEQ_DB, or durableq.db",
-        help="Database: a path or an sqlite:/// URL.",
-    ),
+    option("--db FILE", DATABASE, section=GENERAL, show_default="$DURABLEQ_DB, or durableq.db"),
 ]
 OwnDb = Annotated[
-    str | None,
-    option(
-        "--db",
-        placeholder="FILE",
-        section=GENERAL,
-        callback=_inherited,
-        show_default="a temporary file",
-        help="Database: a path or an sqlite:/// URL.",
-    ),
+    str | None, option("--db FILE", DATABASE, section=GENERAL, show_default="a temporary file")
 ]
-Json = Annotated[bool, option("--json", section=GENERAL, callback=_inherited, help="Print JSON.")]
+Json = Annotated[bool, option("--json", "Print JSON.", section=GENERAL)]
 App = Annotated[
     str | None,
     option(
-        placeholder="MODULE:ATTRIBUTE",
-        callback=given,
+        "--app MODULE:ATTRIBUTE",
+        "Application that defines the handlers and policies.",
         show_default="$DURABLEQ_APP, tool.durableq.app in pyproject.toml, or the demo",
-        help="Application that defines the handlers and policies.",
     ),
 ]
 Queue = Annotated[
-    str | None,
-    option(
-        placeholder="QUEUE",
-        callback=given,
-        show_default="the only queue",
-        help="Name of the queue.",
-    ),
+    str | None, option("--queue QUEUE", "Name of the queue.", show_default="the only queue")
 ]
 Queues = Annotated[
     list[str] | None,
     option(
-        "--queue",
-        placeholder="QUEUE",
+        "--queue QUEUE",
+        "Only this queue; may be repeated.",
         show_default="every queue of the application",
-        help="Only this queue; may be repeated.",
     ),
 ]
-Procs = Annotated[
-    int, option(placeholder="N", min=1, max=MAX_PROCS, help="Number of worker processes.")
-]
-Logs = Annotated[
-    LogFormat,
-    option("--log-format", placeholder="FORMAT", help="Format of log lines: text or json."),
-]
-Limit = Annotated[int, option(placeholder="N", min=1, max=10_000, help="Maximum number of rows.")]
-Yes = Annotated[bool, option("--yes", "-y", help="Do not ask for confirmation.")]
+Procs = Annotated[int, option("--procs N", "Number of worker processes.", min=1, max=256)]
+Logs = Annotated[LogFormat, option("--log-format FORMAT", "Format of log lines: text or json.")]
+Limit = Annotated[int, option("--limit N", "Maximum number of rows.", min=1, max=10_000)]
+After = Annotated[str | None, option("--after ID", "Start after this message, for the next page.")]
+Yes = Annotated[bool, option("-y, --yes", "Do not ask for confirmation.")]
+MessageId = Annotated[str, argument("ID", "Id of the message.")]
 
 
-@contextmanager
-def opened(db: str | None, *, create: bool = False) -> Iterator[Store]:
-    """Open the database, and close it at the end.
+@dataclass(frozen=True)
+class Session:
+    """One run of a command: the database that it names, and the form of its result."""
 
-    Raises:
-        NotFound: there is none, and `create` is false.
-        Unsupported: it is a database in memory, which ends with this process.
-    """
-    with DurableQ(db) as app:
-        check_lasting(app.url)
-        if not create:
-            check_there(app.url)
-        store = app.store
-        try:
-            yield store
-        except UnknownQueue as error:
-            names = ", ".join(info.name for info in store.require(Capability.INSPECT).queues())
-            error.add_note(f"There are: {names}." if names else "There is none yet.")
-            raise
+    db: Db = None
+    as_json: Json = False
+
+    @property
+    def url(self) -> str:
+        """URL of the database.
+
+        Raises:
+            Unsupported: it names a database in memory, which ends with this process.
+        """
+        url = DurableQ(self.db).url
+        check_lasting(url)
+        return url
+
+    @contextmanager
+    def opened(self, *, create: bool = False) -> Iterator[Store]:
+        """Open the database, and close it at the end.
+
+        Raises:
+            NotFound: there is none, and `create` is false.
+            Unsupported: it is a database in memory.
+        """
+        with DurableQ(self.url) as app:
+            if not create:
+                check_there(app.url)
+            store = app.store
+            try:
+                yield store
+            except UnknownQueue as error:
+                names = ", ".join(info.name for info in store.require(Capability.INSPECT).queues())
+                error.add_note(f"There are: {names}." if names else "There is none yet.")
+                raise
+
+    def show(self, document: Any, *lines: str) -> None:
+        """Print a result: the document with --json, otherwise the lines."""
+        if self.as_json:
+            output.document(document)
+        else:
+            output.lines(lines)
+
+    def table(
+        self,
+        rows: Sequence[T],
+        document: Callable[[T], Any],
+        columns: Mapping[str, Callable[[T], Any]],
+    ) -> None:
+        """Print rows: the document of each with --json, otherwise a table.
+
+        Args:
+            rows: values of any type.
+            document: a row as JSON.
+            columns: by heading, a row's cell.
+        """
+        if self.as_json:
+            output.document([document(row) for row in rows])
+        else:
+            output.rows(rows, columns)
 
 
 def check_lasting(url: str) -> None:
@@ -157,6 +155,12 @@ def check_there(url: str) -> None:
         )
 
 
+def source_queues(store: Store) -> list[str]:
+    """Return the names of the queues that are no dead-letter queues."""
+    found = store.require(Capability.INSPECT).queues()
+    return [info.name for info in found if info.dead_letter_queue is not None]
+
+
 def chosen_queue(store: Store, name: str | None) -> str:
     """Return the name of the queue to use: the given one, or the only one.
 
@@ -166,20 +170,11 @@ def chosen_queue(store: Store, name: str | None) -> str:
     """
     if name is not None:
         return store.require(Capability.INSPECT).queue(name).name
-    names = [
-        info.name
-        for info in store.require(Capability.INSPECT).queues()
-        if info.dead_letter_queue is not None
-    ]
+    names = source_queues(store)
     if len(names) != 1:
         there = ", ".join(names) or "none yet"
         raise output.Misuse(f"Name the queue with --queue; there are: {there}.")
     return names[0]
-
-
-def source_of(name: str) -> str:
-    """Return the name of a source queue, given its name or that of its dead-letter queue."""
-    return name.removesuffix(DEAD_LETTER_SUFFIX)
 
 
 def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
@@ -189,33 +184,18 @@ def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
         AppError: it cannot be imported, or pyproject.toml cannot be read.
     """
     spec = _named(named) or DEMO_APP
-    with _logged_if_slow(spec):
-        app = load(spec, DurableQ)
-    if db is not None:
-        app.use(db)
-    check_lasting(app.url)
-    return spec, app
-
-
-@contextmanager
-def _logged_if_slow(spec: str) -> Iterator[None]:
-    """Log an import that takes longer than SLOW_SECONDS: it may never end."""
-    text = "%s is still being imported after %g s"
+    text = "%s is still being imported after %g s"  # an import may never end
     timer = threading.Timer(SLOW_SECONDS, log.warning, (text, spec, SLOW_SECONDS))
     timer.daemon = True
     timer.start()
     try:
-        yield
+        app = load(spec, DurableQ)
     finally:
         timer.cancel()
-
-
-def start(call: Callable[[], T], log: logging.Logger) -> T:
-    """Return the result of a call that opens the file; wait while the file is busy or full.
-
-    SIGTERM and SIGINT end the process during the wait.
-    """
-    return wait_out(call, log)
+    if db is not None:
+        app.use(db)
+    check_lasting(app.url)
+    return spec, app
 
 
 def demo_hint(named: str | None) -> str | None:

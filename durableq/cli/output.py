@@ -1,4 +1,4 @@
-"""Streams and exit codes: data on stdout, commentary on stderr, each error in one sentence."""
+"""Streams, tables and exit codes: data on stdout, commentary on stderr, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeVar
 
 import typer
 
@@ -22,6 +22,8 @@ from durableq.model.errors import (
     StaleReceipt,
 )
 from durableq.model.text import visible
+
+T = TypeVar("T")
 
 OK: Final = 0
 FAILED: Final = 1
@@ -43,6 +45,12 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
 )
 #: A longer line of an error is cut in its middle: errors repeat arguments, which have no bound.
 MAX_SENTENCE_CHARS: Final = 1_200
+#: Columns of a table that goes to a file or a pipe.
+_UNLIMITED: Final = 100_000
+_GAP: Final = 2
+#: A longer text is folded to this width if the terminal is narrow.
+_FOLDED: Final = 40
+_BARS: Final = "▁▂▃▄▅▆▇█"
 
 
 class Misuse(typer.BadParameter):
@@ -89,9 +97,10 @@ def line(text: str = "") -> None:
     _write(visible(text).rstrip())
 
 
-def rendered(text: str) -> None:
-    """Print data that is laid out already, colours included."""
-    _write(text)
+def lines(texts: Iterable[str]) -> None:
+    """Print several lines of data."""
+    for text in texts:
+        line(text)
 
 
 def document(value: Any) -> None:
@@ -117,6 +126,80 @@ def _write(text: str) -> None:
     except OSError as failure:
         give_up(sys.stdout)
         raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows under their columns: numbers to the right, never cut in a pipe.
+
+    On a narrow terminal the columns that do not fit follow in a second table, which repeats the
+    first column.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    on_terminal = sys.stdout.isatty()
+    text = io.StringIO()  # printed by _write, which handles a closed or full stdout
+    console = Console(
+        file=text,
+        force_terminal=on_terminal,
+        width=None if on_terminal else _UNLIMITED,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
+    for number, part in enumerate(_side_by_side(columns, cells, console.width)):
+        grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for at in part:
+            counts = bool(rows) and all(isinstance(row[at], int) for row in rows)
+            grid.add_column(columns[at], justify="right" if counts else "left", overflow="fold")
+        for row in cells:
+            grid.add_row(*(row[at] for at in part))
+        if number:
+            console.print()
+        console.print(grid)
+    _write("\n".join(row.rstrip() for row in text.getvalue().splitlines()))
+
+
+def rows(values: Sequence[T], columns: Mapping[str, Callable[[T], Any]]) -> None:
+    """Print a table of values; each column is a heading and a function of the value."""
+    table(list(columns), [[cell(value) for cell in columns.values()] for value in values])
+
+
+def _side_by_side(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], available: int
+) -> Iterator[list[int]]:
+    """Yield the numbers of the columns that fit beside each other; long texts may be folded."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    part = [0]
+    for at in range(1, len(widths)):
+        needed = sum(min(widths[one], _FOLDED) + _GAP for one in (*part, at)) - _GAP
+        if needed > available and len(part) > 1:
+            yield part
+            part = [0]
+        part.append(at)
+    yield part
+
+
+def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return names and values as lines, a pair on each."""
+    width = max(len(name) for name, _ in pairs)
+    return [f"{name:<{width}}  {value}" for name, value in pairs]
+
+
+def mebibytes(size_bytes: int) -> str:
+    """Return a size in MiB."""
+    return f"{size_bytes / (1 << 20):.1f} MiB"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return a bar for each value; the highest value has a full bar."""
+    most = max(values, default=0)
+    if most <= 0:
+        return _BARS[0] * len(values)
+    return "".join(_BARS[min(int(8 * value / most), 7)] for value in values)
 
 
 def live() -> Callable[[str], None]:

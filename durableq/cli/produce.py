@@ -8,15 +8,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, NamedTuple
-
-import typer
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from durableq.cli import jsonl, output
-from durableq.cli.help import option
+from durableq.cli.help import argument, option
 from durableq.cli.jsonl import BadLine, Entry, Shape
-from durableq.cli.options import DEMO_APP, DEMO_SEED, Db, Json, given, opened
+from durableq.cli.options import DEMO_APP, DEMO_SEED, Session
 from durableq.client.app import DurableQ
 from durableq.client.handlers import load
 from durableq.client.producer import Producer
@@ -35,96 +34,65 @@ MAX_BAD: Final = 10_000
 ESCAPED: Final = 6
 #: Bytes of an envelope besides the body.
 SLACK_BYTES: Final = 1 << 20
-FILE_OPTIONS: Final = "Options of a FILE"
-DEMO_OPTIONS: Final = "Options of the demo's orders, without a FILE"
+_OF_FILE: Final = "Options of a FILE"
+_OF_DEMO: Final = "Options of the demo's orders, without a FILE"
+_FILE: Final = "JSON Lines; - is standard input. Without FILE, the demo's orders are sent."
+_ENVELOPE: Final = "Each line is an object with body, key, delay, priority and attributes."
+_KEY_FIELD: Final = "Field of the body that holds the idempotency key."
+_SEED: Final = "Seed of the orders: equal seeds send equal orders."
 
-File = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="FILE",
-        help="JSON Lines; - is standard input. Without FILE, the demo's orders are sent.",
-    ),
-]
-Into = Annotated[
-    str | None,
-    option(
-        "--queue",
-        placeholder="QUEUE",
-        callback=given,
-        show_default="orders, the demo's queue",
-        help="Destination.",
-    ),
-]
-Envelope = Annotated[
-    bool,
-    option(
-        "--envelope",
-        section=FILE_OPTIONS,
-        help="Each line is an object with body, key, delay, priority and attributes.",
-    ),
-]
-Raw = Annotated[
-    bool, option("--raw", section=FILE_OPTIONS, help="Send the bytes of each line unchanged.")
-]
-KeyField = Annotated[
-    str | None,
-    option(
-        placeholder="FIELD",
-        section=FILE_OPTIONS,
-        callback=given,
-        help="Field of the body that holds the idempotency key.",
-    ),
-]
-BatchSize = Annotated[
-    int, option(placeholder="N", min=1, max=MAX_SEND_BATCH, help="Messages in one commit.")
-]
-Rate = Annotated[
-    float | None,
-    option(placeholder="N", min=0.001, show_default="no limit", help="Most messages per second."),
-]
-SkipBad = Annotated[
-    bool, option("--skip-bad", section=FILE_OPTIONS, help="Skip bad lines rather than stop.")
-]
-MaxBad = Annotated[
-    int | None,
-    option(
-        placeholder="N",
-        section=FILE_OPTIONS,
+
+@dataclass(frozen=True)
+class LineOptions:
+    """Options of a FILE: the meaning of its lines, and the handling of bad ones."""
+
+    envelope: bool = option("--envelope", _ENVELOPE, False, _OF_FILE)
+    key_field: str | None = option("--key-field FIELD", _KEY_FIELD, None, _OF_FILE)
+    raw: bool = option("--raw", "Send the bytes of each line unchanged.", False, _OF_FILE)
+    skip_bad: bool = option("--skip-bad", "Skip bad lines rather than stop.", False, _OF_FILE)
+    max_bad: int | None = option(
+        "--max-bad N",
+        "With --skip-bad: stop after N bad lines in a row.",
+        None,
+        _OF_FILE,
         min=1,
         show_default=str(MAX_BAD),
-        help="With --skip-bad: stop after N bad lines in a row.",
-    ),
-]
-Count = Annotated[
-    int | None,
-    option(
-        placeholder="N",
-        section=DEMO_OPTIONS,
-        min=1,
-        show_default="200",
-        help="Number of messages.",
-    ),
-]
-Duplicates = Annotated[
-    float | None,
-    option(
-        placeholder="SHARE",
-        section=DEMO_OPTIONS,
+    )
+
+    def shape(self) -> Shape:
+        """Return the function that reads a line.
+
+        Raises:
+            Misuse: the options exclude each other.
+        """
+        if self.envelope and self.key_field is not None:
+            raise output.Misuse("An envelope names its own key: give --envelope or --key-field.")
+        if self.envelope and self.raw:
+            raise output.Misuse("An envelope is JSON, not the payload itself: --envelope or --raw.")
+        if self.key_field is not None:
+            return jsonl.keyed_by(self.key_field, raw=self.raw)
+        if self.raw:
+            return jsonl.as_bytes
+        return jsonl.as_envelope if self.envelope else jsonl.as_body
+
+
+@dataclass(frozen=True)
+class OrderOptions:
+    """Options of the demo's orders."""
+
+    count: int | None = option(
+        "--count N", "Number of messages.", None, _OF_DEMO, min=1, show_default="200"
+    )
+    duplicates: float | None = option(
+        "--duplicates SHARE",
+        "Share of messages that repeat a key.",
+        None,
+        _OF_DEMO,
         min=0,
         max=0.99,
         show_default="0.25",
-        help="Share of messages that repeat a key.",
-    ),
-]
-Seed = Annotated[
-    int | None,
-    option(
-        placeholder="N",
-        section=DEMO_OPTIONS,
-        show_default="1",
-        help="Seed of the orders: equal seeds send equal orders.",
-    ),
-]
+    )
+    seed: int | None = option("--seed N", _SEED, None, _OF_DEMO, show_default="1")
 
 
 class _Source(NamedTuple):
@@ -134,6 +102,55 @@ class _Source(NamedTuple):
     entries: Iterable[Entry]
     #: Position of the end, in the unit of Entry.position; None if it is unknown.
     total: int | None
+
+
+def produce(
+    session: Session,
+    file: Path | None = argument("FILE", _FILE, None),
+    queue: str | None = option(
+        "--queue QUEUE", "Destination.", None, show_default="orders, the demo's queue"
+    ),
+    batch_size: int = option(
+        "--batch-size N", "Messages in one commit.", 100, min=1, max=MAX_SEND_BATCH
+    ),
+    rate: float | None = option(
+        "--rate N", "Most messages per second.", None, min=0.001, show_default="no limit"
+    ),
+    *,
+    lines: LineOptions,
+    orders: OrderOptions,
+) -> None:
+    """Send each line of a file as a message.
+
+    Each batch is one commit, and stays stored if the run ends early. The run ends at the first bad
+    line; with --skip-bad bad lines are reported and counted. A line is also bad if it has a number
+    that a double cannot hold, or an object with a name twice: no value is changed silently. Use
+    --raw for payloads that are signed.
+
+    Example: durableq produce orders.jsonl --queue orders --key-field id
+    """
+    if file is None and (
+        lines.envelope or lines.raw or lines.skip_bad or lines.key_field is not None
+    ):
+        raise output.Misuse(
+            "--envelope, --key-field, --raw and --skip-bad are for a FILE, and none is given."
+        )
+    if lines.max_bad is not None and not lines.skip_bad:
+        raise output.Misuse("--max-bad limits --skip-bad: add --skip-bad, or drop --max-bad.")
+    if file is not None and orders != OrderOptions(None, None, None):
+        raise output.Misuse("--count, --duplicates and --seed are for the demo, without a FILE.")
+    shape = lines.shape()
+    with session.opened(create=queue is None) as store:
+        if queue is None:
+            _ensure_demo_queue(store, session.url)
+        bound = (lines.max_bad or MAX_BAD) if lines.skip_bad else None
+        sending = _Sending(store, queue or DEMO_QUEUE, bound)
+        longest = ESCAPED * sending.max_body_bytes + SLACK_BYTES
+        with _read(file, shape, longest) if file else _traffic(orders) as source:
+            _run(sending, source, batch_size, rate, as_json=session.as_json)
+
+
+COMMANDS: Final = (produce,)
 
 
 class _Sending:
@@ -223,78 +240,8 @@ class _Sending:
         )
 
 
-def produce(
-    file: File = None,
-    queue: Into = None,
-    envelope: Envelope = False,
-    key_field: KeyField = None,
-    raw: Raw = False,
-    batch_size: BatchSize = 100,
-    rate: Rate = None,
-    skip_bad: SkipBad = False,
-    max_bad: MaxBad = None,
-    count: Count = None,
-    duplicates: Duplicates = None,
-    seed: Seed = None,
-    db: Db = None,
-    as_json: Json = False,
-) -> None:
-    """Send each line of a file as a message.
-
-    Each batch is one commit, and stays stored if the run ends early. The run ends at the first bad
-    line; with --skip-bad bad lines are reported and counted. A line is also bad if it has a number
-    that a double cannot hold, or an object with a name twice: no value is changed silently. Use
-    --raw for payloads that are signed.
-
-    Example: durableq produce orders.jsonl --queue orders --key-field id
-    """
-    demo = (count, duplicates, seed)
-    if file is None and (envelope or raw or skip_bad or key_field is not None):
-        raise output.Misuse(
-            "--envelope, --key-field, --raw and --skip-bad are for a FILE, and none is given."
-        )
-    if max_bad is not None and not skip_bad:
-        raise output.Misuse("--max-bad limits --skip-bad: add --skip-bad, or drop --max-bad.")
-    if file is not None and demo != (None, None, None):
-        raise output.Misuse("--count, --duplicates and --seed are for the demo, without a FILE.")
-    shape = _shape(envelope, key_field, raw)
-    with opened(db, create=queue is None) as store:
-        if queue is None:
-            _ensure_demo_queue(store, db)
-        bound = (max_bad or MAX_BAD) if skip_bad else None
-        sending = _Sending(store, queue or DEMO_QUEUE, bound)
-        longest = ESCAPED * sending.max_body_bytes + SLACK_BYTES
-        with _read(file, shape, longest) if file else _traffic(*demo) as source:
-            _run(sending, source, batch_size, rate, as_json=as_json)
-
-
-COMMANDS: Final = (produce,)
-
-
-def _shape(envelope: bool, key_field: str | None, raw: bool) -> Shape:
-    """Return the function that reads a line.
-
-    Raises:
-        Misuse: the options exclude each other.
-    """
-    if envelope and key_field is not None:
-        raise output.Misuse("An envelope names its own key: give --envelope or --key-field.")
-    if envelope and raw:
-        raise output.Misuse("An envelope is JSON, not the payload itself: --envelope or --raw.")
-    if key_field is not None:
-        return jsonl.keyed_by(key_field, raw=raw)
-    if raw:
-        return jsonl.as_bytes
-    return jsonl.as_envelope if envelope else jsonl.as_body
-
-
 def _run(
-    sending: _Sending,
-    source: _Source,
-    batch_size: int,
-    rate: float | None,
-    *,
-    as_json: bool,
+    sending: _Sending, source: _Source, batch_size: int, rate: float | None, *, as_json: bool
 ) -> None:
     producer = Producer(
         sending.commit,
@@ -378,12 +325,12 @@ def _open(file: Path, name: str) -> BinaryIO:
 
 
 @contextmanager
-def _traffic(count: int | None, duplicates: float | None, seed: int | None) -> Iterator[_Source]:
+def _traffic(given: OrderOptions) -> Iterator[_Source]:
     from durableq.demo.traffic import COUNT, DUPLICATES, orders
 
-    count = COUNT if count is None else count
-    duplicates = DUPLICATES if duplicates is None else duplicates
-    seed = DEMO_SEED if seed is None else seed
+    count = COUNT if given.count is None else given.count
+    duplicates = DUPLICATES if given.duplicates is None else given.duplicates
+    seed = DEMO_SEED if given.seed is None else given.seed
     output.say(f"Sending the demo's orders, seed {seed}. To send your own: durableq produce FILE")
     envelopes = orders(count, duplicates, seed)
     entries = (
@@ -393,13 +340,13 @@ def _traffic(count: int | None, duplicates: float | None, seed: int | None) -> I
     yield _Source("the demo's traffic", entries, count)
 
 
-def _ensure_demo_queue(store: Store, db: str | None) -> None:
+def _ensure_demo_queue(store: Store, url: str) -> None:
     """Create the demo's queue with its settings, unless it exists."""
     try:
         store.require(Capability.INSPECT).queue(DEMO_QUEUE)
     except UnknownQueue:
         with load(DEMO_APP, DurableQ) as demo:
-            demo.use(DurableQ(db).url)
+            demo.use(url)
             _ = demo.store
 
 

@@ -2,68 +2,59 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-import typer
-
-from durableq.cli import output, tables
-from durableq.cli.help import option
-from durableq.cli.options import Db, Json, Yes, opened
+from durableq.cli import output
+from durableq.cli.help import argument, option
+from durableq.cli.options import Session, Yes
 from durableq.cli.rendering import queue_document, setting_words
 from durableq.model.errors import Conflict, UnknownQueue
-from durableq.model.queues import OPTIONS, QueueSettings, changes_from
-from durableq.store.core import Capability, QueueInfo, Store
+from durableq.model.queues import QueueSettings, changes_from
+from durableq.store.core import Capability, QueueInfo
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
+Name = Annotated[str, argument("QUEUE", "Name of the queue.")]
 
 
-def _setting(text: str, field: str, placeholder: str = "SECONDS") -> Any:
-    """Return the option of a setting; its default is that of a new queue."""
+def _setting(field: str, text: str, placeholder: str = "SECONDS") -> Any:
+    """Declare the option of a setting; its default is that of a new queue."""
     value = getattr(QueueSettings(), field)
     shown = f"{value / 1000:.15g}" if field.endswith("_ms") else value
-    return option(placeholder=placeholder, show_default=f"{shown} in a new queue", help=text)
+    return option(placeholder, text, None, show_default=f"{shown} in a new queue")
 
 
-VisibilityTimeout = Annotated[
-    float | None, _setting("Lease of a received message.", "visibility_timeout_ms")
-]
-Delay = Annotated[float | None, _setting("Wait before the first receive.", "delay_ms")]
-Retention = Annotated[
-    float | None, _setting("How long an undelivered message is kept.", "retention_ms")
-]
-MaxReceives = Annotated[
-    int | None, _setting("Receives before the dead-letter queue.", "max_receives", "N")
-]
-MaxRecoveries = Annotated[
-    int | None,
-    _setting("Recoveries before a dead letter is held for a person.", "max_recoveries", "N"),
-]
-BackoffBase = Annotated[
-    float | None, _setting("Wait after the first failure; it doubles.", "backoff_base_ms")
-]
-BackoffMax = Annotated[float | None, _setting("Longest wait after a failure.", "backoff_max_ms")]
-IdempotencyTtl = Annotated[
-    float | None, _setting("How long a completed key is kept.", "idempotency_ttl_ms")
-]
-MaxBodyBytes = Annotated[int | None, _setting("Largest body.", "max_body_bytes", "BYTES")]
-Force = Annotated[bool, option("--force", help="Delete the queue even if it has messages.")]
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a queue; None leaves one as it is."""
+
+    visibility_timeout: float | None = _setting(
+        "visibility_timeout_ms", "Lease of a received message."
+    )
+    delay: float | None = _setting("delay_ms", "Wait before the first receive.")
+    retention: float | None = _setting("retention_ms", "How long an undelivered message is kept.")
+    max_receives: int | None = _setting(
+        "max_receives", "Receives before the dead-letter queue.", "N"
+    )
+    max_recoveries: int | None = _setting(
+        "max_recoveries", "Recoveries before a dead letter is held for a person.", "N"
+    )
+    backoff_base: float | None = _setting(
+        "backoff_base_ms", "Wait after the first failure; it doubles."
+    )
+    backoff_max: float | None = _setting("backoff_max_ms", "Longest wait after a failure.")
+    idempotency_ttl: float | None = _setting(
+        "idempotency_ttl_ms", "How long a completed key is kept."
+    )
+    max_body_bytes: int | None = _setting("max_body_bytes", "Largest body.", "BYTES")
+
+    def changes(self) -> dict[str, int]:
+        """Return the given settings by their names in the store."""
+        given: Any = {name: value for name, value in vars(self).items() if value is not None}
+        return changes_from(**given)
 
 
-def create(
-    ctx: typer.Context,
-    name: Name,
-    visibility_timeout: VisibilityTimeout = None,
-    delay: Delay = None,
-    retention: Retention = None,
-    max_receives: MaxReceives = None,
-    max_recoveries: MaxRecoveries = None,
-    backoff_base: BackoffBase = None,
-    backoff_max: BackoffMax = None,
-    idempotency_ttl: IdempotencyTtl = None,
-    max_body_bytes: MaxBodyBytes = None,
-    db: Db = None,
-    as_json: Json = False,
-) -> None:
+def create(session: Session, settings: Settings, name: Name) -> None:
     """Create a queue and its dead-letter queue.
 
     An existing queue with these settings is left as it is; one with other settings is a conflict
@@ -71,34 +62,21 @@ def create(
 
     Example: durableq queue create orders --visibility-timeout 60 --max-receives 5
     """
-    changes = _changes(ctx)
-    with opened(db, create=True) as store:
-        found = _find(store, name)
+    changes = settings.changes()
+    with session.opened(create=True) as store:
+        found = None
+        with suppress(UnknownQueue):
+            found = store.require(Capability.INSPECT).queue(name)
         if found is not None and found.settings.changed(changes) != found.settings:
             raise Conflict(
                 f"Queue {name!r} exists already with other settings. "
                 f"Change them with `durableq queue set {name}`."
             )
         info = found or store.declare_queue(name, changes)
-        done = "exists already" if found else f"created, with {info.dead_letter_queue}"
-        _tell(info, done, as_json)
+    _show(session, info, "exists already" if found else f"created, with {info.dead_letter_queue}")
 
 
-def set_(
-    ctx: typer.Context,
-    name: Name,
-    visibility_timeout: VisibilityTimeout = None,
-    delay: Delay = None,
-    retention: Retention = None,
-    max_receives: MaxReceives = None,
-    max_recoveries: MaxRecoveries = None,
-    backoff_base: BackoffBase = None,
-    backoff_max: BackoffMax = None,
-    idempotency_ttl: IdempotencyTtl = None,
-    max_body_bytes: MaxBodyBytes = None,
-    db: Db = None,
-    as_json: Json = False,
-) -> None:
+def set_(session: Session, settings: Settings, name: Name) -> None:
     """Change settings of a queue.
 
     Settings that are not given stay as they are. A change applies from the next message on. An
@@ -106,52 +84,48 @@ def set_(
 
     Example: durableq queue set orders --max-receives 5
     """
-    changes = _changes(ctx)
+    changes = settings.changes()
     if not changes:
         raise output.Misuse("Give a setting to change, such as --max-receives 5.")
-    with opened(db) as store:
+    with session.opened() as store:
         store.require(Capability.INSPECT).queue(name)
-        _tell(store.declare_queue(name, changes), "changed", as_json)
+        info = store.declare_queue(name, changes)
+    _show(session, info, "changed")
 
 
-def list_(db: Db = None, as_json: Json = False) -> None:
+def list_(session: Session) -> None:
     """List all queues, dead-letter queues too, with their settings.
 
     Example: durableq queue list
     """
-    with opened(db) as store:
+    with session.opened() as store:
         infos = store.require(Capability.INSPECT).queues()
-    if as_json:
-        output.document([queue_document(info) for info in infos])
-        return
-    settings = [setting_words(info.settings) for info in infos]
-    names = list(settings[0]) if settings else []
-    tables.table(
-        ("QUEUE", "MESSAGES", *(name.upper() for name in names)),
-        [
-            (info.name, info.counts.present, *words.values())
-            for info, words in zip(infos, settings, strict=True)
-        ],
-    )
+    columns: dict[str, Any] = {
+        "QUEUE": lambda info: info.name,
+        "MESSAGES": lambda info: info.counts.present,
+    }
+    for setting in setting_words(infos[0].settings) if infos else ():
+        columns[setting.upper()] = lambda info, name=setting: setting_words(info.settings)[name]
+    session.table(infos, queue_document, columns)
 
 
-def purge(name: Name, yes: Yes = False, db: Db = None, as_json: Json = False) -> None:
+def purge(session: Session, name: Name, yes: Yes = False) -> None:
     """Remove all messages of a queue, in flight too. Asks first.
 
     Example: durableq queue purge orders-dlq --yes
     """
-    with opened(db) as store:
+    with session.opened() as store:
         present = store.require(Capability.INSPECT).queue(name).counts.present
         output.confirm(f"Remove all {present} messages of queue {name}, for good?", yes=yes)
         purged = store.require(Capability.CONTROL).purge(name)
-    if as_json:
-        output.document({"queue": name, "purged": purged})
-    else:
-        output.line(f"Purged {purged} messages of {name}.")
+    session.show({"queue": name, "purged": purged}, f"Purged {purged} messages of {name}.")
 
 
 def delete(
-    name: Name, force: Force = False, yes: Yes = False, db: Db = None, as_json: Json = False
+    session: Session,
+    name: Name,
+    force: bool = option("--force", "Delete the queue even if it has messages.", False),
+    yes: Yes = False,
 ) -> None:
     """Delete a queue and its dead-letter queue. Asks first.
 
@@ -160,65 +134,42 @@ def delete(
 
     Example: durableq queue delete orders --yes
     """
-    with opened(db) as store:
+    with session.opened() as store:
         store.require(Capability.INSPECT).queue(name)
         output.confirm(f"Delete queue {name} and all that belongs to it, for good?", yes=yes)
         store.require(Capability.CONTROL).delete_queue(name, force=force)
-    if as_json:
-        output.document({"queue": name, "deleted": True})
-    else:
-        output.line(f"Deleted {name}.")
+    session.show({"queue": name, "deleted": True}, f"Deleted {name}.")
 
 
-def pause(name: Name, db: Db = None, as_json: Json = False) -> None:
+def pause(session: Session, name: Name) -> None:
     """Stop deliveries from a queue.
 
     Sends are still accepted, and messages in flight are finished.
 
     Example: durableq queue pause orders
     """
-    _set_paused(name, 1, "paused", db, as_json)
+    _set_paused(session, name, 1, "paused")
 
 
-def resume(name: Name, db: Db = None, as_json: Json = False) -> None:
+def resume(session: Session, name: Name) -> None:
     """Resume deliveries from a paused queue.
 
     Example: durableq queue resume orders
     """
-    _set_paused(name, 0, "resumed", db, as_json)
+    _set_paused(session, name, 0, "resumed")
 
 
 COMMANDS: Final = (create, set_, list_, purge, delete, pause, resume)
 
 
-def _set_paused(name: str, paused: int, done: str, db: str | None, as_json: bool) -> None:
-    with opened(db) as store:
+def _set_paused(session: Session, name: str, paused: int, done: str) -> None:
+    with session.opened() as store:
         was = store.require(Capability.INSPECT).queue(name).settings.paused
         info = store.declare_queue(name, {"paused": paused})
-    if as_json:
-        output.document(queue_document(info))
-    else:
-        output.line(f"{name}: {done if was != paused else f'was {done} already'}.")
+    done = done if was != paused else f"was {done} already"
+    session.show(queue_document(info), f"{name}: {done}.")
 
 
-def _changes(ctx: typer.Context) -> dict[str, int]:
-    """Return the given settings by their names in the store."""
-    given: Any = {
-        name: value for name, value in ctx.params.items() if name in OPTIONS and value is not None
-    }
-    return changes_from(**given)
-
-
-def _find(store: Store, name: str) -> QueueInfo | None:
-    try:
-        return store.require(Capability.INSPECT).queue(name)
-    except UnknownQueue:
-        return None
-
-
-def _tell(info: QueueInfo, done: str, as_json: bool) -> None:
-    if as_json:
-        output.document(queue_document(info))
-    else:
-        output.line(f"{info.name}: {done}.")
-        tables.fields(list(setting_words(info.settings).items()))
+def _show(session: Session, info: QueueInfo, done: str) -> None:
+    settings = output.fields(list(setting_words(info.settings).items()))
+    session.show(queue_document(info), f"{info.name}: {done}.", *settings)

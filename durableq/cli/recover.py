@@ -1,50 +1,52 @@
-"""`durableq recover`: apply policies or rules to dead letters until stopped."""
+"""`durableq recover` and `dlq explain`: decisions by policies or rules about dead letters."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from durableq.cli import output
-from durableq.cli.decisions import (
-    PolicyFile,
-    breaker_words,
-    chosen_policies,
-    decision_document,
-    decision_words,
-    word,
-)
 from durableq.cli.help import option
-from durableq.cli.options import App, Db, Json, Logs, Queues, demo_hint, opened, start
-from durableq.runtime import startup
+from durableq.cli.options import (
+    App,
+    Logs,
+    MessageId,
+    Queues,
+    Session,
+    application,
+    check_there,
+    demo_hint,
+)
+from durableq.client.app import DurableQ
+from durableq.model.decisions import Requeue, Retry
+from durableq.model.errors import NotFound
+from durableq.model.message import DeadLetter
+from durableq.model.units import span
 from durableq.runtime.logs import LogFormat, configure, json_line
-from durableq.runtime.signals import StopRequests, has_terminal
+from durableq.runtime.outage import wait_out
+from durableq.runtime.signals import Handler, StopRequests, handling, has_terminal
+from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
+    from durableq.model.decisions import Decision
     from durableq.recovery.circuit_breaker import BreakerChange
+    from durableq.recovery.policies import PolicyDecision
     from durableq.recovery.process import Recovery, RecoveryResult
+    from durableq.recovery.rules import Rule, Rules
 
 log = logging.getLogger("durableq.recovery")
 
-Once = Annotated[bool, option("--once", help="Stop when no dead letter is ready.")]
-DryRun = Annotated[bool, option("--dry-run", help="Print the decisions, and change nothing.")]
-PerSecond = Annotated[
-    float | None,
-    option(
-        "--rate",
-        placeholder="N",
-        show_default="no limit",
-        help="Maximum number of messages to send back per second.",
-    ),
-]
+_RATE: Final = "Maximum number of messages to send back per second."
+_SCHEMA: Final = "Print the JSON Schema of rules files, for editors, and exit."
 
 
 def _print_schema(wanted: bool) -> None:
@@ -55,28 +57,22 @@ def _print_schema(wanted: bool) -> None:
         raise typer.Exit
 
 
-Schema = Annotated[
-    bool,
-    option(
-        "--schema",
-        is_eager=True,
-        callback=_print_schema,
-        help="Print the JSON Schema of rules files, for editors, and exit.",
-    ),
+PolicyFile = Annotated[
+    str | None,
+    option("--policy FILE", "TOML file of rules, in place of the application's policies."),
 ]
 
 
 def recover(
+    session: Session,
     policy: PolicyFile = None,
     app: App = None,
     queue: Queues = None,
-    rate: PerSecond = None,
-    once: Once = False,
-    dry_run: DryRun = False,
+    rate: float | None = option("--rate N", _RATE, None, show_default="no limit"),
+    once: bool = option("--once", "Stop when no dead letter is ready.", False),
+    dry_run: bool = option("--dry-run", "Print the decisions, and change nothing.", False),
     log_format: Logs = LogFormat.TEXT,
-    db: Db = None,
-    as_json: Json = False,
-    schema: Schema = False,
+    schema: bool = option("--schema", _SCHEMA, False, is_eager=True, callback=_print_schema),
 ) -> None:
     """Decide about dead letters by policies or rules, until stopped.
 
@@ -91,28 +87,75 @@ def recover(
     from durableq.recovery.process import Recovery
 
     configure(log_format, "recovery", sys.stderr)
-    loaded, rules = start(lambda: chosen_policies(policy, app, db), log)
-    said = _Said(as_json, log_format)
-    plain = log_format is LogFormat.TEXT and not as_json
+    loaded, rules = wait_out(lambda: _chosen_policies(session, policy, app), log)
+    report = _Report(session.as_json, log_format)
+    plain = log_format is LogFormat.TEXT and not session.as_json
     hint = demo_hint(app) if plain and policy is None else None
-    recovery = Recovery(
-        loaded, queues=tuple(queue or ()), rules=rules, rate=rate, on_change=said.change
-    )
+    queues = tuple(queue or ())
+    recovery = Recovery(loaded, queues=queues, rules=rules, rate=rate, on_change=report.change)
     if dry_run:
-        said.plan(recovery, loaded.url, hint)
+        report.plan(recovery, loaded.url, hint)
     else:
-        with loaded, _stopping(recovery.stopping.set, said.comment):
-            start(lambda: loaded.store, log)
-            said.hint(hint)
-            recovery.run(once=once, on_decision=said.decision)
-    counts = ", ".join(f"{number} {name}" for name, number in sorted(said.decisions.items()))
-    said.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
+        with loaded, _stopping(recovery.stopping.set, report.comment):
+            wait_out(lambda: loaded.store, log)
+            report.hint(hint)
+            recovery.run(once=once, on_decision=report.decision)
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(report.decisions.items()))
+    report.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
 
 
 COMMANDS: Final = (recover,)
 
 
-class _Said:
+def explain(
+    session: Session, message_id: MessageId, policy: PolicyFile = None, app: App = None
+) -> None:
+    """Show what recovery would decide about a dead letter.
+
+    Names the rule or policy that decides, and why each rule before it does not match.
+
+    Example: durableq dlq explain 17 --policy recovery.toml
+    """
+    from durableq.recovery.process import Recovery
+
+    loaded, rules = _chosen_policies(session, policy, app)
+    policies = Recovery(loaded, rules=rules).policies
+    with Session(loaded.url).opened() as store:
+        dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message_id)
+        if dead_letter is None:
+            raise NotFound(f"There is no dead letter {message_id}.")
+        decided = policies.decide(dead_letter)
+        met = dead_letter.source_queue in policies.queues(store)
+        breaker = _breaker_state(store, dead_letter.source_queue)
+    lines = list(_explained(dead_letter, decided, breaker))
+    if not met:
+        source = dead_letter.source_queue
+        lines.append(f"Recovery would not meet it: nothing here is for queue {source!r}.")
+    session.show(_explanation(dead_letter, decided, breaker) | {"met": met}, *lines)
+
+
+def _chosen_policies(
+    session: Session, policy: str | None, app: str | None
+) -> tuple[DurableQ, Rules | None]:
+    """Return the application, and the rules of the file that decides in its place.
+
+    Raises:
+        Misuse: --policy and --app are both given.
+        InvalidInput: the rules are invalid; nothing was opened.
+        NotFound: the database does not exist.
+    """
+    if policy is None:
+        return application(app, session.db)[1], None
+    if app is not None:
+        raise output.Misuse("Name --policy or --app, not both: one of them decides.")
+    from durableq.recovery.rules_file import read
+
+    rules = read(policy)
+    check_there(session.url)
+    return DurableQ(session.url), rules
+
+
+class _Report:
     """Prints decisions and breaker changes, and counts the decisions."""
 
     def __init__(self, as_json: bool, log_format: LogFormat) -> None:
@@ -120,21 +163,21 @@ class _Said:
         self._log_format = log_format
         self.decisions: Counter[str] = Counter()
 
-    def decision(self, decision: RecoveryResult) -> None:
-        self.decisions[word(decision.decision)] += 1
+    def decision(self, applied: RecoveryResult) -> None:
+        self.decisions[_word(applied.decision)] += 1
         if self._as_json:
-            output.json_line(decision_document(decision))
+            output.json_line(_result_document(applied))
         else:
-            output.line(decision_words(decision))
+            output.line(_result_line(applied))
 
     def plan(self, recovery: Recovery, url: str, hint: str | None) -> None:
-        with opened(url) as store:
+        with Session(url).opened() as store:
             self.hint(hint)
             for decision in recovery.plan(store):
                 self.decision(decision)
             for name in recovery.policies.queues(store):
-                if (words := breaker_words(store, name)) is not None:
-                    self.comment("breaker", words)
+                if (text := _breaker_state(store, name)) is not None:
+                    self.comment("breaker", text)
 
     def hint(self, text: str | None) -> None:
         if text is not None:
@@ -152,24 +195,9 @@ class _Said:
         output.say(text)
 
 
-def _change_document(change: BreakerChange) -> dict[str, Any]:
-    state = change.state
-    return {
-        "event": "breaker",
-        "queue": change.queue,
-        "before": change.before.value,
-        "phase": state.phase.value,
-        "since_ms": state.since_ms,
-        "trips": state.trips,
-        "died": state.died,
-        "judged": state.judged,
-        "cool_down_ms": change.cool_down_ms if state.phase.value == "open" else None,
-        "text": change.text,
-    }
-
-
-@contextmanager
-def _stopping(stop: Callable[[], None], say: Callable[[str, str], None]) -> Iterator[None]:
+def _stopping(
+    stop: Callable[[], None], say: Callable[[str, str], None]
+) -> AbstractContextManager[None]:
     """Stop on the first SIGTERM or SIGINT; let a second one end the process.
 
     The kernel handles the second one, so that no policy can catch it, as it could catch
@@ -191,17 +219,126 @@ def _stopping(stop: Callable[[], None], say: Callable[[str, str], None]) -> Iter
         else:
             say("not_reloaded", "SIGHUP does not load policies anew: stop recover and start it.")
 
-    handlers: dict[signal.Signals, Callable[[int, object], None]] = {
-        signal.SIGTERM: on_stop,
-        signal.SIGINT: on_stop,
-        signal.SIGHUP: on_hang_up,
+    handlers: dict[signal.Signals, Handler] = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        handlers[signal.SIGHUP] = on_hang_up
+    return handling(handlers)
+
+
+# ---- decisions as text and as JSON
+
+
+def _word(decision: Decision) -> str:
+    """Return the name of a decision: discard, retry, requeue or hold."""
+    return type(decision).__name__.lower()
+
+
+def _decision_document(decision: Decision) -> dict[str, Any]:
+    name = _word(decision)
+    described: dict[str, Any] = {
+        "decision": name,
+        "verdict": name,  # deprecated name, until 0.3
+        "reason": decision.reason,
     }
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
-        del handlers[signal.SIGHUP]
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    startup.finish()
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    if isinstance(decision, (Retry, Requeue)):
+        described["delay"] = decision.delay
+    if isinstance(decision, Retry) and not isinstance(decision.body, bytes):
+        described["body"] = decision.body
+    return described
+
+
+def _result_document(applied: RecoveryResult) -> dict[str, Any]:
+    return {
+        "event": "decision",
+        "id": applied.dead_letter.id,
+        "queue": applied.dead_letter.source_queue,
+        "key": applied.dead_letter.key,
+        **_decision_document(applied.decision),
+        "by": applied.by,
+        "outcome": applied.outcome.value if applied.outcome else None,
+    }
+
+
+def _result_line(applied: RecoveryResult) -> str:
+    """Return a decision on one line; of a planned one also its policy."""
+    decision, dead_letter = applied.decision, applied.dead_letter
+    words = f"{_word(decision):<8} {dead_letter.id:>6} of {dead_letter.source_queue}"
+    if decision.reason:
+        words += f": {decision.reason}"
+    if applied.outcome is None:
+        words += f" [{applied.by}]"
+    elif applied.outcome.refused:
+        words += " (refused: another process or a person decided first)"
+    return words
+
+
+def _change_document(change: BreakerChange) -> dict[str, Any]:
+    state = change.state
+    return {
+        "event": "breaker",
+        "queue": change.queue,
+        "before": change.before.value,
+        "phase": state.phase.value,
+        "since_ms": state.since_ms,
+        "trips": state.trips,
+        "died": state.died,
+        "judged": state.judged,
+        "cool_down_ms": change.cool_down_ms if state.phase.value == "open" else None,
+        "text": change.text,
+    }
+
+
+def _breaker_state(store: Store, queue: str) -> str | None:
+    """Return the state of a queue's circuit breaker in words; None if it is closed."""
+    from durableq.recovery import circuit_breaker
+
+    state = circuit_breaker.read(store, queue)
+    if state is None or state.phase is circuit_breaker.Phase.CLOSED:
+        return None
+    if state.phase is circuit_breaker.Phase.HALF_OPEN:
+        return f"The breaker of {queue} is half-open: only probes are sent back."
+    return (
+        f"The breaker of {queue} is open: {state.died} of {state.judged} messages that recovery "
+        "sent back died again; nothing is sent back until it probes."
+    )
+
+
+def _rule_document(rule: Rule) -> dict[str, Any]:
+    return {"number": rule.number, "name": rule.name or None, "line": rule.line}
+
+
+def _explanation(
+    dead_letter: DeadLetter, decided: PolicyDecision, breaker: str | None
+) -> dict[str, Any]:
+    return {
+        "id": dead_letter.id,
+        "queue": dead_letter.source_queue,
+        "held": dead_letter.message.held,
+        **_decision_document(decided.decision),
+        "by": decided.by,
+        "rule": None if decided.rule is None else _rule_document(decided.rule),
+        "passed_over": [_rule_document(rule) | {"why": why} for rule, why in decided.passed_over],
+        "breaker": breaker,
+    }
+
+
+def _explained(
+    dead_letter: DeadLetter, decided: PolicyDecision, breaker: str | None
+) -> Iterator[str]:
+    decision = decided.decision
+    subject = f"dead letter {dead_letter.id} of {dead_letter.source_queue}"
+    words = f"{_word(decision)} {subject}, by {decided.by}"
+    yield words + (f": {decision.reason}" if decision.reason else "")
+    sends_back = isinstance(decision, (Retry, Requeue))
+    if isinstance(decision, (Retry, Requeue)) and decision.delay:
+        yield f"It would be ready {span(decision.delay_ms)} later."
+    if isinstance(decision, Retry):
+        body = decision.body
+        shown = f"{len(body)} bytes." if isinstance(body, bytes) else json.dumps(body)
+        yield f"Its body would be {shown}"
+    for rule, why in decided.passed_over:
+        yield f"Not {rule.location}: {why}."
+    if dead_letter.message.held:
+        yield "It is held: recovery leaves it to a person."
+    elif breaker is not None and sends_back:
+        yield breaker

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from durableq.model import codec
+from durableq.model.dead_letters import RedriveTask
 from durableq.model.errors import InvalidBody
 from durableq.model.message import (
     DeadLetter,
@@ -22,6 +23,7 @@ from durableq.model.message import (
     State,
 )
 from durableq.model.queues import QueueSettings
+from durableq.model.text import visible
 from durableq.model.units import span
 from durableq.store.core import QueueInfo
 
@@ -42,7 +44,12 @@ def moment(at_ms: int) -> str:
 
 def moment_and_age(at_ms: int) -> str:
     """Return a time and its age."""
-    return f"{moment(at_ms)} ({span(now_ms() - at_ms)} ago)"
+    return f"{moment(at_ms)} ({ago(at_ms)})"
+
+
+def ago(at_ms: int) -> str:
+    """Return the age of a time."""
+    return f"{span(now_ms() - at_ms)} ago"
 
 
 def body_text(message: Message) -> str:
@@ -51,6 +58,11 @@ def body_text(message: Message) -> str:
     if isinstance(body, bytes):
         return f"{len(body)} bytes: {body[:BODY_COLUMNS]!r}"
     return str(body)  # not a str if another program has written to the file
+
+
+def body_cell(message: Message) -> str:
+    """Return the beginning of a body, for a table."""
+    return visible(body_text(message), BODY_COLUMNS)
 
 
 def state_words(message: Message) -> str:
@@ -80,14 +92,13 @@ def event_words(event: HistoryEvent) -> str:
     return error or event.reason
 
 
-def dead_letters_counted(number: int) -> str:
+def dead_letters(number: int) -> str:
     """Return a number of dead letters, in words."""
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
 def message_document(message: Message) -> dict[str, Any]:
     """Return a message as JSON."""
-    attributes = json.loads(message.attributes) if message.attributes else {}
     return {
         "id": message.id,
         "queue": message.queue,
@@ -95,7 +106,7 @@ def message_document(message: Message) -> dict[str, Any]:
         "held": message.held,
         **_body(message),
         "key": message.key,
-        "attributes": attributes,
+        "attributes": json.loads(message.attributes) if message.attributes else {},
         "priority": message.priority,
         "receive_count": message.receive_count,
         "recovery_count": message.recovery_count,
@@ -155,6 +166,21 @@ def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
         "max_recoveries": dead_letter.max_recoveries,
         "history": [event_document(event) for event in dead_letter.history],
     }
+
+
+def redrive_document(task: RedriveTask) -> dict[str, Any]:
+    """Return a redrive task as JSON."""
+    return dataclasses.asdict(task) | {
+        "decision": {"name": task.word, **dataclasses.asdict(task.decision)},
+        "verdict": task.word,  # deprecated name of decision.name, until 0.3
+        "note": task.decision.reason,  # deprecated name of decision.reason, until 0.3
+    }
+
+
+def redrive_result(task: RedriveTask) -> dict[str, Any]:
+    """Return the outcome of a redrive task as JSON."""
+    described = redrive_document(task)
+    return {"redrive_task": described, "move": described}  # move: deprecated name, until 0.3
 
 
 def queue_document(info: QueueInfo) -> dict[str, Any]:

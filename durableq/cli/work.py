@@ -9,7 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -17,20 +18,19 @@ from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import (
     App,
-    Db,
-    Json,
     Logs,
     Procs,
     Queues,
+    Session,
     application,
-    check_lasting,
     demo_hint,
-    start,
+    source_queues,
 )
 from durableq.client.app import DurableQ
 from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.units import to_ms
 from durableq.runtime.logs import LogFormat, configure, json_line
+from durableq.runtime.outage import wait_out
 from durableq.store.core import Capability
 
 if TYPE_CHECKING:
@@ -41,100 +41,73 @@ log = logging.getLogger("durableq.supervisor")
 
 #: The longest lease, too, is 12 hours.
 MAX_SECONDS: Final = 12 * 3600.0
+_THREADS: Final = "Concurrent handlers in each process."
+_EXEC: Final = (
+    "Run this command for each message, its body on stdin, in place of an application: "
+    "exit 0 completes, 65 rejects, others fail."
+)
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _SIZE: Final = re.compile(r"(\d{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)
 
-LIMITS: Final = "Limits"
 
-Threads = Annotated[
-    int,
-    option(placeholder="N", min=1, max=256, help="Concurrent handlers in each process."),
-]
-Drain = Annotated[bool, option("--drain", help="Stop when no message is left.")]
-Exec = Annotated[
-    str | None,
-    option(
-        "--exec",
-        placeholder="COMMAND",
-        help="Run this command for each message, its body on stdin, in place of an application: "
-        "exit 0 completes, 65 rejects, others fail.",
-    ),
-]
-Timeout = Annotated[
-    float | None,
-    option(
-        placeholder="SECONDS",
-        section=LIMITS,
+def _limit(shown: str, text: str, default: Any = None, **more: Any) -> Any:
+    if default is None:
+        more["show_default"] = "no limit"
+    return option(shown, text, default, "Limits", **more)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Options that limit handlers, worker processes and their starts and ends."""
+
+    timeout: float | None = _limit(
+        "--timeout SECONDS", "Stop a handler that runs longer.", max=MAX_SECONDS
+    )
+    grace: float = _limit(
+        "--grace SECONDS", "How long a stop waits for running handlers.", 30, max=MAX_SECONDS
+    )
+    start_timeout: float = _limit(
+        "--start-timeout SECONDS",
+        "Stop a worker whose import of the application takes longer.",
+        60,
         max=MAX_SECONDS,
-        show_default="no limit",
-        help="Stop a handler that runs longer.",
-    ),
-]
-Grace = Annotated[
-    float,
-    option(
-        placeholder="SECONDS",
-        section=LIMITS,
-        max=MAX_SECONDS,
-        help="How long a stop waits for running handlers.",
-    ),
-]
-StartTimeout = Annotated[
-    float,
-    option(
-        placeholder="SECONDS",
-        section=LIMITS,
-        max=MAX_SECONDS,
-        help="Stop a worker whose import of the application takes longer.",
-    ),
-]
-MaxRss = Annotated[
-    str | None,
-    option(
-        placeholder="SIZE",
-        section=LIMITS,
-        show_default="no limit",
-        help="Replace a worker that uses more memory: 500M, 2G.",
-    ),
-]
-MaxMessages = Annotated[
-    int | None,
-    option(
-        placeholder="N",
-        section=LIMITS,
-        min=1,
-        show_default="no limit",
-        help="Replace a worker after N messages.",
-    ),
-]
-SettleWindow = Annotated[
-    float,
-    option(
-        placeholder="MS",
-        section=LIMITS,
+    )
+    max_rss: str | None = _limit(
+        "--max-rss SIZE", "Replace a worker that uses more memory: 500M, 2G."
+    )
+    max_messages: int | None = _limit(
+        "--max-messages N", "Replace a worker after N messages.", min=1
+    )
+    settle_window: float = _limit(
+        "--settle-window MS",
+        "How long a success may wait to share a commit, in milliseconds.",
+        5,
         min=0,
         max=1000,
-        help="How long a success may wait to share a commit, in milliseconds.",
-    ),
-]
+    )
+
+    def applied(self, options: WorkerOptions) -> WorkerOptions:
+        """Return the options of a worker with these limits."""
+        timeout = self.timeout
+        return options.changed(
+            timeout_ms=0 if timeout is None else _above_zero(timeout, "--timeout"),
+            grace_ms=_above_zero(self.grace, "--grace"),
+            max_messages=self.max_messages or 0,
+            settle_window_ms=round(self.settle_window),
+        )
 
 
 def work(
+    session: Session,
     procs: Procs = 1,
-    threads: Threads = 1,
+    threads: int = option("--threads N", _THREADS, 1, min=1, max=256),
     app: App = None,
     queue: Queues = None,
-    command: Exec = None,
-    drain: Drain = False,
-    timeout: Timeout = None,
-    grace: Grace = 30,
-    start_timeout: StartTimeout = 60,
-    max_rss: MaxRss = None,
-    max_messages: MaxMessages = None,
-    settle_window: SettleWindow = 5,
+    command: str | None = option("--exec COMMAND", _EXEC, None),
+    drain: bool = option("--drain", "Stop when no message is left.", False),
     log_format: Logs = LogFormat.TEXT,
-    db: Db = None,
-    as_json: Json = False,
+    *,
+    limits: Limits,
 ) -> None:
     """Run worker processes that receive messages and call handlers.
 
@@ -146,64 +119,37 @@ def work(
 
     Example: durableq work --procs 4 --app shop:dq
     """
-    start_seconds = _above_zero(start_timeout, "--start-timeout") / 1000
+    start_seconds = _above_zero(limits.start_timeout, "--start-timeout") / 1000
     configure(log_format, "supervisor", sys.stderr)
 
     def load() -> tuple[WorkerOptions, DurableQ]:
         with _not_longer_than(start_seconds, log_format):
-            return _worker(app, command, tuple(queue or ()), db)
+            return _worker(session, app, command, tuple(queue or ()))
 
-    options, loaded = start(load, log)
-    options = options.changed(
-        threads=threads,
-        drain=drain,
-        timeout_ms=0 if timeout is None else _above_zero(timeout, "--timeout"),
-        grace_ms=_above_zero(grace, "--grace"),
-        max_messages=max_messages or 0,
-        settle_window_ms=round(settle_window),
-        log_format=log_format.value,
+    options, loaded = wait_out(load, log)
+    options = limits.applied(options).changed(
+        threads=threads, drain=drain, log_format=log_format.value
     )
-    fleet = _Options(procs, _max_rss(max_rss), start_seconds)
-    plain = log_format is LogFormat.TEXT and not as_json
-    hint = demo_hint(app) if plain and command is None else None
-    code = _run(loaded, options, fleet, _sayer(log_format, as_json=as_json), hint)
-    raise typer.Exit(code)
-
-
-COMMANDS: Final = (work,)
-
-
-class _Options(NamedTuple):
-    """Options of the supervisor."""
-
-    procs: int
-    max_rss_bytes: int
-    start_seconds: float
-
-
-def _run(
-    loaded: DurableQ,
-    options: WorkerOptions,
-    chosen: _Options,
-    say: Callable[[SupervisorEvent], None],
-    hint: str | None,
-) -> int:
-    """Run a fleet on the application's file; return the exit code."""
+    max_rss_bytes = _max_rss(limits.max_rss)
     from durableq.supervisor.supervisor import Supervisor
 
+    plain = log_format is LogFormat.TEXT and not session.as_json
+    hint = demo_hint(app) if plain and command is None else None
     with loaded:
-        store = start(lambda: loaded.store, log)
         fleet = Supervisor(
             options,
-            chosen.procs,
-            store,
-            on_event=say,
-            max_rss_bytes=chosen.max_rss_bytes,
-            start_seconds=chosen.start_seconds,
+            procs,
+            wait_out(lambda: loaded.store, log),
+            on_event=_reporter(log_format, session.as_json),
+            max_rss_bytes=max_rss_bytes,
+            start_seconds=start_seconds,
         )
         if hint is not None:
             output.say(hint)
-        return fleet.run()
+        raise typer.Exit(fleet.run())
+
+
+COMMANDS: Final = (work,)
 
 
 @contextmanager
@@ -234,13 +180,13 @@ def _not_longer_than(seconds: float, log_format: LogFormat) -> Iterator[None]:
 
 
 def _worker(
-    app: str | None, command: str | None, queues: tuple[str, ...], db: str | None
+    session: Session, app: str | None, command: str | None, queues: tuple[str, ...]
 ) -> tuple[WorkerOptions, DurableQ]:
     """Return the options of each worker and the application, checked before anything starts."""
     from durableq.worker.options import WorkerOptions, chosen_handlers
 
     if command is None:
-        spec, loaded = application(app, db)
+        spec, loaded = application(app, session.db)
         chosen_handlers(loaded, queues)
         return WorkerOptions(app=spec, url=loaded.url, name="worker", queues=queues), loaded
     if app is not None:
@@ -248,31 +194,21 @@ def _worker(
     from durableq.worker.command import parse
 
     arguments = parse(command)
-    loaded = DurableQ(db)
-    check_lasting(loaded.url)
-    named = (loaded.store.require(Capability.INSPECT).queue(name).name for name in queues)
-    queues = tuple(dict.fromkeys(named)) or _every_queue(loaded)
-    return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
-
-
-def _every_queue(loaded: DurableQ) -> tuple[str, ...]:
-    names = [
-        info.name
-        for info in loaded.store.require(Capability.INSPECT).queues()
-        if info.dead_letter_queue is not None
-    ]
-    if not names:
+    loaded = DurableQ(session.url)
+    named = [loaded.store.require(Capability.INSPECT).queue(name).name for name in queues]
+    queues = tuple(dict.fromkeys(named or source_queues(loaded.store)))
+    if not queues:
         raise output.Misuse(
             f"{loaded.url} has no queue yet, so there is nothing to run a command for. Create "
             "one with `durableq queue create NAME`."
         )
-    return tuple(names)
+    return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
 
 
-def _sayer(log_format: LogFormat, *, as_json: bool) -> Callable[[SupervisorEvent], None]:
+def _reporter(log_format: LogFormat, as_json: bool) -> Callable[[SupervisorEvent], None]:
     """Return the function that prints an event of the fleet, as commentary or as JSON."""
 
-    def say(event: SupervisorEvent) -> None:
+    def report(event: SupervisorEvent) -> None:
         with suppress(OSError, DurableQError):  # a closed output does not end the fleet
             if as_json:
                 output.json_line(event._asdict())
@@ -282,7 +218,7 @@ def _sayer(log_format: LogFormat, *, as_json: bool) -> Callable[[SupervisorEvent
             else:
                 output.say(event.text)
 
-    return say
+    return report
 
 
 def _above_zero(seconds: float, option: str) -> int:

@@ -1,4 +1,4 @@
-"""Requests to stop: a signal that is delivered twice within a second counts once."""
+"""Handlers of signals, and requests to stop: one delivered twice within a second counts once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final
+
+from durableq.runtime import startup
+
+Handler = Callable[[int, FrameType | None], None]
 
 #: A further SIGTERM or SIGINT within this time of the last request is the same request. coreutils
 #: timeout, dumb-init and shells that forward a signal send it to the process and to its group: it
@@ -32,6 +39,18 @@ class StopRequests:
         self._counted_at = now
         self.last = signal.Signals(number)
         self.count += 1
+
+
+@contextmanager
+def handling(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+    """Handle signals inside the block, in place of the handlers of the start-up."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    startup.finish()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def has_terminal() -> bool:

@@ -1,16 +1,20 @@
-"""The signals of a supervisor as requests, which its loop takes one at a time."""
+"""The signals of a supervisor as requests, and the reaping of orphans that it did not start."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from types import FrameType
+from typing import Final
 
-from durableq.runtime import startup
-from durableq.runtime.signals import StopRequests, has_terminal
+from durableq.runtime.signals import StopRequests, handling, has_terminal
 from durableq.runtime.wakeup import WakeupEvent
+
+_PR_GET_CHILD_SUBREAPER: Final = 37
 
 
 class Request(Enum):
@@ -57,8 +61,7 @@ class SupervisorSignals:
         """Request a stop, as SIGTERM does."""
         self._on_stop(signal.SIGTERM, None)
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Handle the signals inside the block."""
         handlers = {
             signal.SIGTERM: self._on_stop,
@@ -66,13 +69,7 @@ class SupervisorSignals:
             signal.SIGHUP: self._on_hang_up,
             signal.SIGCHLD: self._on_child,
         }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        startup.finish()
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return handling(handlers)
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         self._stop.note(number)
@@ -84,3 +81,28 @@ class SupervisorSignals:
 
     def _on_child(self, _number: int, _frame: FrameType | None) -> None:
         self.woken.set()
+
+
+def adopts() -> bool:
+    """Return whether orphans become children of this process: PID 1, or a subreaper (Linux)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if os.getpid() == 1 or prctl is None:
+        return os.getpid() == 1
+    found, none = ctypes.c_int(0), ctypes.c_ulong(0)
+    failed = prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), none, none, none)
+    return not failed and bool(found.value)
+
+
+def reap(is_worker: Callable[[int], bool]) -> int:
+    """Reap the ended children up to the first that is a worker; return their number.
+
+    A worker's end is left to its own wait: `waitid` does not reap with WNOWAIT.
+    """
+    reaped = 0
+    with suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if is_worker(ended.si_pid):
+                break
+            os.waitpid(ended.si_pid, os.WNOHANG)
+            reaped += 1
+    return reaped

@@ -15,13 +15,12 @@ from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import MIGRATED, Outage, describe
 from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
-from durableq.supervisor import reaper
 from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, signal_name
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.reclaim import ExitReason, reclaim_messages
 from durableq.supervisor.reload import Reload
 from durableq.supervisor.scoreboard import Stage
-from durableq.supervisor.signals import Request, SupervisorSignals
+from durableq.supervisor.signals import Request, SupervisorSignals, adopts, reap
 from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
 from durableq.supervisor.worker_process import WorkerProcess
 from durableq.worker.options import WorkerOptions
@@ -39,16 +38,13 @@ CRASH_LOOP_PAUSE_SECONDS: Final = 60.0
 
 
 class SupervisorEvent(NamedTuple):
-    """An event of the fleet; prints as its sentence."""
+    """An event of the fleet, with its sentence."""
 
     #: One word: started, ready, died, stopping …
     event: str
     text: str
     worker: str = ""
     pid: int = 0
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class Supervisor:
@@ -84,7 +80,7 @@ class Supervisor:
         self._signals = SupervisorSignals()
         self._reload = Reload(self._workers, options.grace_ms / 1000)
         self._starts = StartWatch(store, start_seconds, self._emit)
-        self._adopts = reaper.adopts()
+        self._adopts = adopts()
         self._false_starts = 0
         self._check_at = 0.0
         self._dead_workers = DeadWorkers()
@@ -126,7 +122,7 @@ class Supervisor:
                 self._check(worker, lifeline)
             if self._adopts:
                 workers = {worker.pid for worker in self._all_workers() if worker.is_running}
-                reaper.reap(workers.__contains__)
+                reap(workers.__contains__)
             self._handle_signals()
             self._reload.step()
             self._check_periodically()
@@ -162,7 +158,7 @@ class Supervisor:
             if not is_shortage(error):
                 self._count_false_start(worker, str(error))
             return
-        self._emit("started", f"{worker.name} (pid {worker.pid}) started", worker)
+        self._emit("started", f"{worker} started", worker)
 
     def _handle_exit(self, worker: WorkerProcess, code: int) -> None:
         """Reclaim the messages of an ended worker, and decide whether it is replaced."""
@@ -187,7 +183,7 @@ class Supervisor:
             worker.start_at = time.monotonic() if again and self._is_replaced(worker) else None
             how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
             self._output.wait_until_shown()
-            self._emit("ended", f"{worker.name} (pid {worker.pid}) ended: {how}", worker)
+            self._emit("ended", f"{worker} ended: {how}", worker)
             return
         had_calls = any(worker.scoreboard.calls())
         cause = _describe_exit(code)
@@ -196,7 +192,7 @@ class Supervisor:
         self._reclaim(worker, cause)
         if not self._is_replaced(worker):
             worker.start_at = None
-            self._emit("died", f"{worker.name} (pid {worker.pid}) died: {cause}", worker)
+            self._emit("died", f"{worker} died: {cause}", worker)
             return
         self._restart(worker, code, cause, had_calls=had_calls)
 
@@ -204,7 +200,7 @@ class Supervisor:
         """Stop the fleet: neither its workers nor this process can write the database any more."""
         worker.start_at = None
         self._output.wait_until_shown()
-        text = f"{worker.name} (pid {worker.pid}) ended: the database was migrated"
+        text = f"{worker} ended: the database was migrated"
         self._emit("ended", text, worker)
         if self._is_stopping:
             return
@@ -229,7 +225,7 @@ class Supervisor:
         is_false_start = starting and counts and not has_other_cause(worker, code)
         what_now = "" if is_false_start and worker not in self._workers else "; restarting"
         self._output.wait_until_shown()  # its own output comes first
-        self._emit("died", f"{worker.name} (pid {worker.pid}) died: {cause}{what_now}", worker)
+        self._emit("died", f"{worker} died: {cause}{what_now}", worker)
         if is_false_start:
             self._count_false_start(worker, cause)
 
@@ -274,7 +270,7 @@ class Supervisor:
         try:
             self._reclaim_all()
         except DurableQError as error:
-            text = f"messages of {worker.name} (pid {worker.pid}) are reclaimed later: "
+            text = f"messages of {worker} are reclaimed later: "
             self._emit("unreturned", text + describe(error), worker)
 
     def _reclaim_all(self) -> None:
@@ -290,11 +286,10 @@ class Supervisor:
             self._to_reclaim.popleft()
 
     def _enforce_limits(self, worker: WorkerProcess) -> None:
-        who = f"{worker.name} (pid {worker.pid})"
         self._starts.check(worker)
         if worker.became_ready():
             self._false_starts = 0
-            self._emit("ready", f"{who} receives", worker)
+            self._emit("ready", f"{worker} receives", worker)
         if worker.scoreboard.stage.ended and worker.kill_at is None:  # but its threads may run on
             worker.kill_at = time.monotonic() + self._options.grace_ms / 1000
             worker.returning = worker.scoreboard.stage is not Stage.DRAINED
@@ -302,14 +297,14 @@ class Supervisor:
             self._cut_short(worker)
         elif worker.is_overdue():
             seconds = self._options.grace_ms / 1000
-            self._emit("overdue", f"{who} did not finish within {seconds:g} s: stopped", worker)
+            self._emit("overdue", f"{worker} did not finish within {seconds:g} s: stopped", worker)
             self._cut_short(worker)
         elif self._options.timeout_ms and (overdue := list(worker.overdue())):
             busy = ", ".join(
                 f"message {one.message_id}" if one.message_id else "a batch" for one in overdue
             )
             seconds = self._options.timeout_ms / 1000
-            text = f"{who} was busy with {busy} for more than {seconds:g} s: stopped"
+            text = f"{worker} was busy with {busy} for more than {seconds:g} s: stopped"
             self._emit("timeout", text, worker)
             worker.kill(ExitReason.TIMEOUT)
         elif worker.is_silent:
@@ -387,7 +382,7 @@ class Supervisor:
             # A start often needs more for a while; a worker killed in it would never receive.
             rss = worker.rss_bytes() if worker.is_running and worker.is_ready else 0
             if rss > self._max_rss_bytes and worker.kill_at is None:
-                text = f"{worker.name} (pid {worker.pid}) uses {rss >> 20} MiB: it is replaced"
+                text = f"{worker} uses {rss >> 20} MiB: it is replaced"
                 self._emit("too_large", text, worker)
                 worker.drain(self._options.grace_ms / 1000, returning=True)
 

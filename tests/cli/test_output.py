@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from durableq.cli import tables
+from durableq.cli import output
 
 COLUMNS = ("FINGERPRINT", "COUNT", "ERROR", "EXAMPLE")
 ROWS = [("5ac063f8b99b", 473, "Reject: too complex", "3169"), ("be4ad271814b", 6, "", "3192")]
 
 
 def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.table(COLUMNS, [*ROWS, ("x" * 300, 1, "", "")])
+    output.table(COLUMNS, [*ROWS, ("x" * 300, 1, "", "")])
     assert capsys.readouterr().out.splitlines()[-1] == "x" * 300 + "      1"
-    tables.table(COLUMNS, ROWS)
+    output.table(COLUMNS, ROWS)
     assert capsys.readouterr().out.splitlines() == [
         "FINGERPRINT   COUNT  ERROR                EXAMPLE",
         "5ac063f8b99b    473  Reject: too complex  3169",
@@ -38,7 +38,7 @@ def test_a_table_can_be_read_on_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     heads = ["ID", *(f"HEADING_{number}" for number in range(8)), "WHY"]
     why = "the bank refused it, and gave this as its reason: a limit was reached today"
-    tables.table(heads, [("17", *range(8), why), ("18", *range(8), why)])
+    output.table(heads, [("17", *range(8), why), ("18", *range(8), why)])
     lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
     shown = [line.split() for line in lines if line.startswith("ID")]
     assert len(shown) == parts

@@ -14,7 +14,7 @@ import pytest
 
 from durableq import DurableQ, Hold
 from durableq.admin.readers import ADVICE
-from durableq.cli.tables import sparkline
+from durableq.cli.output import sparkline
 from durableq.model.info import WorkerStats
 from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase
 from durableq.store.core import WorkerInfo

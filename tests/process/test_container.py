@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from durableq import DurableQ
-from durableq.supervisor import reaper
+from durableq.supervisor.signals import reap
 from tests.process.child import Child, Nursery
 from tests.process.facts import completed
 from tests.process.test_fleet_sighup import CODE, install
@@ -84,7 +84,7 @@ def test_orphans_of_handlers_are_reaped_and_workers_are_still_watched(
 def test_a_workers_status_is_left_to_its_supervisor() -> None:
     worker = subprocess.Popen(["true"])
     other = subprocess.Popen(["true"])
-    assert reaper.reap({worker.pid, other.pid}.__contains__) == 0
+    assert reap({worker.pid, other.pid}.__contains__) == 0
     assert worker.wait() == other.wait() == 0
 
 
