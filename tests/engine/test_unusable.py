@@ -59,7 +59,10 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     says = refusal(tmp_path / "nowhere" / "queue.db")
-    assert says == f"{tmp_path}/nowhere is not a directory, so queue.db cannot be in it."
+    assert says == (
+        f"{tmp_path}/nowhere is not a directory, so queue.db cannot be in it. Create it, or name "
+        "another file."
+    )
 
 
 def test_an_unreachable_path_is_refused(tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def test_an_unreachable_path_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_regular_is_refused(db: Path) -> None:
     os.mkfifo(db)
-    assert refusal(db) == f"{db} is not a regular file."
+    assert refusal(db) == f"{db} is not a regular file. Name a database file."
 
 
 def test_a_hard_link_is_refused(dq: DurableQ, db: Path) -> None:

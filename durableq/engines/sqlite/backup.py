@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from durableq.engines.sql import fleet, settling, statements, steady_time
-from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
@@ -24,7 +23,8 @@ from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.doctor import open_read_only
 from durableq.engines.sqlite.doctor_tables import MAX_FAULTS, format_faults
 from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.errors import code_of, translate
+from durableq.engines.sqlite.file_space import page_counts
 from durableq.engines.sqlite.location import Location
 from durableq.model.errors import (
     Conflict,
@@ -63,7 +63,7 @@ def back_up(location: Location, to: Path, progress: Progress) -> Copied:
         _check_ours(database.retrying(lambda: schema.state_of(raw)), location.path)
         with copy_marker.copy_in_progress(target, "backup", location.path) as copy:
             with _written(copy.partial, location.path):
-                database.retrying(lambda: _copy(raw, location.path, copy.partial, progress))
+                database.retrying(lambda: _copy(raw, copy.partial, progress))
                 with closing(driver.connect(str(copy.partial), isolation_level=None)) as raw_copy:
                     fleet.forget_boot(transaction(raw_copy))
                 size = _finish(copy.partial)
@@ -90,11 +90,11 @@ def restore(
             with open_read_only(backup) as (raw, _):
                 _check_ours(schema.state_of(raw), backup)
                 _check_whole(raw, backup)
-                _copy(raw, backup, copy.partial, progress)
+                _copy(raw, copy.partial, progress)
             released = _release_leases(changed(location, path=copy.partial), clock)
             size = _finish(copy.partial)
         if target.exists() and not replace:
-            raise Conflict(f"{target} has come to exist in the meantime. Nothing was done.")
+            raise copy_install.appeared(target)
         aside = copy_install.install_over(copy)
     return Copied(str(target), size, released, aside)
 
@@ -164,15 +164,21 @@ def _written(partial: Path, source: Path) -> Iterator[None]:
         cause = error if isinstance(error, driver.Error) else error.__cause__
         if not isinstance(cause, driver.Error):
             raise
-        raise _translate(cause, source, partial) or cause from cause
+        code = code_of(cause)
+        if code == driver.SQLITE_FULL:
+            raise StorageFull(
+                f"There is no room for the copy in {partial.parent}. It was removed."
+            ) from cause
+        if code in _COPY_ERRORS:
+            raise DatabaseUnusable(
+                f"The copy in {partial.parent} cannot be written, or {source} cannot be read "
+                f"({cause})."
+            ) from cause
+        raise translate(cause, source) or cause from cause
 
 
 def _finish(partial: Path) -> int:
-    """Sync a finished copy and check it; return its size in bytes.
-
-    Raises:
-        DatabaseUnusable: it is damaged, or a part of it is still in a log.
-    """
+    """Sync a finished copy and check it; return its size in bytes."""
     copy_marker.fsync(partial)
     for end in LOG_SUFFIXES:
         if os.path.lexists(f"{partial}{end}"):
@@ -185,17 +191,9 @@ def _finish(partial: Path) -> int:
     return os.stat(partial).st_size
 
 
-def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
-    """Copy one state of a database, without its free pages.
-
-    Raises:
-        StorageFull: there is no space for it.
-        DatabaseUnusable: the source is damaged, or the copy cannot be written.
-    """
-    pages, free, size, vacuum = (
-        raw.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size", "auto_vacuum")
-    )
+def _copy(raw: Any, partial: Path, progress: Progress) -> None:
+    """Copy one state of a database, without its free pages."""
+    free, pages, size, vacuum = page_counts(raw)
     whole = max(1, (pages - free) * size)
     stopped: list[BaseException] = []
 
@@ -211,37 +209,22 @@ def _copy(raw: Any, source: Path, partial: Path, progress: Progress) -> None:
     raw.set_progress_handler(look, STEPS)
     try:
         raw.execute("VACUUM INTO CAST(? AS TEXT)", (_path_parameter(raw, partial),))
-    except driver.Error as error:
+    except driver.Error:
         if stopped:
             raise stopped[0] from None
-        raise _translate(error, source, partial) or error from error
+        raise
     finally:
         raw.set_progress_handler(None, 0)
     progress(100)
 
 
 def _path_parameter(raw: Any, path: Path) -> str | bytes:
-    """Return a path as a parameter: as bytes if it is not UTF-8, which cannot be bound as text.
-
-    Raises:
-        Unsupported: text is UTF-16 in this database, so that bytes would be another name.
-    """
+    """Return a path as a parameter: as bytes if it is not UTF-8, which cannot be bound as text."""
     if is_storable(str(path)):
         return str(path)
-    if raw.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":
+    if raw.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":  # bytes would be another name
         raise Unsupported(f"{path} is not UTF-8. Name the copy otherwise.")
     return os.fsencode(path)
-
-
-def _translate(error: driver.Error, source: Path, partial: Path) -> DurableQError | None:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == driver.SQLITE_FULL:
-        return StorageFull(f"There is no room for the copy in {partial.parent}. It was removed.")
-    if code in _COPY_ERRORS:
-        return DatabaseUnusable(
-            f"The copy in {partial.parent} cannot be written, or {source} cannot be read ({error})."
-        )
-    return translate(error, source)
 
 
 def _release_leases(copy: Location, clock: Clock) -> int:
@@ -258,13 +241,12 @@ def _release_leases(copy: Location, clock: Clock) -> int:
         with database.write() as tx:
             tx.set_time(steady_time.follow(tx, database.clock))
             leases = tx.run(statements.ALL_LEASES).fetchall()
-            settling.release(tx, [_receipt(tx, lease) for lease in leases])
+            receipts = [
+                Receipt(tx.queue_by_id(queue_id).name, str(message_id), token.hex())
+                for message_id, _, _, token, _, queue_id in leases
+            ]
+            settling.release(tx, receipts)
             fleet.start_boot(tx, clock.boot_id())
     finally:
         database.close()
     return len(leases)
-
-
-def _receipt(tx: WriteTransaction, lease: tuple[Any, ...]) -> Receipt:
-    message_id, _, _, token, _, queue_id = lease
-    return Receipt(tx.queue_by_id(queue_id).name, str(message_id), token.hex())

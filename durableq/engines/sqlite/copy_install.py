@@ -24,20 +24,15 @@ from durableq.engines.sqlite.copy_marker import (
 )
 from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.errors import translate
-from durableq.model.errors import Busy, Conflict, DatabaseUnusable, DurableQError
+from durableq.engines.sqlite.errors import code_of, translate
+from durableq.model.errors import Busy, Conflict, DatabaseUnusable
 
-#: Flag of renameat2(2).
-RENAME_NOREPLACE: Final = 1
+_RENAME_NOREPLACE: Final = 1
 _NO_DATABASE: Final = frozenset({driver.SQLITE_NOTADB, driver.SQLITE_CORRUPT})
 
 
 def check_not_open(path: Path, advice: str) -> None:
-    """Refuse a file that a process has open, also one that was removed while it was open.
-
-    Raises:
-        Conflict: a process has it open.
-    """
+    """Raise Conflict if a process has the file open, also if it was removed meanwhile."""
     using = sorted(locks.users(path))
     if using:
         raise Conflict(f"{path} is open in {locks.describe(using[0])}. {advice}")
@@ -54,7 +49,7 @@ def install_new(copy: CopyInProgress) -> None:
         try:
             _link_or_rename(copy.partial, copy.target)
         except FileExistsError:
-            raise _target_appeared(copy.target) from None
+            raise appeared(copy.target) from None
     _fsync_directory(copy)
 
 
@@ -79,7 +74,7 @@ def install_over(copy: CopyInProgress) -> str | None:
         elif os.path.samefile(target, copy.marker.aside):
             os.rename(copy.partial, target)
         else:
-            raise _target_appeared(target)
+            raise appeared(target)
     _fsync_directory(copy)
     return f"{copy.marker.aside}{suffixes[0]}" if suffixes else None
 
@@ -102,21 +97,17 @@ def _exclusively_locked(path: Path) -> Iterator[None]:
     except driver.Error as error:
         if raw is not None:
             raw.close()
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _NO_DATABASE:
-            raise _lock_error(path, error) from error
+        if code_of(error) not in _NO_DATABASE:
+            if isinstance(translate(error, path), Busy):
+                raise _in_use(path) from error
+            raise DatabaseUnusable(
+                f"The log of {path} cannot be written into it ({error}), so it was not replaced; "
+                "nothing was changed. Restore under another name."
+            ) from error
         yield
         return
     with closing(raw):
         yield
-
-
-def _lock_error(path: Path, error: driver.Error) -> DurableQError:
-    if isinstance(translate(error, path), Busy):
-        return _in_use(path)
-    return DatabaseUnusable(
-        f"The log of {path} cannot be written into it ({error}), so it was not replaced; nothing "
-        "was changed. Restore under another name."
-    )
 
 
 def _merge_log(raw: Any, path: Path) -> None:
@@ -135,7 +126,8 @@ def _merge_log(raw: Any, path: Path) -> None:
             )
 
 
-def _target_appeared(path: Path) -> Conflict:
+def appeared(path: Path) -> Conflict:
+    """Return the refusal to replace a file that was not there at the start."""
     return Conflict(f"{path} has come to exist in the meantime. Nothing was done.")
 
 
@@ -154,8 +146,11 @@ def _set_aside(copy: CopyInProgress) -> list[str]:
     if not present:
         _remove_index(target)
         return present
-    if "" in present:
-        _keep_permissions(copy.partial, os.stat(target))
+    if "" in present:  # keep owner (only root can), group and mode
+        before = os.stat(target)
+        with suppress(PermissionError):
+            os.chown(copy.partial, before.st_uid, before.st_gid)
+        os.chmod(copy.partial, stat.S_IMODE(before.st_mode))
         fsync(copy.partial)  # the permissions: without it a power loss could undo them alone
     aside = _free_name(target)
     copy.set_aside_as(aside)
@@ -193,37 +188,22 @@ def _free_name(target: Path) -> str:
     return name
 
 
-def _keep_permissions(partial: Path, before: os.stat_result) -> None:
-    """Copy owner, group and mode of the old file; only root can change the owner."""
-    with suppress(PermissionError):
-        os.chown(partial, before.st_uid, before.st_gid)
-    os.chmod(partial, stat.S_IMODE(before.st_mode))
-
-
 def _link_or_rename(partial: Path, target: Path) -> None:
-    """Rename without replacing a file.
-
-    Raises:
-        FileExistsError: the target exists.
-    """
+    """Rename without replacing a file; raise FileExistsError if the target exists."""
     try:
         os.link(partial, target)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        _rename_exclusively(partial, target)
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     else:
         with suppress(OSError):
             os.unlink(partial)  # if this fails, the end of the operation removes it
-
-
-def _rename_exclusively(partial: Path, target: Path) -> None:
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        raise OSError(errno.EOPNOTSUPP, "this file system has no hard links", str(target)) from None
+        return
+    if rename is None:
+        raise OSError(errno.EOPNOTSUPP, "this file system has no hard links", str(target))
     names = (AT_FDCWD, os.fsencode(partial), AT_FDCWD, os.fsencode(target))
-    if rename(*names, RENAME_NOREPLACE):
+    if rename(*names, _RENAME_NOREPLACE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
 

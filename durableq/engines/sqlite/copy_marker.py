@@ -42,23 +42,18 @@ log = logging.getLogger("durableq.copies")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """The content of FILE.copying: one JSON line for each version; the last whole line counts.
+    """The content of FILE.copying: one JSON line for each version; the last whole line counts."""
 
-    Attributes:
-        operation: `backup` or `restore`.
-        source: the file that is copied.
-        pid: the process that copies.
-        inode: of the copy; 0 before it is created.
-        born_ns: birth time of the copy; 0 where the system does not tell. After a power cut that
-            lost the copy, another file may have its inode number, but not its birth time.
-        aside: new name of the replaced database and its log; empty if nothing is replaced.
-    """
-
+    #: `backup` or `restore`.
     operation: str
     source: str
     pid: int
+    #: Of the copy; 0 before it is created.
     inode: int = 0
+    #: Birth time of the copy; 0 where the system does not tell. After a power cut that lost the
+    #: copy, another file may have its inode number, but not its birth time.
     born_ns: int = 0
+    #: New name of the replaced database and its log; empty if nothing is replaced.
     aside: str = ""
 
     def progress(self, target: Path) -> str:
@@ -110,9 +105,7 @@ def real_path(path: Path) -> Path:
 def recover(path: Path, *, starts_copy: bool = False) -> None:
     """Clean up after an interrupted backup or restore, and log which database is at the path.
 
-    Args:
-        path: of the database that is about to be opened.
-        starts_copy: a backup or restore to this path starts, so no database need be there.
+    A database must be there, unless the caller starts a backup or restore to this path.
 
     Raises:
         Busy: the backup or restore is still running.
@@ -126,7 +119,14 @@ def recover(path: Path, *, starts_copy: bool = False) -> None:
         if descriptor is None:
             return
         try:
-            _recover_locked(target, descriptor, starts_copy=starts_copy)
+            marker = _last_line(descriptor)
+            complete = _finish(target, marker)
+            if marker is not None:
+                outcome = marker.outcome(target, complete=complete)
+                if not (starts_copy or target.exists()):
+                    raise DatabaseUnusable(outcome)
+                log.warning("%s", outcome)
+            _remove_marker(target)
         finally:
             os.close(descriptor)
 
@@ -162,11 +162,8 @@ def is_complete(target: Path, marker: Marker) -> bool:
 
 
 def birth_time_ns(path: Path) -> int:
-    """Return the birth time of a file in nanoseconds; 0 where the system does not tell it.
-
-    A birth time survives writing, linking, renaming and chmod. `os.stat` has none on Linux.
-    """
-    born: Any = getattr(os.stat(path), "st_birthtime", None)
+    """Return the birth time of a file, which survives all changes; 0 where there is none."""
+    born: Any = getattr(os.stat(path), "st_birthtime", None)  # not on Linux
     if born is not None:
         return int(born * 1_000_000_000)
     statx = getattr(ctypes.CDLL(None), "statx", None)
@@ -178,13 +175,7 @@ def birth_time_ns(path: Path) -> int:
 
 
 class CopyInProgress:
-    """A running backup or restore: it holds the locked marker, and an empty file for the copy.
-
-    Args:
-        target: final path of the copy, without symbolic links.
-        marker: operation, source and process.
-        descriptor: of the locked marker file.
-    """
+    """A running backup or restore: it holds the locked marker, and an empty file for the copy."""
 
     def __init__(self, target: Path, marker: Marker, descriptor: int) -> None:
         self.target = target
@@ -216,12 +207,7 @@ class CopyInProgress:
 
 @contextmanager
 def copy_in_progress(target: Path, operation: str, source: Path) -> Iterator[CopyInProgress]:
-    """Start a backup or restore; after the block only its outcome remains.
-
-    Args:
-        target: final path of the copy, without symbolic links.
-        operation: `backup` or `restore`.
-        source: the file that is copied.
+    """Start a `backup` or `restore` to a real path; after the block only its outcome remains.
 
     Raises:
         Busy: another copy to this target is running.
@@ -239,29 +225,16 @@ def copy_in_progress(target: Path, operation: str, source: Path) -> Iterator[Cop
             copy = CopyInProgress(target, Marker(operation, str(source), os.getpid()), descriptor)
         yield copy
     finally:
-        _end(target, marker if copy is None else copy.marker, descriptor)
+        try:
+            _finish(target, marker if copy is None else copy.marker)
+            _remove_marker(target)
+        except (OSError, DurableQError) as error:
+            log.warning("%s is not cleared up yet; the next command does it: %s", target, error)
+        finally:
+            os.close(descriptor)
 
 
-def _end(target: Path, marker: Marker | None, descriptor: int) -> None:
-    """Leave the old state or the new one; if that fails, the next command repeats it."""
-    try:
-        _finish(target, marker)
-        os.unlink(marker_path(target))
-        fsync(target.parent)
-    except (OSError, DurableQError) as error:
-        log.warning("%s is not cleared up yet; the next command does it: %s", target, error)
-    finally:
-        os.close(descriptor)
-
-
-def _recover_locked(target: Path, descriptor: int, *, starts_copy: bool) -> None:
-    marker = _last_line(descriptor)
-    complete = _finish(target, marker)
-    if marker is not None:
-        outcome = marker.outcome(target, complete=complete)
-        if not (starts_copy or target.exists()):
-            raise DatabaseUnusable(outcome)
-        log.warning("%s", outcome)
+def _remove_marker(target: Path) -> None:
     os.unlink(marker_path(target))
     fsync(target.parent)
 
@@ -322,9 +295,7 @@ def _open_locked(target: Path, flags: int) -> int | None:
         try:
             if not _try_lock(descriptor, fcntl.LOCK_EX):
                 marker = _last_line(descriptor)
-                running = f"{target} is being written"
-                if marker is not None:
-                    running = marker.progress(target)
+                running = marker.progress(target) if marker else f"{target} is being written"
                 raise Busy(f"{running}. Try again when that has ended.")
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -336,10 +307,7 @@ def _open_locked(target: Path, flags: int) -> int | None:
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
-    """Return whether the lock was free.
-
-    On a file system without locks it counts as free: only one copy at a time is safe there.
-    """
+    """Return whether the lock was free; without locks it counts as free."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -364,10 +332,7 @@ def _last_line(descriptor: int) -> Marker | None:
 
 @contextmanager
 def os_errors_translated(path: Path) -> Iterator[None]:
-    """Translate an OSError of the block to a durableq error.
-
-    Args:
-        path: named if the error itself names no file.
+    """Translate an OSError of the block; `path` is named if the error names no file.
 
     Raises:
         StorageFull: there is no space.
@@ -391,8 +356,7 @@ def os_errors_translated(path: Path) -> Iterator[None]:
 def fsync(path: Path) -> None:
     """Write a directory, or a file that no connection has open, to the disk.
 
-    Raises:
-        OSError: it failed; the error names the path.
+    An OSError names the path.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -15,15 +15,16 @@ from urllib.parse import quote
 
 from durableq.engines.sql import fleet, steady_time
 from durableq.engines.sql.queues import all_queues
-from durableq.engines.sqlite import doctor_file, doctor_tables
+from durableq.engines.sqlite import doctor_file
 from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sqlite.dialect import transaction
+from durableq.engines.sqlite.doctor_tables import check_content
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
-from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.location import Location, bad, ok, warn
 from durableq.engines.sqlite.schema import SchemaState, estimate_upgrade, state_of
 from durableq.model.errors import Busy, DurableQError, ForeignDatabase
-from durableq.model.health import Finding, Level, UpgradeEstimate, is_healthy
+from durableq.model.health import Finding, UpgradeEstimate, is_healthy
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.runtime.clock import Clock, SteadyClock
 
@@ -41,34 +42,28 @@ def examine(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
         doctor_file.check_file_system(location),
         doctor_file.check_links(location),
     ]
-    around = [
-        *copies,
-        doctor_file.check_permissions(location),
-        doctor_file.check_disk(location),
-    ]
+    around = [*copies, doctor_file.check_permissions(location), doctor_file.check_disk(location)]
     used = list(doctor_file.check_use(location))  # before this process itself reads
     if is_healthy(must_hold):
         inside = _inside(location, clock, deep=deep)
     else:
         advice = "First put right what is bad above."
-        inside = [Finding("file", Level.WARN, "not opened: that would not be safe", advice)]
+        inside = [warn("file", "not opened: that would not be safe", advice)]
     return [*must_hold, *around, *inside, *_promises(location, clock), *used]
 
 
 def _promises(location: Location, clock: Clock) -> Iterator[Finding]:
     """Judge the durability that the URL asks for, and the clock of the leases."""
     if location.synchronous == "full":
-        yield Finding("synchronous", Level.OK, "full: a commit survives power loss")
+        yield ok("synchronous", "full: a commit survives power loss")
     else:
         advice = "Leave out ?synchronous=normal if that matters."
-        what = "normal: power loss may undo the newest commits"
-        yield Finding("synchronous", Level.WARN, what, advice)
+        yield warn("synchronous", "normal: power loss may undo the newest commits", advice)
     if clock.boot_id():
-        yield Finding("lease_clock", Level.OK, "leases are measured on the boot clock")
+        yield ok("lease_clock", "leases are measured on the boot clock")
     else:
-        advice = "Do not set the clock while workers run."
         what = "leases are measured on the wall clock: this system has no boot clock"
-        yield Finding("lease_clock", Level.WARN, what, advice)
+        yield warn("lease_clock", what, "Do not set the clock while workers run.")
 
 
 def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
@@ -76,20 +71,17 @@ def _inside(location: Location, clock: Clock, *, deep: bool) -> list[Finding]:
         while True:
             before = _stamp(location.path)
             with open_read_only(location.path) as (raw, is_still):
-                found = list(
-                    doctor_tables.check_content(
-                        raw, location, clock, deep=deep, in_use=not is_still
-                    )
-                )
+                in_use = not is_still
+                found = list(check_content(raw, location, clock, deep=deep, in_use=in_use))
             if not is_still or _stamp(location.path) == before:
                 return found  # otherwise a process began to write a file that was not open
     except driver.Error as error:
         meaning = translate(error, location.path)
         what, _, _ = str(meaning or error).partition(". ")
         if not os.access(location.path, os.R_OK):
-            what, advice = "not looked into: this user may not read it", "See permissions, above."
-            return [Finding("file", Level.WARN, what, advice)]
-        return [Finding("file", Level.BAD, what, _advice(meaning, location))]
+            what = "not looked into: this user may not read it"
+            return [warn("file", what, "See permissions, above.")]
+        return [bad("file", what, _advice(meaning, location))]
 
 
 def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
@@ -100,34 +92,28 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
         steady.adopt(steady_time.stored(transaction(raw)))
         return steady.shown(fleet.workers(transaction(raw)))
 
-    return _read_current(location, registered)
+    return _read(location, SchemaState.CURRENT, registered) or []
 
 
 def queues(location: Location) -> list[QueueInfo]:
     """Return the queues; none if the file is not a current durableq database."""
-    return _read_current(location, lambda raw: all_queues(transaction(raw)))
+    return _read(location, SchemaState.CURRENT, lambda raw: all_queues(transaction(raw))) or []
 
 
 def upgrade_estimate(location: Location) -> UpgradeEstimate | None:
     """Return the expected cost of upgrading a file; None unless an older durableq made it."""
+    return _read(location, SchemaState.OLDER, estimate_upgrade)
+
+
+def _read(location: Location, wanted: SchemaState, question: Callable[[Any], T]) -> T | None:
+    """Return the answer of a database in this state; None if it is in another, or damaged."""
     if doctor_file.check_path(location) is not None:
         return None
-    try:
-        with open_read_only(location.path) as (raw, _):
-            return estimate_upgrade(raw) if state_of(raw) is SchemaState.OLDER else None
-    except (driver.Error, DurableQError):
-        return None  # the upgrade itself names the error
-
-
-def _read_current(location: Location, question: Callable[[Any], list[T]]) -> list[T]:
-    """Return the answer of a current durableq database; nothing if it is another or damaged."""
-    if doctor_file.check_path(location) is not None:
-        return []
-    try:
-        with open_read_only(location.path) as (raw, _):
-            return question(raw) if state_of(raw) is SchemaState.CURRENT else []
-    except (driver.Error, DurableQError):
-        return []
+    # The command that uses the file names the error.
+    with suppress(driver.Error, DurableQError), open_read_only(location.path) as (raw, _):
+        if state_of(raw) is wanted:
+            return question(raw)
+    return None
 
 
 def _advice(meaning: DurableQError | None, location: Location) -> str:
@@ -150,23 +136,14 @@ def open_read_only(path: Path) -> Iterator[tuple[Any, bool]]:
     uri = f"file:{quote(os.fsencode(path))}?{options}"
     timeout = DRIVER_TIMEOUT_SECONDS
     with closing(driver.connect(uri, uri=True, timeout=timeout, isolation_level=None)) as raw:
-        raw.text_factory = _text
+        raw.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
         try:
             raw.execute("PRAGMA mmap_size = 0")
             yield raw, is_still
-        except UnicodeDecodeError as error:
-            raise _undecodable() from error
-
-
-def _undecodable() -> driver.Error:
-    """Return the error that the driver cannot raise: SQLite's message quotes undecodable text."""
-    error = driver.DatabaseError("the schema holds text that is not UTF-8")
-    error.sqlite_errorcode = driver.SQLITE_CORRUPT
-    return error
-
-
-def _text(stored: bytes) -> str:
-    return stored.decode("utf-8", "surrogateescape")
+        except UnicodeDecodeError as error:  # raised for SQLite's message, which quotes the text
+            damage = driver.DatabaseError("the schema holds text that is not UTF-8")
+            damage.sqlite_errorcode = driver.SQLITE_CORRUPT
+            raise damage from error
 
 
 def _stamp(path: Path) -> object:

@@ -9,7 +9,8 @@ from durableq.engines.sql import fleet, steady_time
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
-from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.file_space import page_counts
+from durableq.engines.sqlite.location import Location, bad, ok, warn
 from durableq.engines.sqlite.schema import (
     HAS_OCTET_LENGTH,
     INCREMENTAL_VACUUM,
@@ -18,7 +19,7 @@ from durableq.engines.sqlite.schema import (
     lacking,
     state_of,
 )
-from durableq.model.health import Finding, Level
+from durableq.model.health import Finding
 from durableq.model.limits import DAY_MS
 from durableq.model.units import span
 from durableq.runtime.clock import Clock, SteadyClock, jump_words
@@ -37,8 +38,6 @@ SELECT max(at_ms) FROM (
         SELECT at_ms FROM durableq_history ORDER BY id DESC LIMIT 100)
     UNION ALL SELECT max(beat_at_ms) FROM durableq_worker)"""
 
-Check = Callable[[], Finding]
-
 
 def check_content(
     raw: Any, location: Location, clock: Clock, *, deep: bool, in_use: bool
@@ -50,24 +49,25 @@ def check_content(
     """
     found = state_of(raw)
     yield _file(found, location)
-    yield _guarded("journal", location, lambda: _journal(raw, in_use=in_use))
+    checks: dict[str, Callable[[], Finding]] = {"journal": lambda: _journal(raw, in_use=in_use)}
     if found is SchemaState.CURRENT:
-        yield _guarded("tables", location, lambda: _tables(raw, location))
-        yield _guarded("boot", location, lambda: _boot(raw, clock))
-        yield _guarded("wall_clock", location, lambda: _wall_clock(raw, clock))
-    if found in {SchemaState.CURRENT, SchemaState.OLDER}:  # it can be backed up and restored
-        yield _guarded("free_pages", location, lambda: _free_pages(raw, location))
+        checks["tables"] = lambda: _tables(raw, location)
+        checks["boot"] = lambda: _boot(raw, clock)
+        checks["wall_clock"] = lambda: _wall_clock(raw, clock)
+    if found in {
+        SchemaState.CURRENT,
+        SchemaState.OLDER,
+    }:  # a file that can be backed up and restored
+        checks["free_pages"] = lambda: _free_pages(raw, location)
     if found is not SchemaState.NEEDS_NEWER_SQLITE:  # it could not evaluate the CHECKs
-        yield _guarded("integrity", location, lambda: _integrity(raw, location, deep=deep))
-
-
-def _guarded(name: str, location: Location, check: Check) -> Finding:
-    try:
-        return check()
-    except driver.Error as error:
-        meaning = translate(error, location.path)
-        what, _, advice = str(meaning or error).partition(". ")
-        return Finding(name, Level.BAD, what, advice or f"Restore a backup: {_restore(location)}.")
+        checks["integrity"] = lambda: _integrity(raw, location, deep=deep)
+    for name, check in checks.items():
+        try:
+            yield check()
+        except driver.Error as error:
+            meaning = translate(error, location.path)
+            what, _, advice = str(meaning or error).partition(". ")
+            yield bad(name, what, advice or f"Restore a backup: {_restore(location)}.")
 
 
 def _restore(location: Location) -> str:
@@ -76,65 +76,57 @@ def _restore(location: Location) -> str:
 
 def _file(found: SchemaState, location: Location) -> Finding:
     path, revision = location.path, REVISIONS[-1]
-    words = {
-        SchemaState.CURRENT: (Level.OK, f"a durableq database, revision {revision}", ""),
-        SchemaState.EMPTY: (
-            Level.WARN,
-            f"{path} is empty",
-            f"The first use creates the tables; or now: durableq init --db {path}.",
-        ),
+    if found is SchemaState.CURRENT:
+        return ok("file", f"a durableq database, revision {revision}")
+    if found is SchemaState.EMPTY:
+        advice = f"The first use creates the tables; or now: durableq init --db {path}."
+        return warn("file", f"{path} is empty", advice)
+    what, advice = {
         SchemaState.OLDER: (
-            Level.BAD,
             "a durableq database that an older version made",
             f"Stop its workers, make a backup, and run: durableq migrate --db {path}.",
         ),
         SchemaState.NEWER: (
-            Level.BAD,
             f"made by a newer durableq; this one knows revisions up to {revision}",
             "Upgrade this installation: pip install -U durableq.",
         ),
         SchemaState.NEEDS_NEWER_SQLITE: (
-            Level.BAD,
             "made by durableq 0.1, whose tables need SQLite "
             f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}",
             "Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'.",
         ),
         SchemaState.FOREIGN: (
-            Level.BAD,
             f"{path} holds another application's tables and none of durableq's",
             "Name another file with --db; or put the queue beside them: "
             f"durableq init --db {path} --beside-other-tables.",
         ),
-    }
-    return Finding("file", *words[found])
+    }[found]
+    return bad("file", what, advice)
 
 
 def _journal(raw: Any, *, in_use: bool) -> Finding:
     (mode,) = raw.execute("PRAGMA journal_mode").fetchone()
-    if not in_use:
-        # The driver then names another mode than the file has.
-        return Finding("journal", Level.OK, "at rest; the next opening uses a write-ahead log")
+    if not in_use:  # the driver then names another mode than the file has
+        return ok("journal", "at rest; the next opening uses a write-ahead log")
     if mode == "wal":
-        return Finding("journal", Level.OK, "a write-ahead log")
+        return ok("journal", "a write-ahead log")
     advice = "The first command that uses the file changes it to a write-ahead log."
-    return Finding("journal", Level.WARN, f"journal mode {mode}", advice)
+    return warn("journal", f"journal mode {mode}", advice)
 
 
 def _tables(raw: Any, location: Location) -> Finding:
     missing = lacking(raw)
     if not missing:
-        return Finding("tables", Level.OK, "every table, column and index is there")
+        return ok("tables", "every table, column and index is there")
     advice = f"Keep a copy; restore a backup: {_restore(location)}."
-    return Finding("tables", Level.BAD, f"missing: {', '.join(missing)}", advice)
+    return bad("tables", f"missing: {', '.join(missing)}", advice)
 
 
 def _boot(raw: Any, clock: Clock) -> Finding:
-    known, now = fleet.known_boot(transaction(raw)), clock.boot_id()
-    if known == now:
-        return Finding("boot", Level.OK, "leases are of this boot of the machine")
-    return Finding(
+    if fleet.known_boot(transaction(raw)) == clock.boot_id():
+        return ok("boot", "leases are of this boot of the machine")
+    return ok(
         "boot",
-        Level.OK,
         "last used under another boot of a machine, or restored by hand",
         "Nothing: the next opening takes back the leases of that boot.",
     )
@@ -148,9 +140,8 @@ def _wall_clock(raw: Any, clock: Clock) -> Finding:
     since_ms = now.steady_ms - now.jumped_at_ms
     ago = f"{span(since_ms)} ago" if since_ms else "just now"
     if now.jump_ms and since_ms < RECENT_JUMP_MS:
-        return Finding(
+        return warn(
             name,
-            Level.WARN,
             f"the wall clock jumped {jump_words(now.jump_ms)}, noticed {ago}",
             f"{check} Nothing expires or comes due by a jump: lifetimes and delays go on as the "
             "boot clock has them. Once the machine's time is right, there is nothing to do.",
@@ -158,30 +149,25 @@ def _wall_clock(raw: Any, clock: Clock) -> Finding:
     (newest_ms,) = raw.execute(_NEWEST).fetchone()
     ahead_ms = (newest_ms or 0) - now.steady_ms
     if ahead_ms > AHEAD_MS:
-        return Finding(
+        return warn(
             name,
-            Level.WARN,
             f"the newest date in the file lies {span(ahead_ms)} ahead: it was written while the "
             "clock was ahead, or by something else than this durableq",
             f"{check} What bears such dates is kept for as much longer.",
         )
     what = "no jump noticed within a day" if now.boot_id else "its jumps cannot be noticed here"
-    return Finding(name, Level.OK, f"{what}, and no date in the file lies ahead")
+    return ok(name, f"{what}, and no date in the file lies ahead")
 
 
 def _free_pages(raw: Any, location: Location) -> Finding:
-    (free,), (pages,), (size,), (vacuum,) = (
-        raw.execute(f"PRAGMA {name}").fetchone()
-        for name in ("freelist_count", "page_count", "page_size", "auto_vacuum")
-    )
+    free, pages, size, vacuum = page_counts(raw)
     share = f", {100 * free // pages} % of the file" if pages else ""
     what = f"{free * size / (1 << 20):.1f} MiB are free inside{share}"
     if vacuum == INCREMENTAL_VACUUM:
-        return Finding("free_pages", Level.OK, f"{what}; given back bit by bit")
+        return ok("free_pages", f"{what}; given back bit by bit")
     path = location.path
-    return Finding(
+    return warn(
         "free_pages",
-        Level.WARN,
         f"{what}; never given back, for the file was made without incremental vacuum",
         "To have it, stop all workers, then: "
         f"durableq backup --db {path} FILE; durableq restore FILE --db {path} --replace.",
@@ -193,9 +179,9 @@ def _integrity(raw: Any, location: Location, *, deep: bool) -> Finding:
     faults = [row[0] for row in raw.execute(f"PRAGMA {pragma}({MAX_FAULTS})").fetchall()]
     if faults == ["ok"]:
         more = "" if deep else " (--deep compares the indexes too)"
-        return Finding("integrity", Level.OK, f"{pragma}: ok{more}")
+        return ok("integrity", f"{pragma}: ok{more}")
     advice = f"Keep a copy; restore a backup: {_restore(location)}."
-    return Finding("integrity", Level.BAD, f"{pragma}: {format_faults(faults)}", advice)
+    return bad("integrity", f"{pragma}: {format_faults(faults)}", advice)
 
 
 def format_faults(faults: list[str]) -> str:

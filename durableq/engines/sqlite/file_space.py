@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import checkpoints
@@ -19,13 +19,17 @@ FREE_PAGES: Final = 64
 SPARE_PAGES: Final = 1_000
 
 
+def page_counts(raw: Any) -> tuple[int, int, int, int]:
+    """Return the free pages of a file, all its pages, their size, and its vacuum mode."""
+    names = ("freelist_count", "page_count", "page_size", "auto_vacuum")
+    free, pages, size, vacuum = (raw.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    return free, pages, size, vacuum
+
+
 def free_pages(tx: Transaction) -> int:
     """Give a few pages back to the file system if many are free; return their bytes."""
     raw = tx.raw
-    free, pages, size, vacuum = (
-        raw.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("freelist_count", "page_count", "page_size", "auto_vacuum")
-    )
+    free, pages, size, vacuum = page_counts(raw)
     if vacuum != INCREMENTAL_VACUUM or free - FREE_PAGES < max(SPARE_PAGES, pages // 4):
         return 0
     for _ in range(FREE_PAGES):  # one at a time: not every driver steps this pragma to its end

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from durableq.engines.sqlite.url import parse_url
 from durableq.model.errors import DatabaseUnusable
+from durableq.model.health import Finding, Level
 
 #: File systems on which locks or shared memory between processes fail; also every fuse.* one.
 NETWORK_FILESYSTEMS = frozenset(
@@ -59,58 +61,56 @@ class Location:
         Raises:
             DatabaseUnusable: a directory, hard-linked, read-only, on a network file system …
         """
-        try:
-            self._check_parent()
-            status = self.path.stat()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise DatabaseUnusable(
-                f"{self.path} cannot be reached: {error.strerror}. Check the path, and who may "
-                "search its directories."
-            ) from error
-        if stat.S_ISDIR(status.st_mode):
-            raise DatabaseUnusable(
-                f"{self.path} is a directory. Name a file, for example {self.path}/durableq.db."
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise DatabaseUnusable(f"{self.path} is not a regular file.")
-        if status.st_nlink > 1:
-            raise DatabaseUnusable(
-                f"{self.path} has {status.st_nlink} hard links. Through another name another "
-                "process would use another write-ahead log and lose commits. Keep one name."
-            )
-        if not status.st_mode & 0o222 or not os.access(self.path, os.W_OK):
-            raise DatabaseUnusable(
-                f"{self.path} is read-only. A queue's readers write too: make it writable."
-            )
+        for problem in self.problems():
+            raise DatabaseUnusable(f"{problem.what}. {problem.advice}")
 
-    def _check_parent(self) -> None:
-        parent = self.path.parent
+    def problems(self) -> Iterator[Finding]:
+        """Yield the reasons why the path cannot hold a shared database; a missing file is none."""
+        path, parent, kind = self.path, self.path.parent, self.file_system()
         if not parent.is_dir():
-            raise DatabaseUnusable(
-                f"{parent} is not a directory, so {self.path.name} cannot be in it."
-            )
+            what = f"{parent} is not a directory, so {path.name} cannot be in it"
+            yield bad("file", what, "Create it, or name another file.")
+            return
+        if str(path) in _mounts() and not path.is_dir():
+            what = f"{path} is mounted as a single file, apart from its write-ahead log"
+            yield bad("file_system", what, "Mount its directory instead: commits would be lost.")
+        elif is_network(kind) and not self.allow_network_filesystem:
+            what = f"{path} is on {kind}, where locks between processes cannot be trusted"
+            advice = "Use a local disk (or ?allow_network_filesystem=true, at your own risk)."
+            yield bad("file_system", what, advice)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            advice = "Check the path, and who may search its directories."
+            yield bad("file", f"{path} cannot be reached: {error.strerror}", advice)
+        else:
+            yield from self._problems_of(status)
         if not os.access(parent, os.W_OK):
-            raise DatabaseUnusable(
-                f"The directory {parent} is read-only. SQLite keeps its write-ahead log beside "
-                "the database: make the directory writable."
-            )
-        if self.is_mounted_alone():
-            raise DatabaseUnusable(
-                f"{self.path} is mounted as a single file, apart from its write-ahead log: "
-                "commits would be lost. Mount its directory instead."
-            )
-        kind = self.file_system()
-        if is_network(kind) and not self.allow_network_filesystem:
-            raise DatabaseUnusable(
-                f"{self.path} is on {kind}, where locks between processes cannot be trusted. "
-                "Use a local disk (or ?allow_network_filesystem=true, at your own risk)."
-            )
+            advice = "SQLite keeps its write-ahead log beside it: make the directory writable."
+            yield bad("permissions", f"The directory {parent} is read-only", advice)
 
-    def is_mounted_alone(self) -> bool:
-        """Return whether the file itself was mounted, and not a directory around it."""
-        return str(self.path) in _mounts() and not self.path.is_dir()
+    def _problems_of(self, status: os.stat_result) -> Iterator[Finding]:
+        path = self.path
+        if stat.S_ISDIR(status.st_mode):
+            advice = f"Name a file, for example {path}/durableq.db."
+            yield bad("file", f"{path} is a directory", advice)
+        elif not stat.S_ISREG(status.st_mode):
+            yield bad("file", f"{path} is not a regular file", "Name a database file.")
+        elif status.st_nlink > 1:
+            yield bad(
+                "links",
+                f"{path} has {status.st_nlink} hard links",
+                "Through another name another process would use another write-ahead log and lose "
+                f"commits. Keep one name; to find them: find DIRECTORY -samefile {path}.",
+            )
+        if not status.st_mode & 0o222:
+            advice = f"A queue's readers write too: chmod u+w {path}."
+            yield bad("permissions", f"{path} is read-only", advice)
+        elif not os.access(path, os.R_OK | os.W_OK):
+            advice = "Run this as its owner, or let this user read and write it and its directory."
+            yield bad("permissions", f"{path} is not for this user to read and write", advice)
 
     def file_system(self) -> str:
         """Return the type of the file system that holds the file; empty if it is unknown."""
@@ -125,6 +125,21 @@ class Location:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+def ok(name: str, what: str, advice: str = "") -> Finding:
+    """Return a finding that asks for nothing."""
+    return Finding(name, Level.OK, what, advice)
+
+
+def warn(name: str, what: str, advice: str) -> Finding:
+    """Return a finding that may become a problem."""
+    return Finding(name, Level.WARN, what, advice)
+
+
+def bad(name: str, what: str, advice: str) -> Finding:
+    """Return a finding that is a problem."""
+    return Finding(name, Level.BAD, what, advice)
 
 
 def is_network(kind: str) -> bool:

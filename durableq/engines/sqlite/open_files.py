@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -34,14 +35,12 @@ _NEW_ONLY: Final = os.O_CREAT | os.O_EXCL
 _PROBE: Final = "file:durableq-probe?mode=memory"
 
 
+@dataclass(slots=True)
 class Connection:
     """An open connection of this process, and the thread that uses it."""
 
-    __slots__ = ("raw", "thread")
-
-    def __init__(self, raw: Any) -> None:
-        self.raw = raw
-        self.thread = threading.current_thread()
+    raw: Any
+    thread: threading.Thread = field(default_factory=threading.current_thread)
 
     @property
     def is_inside(self) -> bool:
@@ -81,28 +80,27 @@ class OpenFile:
             DatabaseUnusable: another process uses the file, and its log was removed.
             Unsupported: this process has the file open in another way.
         """
-        if not self._connections:
-            self._open_before = self._descriptors()
-            if self._open_before and (owner := _other_owner(self._open_before, self.path)):
-                raise Unsupported(
-                    f"{self.path} is open in this process already ({owner}). Closing that would "
-                    "drop the locks of SQLite, so that answered work is lost. Close it first, or "
-                    f"use {driver.__name__}, the same library."
-                )
         if self._connections:
             self.check()
-        elif self.database is not None and self._location.identity() != self.database:
-            raise replaced(self.path)
-        elif _identity(f"{self.path}-wal") is None:
-            using = locks.users(self.path) if _identity(f"{self.path}-shm") else set()
-            others = sorted(using - {os.getpid()})
-            # SQLite creates the log before its index: one that came meanwhile was not removed.
-            if others and _identity(f"{self.path}-wal") is None:
-                raise DatabaseUnusable(
-                    f"The write-ahead log of {self.path} was removed while "
-                    f"{locks.describe(others[0])} uses it: another log would lose commits. Stop "
-                    "every process that uses the file, then start again."
-                )
+            return
+        self._open_before = self._descriptors()
+        if self._open_before and (owner := _other_owner(self._open_before, self.path)):
+            raise Unsupported(
+                f"{self.path} is open in this process already ({owner}). Closing that would "
+                "drop the locks of SQLite, so that answered work is lost. Close it first, or "
+                f"use {driver.__name__}, the same library."
+            )
+        self._check_database()
+        if _identity(f"{self.path}-wal") or not _identity(f"{self.path}-shm"):
+            return
+        others = sorted(locks.users(self.path) - {os.getpid()})
+        # SQLite creates the log before its index: one that came meanwhile was not removed.
+        if others and _identity(f"{self.path}-wal") is None:
+            raise DatabaseUnusable(
+                f"The write-ahead log of {self.path} was removed while "
+                f"{locks.describe(others[0])} uses it: another log would lose commits. Stop "
+                "every process that uses the file, then start again."
+            )
 
     def check(self) -> None:
         """Compare the file, its log and its index with the ones that were opened.
@@ -111,8 +109,7 @@ class OpenFile:
             DatabaseReplaced: one of them was removed or replaced.
         """
         if self._log is None or self._index is None:  # SQLite makes them at the first use
-            if self.database is not None and self._location.identity() != self.database:
-                raise replaced(self.path)
+            self._check_database()
             self.remember()
             return
         known = self.database, self._log, self._index
@@ -123,6 +120,10 @@ class OpenFile:
                 status = None
             if status is None or (status.st_dev, status.st_ino) != identity:
                 raise replaced(self.path, "" if path == self._paths[0] else path)
+
+    def _check_database(self) -> None:
+        if self.database is not None and self._location.identity() != self.database:
+            raise replaced(self.path)
 
     def log_is_missing(self) -> bool:
         """Return whether the log was removed, and no other stands in its place."""
@@ -171,26 +172,25 @@ class OpenFile:
             Conflict: this thread has another write transaction open on the same file.
         """
         this = threading.current_thread()
-        for file in _open_files:
-            if file.database != self.database:
-                continue
-            for other in tuple(file._connections.values()):
-                if other.raw is raw:
-                    other.thread = this
-                elif other.thread is this and other.is_inside:
-                    raise Conflict(
-                        f"This thread has an open write transaction on {self.path}: inside it pass "
-                        "connection=… to send, or use tx.send and tx.execute; otherwise end it "
-                        "first. Nothing was stored."
-                    )
+        for other in self._all_connections():
+            if other.raw is raw:
+                other.thread = this
+            elif other.thread is this and other.is_inside:
+                raise Conflict(
+                    f"This thread has an open write transaction on {self.path}: inside it pass "
+                    "connection=… to send, or use tx.send and tx.execute; otherwise end it "
+                    "first. Nothing was stored."
+                )
+
+    def _all_connections(self) -> list[Connection]:
+        """Return this process's connections to the database, through any object."""
+        files = [file for file in _open_files if file.database == self.database]
+        return [each for file in files for each in tuple(file._connections.values())]
 
     def part(self, identity: Identity) -> str:
         """Return which of the files this is: `database`, `log`, `index`; empty for none."""
-        if identity == self.database:
-            return "database"
-        if identity == self._index:
-            return "index"
-        return "log" if identity == self._log else ""
+        parts = {self._log: "log", self._index: "index", self.database: "database"}
+        return parts.get(identity, "")
 
     def _descriptors(self) -> set[int]:
         """Return this process's descriptors of the file, its log and its index, where listed."""
@@ -219,31 +219,22 @@ class OpenFile:
         """Return the error after a whole wait; it names the holder of the lock, if known."""
         writers = locks.writers(self.path)
         if os.getpid() in writers:
-            threads = ", ".join(self._threads_inside()) or "a connection that durableq did not open"
-            owner_id = f"this process itself has an open write transaction ({threads})"
+            this = threading.current_thread()
+            inside = [each for each in self._all_connections() if each.is_inside]
+            names = sorted(each.thread.name for each in inside if each.thread is not this)
+            threads = ", ".join(names) or "a connection that durableq did not open"
+            holder = f"this process itself has an open write transaction ({threads})"
         elif writers:
-            owner_id = f"{locks.describe(min(writers))} is writing"
+            holder = f"{locks.describe(min(writers))} is writing"
         else:
-            owner_id = "other processes are writing"
-        return Busy(f"{self.path} is busy: {owner_id}. Nothing was stored; try again.")
-
-    def _threads_inside(self) -> list[str]:
-        """Return the names of this process's other threads that are inside a transaction."""
-        this = threading.current_thread()
-        return sorted(
-            connection.thread.name
-            for file in _open_files
-            if file.database == self.database
-            for connection in tuple(file._connections.values())
-            if connection.thread is not this and connection.is_inside
-        )
+            holder = "other processes are writing"
+        return Busy(f"{self.path} is busy: {holder}. Nothing was stored; try again.")
 
 
 def create(path: Path) -> None:
     """Create an empty database file for its owner alone, unless there is one.
 
-    SQLite would create it with the umask's mode, and others could open it before a chmod. The log
-    and its index get the mode of the file.
+    SQLite would create it with the umask's mode; the log and its index get the mode of the file.
     """
     with _creating:  # no thread of this process has it open when the descriptor is closed
         try:
@@ -287,22 +278,15 @@ def _other_owner(descriptors: set[int], path: Path) -> str:
     It finds neither a connection of the standard library in another thread, which does not answer,
     nor the descriptor of a bare `os.open`, which has no object.
     """
-    library = _other_library()
+    library: Any = getattr(sys.modules.get("sqlite3"), "Connection", driver.Connection)
     for thing in gc.get_objects():
         kind = type(thing)
         if issubclass(kind, io.FileIO):
             if not thing.closed and thing.fileno() in descriptors:
                 return f"{thing.name!r}, opened as a plain file"
-        elif library is not None and issubclass(kind, library) and _is_on(thing, path):
+        elif library is not driver.Connection and issubclass(kind, library) and _is_on(thing, path):
             return "a connection of the standard library's sqlite3"
     return ""
-
-
-def _other_library() -> Any:
-    """Return the standard library's class of connections if that is not the driver's."""
-    module = sys.modules.get("sqlite3")
-    other = getattr(module, "Connection", None)
-    return None if other is driver.Connection else other
 
 
 def _is_on(connection: Any, path: Path) -> bool:
