@@ -20,6 +20,7 @@ from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.printable import LineFilter
 from durableq.runtime.wakeup import WakeupEvent
+from durableq.worker.output import write_all
 
 READ_BYTES: Final = 64 << 10
 #: Largest output that waits for stderr; lines beyond it are dropped.
@@ -39,11 +40,7 @@ class Pipe(NamedTuple):
 
 
 class HandlerOutput:
-    """Shows the output of a fleet's workers on this process's stderr.
-
-    Args:
-        form: text, or one line of JSON for each line.
-    """
+    """Shows the output of a fleet's workers on this process's stderr."""
 
     def __init__(self, form: LogFormat) -> None:
         self._form = form
@@ -93,9 +90,7 @@ class HandlerOutput:
         self._changed.close()
 
     def _read(self) -> None:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, signal.valid_signals()
-        )  # the main thread takes them
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
         while not self._done:
             poller = select.poll()
             with self._shown:
@@ -135,7 +130,7 @@ class HandlerOutput:
                     return
                 data = self._waiting.popleft()
             with suppress(OSError):  # stderr has no reader
-                _write_all(self._target, data)
+                write_all(self._target, data)
             with self._shown:
                 self._waiting_bytes -= len(data)
                 if self._left_out and not self._waiting:
@@ -155,9 +150,3 @@ def _has_output(fileno: int) -> bool:
     poller = select.poll()
     poller.register(fileno, select.POLLIN)
     return any(event & select.POLLIN for _, event in poller.poll(0))
-
-
-def _write_all(fileno: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fileno, left) :]

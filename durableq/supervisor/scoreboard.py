@@ -21,10 +21,10 @@ from durableq.model.message import Receipt
 
 #: Number of handler calls in the scoreboard; any beyond are not recorded.
 SLOTS: Final = 1024
-_HEAD: Final = struct.Struct("=5q")
+_HEAD: Final = struct.Struct("=4q")
 _SLOT: Final = struct.Struct("=qqqH126s")
 _SIZE: Final = _HEAD.size + SLOTS * _SLOT.size
-_BEAT, _INTERVAL, _STAGE, _OWNER_ID, _SETTLED = range(5)
+_BEAT, _INTERVAL, _STAGE, _OWNER_ID = range(4)
 _FIELD: Final = struct.Struct("=q")
 
 
@@ -132,11 +132,6 @@ class Scoreboard:
         with self._changing:
             self._free.append(slot)
 
-    def count_settled(self, messages: int) -> None:
-        """Add to the number of messages that this worker has settled."""
-        with self._changing:
-            self._set(_SETTLED, self.settled + messages)
-
     # ---- the supervisor's side
 
     @property
@@ -159,11 +154,6 @@ class Scoreboard:
     def owner_id(self) -> int:
         """Owner id of the worker; 0 before it is registered."""
         return self._get(_OWNER_ID)
-
-    @property
-    def settled(self) -> int:
-        """Number of messages that it has settled."""
-        return self._get(_SETTLED)
 
     def calls(self) -> Iterator[HandlerCall]:
         """Return the handler calls whose messages are not settled."""

@@ -56,7 +56,7 @@ class StartWatch:
     def __init__(
         self, store: Store, seconds: float, emit: Callable[[str, str, WorkerProcess | None], None]
     ) -> None:
-        self._store = store
+        self._fleet = store.require(Capability.FLEET)
         self._seconds = seconds
         self._slow_seconds = min(SLOW_SECONDS, seconds / 2)
         self._emit = emit
@@ -71,21 +71,18 @@ class StartWatch:
             return
         took = time.monotonic() - worker.started_at
         if took > self._seconds:
-            text = (
-                f"{worker.name} (pid {worker.pid}) did not import its application within "
-                f"{self._seconds:g} s: stopped"
-            )
+            text = f"{worker} did not import its application within {self._seconds:g} s: stopped"
             self._emit("start_timeout", text, worker)
             worker.kill(ExitReason.START_TIMEOUT)
         elif (
             took > self._slow_seconds and worker.pid not in self._logged and worker.kill_at is None
         ):
             self._logged.add(worker.pid)
-            text = (
-                f"{worker.name} (pid {worker.pid}) still imports its application after {took:.0f} s"
-            )
+            text = f"{worker} still imports its application after {took:.0f} s"
             self._emit("starting", text, worker)
-            self._list(worker)
+            with suppress(DurableQError, OSError):
+                info = replace(describe(worker.name, worker.pid), queues=())  # none yet
+                self._listed[worker.pid] = self._fleet.register(info).owner_id
 
     def forget(self, worker: WorkerProcess) -> None:
         """Unlist a worker that has registered itself or ended."""
@@ -93,26 +90,19 @@ class StartWatch:
         owner_id = self._listed.pop(worker.pid, 0)
         if owner_id:
             with suppress(DurableQError):  # found dead later, by any process
-                self._store.require(Capability.FLEET).unregister(owner_id)
+                self._fleet.unregister(owner_id)
 
     def reload_failed(self) -> None:
         """List the supervisor, so that `status` shows that a reload failed."""
         with suppress(DurableQError):
             if not self._supervisor:
                 me = replace(this_process("supervisor"), queues=())
-                self._supervisor = self._store.require(Capability.FLEET).register(me).owner_id
-            self._store.require(Capability.FLEET).beat(
-                self._supervisor, WorkerStats(state=RELOAD_FAILED)
-            )
+                self._supervisor = self._fleet.register(me).owner_id
+            self._fleet.beat(self._supervisor, WorkerStats(state=RELOAD_FAILED))
 
     def reload_begins(self) -> None:
         """Unlist the supervisor, at the next reload or the end."""
         if self._supervisor:
             with suppress(DurableQError):
-                self._store.require(Capability.FLEET).unregister(self._supervisor)
+                self._fleet.unregister(self._supervisor)
                 self._supervisor = 0
-
-    def _list(self, worker: WorkerProcess) -> None:
-        with suppress(DurableQError, OSError):
-            info = replace(describe(worker.name, worker.pid), queues=())  # none yet
-            self._listed[worker.pid] = self._store.require(Capability.FLEET).register(info).owner_id

@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from durableq.supervisor.liveness import sees_others
+from durableq.supervisor.liveness import sees_others, usage
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.reclaim import ExitReason
 from durableq.supervisor.scoreboard import HandlerCall, Scoreboard, Stage, shared_memory
@@ -55,6 +55,9 @@ class WorkerProcess:
         self.returning = False
         #: Reason of the end, if the supervisor kills it.
         self.exit_reason = ExitReason.DEATH
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
 
     @property
     def is_running(self) -> bool:
@@ -103,12 +106,7 @@ class WorkerProcess:
         return self._scoreboard
 
     def start(self, lifeline: int, output: HandlerOutput) -> None:
-        """Start a process.
-
-        Args:
-            lifeline: a descriptor that ends with this process.
-            output: shows the output of the worker.
-        """
+        """Start a process; `lifeline` is a descriptor that ends with the supervisor."""
         memory = shared_memory()
         pipe = output.open(self.name)
         try:
@@ -121,9 +119,7 @@ class WorkerProcess:
                 restarts=self._starts,
             )
             # Its own process group: Ctrl-C in the terminal reaches the supervisor only.
-            before = signal.pthread_sigmask(
-                signal.SIG_BLOCK, BLOCKED_AT_START
-            )  # the mask is inherited
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)  # is inherited
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "durableq.worker", options.to_json()],
@@ -209,9 +205,5 @@ class WorkerProcess:
 
     def rss_bytes(self) -> int:
         """Return the memory that its process uses; 0 where it cannot be seen."""
-        if self._process is None or not sees_others():
-            return 0
-        with suppress(psutil.Error):
-            rss: int = psutil.Process(self.pid).memory_info().rss
-            return rss
-        return 0
+        used = None if self._process is None else usage(self.pid)
+        return 0 if used is None else used.rss_bytes

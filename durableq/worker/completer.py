@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from durableq.client.delivery import Delivery
@@ -14,10 +14,7 @@ from durableq.model.message import Completion, Failure, Outcome
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
-from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Store
-from durableq.supervisor.scoreboard import Scoreboard
-from durableq.worker.in_flight import InFlight, message_facts
+from durableq.worker.state import WorkerState, warn
 
 log = logging.getLogger("durableq.worker")
 
@@ -32,37 +29,14 @@ _Settlement = Completion | Failure
 class Completer:
     """A thread that settles messages for all executors.
 
-    A result waits up to `window_ms` for others to share its commit, unless its handler ran at least
-    that long: then the wait would cost more than it saves.
-
-    Args:
-        store: the store of the messages.
-        in_flight: settled messages are removed from it.
-        stopping: checked for closed descriptors before each commit.
-        scoreboard: counts settled messages.
-        actor: name of the worker, for the history.
-        window_ms: longest wait for other results.
-        give_up: called with an error that ends this thread.
+    A result waits up to `settle_window_ms` for others to share its commit, unless its handler ran
+    at least that long: then the wait would cost more than it saves.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        in_flight: InFlight,
-        stopping: WakeupEvent,
-        scoreboard: Scoreboard,
-        *,
-        actor: str,
-        window_ms: int,
-        give_up: Callable[[BaseException], None],
-    ) -> None:
-        self._store = store
-        self._in_flight = in_flight
-        self._stopping = stopping
-        self._scoreboard = scoreboard
-        self._actor = actor
-        self._window = window_ms / 1000
-        self._give_up = give_up
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
+        self._store = state.store
+        self._window = state.options.settle_window_ms / 1000
         self._pending: list[tuple[Delivery, _Settlement]] = []
         self._due: float | None = None
         self._close_by: float | None = None
@@ -76,10 +50,7 @@ class Completer:
     def submit(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
         """Queue a delivery to be settled; it stays in flight until then.
 
-        Args:
-            delivery: the handled delivery.
-            how: its completion or failure.
-            ran_seconds: duration of its handler.
+        `ran_seconds` is the duration of its handler.
         """
         wait = 0.0 if ran_seconds >= self._window else self._window
         due = time.monotonic() + wait
@@ -93,9 +64,8 @@ class Completer:
         """Remove settled deliveries from those in flight, and count them."""
         for delivery in deliveries:
             delivery.settled = True
-        self._in_flight.remove(deliveries)
-        self._in_flight.failed += failed
-        self._scoreboard.count_settled(len(deliveries))
+        self._state.in_flight.remove(deliveries)
+        self._state.in_flight.failed += failed
 
     def close(self) -> None:
         """Settle the remaining deliveries and end the thread."""
@@ -110,7 +80,7 @@ class Completer:
             while (batch := self._next_batch()) is not None:
                 self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - without it no message ends
-            self._give_up(error)
+            self._state.give_up(error)
 
     def _next_batch(self) -> list[tuple[Delivery, _Settlement]] | None:
         """Wait until deliveries are due and return all that are queued; None at the end."""
@@ -126,32 +96,28 @@ class Completer:
     def _commit(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
         done = [(d, how) for d, how in batch if isinstance(how, Completion)]
         failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
-        self._stopping.exit_unless_intact()
+        self._state.stopping.exit_unless_intact()
         try:
             outcomes = self._store.settle(
                 [completion for _, completion in done],
                 [(delivery.receipt, failure) for delivery, failure in failed],
-                actor=self._actor,
+                actor=self._state.name,
             )
         except PASSING as error:
             self._try_again([*done, *failed], error)
             return
         for (delivery, _), outcome in zip(done, outcomes[: len(done)], strict=True):
-            self._log_completed(delivery, outcome)
+            _log_completed(delivery, outcome)
         for (delivery, failure), outcome in zip(failed, outcomes[len(done) :], strict=True):
-            self._log_failed(delivery, failure, outcome)
+            _log_failed(delivery, failure, outcome)
         self.finish([delivery for delivery, _ in (*done, *failed)], failed=len(failed))
 
     def _try_again(
         self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError
     ) -> None:
         """Queue the deliveries again; their leases are extended meanwhile."""
-        log.warning(
-            "%s messages are settled later: %s",
-            len(batch),
-            describe(error),
-            extra=logs.facts("unsettled"),
-        )
+        text = "%s messages are settled later: %s"
+        log.warning(text, len(batch), describe(error), extra=logs.facts("unsettled"))
         now = time.monotonic()
         with self._changed:
             if self._close_by is not None and now >= self._close_by:
@@ -160,31 +126,27 @@ class Completer:
             self._pending[:0] = batch
             self._due = now + AGAIN_SECONDS
 
-    def _log_completed(self, delivery: Delivery, outcome: Outcome) -> None:
-        if outcome.refused:
-            delivery.lost = True
-            log.warning(
-                "message %s of %s: its lease was lost; %s",
-                delivery.id,
-                delivery.queue,
-                outcome.why,
-                extra=message_facts(delivery, "lost"),
-            )
 
-    def _log_failed(self, delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
-        what_next = {
-            Outcome.RETRY: "will be retried",
-            Outcome.BURIED: "moved to the dead-letter queue",
-        }.get(outcome, "its lease was lost")
-        said = (visible(failure.error_type), visible(failure.error_message, 200))
-        log.warning(
-            "message %s of %s failed at receive %s: %s; %s",
-            delivery.id,
-            delivery.queue,
-            delivery.receive_count,
-            ": ".join(filter(None, said)) or failure.reason.sentence,
-            what_next,
-            extra=message_facts(
-                delivery, "failed", reason=failure.reason, outcome=outcome.value, key=delivery.key
-            ),
-        )
+def _log_completed(delivery: Delivery, outcome: Outcome) -> None:
+    if outcome.refused:
+        delivery.lost = True
+        warn(delivery, "lost", ": its lease was lost; %s", outcome.why)
+
+
+def _log_failed(delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
+    what_next = {
+        Outcome.RETRY: "will be retried",
+        Outcome.BURIED: "moved to the dead-letter queue",
+    }.get(outcome, "its lease was lost")
+    said = (visible(failure.error_type), visible(failure.error_message, 200))
+    warn(
+        delivery,
+        "failed",
+        " failed at receive %s: %s; %s",
+        delivery.receive_count,
+        ": ".join(filter(None, said)) or failure.reason.sentence,
+        what_next,
+        reason=failure.reason,
+        outcome=outcome.value,
+        key=delivery.key,
+    )

@@ -18,12 +18,8 @@ from durableq.model.message import Completion, Failure, Reason
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
-from durableq.runtime.wakeup import WakeupEvent
-from durableq.store.core import Store
 from durableq.worker.completer import Completer
-from durableq.worker.fetcher import AdaptivePrefetch
-from durableq.worker.in_flight import InFlight, message_facts
-from durableq.worker.options import WorkerOptions
+from durableq.worker.state import WorkerState, message_facts, warn
 
 log = logging.getLogger("durableq.worker")
 
@@ -46,30 +42,15 @@ class Execution:
     """Calls handlers, on any thread.
 
     Args:
-        store: the store of the messages.
-        in_flight: the messages of this worker.
+        state: the state of the worker.
         completer: gets the completion or failure of each message.
-        stopping: when set, no further handler is called.
-        prefetch: learns how long handlers run.
-        options: time limit of handlers, number of messages to handle.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        in_flight: InFlight,
-        completer: Completer,
-        stopping: WakeupEvent,
-        prefetch: AdaptivePrefetch,
-        options: WorkerOptions,
-    ) -> None:
-        self._store = store
-        self._in_flight = in_flight
+    def __init__(self, state: WorkerState, completer: Completer) -> None:
+        self._state = state
+        self._store = state.store
+        self._in_flight = state.in_flight
         self._completer = completer
-        self._stopping = stopping
-        self._prefetch = prefetch
-        self._timeout_ms = options.timeout_ms
-        self._max_messages = options.max_messages
         self._pid = os.getpid()
         #: By queue, the first message without a key whose handler returned a value.
         self._unkept: dict[str, str] = {}
@@ -78,7 +59,9 @@ class Execution:
         """Call a handler for each delivery, or once for all if it takes batches."""
         with self._releasing_unstarted(deliveries):
             if handler.batch is not None:
-                self._call_batch(handler, deliveries)
+                if batch := self._start_batch(deliveries):
+                    with self._completing_batch(batch) as call:
+                        call.result = handler.function(batch)
                 return
             for delivery in deliveries:
                 if self._start(delivery):
@@ -98,14 +81,9 @@ class Execution:
                     with self._completing(delivery) as call:
                         call.result = await handler.function(delivery)
 
-    def _call_batch(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        if batch := self._start_batch(deliveries):
-            with self._completing_batch(batch) as call:
-                call.result = handler.function(batch)
-
     def _start(self, delivery: Delivery) -> bool:
         """Mark a message as started; return False if its handler is not to be called."""
-        if self._stopping.is_set or not self._mark_started([delivery]):
+        if self._state.stopping.is_set or not self._mark_started([delivery]):
             return False
         if (failure := _decoding_failure(delivery)) is None:
             return True
@@ -115,7 +93,7 @@ class Execution:
     def _start_batch(self, deliveries: Sequence[Delivery]) -> Batch:
         """Mark messages as started; return those whose body can be read as a batch."""
         batch = Batch([], self._store)
-        if self._stopping.is_set:
+        if self._state.stopping.is_set:
             return batch
         readable = []
         for delivery in deliveries:
@@ -129,10 +107,10 @@ class Execution:
         return batch
 
     def _mark_started(self, deliveries: Sequence[Delivery]) -> bool:
-        in_flight = self._in_flight.begin(deliveries, self._timeout_ms)
-        if 0 < self._max_messages <= self._in_flight.started:
-            self._stopping.set()
-        return in_flight
+        is_in_flight = self._in_flight.begin(deliveries, self._state.options.timeout_ms)
+        if self._state.is_used_up:
+            self._state.stopping.set()
+        return is_in_flight
 
     @contextmanager
     def _releasing_unstarted(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
@@ -161,7 +139,7 @@ class Execution:
             with self._running([delivery], call):
                 yield call
                 encoded = self._kept(delivery, encode_answer(call.result))
-            self._prefetch.record(delivery.queue, call.ran_seconds)
+            self._state.prefetch.record(delivery.queue, call.ran_seconds)
             if delivery.settled:
                 self._end_settled(delivery, call.failure, encoded)
                 return
@@ -190,7 +168,8 @@ class Execution:
         except PASSING:
             raise
         except BaseException as error:
-            if _is_stale(error, deliveries):
+            # Another message's lost lease is an error of the handler.
+            if type(error) is StaleReceipt and error.message_id in {d.id for d in deliveries}:
                 raise
             call.failure = failure_of(error)
         finally:
@@ -205,8 +184,7 @@ class Execution:
                 "the handler of %s returned a value for message %s, which has no key, and a result "
                 "is kept under a key: it is dropped, as all such values will be. Send messages "
                 "with a key, or return None",
-                delivery.queue,
-                delivery.id,
+                *(delivery.queue, delivery.id),
                 extra=message_facts(delivery, "result_dropped"),
             )
         return None
@@ -218,12 +196,7 @@ class Execution:
         if failure is not None:
             _log_late("raised_late", "the handler raised", delivery, failure)
         elif encoded is not None and delivery.transaction_result not in {None, encoded}:
-            log.warning(
-                "message %s of %s: the returned value was not kept, for tx.result was",
-                delivery.id,
-                delivery.queue,
-                extra=message_facts(delivery, "result_dropped"),
-            )
+            warn(delivery, "result_dropped", ": the returned value was not kept, for tx.result was")
         elif encoded is not None and delivery.transaction_result is None:
             delivery.attach_encoded(encoded)
         self._completer.finish([delivery])
@@ -256,20 +229,14 @@ class Execution:
         try:
             lost = batch.settle()
         except PASSING as error:  # the completer tries again
-            log.warning(
-                "a batch is settled later: %s", describe(error), extra=logs.facts("unsettled")
-            )
+            text = "a batch is settled later: %s"
+            log.warning(text, describe(error), extra=logs.facts("unsettled"))
             for delivery, how in batch.endings():
                 self._completer.submit(delivery, how, 0.0)
             return
         for delivery in lost:
             delivery.lost = True
-            log.warning(
-                "message %s of %s: its lease was lost",
-                delivery.id,
-                delivery.queue,
-                extra=message_facts(delivery, "lost"),
-            )
+            warn(delivery, "lost", ": its lease was lost")
         self._completer.finish(batch, failed=batch.failed)
 
     def _check_process(self) -> None:
@@ -282,25 +249,18 @@ class Execution:
                 )
             finally:  # stderr may be closed
                 os._exit(0)
-        self._stopping.exit_unless_intact()
-
-
-def _is_stale(error: BaseException, deliveries: Sequence[Delivery]) -> bool:
-    """Return whether an error says that the lease of one of these was lost; not of another's."""
-    if type(error) is not StaleReceipt:
-        return False
-    return error.message_id in {delivery.id for delivery in deliveries}
+        self._state.stopping.exit_unless_intact()
 
 
 def _log_late(event: str, what: str, delivery: Delivery, failure: Failure) -> None:
-    log.warning(
-        "message %s of %s: %s after the message was settled, so it stays settled: %s: %s",
-        delivery.id,
-        delivery.queue,
+    warn(
+        delivery,
+        event,
+        ": %s after the message was settled, so it stays settled: %s: %s",
         what,
         visible(failure.error_type),
         visible(failure.error_message, 200),
-        extra=message_facts(delivery, event, error_type=failure.error_type),
+        error_type=failure.error_type,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from durableq.client.delivery import Delivery
 from durableq.model.errors import PASSING, DurableQError
@@ -17,6 +17,7 @@ from durableq.runtime import logs
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.worker.execution import Execution
 from durableq.worker.fetcher import Fetcher, Work
+from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
 
@@ -24,27 +25,13 @@ log = logging.getLogger("durableq.worker")
 ASYNC_AT_ONCE: Final = 100
 
 
-class Executor(Protocol):
-    """A loop over the messages of a fetcher."""
-
-    def run(self) -> None:
-        """Take messages and have them handled until there are none any more."""
-        ...
-
-
 class ThreadExecutor:
-    """Calls functions, one at a time, on the thread that runs it.
+    """Calls functions, one at a time, on the thread that runs it."""
 
-    Args:
-        fetcher: returns messages.
-        execution: calls the handlers.
-        pause: waits after the file was busy; ends early when the worker stops.
-    """
-
-    def __init__(self, fetcher: Fetcher, execution: Execution, pause: Callable[[float], object]):
+    def __init__(self, state: WorkerState, fetcher: Fetcher, execution: Execution) -> None:
+        self._state = state
         self._fetcher = fetcher
         self._execution = execution
-        self._pause = pause
         self._outage = Outage(logged(log))
 
     def run(self) -> None:
@@ -54,26 +41,18 @@ class ThreadExecutor:
                 self._execution.call(*work)
             except PASSING as error:
                 self._outage.report(error)
-                self._pause(PAUSE_SECONDS)
+                self._state.stopping.wait(PAUSE_SECONDS)
             else:
                 self._outage.end()
 
 
 class AsyncExecutor:
-    """Runs coroutines, many at a time, on one event loop.
+    """Runs coroutines, many at a time, on one event loop."""
 
-    Args:
-        fetcher: returns messages.
-        execution: calls the handlers.
-        give_up: called with an error that ends the worker.
-    """
-
-    def __init__(
-        self, fetcher: Fetcher, execution: Execution, give_up: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, state: WorkerState, fetcher: Fetcher, execution: Execution) -> None:
+        self._state = state
         self._fetcher = fetcher
         self._execution = execution
-        self._give_up = give_up
         self._slots = threading.BoundedSemaphore(ASYNC_AT_ONCE)
         self._outage = Outage(logged(log))
         self._loop = asyncio.new_event_loop()
@@ -103,11 +82,8 @@ class AsyncExecutor:
             try:
                 self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001 - SystemExit of a coroutine's own
-                log.warning(
-                    "a coroutine that a handler started raised %s",
-                    type(error).__qualname__,
-                    extra=logs.facts("raised_aside"),
-                )
+                text = "a coroutine that a handler started raised %s"
+                log.warning(text, type(error).__qualname__, extra=logs.facts("raised_aside"))
 
     def _acquire_slots(self) -> int:
         """Wait for a free slot; return the number of slots taken, at most one receive's worth."""
@@ -140,6 +116,6 @@ class AsyncExecutor:
         if isinstance(error, PASSING):
             self._outage.report(error)
         elif error is not None:
-            self._give_up(error)
+            self._state.give_up(error)
         else:
             self._outage.end()

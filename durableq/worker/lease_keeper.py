@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
 from durableq.model.errors import PASSING, DurableQError, NewerDatabase, OlderDatabase
@@ -16,10 +15,9 @@ from durableq.model.info import WorkerStats
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, describe, logged
 from durableq.runtime.wakeup import WakeupEvent, wait_readable
-from durableq.store.core import Capability, HasFileno, Store
-from durableq.supervisor.scoreboard import Scoreboard
+from durableq.store.core import Capability
 from durableq.worker.command import kill_group
-from durableq.worker.in_flight import InFlight, InFlightMessage, message_facts
+from durableq.worker.state import InFlightMessage, WorkerState, warn
 
 log = logging.getLogger("durableq.worker")
 
@@ -41,43 +39,23 @@ QUIET_SECONDS: Final = 60.0
 
 class LeaseKeeper:
     """A thread that runs while messages are in flight, also while the worker drains.
-
     Args:
-        store: the store of the leases.
-        in_flight: the messages of this worker.
-        scoreboard: gets a beat at each check; without them the supervisor extends the leases.
-        owner_id: id of the worker in its leases.
+        state: its scoreboard gets a beat at each check; without them the supervisor extends the
+            leases.
         shortest_ms: shortest lease to be expected.
-        stopping: set when the supervisor has died.
-        lifeline: a descriptor that ends with the supervisor.
-        grace_ms: time that running handlers then have.
-        give_up: called with an error that ends this thread.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        in_flight: InFlight,
-        scoreboard: Scoreboard,
-        owner_id: int,
-        *,
-        shortest_ms: int,
-        stopping: WakeupEvent,
-        lifeline: HasFileno | int | None,
-        grace_ms: int,
-        give_up: Callable[[BaseException], None],
-    ) -> None:
-        self._store = store
-        self._in_flight = in_flight
-        self._scoreboard = scoreboard
-        self._owner_id = owner_id
+    def __init__(self, state: WorkerState, shortest_ms: int) -> None:
+        self._state = state
+        self._store = state.store
+        self._in_flight = state.in_flight
+        self._scoreboard = state.scoreboard
+        self._stopping = state.stopping
         self._expected_ms = shortest_ms
         self._seconds = 0.0
-        self._stopping = stopping
-        self._lifeline = lifeline
-        self._grace = grace_ms / 1000
+        self._lifeline = state.options.lifeline
+        self._grace = state.options.grace_ms / 1000
         self._outage = Outage(logged(log))
-        self._give_up = give_up
         self._stop_commands_at = math.inf
         self._maintain_at = time.monotonic() + random.uniform(0, MAINTENANCE_SECONDS)
         self._stats = WorkerStats()
@@ -100,19 +78,19 @@ class LeaseKeeper:
         try:
             self._keep_leases()
         except BaseException as error:  # noqa: BLE001 - without it no lease is safe
-            self._give_up(error)
+            self._state.give_up(error)
 
     def _keep_leases(self) -> None:
         while not self._done.is_set:
-            lifelines = [] if self._lifeline is None else [self._lifeline]
+            lifelines = [] if self._lifeline < 0 else [self._lifeline]
             woken = wait_readable(
                 self._seconds, self._done, self._in_flight.shorter_lease, *lifelines
             )
             self._stopping.exit_unless_intact()
             self._in_flight.shorter_lease.clear()
             self._set_interval()
-            if woken and self._lifeline is not None:
-                self._check_supervisor(self._lifeline)
+            if woken and self._lifeline >= 0:
+                self._check_supervisor()
             if time.monotonic() >= self._stop_commands_at:
                 self._stop_commands()
             self._scoreboard.beat(int(self._seconds * 1000))
@@ -134,14 +112,13 @@ class LeaseKeeper:
             if call.group:
                 kill_group(call.group)
 
-    def _check_supervisor(self, lifeline: HasFileno | int) -> None:
+    def _check_supervisor(self) -> None:
         """Drain if the supervisor is gone; a kernel timer ends handlers that take too long."""
-        if not wait_readable(0, lifeline):
+        if not wait_readable(0, self._lifeline):
             return
-        self._lifeline = None
-        log.warning(
-            "the supervisor is gone: finishing the running handlers", extra=logs.facts("orphaned")
-        )
+        self._lifeline = -1
+        text = "the supervisor is gone: finishing the running handlers"
+        log.warning(text, extra=logs.facts("orphaned"))
         self._stop_commands_at = time.monotonic() + self._grace
         signal.setitimer(signal.ITIMER_REAL, self._grace + COMMANDS_SECONDS)
         self._stopping.set()
@@ -153,9 +130,8 @@ class LeaseKeeper:
         try:
             self._store.release([delivery.receipt for delivery in waiting])
         except DurableQError as error:
-            log.warning(
-                "%s messages become ready when their leases end: %s", len(waiting), describe(error)
-            )
+            text = "%s messages become ready when their leases end: %s"
+            log.warning(text, len(waiting), describe(error))
 
     def _extend(self, due: list[InFlightMessage]) -> None:
         by_lease: dict[int, list[InFlightMessage]] = {}
@@ -173,19 +149,11 @@ class LeaseKeeper:
                 if not outcome.refused:
                     message.extend_at = now + lease_ms / 3000
                 elif message.was_refused and not message.delivery.settled:
-                    self._mark_lost(message)
-                message.was_refused = (
-                    outcome.refused
-                )  # it may have been settled just now: check again
-
-    def _mark_lost(self, message: InFlightMessage) -> None:
-        message.delivery.lost = True
-        log.warning(
-            "message %s of %s: its lease was lost; further calls of its handler are refused",
-            message.delivery.id,
-            message.delivery.queue,
-            extra=message_facts(message.delivery, "lost"),
-        )
+                    message.delivery.lost = True
+                    text = ": its lease was lost; further calls of its handler are refused"
+                    warn(message.delivery, "lost", text)
+                # It may have been settled just now: it is checked again.
+                message.was_refused = outcome.refused
 
     def _beat(self) -> None:
         stats = self._in_flight.stats(draining=self._stopping.is_set)
@@ -194,7 +162,7 @@ class LeaseKeeper:
             return
         self._stats, self._beat_at = stats, time.monotonic()
         try:
-            self._store.require(Capability.FLEET).beat(self._owner_id, stats)
+            self._store.require(Capability.FLEET).beat(self._scoreboard.owner_id, stats)
         except (NewerDatabase, OlderDatabase):
             raise  # the database was migrated: nothing can be written any more
         except DurableQError as error:

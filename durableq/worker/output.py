@@ -1,17 +1,20 @@
-"""Output of a worker whose supervisor has died: the worker shows it by itself."""
+"""Output of a worker: handlers' prints, made printable; shown by the supervisor while it lives."""
 
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import select
+import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
+from durableq.runtime import logs
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.printable import LineFilter
+from durableq.runtime.printable import RECORD, LineFilter
 from durableq.runtime.wakeup import wait_readable
 from durableq.worker.options import WorkerOptions
 
@@ -20,14 +23,84 @@ LOOK_SECONDS: Final = 1.0
 FINISH_SECONDS: Final = 1.0
 
 
-class OutputTakeover:
+def keep_output_apart(options: WorkerOptions) -> None:
+    """Send the output of handlers to stderr, with control characters made visible."""
+    encoding, form = "utf-8", LogFormat(options.log_format)
+    if sys.stderr is None:  # it was closed before the fleet started
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    elif options.output < 0:
+        encoding = sys.stderr.encoding
+    os.dup2(2, 1)
+    mark = b"" if options.output < 0 else RECORD
+    logs.configure(form, options.name, _text(_Unbuffered(mark), encoding))
+    if options.output >= 0:
+        _OutputTakeover(options, sys.stderr.encoding or encoding).start()
+    printed = _Printed(mark, LineFilter(options.name, form, encoding))
+    sys.stdout = sys.stderr = _text(printed, "utf-8")
+    atexit.register(printed.finish)
+
+
+def _text(stream: Any, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, encoding, "backslashreplace", write_through=True)
+
+
+class _Unbuffered(io.RawIOBase):
+    """Unbuffered stderr: a buffer has a lock, which the child of a fork may find taken forever."""
+
+    def __init__(self, mark: bytes) -> None:
+        super().__init__()
+        #: Precedes each write, for the supervisor that reads the pipe.
+        self._mark = mark
+
+    def write(self, data: Any) -> int:
+        write_all(2, self._mark + data)
+        return len(data)
+
+    def close(self) -> None:
+        """Stay open: other handlers and the log use it too."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+
+class _Printed(_Unbuffered):
+    """The stdout and stderr of handlers: whole lines, with control characters made visible.
+
+    Errors of stderr are dropped: a message does not fail because its handler's output is unread.
+    """
+
+    def __init__(self, mark: bytes, lines: LineFilter) -> None:
+        super().__init__(mark)
+        self._lines = lines
+
+    def write(self, data: Any) -> int:
+        self._show(self._lines.feed(bytes(data)))
+        return len(data)
+
+    def finish(self) -> None:
+        """Write the last line, which has no end."""
+        self._show(self._lines.rest())
+
+    def _show(self, lines: bytes) -> None:
+        with suppress(OSError):
+            for line in lines.splitlines(keepends=True):
+                super().write(line)
+
+
+def write_all(fileno: int, data: bytes) -> None:
+    """Write all of the data to a descriptor."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fileno, left) :]
+
+
+class _OutputTakeover:
     """A thread that waits for the supervisor's end, and then reads the pipe in its place.
 
     Without it the programs that handlers started would be killed by their next line (SIGPIPE).
-
-    Args:
-        options: with the pipe, the supervisor's stderr and its lifeline.
-        encoding: of that stderr.
     """
 
     def __init__(self, options: WorkerOptions, encoding: str) -> None:
@@ -39,7 +112,6 @@ class OutputTakeover:
             os.set_inheritable(fileno, False)
 
     def start(self) -> None:
-        """Start the thread."""
         atexit.register(self._finish)
         threading.Thread(target=self._run, name="output", daemon=True).start()
 

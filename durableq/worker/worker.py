@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import threading
 
 from durableq.client.app import DurableQ
-from durableq.client.handlers import Handler
 from durableq.model.errors import PASSING
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, describe, logged, persist
-from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
 from durableq.supervisor.liveness import reclaim_dead_workers, this_process
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.worker.command import Command
 from durableq.worker.completer import Completer
 from durableq.worker.execution import Execution
-from durableq.worker.executors import AsyncExecutor, Executor, ThreadExecutor
-from durableq.worker.fetcher import AdaptivePrefetch, Fetcher
-from durableq.worker.in_flight import InFlight
+from durableq.worker.executors import AsyncExecutor, ThreadExecutor
+from durableq.worker.fetcher import Fetcher
 from durableq.worker.lease_keeper import LeaseKeeper
 from durableq.worker.options import WorkerOptions, chosen_handlers
+from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
 
@@ -45,19 +42,16 @@ class Worker:
     def __init__(
         self, app: DurableQ, options: WorkerOptions, scoreboard: Scoreboard | None = None
     ) -> None:
-        self._app = app
         self._options = options
         self._scoreboard = scoreboard or Scoreboard()
-        self._in_flight = InFlight(self._scoreboard)
-        self._prefetch = AdaptivePrefetch()
-        self._error: BaseException | None = None
-        self.name = f"{options.name}:{os.getpid()}"
+        self._state = WorkerState(app, options, self._scoreboard)
+        self.name = self._state.name
         self.handlers = chosen_handlers(app, options.queues)
         for handler in self.handlers:
             if isinstance(handler.function, Command):
-                handler.function.on_start = self._in_flight.set_process_group
+                handler.function.on_start = self._state.in_flight.set_process_group
         #: Set it to drain and stop; a signal handler may.
-        self.stopping = WakeupEvent()
+        self.stopping = self._state.stopping
 
     def run(self) -> Stage:
         """Work until `stopping` is set or the options end the worker; return the reason.
@@ -71,28 +65,24 @@ class Worker:
             if self._scoreboard.owner_id:
                 self._unregister()
             return self._end(Stage.STOPPED)
-        store, owner_id = self._app.store, self._scoreboard.owner_id
-        completer = self._completer()
-        execution = Execution(
-            store, self._in_flight, completer, self.stopping, self._prefetch, self._options
-        )
+        completer = Completer(self._state)
         for part in (lease_keeper, completer):
             part.start()
         try:
-            drained = self._run_executors(owner_id, execution)
+            drained = self._run_executors(Execution(self._state, completer))
         finally:
             self.stopping.set()
             completer.close()
             lease_keeper.close()
             self._unregister()
-        if self._error is not None:
-            raise self._error
+        if self._state.error is not None:
+            raise self._state.error
         stage = Stage.DRAINED if drained else Stage.STOPPED
-        return self._end(Stage.USED_UP if self._is_used_up() else stage)
+        return self._end(Stage.USED_UP if self._state.is_used_up else stage)
 
     def _register(self) -> LeaseKeeper:
         """Open the file and register this worker; may be repeated after a transient error."""
-        store = self._app.store
+        store = self._state.store
         if not self._scoreboard.owner_id:
             if self._options.lifeline < 0:  # a supervisor judges dead workers with more knowledge
                 reclaim_dead_workers(store)
@@ -102,11 +92,13 @@ class Worker:
                 queues=tuple(handler.queue for handler in self.handlers),
             )
             self._scoreboard.register(store.require(Capability.FLEET).register(me).owner_id)
-        return self._lease_keeper(self._scoreboard.owner_id)
+        settings = [store.settings(handler.queue) for handler in self.handlers]
+        return LeaseKeeper(self._state, min(each.visibility_timeout_ms for each in settings))
 
     def _unregister(self) -> None:
         try:
-            self._app.store.require(Capability.FLEET).unregister(self._scoreboard.owner_id)
+            fleet = self._state.store.require(Capability.FLEET)
+            fleet.unregister(self._scoreboard.owner_id)
         except PASSING as error:
             text = "this worker stays listed until another process notices its end: %s"
             log.warning(text, describe(error), extra=logs.facts("unregistered_later"))
@@ -115,25 +107,21 @@ class Worker:
         self._scoreboard.reach(stage)
         return stage
 
-    def _mark_ready(self) -> None:
-        if self._scoreboard.stage is Stage.OPENING:
-            self._scoreboard.reach(Stage.READY)
-
-    def _run_executors(self, owner_id: int, execution: Execution) -> bool:
+    def _run_executors(self, execution: Execution) -> bool:
         """Run all executors to their end; return whether the queues were drained."""
         functions = [handler for handler in self.handlers if not handler.is_async]
         coroutines = [handler for handler in self.handlers if handler.is_async]
         fetchers: list[Fetcher] = []
-        executors: list[Executor] = []
+        executors: list[ThreadExecutor | AsyncExecutor] = []
         if functions:
-            fetchers.append(self._fetcher(functions, owner_id))
+            fetchers.append(Fetcher(self._state, functions))
             executors += [
-                ThreadExecutor(fetchers[-1], execution, self.stopping.wait)
+                ThreadExecutor(self._state, fetchers[-1], execution)
                 for _ in range(self._options.threads)
             ]
         if coroutines:
-            fetchers.append(self._fetcher(coroutines, owner_id))
-            executors.append(AsyncExecutor(fetchers[-1], execution, self.give_up))
+            fetchers.append(Fetcher(self._state, coroutines))
+            executors.append(AsyncExecutor(self._state, fetchers[-1], execution))
         first, *others = executors
         threads = [threading.Thread(target=self._run, args=[executor]) for executor in others]
         for thread in threads:
@@ -145,57 +133,8 @@ class Worker:
             fetcher.close()
         return all(fetcher.drained for fetcher in fetchers)
 
-    def _run(self, executor: Executor) -> None:
+    def _run(self, executor: ThreadExecutor | AsyncExecutor) -> None:
         try:
             executor.run()
         except BaseException as error:  # noqa: BLE001 - the worker ends by it, not this thread
-            self.give_up(error)
-
-    def give_up(self, error: BaseException) -> None:
-        """Stop the worker because of an error; running handlers finish."""
-        self._error = self._error or error
-        self.stopping.set()
-
-    def _is_used_up(self) -> bool:
-        most = self._options.max_messages
-        return 0 < most <= self._in_flight.started
-
-    def _fetcher(self, handlers: list[Handler], owner_id: int) -> Fetcher:
-        return Fetcher(
-            self._app.store,
-            handlers,
-            self._in_flight,
-            owner_id=owner_id,
-            actor=self.name,
-            stopping=self.stopping,
-            prefetch=self._prefetch,
-            drain=self._options.drain,
-            on_receive=self._mark_ready,
-        )
-
-    def _completer(self) -> Completer:
-        return Completer(
-            self._app.store,
-            self._in_flight,
-            self.stopping,
-            self._scoreboard,
-            actor=self.name,
-            window_ms=self._options.settle_window_ms,
-            give_up=self.give_up,
-        )
-
-    def _lease_keeper(self, owner_id: int) -> LeaseKeeper:
-        store = self._app.store
-        settings = [store.settings(handler.queue) for handler in self.handlers]
-        lifeline = self._options.lifeline
-        return LeaseKeeper(
-            store,
-            self._in_flight,
-            self._scoreboard,
-            owner_id,
-            shortest_ms=min(each.visibility_timeout_ms for each in settings),
-            stopping=self.stopping,
-            lifeline=None if lifeline < 0 else lifeline,
-            grace_ms=self._options.grace_ms,
-            give_up=self.give_up,
-        )
+            self._state.give_up(error)

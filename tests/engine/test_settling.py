@@ -21,13 +21,12 @@ from durableq import (
     StorageFull,
 )
 from durableq.model.message import Completion
-from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker import completer, executors, fetcher
 from durableq.worker.completer import Completer
-from durableq.worker.in_flight import InFlight
 from durableq.worker.options import WorkerOptions
+from durableq.worker.state import WorkerState
 from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.support import wait_for
@@ -95,22 +94,15 @@ def test_without_a_window_each_success_is_settled_at_once(
 
 @contextmanager
 def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
-    scoreboard = Scoreboard()
-    in_flight = InFlight(scoreboard)
-    in_flight.add(received)
-    part = Completer(
-        dq.store,
-        in_flight,
-        WakeupEvent(),
-        scoreboard,
-        actor="worker",
-        window_ms=NEVER_MS,
-        give_up=lambda error: pytest.fail(str(error)),
-    )
+    options = WorkerOptions("", dq.url, "worker", settle_window_ms=NEVER_MS)
+    state = WorkerState(dq, options, Scoreboard())
+    state.in_flight.add(received)
+    part = Completer(state)
     part.start()
     yield part
     part.close()
-    assert in_flight.not_started(received) == []
+    assert state.error is None
+    assert state.in_flight.not_started(received) == []
 
 
 def test_a_slow_success_does_not_wait_and_commits_the_waiting_ones(

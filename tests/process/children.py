@@ -84,7 +84,9 @@ def churn(db: str) -> None:
 def fleet(db: str, procs: str, *words: str) -> int:
     """Run a supervisor with workers."""
     options = WorkerOptions(APP, db, "worker", ("orders",), drain="drain" in words)
-    return Supervisor(options, int(procs), DurableQ(db).store, on_event=say).run()
+    return Supervisor(
+        options, int(procs), DurableQ(db).store, on_event=lambda event: say(event.text)
+    ).run()
 
 
 def work_in_terminal(*words: str) -> int:

@@ -1,19 +1,26 @@
-"""The messages in flight of one worker: leased to it and not settled yet."""
+"""The state that the threads of one worker share: above all its messages in flight."""
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
 from durableq.model.info import WorkerStats
 from durableq.model.message import Receipt
 from durableq.runtime import logs
 from durableq.runtime.wakeup import WakeupEvent
-from durableq.supervisor.scoreboard import Scoreboard
+from durableq.store.core import Store
+from durableq.supervisor.scoreboard import Scoreboard, Stage
+from durableq.worker.options import WorkerOptions
+
+log = logging.getLogger("durableq.worker")
 
 
 @dataclass(slots=True)
@@ -35,11 +42,7 @@ class InFlightMessage:
 
 
 class InFlight:
-    """The deliveries in flight of one worker. Thread-safe.
-
-    Args:
-        scoreboard: gets the handler calls.
-    """
+    """The deliveries leased to one worker and not settled yet. Thread-safe."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
@@ -104,8 +107,8 @@ class InFlight:
     def not_started(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return the deliveries that are in flight and not started."""
         with self._changing:
-            message = [self._messages.get(delivery.receipt) for delivery in deliveries]
-        return [one.delivery for one in message if one is not None and one.began_at is None]
+            found = [self._messages.get(delivery.receipt) for delivery in deliveries]
+        return [one.delivery for one in found if one is not None and one.began_at is None]
 
     def remove_waiting(self, seconds: float) -> list[Delivery]:
         """Remove and return the deliveries that have waited this long and may be released."""
@@ -160,16 +163,90 @@ class InFlight:
     def to_extend(self, now: float) -> list[InFlightMessage]:
         """Return the messages whose lease is to be extended now, without lost ones."""
         with self._changing:
-            message = list(self._messages.values())
-        return [one for one in message if one.extend_at <= now and not one.delivery.lost]
+            found = list(self._messages.values())
+        return [one for one in found if one.extend_at <= now and not one.delivery.lost]
+
+
+#: Work of one queue that a thread may lease at a time: idle neighbours hardly miss it.
+PREFETCH_SECONDS: Final = 0.010
+MAX_PREFETCH: Final = 100
+
+
+class AdaptivePrefetch:
+    """Learns how long each queue's handler takes, and so how many messages to lease at a time.
+
+    Starts with one message, trusts a fast handler after some tens of messages, and a slow one
+    again after a few. Races between threads only skew the estimate a little.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def record(self, queue: str, seconds: float) -> None:
+        """Learn from the time that a handler took for one message."""
+        before = self._seconds.get(queue, PREFETCH_SECONDS)
+        weight = 0.2 if seconds < before else 0.5
+        self._seconds[queue] = before + weight * (seconds - before)
+
+    def capacity(self, queue: str) -> int:
+        """Return the number of messages to lease at a time."""
+        seconds = self._seconds.get(queue, PREFETCH_SECONDS)
+        return max(1, min(MAX_PREFETCH, int(PREFETCH_SECONDS / max(seconds, 1e-6))))
+
+
+class WorkerState:
+    """The state that the threads of one worker share.
+
+    Args:
+        app: its store is opened at the first use.
+        options: options of the worker.
+        scoreboard: memory shared with the supervisor; private memory without one.
+    """
+
+    def __init__(self, app: DurableQ, options: WorkerOptions, scoreboard: Scoreboard) -> None:
+        self._app = app
+        self.options = options
+        self.scoreboard = scoreboard
+        #: Name of the worker in the history of messages.
+        self.name = f"{options.name}:{os.getpid()}"
+        self.in_flight = InFlight(scoreboard)
+        self.prefetch = AdaptivePrefetch()
+        #: Set it to drain and stop; a signal handler may.
+        self.stopping = WakeupEvent()
+        #: The error that ends the worker.
+        self.error: BaseException | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store of the application."""
+        return self._app.store
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether handlers were called with `max_messages` messages."""
+        return 0 < self.options.max_messages <= self.in_flight.started
+
+    def give_up(self, error: BaseException) -> None:
+        """Stop the worker because of an error; running handlers finish."""
+        self.error = self.error or error
+        self.stopping.set()
+
+    def mark_ready(self) -> None:
+        """Record that the worker has made a receive."""
+        if self.scoreboard.stage is Stage.OPENING:
+            self.scoreboard.reach(Stage.READY)
+
+
+def warn(delivery: Delivery, event: str, text: str, *values: object, **known: Any) -> None:
+    """Log a warning about a message: `text` with its values, after the message's id and queue."""
+    text = f"message %s of %s{text}"
+    facts = message_facts(delivery, event, **known)
+    log.warning(text, delivery.id, delivery.queue, *values, extra=facts)
 
 
 def message_facts(delivery: Delivery, event: str, **known: Any) -> dict[str, Any]:
     """Return a log call's `extra` for an event of a message, without its payload."""
+    count = delivery.receive_count
     return logs.facts(
-        event,
-        message_id=delivery.id,
-        queue=delivery.queue,
-        receive_count=delivery.receive_count,
-        **known,
+        event, message_id=delivery.id, queue=delivery.queue, receive_count=count, **known
     )
