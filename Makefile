@@ -26,6 +26,7 @@ chaos: $(READY) ## kill and stop workers at random, then check that nothing was 
 
 # The files of tests are in memory where the machine has such a file system: there fsync costs nothing.
 # Bytecode is kept in $(VENV), except that of the tests' own modules.
+# ARGS=--hypothesis-profile=thorough doubles the random examples of a run, and walks.
 # No restart: pytest-xdist 3.8 waits for ever after replacing a crashed worker under loadgroup (its issue 1323).
 BYTECODE := $(CURDIR)/$(VENV)/bytecode
 PYTEST = folder=$$(mktemp -d $(if $(wildcard /dev/shm),-p /dev/shm,-t) durableq-tests-XXXXXX) && \
@@ -38,7 +39,7 @@ test: $(READY) ## run every test, in parallel
 
 # Of the tests in these directories, those that start processes or walk at random are left to `make test`.
 test-fast: $(READY) ## run the model, contract, unit and house tests
-	@$(PYTEST) tests/unit tests/contract tests/house -k "not Processes and not walk" $(ARGS)
+	@$(PYTEST) tests/unit tests/contract tests/house --hypothesis-profile=fast -k "not Processes and not walk" $(ARGS)
 
 check: $(READY) ## lint, formatting, types
 	@$(BIN)/python -m ruff check --quiet .

@@ -34,4 +34,6 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 settings.register_profile(
     "durableq", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
 )
+for name, examples in (("fast", 20), ("thorough", 200)):  # pytest --hypothesis-profile=NAME
+    settings.register_profile(name, settings.get_profile("durableq"), max_examples=examples)
 settings.load_profile("durableq")

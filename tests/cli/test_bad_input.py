@@ -104,14 +104,14 @@ def test_each_mistake_has_its_sentence_and_exit_code(
 
 
 def test_produce_work_and_recover_agree_on_everything_without_arguments(tmp_path: Path) -> None:
-    assert process("produce", "--count", "40", cwd=tmp_path).code == 0
+    assert forked("produce", "--count", "40", cwd=tmp_path).code == 0
     worked = process("work", "--procs", "2", "--drain", cwd=tmp_path)
-    recovered = process("recover", "--once", cwd=tmp_path)
+    recovered = forked("recover", "--once", cwd=tmp_path)
     for done in (worked, recovered):
         assert done.code == 0
         assert "No application is named: this is the demo's." in done.err
-    assert process("work", "--drain", cwd=tmp_path).code == 0
-    status = process("--json", "status", cwd=tmp_path).json
+    assert forked("work", "--procs", "1", "--drain", cwd=tmp_path).code == 0
+    status = forked("--json", "status", cwd=tmp_path).json
     assert status
     assert sent(tmp_path) == 40
     with DurableQ(tmp_path / "durableq.db") as dq:

@@ -159,7 +159,7 @@ def test_odd_values_end_in_a_sentence_and_an_exit_code(
     values = st.dictionaries(st.sampled_from(names), odd, min_size=1, max_size=3)
 
     @settings(
-        max_examples=10,
+        max_examples=settings().max_examples // 10,
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
@@ -172,7 +172,6 @@ def test_odd_values_end_in_a_sentence_and_an_exit_code(
 
 
 @settings(
-    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -58,7 +58,7 @@ def test_migrate_estimates_the_upgrade_before_it_begins(run: Run, tmp_path: Path
     shutil.copy(RELEASED / "0001.db", tmp_path / "old.db")
     done = run("migrate", "--db", "old.db")
     assert done.lines == ["old.db: upgraded."]
-    assert "This upgrade rebuilds no table" in done.err
+    assert "This upgrade rebuilds durableq_message (9 rows)" in done.err
     assert "This upgrade" not in run("migrate", "--db", "old.db").err
 
 
@@ -147,12 +147,13 @@ def test_a_whole_life_from_the_command_line(shop: Shop, tmp_path: Path, app: str
         "done",
     )
     assert shop.bodies() == ["bad"]
-    assert process("work", "--drain", cwd=tmp_path, DURABLEQ_APP=app).code == 0
+    assert forked("work", "--drain", cwd=tmp_path, DURABLEQ_APP=app).code == 0
     assert shop.queue.info().counters.completed == 3
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("command", ["work", "recover"])
+@pytest.mark.parametrize(
+    ("command", "stop"), [("work", signal.SIGTERM), ("recover", signal.SIGINT)]
+)  # the others in tests/process
 def test_a_signal_stops_it_cleanly(
     command: str, stop: signal.Signals, shop: Shop, tmp_path: Path, app: str
 ) -> None:

@@ -18,7 +18,7 @@ from durableq.engines.sqlite.location import Location
 from durableq.model.errors import DatabaseReplaced, DatabaseUnusable
 from durableq.store.core import Capability
 from durableq.supervisor.liveness import this_process
-from tests.cli.console import process
+from tests.cli.console import forked
 
 
 def link(folder: Path) -> Path:
@@ -52,7 +52,7 @@ def named(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def doctor(path: Path) -> dict[str, Any]:
     """Return the doctor's findings of another process by name; none is bad."""
-    shown = process("doctor", "--json", "--db", path, cwd=path.parent)
+    shown = forked("doctor", "--json", "--db", path, cwd=path.parent)
     assert shown.code == 0, shown.err
     return {finding["name"]: finding for finding in shown.json["findings"]}
 
@@ -87,11 +87,11 @@ def test_the_file_its_log_and_its_locks_are_found(named: Path, tmp_path: Path) -
 
 def test_a_link_to_a_missing_file_makes_its_target(named: Path, tmp_path: Path) -> None:
     real = tmp_path / "data" / "real.db"
-    shown = process("doctor", "--db", named, cwd=tmp_path)
+    shown = forked("doctor", "--db", named, cwd=tmp_path)
     assert f"there is no file {real}, to which {named} leads" in shown.out
     assert shown.code == 6
-    assert process("status", "--db", named, cwd=tmp_path).code == 3
-    assert process("init", "--db", named, cwd=tmp_path).code == 0
+    assert forked("status", "--db", named, cwd=tmp_path).code == 3
+    assert forked("init", "--db", named, cwd=tmp_path).code == 0
     assert real.is_file()
     assert (real.stat().st_mode & 0o777) == 0o600
 
@@ -122,7 +122,7 @@ def test_links_that_go_in_a_circle_are_refused_with_a_sentence(tmp_path: Path) -
     (tmp_path / "b.db").symlink_to("a.db")
     with pytest.raises(DatabaseUnusable, match="cannot be reached: Too many levels"):
         DurableQ(tmp_path / "a.db").init()
-    assert process("doctor", "--db", "a.db", cwd=tmp_path).code == 6
+    assert forked("doctor", "--db", "a.db", cwd=tmp_path).code == 6
 
 
 def test_a_link_to_a_missing_directory_is_refused(tmp_path: Path) -> None:

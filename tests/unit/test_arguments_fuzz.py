@@ -175,7 +175,7 @@ def check(world: World, call: Call, argument: Any) -> None:
     assert world.state == before
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=settings().max_examples // 5, deadline=None, database=None)
 @given(st.data())
 @pytest.mark.parametrize("name", [*DECLARING, *STORING])
 def test_an_odd_argument_is_accepted_or_refused_in_memory(name: str, data: st.DataObject) -> None:

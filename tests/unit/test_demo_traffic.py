@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from durableq.demo import gateway
 from durableq.demo.accounts import Plan, Report, judge
@@ -25,7 +26,7 @@ from durableq.model.message import DeadLetter, Event, HistoryEvent, Message, Rea
 from durableq.model.queues import Counters, Counts, QueueSettings
 from durableq.store.core import QueueInfo
 
-SEEDS = range(200)
+SEEDS = range(settings().max_examples)
 MAX_RECEIVES = 3
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durableq import InvalidInput, Reason, Reject, RetryLater
@@ -257,7 +257,6 @@ BASES = st.sampled_from(
 ARGUMENTS = st.lists(st.one_of(st.none(), st.integers(), st.text(), st.binary()), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     base=BASES, odd=st.dictionaries(NAMES, VALUES, max_size=6), arguments=ARGUMENTS, data=st.data()
 )
