@@ -25,7 +25,7 @@ OPTIONS = (
     *("--procs", "--threads", "--app", "--queue", "--exec", "--drain", "--timeout", "--grace"),
     *("--max-rss", "--max-messages", "--settle-window", "--start-timeout", "--db", "--json"),
 )
-EVENTS = {"started", "ready", "ended", "died"}
+EVENTS = {"started", "starting", "ready", "ended", "died"}
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""The application that the workers of these tests run. A message's body says what to do with it.
+"""The application that the workers of these tests run. A message's body names the act to do.
 
-Its effect is a row of the table `effect`, which forbids nothing: a double effect would show.
+Its effect is a row of the table `effect`, which has no constraints: a double effect would show.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RECORD_EFFECT = "INSERT INTO effect VALUES (:key, :pid)"
 
 
 class Line(NamedTuple):
-    """What one process noted."""
+    """A line of a process in the ledger."""
 
     word: str
     of: str
@@ -47,11 +47,11 @@ class Ledger:
         return [line.pid for line in self.lines(word)]
 
     def open_gate(self) -> None:
-        """Let those who wait in a handler go on."""
+        """Let the handlers that wait at the gate go on."""
         self.breaker.touch()
 
     def open_pipe(self) -> None:
-        """Let the one who waits for something in the pipe go on."""
+        """Let the handler that waits for the pipe go on."""
         handle = os.open(self.pipe, os.O_WRONLY)
         os.write(handle, b".")
         os.close(handle)
@@ -62,7 +62,7 @@ class Ledger:
         wait_for(self.breaker.exists, seconds=60, what="the gate to open")
 
     def first(self, name: str) -> bool:
-        """Whether nobody passed here under this name before, in any process."""
+        """Return whether this is the first call with this name, of all processes."""
         try:
             self.path.with_suffix(f".{name}").touch(exist_ok=False)
         except FileExistsError:
@@ -101,6 +101,6 @@ def charge(message: Delivery) -> Any:
 
 @dq.recovery("orders")
 def recover(dead_letter: DeadLetter) -> Decision:
-    """Even ones go back, odd ones are discarded; each judgment is noted."""
+    """Requeue even ones, discard odd ones; note each decision."""
     Ledger(dq.url).note("judged", dead_letter.id)
     return Requeue("even") if int(dead_letter.id) % 2 == 0 else Discard("odd")

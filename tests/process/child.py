@@ -1,4 +1,4 @@
-"""Starting, watching and signalling real processes. What one says is read from a file."""
+"""Start, watch and signal real processes. Their output is read from files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tests.process.app import APP
 from tests.support import scaled, wait_for
 
 ROOT = Path(__file__).parents[2]
-PATH = [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]  # first a planted bug's, if any
+PATH = [
+    *filter(None, [os.environ.get("PYTHONPATH")]),
+    str(ROOT),
+]  # the folder of a planted bug is first
 
 
 class Child:
@@ -57,7 +60,7 @@ class Child:
 
     @property
     def complaints(self) -> str:
-        """What stands on its stderr."""
+        """Its stderr so far."""
         return self._err.read_text()
 
     def wait_until(self, fact: Callable[[], object], what: str) -> None:
@@ -78,7 +81,7 @@ class Child:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and bury it; remember whom it leaves behind."""
+        """Kill and reap it; remember the processes that it leaves behind."""
         self.orphans += self.family
         self.process.kill()
         self.process.wait(scaled(30))
@@ -101,7 +104,7 @@ class Child:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether it is there, and not merely waiting for its exit code to be read."""
+    """Return whether a process runs, and is no zombie."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -118,21 +121,21 @@ class Said(NamedTuple):
 
 
 class Supervisor(Child):
-    """A `durableq work --json`, and what it has said so far."""
+    """A `durableq work --json`, and its events so far."""
 
     def told(self, *events: str) -> list[Said]:
-        """What it said, in order; only of these kinds, if any are named."""
+        """Return its events in order; only these kinds, if any are named."""
         lines = [json.loads(line) for line in self.said]
         told = [Said(**{name: one[name] for name in Said._fields if name in one}) for one in lines]
         return [one for one in told if not events or one.event in events]
 
     def wait_event(self, event: str, *, times: int = 1) -> Said:
-        """Wait until something has happened so often, and return it."""
+        """Wait for the event to happen N times, and return the last of them."""
         self.wait_until(lambda: len(self.told(event)) >= times, f"{event}, {times} times")
         return self.told(event)[times - 1]
 
     def close_terminal(self) -> None:
-        """Take away the terminal it was started in."""
+        """Close the terminal it was started in."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -142,21 +145,21 @@ class Supervisor(Child):
 
 
 class Recoverer(Child):
-    """A `durableq recover --json`, and what it has said so far."""
+    """A `durableq recover --json`, and its events so far."""
 
     def told(self, event: str) -> list[dict[str, Any]]:
-        """What it said of this kind, in order."""
+        """Return its events of this kind, in order."""
         lines = [json.loads(line) for line in self.said]
         return [line for line in lines if line["event"] == event]
 
     @property
     def phases(self) -> list[str]:
-        """What its breaker became, one after the other."""
+        """The phases of its breaker, in order."""
         return [change["phase"] for change in self.told("breaker")]
 
 
 class Nursery:
-    """Every process a test starts; none outlives the test."""
+    """The processes that a test starts; none outlives the test."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -192,7 +195,7 @@ class Nursery:
     def fleet(
         self, db: Path | str, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object
     ) -> Supervisor:
-        """Start `durableq work`, which says what happens as JSON: `grace=2` gives --grace=2."""
+        """Start `durableq work --json`: `grace=2` gives --grace=2."""
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         words += ["--drain"] if drain else []
         command = ["durableq", "work", "--json", f"--db={db}", f"--app={app}", *words]

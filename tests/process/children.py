@@ -1,6 +1,6 @@
-"""What a child process of these tests does: `python -m tests.process.children VERB ARGUMENT...`.
+"""The child processes of these tests: `python -m tests.process.children VERB ARGUMENT...`.
 
-Each says READY when it is where the test wants it, and waits there to be signalled.
+Each prints READY when it has come to the point that the test needs, and waits to be signalled.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def hold(db: str) -> None:
 
 
 def hold_transaction(db: str) -> None:
-    """Stand inside message.transaction(), everything written and nothing committed."""
+    """Wait inside message.transaction(): everything is written, nothing committed."""
     (message,) = DurableQ(db).queue("orders").receive()
     with message.transaction() as tx:
         tx.execute(RECORD_EFFECT, {"key": message.key, "pid": os.getpid()})
@@ -123,7 +123,7 @@ def fork(db: str) -> None:
             (message,) = orders.receive()
             message.complete()
             orders.send(f"child {number}")
-            return  # an ordinary end: what was inherited is finalised, not closed
+            return  # an ordinary end: inherited objects are finalised, not closed
         orders.send(f"parent {number}")
         _, status = os.waitpid(child, 0)
         say(os.waitstatus_to_exitcode(status))
@@ -163,7 +163,7 @@ def fork_beside(db: str, then: str) -> None:
 
 
 def _is_open(connection: Any) -> bool:
-    """Whether a driver's connection is open; it is not used."""
+    """Return whether a driver's connection is open, without a statement."""
     try:
         return isinstance(connection.total_changes, int)
     except driver.ProgrammingError:
@@ -171,7 +171,7 @@ def _is_open(connection: Any) -> bool:
 
 
 def recover(db: str, liveness: str = "") -> None:
-    """Recover dead letters; with a fate, die as the policy is asked for the next one after it."""
+    """Recover dead letters; with a number N, die when the policy is asked for the next after N."""
     app = load(APP, DurableQ)
     app.use(db)
     judge = app.policies["orders"]
@@ -202,7 +202,7 @@ def lock(db: str) -> None:
 def sweep(call: str, db: str) -> None:
     """Make a call on a copy of the file and die before its statement N, for N = 1, 2, 3 ...
 
-    The last copy is the one whose call came through. A fork each: nothing is open before it.
+    The call succeeds in the last copy. Each runs in a fork: nothing is open before it.
     """
     for number in itertools.count(1):
         copy = Path(db).with_name(f"killed-{number:03}.db")
@@ -235,7 +235,7 @@ def die_at_statement(number: int, call: str, dq: DurableQ) -> None:
 
 
 def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
-    """Return the call itself, all that must come before it done."""
+    """Prepare the message that a call acts on; return the call."""
     orders = dq.queue("orders")
     if call == "send":
         return lambda: orders.send_many([2, 3, 4])

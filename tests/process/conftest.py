@@ -1,4 +1,4 @@
-"""What every process test is given: a database's path, its ledger, and a nursery."""
+"""Fixtures of process tests: a database's path, its ledger, and a nursery."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +30,12 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
 
 @pytest.fixture
 def dq(db: Path) -> Iterator[DurableQ]:
-    """The file, opened, with the queues of the fleet's tests; their leases are of 30 seconds."""
+    """Open a new file with two queues.
+
+    A lease lasts an hour: a test fails where a message comes back only when its lease ends.
+    """
     with DurableQ(new_file(db)) as dq:
         for name in ("orders", "bulk"):
-            dq.queue(name, backoff_base=0, max_receives=10)
+            dq.queue(name, backoff_base=0, max_receives=10, visibility_timeout=3600)
         dq.init()
         yield dq

@@ -1,6 +1,6 @@
 """An application whose handlers run many at a time: coroutines, functions and batches.
 
-As in `app`, a message's body says what to do with it, and its effect is a row of `effect`.
+As in `app`, a message's body names the act to do, and its effect is a row of `effect`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def post_plainly(batch: Batch) -> None:
 
 @dq.handler("noted")
 def note(message: Delivery) -> None:
-    """Leave the settling to the worker, unless told otherwise."""
+    """Leave the settling to the worker, unless the body says otherwise."""
     ledger = Ledger(dq.url)
     key = str(message.key)
     ledger.note("invoke", key)

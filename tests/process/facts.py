@@ -1,30 +1,18 @@
-"""What the fleet's tests send, and what they look for in the file and in the ledger."""
+"""Messages for the fleet's tests, and facts to read from the file and the ledger."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from durableq import DurableQ
 from durableq.model.message import draft
 from tests.engine import plain
 from tests.process.app import Ledger
-from tests.support import scaled
 
 STATES = "SELECT state, receive_count FROM durableq_message ORDER BY id"
 REASONS = "SELECT reason FROM durableq_history ORDER BY id"
 FIVE = ("k0", "k1", "k2", "k3", "k4")
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    """What is inside takes its time, but nowhere near the lease of 30 seconds."""
-    started = time.monotonic()
-    yield
-    allowed = min(scaled(12), 25)
-    assert time.monotonic() - started < allowed, "the lease of 30 seconds was waited for"
 
 
 def send(dq: DurableQ, queue: str, acts: Mapping[str, str]) -> list[str]:
@@ -34,17 +22,17 @@ def send(dq: DurableQ, queue: str, acts: Mapping[str, str]) -> list[str]:
 
 
 def send_five(dq: DurableQ, first: str) -> None:
-    """Send what one worker receives together; only the first has something to do."""
+    """Send five messages that one worker receives together; only the first has an act to do."""
     send(dq, "bulk", {key: first if key == "k0" else "nothing" for key in FIVE})
 
 
 def receives(ledger: Ledger) -> list[str]:
-    """Each call of a handler: the message's key and its receive count."""
+    """Return the key and the receive count of each call of a handler."""
     return sorted(line.of for line in ledger.lines("receive"))
 
 
 def completed(db: Path, queue: str) -> int:
-    """How many of a queue's messages have ended in success."""
+    """Return the number of messages of a queue that were completed."""
     return plain.counters(db, queue)["completed"]
 
 

@@ -43,11 +43,11 @@ def act(message: Delivery) -> Any:
 
 
 def nothing(_message: Delivery, _ledger: Ledger) -> None:
-    """It is done at once."""
+    """Return at once."""
 
 
 def pause(_message: Delivery, _ledger: Ledger) -> None:
-    """A hundredth of a second's work for another machine."""
+    """Wait for a hundredth of a second, as for another machine."""
     threading.Event().wait(0.01)
 
 
@@ -65,7 +65,7 @@ def spin(_message: Delivery, ledger: Ledger) -> None:
 def hold(_message: Delivery, ledger: Ledger) -> float:
     """Hold the interpreter, in C, until the gate is open; return for how long it was held.
 
-    That is the longest silence of a thread that has nothing to do but to look at the clock.
+    It is the longest silence of a thread that only looks at the clock.
     """
     done = threading.Event()
     silences = [0.0]
@@ -95,7 +95,7 @@ def grow(_message: Delivery, ledger: Ledger) -> None:
 
 
 def lose(message: Delivery, ledger: Ledger) -> None:
-    """Wait until the lease is known to be lost, and write all the same."""
+    """Wait until the lease is known to be lost, and write nevertheless."""
     ledger.wait_at_gate()
     wait_for(lambda: message.lost, seconds=30, what="the lease to be lost")
     ledger.note("lost", message.key or message.id)

@@ -1,4 +1,4 @@
-"""An application whose handler can do small amounts only, and policies that think too long."""
+"""An application whose handler refuses large amounts; its policy does the act of the body."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def charge(message: Delivery) -> Any:
 
 @dq.recovery("orders")
 def recover(dead_letter: DeadLetter) -> Decision:
-    """Wait where the body says so; the others go at once."""
+    """Do the act that the body names, then decide."""
     ledger = Ledger(dq.url)
     ledger.note("judged", dead_letter.id)
     do = dead_letter.body.get("do")

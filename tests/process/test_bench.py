@@ -1,4 +1,4 @@
-"""`durableq bench fleet`: it measures what it says; how much it measures decides nothing."""
+"""`durableq bench fleet` prints its figures; no test depends on their size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from durableq.bench.fleet import percentile
 from tests.process.child import Child, runs
 from tests.support import scaled, wait_for
 
-BENCH = [sys.executable, "-m", "durableq", "bench", "fleet", "--messages", "5", "--kills", "1"]
+BENCH = [sys.executable, "-m", "durableq", "bench", "fleet", "--messages", "3", "--kills", "1"]
 IDLE = ["--procs", "2", "--seconds", "0.2"]
 
 
@@ -34,7 +34,7 @@ def test_it_prints_its_figures_as_json_and_leaves_no_process(
     assert ran.returncode == 0, ran.stderr
     figures = json.loads(ran.stdout)
     assert figures["procs"] == 2
-    assert figures["wake_up_ms"]["count"] == 5
+    assert figures["wake_up_ms"]["count"] == 3
     assert figures["give_back_ms"]["count"] == 1
     assert 0 < figures["wake_up_ms"]["p50"] <= figures["wake_up_ms"]["max"]
     assert figures["give_back_ms"]["max"] < 60_000, "it waited for the lease"
@@ -50,7 +50,7 @@ def names(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_no_process(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

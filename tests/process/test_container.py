@@ -96,8 +96,6 @@ def test_a_workers_status_is_left_to_its_supervisor() -> None:
         ["recover", "--app=shop:dq"],
         ["status"],
         ["doctor"],
-        ["queue", "list"],
-        ["audit"],
     ],
     ids=" ".join,
 )

@@ -1,4 +1,4 @@
-"""`work --exec`: a command per message, and what its exit, its output and its end mean."""
+"""`work --exec`: a command per message, and the meaning of its exit code, output and end."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from durableq.worker.worker import Worker
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, runs
-from tests.support import wait_for
+from tests.support import new_file, wait_for
 
 
 @pytest.fixture
 def orders(db: Path) -> Queue:
-    dq = DurableQ(db)
+    dq = DurableQ(new_file(db))
     queue = dq.queue("orders", max_receives=1, backoff_base=0)
     dq.init()
     return queue
@@ -47,7 +47,7 @@ def failures(db: Path) -> list[Any]:
     return plain.rows(db, f"SELECT {told} FROM durableq_history WHERE event = 'failed'")
 
 
-# ---- what the command is given
+# ---- input of the command
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_everything_else_is_in_its_environment(orders: Queue, tmp_path: Path) ->
     assert {name: given[f"DURABLEQ_{name}"] for name in expected} == expected
 
 
-# ---- what its end means
+# ---- end of the command
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,9 @@ def test_a_fleet_whose_wall_clock_jumps_loses_nothing_and_does_nothing_twice(
             orders.send({"order": key}, key=key)
         handled = number * len(KEYS)
 
-        def all_handled(so_many: int = handled) -> bool:
+        def all_handled(number: int = handled) -> bool:
             counters = orders.info().counters
-            return counters.completed + counters.duplicates == so_many
+            return counters.completed + counters.duplicates == number
 
         wait_for(all_handled, seconds=60, what=f"{handled} handled, at {days} days")
         pruned = fake.run("-m", "durableq", "prune", "--db", str(db))
@@ -136,7 +136,7 @@ def test_a_fleet_whose_wall_clock_jumps_loses_nothing_and_does_nothing_twice(
     )
 
 
-def test_what_is_sent_by_a_clock_that_is_behind_outlives_its_correction(
+def test_a_message_sent_by_a_clock_that_is_behind_outlives_its_correction(
     dq: DurableQ, db: Path, fake: FakeTime
 ) -> None:
     """As on a machine that has no clock of its own, and starts with an old date."""

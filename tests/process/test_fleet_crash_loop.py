@@ -1,4 +1,4 @@
-"""Workers that die before they can receive: the fleet says so and ends, nobody tries for ever."""
+"""Workers that die before they can receive: the fleet reports it and ends."""
 
 from __future__ import annotations
 

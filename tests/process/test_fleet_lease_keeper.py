@@ -1,4 +1,4 @@
-"""A handler keeps its lease for as long as it runs, whatever it does to the interpreter."""
+"""A handler keeps its lease while it runs, even if it holds the interpreter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fleet(dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery) -> Superviso
 
 
 def wait_for_leases(fleet: Supervisor, ledger: Ledger, db: Path, number: int) -> None:
-    """Wait until a lease was extended by so many times its length, or somebody else has it."""
+    """Wait until a lease was extended by N times its length, or the message was received again."""
     fleet.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
     first_ms = plain.one(db, LEASE_UNTIL_MS)
     enough_ms = first_ms + number * LEASE_SECONDS * 1000

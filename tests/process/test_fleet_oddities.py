@@ -1,4 +1,4 @@
-"""What a cold reading of the fleet found, each with the sequence that showed it."""
+"""Defects that a review of the fleet found, each with the sequence that showed it."""
 
 from __future__ import annotations
 

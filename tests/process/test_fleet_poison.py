@@ -1,4 +1,4 @@
-"""Messages that kill whoever handles them: they are buried, the good ones done, the fleet lives."""
+"""Messages that kill their workers: they are buried, the others completed, the fleet lives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_messages_that_kill_their_workers_are_buried_and_take_nothing_along(
 ) -> None:
     dq.queue("bulk", max_receives=2)
     acts = {f"k{number:02}": "nothing" for number in range(15)}
-    acts |= {"k01": "kill", "k02": "abort", "k06": "abort", "k13": "kill"}
+    acts |= {"k01": "kill", "k02": "abort"}
     ids = dict(zip(acts, send(dq, "bulk", acts), strict=True))
     fleet = nursery.fleet(db, app=APP, procs=2, drain=True)
     assert fleet.end() == 0
@@ -32,6 +32,6 @@ def test_messages_that_kill_their_workers_are_buried_and_take_nothing_along(
     assert {line.of for line in ledger.lines("done")} == set(good)
     assert completed(db, "bulk") == len(good)
     causes = [said.text.split()[-2].rstrip(";") for said in fleet.told("died")]
-    assert sorted(causes) == ["SIGABRT"] * 4 + ["SIGKILL"] * 4
+    assert sorted(causes) == ["SIGABRT"] * 2 + ["SIGKILL"] * 2
     assert dq.store.require(Capability.FLEET).workers() == []
     plain.check_sound(db)

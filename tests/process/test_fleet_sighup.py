@@ -1,6 +1,6 @@
 """SIGHUP: new code, worker by worker; nothing is lost, and code that does not start stays out.
 
-Where it comes of a terminal that was closed it is no wish for new code.
+A SIGHUP from a closed terminal is a stop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def start(db: Path, folder: Path, nursery: Nursery) -> Supervisor:
 
 
 def version_of(dq: DurableQ, fleet: Supervisor, key: str) -> str | None:
-    """Send a message and return what handled it."""
+    """Send a message and return the version of the code that handled it."""
     before = completed(Path(dq.url), "orders")
     send(dq, "orders", {key: "nothing"})
     fleet.wait_until(lambda: completed(Path(dq.url), "orders") > before, "it to be handled")
@@ -57,12 +57,12 @@ def version_of(dq: DurableQ, fleet: Supervisor, key: str) -> str | None:
 
 
 def states(dq: DurableQ) -> dict[str, str]:
-    """What `status` shows of each process, by its name without the pid."""
+    """Return the states that `status` shows, by the process's name without the pid."""
     return {view.info.name.partition(":")[0]: view.state for view in look(dq.store).workers}
 
 
 def fewest_ready(told: Sequence[Said], procs: int) -> int:
-    """How many workers received at the worst time, from when all first did."""
+    """Return the smallest number of workers that received, since all did for the first time."""
     ready: set[int] = set()
     fewest, up = procs, False
     for said in told:

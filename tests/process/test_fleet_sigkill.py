@@ -17,7 +17,6 @@ from tests.process.child import Nursery, Supervisor, runs
 from tests.process.facts import (
     REASONS,
     STATES,
-    at_once,
     completed,
     receives,
     send,
@@ -45,9 +44,8 @@ def test_a_kill_counts_against_the_running_message_only(
     fleet = nursery.fleet(db, app=APP, procs=2)
     wait_for_five(fleet, ledger, db)
     (owner_id,) = ledger.pids("invoke")
-    with at_once():
-        fleet.worker(owner_id).kill()
-        fleet.wait_until(lambda: len(ledger.lines("done")) == 5, "all to be done by others")
+    fleet.worker(owner_id).kill()
+    fleet.wait_until(lambda: len(ledger.lines("done")) == 5, "all to be done by others")
     assert receives(ledger) == ["k0#1", "k0#2", "k1#1", "k2#1", "k3#1", "k4#1"]
     assert owner_id not in ledger.pids("done")
     assert plain.column(db, REASONS) == ["worker_lost"]
@@ -101,9 +99,8 @@ def test_without_its_supervisor_a_handler_that_does_not_end_is_stopped_after_the
     orphaned.kill()
     wait_for(lambda: not any(map(runs, workers)), what="both workers to end")
     assert plain.rows(db, STATES) == [(1, 1)], "its lease was not waited for"
-    with at_once():
-        next_fleet = nursery.fleet(db, app=APP, drain=True)
-        assert next_fleet.end() == 0
+    next_fleet = nursery.fleet(db, app=APP, drain=True)
+    assert next_fleet.end() == 0
     assert receives(ledger) == ["k#1", "k#2"]
     assert completed(db, "orders") == 1
     assert plain.column(db, REASONS) == ["worker_lost"]
@@ -118,11 +115,10 @@ def test_messages_of_a_killed_fleet_are_reclaimed_by_another_fleet_at_once(
     killed.wait_until(lambda: len(ledger.lines("invoke")) == 2, "both workers to be busy")
     survivor = nursery.fleet(db, app=APP)
     worker = survivor.wait_event("ready").pid
-    with at_once():
-        for process in [psutil.Process(killed.pid), *killed.family]:
-            process.kill()
-        assert killed.end() == -signal.SIGKILL
-        survivor.wait_until(lambda: len(ledger.lines("done")) == 2, "both to be done here")
+    for process in [psutil.Process(killed.pid), *killed.family]:
+        process.kill()
+    assert killed.end() == -signal.SIGKILL
+    survivor.wait_until(lambda: len(ledger.lines("done")) == 2, "both to be done here")
     assert ledger.pids("done") == [worker] * 2
     assert plain.column(db, REASONS) == ["worker_lost"] * 2
     assert [found.pid for found in dq.store.require(Capability.FLEET).workers()] == [worker]

@@ -1,4 +1,4 @@
-"""--timeout: a handler over its limit is stopped hard, and nobody but its message pays."""
+"""--timeout: a handler over its limit is killed, and only its message counts the failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers that do what none should: nothing is lost, and the operator can see what happened."""
+"""Handlers that misbehave: nothing is lost, and the log shows the cause."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Child, Nursery
 from tests.process.unruly import APP, OWN_BYTES
+from tests.support import new_file
 
 HARMLESS = [
     "change_directory",
@@ -56,9 +57,9 @@ JOIN durableq_message AS m ON m.id = h.message_id WHERE h.event = 'failed'"""
 
 
 def prepare(folder: Path, queue: str, *bodies: str, receives: int = 1) -> Path:
-    """Send each of these as a message, keyed by its body, that may be received so often."""
+    """Send a message for each body, with the body as its key."""
     db = folder / "queue.db"
-    with DurableQ(db) as dq:
+    with DurableQ(new_file(db)) as dq:
         dq.queue("after")
         orders = dq.queue(queue, max_receives=receives, backoff_base=0)
         for body in bodies:
@@ -67,7 +68,7 @@ def prepare(folder: Path, queue: str, *bodies: str, receives: int = 1) -> Path:
 
 
 def start(nursery: Nursery, folder: Path, queue: str, *options: object) -> Child:
-    """Start a fleet that names its database by a relative path; its stderr is as Python has it."""
+    """Start a fleet that names its database by a relative path; its stderr is buffered."""
     given = ["--db", "queue.db", "--app", APP, "--queue", queue, *options]
     return nursery.work(*given, cwd=folder, PYTHONUNBUFFERED="")
 
@@ -103,7 +104,7 @@ def test_misbehaviour_that_kills_a_worker_costs_only_its_message(
     assert plain.counters(db, "orders")["completed"] == len(DEADLY) + 1
     for cause in DEADLY.values():
         assert f"died: {cause}; restarting" in fleet.complaints
-    # None may be there: the worker ends as soon as one of its threads sees what was done.
+    # There may be none: the worker ends as soon as one of its threads notices.
     own = {path.read_bytes() for path in tmp_path.glob("own-*")}
     assert own <= {b"", OWN_BYTES}, "the worker wrote to them"
     plain.check_sound(db)

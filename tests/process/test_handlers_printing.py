@@ -1,4 +1,4 @@
-"""Output of handlers that Python does not see: it is made visible, and stops nothing."""
+"""Output of handlers past Python: control characters are shown, and no process blocks."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import PATH, ROOT, Nursery
 from tests.process.printing_app import APP
-from tests.support import scaled, wait_for
+from tests.support import new_file, scaled, wait_for
 
 SHOWN = "\\e[31m\\u202e"
 
 
 def put(db: Path, *bodies: str) -> None:
-    with DurableQ(db) as dq:
+    with DurableQ(new_file(db)) as dq:
         dq.queue("orders", max_receives=1).send_many(bodies)
 
 
 def test_output_of_programs_and_raw_descriptors_is_made_visible(db: Path, nursery: Nursery) -> None:
-    put(db, "odd")
+    put(db, "odd", "unfinished")
     fleet = nursery.work("--db", db, "--app", APP, "--drain")
     assert fleet.end() == 0
     for said in ("print", "program", "stdout", "stderr"):
         assert f"{said} {SHOWN}\n" in fleet.complaints
     assert fleet.complaints.index("print ") < fleet.complaints.index("program ")
     assert "no end of line\n" in fleet.complaints
+    assert f"no end {SHOWN}\n" in fleet.complaints, "it is shown when the worker ends"
     assert not {"\x1b", "\u202e"} & set(fleet.complaints)
 
 
@@ -48,15 +49,6 @@ def test_with_logs_as_json_every_line_of_them_is_an_event_of_its_worker(
         "no end of line",
     ]
     assert {line["process"] for line in lines if line["event"] == "printed"} == {"worker-1"}
-
-
-def test_a_print_without_an_end_of_line_is_shown_when_the_worker_ends(
-    db: Path, nursery: Nursery
-) -> None:
-    put(db, "unfinished")
-    fleet = nursery.work("--db", db, "--app", APP, "--drain")
-    assert fleet.end() == 0
-    assert f"no end {SHOWN}\n" in fleet.complaints
 
 
 def test_output_of_a_command_that_is_no_result_is_shown(db: Path, nursery: Nursery) -> None:

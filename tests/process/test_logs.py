@@ -1,4 +1,4 @@
-"""Logs: one line an event, as text or JSON; what a message says is not in them."""
+"""Logs: one line per event, as text or JSON, without the payloads of messages."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ import pytest
 from tests.engine import plain
 from tests.process.child import Nursery
 
-PROCESSES = 10
+PROCESSES = 6
 
 
-def test_ten_processes_that_open_a_missing_file_at_once_agree_on_one(
+def test_processes_that_open_a_missing_file_at_once_agree_on_one(
     db: Path, nursery: Nursery
 ) -> None:
     reading, writing = os.pipe()
@@ -22,7 +22,7 @@ def test_ten_processes_that_open_a_missing_file_at_once_agree_on_one(
     for child in children:
         child.wait_line("READY")
     assert not db.exists()
-    os.close(writing)  # the end of everybody's stdin
+    os.close(writing)  # the end of each child's stdin
     assert [(child.end(), child.complaints) for child in children] == [(0, "")] * PROCESSES
     ids = sorted(int(child.said[1]) for child in children)
     assert ids == list(range(1, PROCESSES + 1))
@@ -52,7 +52,7 @@ def test_a_forked_child_uses_the_application_and_the_parent_goes_on(
 def test_a_forked_child_closes_no_connection_of_any_thread(
     db: Path, nursery: Nursery, then: str
 ) -> None:
-    """SQLite would wait there for a lock that nobody gives back, or undo what the parent writes."""
+    """Closing one would wait for a lock for ever, or undo writes of the parent."""
     child = nursery.start("fork_beside", db, then)
     assert child.end() == 0, child.complaints
     assert child.said == ["0"]

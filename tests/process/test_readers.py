@@ -117,7 +117,7 @@ def test_a_recovery_process_tells_of_queues_that_come_later(tmp_path: Path) -> N
 
 
 def told(dq: DurableQ) -> list[str]:
-    """The queues that the registered processes have told."""
+    """Return the queues of the registered processes."""
     return [
         queue
         for worker in dq.store.require(Capability.FLEET).workers()

@@ -14,7 +14,7 @@ from durableq.recovery import circuit_breaker
 from tests.engine import plain
 from tests.process.child import Child, Nursery, Recoverer
 from tests.process.recovery_app import APP
-from tests.support import wait_for
+from tests.support import new_file, wait_for
 
 BREAKER = """
 [breaker]
@@ -52,7 +52,7 @@ ORDER BY at_ms"""
 
 @pytest.fixture
 def orders(db: Path) -> Iterator[Queue]:
-    with DurableQ(db) as dq:
+    with DurableQ(new_file(db)) as dq:
         queue = dq.queue("orders", max_receives=1, max_recoveries=1000)
         dq.init()
         yield queue

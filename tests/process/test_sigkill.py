@@ -1,4 +1,4 @@
-"""SIGKILL, at every place where something could be lost or done twice."""
+"""SIGKILL, at each point where a message could be lost or handled twice."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.engine import plain
 from tests.process.app import EFFECT, Ledger
 from tests.process.child import Child, Nursery, runs
 from tests.process.children import BATCH
-from tests.support import scaled, wait_for
+from tests.support import new_file, scaled, wait_for
 
 LEASE_SECONDS = 1.0
 
 
 @pytest.fixture
 def orders(db: Path) -> Queue:
-    """The queue in a new file, with its table of effects; the lease is 30 seconds."""
-    dq = DurableQ(db)
-    queue = dq.queue("orders", max_receives=1000, backoff_base=0)
+    """Make a queue in a new file, with its table of effects; a lease lasts an hour."""
+    dq = DurableQ(new_file(db))
+    queue = dq.queue("orders", max_receives=1000, backoff_base=0, visibility_timeout=3600)
     dq.queue("receipts")
     dq.init()
     dq.close()
@@ -49,12 +49,8 @@ def test_under_a_supervisor_the_message_of_a_killed_worker_is_back_at_once(
     fleet.wait_until(lambda: ledger.pids("invoke"), "a worker to hold the message")
     (owner_id,) = ledger.pids("invoke")
     killed = next(process for process in fleet.family if process.pid == owner_id)
-    started = time.monotonic()
     killed.kill()
     fleet.wait_until(lambda: ledger.lines("done"), "another worker to finish it")
-    assert time.monotonic() - started < min(scaled(10), 25), (
-        "the lease of 30 seconds was waited for"
-    )
     assert ledger.pids("done")[0] != owner_id
     assert effects(db) == {"k": 1}
     assert plain.column(db, "SELECT reason FROM durableq_history") == ["worker_lost"]
@@ -72,12 +68,12 @@ def test_without_a_supervisor_the_message_of_a_killed_worker_is_back_after_its_l
     (again,) = wait_for(orders.receive, what="the message to come back")
     held_for = time.clock_gettime(time.CLOCK_BOOTTIME) - float(child.said[0])
     assert (again.id, again.receive_count) == (sent, 2)
-    assert LEASE_SECONDS - 0.1 < held_for < LEASE_SECONDS + 5
+    assert LEASE_SECONDS - 0.1 < held_for < LEASE_SECONDS + scaled(5)
     assert plain.column(db, "SELECT reason FROM durableq_history") == ["lease_expired"]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_what_a_killed_sender_was_answered_is_in_the_file_and_its_batches_are_whole(
+@pytest.mark.parametrize("seed", [1])
+def test_answered_sends_of_a_killed_process_are_in_the_file_and_its_batches_are_whole(
     orders: Queue, db: Path, nursery: Nursery, seed: int
 ) -> None:
     child = nursery.start("send", db)
@@ -110,13 +106,13 @@ def test_killed_inside_a_transaction_a_worker_leaves_no_trace_and_its_message_co
     plain.check_sound(db)
 
 
-KEYS, DUPLICATES, KILLS = 225, 75, 9
+KEYS, DUPLICATES, KILLS = 135, 45, 5
 
 
 def send_orders(orders: Queue, rng: random.Random) -> None:
     """Keyed messages, a quarter of them duplicates, three of which kill their worker once."""
     keys = [f"k{number}" for number in range(KEYS)]
-    fatal = dict(zip(keys[::60], ["die before", "die inside", "die after"], strict=False))
+    fatal = dict(zip(keys[::40], ["die before", "die inside", "die after"], strict=False))
     sends = keys + rng.sample(keys, DUPLICATES)
     rng.shuffle(sends)
     with orders.producer(batch_size=50) as producer:
@@ -129,7 +125,7 @@ def done_at_least(ledger: Ledger, number: int) -> bool:
 
 
 def kill_at_random(fleet: Child, ledger: Ledger, rng: random.Random) -> None:
-    """Kill a worker that runs at each of a few points of the way, in whatever it is doing."""
+    """Kill a running worker at each of a few random points."""
     for point in sorted(rng.sample(range(10, KEYS - 20), KILLS)):
         reached = partial(done_at_least, ledger, point)
         fleet.wait_until(reached, f"{point} done")
@@ -146,7 +142,7 @@ def test_a_fleet_under_random_kills_does_everything_exactly_once(
 ) -> None:
     rng = random.Random(seed)
     send_orders(orders, rng)
-    fleet = nursery.start("fleet", db, 4, "drain")
+    fleet = nursery.start("fleet", db, 3, "drain")
     kill_at_random(fleet, ledger, rng)
     assert fleet.end() == 0
     assert effects(db) == Counter(f"k{number}" for number in range(KEYS))
@@ -191,7 +187,7 @@ def test_workers_stop_when_their_supervisor_was_killed(
     assert orders._app.store.require(Capability.FLEET).workers() == [], "they did not sign off"
 
 
-DEAD_LETTERS = 150
+DEAD_LETTERS = 100
 DECISIONS = """
 SELECT message_id, event FROM durableq_history
 WHERE event NOT IN ('failed', 'buried', 'lease_expired') ORDER BY message_id"""

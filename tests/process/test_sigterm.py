@@ -1,4 +1,4 @@
-"""SIGTERM: what is in hand is finished, what is not begun goes back as if never received."""
+"""SIGTERM: running handlers finish, other messages are released as if never received."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from durableq.store.core import Capability
 from tests.process.child import PATH, Child, Nursery
 from tests.process.test_fleet_sighup import CODE, install
 
-STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-AT = pytest.mark.parametrize("module", ["durableq.client.app", "typer", "shop"])
+MODULES = ["durableq.client.app", "typer", "shop"]
+AT = pytest.mark.parametrize("module", MODULES)
 JUDGE = "\n\n@dq.recovery('orders')\ndef judge(letter):\n    return None\n"
 PLANT = """
 import os, signal, sys
@@ -75,8 +75,10 @@ def test_a_reload_that_comes_before_the_fleet_listens_ends_neither_it_nor_a_work
     assert fleet.end() == 0
 
 
-@STOPS
-@AT
+@pytest.mark.parametrize(
+    ("number", "module"),
+    [*((signal.SIGTERM, module) for module in MODULES), (signal.SIGINT, "typer")],
+)
 def test_a_stop_that_comes_before_the_fleet_listens_ends_it_with_0(
     db: Path, signaller: Signaller, module: str, number: signal.Signals
 ) -> None:
@@ -100,7 +102,8 @@ def test_recover_obeys_a_stop_and_outlives_a_reload_while_it_starts(
     db: Path, signaller: Signaller, module: str
 ) -> None:
     recover = command("recover", db, "--once")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    numbers = [signal.SIGTERM] if module != "shop" else [signal.SIGTERM, signal.SIGHUP]
+    for number in numbers:
         assert signaller.start(number, module, *recover).end() == 0
 
 
@@ -128,7 +131,7 @@ def test_importing_the_library_blocks_no_signal() -> None:
     assert said.stdout == "set()\n"
 
 
-def test_what_a_handler_runs_has_no_signal_blocked(
+def test_a_program_that_a_handler_runs_has_no_signal_blocked(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     dq.queue("orders").send("x")

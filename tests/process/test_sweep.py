@@ -1,4 +1,4 @@
-"""SIGKILL before every single statement of a call: whatever the instant, all of it or nothing."""
+"""SIGKILL before each statement of a call: all of its effects are there, or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.process.child import Nursery
 
 
 def prepare(db: Path, call: str) -> None:
-    """A file in which the call has one message to act upon."""
+    """Make a file in which the call has one message to act upon."""
     with DurableQ(db) as dq:
         orders = dq.queue("orders", max_receives=1)
         dq.queue("receipts")
@@ -24,7 +24,7 @@ def prepare(db: Path, call: str) -> None:
 
 
 def seen(db: Path) -> tuple[int, ...]:
-    """What the file holds after the call died, or did not."""
+    """Return the counts that a call changes."""
     counts = (
         "SELECT count(*) FROM effect",
         "SELECT sum(completed) FROM durableq_counters",
@@ -37,7 +37,7 @@ def seen(db: Path) -> tuple[int, ...]:
     return tuple(plain.one(db, sql) for sql in counts)
 
 
-# What `seen` may say: before the call, and after it; never anything between.
+#: The counts of `seen` before each call, and after it; no others are right.
 CALLS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "transaction": ((0, 0, 0, 1, 0, 0, 0), (1, 1, 1, 1, 0, 0, 0)),
     "fail": ((0, 0, 0, 1, 0, 0, 0), (0, 0, 0, 1, 2, 1, 0)),

@@ -1,4 +1,4 @@
-"""An application whose handlers do what no handler should: a message's body names the misdeed."""
+"""An application whose handlers misbehave: a message's body names the misdeed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_aside(call: Callable[[], object]) -> None:
     thread.join()
 
 
-# ---- what nobody should notice
+# ---- harmless misdeeds
 
 
 @misdeed
@@ -117,7 +117,7 @@ def take_over_a_signal(_: Delivery) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
-# ---- what fails the message
+# ---- misdeeds that fail the message
 
 
 class Speechless(Exception):
@@ -209,7 +209,7 @@ for error in (StopIteration(), GeneratorExit(), MemoryError(), KeyboardInterrupt
     raises(error)
 
 
-# ---- what kills
+# ---- misdeeds that kill the worker
 
 
 @misdeed
@@ -251,10 +251,10 @@ def put_others_in_their_place(message: Delivery) -> None:
     own = [os.open(folder / f"own-{number}", flags) for number in range(OWN_FILES)]
     for descriptor in own:
         os.write(descriptor, OWN_BYTES)
-    threading.Event().wait()  # what else the worker does, it does now
+    threading.Event().wait()  # the worker goes on meanwhile
 
 
-# ---- what does not end
+# ---- misdeeds without an end
 
 
 class Endless(Exception):

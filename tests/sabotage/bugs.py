@@ -1,4 +1,4 @@
-"""Bugs to plant. Each takes one safety rule out, in the process it runs in."""
+"""Bugs to plant. Each removes one safety rule, in the process that plants it."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def ignore_the_answers_of_batches() -> None:
 
 
 def trust_the_wall_clock() -> None:
-    """Time is what the wall clock says, and no jump of it is noticed."""
+    """The wall clock is the time, and no jump of it is noticed."""
     module: Any = clock
     module.jump = lambda _anchor, _now: 0
 
@@ -222,7 +222,7 @@ def checkpoint_automatically() -> None:
 
 
 def show_output_raw() -> None:
-    """The supervisor shows what handlers' programs print as it is."""
+    """The supervisor shows the output of handlers' programs as it is."""
     lines: Any = printable.LineFilter
     lines._line = lambda _self, line: line + b"\n"
 

@@ -1,4 +1,4 @@
-"""A test that has never failed is not trusted: each rule's test goes red without the rule."""
+"""Each safety rule's test fails when the rule is taken out."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PLANTS), str(ROOT)])}
 
 #: The imports of the warm process: everything that a test imports, except durableq and the tests.
-#: Of durableq only the modules that tests.sabotage.bugs names, as in a process with a planted bug.
+#: It imports only the modules of durableq that tests.sabotage.bugs names, as each planted process.
 IMPORTS = ["hypothesis.strategies", "alembic.command", "psutil", "typer", "tests.sabotage.planted"]
 
 
