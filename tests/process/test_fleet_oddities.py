@@ -14,7 +14,7 @@ from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Supervisor, runs
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 APP = """
 import signal, threading
@@ -66,16 +66,19 @@ def test_a_worker_that_ends_by_an_error_is_replaced_though_a_thread_keeps_it(
 def test_a_lease_made_shorter_while_the_fleet_runs_is_kept_all_the_same(
     dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery, ledger: Ledger
 ) -> None:
+    lease_ms = round(1000 * scaled(0.15))  # enough for an extension on a loaded machine
     orders = dq.queue("orders", visibility_timeout=30)
     dq.init()
     fleet = start(nursery, db, tmp_path, procs=2)
     fleet.wait_event("ready", times=2)
-    dq.store.declare_queue("orders", {"visibility_timeout_ms": 150})
+    dq.store.declare_queue("orders", {"visibility_timeout_ms": lease_ms})
     message_id = orders.send("wait")
     fleet.wait_until(lambda: ledger.lines("invoke"), "the message in hand")
     leased_until = "SELECT lease_until_ms FROM durableq_message"
     first = plain.one(db, leased_until)
-    fleet.wait_until(lambda: plain.one(db, leased_until) > first + 600, "four leases to pass")
+    fleet.wait_until(
+        lambda: plain.one(db, leased_until) > first + 4 * lease_ms, "four leases to pass"
+    )
     ledger.open_gate()
     fleet.wait_until(lambda: ledger.lines("done"), "its handler to end")
     wait_for(

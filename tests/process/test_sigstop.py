@@ -11,13 +11,14 @@ from tests.process.app import EFFECT, Ledger
 from tests.process.child import Nursery
 from tests.process.facts import REASONS, completed, receives, send
 from tests.process.fleet_app import APP as FLEET_APP
+from tests.support import scaled
 
 
 def test_a_worker_stopped_past_its_lease_can_no_longer_write_its_effect(
     db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     with DurableQ(db) as dq:
-        orders = dq.queue("orders", visibility_timeout=0.6, max_receives=10)
+        orders = dq.queue("orders", visibility_timeout=scaled(0.6), max_receives=10)
         orders.send({"do": "wait once"}, key="k")
     plain.script(db, EFFECT)
     zombie = nursery.worker(db, "orders")
@@ -39,7 +40,7 @@ def test_a_worker_stopped_past_its_lease_can_no_longer_write_its_effect(
 def test_a_supervisor_extends_no_lease_of_a_stopped_worker_and_its_handler_is_told(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
-    dq.queue("orders", visibility_timeout=0.6)
+    dq.queue("orders", visibility_timeout=scaled(0.6))
     plain.script(db, EFFECT)
     send(dq, "orders", {"k": "lose once"})
     fleet = nursery.fleet(db, app=FLEET_APP, procs=2)
