@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.house.groups import fixtures_that_start_processes_have_a_group
 from tests.house.prose import (
     docstrings_begin_with_a_verb_or_a_noun,
     names_of_tests_are_plain,
@@ -424,5 +425,6 @@ RULES: list[Rule] = [
     docstrings_begin_with_a_verb_or_a_noun,
     names_of_tests_are_plain,
     tests_wait_for_facts,
+    fixtures_that_start_processes_have_a_group,
     no_file_names_a_machine_or_a_registry,
 ]

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 import durableq
-from tests.house import prose, rules
+from tests.house import groups, prose, rules
 from tests.house.rules import RULES, Rule
 from tests.house.tree import modules
 
 ROOT = Path(__file__).parents[2]
+
+FLEET_FIXTURE = "@pytest.fixture(scope='module')\ndef fleet(): return Nursery()\n"
 
 # (rule, file planted in an empty tree, its content, a part of the violation).
 PLANTS: list[tuple[Rule, str, str, str]] = [
@@ -171,6 +173,18 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
     (rules.tests_wait_for_facts, "tests/a.py", "import time as t\nt.sleep(1)", "t.sleep"),
     (rules.tests_wait_for_facts, "tests/a.py", "from time import sleep", "time.sleep"),
     (rules.tests_wait_for_facts, "tests/support.py", "import time\ntime.sleep(1)", "time.sleep"),
+    (
+        groups.fixtures_that_start_processes_have_a_group,
+        "tests/a.py",
+        FLEET_FIXTURE + "def test_a(fleet): ...",
+        "a.py:3 test_a uses a fixture of processes",
+    ),
+    (
+        groups.fixtures_that_start_processes_have_a_group,
+        "tests/a.py",
+        FLEET_FIXTURE + "@pytest.fixture\ndef pids(fleet): ...\ndef test_a(pids): ...",
+        "a.py:5 test_a uses a fixture of processes",
+    ),
     (rules.no_file_names_a_machine_or_a_registry, "README.md", "cd /" + "root/x", "README.md:1"),
     (rules.no_file_names_a_machine_or_a_registry, "c.txt", "-i https://py" + "pi.org/", "c.txt:1"),
 ]
@@ -209,6 +223,16 @@ INNOCENT: list[tuple[Rule, str, str]] = [
         rules.tests_wait_for_facts,
         "tests/support.py",
         "import time\ndef wait_for():\n    time.sleep(1)",
+    ),
+    (
+        groups.fixtures_that_start_processes_have_a_group,
+        "tests/a.py",
+        FLEET_FIXTURE + "@pytest.mark.xdist_group('a')\ndef test_a(fleet): ...",
+    ),
+    (
+        groups.fixtures_that_start_processes_have_a_group,
+        "tests/a.py",
+        "pytestmark = pytest.mark.xdist_group('a')\n" + FLEET_FIXTURE + "def test_a(fleet): ...",
     ),
     (rules.no_file_names_a_machine_or_a_registry, "README.md", "see frame/" + "work/a"),
 ]
