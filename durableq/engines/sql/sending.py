@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.transactions import Operations, WriteTransaction
@@ -12,6 +12,9 @@ from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidI
 from durableq.model.limits import MAX_SEND_BATCH
 from durableq.model.message import Draft, State
 from durableq.model.queues import DEAD_LETTER_SUFFIX
+
+_READY: Final = State.READY.value
+_DELAYED: Final = State.DELAYED.value
 
 
 class Sending(Operations):
@@ -52,7 +55,7 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
             {
                 "id": message_id,
                 "queue_id": queue_id,
-                "state": (State.DELAYED if delay_ms else State.READY).value,
+                "state": _DELAYED if delay_ms else _READY,
                 "rank": -draft.priority,
                 "priority": draft.priority,
                 "delayed_until_ms": due_ms if delay_ms else 0,

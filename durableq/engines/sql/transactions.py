@@ -91,7 +91,8 @@ class Transaction:
 
     def run_many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Run a statement once for each row of values and return the driver's cursor."""
-        return self.raw.executemany(self.statements[statement], rows)
+        text, pick = self.statements.rows[statement]
+        return self.raw.executemany(text, map(pick, rows))
 
     def moved(self, statement: Statement, **values: Any) -> set[int]:
         """Run a transition and return the ids of the rows that it moved."""
