@@ -1,8 +1,8 @@
 """The clocks: the wall clock, the lease clock, and steady time, which is made of both.
 
 The wall clock can be set. Leases are measured on the kernel's boot clock, which cannot be set and
-runs during suspend. Another boot id shows that the machine has restarted, so that all earlier
-workers of this machine are dead.
+runs during suspend. Another boot id of the same host shows that the machine has restarted, so that
+all earlier workers of this host are dead.
 
 Steady time is the wall clock without its jumps; a store dates and compares everything else by it.
 A wall clock that is set, by a person or by a time server, advances by more or by less than the boot
@@ -11,18 +11,26 @@ lifetime has passed, or waits longer because the wall clock went back. Between j
 with the wall clock.
 
 An Anchor joins the clocks: the time on both at one moment, and the steady time of that moment. It
-is stored with the data, shared by all processes, and renewed from time to time. Dates are stored in
-steady time and shown as the wall clock would have them now.
+is stored with the data, one for each boot, shared by all processes of the boot, and renewed from
+time to time. Dates are stored in steady time and shown as the wall clock would have them now.
+
+The boot clocks of two machines, or of two boots, have nothing in common. So a lease's deadline is
+stored in lease time: the boot clock and a distance that the first anchor of a boot fixes, such that
+lease time continues where the anchor of an earlier boot had it. Setting a wall clock later does not
+change it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +38,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from durableq.model.errors import Unsupported
 from durableq.model.message import FOREVER_MS
+from durableq.model.text import storable
 from durableq.model.units import span
 from durableq.runtime.logs import facts
 
@@ -69,6 +78,7 @@ _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACES = Path("/proc/self/ns")
 _OFFSETS_FILE = Path("/proc/self/timens_offsets")
+_MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
 def boot_offset_ns() -> int:
@@ -94,6 +104,23 @@ def boot_offset_ns() -> int:
     return 0
 
 
+def host_id() -> str:
+    """Return the id of this machine or container, the same after a restart.
+
+    It is DURABLEQ_HOST_ID, or a hash of the machine id and the host name: copies of an image may
+    share the one, and a container often has the other only. Two hosts with one id would take the
+    leases of each other's living workers, while a host whose id changes only waits for their end.
+    """
+    if given := os.environ.get("DURABLEQ_HOST_ID", "").strip():
+        return storable(given)
+    machine_id = ""
+    for file in _MACHINE_ID_FILES:
+        with suppress(OSError):
+            machine_id = machine_id or file.read_text(errors="replace").strip()
+    known = f"durableq\0{machine_id}\0{socket.gethostname()}"
+    return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
 class Reading(NamedTuple):
     """The time on both clocks at one moment."""
 
@@ -114,7 +141,11 @@ class Clock(Protocol):
         ...
 
     def boot_id(self) -> str:
-        """The id of this boot. Workers of another boot of this machine are dead."""
+        """The id of this boot. Workers of another boot of this host are dead."""
+        ...
+
+    def host_id(self) -> str:
+        """The id of this host, the same after a restart."""
         ...
 
 
@@ -158,6 +189,10 @@ class SystemClock:
         """The kernel's random id of this boot, or an empty string."""
         return self._boot_id
 
+    def host_id(self) -> str:
+        """The id of this machine or container."""
+        return host_id()
+
 
 def _check_proc() -> None:
     """Refuse to measure leases on the wall clock where other processes use the boot clock."""
@@ -174,7 +209,7 @@ class Moment(NamedTuple):
 
     #: Steady time.
     now_ms: int
-    #: The boot clock, which measures leases.
+    #: Lease time.
     lease_ms: int
     #: Distance from steady time to the wall clock.
     offset_ms: int
@@ -193,11 +228,18 @@ class Anchor(NamedTuple):
     jump_ms: int = 0
     #: Steady time at which the newest jump was noticed.
     jumped_at_ms: int = 0
+    #: Distance from the boot clock to lease time.
+    lease_offset_ms: int = 0
 
     @property
     def offset_ms(self) -> int:
         """Distance from steady time to the wall clock."""
         return self.wall_ms - self.steady_ms
+
+    @property
+    def lease_ms(self) -> int:
+        """Lease time."""
+        return self.boot_ms + self.lease_offset_ms
 
     def to_json(self) -> str:
         """Return the form in which an anchor is stored."""
@@ -208,6 +250,7 @@ class Anchor(NamedTuple):
         """Read a stored anchor; None if there is none, or it is damaged."""
         try:
             known = json.loads(text or "null")
+            known.setdefault("lease_offset_ms", 0)  # release 0.1 had none
             numbers = {name: int(known.pop(name)) for name in cls._fields if name != "boot_id"}
             return cls(boot_id=str(known.pop("boot_id")), **numbers)
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -237,15 +280,19 @@ def advance(anchor: Anchor, now: Reading) -> Anchor:
 
     After a jump that brings the wall clock near steady time again, the two are equal again.
     """
-    jump_ms = jump(anchor, now)
-    if not jump_ms:
-        steady_ms = anchor.steady_ms + now.wall_ms - anchor.wall_ms
-        return Anchor(*now, steady_ms, anchor.jump_ms, anchor.jumped_at_ms)
-    boot_ms = now.boot_ms - anchor.boot_ms if now.boot_id == anchor.boot_id else 0
-    steady_ms = anchor.steady_ms + max(0, boot_ms)
-    if abs(now.wall_ms - steady_ms) <= JUMP_MS:
-        steady_ms = now.wall_ms
-    return Anchor(*now, steady_ms, jump_ms, steady_ms)
+    jump_ms, jumped_at_ms = jump(anchor, now), anchor.jumped_at_ms
+    passed_ms = now.wall_ms - anchor.wall_ms
+    if jump_ms:
+        passed_ms = max(0, now.boot_ms - anchor.boot_ms) if now.boot_id == anchor.boot_id else 0
+    steady_ms = anchor.steady_ms + passed_ms
+    if jump_ms:
+        if abs(now.wall_ms - steady_ms) <= JUMP_MS:
+            steady_ms = now.wall_ms
+        jumped_at_ms = steady_ms
+    lease_offset_ms = anchor.lease_offset_ms
+    if now.boot_id != anchor.boot_id:
+        lease_offset_ms = anchor.lease_ms + max(0, passed_ms) - now.boot_ms
+    return Anchor(*now, steady_ms, jump_ms or anchor.jump_ms, jumped_at_ms, lease_offset_ms)
 
 
 class SteadyClock:
@@ -265,15 +312,14 @@ class SteadyClock:
     def moment(self) -> Moment:
         """Return the time on all clocks, and whether the stored anchor is due to be renewed."""
         now, anchor = self._read(), self._anchor
-        if jump(anchor, now):
-            steady_ms = advance(anchor, now).steady_ms
-            return Moment(steady_ms, now.boot_ms, now.wall_ms - steady_ms, is_due=True)
-        age_ms = now.boot_ms - anchor.boot_ms if now.boot_id == anchor.boot_id else RENEW_MS
+        if now.boot_id != anchor.boot_id or jump(anchor, now):
+            later = advance(anchor, now)
+            return Moment(later.steady_ms, later.lease_ms, later.offset_ms, is_due=True)
         return Moment(
             anchor.steady_ms + now.wall_ms - anchor.wall_ms,
-            now.boot_ms,
+            now.boot_ms + anchor.lease_offset_ms,
             anchor.wall_ms - anchor.steady_ms,
-            is_due=not (self._is_stored and 0 <= age_ms < RENEW_MS),
+            is_due=not (self._is_stored and 0 <= now.boot_ms - anchor.boot_ms < RENEW_MS),
         )
 
     def now_ms(self) -> int:
@@ -281,12 +327,16 @@ class SteadyClock:
         return self.moment().now_ms
 
     def lease_ms(self) -> int:
-        """Return the boot clock."""
-        return self._clock.lease_ms()
+        """Return lease time."""
+        return self.moment().lease_ms
 
     def boot_id(self) -> str:
         """Return the name of this boot."""
         return self._clock.boot_id()
+
+    def host_id(self) -> str:
+        """Return the name of this host."""
+        return self._clock.host_id()
 
     def now(self) -> Anchor:
         """Return both clocks as they are now, with the steady time."""
@@ -297,8 +347,12 @@ class SteadyClock:
         return self.moment().is_due
 
     def adopt(self, stored: Anchor | None) -> None:
-        """Count from the stored anchor, if there is one."""
-        if stored is not None:
+        """Count from the stored anchor, if there is one, and none of this boot is known already."""
+        if stored is None:
+            return
+        boot_id = self._clock.boot_id()
+        is_of_this_boot = stored.boot_id == boot_id
+        if is_of_this_boot or not (self._is_stored and self._anchor.boot_id == boot_id):
             self._anchor, self._is_stored = stored, True
 
     def renew(self, now: Anchor) -> None:

@@ -62,14 +62,21 @@ def describe(name: str, pid: int) -> WorkerInfo:
     Raises:
         OSError: there is no such process, or it cannot be seen.
     """
-    return WorkerInfo(name, pid, _see(pid).created_ms, SystemClock().boot_id(), _pid_namespace())
+    clock, namespace = SystemClock(), _pid_namespace()
+    created_ms, host_id = _see(pid).created_ms, clock.host_id()
+    return WorkerInfo(name, pid, created_ms, clock.boot_id(), namespace, host_id=host_id)
 
 
 def liveness(worker: WorkerInfo) -> Liveness:
-    """Return the state of a worker's process; a later process with its pid does not count."""
-    boot_id = SystemClock().boot_id()
+    """Return the state of a worker's process; a later process with its pid does not count.
+
+    Another boot of this host has ended. One of another host may be running.
+    """
+    clock = SystemClock()
+    boot_id = clock.boot_id()
     if worker.boot_id and boot_id and worker.boot_id != boot_id:
-        return Liveness.DEAD
+        is_here = worker.host_id in {"", clock.host_id()}
+        return Liveness.DEAD if is_here else Liveness.UNKNOWN
     if worker.pid_namespace != _pid_namespace():
         return Liveness.UNKNOWN
     try:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 
 class FakeClock:
-    """A clock that stands still until you move it."""
+    """A clock that stands still until you move it.
 
-    def __init__(self, wall_ms: int = 1_700_000_000_000, lease_ms: int = 1_000_000) -> None:
+    Args:
+        wall_ms: the wall clock, in milliseconds since the Unix epoch.
+        lease_ms: the boot clock.
+        host_id: the machine whose clock it is.
+    """
+
+    def __init__(
+        self,
+        wall_ms: int = 1_700_000_000_000,
+        lease_ms: int = 1_000_000,
+        host_id: str = "host-1",
+    ) -> None:
         self._wall_ms = wall_ms
         self._lease_ms = lease_ms
+        self._host_id = host_id
         self._boots = 1
 
     def wall_ms(self) -> int:
@@ -20,8 +32,13 @@ class FakeClock:
         return self._lease_ms
 
     def boot_id(self) -> str:
-        """The name of this boot."""
-        return f"boot-{self._boots}"
+        """The name of this boot of the host."""
+        first = "" if self._host_id == "host-1" else f"{self._host_id}-"
+        return f"{first}boot-{self._boots}"
+
+    def host_id(self) -> str:
+        """The name of the host."""
+        return self._host_id
 
     def advance(self, seconds: float) -> None:
         """Let time pass: on both clocks."""

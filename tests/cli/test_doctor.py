@@ -264,10 +264,19 @@ def test_a_file_of_another_boot_keeps_its_leases_until_it_is_opened(run: Run, sh
     shop.queue.send("a")
     shop.queue.receive()
     shop.dq.close()
-    plain.script(shop.path, "UPDATE durableq_meta SET value = 'other' WHERE name = 'boot_id'")
+    plain.script(shop.path, "UPDATE durableq_meta SET value = 'other' WHERE name LIKE 'boot:%'")
     shown = run("doctor", "--json")
     assert "another boot" in findings(shown)["boot"]["what"]
-    assert plain.one(shop.path, "SELECT value FROM durableq_meta WHERE name = 'boot_id'") == "other"
+    stored = "SELECT value FROM durableq_meta WHERE name LIKE 'boot:%'"
+    assert plain.one(shop.path, stored) == "other"
+
+
+def test_a_file_of_another_host_keeps_the_leases_of_that_host(run: Run, shop: Shop) -> None:
+    shop.dq.close()
+    plain.script(shop.path, "UPDATE durableq_meta SET name = 'boot:other' WHERE name LIKE 'boot:%'")
+    found = findings(run("doctor", "--json"))["boot"]
+    assert "another host" in found["what"]
+    assert "run to their ends" in found["advice"]
 
 
 def test_a_file_without_incremental_vacuum_gets_advice(run: Run, shop: Shop) -> None:

@@ -64,6 +64,9 @@ class WrongClock:
     def boot_id(self) -> str:
         return self.right.boot_id()
 
+    def host_id(self) -> str:
+        return self.right.host_id()
+
 
 class Engine:
     """One of the two engines, with a name for each message that both share."""

@@ -56,7 +56,7 @@ def assert_all_there(store: Store) -> None:
 
 def anchor(db: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(
-        plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'clock'")
+        plain.one(db, "SELECT value FROM durableq_meta WHERE name LIKE 'clock:%'")
     )
     return found
 

@@ -154,7 +154,7 @@ def test_a_message_that_another_process_completed_is_not_settled_again(
     kind: str,
     then: str,
 ) -> None:
-    boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
+    boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name LIKE 'boot:%'")
     clock = FakeClock(
         lease_ms=SystemClock().lease_ms() + HOUR_MS
     )  # a process whose clock has passed every lease

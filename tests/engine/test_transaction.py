@@ -264,7 +264,7 @@ def late(db: Path, orders: Queue) -> Queue:
 
 
 def boot_id_of(db: Path) -> Any:
-    boot = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
+    boot = plain.one(db, "SELECT value FROM durableq_meta WHERE name LIKE 'boot:%'")
     return lambda: boot
 
 

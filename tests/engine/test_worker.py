@@ -261,7 +261,7 @@ def test_a_worker_whose_message_another_one_completed_is_refused_and_continues(
     caplog: pytest.LogCaptureFixture,
     then: Callable[[Delivery], None],
 ) -> None:
-    boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name = 'boot_id'")
+    boot_id = plain.one(db, "SELECT value FROM durableq_meta WHERE name LIKE 'boot:%'")
     clock = FakeClock(
         lease_ms=SystemClock().lease_ms() + HOUR_MS
     )  # a process whose clock has passed every lease

@@ -10,7 +10,7 @@ from typing import Any
 
 from durableq.admin import readers
 from durableq.engines.sql import fleet, metadata, receiving, settling, statements
-from durableq.engines.sql.dialect import Statement, Statements
+from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import (
     checkpoints,
@@ -23,32 +23,19 @@ from durableq.engines.sqlite import (
     open_transaction,
     store,
 )
-from durableq.engines.sqlite.dialect import DIALECT
 from durableq.model import codec
 from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import execution, lease_keeper
+from tests.sabotage.host_bugs import (
+    forget_the_hosts_of_workers,
+    know_one_host_only,
+    rewrite,
+    take_boot_clocks_for_one,
+)
 
 FENCED = ("COMPLETE", "EXTEND", "LEASED", "PUT_BACK", "REDRIVE", "DISCARD")
-
-
-def rewrite(statement: Statement, old: str, new: str) -> None:
-    """Change the text that a statement is compiled to, in each engine instance."""
-    compiled = Statements(DIALECT)[statement]
-    if old not in compiled:
-        raise AssertionError(f"{old!r} is not in {compiled!r}: plant the bug anew")
-    changed = compiled.replace(old, new)
-    cls: Any = Statements
-    compile_one = cls.__missing__
-
-    def compile_or_change(self: Any, wanted: Statement) -> Any:
-        if wanted is not statement:
-            return compile_one(self, wanted)
-        self[wanted] = changed
-        return changed
-
-    cls.__missing__ = compile_or_change
 
 
 def remove_the_fence() -> None:
@@ -402,6 +389,9 @@ BUGS: dict[str, Callable[[], None]] = {
         remove_the_fence,
         begin_deferred,
         reverse_the_lease,
+        know_one_host_only,
+        take_boot_clocks_for_one,
+        forget_the_hosts_of_workers,
         forget_the_record,
         answer_before_the_commit,
         split_effect_and_acknowledgement,

@@ -30,6 +30,7 @@ POWER_LOSS = (
     "tests/faults/test_power_loss.py::test_a_power_cut_leaves_the_old_database_or_the_new_one_and_"
     "the_next_command_says_which"
 )
+HOSTS = "tests/engine/test_hosts.py::"
 ROW_COUNTS = "tests/engine/test_row_counts.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
@@ -37,6 +38,18 @@ SEEN_BY = [
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_can_do_nothing"),
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_cannot_decide"),
     ("begin_deferred", RACE + "test_racing_receivers_are_each_given_other_messages"),
+    (
+        "know_one_host_only",
+        HOSTS + "test_hosts_take_nothing_from_each_other_while_leases_run[younger]",
+    ),
+    (
+        "take_boot_clocks_for_one",
+        HOSTS + "test_hosts_take_nothing_from_each_other_while_leases_run[older]",
+    ),
+    (
+        "forget_the_hosts_of_workers",
+        HOSTS + "test_a_worker_of_another_host_is_not_judged_by_its_boot[younger]",
+    ),
     ("reverse_the_lease", CONTRACT + "test_a_leased_message_is_not_received_again"),
     ("forget_the_record", CONTRACT + "test_a_later_message_under_the_key_is_a_duplicate"),
     (

@@ -71,6 +71,9 @@ def test_a_zombie_is_dead(child: subprocess.Popen[str]) -> None:
         ({"created_ms": 1}, Liveness.DEAD),
         ({"boot_id": "another"}, Liveness.DEAD),
         ({"boot_id": "another", "pid_namespace": "pid:[1]"}, Liveness.DEAD),
+        ({"boot_id": "another", "host_id": ""}, Liveness.DEAD),  # of before revision 0005
+        ({"boot_id": "another", "host_id": "another"}, Liveness.UNKNOWN),
+        ({"host_id": "another"}, Liveness.ALIVE),  # a container on this machine
         ({"boot_id": ""}, Liveness.ALIVE),
         ({"pid_namespace": "pid:[1]"}, Liveness.UNKNOWN),
         ({"pid_namespace": ""}, Liveness.UNKNOWN),

@@ -38,6 +38,9 @@ class StandingClock:
     def boot_id(self) -> str:
         return ""
 
+    def host_id(self) -> str:
+        return ""
+
 
 def event(kind: Event, **more: Any) -> HistoryEvent:
     return HistoryEvent("7", "orders", kind, 0, **({"actor": "worker 1"} | more))

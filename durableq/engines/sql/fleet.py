@@ -1,4 +1,4 @@
-"""Registered workers, their leases, and the boot of the machine that both belong to."""
+"""Registered workers, and their leases."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Final
 
 from sqlalchemy import delete, insert, select, update
 
-from durableq.engines.sql import metadata, queries, receiving
+from durableq.engines.sql import queries, receiving
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.statements import parameter
 from durableq.engines.sql.tables import worker
-from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
+from durableq.engines.sql.transactions import Operations, Transaction
 from durableq.model.message import Message
 from durableq.store.capabilities import Fleet
 from durableq.store.core import WorkerInfo, WorkerStats
 
-_BOOT_ID: Final = "boot_id"
 _STATS: Final = [field.name for field in dataclasses.fields(WorkerStats)]
 
 _REGISTER = Statement(
@@ -39,7 +38,6 @@ _TELL_QUEUES = Statement(
     update(worker).where(worker.c.id == parameter("of")).values(queues=parameter("queues"))
 )
 _UNREGISTER = Statement(delete(worker).where(worker.c.id == parameter("of")))
-_UNREGISTER_ALL = Statement(delete(worker))
 _w = worker.c
 _WORKERS = Statement(
     select(
@@ -131,19 +129,3 @@ def _names(stored: str) -> tuple[str, ...] | None:
 
 def _as_stored(queues: Sequence[str] | None) -> str:
     return "" if queues is None else json.dumps(queues)
-
-
-def known_boot(tx: Transaction) -> str | None:
-    """Return the boot under which the database was last opened."""
-    return metadata.own_value(tx, _BOOT_ID)
-
-
-def forget_boot(tx: Transaction) -> None:
-    """Forget the boot, so that the next opening reclaims every lease."""
-    metadata.set_own_value(tx, _BOOT_ID, None)
-
-
-def start_boot(tx: WriteTransaction, boot_id: str) -> None:
-    """Store a new boot; the workers of an earlier one are gone."""
-    tx.run(_UNREGISTER_ALL)
-    metadata.set_own_value(tx, _BOOT_ID, boot_id)

@@ -27,6 +27,9 @@ _DROP_NOTES = Statement(
         _ends_with_tail == parameter("tail", meta.c.name),
     )
 )
+_META_VALUES = Statement(
+    select(meta.c.name, meta.c.value).where(meta.c.name.startswith(parameter("start", meta.c.name)))
+)
 _SET_META = Statement(
     text(
         "INSERT INTO durableq_meta (name, value) VALUES (:of, :value) "
@@ -73,6 +76,11 @@ def own_value(tx: Transaction, name: str) -> str | None:
     """Return a value of the engine's own."""
     row = tx.run(_META, of=name).fetchone()
     return row[0] if row else None
+
+
+def own_values(tx: Transaction, start: str) -> dict[str, str]:
+    """Return the values of the engine's own whose names begin so, by name."""
+    return dict(tx.run(_META_VALUES, start=start).fetchall())
 
 
 def set_own_value(tx: Transaction, name: str, value: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import func, select, text
 
 from durableq.engines.sql.dialect import Statement
-from durableq.engines.sql.tables import OWNER_BASE, is_state, message, worker
+from durableq.engines.sql.tables import OUTSIDE_BASE, OWNER_BASE, is_state, message, worker
 from durableq.engines.sql.transactions import Transaction
 from durableq.model.health import Finding, Level
 from durableq.model.message import RecordStatus, State
@@ -88,10 +88,12 @@ def find(tx: Transaction) -> list[Finding]:
 
 
 def _leases_without_worker(tx: Transaction) -> int:
-    """Count leases of unregistered workers; a receive outside a worker has the owner 0."""
+    """Count leases of unregistered workers; 0 is a receive outside one, before revision 0005."""
     known = {0, *(owner_id for (owner_id,) in tx.run(_WORKERS).fetchall())}
     return sum(
-        number for owner, number in tx.run(_OWNERS).fetchall() if owner - OWNER_BASE not in known
+        number
+        for owner, number in tx.run(_OWNERS).fetchall()
+        if owner < OUTSIDE_BASE and owner - OWNER_BASE not in known
     )
 
 

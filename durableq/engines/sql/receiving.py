@@ -175,7 +175,12 @@ def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
 
 def reclaim_lost(tx: WriteTransaction, owner_id: int) -> int:
     """Take back every lease of a dead worker."""
-    return _reclaim(tx, tx.run(sql.LEASES_OF_OWNER, owner=stored_owner(owner_id)).fetchall())
+    return reclaim_from(tx, stored_owner(owner_id))
+
+
+def reclaim_from(tx: WriteTransaction, owner: int) -> int:
+    """Take back every lease of an owner, as stored."""
+    return _reclaim(tx, tx.run(sql.LEASES_OF_OWNER, owner=owner).fetchall())
 
 
 def reclaim_all(tx: WriteTransaction) -> int:
@@ -225,7 +230,7 @@ def _lease(
         visibility_ms = row.visibility_timeout_ms
     else:
         check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-    owner = stored_owner(owner_id) if owner_id else OWNER_BASE
+    owner = stored_owner(owner_id) if owner_id else tx.owner_outside
     return row, _Lease(os.urandom(len(NO_RECEIPT)), visibility_ms, owner)
 
 

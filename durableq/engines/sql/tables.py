@@ -46,6 +46,8 @@ from durableq.model.message import RecordStatus, State
 LEASE_EPOCH_MS: Final = 1 << 41
 #: Added to the id of a worker where a message names its owner, for its width alone.
 OWNER_BASE: Final = 1 << 40
+#: Owners from here on are receives outside a registered worker, by host and boot.
+OUTSIDE_BASE: Final = 1 << 46
 NO_RECEIPT: Final = bytes(16)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, Statements
-from durableq.engines.sql.tables import LEASE_EPOCH_MS
+from durableq.engines.sql.tables import LEASE_EPOCH_MS, OWNER_BASE
 from durableq.model.errors import UnknownQueue
 from durableq.model.message import Event
 from durableq.model.queues import BOUNDS, QueueSettings
@@ -112,13 +112,21 @@ class WriteTransaction(Transaction):
         raw: the driver's connection.
         statements: the statements as compiled for its database.
         rng: numbers in [0, 1) for the backoff's jitter.
+        owner_outside: the owner of leases outside a registered worker, as stored.
     """
 
-    __slots__ = ("_queues", "counts", "rng")
+    __slots__ = ("_queues", "counts", "owner_outside", "rng")
 
-    def __init__(self, raw: Any, statements: Statements, rng: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        raw: Any,
+        statements: Statements,
+        rng: Callable[[], float],
+        owner_outside: int = OWNER_BASE,
+    ) -> None:
         super().__init__(raw, statements)
         self.rng = rng
+        self.owner_outside = owner_outside
         #: Changes of counters by queue id, to be written.
         self.counts: dict[int, dict[str, int]] = {}
         self._queues: dict[str | int, StoredQueue] = {}

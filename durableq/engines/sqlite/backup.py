@@ -15,7 +15,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, Final
 
-from durableq.engines.sql import fleet, settling, statements, steady_time
+from durableq.engines.sql import hosts, settling, statements, steady_time
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
@@ -65,7 +65,7 @@ def back_up(location: Location, to: Path, progress: Progress) -> Copied:
             with _written(copy.partial, location.path):
                 database.retrying(lambda: _copy(raw, copy.partial, progress))
                 with closing(driver.connect(str(copy.partial), isolation_level=None)) as raw_copy:
-                    fleet.forget_boot(transaction(raw_copy))
+                    hosts.forget_boots(transaction(raw_copy))
                 size = _finish(copy.partial)
             copy_install.install_new(copy)
         return Copied(str(target), size)
@@ -246,7 +246,7 @@ def _release_leases(copy: Location, clock: Clock) -> int:
                 for message_id, _, _, token, _, queue_id in leases
             ]
             settling.release(tx, receipts)
-            fleet.start_boot(tx, clock.boot_id())
+            hosts.start_anew(tx, clock.host_id(), clock.boot_id())
     finally:
         database.close()
     return len(leases)

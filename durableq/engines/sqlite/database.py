@@ -18,7 +18,7 @@ import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
-from durableq.engines.sql import steady_time
+from durableq.engines.sql import hosts, steady_time
 from durableq.engines.sql.dialect import Statements
 from durableq.engines.sql.tables import LEASE_EPOCH_MS
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
@@ -70,7 +70,7 @@ class Session(WriteTransaction):
 
     def __init__(self, database: Database, connection: sqlalchemy.Connection) -> None:
         raw: Any = connection.connection.driver_connection
-        super().__init__(raw, database.statements, database.rng)
+        super().__init__(raw, database.statements, database.rng, database.owner_outside)
         self._database = database
         self.sqlalchemy = connection
         self.pid = os.getpid()
@@ -164,6 +164,7 @@ class Database:
         location.check()
         self.location = location
         self.clock = SteadyClock(clock or SystemClock())
+        self.owner_outside = hosts.owner_outside(self.clock.host_id(), self.clock.boot_id())
         self.rng = rng
         self.statements = Statements(DIALECT)
         # The sessions of all threads; each change is one atomic step. A forked child would close
@@ -265,8 +266,7 @@ class Database:
     def read(self) -> Iterator[Transaction]:
         """Run a read transaction: one consistent view of the file."""
         raw = self.session().raw
-        tx = Transaction(raw, self.statements)
-        is_inside = raw.in_transaction
+        tx, is_inside = Transaction(raw, self.statements), raw.in_transaction
         try:
             if not is_inside:
                 raw.execute("BEGIN")

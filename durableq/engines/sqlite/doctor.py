@@ -89,7 +89,7 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
     steady = SteadyClock(clock)
 
     def registered(raw: Any) -> list[WorkerInfo]:
-        steady.adopt(steady_time.stored(transaction(raw)))
+        steady.adopt(steady_time.stored(transaction(raw), clock.boot_id()))
         return steady.shown(fleet.workers(transaction(raw)))
 
     return _read(location, SchemaState.CURRENT, registered) or []

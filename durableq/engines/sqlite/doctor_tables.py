@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from durableq.engines.sql import fleet, steady_time
+from durableq.engines.sql import hosts, steady_time
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
@@ -123,8 +123,12 @@ def _tables(raw: Any, location: Location) -> Finding:
 
 
 def _boot(raw: Any, clock: Clock) -> Finding:
-    if fleet.known_boot(transaction(raw)) == clock.boot_id():
+    boots, host_id = hosts.known_boots(transaction(raw)), clock.host_id()
+    if boots.get(host_id, boots.get("")) == clock.boot_id():
         return ok("boot", "leases are of this boot of the machine")
+    if boots and not {"", host_id} & set(boots):
+        advice = "Nothing: the leases of that host run to their ends."
+        return ok("boot", "last used on another host", advice)
     return ok(
         "boot",
         "last used under another boot of a machine, or restored by hand",
@@ -135,7 +139,7 @@ def _boot(raw: Any, clock: Clock) -> Finding:
 def _wall_clock(raw: Any, clock: Clock) -> Finding:
     name, check = "wall_clock", "Check the machine's time (timedatectl)."
     steady = SteadyClock(clock)
-    steady.adopt(steady_time.stored(transaction(raw)))
+    steady.adopt(steady_time.stored(transaction(raw), clock.boot_id()))
     now = steady.now()
     since_ms = now.steady_ms - now.jumped_at_ms
     ago = f"{span(since_ms)} ago" if since_ms else "just now"

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import sqlalchemy
 
-from durableq.engines.sql import fleet, receiving, sending, settling
+from durableq.engines.sql import hosts, receiving, sending, settling
 from durableq.engines.sql.dead_letters import SQLDeadLetters
 from durableq.engines.sql.fleet import SQLFleet
 from durableq.engines.sql.idempotency import SQLIdempotency
@@ -168,19 +168,19 @@ class SQLStore(
             raise type(error)(f"The tables are upgraded, but opening failed: {error}") from error
 
     def _notice_restart(self) -> None:
-        """Take back every lease of an earlier boot: none of its holders is alive."""
-        boot_id = self._database.clock.boot_id()
+        """Take back every lease of an earlier boot of this host: none of its owners is alive."""
+        clock = self._database.clock
+        host_id, boot_id = clock.host_id(), clock.boot_id()
         with self._database.read() as tx:
-            is_known = fleet.known_boot(tx) == boot_id
+            is_known = hosts.known_boots(tx).get(host_id) == boot_id
         if is_known:
-            if self._database.clock.is_due():  # the write renews the stored time, if it can
+            if clock.is_due():  # the write renews the stored time, if it can
                 with suppress(DurableQError), self._database.write(patient=False):
                     pass
             return
         with self._database.write() as tx:
-            if fleet.known_boot(tx) != boot_id:
-                receiving.reclaim_all(tx)
-                fleet.start_boot(tx, boot_id)
+            if hosts.known_boots(tx).get(host_id) != boot_id:
+                hosts.enter(tx, host_id, boot_id)
 
 
 def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Outcome]:

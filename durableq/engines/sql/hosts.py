@@ -1,0 +1,105 @@
+"""Hosts and their boots: what an earlier boot of this host leased is taken back.
+
+The processes of an earlier boot of this host are dead. Those of another host may be alive whatever
+their boot is, so their leases run to the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from sqlalchemy import delete, literal_column, or_, select
+
+from durableq.engines.sql import metadata, steady_time
+from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql.receiving import reclaim_all, reclaim_from
+from durableq.engines.sql.statements import parameter
+from durableq.engines.sql.tables import OUTSIDE_BASE, OWNER_BASE, worker
+from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.model.limits import DAY_MS
+
+#: The name in durableq_meta of the boot under which a host last opened the file.
+_BOOT: Final = "boot:"
+#: Its name before revision 0005, when the file knew one host.
+_BOOT_OF_0_1: Final = "boot_id"
+#: Time after which a host or a worker of another boot that wrote nothing is forgotten.
+_FORGET_MS: Final = 7 * DAY_MS
+
+_w = worker.c
+_other_boot = _w.boot_id != parameter("boot_id")
+_EARLIER_WORKERS = Statement(
+    select(_w.id).where(
+        _other_boot,
+        or_(_w.host_id == parameter("host_id"), _w.host_id == literal_column("''")),
+    )
+)
+_FORGET_WORKERS = Statement(
+    delete(worker).where(_other_boot, _w.beat_at_ms < parameter("before_ms"))
+)
+_UNREGISTER = Statement(delete(worker).where(_w.id == parameter("of")))
+_UNREGISTER_ALL = Statement(delete(worker))
+
+
+def owner_outside(host_id: str, boot_id: str) -> int:
+    """Return the owner, as stored, of leases that no registered worker of this boot has."""
+    digest = hashlib.sha256(f"{host_id}\0{boot_id}".encode()).digest()
+    return OUTSIDE_BASE + int.from_bytes(digest[:5], "big")
+
+
+def known_boots(tx: Transaction) -> dict[str, str]:
+    """Return the boot under which each host last opened the file.
+
+    The host "" is the one that a file of before revision 0005 knew.
+    """
+    boots = metadata.own_values(tx, _BOOT)
+    known = {name.removeprefix(_BOOT): boot_id for name, boot_id in boots.items()}
+    before = metadata.own_value(tx, _BOOT_OF_0_1)
+    return known if before is None else {**known, "": before}
+
+
+def forget_boots(tx: Transaction) -> None:
+    """Forget all boots, so that the next opening takes back every lease and worker."""
+    for name in (_BOOT_OF_0_1, *metadata.own_values(tx, _BOOT)):
+        metadata.set_own_value(tx, name, None)
+
+
+def start_anew(tx: Transaction, host_id: str, boot_id: str) -> None:
+    """Unregister all workers, and enter this host as the only one."""
+    forget_boots(tx)
+    tx.run(_UNREGISTER_ALL)
+    metadata.set_own_value(tx, f"{_BOOT}{host_id}", boot_id)
+
+
+def enter(tx: WriteTransaction, host_id: str, boot_id: str) -> None:
+    """Enter the boot of a host, and take back the leases of its earlier boot.
+
+    A copy names no boot, and a file of before revision 0005 names that of one host only: every
+    lease in a copy, and in such a file after a restart, is taken back.
+    """
+    boots = known_boots(tx)
+    before = boots.get(host_id)
+    if not boots or boots.get("", boot_id) != boot_id:
+        reclaim_all(tx)
+        start_anew(tx, host_id, boot_id)
+        return
+    workers = tx.run(_EARLIER_WORKERS, host_id=host_id, boot_id=boot_id).fetchall()
+    for (owner_id,) in workers:
+        reclaim_from(tx, OWNER_BASE + owner_id)
+        tx.run(_UNREGISTER, of=owner_id)
+    if before is not None:
+        for owner in (OWNER_BASE, owner_outside(host_id, before)):
+            reclaim_from(tx, owner)
+    _forget_silent(tx, boots, boot_id)
+    metadata.set_own_value(tx, _BOOT_OF_0_1, None)
+    metadata.set_own_value(tx, f"{_BOOT}{host_id}", boot_id)
+
+
+def _forget_silent(tx: Transaction, boots: dict[str, str], boot_id: str) -> None:
+    """Forget workers and hosts that have not written for long; their leases have ended."""
+    before_ms = tx.now_ms - _FORGET_MS
+    tx.run(_FORGET_WORKERS, boot_id=boot_id, before_ms=before_ms)
+    remembered = {boot_id, *steady_time.drop_old(tx, before_ms)}
+    for host, boot in boots.items():
+        if host and boot not in remembered:
+            metadata.set_own_value(tx, f"{_BOOT}{host}", None)
