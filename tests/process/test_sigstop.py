@@ -52,7 +52,7 @@ def test_a_supervisor_extends_no_lease_of_a_stopped_worker_and_its_handler_is_to
     ledger.open_gate()
     fleet.worker(stopped).resume()
     fleet.wait_until(lambda: ledger.lines("lost"), "the handler to be told")
-    assert "its lease was lost" in fleet.complaints
+    fleet.wait_until(lambda: "its lease was lost" in fleet.complaints, "the log line")
     fleet.wait_until(lambda: "is stale" in fleet.complaints, "its transaction to be refused")
     assert plain.rows(db, "SELECT * FROM effect") == []
     assert receives(ledger) == ["k#1", "k#2"]
