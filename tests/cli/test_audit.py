@@ -67,7 +67,7 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
         ),
         (
             "leases_without_worker",
-            "UPDATE durableq_message SET owner_id = owner_id + 7 WHERE state = 1",
+            "UPDATE durableq_message SET owner_id = (1 << 40) + 7 WHERE state = 1",
             "1 leases of a worker",
         ),
         ("records_without_queue", "UPDATE durableq_idempotency SET queue_id = 77", "2 idempotency"),
