@@ -5,6 +5,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ def test_a_pyproject_without_an_application_means_the_demos(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "durableq.demo.app", raising=False)  # another test's database
     (tmp_path / "pyproject.toml").write_text(text)
     spec, _ = application(None, None)
     assert spec == DEMO_APP
