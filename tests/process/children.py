@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from durableq import DeadLetter, Decision, DurableQ, Requeue
+from durableq import Conflict, DeadLetter, Decision, DurableQ, Requeue
 from durableq.client.handlers import load
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.store import SQLStore
@@ -128,6 +128,36 @@ def fork(db: str) -> None:
         _, status = os.waitpid(child, 0)
         say(os.waitstatus_to_exitcode(status))
     orders.send("after")
+
+
+def fork_in_transaction(db: str, then: str) -> None:
+    """Fork inside a transaction that the child leaves, and that the parent undoes afterwards."""
+    dq = DurableQ(db)
+    dq.queue("orders").send("paid", key="one")
+    with dq.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE effect (name TEXT)")
+    (message,) = dq.queue("orders").receive()
+    parent = os.getpid()
+    try:
+        with message.transaction() as tx:
+            tx.execute("INSERT INTO effect VALUES ('charged')")
+            child = os.fork()
+            if child == 0:
+                if then == "write":
+                    tx.execute("INSERT INTO effect VALUES ('charged by the child')")
+                if then == "raise":
+                    raise ValueError("in the child")
+                if then == "exit":
+                    sys.exit(7)
+            else:
+                _, status = os.waitpid(child, 0)
+                say(os.waitstatus_to_exitcode(status))
+                raise ValueError("in the parent")
+    except (Conflict, ValueError) as error:
+        if os.getpid() != parent:
+            sys.exit(8 if isinstance(error, Conflict) else 9)
+    message.release()
+    dq.queue("orders").send("after")
 
 
 def fork_beside(db: str, then: str) -> None:
@@ -266,6 +296,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
         work_in_terminal,
         open_together,
         fork,
+        fork_in_transaction,
         fork_beside,
         recover,
         lock,

@@ -48,6 +48,21 @@ def test_a_forked_child_uses_the_application_and_the_parent_goes_on(
     plain.check_sound(db)
 
 
+@pytest.mark.parametrize(
+    ("then", "status"), [("leave", "8"), ("write", "8"), ("raise", "9"), ("exit", "7")]
+)
+def test_a_child_forked_in_a_transaction_cannot_end_it(
+    db: Path, nursery: Nursery, then: str, status: str
+) -> None:
+    """The parent undoes the transaction after the child has left it: nothing of it is stored."""
+    parent = nursery.start("fork_in_transaction", db, then)
+    assert parent.end() == 0, parent.complaints
+    assert parent.said == [status]
+    assert plain.column(db, "SELECT name FROM effect") == []
+    assert plain.column(db, "SELECT count(*) FROM durableq_message WHERE state = 0") == [2]
+    plain.check_sound(db)
+
+
 @pytest.mark.parametrize("then", ["look", "close"])
 def test_a_forked_child_closes_no_connection_of_any_thread(
     db: Path, nursery: Nursery, then: str

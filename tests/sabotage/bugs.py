@@ -28,6 +28,7 @@ from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import execution, lease_keeper
+from tests.sabotage.fork_bugs import let_a_forked_child_commit
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
     know_one_host_only,
@@ -436,5 +437,6 @@ BUGS: dict[str, Callable[[], None]] = {
         deliver_without_looking,
         take_any_key,
         settle_without_looking,
+        let_a_forked_child_commit,
     )
 }

@@ -32,11 +32,16 @@ POWER_LOSS = (
 )
 HOSTS = "tests/engine/test_hosts.py::"
 ROW_COUNTS = "tests/engine/test_row_counts.py::"
+OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
 SEEN_BY = [
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_can_do_nothing"),
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_cannot_decide"),
+    (
+        "let_a_forked_child_commit",
+        OPENING + "test_a_child_forked_in_a_transaction_cannot_end_it[leave-8]",
+    ),
     ("begin_deferred", RACE + "test_racing_receivers_are_each_given_other_messages"),
     (
         "know_one_host_only",

@@ -46,6 +46,10 @@ DRIVER_TIMEOUT_SECONDS: Final = 0.1
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
+FORKED: Final = (
+    "This process was forked inside a transaction, which only its parent can end. End the child "
+    "with os._exit() there, or fork outside the `with` block."
+)
 #: Decodes stored text. The driver's own decoder would fail the whole read on invalid UTF-8; here
 #: undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
 TEXT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
@@ -107,6 +111,11 @@ class Session(WriteTransaction):
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self.pid != os.getpid():  # COMMIT or ROLLBACK here would write into the parent's log
+            self._database.part_with(self)
+            if error is None:
+                raise Conflict(FORKED)
+            return
         if error is not None:
             self._undo(error)
             return
@@ -259,7 +268,7 @@ class Database:
                 joined = session.sqlalchemy.begin()  # our listener sees the open transaction
                 yield session, session.sqlalchemy
         finally:
-            if joined is not None:
+            if joined is not None and session.pid == os.getpid():
                 joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import sqlalchemy
 
 from durableq.engines.sql import sending, settling
 from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
-from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.database import FORKED, Database
 from durableq.engines.sqlite.errors import translate
 from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Receipt
@@ -34,6 +35,7 @@ class OpenTransaction:
         self._actor = actor
         self._results: list[sqlalchemy.CursorResult[Any]] = []
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
         self._ended = False
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
@@ -99,10 +101,13 @@ class OpenTransaction:
         """Refuse statements outside the transaction: each would commit by itself.
 
         Raises:
-            Conflict: the block is over, or a statement in it ended the transaction.
+            Conflict: the block is over, a statement in it ended the transaction, or this process
+                was forked inside it.
         """
         if self._ended:
             raise Conflict("This transaction is over: use it inside its `with` block.")
+        if os.getpid() != self._pid:
+            raise Conflict(FORKED)
         if threading.get_ident() != self._thread:
             raise Conflict(OTHER_THREAD)
         if not self._tx.raw.in_transaction:
