@@ -105,6 +105,7 @@ class Session(WriteTransaction):
             self.now_ms, lease_ms, self.offset_ms, _ = moment
             self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
             self._queues.clear()
+            self.counts.clear()  # an interrupted transaction may have left some
         except BaseException as error:
             self._undo(error)
             raise
