@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from durableq.engines.sql import statements as sql
 from durableq.engines.sql.dialect import Statement, Statements
 from durableq.engines.sql.tables import LEASE_EPOCH_MS, OWNER_BASE
-from durableq.model.errors import UnknownQueue
+from durableq.model.errors import DatabaseUnusable, UnknownQueue
 from durableq.model.message import Event
 from durableq.model.queues import BOUNDS, QueueSettings
 from durableq.runtime.clock import Moment, shift
@@ -214,6 +214,16 @@ def all_or_nothing(raw: Any) -> Iterator[None]:
             raw.execute("RELEASE durableq_verb")
         raise
     raw.execute("RELEASE durableq_verb")
+
+
+class RevisionCheck(NamedTuple):
+    """The check, in each write transaction, that the tables were not migrated meanwhile."""
+
+    #: The query for the revision of the tables, and the row that it returns while they are ours.
+    query: str
+    expected: tuple[str]
+    #: Makes the error for any other row, from the driver's connection.
+    refusal: Callable[[Any], DatabaseUnusable]
 
 
 class Database(Protocol):

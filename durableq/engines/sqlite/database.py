@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event
@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from durableq.engines.sql import hosts, steady_time
 from durableq.engines.sql.dialect import Statements
 from durableq.engines.sql.tables import LEASE_EPOCH_MS
-from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.engines.sql.transactions import RevisionCheck, Transaction, WriteTransaction
 from durableq.engines.sqlite import checkpoints, copy_marker, open_files
 from durableq.engines.sqlite.checkpoints import Checkpointer, guard, set_pragma
 from durableq.engines.sqlite.dialect import DIALECT
@@ -97,11 +97,11 @@ class Session(WriteTransaction):
             database.begin(self, failed=error)
         try:
             check = database.revision_check
-            if check is not None and self.execute(check.query).fetchone() != check.expected:
-                raise check.refusal(self.raw)
             moment = database.clock.moment()
             if moment.is_due and check is not None:
                 moment = database.keep_time(self)
+            if check is not None and self.execute(check.query).fetchone() != check.expected:
+                raise check.refusal(self.raw)
             self.now_ms, lease_ms, self.offset_ms, _ = moment
             self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
             self._queues.clear()
@@ -142,16 +142,6 @@ class Session(WriteTransaction):
                 raise meaning from error
         elif isinstance(error, DatabaseReplaced):
             database.save_log(raw)
-
-
-class RevisionCheck(NamedTuple):
-    """The check, in each write transaction, that the tables were not migrated meanwhile."""
-
-    #: The query for the revision of the tables, and the row that it returns while they are ours.
-    query: str
-    expected: tuple[str]
-    #: Makes the error for any other row, from the driver's connection.
-    refusal: Callable[[Any], DatabaseUnusable]
 
 
 class Database:
@@ -242,8 +232,10 @@ class Database:
         It has a transaction of its own, because the caller's may be undone. Steady time is correct
         without it: if it cannot be written now, the next write renews it.
         """
-        anchor = None
+        anchor, check = None, self.revision_check
         with suppress(driver.Error, DurableQError):
+            if check is not None and session.execute(check.query).fetchone() != check.expected:
+                return self.clock.moment()  # the caller refuses; its transaction goes on
             anchor = steady_time.renew(session, self.clock)
             if anchor is not None:
                 self._commit(session.raw)
@@ -422,6 +414,9 @@ class Database:
         self.file.check()
 
     def _on_close(self, raw: Any, *_: object) -> None:
+        for session in tuple(self._sessions):
+            if session.raw is raw:  # SQLAlchemy closes it when a user's statement is interrupted
+                session.is_open = False
         self.file.remove(raw)
 
     def _commit(self, raw: Any) -> None:
@@ -443,7 +438,7 @@ class Database:
 
 
 def roll_back(raw: Any) -> None:
-    """Roll back, if a transaction is open; errors are ignored."""
-    if raw.in_transaction:
-        with suppress(driver.Error):
+    """Roll back, if a transaction is open; errors are ignored, as of a closed connection."""
+    with suppress(driver.Error):
+        if raw.in_transaction:
             raw.execute("ROLLBACK")

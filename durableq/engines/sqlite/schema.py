@@ -17,8 +17,9 @@ from typing import Any, Final
 import sqlalchemy
 
 from durableq.engines.sql.tables import metadata
+from durableq.engines.sql.transactions import RevisionCheck
 from durableq.engines.sqlite import locks
-from durableq.engines.sqlite.database import Database, RevisionCheck
+from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.model.errors import (
     Conflict,
