@@ -1,0 +1,59 @@
+"""Ctrl-C inside a transaction: the thread goes on with the queue, and the counters reconcile."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import pytest
+from sqlalchemy import event
+
+from durableq import DurableQ, Queue
+from durableq.engines.sqlite.database import Session
+
+
+def check_usable(orders: Queue) -> None:
+    """One message is in flight and one more is sent: the counters reconcile with the messages."""
+    orders.send("after")
+    info = orders.info()
+    assert (info.counts.ready, info.counts.in_flight) == (1, 1)
+    assert (info.counters.sent, info.counters.completed) == (2, 0)
+
+
+def test_after_an_interrupted_statement_the_thread_has_a_new_connection(
+    dq: DurableQ, orders: Queue
+) -> None:
+    """SQLAlchemy closes a connection whose statement ends in a KeyboardInterrupt."""
+    orders.send("interrupted")
+    (message,) = orders.receive()
+
+    def interrupt(*_: object) -> None:
+        event.remove(dq.engine, "after_cursor_execute", interrupt)
+        signal.raise_signal(signal.SIGINT)
+
+    event.listen(dq.engine, "after_cursor_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt), message.transaction() as tx:
+        tx.execute("CREATE TABLE effect (x INTEGER)")
+    check_usable(orders)
+
+
+def test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next(
+    orders: Queue,
+) -> None:
+    """The signal is handled at the first line of the session's exit, before any try."""
+    orders.send("interrupted")
+    (message,) = orders.receive()
+
+    def interrupt(frame: FrameType, _: str, __: object) -> None:
+        if frame.f_code is Session.__exit__.__code__:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    try:
+        with pytest.raises(KeyboardInterrupt), message.transaction():
+            sys.settrace(interrupt)
+    finally:
+        sys.settrace(before)
+    check_usable(orders)
