@@ -49,10 +49,20 @@ NEW_VALUES = {
     "sqs_id": "NULL",
     "system_attributes": "NULL",
 }
+#: Indexes and triggers on the table that are not ours, whatever their names begin with.
 OF_AN_APPLICATION = """\
 SELECT sql FROM sqlite_schema
-WHERE tbl_name = 'durableq_message' AND type IN ('index', 'trigger')
-    AND sql IS NOT NULL AND name NOT LIKE 'durableq_message_%'"""
+WHERE lower(tbl_name) = 'durableq_message' AND type IN ('index', 'trigger') AND sql IS NOT NULL
+    AND name NOT IN (
+        'durableq_message_ready', 'durableq_message_delayed', 'durableq_message_leased',
+        'durableq_message_deferred', 'durableq_message_dead'
+    )"""
+#: Also of a file whose row of sqlite_sequence is gone, or behind.
+LAST_ID = """\
+SELECT max(id) FROM (
+    SELECT coalesce(max(id), 0) AS id FROM durableq_message
+    UNION ALL SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'
+)"""
 
 
 class AnyType(UserDefinedType[Any]):
@@ -105,13 +115,13 @@ def renaming_changes_no_reference() -> Iterator[None]:
 def rebuild_messages() -> None:
     """Copy the messages in order of id; the sequence of ids continues."""
     connection = op.get_bind()
-    sequence = "SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'"
-    last_id = connection.execute(sa.text(sequence)).scalar() or 0
+    last_id = connection.execute(sa.text(LAST_ID)).scalar_one()
     theirs = connection.execute(sa.text(OF_AN_APPLICATION)).scalars().all()
     for name in ("ready", "delayed", "leased", "deferred", "dead"):
         op.drop_index(f"durableq_message_{name}")
     op.rename_table("durableq_message", "durableq_message_0004")
     names = [column.name for column in create_message().columns]
+    refuse_other_columns(connection, names)
     values = [NEW_VALUES.get(name, f'"{name}"') for name in names]
     columns = ", ".join(f'"{name}"' for name in names)
     op.execute(
@@ -128,6 +138,21 @@ def rebuild_messages() -> None:
     name_owners(connection)
     for statement in theirs:
         connection.exec_driver_sql(statement)
+
+
+def refuse_other_columns(connection: sa.Connection, names: list[str]) -> None:
+    """Refuse to drop data that durableq did not store.
+
+    Raises:
+        ValueError: the old table has a column that an application added.
+    """
+    before = connection.exec_driver_sql("PRAGMA table_xinfo(durableq_message_0004)").all()
+    others = [row[1] for row in before if row[1] not in names]
+    if others:
+        raise ValueError(
+            "an application added columns to durableq_message, which is rebuilt without them: "
+            + ", ".join(others)
+        )
 
 
 def create_message() -> sa.Table:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from durableq import DurableQ
+from durableq import DatabaseUnusable, DurableQ
 from durableq.engines.sql import tables
 from durableq.engines.sqlite import schema
 from durableq.engines.sqlite.driver import driver
@@ -122,7 +122,7 @@ def test_a_migration_that_raises_half_way_leaves_nothing(
     before = schema_of(db)
     with monkeypatch.context() as patched:
         later_revision(tmp_path, "INSERT INTO nowhere VALUES (1)", patched)
-        with pytest.raises(sa.exc.OperationalError, match="nowhere"):
+        with pytest.raises(DatabaseUnusable, match="as it was: no such table: nowhere"):
             DurableQ(db).migrate()
     assert schema_of(db) == before
     plain.check_whole(db)

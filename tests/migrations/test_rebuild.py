@@ -10,7 +10,7 @@ from subprocess import PIPE
 
 import pytest
 
-from durableq import DurableQ
+from durableq import DatabaseUnusable, DurableQ
 from durableq.engines.sqlite import schema
 from tests.engine import plain
 from tests.migrations.test_released import RELEASED
@@ -33,7 +33,7 @@ STOPPING = """
 import sys, time
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from durableq import DurableQ
+from durableq import DatabaseUnusable, DurableQ
 
 @event.listens_for(Engine, "before_cursor_execute")
 def stop(connection, cursor, statement, *_):
@@ -98,15 +98,53 @@ def test_objects_of_an_application_on_the_table_stay(db: Path) -> None:
         "CREATE TABLE mine (message_id INTEGER REFERENCES durableq_message (id));"
         "CREATE VIEW waiting AS SELECT id, body FROM durableq_message WHERE state = 0;"
         "CREATE INDEX by_time ON durableq_message (sent_at_ms);"
+        "CREATE INDEX durableq_message_by_time ON DurableQ_Message (sent_at_ms);"
         "CREATE TRIGGER noted AFTER DELETE ON durableq_message "
         "BEGIN INSERT INTO mine VALUES (old.id); END",
     )
-    theirs = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'durableq_%' ORDER BY name"
-    theirs = theirs.replace(" ORDER", " AND name NOT LIKE 'sqlite_%' ORDER")
+    names = ["by_time", "durableq_message_by_time", "mine", "noted", "waiting"]
+    theirs = f"SELECT name, sql FROM sqlite_schema WHERE name IN {(*names,)} ORDER BY name"
     before = plain.rows(db, theirs)
-    assert [name for name, _ in before] == ["by_time", "mine", "noted", "waiting"]
+    assert [name for name, _ in before] == names
     with DurableQ(db) as dq:
         dq.migrate()
     assert plain.rows(db, theirs) == before
     assert plain.one(db, "SELECT count(*) FROM mine") == 0
     assert plain.one(db, "SELECT count(*) FROM waiting") > MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("theirs", "cause"),
+    [
+        ("ALTER TABLE durableq_message ADD COLUMN tenant TEXT", "rebuilt without them: tenant"),
+        ("CREATE TABLE durableq_counters (x)", "table durableq_counters already exists"),
+        ("CREATE INDEX by_total ON durableq_queue (sent)", "error in index by_total"),
+        ("CREATE VIEW lost AS SELECT x FROM nowhere", "error in view lost"),
+    ],
+)
+def test_an_object_of_an_application_in_the_way_is_named_and_nothing_is_changed(
+    db: Path, theirs: str, cause: str
+) -> None:
+    plain.script(db, theirs)
+    before = plain.rows(db, "SELECT name, sql FROM sqlite_schema")
+    with DurableQ(db) as dq, pytest.raises(DatabaseUnusable) as refused:
+        dq.migrate()
+    assert cause in str(refused.value)
+    assert "drop them, migrate, and create them again" in str(refused.value)
+    assert plain.rows(db, "SELECT name, sql FROM sqlite_schema") == before
+    assert plain.rows(db, "SELECT version_num FROM durableq_version") == [("0004",)]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "DELETE FROM sqlite_sequence WHERE name = 'durableq_message'",
+        "UPDATE sqlite_sequence SET seq = 1 WHERE name = 'durableq_message'",
+    ],
+)
+def test_a_sequence_that_is_behind_is_mended(db: Path, behind: str) -> None:
+    plain.script(db, behind)
+    last = plain.one(db, "SELECT max(id) FROM durableq_message")
+    with DurableQ(db) as dq:
+        dq.migrate()
+        assert int(dq.queue("orders").send("next")) == last + 1

@@ -21,6 +21,7 @@ from durableq.engines.sql.transactions import RevisionCheck
 from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import dotted, driver
+from durableq.engines.sqlite.errors import translate
 from durableq.model.errors import (
     Conflict,
     DatabaseUnusable,
@@ -213,7 +214,7 @@ def upgrade(database: Database, found: SchemaState) -> None:
             return  # another process was first
         if found is SchemaState.OLDER:
             _check_unused(tx.raw, database)
-            run_migrations(connection)
+            _migrate(connection, database.location.path)
             return
         metadata.create_all(connection, checkfirst=False)
         for statement in (DEAD_LETTER_VIEW, _CREATE_VERSION):
@@ -221,6 +222,23 @@ def upgrade(database: Database, found: SchemaState) -> None:
         connection.exec_driver_sql(_STAMP, (REVISIONS[-1],))
         if found is SchemaState.EMPTY:
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _migrate(connection: sqlalchemy.Connection, path: Path) -> None:
+    """Run the migrations, and say what an application's own tables or columns make impossible.
+
+    Raises:
+        StorageFull, Busy, DatabaseUnusable: the file is as it was.
+    """
+    try:
+        run_migrations(connection)
+    except (sqlalchemy.exc.DBAPIError, ValueError, OverflowError) as error:
+        cause = getattr(error, "orig", None) or error
+        meaning = translate(cause, path) if isinstance(cause, driver.Error) else None
+        raise meaning or DatabaseUnusable(
+            f"{path} was not upgraded, and is as it was: {cause}. Where an application has objects "
+            "of its own on durableq's tables, drop them, migrate, and create them again."
+        ) from error
 
 
 def run_migrations(connection: sqlalchemy.Connection) -> None:
