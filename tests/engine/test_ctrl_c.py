@@ -1,4 +1,4 @@
-"""Ctrl-C inside a transaction: the thread goes on with the queue, and the counters reconcile."""
+"""Ctrl-C in a transaction: the thread can use the queue afterwards, and its counters reconcile."""
 
 from __future__ import annotations
 
@@ -57,3 +57,20 @@ def test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next(
     finally:
         sys.settrace(before)
     check_usable(orders)
+
+
+def test_a_signal_as_soon_as_begin_returns_leaves_no_transaction(orders: Queue) -> None:
+    def interrupt(_: FrameType, event: str, function: object) -> None:
+        if event == "c_return" and getattr(function, "__name__", "") == "execute":
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    before = sys.getprofile()
+    try:
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            orders.send("interrupted")
+    finally:
+        sys.setprofile(before)
+    orders.send("after")
+    assert orders.info().counts.ready == 1

@@ -28,12 +28,16 @@ from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import execution, lease_keeper
-from tests.sabotage.fork_bugs import let_a_forked_child_commit
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
     know_one_host_only,
     rewrite,
     take_boot_clocks_for_one,
+)
+from tests.sabotage.session_bugs import (
+    keep_a_closed_connection,
+    keep_the_counts_of_an_interrupted_transaction,
+    let_a_forked_child_commit,
 )
 
 FENCED = ("COMPLETE", "EXTEND", "LEASED", "PUT_BACK", "REDRIVE", "DISCARD")
@@ -438,5 +442,7 @@ BUGS: dict[str, Callable[[], None]] = {
         take_any_key,
         settle_without_looking,
         let_a_forked_child_commit,
+        keep_a_closed_connection,
+        keep_the_counts_of_an_interrupted_transaction,
     )
 }

@@ -32,6 +32,7 @@ POWER_LOSS = (
 )
 HOSTS = "tests/engine/test_hosts.py::"
 ROW_COUNTS = "tests/engine/test_row_counts.py::"
+CTRL_C = "tests/engine/test_ctrl_c.py::"
 OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
@@ -41,6 +42,14 @@ SEEN_BY = [
     (
         "let_a_forked_child_commit",
         OPENING + "test_a_child_forked_in_a_transaction_cannot_end_it[leave-8]",
+    ),
+    (
+        "keep_a_closed_connection",
+        CTRL_C + "test_after_an_interrupted_statement_the_thread_has_a_new_connection",
+    ),
+    (
+        "keep_the_counts_of_an_interrupted_transaction",
+        CTRL_C + "test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next",
     ),
     ("begin_deferred", RACE + "test_racing_receivers_are_each_given_other_messages"),
     (

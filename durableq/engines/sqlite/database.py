@@ -91,11 +91,11 @@ class Session(WriteTransaction):
             )
         if open_files.are_several_open:
             database.file.use(self.raw)
-        try:
-            self.execute(BEGIN_WRITE)
-        except (driver.Error, UnicodeDecodeError) as error:
-            database.begin(self, failed=error)
-        try:
+        try:  # around BEGIN too: a KeyboardInterrupt may come as soon as it returns
+            try:
+                self.execute(BEGIN_WRITE)
+            except (driver.Error, UnicodeDecodeError) as error:
+                database.begin(self, failed=error)
             check = database.revision_check
             moment = database.clock.moment()
             if moment.is_due and check is not None:
@@ -112,20 +112,20 @@ class Session(WriteTransaction):
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if self.pid != os.getpid():  # COMMIT or ROLLBACK here would write into the parent's log
-            self._database.part_with(self)
-            if error is None:
-                raise Conflict(FORKED)
-            return
-        if error is not None:
-            self._undo(error)
-            return
         try:
-            if self.counts:
-                self.write_counters()
-            self._database._commit(self.raw)
+            if self.pid != os.getpid():  # COMMIT or ROLLBACK would write into the parent's log
+                self._database.part_with(self)
+                if error is None:
+                    raise Conflict(FORKED)
+            elif error is not None:
+                self._undo(error)
+            else:
+                if self.counts:
+                    self.write_counters()
+                self._database._commit(self.raw)
         except BaseException as failure:
-            self._undo(failure)
+            if self.pid == os.getpid():
+                self._undo(failure)
             raise
 
     def _undo(self, error: BaseException) -> None:

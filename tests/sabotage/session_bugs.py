@@ -1,4 +1,4 @@
-"""The bug to plant where a process is forked."""
+"""Bugs to plant in the session of a thread: its end after a fork, and after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,3 +23,23 @@ def let_a_forked_child_commit() -> None:
         check(self)
 
     session.__exit__, handle._check = leave_as_the_parent, check_as_the_parent
+
+
+def keep_a_closed_connection() -> None:
+    cls: Any = database.Database
+    cls._on_close = lambda self, raw, *_: self.file.remove(raw)
+
+
+def keep_the_counts_of_an_interrupted_transaction() -> None:
+    class Counts(dict[int, Any]):
+        def clear(self) -> None:
+            """Keep them."""
+
+    session: Any = database.Session
+    make = session.__init__
+
+    def make_with_counts(self: Any, *arguments: Any) -> None:
+        make(self, *arguments)
+        self.counts = Counts()
+
+    session.__init__ = make_with_counts
