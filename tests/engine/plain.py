@@ -47,6 +47,18 @@ def one(path: Path, sql: str, *values: Any) -> Any:
     return value
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a connection has the write lock just now."""
+    with connection(path) as raw:
+        raw.execute("PRAGMA busy_timeout = 0")
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except driver.OperationalError:
+            return True
+        raw.execute("ROLLBACK")
+        return False
+
+
 def script(path: Path, sql: str) -> None:
     """Run statements."""
     with connection(path) as raw:
