@@ -30,4 +30,6 @@ class RightAndWrong(SideBySide):
 
 @pytest.mark.parametrize("part", range(2))
 def test_engines_of_which_one_has_a_wrong_clock_agree(part: int) -> None:
+    before = RightAndWrong.compared
     run_state_machine_as_test(RightAndWrong, settings=WALKS)
+    assert RightAndWrong.compared - before >= WALKS.max_examples
