@@ -252,8 +252,10 @@ class Anchor(NamedTuple):
             known = json.loads(text or "null")
             known.setdefault("lease_offset_ms", 0)  # release 0.1 had none
             numbers = {name: int(known.pop(name)) for name in cls._fields if name != "boot_id"}
+            if any(abs(number) > FOREVER_MS for number in numbers.values()):
+                return None
             return cls(boot_id=str(known.pop("boot_id")), **numbers)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             return None
 
 

@@ -129,6 +129,13 @@ def test_an_anchor_that_cannot_be_read_is_none(text: str | None) -> None:
     assert Anchor.from_json(text) is None
 
 
+@pytest.mark.parametrize("number", ["1e400", "9e99", "-1e18", "NaN"])
+def test_an_anchor_with_a_time_that_no_clock_shows_is_none(number: str) -> None:
+    text = START.to_json().replace(f'"wall_ms": {START.wall_ms}', f'"wall_ms": {number}')
+    assert number in text
+    assert Anchor.from_json(text) is None
+
+
 def test_an_anchor_is_renewed_when_it_is_old_or_the_clock_has_jumped() -> None:
     clock = FakeClock()
     steady = SteadyClock(clock)
