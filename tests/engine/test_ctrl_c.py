@@ -7,7 +7,7 @@ import sys
 from types import FrameType
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Transaction, event
 
 from durableq import DurableQ, Queue
 from durableq.engines.sqlite.database import Session
@@ -74,3 +74,25 @@ def test_a_signal_as_soon_as_begin_returns_leaves_no_transaction(orders: Queue) 
         sys.setprofile(before)
     orders.send("after")
     assert orders.info().counts.ready == 1
+
+
+def test_a_signal_before_sqlalchemy_ends_its_transaction_leaves_the_thread_usable(
+    orders: Queue,
+) -> None:
+    orders.send_many(["interrupted", "next"])
+    first, second = orders.receive(2)
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is Transaction.close.__code__:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    before = sys.getprofile()
+    try:
+        with pytest.raises(KeyboardInterrupt), first.transaction():
+            sys.setprofile(interrupt)
+    finally:
+        sys.setprofile(before)
+    with second.transaction() as tx:
+        tx.execute("SELECT 1")
+    assert orders.info().counters.completed == 2

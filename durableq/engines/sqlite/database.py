@@ -255,6 +255,9 @@ class Database:
     def write_with_sqlalchemy(self) -> Iterator[tuple[Session, sqlalchemy.Connection]]:
         """Run a write transaction that user code may join through SQLAlchemy."""
         session = self.write()
+        if session.sqlalchemy.in_transaction() and not session.raw.in_transaction:
+            self.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
+            session = self.write()
         joined = None
         try:
             with session:
