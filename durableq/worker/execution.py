@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from durableq.client.answers import FAILURES, encode_answer, failed_of_batch
@@ -22,15 +20,6 @@ from durableq.worker.completer import Completer
 from durableq.worker.state import WorkerState, message_facts, warn
 
 log = logging.getLogger("durableq.worker")
-
-
-@dataclass(slots=True)
-class _Call:
-    """The outcome of calling a handler."""
-
-    result: Any = None
-    failure: Failure | None = None
-    ran_seconds: float = 0.0
 
 
 _NAMED: Final = Failure(
@@ -57,29 +46,29 @@ class Execution:
 
     def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call a handler for each delivery, or once for all if it takes batches."""
-        with self._releasing_unstarted(deliveries):
+        try:
             if handler.batch is not None:
                 if batch := self._start_batch(deliveries):
-                    with self._completing_batch(batch) as call:
-                        call.result = handler.function(batch)
+                    self._end_batch(batch, *_call(handler.function, batch))
                 return
             for delivery in deliveries:
                 if self._start(delivery):
-                    with self._completing(delivery) as call:
-                        call.result = handler.function(delivery)
+                    self._end(delivery, *_call(handler.function, delivery))
+        finally:
+            self.release_unstarted(deliveries)
 
     async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call an async handler for each delivery, or once for all if it takes batches."""
-        with self._releasing_unstarted(deliveries):
+        try:
             if handler.batch is not None:
                 if batch := self._start_batch(deliveries):
-                    with self._completing_batch(batch) as call:
-                        call.result = await handler.function(batch)
+                    self._end_batch(batch, *await _call_async(handler.function, batch))
                 return
             for delivery in deliveries:
                 if self._start(delivery):
-                    with self._completing(delivery) as call:
-                        call.result = await handler.function(delivery)
+                    self._end(delivery, *await _call_async(handler.function, delivery))
+        finally:
+            self.release_unstarted(deliveries)
 
     def _start(self, delivery: Delivery) -> bool:
         """Mark a message as started; return False if its handler is not to be called."""
@@ -112,14 +101,6 @@ class Execution:
             self._state.stopping.set()
         return is_in_flight
 
-    @contextmanager
-    def _releasing_unstarted(self, deliveries: Sequence[Delivery]) -> Iterator[None]:
-        """Release, uncounted, the deliveries that were not started by the end of the block."""
-        try:
-            yield
-        finally:
-            self.release_unstarted(deliveries)
-
     def release_unstarted(self, deliveries: Sequence[Delivery]) -> None:
         """Release, uncounted, the deliveries that were not started.
 
@@ -131,49 +112,35 @@ class Execution:
             self._in_flight.remove(left)
             self._store.release([delivery.receipt for delivery in left])
 
-    @contextmanager
-    def _completing(self, delivery: Delivery) -> Iterator[_Call]:
-        """Complete the message with the handler's result; fail it if the block raises."""
-        call, encoded = _Call(), None
-        try:
-            with self._running([delivery], call):
-                yield call
-                encoded = self._kept(delivery, encode_answer(call.result))
-            self._state.prefetch.record(delivery.queue, call.ran_seconds)
-            if delivery.settled:
-                self._end_settled(delivery, call.failure, encoded)
-                return
-            how = call.failure or Completion(delivery.receipt, encoded, delivery.key)
-            self._completer.submit(delivery, how, call.ran_seconds)
-        except PASSING:
+    def _end(self, delivery: Delivery, result: Any, error: BaseException | None) -> None:
+        """Complete a message with its handler's result, or fail it because of an exception.
+
+        The handler counts as running until its result and its exception are read, because reading
+        runs code of the user's classes: the time limit covers it.
+        """
+        encoded = None
+        if error is None:
+            try:
+                encoded = self._kept(delivery, encode_answer(result))
+            except BaseException as unreadable:  # noqa: BLE001 - of the user's classes
+                error = unreadable
+        self._check_process()
+        if error is not None and issubclass(type(error), PASSING):
             self._in_flight.reset([delivery])
-            raise
-        except StaleReceipt as error:
+            raise error
+        if error is not None and _is_stale(error, [delivery.id]):
             delivery.lost = True
             log.warning("%s", error, extra=message_facts(delivery, "lost"))
             self._in_flight.remove([delivery])
-
-    @contextmanager
-    def _running(self, deliveries: Sequence[Delivery], call: _Call) -> Iterator[None]:
-        """Record the duration of the handler in the block, and its exception as a failure.
-
-        The handler counts as running until its result is read, because reading runs code of the
-        user's classes: the time limit covers it. A lost lease and a busy file are not failures.
-        """
-        try:
-            try:
-                yield
-            finally:
-                self._check_process()
-        except PASSING:
-            raise
-        except BaseException as error:
-            # Another message's lost lease is an error of the handler.
-            if type(error) is StaleReceipt and error.message_id in {d.id for d in deliveries}:
-                raise
-            call.failure = failure_of(error)
-        finally:
-            call.ran_seconds = self._in_flight.mark_returned(deliveries[0])
+            return
+        failure = None if error is None else failure_of(error)
+        ran_seconds = self._in_flight.mark_returned(delivery)
+        self._state.prefetch.record(delivery.queue, ran_seconds)
+        if delivery.settled:
+            self._end_settled(delivery, failure, encoded)
+            return
+        how = failure or Completion(delivery.receipt, encoded, delivery.key)
+        self._completer.submit(delivery, how, ran_seconds)
 
     def _kept(self, delivery: Delivery, encoded: str | None) -> str | None:
         """Return an encoded result if the message has a key; log the first that has none."""
@@ -201,26 +168,29 @@ class Execution:
             delivery.attach_encoded(encoded)
         self._completer.finish([delivery])
 
-    @contextmanager
-    def _completing_batch(self, batch: Batch) -> Iterator[_Call]:
-        """Settle a batch in one transaction after its handler has run in the block."""
-        call, failed = _Call(), set[str]()
-        try:
-            with self._running(batch, call):
-                yield call
-                failed = failed_of_batch(call.result, batch.ids)
-        except PASSING:
+    def _end_batch(self, batch: Batch, answer: Any, error: BaseException | None) -> None:
+        """Settle a batch in one transaction after its handler's return or exception."""
+        failed = set[str]()
+        if error is None:
+            try:
+                failed = failed_of_batch(answer, batch.ids)
+            except BaseException as unreadable:  # noqa: BLE001 - of the user's classes
+                error = unreadable
+        self._check_process()
+        if error is not None and issubclass(type(error), PASSING):
             self._in_flight.reset(batch)
-            raise
-        except StaleReceipt as error:
+            raise error
+        if error is not None and _is_stale(error, batch.ids):
             log.warning("%s The others of its batch are released.", error, extra=logs.facts("lost"))
             self._in_flight.reset(batch)
             return
+        failure = None if error is None else failure_of(error)
+        self._in_flight.mark_returned(batch[0])
         if batch.settled:
-            if failure := call.failure or (_NAMED if failed else None):
+            if failure := failure or (_NAMED if failed else None):
                 _log_late("raised_late", "the batch's handler failed messages", batch[0], failure)
-        elif call.failure is not None:
-            batch.fail_rest(call.failure)
+        elif failure is not None:
+            batch.fail_rest(failure)
         else:
             batch.fail_rest(_NAMED, failed)
         self._commit_batch(batch)
@@ -249,7 +219,31 @@ class Execution:
                 )
             finally:  # stderr may be closed
                 os._exit(0)
-        self._state.stopping.exit_unless_intact()
+        self._state.stopping.exit_if_closed()
+
+
+def _call(function: Callable[..., Any], given: Any) -> tuple[Any, BaseException | None]:
+    """Call a handler; return its result, or the exception that it raised."""
+    try:
+        return function(given), None
+    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+        return None, error
+
+
+async def _call_async(function: Callable[..., Any], given: Any) -> tuple[Any, BaseException | None]:
+    """Call an async handler; return its result, or the exception that it raised."""
+    try:
+        return await function(given), None
+    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+        return None, error
+
+
+def _is_stale(error: BaseException, ids: Collection[str]) -> bool:
+    """Return whether an exception says that the lease of one of these messages was lost.
+
+    Another message's lost lease is an error of the handler.
+    """
+    return type(error) is StaleReceipt and error.message_id in ids
 
 
 def _log_late(event: str, what: str, delivery: Delivery, failure: Failure) -> None:

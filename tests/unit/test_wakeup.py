@@ -80,14 +80,21 @@ def test_an_event_whose_descriptors_are_another_files_writes_nothing_there(tmp_p
         os.close(descriptor)
 
 
-def test_a_process_whose_descriptors_were_closed_ends_before_it_writes() -> None:
+@pytest.mark.parametrize("look", ["exit_unless_intact", "exit_if_closed"])
+@pytest.mark.parametrize("closed", [0, 1])
+@pytest.mark.parametrize("instead", [None, "/dev/null", "pipe"])
+def test_a_process_whose_descriptors_were_closed_ends_before_it_writes(
+    look: str, closed: int, instead: str | None
+) -> None:
     wakeup = WakeupEvent()
     child = os.fork()
     if child == 0:
-        for end in ends(wakeup):
-            os.close(end)
-        wakeup.exit_unless_intact()
+        other = os.pipe()[closed] if instead == "pipe" else os.open(instead or "/", os.O_RDONLY)
+        os.close(ends(wakeup)[closed])
+        if instead:
+            os.dup2(other, ends(wakeup)[closed])
+        getattr(wakeup, look)()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == CLOSED_DESCRIPTORS
-    wakeup.exit_unless_intact()
+    getattr(wakeup, look)()
     wakeup.close()
