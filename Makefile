@@ -8,10 +8,10 @@ READY := $(VENV)/.ready-$(firstword $(shell pwd | cksum))
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo chaos test test-fast check clean new-venv
+.PHONY: help setup run demo chaos statements test test-fast check clean new-venv
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## create .venv with everything in constraints.txt
 	@echo "$(VENV) is ready."
@@ -23,6 +23,9 @@ demo: $(READY) ## run the example application
 
 chaos: $(READY) ## kill and stop workers at random, then check that nothing was lost
 	@$(BIN)/python scripts/chaos.py $(ARGS)
+
+statements: $(READY) ## generate the SQL texts from their definitions
+	@$(BIN)/python -m scripts.write_statements
 
 # The files of tests are in memory where the machine has such a file system: there fsync costs nothing.
 # Bytecode is kept in $(VENV), except that of the tests' own modules.

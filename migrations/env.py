@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy
 from alembic import context
 
-from durableq.engines.sql.tables import metadata
+from durableq.engines.sql.definitions.tables import metadata
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.schema import VERSION_TABLE
@@ -28,7 +28,7 @@ with ExitStack() as stack:
     connection: sqlalchemy.Connection | None = context.config.attributes.get("connection")
     if connection is None:
         database = Database(Location.parse(os.environ.get("DURABLEQ_DB", "durableq.db")))
-        connection = stack.enter_context(database.engine.begin())
+        connection = stack.enter_context(database.adapter.engine.begin())
     context.configure(
         connection=connection,
         target_metadata=metadata,

@@ -20,7 +20,12 @@ import psycopg
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.compiler import compiles
 
-from durableq.engines.sql.dialect import Dialect, byte_length, bytes_literal, in_list, last_id
+from durableq.engines.sql.definitions.elements import (
+    byte_length,
+    bytes_literal,
+    in_list,
+    last_id,
+)
 from tests.support import wait_for
 
 
@@ -48,7 +53,7 @@ def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
 
 _dialect: Any = PGDialect_psycopg  # its constructor has no types
 #: A dialect with parameters $1, $2, as PREPARE requires.
-DIALECT = Dialect(_dialect(paramstyle="numeric_dollar"), list)
+DIALECT = _dialect(paramstyle="numeric_dollar")
 
 
 @contextmanager

@@ -89,8 +89,9 @@ def test_a_signal_before_sqlalchemy_ends_its_transaction_leaves_the_thread_usabl
 
     before = sys.getprofile()
     try:
-        with pytest.raises(KeyboardInterrupt), first.transaction():
-            sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt), first.transaction() as tx:  # noqa: PT012
+            tx.execute("SELECT 1")
+            sys.setprofile(interrupt)  # it is raised at the end of the block
     finally:
         sys.setprofile(before)
     with second.transaction() as tx:

@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from durableq import DurableQ
-from durableq.engines.sql import dead_letters, queries, redrive
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dialect import Statement, Statements
-from durableq.engines.sqlite.dialect import DIALECT
+from durableq.engines.sqlite import statements as sql
 from durableq.engines.sqlite.driver import driver, is_affected
 from durableq.model.message import State
 from tests.engine import plain
@@ -30,7 +26,7 @@ KEYS = "durableq_idempotency"
 HISTORY = "durableq_history_message"
 OF_MESSAGE = f"SEARCH durableq_history USING INDEX {HISTORY} (message_id=?)"
 
-PLANS: dict[str, tuple[Statement, set[str]]] = {
+PLANS: dict[str, tuple[str, set[str]]] = {
     "QUEUE": (
         sql.QUEUE,
         {"SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)"},
@@ -69,7 +65,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         {f"SEARCH {MESSAGE} USING INDEX durableq_message_deferred (queue_id=? AND key=?)"},
     ),
     "READY_IN": (
-        queries.READY_IN,
+        sql.READY_IN,
         {
             "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
@@ -79,7 +75,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     ),
     # Only dead letters are read, from the redrive task's position on, in order of id, not sorted.
     "LETTERS_MEANT": (
-        redrive.DEAD_LETTERS_MEANT,
+        sql.DEAD_LETTERS_MEANT,
         {
             "SEARCH m USING INDEX durableq_message_dead (id>?)",
             f"SEARCH source {ROWID} LEFT-JOIN",
@@ -88,7 +84,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         },
     ),
     "GROUPS": (
-        dead_letters.GROUPS,
+        sql.GROUPS,
         {
             "CO-ROUTINE kind",
             "SCAN m USING INDEX durableq_message_dead",
@@ -102,7 +98,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
         },
     ),
     "RECOVERIES": (
-        dead_letters.RECOVERIES,
+        sql.RECOVERIES,
         {
             "SEARCH back USING INDEX durableq_history_queue (queue_id=? AND at_ms>?)",
             f"SEARCH later USING INDEX {HISTORY} (message_id=? AND id>?)",
@@ -113,7 +109,7 @@ PLANS: dict[str, tuple[Statement, set[str]]] = {
     ),
     # Only messages in flight are read and sorted, never the backlog.
     "LEASED_BY": (
-        queries.LEASED_BY,
+        sql.LEASED_BY,
         {
             f"SCAN {MESSAGE} USING INDEX durableq_message_leased",
             f"SEARCH own {ROWID}",
@@ -134,9 +130,9 @@ SELECT queue.id, {state}, 0, 0, 0, 0, 0, {later} + i, {later} + i, 0, 0, {later}
 FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
 
 
-def plan(db: Path, statement: Statement) -> set[str]:
+def plan(db: Path, statement: str) -> set[str]:
     """Return the steps of a statement's plan, without those that read its list of ids."""
-    compiled = re.sub(r"(?<!:):\w+", "NULL", Statements(DIALECT)[statement])
+    compiled = re.sub(r"(?<!:):\w+", "NULL", statement)
     steps = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {compiled}")]
     return {step for step in steps if not OF_ITS_IDS.match(step)}
 
@@ -148,9 +144,7 @@ def test_the_plan_uses_the_index(name: str, dq: DurableQ, db: Path) -> None:
 
 
 def test_the_reader_of_plans_would_see_a_scan_and_a_sort(dq: DurableQ, db: Path) -> None:
-    unindexed = Statement(
-        text("SELECT id FROM durableq_message WHERE body = :body ORDER BY sent_at_ms")
-    )
+    unindexed = "SELECT id FROM durableq_message WHERE body = :body ORDER BY sent_at_ms"
     assert plan(db, unindexed) == {"SCAN durableq_message", "USE TEMP B-TREE FOR ORDER BY"}
 
 

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 import sqlalchemy
 
-from durableq.engines import sql
-from durableq.engines.sql.dialect import Statement, Statements
-from durableq.engines.sql.tables import metadata
+from durableq.engines.sql.definitions import generation
+from durableq.engines.sql.definitions.tables import metadata
 from tests.engine import postgresql
 
 pytestmark = pytest.mark.xdist_group("postgresql")  # one server
 
 
-def statements_in(value: object, name: str) -> Iterator[tuple[str, Statement]]:
-    if isinstance(value, Statement):
-        yield name, value
-    elif isinstance(value, tuple):
-        for number, part in enumerate(value):
-            yield from statements_in(part, f"{name}.{number}")
-
-
 STATEMENTS = {
-    name: statement
-    for module in pkgutil.iter_modules(sql.__path__, f"{sql.__name__}.")
-    for attribute, value in vars(importlib.import_module(module.name)).items()
-    for name, statement in statements_in(value, f"{module.name.rpartition('.')[2]}.{attribute}")
+    f"{module}.{name}": statement
+    for module, defined in generation.statements().items()
+    for name, statement in defined.items()
 }
 
 
@@ -52,7 +40,7 @@ def test_the_engine_has_shared_statements() -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_postgresql_prepares(name: str, connection: psycopg.Connection) -> None:
-    text = Statements(postgresql.DIALECT)[STATEMENTS[name]]
+    text = generation.compile_text(STATEMENTS[name].construct, postgresql.DIALECT)
     connection.execute(f"PREPARE statement AS {text}".encode())
     prepared = connection.execute(
         "SELECT name FROM pg_prepared_statements WHERE name = 'statement'"

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sql import receiving, statements
-from durableq.engines.sql.dialect import Statement
-from durableq.engines.sql.tables import queue
+from durableq.engines.sql import receiving
+from durableq.engines.sql.definitions.tables import queue
+from durableq.engines.sql.dialect import RowStatement
 from durableq.engines.sql.transactions import StoredQueue, Transaction
+from durableq.engines.sqlite import statements
 from durableq.model.decisions import Decision, Discard, Hold, Requeue
 from durableq.model.message import Completion, Message, Outcome, Reason, State
 from durableq.store.core import Store
@@ -33,7 +34,7 @@ from durableq.testing.contract.case import (
     take,
 )
 
-Before = Callable[[Statement, str], None]
+Before = Callable[[str | RowStatement, str], None]
 OTHER = "receipt = x'0000000000000000000000000000aaaa'"
 OTHER_OWNS_THE_KEY = f"UPDATE durableq_idempotency SET owner_{OTHER}"
 TAKEN = f"UPDATE durableq_message SET state = 1, {OTHER} WHERE id = "
@@ -47,18 +48,18 @@ def store(dq: DurableQ) -> Store:
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Before]:
     """Plan a change of a row, once, just before a statement runs."""
-    planned: dict[Statement, str] = {}
+    planned: dict[str | RowStatement, str] = {}
     run, run_many = Transaction.run, Transaction.run_many
 
-    def change(tx: Transaction, statement: Statement) -> None:
+    def change(tx: Transaction, statement: str | RowStatement) -> None:
         if statement in planned:
             tx.raw.execute(planned.pop(statement))
 
-    def run_after(self: Transaction, statement: Statement, **values: Any) -> Any:
+    def run_after(self: Transaction, statement: str, **values: Any) -> Any:
         change(self, statement)
         return run(self, statement, **values)
 
-    def run_many_after(self: Transaction, statement: Statement, rows: Any) -> Any:
+    def run_many_after(self: Transaction, statement: RowStatement, rows: Any) -> Any:
         change(self, statement)
         return run_many(self, statement, rows)
 
@@ -86,7 +87,7 @@ def test_a_message_whose_key_was_taken_meanwhile_is_put_back_uncounted(
 ) -> None:
     keyed, other = send(store, key="k"), send(store, key="other")
     before(
-        statements.TAKE_KEY,
+        statements.TAKE_KEY_ROWS,
         "INSERT INTO durableq_idempotency (queue_id, key, status, owner_message_id, "
         "owner_receipt, payload_hash, created_at_ms) SELECT queue_id, key, 0, 999, "
         f"x'0000000000000000000000000000aaaa', payload_hash, 0 FROM durableq_message "
@@ -123,7 +124,7 @@ def test_a_message_deferred_by_another_process_is_not_set_aside_twice(
     [(Reason.REJECTED, statements.BURY), (Reason.HANDLER_ERROR, statements.PUT_BACK)],
 )
 def test_a_failure_of_a_lease_lost_meanwhile_is_stale(
-    store: Store, before: Before, reason: Reason, statement: Statement
+    store: Store, before: Before, reason: Reason, statement: str
 ) -> None:
     message_id = send(store, key="k")
     lease = take(store)
@@ -149,7 +150,7 @@ def test_a_release_of_a_lease_lost_meanwhile_is_stale(store: Store, before: Befo
     ],
 )
 def test_a_decision_about_a_lease_lost_meanwhile_is_stale(
-    dq: DurableQ, before: Before, decision: Decision, statement: Statement
+    dq: DurableQ, before: Before, decision: Decision, statement: str
 ) -> None:
     store: Any = dq.store
     message_id = kill(store)
@@ -178,7 +179,7 @@ def test_a_completion_whose_record_is_gone_is_logged(
 ) -> None:
     send(store, key="k")
     lease = take(store)
-    before(statements.COMPLETE_KEY, "DELETE FROM durableq_idempotency")
+    before(statements.COMPLETE_KEY_ROWS, "DELETE FROM durableq_idempotency")
     assert store.complete([Completion(lease, None, "k")]) == [Outcome.DONE]
     assert "1 of 1 completed messages of orders had lost their records" in caplog.text
 

@@ -20,7 +20,6 @@ IMPORTS = (
     "alembic.command",
     "durableq.admin.operations",
     "durableq.engines.sqlite.store",
-    "tests.faults.compiled",
 )
 
 

@@ -69,12 +69,15 @@ ENGINE_FUNCTIONS = {
     )
 }
 
-# The checker of demo and chaos reads the file by itself, but with the same SQLite library.
-MAY_USE_THE_DRIVER = {
+# The checker of demo and chaos reads the file by itself, but with the same SQLite library. A script
+# generates the engines' texts.
+MAY_REACH_INTO_ENGINES = {
     ("durableq/demo/reading.py", "durableq.engines.sqlite.driver.driver"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.driver"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.is_affected"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.checkpoints.Checkpointer"),
+    ("scripts/write_statements.py", "durableq.engines.sql.definitions.generation"),
+    ("scripts/write_statements.py", "durableq.engines.sqlite.compiler.DIALECT"),
 }
 
 # The standard modules that the model may import, and the calls that it may not make.
@@ -88,7 +91,7 @@ IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "pr
 
 # Each library beyond the standard one (and sqlite3), and the only places that import it.
 LIBRARIES = {
-    "sqlalchemy": {"durableq/engines/sql", "durableq/engines/sqlite", "migrations"},
+    "sqlalchemy": {"durableq/engines/sql/definitions", "durableq/engines/sqlite", "migrations"},
     "alembic": {"durableq/engines/sqlite", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
@@ -108,6 +111,9 @@ LIBRARIES = {
     "pytest": {"durableq/testing"},
     "packaging": {"scripts/wheels.py"},
 }
+
+# What `make statements` writes; a test compares it with the definitions.
+GENERATED = {"durableq/engines/sql/statements.py", "durableq/engines/sqlite/statements.py"}
 
 FUNCTION_LINES = 40
 MODULE_LINES = 450
@@ -177,7 +183,7 @@ def every_module_has_a_layer(root: Path) -> Iterator[str]:
 def the_tables_name_existing_modules(root: Path) -> Iterator[str]:
     named = {f"durableq/{name.replace('.', '/')}" for name in LAYERS}
     named |= MAY_OPEN_ENGINES.union(*LIBRARIES.values())
-    named |= {path for path, _ in MAY_OPEN | MAY_SLEEP | MAY_USE_THE_DRIVER}
+    named |= {path for path, _ in MAY_OPEN | MAY_SLEEP | MAY_REACH_INTO_ENGINES} | GENERATED
     for path in sorted(named):
         if not (root / path).exists() and not (root / f"{path}.py").exists():
             yield f"{path} is named in the tables of the rules, but not there"
@@ -213,7 +219,7 @@ def engines_are_opened_by_url(root: Path) -> Iterator[str]:
                 continue
             if is_in(module.path, {"durableq/engines"}):
                 continue
-            if (module.path, name) in MAY_USE_THE_DRIVER:
+            if (module.path, name) in MAY_REACH_INTO_ENGINES:
                 continue
             if name not in ENGINE_FUNCTIONS or module.path not in MAY_OPEN_ENGINES:
                 yield module.at(alias, f"imports {name}")
@@ -260,7 +266,8 @@ def length(function: Function) -> int:
 
 def modules_fit_in_a_sitting(root: Path) -> Iterator[str]:
     for module in modules(root, "durableq", "migrations", "scripts", "tests"):
-        if (lines := len(module.text.splitlines())) > MODULE_LINES:
+        lines = len(module.text.splitlines())
+        if lines > MODULE_LINES and module.path not in GENERATED:
             yield f"{module.path}:{lines} has {lines} lines; {MODULE_LINES} are a sitting"
 
 

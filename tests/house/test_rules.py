@@ -203,7 +203,7 @@ INNOCENT: list[tuple[Rule, str, str]] = [
     (rules.the_model_is_pure, "durableq/model/lifecycle.py", "from datetime import timedelta"),
     (
         rules.libraries_stay_in_their_packages,
-        "durableq/engines/sql/a.py",
+        "durableq/engines/sql/definitions/a.py",
         "import sqlalchemy.types",
     ),
     (

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from durableq.admin import readers
-from durableq.engines.sql import fleet, metadata, receiving, settling, statements
-from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql import fleet, receiving, settling
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import (
     checkpoints,
@@ -45,9 +44,7 @@ FENCED = ("COMPLETE", "EXTEND", "LEASED", "PUT_BACK", "REDRIVE", "DISCARD")
 
 def remove_the_fence() -> None:
     for name in FENCED:
-        rewrite(
-            getattr(statements, name), "durableq_message.receipt = :token", ":token IS NOT NULL"
-        )
+        rewrite(name, "durableq_message.receipt = :token", ":token IS NOT NULL")
 
 
 def begin_deferred() -> None:
@@ -56,13 +53,11 @@ def begin_deferred() -> None:
 
 
 def reverse_the_lease() -> None:
-    rewrite(
-        statements.EXPIRED_LEASES, "lease_until_ms <= :lease_now", "lease_until_ms >= :lease_now"
-    )
+    rewrite("EXPIRED_LEASES", "lease_until_ms <= :lease_now", "lease_until_ms >= :lease_now")
 
 
 def forget_the_record() -> None:
-    rewrite(statements.COMPLETE_KEY, "status = 0", "status = 0 AND 0")
+    rewrite("COMPLETE_KEY", "status = 0", "status = 0 AND 0")
 
 
 def answer_before_the_commit() -> None:
@@ -172,7 +167,7 @@ def give_dead_letters_back_in_two_steps() -> None:
 
 
 def keep_the_notes_of_a_deleted_queue() -> None:
-    rewrite(metadata._DROP_NOTES, "durableq_meta WHERE", "durableq_meta WHERE 0 AND")
+    rewrite("DROP_NOTES", "durableq_meta WHERE", "durableq_meta WHERE 0 AND")
 
 
 def ignore_the_answers_of_batches() -> None:
@@ -188,7 +183,7 @@ def trust_the_wall_clock() -> None:
 
 def count_retention_from_the_send() -> None:
     """A message that becomes due forgets when that was."""
-    rewrite(statements.PROMOTE, '"deferred"=0', '"deferred"=0, retention_from_ms=enqueued_at_ms')
+    rewrite("PROMOTE", '"deferred"=0', '"deferred"=0, retention_from_ms=enqueued_at_ms')
 
 
 def trust_the_boot_clock_of_a_namespace() -> None:
@@ -320,7 +315,7 @@ def tell_no_queues() -> None:
 
 def tell_no_later_queues() -> None:
     """A process that begins to receive from another queue does not say so."""
-    rewrite(fleet._TELL_QUEUES, "durableq_worker.id = :of", "0 AND durableq_worker.id = :of")
+    rewrite("TELL_QUEUES", "durableq_worker.id = :of", "0 AND durableq_worker.id = :of")
 
 
 def count_the_dead_as_readers() -> None:
@@ -371,7 +366,7 @@ def deliver_without_looking() -> None:
     cls: Any = Transaction
     moved = cls.moved
 
-    def chosen(self: Any, statement: Statement, **values: Any) -> set[int]:
+    def chosen(self: Any, statement: str, **values: Any) -> set[int]:
         moved(self, statement, **values)
         return set(json.loads(values["ids"]))
 
@@ -379,7 +374,7 @@ def deliver_without_looking() -> None:
 
 
 def take_any_key() -> None:
-    rewrite(statements.TAKE_KEY, "durableq_idempotency.status = :seen_status", "1 OR 1")
+    rewrite("TAKE_KEY", "durableq_idempotency.status = :seen_status", "1 OR 1")
 
 
 def settle_without_looking() -> None:

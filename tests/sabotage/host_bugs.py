@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from operator import itemgetter
 from typing import Any
 
-from durableq.engines.sql import fleet, hosts
-from durableq.engines.sql.dialect import Statement, Statements
-from durableq.engines.sqlite.dialect import DIALECT
+from durableq.engines.sql import hosts
+from durableq.engines.sql.dialect import RowStatement
+from durableq.engines.sqlite import statements
 from durableq.runtime import clock
 
+#: A named parameter in a statement's text.
+PARAMETER = re.compile(r":(\w+)")
 
-def rewrite(statement: Statement, old: str, new: str) -> None:
-    """Change the text that a statement is compiled to, in each engine instance."""
-    compiled = Statements(DIALECT)[statement]
-    if old not in compiled:
-        raise AssertionError(f"{old!r} is not in {compiled!r}: plant the bug anew")
-    changed = compiled.replace(old, new)
-    cls: Any = Statements
-    compile_one = cls.__missing__
 
-    def compile_or_change(self: Any, wanted: Statement) -> Any:
-        if wanted is not statement:
-            return compile_one(self, wanted)
-        self[wanted] = changed
-        return changed
-
-    cls.__missing__ = compile_or_change
+def rewrite(name: str, old: str, new: str) -> None:
+    """Change the text of a statement, in both of its forms."""
+    module: Any = statements
+    text = " ".join(getattr(module, name).split())
+    if old not in text:
+        raise AssertionError(f"{old!r} is not in {text!r}: plant the bug anew")
+    changed = text.replace(old, new)
+    setattr(module, name, changed)
+    if hasattr(module, f"{name}_ROWS"):
+        pick = itemgetter(*PARAMETER.findall(changed))
+        setattr(module, f"{name}_ROWS", RowStatement(PARAMETER.sub("?", changed), pick))
 
 
 def know_one_host_only() -> None:
@@ -48,4 +48,4 @@ def take_boot_clocks_for_one() -> None:
 
 
 def forget_the_hosts_of_workers() -> None:
-    rewrite(fleet._WORKERS, "durableq_worker.host_id", "'' AS host_id")
+    rewrite("WORKERS", "durableq_worker.host_id", "'' AS host_id")

@@ -6,15 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, literal_column, or_, select
-
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dialect import Statement
 from durableq.engines.sql.queries import find_queue, one_message
 from durableq.engines.sql.receiving import lease_dead_letters
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
-from durableq.engines.sql.statements import parameter
-from durableq.engines.sql.tables import history, message, queue
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -23,7 +17,7 @@ from durableq.engines.sql.transactions import (
     row_id,
 )
 from durableq.model import codec
-from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.dead_letters import DeadLetterGroup, Recovered, RecoveredFate
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody
 from durableq.model.message import (
@@ -38,127 +32,6 @@ from durableq.model.message import (
     State,
 )
 from durableq.store.capabilities import DeadLetters
-
-dead = message.alias("m")
-source = queue.alias("source")
-died = history.alias("died")
-
-
-def text_literal(value: str) -> Any:
-    """Return a constant of this package as literal SQL, so that the statement's text is whole."""
-    return literal_column(f"'{value}'")
-
-
-def select_dead_letters(*columns: Any) -> Select[Any]:
-    """Return a query of dead letters with their source and their last burial.
-
-    The history of a message is bounded, so it may have lost the burial.
-    """
-    last_burial = (
-        select(func.max(history.c.id))
-        .where(history.c.message_id == dead.c.id, history.c.event == text_literal(Event.BURIED))
-        .correlate(dead)
-        .scalar_subquery()
-    )
-    return (
-        select(*columns)
-        .select_from(
-            dead.outerjoin(source, source.c.id == dead.c.source_queue_id).outerjoin(
-                died, died.c.id == last_burial
-            )
-        )
-        .where(dead.c.source_queue_id.is_not(None))
-        # An index to read: SQLite would read all messages in order of id.
-        .with_hint(dead, "durableq_message_dead")
-    )
-
-
-reason: Any = func.coalesce(died.c.reason, text_literal(Reason.HANDLER_ERROR))
-empty: Any = literal_column("''")
-_of_queue = parameter("of_queue", source.c.name)
-_kind = (
-    select_dead_letters(
-        source.c.name.label("queue"),
-        reason.label("reason"),
-        func.coalesce(died.c.fingerprint, empty).label("fingerprint"),
-        func.count().label("number"),
-        func.min(dead.c.enqueued_at_ms).label("first_died_ms"),
-        func.max(dead.c.enqueued_at_ms).label("last_died_ms"),
-        func.coalesce(func.max(died.c.id), literal_column("0")).label("newest"),
-        func.max(dead.c.id).label("some_id"),
-    )
-    .where(or_(_of_queue.is_(None), source.c.name == _of_queue))
-    .group_by(literal_column("1"), literal_column("2"), literal_column("3"))
-    .subquery("kind")
-)
-_example = history.alias("example")
-GROUPS = Statement(
-    select(
-        _kind.c.queue,
-        _kind.c.reason,
-        _kind.c.fingerprint,
-        func.coalesce(_example.c.error_type, empty),
-        func.coalesce(_example.c.error_message, empty),
-        func.coalesce(_example.c.place, empty),
-        _kind.c.number,
-        _kind.c.first_died_ms,
-        _kind.c.last_died_ms,
-        func.coalesce(_example.c.message_id, _kind.c.some_id),
-    )
-    .select_from(_kind.outerjoin(_example, _example.c.id == _kind.c.newest))
-    .order_by(_kind.c.number.desc(), _kind.c.newest.desc())
-)
-_back, _later = history.alias("back"), history.alias("later")
-
-
-def _sent_back(event: Any) -> tuple[Any, ...]:
-    """Return the conditions for an event in which recovery sent a message back."""
-    actor = func.substr(
-        event.c.actor, literal_column("1"), literal_column(str(len(RECOVERY_ACTOR)))
-    )
-    return (
-        event.c.queue_id == parameter("in_queue"),
-        or_(
-            event.c.event == text_literal(Event.RETRIED),
-            event.c.event == text_literal(Event.REQUEUED),
-        ),
-        actor == text_literal(RECOVERY_ACTOR),
-    )
-
-
-RECOVERIES = Statement(
-    select(
-        _back.c.message_id,
-        _back.c.at_ms,
-        select(died.c.id)
-        .where(
-            died.c.message_id == _back.c.message_id,
-            died.c.id > _back.c.id,
-            died.c.event == text_literal(Event.BURIED),
-        )
-        .exists(),
-        select(dead.c.id).where(dead.c.id == _back.c.message_id).exists(),
-    )
-    .where(
-        *_sent_back(_back),
-        _back.c.at_ms >= parameter("since_ms"),
-        ~select(_later.c.id)
-        .where(
-            _later.c.message_id == _back.c.message_id,
-            _later.c.id > _back.c.id,
-            *_sent_back(_later),
-        )
-        .exists(),
-    )
-    .order_by(_back.c.at_ms.desc(), _back.c.message_id.desc())
-    .limit(parameter("limit"))
-)
-_HISTORY = Statement(
-    select(history, queue.c.name)
-    .outerjoin(queue, queue.c.id == history.c.queue_id)
-    .where(history.c.message_id == parameter("of"))
-    .order_by(history.c.id)
-)
 
 
 class SQLDeadLetters(Operations, DeadLetters):
@@ -211,7 +84,9 @@ class SQLDeadLetters(Operations, DeadLetters):
         with self._database.read() as tx:
             if queue is not None:
                 find_queue(tx, queue)
-            return tx.shown([_group(row) for row in tx.run(GROUPS, of_queue=queue).fetchall()])
+            return tx.shown(
+                [_group(row) for row in tx.run(tx.sql.GROUPS, of_queue=queue).fetchall()]
+            )
 
     def history(self, message_id: str) -> list[HistoryEvent]:
         """Return the exceptional events of a message."""
@@ -222,7 +97,7 @@ class SQLDeadLetters(Operations, DeadLetters):
         """Return the messages that recovery processes sent back to a queue, newest first."""
         with self._database.read() as tx:
             found = tx.run(
-                RECOVERIES,
+                tx.sql.RECOVERIES,
                 in_queue=find_queue(tx, queue).dead_letter_queue_id,
                 since_ms=since_ms - tx.offset_ms,
                 limit=limit,
@@ -276,7 +151,7 @@ def decide_one(
     event, moved = Event.DISCARDED, False
     match decision:
         case Discard():
-            ended = tx.run(sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
+            ended = tx.run(tx.sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
             moved = ended.rowcount == 1
             tx.count(row.id, "discarded", int(moved))
         case Hold():
@@ -311,7 +186,7 @@ def _redrive(
         )
     due_ms = tx.now_ms + decision.delay_ms
     sent_back = tx.run(
-        sql.REDRIVE,
+        tx.sql.REDRIVE,
         of=leased.id,
         in_queue=row.id,
         target=target.id,
@@ -347,7 +222,7 @@ def _dead_letter(tx: Transaction, message_id: str) -> DeadLetter | None:
 def _history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
     """Return the exceptional events of a message, oldest first."""
     events = []
-    for row in tx.run(_HISTORY, of=row_id(message_id)).fetchall():
+    for row in tx.run(tx.sql.HISTORY, of=row_id(message_id)).fetchall():
         _, of, _, at_ms, event, *texts, detail, fingerprint, place, name = row
         reason, error_type, error_message, trace, actor = texts
         events.append(
@@ -369,6 +244,12 @@ def _history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
     return events
 
 
+def _fate(died_again: int, is_there: int) -> RecoveredFate:
+    if died_again:
+        return RecoveredFate.DIED
+    return RecoveredFate.PENDING if is_there else RecoveredFate.ENDED
+
+
 def _group(row: tuple[Any, ...]) -> DeadLetterGroup:
     name, reason, fingerprint, error_type, error_message, place, *numbers, example = row
     count, first_died_ms, last_died_ms = numbers
@@ -384,9 +265,3 @@ def _group(row: tuple[Any, ...]) -> DeadLetterGroup:
         last_died_ms,
         str(example),
     )
-
-
-def _fate(died_again: int, is_there: int) -> RecoveredFate:
-    if died_again:
-        return RecoveredFate.DIED
-    return RecoveredFate.PENDING if is_there else RecoveredFate.ENDED

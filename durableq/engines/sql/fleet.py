@@ -7,58 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import delete, insert, select, update
-
 from durableq.engines.sql import queries, receiving
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dialect import Statement
-from durableq.engines.sql.statements import parameter
-from durableq.engines.sql.tables import worker
 from durableq.engines.sql.transactions import Operations, Transaction
 from durableq.model.message import Message
 from durableq.store.capabilities import Fleet
 from durableq.store.core import WorkerInfo, WorkerStats
 
 _STATS: Final = [field.name for field in dataclasses.fields(WorkerStats)]
-
-_REGISTER = Statement(
-    insert(worker)
-    .values({c.name: parameter(c.name) for c in worker.columns if c.name != "id"})
-    .returning(worker.c.id)
-)
-_BEAT = Statement(
-    update(worker).where(worker.c.id == parameter("of")).values(beat_at_ms=parameter("now_ms"))
-)
-_BEAT_AND_TELL = Statement(
-    update(worker)
-    .where(worker.c.id == parameter("of"))
-    .values({"beat_at_ms": parameter("now_ms")} | {n: parameter(n) for n in _STATS})
-)
-_TELL_QUEUES = Statement(
-    update(worker).where(worker.c.id == parameter("of")).values(queues=parameter("queues"))
-)
-_UNREGISTER = Statement(delete(worker).where(worker.c.id == parameter("of")))
-_w = worker.c
-_WORKERS = Statement(
-    select(
-        _w.name,
-        _w.pid,
-        _w.created_ms,
-        _w.boot_id,
-        _w.pid_namespace,
-        _w.id,
-        _w.started_at_ms,
-        _w.beat_at_ms,
-        _w.restarts,
-        _w.state,
-        _w.handled,
-        _w.failed,
-        _w.in_flight,
-        _w.oldest_began_ms,
-        _w.queues,
-        _w.host_id,
-    ).order_by(_w.id)
-)
 
 
 class SQLFleet(Operations, Fleet):
@@ -69,7 +24,7 @@ class SQLFleet(Operations, Fleet):
         with self._database.write() as tx:
             registered = dataclasses.replace(worker, started_at_ms=tx.now_ms, beat_at_ms=tx.now_ms)
             values = dataclasses.asdict(registered) | {"queues": _as_stored(worker.queues)}
-            owner_id = tx.run(_REGISTER, **values).fetchone()[0]
+            owner_id = tx.run(tx.sql.REGISTER, **values).fetchone()[0]
             return tx.shown(dataclasses.replace(registered, owner_id=owner_id))
 
     def beat(
@@ -82,17 +37,19 @@ class SQLFleet(Operations, Fleet):
         """Record that a worker lives."""
         with self._database.write() as tx:
             if queues is not None:
-                tx.run(_TELL_QUEUES, of=owner_id, queues=_as_stored(queues))
+                tx.run(tx.sql.TELL_QUEUES, of=owner_id, queues=_as_stored(queues))
             if stats is None:
-                return bool(tx.run(_BEAT, of=owner_id, now_ms=tx.now_ms).rowcount)
+                return bool(tx.run(tx.sql.BEAT, of=owner_id, now_ms=tx.now_ms).rowcount)
             values = dataclasses.asdict(stats)
-            return bool(tx.run(_BEAT_AND_TELL, of=owner_id, now_ms=tx.now_ms, **values).rowcount)
+            return bool(
+                tx.run(tx.sql.BEAT_AND_TELL, of=owner_id, now_ms=tx.now_ms, **values).rowcount
+            )
 
     def unregister(self, owner_id: int) -> None:
         """Remove a worker, and reclaim its leases."""
         with self._database.write() as tx:
             receiving.reclaim_lost(tx, owner_id)
-            tx.run(_UNREGISTER, of=owner_id)
+            tx.run(tx.sql.UNREGISTER, of=owner_id)
 
     def workers(self) -> list[WorkerInfo]:
         """Return the registered workers."""
@@ -109,13 +66,13 @@ class SQLFleet(Operations, Fleet):
         with self._database.write() as tx:
             if owner_id is not None:
                 return receiving.reclaim_lost(tx, owner_id)
-            rows = [tx.queue_by_id(row[0]) for row in tx.run(sql.QUEUES).fetchall()]
+            rows = [tx.queue_by_id(row[0]) for row in tx.run(tx.sql.QUEUES).fetchall()]
             return sum(receiving.reclaim_expired(tx, row) for row in rows)
 
 
 def workers(tx: Transaction) -> list[WorkerInfo]:
     """Return the registered workers."""
-    rows = tx.run(_WORKERS).fetchall()
+    rows = tx.run(tx.sql.WORKERS).fetchall()
     return [WorkerInfo(*(*told, _names(queues), host_id)) for *told, queues, host_id in rows]
 
 

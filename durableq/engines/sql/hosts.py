@@ -9,13 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from sqlalchemy import delete, literal_column, or_, select
-
 from durableq.engines.sql import metadata, steady_time
-from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql.columns import OUTSIDE_BASE, OWNER_BASE
 from durableq.engines.sql.receiving import reclaim_all, reclaim_from
-from durableq.engines.sql.statements import parameter
-from durableq.engines.sql.tables import OUTSIDE_BASE, OWNER_BASE, worker
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
 from durableq.model.limits import DAY_MS
 
@@ -25,20 +21,6 @@ _BOOT: Final = "boot:"
 _BOOT_OF_0_1: Final = "boot_id"
 #: Time after which a host or a worker of another boot that wrote nothing is forgotten.
 _FORGET_MS: Final = 7 * DAY_MS
-
-_w = worker.c
-_other_boot = _w.boot_id != parameter("boot_id")
-_EARLIER_WORKERS = Statement(
-    select(_w.id).where(
-        _other_boot,
-        or_(_w.host_id == parameter("host_id"), _w.host_id == literal_column("''")),
-    )
-)
-_FORGET_WORKERS = Statement(
-    delete(worker).where(_other_boot, _w.beat_at_ms < parameter("before_ms"))
-)
-_UNREGISTER = Statement(delete(worker).where(_w.id == parameter("of")))
-_UNREGISTER_ALL = Statement(delete(worker))
 
 
 def owner_outside(host_id: str, boot_id: str) -> int:
@@ -67,7 +49,7 @@ def forget_boots(tx: Transaction) -> None:
 def start_anew(tx: Transaction, host_id: str, boot_id: str) -> None:
     """Unregister all workers, and enter this host as the only one."""
     forget_boots(tx)
-    tx.run(_UNREGISTER_ALL)
+    tx.run(tx.sql.UNREGISTER_ALL)
     metadata.set_own_value(tx, f"{_BOOT}{host_id}", boot_id)
 
 
@@ -83,10 +65,10 @@ def enter(tx: WriteTransaction, host_id: str, boot_id: str) -> None:
         reclaim_all(tx)
         start_anew(tx, host_id, boot_id)
         return
-    workers = tx.run(_EARLIER_WORKERS, host_id=host_id, boot_id=boot_id).fetchall()
+    workers = tx.run(tx.sql.EARLIER_WORKERS, host_id=host_id, boot_id=boot_id).fetchall()
     for (owner_id,) in workers:
         reclaim_from(tx, OWNER_BASE + owner_id)
-        tx.run(_UNREGISTER, of=owner_id)
+        tx.run(tx.sql.UNREGISTER, of=owner_id)
     if before is not None:
         for owner in (OWNER_BASE, owner_outside(host_id, before)):
             reclaim_from(tx, owner)
@@ -98,7 +80,7 @@ def enter(tx: WriteTransaction, host_id: str, boot_id: str) -> None:
 def _forget_silent(tx: Transaction, boots: dict[str, str], boot_id: str) -> None:
     """Forget workers and hosts that have not written for long; their leases have ended."""
     before_ms = tx.now_ms - _FORGET_MS
-    tx.run(_FORGET_WORKERS, boot_id=boot_id, before_ms=before_ms)
+    tx.run(tx.sql.FORGET_WORKERS, boot_id=boot_id, before_ms=before_ms)
     remembered = {boot_id, *steady_time.drop_old(tx, before_ms)}
     for host, boot in boots.items():
         if host and boot not in remembered:

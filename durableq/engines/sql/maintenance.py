@@ -12,18 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, func, select, tuple_
-
 from durableq.engines.sql import orphans, redrive
-from durableq.engines.sql.dialect import Statement, in_list
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
-from durableq.engines.sql.statements import parameter, past_retention, status_is
-from durableq.engines.sql.tables import history, idempotency, is_state, message, queue
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.errors import Busy
 from durableq.model.health import Finding, MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
-from durableq.model.message import Event, Reason, RecordStatus, State
+from durableq.model.message import Event, Reason
 from durableq.store.capabilities import Maintenance
 from durableq.store.core import Pruned
 
@@ -31,75 +26,6 @@ from durableq.store.core import Pruned
 WINDOW: Final = 2_000
 #: Name of the note; files of release 0.1 have it.
 NOTE: Final = "tending"
-
-_q, _m, _h, _r = queue.c, message.c, history.c, idempotency.c
-_rows = (
-    select(_m.id, _m.queue_id, _m.state, _m.retention_from_ms)
-    .where(_m.id > parameter("after"))
-    .order_by(_m.id)
-    .limit(parameter("window"))
-    .subquery()
-)
-_events = (
-    select(_h.id, _h.queue_id, _h.message_id, _h.at_ms)
-    .where(_h.id > parameter("after"))
-    .order_by(_h.id)
-    .limit(parameter("window"))
-    .subquery()
-)
-_ROWS = Statement(select(func.count(), func.max(_rows.c.id)))
-_EVENTS = Statement(select(func.count(), func.max(_events.c.id)))
-_OVERDUE = Statement(
-    select(_rows.c.id, _rows.c.queue_id)
-    .join(queue, _q.id == _rows.c.queue_id)
-    .where(
-        ~is_state(State.IN_FLIGHT, _rows.c.state),
-        past_retention(_rows.c.retention_from_ms, _q.retention_ms),
-    )
-    .order_by(_rows.c.id)
-    .limit(parameter("limit"))
-)
-_OLD_EVENTS = Statement(
-    select(_events.c.id)
-    .join(queue, _q.id == _events.c.queue_id)
-    .where(
-        _events.c.at_ms <= parameter("now_ms") - _q.retention_ms,
-        ~select(_m.id).where(_m.id == _events.c.message_id).exists(),
-    )
-    .order_by(_events.c.id)
-    .limit(parameter("limit"))
-)
-_DROP_EVENTS = Statement(delete(history).where(in_list(_h.id, "ids")))
-
-_ALL_OVERDUE = Statement(
-    select(_m.id, _m.queue_id)
-    .join(queue, _q.id == _m.queue_id)
-    .where(
-        ~is_state(State.IN_FLIGHT),
-        past_retention(_m.retention_from_ms, _q.retention_ms),
-    )
-    .order_by(_m.id)
-    .limit(parameter("limit"))
-)
-_END_WAITING = Statement(
-    delete(message).where(in_list(_m.id, "ids"), ~is_state(State.IN_FLIGHT)).returning(_m.id)
-)
-_expired_keys = (
-    select(_r.queue_id, _r.key)
-    .where(status_is(RecordStatus.COMPLETED), _r.expires_at_ms <= parameter("now_ms"))
-    .limit(parameter("limit"))
-)
-_PRUNE_KEYS = Statement(delete(idempotency).where(tuple_(_r.queue_id, _r.key).in_(_expired_keys)))
-_old_events = (
-    select(_h.id)
-    .select_from(queue.join(history, _h.queue_id == _q.id))
-    .where(
-        _h.at_ms <= parameter("now_ms") - _q.retention_ms,
-        ~select(_m.id).where(_m.id == _h.message_id).exists(),
-    )
-    .limit(parameter("limit"))
-)
-_PRUNE_HISTORY = Statement(delete(history).where(_h.id.in_(_old_events)))
 
 
 class _Note(NamedTuple):
@@ -120,9 +46,9 @@ class SQLMaintenance(Operations, Maintenance):
     def prune(self, limit: int = 1000) -> Pruned:
         """Remove expired messages, records and history."""
         with self._database.write() as tx:
-            overdue = tx.run(_ALL_OVERDUE, now_ms=tx.now_ms, limit=limit).fetchall()
+            overdue = tx.run(tx.sql.ALL_OVERDUE, now_ms=tx.now_ms, limit=limit).fetchall()
             expired, records = _expire(tx, overdue), _prune_records(tx, limit)
-            events = tx.run(_PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
+            events = tx.run(tx.sql.PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
             redrive.clamp(tx)
             return Pruned(expired, records, events)
 
@@ -160,7 +86,7 @@ def _expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
     """End waiting messages, given by id and queue, past their retention; return the number."""
     if not overdue:
         return 0
-    ended = tx.moved(_END_WAITING, ids=tx.list_of([row[0] for row in overdue]))
+    ended = tx.moved(tx.sql.END_WAITING, ids=tx.list_of([row[0] for row in overdue]))
     for message_id, queue_id in overdue:
         if message_id in ended:
             tx.count(queue_id, "expired")
@@ -170,7 +96,7 @@ def _expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
 
 def _prune_records(tx: WriteTransaction, limit: int) -> int:
     """Remove at most `limit` expired records; return the number."""
-    removed: int = tx.run(_PRUNE_KEYS, now_ms=tx.now_ms, limit=limit).rowcount
+    removed: int = tx.run(tx.sql.PRUNE_KEYS, now_ms=tx.now_ms, limit=limit).rowcount
     return removed
 
 
@@ -184,15 +110,15 @@ def _slice(
     """Remove a bounded number of expired rows; return the report and the next note."""
     now_ms = tx.now_ms
     at = {"after": note.message_id, "window": WINDOW}
-    rows = tx.run(_ROWS, **at).fetchone()
-    overdue = tx.run(_OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
+    rows = tx.run(tx.sql.MESSAGE_WINDOW, **at).fetchone()
+    overdue = tx.run(tx.sql.OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
     expired = _expire(tx, overdue)
     records = _prune_records(tx, limit)
     at["after"] = note.event_id
-    events = tx.run(_EVENTS, **at).fetchone()
-    old = [row[0] for row in tx.run(_OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
+    events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
+    old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
     if old:
-        tx.run(_DROP_EVENTS, ids=tx.list_of(old))
+        tx.run(tx.sql.DROP_EVENTS, ids=tx.list_of(old))
         redrive.clamp(tx)
     freed = free_pages(tx)
     message_id = _next(rows, [row[0] for row in overdue], limit)

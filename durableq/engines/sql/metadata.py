@@ -4,38 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import delete, func, select, text
-
-from durableq.engines.sql.dialect import Statement
-from durableq.engines.sql.statements import parameter
-from durableq.engines.sql.tables import meta
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.info import check_metadata, metadata_suffix
 from durableq.store.capabilities import Metadata
 
 #: Prefix of the names that callers choose: the engine's own have none.
 _NOTE: Final = "note:"
-
-_META = Statement(select(meta.c.value).where(meta.c.name == parameter("of")))
-_DROP_META = Statement(delete(meta).where(meta.c.name == parameter("of")))
-_ends_with_tail = func.substr(
-    meta.c.name, func.length(meta.c.name) - func.length(parameter("tail", meta.c.name)) + 1
-)
-_DROP_NOTES = Statement(
-    delete(meta).where(
-        meta.c.name.startswith(parameter("note", meta.c.name)),
-        _ends_with_tail == parameter("tail", meta.c.name),
-    )
-)
-_META_VALUES = Statement(
-    select(meta.c.name, meta.c.value).where(meta.c.name.startswith(parameter("start", meta.c.name)))
-)
-_SET_META = Statement(
-    text(
-        "INSERT INTO durableq_meta (name, value) VALUES (:of, :value) "
-        "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-    )
-)
 
 
 class SQLMetadata(Operations, Metadata):
@@ -55,7 +29,7 @@ class SQLMetadata(Operations, Metadata):
 
 def get_metadata(tx: Transaction, name: str) -> str | None:
     """Return the text stored under a name, or None."""
-    row = tx.run(_META, of=_NOTE + name).fetchone()
+    row = tx.run(tx.sql.META, of=_NOTE + name).fetchone()
     return row[0] if row else None
 
 
@@ -63,29 +37,29 @@ def compare_and_set(tx: WriteTransaction, name: str, text: str, expected: str | 
     """Store a text under a name; see Metadata.compare_and_set."""
     if get_metadata(tx, name) != expected:
         return False
-    tx.run(_SET_META, of=_NOTE + name, value=text)
+    tx.run(tx.sql.SET_META, of=_NOTE + name, value=text)
     return True
 
 
 def drop_metadata_of(tx: WriteTransaction, queue: str) -> None:
     """Drop the metadata that belongs to a queue by its name."""
-    tx.run(_DROP_NOTES, note=_NOTE, tail=metadata_suffix(queue))
+    tx.run(tx.sql.DROP_NOTES, note=_NOTE, tail=metadata_suffix(queue))
 
 
 def own_value(tx: Transaction, name: str) -> str | None:
     """Return a value of the engine's own."""
-    row = tx.run(_META, of=name).fetchone()
+    row = tx.run(tx.sql.META, of=name).fetchone()
     return row[0] if row else None
 
 
 def own_values(tx: Transaction, start: str) -> dict[str, str]:
     """Return the values of the engine's own whose names begin so, by name."""
-    return dict(tx.run(_META_VALUES, start=start).fetchall())
+    return dict(tx.run(tx.sql.META_VALUES, start=start).fetchall())
 
 
 def set_own_value(tx: Transaction, name: str, value: str | None) -> None:
     """Set a value of the engine's own; None drops it."""
     if value is None:
-        tx.run(_DROP_META, of=name)
+        tx.run(tx.sql.DROP_META, of=name)
     else:
-        tx.run(_SET_META, of=name, value=value)
+        tx.run(tx.sql.SET_META, of=name, value=value)

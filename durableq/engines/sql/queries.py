@@ -5,15 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select
-
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dialect import Statement, in_list
-from durableq.engines.sql.tables import (
-    is_state,
-    message,
-    queue,
-)
 from durableq.engines.sql.transactions import Operations, StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
 from durableq.model.errors import UnknownQueue
@@ -24,63 +15,6 @@ from durableq.model.message import (
     State,
 )
 
-_m = message.c
-_own, _source = queue.alias("own"), queue.alias("source")
-
-
-def _messages() -> Select[Any]:
-    return (
-        select(
-            _m.id,
-            _own.c.name,
-            _m.body,
-            _m.key,
-            _m.attributes,
-            _m.priority,
-            _m.state,
-            _m.receive_count,
-            _m.recovery_count,
-            _m.sent_at_ms,
-            _m.enqueued_at_ms,
-            _m.delayed_until_ms,
-            _m.lease_until_ms,
-            _source.c.name,
-            _m.receipt,
-        )
-        .join(_own, _own.c.id == _m.queue_id)
-        .outerjoin(_source, _source.c.id == _m.source_queue_id)
-    )
-
-
-_p = sql.parameter
-_MESSAGE = Statement(_messages().where(_m.id == _p("of")))
-_PEEK = Statement(
-    _messages()
-    .where(_m.queue_id == _p("in_queue"), _m.id > _p("after"))
-    .order_by(_m.id)
-    .limit(_p("limit"))
-)
-# The sum keeps the plan from reading every message in order of id: few are in flight.
-LEASED_BY = Statement(
-    _messages()
-    .where(is_state(State.IN_FLIGHT), _m.owner_id == _p("owner"))
-    .order_by(_m.id + sql.zero)
-)
-_of_each = _m.queue_id == queue.c.id
-READY_IN = Statement(
-    select(
-        queue.c.name,
-        queue.c.paused,
-        select(_m.id).where(_of_each, is_state(State.READY)).exists(),
-        select(func.min(_m.delayed_until_ms))
-        .where(_of_each, is_state(State.DELAYED))
-        .scalar_subquery(),
-        select(func.min(_m.lease_until_ms))
-        .where(_of_each, is_state(State.IN_FLIGHT))
-        .scalar_subquery(),
-    ).where(in_list(queue.c.name, "names"))
-)
-
 
 def find_queue(tx: Transaction, name: str) -> StoredQueue:
     """Return a queue by name.
@@ -88,7 +22,7 @@ def find_queue(tx: Transaction, name: str) -> StoredQueue:
     Raises:
         UnknownQueue: there is none.
     """
-    row = tx.run(sql.QUEUE, queue=name).fetchone()
+    row = tx.run(tx.sql.QUEUE, queue=name).fetchone()
     if row is None:
         raise UnknownQueue(name)
     return StoredQueue(*row)
@@ -107,24 +41,26 @@ class SQLMessages(Operations):
         after = check_page_start(after_id)
         with self._database.read() as tx:
             row = find_queue(tx, queue)
-            found = tx.run(_PEEK, in_queue=row.id, after=after, limit=limit)
+            found = tx.run(tx.sql.PEEK, in_queue=row.id, after=after, limit=limit)
             return tx.shown([_message(stored, tx) for stored in found.fetchall()])
 
 
 def one_message(tx: Transaction, message_id: str) -> Message | None:
     """Return a message, wherever it stands."""
-    row = tx.run(_MESSAGE, of=row_id(message_id)).fetchone()
+    row = tx.run(tx.sql.MESSAGE, of=row_id(message_id)).fetchone()
     return None if row is None else _message(row, tx)
 
 
 def leased(tx: Transaction, owner: int) -> list[Message]:
     """Return the messages that an owner, as stored, has leased, with receipts."""
-    return [_leased(row, tx) for row in tx.run(LEASED_BY, owner=owner).fetchall()]
+    return [_leased(row, tx) for row in tx.run(tx.sql.LEASED_BY, owner=owner).fetchall()]
 
 
 def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
-    found = {row[0]: row[1:] for row in tx.run(READY_IN, names=tx.list_of(list(names))).fetchall()}
+    found = {
+        row[0]: row[1:] for row in tx.run(tx.sql.READY_IN, names=tx.list_of(list(names))).fetchall()
+    }
     for name in names:
         if name not in found:
             raise UnknownQueue(name)

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, literal_column, select, update
-
 from durableq.engines.sql import metadata, redrive
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql.columns import COUNTERS
 from durableq.engines.sql.queries import find_queue
-from durableq.engines.sql.statements import parameter, status_is
-from durableq.engines.sql.tables import counters, history, idempotency, is_state, message, queue
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -20,9 +14,7 @@ from durableq.engines.sql.transactions import (
     WriteTransaction,
 )
 from durableq.model.errors import Conflict
-from durableq.model.message import FOREVER_MS, RecordStatus, State
 from durableq.model.queues import (
-    BOUNDS,
     Counters,
     Counts,
     QueueSettings,
@@ -31,58 +23,6 @@ from durableq.model.queues import (
 )
 from durableq.store.capabilities import Control
 from durableq.store.core import QueueInfo
-
-_m, _r, _q, _h = message.c, idempotency.c, queue.c, history.c
-
-_CREATE_QUEUE = Statement(
-    insert(queue)
-    .values(
-        {
-            name: parameter(name)
-            for name in ("name", "dead_letter_queue_id", "created_at_ms", *BOUNDS)
-        }
-    )
-    .returning(_q.id)
-)
-_CREATE_COUNTERS = Statement(insert(counters).values(queue_id=parameter("of_queue")))
-_CHANGE_QUEUE = Statement(
-    update(queue)
-    .where(_q.id == parameter("queue_id"))
-    .values({name: parameter(f"new_{name}") for name in BOUNDS})
-)
-_OWNER_OF_QUEUE = Statement(select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")))
-_IN_QUEUE = Statement(select(_m.id).where(_m.queue_id == parameter("in_queue")).limit(1))
-_PURGE = Statement(delete_from(message).where(_m.queue_id == parameter("in_queue")))
-_DROP_KEYS_IN_PROGRESS = Statement(
-    delete_from(idempotency).where(
-        _r.queue_id == parameter("in_queue"), status_is(RecordStatus.IN_PROGRESS)
-    )
-)
-_DROP_KEYS = Statement(delete_from(idempotency).where(_r.queue_id == parameter("in_queue")))
-_DROP_HISTORY = Statement(delete_from(history).where(_h.queue_id == parameter("in_queue")))
-_DROP_COUNTERS = Statement(
-    delete_from(counters).where(counters.c.queue_id == parameter("in_queue"))
-)
-_DROP_QUEUE = Statement(delete_from(queue).where(_q.id == parameter("queue_id")))
-_in_queue = _m.queue_id == parameter("in_queue")
-_COUNTS = Statement(
-    select(
-        *(
-            select(func.count()).where(_in_queue, is_state(state)).scalar_subquery()
-            for state in (State.READY, State.DELAYED, State.IN_FLIGHT)
-        ),
-        select(func.count())
-        .where(
-            _in_queue,
-            is_state(State.DELAYED),
-            _m.delayed_until_ms == literal_column(str(FOREVER_MS)),
-        )
-        .scalar_subquery(),
-    )
-)
-_OLDEST_READY = Statement(
-    select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
-)
 
 
 class SQLQueues(Operations, Control):
@@ -113,8 +53,8 @@ class SQLQueues(Operations, Control):
         """Remove every message of a queue."""
         with self._database.write() as tx:
             row = tx.queue(queue)
-            removed: int = tx.run(_PURGE, in_queue=row.id).rowcount
-            tx.run(_DROP_KEYS_IN_PROGRESS, in_queue=row.id)
+            removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
+            tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
             tx.count(row.id, "purged", removed)
             return removed
 
@@ -135,21 +75,21 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, int]) -> Non
     settings = row.settings.changed(changes)
     if settings != row.settings:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        tx.run(_CHANGE_QUEUE, queue_id=row.id, **values)
+        tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, **values)
 
 
 def _create(
     tx: WriteTransaction, name: str, settings: QueueSettings, dead_letter_queue_id: int | None
 ) -> int:
     created = tx.run(
-        _CREATE_QUEUE,
+        tx.sql.CREATE_QUEUE,
         name=name,
         dead_letter_queue_id=dead_letter_queue_id,
         created_at_ms=tx.now_ms,
         **settings.as_dict(),
     )
     queue_id: int = created.fetchone()[0]
-    tx.run(_CREATE_COUNTERS, of_queue=queue_id)
+    tx.run(tx.sql.CREATE_COUNTERS, of_queue=queue_id)
     return queue_id
 
 
@@ -158,22 +98,27 @@ def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
     parts = [row := tx.queue(name)]
     if row.dead_letter_queue_id is not None:
         parts.append(tx.queue_by_id(row.dead_letter_queue_id))
-    elif owner := tx.run(_OWNER_OF_QUEUE, queue_id=row.id).fetchone():
+    elif owner := tx.run(tx.sql.OWNER_OF_QUEUE, queue_id=row.id).fetchone():
         raise Conflict(
             f"{name!r} is the dead-letter queue of {owner[0]!r} and goes when that goes. "
             f"To empty it: durableq queue purge {name}."
         )
     for part in parts:
-        if not force and tx.run(_IN_QUEUE, in_queue=part.id).fetchone() is not None:
+        if not force and tx.run(tx.sql.IN_QUEUE, in_queue=part.id).fetchone() is not None:
             raise Conflict(
                 f"Queue {part.name!r} still holds messages, so {name!r} was not deleted. "
                 f"Purge it first (durableq queue purge {part.name}), or force it."
             )
     for part in parts:
-        for statement in (_PURGE, _DROP_KEYS, _DROP_HISTORY, _DROP_COUNTERS):
+        for statement in (
+            tx.sql.PURGE,
+            tx.sql.DROP_KEYS,
+            tx.sql.DROP_HISTORY,
+            tx.sql.DROP_COUNTERS,
+        ):
             tx.run(statement, in_queue=part.id)
         metadata.drop_metadata_of(tx, part.name)
-        tx.run(_DROP_QUEUE, queue_id=part.id)
+        tx.run(tx.sql.DROP_QUEUE, queue_id=part.id)
     redrive.clamp(tx)
 
 
@@ -181,16 +126,16 @@ def _queue_info(tx: Transaction, row: StoredQueue) -> QueueInfo:
     """Return a queue as it stands."""
     dead_letters = None
     if row.dead_letter_queue_id is not None:
-        pair = tx.run(sql.QUEUE_BY_ID, queue_id=row.dead_letter_queue_id).fetchone()
+        pair = tx.run(tx.sql.QUEUE_BY_ID, queue_id=row.dead_letter_queue_id).fetchone()
         dead_letters = pair[1] if pair else ""  # in a damaged file, of which audit tells more
-    ready, delayed, in_flight, held = tx.run(_COUNTS, in_queue=row.id).fetchone()
-    (oldest,) = tx.run(_OLDEST_READY, in_queue=row.id).fetchone()
+    ready, delayed, in_flight, held = tx.run(tx.sql.COUNTS, in_queue=row.id).fetchone()
+    (oldest,) = tx.run(tx.sql.OLDEST_READY, in_queue=row.id).fetchone()
     counts = Counts(ready=ready, delayed=delayed - held, in_flight=in_flight, held=held)
-    totals = tx.run(sql.TOTALS, of_queue=row.id).fetchone() or ()  # in a damaged file
-    counters = Counters(**dict(zip(sql.COUNTERS, totals, strict=False)))
+    totals = tx.run(tx.sql.TOTALS, of_queue=row.id).fetchone() or ()  # in a damaged file
+    counters = Counters(**dict(zip(COUNTERS, totals, strict=False)))
     return QueueInfo(row.name, row.settings, dead_letters, counters, counts, oldest)
 
 
 def all_queues(tx: Transaction) -> list[QueueInfo]:
     """Return every queue, by name."""
-    return [_queue_info(tx, StoredQueue(*row)) for row in tx.run(sql.QUEUES).fetchall()]
+    return [_queue_info(tx, StoredQueue(*row)) for row in tx.run(tx.sql.QUEUES).fetchall()]

@@ -10,10 +10,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from durableq.engines.sql import statements as sql
+from durableq.engines.sql.columns import NO_RECEIPT, OWNER_BASE
 from durableq.engines.sql.queries import ready_in_ms
 from durableq.engines.sql.settling import LeasedMessage, bury, fail_one, put_back
-from durableq.engines.sql.tables import NO_RECEIPT, OWNER_BASE
 from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction, row_id
 from durableq.model import codec
 from durableq.model.errors import UnknownQueue
@@ -47,7 +46,7 @@ CONFLICT: Final = Failure(
 
 
 class _Candidate(NamedTuple):
-    """A ready message with the record of its key. Columns in the order of sql.READY."""
+    """A ready message with the record of its key. Columns in the order of READY."""
 
     id: int
     body: Any
@@ -155,16 +154,16 @@ def lease_dead_letters(
 def _promote(tx: WriteTransaction, row: StoredQueue) -> int:
     """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return the number."""
     values = {"in_queue": row.id, "now_ms": tx.now_ms, "limit": PROMOTE_BATCH}
-    due = tx.execute(tx.statements[sql.DUE], values).fetchall()
+    due = tx.execute(tx.sql.DUE, values).fetchall()
     if not due:
         return 0
-    return len(tx.moved(sql.PROMOTE, ids=tx.list_of([message_id for (message_id,) in due])))
+    return len(tx.moved(tx.sql.PROMOTE, ids=tx.list_of([message_id for (message_id,) in due])))
 
 
 def reclaim_expired(tx: WriteTransaction, row: StoredQueue) -> int:
     """Take back leases of a queue that have ended, at most RECLAIM_BATCH; return the number."""
     values = {"in_queue": row.id, "lease_now": tx.lease_now_ms, "limit": RECLAIM_BATCH}
-    expired = tx.execute(tx.statements[sql.EXPIRED_LEASES], values).fetchall()
+    expired = tx.execute(tx.sql.EXPIRED_LEASES, values).fetchall()
     if not expired:
         return 0
     return sum(
@@ -180,12 +179,12 @@ def reclaim_lost(tx: WriteTransaction, owner_id: int) -> int:
 
 def reclaim_from(tx: WriteTransaction, owner: int) -> int:
     """Take back every lease of an owner, as stored."""
-    return _reclaim(tx, tx.run(sql.LEASES_OF_OWNER, owner=owner).fetchall())
+    return _reclaim(tx, tx.run(tx.sql.LEASES_OF_OWNER, owner=owner).fetchall())
 
 
 def reclaim_all(tx: WriteTransaction) -> int:
     """Take back every lease."""
-    return _reclaim(tx, tx.run(sql.ALL_LEASES).fetchall())
+    return _reclaim(tx, tx.run(tx.sql.ALL_LEASES).fetchall())
 
 
 def _reclaim(tx: WriteTransaction, leases: Iterable[Any]) -> int:
@@ -199,7 +198,7 @@ def _take_back(
     tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage, owner: int, reason: Reason
 ) -> bool:
     """Fail one delivery; return whether its lease was still there."""
-    name = tx.run(sql.WORKER_NAME, of=owner - OWNER_BASE).fetchone()
+    name = tx.run(tx.sql.WORKER_NAME, of=owner - OWNER_BASE).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
     actor = name[0] if name else ""
     outcome = fail_one(tx, row, leased, failure, actor, event=Event.LEASE_EXPIRED)
@@ -239,9 +238,9 @@ def _dead_letters(
 ) -> list[_Candidate]:
     """Return the chosen dead letters, and make them ready, also those on hold."""
     chosen = tx.list_of([row_id(message_id) for message_id in ids])
-    found = tx.run(sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
+    found = tx.run(tx.sql.DEAD_LETTERS, ids=chosen, in_queue=row.id, limit=limit).fetchall()
     # Those that were ready already are not moved; leasing them looks at the rest.
-    tx.moved(sql.CHOOSE, ids=tx.list_of([dead_letter[0] for dead_letter in found]))
+    tx.moved(tx.sql.CHOOSE, ids=tx.list_of([dead_letter[0] for dead_letter in found]))
     return [_Candidate(*dead_letter) for dead_letter in found]
 
 
@@ -254,7 +253,7 @@ def _look_through(tx: WriteTransaction, row: StoredQueue, limit: int, lease: _Le
     examined = _Examined()
     taken: set[str] = set()
     values = {"in_queue": row.id, "limit": limit + MAX_SET_ASIDE}
-    with closing(tx.execute(tx.statements[sql.READY], values)) as rows:
+    with closing(tx.execute(tx.sql.READY, values)) as rows:
         for found in map(_Candidate._make, rows):
             record, owner_lease_ms = None, 0
             if found.status is not None or found.key in taken:
@@ -299,7 +298,7 @@ def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> i
         The number of those that are left, without duplicates.
     """
     for message_id, until in tuple(examined.deferred.items()):
-        if tx.run(sql.DEFER, of=message_id, until=until).rowcount != 1:
+        if tx.run(tx.sql.DEFER, of=message_id, until=until).rowcount != 1:
             del examined.deferred[message_id]
     examined.conflicts = [
         message_id
@@ -307,7 +306,7 @@ def _set_aside(tx: WriteTransaction, row: StoredQueue, examined: _Examined) -> i
         if bury(tx, row, message_id, NO_RECEIPT, State.READY, CONFLICT)
     ]
     ended = [*examined.expired, *(int(duplicate.message_id) for duplicate in examined.duplicates)]
-    moved = tx.moved(sql.END_READY, ids=tx.list_of(ended))
+    moved = tx.moved(tx.sql.END_READY, ids=tx.list_of(ended))
     examined.expired = [message_id for message_id in examined.expired if message_id in moved]
     examined.duplicates = [known for known in examined.duplicates if int(known.message_id) in moved]
     for message_id in examined.expired:
@@ -334,7 +333,9 @@ def _known_key(
         same = codec.same_payload(found.known_hash, mine, found.body)
         known_hash = mine if same else found.known_hash
         return KnownKey(RecordStatus.COMPLETED, known_hash, expires, False), 0
-    owner = tx.run(sql.OWNER_LEASE, id=found.owner_message_id, token=found.owner_receipt).fetchone()
+    owner = tx.run(
+        tx.sql.OWNER_LEASE, id=found.owner_message_id, token=found.owner_receipt
+    ).fetchone()
     left_ms = owner[0] - tx.lease_now_ms if owner else 0
     return KnownKey(RecordStatus.IN_PROGRESS, found.known_hash, 0, owner is not None), left_ms
 
@@ -351,7 +352,7 @@ def _deliver(
         "until": tx.lease_now_ms + lease.visibility_ms,
         "now_ms": tx.now_ms,
     }
-    leased = tx.moved(sql.LEASE, **values)
+    leased = tx.moved(tx.sql.LEASE, **values)
     if len(leased) != len(ids):  # another process took one since it was read
         admitted = [found for found in admitted if found.id in leased]
     keyed = [found for found in admitted if found.key is not None and found.source_queue_id is None]
@@ -384,12 +385,12 @@ def _take_keys(
         }
         for found in sorted(keyed, key=attrgetter("key"))
     ]
-    if tx.run_many(sql.TAKE_KEY, rows).rowcount == len(rows):
+    if tx.run_many(tx.sql.TAKE_KEY_ROWS, rows).rowcount == len(rows):
         return set()
     refused = set()
     for found in keyed:
         of = {"in_queue": row.id, "of_key": found.key, "of": found.id, "token": lease.token}
-        if tx.run(sql.OWNED_KEY, **of).fetchone() is None:
+        if tx.run(tx.sql.OWNED_KEY, **of).fetchone() is None:
             refused.add(found.id)
             put_back(tx, row, LeasedMessage(found.id, None, 1, lease.token), State.READY, None, 1)
     return refused

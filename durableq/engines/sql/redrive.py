@@ -12,24 +12,10 @@ import os
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, case, delete, func, insert, or_, select, update
-
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dead_letters import (
-    dead,
-    decide_one,
-    died,
-    empty,
-    reason,
-    select_dead_letters,
-    source,
-    text_literal,
-)
-from durableq.engines.sql.dialect import Statement
+from durableq.engines.sql.columns import NO_RECEIPT, OWNER_BASE
+from durableq.engines.sql.dead_letters import decide_one
 from durableq.engines.sql.receiving import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage
-from durableq.engines.sql.statements import parameter
-from durableq.engines.sql.tables import NO_RECEIPT, OWNER_BASE, history, redrive_task
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -55,76 +41,6 @@ from durableq.store.capabilities import Redrive
 
 #: Length of a step's own leases, which its transaction ends.
 _LEASE_MS: Final = 1_000
-_c = redrive_task.c
-_d = dead.c
-
-
-def _wanted_is(name: str, value: Any) -> Any:
-    """Return the condition that a value is the wanted one, or that any is wanted."""
-    wanted = parameter(name, value)
-    return or_(wanted.is_(None), value == wanted)
-
-
-def _select_meant(*columns: Any) -> Select[Any]:
-    """Return a query of the dead letters that a task has still to decide about."""
-    before_ms = parameter("before_ms", _d.enqueued_at_ms)
-    return select_dead_letters(*columns).where(
-        _d.id > parameter("cursor"),
-        func.coalesce(died.c.id, sql.zero) <= parameter("last_event"),
-        _wanted_is("of_queue", source.c.name),
-        _wanted_is("of_reason", reason),
-        _wanted_is("of_type", func.coalesce(died.c.error_type, empty)),
-        _wanted_is("of_fingerprint", func.coalesce(died.c.fingerprint, empty)),
-        or_(before_ms.is_(None), _d.enqueued_at_ms < before_ms),
-    )
-
-
-DEAD_LETTERS_MEANT = Statement(
-    _select_meant(_d.id, _d.queue_id, _d.state, _d.recovery_count, _d.source_queue_id, source.c.id)
-    .order_by(_d.id)
-    .limit(parameter("limit"))
-)
-_COUNT_MEANT = Statement(
-    _select_meant(func.count(), func.max(case((source.c.id.is_(None), _d.id))))
-)
-_last_event_id: Any = select(func.coalesce(func.max(history.c.id), sql.zero))
-_LAST_EVENT = Statement(_last_event_id)
-_START = Statement(
-    insert(redrive_task)
-    .values({c.name: parameter(c.name) for c in redrive_task.columns if c.name != "id"})
-    .returning(_c.id)
-)
-_TASK = Statement(select(redrive_task).where(_c.id == parameter("of")))
-_TASKS = Statement(select(redrive_task).order_by(_c.id.desc()))
-_UPDATE = Statement(
-    update(redrive_task)
-    .where(_c.id == parameter("of"))
-    .values(
-        state=parameter("new_state"),
-        cursor=parameter("new_cursor"),
-        moved=_c.moved + parameter("plus_moved"),
-        skipped=_c.skipped + parameter("plus_skipped"),
-        updated_at_ms=parameter("now_ms"),
-    )
-)
-_FORGET = Statement(
-    delete(redrive_task).where(
-        _c.id.in_(
-            select(_c.id)
-            .where(_c.state != text_literal(RedriveState.RUNNING))
-            .order_by(_c.id.desc())
-            .offset(parameter("kept"))
-        )
-    )
-)
-_CLAMP = Statement(
-    update(redrive_task)
-    .where(
-        _c.state == text_literal(RedriveState.RUNNING),
-        _c.last_event > _last_event_id.scalar_subquery(),
-    )
-    .values(last_event=_last_event_id.scalar_subquery())
-)
 
 
 class Progress(NamedTuple):
@@ -176,7 +92,9 @@ class SQLRedrive(Operations, Redrive):
     def redrive_tasks(self) -> list[RedriveTask]:
         """Return the tasks, newest first."""
         with self._database.read() as tx:
-            return tx.shown([_progress(row).task for row in tx.run(_TASKS).fetchall()])
+            return tx.shown(
+                [_progress(row).task for row in tx.run(tx.sql.REDRIVE_TASKS).fetchall()]
+            )
 
     def redrive_task(self, task_id: str) -> RedriveTask:
         """Return one task."""
@@ -195,13 +113,13 @@ def _start(
     for name in (wanted.queue, to_queue):
         if name is not None:
             _ordinary(tx, name)
-    (last_event,) = tx.run(_LAST_EVENT).fetchone()
+    (last_event,) = tx.run(tx.sql.LAST_EVENT).fetchone()
     meant = _parameters(wanted, last_event, 0)
-    total, lost = tx.run(_COUNT_MEANT, **meant).fetchone()
+    total, lost = tx.run(tx.sql.COUNT_MEANT, **meant).fetchone()
     if lost is not None and to_queue is None and isinstance(decision, Requeue):
         raise source_is_gone(str(lost))
     started = tx.run(
-        _START,
+        tx.sql.START_REDRIVE,
         state=RedriveState.RUNNING.value,
         wanted=json.dumps(asdict(wanted)),
         decision=json.dumps({"name": type(decision).__name__.lower(), **asdict(decision)}),
@@ -216,7 +134,7 @@ def _start(
         updated_at_ms=tx.now_ms,
     )
     task_id = str(started.fetchone()[0])
-    tx.run(_FORGET, kept=MAX_REDRIVE_TASKS)
+    tx.run(tx.sql.FORGET_REDRIVES, kept=MAX_REDRIVE_TASKS)
     return _find(tx, task_id).task
 
 
@@ -230,12 +148,13 @@ def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
     _reclaim_dead_letters(tx)
     meant = _parameters(task.wanted, last_event, cursor)
     page = [
-        _DeadLetter(*row) for row in tx.run(DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
+        _DeadLetter(*row)
+        for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
     ]
     free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
     moved = _decide(tx, task, free, to_queue)
     tx.run(
-        _UPDATE,
+        tx.sql.UPDATE_REDRIVE,
         of=row_id(task_id),
         new_state=(RedriveState.RUNNING if len(page) == limit else RedriveState.DONE).value,
         new_cursor=page[-1].id if page else cursor,
@@ -252,7 +171,7 @@ def _cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
     if task.state is not RedriveState.RUNNING:
         return task
     tx.run(
-        _UPDATE,
+        tx.sql.UPDATE_REDRIVE,
         of=row_id(task_id),
         new_state=RedriveState.CANCELLED.value,
         new_cursor=cursor,
@@ -268,7 +187,7 @@ def clamp(tx: WriteTransaction) -> None:
 
     A burial under such an id is later than the running tasks, which must not include it.
     """
-    tx.run(_CLAMP)
+    tx.run(tx.sql.CLAMP_REDRIVES)
 
 
 def _find(tx: Transaction, task_id: str) -> Progress:
@@ -277,7 +196,7 @@ def _find(tx: Transaction, task_id: str) -> Progress:
     Raises:
         NotFound: there is none.
     """
-    row = tx.run(_TASK, of=row_id(task_id)).fetchone()
+    row = tx.run(tx.sql.REDRIVE_TASK, of=row_id(task_id)).fetchone()
     if row is None:
         raise unknown_redrive(task_id)
     return _progress(row)
@@ -294,10 +213,10 @@ def _decide(
         return 0
     token = os.urandom(len(NO_RECEIPT))
     ids = tx.list_of([dead_letter.id for dead_letter in dead_letters])
-    tx.moved(sql.CHOOSE, ids=ids)
+    tx.moved(tx.sql.CHOOSE, ids=ids)
     until = tx.lease_now_ms + _LEASE_MS
     leased = tx.moved(
-        sql.LEASE, ids=ids, token=token, owner=OWNER_BASE, until=until, now_ms=tx.now_ms
+        tx.sql.LEASE, ids=ids, token=token, owner=OWNER_BASE, until=until, now_ms=tx.now_ms
     )
     moved = 0
     for dead_letter in dead_letters:
@@ -317,7 +236,7 @@ def _decide(
 
 def _reclaim_dead_letters(tx: WriteTransaction) -> None:
     """Take back ended leases of dead letters, so that the task does not skip them."""
-    for row in map(StoredQueue._make, tx.run(sql.QUEUES).fetchall()):
+    for row in map(StoredQueue._make, tx.run(tx.sql.QUEUES).fetchall()):
         if row.dead_letter_queue_id is None:
             reclaim_expired(tx, row)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from durableq.engines.sql import statements as sql
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
@@ -39,8 +38,8 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
         raise _too_many(len(drafts))
     if not drafts:
         return []
-    execute, text_of = tx.execute, tx.statements
-    row = execute(text_of[sql.SEND_TO], {"queue": queue}).fetchone()
+    execute, sql = tx.execute, tx.sql
+    row = execute(sql.SEND_TO, {"queue": queue}).fetchone()
     if row is None:
         raise _refused(tx, queue)
     queue_id, queue_delay_ms, max_body_bytes, last_id = row
@@ -68,11 +67,11 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
                 "body": draft.body,
             }
         )
-    execute(text_of[sql.SENT], {"of_queue": queue_id, "count": len(drafts)})
+    execute(sql.SENT, {"of_queue": queue_id, "count": len(drafts)})
     if len(rows) == 1:
-        execute(text_of[sql.INSERT], rows[0])
+        execute(sql.INSERT, rows[0])
         return [str(last_id + 1)]
-    tx.run_many(sql.INSERT, rows)
+    tx.run_many(sql.INSERT_ROWS, rows)
     return [str(row["id"]) for row in rows]
 
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from durableq.engines.sql import statements as sql
 from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction, row_id
 from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
@@ -71,7 +70,7 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
     outcomes: list[Outcome | None] = [None] * len(completions)
     for row, token, positions in _by_lease(tx, [c.receipt for c in completions]):
         ids = tx.list_of([*positions])
-        ended = tx.run(sql.COMPLETE, ids=ids, in_queue=row.id, token=token).fetchall()
+        ended = tx.run(tx.sql.COMPLETE, ids=ids, in_queue=row.id, token=token).fetchall()
         if ended:
             tx.count(row.id, "completed", len(ended))
         keyed = []
@@ -112,7 +111,7 @@ def _complete_keys(
         }
         for message_id, key, result in ended
     ]
-    completed = tx.run_many(sql.COMPLETE_KEY, keyed).rowcount
+    completed = tx.run_many(tx.sql.COMPLETE_KEY_ROWS, keyed).rowcount
     if completed != len(keyed):  # other code than durableq has changed records
         log.warning(
             "%s of %s completed messages of %s had lost their records: duplicates of them will be "
@@ -122,7 +121,7 @@ def _complete_keys(
             row.name,
             extra=facts("record_lost", queue=row.name),
         )
-    tx.run_many(sql.WAKE_DEFERRED, keyed)
+    tx.run_many(tx.sql.WAKE_DEFERRED_ROWS, keyed)
 
 
 def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -132,7 +131,7 @@ def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int
     done: set[Receipt] = set()
     for row, token, positions in _by_lease(tx, receipts):
         ids = tx.list_of([*positions])
-        moved = tx.run(sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
+        moved = tx.run(tx.sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
         done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
     return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
 
@@ -223,7 +222,7 @@ def _move_to_dead_letters(
     if to_queue is None:
         raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
     buried = tx.run(
-        sql.BURY,
+        tx.sql.BURY,
         of=message_id,
         token=token,
         from_state=from_state.value,
@@ -262,7 +261,7 @@ def put_back(
         uncounted: number of receives that do not count.
     """
     ended = tx.run(
-        sql.PUT_BACK,
+        tx.sql.PUT_BACK,
         of=leased.id,
         in_queue=row.id,
         token=leased.token,
@@ -281,8 +280,8 @@ def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> 
     if leased.key is None or leased.source_queue_id is not None:
         return
     of = {"in_queue": row.id, "of_key": leased.key, "of": leased.id, "token": leased.token}
-    if tx.run(sql.DROP_KEY, **of).rowcount:  # otherwise another message has it
-        tx.run(sql.WAKE_DEFERRED, in_queue=row.id, of_key=leased.key, now_ms=tx.now_ms)
+    if tx.run(tx.sql.DROP_KEY, **of).rowcount:  # otherwise another message has it
+        tx.run(tx.sql.WAKE_DEFERRED, in_queue=row.id, of_key=leased.key, now_ms=tx.now_ms)
 
 
 def _by_lease(
@@ -317,7 +316,7 @@ def find_leased(tx: WriteTransaction, receipt: Receipt) -> tuple[StoredQueue, Le
         return None
     row, token = fence
     found = tx.run(
-        sql.LEASED, of=row_id(receipt.message_id), in_queue=row.id, token=token
+        tx.sql.LEASED, of=row_id(receipt.message_id), in_queue=row.id, token=token
     ).fetchone()
     if found is None:
         return None
@@ -329,7 +328,7 @@ def find_leased(tx: WriteTransaction, receipt: Receipt) -> tuple[StoredQueue, Le
 
 def refusal(tx: WriteTransaction, receipt: Receipt) -> Outcome:
     """Name why a receipt moved nothing."""
-    there = tx.run(sql.EXISTS, of=row_id(receipt.message_id)).fetchone()
+    there = tx.run(tx.sql.EXISTS, of=row_id(receipt.message_id)).fetchone()
     return Outcome.GONE if there is None else Outcome.STALE
 
 
@@ -342,6 +341,6 @@ def _judge_again(tx: WriteTransaction, completion: Completion) -> Outcome:
         return answer
     row, token = fence
     owned = tx.run(
-        sql.COMPLETED_BY, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
+        tx.sql.COMPLETED_BY, in_queue=row.id, of_key=key, of=row_id(receipt.message_id), token=token
     )
     return Outcome.GONE if owned.fetchone() is None else Outcome.DONE

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from durableq.engines.sql import statements as sql
-from durableq.engines.sql.dialect import Statement, Statements
-from durableq.engines.sql.tables import LEASE_EPOCH_MS, OWNER_BASE
+from durableq.engines.sql.columns import COUNTERS, LEASE_EPOCH_MS, OWNER_BASE
+from durableq.engines.sql.dialect import Dialect, RowStatement
 from durableq.model.errors import DatabaseUnusable, UnknownQueue
 from durableq.model.message import Event
 from durableq.model.queues import BOUNDS, QueueSettings
@@ -20,7 +19,7 @@ T = TypeVar("T")
 #: The time of a transaction that no operation of a store runs in.
 NO_MOMENT: Final = Moment(0, 0, 0, is_due=False)
 
-_NO_CHANGES: Final = {f"plus_{name}": 0 for name in sql.COUNTERS}
+_NO_CHANGES: Final = {f"plus_{name}": 0 for name in COUNTERS}
 _NO_TEXTS: Final = dict.fromkeys(
     ("reason", "error_type", "error_message", "traceback", "fingerprint", "place"), ""
 )
@@ -55,7 +54,7 @@ class Transaction:
 
     Args:
         raw: the driver's connection.
-        statements: the statements as compiled for its database.
+        dialect: the texts of the statements for its database.
         moment: the time; an operation happens at one moment.
     """
 
@@ -66,17 +65,17 @@ class Transaction:
         "now_ms",
         "offset_ms",
         "raw",
-        "statements",
+        "sql",
     )
 
-    def __init__(self, raw: Any, statements: Statements, moment: Moment = NO_MOMENT) -> None:
+    def __init__(self, raw: Any, dialect: Dialect, moment: Moment = NO_MOMENT) -> None:
         self.raw = raw
         #: The driver's own, for the text of a statement and its values by name. The way of one
-        #: message uses it: `execute(statements[STATEMENT], values)` is `run` without a call.
+        #: message uses it: `execute(sql.STATEMENT, values)` is `run` without a call.
         self.execute: Callable[..., Any] = raw.execute
-        self.statements = statements
+        self.sql = dialect.statements
         #: Makes the value of a parameter of `in_list` from a list.
-        self.list_of = statements.dialect.bind_list
+        self.list_of = dialect.list_of
         self.set_time(moment)
 
     def set_time(self, moment: Moment) -> None:
@@ -85,18 +84,17 @@ class Transaction:
         self.lease_now_ms = moment.lease_ms + LEASE_EPOCH_MS
         self.offset_ms = moment.offset_ms
 
-    def run(self, statement: Statement, **values: Any) -> Any:
+    def run(self, text: str, **values: Any) -> Any:
         """Run a statement and return the driver's cursor."""
-        return self.execute(self.statements[statement], values)
+        return self.execute(text, values)
 
-    def run_many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> Any:
+    def run_many(self, statement: RowStatement, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Run a statement once for each row of values and return the driver's cursor."""
-        text, pick = self.statements.rows[statement]
-        return self.raw.executemany(text, map(pick, rows))
+        return self.raw.executemany(statement.text, map(statement.pick, rows))
 
-    def moved(self, statement: Statement, **values: Any) -> set[int]:
+    def moved(self, text: str, **values: Any) -> set[int]:
         """Run a transition and return the ids of the rows that it moved."""
-        return {row[0] for row in self.run(statement, **values).fetchall()}
+        return {row[0] for row in self.run(text, **values).fetchall()}
 
     def shown(self, answer: T) -> T:
         """Return an answer with its dates as the wall clock has them."""
@@ -110,7 +108,7 @@ class WriteTransaction(Transaction):
 
     Args:
         raw: the driver's connection.
-        statements: the statements as compiled for its database.
+        dialect: the texts of the statements for its database.
         rng: numbers in [0, 1) for the backoff's jitter.
         owner_outside: the owner of leases outside a registered worker, as stored.
     """
@@ -120,11 +118,11 @@ class WriteTransaction(Transaction):
     def __init__(
         self,
         raw: Any,
-        statements: Statements,
+        dialect: Dialect,
         rng: Callable[[], float],
         owner_outside: int = OWNER_BASE,
     ) -> None:
-        super().__init__(raw, statements)
+        super().__init__(raw, dialect)
         self.rng = rng
         self.owner_outside = owner_outside
         #: Changes of counters by queue id, to be written.
@@ -146,7 +144,7 @@ class WriteTransaction(Transaction):
         """Return a queue by name, or None."""
         found = self._queues.get(name)
         if found is None:
-            row = self.execute(self.statements[sql.QUEUE], {"queue": name}).fetchone()
+            row = self.execute(self.sql.QUEUE, {"queue": name}).fetchone()
             if row is None:
                 return None
             found = self._queues[name] = StoredQueue(*row)
@@ -156,7 +154,7 @@ class WriteTransaction(Transaction):
         """Return the queue of a message."""
         found = self._queues.get(queue_id)
         if found is None:
-            row = self.run(sql.QUEUE_BY_ID, queue_id=queue_id).fetchone()
+            row = self.run(self.sql.QUEUE_BY_ID, queue_id=queue_id).fetchone()
             found = self._queues[queue_id] = StoredQueue(*row)
         return found
 
@@ -168,7 +166,7 @@ class WriteTransaction(Transaction):
     def write_counters(self) -> None:
         """Write the counters collected so far, once per queue."""
         for queue_id, changes in self.counts.items():
-            self.execute(self.statements[sql.COUNT], {"of_queue": queue_id, **changes})
+            self.execute(self.sql.COUNT, {"of_queue": queue_id, **changes})
         self.counts.clear()
 
     def record(
@@ -192,8 +190,8 @@ class WriteTransaction(Transaction):
             **_NO_TEXTS,
             **texts,
         }
-        self.execute(self.statements[sql.RECORD_EVENT], values)
-        self.execute(self.statements[sql.TRIM_HISTORY], {"of": message_id})
+        self.execute(self.sql.RECORD_EVENT, values)
+        self.execute(self.sql.TRIM_HISTORY, {"of": message_id})
 
 
 def row_id(message_id: str) -> int:

@@ -12,15 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import Any, Final, TypeVar
-
-import sqlalchemy
-from sqlalchemy import event
-from sqlalchemy.pool import NullPool
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from durableq.engines.sql import hosts, steady_time
-from durableq.engines.sql.dialect import Statements
-from durableq.engines.sql.tables import LEASE_EPOCH_MS
+from durableq.engines.sql.columns import LEASE_EPOCH_MS
 from durableq.engines.sql.transactions import RevisionCheck, Transaction, WriteTransaction
 from durableq.engines.sqlite import checkpoints, copy_marker, open_files
 from durableq.engines.sqlite.checkpoints import Checkpointer, guard, set_pragma
@@ -39,6 +34,11 @@ from durableq.model.errors import (
     StorageFull,
 )
 from durableq.runtime.clock import Clock, Moment, SteadyClock, SystemClock
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from durableq.engines.sqlite.sqlalchemy_adapter import SQLAlchemyAdapter
 
 #: Short, because no signal is handled while the driver waits; `retrying` waits longer.
 DRIVER_TIMEOUT_SECONDS: Final = 0.1
@@ -67,16 +67,16 @@ class Session(WriteTransaction):
 
     Args:
         database: the file.
-        connection: the connection of the thread, and of the process.
+        raw: the connection of the thread, and of the process.
     """
 
     __slots__ = ("_database", "is_open", "is_patient", "pid", "sqlalchemy", "thread")
 
-    def __init__(self, database: Database, connection: sqlalchemy.Connection) -> None:
-        raw: Any = connection.connection.driver_connection
-        super().__init__(raw, database.statements, database.rng, database.owner_outside)
+    def __init__(self, database: Database, raw: Any) -> None:
+        super().__init__(raw, DIALECT, database.rng, database.owner_outside)
         self._database = database
-        self.sqlalchemy = connection
+        #: The connection as SQLAlchemy's, once user code has needed it.
+        self.sqlalchemy: sqlalchemy.Connection | None = None
         self.pid = os.getpid()
         self.thread = threading.current_thread()
         self.is_open = True
@@ -166,7 +166,6 @@ class Database:
         self.clock = SteadyClock(clock or SystemClock())
         self.owner_outside = hosts.owner_outside(self.clock.host_id(), self.clock.boot_id())
         self.rng = rng
-        self.statements = Statements(DIALECT)
         # The sessions of all threads; each change is one atomic step. A forked child would close
         # a session that is missing here: the thread-local memory of other threads is freed there.
         self._sessions: list[Session] = []
@@ -175,13 +174,16 @@ class Database:
         #: None until the tables are known to be current.
         self.revision_check: RevisionCheck | None = None
         self.checkpointer = Checkpointer(location.path, self._open)
-        self.engine = sqlalchemy.create_engine(
-            "sqlite://", module=driver, creator=self._connect, poolclass=NullPool
-        )
-        event.listen(self.engine, "begin", self._on_begin)
-        event.listen(self.engine, "commit", self._on_commit)
-        for closing in ("close", "close_detached"):
-            event.listen(self.engine, closing, self._on_close)
+        self._adapters: list[SQLAlchemyAdapter] = []
+
+    @property
+    def adapter(self) -> SQLAlchemyAdapter:
+        """SQLAlchemy on this file, made at its first use."""
+        if not self._adapters:
+            from durableq.engines.sqlite.sqlalchemy_adapter import SQLAlchemyAdapter
+
+            self._adapters.append(SQLAlchemyAdapter(self))
+        return self._adapters[0]  # the first, if two threads have made one
 
     def session(self) -> Session:
         """Return this thread's connection, opening it if need be."""
@@ -252,26 +254,10 @@ class Database:
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @contextmanager
-    def write_with_sqlalchemy(self) -> Iterator[tuple[Session, sqlalchemy.Connection]]:
-        """Run a write transaction that user code may join through SQLAlchemy."""
-        session = self.write()
-        if session.sqlalchemy.in_transaction() and not session.raw.in_transaction:
-            self.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
-            session = self.write()
-        joined = None
-        try:
-            with session:
-                joined = session.sqlalchemy.begin()  # our listener sees the open transaction
-                yield session, session.sqlalchemy
-        finally:
-            if joined is not None and session.pid == os.getpid():
-                joined.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
-
-    @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Run a read transaction: one consistent view of the file."""
         raw = self.session().raw
-        tx, is_inside = Transaction(raw, self.statements), raw.in_transaction
+        tx, is_inside = Transaction(raw, DIALECT), raw.in_transaction
         try:
             if not is_inside:
                 raw.execute("BEGIN")
@@ -351,7 +337,7 @@ class Database:
         for session in tuple(self._sessions):
             if session.pid != os.getpid() or not session.thread.is_alive():
                 self.part_with(session)
-        session = Session(self, self.engine.connect())
+        session = Session(self, self._connect())
         self._sessions.append(session)
         self._local.session = session
         return session
@@ -365,11 +351,16 @@ class Database:
         except ValueError:
             return
         session.is_open = False
-        if session.pid == os.getpid():
-            session.sqlalchemy.close()
+        if session.pid != os.getpid():
+            return
+        if session.sqlalchemy is not None:
+            session.sqlalchemy.close()  # and the driver's connection, of which `_on_close` is told
+        else:
+            self._on_close(session.raw)
+            session.raw.close()
 
     def _connect(self) -> Any:
-        """Open one connection for the engine, which says when it closes it."""
+        """Open one connection and register it."""
         raw = self._open()
         try:
             self.file.add(raw)

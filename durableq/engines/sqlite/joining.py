@@ -15,6 +15,7 @@ from durableq.engines.sql import steady_time
 from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
 from durableq.engines.sqlite.checkpoints import guard
 from durableq.engines.sqlite.database import BEGIN_WRITE, Database
+from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
@@ -92,7 +93,7 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
         with alone_with(raw):
             _begin(database, raw, begun=begun)
             with all_or_nothing(raw):
-                tx = WriteTransaction(raw, database.statements, database.rng)
+                tx = WriteTransaction(raw, DIALECT, database.rng)
                 tx.set_time(steady_time.follow(tx, database.clock))
                 yield tx
     except driver.Error as error:

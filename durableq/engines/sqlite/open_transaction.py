@@ -1,37 +1,65 @@
-"""The transaction that `message.transaction()` gives to user code."""
+"""The transaction that `message.transaction()` gives to user code, which SQLAlchemy may join."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
-from typing import Any
-
-import sqlalchemy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from durableq.engines.sql import sending, settling
-from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
-from durableq.engines.sqlite.database import FORKED, Database
+from durableq.engines.sql.transactions import all_or_nothing
+from durableq.engines.sqlite.database import FORKED, Database, Session, roll_back
 from durableq.engines.sqlite.errors import translate
 from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Receipt
 from durableq.model.text import shown
 from durableq.store.core import OTHER_THREAD
 
+if TYPE_CHECKING:
+    import sqlalchemy
+
+
+@contextmanager
+def write_with_user_code(database: Database) -> Iterator[Session]:
+    """Run a write transaction that user code may join through SQLAlchemy; see `joined`."""
+    session = database.write()
+    if _begun(session) is not None and not session.raw.in_transaction:
+        database.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
+        session = database.write()
+    is_begun = False
+    try:
+        with session:
+            is_begun = True
+            yield session
+    finally:
+        if is_begun and session.pid == os.getpid():
+            roll_back(session.raw)  # if a KeyboardInterrupt came before the session's own end
+            if (begun := _begun(session)) is not None:
+                begun.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
+
+
+def joined(database: Database, session: Session) -> sqlalchemy.Connection:
+    """Return a session's connection as SQLAlchemy's, which takes part in the open transaction."""
+    connection = session.sqlalchemy
+    if connection is None:
+        connection = session.sqlalchemy = database.adapter.view(session.raw)
+    if not connection.in_transaction():
+        connection.begin()  # our listener sees the open transaction
+    return connection
+
+
+def _begun(session: Session) -> sqlalchemy.RootTransaction | None:
+    return None if session.sqlalchemy is None else session.sqlalchemy.get_transaction()
+
 
 class OpenTransaction:
     """The Transaction that user code holds."""
 
-    def __init__(
-        self,
-        database: Database,
-        tx: WriteTransaction,
-        connection: sqlalchemy.Connection,
-        actor: str,
-    ) -> None:
+    def __init__(self, database: Database, tx: Session, actor: str) -> None:
         self._database = database
         self._tx = tx
-        self._connection = connection
         self._actor = actor
         self._results: list[sqlalchemy.CursorResult[Any]] = []
         self._thread = threading.get_ident()
@@ -40,6 +68,8 @@ class OpenTransaction:
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
+        import sqlalchemy
+
         self._check()
         if isinstance(statement, str):
             statement = sqlalchemy.text(statement)
@@ -58,8 +88,10 @@ class OpenTransaction:
             InvalidInput: a text is not UTF-8.
             sqlalchemy.exc.DBAPIError: any other error.
         """
+        import sqlalchemy
+
         try:
-            return self._connection.execute(statement, parameters)
+            return joined(self._database, self._tx).execute(statement, parameters)
         except sqlalchemy.exc.DBAPIError as error:
             path = self._database.location.path
             raise translate(error.orig, path, in_own_statement=False) or error from error

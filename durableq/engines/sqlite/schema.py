@@ -1,6 +1,6 @@
 """Creation, recognition and upgrade of the tables.
 
-A new file gets the tables of `engines/sql/tables.py` at once. An older one is upgraded by Alembic,
+A new file gets the tables of the generated texts at once. An older one is upgraded by Alembic,
 which only then is imported; its migrations stand in `migrations/`, beside the package in a checkout
 and inside it in a wheel. A test compares the results of both.
 """
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy
-
-from durableq.engines.sql.tables import metadata
 from durableq.engines.sql.transactions import RevisionCheck
-from durableq.engines.sqlite import locks
+from durableq.engines.sqlite import locks, statements
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.open_transaction import joined, write_with_user_code
 from durableq.model.errors import (
     Conflict,
     DatabaseUnusable,
@@ -32,10 +31,21 @@ from durableq.model.errors import (
 )
 from durableq.model.health import UpgradeEstimate
 
+if TYPE_CHECKING:
+    import sqlalchemy
+
 #: Every released revision, oldest first; this code works with the last.
 REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+#: The columns and indexes of durableq's tables, each with its table.
+_PARTS: Final = """\
+SELECT m.name, m.name || '.' || c.name
+FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c
+WHERE m.type = 'table' AND m.name GLOB 'durableq_*'
+UNION ALL
+SELECT tbl_name, name FROM sqlite_schema
+WHERE type = 'index' AND sql IS NOT NULL AND tbl_name GLOB 'durableq_*'"""
 #: As Alembic creates and fills it.
 _CREATE_VERSION: Final = (
     f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, "
@@ -146,15 +156,13 @@ def state_of(raw: Any) -> SchemaState:
 
 def lacking(raw: Any) -> list[str]:
     """Return the tables, columns and indexes that a current file lacks."""
-    present = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
-    missing = []
-    for table in metadata.sorted_tables:
-        if table.name not in present:
-            missing.append(table.name)
-            continue
-        columns = {row[1] for row in raw.execute(f'PRAGMA table_info("{table.name}")')}
-        missing += [f"{table.name}.{c.name}" for c in table.columns if c.name not in columns]
-        missing += [str(index.name) for index in table.indexes if index.name not in present]
+    with closing(driver.connect(":memory:", isolation_level=None)) as current:
+        for text in statements.CREATE:
+            current.execute(text)
+        wanted = current.execute(_PARTS).fetchall()
+    present = raw.execute(_PARTS).fetchall()
+    tables, parts = {table for table, _ in present}, {part for _, part in present}
+    missing = {part if table in tables else table for table, part in wanted if part not in parts}
     return sorted(missing)
 
 
@@ -209,19 +217,18 @@ def _use_wal(raw: Any, database: Database) -> None:
 
 def upgrade(database: Database, found: SchemaState) -> None:
     """Create or upgrade the tables in one transaction: an error half way leaves the old ones."""
-    with database.write_with_sqlalchemy() as (tx, connection):
+    with write_with_user_code(database) as tx:
         if state_of(tx.raw) is SchemaState.CURRENT:
             return  # another process was first
         if found is SchemaState.OLDER:
             _check_unused(tx.raw, database)
-            _migrate(connection, database.location.path)
+            _migrate(joined(database, tx), database.location.path)
             return
-        metadata.create_all(connection, checkfirst=False)
-        for statement in (DEAD_LETTER_VIEW, _CREATE_VERSION):
-            connection.exec_driver_sql(statement)
-        connection.exec_driver_sql(_STAMP, (REVISIONS[-1],))
+        for text in (*statements.CREATE, DEAD_LETTER_VIEW, _CREATE_VERSION):
+            tx.execute(text)
+        tx.execute(_STAMP, (REVISIONS[-1],))
         if found is SchemaState.EMPTY:
-            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _migrate(connection: sqlalchemy.Connection, path: Path) -> None:
@@ -230,6 +237,8 @@ def _migrate(connection: sqlalchemy.Connection, path: Path) -> None:
     Raises:
         StorageFull, Busy, DatabaseUnusable: the file is as it was.
     """
+    import sqlalchemy
+
     try:
         run_migrations(connection)
     except (sqlalchemy.exc.DBAPIError, ValueError, OverflowError) as error:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-
-import sqlalchemy
+from typing import TYPE_CHECKING
 
 from durableq.engines.sql import hosts, receiving, sending, settling
 from durableq.engines.sql.dead_letters import SQLDeadLetters
@@ -25,7 +24,7 @@ from durableq.engines.sqlite import file_space, schema
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.location import Location, log_bytes
-from durableq.engines.sqlite.open_transaction import OpenTransaction
+from durableq.engines.sqlite.open_transaction import OpenTransaction, write_with_user_code
 from durableq.engines.sqlite.wakeup import FileWatch
 from durableq.model.errors import DurableQError, StaleReceipt
 from durableq.model.health import Storage
@@ -43,6 +42,9 @@ from durableq.store.core import (
     Settle,
     Store,
 )
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 
 class SQLStore(
@@ -118,11 +120,11 @@ class SQLStore(
         self, receipts: Sequence[Receipt], *, actor: str = ""
     ) -> Iterator[OpenTransaction]:
         """Open a transaction that settles these messages together with other writes."""
-        with self._database.write_with_sqlalchemy() as (tx, connection):
+        with write_with_user_code(self._database) as tx:
             stale = settling.first_stale(tx, receipts)
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
-            handle = OpenTransaction(self._database, tx, connection, actor)
+            handle = OpenTransaction(self._database, tx, actor)
             try:
                 yield handle
             finally:
@@ -150,7 +152,7 @@ class SQLStore(
     @property
     def engine(self) -> sqlalchemy.Engine:
         """A SQLAlchemy engine on the same file, each transaction BEGIN IMMEDIATE."""
-        return self._database.engine
+        return self._database.adapter.engine
 
     def _free_space(self, tx: Transaction) -> int:
         return file_space.free_pages(tx)

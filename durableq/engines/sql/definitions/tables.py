@@ -19,7 +19,7 @@ transaction, and a queue is deleted together with all that refers to it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -38,17 +38,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-from durableq.engines.sql.dialect import byte_length
+from durableq.engines.sql.definitions.elements import byte_length
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import RecordStatus, State
-
-#: Added to a lease's deadline before it is stored, for its width alone.
-LEASE_EPOCH_MS: Final = 1 << 41
-#: Added to the id of a worker where a message names its owner, for its width alone.
-OWNER_BASE: Final = 1 << 40
-#: Owners from here on are receives outside a registered worker, by host and boot.
-OUTSIDE_BASE: Final = 1 << 46
-NO_RECEIPT: Final = bytes(16)
 
 
 class _Any(UserDefinedType[Any]):

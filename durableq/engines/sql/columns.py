@@ -1,0 +1,18 @@
+"""Values of columns that the definitions of tables and the operations share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from durableq.model.queues import Counters
+
+#: Added to a lease's deadline before it is stored, for its width alone.
+LEASE_EPOCH_MS: Final = 1 << 41
+#: Added to the id of a worker where a message names its owner, for its width alone.
+OWNER_BASE: Final = 1 << 40
+#: Owners from here on are receives outside a registered worker, by host and boot.
+OUTSIDE_BASE: Final = 1 << 46
+NO_RECEIPT: Final = bytes(16)
+#: The running counters of a queue.
+COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))

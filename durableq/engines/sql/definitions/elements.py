@@ -1,0 +1,91 @@
+"""The parts that definitions are made of: a statement, its parameters, and elements of its own.
+
+The elements below have no standard form in SQL. An engine compiles them for its database with
+`sqlalchemy.ext.compiler.compiles`, in its module `compiler`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Integer,
+    LargeBinary,
+    bindparam,
+)
+from sqlalchemy.sql.expression import ClauseElement, ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class in_list(FunctionElement[bool]):  # noqa: N801 - reads as SQL where it is used
+    """The condition `column IN list`, with the list in one parameter: constant text at any length.
+
+    Args:
+        column: the column.
+        parameter: the parameter's name; its value comes from `Transaction.list_of`.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any], parameter: str) -> None:
+        super().__init__(column, bindparam(parameter))
+
+    def self_group(self, against: Any = None) -> Any:
+        """Return the element itself: a condition is not compared with 1."""
+        return self
+
+
+class byte_length(FunctionElement[int]):  # noqa: N801
+    """The number of bytes in a text or binary column."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+class last_id(FunctionElement[int]):  # noqa: N801
+    """The highest id that a table has given to a row; 0 if it never had one.
+
+    Args:
+        table: a table whose ids are never used twice.
+    """
+
+    type = BigInteger()
+    inherit_cache = False
+
+    def __init__(self, table: sqlalchemy.Table) -> None:
+        super().__init__()
+        self.table_name = table.name
+
+
+class bytes_literal(ColumnElement[bytes]):  # noqa: N801
+    """Constant bytes as part of the statement's text."""
+
+    type = LargeBinary()
+    inherit_cache = False
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+
+class Statement:
+    """The definition of a statement, the same for every database. Its text is constant.
+
+    Args:
+        construct: the statement with named parameters.
+        for_rows: whether it is also run for many rows at once.
+    """
+
+    __slots__ = ("construct", "for_rows")
+
+    def __init__(self, construct: ClauseElement, *, for_rows: bool = False) -> None:
+        self.construct = construct
+        self.for_rows = for_rows
+
+
+def parameter(name: str, column: Any = None) -> Any:
+    """Return a named parameter of a statement, of a column's type where the place tells none."""
+    return bindparam(name, type_=None if column is None else column.type)

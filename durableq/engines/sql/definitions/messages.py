@@ -1,0 +1,394 @@
+"""The statements that change a message, in the order of its life.
+
+A state changes only here. Each transition names the state that it starts from, and in flight the
+receipt as well. It returns the rows that it moved, and its caller compares them with the rows that
+it expected. States are literals, which a partial index needs to be used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
+
+from durableq.engines.sql.columns import COUNTERS, LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
+from durableq.engines.sql.definitions.elements import (
+    Statement,
+    bytes_literal,
+    in_list,
+    last_id,
+    parameter,
+)
+from durableq.engines.sql.definitions.tables import (
+    counters,
+    history,
+    idempotency,
+    is_state,
+    message,
+    queue,
+    worker,
+)
+from durableq.model.limits import MAX_HISTORY
+from durableq.model.message import FOREVER_MS, RecordStatus, State
+
+_m, _r, _q, _c = message.c, idempotency.c, queue.c, counters.c
+zero: Any = literal_column("0")
+_no_receipt: Any = bytes_literal(NO_RECEIPT)
+_no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
+_no_owner: Any = literal_column(str(OWNER_BASE))
+_forever: Any = literal_column(str(FOREVER_MS))
+_available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
+_ready: Any = literal_column(str(int(State.READY)))
+_in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
+_delayed: Any = literal_column(str(int(State.DELAYED)))
+
+
+def status_is(status: RecordStatus) -> Any:
+    """Return the condition for a record's status as literal SQL."""
+    return _r.status == literal_column(str(int(status)))
+
+
+_p = parameter
+
+#: No index has the sum, so rows named by id are looked up by id, not among all of their queue.
+_found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
+
+
+def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
+    """Return the condition for a message past its retention, as in `lifecycle.admit`.
+
+    That of a dead letter held for a person counts from the far future.
+    """
+    return retention_from_ms <= _p("now_ms") - retention_ms
+
+
+# ---- queues
+
+QUEUE = Statement(select(queue).where(_q.name == _p("queue")))
+QUEUE_BY_ID = Statement(select(queue).where(_q.id == _p("queue_id")))
+TOTALS = Statement(select(*(_c[name] for name in COUNTERS)).where(_c.queue_id == _p("of_queue")))
+COUNT = Statement(
+    update(counters)
+    .where(_c.queue_id == _p("of_queue"))
+    .values({name: _c[name] + _p(f"plus_{name}") for name in COUNTERS})
+)
+
+QUEUES = Statement(select(queue).order_by(_q.name))
+
+# ---- send
+
+SEND_TO = Statement(
+    select(_q.id, _q.delay_ms, _q.max_body_bytes, last_id(message)).where(
+        _q.name == _p("queue"), _q.dead_letter_queue_id.is_not(None)
+    )
+)
+SENT = Statement(
+    update(counters).where(_c.queue_id == _p("of_queue")).values(sent=_c.sent + _p("count"))
+)
+INSERT = Statement(
+    insert(message).values(
+        id=_p("id"),
+        queue_id=_p("queue_id"),
+        state=_p("state"),
+        rank=_p("rank"),
+        priority=_p("priority"),
+        deferred=zero,
+        receive_count=zero,
+        recovery_count=zero,
+        lease_until_ms=_no_lease,
+        delayed_until_ms=_p("delayed_until_ms"),
+        enqueued_at_ms=_p("now_ms"),
+        sent_at_ms=_p("now_ms"),
+        first_received_at_ms=_forever,
+        retention_from_ms=_p("retention_from_ms"),
+        expires_at_ms=_forever,
+        debounce_until_ms=zero,
+        receipt=_no_receipt,
+        owner_id=_no_owner,
+        body_bytes=_p("body_bytes"),
+        body_format=zero,
+        sequence=zero,
+        key=_p("key"),
+        payload_hash=_p("payload_hash"),
+        attributes=_p("attributes"),
+        body=_p("body"),
+    ),
+    for_rows=True,
+)
+
+# ---- receive
+
+DUE = Statement(
+    select(_m.id)
+    .where(
+        _m.queue_id == _p("in_queue"), is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms")
+    )
+    .order_by(_m.delayed_until_ms, _m.id)
+    .limit(_p("limit"))
+)
+_make_ready = update(message).where(in_list(_m.id, "ids"), is_state(State.DELAYED))
+# The date stays: retention counts from when a message became due.
+PROMOTE = Statement(_make_ready.values(state=_ready, deferred=zero).returning(_m.id))
+CHOOSE = Statement(
+    _make_ready.values(
+        state=_ready, deferred=zero, delayed_until_ms=zero, retention_from_ms=_m.enqueued_at_ms
+    ).returning(_m.id)
+)
+_columns = (
+    _m.id,
+    _m.body,
+    _m.key,
+    _m.attributes,
+    _m.priority,
+    _m.receive_count,
+    _m.recovery_count,
+    _m.sent_at_ms,
+    _m.enqueued_at_ms,
+    _m.retention_from_ms,
+    _m.payload_hash,
+    _m.source_queue_id,
+)
+READY = Statement(
+    select(
+        *_columns,
+        _r.status,
+        _r.payload_hash,
+        _r.expires_at_ms,
+        _r.result,
+        _r.owner_message_id,
+        _r.owner_receipt,
+    )
+    .select_from(
+        message.outerjoin(
+            idempotency,
+            (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
+        )
+    )
+    .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
+    .order_by(_m.rank, _m.id)
+    .limit(_p("limit"))
+)
+DEAD_LETTERS = Statement(
+    select(*_columns)
+    .where(
+        in_list(_m.id, "ids"),
+        _found_by_id_in_queue,
+        _m.source_queue_id.is_not(None),
+        ~is_state(State.IN_FLIGHT),
+    )
+    .order_by(_m.id)
+    .limit(_p("limit"))
+)
+LEASE = Statement(
+    update(message)
+    .where(in_list(_m.id, "ids"), is_state(State.READY))
+    .values(
+        state=_in_flight,
+        receipt=_p("token"),
+        owner_id=_p("owner"),
+        lease_until_ms=_p("until"),
+        receive_count=_m.receive_count + 1,
+        first_received_at_ms=case(
+            (_m.first_received_at_ms == _forever, _p("now_ms")), else_=_m.first_received_at_ms
+        ),
+    )
+    .returning(_m.id)
+)
+# A record is taken over only as the receive saw it: absent (no status has the value -1), completed
+# but expired, or in progress under a lease that has ended.
+TAKE_KEY = Statement(
+    text(
+        """\
+INSERT INTO durableq_idempotency
+    (queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms)
+VALUES (:queue_id, :key, 0, :id, :token, :payload_hash, :now_ms)
+ON CONFLICT (queue_id, key) DO UPDATE SET
+    status = 0, owner_message_id = excluded.owner_message_id,
+    owner_receipt = excluded.owner_receipt, payload_hash = excluded.payload_hash,
+    result = NULL, created_at_ms = excluded.created_at_ms, completed_at_ms = NULL,
+    expires_at_ms = NULL
+WHERE durableq_idempotency.status = :seen_status
+    AND durableq_idempotency.owner_message_id = :seen_owner_id
+    AND durableq_idempotency.owner_receipt = :seen_receipt"""
+    ),
+    for_rows=True,
+)
+OWNER_LEASE = Statement(
+    select(_m.lease_until_ms).where(
+        _m.id == _p("id"), _m.receipt == _p("token"), is_state(State.IN_FLIGHT)
+    )
+)
+DEFER = Statement(
+    update(message)
+    .where(_m.id == _p("of"), is_state(State.READY))
+    .values(
+        state=_delayed,
+        deferred=literal_column("1"),
+        delayed_until_ms=_p("until"),
+        retention_from_ms=_p("until"),
+    )
+)
+END_READY = Statement(
+    delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)).returning(_m.id)
+)
+
+# ---- settle, fenced by the receipt
+
+_leased_under_receipt = (
+    _found_by_id_in_queue,
+    _m.receipt == _p("token"),
+    is_state(State.IN_FLIGHT),
+)
+COMPLETE = Statement(
+    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(_m.id, _m.key)
+)
+EXTEND = Statement(
+    update(message)
+    .where(in_list(_m.id, "ids"), *_leased_under_receipt)
+    .values(lease_until_ms=_p("until"))
+    .returning(_m.id)
+)
+LEASED = Statement(
+    select(_m.id, _m.key, _m.receive_count, _m.recovery_count, _m.source_queue_id).where(
+        _m.id == _p("of"), *_leased_under_receipt
+    )
+)
+PUT_BACK = Statement(
+    update(message)
+    .where(_m.id == _p("of"), *_leased_under_receipt)
+    .values(
+        state=_p("to_state"),
+        delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
+        retention_from_ms=func.coalesce(_p("until"), _m.retention_from_ms),
+        receive_count=_m.receive_count - _p("uncounted"),
+        **_available,
+    )
+)
+BURY = Statement(
+    update(message)
+    .where(_m.id == _p("of"), _m.receipt == _p("token"), _m.state == _p("from_state"))
+    .values(
+        queue_id=_p("to_queue"),
+        source_queue_id=_p("from_queue"),
+        state=_ready,
+        receive_count=zero,
+        enqueued_at_ms=_p("now_ms"),
+        delayed_until_ms=zero,
+        retention_from_ms=_p("now_ms"),
+        **_available,
+    )
+)
+REDRIVE = Statement(
+    update(message)
+    .where(_m.id == _p("of"), *_leased_under_receipt)
+    .values(
+        queue_id=_p("target"),
+        source_queue_id=null(),
+        state=_p("to_state"),
+        delayed_until_ms=_p("until"),
+        receive_count=zero,
+        recovery_count=_m.recovery_count + 1,
+        enqueued_at_ms=_p("now_ms"),
+        retention_from_ms=_p("retention_from_ms"),
+        body=func.coalesce(_p("new_body"), _m.body),
+        body_bytes=func.coalesce(_p("new_body_bytes"), _m.body_bytes),
+        **_available,
+    )
+)
+DISCARD = Statement(delete(message).where(_m.id == _p("of"), *_leased_under_receipt))
+EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
+
+EXPIRED_LEASES = Statement(
+    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.owner_id)
+    .where(
+        _m.queue_id == _p("in_queue"),
+        is_state(State.IN_FLIGHT),
+        _m.lease_until_ms <= _p("lease_now"),
+    )
+    .order_by(_m.lease_until_ms, _m.id)
+    .limit(_p("limit"))
+)
+
+
+_all_leases = (
+    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.owner_id, _m.queue_id)
+    .where(is_state(State.IN_FLIGHT))
+    .order_by(_m.lease_until_ms, _m.id)
+)
+ALL_LEASES = Statement(_all_leases)
+LEASES_OF_OWNER = Statement(_all_leases.where(_m.owner_id == _p("owner")))
+
+# ---- keys
+
+_owned = (
+    _r.queue_id == _p("in_queue"),
+    _r.key == _p("of_key"),
+    _r.owner_message_id == _p("of"),
+    _r.owner_receipt == _p("token"),
+)
+OWNED_KEY = Statement(select(_r.key).where(*_owned))
+COMPLETE_KEY = Statement(
+    update(idempotency)
+    .where(*_owned, status_is(RecordStatus.IN_PROGRESS))
+    .values(
+        status=literal_column(str(int(RecordStatus.COMPLETED))),
+        result=_p("new_result"),
+        completed_at_ms=_p("now_ms"),
+        expires_at_ms=_p("expires_ms"),
+    ),
+    for_rows=True,
+)
+DROP_KEY = Statement(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
+WAKE_DEFERRED = Statement(
+    update(message)
+    .where(
+        _m.queue_id == _p("in_queue"),
+        _m.key == _p("of_key"),
+        _m.deferred == literal_column("1"),
+        is_state(State.DELAYED),
+    )
+    .values(
+        state=_ready,
+        deferred=zero,
+        delayed_until_ms=_p("now_ms"),
+        retention_from_ms=_p("now_ms"),
+    ),
+    for_rows=True,
+)
+RECORD = Statement(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
+COMPLETED_BY = Statement(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))
+ATTACH_RESULT = Statement(
+    update(idempotency)
+    .where(*_owned, status_is(RecordStatus.COMPLETED))
+    .values(result=_p("new_result"))
+)
+
+# ---- history
+
+RECORD_EVENT = Statement(
+    insert(history).values(
+        {c.name: _p(c.name) for c in history.columns if c.name not in {"id", "detail"}}
+        | {"detail": _p("detail")}
+    )
+)
+_h = history.c
+_newest = (
+    select(_h.id)
+    .where(_h.message_id == _p("of"))
+    .order_by(_h.id.desc())
+    .limit(1)
+    .offset(MAX_HISTORY)
+    .scalar_subquery()
+)
+TRIM_HISTORY = Statement(delete(history).where(_h.message_id == _p("of"), _h.id <= _newest))
+WORKER_NAME = Statement(select(worker.c.name).where(worker.c.id == _p("of")))

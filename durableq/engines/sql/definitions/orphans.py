@@ -1,0 +1,44 @@
+"""Counts of rows that refer to nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import func, select, text
+
+from durableq.engines.sql.definitions.elements import Statement
+from durableq.engines.sql.definitions.tables import is_state, message, worker
+from durableq.model.message import RecordStatus, State
+
+_QUEUES: Final = "(SELECT id FROM durableq_queue)"
+_IN_FLIGHT: Final = int(State.IN_FLIGHT)
+_IN_PROGRESS: Final = int(RecordStatus.IN_PROGRESS)
+
+_owner = message.c.owner_id
+
+
+def _count(table: str, condition: str) -> Statement:
+    return Statement(select(func.count()).select_from(text(table)).where(text(condition)))
+
+
+MESSAGES_WITHOUT_QUEUE = _count(
+    "durableq_message",
+    f"queue_id NOT IN {_QUEUES} OR source_queue_id NOT IN {_QUEUES}",
+)
+QUEUES_WITHOUT_PAIR = _count("durableq_queue", f"dead_letter_queue_id NOT IN {_QUEUES}")
+QUEUES_WITHOUT_COUNTERS = _count(
+    "durableq_queue", "id NOT IN (SELECT queue_id FROM durableq_counters)"
+)
+KEYS_WITHOUT_OWNER = _count(
+    "durableq_idempotency AS r",
+    f"r.status = {_IN_PROGRESS} AND NOT EXISTS "  # noqa: S608 - constants
+    "(SELECT 1 FROM durableq_message AS m WHERE "
+    "m.id = r.owner_message_id AND m.receipt = r.owner_receipt "
+    f"AND m.state = {_IN_FLIGHT})",
+)
+RECORDS_WITHOUT_QUEUE = _count("durableq_idempotency", f"queue_id NOT IN {_QUEUES}")
+HISTORY_WITHOUT_QUEUE = _count("durableq_history", f"queue_id NOT IN {_QUEUES}")
+LEASE_OWNERS = Statement(
+    select(_owner, func.count()).where(is_state(State.IN_FLIGHT)).group_by(_owner)
+)
+WORKER_IDS = Statement(select(worker.c.id))

@@ -1,0 +1,64 @@
+"""The compilation of the definitions of durableq.engines.sql.definitions for SQLite."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Select
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.ext.compiler import compiles
+
+from durableq.engines.sql.definitions.elements import (
+    byte_length,
+    bytes_literal,
+    in_list,
+    last_id,
+)
+
+
+class _Compiler(SQLiteCompiler):
+    def limit_clause(self, select: Select[Any], **kw: Any) -> str:
+        """Return LIMIT and OFFSET with their parameters as sums.
+
+        SQLite prepares a statement anew at each execution if LIMIT has a bare parameter.
+        """
+        limit, offset = select._limit_clause, select._offset_clause
+        text = "\n LIMIT -1" if limit is None else f"\n LIMIT ({self.process(limit, **kw)}+0)"
+        return text if offset is None else f"{text} OFFSET ({self.process(offset, **kw)}+0)"
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
+        """Return the hint that names the index to read, to stand behind a table's name."""
+        return f"INDEXED BY {text}"
+
+
+class _SQLite(SQLiteDialect_pysqlite):
+    statement_compiler = _Compiler
+    supports_statement_cache = True
+
+
+@compiles(in_list, "sqlite")
+def _in_list(element: in_list, compiler: Any, **kw: Any) -> str:
+    column, values = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608
+
+
+@compiles(bytes_literal, "sqlite")
+def _bytes_literal(element: bytes_literal, _compiler: Any, **_: Any) -> str:
+    return f"x'{element.value.hex()}'"
+
+
+@compiles(byte_length, "sqlite")
+def _byte_length(element: byte_length, compiler: Any, **kw: Any) -> str:
+    """Return a call for every SQLite: octet_length came with 3.43."""
+    (column,) = element.clauses
+    return f"length(CAST({compiler.process(column, **kw)} AS BLOB))"
+
+
+@compiles(last_id, "sqlite")
+def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
+    table = f"'{element.table_name}'"
+    return f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0)"  # noqa: S608
+
+
+DIALECT: Final = _SQLite(paramstyle="named")

@@ -1,0 +1,25 @@
+"""Write the generated modules: names and texts of the SQL statements. `make statements` runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from durableq.engines.sql.definitions import generation
+from durableq.engines.sqlite.compiler import DIALECT
+
+ENGINES = Path(__file__).resolve().parents[1] / "durableq" / "engines"
+
+
+def modules() -> dict[Path, str]:
+    """Return the text of each generated module, by its path."""
+    return {
+        ENGINES / "sql" / "statements.py": generation.names_module(),
+        ENGINES / "sqlite" / "statements.py": generation.texts_module("SQLite", DIALECT),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in modules().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            print(f"Wrote {path.relative_to(ENGINES.parents[1])}.")
