@@ -11,7 +11,7 @@ from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.producer import Producer
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH, MAX_STORE_RECEIVES
-from durableq.model.message import Draft, IdempotencyRecord, SendOptions, check_key, draft
+from durableq.model.message import Draft, IdempotencyRecord, SendOptions, check_key, draft, drafts
 from durableq.model.text import shown
 from durableq.model.units import to_ms
 from durableq.store.core import Capability, QueueInfo
@@ -47,10 +47,10 @@ class Queue:
             Busy: other processes held the file for the whole wait; nothing was stored.
             OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
         """
-        drafts = [draft(body, **options)]
+        made = [draft(body, **options)]
         if connection is None:
-            return (self._app.opened or self._app.store).send(self.name, drafts)[0]
-        return self._send_joining(drafts, connection)[0]
+            return (self._app.opened or self._app.store).send(self.name, made)[0]
+        return self._send_joining(made, connection)[0]
 
     def send_many(
         self, bodies: Iterable[Any], *, connection: Any = None, **options: Unpack[SendOptions]
@@ -66,14 +66,14 @@ class Queue:
         Raises:
             InvalidInput: one cannot be sent, or there are too many; nothing was stored.
         """
-        drafts = _drafts(bodies, options)
+        made = _drafts(bodies, options)
         if connection is None:
-            return self._app.store.send(self.name, drafts)
-        return self._send_joining(drafts, connection)
+            return (self._app.opened or self._app.store).send(self.name, made)
+        return self._send_joining(made, connection)
 
-    def _send_joining(self, drafts: list[Draft], connection: Any) -> list[str]:
+    def _send_joining(self, made: list[Draft], connection: Any) -> list[str]:
         joining = self._app.store.require(Capability.TRANSACTIONS)
-        return joining.send(self.name, drafts, connection=connection)
+        return joining.send(self.name, made, connection=connection)
 
     def producer(
         self,
@@ -93,8 +93,8 @@ class Queue:
             InvalidInput: a number out of bounds.
         """
 
-        def commit(drafts: list[Draft]) -> list[str]:
-            return self._app.store.send(self.name, drafts)
+        def commit(batch: list[Draft]) -> list[str]:
+            return self._app.store.send(self.name, batch)
 
         limit = self._app.store.settings(self.name).max_body_bytes
         return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
@@ -160,16 +160,10 @@ def _drafts(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:
         bodies, Iterable
     ):
         raise InvalidInput(f"send_many takes a list of bodies, got {shown(bodies)}: use send.")
-    draft(None, **options)  # the options are checked, however many bodies there are
-    if options.get("key") is not None:
-        raise InvalidInput(
-            "One key for all would make all but one of the messages duplicates: use send, or "
-            "producer(), with a key for each."
-        )
-    drafts = [draft(body, **options) for body in itertools.islice(bodies, MAX_SEND_BATCH + 1)]
-    if len(drafts) > MAX_SEND_BATCH:
+    made = drafts(itertools.islice(bodies, MAX_SEND_BATCH + 1), **options)
+    if len(made) > MAX_SEND_BATCH:
         raise InvalidInput(
             f"A batch has at most {MAX_SEND_BATCH} messages, and there are more. Send several "
             "batches, or use queue.producer()."
         )
-    return drafts
+    return made

@@ -1,4 +1,4 @@
-"""Drafts of messages, and the encoding of their parts: JSON as text, bytes as bytes.
+"""The encoding of the parts of a message: JSON as text, bytes as bytes.
 
 Never pickle: a process that can write the file could then run code in every worker.
 """
@@ -8,24 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final
 
-from durableq.model.arguments import check_known
 from durableq.model.errors import InvalidBody, InvalidInput, InvalidResult
 from durableq.model.limits import (
     MAX_ATTRIBUTES,
     MAX_ATTRIBUTES_BYTES,
     MAX_BODY_DEPTH,
-    MAX_DELAY_MS,
-    MAX_KEY_CHARS,
-    MAX_PRIORITY,
     MAX_RESULT_BYTES,
 )
 from durableq.model.text import shown, visible
-from durableq.model.units import check_whole, to_ms
 
 #: The stored form of a body: `str` is JSON text, `bytes` are the bytes of the sender.
 Encoded = str | bytes
@@ -44,77 +39,23 @@ _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=
 _in_order = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
-class Draft(NamedTuple):
-    """A checked and encoded message that has not been sent. See `draft()`."""
+def _flat_encoder() -> Callable[[Json, int], Iterable[str]]:
+    """Return an encoder of values without a list or object in them: it takes half the time.
 
-    body: Encoded
-    key: str | None = None
-    payload_hash: bytes | None = None
-    attributes: str | None = None
-    #: None means the delay of the queue.
-    delay_ms: int | None = None
-    priority: int = 0
-
-
-class SendOptions(TypedDict, total=False):
-    """The options of a message."""
-
-    #: Idempotency key: the first success under it wins, later messages are skipped.
-    key: str | None
-    #: At most 10 named strings and numbers, beside the body.
-    attributes: Mapping[str, str | int | float] | None
-    #: Seconds before the message is ready; None means the delay of the queue.
-    delay: float | None
-    #: -100 to 100; a higher priority is received first.
-    priority: int
-
-
-SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
-
-
-def draft(
-    body: Json | bytes,
-    *,
-    key: str | None = None,
-    attributes: Mapping[str, str | int | float] | None = None,
-    delay: float | None = None,
-    priority: int = 0,
-    **unknown: object,
-) -> Draft:
-    """Return a checked, encoded message. The options are those of SendOptions.
-
-    Raises:
-        InvalidBody: the body is neither bytes nor JSON.
-        InvalidInput: an unknown option; a key, attribute, delay or priority out of bounds.
+    JSONEncoder makes the encoder that it has in C anew for each value, with a table of the objects
+    that it is inside of. A flat value needs no such table, so one encoder does for all of them.
     """
-    if unknown:
-        check_known(unknown, SEND_OPTIONS, "message option")
-    encoded = encode(body)
-    delay_ms = None if delay is None else to_ms(delay, "A delay", MAX_DELAY_MS)
-    hashed = None
-    if key is not None:
-        check_key(key)
-        hashed = payload_hash(encoded)
-    if type(priority) is not int or priority != 0:
-        check_whole(priority, "A priority", -MAX_PRIORITY, MAX_PRIORITY)
-    stored = None if attributes is None else encode_attributes(attributes)
-    return Draft(encoded, key, hashed, stored, delay_ms, priority)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # no CPython
+        return lambda value, _: (_dumps(value),)
+    text: Any = json.encoder.encode_basestring
+    encoder: Callable[[Json, int], Iterable[str]] = make(
+        None, json.JSONEncoder().default, text, None, ":", ",", False, False, False
+    )
+    return encoder
 
 
-def check_key(key: str) -> None:
-    """Check an idempotency key.
-
-    Raises:
-        InvalidInput: not a string of 1 to 512 characters of text.
-    """
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
-        says = f"A key is a string of 1 to {MAX_KEY_CHARS} characters, got {shown(key)}."
-        raise InvalidInput(says)
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(f"The key {shown(key)} contains a lone surrogate.") from None
+_flat_parts: Final = _flat_encoder()
 
 
 def encode(body: Json | bytes) -> Encoded:
@@ -134,7 +75,7 @@ def encode(body: Json | bytes) -> Encoded:
     )
     if is_flat:
         with suppress(ValueError):  # NaN, or an integer too long: below
-            text = _dumps(body)
+            text = "".join(_flat_parts(body, 0))
             if text.isascii():
                 return text
     text = _json_text(body, "body", InvalidBody)

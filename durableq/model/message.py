@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from durableq.model import codec
 from durableq.model.arguments import check_text
-from durableq.model.codec import Draft, Encoded, SendOptions, check_key, draft
+from durableq.model.codec import Encoded
+from durableq.model.drafts import Draft, SendOptions, check_key, draft, drafts
 from durableq.model.errors import InvalidInput
 from durableq.model.fingerprint import fingerprint as fingerprint_of
 from durableq.model.limits import (
@@ -47,6 +48,7 @@ __all__ = [
     "State",
     "check_key",
     "draft",
+    "drafts",
 ]
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENDS = ("to the first statement", "to the change", "in all")
 #: Calls and files to each of the ends.
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
-    "send": ((13, 5), (14, 5), (17, 6)),
+    "send": ((13, 6), (14, 6), (17, 7)),
     "receive": ((11, 5), (19, 6), (32, 8)),
     "complete": ((15, 5), (16, 5), (29, 7)),
     "fail (buries)": ((17, 8), (24, 10), (39, 11)),

@@ -8,7 +8,7 @@ import pytest
 
 from durableq import DurableQ, InvalidInput, Reject
 from durableq.model.arguments import check_known, listed, near_miss
-from durableq.model.codec import SEND_OPTIONS
+from durableq.model.drafts import SEND_OPTIONS
 from durableq.model.queues import OPTIONS
 from durableq.model.text import shown
 

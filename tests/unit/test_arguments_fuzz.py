@@ -27,7 +27,7 @@ from durableq import (
     RetryLater,
     Transaction,
 )
-from durableq.model.codec import SEND_OPTIONS
+from durableq.model.drafts import SEND_OPTIONS
 from durableq.model.queues import OPTIONS
 from durableq.store.core import Capability
 

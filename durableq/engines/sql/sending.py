@@ -14,6 +14,26 @@ from durableq.model.queues import DEAD_LETTER_SUFFIX
 
 _READY: Final = State.READY.value
 _DELAYED: Final = State.DELAYED.value
+#: The parameters of sql.INSERT, in the order of its text.
+ROW: Final = (
+    "id",
+    "queue_id",
+    "state",
+    "rank",
+    "priority",
+    "delayed_until_ms",
+    "now_ms",
+    "now_ms",
+    "retention_from_ms",
+    "body_bytes",
+    "key",
+    "payload_hash",
+    "attributes",
+    "body",
+)
+#: Empty, not None: SQLite's driver looks for an adapter of each None and each bytes object, which
+#: costs as much as the rest of a row. The statement stores NULL for an empty value.
+_NO_HASH: Final = bytearray()
 
 
 class Sending(Operations):
@@ -42,37 +62,57 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     row = execute(sql.SEND_TO, {"queue": queue}).fetchone()
     if row is None:
         raise _refused(tx, queue)
-    queue_id, queue_delay_ms, max_body_bytes, last_id = row
+    queue_id, last_id = row[0], row[-1]
+    rows = _rows(tx.now_ms, queue, row, drafts)
+    execute(sql.SENT, {"of_queue": queue_id, "count": len(rows)})
+    insert = sql.INSERT_ROWS.text
+    if len(rows) == 1:
+        execute(insert, rows[0])
+        return [str(last_id + 1)]
+    tx.raw.executemany(insert, rows)
+    return [str(row[0]) for row in rows]
+
+
+def _rows(
+    now_ms: int, queue: str, target: tuple[int, ...], drafts: Sequence[Draft]
+) -> list[tuple[Any, ...]]:
+    """Return the values of the messages to insert.
+
+    Args:
+        now_ms: the time.
+        queue: the name of the queue.
+        target: its row of sql.SEND_TO.
+        drafts: the messages.
+    """
+    queue_id, queue_delay_ms, max_body_bytes, last_id = target
     rows = []
     for message_id, draft in enumerate(drafts, last_id + 1):
-        body_bytes = codec.size(draft.body)
+        body, key, payload_hash, attributes, delay_ms, priority = draft
+        body_bytes = len(body) if body.isascii() else codec.size(body)
         if body_bytes > max_body_bytes:
             raise _too_large(message_id - last_id, draft, queue, max_body_bytes)
-        delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
-        due_ms = tx.now_ms + delay_ms
-        rows.append(
-            {
-                "id": message_id,
-                "queue_id": queue_id,
-                "state": _DELAYED if delay_ms else _READY,
-                "rank": -draft.priority,
-                "priority": draft.priority,
-                "delayed_until_ms": due_ms if delay_ms else 0,
-                "now_ms": tx.now_ms,
-                "retention_from_ms": due_ms,
-                "body_bytes": body_bytes,
-                "key": draft.key,
-                "payload_hash": draft.payload_hash,
-                "attributes": draft.attributes,
-                "body": draft.body,
-            }
+        if delay_ms is None:
+            delay_ms = queue_delay_ms
+        due_ms = now_ms + delay_ms
+        rows.append(  # in the order of ROW
+            (
+                message_id,
+                queue_id,
+                _DELAYED if delay_ms else _READY,
+                -priority,
+                priority,
+                due_ms if delay_ms else 0,
+                now_ms,
+                now_ms,
+                due_ms,
+                body_bytes,
+                key or "",
+                _NO_HASH if payload_hash is None else bytearray(payload_hash),
+                attributes or "",
+                body,
+            )
         )
-    execute(sql.SENT, {"of_queue": queue_id, "count": len(drafts)})
-    if len(rows) == 1:
-        execute(sql.INSERT, rows[0])
-        return [str(last_id + 1)]
-    tx.run_many(sql.INSERT_ROWS, rows)
-    return [str(row["id"]) for row in rows]
+    return rows
 
 
 def _too_many(number: int) -> InvalidInput:

@@ -403,8 +403,8 @@ first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, recei
 body_bytes, body_format, sequence, "key", payload_hash, attributes, body) VALUES (:id,
 :queue_id, :state, :rank, :priority, 0, 0, 0, 2199023255552, :delayed_until_ms, :now_ms,
 :now_ms, 140737488355327, :retention_from_ms, 140737488355327, 0,
-x'00000000000000000000000000000000', 1099511627776, :body_bytes, 0, 0, :key, :payload_hash,
-:attributes, :body)"""
+x'00000000000000000000000000000000', 1099511627776, :body_bytes, 0, 0, nullif(:key, ''),
+nullif(:payload_hash, x''), nullif(:attributes, ''), :body)"""
 INSERT_ROWS = RowStatement(
     """\
 INSERT INTO durableq_message (id, queue_id, state, rank, priority, "deferred", receive_count,
@@ -412,7 +412,8 @@ recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
 first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
 body_bytes, body_format, sequence, "key", payload_hash, attributes, body) VALUES (?, ?, ?, ?, ?,
 0, 0, 0, 2199023255552, ?, ?, ?, 140737488355327, ?, 140737488355327, 0,
-x'00000000000000000000000000000000', 1099511627776, ?, 0, 0, ?, ?, ?, ?)""",
+x'00000000000000000000000000000000', 1099511627776, ?, 0, 0, nullif(?, ''), nullif(?, x''),
+nullif(?, ''), ?)""",
     itemgetter(
         "id",
         "queue_id",

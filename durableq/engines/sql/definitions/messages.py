@@ -95,6 +95,8 @@ SEND_TO = Statement(
 SENT = Statement(
     update(counters).where(_c.queue_id == _p("of_queue")).values(sent=_c.sent + _p("count"))
 )
+# An empty value stands for NULL: see `sending`.
+_no_text: Any = literal_column("''")
 INSERT = Statement(
     insert(message).values(
         id=_p("id"),
@@ -118,9 +120,9 @@ INSERT = Statement(
         body_bytes=_p("body_bytes"),
         body_format=zero,
         sequence=zero,
-        key=_p("key"),
-        payload_hash=_p("payload_hash"),
-        attributes=_p("attributes"),
+        key=func.nullif(_p("key", _m.key), _no_text),
+        payload_hash=func.nullif(_p("payload_hash", _m.payload_hash), bytes_literal(b"")),
+        attributes=func.nullif(_p("attributes", _m.attributes), _no_text),
         body=_p("body"),
     ),
     for_rows=True,
