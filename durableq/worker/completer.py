@@ -1,4 +1,4 @@
-"""Settling of handled messages: fast handlers share a commit, slow ones get their own."""
+"""Settling of handled messages, in one transaction with the receive of the next ones."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final
+from contextlib import suppress
+from typing import Final, cast
 
 from durableq.client.delivery import Delivery
 from durableq.model.errors import PASSING, DurableQError
-from durableq.model.message import Completion, Failure, Outcome
+from durableq.model.message import Completion, Failure, Outcome, Received
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
+from durableq.store.core import Answer, Call, Receive, Settle
 from durableq.worker.state import WorkerState, warn
 
 log = logging.getLogger("durableq.worker")
@@ -24,23 +26,28 @@ AGAIN_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 20.0
 
 _Settlement = Completion | Failure
+_Ended = tuple[Delivery, _Settlement]
 
 
 class Completer:
-    """A thread that settles messages for all executors.
+    """Settles messages for all executors, and receives the next ones for them.
 
-    A result waits up to `settle_window_ms` for others to share its commit, unless its handler ran
-    at least that long: then the wait would cost more than it saves.
+    It is the worker's one writer of both: a receive settles in its transaction all that waits. A
+    thread settles what no receive takes along: a result waits up to `settle_window_ms` for others
+    to share its commit, unless its handler ran at least that long: then the wait would cost more
+    than it saves.
     """
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
         self._store = state.store
         self._window = state.options.settle_window_ms / 1000
-        self._pending: list[tuple[Delivery, _Settlement]] = []
+        self._pending: list[_Ended] = []
         self._due: float | None = None
         self._close_by: float | None = None
         self._changed = threading.Condition()
+        #: Held for a transaction: a lock wakes its next owner at once, SQLite's is waited for.
+        self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="completer", daemon=True)
 
     def start(self) -> None:
@@ -60,6 +67,16 @@ class Completer:
                 self._due = due
                 self._changed.notify()
 
+    def receive(self, queue: str, limit: int) -> Received:
+        """Receive messages; settle in the same transaction all that are queued.
+
+        Raises:
+            Busy, StorageFull, OutcomeUnknown: nothing is lost; the thread settles them later.
+            UnknownQueue: the queue is gone; the others are settled.
+        """
+        (received,) = self._write(Receive(queue, limit, owner_id=self._state.scoreboard.owner_id))
+        return cast(Received, _result(received))
+
     def finish(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
         """Remove settled deliveries from those in flight, and count them."""
         for delivery in deliveries:
@@ -77,47 +94,65 @@ class Completer:
 
     def _run(self) -> None:
         try:
-            while (batch := self._next_batch()) is not None:
-                self._commit(batch)
+            while self._wait_until_due():
+                with suppress(*PASSING):
+                    self._write()
         except BaseException as error:  # noqa: BLE001 - without it no message ends
             self._state.give_up(error)
 
-    def _next_batch(self) -> list[tuple[Delivery, _Settlement]] | None:
-        """Wait until deliveries are due and return all that are queued; None at the end."""
+    def _wait_until_due(self) -> bool:
+        """Wait until deliveries are due; return False at the end, when none is left."""
         with self._changed:
             while self._due is None or (left := self._due - time.monotonic()) > 0:
+                if self._close_by is not None and not self._pending:
+                    return False
                 self._changed.wait(None if self._due is None else left)
+            return self._close_by is None or bool(self._pending)
+
+    def _take(self) -> list[_Ended]:
+        """Take all deliveries that are queued, completions first."""
+        with self._changed:
             batch, self._pending, self._due = self._pending, [], None
-            if self._close_by is None:
-                return batch
-            self._due = 0.0
-            return batch or None
+        return sorted(batch, key=lambda ended: isinstance(ended[1], Failure))
 
-    def _commit(self, batch: Sequence[tuple[Delivery, _Settlement]]) -> None:
-        done = [(d, how) for d, how in batch if isinstance(how, Completion)]
-        failed = [(d, how) for d, how in batch if isinstance(how, Failure)]
+    def _write(self, *others: Receive) -> list[Answer]:
+        """Settle all that is queued and make other calls; return the answers of the others."""
         self._state.stopping.exit_unless_intact()
-        try:
-            outcomes = self._store.settle(
-                [completion for _, completion in done],
-                [(delivery.receipt, failure) for delivery, failure in failed],
-                actor=self._state.name,
-            )
-        except PASSING as error:
-            self._try_again([*done, *failed], error)
-            return
-        for (delivery, _), outcome in zip(done, outcomes[: len(done)], strict=True):
-            _log_completed(delivery, outcome)
-        for (delivery, failure), outcome in zip(failed, outcomes[len(done) :], strict=True):
-            _log_failed(delivery, failure, outcome)
-        self.finish([delivery for delivery, _ in (*done, *failed)], failed=len(failed))
+        with self._writing:
+            batch = self._take()
+            calls: list[Call] = [*others]
+            if batch:
+                calls.insert(0, _settle(batch, self._state.name))
+            if not calls:  # a receive has taken them along
+                return []
+            try:
+                answers = self._store.together(calls)
+            except BaseException as error:
+                self._put_back(batch, error)
+                raise
+        if batch:
+            self._end(batch, cast(list[Outcome], _result(answers.pop(0))))
+        return answers
 
-    def _try_again(
-        self, batch: Sequence[tuple[Delivery, _Settlement]], error: DurableQError
-    ) -> None:
+    def _end(self, batch: Sequence[_Ended], outcomes: Sequence[Outcome]) -> None:
+        """Read the outcomes, after the commit: until then nothing has happened."""
+        failed = 0
+        for (delivery, how), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(how, Failure):
+                _log_failed(delivery, how, outcome)
+                failed += 1
+            elif outcome is not Outcome.DONE:
+                delivery.lost = True
+                warn(delivery, "lost", ": its lease was lost; %s", outcome.why)
+        self.finish([delivery for delivery, _ in batch], failed=failed)
+
+    def _put_back(self, batch: Sequence[_Ended], error: BaseException) -> None:
         """Queue the deliveries again; their leases are extended meanwhile."""
-        text = "%s messages are settled later: %s"
-        log.warning(text, len(batch), describe(error), extra=logs.facts("unsettled"))
+        if not batch:
+            return
+        if isinstance(error, PASSING):
+            text = "%s messages are settled later: %s"
+            log.warning(text, len(batch), describe(error), extra=logs.facts("unsettled"))
         now = time.monotonic()
         with self._changed:
             if self._close_by is not None and now >= self._close_by:
@@ -125,12 +160,20 @@ class Completer:
                 return
             self._pending[:0] = batch
             self._due = now + AGAIN_SECONDS
+            self._changed.notify()  # it may wait for a later one, or without end
 
 
-def _log_completed(delivery: Delivery, outcome: Outcome) -> None:
-    if outcome.refused:
-        delivery.lost = True
-        warn(delivery, "lost", ": its lease was lost; %s", outcome.why)
+def _result(answer: Answer) -> list[str] | Received | list[Outcome]:
+    """Return what an operation returned, or raise the error that undid it."""
+    if isinstance(answer, DurableQError):
+        raise answer
+    return answer
+
+
+def _settle(batch: Sequence[_Ended], actor: str) -> Settle:
+    completions = [how for _, how in batch if isinstance(how, Completion)]
+    failures = [(one.receipt, how) for one, how in batch if isinstance(how, Failure)]
+    return Settle(completions, failures, actor)
 
 
 def _log_failed(delivery: Delivery, failure: Failure, outcome: Outcome) -> None:

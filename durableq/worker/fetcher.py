@@ -17,6 +17,7 @@ from durableq.runtime import logs
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.runtime.wakeup import MessageWaiter
 from durableq.store.core import Capability
+from durableq.worker.completer import Completer
 from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
@@ -40,10 +41,14 @@ class Fetcher:
     Args:
         state: gets received messages before any executor.
         handlers: handlers of the queues to receive from.
+        completer: receives, together with the settling of handled messages.
     """
 
-    def __init__(self, state: WorkerState, handlers: Sequence[Handler]) -> None:
+    def __init__(
+        self, state: WorkerState, handlers: Sequence[Handler], completer: Completer
+    ) -> None:
         self._state = state
+        self._completer = completer
         self._store = state.store
         self._handlers = handlers
         self._queues = [handler.queue for handler in handlers]
@@ -86,7 +91,6 @@ class Fetcher:
 
     def _receive(self, limit: int) -> Work | None:
         """Receive from the next queue that has messages, in turn."""
-        self._state.stopping.exit_unless_intact()
         self._more = False
         for _ in self._handlers:
             handler = self._handlers[self._next]
@@ -99,8 +103,7 @@ class Fetcher:
                 prefetch = (
                     limit if handler.is_async else self._state.prefetch.capacity(handler.queue)
                 )
-            owner_id = self._state.scoreboard.owner_id
-            received = self._store.receive(handler.queue, min(limit, prefetch), owner_id=owner_id)
+            received = self._completer.receive(handler.queue, min(limit, prefetch))
             self._more |= received.more
             _log_duplicates(received)
             if received.messages:

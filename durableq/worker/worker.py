@@ -69,7 +69,7 @@ class Worker:
         for part in (lease_keeper, completer):
             part.start()
         try:
-            drained = self._run_executors(Execution(self._state, completer))
+            drained = self._run_executors(completer)
         finally:
             self.stopping.set()
             completer.close()
@@ -107,20 +107,21 @@ class Worker:
         self._scoreboard.reach(stage)
         return stage
 
-    def _run_executors(self, execution: Execution) -> bool:
+    def _run_executors(self, completer: Completer) -> bool:
         """Run all executors to their end; return whether the queues were drained."""
+        execution = Execution(self._state, completer)
         functions = [handler for handler in self.handlers if not handler.is_async]
         coroutines = [handler for handler in self.handlers if handler.is_async]
         fetchers: list[Fetcher] = []
         executors: list[ThreadExecutor | AsyncExecutor] = []
         if functions:
-            fetchers.append(Fetcher(self._state, functions))
+            fetchers.append(Fetcher(self._state, functions, completer))
             executors += [
                 ThreadExecutor(self._state, fetchers[-1], execution)
                 for _ in range(self._options.threads)
             ]
         if coroutines:
-            fetchers.append(Fetcher(self._state, coroutines))
+            fetchers.append(Fetcher(self._state, coroutines, completer))
             executors.append(AsyncExecutor(self._state, fetchers[-1], execution))
         first, *others = executors
         threads = [threading.Thread(target=self._run, args=[executor]) for executor in others]

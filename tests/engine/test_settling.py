@@ -18,10 +18,12 @@ from durableq import (
     DurableQError,
     OutcomeUnknown,
     Queue,
+    RetryLater,
     StorageFull,
+    UnknownQueue,
 )
-from durableq.model.message import Completion
-from durableq.store.core import Capability
+from durableq.model.message import Completion, Failure, Reason
+from durableq.store.core import Answer, Call, Capability, Receive, Settle
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker import completer, executors, fetcher
 from durableq.worker.completer import Completer
@@ -48,16 +50,18 @@ def worker(dq: DurableQ, **options: Any) -> Worker:
 
 @pytest.fixture
 def completions(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the list of the number of successes in each commit so far."""
+    """Return the list of the number of successes in each commit of any so far."""
     sizes: list[int] = []
-    settle = dq.store.settle
+    together = dq.store.together
 
-    def counted(completions: Sequence[Completion], failures: Any, *, actor: str) -> Any:
-        outcomes = settle(completions, failures, actor=actor)
-        sizes.append(len(completions))
-        return outcomes
+    def counted(calls: Sequence[Call]) -> list[Answer]:
+        answers = together(calls)
+        sizes.extend(
+            len(call.completions) for call in calls if isinstance(call, Settle) and call.completions
+        )
+        return answers
 
-    monkeypatch.setattr(dq.store, "settle", counted)
+    monkeypatch.setattr(dq.store, "together", counted)
     return sizes
 
 
@@ -120,6 +124,40 @@ def test_a_slow_success_does_not_wait_and_commits_the_waiting_ones(
     assert completions == [2, 1], "the end waits for no window"
 
 
+# ---- together with a receive
+
+
+def test_a_receive_settles_the_waiting_results_in_its_transaction(
+    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls_made: list[list[type]] = []
+    together = dq.store.together
+
+    def noted(calls: Sequence[Call]) -> list[Answer]:
+        calls_made.append([type(call) for call in calls])
+        return together(calls)
+
+    monkeypatch.setattr(dq.store, "together", noted)
+    dq.handler("orders", prefetch=2)(lambda message: None)
+    orders.send_many([1, 2, 3])
+    running = worker(dq, settle_window_ms=NEVER_MS)
+    running.run()
+    assert calls_made == [[Receive], [Settle, Receive], [Settle, Receive]]
+    assert orders.info().counters.completed == 3
+
+
+def test_results_are_settled_although_the_queue_to_receive_from_is_gone(
+    dq: DurableQ, orders: Queue
+) -> None:
+    orders.send("x")
+    (received,) = orders.receive()
+    with settling(dq, [received]) as part:
+        part.submit(received, Completion(received.receipt), 0.0)
+        with pytest.raises(UnknownQueue):
+            part.receive("gone", 1)
+        assert orders.info().counters.completed == 1
+
+
 # ---- failures of the file
 
 
@@ -178,29 +216,48 @@ def of_kind(kind: str, function: Callable[[Any], None]) -> Callable[[Any], Any]:
 
 
 @FAULTS
-def test_settling_that_fails_is_tried_again_and_nothing_is_done_twice(
+def test_settling_that_fails_with_a_receive_is_tried_again_and_nothing_is_done_twice(
     dq: DurableQ, orders: Queue, db: Path, accident: Accident, error: DurableQError, happens: bool
 ) -> None:
     handled = []
+    dq.queue("orders", visibility_timeout=2)
 
     @dq.handler("orders", prefetch=4)
     def charge(message: Delivery) -> Any:
         handled.append(message.body)
         if message.body == 3:
-            accident.plan(error, happens=happens, thread="completer")
+            accident.plan(error, happens=happens)
         if message.body == 0 and message.receive_count == 1:
-            raise RuntimeError("an accident of its own")
+            raise RetryLater(0.1)
         return message.body
 
     for number in range(4):
         orders.send(number, key=f"k{number}")
-    worker(dq).run()
+    worker(dq, settle_window_ms=NEVER_MS).run()
     assert accident.is_over
     assert sorted(handled) == [0, 0, 1, 2, 3]
     counters = orders.info().counters
     assert (counters.completed, counters.moved_out) == (4, 0)
     results = "SELECT result FROM durableq_idempotency WHERE status = 1 ORDER BY key"
     assert plain.column(db, results) == ["0", "1", "2", "3"]
+    assert plain.column(db, "SELECT count(*) FROM durableq_history") == [1]
+    plain.check_sound(db)
+
+
+@FAULTS
+def test_settling_that_fails_alone_is_tried_again(
+    dq: DurableQ, orders: Queue, db: Path, accident: Accident, error: DurableQError, happens: bool
+) -> None:
+    for number in range(2):
+        orders.send(number, key=f"k{number}")
+    good, bad = orders.receive(2)
+    with settling(dq, [good, bad]) as part:
+        accident.plan(error, happens=happens, thread="completer")
+        part.submit(bad, Failure(Reason.HANDLER_ERROR, "Accident", "its own"), 0.0)
+        part.submit(good, Completion(good.receipt, "7", good.key), NEVER_MS / 1000)
+        wait_for(lambda: accident.is_over, what="two commits that fail")
+    assert orders.info().counters.completed == 1
+    assert plain.column(db, "SELECT result FROM durableq_idempotency WHERE status = 1") == ["7"]
     assert plain.column(db, "SELECT count(*) FROM durableq_history") == [1]
     plain.check_sound(db)
 

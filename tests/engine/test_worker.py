@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from durableq import Batch, Busy, Delivery, DurableQ, Queue, Reject, RetryLater
 from durableq.model.limits import HOUR_MS
 from durableq.runtime.clock import SystemClock
-from durableq.store.core import Capability
+from durableq.store.core import Answer, Call, Capability
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.testing import FakeClock
 from durableq.worker import fetcher
@@ -44,19 +44,19 @@ def test_a_worker_is_ready_only_after_its_first_receive(
 ) -> None:
     scoreboard = Scoreboard()
     stages = []
-    receive = dq.store.receive
+    together = dq.store.together
 
-    def first_busy(*arguments: Any, **options: Any) -> Any:
+    def first_busy(calls: Sequence[Call]) -> list[Answer]:
         stages.append(scoreboard.stage)
         if len(stages) == 1:
             raise Busy("another process is writing")
-        return receive(*arguments, **options)
+        return together(calls)
 
     @dq.handler("orders")
     def charge(_message: Delivery) -> None:
         stages.append(scoreboard.stage)
 
-    monkeypatch.setattr(dq.store, "receive", first_busy)
+    monkeypatch.setattr(dq.store, "together", first_busy)
     monkeypatch.setattr(fetcher, "PAUSE_SECONDS", 0.01)
     orders.send("x")
     Worker(dq, WorkerOptions("", dq.url, "worker", drain=True), scoreboard).run()

@@ -26,7 +26,7 @@ from durableq.model import codec
 from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
-from durableq.worker import execution, lease_keeper
+from durableq.worker import completer, execution, lease_keeper
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
     know_one_host_only,
@@ -173,6 +173,12 @@ def keep_the_notes_of_a_deleted_queue() -> None:
 def ignore_the_answers_of_batches() -> None:
     module: Any = execution
     module.failed_of_batch = lambda _answer, _ids: set()
+
+
+def read_the_outcomes_before_the_commit() -> None:
+    """A worker takes deliveries for settled although the commit that should settle them fails."""
+    cls: Any = completer.Completer
+    cls._put_back = lambda self, batch, _error: self.finish([delivery for delivery, _ in batch])
 
 
 def trust_the_wall_clock() -> None:
@@ -407,6 +413,7 @@ BUGS: dict[str, Callable[[], None]] = {
         give_dead_letters_back_in_two_steps,
         keep_the_notes_of_a_deleted_queue,
         ignore_the_answers_of_batches,
+        read_the_outcomes_before_the_commit,
         show_output_raw,
         trust_the_wall_clock,
         count_retention_from_the_send,

@@ -145,6 +145,11 @@ SEEN_BY = [
         "tests/engine/test_handler_kinds.py::"
         "test_the_messages_that_a_batchs_answer_names_fail_and_the_others_complete[batch]",
     ),
+    (
+        "read_the_outcomes_before_the_commit",
+        "tests/engine/test_settling.py::"
+        "test_settling_that_fails_with_a_receive_is_tried_again_and_nothing_is_done_twice[busy]",
+    ),
     ("trust_the_wall_clock", CONTRACT + "test_a_jump_expires_no_message_in_any_state"),
     (
         "trust_the_wall_clock",
