@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or newer, nothing else: every target sets up what it uses.
-# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), durableq chaos or to pytest (test, test-fast).
+# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), chaos or bench, or to pytest (test, test-fast).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,9 @@ chaos: $(READY) ## kill and stop workers at random, then check that nothing was 
 
 statements: $(READY) ## generate the SQL texts from their definitions
 	@$(BIN)/python -m scripts.write_statements
+
+bench: $(READY) ## measure this machine beside hand-written statements
+	@$(BIN)/durableq bench $(ARGS)
 
 # The files of tests are in memory where the machine has such a file system: there fsync costs nothing.
 # Bytecode is kept in $(VENV), except that of the tests' own modules.

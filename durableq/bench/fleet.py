@@ -6,7 +6,6 @@ The figures are for people; no test depends on them.
 from __future__ import annotations
 
 import os
-import platform
 import random
 import signal
 import statistics
@@ -21,6 +20,7 @@ from typing import Any, Final, TypeVar
 import psutil
 
 from durableq.bench.app import HOLD, NOTES_VARIABLE, QUEUE
+from durableq.bench.figures import machine, percentile
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.client.queue import Queue
 from durableq.demo.processes import Processes, ended_by_signals
@@ -114,7 +114,7 @@ def measure(
                 progress(f"give-back: kill -9 {number + 1} of {kills}")
                 give_back.append(_give_back(app, queue, notes, procs))
     return Figures(
-        _machine(),
+        machine(),
         procs,
         wake_up,
         give_back,
@@ -122,12 +122,6 @@ def measure(
         workers_percent,
         supervisor_percent,
     )
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that this percentage of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 class _Notes:
@@ -213,22 +207,3 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
         "max": round(max(values), 3),
         "mean": round(statistics.fmean(values), 3),
     }
-
-
-def _machine() -> str:
-    """Return processor, cores, system and Python, so that figures can be compared."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"{_processor()}, {cores} cores, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}"
-    )
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

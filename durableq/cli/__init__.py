@@ -16,6 +16,7 @@ from typing import Any, Final
 import typer
 
 from durableq.cli import (
+    bench,
     database,
     demo,
     dlq,
@@ -92,7 +93,11 @@ _GROUPS: Final[dict[str, tuple[str, str, _Commands]]] = {
     "queue": ("Manage", "Create, change, pause, purge and delete queues.", queue.COMMANDS),
     "dlq": ("Manage", "List, redrive and discard dead letters.", dlq.COMMANDS),
     "idempotency": ("Manage", "Look up and forget idempotency keys.", idempotency.COMMANDS),
-    "bench": ("Try out", "Measure this machine.", demo.BENCH_COMMANDS),
+}
+
+#: Groups that do something without a command, too.
+_RUNNABLE: Final[dict[str, tuple[str, Callable[..., None], _Commands]]] = {
+    "bench": ("Try out", bench.bench, bench.COMMANDS),
 }
 
 
@@ -110,11 +115,22 @@ def _assemble() -> typer.Typer:
             root.command(cls=help.Command, rich_help_panel=heading)(help.flattened(command))
     for noun, (heading, title, commands) in _GROUPS.items():
         group = typer.Typer(cls=help.Group, help=title, callback=_group)
-        for command in commands:
-            hidden = command in dlq.HIDDEN_ALIASES
-            group.command(cls=help.Command, hidden=hidden)(help.flattened(command))
-        root.add_typer(group, name=noun, rich_help_panel=heading)
+        _add_group(root, noun, heading, group, commands)
+    for noun, (heading, run, commands) in _RUNNABLE.items():
+        group = typer.Typer(
+            cls=help.Group, callback=help.flattened(run), invoke_without_command=True
+        )
+        _add_group(root, noun, heading, group, commands)
     return root
+
+
+def _add_group(
+    root: typer.Typer, noun: str, heading: str, group: typer.Typer, commands: _Commands
+) -> None:
+    for command in commands:
+        hidden = command in dlq.HIDDEN_ALIASES
+        group.command(cls=help.Command, hidden=hidden)(help.flattened(command))
+    root.add_typer(group, name=noun, rich_help_panel=heading)
 
 
 app: Final = _assemble()

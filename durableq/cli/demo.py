@@ -1,4 +1,4 @@
-"""`durableq demo`, `chaos` and `bench fleet`: a whole fleet on a temporary file."""
+"""`durableq demo` and `chaos`: a whole fleet on a temporary file."""
 
 from __future__ import annotations
 
@@ -83,37 +83,7 @@ def chaos(
         raise typer.Exit(output.UNHEALTHY)
 
 
-def fleet(
-    ctx: typer.Context,
-    procs: int = _number("--procs N", "Number of worker processes.", 4, 64, 2),
-    messages: int = _number("--messages N", "Number of timed sends.", 300, 10_000),
-    kills: int = _number("--kills N", "Number of killed workers.", 20, 1_000),
-    seconds: float = option(
-        "--seconds SECONDS", "How long to watch it idle.", 10, min=0.1, max=3600
-    ),
-    as_json: Json = False,
-) -> None:
-    """Measure a fleet: latency of a send, of a kill -9, and its idle cost.
-
-    Uses a temporary database. The figures are printed beside their targets, and no target changes
-    the exit code.
-
-    Example: durableq bench fleet --json
-    """
-    if ctx.parent is not None and ctx.parent.params.get("db") is not None:
-        raise output.Misuse("`bench fleet` makes a file of its own: leave out --db.")
-    from durableq.bench.fleet import measure
-
-    figures = measure(procs, messages, kills, seconds, output.live())
-    if as_json:
-        output.document(figures.as_dict())
-        return
-    output.line(figures.machine)
-    output.table(("FLEET", "TARGET", "MEASURED"), figures.rows)
-
-
 COMMANDS: Final = (demo, chaos)
-BENCH_COMMANDS: Final = (fleet,)
 
 
 def _print(account: Account) -> None:

@@ -107,8 +107,8 @@ class Group(TyperGroup):
     format_help = _format_help
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help of a group that is given no command, and end with a usage error."""
-        if not args and not ctx.resilient_parsing:
+        """Show the help of a group that needs a command and has none: a usage error."""
+        if not args and not self.invoke_without_command and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             raise typer.Exit(2)
         rest = super().parse_args(ctx, args)
@@ -133,7 +133,7 @@ def _page(command: Any, ctx: Any) -> Iterator[str]:
     options = [param for param in shown if not isinstance(param, TyperArgument)]
     pieces = [*map(_argument_name, arguments)]
     if isinstance(command, TyperGroup):
-        pieces.append("COMMAND ...")
+        pieces.append("[COMMAND]" if command.invoke_without_command else "COMMAND ...")
     yield from _wrapped(f"Usage: {' '.join([ctx.command_path, '[OPTIONS]', *pieces])}", hang="  ")
     for paragraph in description:
         yield ""

@@ -106,7 +106,7 @@ def test_every_command_takes_db_and_json(path: str) -> None:
     assert wanted <= {parameter.name for parameter in FOUND[path].params}
 
 
-@pytest.mark.parametrize("arguments", [(), ("queue",), ("dlq",), ("idempotency",), ("bench",)])
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("dlq",), ("idempotency",)])
 def test_a_noun_alone_shows_its_commands_and_is_no_success(
     arguments: tuple[str, ...], run: Run
 ) -> None:

@@ -1,17 +1,20 @@
-"""`durableq bench fleet` prints its figures; no test depends on their size."""
+"""`durableq bench` and `bench fleet` print figures; no test depends on their size."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psutil
 import pytest
 
-from durableq.bench.fleet import percentile
+from durableq.bench.figures import percentile
+from durableq.bench.peers import PEERS
 from tests.process.child import Child, runs
 from tests.support import scaled, wait_for
 
@@ -67,3 +70,76 @@ def test_a_signal_leaves_no_process(
     finally:
         bench.kill()
     assert number == signal.SIGKILL or list(temporary.iterdir()) == []
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "durableq", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=scaled(120),
+        check=False,
+    )
+
+
+def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    theme = ("--row", "messages", "--quick", "--rounds", "1", "--synchronous", "normal")
+    ran = bench(*theme, "--plot", str(plot), "--against", str(Path(__file__).parents[2]), "--json")
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert set(document) == {
+        *("machine", "sqlite", "load", "seconds", "peers", "missing_peers", "rows"),
+    }
+    listed = json.loads(bench("--list", "--row", "messages", "--json").stdout)
+    assert [row["name"] for row in document["rows"]] == [row["name"] for row in listed]
+    for row in document["rows"]:
+        assert 0.01 < row["value"]["low"] <= row["value"]["median"] <= row["value"]["high"] < 10
+        assert row["reached"] == (row["target"] and row["value"]["median"] >= row["target"])
+        for side in ("raw", "durableq", "against"):
+            assert row["details"][f"{side}, µs CPU"]["median"] > 0.1
+    assert_self_contained(plot.read_text("utf-8"), len(document["rows"]))
+
+
+def assert_self_contained(drawing: str, bars: int) -> None:
+    root = ElementTree.fromstring(drawing)
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert set(tags) == {"svg", "style", "rect", "text", "line"}
+    assert tags.count("rect") == bars + 1
+    names = {name for element in root.iter() for name in element.attrib}
+    assert not {name for name in names if "href" in name or name.startswith("on")}
+    assert not {"url(", "@import"} & {*re.findall(r"url\(|@import", drawing)}
+
+
+def test_the_table_names_target_and_result() -> None:
+    ran = bench("--row", "send one", "--quick", "--rounds", "2", "--synchronous", "both")
+    assert ran.returncode == 0, ran.stderr
+    header, *rows = ran.stdout.splitlines()[1:]
+    assert header.split() == ["ROW", "SYNC", "FIGURE", "QUARTILES", "TARGET", "REACHED", "DETAILS"]
+    assert [row.split()[2] for row in rows] == ["normal", "full"]
+    assert all("≥ 0.6" in row and (" yes " in row or " NO " in row) for row in rows)
+
+
+def test_missing_peers_are_named_with_the_way_to_install_them() -> None:
+    missing = [name for name, peer in PEERS.items() if not peer.is_installed]
+    ran = bench("--row", "send one", "--quick", "--rounds", "1", "--peers", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["missing_peers"] == missing
+    assert ("pip install 'durableq[bench]'" in ran.stderr) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--row", "nothing"], "There is no row 'nothing'"),
+        (["--against", "nowhere"], "is not a source tree"),
+        (["--plot", __file__], "exists already"),
+        (["--db", "my.db"], "leave out --db"),
+        (["--synchronous", "off"], "'off'"),
+        (["--quick", "fleet"], "do not apply to `bench fleet`"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(arguments: list[str], sentence: str) -> None:
+    ran = bench(*arguments)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert sentence in ran.stderr

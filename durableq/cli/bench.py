@@ -1,0 +1,184 @@
+"""`durableq bench`: the benchmark of this machine, and `bench fleet`, that of a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from durableq.cli import output
+from durableq.cli.help import option
+from durableq.cli.options import Json, OwnDb
+
+if TYPE_CHECKING:
+    from durableq.bench.report import Report
+
+_ROWS: Final = "Measure this row or theme only; may be repeated."
+_SYNC: Final = "Durability to measure with: normal, full or both."
+_PEERS: Final = "Measure the installed other queues too."
+_AGAINST: Final = "Measure another source tree of durableq beside this one."
+
+
+class Synchronous(StrEnum):
+    """The settings to measure with."""
+
+    NORMAL = "normal"
+    FULL = "full"
+    BOTH = "both"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The rows to measure, and how."""
+
+    rows: Annotated[
+        list[str] | None, option("--row NAME", _ROWS, show_default="those not large")
+    ] = None
+    everything: Annotated[bool, option("--all", "Measure the large rows too.")] = False
+    quick: Annotated[bool, option("--quick", "Fewer rounds and messages: a rough look.")] = False
+    rounds: Annotated[int | None, option("--rounds N", "Number of rounds.", min=1, max=1000)] = None
+    synchronous: Annotated[Synchronous, option("--synchronous MODE", _SYNC)] = Synchronous.BOTH
+    peers: Annotated[bool, option("--peers", _PEERS)] = False
+    against: Annotated[Path | None, option("--against DIRECTORY", _AGAINST)] = None
+    plot: Annotated[Path | None, option("--plot FILE", "Write the figures to a new SVG file.")] = (
+        None
+    )
+    listing: Annotated[bool, option("--list", "List the rows, and measure nothing.")] = False
+
+    def check(self) -> None:
+        """Refuse paths that cannot be used, before anything is measured.
+
+        Raises:
+            Misuse: `against` is no source tree, or `plot` exists.
+        """
+        if self.against is not None and not (self.against / "durableq/__init__.py").is_file():
+            raise output.Misuse(f"{self.against} is not a source tree: no durableq/__init__.py.")
+        if self.plot is not None and (self.plot.exists() or not self.plot.parent.is_dir()):
+            raise output.Misuse(f"{self.plot} exists already, or its directory does not.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `durableq.bench.report.run`."""
+        against = None if self.against is None else self.against.resolve()
+        return {
+            "quick": self.quick,
+            "rounds": self.rounds,
+            "peers": self.peers,
+            "against": against,
+        }
+
+
+def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = False) -> None:
+    """Measure this machine, beside the same statements written by hand.
+
+    Each row is measured in several interleaved rounds, on temporary files. The figure is the
+    median, beside its quartiles and its target; no target changes the exit code.
+
+    Example: durableq bench --quick --row messages
+    """
+    if ctx.invoked_subcommand is not None:
+        if choice != Choice():
+            name = ctx.invoked_subcommand
+            raise output.Misuse(f"The options of `bench` do not apply to `bench {name}`.")
+        return
+    if db is not None:
+        raise output.Misuse("`bench` makes files of its own: leave out --db.")
+    choice.check()
+    from durableq.bench import report
+
+    everything = choice.everything or (choice.listing and not choice.rows)
+    selected = report.chosen(choice.rows or (), everything=everything)
+    if choice.listing:
+        _list(selected, as_json=as_json)
+        return
+    measured = report.run(selected, choice.synchronous.value, choice.options, output.live())
+    if choice.plot is not None:
+        from durableq.bench.plot import drawing
+
+        choice.plot.write_text(drawing(measured.machine, measured.figures), encoding="utf-8")
+    _show(measured, as_json=as_json)
+
+
+def _show(measured: Report, *, as_json: bool) -> None:
+    from durableq.bench.peers import INSTALL
+    from durableq.bench.report import COLUMNS
+
+    if measured.missing_peers:
+        output.say(f"Not installed: {', '.join(measured.missing_peers)}. Install: {INSTALL}")
+    if as_json:
+        output.document(measured.as_dict())
+        return
+    output.line(
+        f"{measured.machine}, SQLite {measured.sqlite}, load {measured.load_before} before and "
+        f"{measured.load_after} after, {measured.seconds:.0f} s"
+    )
+    output.lines(f"{name}: {promise}" for name, promise in measured.peers.items())
+    output.table(COLUMNS, measured.rows)
+
+
+def _list(selected: Sequence[tuple[Any, list[Any]]], *, as_json: bool) -> None:
+    found = [
+        {
+            "name": row.name,
+            "theme": theme.name,
+            "unit": row.unit,
+            "target": row.target,
+            "at_least": row.at_least,
+            "seconds": row.seconds,
+            "large": row.is_large,
+        }
+        for theme, rows in selected
+        for row in rows
+    ]
+    if as_json:
+        output.document(found)
+        return
+    columns = ("ROW", "THEME", "UNIT", "TARGET", "SECONDS", "LARGE")
+    cells = [
+        (
+            one["name"],
+            one["theme"],
+            one["unit"],
+            "" if one["target"] is None else f"{'≥' if one['at_least'] else '≤'} {one['target']:g}",
+            f"{one['seconds']:g}",
+            "with --all" if one["large"] else "",
+        )
+        for one in found
+    ]
+    output.table(columns, cells)
+
+
+def fleet(
+    ctx: typer.Context,
+    procs: int = option("--procs N", "Number of worker processes.", 4, min=2, max=64),
+    messages: int = option("--messages N", "Number of timed sends.", 300, min=1, max=10_000),
+    kills: int = option("--kills N", "Number of killed workers.", 20, min=1, max=1_000),
+    seconds: float = option(
+        "--seconds SECONDS", "How long to watch it idle.", 10, min=0.1, max=3600
+    ),
+    as_json: Json = False,
+) -> None:
+    """Measure a fleet: latency of a send, of a kill -9, and its idle cost.
+
+    Uses a temporary database. The figures are printed beside their targets, and no target changes
+    the exit code.
+
+    Example: durableq bench fleet --json
+    """
+    if ctx.parent is not None and ctx.parent.params.get("db") is not None:
+        raise output.Misuse("`bench fleet` makes a file of its own: leave out --db.")
+    from durableq.bench.fleet import measure
+
+    figures = measure(procs, messages, kills, seconds, output.live())
+    if as_json:
+        output.document(figures.as_dict())
+        return
+    output.line(figures.machine)
+    output.table(("FLEET", "TARGET", "MEASURED"), figures.rows)
+
+
+COMMANDS: Final = (fleet,)
