@@ -97,7 +97,7 @@ def test_opening_waits_as_long_as_any_call(
             waited.append(seconds)
             other.close()
 
-        monkeypatch.setattr("durableq.engines.sqlite.database.time.sleep", wait_until_it_has_ended)
+        monkeypatch.setattr("time.sleep", wait_until_it_has_ended)
         assert orders.info().counts.ready == 1
     assert waited
 

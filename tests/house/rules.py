@@ -143,6 +143,11 @@ MAY_OPEN: set[tuple[str, str]] = {
         "os.open(self.partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 384)",
     ),
     ("durableq/engines/sqlite/copy_marker.py", "os.open(path, os.O_RDONLY | os.O_CLOEXEC)"),
+    # The log, for reading: SQLite locks no byte of it.
+    (
+        "durableq/engines/sqlite/ticket.py",
+        "os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)",
+    ),
     # A new file, which no connection has open yet.
     (
         "durableq/engines/sqlite/open_files.py",

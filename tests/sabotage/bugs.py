@@ -12,7 +12,6 @@ from durableq.admin import readers
 from durableq.engines.sql import fleet, receiving, settling
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import (
-    checkpoints,
     copy_install,
     copy_marker,
     database,
@@ -37,6 +36,15 @@ from tests.sabotage.session_bugs import (
     keep_a_closed_connection,
     keep_the_counts_of_an_interrupted_transaction,
     let_a_forked_child_commit,
+)
+from tests.sabotage.waiting_bugs import (
+    checkpoint_automatically,
+    checkpoint_without_the_guard,
+    give_up_at_the_first_lock,
+    keep_the_ticket,
+    leave_the_ticket_to_forked_children,
+    wait_for_ones_own_lock,
+    wait_for_the_ticket_alone,
 )
 
 FENCED = ("COMPLETE", "EXTEND", "LEASED", "PUT_BACK", "REDRIVE", "DISCARD")
@@ -198,22 +206,6 @@ def trust_the_boot_clock_of_a_namespace() -> None:
     module.boot_offset_ns = lambda: 0
 
 
-def checkpoint_without_the_guard() -> None:
-    """An affected SQLite library checkpoints while other connections write."""
-    checkpointer: Any = checkpoints.Checkpointer
-
-    def run(_self: Any, raw: Any) -> None:
-        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-    checkpointer.run = run
-
-
-def checkpoint_automatically() -> None:
-    """An affected SQLite library keeps its automatic checkpoints."""
-    module: Any = database
-    module.guard = lambda _raw: None
-
-
 def show_output_raw() -> None:
     """The supervisor shows the output of handlers' programs as it is."""
     lines: Any = printable.LineFilter
@@ -277,12 +269,6 @@ def look_away_from_the_log() -> None:
             raise open_files.replaced(self.path)
 
     opened.check = check
-
-
-def wait_for_ones_own_lock() -> None:
-    """A thread waits for a transaction that only it could end, and blames another process."""
-    opened: Any = open_files.OpenFile
-    opened.use = lambda *_: None
 
 
 def write_to_migrated_tables() -> None:
@@ -446,5 +432,9 @@ BUGS: dict[str, Callable[[], None]] = {
         let_a_forked_child_commit,
         keep_a_closed_connection,
         keep_the_counts_of_an_interrupted_transaction,
+        wait_for_the_ticket_alone,
+        keep_the_ticket,
+        leave_the_ticket_to_forked_children,
+        give_up_at_the_first_lock,
     )
 }

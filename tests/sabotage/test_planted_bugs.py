@@ -33,6 +33,7 @@ POWER_LOSS = (
 HOSTS = "tests/engine/test_hosts.py::"
 ROW_COUNTS = "tests/engine/test_row_counts.py::"
 CTRL_C = "tests/engine/test_ctrl_c.py::"
+WRITE_LOCK = "tests/engine/test_write_lock.py::"
 OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
@@ -242,6 +243,23 @@ SEEN_BY = [
     (
         "settle_without_looking",
         ROW_COUNTS + "test_a_release_of_a_lease_lost_meanwhile_is_stale",
+    ),
+    (
+        "wait_for_the_ticket_alone",
+        WRITE_LOCK + "test_behind_a_stopped_holder_of_the_ticket_a_wait_ends_in_time",
+    ),
+    (
+        "wait_for_the_ticket_alone",
+        WRITE_LOCK + "test_a_holder_of_the_ticket_that_stops_or_dies_holds_up_no_write[stop]",
+    ),
+    ("keep_the_ticket", WRITE_LOCK + "test_a_transaction_that_waited_gives_its_ticket_back"),
+    (
+        "leave_the_ticket_to_forked_children",
+        WRITE_LOCK + "test_a_child_that_a_killed_holder_forked_does_not_keep_the_ticket",
+    ),
+    (
+        "give_up_at_the_first_lock",
+        "tests/engine/test_own_locks.py::test_a_lock_of_another_thread_is_waited_for",
     ),
 ]
 

@@ -60,10 +60,10 @@ def back_up(location: Location, to: Path, progress: Progress) -> Copied:
     database = Database(location)
     try:
         raw = database.session().raw
-        _check_ours(database.retrying(lambda: schema.state_of(raw)), location.path)
+        _check_ours(database.lock.retrying(lambda: schema.state_of(raw)), location.path)
         with copy_marker.copy_in_progress(target, "backup", location.path) as copy:
             with _written(copy.partial, location.path):
-                database.retrying(lambda: _copy(raw, copy.partial, progress))
+                database.lock.retrying(lambda: _copy(raw, copy.partial, progress))
                 with closing(driver.connect(str(copy.partial), isolation_level=None)) as raw_copy:
                     hosts.forget_boots(transaction(raw_copy))
                 size = _finish(copy.partial)

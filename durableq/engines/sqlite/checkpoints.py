@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from durableq.engines.sqlite.driver import driver, is_affected
+from durableq.engines.sqlite.driver import DRIVER_TIMEOUT_SECONDS, driver, is_affected
 from durableq.model.errors import DurableQError
 
 #: Whether this process needs guarded checkpoints.
@@ -74,6 +74,7 @@ class Checkpointer:
         guard = self._connect()
         _GUARDS.append(guard)
         try:
+            set_pragma(guard, "busy_timeout", int(DRIVER_TIMEOUT_SECONDS * 1000))
             guard.execute("BEGIN IMMEDIATE")
             raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:

@@ -22,8 +22,7 @@ from durableq.engines.sqlite.copy_marker import (
     fsync,
     os_errors_translated,
 )
-from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
-from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.driver import DRIVER_TIMEOUT_SECONDS, driver
 from durableq.engines.sqlite.errors import code_of, translate
 from durableq.model.errors import Busy, Conflict, DatabaseUnusable
 

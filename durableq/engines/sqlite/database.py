@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from durableq.engines.sql import hosts, steady_time
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
@@ -24,8 +23,8 @@ from durableq.engines.sqlite.driver import check_library, driver
 from durableq.engines.sqlite.errors import code_of, translate
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.open_files import OpenFile, create
+from durableq.engines.sqlite.write_lock import WriteLock
 from durableq.model.errors import (
-    Busy,
     Conflict,
     DatabaseReplaced,
     DatabaseUnusable,
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
     from durableq.engines.sqlite.sqlalchemy_adapter import SQLAlchemyAdapter
 
-#: Short, because no signal is handled while the driver waits; `retrying` waits longer.
-DRIVER_TIMEOUT_SECONDS: Final = 0.1
 #: Never deferred: a transaction that reads, then writes, fails if another wrote in between.
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
@@ -54,7 +51,6 @@ FORKED: Final = (
 #: undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
 TEXT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
-_T = TypeVar("_T")
 #: Connections that a forked child inherited. Closing one would harm the parent, so none is closed.
 _ABANDONED: list[Any] = []
 
@@ -93,7 +89,10 @@ class Session(WriteTransaction):
             database.file.use(self.raw)
         try:  # around BEGIN too: a KeyboardInterrupt may come as soon as it returns
             try:
-                self.execute(BEGIN_WRITE)
+                if database.lock.is_contended:
+                    database.begin(self)
+                else:
+                    self.execute(BEGIN_WRITE)
             except (driver.Error, UnicodeDecodeError) as error:
                 database.begin(self, failed=error)
             check = database.revision_check
@@ -122,7 +121,10 @@ class Session(WriteTransaction):
             else:
                 if self.counts:
                     self.write_counters()
-                self._database._commit(self.raw)
+                database = self._database
+                database._commit(self.raw)
+                if database.lock.ticket.holder is self:
+                    database.lock.ticket.release(self)
         except BaseException as failure:
             if self.pid == os.getpid():
                 self._undo(failure)
@@ -133,6 +135,7 @@ class Session(WriteTransaction):
         raw, database = self.raw, self._database
         self.counts.clear()
         roll_back(raw)
+        database.lock.ticket.release(self)
         if isinstance(error, driver.Error):
             is_stuck = raw.in_transaction
             if is_stuck or code_of(error) == driver.SQLITE_READONLY:
@@ -171,6 +174,7 @@ class Database:
         self._sessions: list[Session] = []
         self._local = threading.local()
         self.file = OpenFile(location)
+        self.lock = WriteLock(location, self.file)
         #: None until the tables are known to be current.
         self.revision_check: RevisionCheck | None = None
         self.checkpointer = Checkpointer(location.path, self._open)
@@ -218,15 +222,24 @@ class Database:
             failed: the error of the first attempt, if the session has made it.
 
         Raises:
-            Busy, Conflict: as for `retrying`.
+            Busy, Conflict: as for `WriteLock.begin`.
             DatabaseUnusable: the connection is closed, and the next call opens another one.
         """
         begin = partial(session.execute, BEGIN_WRITE)
         try:
-            self.retrying(begin, failed=failed, patient=session.is_patient)
+            self.lock.begin(begin, session, failed=failed, patient=session.is_patient)
         except DatabaseUnusable:
             self.part_with(session)
             raise
+
+    def begin_once(self, raw: Any) -> None:
+        """Begin a write transaction on a connection whose end is not ours.
+
+        Raises:
+            Busy, Conflict: as for `WriteLock.begin`.
+        """
+        self.lock.begin(partial(raw.execute, BEGIN_WRITE), raw)
+        self.lock.ticket.release(raw)
 
     def keep_time(self, session: Session) -> Moment:
         """Renew the stored anchor of steady time, and return the time.
@@ -259,9 +272,10 @@ class Database:
         raw = self.session().raw
         tx, is_inside = Transaction(raw, DIALECT), raw.in_transaction
         try:
-            if not is_inside:
-                raw.execute("BEGIN")
-            tx.set_time(steady_time.follow(tx, self.clock))
+            if is_inside:
+                tx.set_time(steady_time.follow(tx, self.clock))
+            else:
+                self._begin_read(tx)
             yield tx
         except driver.Error as error:
             if is_inside:
@@ -276,50 +290,32 @@ class Database:
             if not is_inside:
                 roll_back(raw)
 
+    def _begin_read(self, tx: Transaction) -> None:
+        def begin() -> None:
+            try:
+                tx.raw.execute("BEGIN")
+                tx.set_time(steady_time.follow(tx, self.clock))
+            except driver.Error:
+                roll_back(tx.raw)
+                raise
+
+        try:
+            begin()
+        except driver.OperationalError as error:
+            if code_of(error) != driver.SQLITE_BUSY:
+                raise
+            self.lock.retrying(begin)  # another process recovers the log, after a crash
+
     def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
         """Take part in a caller's open transaction on this file; see `joining.join`."""
         from durableq.engines.sqlite.joining import join  # it imports this module
 
         return join(self, connection)
 
-    def retrying(
-        self, call: Callable[[], _T], *, failed: Exception | None = None, patient: bool = True
-    ) -> _T:
-        """Repeat a call that meets another process's lock, up to the location's busy timeout.
-
-        Args:
-            call: the call.
-            failed: the error of the first attempt, if the caller has made it.
-            patient: wait; otherwise Busy is raised after the first attempt.
-
-        Raises:
-            Busy: it never got through.
-            Conflict: the lock is this process's own, and no other thread could release it.
-        """
-        deadline = time.monotonic() + self.location.busy_timeout_ms / 1000
-        is_first = True
-        while True:
-            try:
-                if failed is None:
-                    return call()
-                raise failed
-            except (driver.Error, UnicodeDecodeError) as error:
-                meaning = translate(error, self.location.path)
-                if not isinstance(meaning, Busy):
-                    raise meaning or error from error
-                if not patient:
-                    raise meaning from error
-                if time.monotonic() >= deadline:
-                    raise self.file.busy() from error
-                if is_first:
-                    self.file.check_deadlock()
-            is_first, failed = False, None
-            time.sleep(random.uniform(0.001, 0.010))
-
     def version(self) -> object:
         """Return a number that changes with each commit of any connection."""
         raw = self.session().raw
-        (others,) = self.retrying(lambda: raw.execute("PRAGMA data_version").fetchone())
+        (others,) = self.lock.retrying(lambda: raw.execute("PRAGMA data_version").fetchone())
         return raw, others, raw.total_changes
 
     def remember_identity(self, check: RevisionCheck | None = None) -> None:
@@ -378,14 +374,14 @@ class Database:
         try:
             raw = driver.connect(
                 str(path),
-                timeout=DRIVER_TIMEOUT_SECONDS,
+                timeout=0,  # no signal is handled while the driver waits; WriteLock does
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=STATEMENT_CACHE,
             )
             raw.text_factory = TEXT
             # The first look at the file: another process may be recovering its log, after a crash.
-            self.retrying(lambda: set_pragma(raw, "synchronous", self.location.synchronous))
+            self.lock.retrying(lambda: set_pragma(raw, "synchronous", self.location.synchronous))
             set_pragma(raw, "mmap_size", 0)
             set_pragma(raw, "journal_size_limit", JOURNAL_SIZE_LIMIT)
             guard(raw)
@@ -402,7 +398,7 @@ class Database:
         if not raw.in_transaction:
             self.checkpointer.keep_short(raw)
             self.file.use(raw)
-            self.retrying(lambda: raw.execute(BEGIN_WRITE))
+            self.begin_once(raw)
 
     def _on_commit(self, _: sqlalchemy.Connection) -> None:
         self.file.check()

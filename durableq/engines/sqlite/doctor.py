@@ -16,10 +16,9 @@ from urllib.parse import quote
 from durableq.engines.sql import fleet, steady_time
 from durableq.engines.sql.queues import all_queues
 from durableq.engines.sqlite import doctor_file
-from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.doctor_tables import check_content
-from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.driver import DRIVER_TIMEOUT_SECONDS, driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location, bad, ok, warn
 from durableq.engines.sqlite.schema import SchemaState, estimate_upgrade, state_of

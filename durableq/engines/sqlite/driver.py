@@ -15,10 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durableq.model.errors import DatabaseUnusable, InvalidInput, UnsupportedSQLite
 
-__all__ = ["VARIABLE", "check_library", "choose", "dotted", "driver", "is_affected"]
+__all__ = [
+    "DRIVER_TIMEOUT_SECONDS",
+    "VARIABLE",
+    "check_library",
+    "choose",
+    "dotted",
+    "driver",
+    "is_affected",
+]
 
 #: Environment variable that forces the choice: `pysqlite3` or `stdlib`.
 VARIABLE: Final = "DURABLEQ_SQLITE"
+#: Longest wait of the driver for a lock, on connections that do not wait through WriteLock.
+DRIVER_TIMEOUT_SECONDS: Final = 0.1
 #: The oldest version for our SQL: STRICT tables came last (RETURNING: 3.35, UPSERT: 3.24).
 OLDEST: Final = (3, 37, 0)
 

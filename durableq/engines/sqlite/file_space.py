@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import checkpoints
-from durableq.engines.sqlite.database import DRIVER_TIMEOUT_SECONDS, JOURNAL_SIZE_LIMIT, Database
+from durableq.engines.sqlite.database import JOURNAL_SIZE_LIMIT, Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import log_bytes
@@ -48,11 +48,7 @@ def checkpoint(database: Database) -> None:
             return
         _, frames, copied = raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if frames == copied and log_bytes(database.location) > JOURNAL_SIZE_LIMIT:
-            raw.execute("PRAGMA busy_timeout = 0")
-            try:
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except driver.Error as error:
         meaning = translate(error, database.location.path)
         if not isinstance(meaning, Busy):

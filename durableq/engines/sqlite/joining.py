@@ -14,7 +14,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from durableq.engines.sql import steady_time
 from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
 from durableq.engines.sqlite.checkpoints import guard
-from durableq.engines.sqlite.database import BEGIN_WRITE, Database
+from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
@@ -114,7 +114,7 @@ def _begin(database: Database, raw: Any, *, begun: bool) -> None:
         if not begun:
             raise Conflict("No transaction is open on this connection: use engine.begin().")
         database.file.use(raw)
-        database.retrying(lambda: raw.execute(BEGIN_WRITE))
+        database.begin_once(raw)
     check = database.revision_check
     if check is not None and raw.execute(check.query).fetchone() != check.expected:
         raise check.refusal(raw)

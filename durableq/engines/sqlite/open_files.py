@@ -25,6 +25,7 @@ from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import read_only
 from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.ticket import DESCRIPTORS, Ticket
 from durableq.model.errors import Busy, Conflict, DatabaseReplaced, DatabaseUnusable, Unsupported
 
 #: Device and inode of a file.
@@ -69,6 +70,7 @@ class OpenFile:
         self._paths = str(location.named), f"{location.path}-wal", f"{location.path}-shm"
         self._log: Identity | None = None
         self._index: Identity | None = None
+        self.ticket = Ticket(location.path)
         self._connections: dict[int, Connection] = {}
         self._open_before: set[int] = set()
 
@@ -161,6 +163,7 @@ class OpenFile:
         """Forget the connections, and the identities of log and index, which may change now."""
         global _open_files  # noqa: PLW0603 - one guard for the process
         self._connections.clear()
+        self.ticket.close()  # of this log
         self._log = self._index = None
         with _changing:
             _open_files = tuple(file for file in _open_files if file is not self)
@@ -193,11 +196,11 @@ class OpenFile:
         return parts.get(identity, "")
 
     def _descriptors(self) -> set[int]:
-        """Return this process's descriptors of the file, its log and its index, where listed."""
+        """Return SQLite's descriptors of the file, its log and its index, where listed."""
         ends = ("", "-wal", "-shm")
         files = {_identity(f"{self.path}{end}") for end in ends} - {None}
         try:
-            listed = [int(name) for name in os.listdir("/proc/self/fd")]
+            listed = {int(name) for name in os.listdir("/proc/self/fd")} - DESCRIPTORS
         except OSError:
             return set()
         return {fd for fd in listed if _identity(f"/proc/self/fd/{fd}") in files}

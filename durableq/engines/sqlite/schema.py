@@ -123,13 +123,13 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
         UnsupportedSQLite: its tables need a newer SQLite library than this one.
     """
     raw = database.session().raw
-    found = database.retrying(lambda: state_of(raw))
+    found = database.lock.retrying(lambda: state_of(raw))
     refusal = refuse(found, purpose, database.location.path)
     if refusal is not None:
         raise refusal
     if found is SchemaState.EMPTY:
-        database.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
-    database.retrying(lambda: _use_wal(raw, database))
+        database.lock.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
+    database.lock.retrying(lambda: _use_wal(raw, database))
     if found is not SchemaState.CURRENT:
         upgrade(database, found)
     path = database.location.path

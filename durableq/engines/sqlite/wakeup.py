@@ -14,12 +14,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from durableq.engines.sqlite.database import (
-    BEGIN_WRITE,
-    DRIVER_TIMEOUT_SECONDS,
-    Database,
-    roll_back,
-)
+from durableq.engines.sqlite.database import BEGIN_WRITE, Database, roll_back
 from durableq.engines.sqlite.driver import driver
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
@@ -116,12 +111,10 @@ class FileWatch:
 def has_no_writer(database: Database) -> bool:
     """Return whether no write was in progress, so that all earlier writes can be read now."""
     raw = database.session().raw
-    raw.execute("PRAGMA busy_timeout = 0")
     try:
         raw.execute(BEGIN_WRITE)
     except driver.OperationalError:
         return False
     finally:
-        raw.execute(f"PRAGMA busy_timeout = {DRIVER_TIMEOUT_SECONDS * 1000:.0f}")
         roll_back(raw)
     return True
