@@ -33,3 +33,15 @@ def test_one_interruption_among_many_messages_changes_little() -> None:
         prefetch.record("orders", 100 * 20e-6, 100)
     prefetch.record("orders", 100 * 20e-6 + 0.005, 100)
     assert prefetch.capacity("orders") == MAX_PREFETCH
+
+
+def test_slow_receives_bring_more_messages_but_no_more_than_a_tenth_of_a_second_of_work() -> None:
+    prefetch = AdaptivePrefetch()
+    for _ in range(20):
+        prefetch.record("orders", 0.0048)
+    capacities = []
+    for receive_seconds in (0.0003, 0.005, 5.0):
+        for _ in range(20):
+            prefetch.record_receive(receive_seconds)
+        capacities.append(prefetch.capacity("orders"))
+    assert capacities == [2, 10, 20]
