@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 SUBJECT: Final = "durableq"
 RAW: Final = "raw"
+#: The end of a detail's name that is a class of a histogram: only JSON shows it.
+HISTOGRAM: Final = ", messages"
 
 
 class Spread(NamedTuple):
@@ -53,6 +55,7 @@ class Row:
         seconds: expected duration, for one setting of `synchronous`.
         is_large: whether it runs only when it is named, or with --all.
         workload: parameters of its measurement.
+        synchronous: the only setting in which it is measured; None: in each.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Row:
     seconds: float = 5
     is_large: bool = False
     workload: Mapping[str, Any] = field(default_factory=dict)
+    synchronous: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,11 @@ class Raw:
         self._complete(leased)
         self._execute("COMMIT")
 
+    def completed(self) -> int:
+        """Return the number of completed messages, which the benchmark waits for."""
+        query = "SELECT completed FROM durableq_counters JOIN durableq_queue ON id = queue_id"
+        return int(self._execute(f"{query} WHERE name = ?", (self._queue,)).fetchone()[0])
+
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()

@@ -10,12 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from durableq.bench import messages, peers
-from durableq.bench.figures import Figure, Row, Setting, Spread, Theme, machine
+from durableq.bench import contention, large, latency, messages, peers, starting, workers
+from durableq.bench.figures import HISTOGRAM, Figure, Row, Setting, Spread, Theme, machine
 from durableq.demo.processes import ended_by_signals
 from durableq.model.errors import InvalidInput
 
-THEMES: Final[tuple[Theme, ...]] = (messages.MESSAGES, messages.WITH_BODIES)
+THEMES: Final[tuple[Theme, ...]] = (
+    messages.MESSAGES,
+    messages.WITH_BODIES,
+    workers.WORKERS,
+    contention.CONTENTION,
+    latency.LATENCY,
+    starting.STARTING,
+    large.LARGE,
+)
 SYNCHRONOUS: Final = {"normal": ("normal",), "full": ("full",), "both": ("normal", "full")}
 
 
@@ -140,16 +148,23 @@ def _figures(
 ) -> Iterator[Figure]:
     for theme, rows in selected:
         for setting in settings if theme.by_synchronous else settings[:1]:
+            able = [row for row in rows if row.synchronous in {None, setting.synchronous}]
+            if not able:
+                continue
             folder = setting.folder / f"{theme.name}-{setting.synchronous}"
             folder.mkdir()
-            yield from theme.measure(rows, replace(setting, folder=folder))
+            yield from theme.measure(able, replace(setting, folder=folder))
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
     row, target = figure.row, figure.row.target
     bound = "" if target is None else f"{'≥' if row.at_least else '≤'} {target:g}"
     reached = {True: "yes", False: "NO", None: ""}[figure.is_reached]
-    shown = ", ".join(f"{name} {_short(spread.median)}" for name, spread in figure.details.items())
+    shown = ", ".join(
+        f"{name} {_short(spread.median)}"
+        for name, spread in figure.details.items()
+        if not name.endswith(HISTOGRAM)
+    )
     return (
         row.name,
         figure.synchronous,

@@ -27,6 +27,8 @@ STOP_SECONDS: Final = 10.0
 #: Maximum wait for the end of killed processes.
 KILL_SECONDS: Final = 1.0
 TAIL_LINES: Final = 15
+#: Attempts to set the niceness of a session.
+AUTOGROUP_ATTEMPTS: Final = 5
 
 
 class Processes:
@@ -63,6 +65,7 @@ class Processes:
                 stderr=log,
                 start_new_session=True,
             )
+        share_niceness(self._started[name].pid)
         if self._guard is not None and self._guard.stdin is not None:
             with suppress(BrokenPipeError):  # the guard was killed
                 print(self._started[name].pid, file=self._guard.stdin, flush=True)
@@ -176,6 +179,27 @@ def lives(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def share_niceness(pid: int) -> None:
+    """Give the session of a new process the niceness of this one.
+
+    A process inherits its niceness, but Linux divides the processors among sessions first
+    (autogroup), and a new session has the niceness 0: that of its processes then counts among
+    themselves only. Where there are no autogroups nothing is to be done.
+    """
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if not niceness:
+        return
+    for _ in range(AUTOGROUP_ATTEMPTS):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+        except BlockingIOError:  # the kernel takes one change in a tenth of a second
+            time.sleep(0.1)
+        except OSError:  # no such file, the process has ended, or not allowed
+            return
+        else:
+            return
 
 
 def kill_sessions(sessions: set[int]) -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -111,6 +112,35 @@ def assert_self_contained(drawing: str, bars: int) -> None:
     assert not {"url(", "@import"} & {*re.findall(r"url\(|@import", drawing)}
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("bodies",),
+        ("fleet of 4, keys", "batch of 50 with effects", "transactions, 4 procs, FULL"),
+        ("async against threads",),
+        ("contention",),
+        ("latency",),
+        ("processes",),
+        ("large",),
+    ],
+    ids="-".join,
+)
+def test_the_other_rows_are_measured(chosen: tuple[str, ...]) -> None:
+    rows = [word for name in chosen for word in ("--row", name)]
+    ran = bench(*rows, "--quick", "--rounds", "1", "--json")
+    assert ran.returncode == 0, ran.stderr
+    listed = {row["name"]: row for row in json.loads(bench("--list", *rows, "--json").stdout)}
+    measured = json.loads(ran.stdout)["rows"]
+    assert {row["name"] for row in measured} == set(listed)
+    for row in measured:
+        value, target = row["value"], row["target"]
+        assert 0 < value["low"] <= value["median"] <= value["high"] < 10_000, row
+        assert target in {listed[row["name"]]["target"], None}
+        if target is not None:
+            is_less = value["median"] < target
+            assert value["median"] == target or row["reached"] == (is_less != row["at_least"])
+
+
 def test_the_table_names_target_and_result() -> None:
     ran = bench("--row", "send one", "--quick", "--rounds", "2", "--synchronous", "both")
     assert ran.returncode == 0, ran.stderr
@@ -143,3 +173,25 @@ def test_options_that_cannot_be_are_refused(arguments: list[str], sentence: str)
     ran = bench(*arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert sentence in ran.stderr
+
+
+def test_the_fleet_has_the_niceness_of_the_command(tmp_path: Path) -> None:
+    niceness = min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
+    nice = Child(["nice", "-n", "3", *BENCH, "--seconds", "600"], tmp_path / "bench.out", None)
+    try:
+        nice.wait_until(lambda: len(nice.family) >= 5, "its fleet")
+        for process in nice.family:
+            assert process.nice() == niceness
+        group = Path(f"/proc/{worker_of(nice).pid}/autogroup")
+        if group.exists() and Path("/proc/sys/kernel/sched_autogroup_enabled").read_text() == "1\n":
+            # The session of the fleet, whose niceness counts against other sessions.
+            wait_for(
+                lambda: group.read_text().split()[-1] == str(niceness),
+                what="the session's niceness",
+            )
+    finally:
+        nice.kill()
+
+
+def worker_of(bench: Child) -> psutil.Process:
+    return next(one for one in bench.family if "durableq.worker" in one.cmdline())
