@@ -45,11 +45,6 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
 )
 #: A longer line of an error is cut in its middle: errors repeat arguments, which have no bound.
 MAX_SENTENCE_CHARS: Final = 1_200
-#: Columns of a table that goes to a file or a pipe.
-_UNLIMITED: Final = 100_000
-_GAP: Final = 2
-#: A longer text is folded to this width if the terminal is narrow.
-_FOLDED: Final = 40
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -134,53 +129,32 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     On a narrow terminal the columns that do not fit follow in a second table, which repeats the
     first column.
     """
-    from rich.console import Console
-    from rich.table import Table
+    from durableq.cli.tables import layout
 
-    on_terminal = sys.stdout.isatty()
-    text = io.StringIO()  # printed by _write, which handles a closed or full stdout
-    console = Console(
-        file=text,
-        force_terminal=on_terminal,
-        width=None if on_terminal else _UNLIMITED,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    cells = [[visible(str(cell)) for cell in row] for row in rows]
-    for number, part in enumerate(_side_by_side(columns, cells, console.width)):
-        grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-        for at in part:
-            counts = bool(rows) and all(isinstance(row[at], int) for row in rows)
-            grid.add_column(columns[at], justify="right" if counts else "left", overflow="fold")
-        for row in cells:
-            grid.add_row(*(row[at] for at in part))
-        if number:
-            console.print()
-        console.print(grid)
-    _write("\n".join(row.rstrip() for row in text.getvalue().splitlines()))
+    counts = [
+        bool(rows) and all(isinstance(cell, int) for cell in column)
+        for column in zip(*rows, strict=True)
+    ]
+    texts = [[visible(str(cell)) for cell in row] for row in rows]
+    width, bold = _terminal()
+    parts = layout(columns, texts, counts or [False] * len(columns), width)
+    tables = ["\n".join([*map(bold.format, part.heading), *part.body]) for part in parts]
+    _write("\n\n".join(tables))
+
+
+def _terminal() -> tuple[int | None, str]:
+    """Return the columns of stdout, None if it is no terminal, and its format of a heading."""
+    if not sys.stdout.isatty():
+        return None, "{}"
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    return console.width, "{}" if console.color_system is None else "\x1b[1m{}\x1b[0m"
 
 
 def rows(values: Sequence[T], columns: Mapping[str, Callable[[T], Any]]) -> None:
     """Print a table of values; each column is a heading and a function of the value."""
     table(list(columns), [[cell(value) for cell in columns.values()] for value in values])
-
-
-def _side_by_side(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], available: int
-) -> Iterator[list[int]]:
-    """Yield the numbers of the columns that fit beside each other; long texts may be folded."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    part = [0]
-    for at in range(1, len(widths)):
-        needed = sum(min(widths[one], _FOLDED) + _GAP for one in (*part, at)) - _GAP
-        if needed > available and len(part) > 1:
-            yield part
-            part = [0]
-        part.append(at)
-    yield part
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:

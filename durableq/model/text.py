@@ -29,7 +29,7 @@ def visible(text: str, limit: int | None = None) -> str:
         limit: the longest result, an ellipsis included; None means all of it.
     """
     shown = text if limit is None else text[: limit + 1]
-    if not (shown.isascii() and shown.isprintable()):
+    if not shown.isprintable():  # otherwise none is in _UNSAFE
         shown = "".join(_escape(character) for character in shown)
     if limit is not None and len(shown) > limit:
         return shown[: max(limit - 1, 0)] + _ELLIPSIS[:limit]
