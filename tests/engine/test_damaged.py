@@ -9,7 +9,8 @@ import pytest
 
 from durableq import DatabaseUnusable, DurableQ, Queue
 from durableq.admin import operations
-from durableq.model.health import is_healthy
+from durableq.engines.sqlite import doctor_tables
+from durableq.model.health import Level, is_healthy
 from durableq.store.core import Capability
 from tests.engine import plain
 from tests.engine.copies import refusal
@@ -81,3 +82,34 @@ def test_a_file_without_one_of_its_tables_is_not_called_checked(
     assert f"it lacks {missing}" in refusal(DatabaseUnusable, operations.back_up, str(copy), new)
     (finding,) = [finding for finding in operations.examine(str(copy)) if finding.name == "tables"]
     assert finding.what == f"missing: {missing}"
+
+
+@pytest.fixture
+def large(orders: Queue, copy: Path, db: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of which doctor reads no row."""
+    monkeypatch.setattr(doctor_tables, "STEPS", 10)
+    monkeypatch.setattr(doctor_tables, "ROW_STEPS", 0)
+    orders.send_many(["x" * 1_000] * 500)
+    copy.unlink()
+    operations.back_up(str(db), copy)
+    return copy
+
+
+def test_a_check_that_read_only_a_part_says_so(large: Path) -> None:
+    (found,) = [f for f in operations.examine(str(large)) if f.name == "integrity"]
+    assert found.level is Level.OK
+    assert "only a part was read" in found.what
+    assert "--deep" in found.advice
+    deep = [f for f in operations.examine(str(large), deep=True) if f.name == "integrity"]
+    assert [f.what for f in deep] == ["integrity_check: ok"]
+
+
+def test_a_damaged_page_is_found_without_reading_the_rows(large: Path) -> None:
+    (page,) = plain.column(
+        large, "SELECT rootpage FROM sqlite_schema WHERE name = 'durableq_message_ready'"
+    )
+    with large.open("r+b") as file:
+        file.seek((page - 1) * 4096 + 8)
+        file.write(b"\xff" * 64)
+    (found,) = [f for f in operations.examine(str(large)) if f.name == "integrity"]
+    assert found.level is Level.BAD
