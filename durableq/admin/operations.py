@@ -38,7 +38,7 @@ def examine(url: str, *, deep: bool = False) -> list[Finding]:
 def audit(store: Store) -> list[Finding]:
     """Compare the counters with the messages, and find orphaned rows."""
     return [
-        *reconcile(store.require(Capability.INSPECT).queues()),
+        *reconcile(store.require(Capability.INSPECT).queues(recount=True)),
         *store.require(Capability.MAINTENANCE).orphans(),
     ]
 

@@ -302,10 +302,8 @@ def _matching(store: Store, wanted: DeadLetterFilter, after: str | None) -> Iter
 def _dead_letters_in(store: Store, queue: str, after: str | None) -> Iterator[DeadLetter]:
     while page := store.require(Capability.INSPECT).peek(queue, PAGE, after):
         after = page[-1].id
-        for message in page:
-            dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
-            if dead_letter is not None:
-                yield dead_letter
+        ids = [message.id for message in page]
+        yield from store.require(Capability.DEAD_LETTERS).dead_letters(ids)
 
 
 def _as_dead_letter(store: Store, message_id: str) -> DeadLetter:

@@ -20,7 +20,8 @@ class QueueInfo:
     dead_letter_queue: str | None
     counters: Counters
     counts: Counts
-    #: The wall-clock time at which the oldest ready message arrived.
+    #: The wall-clock time at which the oldest ready message arrived. A large queue looks for it
+    #: among the messages that have been there longest.
     oldest_ready_ms: int | None
 
 

@@ -312,9 +312,9 @@ class Recovery:
                 dead_letter_name(queue), PAGE_SIZE, after
             ):
                 after = page[-1].id
-                for message in page:
-                    dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
-                    if dead_letter is not None and not message.held:
+                ids = [message.id for message in page if not message.held]
+                for dead_letter in store.require(Capability.DEAD_LETTERS).dead_letters(ids):
+                    if not dead_letter.message.held:
                         decided = self.policies.decide(dead_letter)
                         yield RecoveryResult(dead_letter, decided.decision, None, decided.by)
 

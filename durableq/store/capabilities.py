@@ -171,6 +171,14 @@ class DeadLetters(Protocol):
         """Return a message in a dead-letter queue with its history; None if it is not dead."""
         ...
 
+    def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """Return those of these messages that are dead letters, with their histories.
+
+        Returns:
+            They are in order of id, as `peek` returns messages.
+        """
+        ...
+
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
         """Group the dead letters by queue, reason and fingerprint, largest first, then newest.
 
@@ -319,8 +327,14 @@ class Fleet(Protocol):
 class Inspect(Protocol):
     """Reads for people and programs. Nothing here writes."""
 
-    def queues(self) -> list[QueueInfo]:
-        """Return every queue, by name."""
+    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
+        """Return every queue, by name.
+
+        Args:
+            recount: count each message, which takes time in proportion to their number. Otherwise
+                the number of ready messages may be taken from the counters, and is wrong if they
+                are.
+        """
         ...
 
     def queue(self, name: str) -> QueueInfo:

@@ -13,6 +13,7 @@ from durableq import DurableQ
 from durableq.engines.sqlite import statements as sql
 from durableq.engines.sqlite.driver import driver, is_affected
 from durableq.model.message import State
+from durableq.store.core import Capability
 from tests.engine import plain
 
 pytestmark = pytest.mark.skipif(
@@ -25,6 +26,10 @@ MESSAGE = "durableq_message"
 KEYS = "durableq_idempotency"
 HISTORY = "durableq_history_message"
 OF_MESSAGE = f"SEARCH durableq_history USING INDEX {HISTORY} (message_id=?)"
+OF_QUEUE = [
+    f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_{index} (queue_id=?)"
+    for index in ("ready", "delayed", "leased")
+]
 
 PLANS: dict[str, tuple[str, set[str]]] = {
     "QUEUE": (
@@ -71,6 +76,65 @@ PLANS: dict[str, tuple[str, set[str]]] = {
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
+        },
+    ),
+    # The next rows of all queues, a bounded number.
+    "PEEK_NEAR": (
+        sql.PEEK_NEAR,
+        {
+            "CO-ROUTINE near",
+            "SEARCH durableq_message USING INTEGER PRIMARY KEY (rowid>?)",
+            "SCAN near",
+        },
+    ),
+    # Only this queue is read, and sorted.
+    "PEEK_FAR": (
+        sql.PEEK_FAR,
+        {
+            *("COMPOUND QUERY", "LEFT-MOST SUBQUERY", "UNION ALL", "USE TEMP B-TREE FOR ORDER BY"),
+            *(f"CO-ROUTINE {state}" for state in ("ready", "delayed", "in_flight")),
+            *(f"SCAN {state}" for state in ("ready", "delayed", "in_flight")),
+            *OF_QUEUE,
+        },
+    ),
+    "IN_QUEUE": (
+        sql.IN_QUEUE,
+        {"COMPOUND QUERY", "LEFT-MOST SUBQUERY", "UNION ALL", *OF_QUEUE},
+    ),
+    "PURGE": (
+        sql.PURGE,
+        {
+            f"SEARCH {MESSAGE} {ROWID}",
+            *("COMPOUND QUERY", "LEFT-MOST SUBQUERY", "UNION ALL"),
+            *OF_QUEUE,
+        },
+    ),
+    # Delayed messages and those in flight are counted; of the ready ones it looks for one.
+    "INFOS": (
+        sql.INFOS,
+        {
+            "SCAN durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1",
+            f"SEARCH durableq_counters {ROWID} LEFT-JOIN",
+            f"SEARCH pair {ROWID} LEFT-JOIN",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
+            "(queue_id=? AND delayed_until_ms<?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
+            "(queue_id=? AND delayed_until_ms>?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
+        },
+    ),
+    "NEXT_RANK": (
+        sql.NEXT_RANK,
+        {f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=? AND rank>?)"},
+    ),
+    # A bounded number of the first.
+    "OLDEST_OF_RANK": (
+        sql.OLDEST_OF_RANK,
+        {
+            "CO-ROUTINE first",
+            f"SEARCH {MESSAGE} USING INDEX durableq_message_ready (queue_id=? AND rank=?)",
+            "SEARCH first",
         },
     ),
     # Only dead letters are read, from the redrive task's position on, in order of id, not sorted.
@@ -192,3 +256,38 @@ def test_naming_a_queue_costs_the_same_with_any_backlog(dq: DurableQ, db: Path) 
     assert before > 20
     name_it()
     assert steps_of(dq, name_it) <= before
+
+
+def test_counting_a_queue_costs_the_same_with_any_backlog(dq: DurableQ, db: Path) -> None:
+    dq.queue("orders").send_many([1] * 1_000)
+
+    def count() -> None:
+        assert dq.store.require(Capability.INSPECT).queues()
+
+    count()
+    before = steps_of(dq, count)
+    plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
+    plain.script(db, "UPDATE durableq_counters SET sent = sent + 100000 WHERE sent > 0")
+    assert before > 20
+    count()
+    assert steps_of(dq, count) <= before + 20  # the ends of its ranges lie between other rows
+    (orders, _) = dq.store.require(Capability.INSPECT).queues()
+    assert orders.counts.ready == 101_000
+
+
+@pytest.mark.parametrize("state", list(State), ids=lambda state: state.label)
+def test_peeking_into_a_queue_costs_the_same_with_any_backlog_beside_it(
+    dq: DurableQ, db: Path, state: State
+) -> None:
+    dq.queue("orders").send(1)
+    dq.store.declare_queue("mail", {})
+
+    def peek() -> None:
+        assert dq.store.require(Capability.INSPECT).peek("mail", 20) == []
+
+    plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
+    peek()
+    before = steps_of(dq, peek)
+    plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
+    peek()
+    assert steps_of(dq, peek) <= before < 100_000

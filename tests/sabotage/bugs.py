@@ -26,6 +26,7 @@ from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import completer, execution, lease_keeper
+from tests.sabotage.counting_bugs import audit_the_counters_by_themselves
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
     know_one_host_only,
@@ -42,7 +43,6 @@ from tests.sabotage.waiting_bugs import (
     checkpoint_without_the_guard,
     give_up_at_the_first_lock,
     keep_the_ticket,
-    leave_the_log_long,
     leave_the_ticket_to_forked_children,
     wait_for_ones_own_lock,
     wait_for_the_ticket_alone,
@@ -437,6 +437,6 @@ BUGS: dict[str, Callable[[], None]] = {
         keep_the_ticket,
         leave_the_ticket_to_forked_children,
         give_up_at_the_first_lock,
-        leave_the_log_long,
+        audit_the_counters_by_themselves,
     )
 }

@@ -233,6 +233,10 @@ SEEN_BY = [
         "test_a_new_file_is_its_owners_alone_before_sqlite_opens_it[18]",
     ),
     (
+        "audit_the_counters_by_themselves",
+        "tests/engine/test_counts.py::test_an_audit_counts_each_message_and_trusts_no_counter",
+    ),
+    (
         "deliver_without_looking",
         ROW_COUNTS + "test_a_message_taken_between_choosing_and_leasing_is_not_delivered",
     ),
@@ -256,10 +260,6 @@ SEEN_BY = [
     (
         "leave_the_ticket_to_forked_children",
         WRITE_LOCK + "test_a_child_that_a_killed_holder_forked_does_not_keep_the_ticket",
-    ),
-    (
-        "leave_the_log_long",
-        "tests/engine/test_maintenance.py::test_a_long_log_is_cut_once_no_process_writes",
     ),
     (
         "give_up_at_the_first_lock",

@@ -115,6 +115,13 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
         row = self._tables.rows.get(message_id)
         return None if row is None else self._dead_letter(row)
 
+    @query
+    def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """Return those of these messages that are dead letters, with their histories."""
+        rows = [self._tables.rows[one] for one in set(ids) if one in self._tables.rows]
+        found = map(self._dead_letter, sorted(rows, key=lambda row: int(row.id)))
+        return list(filter(None, found))
+
     def _dead_letter(self, row: Row) -> DeadLetter | None:
         if row.source_queue is None:
             return None

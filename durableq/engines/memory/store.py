@@ -36,7 +36,7 @@ class MemoryStore(
     # ---- Inspect
 
     @query
-    def queues(self) -> list[QueueInfo]:
+    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
         return [self._queue_info(name) for name in sorted(self._tables.queues)]
 

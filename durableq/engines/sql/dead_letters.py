@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from durableq.engines.sql.queries import find_queue, one_message
+from durableq.engines.sql.queries import find_queue, messages
 from durableq.engines.sql.receiving import lease_dead_letters
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
 from durableq.engines.sql.transactions import (
@@ -77,7 +77,12 @@ class SQLDeadLetters(Operations, DeadLetters):
     def dead_letter(self, message_id: str) -> DeadLetter | None:
         """Return a dead letter with its history."""
         with self._database.read() as tx:
-            return tx.shown(_dead_letter(tx, message_id))
+            return tx.shown(next(iter(_dead_letters(tx, [message_id])), None))
+
+    def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """Return those of these messages that are dead letters, with their histories."""
+        with self._database.read() as tx:
+            return tx.shown(_dead_letters(tx, ids))
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
         """Return the dead letters in groups by cause of death, the largest group first."""
@@ -91,7 +96,7 @@ class SQLDeadLetters(Operations, DeadLetters):
     def history(self, message_id: str) -> list[HistoryEvent]:
         """Return the exceptional events of a message."""
         with self._database.read() as tx:
-            return tx.shown(_history(tx, message_id))
+            return tx.shown(_histories(tx, [message_id]).get(message_id, []))
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
         """Return the messages that recovery processes sent back to a queue, newest first."""
@@ -205,27 +210,39 @@ def _redrive(
     return True
 
 
-def _dead_letter(tx: Transaction, message_id: str) -> DeadLetter | None:
-    """Return a dead letter with its history."""
-    found = one_message(tx, message_id)
-    if found is None or found.source_queue is None:
-        return None
-    events = tuple(_history(tx, message_id))
-    died = next((e for e in reversed(events) if e.event is Event.BURIED), None)
-    reason = Reason(died.reason) if died else Reason.HANDLER_ERROR
-    died_at_ms = died.at_ms if died else found.enqueued_at_ms
-    limit = find_queue(tx, found.source_queue).max_recoveries
-    fingerprint = died.fingerprint if died else ""
-    return DeadLetter(found, found.source_queue, reason, died_at_ms, events, limit, fingerprint)
+def _dead_letters(tx: Transaction, ids: Sequence[str]) -> list[DeadLetter]:
+    """Return those of these messages that are dead letters, with their histories."""
+    histories, limits = _histories(tx, ids), dict[str, int]()
+    found = []
+    for message in messages(tx, ids):
+        source = message.source_queue
+        if source is None:
+            continue
+        events = tuple(histories.get(message.id, ()))
+        died = next((e for e in reversed(events) if e.event is Event.BURIED), None)
+        if source not in limits:
+            limits[source] = find_queue(tx, source).max_recoveries
+        found.append(
+            DeadLetter(
+                message,
+                source,
+                Reason(died.reason) if died else Reason.HANDLER_ERROR,
+                died.at_ms if died else message.enqueued_at_ms,
+                events,
+                limits[source],
+                died.fingerprint if died else "",
+            )
+        )
+    return found
 
 
-def _history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
-    """Return the exceptional events of a message, oldest first."""
-    events = []
-    for row in tx.run(tx.sql.HISTORY, of=row_id(message_id)).fetchall():
+def _histories(tx: Transaction, ids: Sequence[str]) -> dict[str, list[HistoryEvent]]:
+    """Return the exceptional events of messages by message id, oldest first."""
+    histories: dict[str, list[HistoryEvent]] = {}
+    for row in tx.run(tx.sql.HISTORY, ids=tx.list_of([*map(row_id, ids)])).fetchall():
         _, of, _, at_ms, event, *texts, detail, fingerprint, place, name = row
         reason, error_type, error_message, trace, actor = texts
-        events.append(
+        histories.setdefault(str(of), []).append(
             HistoryEvent(
                 str(of),
                 name or "",
@@ -241,7 +258,7 @@ def _history(tx: Transaction, message_id: str) -> list[HistoryEvent]:
                 place,
             )
         )
-    return events
+    return histories
 
 
 def _fate(died_again: int, is_there: int) -> RecoveredFate:

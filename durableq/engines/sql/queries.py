@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from durableq.engines.sql.transactions import Operations, StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
@@ -14,6 +14,9 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+
+#: Rows of all queues that `peek` reads for each message wanted, before it turns to the indexes.
+_WINDOW: Final = 100
 
 
 def find_queue(tx: Transaction, name: str) -> StoredQueue:
@@ -41,14 +44,36 @@ class SQLMessages(Operations):
         after = check_page_start(after_id)
         with self._database.read() as tx:
             row = find_queue(tx, queue)
-            found = tx.run(tx.sql.PEEK, in_queue=row.id, after=after, limit=limit)
-            return tx.shown([_message(stored, tx) for stored in found.fetchall()])
+            return tx.shown(_of_ids(tx, _next_ids(tx, row.id, after, limit)))
+
+
+def _next_ids(tx: Transaction, queue_id: int, after: int, limit: int) -> list[int]:
+    """Return the next ids of a queue's messages, in order.
+
+    No index has a queue's messages of all states in order of id, for each send would pay for it.
+    A queue with many messages has enough of them among the next rows of the table; one with few
+    has few to sort.
+    """
+    values = {"in_queue": queue_id, "after": after, "limit": limit}
+    near = tx.run(tx.sql.PEEK_NEAR, window=_WINDOW * limit, **values).fetchall()
+    found = near if len(near) == limit else tx.run(tx.sql.PEEK_FAR, **values).fetchall()
+    return sorted(row[0] for row in found)[:limit]
 
 
 def one_message(tx: Transaction, message_id: str) -> Message | None:
     """Return a message, wherever it stands."""
     row = tx.run(tx.sql.MESSAGE, of=row_id(message_id)).fetchone()
     return None if row is None else _message(row, tx)
+
+
+def messages(tx: Transaction, message_ids: Sequence[str]) -> list[Message]:
+    """Return the messages of these ids that are there, in order of id."""
+    return _of_ids(tx, [*map(row_id, message_ids)])
+
+
+def _of_ids(tx: Transaction, ids: list[int]) -> list[Message]:
+    found = tx.run(tx.sql.MESSAGES, ids=tx.list_of(ids)).fetchall()
+    return [_message(row, tx) for row in found]
 
 
 def leased(tx: Transaction, owner: int) -> list[Message]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from durableq.engines.sql import metadata, redrive
-from durableq.engines.sql.columns import COUNTERS
 from durableq.engines.sql.queries import find_queue
 from durableq.engines.sql.transactions import (
     Operations,
@@ -13,7 +13,7 @@ from durableq.engines.sql.transactions import (
     Transaction,
     WriteTransaction,
 )
-from durableq.model.errors import Conflict
+from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.queues import (
     Counters,
     Counts,
@@ -23,6 +23,12 @@ from durableq.model.queues import (
 )
 from durableq.store.capabilities import Control
 from durableq.store.core import QueueInfo
+
+_SETTINGS: Final = len(StoredQueue._fields)
+#: Ready messages of each rank among which the oldest is looked for.
+_FIRST: Final = 1_000
+#: Less than any rank.
+_LOWEST: Final = -1 << 63
 
 
 class SQLQueues(Operations, Control):
@@ -39,15 +45,18 @@ class SQLQueues(Operations, Control):
         with self._database.read() as tx:
             return find_queue(tx, queue).settings
 
-    def queues(self) -> list[QueueInfo]:
+    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
         with self._database.read() as tx:
-            return tx.shown(all_queues(tx))
+            return tx.shown(all_queues(tx, recount=recount))
 
     def queue(self, name: str) -> QueueInfo:
         """Return one queue."""
         with self._database.read() as tx:
-            return tx.shown(_queue_info(tx, find_queue(tx, name)))
+            row = tx.run(tx.sql.INFO, queue=name).fetchone()
+            if row is None:
+                raise UnknownQueue(name)
+            return tx.shown(_queue_info(tx, row))
 
     def purge(self, queue: str) -> int:
         """Remove every message of a queue."""
@@ -122,20 +131,45 @@ def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
     redrive.clamp(tx)
 
 
-def _queue_info(tx: Transaction, row: StoredQueue) -> QueueInfo:
-    """Return a queue as it stands."""
-    dead_letters = None
-    if row.dead_letter_queue_id is not None:
-        pair = tx.run(tx.sql.QUEUE_BY_ID, queue_id=row.dead_letter_queue_id).fetchone()
-        dead_letters = pair[1] if pair else ""  # in a damaged file, of which audit tells more
-    ready, delayed, in_flight, held = tx.run(tx.sql.COUNTS, in_queue=row.id).fetchone()
-    (oldest,) = tx.run(tx.sql.OLDEST_READY, in_queue=row.id).fetchone()
-    counts = Counts(ready=ready, delayed=delayed - held, in_flight=in_flight, held=held)
-    totals = tx.run(tx.sql.TOTALS, of_queue=row.id).fetchone() or ()  # in a damaged file
-    counters = Counters(**dict(zip(COUNTERS, totals, strict=False)))
-    return QueueInfo(row.name, row.settings, dead_letters, counters, counts, oldest)
+def all_queues(tx: Transaction, *, recount: bool = False) -> list[QueueInfo]:
+    """Return every queue, by name; see Inspect.queues."""
+    return [_queue_info(tx, row, recount=recount) for row in tx.run(tx.sql.INFOS).fetchall()]
 
 
-def all_queues(tx: Transaction) -> list[QueueInfo]:
-    """Return every queue, by name."""
-    return [_queue_info(tx, StoredQueue(*row)) for row in tx.run(tx.sql.QUEUES).fetchall()]
+def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False) -> QueueInfo:
+    """Return a queue as it stands, from a row of INFOS."""
+    stored = StoredQueue(*row[:_SETTINGS])
+    dead_letters, delayed, in_flight, held, has_ready, *totals = row[_SETTINGS:]
+    if stored.dead_letter_queue_id is not None:
+        dead_letters = dead_letters or ""  # in a damaged file, of which audit tells more
+    counters = Counters(*(total or 0 for total in totals))  # missing in a damaged file
+    ready = counters.expected - delayed - in_flight - held
+    # Counters may be wrong, which the audit finds. They may not hide a message or invent one.
+    if recount or ready < 0 or bool(ready) != has_ready:
+        (ready,) = tx.run(tx.sql.COUNT_READY, in_queue=stored.id).fetchone()
+    counts = Counts(ready, delayed, in_flight, held)
+    oldest = _oldest_ready_ms(tx, stored.id) if has_ready else None
+    return QueueInfo(stored.name, stored.settings, dead_letters, counters, counts, oldest)
+
+
+def _oldest_ready_ms(tx: Transaction, queue_id: int) -> int:
+    """Return the earliest arrival of the first ready messages of each rank.
+
+    Messages arrive when they are sent, in order of id. Only after a redrive or a burial is one
+    younger than its place, so more than the first are read.
+    """
+    oldest: int = min(
+        tx.run(tx.sql.OLDEST_OF_RANK, in_queue=queue_id, rank=rank, first=_FIRST).fetchone()[0]
+        for rank in _ranks(tx, queue_id)
+    )
+    return oldest
+
+
+def _ranks(tx: Transaction, queue_id: int) -> Iterator[int]:
+    """Yield the ranks that a queue's ready messages have."""
+    rank: int | None = _LOWEST
+    while True:
+        (rank,) = tx.run(tx.sql.NEXT_RANK, in_queue=queue_id, rank=rank).fetchone()
+        if rank is None:
+            return
+        yield rank

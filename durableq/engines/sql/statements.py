@@ -49,7 +49,6 @@ class Statements(Protocol):
     # messages
     QUEUE: str
     QUEUE_BY_ID: str
-    TOTALS: str
     COUNT: str
     QUEUES: str
     SEND_TO: str
@@ -110,7 +109,9 @@ class Statements(Protocol):
 
     # queries
     MESSAGE: str
-    PEEK: str
+    MESSAGES: str
+    PEEK_NEAR: str
+    PEEK_FAR: str
     LEASED_BY: str
     READY_IN: str
 
@@ -126,8 +127,11 @@ class Statements(Protocol):
     DROP_HISTORY: str
     DROP_COUNTERS: str
     DROP_QUEUE: str
-    COUNTS: str
-    OLDEST_READY: str
+    INFO: str
+    INFOS: str
+    COUNT_READY: str
+    NEXT_RANK: str
+    OLDEST_OF_RANK: str
 
     # redrive
     DEAD_LETTERS_MEANT: str

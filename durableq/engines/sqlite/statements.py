@@ -224,7 +224,8 @@ durableq_history.actor, durableq_history.detail, durableq_history.fingerprint,
 durableq_history.place, durableq_queue.name
 FROM durableq_history LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
 durableq_history.queue_id
-WHERE durableq_history.message_id = :of ORDER BY durableq_history.id"""
+WHERE durableq_history.message_id IN (SELECT value FROM json_each(:ids)) ORDER BY
+durableq_history.message_id, durableq_history.id"""
 
 # fleet
 REGISTER = """\
@@ -367,12 +368,6 @@ durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
 durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
 FROM durableq_queue
 WHERE durableq_queue.id = :queue_id"""
-TOTALS = """\
-SELECT durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
-durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
-durableq_counters.expired, durableq_counters.purged
-FROM durableq_counters
-WHERE durableq_counters.queue_id = :of_queue"""
 COUNT = """\
 UPDATE durableq_counters SET sent=(durableq_counters.sent + :plus_sent),
 moved_in=(durableq_counters.moved_in + :plus_moved_in), moved_out=(durableq_counters.moved_out +
@@ -730,7 +725,7 @@ durableq_message.lease_until_ms, source.name AS name_1, durableq_message.receipt
 FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
 OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
 WHERE durableq_message.id = :of"""
-PEEK = """\
+MESSAGES = """\
 SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.state,
 durableq_message.receive_count, durableq_message.recovery_count, durableq_message.sent_at_ms,
@@ -738,9 +733,32 @@ durableq_message.enqueued_at_ms, durableq_message.delayed_until_ms,
 durableq_message.lease_until_ms, source.name AS name_1, durableq_message.receipt
 FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
 OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.id > :after ORDER BY
-durableq_message.id
+WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) ORDER BY durableq_message.id"""
+PEEK_NEAR = """\
+SELECT near.id
+FROM (SELECT durableq_message.id AS id, durableq_message.queue_id AS queue_id
+FROM durableq_message
+WHERE durableq_message.id > :after ORDER BY durableq_message.id
+ LIMIT (:window+0)) AS near
+WHERE near.queue_id = :in_queue ORDER BY near.id
  LIMIT (:limit+0)"""
+PEEK_FAR = """\
+SELECT ready.id
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
+durableq_message.id > :after ORDER BY durableq_message.id
+ LIMIT (:limit+0)) AS ready UNION ALL SELECT delayed.id
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND
+durableq_message.id > :after ORDER BY durableq_message.id
+ LIMIT (:limit+0)) AS delayed UNION ALL SELECT in_flight.id
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
+durableq_message.id > :after ORDER BY durableq_message.id
+ LIMIT (:limit+0)) AS in_flight"""
 LEASED_BY = """\
 SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.state,
@@ -786,11 +804,25 @@ FROM durableq_queue
 WHERE durableq_queue.dead_letter_queue_id = :queue_id"""
 IN_QUEUE = """\
 SELECT durableq_message.id
-FROM durableq_message
-WHERE durableq_message.queue_id = :in_queue
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1
  LIMIT (1+0)"""
 PURGE = """\
-DELETE FROM durableq_message WHERE durableq_message.queue_id = :in_queue"""
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1)"""
 DROP_KEYS_IN_PROGRESS = """\
 DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
 durableq_idempotency.status = 0"""
@@ -802,24 +834,73 @@ DROP_COUNTERS = """\
 DELETE FROM durableq_counters WHERE durableq_counters.queue_id = :in_queue"""
 DROP_QUEUE = """\
 DELETE FROM durableq_queue WHERE durableq_queue.id = :queue_id"""
-COUNTS = """\
-SELECT (SELECT count(*) AS count_1
+INFO = """\
+SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
+durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
+durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused,
+pair.name AS name_1, (SELECT count(*) AS count_1
 FROM durableq_message
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0) AS anon_1, (SELECT
-count(*) AS count_2
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
 FROM durableq_message
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2) AS anon_2, (SELECT
-count(*) AS count_3
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) AS anon_2,
+(SELECT count(*) AS count_3
 FROM durableq_message
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1) AS anon_3, (SELECT
-count(*) AS count_4
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, EXISTS (SELECT
+durableq_message.id
 FROM durableq_message
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND
-durableq_message.delayed_until_ms = 140737488355327) AS anon_4"""
-OLDEST_READY = """\
-SELECT min(durableq_message.enqueued_at_ms) AS min_1
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_4,
+durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
+durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
+durableq_counters.expired, durableq_counters.purged
+FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
+durableq_queue.id LEFT OUTER JOIN durableq_queue AS pair ON pair.id =
+durableq_queue.dead_letter_queue_id
+WHERE durableq_queue.name = :queue"""
+INFOS = """\
+SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
+durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
+durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused,
+pair.name AS name_1, (SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) AS anon_2,
+(SELECT count(*) AS count_3
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, EXISTS (SELECT
+durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_4,
+durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
+durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
+durableq_counters.expired, durableq_counters.purged
+FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
+durableq_queue.id LEFT OUTER JOIN durableq_queue AS pair ON pair.id =
+durableq_queue.dead_letter_queue_id ORDER BY durableq_queue.name"""
+COUNT_READY = """\
+SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0"""
+NEXT_RANK = """\
+SELECT min(durableq_message.rank) AS min_1
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
+durableq_message.rank > :rank"""
+OLDEST_OF_RANK = """\
+SELECT min(first.enqueued_at_ms) AS min_1
+FROM (SELECT durableq_message.enqueued_at_ms AS enqueued_at_ms
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
+durableq_message.rank = :rank ORDER BY durableq_message.id
+ LIMIT (:first+0)) AS first"""
 
 # redrive
 DEAD_LETTERS_MEANT = """\

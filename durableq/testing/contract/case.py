@@ -211,5 +211,5 @@ def counters_reconcile(store: Store) -> bool:
     """Return whether the counters of every queue reconcile with its messages."""
     return all(
         info.counters.expected == info.counts.present
-        for info in store.require(Capability.INSPECT).queues()
+        for info in store.require(Capability.INSPECT).queues(recount=True)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from durableq.model.decisions import Requeue
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import DAY_MS
 from durableq.model.message import State
@@ -113,6 +114,25 @@ class InspectContract(StoreCase):
         assert store.queue(ORDERS).oldest_ready_ms == first_ms
         receive(store, 2)
         assert store.queue(ORDERS).oldest_ready_ms is None
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_message_that_came_back_is_as_old_as_its_return(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        dead = kill(store)
+        clock.advance(1)
+        second_ms = clock.wall_ms()
+        send(store)
+        clock.advance(1)
+        send(store)
+        assert store.decide_by_id(DEAD, [dead], Requeue()) == [dead]
+        assert store.queue(ORDERS).oldest_ready_ms == second_ms
+
+    def test_a_recount_of_the_messages_agrees_with_the_counters(self, store: FullStore) -> None:
+        store.send(ORDERS, drafts(1, 2, 3))
+        send(store, 4, delay=10)
+        take(store)
+        assert store.queues(recount=True) == store.queues()
 
     @needs(Capability.IDEMPOTENCY, Capability.DEAD_LETTERS)
     @jumps

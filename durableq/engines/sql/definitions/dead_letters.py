@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, literal_column, or_, select
 
-from durableq.engines.sql.definitions.elements import Statement, parameter
+from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
 from durableq.engines.sql.definitions.tables import history, message, queue
 from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.message import Event, Reason
@@ -128,6 +128,6 @@ RECOVERIES = Statement(
 HISTORY = Statement(
     select(history, queue.c.name)
     .outerjoin(queue, queue.c.id == history.c.queue_id)
-    .where(history.c.message_id == parameter("of"))
-    .order_by(history.c.id)
+    .where(in_list(history.c.message_id, "ids"))
+    .order_by(history.c.message_id, history.c.id)
 )

@@ -76,7 +76,6 @@ def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
 
 QUEUE = Statement(select(queue).where(_q.name == _p("queue")))
 QUEUE_BY_ID = Statement(select(queue).where(_q.id == _p("queue_id")))
-TOTALS = Statement(select(*(_c[name] for name in COUNTERS)).where(_c.queue_id == _p("of_queue")))
 COUNT = Statement(
     update(counters)
     .where(_c.queue_id == _p("of_queue"))

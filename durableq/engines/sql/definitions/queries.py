@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, union_all
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
 from durableq.engines.sql.definitions.messages import zero
@@ -40,11 +40,57 @@ def _messages() -> Select[Any]:
 
 
 MESSAGE = Statement(_messages().where(_m.id == parameter("of")))
-PEEK = Statement(
-    _messages()
-    .where(_m.queue_id == parameter("in_queue"), _m.id > parameter("after"))
+MESSAGES = Statement(_messages().where(in_list(_m.id, "ids")).order_by(_m.id))
+#: The index of the messages in each state, by queue.
+_INDEX_OF: Final = {
+    State.READY: "durableq_message_ready",
+    State.DELAYED: "durableq_message_delayed",
+    State.IN_FLIGHT: "durableq_message_leased",
+}
+#: The states of messages.
+STATES: Final = tuple(_INDEX_OF)
+
+
+def ids_in_queue(state: State) -> Select[Any]:
+    """Return a query for the ids of a queue's messages in a state.
+
+    It names the index: to have them in order of id, SQLite would read those of all queues.
+    """
+    return (
+        select(_m.id)
+        .where(_m.queue_id == parameter("in_queue"), is_state(state))
+        .with_hint(message, _INDEX_OF[state], "sqlite")
+    )
+
+
+# The next rows of all queues in order of id, and those among them that are of the queue.
+_near = (
+    select(_m.id, _m.queue_id)
+    .where(_m.id > parameter("after"))
     .order_by(_m.id)
+    .limit(parameter("window"))
+    .subquery("near")
+)
+PEEK_NEAR = Statement(
+    select(_near.c.id)
+    .where(_near.c.queue_id == parameter("in_queue"))
+    .order_by(_near.c.id)
     .limit(parameter("limit"))
+)
+# The next messages of the queue in each state, sorted: no index has them in order of id.
+PEEK_FAR = Statement(
+    union_all(
+        *(
+            select(
+                ids_in_queue(state)
+                .where(_m.id > parameter("after"))
+                .order_by(_m.id)
+                .limit(parameter("limit"))
+                .subquery(state.label)
+            )
+            for state in STATES
+        )
+    )
 )
 # The sum keeps the plan from reading every message in order of id: few are in flight.
 LEASED_BY = Statement(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, insert, literal_column, select, update
+from typing import Any
 
+from sqlalchemy import delete, func, insert, literal_column, select, union_all, update
+
+from durableq.engines.sql.columns import COUNTERS
 from durableq.engines.sql.definitions.elements import Statement, parameter
 from durableq.engines.sql.definitions.messages import status_is
+from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
 from durableq.engines.sql.definitions.tables import (
     counters,
     history,
@@ -36,8 +40,9 @@ CHANGE_QUEUE = Statement(
     .values({name: parameter(f"new_{name}") for name in BOUNDS})
 )
 OWNER_OF_QUEUE = Statement(select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")))
-IN_QUEUE = Statement(select(_m.id).where(_m.queue_id == parameter("in_queue")).limit(1))
-PURGE = Statement(delete(message).where(_m.queue_id == parameter("in_queue")))
+_in_any_state = union_all(*map(ids_in_queue, STATES))
+IN_QUEUE = Statement(_in_any_state.limit(1))
+PURGE = Statement(delete(message).where(_m.id.in_(_in_any_state)))
 DROP_KEYS_IN_PROGRESS = Statement(
     delete(idempotency).where(
         _r.queue_id == parameter("in_queue"), status_is(RecordStatus.IN_PROGRESS)
@@ -47,22 +52,41 @@ DROP_KEYS = Statement(delete(idempotency).where(_r.queue_id == parameter("in_que
 DROP_HISTORY = Statement(delete(history).where(_h.queue_id == parameter("in_queue")))
 DROP_COUNTERS = Statement(delete(counters).where(counters.c.queue_id == parameter("in_queue")))
 DROP_QUEUE = Statement(delete(queue).where(_q.id == parameter("queue_id")))
-_in_queue = _m.queue_id == parameter("in_queue")
-COUNTS = Statement(
+_pair = queue.alias("pair")
+_of_each = _m.queue_id == _q.id
+_is_held = _m.delayed_until_ms >= literal_column(str(FOREVER_MS))
+
+
+def _number_of(state: State, *conditions: Any) -> Any:
+    """Return the number of a queue's messages in a state, as a column of a query of queues."""
+    counted = select(func.count()).where(_of_each, is_state(state), *conditions)
+    return counted.scalar_subquery()
+
+
+# Ready messages are not counted: there may be millions, and the counters tell their number.
+_infos = (
     select(
-        *(
-            select(func.count()).where(_in_queue, is_state(state)).scalar_subquery()
-            for state in (State.READY, State.DELAYED, State.IN_FLIGHT)
-        ),
-        select(func.count())
-        .where(
-            _in_queue,
-            is_state(State.DELAYED),
-            _m.delayed_until_ms == literal_column(str(FOREVER_MS)),
-        )
-        .scalar_subquery(),
+        queue,
+        _pair.c.name,
+        _number_of(State.DELAYED, ~_is_held),
+        _number_of(State.IN_FLIGHT),
+        _number_of(State.DELAYED, _is_held),
+        select(_m.id).where(_of_each, is_state(State.READY)).exists(),
+        *(counters.c[name] for name in COUNTERS),
     )
+    .outerjoin(counters, counters.c.queue_id == _q.id)
+    .outerjoin(_pair, _pair.c.id == _q.dead_letter_queue_id)
 )
-OLDEST_READY = Statement(
-    select(func.min(_m.enqueued_at_ms)).where(_in_queue, is_state(State.READY))
+INFO = Statement(_infos.where(_q.name == parameter("queue")))
+INFOS = Statement(_infos.order_by(_q.name))
+_is_ready = (_m.queue_id == parameter("in_queue"), is_state(State.READY))
+COUNT_READY = Statement(select(func.count()).where(*_is_ready))
+NEXT_RANK = Statement(select(func.min(_m.rank)).where(*_is_ready, _m.rank > parameter("rank")))
+_first = (
+    select(_m.enqueued_at_ms)
+    .where(*_is_ready, _m.rank == parameter("rank"))
+    .order_by(_m.id)
+    .limit(parameter("first"))
+    .subquery("first")
 )
+OLDEST_OF_RANK = Statement(select(func.min(_first.c.enqueued_at_ms)))

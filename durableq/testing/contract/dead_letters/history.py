@@ -49,6 +49,16 @@ class HistoryContract(StoreCase):
         assert [e.event for e in dead_letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
         assert (dead_letter.key, dead_letter.body) == ("k", [1])
 
+    @needs(Capability.INSPECT)
+    def test_dead_letters_by_id_come_in_order_of_id_without_other_messages(
+        self, store: FullStore
+    ) -> None:
+        first, second = kill(store, 1), kill(store, 2)
+        ids = [second, send(store), "0", first, "x", first]
+        found = store.dead_letters(ids)
+        assert found == [store.dead_letter(first), store.dead_letter(second)]
+        assert store.dead_letters([]) == []
+
     def test_a_living_message_is_no_dead_letter(self, store: FullStore) -> None:
         assert store.dead_letter(send(store)) is None
         assert store.dead_letter("0") is None
