@@ -26,6 +26,8 @@ def encode_answer(result: Any) -> str | None:
         InvalidResult: JSON cannot hold it, it is a coroutine or a generator of which nothing has
             run, or the answer of a batch handler.
     """
+    if result is None:
+        return None
     _refuse_unrun(result)
     if isinstance(result, Mapping) and FAILURES in result:
         raise InvalidResult(

@@ -11,7 +11,6 @@ import mmap
 import os
 import struct
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from enum import IntEnum
@@ -26,6 +25,7 @@ _SLOT: Final = struct.Struct("=qqqH126s")
 _SIZE: Final = _HEAD.size + SLOTS * _SLOT.size
 _BEAT, _INTERVAL, _STAGE, _OWNER_ID = range(4)
 _FIELD: Final = struct.Struct("=q")
+_RETURNED: Final = struct.Struct("=qq")
 
 
 class Stage(IntEnum):
@@ -83,8 +83,8 @@ class Scoreboard:
 
     def __init__(self, fileno: int | None = None) -> None:
         self._memory = mmap.mmap(-1 if fileno is None else fileno, _SIZE)
+        #: Threads pop and append, each one atomic step.
         self._free = list(range(SLOTS))
-        self._changing = threading.Lock()
 
     # ---- the worker's side
 
@@ -103,15 +103,16 @@ class Scoreboard:
 
     def begin(self, token: str, message_id: str, *, timeout_ms: int = 0) -> int | None:
         """Record a handler call; return its slot, or None if there is no room."""
-        with self._changing:
-            slot = self._free.pop() if self._free else None
-        if slot is not None:
-            now = time.monotonic_ns()
-            deadline = now + timeout_ms * 1_000_000 if timeout_ms else 0
-            name = f"{token}:{message_id}".encode()
-            # The time last: a slot without a time is empty.
-            _SLOT.pack_into(self._memory, self._at(slot), 0, deadline, 0, len(name), name)
-            _FIELD.pack_into(self._memory, self._at(slot), now)
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            return None
+        now, at = time.monotonic_ns(), self._at(slot)
+        deadline = now + timeout_ms * 1_000_000 if timeout_ms else 0
+        name = f"{token}:{message_id}".encode()
+        # The time last: a slot without a time is empty.
+        _SLOT.pack_into(self._memory, at, 0, deadline, 0, len(name), name)
+        _FIELD.pack_into(self._memory, at, now)
         return slot
 
     def set_process_group(self, slot: int, group: int) -> None:
@@ -123,14 +124,12 @@ class Scoreboard:
 
         Its command has ended, so the number of its process group may be reused.
         """
-        _FIELD.pack_into(self._memory, self._at(slot) + _FIELD.size, -1)
-        _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, 0)
+        _RETURNED.pack_into(self._memory, self._at(slot) + _FIELD.size, -1, 0)
 
     def end(self, slot: int) -> None:
         """Free the slot of a settled message."""
         _FIELD.pack_into(self._memory, self._at(slot), 0)
-        with self._changing:
-            self._free.append(slot)
+        self._free.append(slot)
 
     # ---- the supervisor's side
 

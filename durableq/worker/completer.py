@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, cast
@@ -42,7 +43,8 @@ class Completer:
         self._state = state
         self._store = state.store
         self._window = state.options.settle_window_ms / 1000
-        self._pending: list[_Ended] = []
+        #: Executors append without a lock, which would cost more than the message does.
+        self._pending: deque[_Ended] = deque()
         self._due: float | None = None
         self._close_by: float | None = None
         self._changed = threading.Condition()
@@ -59,13 +61,14 @@ class Completer:
 
         `ran_seconds` is the duration of its handler.
         """
-        wait = 0.0 if ran_seconds >= self._window else self._window
-        due = time.monotonic() + wait
-        with self._changed:
-            self._pending.append((delivery, how))
-            if self._due is None or due < self._due:
-                self._due = due
-                self._changed.notify()
+        self._pending.append((delivery, how))
+        is_slow = ran_seconds >= self._window
+        if self._due is None or is_slow:  # read after the append: see _take
+            due = time.monotonic() + (0.0 if is_slow else self._window)
+            with self._changed:
+                if self._due is None or due < self._due:
+                    self._due = due
+                    self._changed.notify()
 
     def receive(self, queue: str, limit: int) -> Received:
         """Receive messages; settle in the same transaction all that are queued.
@@ -111,8 +114,12 @@ class Completer:
 
     def _take(self) -> list[_Ended]:
         """Take all deliveries that are queued, completions first."""
+        batch: list[_Ended] = []
         with self._changed:
-            batch, self._pending, self._due = self._pending, [], None
+            self._due = None  # first: what is queued from here on is due again, or is taken below
+            with suppress(IndexError):
+                while True:
+                    batch.append(self._pending.popleft())
         return sorted(batch, key=lambda ended: isinstance(ended[1], Failure))
 
     def _write(self, *others: Receive) -> list[Answer]:
@@ -158,7 +165,7 @@ class Completer:
             if self._close_by is not None and now >= self._close_by:
                 log.error("%s messages are left to the end of their leases", len(batch))
                 return
-            self._pending[:0] = batch
+            self._pending.extendleft(reversed(batch))
             self._due = now + AGAIN_SECONDS
             self._changed.notify()  # it may wait for a later one, or without end
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
@@ -51,9 +52,14 @@ class Execution:
                 if batch := self._start_batch(deliveries):
                     self._end_batch(batch, *_call(handler.function, batch))
                 return
+            began_at, called = time.monotonic(), 0
             for delivery in deliveries:
                 if self._start(delivery):
+                    called += 1
                     self._end(delivery, *_call(handler.function, delivery))
+            if called:
+                seconds = time.monotonic() - began_at
+                self._state.prefetch.record(handler.queue, seconds, called)
         finally:
             self.release_unstarted(deliveries)
 
@@ -135,7 +141,6 @@ class Execution:
             return
         failure = None if error is None else failure_of(error)
         ran_seconds = self._in_flight.mark_returned(delivery)
-        self._state.prefetch.record(delivery.queue, ran_seconds)
         if delivery.settled:
             self._end_settled(delivery, failure, encoded)
             return

@@ -6,23 +6,25 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from functools import partial
 from typing import Final
 
 from durableq.client.delivery import Delivery
+from durableq.client.handlers import Handler
 from durableq.model.errors import PASSING, DurableQError
 from durableq.model.limits import MAX_RECEIVE_BATCH
 from durableq.runtime import logs
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.worker.execution import Execution
-from durableq.worker.fetcher import Fetcher, Work
+from durableq.worker.fetcher import Fetcher
 from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
 
 #: Largest number of coroutines of one worker; a batch is one.
 ASYNC_AT_ONCE: Final = 100
+#: Longest wait for more than one slot: the next receive serves many coroutines or few.
+SLOTS_SECONDS: Final = 0.005
 
 
 class ThreadExecutor:
@@ -53,24 +55,22 @@ class AsyncExecutor:
         self._state = state
         self._fetcher = fetcher
         self._execution = execution
-        self._slots = threading.BoundedSemaphore(ASYNC_AT_ONCE)
+        self._slots = _Slots(ASYNC_AT_ONCE)
         self._outage = Outage(logged(log))
         self._loop = asyncio.new_event_loop()
+        #: The event loop itself has weak references only.
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
     def run(self) -> None:
         """Take messages and have them handled until there are none any more."""
         thread = threading.Thread(target=self._run_loop, name="coroutines", daemon=True)
         thread.start()
-        running: set[Future[None]] = set()
         try:
-            while (slots := self._acquire_slots()) and (work := self._fetcher.next(slots)):
-                futures = self._submit(work)
-                for _ in range(slots - len(futures)):
-                    self._slots.release()
-                running = {future for future in running if not future.done()} | set(futures)
+            while self._take_messages():
+                pass
         finally:
-            wait(running)
+            self._slots.wait_until_all_are_free()
             self._ending = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
@@ -85,30 +85,32 @@ class AsyncExecutor:
                 text = "a coroutine that a handler started raised %s"
                 log.warning(text, type(error).__qualname__, extra=logs.facts("raised_aside"))
 
-    def _acquire_slots(self) -> int:
-        """Wait for a free slot; return the number of slots taken, at most one receive's worth."""
-        self._slots.acquire()
-        slots = 1
-        while slots < MAX_RECEIVE_BATCH and self._slots.acquire(blocking=False):
-            slots += 1
-        return slots
+    def _take_messages(self) -> bool:
+        """Wait for slots and messages, and start their coroutines; return False at the end."""
+        unused = self._slots.take()
+        try:
+            work = self._fetcher.next(unused)
+            if work is None:
+                return False
+            handler, deliveries = work
+            groups = [deliveries] if handler.batch is not None else [[one] for one in deliveries]
+            unused -= len(groups)
+            self._loop.call_soon_threadsafe(self._start, handler, groups)
+            return True
+        finally:
+            self._slots.give(unused)
 
-    def _submit(self, work: Work) -> list[Future[None]]:
-        """Start a coroutine for each message, or one for a batch."""
-        handler, deliveries = work
-        groups = [deliveries] if handler.batch is not None else [[one] for one in deliveries]
-        futures = []
+    def _start(self, handler: Handler, groups: Sequence[Sequence[Delivery]]) -> None:
+        """Start a coroutine for each group, on the event loop."""
         for group in groups:
-            coroutine = self._execution.call_async(handler, group)
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            future.add_done_callback(partial(self._ended, group))
-            futures.append(future)
-        return futures
+            task = self._loop.create_task(self._execution.call_async(handler, group))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, group))
 
-    def _ended(self, group: Sequence[Delivery], future: Future[None]) -> None:
-        self._slots.release()
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled():  # before its first step, by another handler
+    def _ended(self, group: Sequence[Delivery], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():  # before its first step, by another handler
             try:
                 self._execution.release_unstarted(group)
             except DurableQError as trouble:
@@ -119,3 +121,45 @@ class AsyncExecutor:
             self._state.give_up(error)
         else:
             self._outage.end()
+        self._slots.give(1)
+
+
+class _Slots:
+    """Free slots for coroutines. Thread-safe."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._free = number
+        #: The number that a thread waits for.
+        self._wanted = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> int:
+        """Wait for a slot; take all that are free, at most one receive's worth.
+
+        A receive for one message takes as long as for many. So if all slots were taken, it waits a
+        moment for half of them.
+        """
+        with self._changed:
+            if not self._free:
+                self._wait_for(1)
+                self._wait_for(self._number // 2, SLOTS_SECONDS)
+            taken = min(self._free, MAX_RECEIVE_BATCH)
+            self._free -= taken
+        return taken
+
+    def give(self, number: int) -> None:
+        """Add free slots."""
+        with self._changed:
+            self._free += number
+            if self._free >= self._wanted:
+                self._changed.notify()
+
+    def wait_until_all_are_free(self) -> None:
+        """Wait until nothing runs any more."""
+        with self._changed:
+            self._wait_for(self._number)
+
+    def _wait_for(self, number: int, seconds: float | None = None) -> None:
+        self._wanted = number
+        self._changed.wait_for(lambda: self._free >= number, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -103,7 +104,9 @@ class Fetcher:
                 prefetch = (
                     limit if handler.is_async else self._state.prefetch.capacity(handler.queue)
                 )
+            began_at = time.monotonic()
             received = self._completer.receive(handler.queue, min(limit, prefetch))
+            self._state.prefetch.record_receive(time.monotonic() - began_at)
             self._more |= received.more
             _log_duplicates(received)
             if received.messages:

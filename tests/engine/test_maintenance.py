@@ -18,7 +18,7 @@ from durableq.store.core import Capability, Store
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.process.child import Nursery
-from tests.support import new_file
+from tests.support import new_file, wait_for
 
 MANY = 3 * maintenance.WINDOW // 2
 
@@ -155,6 +155,45 @@ def test_a_large_log_is_cut_when_no_process_reads_it(
     assert store.require(Capability.MAINTENANCE).maintain().due
     assert log(db) == 0
     assert store.require(Capability.INSPECT).queue("orders").counts.ready == 1000
+
+
+def test_a_long_log_is_cut_once_no_process_writes(
+    store: Store, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers and writers keep it, and cost an attempt each."""
+    maintenance = store.require(Capability.MAINTENANCE)
+    assert maintenance.maintain().due
+    send(store, 1000, "x" * 1000)
+    large = log(db)
+    assert large > file_space.IDLE_LOG_BYTES
+    monkeypatch.setattr(file_space, "IDLE_SECONDS", 3600)
+    maintenance.maintain()
+    assert log(db) == large, "it was written a moment ago"
+    monkeypatch.setattr(file_space, "IDLE_SECONDS", 0)
+    with plain.connection(db) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM durableq_message").fetchone()
+        assert not maintenance.maintain().due
+        assert log(db) == large
+        reader.execute("ROLLBACK")
+        reader.execute("BEGIN IMMEDIATE")
+        assert not maintenance.maintain().due
+        reader.execute("ROLLBACK")
+    assert not maintenance.maintain().due
+    assert log(db) <= file_space.IDLE_LOG_BYTES
+    assert store.require(Capability.INSPECT).queue("orders").counts.ready == 1000
+
+
+def test_an_idle_fleet_cuts_the_log_that_its_work_left(db: Path, nursery: Nursery) -> None:
+    with DurableQ(db) as dq:  # keeps the log from being removed by the last connection
+        orders = dq.queue("orders")
+        for _ in range(3):
+            orders.send_many([{"text": "x" * 1000}] * 1000)
+        assert log(db) > file_space.IDLE_LOG_BYTES
+        for _ in range(2):
+            nursery.worker(db, "orders")
+        wait_for(lambda: orders.info().counts.present == 0, seconds=60, what="the drain")
+        wait_for(lambda: log(db) <= file_space.IDLE_LOG_BYTES, seconds=60, what="a short log")
 
 
 def test_maintenance_needs_no_queue_and_no_worker(db: Path) -> None:

@@ -124,6 +124,28 @@ def test_a_slow_success_does_not_wait_and_commits_the_waiting_ones(
     assert completions == [2, 1], "the end waits for no window"
 
 
+def test_no_result_is_lost_between_threads_that_submit_and_receive(
+    dq: DurableQ, orders: Queue
+) -> None:
+    dq.queue("empty")
+    shares = []
+    for _ in range(4):
+        orders.send_many(list(range(100)))
+        shares.append(list(orders.receive(100)))
+
+    def submit(part: Completer, share: Sequence[Delivery]) -> None:
+        for one in share:
+            part.submit(one, Completion(one.receipt), ran_seconds=0.0)
+
+    with settling(dq, [one for share in shares for one in share]) as part:
+        threads = [threading.Thread(target=submit, args=[part, share]) for share in shares]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            part.receive("empty", 1)
+    assert orders.info().counters.completed == 400
+
+
 # ---- together with a receive
 
 

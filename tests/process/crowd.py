@@ -80,7 +80,7 @@ def post_plainly(batch: Batch) -> None:
             tx.execute(RECORD_EFFECT, {"key": message.key, "pid": os.getpid()})
 
 
-@dq.handler("noted")
+@dq.handler("noted", prefetch=3)  # a second receive would settle what waits
 def note(message: Delivery) -> None:
     """Leave the settling to the worker, unless the body says otherwise."""
     ledger = Ledger(dq.url)

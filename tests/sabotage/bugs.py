@@ -43,6 +43,7 @@ from tests.sabotage.waiting_bugs import (
     checkpoint_without_the_guard,
     give_up_at_the_first_lock,
     keep_the_ticket,
+    leave_the_log_long,
     leave_the_ticket_to_forked_children,
     wait_for_ones_own_lock,
     wait_for_the_ticket_alone,
@@ -438,5 +439,6 @@ BUGS: dict[str, Callable[[], None]] = {
         leave_the_ticket_to_forked_children,
         give_up_at_the_first_lock,
         audit_the_counters_by_themselves,
+        leave_the_log_long,
     )
 }

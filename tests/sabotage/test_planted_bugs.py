@@ -262,6 +262,10 @@ SEEN_BY = [
         WRITE_LOCK + "test_a_child_that_a_killed_holder_forked_does_not_keep_the_ticket",
     ),
     (
+        "leave_the_log_long",
+        "tests/engine/test_maintenance.py::test_a_long_log_is_cut_once_no_process_writes",
+    ),
+    (
         "give_up_at_the_first_lock",
         "tests/engine/test_own_locks.py::test_a_lock_of_another_thread_is_waited_for",
     ),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sqlite import checkpoints, database, open_files, ticket, write_lock
+from durableq.engines.sqlite import (
+    checkpoints,
+    database,
+    file_space,
+    open_files,
+    ticket,
+    write_lock,
+)
 
 
 def wait_for_the_ticket_alone() -> None:
@@ -52,3 +59,9 @@ def wait_for_ones_own_lock() -> None:
     """A thread waits for a transaction that only it could end, and blames another process."""
     opened: Any = open_files.OpenFile
     opened.use = lambda *_: None
+
+
+def leave_the_log_long() -> None:
+    """After a burst of work the log keeps its size."""
+    module: Any = file_space
+    module.cut_idle_log = lambda _database: None

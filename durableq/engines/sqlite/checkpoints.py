@@ -29,7 +29,7 @@ IS_GUARDED: Final = is_affected(driver.sqlite_version_info)
 CHECKPOINT_BYTES: Final = 4 << 20
 #: `journal_size_limit` of guarded connections. It is smaller than CHECKPOINT_BYTES, so that the
 #: size of the log file tells how much is in it.
-GUARDED_LOG_BYTES: Final = 1 << 20
+GUARDED_LOG_BYTES: Final = 1_000_000
 #: Pause between two attempts of one process: a reader that holds the log back costs no more.
 ATTEMPT_EVERY_SECONDS: Final = 0.1
 

@@ -27,7 +27,7 @@ from durableq.engines.sqlite.location import Location, log_bytes
 from durableq.engines.sqlite.open_transaction import OpenTransaction, write_with_user_code
 from durableq.engines.sqlite.wakeup import FileWatch
 from durableq.model.errors import DurableQError, StaleReceipt
-from durableq.model.health import Storage
+from durableq.model.health import MaintenanceReport, Storage
 from durableq.model.message import Outcome, Receipt, Received
 from durableq.runtime.clock import Clock
 from durableq.store.capabilities import Inspect, Transactions
@@ -153,6 +153,13 @@ class SQLStore(
     def engine(self) -> sqlalchemy.Engine:
         """A SQLAlchemy engine on the same file, each transaction BEGIN IMMEDIATE."""
         return self._database.adapter.engine
+
+    def maintain(self, limit: int = 200) -> MaintenanceReport:
+        """Run one short slice if it is due; otherwise cut a long log if no process writes."""
+        report = super().maintain(limit)
+        if not report.due:
+            file_space.cut_idle_log(self._database)
+        return report
 
     def _free_space(self, tx: Transaction) -> int:
         return file_space.free_pages(tx)

@@ -23,9 +23,12 @@ MODIFY: Final = 0x002
 MOVED: Final = 0x800
 #: The kernel's numbers: IN_MODIFY, IN_MOVE_SELF, IN_DELETE_SELF.
 DELETED: Final = 0x400
-FIRST_SECONDS: Final = 0.001
-#: Pauses between two looks at the file; each is twice the one before.
+#: Pauses between two looks at the file; each is twice the one before. A commit at NORMAL is
+#: visible a fraction of a millisecond after its event.
+FIRST_SECONDS: Final = 0.0002
 LONGEST_SECONDS: Final = 0.025
+#: A shorter pause is slept: poll() counts in milliseconds.
+POLL_SECONDS: Final = 0.001
 
 
 class FileWatch:
@@ -76,7 +79,11 @@ class FileWatch:
         """Wait for an event, for one of the others, or for the next poll."""
         pause = left if self._pause is None else self._pause
         files = others if self._events is None else (self._events, *others)
-        if not wait_readable(min(pause, left), *files) and self._pause is not None:
+        if pause < POLL_SECONDS:
+            time.sleep(pause)
+        elif wait_readable(min(pause, left), *files):
+            return
+        if self._pause is not None:
             self._pause = min(2 * pause, LONGEST_SECONDS)
 
     def _told(self) -> bool:
