@@ -25,6 +25,7 @@ class _Localqueue:
     def __init__(self, folder: Path, synchronous: str) -> None:
         library = importlib.import_module("localqueue")
         mode = library.DurabilityMode.DURABLE if synchronous == "full" else None
+        self._empty = library.Empty
         self._queue = library.SimpleQueue(
             str(folder), durability=mode or library.DurabilityMode.RELAXED
         )
@@ -36,7 +37,10 @@ class _Localqueue:
         self._queue.put_many(bodies)
 
     def receive(self, _limit: int) -> Any:
-        return [self._queue.get()]
+        try:
+            return [self._queue.get_nowait()]
+        except self._empty:
+            return []
 
     def complete(self, received: Any) -> None:
         self._queue.ack(received[0])
@@ -60,6 +64,8 @@ class _Litequeue:
 
     def receive(self, _limit: int) -> Any:
         message = self._queue.pop()
+        if message is None:
+            return []
         json.loads(message.data)
         return [message]
 
@@ -144,6 +150,7 @@ class Peer:
         open: opens a queue in a folder with a setting of `synchronous`.
         promise: the promises that differ from durableq's.
         sends_batches: whether it stores several messages in one commit.
+        is_shared: whether several processes can receive, and a message ends when it is completed.
     """
 
     distribution: str
@@ -151,6 +158,7 @@ class Peer:
     open: Callable[[Path, str], Any]
     promise: str
     sends_batches: bool = False
+    is_shared: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -161,8 +169,8 @@ class Peer:
 PEERS: Final[dict[str, Peer]] = {
     peer.distribution: peer
     for peer in (
-        Peer("localqueue", "localqueue", _Localqueue, "leases; at least once", True),
-        Peer("litequeue", "litequeue", _Litequeue, "locks that never end", True),
+        Peer("localqueue", "localqueue", _Localqueue, "leases; at least once", True, True),
+        Peer("litequeue", "litequeue", _Litequeue, "locks that never end", True, True),
         Peer("huey", "huey", _Huey, "removed at receive: at most once"),
         Peer("persist-queue", "persistqueue", _PersistQueue, "one process"),
         Peer("simplebroker", "simplebroker", _Simplebroker, "removed at read: at most once"),

@@ -10,7 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from durableq.bench import contention, large, latency, messages, peers, starting, workers
+from durableq.bench import (
+    contention,
+    large,
+    latency,
+    messages,
+    peer_fleets,
+    peers,
+    starting,
+    workers,
+)
 from durableq.bench.figures import HISTOGRAM, Figure, Row, Setting, Spread, Theme, machine
 from durableq.demo.processes import ended_by_signals
 from durableq.model.errors import InvalidInput
@@ -19,6 +28,7 @@ THEMES: Final[tuple[Theme, ...]] = (
     messages.MESSAGES,
     messages.WITH_BODIES,
     workers.WORKERS,
+    peer_fleets.PEER_FLEETS,
     contention.CONTENTION,
     latency.LATENCY,
     starting.STARTING,

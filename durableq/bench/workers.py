@@ -133,23 +133,31 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
 
 
 def _run(side: Fleet, row: Row, setting: Setting) -> Sample:
-    """Let a fleet complete the messages of a new file."""
     work = row.workload
     count = max(work["count"] // 10, 100) if setting.quick else work["count"]
+    synchronous, keyed = work["synchronous"], work["keyed"]
+    return run_fleet(side, count, setting, synchronous=synchronous, keyed=keyed)
+
+
+def run_fleet(
+    side: Fleet, count: int, setting: Setting, *, synchronous: str, keyed: bool
+) -> Sample:
+    """Let a fleet complete the messages of a new file; return the seconds of each."""
     path = setting.folder / "fleet.db"
-    url = f"sqlite:///{path}?synchronous={work['synchronous']}"
+    url = f"sqlite:///{path}?synchronous={synchronous}"
     try:
         with DurableQ(url) as app:
-            _prepare(app, count, keyed=work["keyed"])
+            _prepare(app, count, keyed=keyed)
             environment = {URL_VARIABLE: url, HANDLER_VARIABLE: side.handler}
             with Processes(setting.folder, environment, setting.progress) as processes:
-                names = _start(processes, side, path, work["synchronous"])
+                names = _start(processes, side, path, synchronous)
                 _wait(lambda: _ready(app, side, setting.folder), processes, names, "the fleet")
                 time.sleep(0.5)  # the work of starting ends
                 return _timed(app, path, processes, names, count)
     finally:
-        for file in setting.folder.iterdir():
-            file.unlink()
+        for pattern in ("fleet.db*", "*.log", "*.ready"):
+            for file in setting.folder.glob(pattern):
+                file.unlink()
 
 
 def _prepare(app: DurableQ, count: int, *, keyed: bool) -> None:

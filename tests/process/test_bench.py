@@ -150,6 +150,12 @@ def test_the_table_names_target_and_result() -> None:
     assert all("≥ 0.6" in row and (" yes " in row or " NO " in row) for row in rows)
 
 
+def test_a_fleet_of_peers_is_measured_only_on_request() -> None:
+    ran = bench("--row", "peers", "--quick", "--rounds", "1", "--json")
+    assert (ran.returncode, json.loads(ran.stdout)["rows"]) == (0, [])
+    assert "needs --peers and an installed peer" in ran.stderr
+
+
 def test_missing_peers_are_named_with_the_way_to_install_them() -> None:
     missing = [name for name, peer in PEERS.items() if not peer.is_installed]
     ran = bench("--row", "send one", "--quick", "--rounds", "1", "--peers", "--json")

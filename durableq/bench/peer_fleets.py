@@ -1,0 +1,89 @@
+"""A fleet of four beside fleets of other queues that several processes can share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from durableq.bench.figures import Figure, Row, Setting, Spread, Theme
+from durableq.bench.peers import PEERS
+from durableq.bench.workers import Fleet, run_fleet
+from durableq.model.errors import DurableQError
+
+PROCS: Final = 4
+COUNT, PEERS_COUNT = 20_000, 2_000
+ROUNDS: Final = 3
+
+ROWS: Final = (Row("fleet of 4 against peers", "x the fastest peer", 15, seconds=90),)
+
+
+def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
+    """Measure the row, with --peers: durableq with keys, the others without."""
+    names = [name for name, peer in PEERS.items() if peer.is_installed and peer.is_shared]
+    if not (setting.peers and names):
+        setting.progress("fleet of 4 against peers: needs --peers and an installed peer")
+        return
+    (row,) = rows
+    rounds = setting.rounds or (1 if setting.quick else ROUNDS)
+    count, of_peer = (COUNT // 10, PEERS_COUNT // 10) if setting.quick else (COUNT, PEERS_COUNT)
+    rates: dict[str, list[float]] = {name: [] for name in ("durableq", *names)}
+    for number in range(rounds):
+        setting.progress(f"{row.name}: round {number + 1} of {rounds}")
+        sample = run_fleet(
+            Fleet("no-op", PROCS), count, setting, synchronous=setting.synchronous, keyed=True
+        )
+        rates["durableq"].append(1 / sample.wall_seconds)
+        for name in names:
+            folder = setting.folder / f"{name}-{number}"
+            rates[name].append(_drain(name, folder, setting.synchronous, of_peer))
+    fastest = [max(rates[name][number] for name in names) for number in range(rounds)]
+    ratios = [ours / best for ours, best in zip(rates["durableq"], fastest, strict=True)]
+    details = {f"{name}, per second": Spread.of(found) for name, found in rates.items()}
+    yield Figure(row, setting.synchronous, Spread.of(ratios), details)
+
+
+def _drain(name: str, folder: Path, synchronous: str, count: int) -> float:
+    """Let processes drain a peer's queue; return the messages per second.
+
+    Raises:
+        DurableQError: a process failed, or messages are missing.
+    """
+    queue = PEERS[name].open(folder, synchronous)
+    for number in range(count):
+        queue.send({"order": number, "text": "x" * 76})
+    command = [sys.executable, "-m", "durableq.bench.peer_worker", name, str(folder), synchronous]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(PROCS)
+    ]
+    try:
+        for process in started:
+            _line(process, name)
+        began = time.monotonic()
+        for process in started:
+            print(file=process.stdin, flush=True)
+        ended = [json.loads(_line(process, name)) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    handled = sum(number for number, _ in ended)
+    if handled != count:
+        raise DurableQError(f"The fleet of {name} handled {handled} messages of {count}.")
+    last: float = max(at for _, at in ended)
+    return count / (last - began)
+
+
+def _line(process: subprocess.Popen[str], name: str) -> str:
+    line = "" if process.stdout is None else process.stdout.readline()
+    if not line:
+        raise DurableQError(f"A process of {name} ended with {process.wait()}.")
+    return line
+
+
+PEER_FLEETS: Final = Theme("peers", ROWS, measure)
