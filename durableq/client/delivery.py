@@ -291,6 +291,9 @@ class Batch(Sequence[Delivery]):
     def __len__(self) -> int:
         return len(self._deliveries)
 
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._deliveries)
+
     def fail(self, delivery: Delivery, error: BaseException | str) -> None:
         """Let a delivery fail when the batch is settled; the others are not affected.
 

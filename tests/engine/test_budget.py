@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from durableq import DurableQ, Queue
+from durableq import Batch, DurableQ, Queue
 from durableq.engines.sql import sending
 from durableq.engines.sqlite.store import SQLStore
 from durableq.model.message import SendOptions
@@ -46,3 +46,52 @@ def test_the_rows_of_a_send_are_in_the_order_of_its_statement(dq: DurableQ) -> N
     assert isinstance(store, SQLStore)
     text = store._database.session().sql.INSERT
     assert tuple(re.findall(r"(?<![:\w]):(\w+)", text)) == sending.ROW
+
+
+def receive_and_complete(orders: Queue, limit: int = 1) -> None:
+    received = orders.receive(limit)
+    assert len(received) == limit
+    if limit == 1:
+        received[0].complete()
+        return
+    assert Batch(received, received[0]._store).settle() == []
+
+
+def keyed(orders: Queue, number: int) -> None:
+    with orders.producer(batch_size=100, linger=None) as producer:
+        for key in range(number):
+            producer.send(key, key=f"order-{key}")
+
+
+def test_a_receive_and_completion_of_one(dq: DurableQ, orders: Queue) -> None:
+    """A receive asks for the queue, due messages and ended leases; both take BEGIN to COMMIT."""
+    orders.send_many(range(9))
+    cost = spent(dq, lambda: receive_and_complete(orders))
+    assert len(cost.statements) == 8 + 6, cost.statements
+    assert cost.prepares == []
+    assert len(cost.calls) <= 53, cost.calls
+
+
+def test_a_receive_and_completion_of_one_with_a_key(dq: DurableQ, orders: Queue) -> None:
+    """The key is taken, and completed; one look tells whether messages wait behind keys."""
+    keyed(orders, 9)
+    cost = spent(dq, lambda: receive_and_complete(orders))
+    assert len(cost.statements) == 8 + 6 + 3, cost.statements
+    assert cost.prepares == []
+    assert len(cost.calls) <= 61, cost.calls
+
+
+def test_a_batch_takes_as_many_statements_as_one_message(dq: DurableQ, orders: Queue) -> None:
+    """Settling a batch looks first whether all leases are there."""
+    keyed(orders, 300)
+    cost = spent(dq, lambda: receive_and_complete(orders, 100))
+    assert len(cost.statements) == 8 + 6 + 3 + 1, cost.statements
+    assert cost.prepares == []
+    assert len(cost.calls) <= 1203, len(cost.calls)
+
+
+def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:
+    cost = spent(dq, orders.receive)
+    assert len(cost.statements) == 8, cost.statements
+    assert cost.prepares == []
+    assert len(cost.calls) <= 23, cost.calls

@@ -24,9 +24,9 @@ ENDS = ("to the first statement", "to the change", "in all")
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
     "send": ((13, 6), (14, 6), (17, 7)),
     "receive": ((11, 5), (19, 6), (32, 8)),
-    "complete": ((15, 5), (16, 5), (29, 7)),
-    "fail (buries)": ((17, 8), (24, 10), (39, 11)),
-    "receive (empty)": ((11, 5), None, (22, 8)),
+    "complete": ((15, 5), (17, 5), (29, 7)),
+    "fail (buries)": ((20, 8), (27, 10), (42, 11)),
+    "receive (empty)": ((11, 5), None, (23, 9)),
 }
 
 

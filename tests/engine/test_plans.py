@@ -63,6 +63,20 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     "PUT_BACK": (sql.PUT_BACK, {f"SEARCH {MESSAGE} {ROWID}"}),
     "BURY": (sql.BURY, {f"SEARCH {MESSAGE} {ROWID}"}),
     "OWNER_LEASE": (sql.OWNER_LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "LEASE_ONE": (sql.LEASE_ONE, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "COMPLETE_ONE": (sql.COMPLETE_ONE, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "LEASED_ONE": (sql.LEASED_ONE, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "TAKE_NEW_KEYS": (
+        sql.TAKE_NEW_KEYS,
+        {f"SEARCH {MESSAGE} {ROWID}", "USE TEMP B-TREE FOR ORDER BY"},  # of the ids given
+    ),
+    "TAKE_NEW_KEYS_ONE": (sql.TAKE_NEW_KEYS_ONE, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "COMPLETE_KEYS": (sql.COMPLETE_KEYS, {f"SEARCH {KEYS} {RECORD}"}),
+    "COMPLETE_KEYS_ONE": (sql.COMPLETE_KEYS_ONE, {f"SEARCH {KEYS} {RECORD}"}),
+    "HAS_DEFERRED": (
+        sql.HAS_DEFERRED,
+        {f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_deferred (queue_id=?)"},
+    ),
     "COMPLETE_KEY": (sql.COMPLETE_KEY, {f"SEARCH {KEYS} {RECORD}"}),
     "DROP_KEY": (sql.DROP_KEY, {f"SEARCH {KEYS} {RECORD}"}),
     "WAKE_DEFERRED": (

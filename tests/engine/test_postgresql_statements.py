@@ -16,9 +16,14 @@ pytestmark = pytest.mark.xdist_group("postgresql")  # one server
 
 
 STATEMENTS = {
-    f"{module}.{name}": statement
+    f"{module}.{name}": statement.construct
     for module, defined in generation.statements().items()
     for name, statement in defined.items()
+} | {
+    f"{module}.{name}_ONE": statement.of_one
+    for module, defined in generation.statements().items()
+    for name, statement in defined.items()
+    if statement.for_one
 }
 
 
@@ -40,7 +45,7 @@ def test_the_engine_has_shared_statements() -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_postgresql_prepares(name: str, connection: psycopg.Connection) -> None:
-    text = generation.compile_text(STATEMENTS[name].construct, postgresql.DIALECT)
+    text = generation.compile_text(STATEMENTS[name], postgresql.DIALECT)
     connection.execute(f"PREPARE statement AS {text}".encode())
     prepared = connection.execute(
         "SELECT name FROM pg_prepared_statements WHERE name = 'statement'"

@@ -7,6 +7,7 @@ with row locks it does not, so each test changes a row at that moment, in the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from durableq.testing.contract.case import (
     story,
     take,
 )
+from tests.engine import plain
 
 Before = Callable[[str | RowStatement, str], None]
 OTHER = "receipt = x'0000000000000000000000000000aaaa'"
@@ -47,11 +49,14 @@ def store(dq: DurableQ) -> Store:
 
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Before]:
-    """Plan a change of a row, once, just before a statement runs."""
+    """Plan a change of a row, once, just before a statement runs, in either form of its list."""
     planned: dict[str | RowStatement, str] = {}
-    run, run_many = Transaction.run, Transaction.run_many
+    forms = vars(statements)
+    many = {forms.get(f"{name}_ONE"): text for name, text in forms.items()}
+    run, run_many, moved = Transaction.run, Transaction.run_many, Transaction.moved
 
     def change(tx: Transaction, statement: str | RowStatement) -> None:
+        statement = many.get(statement, statement)
         if statement in planned:
             tx.raw.execute(planned.pop(statement))
 
@@ -63,7 +68,12 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Before]:
         change(self, statement)
         return run_many(self, statement, rows)
 
+    def moved_after(self: Transaction, statement: str, **values: Any) -> Any:
+        change(self, statement)
+        return moved(self, statement, **values)
+
     monkeypatch.setattr(Transaction, "run", run_after)
+    monkeypatch.setattr(Transaction, "moved", moved_after)
     monkeypatch.setattr(Transaction, "run_many", run_many_after)
     yield planned.__setitem__
     assert not planned, "The statement did not run."
@@ -82,21 +92,43 @@ def test_a_message_taken_between_choosing_and_leasing_is_not_delivered(
     assert look(store, first).receive_count == 0
 
 
+TAKES_THE_KEY_OF = (
+    "INSERT INTO durableq_idempotency (queue_id, key, status, owner_message_id, owner_receipt, "
+    "payload_hash, created_at_ms) SELECT queue_id, key, 0, 999, "
+    "x'0000000000000000000000000000aaaa', payload_hash, 0 FROM durableq_message WHERE id = "
+)
+
+
 def test_a_message_whose_key_was_taken_meanwhile_is_put_back_uncounted(
     store: Store, before: Before
 ) -> None:
     keyed, other = send(store, key="k"), send(store, key="other")
-    before(
-        statements.TAKE_KEY_ROWS,
-        "INSERT INTO durableq_idempotency (queue_id, key, status, owner_message_id, "
-        "owner_receipt, payload_hash, created_at_ms) SELECT queue_id, key, 0, 999, "
-        f"x'0000000000000000000000000000aaaa', payload_hash, 0 FROM durableq_message "
-        f"WHERE id = {keyed}",
-    )
+    before(statements.TAKE_NEW_KEYS, TAKES_THE_KEY_OF + keyed)
     messages = receive(store)
     assert ids(messages) == [other]
     assert (look(store, keyed).state, look(store, keyed).receive_count) == (State.READY, 0)
     assert complete(store, receipt(messages[0])) == [Outcome.DONE]
+
+
+def test_a_known_key_that_another_took_over_meanwhile_is_left_to_it(
+    store: Store, db: Path, before: Before
+) -> None:
+    send(store, key="k")
+    assert store.complete([Completion(take(store), None, "k")]) == [Outcome.DONE]
+    plain.script(db, "UPDATE durableq_idempotency SET expires_at_ms = 1")
+    late, other = send(store, key="k"), send(store, key="other")
+    before(statements.TAKE_KEY_ROWS, f"{OTHER_OWNS_THE_KEY} WHERE key = 'k'")
+    assert ids(receive(store)) == [other]
+    assert (look(store, late).state, look(store, late).receive_count) == (State.READY, 0)
+
+
+def test_no_key_is_taken_for_a_message_that_lost_its_lease(
+    dq: DurableQ, store: Store, before: Before
+) -> None:
+    message_id = send(store, key="k")
+    before(statements.TAKE_NEW_KEYS, TAKEN + message_id)
+    assert receive(store) == []
+    assert dq.queue("orders").record("k") is None
 
 
 def test_a_duplicate_taken_meanwhile_is_not_counted(store: Store, before: Before) -> None:
@@ -174,13 +206,20 @@ def test_a_lease_that_was_taken_back_meanwhile_is_not_reclaimed_twice(
     assert story(store, message_id) == []
 
 
+@pytest.mark.parametrize(
+    ("statement", "result"), [("COMPLETE_KEYS", None), ("COMPLETE_KEY_ROWS", "1")]
+)
 def test_a_completion_whose_record_is_gone_is_logged(
-    store: Store, before: Before, caplog: pytest.LogCaptureFixture
+    store: Store,
+    before: Before,
+    caplog: pytest.LogCaptureFixture,
+    statement: str,
+    result: str | None,
 ) -> None:
     send(store, key="k")
     lease = take(store)
-    before(statements.COMPLETE_KEY_ROWS, "DELETE FROM durableq_idempotency")
-    assert store.complete([Completion(lease, None, "k")]) == [Outcome.DONE]
+    before(getattr(statements, statement), "DELETE FROM durableq_idempotency")
+    assert store.complete([Completion(lease, result, "k")]) == [Outcome.DONE]
     assert "1 of 1 completed messages of orders had lost their records" in caplog.text
 
 

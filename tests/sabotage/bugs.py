@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from durableq.admin import readers
-from durableq.engines.sql import fleet, receiving, settling
-from durableq.engines.sql.transactions import Transaction
+from durableq.engines.sql import fleet, receiving
 from durableq.engines.sqlite import (
     copy_install,
     copy_marker,
@@ -37,6 +35,16 @@ from tests.sabotage.session_bugs import (
     keep_a_closed_connection,
     keep_the_counts_of_an_interrupted_transaction,
     let_a_forked_child_commit,
+)
+from tests.sabotage.set_bugs import (
+    complete_keys_without_looking,
+    deliver_without_looking,
+    settle_without_looking,
+    take_any_key,
+    take_keys_of_lost_leases,
+    take_new_keys_of_others,
+    take_the_first_lease_for_all,
+    wake_nobody,
 )
 from tests.sabotage.waiting_bugs import (
     checkpoint_automatically,
@@ -67,7 +75,8 @@ def reverse_the_lease() -> None:
 
 
 def forget_the_record() -> None:
-    rewrite("COMPLETE_KEY", "status = 0", "status = 0 AND 0")
+    for name in ("COMPLETE_KEY", "COMPLETE_KEYS"):
+        rewrite(name, "status = 0", "status = 0 AND 0")
 
 
 def answer_before_the_commit() -> None:
@@ -356,27 +365,6 @@ def let_sqlite_create_the_file() -> None:
     module.create = lambda _: None
 
 
-def deliver_without_looking() -> None:
-    cls: Any = Transaction
-    moved = cls.moved
-
-    def chosen(self: Any, statement: str, **values: Any) -> set[int]:
-        moved(self, statement, **values)
-        return set(json.loads(values["ids"]))
-
-    cls.moved = chosen
-
-
-def take_any_key() -> None:
-    rewrite("TAKE_KEY", "durableq_idempotency.status = :seen_status", "1 OR 1")
-
-
-def settle_without_looking() -> None:
-    module: Any = settling
-    put_back = module.put_back
-    module.put_back = lambda *arguments, **options: [put_back(*arguments, **options)] != []
-
-
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -430,6 +418,11 @@ BUGS: dict[str, Callable[[], None]] = {
         let_sqlite_create_the_file,
         deliver_without_looking,
         take_any_key,
+        take_new_keys_of_others,
+        take_keys_of_lost_leases,
+        complete_keys_without_looking,
+        wake_nobody,
+        take_the_first_lease_for_all,
         settle_without_looking,
         let_a_forked_child_commit,
         keep_a_closed_connection,

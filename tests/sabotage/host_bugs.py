@@ -23,6 +23,8 @@ def rewrite(name: str, old: str, new: str) -> None:
         raise AssertionError(f"{old!r} is not in {text!r}: plant the bug anew")
     changed = text.replace(old, new)
     setattr(module, name, changed)
+    if hasattr(module, f"{name}_ONE"):
+        rewrite(f"{name}_ONE", old, new)
     if hasattr(module, f"{name}_ROWS"):
         pick = itemgetter(*PARAMETER.findall(changed))
         setattr(module, f"{name}_ROWS", RowStatement(PARAMETER.sub("?", changed), pick))

@@ -242,8 +242,22 @@ SEEN_BY = [
     ),
     (
         "take_any_key",
+        ROW_COUNTS + "test_a_known_key_that_another_took_over_meanwhile_is_left_to_it",
+    ),
+    (
+        "take_new_keys_of_others",
         ROW_COUNTS + "test_a_message_whose_key_was_taken_meanwhile_is_put_back_uncounted",
     ),
+    (
+        "take_keys_of_lost_leases",
+        ROW_COUNTS + "test_no_key_is_taken_for_a_message_that_lost_its_lease",
+    ),
+    (
+        "complete_keys_without_looking",
+        ROW_COUNTS + "test_a_completion_whose_record_is_gone_is_logged[COMPLETE_KEYS-None]",
+    ),
+    ("wake_nobody", CONTRACT + "test_deferred_messages_are_ready_once_the_key_is_settled"),
+    ("take_the_first_lease_for_all", CONTRACT + "test_a_stale_receipt_opens_no_transaction"),
     (
         "settle_without_looking",
         ROW_COUNTS + "test_a_release_of_a_lease_lost_meanwhile_is_stale",

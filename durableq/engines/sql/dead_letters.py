@@ -118,9 +118,9 @@ def _decide(
     tx: WriteTransaction, decisions: Sequence[tuple[Receipt, Decision]], actor: str
 ) -> list[Outcome]:
     """Apply decisions to leased dead letters; see DeadLetters.decide."""
-    outcomes = []
+    outcomes, leased = [], find_leased(tx, [receipt for receipt, _ in decisions])
     for receipt, decision in decisions:
-        found = find_leased(tx, receipt)
+        found = leased.pop(receipt, None)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -345,14 +345,15 @@ def _deliver(
 ) -> list[Message]:
     """Lease the admitted messages, and their keys; return them."""
     ids = [found.id for found in admitted]
+    text, listed = tx.listed(tx.sql.LEASE, tx.sql.LEASE_ONE, ids)
     values = {
-        "ids": tx.list_of(ids),
+        "ids": listed,
         "token": lease.token,
         "owner": lease.owner_id,
         "until": tx.lease_now_ms + lease.visibility_ms,
         "now_ms": tx.now_ms,
     }
-    leased = tx.moved(tx.sql.LEASE, **values)
+    leased = tx.moved(text, **values)
     if len(leased) != len(ids):  # another process took one since it was read
         admitted = [found for found in admitted if found.id in leased]
     keyed = [found for found in admitted if found.key is not None and found.source_queue_id is None]
@@ -360,7 +361,7 @@ def _deliver(
         refused = _take_keys(tx, row, keyed, lease)
         if refused:
             admitted = [found for found in admitted if found.id not in refused]
-    return list(_leased(tx, row, admitted, lease))
+    return _leased(tx, row, admitted, lease)
 
 
 def _take_keys(
@@ -368,24 +369,16 @@ def _take_keys(
 ) -> set[int]:
     """Take the keys of leased messages; return the ids of messages whose key is another's by now.
 
-    Those are put back, uncounted. Keys are taken in order: two processes that take the same keys
-    do not wait for each other.
+    Those are put back, uncounted.
     """
-    rows = [
-        {
-            "queue_id": row.id,
-            "key": found.key,
-            "id": found.id,
-            "token": lease.token,
-            "payload_hash": found.payload_hash,
-            "now_ms": tx.now_ms,
-            "seen_status": -1 if found.status is None else found.status,
-            "seen_owner_id": found.owner_message_id,
-            "seen_receipt": found.owner_receipt,
-        }
-        for found in sorted(keyed, key=attrgetter("key"))
-    ]
-    if tx.run_many(tx.sql.TAKE_KEY_ROWS, rows).rowcount == len(rows):
+    new = [found.id for found in keyed if found.status is None]
+    taken = 0
+    if new:
+        text, ids = tx.listed(tx.sql.TAKE_NEW_KEYS, tx.sql.TAKE_NEW_KEYS_ONE, new)
+        taken = tx.run(text, ids=ids, token=lease.token, now_ms=tx.now_ms).rowcount
+    if len(new) < len(keyed):
+        taken += _take_over_keys(tx, row, keyed, lease)
+    if taken == len(keyed):
         return set()
     refused = set()
     for found in keyed:
@@ -396,26 +389,53 @@ def _take_keys(
     return refused
 
 
+def _take_over_keys(
+    tx: WriteTransaction, row: StoredQueue, keyed: list[_Candidate], lease: _Lease
+) -> int:
+    """Take the keys that have a record, each as it was seen and in order; return their number."""
+    rows = [
+        {
+            "queue_id": row.id,
+            "key": found.key,
+            "id": found.id,
+            "token": lease.token,
+            "payload_hash": found.payload_hash,
+            "now_ms": tx.now_ms,
+            "seen_status": found.status,
+            "seen_owner_id": found.owner_message_id,
+            "seen_receipt": found.owner_receipt,
+        }
+        for found in sorted(keyed, key=attrgetter("key"))
+        if found.status is not None
+    ]
+    number: int = tx.run_many(tx.sql.TAKE_KEY_ROWS, rows).rowcount
+    return number
+
+
 def _leased(
     tx: WriteTransaction, row: StoredQueue, admitted: list[_Candidate], lease: _Lease
-) -> Iterator[Message]:
-    token = lease.token.hex()
+) -> list[Message]:
+    token, name, visibility_ms = lease.token.hex(), row.name, lease.visibility_ms
+    messages = []
     for found in admitted:
         message_id, source = str(found.id), found.source_queue_id
-        yield Message(
-            message_id,
-            row.name,
-            found.body,
-            found.key,
-            found.attributes,
-            found.priority,
-            State.IN_FLIGHT,
-            found.receive_count + 1,
-            found.recovery_count,
-            found.sent_at_ms,
-            found.enqueued_at_ms,
-            0,
-            lease.visibility_ms,
-            tx.queue_by_id(source).name if source is not None else None,
-            Receipt(row.name, message_id, token),
+        messages.append(
+            Message(
+                message_id,
+                name,
+                found.body,
+                found.key,
+                found.attributes,
+                found.priority,
+                State.IN_FLIGHT,
+                found.receive_count + 1,
+                found.recovery_count,
+                found.sent_at_ms,
+                found.enqueued_at_ms,
+                0,
+                visibility_ms,
+                tx.queue_by_id(source).name if source is not None else None,
+                Receipt(name, message_id, token),
+            )
         )
+    return messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction, row_id
@@ -69,8 +69,8 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
     """End messages in success; see Queueing.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
     for row, token, positions in _by_lease(tx, [c.receipt for c in completions]):
-        ids = tx.list_of([*positions])
-        ended = tx.run(tx.sql.COMPLETE, ids=ids, in_queue=row.id, token=token).fetchall()
+        text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
+        ended = tx.run(text, ids=ids, in_queue=row.id, token=token).fetchall()
         if ended:
             tx.count(row.id, "completed", len(ended))
         keyed = []
@@ -98,30 +98,33 @@ def _complete_keys(
         token: of their receipts.
         ended: id, key and result of each.
     """
-    expires_ms = tx.now_ms + row.idempotency_ttl_ms
-    keyed = [
-        {
-            "in_queue": row.id,
-            "of_key": key,
-            "of": message_id,
-            "token": token,
-            "new_result": result,
-            "now_ms": tx.now_ms,
-            "expires_ms": expires_ms,
-        }
-        for message_id, key, result in ended
-    ]
-    completed = tx.run_many(tx.sql.COMPLETE_KEY_ROWS, keyed).rowcount
-    if completed != len(keyed):  # other code than durableq has changed records
+    at = {"now_ms": tx.now_ms, "expires_ms": tx.now_ms + row.idempotency_ttl_ms}
+    alike, by_row = [], []
+    for message_id, key, result in ended:
+        # SQLite's JSON of before 3.46 ends a text at a NUL.
+        if result is None and "\0" not in key:
+            alike.append(key)
+        else:
+            owned = {"in_queue": row.id, "of_key": key, "of": message_id, "token": token}
+            by_row.append({"new_result": result, **owned, **at})
+    completed = 0
+    if alike:
+        text, keys = tx.listed(tx.sql.COMPLETE_KEYS, tx.sql.COMPLETE_KEYS_ONE, alike)
+        completed = tx.run(text, in_queue=row.id, keys=keys, token=token, **at).rowcount
+    if by_row:
+        completed += tx.run_many(tx.sql.COMPLETE_KEY_ROWS, by_row).rowcount
+    if completed != len(ended):  # other code than durableq has changed records
         log.warning(
             "%s of %s completed messages of %s had lost their records: duplicates of them will be "
             "delivered",
-            len(keyed) - completed,
-            len(keyed),
+            len(ended) - completed,
+            len(ended),
             row.name,
             extra=facts("record_lost", queue=row.name),
         )
-    tx.run_many(tx.sql.WAKE_DEFERRED_ROWS, keyed)
+    if tx.run(tx.sql.HAS_DEFERRED, in_queue=row.id).fetchone() is not None:
+        woken = [{"in_queue": row.id, "of_key": key, **at} for _, key, _ in ended]
+        tx.run_many(tx.sql.WAKE_DEFERRED_ROWS, woken)
 
 
 def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -138,9 +141,9 @@ def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int
 
 def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
     """Return messages uncounted; see Queueing.release."""
-    outcomes = []
+    outcomes, leased = [], find_leased(tx, receipts)
     for receipt in receipts:
-        found = find_leased(tx, receipt)
+        found = leased.pop(receipt, None)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -153,9 +156,9 @@ def fail(
     tx: WriteTransaction, failures: Sequence[tuple[Receipt, Failure]], actor: str
 ) -> list[Outcome]:
     """Record failures, and retry or bury; see Queueing.fail."""
-    outcomes = []
+    outcomes, leased = [], find_leased(tx, [receipt for receipt, _ in failures])
     for receipt, failure in failures:
-        found = find_leased(tx, receipt)
+        found = leased.pop(receipt, None)
         if found is None:
             outcomes.append(refusal(tx, receipt))
         else:
@@ -239,7 +242,9 @@ def _move_to_dead_letters(
 
 def first_stale(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
     """Return the first receipt whose lease is gone, or None."""
-    return next((r for r in receipts if find_leased(tx, r) is None), None)
+    receipts = list(receipts)
+    leased = find_leased(tx, receipts)
+    return next((receipt for receipt in receipts if receipt not in leased), None)
 
 
 def put_back(
@@ -286,18 +291,21 @@ def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> 
 
 def _by_lease(
     tx: WriteTransaction, receipts: Sequence[Receipt]
-) -> Iterator[tuple[StoredQueue, bytes, dict[int, int]]]:
+) -> list[tuple[StoredQueue, bytes, dict[int, int]]]:
     """Group receipts by the receive that gave them, for each is one statement.
 
-    Yields the queue, the token, and where in `receipts` each message id first stands.
+    Returns:
+        Queue, token, and where in `receipts` each message id first stands.
     """
     groups: dict[tuple[str, str], dict[int, int]] = {}
     for position, (queue, message_id, token) in enumerate(receipts):
         groups.setdefault((queue, token), {}).setdefault(row_id(message_id), position)
+    found = []
     for (queue, token), positions in groups.items():
         fence = fence_of(tx, queue, token)
         if fence is not None:
-            yield *fence, positions
+            found.append((*fence, positions))
+    return found
 
 
 def fence_of(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, bytes] | None:
@@ -309,21 +317,18 @@ def fence_of(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue,
         return None
 
 
-def find_leased(tx: WriteTransaction, receipt: Receipt) -> tuple[StoredQueue, LeasedMessage] | None:
-    """Return a receipt's queue and leased message; None if the lease is gone."""
-    fence = fence_of(tx, receipt.queue, receipt.token)
-    if fence is None:
-        return None
-    row, token = fence
-    found = tx.run(
-        tx.sql.LEASED, of=row_id(receipt.message_id), in_queue=row.id, token=token
-    ).fetchone()
-    if found is None:
-        return None
-    message_id, key, receive_count, recovery_count, source_queue_id = found
-    return row, LeasedMessage(
-        message_id, key, receive_count, token, recovery_count, source_queue_id
-    )
+def find_leased(
+    tx: WriteTransaction, receipts: Sequence[Receipt]
+) -> dict[Receipt, tuple[StoredQueue, LeasedMessage]]:
+    """Return queue and leased message of each receipt whose lease is not gone."""
+    found = {}
+    for row, token, positions in _by_lease(tx, receipts):
+        text, ids = tx.listed(tx.sql.LEASED, tx.sql.LEASED_ONE, [*positions])
+        for leased in tx.run(text, ids=ids, in_queue=row.id, token=token).fetchall():
+            message_id, key, receive_count, *recovery = leased
+            message = LeasedMessage(message_id, key, receive_count, token, *recovery)
+            found[receipts[positions[message_id]]] = row, message
+    return found
 
 
 def refusal(tx: WriteTransaction, receipt: Receipt) -> Outcome:

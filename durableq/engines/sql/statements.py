@@ -61,14 +61,19 @@ class Statements(Protocol):
     READY: str
     DEAD_LETTERS: str
     LEASE: str
+    LEASE_ONE: str
+    TAKE_NEW_KEYS: str
+    TAKE_NEW_KEYS_ONE: str
     TAKE_KEY: str
     TAKE_KEY_ROWS: RowStatement
     OWNER_LEASE: str
     DEFER: str
     END_READY: str
     COMPLETE: str
+    COMPLETE_ONE: str
     EXTEND: str
     LEASED: str
+    LEASED_ONE: str
     PUT_BACK: str
     BURY: str
     REDRIVE: str
@@ -80,7 +85,10 @@ class Statements(Protocol):
     OWNED_KEY: str
     COMPLETE_KEY: str
     COMPLETE_KEY_ROWS: RowStatement
+    COMPLETE_KEYS: str
+    COMPLETE_KEYS_ONE: str
     DROP_KEY: str
+    HAS_DEFERRED: str
     WAKE_DEFERRED: str
     WAKE_DEFERRED_ROWS: RowStatement
     RECORD: str

@@ -92,9 +92,13 @@ class Transaction:
         """Run a statement once for each row of values and return the driver's cursor."""
         return self.raw.executemany(statement.text, map(statement.pick, rows))
 
+    def listed(self, many: str, one: str, values: list[Any]) -> tuple[str, Any]:
+        """Return the form of a statement for a list of this length, and the list's value."""
+        return (one, values[0]) if len(values) == 1 else (many, self.list_of(values))
+
     def moved(self, text: str, **values: Any) -> set[int]:
         """Run a transition and return the ids of the rows that it moved."""
-        return {row[0] for row in self.run(text, **values).fetchall()}
+        return {row[0] for row in self.execute(text, values).fetchall()}
 
     def shown(self, answer: T) -> T:
         """Return an answer with its dates as the wall clock has them."""

@@ -471,6 +471,27 @@ lease_until_ms=:until, first_received_at_ms=CASE WHEN (durableq_message.first_re
 140737488355327) THEN :now_ms ELSE durableq_message.first_received_at_ms END, receipt=:token,
 owner_id=:owner WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND
 durableq_message.state = 0 RETURNING id"""
+LEASE_ONE = """\
+UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
+lease_until_ms=:until, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
+140737488355327) THEN :now_ms ELSE durableq_message.first_received_at_ms END, receipt=:token,
+owner_id=:owner WHERE durableq_message.id = :ids AND durableq_message.state = 0 RETURNING id"""
+TAKE_NEW_KEYS = """\
+INSERT INTO durableq_idempotency (queue_id, "key", status, owner_message_id, owner_receipt,
+payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message."key", 0,
+durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, :now_ms AS anon_1
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.receipt =
+:token AND durableq_message.state = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id,
+key) DO NOTHING"""
+TAKE_NEW_KEYS_ONE = """\
+INSERT INTO durableq_idempotency (queue_id, "key", status, owner_message_id, owner_receipt,
+payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message."key", 0,
+durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, :now_ms AS anon_1
+FROM durableq_message
+WHERE durableq_message.id = :ids AND durableq_message.receipt = :token AND
+durableq_message.state = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO
+NOTHING"""
 TAKE_KEY = """\
 INSERT INTO durableq_idempotency
     (queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms)
@@ -524,6 +545,11 @@ DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM jso
 AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
 durableq_message.state = 1 RETURNING id, "key"\
 """
+COMPLETE_ONE = """\
+DELETE FROM durableq_message WHERE durableq_message.id = :ids AND durableq_message.queue_id + 0
+= :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING id,
+"key"\
+"""
 EXTEND = """\
 UPDATE durableq_message SET lease_until_ms=:until WHERE durableq_message.id IN (SELECT value
 FROM json_each(:ids)) AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt
@@ -532,7 +558,13 @@ LEASED = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.source_queue_id
 FROM durableq_message
-WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
+WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.queue_id +
+0 = :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
+LEASED_ONE = """\
+SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
+durableq_message.recovery_count, durableq_message.source_queue_id
+FROM durableq_message
+WHERE durableq_message.id = :ids AND durableq_message.queue_id + 0 = :in_queue AND
 durableq_message.receipt = :token AND durableq_message.state = 1"""
 PUT_BACK = """\
 UPDATE durableq_message SET state=:to_state, receive_count=(durableq_message.receive_count -
@@ -608,10 +640,24 @@ durableq_idempotency.status = 0""",
         "token",
     ),
 )
+COMPLETE_KEYS = """\
+UPDATE durableq_idempotency SET status=1, completed_at_ms=:now_ms, expires_at_ms=:expires_ms
+WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" IN (SELECT value
+FROM json_each(:keys)) AND durableq_idempotency.owner_receipt = :token AND
+durableq_idempotency.status = 0"""
+COMPLETE_KEYS_ONE = """\
+UPDATE durableq_idempotency SET status=1, completed_at_ms=:now_ms, expires_at_ms=:expires_ms
+WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :keys AND
+durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
 DROP_KEY = """\
 DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
 durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id = :of AND
 durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
+HAS_DEFERRED = """\
+SELECT durableq_message."deferred"
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message."deferred" = 1
+ LIMIT (1+0)"""
 WAKE_DEFERRED = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:now_ms,
 retention_from_ms=:now_ms WHERE durableq_message.queue_id = :in_queue AND durableq_message."key"

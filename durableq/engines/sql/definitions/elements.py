@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import ClauseElement, ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import replacement_traverse
 
 
 class in_list(FunctionElement[bool]):  # noqa: N801 - reads as SQL where it is used
@@ -77,13 +78,31 @@ class Statement:
     Args:
         construct: the statement with named parameters.
         for_rows: whether it is also run for many rows at once.
+        for_one: whether its list also has a form for one value, which costs less.
     """
 
-    __slots__ = ("construct", "for_rows")
+    __slots__ = ("construct", "for_one", "for_rows")
 
-    def __init__(self, construct: ClauseElement, *, for_rows: bool = False) -> None:
+    def __init__(
+        self, construct: ClauseElement, *, for_rows: bool = False, for_one: bool = False
+    ) -> None:
         self.construct = construct
         self.for_rows = for_rows
+        self.for_one = for_one
+
+    @property
+    def of_one(self) -> ClauseElement:
+        """The construct with equality in place of its list."""
+        of_one: Any = replacement_traverse(self.construct, {}, _as_equality)
+        found: ClauseElement = of_one
+        return found
+
+
+def _as_equality(element: Any, **_: Any) -> Any:
+    if isinstance(element, in_list):
+        column, value = element.clauses
+        return column == value
+    return None
 
 
 def parameter(name: str, column: Any = None) -> Any:

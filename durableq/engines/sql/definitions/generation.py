@@ -86,6 +86,8 @@ def _names() -> Iterator[str]:
         yield from ("", f"    # {module}")
         for name, statement in defined.items():
             yield f"    {name}: str"
+            if statement.for_one:
+                yield f"    {name}_ONE: str"
             if statement.for_rows:
                 yield f"    {name}_ROWS: RowStatement"
 
@@ -127,6 +129,8 @@ def _texts(dialect: sqlalchemy.Dialect) -> Iterator[str]:
         for name, statement in defined.items():
             text = compile_text(statement.construct, dialect)
             yield f"{name} = {_literal(text)}"
+            if statement.for_one:
+                yield f"{name}_ONE = {_literal(compile_text(statement.of_one, dialect))}"
             if statement.for_rows:
                 yield f"{name}_ROWS = RowStatement("
                 yield f"    {_literal(_PARAMETER.sub('?', text))},"

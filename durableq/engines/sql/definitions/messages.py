@@ -203,10 +203,40 @@ LEASE = Statement(
             (_m.first_received_at_ms == _forever, _p("now_ms")), else_=_m.first_received_at_ms
         ),
     )
-    .returning(_m.id)
+    .returning(_m.id),
+    for_one=True,
 )
-# A record is taken over only as the receive saw it: absent (no status has the value -1), completed
-# but expired, or in progress under a lease that has ended.
+_under_receipt = (_m.receipt == _p("token"), is_state(State.IN_FLIGHT))
+# The keys of messages leased just now, in order: where rows are locked, two processes that take the
+# same keys do not wait for each other. A key that has a record by now is left to its owner.
+TAKE_NEW_KEYS = Statement(
+    insert(idempotency).from_select(
+        [
+            _r.queue_id,
+            _r.key,
+            _r.status,
+            _r.owner_message_id,
+            _r.owner_receipt,
+            _r.payload_hash,
+            _r.created_at_ms,
+        ],
+        select(
+            _m.queue_id,
+            _m.key,
+            literal_column(str(int(RecordStatus.IN_PROGRESS))),
+            _m.id,
+            _m.receipt,
+            _m.payload_hash,
+            _p("now_ms", _r.created_at_ms),
+        )
+        .where(in_list(_m.id, "ids"), *_under_receipt)
+        .order_by(_m.key)
+        .suffix_with("ON CONFLICT (queue_id, key) DO NOTHING"),
+    ),
+    for_one=True,
+)
+# A record is taken over only as the receive saw it: completed but expired, or in progress under a
+# lease that has ended.
 TAKE_KEY = Statement(
     text(
         """\
@@ -245,13 +275,10 @@ END_READY = Statement(
 
 # ---- settle, fenced by the receipt
 
-_leased_under_receipt = (
-    _found_by_id_in_queue,
-    _m.receipt == _p("token"),
-    is_state(State.IN_FLIGHT),
-)
+_leased_under_receipt = (_found_by_id_in_queue, *_under_receipt)
 COMPLETE = Statement(
-    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(_m.id, _m.key)
+    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(_m.id, _m.key),
+    for_one=True,
 )
 EXTEND = Statement(
     update(message)
@@ -261,8 +288,9 @@ EXTEND = Statement(
 )
 LEASED = Statement(
     select(_m.id, _m.key, _m.receive_count, _m.recovery_count, _m.source_queue_id).where(
-        _m.id == _p("of"), *_leased_under_receipt
-    )
+        in_list(_m.id, "ids"), *_leased_under_receipt
+    ),
+    for_one=True,
 )
 PUT_BACK = Statement(
     update(message)
@@ -338,18 +366,35 @@ _owned = (
     _r.owner_receipt == _p("token"),
 )
 OWNED_KEY = Statement(select(_r.key).where(*_owned))
+_completed = {
+    "status": literal_column(str(int(RecordStatus.COMPLETED))),
+    "completed_at_ms": _p("now_ms"),
+    "expires_at_ms": _p("expires_ms"),
+}
 COMPLETE_KEY = Statement(
     update(idempotency)
     .where(*_owned, status_is(RecordStatus.IN_PROGRESS))
-    .values(
-        status=literal_column(str(int(RecordStatus.COMPLETED))),
-        result=_p("new_result"),
-        completed_at_ms=_p("now_ms"),
-        expires_at_ms=_p("expires_ms"),
-    ),
+    .values(result=_p("new_result"), **_completed),
     for_rows=True,
 )
+# Of one receive, whose messages have different keys: its receipt and a key name the message too.
+COMPLETE_KEYS = Statement(
+    update(idempotency)
+    .where(
+        _r.queue_id == _p("in_queue"),
+        in_list(_r.key, "keys"),
+        _r.owner_receipt == _p("token"),
+        status_is(RecordStatus.IN_PROGRESS),
+    )
+    .values(**_completed),
+    for_one=True,
+)
 DROP_KEY = Statement(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
+HAS_DEFERRED = Statement(
+    select(_m.deferred)
+    .where(_m.queue_id == _p("in_queue"), _m.deferred == literal_column("1"))
+    .limit(1)
+)
 WAKE_DEFERRED = Statement(
     update(message)
     .where(

@@ -11,7 +11,16 @@ import pytest
 
 from durableq.model.decisions import Retry
 from durableq.model.limits import DAY_MS
-from durableq.model.message import Completion, Draft, Duplicate, Outcome, Reason, State, draft
+from durableq.model.message import (
+    Completion,
+    Draft,
+    Duplicate,
+    Outcome,
+    Reason,
+    RecordStatus,
+    State,
+    draft,
+)
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
@@ -247,6 +256,21 @@ class KeysContract(StoreCase):
         assert [message.id for message in received.messages] == [second]
         assert received.set_aside == 1
         assert look(store, first).state is State.DELAYED
+
+    @needs(Capability.IDEMPOTENCY)
+    def test_keys_of_any_characters_are_completed_together(self, store: FullStore) -> None:
+        keys = ["k", "k\0", "k\0end", "\x1f\"\\'", "\u00e9\U0001f600", "7", " "]
+        for key in keys:
+            send(store, key=key)
+        messages = receive(store)
+        for key in keys:
+            send(store, key=key)
+        assert store.receive(ORDERS, 10).set_aside == len(keys)
+        done = [Completion(receipt(one), None, one.key) for one in messages]
+        assert store.complete(done) == [Outcome.DONE] * len(keys)
+        records = [store.record(ORDERS, key) for key in keys]
+        assert [one and one.status for one in records] == [RecordStatus.COMPLETED] * len(keys)
+        assert len(store.receive(ORDERS, 10).duplicates) == len(keys)
 
     def test_keys_of_different_queues_are_independent(self, store: FullStore) -> None:
         store.declare_queue("mail", {})
