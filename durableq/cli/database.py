@@ -173,10 +173,6 @@ def prune(
     prune_all(session, limit)
 
 
-SETUP_COMMANDS: Final = (init, migrate)
-COMMANDS: Final = (doctor, audit, backup, restore, prune)
-
-
 def prune_all(session: Session, limit: int = SLICE) -> None:
     """Prune slice by slice until a slice is not full; print the number of rows of each kind."""
     total = Pruned(0, 0, 0)

@@ -83,9 +83,6 @@ def chaos(
         raise typer.Exit(output.UNHEALTHY)
 
 
-COMMANDS: Final = (demo, chaos)
-
-
 def _print(account: Account) -> None:
     rows = [
         (f"faults: {name}", str(account.faults_happened.get(name, 0)), f"{number} asked for")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, Final, get_type_hints
+from enum import Enum
+from functools import partial
+from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -23,6 +26,10 @@ NAME_COLUMNS: Final = 32
 GENERAL: Final = "General options"
 
 Row = tuple[str, str]
+_PLAIN_NUMBER: Final = {
+    int: re.compile("[0-9]{1,15}").fullmatch,
+    float: re.compile("[0-9]{1,15}([.][0-9]{1,15})?").fullmatch,
+}
 
 
 def option(
@@ -89,10 +96,60 @@ def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
     formatter.write("\n".join(_page(command, ctx)))
 
 
+def _without_pydantic(param: Any) -> Any:
+    """Let a parameter take a plain value without typer.
+
+    typer checks each value, even of an option that is not given, with pydantic, whose import takes
+    half as long as a whole command. A value that is not plainly valid goes there, for its sentence.
+    """
+    if "process_value" not in vars(param):
+        param.process_value = partial(_process_value, param, param.process_value)
+    return param
+
+
+def _process_value(param: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    is_plain, converted = _converted(param, value)
+    if not is_plain:
+        return process(ctx, value)
+    return converted if param.callback is None else param.callback(ctx, param, converted)
+
+
+def _converted(param: Any, value: Any) -> tuple[bool, Any]:
+    """Return whether a value is plain, and what the command gets for it."""
+    kind = param.type_descriptor.annotation
+    several = param.multiple or param.nargs == -1
+    if value is None or value == ():
+        return not param.required, () if several else None
+    if several:
+        is_plain = get_args(kind) == (str,) and all(type(one) is str for one in value)
+        return is_plain, [*value]
+    if not isinstance(kind, type) or param.type_descriptor.is_path:
+        return False, None
+    if isinstance(value, kind) and (kind in {bool, str} or isinstance(value, Enum)):
+        return True, value
+    if issubclass(kind, Enum):
+        found = next((one for one in kind if one.value == value), None)
+        return found is not None, found
+    return _number(param.type_descriptor.parameter_info, kind, value)
+
+
+def _number(bounds: Any, kind: type, value: Any) -> tuple[bool, Any]:
+    if kind not in {int, float} or not _PLAIN_NUMBER[kind](str(value)):
+        return False, None
+    number = kind(value)
+    is_low = bounds.min is not None and number < bounds.min
+    is_high = bounds.max is not None and number > bounds.max
+    return not (is_low or is_high), number
+
+
 class Command(TyperCommand):
     """A command whose help is plain text."""
 
     format_help = _format_help
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, and --help."""
+        return [_without_pydantic(param) for param in super().get_params(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, refuse empty values, and inherit the general options."""
@@ -101,10 +158,31 @@ class Command(TyperCommand):
         return rest
 
 
+class Listed(NamedTuple):
+    """A command in the help of its group."""
+
+    name: str
+    rich_help_panel: str | None
+    summary: str
+
+
 class Group(TyperGroup):
     """A group of commands whose help is plain text."""
 
     format_help = _format_help
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, and --help."""
+        return [_without_pydantic(param) for param in super().get_params(ctx)]
+
+    def listed(self, ctx: Any) -> list[Listed]:
+        """Return the commands that the help lists."""
+        found = [self.commands[name] for name in self.list_commands(ctx)]
+        return [
+            Listed(str(each.name), getattr(each, "rich_help_panel", None), summary(each))
+            for each in found
+            if not each.hidden
+        ]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help of a group that needs a command and has none: a usage error."""
@@ -132,19 +210,16 @@ def _page(command: Any, ctx: Any) -> Iterator[str]:
     arguments = [param for param in shown if isinstance(param, TyperArgument)]
     options = [param for param in shown if not isinstance(param, TyperArgument)]
     pieces = [*map(_argument_name, arguments)]
-    if isinstance(command, TyperGroup):
+    if isinstance(command, Group):
         pieces.append("[COMMAND]" if command.invoke_without_command else "COMMAND ...")
     yield from _wrapped(f"Usage: {' '.join([ctx.command_path, '[OPTIONS]', *pieces])}", hang="  ")
     for paragraph in description:
         yield ""
         yield from _wrapped(paragraph)
-    if isinstance(command, TyperGroup):
-        for heading, commands in _sections(
-            found
-            for name in command.list_commands(ctx)
-            if (found := command.get_command(ctx, name)) is not None and not found.hidden
-        ):
-            yield from _list(heading or "Commands", [(c.name, summary(c)) for c in commands])
+    if isinstance(command, Group):
+        for heading, listed in _sections(command.listed(ctx)):
+            rows = [(one.name, one.summary) for one in listed]
+            yield from _list(heading or "Commands", rows)
     yield from _list(
         "Arguments", [(_argument_name(one), _described(one, ctx)) for one in arguments]
     )

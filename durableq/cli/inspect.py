@@ -126,9 +126,6 @@ def explain(session: Session, message_id: MessageId) -> None:
     session.show(dataclasses.asdict(answer), state, *(f"  {text}" for text in answer.because))
 
 
-COMMANDS: Final = (status, peek, show, explain)
-
-
 # ---- one message
 
 

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from durableq.cli import output
 from durableq.cli.help import GENERAL, argument, option
-from durableq.client.app import DurableQ, file_named
-from durableq.client.handlers import load
 from durableq.model.errors import AppError, NotFound, UnknownQueue, Unsupported
 from durableq.model.text import visible
 from durableq.runtime.logs import LogFormat
-from durableq.store.core import Capability, Store
+
+if TYPE_CHECKING:
+    from durableq.client.app import DurableQ
+    from durableq.store.core import Store
 
 T = TypeVar("T")
 log = logging.getLogger("durableq.cli")
@@ -81,6 +82,8 @@ class Session:
         Raises:
             Unsupported: it names a database in memory, which ends with this process.
         """
+        from durableq.client.app import DurableQ
+
         url = DurableQ(self.db).url
         check_lasting(url)
         return url
@@ -93,6 +96,9 @@ class Session:
             NotFound: there is none, and `create` is false.
             Unsupported: it is a database in memory.
         """
+        from durableq.client.app import DurableQ
+        from durableq.store.core import Capability
+
         with DurableQ(self.url) as app:
             if not create:
                 check_there(app.url)
@@ -147,6 +153,8 @@ def check_there(url: str) -> None:
         InvalidInput: the URL names no engine.
         NotFound: there is no such file.
     """
+    from durableq.client.app import file_named
+
     path = file_named(url)
     if path is not None and not os.path.exists(path):
         raise NotFound(
@@ -157,6 +165,8 @@ def check_there(url: str) -> None:
 
 def source_queues(store: Store) -> list[str]:
     """Return the names of the queues that are no dead-letter queues."""
+    from durableq.store.core import Capability
+
     found = store.require(Capability.INSPECT).queues()
     return [info.name for info in found if info.dead_letter_queue is not None]
 
@@ -168,6 +178,8 @@ def chosen_queue(store: Store, name: str | None) -> str:
         UnknownQueue: there is no queue of that name.
         Misuse: no name is given, and the database has no queue or several.
     """
+    from durableq.store.core import Capability
+
     if name is not None:
         return store.require(Capability.INSPECT).queue(name).name
     names = source_queues(store)
@@ -183,6 +195,9 @@ def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
     Raises:
         AppError: it cannot be imported, or pyproject.toml cannot be read.
     """
+    from durableq.client.app import DurableQ
+    from durableq.client.handlers import load
+
     spec = _named(named) or DEMO_APP
     text = "%s is still being imported after %g s"  # an import may never end
     timer = threading.Timer(SLOW_SECONDS, log.warning, (text, spec, SLOW_SECONDS))

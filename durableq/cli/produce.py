@@ -150,9 +150,6 @@ def produce(
             _run(sending, source, batch_size, rate, as_json=session.as_json)
 
 
-COMMANDS: Final = (produce,)
-
-
 class _Sending:
     """The sink of a Producer, with the counts of one run."""
 

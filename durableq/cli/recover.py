@@ -104,9 +104,6 @@ def recover(
     report.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
 
 
-COMMANDS: Final = (recover,)
-
-
 def explain(
     session: Session, message_id: MessageId, policy: PolicyFile = None, app: App = None
 ) -> None:

@@ -149,9 +149,6 @@ def work(
         raise typer.Exit(fleet.run())
 
 
-COMMANDS: Final = (work,)
-
-
 @contextmanager
 def _not_longer_than(seconds: float, log_format: LogFormat) -> Iterator[None]:
     """End the process with 1 if the block, which imports the application, takes longer.

@@ -11,8 +11,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import psutil
-
 from durableq.runtime.clock import SystemClock, boot_offset_ns
 from durableq.store.core import Capability, Store, WorkerInfo
 
@@ -162,6 +160,8 @@ def sees_others() -> bool:
 
 def usage(pid: int) -> Usage | None:
     """Return the resources that a process uses; None if it cannot be seen."""
+    import psutil
+
     if not sees_others():
         return None
     try:
@@ -203,6 +203,8 @@ def _see_without_proc(pid: int) -> _Seen:
     if Path("/proc/self/stat").exists():
         os.kill(pid, 0)
         raise PermissionError(f"Process {pid} is hidden.")
+    import psutil
+
     try:
         process = psutil.Process(pid)
         ended = process.status() == psutil.STATUS_ZOMBIE

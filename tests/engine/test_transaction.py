@@ -311,6 +311,15 @@ def test_calls_around_the_transaction_are_refused_inside_it(
         assert receipts.info().counts.ready == 0, "asking is allowed"
 
 
+def test_a_send_before_the_first_statement_commits_with_it(orders: Queue, db: Path) -> None:
+    """SQLAlchemy, which nothing has needed before, joins the transaction that is open by then."""
+    with DurableQ(db) as another:
+        with take(another.queue("orders")).transaction() as tx:
+            tx.send("receipts", 1)
+            tx.execute(PAID)
+        assert another.queue("receipts").info().counts.ready == 1
+
+
 def test_a_duplicate_is_given_the_result_of_the_transaction(dq: DurableQ, orders: Queue) -> None:
     write(take(orders))
     orders.send({"order": 7}, key="order-7")

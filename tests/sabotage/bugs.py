@@ -24,17 +24,13 @@ from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import completer, execution, lease_keeper
+from tests.sabotage import session_bugs
 from tests.sabotage.counting_bugs import audit_the_counters_by_themselves
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
     know_one_host_only,
     rewrite,
     take_boot_clocks_for_one,
-)
-from tests.sabotage.session_bugs import (
-    keep_a_closed_connection,
-    keep_the_counts_of_an_interrupted_transaction,
-    let_a_forked_child_commit,
 )
 from tests.sabotage.set_bugs import (
     complete_keys_without_looking,
@@ -424,14 +420,12 @@ BUGS: dict[str, Callable[[], None]] = {
         wake_nobody,
         take_the_first_lease_for_all,
         settle_without_looking,
-        let_a_forked_child_commit,
-        keep_a_closed_connection,
-        keep_the_counts_of_an_interrupted_transaction,
         wait_for_the_ticket_alone,
         keep_the_ticket,
         leave_the_ticket_to_forked_children,
         give_up_at_the_first_lock,
         audit_the_counters_by_themselves,
         leave_the_log_long,
+        *session_bugs.BUGS,
     )
 }

@@ -1,11 +1,11 @@
-"""Bugs to plant in the session of a thread: its end after a fork, and after Ctrl-C."""
+"""Bugs to plant in the session of a thread: its ends, and what SQLAlchemy is shown of it."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from durableq.engines.sqlite import database, open_transaction
+from durableq.engines.sqlite import database, open_transaction, sqlalchemy_adapter
 
 
 def let_a_forked_child_commit() -> None:
@@ -43,3 +43,34 @@ def keep_the_counts_of_an_interrupted_transaction() -> None:
         self.counts = Counts()
 
     session.__init__ = make_with_counts
+
+
+def leave_an_interrupted_transaction_open() -> None:
+    module: Any = open_transaction
+    module.roll_back = lambda _raw: None
+
+
+def let_sqlalchemy_try_out_a_transaction() -> None:
+    """Its first connection, on which it rolls back, is that of a session."""
+
+    class Nothing:
+        def close(self) -> None:
+            """Close nothing."""
+
+    adapter: Any = sqlalchemy_adapter.SQLAlchemyAdapter
+    view = adapter.view
+
+    def view_of_files(self: Any, raw: Any) -> Any:
+        (_, _, path) = raw.execute("PRAGMA database_list").fetchone()
+        return view(self, raw) if path else Nothing()
+
+    adapter.view = view_of_files
+
+
+BUGS = (
+    let_a_forked_child_commit,
+    keep_a_closed_connection,
+    keep_the_counts_of_an_interrupted_transaction,
+    leave_an_interrupted_transaction_open,
+    let_sqlalchemy_try_out_a_transaction,
+)

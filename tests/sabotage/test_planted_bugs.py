@@ -52,6 +52,14 @@ SEEN_BY = [
         "keep_the_counts_of_an_interrupted_transaction",
         CTRL_C + "test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next",
     ),
+    (
+        "leave_an_interrupted_transaction_open",
+        CTRL_C + "test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next",
+    ),
+    (
+        "let_sqlalchemy_try_out_a_transaction",
+        "tests/engine/test_transaction.py::test_a_send_before_the_first_statement_commits_with_it",
+    ),
     ("begin_deferred", RACE + "test_racing_receivers_are_each_given_other_messages"),
     (
         "know_one_host_only",
