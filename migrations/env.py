@@ -14,6 +14,7 @@ import sqlalchemy
 from alembic import context
 
 from durableq.engines.sql.definitions.tables import metadata
+from durableq.engines.sqlite import compiler  # noqa: F401 - a new revision renders its elements
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.schema import VERSION_TABLE

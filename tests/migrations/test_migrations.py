@@ -96,6 +96,25 @@ def test_the_code_knows_every_revision_in_order() -> None:
     assert script.get_heads() == [schema.REVISIONS[-1]]
 
 
+def test_a_new_revision_is_generated_from_the_definitions(tmp_path: Path) -> None:
+    db, migrations = tmp_path / "queue.db", tmp_path / "migrations"
+    ours = schema.migrations_folder()
+    shutil.copytree(ours, migrations, ignore=shutil.ignore_patterns("__pycache__"))
+    DurableQ(db).init()
+    plain.script(db, "DROP VIEW durableq_dead_letter; DROP TABLE durableq_message")
+    program = (
+        "from alembic import command\nfrom alembic.config import Config\nconfig = Config()\n"
+        f"config.set_main_option('script_location', {str(migrations)!r})\n"
+        "command.revision(config, 'again', autogenerate=True)"
+    )
+    path = os.environ | {"PYTHONPATH": str(ours.parent), "DURABLEQ_DB": str(db)}
+    subprocess.run([sys.executable, "-c", program], env=path, capture_output=True, check=True)
+    (made,) = (migrations / "versions").glob("*_again.py")
+    text = made.read_text()
+    assert "op.create_table('durableq_message'" in text
+    assert "length(CAST(body AS BLOB)) <= " in text
+
+
 def test_the_migrations_are_where_the_code_looks() -> None:
     names = [path.name for path in (schema.migrations_folder() / "versions").glob("*.py")]
     for revision in schema.REVISIONS:
