@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import heapq
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Redri
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, NotFound
 from durableq.model.message import DeadLetter, Reason, State
-from durableq.model.queues import DEAD_LETTER_SUFFIX, dead_letter_name
+from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.model.text import visible
 from durableq.model.units import to_ms
 from durableq.store.core import Capability, Store
@@ -288,22 +287,10 @@ def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
 
 
 def _matching(store: Store, wanted: DeadLetterFilter, after: str | None) -> Iterator[DeadLetter]:
-    """Return the matching dead letters in order of id."""
-    inspect = store.require(Capability.INSPECT)
-    if wanted.queue is not None:
-        queues = [inspect.queue(dead_letter_name(wanted.queue)).name]
-    else:
-        queues = [info.name for info in inspect.queues() if info.dead_letter_queue is None]
-    pages = (_dead_letters_in(store, queue, after) for queue in queues)
-    found = heapq.merge(*pages, key=lambda dead_letter: (len(dead_letter.id), dead_letter.id))
-    return filter(wanted.fits, found)
-
-
-def _dead_letters_in(store: Store, queue: str, after: str | None) -> Iterator[DeadLetter]:
-    while page := store.require(Capability.INSPECT).peek(queue, PAGE, after):
+    """Yield the matching dead letters in order of id, a page at a time."""
+    while page := store.require(Capability.DEAD_LETTERS).dead_letters(wanted, PAGE, after):
+        yield from page
         after = page[-1].id
-        ids = [message.id for message in page]
-        yield from store.require(Capability.DEAD_LETTERS).dead_letters(ids)
 
 
 def _as_dead_letter(store: Store, message_id: str) -> DeadLetter:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durableq.client.app import DurableQ
-from durableq.model.dead_letters import RECOVERY_ACTOR
+from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterFilter
 from durableq.model.decisions import Decision, Hold, Requeue, Retry
 from durableq.model.errors import PASSING, InvalidInput, UnknownQueue
 from durableq.model.message import DeadLetter, Outcome, Receipt
@@ -307,13 +307,13 @@ class Recovery:
         """
         self.policies.check(store)
         for queue in self.policies.queues(store):
+            wanted = DeadLetterFilter(queue)
             after: str | None = None
-            while page := store.require(Capability.INSPECT).peek(
-                dead_letter_name(queue), PAGE_SIZE, after
+            while page := store.require(Capability.DEAD_LETTERS).dead_letters(
+                wanted, PAGE_SIZE, after
             ):
                 after = page[-1].id
-                ids = [message.id for message in page if not message.held]
-                for dead_letter in store.require(Capability.DEAD_LETTERS).dead_letters(ids):
+                for dead_letter in page:
                     if not dead_letter.message.held:
                         decided = self.policies.decide(dead_letter)
                         yield RecoveryResult(dead_letter, decided.decision, None, decided.by)

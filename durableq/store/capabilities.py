@@ -171,11 +171,13 @@ class DeadLetters(Protocol):
         """Return a message in a dead-letter queue with its history; None if it is not dead."""
         ...
 
-    def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
-        """Return those of these messages that are dead letters, with their histories.
+    def dead_letters(
+        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+    ) -> list[DeadLetter]:
+        """Return dead letters that match a filter, with their histories, in order of id.
 
-        Returns:
-            They are in order of id, as `peek` returns messages.
+        Raises:
+            InvalidInput: `after_id` cannot be the id of a message.
         """
         ...
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.queueing import MemoryQueueing
 from durableq.engines.memory.tables import Row
 from durableq.model import codec
-from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.arguments import check_page_start
+from durableq.model.dead_letters import (
+    RECOVERY_ACTOR,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    Recovered,
+    RecoveredFate,
+)
 from durableq.model.decisions import Decision, Discard, Hold, Retry
 from durableq.model.errors import Conflict, InvalidBody
 from durableq.model.message import (
@@ -116,11 +124,16 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
         return None if row is None else self._dead_letter(row)
 
     @query
-    def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
-        """Return those of these messages that are dead letters, with their histories."""
-        rows = [self._tables.rows[one] for one in set(ids) if one in self._tables.rows]
-        found = map(self._dead_letter, sorted(rows, key=lambda row: int(row.id)))
-        return list(filter(None, found))
+    def dead_letters(
+        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+    ) -> list[DeadLetter]:
+        """Return dead letters that match a filter, with their histories, in order of id."""
+        after, before_ms = check_page_start(after_id), wanted.died_before_ms
+        if before_ms is not None:
+            wanted = replace(wanted, died_before_ms=self._clock.of_wall(before_ms))
+        rows = sorted(self._tables.rows.values(), key=lambda row: int(row.id))
+        found = [self._dead_letter(row) for row in rows if int(row.id) > after]
+        return [one for one in found if one is not None and wanted.fits(one)][:limit]
 
     def _dead_letter(self, row: Row) -> DeadLetter | None:
         if row.source_queue is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from durableq.engines.sql.queries import find_queue, messages
 from durableq.engines.sql.receiving import lease_dead_letters
@@ -17,7 +17,8 @@ from durableq.engines.sql.transactions import (
     row_id,
 )
 from durableq.model import codec
-from durableq.model.dead_letters import DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.arguments import check_page_start
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered, RecoveredFate
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody
 from durableq.model.message import (
@@ -31,7 +32,11 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+from durableq.runtime.clock import shift
 from durableq.store.capabilities import DeadLetters
+
+#: More than the id of any row.
+MAX_ID: Final = (1 << 63) - 1
 
 
 class SQLDeadLetters(Operations, DeadLetters):
@@ -79,10 +84,23 @@ class SQLDeadLetters(Operations, DeadLetters):
         with self._database.read() as tx:
             return tx.shown(next(iter(_dead_letters(tx, [message_id])), None))
 
-    def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
-        """Return those of these messages that are dead letters, with their histories."""
+    def dead_letters(
+        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+    ) -> list[DeadLetter]:
+        """Return dead letters that match a filter, with their histories, in order of id."""
+        cursor = check_page_start(after_id)
         with self._database.read() as tx:
-            return tx.shown(_dead_letters(tx, ids))
+            found: list[DeadLetter] = []
+            wanted = shift(wanted, -tx.offset_ms)
+            while len(found) < limit:  # a dead letter without its queue is passed over
+                meant = meant_by(wanted, cursor)
+                rows = tx.run(tx.sql.DEAD_LETTERS_MEANT, limit=limit - len(found), **meant)
+                ids = [row[0] for row in rows.fetchall()]
+                if not ids:
+                    break
+                found += _dead_letters(tx, [*map(str, ids)])
+                cursor = ids[-1]
+            return tx.shown(found)
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
         """Return the dead letters in groups by cause of death, the largest group first."""
@@ -208,6 +226,25 @@ def _redrive(
     tx.count(row.id, "moved_out")
     tx.count(target.id, "moved_in")
     return True
+
+
+def meant_by(wanted: DeadLetterFilter, cursor: int, last_event: int = MAX_ID) -> dict[str, Any]:
+    """Return the parameters of DEAD_LETTERS_MEANT.
+
+    Args:
+        wanted: the filter.
+        cursor: only those after this id.
+        last_event: only those that died by this event of the history.
+    """
+    return {
+        "cursor": cursor,
+        "last_event": last_event,
+        "of_queue": wanted.queue,
+        "of_reason": wanted.reason,
+        "of_type": wanted.error_type,
+        "of_fingerprint": wanted.fingerprint,
+        "before_ms": wanted.died_before_ms,
+    }
 
 
 def _dead_letters(tx: Transaction, ids: Sequence[str]) -> list[DeadLetter]:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql.columns import NO_RECEIPT, OWNER_BASE
-from durableq.engines.sql.dead_letters import decide_one
+from durableq.engines.sql.dead_letters import decide_one, meant_by
 from durableq.engines.sql.receiving import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage
 from durableq.engines.sql.transactions import (
@@ -114,7 +114,7 @@ def _start(
         if name is not None:
             _ordinary(tx, name)
     (last_event,) = tx.run(tx.sql.LAST_EVENT).fetchone()
-    meant = _parameters(wanted, last_event, 0)
+    meant = meant_by(wanted, 0, last_event)
     total, lost = tx.run(tx.sql.COUNT_MEANT, **meant).fetchone()
     if lost is not None and to_queue is None and isinstance(decision, Requeue):
         raise source_is_gone(str(lost))
@@ -146,7 +146,7 @@ def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
         return task
     to_queue = None if task.to_queue is None else _ordinary(tx, task.to_queue)
     _reclaim_dead_letters(tx)
-    meant = _parameters(task.wanted, last_event, cursor)
+    meant = meant_by(task.wanted, cursor, last_event)
     page = [
         _DeadLetter(*row)
         for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
@@ -246,18 +246,6 @@ def _ordinary(tx: WriteTransaction, name: str) -> StoredQueue:
     if row.dead_letter_queue_id is None:
         raise Conflict(f"{name!r} is a dead-letter queue: name the queue it serves.")
     return row
-
-
-def _parameters(wanted: DeadLetterFilter, last_event: int, cursor: int) -> dict[str, Any]:
-    return {
-        "cursor": cursor,
-        "last_event": last_event,
-        "of_queue": wanted.queue,
-        "of_reason": wanted.reason,
-        "of_type": wanted.error_type,
-        "of_fingerprint": wanted.fingerprint,
-        "before_ms": wanted.died_before_ms,
-    }
 
 
 def _progress(row: tuple[Any, ...]) -> Progress:

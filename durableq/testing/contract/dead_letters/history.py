@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Requeue
+from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, Reason
 from durableq.store.core import Capability
@@ -49,15 +51,36 @@ class HistoryContract(StoreCase):
         assert [e.event for e in dead_letter.failures] == [Event.FAILED, Event.LEASE_EXPIRED]
         assert (dead_letter.key, dead_letter.body) == ("k", [1])
 
-    @needs(Capability.INSPECT)
-    def test_dead_letters_by_id_come_in_order_of_id_without_other_messages(
-        self, store: FullStore
+    def test_dead_letters_come_page_by_page_in_order_of_id(self, store: FullStore) -> None:
+        ids = [kill(store, body) for body in range(3)]
+        send(store)
+        first = store.dead_letters(DeadLetterFilter(), 2)
+        rest = store.dead_letters(DeadLetterFilter(), 2, first[-1].id)
+        assert [*first, *rest] == [store.dead_letter(message_id) for message_id in ids]
+        assert store.dead_letters(DeadLetterFilter(), 2, ids[-1]) == []
+
+    def test_dead_letters_are_filtered(self, store: FullStore, clock: FakeClock) -> None:
+        old = kill(store)
+        clock.advance(10)
+        now_ms = clock.wall_ms()
+        kill(store, 2)
+        for wanted in (
+            DeadLetterFilter(ORDERS),
+            DeadLetterFilter(reason=Reason.REJECTED, error_type="ValueError"),
+            DeadLetterFilter(fingerprint=store.dead_letters(DeadLetterFilter(), 1)[0].fingerprint),
+        ):
+            assert len(store.dead_letters(wanted, 9)) == 2
+        before = store.dead_letters(DeadLetterFilter(died_before_ms=now_ms), 9)
+        assert [dead_letter.id for dead_letter in before] == [old]
+        assert store.dead_letters(DeadLetterFilter(reason=Reason.TIMEOUT), 9) == []
+        assert store.dead_letters(DeadLetterFilter("mail"), 9) == []
+
+    @pytest.mark.parametrize("after_id", ["", "x", "-1"])
+    def test_dead_letters_after_an_invalid_id_are_refused(
+        self, store: FullStore, after_id: str
     ) -> None:
-        first, second = kill(store, 1), kill(store, 2)
-        ids = [second, send(store), "0", first, "x", first]
-        found = store.dead_letters(ids)
-        assert found == [store.dead_letter(first), store.dead_letter(second)]
-        assert store.dead_letters([]) == []
+        with pytest.raises(InvalidInput, match="is not a message id"):
+            store.dead_letters(DeadLetterFilter(), 1, after_id)
 
     def test_a_living_message_is_no_dead_letter(self, store: FullStore) -> None:
         assert store.dead_letter(send(store)) is None
