@@ -162,7 +162,7 @@ class Delivery:
         ) as opened:
             transaction = Transaction(opened)
             yield transaction
-            result = self._encoded(transaction.result)
+            result = self.encoded(transaction.result)
             opened.settle([Completion(self.receipt, result, self.key)], [])
         self.settled = True
         self.transaction_result = result
@@ -175,7 +175,7 @@ class Delivery:
             InvalidResult: JSON cannot hold the result, or the message has no key to keep it
                 under; the message is still yours.
         """
-        encoded = None if result is None else self._encoded(result)
+        encoded = None if result is None else self.encoded(result)
         completion = Completion(self.receipt, encoded, self.message.key)
         self._settle(self._store.complete([completion])[0])
 
@@ -187,7 +187,7 @@ class Delivery:
                 message stays completed.
             StaleReceipt: this delivery completed no key.
         """
-        self.attach_encoded(self._encoded(result))
+        self.attach_encoded(self.encoded(result))
 
     def attach_encoded(self, encoded: str | None) -> None:
         """Keep an encoded result; see attach_result."""
@@ -241,7 +241,8 @@ class Delivery:
         if outcome.refused:
             raise StaleReceipt(self.id, outcome.why)
 
-    def _encoded(self, result: Any) -> str | None:
+    def encoded(self, result: Any) -> str | None:
+        """Return a result as JSON text; see `complete` for what it raises."""
         encoded = codec.encode_result(result)
         if encoded is not None and self.key is None:
             raise InvalidResult(
@@ -328,7 +329,7 @@ class Batch(Sequence[Delivery]):
             Conflict: the batch is settled.
         """
         self._check_open(delivery)
-        self._results[delivery.id] = delivery._encoded(result)
+        self._results[delivery.id] = delivery.encoded(result)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -379,16 +380,16 @@ class Batch(Sequence[Delivery]):
 
     def _completions(self) -> list[Completion]:
         return [
-            Completion(delivery.receipt, self._results.get(delivery.id), delivery.key)
-            for delivery in self
-            if delivery.id not in self._failures
+            Completion(one.receipt, self._results.get(one.message.id), one.message.key)
+            for one in self._deliveries
+            if one.message.id not in self._failures
         ]
 
     def _failed(self) -> list[tuple[Receipt, Failure]]:
         return [
-            (delivery.receipt, self._failures[delivery.id])
-            for delivery in self
-            if delivery.id in self._failures
+            (one.receipt, self._failures[one.message.id])
+            for one in self._deliveries
+            if one.message.id in self._failures
         ]
 
     def _check_open(self, delivery: Delivery) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.producer import Producer
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import InvalidInput, StaleReceipt
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH, MAX_STORE_RECEIVES
-from durableq.model.message import Draft, IdempotencyRecord, SendOptions, check_key, draft, drafts
+from durableq.model.message import (
+    Completion,
+    Draft,
+    IdempotencyRecord,
+    Outcome,
+    SendOptions,
+    check_key,
+    draft,
+    drafts,
+)
 from durableq.model.text import shown
 from durableq.model.units import to_ms
-from durableq.store.core import Capability, QueueInfo
+from durableq.store.core import Capability, QueueInfo, Store
 
 if TYPE_CHECKING:
     from durableq.client.app import DurableQ
@@ -132,6 +141,25 @@ class Queue:
         deliveries = [Delivery(message, store, actor) for message in received.messages]
         return Deliveries(deliveries, more=received.more)
 
+    def complete_many(
+        self, deliveries: Iterable[Delivery], *, results: Mapping[str, Any] | None = None
+    ) -> None:
+        """End received messages in success, in one commit: `queue.complete_many(messages)`.
+
+        Args:
+            deliveries: received from this queue; at most MAX_SEND_BATCH.
+            results: results to keep for duplicates, by the ids of their messages.
+
+        Raises:
+            StaleReceipt: some are no longer yours: its `message_ids`, and those whose `settled` is
+                False. All others are completed.
+            InvalidInput: too many, no delivery, one of another queue, or a result for none of them.
+            InvalidResult: JSON cannot hold a result, or its message has no key to keep it under.
+                After this and InvalidInput nothing was completed.
+        """
+        store = self._app.opened or self._app.store
+        _complete(store, self.name, [*deliveries], results or {})
+
     def purge(self) -> int:
         """Remove every message, leased ones too; return how many."""
         return self._app.store.require(Capability.CONTROL).purge(self.name)
@@ -148,6 +176,52 @@ class Queue:
         """
         check_key(key)
         return self._app.store.require(Capability.IDEMPOTENCY).record(self.name, key)
+
+
+def _complete(
+    opened: Store, queue: str, deliveries: Sequence[Delivery], results: Mapping[str, Any]
+) -> None:
+    """Complete deliveries of one queue in one commit; see Queue.complete_many."""
+    if len(deliveries) > MAX_SEND_BATCH:
+        says = f"Complete at most {MAX_SEND_BATCH} messages in one commit, got {len(deliveries)}."
+        raise InvalidInput(says)
+    encoded = _encoded_results(queue, deliveries, results)
+    deliveries = [*dict.fromkeys(deliveries)]  # one that is given twice is completed once
+    completions = [
+        Completion(delivery.receipt, encoded.get(delivery.message.id), delivery.message.key)
+        for delivery in deliveries
+    ]
+    if not completions:
+        return
+    outcomes = opened.complete(completions)
+    stale = []
+    for delivery, outcome in zip(deliveries, outcomes, strict=True):
+        if outcome is Outcome.DONE:
+            delivery.settled = True
+        else:
+            stale.append((delivery.id, outcome.why))
+    if stale:
+        (first, why), *others = stale
+        raise StaleReceipt(first, why, of=len(deliveries), others=[one for one, _ in others])
+
+
+def _encoded_results(
+    queue: str, deliveries: Sequence[Delivery], results: Mapping[str, Any]
+) -> dict[str, str | None]:
+    """Check deliveries and results, and return the results as JSON text by message id."""
+    for delivery in deliveries:
+        if not isinstance(delivery, Delivery):
+            raise InvalidInput(f"Give deliveries of queue {queue!r}, got {shown(delivery)}.")
+        if delivery.message.queue != queue:
+            raise InvalidInput(
+                f"Message {delivery.id} was received from queue {delivery.queue!r}, not from "
+                f"{queue!r}: complete it with that queue."
+            )
+    by_id = {delivery.id: delivery for delivery in deliveries} if results else {}
+    for message_id in results:
+        if message_id not in by_id:
+            raise InvalidInput(f"There is a result for {shown(message_id)}, which is not given.")
+    return {one: by_id[one].encoded(result) for one, result in results.items()}
 
 
 def _drafts(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:

@@ -26,6 +26,7 @@ Reject, RetryLater          raised by handlers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from durableq.model.limits import MAX_DELAY_MS
@@ -82,12 +83,19 @@ class Conflict(DurableQError):
 class StaleReceipt(DurableQError):
     """The message is no longer yours: its lease was taken over, or it has ended."""
 
-    def __init__(self, message_id: str, why: str) -> None:
-        super().__init__(
-            f"The receipt for message {message_id} is stale: {why}. "
-            "Nothing was written; drop this message."
-        )
+    def __init__(
+        self, message_id: str, why: str, *, of: int = 1, others: Sequence[str] = ()
+    ) -> None:
+        ends = "Nothing was written; drop this message."
+        if of > 1:
+            stale = 1 + len(others)
+            drop = "this" if stale == 1 else f"these {stale}"
+            ends = f"The other {of - stale} of {of} messages are completed; drop {drop}."
+        super().__init__(f"The receipt for message {message_id} is stale: {why}. {ends}")
+        #: The first message whose receipt is stale.
         self.message_id = message_id
+        #: All of them; more than one where messages were settled together.
+        self.message_ids = (message_id, *others)
 
 
 class Busy(DurableQError):

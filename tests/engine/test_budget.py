@@ -87,7 +87,7 @@ def test_a_batch_takes_as_many_statements_as_one_message(dq: DurableQ, orders: Q
     cost = spent(dq, lambda: receive_and_complete(orders, 100))
     assert len(cost.statements) == 8 + 6 + 3 + 1, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 1203, len(cost.calls)
+    assert len(cost.calls) <= 801, len(cost.calls)
 
 
 def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:
