@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import time
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -34,9 +35,10 @@ _INSERT: Final = """
 INSERT INTO durableq_message (queue_id, state, rank, priority, deferred, receive_count,
     recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
     first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
-    body_bytes, body_format, sequence, key, payload_hash, body)
+    body_bytes, body_format, sequence, body{})
 VALUES (?1, 0, 0, 0, 0, 0, 0, 2199023255552, 0, ?2, ?2, 140737488355327, ?2, 140737488355327, 0,
-    x'00000000000000000000000000000000', 1099511627776, ?3, 0, 0, ?4, ?5, ?6)"""
+    x'00000000000000000000000000000000', 1099511627776, ?3, 0, 0, ?4{})"""
+_PLAIN, _KEYED = _INSERT.format("", ""), _INSERT.format(", key, payload_hash", ", ?5, ?6")
 _SENT: Final = "UPDATE durableq_counters SET sent = sent + ? WHERE queue_id = ?"
 _SOURCE: Final = """
 SELECT id, visibility_timeout_ms, retention_ms, paused FROM durableq_queue WHERE name = ?"""
@@ -110,7 +112,7 @@ class Raw:
     def send(self, body: Any, key: str | None = None) -> None:
         """Store one message."""
         text = _encode(body)
-        hashed = None if key is None else _hash(body)
+        of_key = () if key is None else (key, _hash(body))
         execute = self._execute
         execute("BEGIN IMMEDIATE")
         queue_id, delay_ms, limit = execute(_TARGET, (self._queue,)).fetchone()
@@ -118,33 +120,29 @@ class Raw:
         if delay_ms or size > limit:
             raise ValueError("outside the workload")
         now_ms = time.time_ns() // 1_000_000
-        execute(_INSERT, (queue_id, now_ms, size, key, hashed, text))
+        insert = _KEYED if of_key else _PLAIN
+        execute(insert, (queue_id, now_ms, size, text, *of_key))
         execute(_SENT, (1, queue_id))
         execute("COMMIT")
 
     def send_many(self, bodies: list[Any], keys: list[str] | None = None) -> None:
         """Store messages in one commit."""
         texts = [*map(_encode, bodies)]
-        keyed: Any = keys or [None] * len(texts)
+        hashes = [*map(_hash, bodies)] if keys else []
         execute = self._execute
         execute("BEGIN IMMEDIATE")
         queue_id, delay_ms, limit = execute(_TARGET, (self._queue,)).fetchone()
         now_ms = time.time_ns() // 1_000_000
-        rows = [
-            (
-                queue_id,
-                now_ms,
-                len(text) if text.isascii() else len(text.encode()),
-                key,
-                None if key is None else _hash(body),
-                text,
-            )
-            for body, text, key in zip(bodies, texts, keyed, strict=True)
-        ]
-        if delay_ms or max(row[2] for row in rows) > limit:
+        sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
+        if delay_ms or max(sizes) > limit:
             raise ValueError("outside the workload")
-        self.connection.executemany(_INSERT, rows)
-        execute(_SENT, (len(rows), queue_id))
+        constant = (repeat(queue_id), repeat(now_ms))
+        if keys:
+            rows = zip(*constant, sizes, texts, keys, hashes, strict=False)
+            self.connection.executemany(_KEYED, rows)
+        else:
+            self.connection.executemany(_PLAIN, zip(*constant, sizes, texts, strict=False))
+        execute(_SENT, (len(texts), queue_id))
         execute("COMMIT")
 
     def receive(self, limit: int) -> list[Leased]:
