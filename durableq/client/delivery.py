@@ -358,25 +358,18 @@ class Batch(Sequence[Delivery]):
         """Complete and fail the deliveries in one transaction; return those that were refused."""
         if self.settled or not self:
             return []
-        try:
-            with self.transaction():
-                return []
-        except StaleReceipt:
-            return self._settle_without_the_stale()
-
-    def endings(self) -> list[tuple[Delivery, Completion | Failure]]:
-        """Return the completion or failure of each delivery, to settle them one by one."""
-        completions = {one.receipt: one for one in self._completions()}
-        failures = dict(self._failed())
-        return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in self]
-
-    def _settle_without_the_stale(self) -> list[Delivery]:
         completions, failed = self._completions(), self._failed()
         outcomes = self._store.settle(completions, failed, actor=self[0].actor)
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failed]
         refused = {r for r, outcome in zip(receipts, outcomes, strict=True) if outcome.refused}
         self._mark_settled()
         return [delivery for delivery in self if delivery.receipt in refused]
+
+    def endings(self) -> list[tuple[Delivery, Completion | Failure]]:
+        """Return the completion or failure of each delivery, to settle them one by one."""
+        completions = {one.receipt: one for one in self._completions()}
+        failures = dict(self._failed())
+        return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in self]
 
     def _completions(self) -> list[Completion]:
         return [

@@ -47,24 +47,26 @@ class Execution:
 
     def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call a handler for each delivery, or once for all if it takes batches."""
+        began_at, called = time.monotonic(), 0
         try:
             if handler.batch is not None:
                 if batch := self._start_batch(deliveries):
                     self._end_batch(batch, *_call(handler.function, batch))
                 return
-            began_at, called = time.monotonic(), 0
             for delivery in deliveries:
                 if self._start(delivery):
-                    called += 1
                     self._end(delivery, *_call(handler.function, delivery))
+                    called += 1
             if called:
                 seconds = time.monotonic() - began_at
                 self._state.prefetch.record(handler.queue, seconds, called)
         finally:
-            self.release_unstarted(deliveries)
+            if called < len(deliveries):
+                self.release_unstarted(deliveries)
 
     async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         """Call an async handler for each delivery, or once for all if it takes batches."""
+        called = 0
         try:
             if handler.batch is not None:
                 if batch := self._start_batch(deliveries):
@@ -73,8 +75,10 @@ class Execution:
             for delivery in deliveries:
                 if self._start(delivery):
                     self._end(delivery, *await _call_async(handler.function, delivery))
+                    called += 1
         finally:
-            self.release_unstarted(deliveries)
+            if called < len(deliveries):
+                self.release_unstarted(deliveries)
 
     def _start(self, delivery: Delivery) -> bool:
         """Mark a message as started; return False if its handler is not to be called."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -361,3 +363,21 @@ def test_one_stale_receipt_undoes_the_batchs_transaction(
     assert written(db)["ledger"] == []
     assert batch.settle() == [batch[1]], "without writes the others go through"
     assert orders.info().counters.completed == 1
+
+
+IMPORTED_FIRST = """
+import sys
+from durableq import DurableQ
+
+dq = DurableQ(sys.argv[1])
+(message,) = dq.queue("orders").receive()
+assert "sqlalchemy" not in sys.modules
+with message.transaction():
+    assert "sqlalchemy" in sys.modules
+"""
+
+
+def test_sqlalchemy_is_imported_before_the_write_lock_is_taken(dq: DurableQ, orders: Queue) -> None:
+    orders.send(1)
+    command = [sys.executable, "-c", IMPORTED_FIRST, dq.url]
+    subprocess.run(command, check=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @contextmanager
 def write_with_user_code(database: Database) -> Iterator[Session]:
     """Run a write transaction that user code may join through SQLAlchemy; see `joined`."""
+    _ = database.adapter  # imports SQLAlchemy, which takes half a second: not under the write lock
     session = database.write()
     if _begun(session) is not None and not session.raw.in_transaction:
         database.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
