@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ENDS = ("to the first statement", "to the change", "in all")
 #: Calls and files to each of the ends.
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
-    "send": ((13, 6), (14, 6), (17, 7)),
-    "receive": ((11, 5), (19, 6), (32, 8)),
-    "complete": ((15, 5), (17, 5), (29, 7)),
-    "fail (buries)": ((20, 8), (27, 10), (42, 11)),
-    "receive (empty)": ((11, 5), None, (23, 9)),
+    "send": ((14, 8), (15, 8), (19, 9)),
+    "receive": ((12, 7), (20, 8), (34, 10)),
+    "complete": ((16, 7), (18, 7), (31, 9)),
+    "fail (buries)": ((21, 10), (28, 12), (44, 13)),
+    "receive (empty)": ((12, 7), None, (25, 11)),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Transaction, event
 
 from durableq import DurableQ, Queue
-from durableq.engines.sqlite.database import Session
+from durableq.engines.sqlite.session import Session
 
 
 def check_usable(orders: Queue) -> None:

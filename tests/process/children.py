@@ -33,6 +33,7 @@ from tests.support import scaled
 
 BATCH = 7
 BATCHES = 20_000
+SENDERS = 16
 
 
 def say(line: object) -> None:
@@ -66,6 +67,20 @@ def send(db: str) -> None:
     queue = DurableQ(db).queue("orders")
     for number in range(BATCHES):
         say(" ".join(queue.send_many([{"batch": number}] * BATCH)))
+
+
+def send_from_threads(db: str) -> None:
+    """Send singly from many threads; say the id and the body of each message once it is stored."""
+
+    def send_all(sender: int) -> None:
+        for number in itertools.count():
+            body = f"{sender}-{number}"
+            os.write(1, f"{queue.send(body)} {body}\n".encode())  # one write for each line
+
+    queue = DurableQ(db).queue("orders")
+    for sender in range(SENDERS):
+        threading.Thread(target=send_all, args=(sender,), daemon=True).start()
+    signal.pause()
 
 
 def churn(db: str) -> None:
@@ -291,6 +306,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
         hold,
         hold_transaction,
         send,
+        send_from_threads,
         churn,
         fleet,
         work_in_terminal,

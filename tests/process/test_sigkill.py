@@ -23,6 +23,7 @@ from tests.process.children import BATCH
 from tests.support import new_file, scaled, wait_for
 
 LEASE_SECONDS = 1.0
+BODIES = "SELECT id, body FROM durableq_message"
 
 
 @pytest.fixture
@@ -85,6 +86,26 @@ def test_answered_sends_of_a_killed_process_are_in_the_file_and_its_batches_are_
     assert len(printed) >= batches * BATCH
     assert printed <= set(stored)
     assert len(stored) % BATCH == 0, "a batch was torn"
+    plain.check_sound(db)
+
+
+def test_each_message_that_a_thread_was_told_of_is_there_after_a_kill(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    """Threads that send at the same time share commits."""
+    child = nursery.start("send_from_threads", db)
+    number = random.randrange(100, 400)
+    child.wait_until(lambda: len(child.said) >= number, "enough messages")
+    child.kill()
+    told = [line.split() for line in child.said if " " in line]
+    stored = {str(number): body for number, body in plain.rows(db, BODIES)}
+    assert len(told) >= 100
+    assert {number: stored.get(number) for number, _ in told} == {
+        number: f'"{body}"' for number, body in told
+    }
+    assert len(set(stored.values())) == len(stored), "a message was stored twice"
+    (counted,) = plain.column(db, "SELECT sent FROM durableq_counters WHERE sent > 0")
+    assert counted == len(stored)
     plain.check_sound(db)
 
 

@@ -17,6 +17,7 @@ from durableq.engines.sqlite import (
     location,
     open_files,
     open_transaction,
+    session,
     store,
 )
 from durableq.model import codec
@@ -24,7 +25,7 @@ from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import completer, execution, lease_keeper
-from tests.sabotage import session_bugs
+from tests.sabotage import group_bugs, session_bugs
 from tests.sabotage.counting_bugs import audit_the_counters_by_themselves
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
@@ -62,8 +63,8 @@ def remove_the_fence() -> None:
 
 
 def begin_deferred() -> None:
-    module: Any = database
-    module.BEGIN_WRITE = "BEGIN"
+    for module in (database, session):
+        vars(module)["BEGIN_WRITE"] = "BEGIN"
 
 
 def reverse_the_lease() -> None:
@@ -427,5 +428,6 @@ BUGS: dict[str, Callable[[], None]] = {
         audit_the_counters_by_themselves,
         leave_the_log_long,
         *session_bugs.BUGS,
+        *group_bugs.BUGS,
     )
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from durableq.engines.sqlite import database, open_transaction, sqlalchemy_adapter
+from durableq.engines.sqlite import database, open_transaction, session, sqlalchemy_adapter
 
 
 def let_a_forked_child_commit() -> None:
     """Without the two checks: at each use of the transaction, and at its end."""
-    session: Any = database.Session
+    cls: Any = session.Session
     handle: Any = open_transaction.OpenTransaction
-    leave, check = session.__exit__, handle._check
+    leave, check = cls.__exit__, handle._check
 
     def leave_as_the_parent(self: Any, *error: Any) -> None:
         self.pid = os.getpid()
@@ -22,7 +22,7 @@ def let_a_forked_child_commit() -> None:
         self._pid = os.getpid()
         check(self)
 
-    session.__exit__, handle._check = leave_as_the_parent, check_as_the_parent
+    cls.__exit__, handle._check = leave_as_the_parent, check_as_the_parent
 
 
 def keep_a_closed_connection() -> None:
@@ -35,19 +35,19 @@ def keep_the_counts_of_an_interrupted_transaction() -> None:
         def clear(self) -> None:
             """Keep them."""
 
-    session: Any = database.Session
-    make = session.__init__
+    cls: Any = session.Session
+    make = cls.__init__
 
     def make_with_counts(self: Any, *arguments: Any) -> None:
         make(self, *arguments)
         self.counts = Counts()
 
-    session.__init__ = make_with_counts
+    cls.__init__ = make_with_counts
 
 
 def leave_an_interrupted_transaction_open() -> None:
-    module: Any = open_transaction
-    module.roll_back = lambda _raw: None
+    cls: Any = session.Session
+    cls.abandon = lambda _: None
 
 
 def let_sqlalchemy_try_out_a_transaction() -> None:

@@ -34,6 +34,7 @@ HOSTS = "tests/engine/test_hosts.py::"
 ROW_COUNTS = "tests/engine/test_row_counts.py::"
 CTRL_C = "tests/engine/test_ctrl_c.py::"
 WRITE_LOCK = "tests/engine/test_write_lock.py::"
+GROUPS = "tests/engine/test_group_commit.py::"
 OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
@@ -59,6 +60,24 @@ SEEN_BY = [
     (
         "let_sqlalchemy_try_out_a_transaction",
         "tests/engine/test_transaction.py::test_a_send_before_the_first_statement_commits_with_it",
+    ),
+    (
+        "answer_a_group_before_the_commit",
+        GROUPS + "test_a_commit_that_raises_leaves_the_outcome_of_all_unknown",
+    ),
+    ("let_an_error_undo_its_group", GROUPS + "test_an_error_of_one_operation_is_its_own"),
+    (
+        "forget_the_group_of_an_interrupted_thread",
+        GROUPS + "test_an_interrupted_thread_leaves_its_group_to_the_next",
+    ),
+    (
+        "run_an_interrupted_commit_again",
+        GROUPS
+        + "test_ctrl_c_at_each_step_of_a_group_leaves_no_thread_waiting_and_tells_none_a_lie",
+    ),
+    (
+        "inherit_the_turn",
+        GROUPS + "test_a_child_forked_while_threads_wait_does_not_wait_for_them",
     ),
     ("begin_deferred", RACE + "test_racing_receivers_are_each_given_other_messages"),
     (

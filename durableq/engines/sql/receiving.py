@@ -109,9 +109,7 @@ class Receiving(Operations):
             lease: dict[str, Any] = {"visibility_ms": visibility_ms, "owner_id": owner_id}
             once = partial(self.receive, queue, limit, **lease)
             return receive_or_wait(self, queue, wait_ms, once)
-        with self._database.write() as tx:
-            received = receive(tx, queue, limit, visibility_ms, owner_id)
-        return tx.shown(received) if tx.offset_ms else received
+        return self._database.run(receive, queue, limit, visibility_ms, owner_id)
 
     def watch(self) -> Watch:
         """Start watching for writes; each engine has its own way."""
@@ -137,7 +135,8 @@ def receive(
     messages = _deliver(tx, row, examined.admitted, lease) if examined.admitted else []
     idle = not (messages or examined.duplicates or set_aside or more)
     wait_ms = ready_in_ms(tx, [queue]) if idle else None
-    return Received(messages, examined.duplicates, set_aside, more, wait_ms)
+    received = Received(messages, examined.duplicates, set_aside, more, wait_ms)
+    return tx.shown(received) if tx.offset_ms else received
 
 
 def lease_dead_letters(

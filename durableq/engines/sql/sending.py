@@ -41,8 +41,9 @@ class Sending(Operations):
 
     def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
         """Store a batch, or let it join the caller's transaction."""
-        database = self._database
-        with database.write() if connection is None else database.join(connection) as tx:
+        if connection is None:
+            return self._database.run(send, queue, drafts)
+        with self._database.join(connection) as tx:
             return send(tx, queue, drafts)
 
 

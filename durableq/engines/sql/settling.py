@@ -33,20 +33,17 @@ class Settling(Operations):
 
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
         """Let leases end later."""
-        with self._database.write() as tx:
-            return extend(tx, receipts, visibility_ms)
+        return self._database.run(extend, receipts, visibility_ms)
 
     def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
         """End messages in success."""
-        with self._database.write() as tx:
-            return complete(tx, completions)
+        return self._database.run(complete, completions)
 
     def fail(
         self, failures: Sequence[tuple[Receipt, Failure]], *, actor: str = ""
     ) -> list[Outcome]:
         """Record failures, and retry or bury."""
-        with self._database.write() as tx:
-            return fail(tx, failures, actor)
+        return self._database.run(fail, failures, actor)
 
     def settle(
         self,
@@ -56,13 +53,21 @@ class Settling(Operations):
         actor: str = "",
     ) -> list[Outcome]:
         """Complete and fail messages in one transaction."""
-        with self._database.write() as tx:
-            return complete(tx, completions) + fail(tx, failures, actor)
+        return self._database.run(settle, completions, failures, actor)
 
     def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
         """Return messages to their queues, uncounted."""
-        with self._database.write() as tx:
-            return release(tx, receipts)
+        return self._database.run(release, receipts)
+
+
+def settle(
+    tx: WriteTransaction,
+    completions: Sequence[Completion],
+    failures: Sequence[tuple[Receipt, Failure]],
+    actor: str,
+) -> list[Outcome]:
+    """Complete and fail messages; see Queueing.settle."""
+    return complete(tx, completions) + fail(tx, failures, actor)
 
 
 def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Outcome]:

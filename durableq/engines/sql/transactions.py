@@ -237,6 +237,9 @@ class Database(Protocol):
     def write(self, *, patient: bool = True) -> AbstractContextManager[WriteTransaction]:
         """Open a write transaction; unless `patient`, raise Busy instead of waiting."""
 
+    def run(self, operation: Callable[..., T], *arguments: Any) -> T:
+        """Run an operation in a write transaction, which those of other threads may share."""
+
     def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
         """Take part in a caller's open transaction on the same database."""
 

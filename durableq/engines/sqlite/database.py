@@ -1,4 +1,4 @@
-"""The SQLite file: connections, transactions, errors.
+"""The SQLite file: its connections, its time, and waiting for its lock.
 
 Each choice here answers a measured failure; docs/DESIGN.md names it.
 """
@@ -11,22 +11,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from durableq.engines.sql import hosts, steady_time
-from durableq.engines.sql.columns import LEASE_EPOCH_MS
 from durableq.engines.sql.transactions import RevisionCheck, Transaction, WriteTransaction
-from durableq.engines.sqlite import checkpoints, copy_marker, open_files
+from durableq.engines.sqlite import checkpoints, copy_marker
 from durableq.engines.sqlite.checkpoints import Checkpointer, guard, set_pragma
 from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import check_library, driver
 from durableq.engines.sqlite.errors import code_of, translate
+from durableq.engines.sqlite.group_commit import Turn
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.open_files import OpenFile, create
+from durableq.engines.sqlite.session import BEGIN_WRITE, Session, roll_back
 from durableq.engines.sqlite.write_lock import WriteLock
 from durableq.model.errors import (
-    Conflict,
-    DatabaseReplaced,
     DatabaseUnusable,
     DurableQError,
     OutcomeUnknown,
@@ -39,112 +38,15 @@ if TYPE_CHECKING:
 
     from durableq.engines.sqlite.sqlalchemy_adapter import SQLAlchemyAdapter
 
-#: Never deferred: a transaction that reads, then writes, fails if another wrote in between.
-BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 STATEMENT_CACHE: Final = 256
 JOURNAL_SIZE_LIMIT: Final = 16 << 20
-FORKED: Final = (
-    "This process was forked inside a transaction, which only its parent can end. End the child "
-    "with os._exit() there, or fork outside the `with` block."
-)
 #: Decodes stored text. The driver's own decoder would fail the whole read on invalid UTF-8; here
 #: undecodable bytes become surrogates, which no sender can store, so `codec.decode` sees them.
 TEXT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
+_T = TypeVar("_T")
 #: Connections that a forked child inherited. Closing one would harm the parent, so none is closed.
 _ABANDONED: list[Any] = []
-
-
-class Session(WriteTransaction):
-    """One thread's connection, and the write transaction that it may be in.
-
-    `with` runs a write transaction: `BEGIN IMMEDIATE`, the operation, COMMIT. The object is made
-    once per thread, because a transaction of one message is short.
-
-    Args:
-        database: the file.
-        raw: the connection of the thread, and of the process.
-    """
-
-    __slots__ = ("_database", "is_open", "is_patient", "pid", "sqlalchemy", "thread")
-
-    def __init__(self, database: Database, raw: Any) -> None:
-        super().__init__(raw, DIALECT, database.rng, database.owner_outside)
-        self._database = database
-        #: The connection as SQLAlchemy's, once user code has needed it.
-        self.sqlalchemy: sqlalchemy.Connection | None = None
-        self.pid = os.getpid()
-        self.thread = threading.current_thread()
-        self.is_open = True
-        self.is_patient = True
-
-    def __enter__(self) -> Session:
-        database = self._database
-        if self.raw.in_transaction:
-            raise Conflict(
-                "This thread is inside message.transaction(): use tx.send and tx.execute there, "
-                "or make this call before or after it."
-            )
-        if open_files.are_several_open:
-            database.file.use(self.raw)
-        try:  # around BEGIN too: a KeyboardInterrupt may come as soon as it returns
-            try:
-                if database.lock.is_contended:
-                    database.begin(self)
-                else:
-                    self.execute(BEGIN_WRITE)
-            except (driver.Error, UnicodeDecodeError) as error:
-                database.begin(self, failed=error)
-            check = database.revision_check
-            moment = database.clock.moment()
-            if moment.is_due and check is not None:
-                moment = database.keep_time(self)
-            if check is not None and self.execute(check.query).fetchone() != check.expected:
-                raise check.refusal(self.raw)
-            self.now_ms, lease_ms, self.offset_ms, _ = moment
-            self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
-            self._queues.clear()
-            self.counts.clear()  # an interrupted transaction may have left some
-        except BaseException as error:
-            self._undo(error)
-            raise
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            if self.pid != os.getpid():  # COMMIT or ROLLBACK would write into the parent's log
-                self._database.part_with(self)
-                if error is None:
-                    raise Conflict(FORKED)
-            elif error is not None:
-                self._undo(error)
-            else:
-                if self.counts:
-                    self.write_counters()
-                database = self._database
-                database._commit(self.raw)
-                if database.lock.ticket.holder is self:
-                    database.lock.ticket.release(self)
-        except BaseException as failure:
-            if self.pid == os.getpid():
-                self._undo(failure)
-            raise
-
-    def _undo(self, error: BaseException) -> None:
-        """Roll back, and raise durableq's error for one of the driver."""
-        raw, database = self.raw, self._database
-        self.counts.clear()
-        roll_back(raw)
-        database.lock.ticket.release(self)
-        if isinstance(error, driver.Error):
-            is_stuck = raw.in_transaction
-            if is_stuck or code_of(error) == driver.SQLITE_READONLY:
-                database.part_with(self)
-            meaning = translate(error, database.location.path, undone=not is_stuck)
-            if meaning is not None:
-                raise meaning from error
-        elif isinstance(error, DatabaseReplaced):
-            database.save_log(raw)
 
 
 class Database:
@@ -175,6 +77,7 @@ class Database:
         self._local = threading.local()
         self.file = OpenFile(location)
         self.lock = WriteLock(location, self.file)
+        self.turn = Turn(self)
         #: None until the tables are known to be current.
         self.revision_check: RevisionCheck | None = None
         self.checkpointer = Checkpointer(location.path, self._open)
@@ -213,6 +116,32 @@ class Database:
         session = self.session()
         session.is_patient = patient
         return session
+
+    def run(self, operation: Callable[..., _T], *arguments: Any) -> _T:
+        """Run an operation in a write transaction, perhaps that of a group; see group_commit.
+
+        Args:
+            operation: is called with the transaction and the arguments.
+            arguments: the others.
+
+        Raises:
+            Busy, Conflict, …: as for `write`.
+        """
+        if self.turn.holder in (None, threading.get_ident()):
+            session = self.session()
+            session.is_patient = True
+            is_begun = False
+            try:
+                with session as tx:
+                    is_begun = True
+                    return operation(tx, *arguments)
+            except BaseException:
+                if is_begun:  # perhaps not ended: see `abandon`
+                    session.abandon()
+                    session.give_turn()
+                raise
+        answer: _T = self.turn.run(operation, arguments)
+        return answer
 
     def begin(self, session: Session, *, failed: Exception | None = None) -> None:
         """Begin a write transaction.
@@ -425,10 +354,3 @@ class Database:
             ) from error
         if checkpoints.IS_GUARDED:
             self.checkpointer.keep_short(raw)
-
-
-def roll_back(raw: Any) -> None:
-    """Roll back, if a transaction is open; errors are ignored, as of a closed connection."""
-    with suppress(driver.Error):
-        if raw.in_transaction:
-            raw.execute("ROLLBACK")

@@ -171,6 +171,9 @@ class OpenFile:
     def use(self, raw: Any) -> None:
         """Register that this thread begins a transaction on a connection.
 
+        Args:
+            raw: the connection; None: another thread writes for this one.
+
         Raises:
             Conflict: this thread has another write transaction open on the same file.
         """

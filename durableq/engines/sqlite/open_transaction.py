@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from durableq.engines.sql import sending, settling
 from durableq.engines.sql.transactions import all_or_nothing
-from durableq.engines.sqlite.database import FORKED, Database, Session, roll_back
+from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.errors import translate
+from durableq.engines.sqlite.session import FORKED, Session
 from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Receipt
 from durableq.model.text import shown
@@ -35,9 +36,11 @@ def write_with_user_code(database: Database) -> Iterator[Session]:
             is_begun = True
             yield session
     finally:
-        if is_begun and session.pid == os.getpid():
-            roll_back(session.raw)  # if a KeyboardInterrupt came before the session's own end
-            if (begun := _begun(session)) is not None:
+        if is_begun:
+            session.abandon()  # if a KeyboardInterrupt came before the session's own end
+            session.give_turn()
+            begun = _begun(session) if session.pid == os.getpid() else None
+            if begun is not None:
                 begun.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
 
 

@@ -19,10 +19,11 @@ from durableq.engines.sql.receiving import Receiving
 from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling
-from durableq.engines.sql.transactions import Transaction, WriteTransaction, all_or_nothing
+from durableq.engines.sql.transactions import Transaction, WriteTransaction
 from durableq.engines.sqlite import file_space, schema
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.group_commit import attempt
 from durableq.engines.sqlite.location import Location, log_bytes
 from durableq.engines.sqlite.open_transaction import OpenTransaction, write_with_user_code
 from durableq.engines.sqlite.wakeup import FileWatch
@@ -99,21 +100,7 @@ class SQLStore(
 
     def together(self, calls: Sequence[Call]) -> list[Answer]:
         """Run several operations in one transaction."""
-        with self._database.write() as tx:
-            return [self._one_of(tx, call) for call in calls]
-
-    def _one_of(self, tx: WriteTransaction, call: Call) -> Answer:
-        """Run one operation of several; undo it alone if it raises."""
-        try:
-            with all_or_nothing(tx.raw):
-                answer = _perform(tx, call)
-                tx.write_counters()
-        except DurableQError as error:
-            if not tx.raw.in_transaction:  # it was ended, and with it the other operations
-                raise
-            tx.counts.clear()
-            return error
-        return tx.shown(answer) if isinstance(answer, Received) else answer
+        return self._database.run(_together, calls)
 
     @contextmanager
     def transaction(
@@ -192,6 +179,10 @@ class SQLStore(
                 hosts.enter(tx, host_id, boot_id)
 
 
+def _together(tx: WriteTransaction, calls: Sequence[Call]) -> list[Answer]:
+    return [attempt(tx, _perform, call) for call in calls]
+
+
 def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Outcome]:
     match call:
         case Send(queue, drafts):
@@ -201,6 +192,6 @@ def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Ou
         case Extend(receipts, visibility_ms):
             return settling.extend(tx, receipts, visibility_ms)
         case Settle(completions, failures, actor):
-            return settling.complete(tx, completions) + settling.fail(tx, failures, actor)
+            return settling.settle(tx, completions, failures, actor)
         case Release(receipts):
             return settling.release(tx, receipts)

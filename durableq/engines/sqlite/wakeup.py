@@ -14,8 +14,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from durableq.engines.sqlite.database import BEGIN_WRITE, Database, roll_back
+from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.session import BEGIN_WRITE, roll_back
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
 

@@ -1,0 +1,163 @@
+"""One thread's connection, and its write transactions."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from durableq.engines.sql.columns import LEASE_EPOCH_MS
+from durableq.engines.sql.transactions import WriteTransaction
+from durableq.engines.sqlite import open_files
+from durableq.engines.sqlite.dialect import DIALECT
+from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.errors import code_of, translate
+from durableq.model.errors import Conflict, DatabaseReplaced
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from durableq.engines.sqlite.database import Database
+
+#: Never deferred: a transaction that reads, then writes, fails if another wrote in between.
+BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
+FORKED: Final = (
+    "This process was forked inside a transaction, which only its parent can end. End the child "
+    "with os._exit() there, or fork outside the `with` block."
+)
+
+
+class Session(WriteTransaction):
+    """One thread's connection, and the write transaction that it may be in.
+
+    `with` runs a write transaction: `BEGIN IMMEDIATE`, the operation, COMMIT. The object is made
+    once per thread, because a transaction of one message is short.
+
+    Args:
+        database: the file.
+        raw: the connection of the thread, and of the process.
+    """
+
+    __slots__ = (
+        "_database",
+        "is_open",
+        "is_patient",
+        "keeps_turn",
+        "pid",
+        "sqlalchemy",
+        "thread",
+        "thread_id",
+    )
+
+    def __init__(self, database: Database, raw: Any) -> None:
+        super().__init__(raw, DIALECT, database.rng, database.owner_outside)
+        self._database = database
+        #: The connection as SQLAlchemy's, once user code has needed it.
+        self.sqlalchemy: sqlalchemy.Connection | None = None
+        self.pid = os.getpid()
+        self.thread = threading.current_thread()
+        self.thread_id = threading.get_ident()
+        self.is_open = True
+        self.is_patient = True
+        #: Whether the turn stays here after a transaction, because it writes for a group.
+        self.keeps_turn = False
+
+    def __enter__(self) -> Session:
+        database = self._database
+        if self.raw.in_transaction:
+            raise Conflict(
+                "This thread is inside message.transaction(): use tx.send and tx.execute there, "
+                "or make this call before or after it."
+            )
+        if open_files.are_several_open:
+            database.file.use(self.raw)
+        try:  # around BEGIN too: a KeyboardInterrupt may come as soon as it returns
+            if not database.turn.take():
+                database.turn.wait(patient=self.is_patient)
+            try:
+                if database.lock.is_contended:
+                    database.begin(self)
+                else:
+                    self.execute(BEGIN_WRITE)
+            except (driver.Error, UnicodeDecodeError) as error:
+                database.begin(self, failed=error)
+            check = database.revision_check
+            moment = database.clock.moment()
+            if moment.is_due and check is not None:
+                moment = database.keep_time(self)
+            if check is not None and self.execute(check.query).fetchone() != check.expected:
+                raise check.refusal(self.raw)
+            self.now_ms, lease_ms, self.offset_ms, _ = moment
+            self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
+            self._queues.clear()
+            self.counts.clear()  # an interrupted transaction may have left some
+        except BaseException as error:
+            try:
+                self._undo(error)
+            finally:
+                self.give_turn()
+            raise
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            if self.pid != os.getpid():  # COMMIT or ROLLBACK would write into the parent's log
+                self._database.part_with(self)
+                if error is None:
+                    raise Conflict(FORKED)
+            elif error is not None:
+                self._undo(error)
+            else:
+                if self.counts:
+                    self.write_counters()
+                database = self._database
+                database._commit(self.raw)
+                if database.lock.ticket.holder is self:
+                    database.lock.ticket.release(self)
+        except BaseException as failure:
+            if self.pid == os.getpid():
+                self._undo(failure)
+            raise
+        finally:
+            if not self.keeps_turn:
+                turn, this = self._database.turn, self.thread_id
+                try:
+                    turn.give(this)
+                except BaseException:  # Ctrl-C as the call begins: the turn must not stay here
+                    turn.give(this)
+                    raise
+
+    def give_turn(self) -> None:
+        """Let another thread of this process write, unless this one goes on with a group."""
+        if not self.keeps_turn:
+            self._database.turn.give(self.thread_id)
+
+    def abandon(self) -> None:
+        """End the transaction that Ctrl-C, at the first line of the session's exit, left open."""
+        if self.pid == os.getpid():
+            roll_back(self.raw)
+            self._database.lock.ticket.release(self)
+
+    def _undo(self, error: BaseException) -> None:
+        """Roll back, and raise durableq's error for one of the driver."""
+        raw, database = self.raw, self._database
+        self.counts.clear()
+        roll_back(raw)
+        database.lock.ticket.release(self)
+        if isinstance(error, driver.Error):
+            is_stuck = raw.in_transaction
+            if is_stuck or code_of(error) == driver.SQLITE_READONLY:
+                database.part_with(self)
+            meaning = translate(error, database.location.path, undone=not is_stuck)
+            if meaning is not None:
+                raise meaning from error
+        elif isinstance(error, DatabaseReplaced):
+            database.save_log(raw)
+
+
+def roll_back(raw: Any) -> None:
+    """Roll back, if a transaction is open; errors are ignored, as of a closed connection."""
+    with suppress(driver.Error):
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
