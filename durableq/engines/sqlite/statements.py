@@ -536,7 +536,9 @@ WHERE durableq_message.id = :id AND durableq_message.receipt = :token AND durabl
 = 1"""
 DEFER = """\
 UPDATE durableq_message SET state=2, "deferred"=1, delayed_until_ms=:until,
-retention_from_ms=:until WHERE durableq_message.id = :of AND durableq_message.state = 0"""
+retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
+durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id = :of AND
+durableq_message.state = 0"""
 END_READY = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
 AND durableq_message.state = 0 RETURNING id"""
@@ -569,10 +571,12 @@ durableq_message.receipt = :token AND durableq_message.state = 1"""
 PUT_BACK = """\
 UPDATE durableq_message SET state=:to_state, receive_count=(durableq_message.receive_count -
 :uncounted), lease_until_ms=2199023255552, delayed_until_ms=coalesce(:until,
-durableq_message.delayed_until_ms), retention_from_ms=coalesce(:until,
-durableq_message.retention_from_ms), receipt=x'00000000000000000000000000000000',
-owner_id=1099511627776 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
-:in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
+durableq_message.delayed_until_ms), retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms
+> coalesce(:until, durableq_message.retention_from_ms)) THEN durableq_message.enqueued_at_ms
+ELSE coalesce(:until, durableq_message.retention_from_ms) END,
+receipt=x'00000000000000000000000000000000', owner_id=1099511627776 WHERE durableq_message.id =
+:of AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
+durableq_message.state = 1"""
 BURY = """\
 UPDATE durableq_message SET queue_id=:to_queue, state=0, receive_count=0,
 lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms,
@@ -660,14 +664,18 @@ WHERE durableq_message.queue_id = :in_queue AND durableq_message."deferred" = 1
  LIMIT (1+0)"""
 WAKE_DEFERRED = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:now_ms,
-retention_from_ms=:now_ms WHERE durableq_message.queue_id = :in_queue AND durableq_message."key"
-= :of_key AND durableq_message."deferred" = 1 AND durableq_message.state = 2"""
+retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :now_ms) THEN
+durableq_message.enqueued_at_ms ELSE :now_ms END WHERE durableq_message.queue_id = :in_queue AND
+durableq_message."key" = :of_key AND durableq_message."deferred" = 1 AND durableq_message.state
+= 2"""
 WAKE_DEFERRED_ROWS = RowStatement(
     """\
-UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=?, retention_from_ms=? WHERE
+UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=?, retention_from_ms=CASE
+WHEN (durableq_message.enqueued_at_ms > ?) THEN durableq_message.enqueued_at_ms ELSE ? END WHERE
 durableq_message.queue_id = ? AND durableq_message."key" = ? AND durableq_message."deferred" = 1
 AND durableq_message.state = 2""",
     itemgetter(
+        "now_ms",
         "now_ms",
         "now_ms",
         "in_queue",

@@ -64,6 +64,11 @@ _p = parameter
 _found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 
 
+def _from_arrival_or(due_ms: Any) -> Any:
+    """Return from when retention counts: never before the arrival, if the clock was set back."""
+    return case((_m.enqueued_at_ms > due_ms, _m.enqueued_at_ms), else_=due_ms)
+
+
 def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
     """Return the condition for a message past its retention, as in `lifecycle.admit`.
 
@@ -266,7 +271,7 @@ DEFER = Statement(
         state=_delayed,
         deferred=literal_column("1"),
         delayed_until_ms=_p("until"),
-        retention_from_ms=_p("until"),
+        retention_from_ms=_from_arrival_or(_p("until")),
     )
 )
 END_READY = Statement(
@@ -298,7 +303,7 @@ PUT_BACK = Statement(
     .values(
         state=_p("to_state"),
         delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
-        retention_from_ms=func.coalesce(_p("until"), _m.retention_from_ms),
+        retention_from_ms=_from_arrival_or(func.coalesce(_p("until"), _m.retention_from_ms)),
         receive_count=_m.receive_count - _p("uncounted"),
         **_available,
     )
@@ -407,7 +412,7 @@ WAKE_DEFERRED = Statement(
         state=_ready,
         deferred=zero,
         delayed_until_ms=_p("now_ms"),
-        retention_from_ms=_p("now_ms"),
+        retention_from_ms=_from_arrival_or(_p("now_ms")),
     ),
     for_rows=True,
 )

@@ -82,3 +82,14 @@ class ClockJumpsContract(StoreCase):
         set_ahead(clock, JUMP_MS)
         assert store.ready_in_ms([ORDERS]) == 60_000 - JUMP_MS
         assert not caplog.records
+
+    def test_retention_counts_from_the_arrival_at_least(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        """A retry that comes due before the arrival, by a clock set back, expires no earlier."""
+        store.declare_queue(ORDERS, {"retention_ms": 2 * JUMP_MS})
+        send(store)
+        set_ahead(clock, -JUMP_MS)
+        fail(store, take(store), retry_in_ms=1)
+        clock.advance(2.5 * JUMP_MS / 1000)
+        assert len(receive(store)) == 1
