@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -89,4 +90,7 @@ HANDLERS: Final[dict[str, Callable[..., Any]]] = {
 }
 
 _chosen = os.environ.get(HANDLER_VARIABLE, "note")
+if HANDLERS[_chosen] in {transact, transact_batch}:
+    # As an application that writes rows has it before its first message.
+    importlib.import_module("sqlalchemy")
 dq.handler(QUEUE, batch=BATCH if _chosen == "batch" else None)(HANDLERS[_chosen])

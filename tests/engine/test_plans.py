@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,15 +228,21 @@ def test_the_reader_of_plans_would_see_a_scan_and_a_sort(dq: DurableQ, db: Path)
 
 
 def steps_of(dq: DurableQ, ask: Callable[[], object]) -> int:
-    """Return the number of SQLite's virtual machine instructions of a call."""
+    """Return the number of SQLite's virtual machine instructions of a call.
+
+    It is the least of three: on a slow machine a call may find that the stored time is due.
+    """
     store: Any = dq.store
-    raw, steps = store._database.session().raw, []
-    raw.set_progress_handler(lambda: steps.append(1), 1)
-    try:
-        ask()
-    finally:
-        raw.set_progress_handler(None, 1)
-    return len(steps)
+    raw, counts = store._database.session().raw, []
+    for _ in range(3):
+        steps: list[int] = []
+        raw.set_progress_handler(partial(steps.append, 1), 1)
+        try:
+            ask()
+        finally:
+            raw.set_progress_handler(None, 1)
+        counts.append(len(steps))
+    return min(counts)
 
 
 @pytest.mark.parametrize("state", list(State), ids=lambda state: state.label)
@@ -250,11 +257,9 @@ def test_looking_ahead_costs_the_same_with_any_backlog(
     def look() -> None:
         dq.store.ready_in_ms(["orders", "orders-dlq"])
 
-    look()  # it may read the stored time, which is old by now on a slow machine
     before = steps_of(dq, look)
     plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
     assert before > 20
-    look()
     assert steps_of(dq, look) <= before
 
 
@@ -264,11 +269,9 @@ def test_naming_a_queue_costs_the_same_with_any_backlog(dq: DurableQ, db: Path) 
     def name_it() -> None:
         dq.queue("orders", max_receives=5).producer()
 
-    name_it()  # it may read the stored time, which is old by now on a slow machine
     before = steps_of(dq, name_it)
     plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
     assert before > 20
-    name_it()
     assert steps_of(dq, name_it) <= before
 
 
@@ -278,12 +281,10 @@ def test_counting_a_queue_costs_the_same_with_any_backlog(dq: DurableQ, db: Path
     def count() -> None:
         assert dq.store.require(Capability.INSPECT).queues()
 
-    count()
     before = steps_of(dq, count)
     plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
     plain.script(db, "UPDATE durableq_counters SET sent = sent + 100000 WHERE sent > 0")
     assert before > 20
-    count()
     assert steps_of(dq, count) <= before + 20  # the ends of its ranges lie between other rows
     (orders, _) = dq.store.require(Capability.INSPECT).queues()
     assert orders.counts.ready == 101_000
@@ -300,8 +301,6 @@ def test_peeking_into_a_queue_costs_the_same_with_any_backlog_beside_it(
         assert dq.store.require(Capability.INSPECT).peek("mail", 20) == []
 
     plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
-    peek()
     before = steps_of(dq, peek)
     plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
-    peek()
     assert steps_of(dq, peek) <= before < 100_000

@@ -24,7 +24,7 @@ HANGS = "import time\ntime.sleep(10000)\n"
 HANGS_IN_WORKERS = (
     CODE.format(version="one")
     + "\nimport sys\n"
-    + ("if 'worker' in sys.argv[0]:\n    import time\n    time.sleep(10000)\n")
+    + ("if sys.argv[0].endswith('/worker/__main__.py'):\n    import time\n    time.sleep(10000)\n")
 )
 BUSY_WITH_THE_FIRST = """
 import time
