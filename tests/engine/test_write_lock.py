@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from durableq import Busy, DurableQ, DurableQError, Queue
+from durableq.engines.sqlite import write_lock
 from durableq.engines.sqlite.ticket import DESCRIPTORS, Ticket
 from tests.engine import plain
 from tests.support import scaled, wait_for
@@ -70,6 +71,12 @@ def database(dq: DurableQ, orders: Queue) -> Any:
     orders.info()
     store: Any = dq.store
     return store._database
+
+
+@pytest.fixture
+def lasting_contention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions take tickets until the end of the test: to start a process takes long."""
+    monkeypatch.setattr(write_lock, "CONTENDED_SECONDS", 3600.0)
 
 
 @contextmanager
@@ -143,6 +150,7 @@ def test_without_contention_no_ticket_is_taken(database: Any, orders: Queue) -> 
     assert not database.lock.is_contended
 
 
+@pytest.mark.usefixtures("lasting_contention")
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stop", "kill"])
 def test_a_holder_of_the_ticket_that_stops_or_dies_holds_up_no_write(
     database: Any, orders: Queue, db: Path, number: signal.Signals
@@ -163,6 +171,7 @@ def test_a_holder_of_the_ticket_that_stops_or_dies_holds_up_no_write(
     wait_for(lambda: ticket_is_free(db), what="the ticket")
 
 
+@pytest.mark.usefixtures("lasting_contention")
 def test_behind_a_stopped_holder_of_the_ticket_a_wait_ends_in_time(db: Path) -> None:
     """The lock is held by a third process: both waits, for ticket and lock, count as one."""
     with DurableQ(f"sqlite:///{db}?busy_timeout=0.3") as dq:
