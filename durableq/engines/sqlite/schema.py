@@ -217,10 +217,11 @@ def _use_wal(raw: Any, database: Database) -> None:
 
 def upgrade(database: Database, found: SchemaState) -> None:
     """Create or upgrade the tables in one transaction: an error half way leaves the old ones."""
-    with write_with_user_code(database) as tx:
+    is_older = found is SchemaState.OLDER  # only the migrations need SQLAlchemy
+    with write_with_user_code(database) if is_older else database.write() as tx:
         if state_of(tx.raw) is SchemaState.CURRENT:
             return  # another process was first
-        if found is SchemaState.OLDER:
+        if is_older:
             _check_unused(tx.raw, database)
             _migrate(joined(database, tx), database.location.path)
             return
