@@ -157,8 +157,13 @@ class Queue:
             InvalidResult: JSON cannot hold a result, or its message has no key to keep it under.
                 After this and InvalidInput nothing was completed.
         """
+        if not isinstance(deliveries, Iterable):
+            raise InvalidInput(f"complete_many takes received messages, got {shown(deliveries)}.")
+        if not isinstance(results, Mapping | None):
+            raise InvalidInput(f"Results are a mapping by message id, got {shown(results)}.")
         store = self._app.opened or self._app.store
-        _complete(store, self.name, [*deliveries], results or {})
+        some = [*itertools.islice(deliveries, MAX_SEND_BATCH + 1)]
+        _complete(store, self.name, some, {} if results is None else results)
 
     def purge(self) -> int:
         """Remove every message, leased ones too; return how many."""
@@ -183,8 +188,7 @@ def _complete(
 ) -> None:
     """Complete deliveries of one queue in one commit; see Queue.complete_many."""
     if len(deliveries) > MAX_SEND_BATCH:
-        says = f"Complete at most {MAX_SEND_BATCH} messages in one commit, got {len(deliveries)}."
-        raise InvalidInput(says)
+        raise InvalidInput(f"Complete at most {MAX_SEND_BATCH} messages in one commit.")
     encoded = _encoded_results(queue, deliveries, results)
     deliveries = [*dict.fromkeys(deliveries)]  # one that is given twice is completed once
     completions = [
@@ -217,7 +221,7 @@ def _encoded_results(
                 f"Message {delivery.id} was received from queue {delivery.queue!r}, not from "
                 f"{queue!r}: complete it with that queue."
             )
-    by_id = {delivery.id: delivery for delivery in deliveries} if results else {}
+    by_id = {delivery.id: delivery for delivery in deliveries}
     for message_id in results:
         if message_id not in by_id:
             raise InvalidInput(f"There is a result for {shown(message_id)}, which is not given.")

@@ -253,7 +253,7 @@ def test_two_threads_that_send_through_one_connection_at_once_are_noticed(
                 orders.send(2, connection=connection)
         finally:
             leave.set()
-        first.join(scaled(DEADLINE_SECONDS))
+            first.join(scaled(DEADLINE_SECONDS))  # before the rollback: two threads would crash
         assert orders.send(3, connection=connection) == "2"
     assert [message.body for message in orders.receive(10)] == [1, 3]
     plain.check_sound(db)

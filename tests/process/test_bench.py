@@ -134,7 +134,9 @@ def test_the_other_rows_are_measured(chosen: tuple[str, ...]) -> None:
     assert {row["name"] for row in measured} == set(listed)
     for row in measured:
         value, target = row["value"], row["target"]
-        assert 0 < value["low"] <= value["median"] <= value["high"] < 10_000, row
+        assert 0 <= value["low"] <= value["median"] <= value["high"] < 10_000, row
+        # The log may be empty by then.
+        assert value["low"] > 0 or row["name"] == "log after a drain", row
         assert target in {listed[row["name"]]["target"], None}
         if target is not None:
             is_less = value["median"] < target

@@ -20,7 +20,7 @@ from durableq.engines.sqlite import (
     session,
     store,
 )
-from durableq.model import codec
+from durableq.model import codec, drafts
 from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
@@ -258,7 +258,7 @@ def _sync_only(wanted: Callable[[Path], bool]) -> None:
 
 def ignore_unknown_options() -> None:
     """A misspelt option of a message is dropped."""
-    module: Any = codec
+    module: Any = drafts
     module.check_known = lambda *_: None
 
 

@@ -138,6 +138,8 @@ STORING: dict[str, Call] = {
     "Queue.send_many(delay)": lambda w, v: w.orders.send_many([1, 2], delay=v),
     "Queue.receive(limit)": lambda w, v: w.orders.receive(v),
     "Queue.receive(visibility_timeout)": lambda w, v: w.orders.receive(visibility_timeout=v),
+    "Queue.complete_many(deliveries)": lambda w, v: w.orders.complete_many(v),
+    "Queue.complete_many(results)": lambda w, v: w.orders.complete_many([w.message], results=v),
     "Queue.record": lambda w, v: w.orders.record(v),
     "Producer.send(body)": lambda w, v: w.produce(v, {}),
     "Producer.send(key)": lambda w, v: w.produce(1, {"key": v}),
@@ -147,6 +149,7 @@ STORING: dict[str, Call] = {
     "Transaction.execute": lambda w, v: w.in_transaction(lambda tx: tx.execute(v)),
     "Delivery.complete": lambda w, v: w.message.complete(v),
     "Delivery.attach_result": lambda w, v: w.message.attach_result(v),
+    "Delivery.encoded": lambda w, v: w.message.encoded(v),
     "Delivery.attach_encoded": lambda w, v: None,  # called with the encoded result by attach_result
     "Delivery.fail(error)": lambda w, v: w.message.fail(v, retry_in=0),
     "Delivery.fail(retry_in)": lambda w, v: w.message.fail("x", retry_in=v),
