@@ -10,8 +10,8 @@ import re
 
 from durableq import Batch, DurableQ, Queue
 from durableq.engines.sql import sending
-from durableq.engines.sqlite.store import SQLStore
-from durableq.model.message import SendOptions
+from durableq.engines.sqlite import statements
+from durableq.model.message import SendOptions, State, draft
 from tests.engine.budget import spent
 
 #: BEGIN, the revision, the queue, its counter, the message, COMMIT.
@@ -41,11 +41,26 @@ def test_a_send_of_a_hundred_adds_one_statement_a_message(dq: DurableQ, orders: 
     assert len(cost.calls) <= 125, cost.calls[:20]
 
 
-def test_the_rows_of_a_send_are_in_the_order_of_its_statement(dq: DurableQ) -> None:
-    store = dq.store
-    assert isinstance(store, SQLStore)
-    text = store._database.session().sql.INSERT
-    assert tuple(re.findall(r"(?<![:\w]):(\w+)", text)) == sending.ROW
+def test_the_rows_of_a_send_are_in_the_order_of_its_statement() -> None:
+    made = draft({"order": 7}, key="k", attributes={"a": 1}, delay=2, priority=3)
+    (row,) = sending._rows(1_000, "orders", (5, 0, 100, 11), [made])
+    names = re.findall(r"(?<![:\w]):(\w+)", statements.INSERT)
+    assert [*zip(names, row, strict=True)] == [
+        ("id", 12),
+        ("queue_id", 5),
+        ("state", State.DELAYED),
+        ("rank", -3),
+        ("priority", 3),
+        ("delayed_until_ms", 3_000),
+        ("now_ms", 1_000),
+        ("now_ms", 1_000),
+        ("retention_from_ms", 3_000),
+        ("body_bytes", len('{"order":7}')),
+        ("key", "k"),
+        ("payload_hash", made.payload_hash),
+        ("attributes", made.attributes),
+        ("body", '{"order":7}'),
+    ]
 
 
 def receive_and_complete(orders: Queue, limit: int = 1) -> None:

@@ -14,23 +14,6 @@ from durableq.model.queues import DEAD_LETTER_SUFFIX
 
 _READY: Final = State.READY.value
 _DELAYED: Final = State.DELAYED.value
-#: The parameters of sql.INSERT, in the order of its text.
-ROW: Final = (
-    "id",
-    "queue_id",
-    "state",
-    "rank",
-    "priority",
-    "delayed_until_ms",
-    "now_ms",
-    "now_ms",
-    "retention_from_ms",
-    "body_bytes",
-    "key",
-    "payload_hash",
-    "attributes",
-    "body",
-)
 #: Empty, not None: SQLite's driver looks for an adapter of each None and each bytes object, which
 #: costs as much as the rest of a row. The statement stores NULL for an empty value.
 _NO_HASH: Final = bytearray()
@@ -95,7 +78,7 @@ def _rows(
         if delay_ms is None:
             delay_ms = queue_delay_ms
         due_ms = now_ms + delay_ms
-        rows.append(  # in the order of ROW
+        rows.append(  # in the order of the parameters of sql.INSERT
             (
                 message_id,
                 queue_id,

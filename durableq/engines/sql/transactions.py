@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from durableq.engines.sql.columns import COUNTERS, LEASE_EPOCH_MS, OWNER_BASE
@@ -204,18 +204,29 @@ def row_id(message_id: str) -> int:
     return number if str(number) == message_id and number < 1 << 63 else -1
 
 
-@contextmanager
-def all_or_nothing(raw: Any) -> Iterator[None]:
-    """Undo one operation inside a longer transaction if it raises; the transaction goes on."""
-    raw.execute("SAVEPOINT durableq_verb")
-    try:
-        yield
-    except BaseException:
-        if raw.in_transaction:  # a full disk undoes all of it at once
-            raw.execute("ROLLBACK TO durableq_verb")
-            raw.execute("RELEASE durableq_verb")
-        raise
-    raw.execute("RELEASE durableq_verb")
+class AllOrNothing:
+    """Undoes one operation inside a longer transaction if it raises; the transaction goes on.
+
+    It is no generator: one that Ctrl-C leaves suspended ends later, in another transaction.
+
+    Args:
+        raw: the driver's connection, in a transaction.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __enter__(self) -> None:
+        self._raw.execute("SAVEPOINT durableq_operation")
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            if not self._raw.in_transaction:  # a full disk undoes all of it at once
+                return
+            self._raw.execute("ROLLBACK TO durableq_operation")
+        self._raw.execute("RELEASE durableq_operation")
 
 
 class RevisionCheck(NamedTuple):

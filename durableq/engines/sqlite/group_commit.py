@@ -27,7 +27,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from durableq.engines.sql.transactions import WriteTransaction
+from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.engines.sqlite.write_lock import IMPATIENT_SECONDS
 from durableq.model.errors import DurableQError, OutcomeUnknown
 
@@ -315,17 +315,15 @@ def attempt(tx: WriteTransaction, operation: _Operation, *arguments: Any) -> Any
 
     An error undoes the operation alone, unless it has ended the transaction: then it is raised.
     """
-    tx.execute("SAVEPOINT durableq_one")  # no generator: one that Ctrl-C left would end it later
     try:
-        answer = operation(tx, *arguments)
-        tx.write_counters()
+        with AllOrNothing(tx.raw):
+            answer = operation(tx, *arguments)
+            tx.write_counters()
     except DurableQError as error:
         if not tx.raw.in_transaction:
             raise
-        tx.execute("ROLLBACK TO durableq_one")
         tx.counts.clear()
-        answer = error
-    tx.execute("RELEASE durableq_one")
+        return error
     return answer
 
 

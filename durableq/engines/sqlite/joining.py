@@ -12,7 +12,7 @@ import sqlalchemy
 from sqlalchemy.pool import PoolProxiedConnection
 
 from durableq.engines.sql import steady_time
-from durableq.engines.sql.transactions import WriteTransaction, all_or_nothing
+from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.engines.sqlite.checkpoints import guard
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.dialect import DIALECT
@@ -92,7 +92,7 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
     try:
         with alone_with(raw):
             _begin(database, raw, begun=begun)
-            with all_or_nothing(raw):
+            with AllOrNothing(raw):
                 tx = WriteTransaction(raw, DIALECT, database.rng)
                 tx.set_time(steady_time.follow(tx, database.clock))
                 yield tx

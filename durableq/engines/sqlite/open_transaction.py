@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from durableq.engines.sql import sending, settling
-from durableq.engines.sql.transactions import all_or_nothing
+from durableq.engines.sql.transactions import AllOrNothing
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.session import FORKED, Session
@@ -106,7 +106,7 @@ class OpenTransaction:
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
         self._check()
-        with all_or_nothing(self._tx.raw):
+        with AllOrNothing(self._tx.raw):
             return sending.send(self._tx, queue, drafts)
 
     def settle(
