@@ -24,7 +24,6 @@ from durableq.bench.figures import machine, percentile
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.client.queue import Queue
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.model.errors import DurableQError
 from durableq.store.core import Capability
 
 APP: Final = "durableq.bench.app:dq"
@@ -100,19 +99,21 @@ def measure(
         notes = _Notes(folder / "notes")
         with (
             DurableQ(folder / "bench.db") as app,
-            _fleet(app, folder, procs, notes, progress) as fleet,
+            _fleet(app, folder, procs, notes, progress) as processes,
         ):
             queue = app.queue(QUEUE)
             progress(f"waiting: {procs} workers start")
-            _wait(lambda: len(_workers(app)) == procs, START_SECONDS, "the workers to start")
+            processes.wait_for(
+                lambda: len(_workers(app)) == procs, "the workers to start", START_SECONDS
+            )
             progress(f"idle: watching for {idle_seconds:g} s")
-            workers_percent, supervisor_percent = _idle(fleet, app, idle_seconds)
+            workers_percent, supervisor_percent = _idle(processes, app, idle_seconds)
             progress(f"wake-up: {messages} messages, one at a time")
-            wake_up = [_wake_up(queue, notes) for _ in range(messages)]
+            wake_up = [_wake_up(processes, queue, notes) for _ in range(messages)]
             give_back = []
             for number in range(kills):
                 progress(f"give-back: kill -9 {number + 1} of {kills}")
-                give_back.append(_give_back(app, queue, notes, procs))
+                give_back.append(_give_back(processes, app, queue, notes, procs))
     return Figures(
         machine(),
         procs,
@@ -140,63 +141,64 @@ class _Notes:
 @contextmanager
 def _fleet(
     app: DurableQ, folder: Path, procs: int, notes: _Notes, progress: Callable[[str], None]
-) -> Iterator[psutil.Process]:
+) -> Iterator[Processes]:
     """Run `durableq work` as a process of its own."""
     _ = app.store  # creates the file before the workers start
     environment = {URL_VARIABLE: app.url, NOTES_VARIABLE: str(notes.path)}
     with Processes(folder, environment, progress) as processes:
         processes.start("work", "--procs", str(procs), "--app", APP)
-        yield psutil.Process(processes.pid("work"))
+        yield processes
 
 
 def _workers(app: DurableQ) -> list[int]:
     return [worker.pid for worker in app.store.require(Capability.FLEET).workers()]
 
 
-def _idle(fleet: psutil.Process, app: DurableQ, seconds: float) -> tuple[float, float]:
+def _idle(processes: Processes, app: DurableQ, seconds: float) -> tuple[float, float]:
     """Return the CPU use of the workers together, and of the supervisor, in percent of a core."""
     pids = set(_workers(app))
-    workers = [process for process in fleet.children() if process.pid in pids]
+    fleet = psutil.Process(processes.pid("work"))
+    workers = [process for process in processes.children("work") if process.pid in pids]
     time.sleep(1)  # let the work of starting end
-    workers_before, fleet_before = _cpu_seconds(workers), _cpu_seconds([fleet])
+    workers_before, fleet_before = cpu_seconds(workers), cpu_seconds([fleet])
     time.sleep(seconds)
-    workers_used = _cpu_seconds(workers) - workers_before
-    fleet_used = _cpu_seconds([fleet]) - fleet_before
+    workers_used = cpu_seconds(workers) - workers_before
+    fleet_used = cpu_seconds([fleet]) - fleet_before
     return 100 * workers_used / seconds, 100 * fleet_used / seconds
 
 
-def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Return the processor time that processes have used, of user and system together."""
     times = [process.cpu_times() for process in processes]
     return sum(used.user + used.system for used in times)
 
 
-def _wake_up(queue: Queue, notes: _Notes) -> float:
+def _wake_up(processes: Processes, queue: Queue, notes: _Notes) -> float:
     time.sleep(random.uniform(*BETWEEN_SECONDS))
     message_id = queue.send("")
     sent_ns = time.monotonic_ns()
-    begun = _wait(lambda: notes.of(message_id), ANSWER_SECONDS, "a message to be handled")
+    begun = processes.wait_for(
+        lambda: notes.of(message_id), "a message to be handled", ANSWER_SECONDS
+    )
     return (begun[0][1] - sent_ns) / 1e6
 
 
-def _give_back(app: DurableQ, queue: Queue, notes: _Notes, procs: int) -> float:
+def _give_back(
+    processes: Processes, app: DurableQ, queue: Queue, notes: _Notes, procs: int
+) -> float:
     """Return the time, in ms, from the kill of a message's worker to its next handler."""
     message_id = queue.send(HOLD)
-    ((pid, _),) = _wait(lambda: notes.of(message_id), ANSWER_SECONDS, "a worker to hold a message")
+    ((pid, _),) = processes.wait_for(
+        lambda: notes.of(message_id), "a worker to hold a message", ANSWER_SECONDS
+    )
     time.sleep(random.uniform(*BETWEEN_SECONDS))
     killed_ns = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
-    begun = _wait(lambda: notes.of(message_id)[1:], ANSWER_SECONDS, "its return")
-    _wait(lambda: len(_workers(app)) == procs, START_SECONDS, "the replacement to start")
+    begun = processes.wait_for(lambda: notes.of(message_id)[1:], "its return", ANSWER_SECONDS)
+    processes.wait_for(
+        lambda: len(_workers(app)) == procs, "the replacement to start", START_SECONDS
+    )
     return (begun[0][1] - killed_ns) / 1e6
-
-
-def _wait(fact: Callable[[], _Fact], seconds: float, event: str) -> _Fact:
-    deadline = time.monotonic() + seconds
-    while not (seen := fact()):
-        if time.monotonic() > deadline:
-            raise DurableQError(f"Waited {seconds:g} seconds for {event}, in vain.")
-        time.sleep(0.005)
-    return seen
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,6 @@ from durableq.bench.raw import Raw
 from durableq.bench.workers import APP
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo.processes import Processes
-from durableq.model.errors import DurableQError
 from durableq.store.core import Capability
 
 PROCS: Final = 4
@@ -107,7 +106,9 @@ def _sample(setting: Setting, *, loaded: bool) -> list[float]:
         app.queue(QUEUE).send("warm")
         processes.start("work", "--procs", str(PROCS), "--app", APP)
         fleet = app.store.require(Capability.FLEET)
-        _wait(lambda: len(fleet.workers()) == PROCS and len(_begun(notes)) == 1, processes)
+        processes.wait_for(
+            lambda: len(fleet.workers()) == PROCS and len(_begun(notes)) == 1, "the fleet", SECONDS
+        )
         time.sleep(0.5)
         pause = None
         if loaded:
@@ -123,7 +124,7 @@ def _capacity(app: DurableQ, notes: Path, processes: Processes, count: int) -> f
     with app.queue(QUEUE).producer(batch_size=100, linger=None) as producer:
         for _ in range(count):
             producer.send("")
-    _wait(lambda: len(_begun(notes)) >= before + count, processes)
+    processes.wait_for(lambda: len(_begun(notes)) >= before + count, "the messages", SECONDS)
     return (time.monotonic() - began) / count
 
 
@@ -149,7 +150,7 @@ def _timed(
             time.sleep(max(0.0, due - time.monotonic()))
         message_id = queue.send("")
         sent[message_id] = time.monotonic_ns()
-    _wait(lambda: sent.keys() <= _begun(notes).keys(), processes)
+    processes.wait_for(lambda: sent.keys() <= _begun(notes).keys(), "the messages", SECONDS)
     begun = _begun(notes)
     return [(begun[message_id] - at) / 1e6 for message_id, at in sent.items()]
 
@@ -157,15 +158,6 @@ def _timed(
 def _begun(notes: Path) -> dict[str, int]:
     lines = notes.read_text().rpartition("\n")[0].splitlines()
     return {message_id: int(at) for message_id, _, at in map(str.split, lines)}
-
-
-def _wait(fact: Callable[[], bool], processes: Processes) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not fact():
-        processes.expect_running("work")
-        if time.monotonic() > deadline:
-            raise DurableQError(f"Waited {SECONDS:g} seconds for the fleet, in vain.")
-        time.sleep(0.02)
 
 
 LATENCY: Final = Theme("latency", ROWS, measure)

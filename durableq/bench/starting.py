@@ -100,10 +100,11 @@ def _memory(row: Row, path: Path, setting: Setting) -> Figure:
     ):
         processes.start("work", "--procs", str(procs), "--app", APP)
         fleet = app.store.require(Capability.FLEET)
-        _wait(lambda: len(fleet.workers()) == procs, processes, "the workers")
+        processes.wait_for(lambda: len(fleet.workers()) == procs, "the workers", SECONDS)
+        queue = app.queue(QUEUE)
         for _ in range(100):
-            app.queue(QUEUE).send({"order": 1})
-        _wait(lambda: app.queue(QUEUE).info().counts.present == 0, processes, "the messages")
+            queue.send({"order": 1})
+        processes.wait_for(lambda: queue.info().counts.present == 0, "the messages", SECONDS)
         time.sleep(1)
         pids = [worker.pid for worker in fleet.workers()]
         resident = [psutil.Process(pid).memory_info().rss / MIB for pid in pids]
@@ -126,7 +127,7 @@ def _log(row: Row, path: Path, setting: Setting) -> Figure:
             for number in range(count):
                 producer.send({"order": number, "text": "x" * 76}, key=f"log-{number}")
         processes.start("work", "--procs", "4", "--app", APP)
-        _wait(lambda: queue.info().counts.present == 0, processes, "the drain")
+        processes.wait_for(lambda: queue.info().counts.present == 0, "the drain", SECONDS)
         drained = log.stat().st_size / MIB
         deadline = time.monotonic() + IDLE_SECONDS
         sizes = [drained]
@@ -138,15 +139,6 @@ def _log(row: Row, path: Path, setting: Setting) -> Figure:
 
 
 _FLEETS: Final[dict[str, Callable[[Row, Path, Setting], Figure]]] = {MEMORY: _memory, LOG: _log}
-
-
-def _wait(fact: Callable[[], bool], processes: Processes, what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not fact():
-        processes.expect_running("work")
-        if time.monotonic() > deadline:
-            raise DurableQError(f"Waited {SECONDS:g} seconds for {what}, in vain.")
-        time.sleep(0.05)
 
 
 STARTING: Final = Theme("processes", ROWS, measure, by_synchronous=False)

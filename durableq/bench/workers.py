@@ -7,7 +7,7 @@ pause to the last completion, so it has no start-up in it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,10 @@ import psutil
 
 from durableq.bench.app import HANDLER_VARIABLE, QUEUE
 from durableq.bench.figures import Figure, Row, Sample, Setting, Spread, Theme
+from durableq.bench.fleet import cpu_seconds
 from durableq.bench.raw import Raw
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo.processes import Processes
-from durableq.model.errors import DurableQError
 from durableq.store.core import Capability
 
 APP: Final = "durableq.bench.app:dq"
@@ -151,7 +151,7 @@ def run_fleet(
             environment = {URL_VARIABLE: url, HANDLER_VARIABLE: side.handler}
             with Processes(setting.folder, environment, setting.progress) as processes:
                 names = _start(processes, side, path, synchronous)
-                _wait(lambda: _ready(app, side, setting.folder), processes, names, "the fleet")
+                processes.wait_for(lambda: _ready(app, side, setting.folder), "the fleet", SECONDS)
                 time.sleep(0.5)  # the work of starting ends
                 return _timed(app, path, processes, names, count)
     finally:
@@ -198,29 +198,19 @@ def _timed(
             for name in names
             for member in (psutil.Process(processes.pid(name)), *processes.children(name))
         ]
-        cpu = _cpu_seconds(family)
+        cpu = cpu_seconds(family)
         began = time.perf_counter()
         app.store.declare_queue(QUEUE, {"paused": 0})
-        _wait(lambda: watching.completed() >= count, processes, names, "the messages to end")
+        processes.wait_for(
+            lambda: watching.completed() >= count,
+            "the messages to end",
+            SECONDS,
+            pause_seconds=0.005,
+        )
         ended = time.perf_counter()
-        return Sample((_cpu_seconds(family) - cpu) / count, (ended - began) / count)
+        return Sample((cpu_seconds(family) - cpu) / count, (ended - began) / count)
     finally:
         watching.close()
-
-
-def _cpu_seconds(family: Sequence[psutil.Process]) -> float:
-    times = [process.cpu_times() for process in family]
-    return sum(used.user + used.system for used in times)
-
-
-def _wait(fact: Callable[[], bool], processes: Processes, names: Sequence[str], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not fact():
-        for name in names:
-            processes.expect_running(name)
-        if time.monotonic() > deadline:
-            raise DurableQError(f"Waited {SECONDS:g} seconds for {what}, in vain.")
-        time.sleep(0.005)
 
 
 WORKERS: Final = Theme("workers", ROWS, measure, by_synchronous=False)

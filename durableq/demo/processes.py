@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 import psutil
 
@@ -29,6 +29,8 @@ KILL_SECONDS: Final = 1.0
 TAIL_LINES: Final = 15
 #: Attempts to set the niceness of a session.
 AUTOGROUP_ATTEMPTS: Final = 5
+
+_Fact = TypeVar("_Fact")
 
 
 class Processes:
@@ -93,6 +95,29 @@ class Processes:
         """
         if self.ended(name):
             raise DurableQError(self._report(name, "ended before the work did"))
+
+    def wait_for(
+        self, fact: Callable[[], _Fact], event: str, seconds: float, *, pause_seconds: float = 0.02
+    ) -> _Fact:
+        """Wait until a fact is true, while all processes run; return it.
+
+        Args:
+            fact: is asked again after each pause.
+            event: names it in the error.
+            seconds: maximum wait.
+            pause_seconds: between two questions.
+
+        Raises:
+            DurableQError: it was not true in time, or a process has ended.
+        """
+        deadline = time.monotonic() + seconds
+        while not (found := fact()):
+            for name in self._started:
+                self.expect_running(name)
+            if time.monotonic() > deadline:
+                raise DurableQError(f"Waited {seconds:g} seconds for {event}, in vain.")
+            time.sleep(pause_seconds)
+        return found
 
     def children(self, name: str) -> list[psutil.Process]:
         """Return its children that still run."""
