@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import signal
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -33,64 +28,10 @@ from durableq import (
 from durableq.engines.sql import sending
 from durableq.engines.sqlite import group_commit
 from durableq.engines.sqlite.database import Database
-from durableq.engines.sqlite.group_commit import Turn
-from durableq.engines.sqlite.store import SQLStore
 from durableq.model.message import Completion, Receipt, draft
-from scripts.count_calls import ROOT
 from tests.engine import plain
+from tests.engine.crowd import Crowd, bodies
 from tests.support import new_file, scaled, wait_for
-
-
-class Crowd:
-    """Threads that make one call each, in the order in which they were started."""
-
-    def __init__(self, dq: DurableQ) -> None:
-        store = dq.store
-        assert isinstance(store, SQLStore)
-        self.database: Database = store._database
-        self.turn: Turn = self.database.turn
-        self.outcomes: dict[int, Any] = {}
-        self.threads: list[threading.Thread] = []
-
-    def start(self, call: Callable[[], object]) -> None:
-        """Start a thread, and wait until it waits for the turn."""
-        number, before = len(self.threads), len(self.turn._waiting)
-
-        def run() -> None:
-            try:
-                self.outcomes[number] = call()
-            except BaseException as error:  # noqa: BLE001 - the outcome of the thread
-                self.outcomes[number] = error
-
-        self.threads.append(threading.Thread(target=run, daemon=True))
-        self.threads[-1].start()
-        wait_for(lambda: len(self.turn._waiting) > before, what="a thread to wait")
-
-    def join(self) -> list[Any]:
-        """Wait for all threads, and return their outcomes in order."""
-        for thread in self.threads:
-            thread.join(scaled(30))
-            assert not thread.is_alive(), "it waits for ever"
-        return [self.outcomes[number] for number in range(len(self.threads))]
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Write in another thread, for the length of the block."""
-        begun, ended = threading.Event(), threading.Event()
-
-        def write() -> None:
-            with self.database.write():
-                begun.set()
-                ended.wait(scaled(60))
-
-        thread = threading.Thread(target=write, daemon=True)
-        thread.start()
-        assert begun.wait(scaled(10))
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 @pytest.fixture
@@ -111,12 +52,6 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Database, "_commit", note)
     return found
-
-
-def bodies(db: Path) -> dict[str, str]:
-    """Return the stored bodies by id."""
-    rows = plain.rows(db, "SELECT id, body FROM durableq_message ORDER BY id")
-    return {str(number): body for number, body in rows}
 
 
 def test_threads_that_wait_are_answered_after_one_commit(
@@ -156,6 +91,55 @@ def test_an_error_of_one_operation_is_its_own(
     plain.check_sound(db)
 
 
+def test_neighbouring_sends_to_a_queue_are_one_send(
+    crowd: Crowd, orders: Queue, dq: DurableQ, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is asked for, and its counter written, once; a long body is sent by itself."""
+    other = dq.queue("other")
+    other.info()
+    sent, send = [], sending.send
+
+    def note(tx: Any, queue: str, drafts: Any) -> list[str]:
+        sent.append((queue, [each.body for each in drafts]))
+        return send(tx, queue, drafts)
+
+    monkeypatch.setattr(sending, "send", note)
+    long = "x" * group_commit.SHORT_BODY
+    with crowd.writing():
+        for queue, body in ((orders, 1), (orders, 2), (other, 3), (orders, 4), (orders, long)):
+            crowd.start(partial(queue.send, body))
+        crowd.start(partial(orders.send, 5))
+        crowd.start(partial(orders.send_many, [6, 7]))
+    *single, many = crowd.join()
+    stored = {message_id: body for message_id, body in bodies(db).items() if len(body) == 1}
+    assert [queue for queue, _ in sent] == [
+        "orders",
+        "other",
+        "orders",
+        "orders",
+        "orders",
+        "orders",
+    ]
+    assert [len(drafts) for _, drafts in sent] == [2, 1, 1, 1, 1, 2]
+    assert [stored.get(one) for one in (*single, *many)] == [*"1234", None, *"567"]
+    assert orders.info().counters.sent == 7
+    plain.check_sound(db)
+
+
+def test_one_refused_send_of_several_is_refused_alone(crowd: Crowd, dq: DurableQ, db: Path) -> None:
+    small = dq.queue("small", max_body_bytes=10)
+    small.info()
+    with crowd.writing():
+        for body in ("first", "x" * 20, "last"):
+            crowd.start(partial(small.send, body))
+    first, large, last = crowd.join()
+    assert isinstance(large, InvalidBody)
+    assert "Message 1 of this batch" in str(large), "it sent one"
+    assert bodies(db) == {first: '"first"', last: '"last"'}
+    assert small.info().counters.sent == 2
+    plain.check_sound(db)
+
+
 def test_a_group_that_one_operation_undid_is_run_one_by_one(
     crowd: Crowd, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +148,7 @@ def test_a_group_that_one_operation_undid_is_run_one_by_one(
 
     def fill_the_disk(tx: Any, queue: str, drafts: Any) -> list[str]:
         ids = send(tx, queue, drafts)
-        if drafts[0].body == '"too large"':
+        if any(each.body == '"too large"' for each in drafts):
             tx.raw.execute("ROLLBACK")
             raise StorageFull("The disk is full.")
         return ids
@@ -268,115 +252,6 @@ def test_a_thread_with_a_transaction_of_its_own_does_not_wait_behind_those_that_
             orders.send(2)
     thread.join()
     assert orders.info().counts.ready == 1
-
-
-def test_ctrl_c_ends_the_wait_of_a_thread_and_no_other(
-    crowd: Crowd, orders: Queue, db: Path
-) -> None:
-    with crowd.writing():
-        crowd.start(lambda: orders.send("first"))
-
-        def interrupt() -> None:
-            wait_for(lambda: len(crowd.turn._waiting) == 2, what="this thread to wait")
-            os.kill(os.getpid(), signal.SIGINT)
-
-        interrupter = threading.Thread(target=interrupt)
-        interrupter.start()
-        with pytest.raises(KeyboardInterrupt):
-            orders.send("interrupted")
-        interrupter.join()
-        crowd.start(lambda: orders.send("last"))
-    first, last = crowd.join()
-    assert bodies(db) == {first: '"first"', last: '"last"'}
-
-
-class Interruption:
-    """A KeyboardInterrupt at a step of this thread's writing, where a signal could be handled."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-        self.is_writing = False
-        self.came = False
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        """Count a step; for sys.setprofile."""
-        self.is_writing = self.is_writing or frame.f_code is Turn._write.__code__
-        is_ours = frame.f_code.co_filename.startswith(ROOT)  # not a callback of the collector
-        if self.is_writing and is_ours and event in {"call", "c_return"}:
-            self.left -= 1
-            if self.left < 0:
-                sys.setprofile(None)
-                self.came = True
-                raise KeyboardInterrupt
-
-
-def write_a_group_with(interruption: Interruption, crowd: Crowd, orders: Queue) -> object:
-    """Let this thread write a group with two others, interrupted; return its outcome."""
-
-    def follow() -> None:
-        with crowd.writing():
-            ready.set()
-            wait_for(lambda: crowd.turn._waiting, what="the first thread to wait")
-            for number in range(2):
-                crowd.start(partial(orders.send, f"follower {number}"))
-
-    ready = threading.Event()
-    others = threading.Thread(target=follow, daemon=True)
-    others.start()
-    assert ready.wait(scaled(10))
-    sys.setprofile(interruption)
-    try:
-        return orders.send("leader")
-    except KeyboardInterrupt as error:
-        return error
-    finally:
-        sys.setprofile(None)
-        others.join()
-
-
-def test_ctrl_c_at_each_step_of_a_group_leaves_no_thread_waiting_and_tells_none_a_lie(
-    dq: DurableQ, orders: Queue, db: Path
-) -> None:
-    answered, unknown = 0, 0
-    for step in itertools.count():
-        plain.script(db, "DELETE FROM durableq_message")
-        crowd, interruption = Crowd(dq), Interruption(step)
-        outcome = write_a_group_with(interruption, crowd, orders)
-        outcomes = crowd.join()
-        found = bodies(db)
-        assert len(set(found.values())) == len(found), "a message was stored twice"
-        if not isinstance(outcome, KeyboardInterrupt):
-            assert found[str(outcome)] == '"leader"'
-        for number, told in enumerate(outcomes):
-            assert isinstance(told, str | OutcomeUnknown), step
-            if isinstance(told, str):
-                assert found[told] == f'"follower {number}"', step
-                answered += 1
-            else:
-                unknown += 1
-        assert crowd.turn.holder is None, step
-        if not interruption.came:
-            break
-        orders.send("after")
-    assert step > 30, "the group was not interrupted at each of its steps"
-    assert answered > unknown, "only an interrupted COMMIT leaves an outcome unknown"
-
-
-def test_an_interrupted_thread_leaves_its_group_to_the_next(
-    crowd: Crowd, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    send, this = sending.send, threading.get_ident()
-
-    def interrupt(tx: Any, queue: str, drafts: Any) -> list[str]:
-        if threading.get_ident() == this and drafts[0].body != '"leader"':
-            raise KeyboardInterrupt
-        return send(tx, queue, drafts)
-
-    monkeypatch.setattr(sending, "send", interrupt)
-    outcome = write_a_group_with(Interruption(1 << 30), crowd, orders)
-    assert isinstance(outcome, KeyboardInterrupt)
-    ids = crowd.join()
-    assert bodies(db) == {ids[0]: '"follower 0"', ids[1]: '"follower 1"'}
 
 
 def test_a_child_forked_while_threads_wait_does_not_wait_for_them(

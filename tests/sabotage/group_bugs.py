@@ -9,13 +9,18 @@ from durableq.engines.sqlite import group_commit
 
 def answer_a_group_before_the_commit() -> None:
     operation: Any = group_commit.WaitingOperation
-    run = operation.run
+    run, run_with = operation.run, operation.run_with
 
     def run_and_finish(self: Any, tx: Any) -> None:
         run(self, tx)
         self.finish()
 
-    operation.run = run_and_finish
+    def run_all_and_finish(self: Any, others: Any, tx: Any) -> None:
+        run_with(self, others, tx)
+        for each in (self, *others):
+            each.finish()
+
+    operation.run, operation.run_with = run_and_finish, run_all_and_finish
 
 
 def let_an_error_undo_its_group() -> None:
@@ -26,6 +31,18 @@ def let_an_error_undo_its_group() -> None:
 
     module: Any = group_commit
     module.attempt = attempt
+
+
+def answer_sends_that_are_one_in_another_order() -> None:
+    operation: Any = group_commit.WaitingOperation
+    run_with = operation.run_with
+
+    def run_and_mix(self: Any, others: Any, tx: Any) -> None:
+        run_with(self, others, tx)
+        for each, answer in zip(others, [each.answer for each in reversed(others)], strict=True):
+            each.answer = answer
+
+    operation.run_with = run_and_mix
 
 
 def forget_the_group_of_an_interrupted_thread() -> None:
@@ -53,6 +70,7 @@ def inherit_the_turn() -> None:
 BUGS = (
     answer_a_group_before_the_commit,
     let_an_error_undo_its_group,
+    answer_sends_that_are_one_in_another_order,
     forget_the_group_of_an_interrupted_thread,
     run_an_interrupted_commit_again,
     inherit_the_turn,

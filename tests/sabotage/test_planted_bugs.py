@@ -35,6 +35,7 @@ ROW_COUNTS = "tests/engine/test_row_counts.py::"
 CTRL_C = "tests/engine/test_ctrl_c.py::"
 WRITE_LOCK = "tests/engine/test_write_lock.py::"
 GROUPS = "tests/engine/test_group_commit.py::"
+INTERRUPTED = "tests/engine/test_interrupted_groups.py::"
 OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
 
@@ -67,12 +68,16 @@ SEEN_BY = [
     ),
     ("let_an_error_undo_its_group", GROUPS + "test_an_error_of_one_operation_is_its_own"),
     (
+        "answer_sends_that_are_one_in_another_order",
+        GROUPS + "test_threads_that_wait_are_answered_after_one_commit",
+    ),
+    (
         "forget_the_group_of_an_interrupted_thread",
-        GROUPS + "test_an_interrupted_thread_leaves_its_group_to_the_next",
+        INTERRUPTED + "test_an_interrupted_thread_leaves_its_group_to_the_next",
     ),
     (
         "run_an_interrupted_commit_again",
-        GROUPS
+        INTERRUPTED
         + "test_ctrl_c_at_each_step_of_a_group_leaves_no_thread_waiting_and_tells_none_a_lie",
     ),
     (

@@ -4,7 +4,8 @@ SQLite has one writer. A thread that writes alone takes the turn of its process 
 itself. Threads that come meanwhile wait in order. The first of them gets the turn next: it runs its
 own operation and those of the threads behind it in one transaction, each in a savepoint, and
 returns to each thread its own answer or error after COMMIT. So groups form while a commit is in
-progress, and nothing waits for company.
+progress, and nothing waits for company. Sends of one short message each to one queue, next to each
+other, are run as one send: that takes a third of the time.
 
 A thread serves one group, which its own operation begins, and then passes the turn on. The process
 holds the database's lock for MAX_GROUP operations or MAX_GROUP_SECONDS, whichever comes first, and
@@ -23,10 +24,11 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+from durableq.engines.sql import sending
 from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.engines.sqlite.write_lock import IMPATIENT_SECONDS
 from durableq.model.errors import DurableQError, OutcomeUnknown
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 MAX_GROUP: Final = 100
 #: From BEGIN on; an operation that has begun then is finished.
 MAX_GROUP_SECONDS: Final = 0.02
+#: Characters of a body that is sent together with others: a hundred take few milliseconds.
+SHORT_BODY: Final = 10_000
 #: Between two looks of a waiting thread at its own state.
 LOOK_EVERY_SECONDS: Final = 0.1
 
@@ -91,6 +95,25 @@ class WaitingOperation(Waiting):
     def run(self, tx: WriteTransaction) -> None:
         """Run the operation in a group's transaction."""
         self.answer = attempt(tx, self._operation, *self._arguments)
+
+    @property
+    def target(self) -> str | None:
+        """The queue to which the operation sends one short message; None if it does not."""
+        if self._operation is not sending.send:
+            return None
+        queue, drafts = self._arguments
+        return queue if len(drafts) == 1 and len(drafts[0].body) <= SHORT_BODY else None
+
+    def run_with(self, others: Sequence[WaitingOperation], tx: WriteTransaction) -> None:
+        """Run sends to one queue as one; if it is refused, run each by itself."""
+        queue, drafts = self._arguments
+        every = [*drafts, *(draft for each in others for draft in each._arguments[1])]
+        answer = attempt(tx, sending.send, queue, every)
+        for position, each in enumerate([self, *others]):
+            if isinstance(answer, DurableQError):
+                each.run(tx)
+            else:
+                each.answer = [answer[position]]
 
     def finish(self, error: BaseException | None = None) -> None:
         """Give the thread its answer, or this error."""
@@ -279,22 +302,38 @@ class Turn:
                 each.finish()
 
     def _run(self, tx: WriteTransaction, group: list[WaitingOperation], *, may_grow: bool) -> None:
-        end = time.monotonic() + MAX_GROUP_SECONDS
-        for each in group:  # it grows
-            each.run(tx)
-            if may_grow and len(group) < MAX_GROUP and time.monotonic() < end:
+        end, done = time.monotonic() + MAX_GROUP_SECONDS, 0
+        while done < len(group):  # it grows
+            first, done = group[done], len(group)
+            if first.target is not None:
+                while may_grow and time.monotonic() < end and self._take_next(group, first.target):
+                    pass
+            if others := group[done:]:
+                first.run_with(others, tx)
+                done = len(group)
+            else:
+                first.run(tx)
+            if may_grow and time.monotonic() < end:
                 self._take_next(group)
         for each in group:
             each.may_be_stored = True
 
-    def _take_next(self, group: list[WaitingOperation]) -> None:
-        """Let the first waiting operation join; a transaction of a thread's own stops the group."""
+    def _take_next(self, group: list[WaitingOperation], target: str | None = None) -> bool:
+        """Let the first waiting operation join; return whether there was one.
+
+        A transaction of a thread's own stops the group. With a target, so does any other operation
+        than a send of one short message to that queue.
+        """
         with self._changing:
             following = self._waiting[0] if self._waiting else None
-            if isinstance(following, WaitingOperation):
-                following.writer = self.holder
-                group.append(following)  # before it leaves the queue: else Ctrl-C may lose it
-                self._waiting.popleft()
+            if len(group) >= MAX_GROUP or not isinstance(following, WaitingOperation):
+                return False
+            if target is not None and following.target != target:
+                return False
+            following.writer = self.holder
+            group.append(following)  # before it leaves the queue: else Ctrl-C may lose it
+            self._waiting.popleft()
+            return True
 
     def _put_back(self, group: list[WaitingOperation]) -> None:
         """Leave operations without an answer to the next thread, in order."""
