@@ -29,7 +29,7 @@ class QueueInfo:
 class WorkerStats:
     """The statistics that a worker reports with a heartbeat."""
 
-    #: starting, working or draining.
+    #: idle, working or draining; empty while it starts.
     state: str = ""
     #: Deliveries settled since the start.
     handled: int = 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from durableq.model.errors import DurableQError
+from durableq.model.info import WorkerStats
 from durableq.model.message import Message, Receipt
 from durableq.runtime.outage import describe
 from durableq.runtime.wakeup import WakeupEvent
@@ -51,6 +52,8 @@ class RecoveryLeases:
         self._returning = threading.Lock()
         self._seconds = CHECK_SECONDS
         self._beat_due = time.monotonic() + BEAT_SECONDS
+        #: Number of decisions that were applied or refused.
+        self.decided = 0
         self._done = WakeupEvent()
         self._changed = WakeupEvent()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -89,6 +92,11 @@ class RecoveryLeases:
         """Extend these leases no longer; return those that were known."""
         with self._changing:
             return [receipt for receipt in receipts if self._leases.pop(receipt, None) is not None]
+
+    def end(self, receipt: Receipt) -> None:
+        """Count a decision that was applied or refused; its lease is extended no longer."""
+        self.forget([receipt])
+        self.decided += 1
 
     def release(self, receipts: Iterable[Receipt] | None = None) -> None:
         """Release these dead letters, or all. On an error their leases end by themselves."""
@@ -170,7 +178,11 @@ class RecoveryLeases:
         if time.monotonic() < self._beat_due:
             return
         self._beat_due = time.monotonic() + BEAT_SECONDS
+        with self._changing:
+            in_flight = len(self._leases)
+        state = "working" if in_flight else "idle"
+        stats = WorkerStats(state, handled=self.decided, in_flight=in_flight)
         try:
-            self._store.require(Capability.FLEET).beat(self._owner_id)
+            self._store.require(Capability.FLEET).beat(self._owner_id, stats)
         except DurableQError as error:
             log.warning("the heartbeat could not be written: %s", describe(error))

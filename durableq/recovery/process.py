@@ -139,8 +139,6 @@ class DeadLetterConsumer:
         self._refused_by = (Phase.CLOSED, 0, 0)
         self._moved_in = 0
         self._paused_at: float | None = None
-        #: Number of decisions that were applied or refused.
-        self.decided = 0
 
     def is_paused(self) -> bool:
         """Return whether to wait until the breaker admits messages, or new dead letters come."""
@@ -209,8 +207,7 @@ class DeadLetterConsumer:
             lambda: self._apply(dead_letter, receipt, decided), context.stopping, context.outage
         )
         if result is not None:
-            context.leases.forget([receipt])
-            self.decided += 1
+            context.leases.end(receipt)
             context.on_decision(result)
 
     def _may_send(self, dead_letter: DeadLetter) -> bool:
@@ -366,18 +363,16 @@ class Recovery:
                 except PASSING as error:
                     outage.report(error)
                     self.stopping.wait(PAUSE_SECONDS)
-        return sum(consumer.decided for consumer in self._consumers.values())
+        return leases.decided
 
     def _register(self) -> int:
         """Open the store, check the policies against it, and register this process."""
         store = self._app.store
         self.policies.check(store)
         self._registered = self._dead_letter_queues(store)
-        return (
-            store.require(Capability.FLEET)
-            .register(replace(this_process(self._name), queues=self._registered))
-            .owner_id
-        )
+        # A worker has no state until its application is imported. Here it is already.
+        this = replace(this_process(self._name), queues=self._registered, state="idle")
+        return store.require(Capability.FLEET).register(this).owner_id
 
     def _dead_letter_queues(self, store: Store) -> tuple[str, ...]:
         return tuple(map(dead_letter_name, self.policies.queues(store)))

@@ -11,6 +11,7 @@ import pytest
 from durableq import Decision, Discard, DurableQ, Hold, Outcome, Requeue
 from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.errors import Busy, InvalidInput
+from durableq.model.info import WorkerInfo
 from durableq.model.message import DeadLetter, Receipt, Received
 from durableq.recovery import leases, process
 from durableq.recovery.circuit_breaker import (
@@ -27,6 +28,7 @@ from durableq.recovery.process import Recovery, SendRate
 from durableq.runtime.clock import SystemClock
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
+from durableq.supervisor.liveness import this_process
 from tests.support import scaled, wait_for
 
 LIMITS = Thresholds(window=4, least=2, cool_down=600, probes=1)
@@ -172,6 +174,57 @@ class SlowRelease:
         if self._refuses:
             raise Busy("another process writes")
         return self._release(receipts)
+
+
+def test_a_recovery_process_tells_its_state_and_the_number_of_its_decisions(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 1000)
+    ids = bury(dq, 3)
+    fleet = dq.store.require(Capability.FLEET)
+    seen = []
+
+    @dq.recovery("orders")
+    def policy(dead_letter: DeadLetter) -> Decision:
+        done = ids.index(dead_letter.id)
+        told = ("working", done, 3 - done)
+        wait_for(
+            lambda: told in [(one.state, one.handled, one.in_flight) for one in fleet.workers()],
+            what=f"{told} in its row",
+        )
+        seen.append(told)
+        return Discard("looked at")
+
+    assert Recovery(dq).run(once=True, on_decision=lambda _: None) == 3
+    assert seen == [("working", 0, 3), ("working", 1, 2), ("working", 2, 1)]
+
+
+def test_a_recovery_process_is_idle_from_its_registration(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[WorkerInfo] = []
+    fleet = dq.store.require(Capability.FLEET)
+    register = fleet.register
+
+    def registering(worker: WorkerInfo) -> WorkerInfo:
+        registered.append(register(worker))
+        return registered[-1]
+
+    monkeypatch.setattr(fleet, "register", registering)
+    dq.recovery("orders")(lambda _: Discard("looked at"))
+    Recovery(dq).run(once=True, on_decision=lambda _: None)
+    assert [one.state for one in registered] == ["idle"]
+
+
+def test_a_recovery_process_without_dead_letters_tells_that_it_is_idle(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
+    fleet = dq.store.require(Capability.FLEET)
+    owner_id = fleet.register(this_process("recovery")).owner_id
+    with RecoveryLeases(dq.store, owner_id):
+        wait_for(lambda: [one for one in fleet.workers() if one.state == "idle"], what="a beat")
 
 
 @pytest.mark.parametrize("refuses", [False, True])
