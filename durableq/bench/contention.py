@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from durableq.bench.app import QUEUE
-from durableq.bench.figures import Figure, Row, Setting, Spread, Theme, percentile
+from durableq.bench.figures import Figure, Row, Setting, Spread, Theme, histogram, percentile
+from durableq.bench.piped import PipedProcess
 from durableq.bench.raw import Raw
 from durableq.client.app import DurableQ
-from durableq.model.errors import DurableQError
 
 THREADS: Final = 64
 HAMMERS, CROWD = 4, 8
@@ -27,10 +27,10 @@ HAMMER_SECONDS, CROWD_SECONDS = 10.0, 60.0
 QUICK_SECONDS: Final = 1.0
 ROUNDS: Final = 5
 
-GROUP, WAITING = "64 threads send singly, FULL", "send with 4 hammering processes, p99"
-FAIR: Final = "fewest / most commits of 8 processes"
+GROUP, WAITING = "64 threads send singly, FULL", "send, 4 hammering processes, p99"
+FAIR: Final = "fewest / most commits, 8 processes"
 ROWS: Final = (
-    Row(GROUP, "x one commit each", 8, seconds=30),
+    Row(GROUP, "x single commits", 8, seconds=30),
     Row(WAITING, "ms", 60, at_least=False, seconds=40),
     Row(FAIR, "", 0.6, seconds=70),
 )
@@ -63,7 +63,7 @@ def _group(row: Row, setting: Setting) -> Figure:
         raw.close()
     details = {
         "durableq, per second": Spread.of([1 / seconds for seconds in ours]),
-        "one commit each, per second": Spread.of([1 / seconds for seconds in base]),
+        "single commits, per second": Spread.of([1 / seconds for seconds in base]),
     }
     return Figure(row, "full", Spread.of(ratios), details)
 
@@ -97,7 +97,8 @@ def _waiting(row: Row, setting: Setting) -> Figure:
         "longest, ms": Spread.of([max(sample) for sample in samples]),
         "per second": Spread.of([len(sample) / seconds for sample in samples]),
     }
-    return Figure(row, "normal", Spread.of(values), details)
+    chart = histogram(row.name, [*itertools.chain(*samples)], "sends")
+    return Figure(row, "normal", Spread.of(values), details, chart)
 
 
 def _fair(row: Row, setting: Setting) -> Figure:
@@ -119,39 +120,32 @@ def _hammer(procs: int, seconds: float, setting: Setting) -> list[list[float]]:
     url = f"sqlite:///{setting.folder / 'hammer.db'}?synchronous=normal"
     with DurableQ(url) as app:
         app.queue(QUEUE).send("warm")
-    command = [sys.executable, "-m", "durableq.bench.contention", url, str(seconds)]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(procs)
-    ]
-    try:
+    arguments = ("-m", "durableq.bench.contention", url, str(seconds))
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(PipedProcess("a hammering sender", *arguments))
+            for _ in range(procs)
+        ]
         for process in started:
-            _line(process)
+            process.answer()
         for process in started:
-            print(file=process.stdin, flush=True)
-        return [json.loads(_line(process)) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    line = "" if process.stdout is None else process.stdout.readline()
-    if not line:
-        raise DurableQError(f"A hammering process ended with {process.wait()}.")
-    return line
+            process.tell()
+        return [json.loads(process.answer()) for process in started]
 
 
 def main() -> None:
-    """Say that it is ready, wait for a line, send, and print the durations."""
+    """Say that it is ready, wait for a line, send, and print the durations.
+
+    Without the line, its starter has ended.
+    """
     url, seconds = sys.argv[1], float(sys.argv[2])
     durations = []
     with DurableQ(url) as app:
         queue = app.queue(QUEUE)
         _ = app.store
         print("ready", flush=True)  # noqa: T201 - to the starter
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            return
         now = time.perf_counter()
         end = now + seconds
         while now < end:
@@ -161,7 +155,7 @@ def main() -> None:
     print(json.dumps(durations), flush=True)  # noqa: T201
 
 
-CONTENTION: Final = Theme("contention", ROWS, measure, by_synchronous=False)
+CONTENTION: Final = Theme("contention", ROWS, measure, ROUNDS, by_synchronous=False)
 
 if __name__ == "__main__":
     main()

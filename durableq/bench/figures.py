@@ -8,12 +8,12 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 SUBJECT: Final = "durableq"
 RAW: Final = "raw"
-#: The end of a detail's name that is a class of a histogram: only JSON shows it.
-HISTOGRAM: Final = ", messages"
+#: Upper bounds of the classes of a histogram.
+CLASSES_MS: Final = (0.5, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500)
 
 
 class Spread(NamedTuple):
@@ -62,10 +62,46 @@ class Row:
     unit: str
     target: float | None = None
     at_least: bool = True
-    seconds: float = 5
+    seconds: int = 5
     is_large: bool = False
     workload: Mapping[str, Any] = field(default_factory=dict)
     synchronous: str | None = None
+
+    @property
+    def bound(self) -> str:
+        """The target with its direction; nothing without one."""
+        return "" if self.target is None else f"{'≥' if self.at_least else '≤'} {self.target:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Figures along an axis, which JSON and the plot show.
+
+    Args:
+        title: its heading.
+        kind: `histogram`: y is the number of values up to x and above the x before it; `line`: y is
+            the figure at x.
+        x: the name of the axis.
+        y: the unit of the figures.
+        points: x and y, in order of x; the last x of a histogram is None: above all others.
+    """
+
+    title: str
+    kind: Literal["histogram", "line"]
+    x: str
+    y: str
+    points: tuple[tuple[float | None, float], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it under stable names."""
+        points = [{"x": x, "y": float(f"{y:.4g}")} for x, y in self.points]
+        return {
+            "title": self.title,
+            "kind": self.kind,
+            "x": self.x,
+            "y": self.y,
+            "points": points,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +113,19 @@ class Figure:
         synchronous: the setting that it was measured with.
         value: in the unit of the row.
         details: other measured figures by name, such as the microseconds of each side.
+        chart: figures along an axis, if the row has them.
     """
 
     row: Row
     synchronous: str
     value: Spread
     details: Mapping[str, Spread]
+    chart: Chart | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in a report, in which a row may stand twice."""
+        return f"{self.row.name} ({self.synchronous})"
 
     @property
     def is_reached(self) -> bool | None:
@@ -103,6 +146,7 @@ class Figure:
             "at_least": self.row.at_least,
             "reached": self.is_reached,
             "details": {name: spread.as_dict() for name, spread in self.details.items()},
+            "chart": None if self.chart is None else self.chart.as_dict(),
         }
 
 
@@ -137,13 +181,39 @@ class Theme:
         name: the name to select all of them by.
         rows: the rows.
         measure: measures some of the rows.
+        rounds: the number of rounds that the expected durations of its rows are for.
         by_synchronous: whether they are measured once for each setting of `synchronous`.
+        needs_peers: whether it measures nothing without other queues that processes share.
     """
 
     name: str
     rows: tuple[Row, ...]
     measure: Callable[[Sequence[Row], Setting], Iterator[Figure]]
+    rounds: int
     by_synchronous: bool = True
+    needs_peers: bool = False
+
+    def expected_seconds(self, row: Row, setting: Setting) -> float:
+        """Return the expected duration of a row, for one setting of `synchronous`."""
+        if setting.rounds is not None:
+            return row.seconds * setting.rounds / self.rounds
+        return row.seconds / 5 if setting.quick else row.seconds
+
+
+def histogram(title: str, sample: Sequence[float], y: str) -> Chart:
+    """Return the number of durations, in ms, in each class."""
+    points: list[tuple[float | None, float]] = []
+    before = 0
+    for bound in (*CLASSES_MS, None):
+        until = sum(bound is None or one <= bound for one in sample)
+        points.append((bound, until - before))
+        before = until
+    return Chart(title, "histogram", "ms", y, tuple(points))
+
+
+def short(value: float) -> str:
+    """Return a figure with three significant digits, or as a whole number."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from durableq.bench.app import HANDLER_VARIABLE, NOTES_VARIABLE, QUEUE
-from durableq.bench.figures import HISTOGRAM, Figure, Row, Setting, Spread, Theme, percentile
+from durableq.bench.figures import Figure, Row, Setting, Spread, Theme, histogram, percentile
 from durableq.bench.raw import Raw
 from durableq.bench.workers import APP
 from durableq.client.app import URL_VARIABLE, DurableQ
@@ -27,9 +27,8 @@ QUICK: Final = 20
 #: Shortest and longest pause between two sends to an idle fleet.
 PAUSES_SECONDS: Final = (0.02, 0.1)
 SECONDS: Final = 120.0
-#: Upper bounds of the histogram's classes.
-CLASSES_MS: Final = (0.5, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500)
-_BOUND: Final = "x (one synced commit + 1 ms)"
+_BOUND: Final = "x (commit + 1 ms)"
+ROUNDS: Final = 3
 
 ROWS: Final = (
     Row("latency, idle, p50", "ms", 2, False, 30, synchronous="normal"),
@@ -48,16 +47,20 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
         chosen = [row for row in rows if ("half load" in row.name) == loaded]
         if not chosen:
             continue
-        setting.progress(f"latency ({setting.synchronous}): {'half load' if loaded else 'idle'}")
-        rounds = setting.rounds or (1 if setting.quick else 3)
-        samples = [_sample(setting, loaded=loaded) for _ in range(rounds)]
+        name = f"latency, {'half load' if loaded else 'idle'}, {setting.synchronous}"
+        rounds = setting.rounds or (1 if setting.quick else ROUNDS)
+        samples = []
+        for number in range(rounds):
+            setting.progress(f"{name}: round {number + 1} of {rounds}")
+            samples.append(_sample(setting, loaded=loaded))
+        everything = [one for sample in samples for one in sample]
         for row in chosen:
             percent = 99 if row.name.endswith("p99") else 50
             scale = 1 / (commit_ms + 1) if row.unit == _BOUND else 1
-            values = [scale * percentile(sample, percent) for sample in samples]
-            everything = [one for sample in samples for one in sample]
+            value = Spread.of([scale * percentile(sample, percent) for sample in samples])
+            details = _details(everything, commit_ms)
             yield Figure(
-                row, setting.synchronous, Spread.of(values), _details(everything, commit_ms)
+                row, setting.synchronous, value, details, histogram(name, everything, "messages")
             )
 
 
@@ -68,12 +71,6 @@ def _details(sample: Sequence[float], commit_ms: float) -> dict[str, Spread]:
         "longest, ms": max(sample),
         "one commit, ms": commit_ms,
     }
-    before = 0
-    for bound in CLASSES_MS:
-        until = sum(one <= bound for one in sample)
-        found[f"≤ {bound:g} ms{HISTOGRAM}"] = until - before
-        before = until
-    found[f"> {CLASSES_MS[-1]:g} ms{HISTOGRAM}"] = len(sample) - before
     return {name: Spread.of([value]) for name, value in found.items()}
 
 
@@ -160,4 +157,4 @@ def _begun(notes: Path) -> dict[str, int]:
     return {message_id: int(at) for message_id, _, at in map(str.split, lines)}
 
 
-LATENCY: Final = Theme("latency", ROWS, measure)
+LATENCY: Final = Theme("latency", ROWS, measure, ROUNDS)

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import durableq
 from durableq.bench import peers
 from durableq.bench.figures import RAW, SUBJECT, Figure, Row, Sample, Setting, Spread, Theme
-from durableq.model.errors import DurableQError
+from durableq.bench.piped import PipedProcess
 
 AGAINST: Final = "against"
 ROUNDS, QUICK_ROUNDS = 15, 3
 #: Messages of a workload, single and in batches; in the quick mode a tenth.
 SINGLE, BATCHED = 300, 3000
 _SMALL: Final = 100
+#: Longer bodies make a batch a file of tens of megabytes.
+_LONG: Final = 100_000
 
 
 def _row(
@@ -57,13 +56,17 @@ ROWS: Final = (
     _row("receive + complete in 100", None, "receive", 100),
 )
 BODIES: Final = tuple(
-    _row(f"{name}, {shown}", None, operation, 1, body_bytes=size)
+    _row(f"{name}, {shown}", None, operation, batch, body_bytes=size)
     for shown, size in (("100 B", 100), ("10 KB", 10_000), ("500 KB", 500_000))
-    for name, operation in (("send one", "send"), ("receive + complete one", "receive"))
+    for name, operation, batch in (
+        ("send one", "send", 1),
+        ("send in 100", "send", 100),
+        ("receive + complete one", "receive", 1),
+    )
 )
 
 
-class Side:
+class Side(PipedProcess):
     """A running subject.
 
     Args:
@@ -72,44 +75,17 @@ class Side:
     """
 
     def __init__(self, name: str, setting: Setting) -> None:
-        self.name = name
         tree = setting.against if name == AGAINST else Path(durableq.__file__).parent.parent
-        path = [str(tree), os.environ.get("PYTHONPATH")]
-        script = Path(__file__).with_name("subject.py")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script), name, str(setting.folder), setting.synchronous],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
+        script = str(Path(__file__).with_name("subject.py"))
+        arguments = ("-P", script, name, str(setting.folder), setting.synchronous)
+        super().__init__(name, *arguments, environment={"PYTHONPATH": path})
 
     def run(self, workload: Mapping[str, Any], count: int) -> Sample:
-        """Run a workload and return the seconds of each message.
-
-        Raises:
-            DurableQError: the subject failed.
-        """
-        pipe, answers = self._process.stdin, self._process.stdout
-        if pipe is None or answers is None:
-            raise DurableQError("the subject has no pipes")
-        print(json.dumps({**workload, "count": count}), file=pipe, flush=True)
-        line = answers.readline()
-        if not line:
-            code = self._process.wait()
-            raise DurableQError(f"{self.name} ended with {code} in the workload {dict(workload)}.")
-        cpu, wall = json.loads(line)
+        """Run a workload and return the seconds of each message."""
+        self.tell(json.dumps({**workload, "count": count}))
+        cpu, wall = json.loads(self.answer())
         return Sample(cpu / count, wall / count)
-
-    def __enter__(self) -> Side:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._process.kill()
-        self._process.communicate()
 
 
 def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
@@ -123,11 +99,11 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
     with ExitStack() as stack:
         sides = [stack.enter_context(Side(name, setting)) for name in names]
         for row in rows:
-            setting.progress(f"{row.name} ({setting.synchronous}): {rounds} rounds")
             able = [side for side in sides if peers.can(side.name, row.workload)]
             count = _count(row, quick=setting.quick)
             samples: dict[str, list[Sample]] = {side.name: [] for side in able}
             for number in range(rounds + 1):
+                setting.progress(f"{row.name} ({setting.synchronous}): round {number} of {rounds}")
                 turn = number % len(able)
                 for side in able[turn:] + able[:turn]:
                     sample = side.run(row.workload, count)
@@ -137,9 +113,11 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
 
 
 def _count(row: Row, *, quick: bool) -> int:
-    count = SINGLE if row.workload["batch"] == 1 else BATCHED
-    if row.workload["body_bytes"] > 100_000:
-        count //= 10
+    """Return the number of messages in a round: whole batches, of long bodies one."""
+    batch = row.workload["batch"]
+    count = SINGLE if batch == 1 else BATCHED
+    if row.workload["body_bytes"] > _LONG:
+        count = SINGLE // 10 if batch == 1 else batch
     return max(count // 10, 2) if quick else count
 
 
@@ -149,7 +127,7 @@ def _figure(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]])
         details[f"{name}, µs CPU"] = Spread.of([1e6 * one.cpu_seconds for one in of_side])
         details[f"{name}, µs"] = Spread.of([1e6 * one.wall_seconds for one in of_side])
     pairs = [*zip(samples[RAW], samples[SUBJECT], strict=True)]
-    details["x raw, wall"] = Spread.of([a.wall_seconds / b.wall_seconds for a, b in pairs])
+    details["wall, x raw"] = Spread.of([a.wall_seconds / b.wall_seconds for a, b in pairs])
     for name in samples.keys() - {RAW, SUBJECT}:
         of_peer = zip(samples[name], samples[SUBJECT], strict=True)
         details[f"x {name}"] = Spread.of([a.cpu_seconds / b.cpu_seconds for a, b in of_peer])
@@ -157,5 +135,5 @@ def _figure(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]])
     return Figure(row, synchronous, value, details)
 
 
-MESSAGES: Final = Theme("messages", ROWS, measure)
-WITH_BODIES: Final = Theme("bodies", BODIES, measure)
+MESSAGES: Final = Theme("messages", ROWS, measure, ROUNDS)
+WITH_BODIES: Final = Theme("bodies", BODIES, measure, ROUNDS)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from durableq.bench import peers
 from durableq.bench.figures import Figure, Row, Setting, Spread, Theme
-from durableq.bench.peers import PEERS
+from durableq.bench.piped import PipedProcess
 from durableq.bench.workers import Fleet, run_fleet
 from durableq.model.errors import DurableQError
 
@@ -19,15 +19,12 @@ PROCS: Final = 4
 COUNT, PEERS_COUNT = 20_000, 2_000
 ROUNDS: Final = 3
 
-ROWS: Final = (Row("fleet of 4 against peers", "x the fastest peer", 15, seconds=90),)
+ROWS: Final = (Row("fleet of 4 against peers", "x best peer", 15, seconds=90),)
 
 
 def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
-    """Measure the row, with --peers: durableq with keys, the others without."""
-    names = [name for name, peer in PEERS.items() if peer.is_installed and peer.is_shared]
-    if not (setting.peers and names):
-        setting.progress("fleet of 4 against peers: needs --peers and an installed peer")
-        return
+    """Measure the row: durableq with keys, the peers without."""
+    names = peers.shared()
     (row,) = rows
     rounds = setting.rounds or (1 if setting.quick else ROUNDS)
     count, of_peer = (COUNT // 10, PEERS_COUNT // 10) if setting.quick else (COUNT, PEERS_COUNT)
@@ -53,25 +50,18 @@ def _drain(name: str, folder: Path, synchronous: str, count: int) -> float:
     Raises:
         DurableQError: a process failed, or messages are missing.
     """
-    queue = PEERS[name].open(folder, synchronous)
+    queue = peers.PEERS[name].open(folder, synchronous)
     for number in range(count):
         queue.send({"order": number, "text": "x" * 76})
-    command = [sys.executable, "-m", "durableq.bench.peer_worker", name, str(folder), synchronous]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(PROCS)
-    ]
-    try:
+    arguments = ("-m", "durableq.bench.peer_worker", name, str(folder), synchronous)
+    with ExitStack() as stack:
+        started = [stack.enter_context(PipedProcess(name, *arguments)) for _ in range(PROCS)]
         for process in started:
-            _line(process, name)
+            process.answer()
         began = time.monotonic()
         for process in started:
-            print(file=process.stdin, flush=True)
-        ended = [json.loads(_line(process, name)) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
+            process.tell()
+        ended = [json.loads(process.answer()) for process in started]
     handled = sum(number for number, _ in ended)
     if handled != count:
         raise DurableQError(f"The fleet of {name} handled {handled} messages of {count}.")
@@ -79,11 +69,4 @@ def _drain(name: str, folder: Path, synchronous: str, count: int) -> float:
     return count / (last - began)
 
 
-def _line(process: subprocess.Popen[str], name: str) -> str:
-    line = "" if process.stdout is None else process.stdout.readline()
-    if not line:
-        raise DurableQError(f"A process of {name} ended with {process.wait()}.")
-    return line
-
-
-PEER_FLEETS: Final = Theme("peers", ROWS, measure)
+PEER_FLEETS: Final = Theme("peers", ROWS, measure, ROUNDS, needs_peers=True)

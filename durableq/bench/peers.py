@@ -8,6 +8,7 @@ a key or a batch, is left out for it.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -165,6 +166,11 @@ class Peer:
         """Whether it can be imported."""
         return importlib.util.find_spec(self.module) is not None
 
+    @property
+    def version(self) -> str:
+        """The version of the installed distribution."""
+        return importlib.metadata.version(self.distribution)
+
 
 PEERS: Final[dict[str, Peer]] = {
     peer.distribution: peer
@@ -181,6 +187,11 @@ PEERS: Final[dict[str, Peer]] = {
 def installed() -> list[str]:
     """Return the names of the installed peers."""
     return [name for name, peer in PEERS.items() if peer.is_installed]
+
+
+def shared() -> list[str]:
+    """Return the names of the installed peers that a fleet can share."""
+    return [name for name in installed() if PEERS[name].is_shared]
 
 
 def missing() -> list[str]:

@@ -1,64 +1,183 @@
-"""A self-contained SVG of a report: a bar for each row, its quartiles, and its target."""
+"""A self-contained SVG of a report: bars with their targets, histograms, and lines.
+
+Rows of one unit share a scale. Figures and targets have columns of their own beside the bars, so
+that no text meets another. A viewer that prefers dark colours gets them.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Final
 
-from durableq.bench.figures import Figure
+from durableq.bench.figures import Chart, Figure, short
+from durableq.bench.report import Report
 
-_WIDTH, _ROW, _LEFT, _RIGHT, _TOP = 900, 26, 330, 120, 50
-_REACHED, _MISSED, _PLAIN = "#2e7d32", "#c62828", "#546e7a"
-_STYLE: Final = "text{font:13px sans-serif;fill:#222}.t{font-weight:bold;font-size:15px}"
+WIDTH: Final = 960
+_MARGIN, _LINE, _ROW = 16, 18, 22
+#: Left ends of the columns of bars, figures, targets and results; bars end before the figures.
+_BARS, _FIGURES, _TARGETS, _RESULTS = 330, 730, 800, 860
+_BARS_WIDTH: Final = _FIGURES - _BARS - 12
+#: A chart's frame and the space around its bars or line.
+_CHART_WIDTH, _CHART_HEIGHT = 456, 230
+_LEFT, _TOP, _BOTTOM = 12, 48, 40
+_HEADING_CHARS: Final = 130
+
+_LIGHT: Final = {
+    "text": "#1f2328",
+    "paper": "#ffffff",
+    "axis": "#8c959f",
+    "reached": "#2da44e",
+    "missed": "#cf222e",
+    "plain": "#6e7781",
+}
+_DARK: Final = {
+    "text": "#e6edf3",
+    "paper": "#0d1117",
+    "axis": "#6e7681",
+    "reached": "#2ea043",
+    "missed": "#f85149",
+    "plain": "#8b949e",
+}
+_CLASSES: Final = {True: "reached", False: "missed", None: "plain"}
+_WORDS: Final = {True: "reached", False: "not reached", None: ""}
 
 
-def drawing(title: str, figures: Sequence[Figure]) -> str:
-    """Return the SVG as text. Rows of one unit share a scale.
+def drawing(report: Report) -> str:
+    """Return the SVG as text."""
+    heading = textwrap.wrap(report.heading, _HEADING_CHARS)
+    parts = [_text(_MARGIN, 28, "durableq bench", "title")]
+    y: float = 28
+    for line in heading:
+        y += _LINE
+        parts.append(_text(_MARGIN, y, line))
+    y += _LINE + 8
+    parts += _legend(y)
+    y += 12
+    for unit in dict.fromkeys(figure.row.unit for figure in report.figures):
+        figures = [figure for figure in report.figures if figure.row.unit == unit]
+        parts += _section(y, unit, figures)
+        y += _section_height(figures)
+    charts = [*dict.fromkeys(one.chart for one in report.figures if one.chart is not None)]
+    for number, chart in enumerate(charts):
+        x = _MARGIN + number % 2 * (_CHART_WIDTH + _MARGIN)
+        parts += _chart(x, y + _MARGIN + number // 2 * _CHART_HEIGHT, chart)
+    height = y + _MARGIN + -(-len(charts) // 2) * _CHART_HEIGHT + _MARGIN
+    return "\n".join((*_opening(height), *parts, "</svg>\n"))
 
-    Args:
-        title: the machine, for the heading.
-        figures: the measured rows.
-    """
-    height = _TOP + _ROW * len(figures) + 20
-    return "\n".join(
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-            f'viewBox="0 0 {_WIDTH} {height}">',
-            f"<style>{_STYLE}</style>",
-            f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-            f'<text class="t" x="10" y="24">{escape(title)}</text>',
-            *_bars(figures),
-            "</svg>\n",
-        )
+
+def _opening(height: float) -> Iterator[str]:
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{height:g}" '
+        f'viewBox="0 0 {WIDTH} {height:g}">'
     )
+    yield "<title>Figures of durableq bench</title>"
+    yield "<style>"
+    yield "text{font:12px sans-serif}.title{font-size:16px}.title,.unit{font-weight:bold}"
+    yield ".small{font-size:10px}.middle{text-anchor:middle}.target{stroke-dasharray:4 2}"
+    yield ".line{fill:none;stroke-width:2}"
+    yield from _colours(_LIGHT)
+    yield "@media (prefers-color-scheme:dark){"
+    yield from _colours(_DARK)
+    yield "}</style>"
+    yield f'<rect class="paper" width="{WIDTH}" height="{height:g}"/>'
 
 
-def _bars(figures: Sequence[Figure]) -> Iterator[str]:
-    longest: dict[str, float] = {}
-    for figure in figures:
-        unit = figure.row.unit
-        most = max(figure.value.high, figure.row.target or 0.0, longest.get(unit, 0.0), 1e-12)
-        longest[unit] = most
+def _colours(of: dict[str, str]) -> Iterator[str]:
+    yield f"text{{fill:{of['text']}}}.mark{{stroke:{of['text']}}}.axis{{stroke:{of['axis']}}}"
+    for name in ("paper", "reached", "missed", "plain"):
+        yield f".{name}{{fill:{of[name]}}}"
+    yield f".line{{stroke:{of['plain']}}}"
+
+
+def _legend(y: float) -> Iterator[str]:
+    """Yield samples of the colours and the marks, with their meaning."""
+    x: float = _MARGIN
+    for reached, text in ((True, "reaches its target"), (False, "does not"), (None, "no target")):
+        yield _rect(x, y - 10, 12, 12, _CLASSES[reached])
+        yield _text(x + 18, y, text)
+        x += 40 + 7 * len(text)
+    yield _line(x + 6, y - 12, x + 6, y + 4, "mark target")
+    yield _text(x + 16, y, "target")
+    yield _line(x + 80, y - 4, x + 104, y - 4, "mark")
+    yield _text(x + 112, y, "quartiles of the rounds; a bar ends at their median")
+
+
+def _section_height(figures: Sequence[Figure]) -> float:
+    return 30 + _ROW * len(figures) + 6
+
+
+def _section(y: float, unit: str, figures: Sequence[Figure]) -> Iterator[str]:
+    """Yield the bars of one unit, from y on."""
+    yield _text(_MARGIN, y + 22, unit or "ratio", "unit")
+    yield _line(_MARGIN, y + 28, WIDTH - _MARGIN, y + 28, "axis")
+    longest = max(max(one.value.high, one.row.target or 0.0) for one in figures) or 1.0
     for number, figure in enumerate(figures):
-        y = _TOP + _ROW * number
-        scale = (_WIDTH - _LEFT - _RIGHT) / longest[figure.row.unit]
-        value, target = figure.value, figure.row.target
-        color = {True: _REACHED, False: _MISSED, None: _PLAIN}[figure.is_reached]
-        label = escape(f"{figure.row.name} ({figure.synchronous})")
-        yield f'<text x="10" y="{y + 15}">{label}</text>'
-        yield (
-            f'<rect x="{_LEFT}" y="{y + 3}" width="{value.median * scale:.1f}" '
-            f'height="{_ROW - 10}" fill="{color}"/>'
-        )
-        low, high = _LEFT + value.low * scale, _LEFT + value.high * scale
-        yield (f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 11}" y2="{y + 11}" stroke="#000"/>')
-        if target is not None:
-            x = _LEFT + target * scale
-            yield (
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + _ROW - 4}" stroke="#000" '
-                'stroke-dasharray="3 2"/>'
-            )
-        at = _LEFT + max(value.high, target or 0.0) * scale + 6
-        shown = escape(f"{value.median:.3g} {figure.row.unit}")
-        yield f'<text x="{at:.1f}" y="{y + 15}">{shown}</text>'
+        yield from _bar(y + 30 + _ROW * number, figure, _BARS_WIDTH / longest)
+
+
+def _bar(y: float, figure: Figure, scale: float) -> Iterator[str]:
+    base, middle = y + 15, y + 11
+    yield _text(_MARGIN, base, figure.name)
+    reached = figure.is_reached
+    yield _rect(_BARS, y + 4, figure.value.median * scale, _ROW - 8, _CLASSES[reached])
+    low, high = _BARS + figure.value.low * scale, _BARS + figure.value.high * scale
+    yield _line(low, middle, high, middle, "mark")
+    if figure.row.target is not None:
+        x = _BARS + figure.row.target * scale
+        yield _line(x, y, x, y + _ROW - 1, "mark target")
+    for column, text in (
+        (_FIGURES, short(figure.value.median)),
+        (_TARGETS, figure.row.bound),
+        (_RESULTS, _WORDS[reached]),
+    ):
+        if text:
+            yield _text(column, base, text)
+
+
+def _chart(x: float, y: float, chart: Chart) -> Iterator[str]:
+    """Yield a histogram or a line in a frame whose left upper corner is x, y."""
+    width, height = _CHART_WIDTH - 2 * _LEFT, _CHART_HEIGHT - _TOP - _BOTTOM
+    step = width / len(chart.points)
+    floor = y + _TOP + height
+    most = max((value for _, value in chart.points), default=0.0) or 1.0
+    tops = [floor - value / most * height for _, value in chart.points]
+    centres = [x + _LEFT + step * (number + 0.5) for number in range(len(chart.points))]
+    yield _text(x + _LEFT, y + 16, f"{chart.title}: {chart.y}", "unit")
+    yield _line(x + _LEFT, floor, x + _LEFT + width, floor, "axis")
+    if chart.kind == "line":
+        for (x1, y1), (x2, y2) in pairwise(zip(centres, tops, strict=True)):
+            yield _line(x1, y1, x2, y2, "line")
+    for (at, value), centre, top in zip(chart.points, centres, tops, strict=True):
+        if chart.kind == "histogram":
+            yield _rect(centre - 0.4 * step, top, 0.8 * step, floor - top, "plain")
+        else:
+            yield _rect(centre - 3, top - 3, 6, 6, "plain")
+        if value:
+            yield _text(centre, top - 6, short(value), "small middle")
+        yield _text(centre, floor + 14, _tick(at), "small middle")
+    axis = f"{chart.x}, up to" if chart.kind == "histogram" else chart.x
+    yield _text(x + _LEFT + width / 2, floor + 30, axis, "small middle")
+
+
+def _tick(at: float | None) -> str:
+    if at is None:
+        return "more"
+    return f"{at:,.0f}" if at >= 1000 else f"{at:g}"
+
+
+def _text(x: float, y: float, text: str, kind: str = "") -> str:
+    attribute = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attribute}>{escape(text)}</text>'
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
+    size = f'width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="{kind}"/>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} class="{kind}"/>'

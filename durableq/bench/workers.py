@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -160,6 +161,15 @@ def run_fleet(
                 file.unlink()
 
 
+@contextmanager
+def working(path: Path, procs: int, setting: Setting) -> Iterator[Processes]:
+    """Run `durableq work` with a handler that does nothing, for the time of the block."""
+    environment = {URL_VARIABLE: str(path), HANDLER_VARIABLE: "no-op"}
+    with Processes(setting.folder, environment, setting.progress) as processes:
+        processes.start("work", "--procs", str(procs), "--app", APP)
+        yield processes
+
+
 def _prepare(app: DurableQ, count: int, *, keyed: bool) -> None:
     queue = app.queue(QUEUE, visibility_timeout=3600)
     app.store.declare_queue(QUEUE, {"paused": 1})
@@ -213,4 +223,4 @@ def _timed(
         watching.close()
 
 
-WORKERS: Final = Theme("workers", ROWS, measure, by_synchronous=False)
+WORKERS: Final = Theme("workers", ROWS, measure, ROUNDS, by_synchronous=False)

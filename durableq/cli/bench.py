@@ -53,16 +53,16 @@ class Choice:
         """Refuse paths that cannot be used, before anything is measured.
 
         Raises:
-            Misuse: `against` is no source tree, or `plot` exists.
+            Misuse: `against` is no source tree, or `plot` exists or cannot be made.
         """
         if self.against is not None and not (self.against / "durableq/__init__.py").is_file():
             raise output.Misuse(f"{self.against} is not a source tree: no durableq/__init__.py.")
-        if self.plot is not None and (self.plot.exists() or not self.plot.parent.is_dir()):
-            raise output.Misuse(f"{self.plot} exists already, or its directory does not.")
+        if self.plot is not None:
+            _try_to_make(self.plot)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of `durableq.bench.report.run`."""
+        """The options of `durableq.bench.run.run`."""
         against = None if self.against is None else self.against.resolve()
         return {
             "quick": self.quick,
@@ -76,7 +76,8 @@ def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = 
     """Measure this machine, beside the same statements written by hand.
 
     Each row is measured in several interleaved rounds, on temporary files. The figure is the
-    median, beside its quartiles and its target; no target changes the exit code.
+    median, beside its target and its quartiles; no target changes the exit code. After Ctrl-C, or
+    when a row fails, the other figures are printed, and the exit code is 130 or 1.
 
     Example: durableq bench --quick --row messages
     """
@@ -87,37 +88,62 @@ def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = 
         return
     if db is not None:
         raise output.Misuse("`bench` makes files of its own: leave out --db.")
-    choice.check()
-    from durableq.bench import report
+    from durableq.bench.run import chosen, measurable, run
 
     everything = choice.everything or (choice.listing and not choice.rows)
-    selected = report.chosen(choice.rows or (), everything=everything)
+    selected = chosen(choice.rows or (), everything=everything)
     if choice.listing:
         _list(selected, as_json=as_json)
         return
-    measured = report.run(selected, choice.synchronous.value, choice.options, output.live())
-    if choice.plot is not None:
+    selected = measurable(selected, are_named=bool(choice.rows), with_peers=choice.peers)
+    choice.check()
+    report = run(selected, choice.synchronous.value, choice.options, output.live())
+    _show(report, as_json=as_json)
+    if choice.plot is not None and report.figures:
         from durableq.bench.plot import drawing
 
-        choice.plot.write_text(drawing(measured.machine, measured.figures), encoding="utf-8")
-    _show(measured, as_json=as_json)
+        choice.plot.write_text(drawing(report), encoding="utf-8")
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
 
 
-def _show(measured: Report, *, as_json: bool) -> None:
+def _try_to_make(plot: Path) -> None:
+    """Make a file and remove it, so that an impossible path is known before the measurement.
+
+    Raises:
+        Misuse: it exists, or cannot be made.
+    """
+    try:
+        plot.open("x").close()
+    except FileExistsError:
+        raise output.Misuse(f"{plot} exists already.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise output.Misuse(f"{plot} cannot be written: {reason}.") from None
+    plot.unlink()
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    """Print the figures, and on stderr the rows and peers that are missing."""
     from durableq.bench.peers import INSTALL
-    from durableq.bench.report import COLUMNS
+    from durableq.bench.report import COLUMNS, DETAILS
 
-    if measured.missing_peers:
-        output.say(f"Not installed: {', '.join(measured.missing_peers)}. Install: {INSTALL}")
     if as_json:
-        output.document(measured.as_dict())
-        return
-    output.line(
-        f"{measured.machine}, SQLite {measured.sqlite}, load {measured.load_before} before and "
-        f"{measured.load_after} after, {measured.seconds:.0f} s"
-    )
-    output.lines(f"{name}: {promise}" for name, promise in measured.peers.items())
-    output.table(COLUMNS, measured.rows)
+        output.document(report.as_dict())
+    else:
+        output.line(report.heading)
+        output.lines(
+            f"{name} {peer.version}: {peer.promise}" for name, peer in report.peers.items()
+        )
+        for columns, cells in ((COLUMNS, report.cells), (DETAILS, report.details)):
+            if cells:
+                output.line()
+                output.table(columns, cells)
+    if report.missing_peers:
+        output.say(f"Not installed: {', '.join(report.missing_peers)}. Install: {INSTALL}")
+    for reason, rows in report.missing_by_reason.items():
+        output.error(reason)
+        output.say(f"    Not measured: {rows}")
 
 
 def _list(selected: Sequence[tuple[Any, list[Any]]], *, as_json: bool) -> None:
@@ -137,19 +163,13 @@ def _list(selected: Sequence[tuple[Any, list[Any]]], *, as_json: bool) -> None:
     if as_json:
         output.document(found)
         return
-    columns = ("ROW", "THEME", "UNIT", "TARGET", "SECONDS", "LARGE")
     cells = [
-        (
-            one["name"],
-            one["theme"],
-            one["unit"],
-            "" if one["target"] is None else f"{'≥' if one['at_least'] else '≤'} {one['target']:g}",
-            f"{one['seconds']:g}",
-            "with --all" if one["large"] else "",
-        )
-        for one in found
+        (row.name, theme.name, f"{row.bound} {row.unit}".strip(), row.seconds)
+        for theme, rows in selected
+        for row in rows
     ]
-    output.table(columns, cells)
+    output.table(("ROW", "THEME", "TARGET AND UNIT", "SECONDS"), cells)
+    output.say("Rows of the theme `large` run with --all, those of `peers` with --peers.")
 
 
 def fleet(

@@ -1,0 +1,215 @@
+"""A run of the benchmark: which rows, in which settings, and one after the other.
+
+A row that fails ends the rows of its theme; the other themes go on. A signal ends the run. In both
+cases the report has the figures so far, and the rows that are missing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+
+from durableq.bench import (
+    contention,
+    large,
+    latency,
+    memory,
+    messages,
+    peer_fleets,
+    peers,
+    starting,
+    workers,
+)
+from durableq.bench.figures import Row, Setting, Theme, machine
+from durableq.bench.progress import Progress
+from durableq.bench.report import PeerInfo, Planned, Report
+from durableq.demo.processes import ended_by_signals
+from durableq.model.arguments import near_miss
+from durableq.model.errors import DurableQError, InvalidInput
+
+THEMES: Final[tuple[Theme, ...]] = (
+    messages.MESSAGES,
+    messages.WITH_BODIES,
+    workers.WORKERS,
+    peer_fleets.PEER_FLEETS,
+    contention.CONTENTION,
+    latency.LATENCY,
+    starting.STARTING,
+    memory.MEMORY,
+    large.LARGE,
+)
+SYNCHRONOUS: Final = {"normal": ("normal",), "full": ("full",), "both": ("normal", "full")}
+FAILED, CTRL_C = 1, 130
+
+Selection = Sequence[tuple[Theme, list[Row]]]
+
+
+class Part(NamedTuple):
+    """Rows of a theme that are measured together."""
+
+    theme: Theme
+    setting: Setting
+    rows: list[Row]
+
+    @property
+    def planned(self) -> dict[str, Planned]:
+        """The rows by name."""
+        which = self.setting.synchronous if self.theme.by_synchronous else ""
+        return {row.name: Planned(row.name, which) for row in self.rows}
+
+
+def names() -> list[str]:
+    """Return the names of all themes and rows."""
+    return [name for theme in THEMES for name in (theme.name, *(row.name for row in theme.rows))]
+
+
+def chosen(wanted: Sequence[str], *, everything: bool) -> Selection:
+    """Return rows by theme.
+
+    Args:
+        wanted: names of themes and rows; none: those that are not large.
+        everything: the large ones too.
+
+    Raises:
+        InvalidInput: a name that is neither.
+    """
+    for name in wanted:
+        if name not in names():
+            meant = near_miss(name, names())
+            question = f" Did you mean {meant!r}?" if meant else ""
+            raise InvalidInput(
+                f"There is no row {name!r}.{question} `durableq bench --list` shows all."
+            )
+    found = []
+    for theme in THEMES:
+        rows = [
+            row
+            for row in theme.rows
+            if (not wanted and (everything or not row.is_large))
+            or theme.name in wanted
+            or row.name in wanted
+        ]
+        if rows:
+            found.append((theme, rows))
+    return found
+
+
+def measurable(selected: Selection, *, are_named: bool, with_peers: bool) -> Selection:
+    """Return the rows without those that need other queues, if none is to be measured.
+
+    Args:
+        selected: the rows by theme.
+        are_named: whether they were named; a row that cannot be measured is then an error.
+        with_peers: whether to measure other queues.
+
+    Raises:
+        InvalidInput: a named row needs other queues.
+    """
+    found = []
+    for theme, rows in selected:
+        if not theme.needs_peers or (with_peers and peers.shared()):
+            found.append((theme, rows))
+        elif are_named:
+            text = f"The row {rows[0].name!r} needs --peers, and one of"
+            names = " and ".join(name for name, peer in peers.PEERS.items() if peer.is_shared)
+            raise InvalidInput(f"{text} {names}: {peers.INSTALL}")
+    return found
+
+
+def run(
+    selected: Selection,
+    synchronous: str,
+    options: dict[str, Any],
+    progress: Callable[[str], None],
+) -> Report:
+    """Measure rows on temporary files; no process or file outlives the call.
+
+    Args:
+        selected: the rows by theme.
+        synchronous: `normal`, `full` or `both`.
+        options: quick, rounds, peers, against: as for Setting.
+        progress: called with each line of progress.
+    """
+    began = time.monotonic()
+    report = Report(machine(), _load(), {}, [])
+    if options["peers"]:
+        for name in peers.installed():
+            peer = peers.PEERS[name]
+            report.peers[name] = PeerInfo(peer.version, peer.promise)
+        report.missing_peers = peers.missing()
+    try:
+        with ended_by_signals(), TemporaryDirectory(prefix="durableq-bench-") as name:
+            settings = [
+                Setting(Path(name), which, progress=progress, **options)
+                for which in SYNCHRONOUS[synchronous]
+            ]
+            parts = [*_parts(selected, settings)]
+            report.plan(row for part in parts for row in part.planned.values())
+            report.sqlite = _sqlite(Path(name))
+            _measure(parts, report, progress)
+    except KeyboardInterrupt:
+        report.exit_code = CTRL_C
+    except SystemExit as ended:  # SIGTERM or SIGHUP
+        report.exit_code = int(ended.code or 0)
+    report.seconds = time.monotonic() - began
+    report.load_after = _load()
+    return report
+
+
+def _parts(selected: Selection, settings: Sequence[Setting]) -> Iterator[Part]:
+    for theme, rows in selected:
+        for setting in settings if theme.by_synchronous else settings[:1]:
+            able = [row for row in rows if row.synchronous in {None, setting.synchronous}]
+            if able:
+                folder = setting.folder / f"{theme.name}-{setting.synchronous}"
+                yield Part(theme, replace(setting, folder=folder), able)
+
+
+def _measure(parts: Sequence[Part], report: Report, show: Callable[[str], None]) -> None:
+    expected: dict[Hashable, float] = {
+        part.planned[row.name]: part.theme.expected_seconds(row, part.setting)
+        for part in parts
+        for row in part.rows
+    }
+    progress = Progress(expected, show)
+    for theme, setting, rows in parts:
+        planned = Part(theme, setting, rows).planned
+        setting.folder.mkdir()
+        try:
+            for figure in theme.measure(rows, replace(setting, progress=progress)):
+                report.figures.append(figure)
+                row = planned.pop(figure.row.name)
+                del report.missing[row]
+                progress.end_row(row)
+        except Exception as error:  # noqa: BLE001 - the figures of the other rows are kept
+            report.exit_code = FAILED
+            report.missing |= dict.fromkeys(planned.values(), _reason(error))
+        finally:
+            rmtree(setting.folder, ignore_errors=True)  # the next theme may need the disk
+
+
+def _reason(error: Exception) -> str:
+    """Return an error in a sentence; one that is not durableq's with its place."""
+    if isinstance(error, DurableQError):
+        return str(error)
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}: {error}"
+
+
+def _sqlite(folder: Path) -> str:
+    from durableq.client.app import DurableQ
+    from durableq.store.core import Capability
+
+    with DurableQ(folder / "version.db") as app:
+        return app.store.require(Capability.INSPECT).storage().version
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 1)
