@@ -36,6 +36,8 @@ SURELY_EXACT_CHARS: Final = 16
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
+_decoder: Any = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 _in_order = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -97,9 +99,18 @@ def decode(stored: Encoded) -> Any:
     try:
         if not stored.isascii():
             stored.encode()  # raises for text that was not UTF-8: engines decode it to surrogates
-        return json.loads(stored)
+        return _decoded(stored)
     except (ValueError, RecursionError) as error:
         raise InvalidBody(f"The stored body is not JSON: {error}.") from error
+
+
+def _decoded(text: str) -> Any:
+    """Return decoded JSON, as json.loads does, in half of the time if nothing is around it."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # other text, or space before the JSON
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
 
 
 class NotJson(InvalidBody):

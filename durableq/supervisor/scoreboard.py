@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,12 +19,15 @@ from durableq.model.message import Receipt
 
 #: Number of handler calls in the scoreboard; any beyond are not recorded.
 SLOTS: Final = 1024
-_HEAD: Final = struct.Struct("=4q")
-_SLOT: Final = struct.Struct("=qqqH126s")
-_SIZE: Final = _HEAD.size + SLOTS * _SLOT.size
-_BEAT, _INTERVAL, _STAGE, _OWNER_ID = range(4)
-_FIELD: Final = struct.Struct("=q")
-_RETURNED: Final = struct.Struct("=qq")
+#: The memory consists of words of 8 bytes. One is written at once, so no reader sees half of it.
+_WORD: Final = 8
+_HEAD_WORDS: Final = 4
+_BEAT, _INTERVAL, _STAGE, _OWNER_ID = range(_HEAD_WORDS)
+#: The words at the start of a slot; the name follows: the token and the message's id.
+_BEGAN, _DEADLINE, _GROUP, _LENGTH, _NAME = range(5)
+_NAME_BYTES: Final = 128
+_SLOT_WORDS: Final = _NAME + _NAME_BYTES // _WORD
+_SIZE: Final = _WORD * (_HEAD_WORDS + SLOTS * _SLOT_WORDS)
 
 
 class Stage(IntEnum):
@@ -83,98 +85,101 @@ class Scoreboard:
 
     def __init__(self, fileno: int | None = None) -> None:
         self._memory = mmap.mmap(-1 if fileno is None else fileno, _SIZE)
-        #: Threads pop and append, each one atomic step.
-        self._free = list(range(SLOTS))
+        self._words = memoryview(self._memory).cast("q")
+        #: First words of the free slots. Threads pop and append, each one atomic step.
+        self._free: list[int] = [*range(_HEAD_WORDS, _SIZE // _WORD, _SLOT_WORDS)]
 
     # ---- the worker's side
 
     def beat(self, again_ms: int) -> None:
         """Record that the worker runs, and the time until its next beat."""
-        self._set(_INTERVAL, again_ms)
-        self._set(_BEAT, time.monotonic_ns())
+        self._words[_INTERVAL] = again_ms
+        self._words[_BEAT] = time.monotonic_ns()
 
     def reach(self, stage: Stage) -> None:
         """Record the stage."""
-        self._set(_STAGE, stage)
+        self._words[_STAGE] = stage
 
     def register(self, owner_id: int) -> None:
         """Record the worker's owner id."""
-        self._set(_OWNER_ID, owner_id)
+        self._words[_OWNER_ID] = owner_id
 
-    def begin(self, token: str, message_id: str, *, timeout_ms: int = 0) -> int | None:
+    def begin(
+        self, token: str, message_id: str, began_ns: int, *, timeout_ns: int = 0
+    ) -> int | None:
         """Record a handler call; return its slot, or None if there is no room."""
         try:
             slot = self._free.pop()
         except IndexError:
             return None
-        now, at = time.monotonic_ns(), self._at(slot)
-        deadline = now + timeout_ms * 1_000_000 if timeout_ms else 0
-        name = f"{token}:{message_id}".encode()
-        # The time last: a slot without a time is empty.
-        _SLOT.pack_into(self._memory, at, 0, deadline, 0, len(name), name)
-        _FIELD.pack_into(self._memory, at, now)
+        words, at = self._words, _WORD * (slot + _NAME)
+        name = f"{token}:{message_id}".encode()[:_NAME_BYTES]
+        self._memory[at : at + len(name)] = name
+        words[slot + _LENGTH] = len(name)
+        words[slot + _GROUP] = 0
+        words[slot + _DEADLINE] = began_ns + timeout_ns if timeout_ns else 0
+        words[slot + _BEGAN] = began_ns  # the last: a slot without a time is empty
         return slot
 
     def set_process_group(self, slot: int, group: int) -> None:
         """Record the process group of the command that handles it."""
-        _FIELD.pack_into(self._memory, self._at(slot) + 2 * _FIELD.size, group)
+        self._words[slot + _GROUP] = group
 
     def mark_returned(self, slot: int) -> None:
         """Record that the handler has returned; the message is not settled yet.
 
         Its command has ended, so the number of its process group may be reused.
         """
-        _RETURNED.pack_into(self._memory, self._at(slot) + _FIELD.size, -1, 0)
+        self._words[slot + _DEADLINE] = -1
+        self._words[slot + _GROUP] = 0
 
     def end(self, slot: int) -> None:
         """Free the slot of a settled message."""
-        _FIELD.pack_into(self._memory, self._at(slot), 0)
+        self._words[slot + _BEGAN] = 0
         self._free.append(slot)
+
+    def began_ns(self, slot: int) -> int:
+        """Return the start of the handler call in a slot; 0 if the slot is free."""
+        return self._words[slot + _BEGAN]
 
     # ---- the supervisor's side
 
     @property
     def beat_interval_ms(self) -> int:
         """Interval of the worker's beats; 0 before the first."""
-        return self._get(_INTERVAL)
+        return self._words[_INTERVAL]
 
     @property
     def is_late(self) -> bool:
         """Whether a beat is overdue."""
         rhythm_ns = self.beat_interval_ms * 1_000_000
-        return rhythm_ns > 0 and time.monotonic_ns() - self._get(_BEAT) > 1.5 * rhythm_ns
+        return rhythm_ns > 0 and time.monotonic_ns() - self._words[_BEAT] > 1.5 * rhythm_ns
 
     @property
     def stage(self) -> Stage:
         """Stage of the worker."""
-        return Stage(self._get(_STAGE))
+        return Stage(self._words[_STAGE])
 
     @property
     def owner_id(self) -> int:
         """Owner id of the worker; 0 before it is registered."""
-        return self._get(_OWNER_ID)
+        return self._words[_OWNER_ID]
 
     def calls(self) -> Iterator[HandlerCall]:
         """Return the handler calls whose messages are not settled."""
-        for slot in range(SLOTS):
-            began, deadline, group, length, name = _SLOT.unpack_from(self._memory, self._at(slot))
+        words = self._words
+        for slot in range(_HEAD_WORDS, len(words), _SLOT_WORDS):
+            began, deadline, group, length = words[slot : slot + _NAME]
             if began:
-                token, _, message_id = name[:length].decode(errors="replace").partition(":")
+                at = _WORD * (slot + _NAME)
+                name = self._memory[at : at + length].decode(errors="replace")
+                token, _, message_id = name.partition(":")
                 yield HandlerCall(began, deadline, group, token, message_id)
 
     def close(self) -> None:
         """Unmap the memory."""
+        self._words.release()
         self._memory.close()
-
-    def _at(self, slot: int) -> int:
-        return _HEAD.size + slot * _SLOT.size
-
-    def _get(self, field: int) -> int:
-        value: int = _FIELD.unpack_from(self._memory, field * _FIELD.size)[0]
-        return value
-
-    def _set(self, field: int, value: int) -> None:
-        _FIELD.pack_into(self._memory, field * _FIELD.size, value)
 
 
 def shared_memory() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
 from durableq.store.core import Answer, Call, Receive, Settle
+from durableq.worker.in_flight import Work
 from durableq.worker.state import WorkerState, warn
 
 log = logging.getLogger("durableq.worker")
@@ -27,7 +29,7 @@ AGAIN_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 20.0
 
 _Settlement = Completion | Failure
-_Ended = tuple[Delivery, _Settlement]
+_Ended = tuple[Work, Delivery, _Settlement]
 
 
 class Completer:
@@ -42,10 +44,13 @@ class Completer:
     def __init__(self, state: WorkerState) -> None:
         self._state = state
         self._store = state.store
-        self._window = state.options.settle_window_ms / 1000
+        self._window_ns = state.options.settle_window_ms * 1_000_000
         #: Executors append without a lock, which would cost more than the message does.
         self._pending: deque[_Ended] = deque()
         self._due: float | None = None
+        #: When the thread looks again without being notified. While messages flow, it wakes once
+        #: in a window, and not for each receive.
+        self._wakes_at = 0.0
         self._close_by: float | None = None
         self._changed = threading.Condition()
         #: Held for a transaction: a lock wakes its next owner at once, SQLite's is waited for.
@@ -56,19 +61,20 @@ class Completer:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, delivery: Delivery, how: _Settlement, ran_seconds: float) -> None:
+    def submit(self, work: Work, delivery: Delivery, how: _Settlement, ran_ns: int) -> None:
         """Queue a delivery to be settled; it stays in flight until then.
 
-        `ran_seconds` is the duration of its handler.
+        `ran_ns` is the duration of its handler.
         """
-        self._pending.append((delivery, how))
-        is_slow = ran_seconds >= self._window
+        self._pending.append((work, delivery, how))
+        is_slow = ran_ns >= self._window_ns
         if self._due is None or is_slow:  # read after the append: see _take
-            due = time.monotonic() + (0.0 if is_slow else self._window)
+            due = time.monotonic() + (0.0 if is_slow else self._window_ns / 1e9)
             with self._changed:
                 if self._due is None or due < self._due:
                     self._due = due
-                    self._changed.notify()
+                    if due < self._wakes_at:
+                        self._changed.notify()
 
     def receive(self, queue: str, limit: int) -> Received:
         """Receive messages; settle in the same transaction all that are queued.
@@ -80,12 +86,11 @@ class Completer:
         (received,) = self._write(Receive(queue, limit, owner_id=self._state.scoreboard.owner_id))
         return cast(Received, _result(received))
 
-    def finish(self, deliveries: Sequence[Delivery], *, failed: int = 0) -> None:
+    def finish(self, ended: Sequence[tuple[Work, Delivery]], *, failed: int = 0) -> None:
         """Remove settled deliveries from those in flight, and count them."""
-        for delivery in deliveries:
+        for _, delivery in ended:
             delivery.settled = True
-        self._state.in_flight.remove(deliveries)
-        self._state.in_flight.failed += failed
+        self._state.in_flight.finish(ended, failed=failed)
 
     def close(self) -> None:
         """Settle the remaining deliveries and end the thread."""
@@ -109,18 +114,20 @@ class Completer:
             while self._due is None or (left := self._due - time.monotonic()) > 0:
                 if self._close_by is not None and not self._pending:
                     return False
+                self._wakes_at = math.inf if self._due is None else self._due
                 self._changed.wait(None if self._due is None else left)
+            self._wakes_at = 0.0
             return self._close_by is None or bool(self._pending)
 
     def _take(self) -> list[_Ended]:
         """Take all deliveries that are queued, completions first."""
-        batch: list[_Ended] = []
         with self._changed:
             self._due = None  # first: what is queued from here on is due again, or is taken below
-            with suppress(IndexError):
-                while True:
-                    batch.append(self._pending.popleft())
-        return sorted(batch, key=lambda ended: isinstance(ended[1], Failure))
+            batch = [self._pending.popleft() for _ in range(len(self._pending))]
+        failed = [ended for ended in batch if isinstance(ended[2], Failure)]
+        if not failed:
+            return batch
+        return [ended for ended in batch if not isinstance(ended[2], Failure)] + failed
 
     def _write(self, *others: Receive) -> list[Answer]:
         """Settle all that is queued and make other calls; return the answers of the others."""
@@ -144,14 +151,14 @@ class Completer:
     def _end(self, batch: Sequence[_Ended], outcomes: Sequence[Outcome]) -> None:
         """Read the outcomes, after the commit: until then nothing has happened."""
         failed = 0
-        for (delivery, how), outcome in zip(batch, outcomes, strict=True):
+        for (_, delivery, how), outcome in zip(batch, outcomes, strict=True):
             if isinstance(how, Failure):
                 _log_failed(delivery, how, outcome)
                 failed += 1
             elif outcome is not Outcome.DONE:
                 delivery.lost = True
                 warn(delivery, "lost", ": its lease was lost; %s", outcome.why)
-        self.finish([delivery for delivery, _ in batch], failed=failed)
+        self.finish([(work, delivery) for work, delivery, _ in batch], failed=failed)
 
     def _put_back(self, batch: Sequence[_Ended], error: BaseException) -> None:
         """Queue the deliveries again; their leases are extended meanwhile."""
@@ -178,8 +185,8 @@ def _result(answer: Answer) -> list[str] | Received | list[Outcome]:
 
 
 def _settle(batch: Sequence[_Ended], actor: str) -> Settle:
-    completions = [how for _, how in batch if isinstance(how, Completion)]
-    failures = [(one.receipt, how) for one, how in batch if isinstance(how, Failure)]
+    completions = [how for _, _, how in batch if isinstance(how, Completion)]
+    failures = [(one.receipt, how) for _, one, how in batch if isinstance(how, Failure)]
     return Settle(completions, failures, actor)
 
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 from durableq.client.answers import FAILURES, encode_answer, failed_of_batch
 from durableq.client.delivery import Batch, Delivery
 from durableq.client.failures import failure_of
-from durableq.client.handlers import Handler
 from durableq.model.errors import PASSING, InvalidBody, StaleReceipt
 from durableq.model.message import Completion, Failure, Reason
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
 from durableq.worker.completer import Completer
+from durableq.worker.in_flight import Work
 from durableq.worker.state import WorkerState, message_facts, warn
 
 log = logging.getLogger("durableq.worker")
@@ -39,117 +39,138 @@ class Execution:
     def __init__(self, state: WorkerState, completer: Completer) -> None:
         self._state = state
         self._store = state.store
+        self._stopping = state.stopping
         self._in_flight = state.in_flight
         self._completer = completer
         self._pid = os.getpid()
         #: By queue, the first message without a key whose handler returned a value.
         self._unkept: dict[str, str] = {}
 
-    def call(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        """Call a handler for each delivery, or once for all if it takes batches."""
-        began_at, called = time.monotonic(), 0
+    def call(self, work: Work) -> None:
+        """Call the handler for each message, or once for all if it takes batches."""
+        handler, called = work.handler, 0
+        began_ns = now_ns = time.monotonic_ns()
         try:
             if handler.batch is not None:
-                if batch := self._start_batch(deliveries):
-                    self._end_batch(batch, *_call(handler.function, batch))
+                if batch := self.begin_batch(work):
+                    self.end_batch(work, batch, *_call(handler.function, batch))
                 return
-            for delivery in deliveries:
-                if self._start(delivery):
-                    self._end(delivery, *_call(handler.function, delivery))
-                    called += 1
+            while (delivery := self.take(work)) is not None:
+                if not self.begin(work, delivery, now_ns):
+                    continue
+                try:
+                    result = handler.function(delivery)
+                except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+                    now_ns = self.fail(work, delivery, error, now_ns)
+                else:
+                    now_ns = self.complete(work, delivery, result, now_ns)
+                called += 1
             if called:
-                seconds = time.monotonic() - began_at
+                seconds = (now_ns - began_ns) / 1e9
                 self._state.prefetch.record(handler.queue, seconds, called)
         finally:
-            if called < len(deliveries):
-                self.release_unstarted(deliveries)
+            self.release_waiting(work)
 
-    async def call_async(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
-        """Call an async handler for each delivery, or once for all if it takes batches."""
-        called = 0
+    def take(self, work: Work) -> Delivery | None:
+        """Take the next message; None if no handler is to be called any more."""
+        return None if self._stopping.is_set else work.take()
+
+    def begin(self, work: Work, delivery: Delivery, now_ns: int) -> bool:
+        """Mark a message as started; return False if its body cannot be read: then it fails.
+
+        Args:
+            work: the messages of its receive.
+            delivery: the message.
+            now_ns: the time on the monotonic clock: the end of one call is the start of the next.
+        """
+        self._mark_started(work, [delivery], now_ns)
         try:
-            if handler.batch is not None:
-                if batch := self._start_batch(deliveries):
-                    self._end_batch(batch, *await _call_async(handler.function, batch))
-                return
-            for delivery in deliveries:
-                if self._start(delivery):
-                    self._end(delivery, *await _call_async(handler.function, delivery))
-                    called += 1
-        finally:
-            if called < len(deliveries):
-                self.release_unstarted(deliveries)
-
-    def _start(self, delivery: Delivery) -> bool:
-        """Mark a message as started; return False if its handler is not to be called."""
-        if self._state.stopping.is_set or not self._mark_started([delivery]):
+            _ = delivery.body
+        except InvalidBody as error:
+            failure = Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
+            self._completer.submit(work, delivery, failure, 0)
             return False
-        if (failure := _decoding_failure(delivery)) is None:
-            return True
-        self._completer.submit(delivery, failure, 0.0)
-        return False
+        return True
 
-    def _start_batch(self, deliveries: Sequence[Delivery]) -> Batch:
-        """Mark messages as started; return those whose body can be read as a batch."""
+    def begin_batch(self, work: Work) -> Batch:
+        """Take messages and mark them as started; return those whose body can be read."""
         batch = Batch([], self._store)
-        if self._state.stopping.is_set:
+        if self._stopping.is_set:
             return batch
-        readable = []
-        for delivery in deliveries:
-            if _decoding_failure(delivery) is None:
-                readable.append(delivery)
+        now_ns, readable = time.monotonic_ns(), []
+        for delivery in work.take_all():
+            try:
+                _ = delivery.body
+            except InvalidBody:
+                self.begin(work, delivery, now_ns)  # alone, to fail
             else:
-                self._start(delivery)  # alone, to fail
+                readable.append(delivery)
         if readable:
-            self._mark_started(readable)
+            self._mark_started(work, readable, now_ns)
             batch = Batch(readable, self._store)
         return batch
 
-    def _mark_started(self, deliveries: Sequence[Delivery]) -> bool:
-        is_in_flight = self._in_flight.begin(deliveries, self._state.options.timeout_ms)
+    def _mark_started(self, work: Work, deliveries: Sequence[Delivery], now_ns: int) -> None:
+        self._in_flight.begin(work, deliveries, now_ns)
         if self._state.is_used_up:
-            self._state.stopping.set()
-        return is_in_flight
+            self._stopping.set()
 
-    def release_unstarted(self, deliveries: Sequence[Delivery]) -> None:
-        """Release, uncounted, the deliveries that were not started.
+    def release_waiting(self, work: Work) -> None:
+        """Release, uncounted, the messages that no handler was called with.
 
         Raises:
             Busy, StorageFull, OutcomeUnknown: they become ready when their leases end.
         """
-        left = self._in_flight.not_started(deliveries)
+        left = self._in_flight.take_waiting(work)
         if left:
-            self._in_flight.remove(left)
             self._store.release([delivery.receipt for delivery in left])
 
-    def _end(self, delivery: Delivery, result: Any, error: BaseException | None) -> None:
-        """Complete a message with its handler's result, or fail it because of an exception.
+    def complete(self, work: Work, delivery: Delivery, result: Any, began_ns: int) -> int:
+        """Complete a message with its handler's result.
 
-        The handler counts as running until its result and its exception are read, because reading
-        runs code of the user's classes: the time limit covers it.
+        The handler counts as running until its result is read, because reading runs code of the
+        user's classes: the time limit covers it.
+
+        Returns:
+            The time on the monotonic clock.
         """
         encoded = None
-        if error is None:
+        if result is not None:
             try:
                 encoded = self._kept(delivery, encode_answer(result))
             except BaseException as unreadable:  # noqa: BLE001 - of the user's classes
-                error = unreadable
+                return self.fail(work, delivery, unreadable, began_ns)
         self._check_process()
-        if error is not None and issubclass(type(error), PASSING):
-            self._in_flight.reset([delivery])
+        self._in_flight.mark_returned(work, delivery)
+        if delivery.settled:
+            return self._end_settled(work, delivery, None, encoded)
+        now_ns = time.monotonic_ns()
+        completion = Completion(delivery.receipt, encoded, delivery.message.key)
+        self._completer.submit(work, delivery, completion, now_ns - began_ns)
+        return now_ns
+
+    def fail(self, work: Work, delivery: Delivery, error: BaseException, began_ns: int) -> int:
+        """Fail a message because of an exception, which is read before the handler has ended.
+
+        Returns:
+            The time on the monotonic clock.
+        """
+        self._check_process()
+        if issubclass(type(error), PASSING):
+            self._in_flight.reset(work, [delivery])
             raise error
-        if error is not None and _is_stale(error, [delivery.id]):
+        if _is_stale(error, [delivery.id]):
             delivery.lost = True
             log.warning("%s", error, extra=message_facts(delivery, "lost"))
-            self._in_flight.remove([delivery])
-            return
-        failure = None if error is None else failure_of(error)
-        ran_seconds = self._in_flight.mark_returned(delivery)
+            self._in_flight.finish([(work, delivery)])
+            return time.monotonic_ns()
+        failure = failure_of(error)
+        self._in_flight.mark_returned(work, delivery)
         if delivery.settled:
-            self._end_settled(delivery, failure, encoded)
-            return
-        how = failure or Completion(delivery.receipt, encoded, delivery.key)
-        self._completer.submit(delivery, how, ran_seconds)
+            return self._end_settled(work, delivery, failure, None)
+        now_ns = time.monotonic_ns()
+        self._completer.submit(work, delivery, failure, now_ns - began_ns)
+        return now_ns
 
     def _kept(self, delivery: Delivery, encoded: str | None) -> str | None:
         """Return an encoded result if the message has a key; log the first that has none."""
@@ -166,8 +187,8 @@ class Execution:
         return None
 
     def _end_settled(
-        self, delivery: Delivery, failure: Failure | None, encoded: str | None
-    ) -> None:
+        self, work: Work, delivery: Delivery, failure: Failure | None, encoded: str | None
+    ) -> int:
         """Finish a message that its handler settled; keep the handler's return value."""
         if failure is not None:
             _log_late("raised_late", "the handler raised", delivery, failure)
@@ -175,9 +196,10 @@ class Execution:
             warn(delivery, "result_dropped", ": the returned value was not kept, for tx.result was")
         elif encoded is not None and delivery.transaction_result is None:
             delivery.attach_encoded(encoded)
-        self._completer.finish([delivery])
+        self._completer.finish([(work, delivery)])
+        return time.monotonic_ns()
 
-    def _end_batch(self, batch: Batch, answer: Any, error: BaseException | None) -> None:
+    def end_batch(self, work: Work, batch: Batch, answer: Any, error: BaseException | None) -> None:
         """Settle a batch in one transaction after its handler's return or exception."""
         failed = set[str]()
         if error is None:
@@ -187,14 +209,14 @@ class Execution:
                 error = unreadable
         self._check_process()
         if error is not None and issubclass(type(error), PASSING):
-            self._in_flight.reset(batch)
+            self._in_flight.reset(work, batch)
             raise error
         if error is not None and _is_stale(error, batch.ids):
             log.warning("%s The others of its batch are released.", error, extra=logs.facts("lost"))
-            self._in_flight.reset(batch)
+            self._in_flight.reset(work, batch)
             return
         failure = None if error is None else failure_of(error)
-        self._in_flight.mark_returned(batch[0])
+        self._in_flight.mark_returned(work, batch[0])
         if batch.settled:
             if failure := failure or (_NAMED if failed else None):
                 _log_late("raised_late", "the batch's handler failed messages", batch[0], failure)
@@ -202,21 +224,21 @@ class Execution:
             batch.fail_rest(failure)
         else:
             batch.fail_rest(_NAMED, failed)
-        self._commit_batch(batch)
+        self._commit_batch(work, batch)
 
-    def _commit_batch(self, batch: Batch) -> None:
+    def _commit_batch(self, work: Work, batch: Batch) -> None:
         try:
             lost = batch.settle()
         except PASSING as error:  # the completer tries again
             text = "a batch is settled later: %s"
             log.warning(text, describe(error), extra=logs.facts("unsettled"))
             for delivery, how in batch.endings():
-                self._completer.submit(delivery, how, 0.0)
+                self._completer.submit(work, delivery, how, 0)
             return
         for delivery in lost:
             delivery.lost = True
             warn(delivery, "lost", ": its lease was lost")
-        self._completer.finish(batch, failed=batch.failed)
+        self._completer.finish([(work, delivery) for delivery in batch], failed=batch.failed)
 
     def _check_process(self) -> None:
         """Exit, before the file is touched, in a forked child or after descriptors were closed."""
@@ -228,21 +250,13 @@ class Execution:
                 )
             finally:  # stderr may be closed
                 os._exit(0)
-        self._state.stopping.exit_if_closed()
+        self._stopping.exit_if_closed()
 
 
 def _call(function: Callable[..., Any], given: Any) -> tuple[Any, BaseException | None]:
     """Call a handler; return its result, or the exception that it raised."""
     try:
         return function(given), None
-    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-        return None, error
-
-
-async def _call_async(function: Callable[..., Any], given: Any) -> tuple[Any, BaseException | None]:
-    """Call an async handler; return its result, or the exception that it raised."""
-    try:
-        return await function(given), None
     except BaseException as error:  # noqa: BLE001 - a handler may raise anything
         return None, error
 
@@ -265,12 +279,3 @@ def _log_late(event: str, what: str, delivery: Delivery, failure: Failure) -> No
         visible(failure.error_message, 200),
         error_type=failure.error_type,
     )
-
-
-def _decoding_failure(delivery: Delivery) -> Failure | None:
-    """Return a permanent failure if the body cannot be decoded; the stored bytes are kept."""
-    try:
-        _ = delivery.body
-    except InvalidBody as error:
-        return Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
-    return None

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
-from functools import partial
+import time
+from contextvars import Context, copy_context
 from typing import Final
 
-from durableq.client.delivery import Delivery
-from durableq.client.handlers import Handler
-from durableq.model.errors import PASSING, DurableQError
+from durableq.model.errors import PASSING
 from durableq.model.limits import MAX_RECEIVE_BATCH
 from durableq.runtime import logs
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.worker.execution import Execution
 from durableq.worker.fetcher import Fetcher
+from durableq.worker.in_flight import Work
 from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
@@ -40,12 +39,25 @@ class ThreadExecutor:
         """Take messages and have them handled until there are none any more."""
         while (work := self._fetcher.next()) is not None:
             try:
-                self._execution.call(*work)
+                self._execution.call(work)
             except PASSING as error:
                 self._outage.report(error)
                 self._state.stopping.wait(PAUSE_SECONDS)
             else:
                 self._outage.end()
+
+
+class _Started:
+    """The messages of a receive whose coroutines have started, on the event loop."""
+
+    __slots__ = ("running", "slots", "work")
+
+    def __init__(self, work: Work, slots: int) -> None:
+        self.work = work
+        #: The number of slots that it has.
+        self.slots = slots
+        #: The number of tasks that run its handler.
+        self.running = 0
 
 
 class AsyncExecutor:
@@ -60,6 +72,8 @@ class AsyncExecutor:
         self._loop = asyncio.new_event_loop()
         #: The event loop itself has weak references only.
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Grows between two steps of a task, if not after each of its steps.
+        self._turn = 0
         self._ending = False
 
     def run(self) -> None:
@@ -92,36 +106,112 @@ class AsyncExecutor:
             work = self._fetcher.next(unused)
             if work is None:
                 return False
-            handler, deliveries = work
-            groups = [deliveries] if handler.batch is not None else [[one] for one in deliveries]
-            unused -= len(groups)
-            self._loop.call_soon_threadsafe(self._start, handler, groups)
+            started = _Started(work, len(work.waiting) if work.handler.batch is None else 1)
+            unused -= started.slots
+            self._loop.call_soon_threadsafe(self._start, started, 1)
             return True
         finally:
             self._slots.give(unused)
 
-    def _start(self, handler: Handler, groups: Sequence[Sequence[Delivery]]) -> None:
-        """Start a coroutine for each group, on the event loop."""
-        for group in groups:
-            task = self._loop.create_task(self._execution.call_async(handler, group))
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._ended, group))
+    def _start(self, started: _Started, number: int) -> None:
+        """Start tasks that take messages, on the event loop.
 
-    def _ended(self, group: Sequence[Delivery], task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled():  # before its first step, by another handler
-            try:
-                self._execution.release_unstarted(group)
-            except DurableQError as trouble:
-                error = trouble
-        if isinstance(error, PASSING):
-            self._outage.report(error)
-        elif error is not None:
-            self._state.give_up(error)
+        One task serves all messages whose coroutines never suspend: a task for each would double
+        the time of a message. Where they suspend, the number of tasks is doubled until each message
+        has its own.
+        """
+        for _ in range(min(number, len(started.work.waiting))):
+            task = self._loop.create_task(self._run(started))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._loop.call_soon(self._go_on, started, 2 * number)
+
+    def _go_on(self, started: _Started, number: int) -> None:
+        """Start more tasks if messages still wait when those before have made their first step."""
+        self._turn += 1
+        if self._state.stopping.is_set:
+            self._release(started.work)
+        if started.work.waiting:
+            self._start(started, number)
+        self._give_slots(started)
+
+    async def _run(self, started: _Started) -> None:
+        """Take messages and handle them, in one task."""
+        work, started.running = started.work, started.running + 1
+        try:
+            if work.handler.batch is None:
+                await self._handle_each(work)
+            else:
+                await self._handle_batch(work)
+        except BaseException as error:  # noqa: BLE001 - the worker ends by it, not the loop
+            self._report(error)
+            self._release(work)
         else:
             self._outage.end()
-        self._slots.give(1)
+        finally:
+            started.running -= 1
+            self._give_slots(started)
+
+    async def _handle_each(self, work: Work) -> None:
+        """Handle messages, one after another, until a coroutine leaves traces in the task.
+
+        It does if it suspends, changes the context, or cancels the task: the next message gets
+        another task, and is handled as if each had its own.
+        """
+        execution, function = self._execution, work.handler.function
+        turn, context = self._turn, copy_context()
+        task, now_ns = asyncio.current_task(), time.monotonic_ns()
+        while (delivery := execution.take(work)) is not None:
+            if not execution.begin(work, delivery, now_ns):
+                continue
+            try:
+                result = await function(delivery)
+            except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+                now_ns = execution.fail(work, delivery, error, now_ns)
+            else:
+                now_ns = execution.complete(work, delivery, result, now_ns)
+            if self._turn != turn or not task or task.cancelling() or not _is_current(context):
+                return
+
+    async def _handle_batch(self, work: Work) -> None:
+        batch = self._execution.begin_batch(work)
+        try:
+            if not batch:
+                return
+            try:
+                answer, failed = await work.handler.function(batch), None
+            except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+                answer, failed = None, error
+            self._execution.end_batch(work, batch, answer, failed)
+        finally:
+            self._execution.release_waiting(work)
+
+    def _release(self, work: Work) -> None:
+        try:
+            self._execution.release_waiting(work)
+        except BaseException as error:  # noqa: BLE001 - as in `_run`
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        """Log a transient error of the file; end the worker because of any other."""
+        if isinstance(error, PASSING):
+            self._outage.report(error)
+        else:
+            self._state.give_up(error)
+
+    def _give_slots(self, started: _Started) -> None:
+        """Give back the slots of messages that are handled or released."""
+        left = min(started.slots, len(started.work.waiting) + started.running)
+        self._slots.give(started.slots - left)
+        started.slots = left
+
+
+def _is_current(context: Context) -> bool:
+    """Return whether no variable was set since a context was copied."""
+    now = copy_context()
+    return len(now) == len(context) and all(
+        context.get(variable, context) is value for variable, value in now.items()
+    )
 
 
 class _Slots:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from durableq.client.delivery import Delivery
 from durableq.client.handlers import Handler
@@ -19,6 +19,7 @@ from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.runtime.wakeup import MessageWaiter
 from durableq.store.core import Capability
 from durableq.worker.completer import Completer
+from durableq.worker.in_flight import Work
 from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
@@ -27,13 +28,6 @@ log = logging.getLogger("durableq.worker")
 LONGEST_WAIT_SECONDS: Final = 1.0
 #: First and longest pause after a write by another process that made no message ready.
 PAUSES_SECONDS: Final = (0.001, 0.010)
-
-
-class Work(NamedTuple):
-    """Messages of one queue, and the handler for them."""
-
-    handler: Handler
-    deliveries: list[Delivery]
 
 
 class Fetcher:
@@ -110,9 +104,10 @@ class Fetcher:
             self._more |= received.more
             _log_duplicates(received)
             if received.messages:
-                deliveries = [Delivery(m, self._store, self._state.name) for m in received.messages]
-                self._state.in_flight.add(deliveries, may_release=handler.prefetch is None)
-                return Work(handler, deliveries)
+                store, actor = self._store, self._state.name
+                work = Work(handler, [Delivery(one, store, actor) for one in received.messages])
+                self._state.in_flight.add(work)
+                return work
         return None
 
     def _wait(self) -> None:

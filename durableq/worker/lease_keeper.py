@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Final
 
+from durableq.client.delivery import Delivery
 from durableq.model.errors import PASSING, DurableQError, NewerDatabase, OlderDatabase
 from durableq.model.info import WorkerStats
 from durableq.runtime import logs
@@ -17,7 +18,8 @@ from durableq.runtime.outage import Outage, describe, logged
 from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.store.core import Capability
 from durableq.worker.command import kill_group
-from durableq.worker.state import InFlightMessage, WorkerState, warn
+from durableq.worker.in_flight import Work
+from durableq.worker.state import WorkerState, warn
 
 log = logging.getLogger("durableq.worker")
 
@@ -95,7 +97,8 @@ class LeaseKeeper:
                 self._stop_commands()
             self._scoreboard.beat(int(self._seconds * 1000))
             self._release_waiting()
-            self._extend(self._in_flight.to_extend(time.monotonic()))
+            now = time.monotonic()
+            self._extend([work for work in self._in_flight.works() if work.extend_at <= now])
             self._beat()
             self._maintain()
 
@@ -124,7 +127,11 @@ class LeaseKeeper:
         self._stopping.set()
 
     def _release_waiting(self) -> None:
-        waiting = self._in_flight.remove_waiting(WAIT_SECONDS)
+        since = time.monotonic() - WAIT_SECONDS
+        waiting = []
+        for work in self._in_flight.works():
+            if work.handler.prefetch is None and work.taken_at <= since:
+                waiting += self._in_flight.take_waiting(work)
         if not waiting:
             return
         try:
@@ -133,27 +140,26 @@ class LeaseKeeper:
             text = "%s messages become ready when their leases end: %s"
             log.warning(text, len(waiting), describe(error))
 
-    def _extend(self, due: list[InFlightMessage]) -> None:
-        by_lease: dict[int, list[InFlightMessage]] = {}
-        for message in due:
-            by_lease.setdefault(message.lease_ms, []).append(message)
-        for lease_ms, together in by_lease.items():
+    def _extend(self, due: list[Work]) -> None:
+        by_lease: dict[int, list[Work]] = {}
+        for work in due:
+            by_lease.setdefault(work.lease_ms, []).append(work)
+        for lease_ms, works in by_lease.items():
+            leased = [(work, one) for work in works for one in work.to_extend()]
+            if not leased:
+                continue
             now = time.monotonic()
             try:
-                outcomes = self._store.extend([h.delivery.receipt for h in together], lease_ms)
+                outcomes = self._store.extend([one.receipt for _, one in leased], lease_ms)
             except DurableQError as error:
                 self._log_postponed(error, "unextended", "leases could not be extended")
                 return
             self._outage.end()
-            for message, outcome in zip(together, outcomes, strict=True):
-                if not outcome.refused:
-                    message.extend_at = now + lease_ms / 3000
-                elif message.was_refused and not message.delivery.settled:
-                    message.delivery.lost = True
-                    text = ": its lease was lost; further calls of its handler are refused"
-                    warn(message.delivery, "lost", text)
-                # It may have been settled just now: it is checked again.
-                message.was_refused = outcome.refused
+            for work in works:
+                work.extend_at = now + lease_ms / 3000
+            for (work, delivery), outcome in zip(leased, outcomes, strict=True):
+                if outcome.refused:
+                    _refuse(work, delivery)
 
     def _beat(self) -> None:
         stats = self._in_flight.stats(draining=self._stopping.is_set)
@@ -187,3 +193,14 @@ class LeaseKeeper:
             self._store.require(Capability.MAINTENANCE).maintain()
         except DurableQError as error:
             self._log_postponed(error, "untended", "maintenance is left to the next worker")
+
+
+def _refuse(work: Work, delivery: Delivery) -> None:
+    """Take a lease for lost once its extension was refused twice."""
+    if delivery not in work.refused:
+        work.refused.add(delivery)
+        work.extend_at = 0.0  # it may have been settled just now: the next check asks again
+    elif not delivery.settled:
+        delivery.lost = True
+        text = ": its lease was lost; further calls of its handler are refused"
+        warn(delivery, "lost", text)

@@ -7,11 +7,19 @@ Newer versions of Python make fewer calls: they inline comprehensions.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
 
 from durableq import Batch, DurableQ, Queue
 from durableq.engines.sql import sending
 from durableq.engines.sqlite import statements
 from durableq.model.message import SendOptions, State, draft
+from durableq.supervisor.scoreboard import Scoreboard
+from durableq.worker.completer import Completer
+from durableq.worker.execution import Execution
+from durableq.worker.fetcher import Fetcher
+from durableq.worker.options import WorkerOptions
+from durableq.worker.state import WorkerState
 from tests.engine.budget import spent
 
 #: BEGIN, the revision, the queue, its counter, the message, COMMIT.
@@ -109,3 +117,30 @@ def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:
     assert len(cost.statements) == 8, cost.statements
     assert cost.prepares == []
     assert len(cost.calls) <= 25, cost.calls
+
+
+def handling(dq: DurableQ) -> Callable[[], None]:
+    """Return an operation of a worker: receive 100 messages, settle the last 100, and handle."""
+    state = WorkerState(dq, WorkerOptions("", dq.url, "worker"), Scoreboard())
+    completer = Completer(state)  # its thread is not started: each receive settles
+    fetcher = Fetcher(state, [*dq.handlers.values()], completer)
+    execution = Execution(state, completer)
+
+    def handle() -> None:
+        work = fetcher.next()
+        assert work is not None
+        assert len(work.waiting) == 100
+        execution.call(work)
+
+    return handle
+
+
+def test_a_message_of_a_worker(dq: DurableQ, orders: Queue) -> None:
+    """A few calls a message beside the engine's: the body is decoded, and the handler returns."""
+    keyed(orders, 300)
+    dq.handler("orders", prefetch=100)(lambda message: message.body and None)
+    cost = spent(dq, handling(dq))
+    ours = [call for call in cost.calls if not call[0].startswith(("engines/", "model/"))]
+    assert len(cost.statements) <= 17, cost.statements
+    assert cost.prepares == []
+    assert len(ours) <= 2_050, Counter(ours)

@@ -22,11 +22,13 @@ from durableq import (
     StorageFull,
     UnknownQueue,
 )
+from durableq.client.handlers import Handler
 from durableq.model.message import Completion, Failure, Reason
 from durableq.store.core import Answer, Call, Capability, Receive, Settle
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker import completer, executors, fetcher
 from durableq.worker.completer import Completer
+from durableq.worker.in_flight import Work
 from durableq.worker.options import WorkerOptions
 from durableq.worker.state import WorkerState
 from durableq.worker.worker import Worker
@@ -96,17 +98,28 @@ def test_without_a_window_each_success_is_settled_at_once(
     assert completions == [1] * 5
 
 
+class Settling:
+    """A completer with messages in flight."""
+
+    def __init__(self, dq: DurableQ, received: Sequence[Delivery]) -> None:
+        options = WorkerOptions("", dq.url, "worker", settle_window_ms=NEVER_MS)
+        self.state = WorkerState(dq, options, Scoreboard())
+        self.work = Work(Handler("orders", print, batch=None), received)
+        self.state.in_flight.add(self.work)
+        self.completer = Completer(self.state)
+
+    def submit(self, delivery: Delivery, how: Completion | Failure, ran_ms: int = 0) -> None:
+        self.completer.submit(self.work, delivery, how, ran_ms * 1_000_000)
+
+
 @contextmanager
-def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Completer]:
-    options = WorkerOptions("", dq.url, "worker", settle_window_ms=NEVER_MS)
-    state = WorkerState(dq, options, Scoreboard())
-    state.in_flight.add(received)
-    part = Completer(state)
-    part.start()
+def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Settling]:
+    part = Settling(dq, received)
+    part.completer.start()
     yield part
-    part.close()
-    assert state.error is None
-    assert state.in_flight.not_started(received) == []
+    part.completer.close()
+    assert part.state.error is None
+    assert part.state.in_flight.works() == []
 
 
 def test_a_slow_success_does_not_wait_and_commits_the_waiting_ones(
@@ -116,11 +129,11 @@ def test_a_slow_success_does_not_wait_and_commits_the_waiting_ones(
     received = orders.receive(3)
     first, slow, last = [(one, Completion(one.receipt, None, one.key)) for one in received]
     with settling(dq, received) as part:
-        part.submit(*first, ran_seconds=0.001)
-        part.submit(*slow, ran_seconds=NEVER_MS / 1000)
+        part.submit(*first, ran_ms=1)
+        part.submit(*slow, ran_ms=NEVER_MS)
         wait_for(lambda: completions, what="the slow one to be settled")
         assert completions == [2]
-        part.submit(*last, ran_seconds=0.001)
+        part.submit(*last, ran_ms=1)
     assert completions == [2, 1], "the end waits for no window"
 
 
@@ -133,16 +146,16 @@ def test_no_result_is_lost_between_threads_that_submit_and_receive(
         orders.send_many(list(range(100)))
         shares.append(list(orders.receive(100)))
 
-    def submit(part: Completer, share: Sequence[Delivery]) -> None:
+    def submit(part: Settling, share: Sequence[Delivery]) -> None:
         for one in share:
-            part.submit(one, Completion(one.receipt), ran_seconds=0.0)
+            part.submit(one, Completion(one.receipt))
 
     with settling(dq, [one for share in shares for one in share]) as part:
         threads = [threading.Thread(target=submit, args=[part, share]) for share in shares]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            part.receive("empty", 1)
+            part.completer.receive("empty", 1)
     assert orders.info().counters.completed == 400
 
 
@@ -174,9 +187,9 @@ def test_results_are_settled_although_the_queue_to_receive_from_is_gone(
     orders.send("x")
     (received,) = orders.receive()
     with settling(dq, [received]) as part:
-        part.submit(received, Completion(received.receipt), 0.0)
+        part.submit(received, Completion(received.receipt))
         with pytest.raises(UnknownQueue):
-            part.receive("gone", 1)
+            part.completer.receive("gone", 1)
         assert orders.info().counters.completed == 1
 
 
@@ -275,8 +288,8 @@ def test_settling_that_fails_alone_is_tried_again(
     good, bad = orders.receive(2)
     with settling(dq, [good, bad]) as part:
         accident.plan(error, happens=happens, thread="completer")
-        part.submit(bad, Failure(Reason.HANDLER_ERROR, "Accident", "its own"), 0.0)
-        part.submit(good, Completion(good.receipt, "7", good.key), NEVER_MS / 1000)
+        part.submit(bad, Failure(Reason.HANDLER_ERROR, "Accident", "its own"))
+        part.submit(good, Completion(good.receipt, "7", good.key), ran_ms=NEVER_MS)
         wait_for(lambda: accident.is_over, what="two commits that fail")
     assert orders.info().counters.completed == 1
     assert plain.column(db, "SELECT result FROM durableq_idempotency WHERE status = 1") == ["7"]

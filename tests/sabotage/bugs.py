@@ -195,7 +195,7 @@ def ignore_the_answers_of_batches() -> None:
 def read_the_outcomes_before_the_commit() -> None:
     """A worker takes deliveries for settled although the commit that should settle them fails."""
     cls: Any = completer.Completer
-    cls._put_back = lambda self, batch, _error: self.finish([delivery for delivery, _ in batch])
+    cls._put_back = lambda self, batch, _error: self.finish([ended[:2] for ended in batch])
 
 
 def trust_the_wall_clock() -> None:

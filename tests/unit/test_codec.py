@@ -95,6 +95,17 @@ def test_a_stored_body_that_is_not_json_is_refused(stored: str) -> None:
         codec.decode(stored)
 
 
+@pytest.mark.parametrize("stored", [" 1", "1\n", '\t{"a": 1} ', "[1, 2]", '"x"', "1.5"])
+def test_space_around_stored_json_changes_nothing(stored: str) -> None:
+    assert codec.decode(stored) == json.loads(stored)
+
+
+@pytest.mark.parametrize("stored", ["1 2", "[1] x", "\ufeff1", '"a', "-", "[1]]", "\u00a01"])
+def test_other_text_around_stored_json_is_refused(stored: str) -> None:
+    with pytest.raises(InvalidBody, match="not JSON"):
+        codec.decode(stored)
+
+
 def reordered(body: Any) -> Any:
     """The same payload as another producer writes it."""
     if isinstance(body, dict):

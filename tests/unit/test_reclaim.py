@@ -30,7 +30,10 @@ class Worker:
 
     def begin(self, number: int, timeout_ms: int = 0) -> int:
         receipt = self.receipts[number]
-        slot = self.scoreboard.begin(receipt.token, receipt.message_id, timeout_ms=timeout_ms)
+        now_ns, timeout_ns = time.monotonic_ns(), timeout_ms * 1_000_000
+        slot = self.scoreboard.begin(
+            receipt.token, receipt.message_id, now_ns, timeout_ns=timeout_ns
+        )
         assert slot is not None
         return slot
 
@@ -78,7 +81,7 @@ def test_all_returned_handlers_are_blamed_if_none_was_running(worker: Worker) ->
 
 
 def test_a_running_batch_counts_as_a_whole(worker: Worker) -> None:
-    worker.scoreboard.begin(worker.receipts[0].token, "")
+    worker.scoreboard.begin(worker.receipts[0].token, "", time.monotonic_ns())
     assert worker.blamed(ExitReason.DEATH) == dict.fromkeys(range(4), "worker_lost")
 
 

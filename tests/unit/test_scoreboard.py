@@ -10,6 +10,8 @@ from durableq.model.message import Receipt
 from durableq.supervisor.scoreboard import SLOTS, Scoreboard, Stage, shared_memory
 from tests.support import wait_for
 
+NOW_NS = 5_000_000_000
+
 
 def receipt(message_id: str, token: str = "token") -> Receipt:
     return Receipt("orders", message_id, token)
@@ -22,7 +24,7 @@ def test_the_supervisor_reads_a_scoreboard_that_its_worker_has_closed() -> None:
     assert (ours.stage, ours.owner_id, list(ours.calls())) == (Stage.STARTING, 0, [])
     theirs.register(7)
     theirs.reach(Stage.READY)
-    theirs.begin("token", "5")
+    theirs.begin("token", "5", NOW_NS)
     theirs.close()
     assert (ours.stage, ours.owner_id) == (Stage.READY, 7)
     assert [(one.token, one.message_id) for one in ours.calls()] == [("token", "5")]
@@ -30,10 +32,10 @@ def test_the_supervisor_reads_a_scoreboard_that_its_worker_has_closed() -> None:
 
 def test_a_call_is_recorded_from_its_start_until_the_message_is_settled() -> None:
     scoreboard = Scoreboard()
-    slot = scoreboard.begin("token", "5", timeout_ms=60_000)
+    slot = scoreboard.begin("token", "5", NOW_NS, timeout_ns=60_000)
     assert slot is not None
     (call,) = scoreboard.calls()
-    assert call.deadline_ns - call.began_ns == 60_000 * 1_000_000
+    assert (call.began_ns, call.deadline_ns) == (NOW_NS, NOW_NS + 60_000)
     assert not call.has_returned
     scoreboard.set_process_group(slot, 1234)
     assert [one.group for one in scoreboard.calls()] == [1234]
@@ -62,18 +64,18 @@ def test_a_call_is_matched_by_the_receipt_of_a_message_or_a_batch(
     noted: str, of: Receipt, covered: bool
 ) -> None:
     scoreboard = Scoreboard()
-    scoreboard.begin("token", noted)
+    scoreboard.begin("token", noted, NOW_NS)
     (call,) = scoreboard.calls()
     assert call.matches(of) is covered
 
 
 def test_calls_beyond_the_slots_are_not_recorded_and_slots_are_reused() -> None:
     scoreboard = Scoreboard()
-    slots = [scoreboard.begin("token", str(number)) for number in range(SLOTS)]
-    assert scoreboard.begin("token", "one too many") is None
+    slots = [scoreboard.begin("token", str(number), NOW_NS) for number in range(SLOTS)]
+    assert scoreboard.begin("token", "one too many", NOW_NS) is None
     assert slots[0] is not None
     scoreboard.end(slots[0])
-    assert scoreboard.begin("token", "another") == slots[0]
+    assert scoreboard.begin("token", "another", NOW_NS) == slots[0]
     assert len(list(scoreboard.calls())) == SLOTS
 
 
