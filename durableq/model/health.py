@@ -86,17 +86,23 @@ class UpgradeEstimate(NamedTuple):
 
     #: The tables that the upgrade rebuilds: it copies each of their rows.
     tables: tuple[str, ...]
+    #: The rows of these tables; without one, the messages that the upgrade reads.
     rows: int
     #: Free disk space needed.
     disk_bytes: int
     seconds: float
+    #: The dead letters that an upgrade without a rebuild writes again.
+    dead_letters: int = 0
 
     def sentence(self) -> str:
         """Return the estimate as a sentence."""
-        if not self.tables:
+        if not self.rows:
             return "This upgrade rebuilds no table: it takes seconds and no disk space to speak of."
+        work = f"rebuilds {', '.join(self.tables)} ({self.rows:,} rows)"
+        if not self.tables:
+            work = f"reads {self.rows:,} messages and writes {self.dead_letters:,} dead letters"
         return (
-            f"This upgrade rebuilds {', '.join(self.tables)} ({self.rows:,} rows): it takes about "
+            f"This upgrade {work}: it takes about "
             f"{self.seconds:,.0f} s and needs {self.disk_bytes / (1 << 20):,.0f} MiB of free disk."
         )
 

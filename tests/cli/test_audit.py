@@ -11,7 +11,7 @@ from tests.engine import plain
 AUDITED = [
     *("counters", "moved", "messages_without_queue", "queues_without_pair"),
     *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
-    *("records_without_queue", "history_without_queue"),
+    *("records_without_queue", "history_without_queue", "dead_letters_misgrouped"),
 ]
 
 
@@ -91,6 +91,37 @@ def test_each_difference_is_counted(
     words = run("audit")
     assert words.code == 6
     assert any(line.startswith("bad") and name in line for line in words.lines)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param("burial_fingerprint = 'another'", id="fingerprint"),
+        pytest.param("burial_fingerprint = NULL", id="no fingerprint"),
+        pytest.param("burial_reason = 'rejected'", id="reason"),
+        pytest.param("burial_reason = NULL", id="no reason"),
+    ],
+)
+def test_a_dead_letter_in_a_wrong_group_is_counted(run: Run, shop: Shop, wrong: str) -> None:
+    message_id = shop.bury()
+    shop.bury()
+    plain.script(shop.path, f"UPDATE durableq_message SET {wrong} WHERE id = {message_id}")
+    shown = run("audit", "--json")
+    assert shown.code == 6
+    assert levels(shown, "bad") == {"dead_letters_misgrouped"}
+    assert "1 dead letters in another" in findings(shown)["dead_letters_misgrouped"]["what"]
+    assert sum(group["count"] for group in run("dlq", "groups", "--json").json) == 2
+
+
+def test_a_dead_letter_whose_history_has_lost_the_burial_is_in_its_group(
+    run: Run, shop: Shop
+) -> None:
+    shop.bury()
+    [before] = run("dlq", "groups", "--json").json
+    plain.script(shop.path, "DELETE FROM durableq_history")
+    assert run("audit").code == 0
+    [group] = run("dlq", "groups", "--json").json
+    assert (group["fingerprint"], group["count"]) == (before["fingerprint"], 1)
 
 
 def test_moved_messages_that_did_not_arrive_are_a_warning(run: Run, shop: Shop) -> None:

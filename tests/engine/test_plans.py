@@ -13,6 +13,7 @@ import pytest
 from durableq import DurableQ
 from durableq.engines.sqlite import statements as sql
 from durableq.engines.sqlite.driver import driver, is_affected
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from durableq.model.message import State
 from durableq.store.core import Capability
 from tests.engine import plain
@@ -162,19 +163,35 @@ PLANS: dict[str, tuple[str, set[str]]] = {
             OF_MESSAGE,
         },
     ),
+    # Dead letters are read in order of their groups, from the index alone; groups are sorted.
     "GROUPS": (
         sql.GROUPS,
         {
             "CO-ROUTINE kind",
-            "SCAN m USING INDEX durableq_message_dead",
+            "SEARCH m USING COVERING INDEX durableq_message_burial (source_queue_id>?)",
+            "SCAN kind",
+            "SEARCH newest USING COVERING INDEX durableq_message_burial (source_queue_id=? AND "
+            "burial_reason=? AND burial_fingerprint=? AND enqueued_at_ms=?)",
             f"SEARCH source {ROWID} LEFT-JOIN",
             f"SEARCH died {ROWID} LEFT-JOIN",
             OF_MESSAGE,
-            "USE TEMP B-TREE FOR GROUP BY",
-            "SCAN kind",
-            f"SEARCH example {ROWID} LEFT-JOIN",
             "USE TEMP B-TREE FOR ORDER BY",
         },
+    ),
+    # One page of the table, and of the history what a filter by error needs.
+    "DEAD_LETTER_PAGE": (
+        sql.DEAD_LETTER_PAGE,
+        {
+            "SEARCH m USING INDEX durableq_message_dead (id>?)",
+            f"SEARCH own {ROWID}",
+            f"SEARCH source {ROWID} LEFT-JOIN",
+            f"SEARCH died {ROWID}",
+            OF_MESSAGE,
+        },
+    ),
+    "HISTORY": (
+        sql.HISTORY,
+        {OF_MESSAGE, f"SEARCH durableq_queue {ROWID} LEFT-JOIN"},
     ),
     "RECOVERIES": (
         sql.RECOVERIES,
@@ -197,6 +214,17 @@ PLANS: dict[str, tuple[str, set[str]]] = {
         },
     ),
 }
+DEAD = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+INSERT INTO durableq_message (queue_id, source_queue_id, burial_reason, burial_fingerprint, state,
+    rank, priority, deferred, receive_count, recovery_count, lease_until_ms, delayed_until_ms,
+    enqueued_at_ms, sent_at_ms, first_received_at_ms, retention_from_ms, expires_at_ms,
+    debounce_until_ms, receipt, owner_id, body_bytes, body_format, sequence, body)
+SELECT queue.dead_letter_queue_id, queue.id, 'rejected', 'kind ' || (i % 20), 0, 0, 0, 0, 0, 0, 0,
+    0, i, i, 0, i, 0, 0, zeroblob(16), 1 << 40, 1, 0, 0, '1'
+FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
+#: Steps of SQLite's virtual machine for a dead letter: to count it in its group, and to list it.
+GROUPED, LISTED = 20, 50
 OF_ITS_IDS = re.compile("LIST SUBQUERY|SCAN json_each VIRTUAL TABLE|CORRELATED SCALAR SUBQUERY")
 BACKLOG = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
@@ -304,3 +332,36 @@ def test_peeking_into_a_queue_costs_the_same_with_any_backlog_beside_it(
     before = steps_of(dq, peek)
     plain.script(db, BACKLOG.format(state=int(state), later=1 << 42))
     assert steps_of(dq, peek) <= before < 100_000
+
+
+def test_grouping_costs_few_steps_for_a_dead_letter_and_none_for_others(
+    dq: DurableQ, db: Path
+) -> None:
+    dq.queue("orders").send(1)
+    plain.script(db, DEAD)
+    found: list[DeadLetterGroup] = []
+
+    def group() -> None:
+        found[:] = dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
+
+    before = steps_of(dq, group)
+    assert [group.count for group in found] == [500] * 20
+    assert before <= 10_000 * GROUPED
+    plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
+    assert steps_of(dq, group) <= before
+
+
+def test_a_page_of_dead_letters_costs_the_same_with_any_number_of_others(
+    dq: DurableQ, db: Path
+) -> None:
+    dq.queue("orders").send(1)
+    plain.script(db, DEAD)
+
+    def page() -> None:
+        wanted = DeadLetterFilter(queue="orders")
+        assert len(dq.store.require(Capability.DEAD_LETTERS).dead_letters(wanted, 100)) == 100
+
+    before = steps_of(dq, page)
+    plain.script(db, DEAD)
+    plain.script(db, BACKLOG.format(state=int(State.READY), later=1 << 42))
+    assert steps_of(dq, page) <= before < 100 * LISTED

@@ -1,4 +1,4 @@
-"""The rebuild of the message table by migration 0005: it happens as a whole or not at all."""
+"""The rebuild of the message table by 0005, and what 0006 adds: all of it or nothing."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ def db(tmp_path: Path) -> Path:
         "DROP TABLE durableq_message_0004",
         "CREATE INDEX durableq_message_dead",
         "DROP COLUMN sent",
+        "ADD COLUMN burial_fingerprint",
+        "CREATE INDEX durableq_message_burial",
         "UPDATE durableq_version",
     ],
 )
@@ -148,3 +150,18 @@ def test_a_sequence_that_is_behind_is_mended(db: Path, behind: str) -> None:
     with DurableQ(db) as dq:
         dq.migrate()
         assert int(dq.queue("orders").send("next")) == last + 1
+
+
+@pytest.mark.parametrize("revision", ["0004", "0005"])
+def test_each_dead_letter_is_in_the_group_of_its_last_burial(tmp_path: Path, revision: str) -> None:
+    db = Path(shutil.copy(RELEASED / f"{revision}.db", tmp_path / "queue.db"))
+    plain.script(db, "DELETE FROM durableq_history WHERE message_id = 4 AND event = 'buried'")
+    burial = "SELECT reason, fingerprint FROM durableq_history WHERE message_id = 1 AND event"
+    [buried] = plain.rows(db, f"{burial} = 'buried'")
+    with DurableQ(db) as dq:
+        dq.migrate()
+    groups = "SELECT id, burial_reason, burial_fingerprint FROM durableq_message WHERE "
+    dead = plain.rows(db, f"{groups} source_queue_id IS NOT NULL ORDER BY id")
+    assert dead == [(1, *buried), (4, "handler_error", "")]
+    assert not plain.rows(db, f"{groups} source_queue_id IS NULL AND burial_reason IS NOT NULL")
+    plain.check_sound(db)

@@ -26,7 +26,11 @@ from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import completer, execution, lease_keeper
 from tests.sabotage import group_bugs, session_bugs
-from tests.sabotage.counting_bugs import audit_the_counters_by_themselves
+from tests.sabotage.counting_bugs import (
+    audit_the_counters_by_themselves,
+    believe_each_group,
+    bury_without_a_group,
+)
 from tests.sabotage.host_bugs import (
     forget_the_hosts_of_workers,
     know_one_host_only,
@@ -427,6 +431,8 @@ BUGS: dict[str, Callable[[], None]] = {
         leave_the_ticket_to_forked_children,
         give_up_at_the_first_lock,
         audit_the_counters_by_themselves,
+        bury_without_a_group,
+        believe_each_group,
         leave_the_log_long,
         *session_bugs.BUGS,
         *group_bugs.BUGS,

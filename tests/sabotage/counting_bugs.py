@@ -1,10 +1,11 @@
-"""Bugs to plant in the counts of queues."""
+"""Bugs to plant in the counts of queues and in the groups of dead letters."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from durableq.engines.sql import queues
+from tests.sabotage.host_bugs import rewrite
 
 
 def audit_the_counters_by_themselves() -> None:
@@ -12,3 +13,12 @@ def audit_the_counters_by_themselves() -> None:
     module: Any = queues
     count = module.all_queues
     module.all_queues = lambda tx, **_: count(tx)
+
+
+def bury_without_a_group() -> None:
+    rewrite("BURY", "burial_fingerprint=:fingerprint", "burial_fingerprint=''")
+
+
+def believe_each_group() -> None:
+    """An audit compares no dead letter with its last burial."""
+    rewrite("DEAD_LETTERS_MISGROUPED", "h.fingerprint <> m.burial_fingerprint", "0")

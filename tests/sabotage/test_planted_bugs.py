@@ -269,6 +269,14 @@ SEEN_BY = [
         "tests/engine/test_counts.py::test_an_audit_counts_each_message_and_trusts_no_counter",
     ),
     (
+        "bury_without_a_group",
+        CONTRACT + "test_dead_letters_killed_by_the_same_failure_are_one_group",
+    ),
+    (
+        "believe_each_group",
+        "tests/cli/test_audit.py::test_a_dead_letter_in_a_wrong_group_is_counted[fingerprint]",
+    ),
+    (
         "deliver_without_looking",
         ROW_COUNTS + "test_a_message_taken_between_choosing_and_leasing_is_not_delivered",
     ),

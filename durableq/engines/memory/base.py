@@ -78,7 +78,7 @@ class MemoryBase:
         self._watches: set[MemoryWatch] = set()
         self._in_transaction = False
         self._depth = 0
-        self._last_id = self._last_burial = self._last_owner_id = 0
+        self._last_id = self._last_owner_id = 0
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -209,8 +209,7 @@ class MemoryBase:
         dead_letter_queue = self._queue(row.queue).dead_letter_queue
         if dead_letter_queue is None:
             raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
-        self._last_burial += 1
-        self._move(row, dead_letter_queue, 0, source_queue=row.queue, burial=self._last_burial)
+        self._move(row, dead_letter_queue, 0, source_queue=row.queue, killed_by=killed_by)
         self._record(row, Event.BURIED, actor=actor, **killed_by.history_fields)
 
     def _record(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:

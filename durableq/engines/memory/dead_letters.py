@@ -95,7 +95,7 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
                     row.source_queue,
                     self._clock.now_ms() + delay_ms if delay_ms else 0,
                     source_queue=None,
-                    burial=0,
+                    killed_by=None,
                     recovery_count=recovery_count,
                     draft=draft,
                 )
@@ -136,19 +136,16 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
         return [one for one in found if one is not None and wanted.fits(one)][:limit]
 
     def _dead_letter(self, row: Row) -> DeadLetter | None:
-        if row.source_queue is None:
+        if row.source_queue is None or row.killed_by is None:
             return None
-        events = self._tables.history.get(row.id, ())
-        died = next((event for event in reversed(events) if event.event is Event.BURIED), None)
         return DeadLetter(
             self._as_message(row),
             row.source_queue,
-            # The burial itself may have been crowded out of a very long history.
-            Reason(died.reason) if died else Reason.HANDLER_ERROR,
+            row.killed_by.reason,
             row.enqueued_at_ms,
-            events,
+            self._tables.history.get(row.id, ()),
             self._queue(row.source_queue).settings.max_recoveries,
-            died.fingerprint if died else "",
+            row.killed_by.fingerprint,
         )
 
     @query
@@ -157,14 +154,12 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
         if queue is not None:
             self._queue(queue)
         groups: dict[tuple[str, Reason, str], list[DeadLetter]] = {}
-        by_burial = sorted(self._tables.rows.values(), key=lambda row: row.burial)
-        for dead_letter in filter(None, map(self._dead_letter, by_burial)):
+        for dead_letter in filter(None, map(self._dead_letter, self._tables.rows.values())):
             if queue in {None, dead_letter.source_queue}:
                 group = dead_letter.source_queue, dead_letter.reason, dead_letter.fingerprint
                 groups.setdefault(group, []).append(dead_letter)
-        newest = {row.id: row.burial for row in by_burial}
         found = [_as_group(dead_letters) for dead_letters in groups.values()]
-        return sorted(found, key=lambda group: (-group.count, -newest[group.example_id]))
+        return sorted(found, key=lambda g: (-g.count, -g.last_died_ms, -int(g.example_id)))
 
     @query
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
@@ -192,8 +187,9 @@ def _is_recovery(event: HistoryEvent) -> bool:
 
 
 def _as_group(dead_letters: list[DeadLetter]) -> DeadLetterGroup:
-    """Return the group of dead letters that died in this order."""
-    example, died_ms = dead_letters[-1], [dead_letter.died_at_ms for dead_letter in dead_letters]
+    """Return the group of dead letters, which are in order of id."""
+    example = max(reversed(dead_letters), key=lambda dead_letter: dead_letter.died_at_ms)
+    died_ms = [dead_letter.died_at_ms for dead_letter in dead_letters]
     burial = example.burial
     return DeadLetterGroup(
         example.source_queue,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from durableq.model.message import FOREVER_MS, Draft, HistoryEvent, Receipt, RecordStatus, State
+from durableq.model.message import (
+    FOREVER_MS,
+    Draft,
+    Failure,
+    HistoryEvent,
+    Receipt,
+    RecordStatus,
+    State,
+)
 from durableq.model.queues import Counters, QueueSettings
 from durableq.store.core import WorkerInfo
 
@@ -43,8 +51,8 @@ class Row(NamedTuple):
     #: None unless it is in flight.
     lease: Lease | None = None
     deferred: bool = False
-    #: The number of its last burial, counted over all queues; orders the dead letters.
-    burial: int = 0
+    #: The failure that moved a dead letter to its queue.
+    killed_by: Failure | None = None
 
     @property
     def receipt(self) -> Receipt | None:

@@ -1,4 +1,4 @@
-"""Rows that refer to nothing. No operation leaves such rows, and none would find them again."""
+"""Rows that refer to nothing, or contradict another. No operation leaves such rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _NOUNS: Final = {
     "leases_without_worker": "leases of a worker that is not registered",
     "records_without_queue": "idempotency records of a queue that is not there",
     "history_without_queue": "events of a queue that is not there",
+    "dead_letters_misgrouped": "dead letters in another group than that of their last burial",
 }
 _ADVICE: Final = {
     "keys_without_owner": "The next message under such a key takes it over: nothing is stuck.",
@@ -41,6 +42,7 @@ def find(tx: Transaction) -> list[Finding]:
         _finding("leases_without_worker", _leases_without_worker(tx)),
         count("records_without_queue", sql.RECORDS_WITHOUT_QUEUE),
         count("history_without_queue", sql.HISTORY_WITHOUT_QUEUE),
+        count("dead_letters_misgrouped", sql.DEAD_LETTERS_MISGROUPED),
     ]
 
 

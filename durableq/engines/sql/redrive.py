@@ -114,8 +114,8 @@ def _start(
         if name is not None:
             _ordinary(tx, name)
     (last_event,) = tx.run(tx.sql.LAST_EVENT).fetchone()
-    meant = meant_by(wanted, 0, last_event)
-    total, lost = tx.run(tx.sql.COUNT_MEANT, **meant).fetchone()
+    meant = meant_by(wanted, 0)
+    total, lost = tx.run(tx.sql.COUNT_MEANT, **meant, last_event=last_event).fetchone()
     if lost is not None and to_queue is None and isinstance(decision, Requeue):
         raise source_is_gone(str(lost))
     started = tx.run(
@@ -146,11 +146,8 @@ def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
         return task
     to_queue = None if task.to_queue is None else _ordinary(tx, task.to_queue)
     _reclaim_dead_letters(tx)
-    meant = meant_by(task.wanted, cursor, last_event)
-    page = [
-        _DeadLetter(*row)
-        for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant, limit=limit).fetchall()
-    ]
+    meant = meant_by(task.wanted, cursor) | {"last_event": last_event, "limit": limit}
+    page = [_DeadLetter(*row) for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant).fetchall()]
     free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
     moved = _decide(tx, task, free, to_queue)
     tx.run(

@@ -188,7 +188,7 @@ def fail_one(
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
     )
     if isinstance(decision, Bury):
-        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT)
+        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
     else:
         state = State.DELAYED if decision.wait_ms else State.READY
         until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
@@ -217,14 +217,19 @@ def bury(
 
     Returns False if the message is no longer in that state under that receipt.
     """
-    moved = _move_to_dead_letters(tx, row, message_id, token, from_state)
+    moved = _move_to_dead_letters(tx, row, message_id, token, from_state, cause)
     if moved:
         tx.record(message_id, row.id, Event.BURIED, **cause.history_fields)
     return moved
 
 
 def _move_to_dead_letters(
-    tx: WriteTransaction, row: StoredQueue, message_id: int, token: bytes, from_state: State
+    tx: WriteTransaction,
+    row: StoredQueue,
+    message_id: int,
+    token: bytes,
+    from_state: State,
+    cause: Failure,
 ) -> bool:
     to_queue = row.dead_letter_queue_id
     if to_queue is None:
@@ -236,6 +241,8 @@ def _move_to_dead_letters(
         from_state=from_state.value,
         from_queue=row.id,
         to_queue=to_queue,
+        reason=cause.reason.value,
+        fingerprint=cause.fingerprint,
         now_ms=tx.now_ms,
     )
     if buried.rowcount != 1:

@@ -14,6 +14,8 @@ class Statements(Protocol):
     """The texts of the statements for one database, each with named parameters."""
 
     # dead_letters
+    DEAD_LETTER: str
+    DEAD_LETTER_PAGE: str
     GROUPS: str
     RECOVERIES: str
     HISTORY: str
@@ -112,6 +114,7 @@ class Statements(Protocol):
     KEYS_WITHOUT_OWNER: str
     RECORDS_WITHOUT_QUEUE: str
     HISTORY_WITHOUT_QUEUE: str
+    DEAD_LETTERS_MISGROUPED: str
     LEASE_OWNERS: str
     WORKER_IDS: str
 

@@ -8,7 +8,7 @@ and inside it in a wheel. A test compares the results of both.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from enum import Enum
 from functools import partial
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 #: Every released revision, oldest first; this code works with the last.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 #: The columns and indexes of durableq's tables, each with its table.
@@ -75,17 +75,27 @@ REBUILT_ROWS_PER_SECOND: Final = 50_000
 REBUILT_BYTES_PER_SECOND: Final = 20_000_000
 #: Growth of a row of messages by its new columns.
 REBUILT_ROW_GROWTH_BYTES: Final = 50
+#: The revisions whose migrations read all messages, and write the dead letters again.
+REWRITING: Final = frozenset({"0006"})
+#: Rates of that, measured as above.
+READ_BYTES_PER_SECOND: Final = 100_000_000
+READ_ROWS_PER_SECOND: Final = 300_000
+REWRITTEN_PER_SECOND: Final = 30_000
+#: Growth of a dead letter by its new columns and its entry in an index.
+DEAD_LETTER_GROWTH_BYTES: Final = 100
+#: The dead letters, and estimates of the pages that they lie on: first ones, and those of bodies.
+_DEAD_LETTERS: Final = """\
+SELECT count(*), count(DISTINCT id / :rows_in_page), coalesce(sum(body_bytes), 0) / :page_bytes
+FROM durableq_message WHERE source_queue_id IS NOT NULL"""
 #: A view for users of a SQLite shell: the dead letters with their last failure.
 DEAD_LETTER_VIEW: Final = """\
 CREATE VIEW durableq_dead_letter AS
-SELECT m.id, source.name AS queue, m.key, died.reason,
+SELECT m.id, source.name AS queue, m.key, m.burial_reason AS reason,
        datetime(m.enqueued_at_ms / 1000, 'unixepoch') AS died_at,
        failure.error_type, failure.error_message, failure.actor,
-       m.recovery_count, m.body, died.fingerprint
+       m.recovery_count, m.body, m.burial_fingerprint AS fingerprint
 FROM durableq_message AS m
 JOIN durableq_queue AS source ON source.id = m.source_queue_id
-LEFT JOIN durableq_history AS died ON died.id =
-    (SELECT max(id) FROM durableq_history WHERE message_id = m.id AND event = 'buried')
 LEFT JOIN durableq_history AS failure ON failure.id =
     (SELECT max(id) FROM durableq_history
      WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
@@ -278,20 +288,25 @@ def _check_unused(raw: Any, database: Database) -> None:
         )
 
 
-def estimate_upgrade(raw: Any, rebuilt: Mapping[str, tuple[str, ...]] = REBUILT) -> UpgradeEstimate:
+def estimate_upgrade(
+    raw: Any,
+    rebuilt: Mapping[str, tuple[str, ...]] = REBUILT,
+    rewriting: Collection[str] = REWRITING,
+) -> UpgradeEstimate:
     """Estimate the cost of upgrading an older file.
 
     Args:
         raw: a connection to a file of SchemaState.OLDER.
         rebuilt: the tables that the migration to each revision rebuilds.
+        rewriting: the revisions whose migrations write the dead letters again.
     """
     (revision,) = raw.execute(_VERSION).fetchone()
     later = [name for name in REVISIONS if name > revision]
     tables = tuple(sorted({table for name in later for table in rebuilt[name]}))
-    if not tables:
+    if not tables and not {*later} & {*rewriting}:
         return UpgradeEstimate((), 0, 0, 0.0)
     rows = 0
-    for table in tables:
+    for table in tables or ("durableq_message",):
         rows += raw.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608 - ours
     (pages,), (free,), (page_bytes,) = (
         raw.execute(f"PRAGMA {name}").fetchone()
@@ -300,10 +315,24 @@ def estimate_upgrade(raw: Any, rebuilt: Mapping[str, tuple[str, ...]] = REBUILT)
     # An upper bound: the rebuilt tables are nearly all of a file. Pages of one table are counted
     # by `dbstat` only, which not every SQLite library has.
     size = (pages - free) * page_bytes
+    if not tables:
+        return _estimate_rewriting(raw, rows, size, page_bytes)
+    # What a later migration reads or writes again is little beside a rebuild.
     seconds = rows / REBUILT_ROWS_PER_SECOND + size / REBUILT_BYTES_PER_SECOND
     # Each new page is written to the log, and then to the file, which still has the old pages.
     disk_bytes = 2 * (size + rows * REBUILT_ROW_GROWTH_BYTES)
     return UpgradeEstimate(tables, rows, disk_bytes, seconds)
+
+
+def _estimate_rewriting(raw: Any, rows: int, size: int, page_bytes: int) -> UpgradeEstimate:
+    """Estimate the cost of reading all messages, and of writing the dead letters again."""
+    at = {"rows_in_page": max(1, rows * page_bytes // size), "page_bytes": page_bytes}
+    dead_letters, pages, body_pages = raw.execute(_DEAD_LETTERS, at).fetchone()
+    seconds = rows / READ_ROWS_PER_SECOND + size / READ_BYTES_PER_SECOND
+    seconds += dead_letters / REWRITTEN_PER_SECOND
+    grown = dead_letters * DEAD_LETTER_GROWTH_BYTES
+    disk_bytes = min(size, (pages + body_pages) * page_bytes) + 2 * grown
+    return UpgradeEstimate((), rows, disk_bytes, seconds, dead_letters)
 
 
 def migrations_folder() -> Path:

@@ -96,12 +96,17 @@ CREATE TABLE durableq_message (
     attributes TEXT,
     system_attributes TEXT,
     body ANY NOT NULL,
+    burial_reason TEXT,
+    burial_fingerprint TEXT,
     CONSTRAINT durableq_message_state CHECK (state IN (0, 1, 2, 3)),
     CONSTRAINT durableq_message_receipt CHECK (length(receipt) = 16),
     CONSTRAINT durableq_message_key_has_hash CHECK ((key IS NULL) = (payload_hash IS NULL)),
     CONSTRAINT durableq_message_body_size CHECK (length(CAST(body AS BLOB)) <= 67108864)
 )
  STRICT""",
+    """\
+CREATE INDEX durableq_message_burial ON durableq_message (source_queue_id, burial_reason,
+burial_fingerprint, enqueued_at_ms) WHERE source_queue_id IS NOT NULL""",
     """\
 CREATE INDEX durableq_message_dead ON durableq_message (id) WHERE source_queue_id IS NOT NULL""",
     """\
@@ -183,23 +188,54 @@ CREATE TABLE durableq_worker (
 )
 
 # dead_letters
-GROUPS = """\
-SELECT kind.queue, kind.reason, kind.fingerprint, coalesce(example.error_type, '') AS
-coalesce_1, coalesce(example.error_message, '') AS coalesce_2, coalesce(example.place, '') AS
-coalesce_3, kind.number, kind.first_died_ms, kind.last_died_ms, coalesce(example.message_id,
-kind.some_id) AS coalesce_4
-FROM (SELECT source.name AS queue, coalesce(died.reason, 'handler_error') AS reason,
-coalesce(died.fingerprint, '') AS fingerprint, count(*) AS number, min(m.enqueued_at_ms) AS
-first_died_ms, max(m.enqueued_at_ms) AS last_died_ms, coalesce(max(died.id), 0) AS newest,
-max(m.id) AS some_id
-FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
-m.source_queue_id LEFT OUTER JOIN durableq_history AS died ON died.id = (SELECT
-max(durableq_history.id) AS max_1
+DEAD_LETTER = """\
+SELECT m.id, own.name, m.body, m."key", m.attributes, m.priority, m.state, m.receive_count,
+m.recovery_count, m.sent_at_ms, m.enqueued_at_ms, m.delayed_until_ms, m.lease_until_ms,
+source.name AS name_1, m.receipt, source.max_recoveries, coalesce(m.burial_reason,
+'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS coalesce_2
+FROM durableq_message AS m JOIN durableq_queue AS own ON own.id = m.queue_id LEFT OUTER JOIN
+durableq_queue AS source ON source.id = m.source_queue_id
+WHERE m.source_queue_id IS NOT NULL AND source.id IS NOT NULL AND m.id = :of ORDER BY m.id"""
+DEAD_LETTER_PAGE = """\
+SELECT m.id, own.name, m.body, m."key", m.attributes, m.priority, m.state, m.receive_count,
+m.recovery_count, m.sent_at_ms, m.enqueued_at_ms, m.delayed_until_ms, m.lease_until_ms,
+source.name AS name_1, m.receipt, source.max_recoveries, coalesce(m.burial_reason,
+'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS coalesce_2
+FROM durableq_message AS m INDEXED BY durableq_message_dead JOIN durableq_queue AS own ON own.id
+= m.queue_id LEFT OUTER JOIN durableq_queue AS source ON source.id = m.source_queue_id
+WHERE m.source_queue_id IS NOT NULL AND source.id IS NOT NULL AND m.id > :cursor AND (:of_queue
+IS NULL OR source.name = :of_queue) AND (:of_reason IS NULL OR coalesce(m.burial_reason,
+'handler_error') = :of_reason) AND (:of_type IS NULL OR coalesce((SELECT died.error_type
+FROM durableq_history AS died
+WHERE died.id = (SELECT max(durableq_history.id) AS max_1
 FROM durableq_history
-WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried')
-WHERE m.source_queue_id IS NOT NULL AND (:of_queue IS NULL OR source.name = :of_queue) GROUP BY
-1, 2, 3) AS kind LEFT OUTER JOIN durableq_history AS example ON example.id = kind.newest ORDER
-BY kind.number DESC, kind.newest DESC"""
+WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried')), '') =
+:of_type) AND (:of_fingerprint IS NULL OR coalesce(m.burial_fingerprint, '') = :of_fingerprint)
+AND (:before_ms IS NULL OR m.enqueued_at_ms < :before_ms) ORDER BY m.id
+ LIMIT (:limit+0)"""
+GROUPS = """\
+SELECT source.name, coalesce(of_kind.burial_reason, 'handler_error') AS coalesce_1,
+coalesce(of_kind.burial_fingerprint, '') AS coalesce_2, coalesce(died.error_type, '') AS
+coalesce_3, coalesce(died.error_message, '') AS coalesce_4, coalesce(died.place, '') AS
+coalesce_5, of_kind.number, of_kind.first_died_ms, of_kind.last_died_ms, of_kind.example_id
+FROM (SELECT kind.source_queue_id AS source_queue_id, kind.burial_reason AS burial_reason,
+kind.burial_fingerprint AS burial_fingerprint, kind.number AS number, kind.first_died_ms AS
+first_died_ms, kind.last_died_ms AS last_died_ms, (SELECT max(newest.id) AS max_1
+FROM durableq_message AS newest
+WHERE newest.source_queue_id = kind.source_queue_id AND newest.burial_reason IS
+kind.burial_reason AND newest.burial_fingerprint IS kind.burial_fingerprint AND
+newest.enqueued_at_ms = kind.last_died_ms) AS example_id
+FROM (SELECT m.source_queue_id AS source_queue_id, m.burial_reason AS burial_reason,
+m.burial_fingerprint AS burial_fingerprint, count(*) AS number, min(m.enqueued_at_ms) AS
+first_died_ms, max(m.enqueued_at_ms) AS last_died_ms
+FROM durableq_message AS m
+WHERE m.source_queue_id IS NOT NULL AND (:of_queue IS NULL OR m.source_queue_id = :of_queue)
+GROUP BY m.source_queue_id, m.burial_reason, m.burial_fingerprint) AS kind) AS of_kind LEFT
+OUTER JOIN durableq_queue AS source ON source.id = of_kind.source_queue_id LEFT OUTER JOIN
+durableq_history AS died ON died.id = (SELECT max(durableq_history.id) AS max_2
+FROM durableq_history
+WHERE durableq_history.message_id = of_kind.example_id AND durableq_history.event = 'buried')
+ORDER BY of_kind.number DESC, of_kind.last_died_ms DESC, of_kind.example_id DESC"""
 RECOVERIES = """\
 SELECT back.message_id, back.at_ms, EXISTS (SELECT died.id
 FROM durableq_history AS died
@@ -217,11 +253,10 @@ AND (later.event = 'retried' OR later.event = 'requeued') AND substr(later.actor
 'recovery:')) ORDER BY back.at_ms DESC, back.message_id DESC
  LIMIT (:limit+0)"""
 HISTORY = """\
-SELECT durableq_history.id, durableq_history.message_id, durableq_history.queue_id,
-durableq_history.at_ms, durableq_history.event, durableq_history.reason,
+SELECT durableq_history.message_id, durableq_queue.name, durableq_history.event,
+durableq_history.at_ms, durableq_history.actor, durableq_history.reason,
 durableq_history.error_type, durableq_history.error_message, durableq_history.traceback,
-durableq_history.actor, durableq_history.detail, durableq_history.fingerprint,
-durableq_history.place, durableq_queue.name
+durableq_history.detail, durableq_history.fingerprint, durableq_history.place
 FROM durableq_history LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
 durableq_history.queue_id
 WHERE durableq_history.message_id IN (SELECT value FROM json_each(:ids)) ORDER BY
@@ -581,17 +616,18 @@ BURY = """\
 UPDATE durableq_message SET queue_id=:to_queue, state=0, receive_count=0,
 lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms,
 retention_from_ms=:now_ms, receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
-source_queue_id=:from_queue WHERE durableq_message.id = :of AND durableq_message.receipt =
-:token AND durableq_message.state = :from_state"""
+source_queue_id=:from_queue, burial_reason=:reason, burial_fingerprint=:fingerprint WHERE
+durableq_message.id = :of AND durableq_message.receipt = :token AND durableq_message.state =
+:from_state"""
 REDRIVE = """\
 UPDATE durableq_message SET queue_id=:target, state=:to_state, receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
 delayed_until_ms=:until, enqueued_at_ms=:now_ms, retention_from_ms=:retention_from_ms,
 receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
 body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes), source_queue_id=NULL,
-body=coalesce(:new_body, durableq_message.body) WHERE durableq_message.id = :of AND
-durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
-durableq_message.state = 1"""
+body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
+WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
+durableq_message.receipt = :token AND durableq_message.state = 1"""
 DISCARD = """\
 DELETE FROM durableq_message WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
 :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
@@ -761,6 +797,13 @@ HISTORY_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_history
 WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+DEAD_LETTERS_MISGROUPED = """\
+SELECT count(*) AS count_1
+FROM durableq_message AS m
+WHERE m.source_queue_id IS NOT NULL AND (m.burial_reason IS NULL OR m.burial_fingerprint IS NULL
+OR EXISTS (SELECT 1 FROM durableq_history AS h WHERE h.id = (SELECT max(id) FROM
+durableq_history WHERE message_id = m.id AND event = 'buried') AND (h.reason <> m.burial_reason
+OR h.fingerprint <> m.burial_fingerprint)))"""
 LEASE_OWNERS = """\
 SELECT durableq_message.owner_id, count(*) AS count_1
 FROM durableq_message
@@ -964,12 +1007,11 @@ m.source_queue_id LEFT OUTER JOIN durableq_history AS died ON died.id = (SELECT
 max(durableq_history.id) AS max_1
 FROM durableq_history
 WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried')
-WHERE m.source_queue_id IS NOT NULL AND m.id > :cursor AND coalesce(died.id, 0) <= :last_event
-AND (:of_queue IS NULL OR source.name = :of_queue) AND (:of_reason IS NULL OR
-coalesce(died.reason, 'handler_error') = :of_reason) AND (:of_type IS NULL OR
-coalesce(died.error_type, '') = :of_type) AND (:of_fingerprint IS NULL OR
-coalesce(died.fingerprint, '') = :of_fingerprint) AND (:before_ms IS NULL OR m.enqueued_at_ms <
-:before_ms) ORDER BY m.id
+WHERE m.source_queue_id IS NOT NULL AND m.id > :cursor AND (:of_queue IS NULL OR source.name =
+:of_queue) AND (:of_reason IS NULL OR coalesce(m.burial_reason, 'handler_error') = :of_reason)
+AND (:of_type IS NULL OR coalesce(died.error_type, '') = :of_type) AND (:of_fingerprint IS NULL
+OR coalesce(m.burial_fingerprint, '') = :of_fingerprint) AND (:before_ms IS NULL OR
+m.enqueued_at_ms < :before_ms) AND coalesce(died.id, 0) <= :last_event ORDER BY m.id
  LIMIT (:limit+0)"""
 COUNT_MEANT = """\
 SELECT count(*) AS count_1, max(CASE WHEN (source.id IS NULL) THEN m.id END) AS max_1
@@ -978,12 +1020,11 @@ m.source_queue_id LEFT OUTER JOIN durableq_history AS died ON died.id = (SELECT
 max(durableq_history.id) AS max_2
 FROM durableq_history
 WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried')
-WHERE m.source_queue_id IS NOT NULL AND m.id > :cursor AND coalesce(died.id, 0) <= :last_event
-AND (:of_queue IS NULL OR source.name = :of_queue) AND (:of_reason IS NULL OR
-coalesce(died.reason, 'handler_error') = :of_reason) AND (:of_type IS NULL OR
-coalesce(died.error_type, '') = :of_type) AND (:of_fingerprint IS NULL OR
-coalesce(died.fingerprint, '') = :of_fingerprint) AND (:before_ms IS NULL OR m.enqueued_at_ms <
-:before_ms)"""
+WHERE m.source_queue_id IS NOT NULL AND m.id > :cursor AND (:of_queue IS NULL OR source.name =
+:of_queue) AND (:of_reason IS NULL OR coalesce(m.burial_reason, 'handler_error') = :of_reason)
+AND (:of_type IS NULL OR coalesce(died.error_type, '') = :of_type) AND (:of_fingerprint IS NULL
+OR coalesce(m.burial_fingerprint, '') = :of_fingerprint) AND (:before_ms IS NULL OR
+m.enqueued_at_ms < :before_ms) AND coalesce(died.id, 0) <= :last_event"""
 LAST_EVENT = """\
 SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history"""

@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import Select, func, literal_column, or_, select
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.queries import select_messages, source
 from durableq.engines.sql.definitions.tables import history, message, queue
 from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.message import Event, Reason
 
 dead = message.alias("m")
-source = queue.alias("source")
 died = history.alias("died")
 
 
@@ -21,64 +21,125 @@ def text_literal(value: str) -> Any:
     return literal_column(f"'{value}'")
 
 
-def select_dead_letters(*columns: Any) -> Select[Any]:
-    """Return a query of dead letters with their source and their last burial.
-
-    The history of a message is bounded, so it may have lost the burial.
-    """
-    last_burial = (
+def last_burial_of(message_id: Any) -> Any:
+    """Return the event of a message's last burial; a bounded history may have lost it."""
+    return (
         select(func.max(history.c.id))
-        .where(history.c.message_id == dead.c.id, history.c.event == text_literal(Event.BURIED))
-        .correlate(dead)
+        .where(history.c.message_id == message_id, history.c.event == text_literal(Event.BURIED))
+        .correlate_except(history)
         .scalar_subquery()
     )
+
+
+def select_dead_letters(*columns: Any) -> Select[Any]:
+    """Return a query of dead letters with their source and the event of their last burial."""
     return (
         select(*columns)
         .select_from(
             dead.outerjoin(source, source.c.id == dead.c.source_queue_id).outerjoin(
-                died, died.c.id == last_burial
+                died, died.c.id == last_burial_of(dead.c.id)
             )
         )
         .where(dead.c.source_queue_id.is_not(None))
         # An index to read: SQLite would read all messages in order of id.
-        .with_hint(dead, "durableq_message_dead")
+        .with_hint(dead, "durableq_message_dead", "sqlite")
     )
 
 
-reason: Any = func.coalesce(died.c.reason, text_literal(Reason.HANDLER_ERROR))
 empty: Any = literal_column("''")
-_of_queue = parameter("of_queue", source.c.name)
+# Each dead letter has both; a program other than durableq may have written one without.
+_NO_REASON: Any = text_literal(Reason.HANDLER_ERROR)
+reason: Any = func.coalesce(dead.c.burial_reason, _NO_REASON)
+fingerprint: Any = func.coalesce(dead.c.burial_fingerprint, empty)
+
+
+def _wanted_is(name: str, value: Any) -> Any:
+    """Return the condition that a value is the wanted one, or that any is wanted."""
+    wanted = parameter(name, value)
+    return or_(wanted.is_(None), value == wanted)
+
+
+def matching(error_type: Any) -> tuple[Any, ...]:
+    """Return the conditions of a filter for dead letters behind a cursor.
+
+    Args:
+        error_type: of the last burial.
+    """
+    before_ms = parameter("before_ms", dead.c.enqueued_at_ms)
+    return (
+        dead.c.id > parameter("cursor"),
+        _wanted_is("of_queue", source.c.name),
+        _wanted_is("of_reason", reason),
+        _wanted_is("of_type", func.coalesce(error_type, empty)),
+        _wanted_is("of_fingerprint", fingerprint),
+        or_(before_ms.is_(None), dead.c.enqueued_at_ms < before_ms),
+    )
+
+
+_rows = (
+    select_messages(source.c.max_recoveries, reason, fingerprint, of=dead)
+    .where(dead.c.source_queue_id.is_not(None), source.c.id.is_not(None))
+    .order_by(dead.c.id)
+)
+# The history is read only where a filter names an error.
+_error_type = (
+    select(died.c.error_type).where(died.c.id == last_burial_of(dead.c.id)).scalar_subquery()
+)
+DEAD_LETTER = Statement(_rows.where(dead.c.id == parameter("of")))
+DEAD_LETTER_PAGE = Statement(
+    _rows.where(*matching(_error_type))
+    .limit(parameter("limit"))
+    .with_hint(dead, "durableq_message_dead", "sqlite")
+)
+_of_queue = parameter("of_queue", dead.c.source_queue_id)
+# An index has the dead letters in this order, with all that is counted.
 _kind = (
-    select_dead_letters(
-        source.c.name.label("queue"),
-        reason.label("reason"),
-        func.coalesce(died.c.fingerprint, empty).label("fingerprint"),
+    select(
+        dead.c.source_queue_id,
+        dead.c.burial_reason,
+        dead.c.burial_fingerprint,
         func.count().label("number"),
         func.min(dead.c.enqueued_at_ms).label("first_died_ms"),
         func.max(dead.c.enqueued_at_ms).label("last_died_ms"),
-        func.coalesce(func.max(died.c.id), literal_column("0")).label("newest"),
-        func.max(dead.c.id).label("some_id"),
     )
-    .where(or_(_of_queue.is_(None), source.c.name == _of_queue))
-    .group_by(literal_column("1"), literal_column("2"), literal_column("3"))
+    .where(
+        dead.c.source_queue_id.is_not(None),
+        or_(_of_queue.is_(None), dead.c.source_queue_id == _of_queue),
+    )
+    .group_by(dead.c.source_queue_id, dead.c.burial_reason, dead.c.burial_fingerprint)
     .subquery("kind")
 )
-_example = history.alias("example")
+_newest = message.alias("newest")
+_example_id = (
+    select(func.max(_newest.c.id))
+    .where(
+        _newest.c.source_queue_id == _kind.c.source_queue_id,
+        _newest.c.burial_reason.is_not_distinct_from(_kind.c.burial_reason),
+        _newest.c.burial_fingerprint.is_not_distinct_from(_kind.c.burial_fingerprint),
+        _newest.c.enqueued_at_ms == _kind.c.last_died_ms,
+    )
+    .scalar_subquery()
+)
+_group = select(_kind, _example_id.label("example_id")).subquery("of_kind")
 GROUPS = Statement(
     select(
-        _kind.c.queue,
-        _kind.c.reason,
-        _kind.c.fingerprint,
-        func.coalesce(_example.c.error_type, empty),
-        func.coalesce(_example.c.error_message, empty),
-        func.coalesce(_example.c.place, empty),
-        _kind.c.number,
-        _kind.c.first_died_ms,
-        _kind.c.last_died_ms,
-        func.coalesce(_example.c.message_id, _kind.c.some_id),
+        source.c.name,
+        func.coalesce(_group.c.burial_reason, _NO_REASON),
+        func.coalesce(_group.c.burial_fingerprint, empty),
+        func.coalesce(died.c.error_type, empty),
+        func.coalesce(died.c.error_message, empty),
+        func.coalesce(died.c.place, empty),
+        _group.c.number,
+        _group.c.first_died_ms,
+        _group.c.last_died_ms,
+        _group.c.example_id,
     )
-    .select_from(_kind.outerjoin(_example, _example.c.id == _kind.c.newest))
-    .order_by(_kind.c.number.desc(), _kind.c.newest.desc())
+    .select_from(
+        _group.outerjoin(source, source.c.id == _group.c.source_queue_id).outerjoin(
+            died, died.c.id == last_burial_of(_group.c.example_id)
+        )
+    )
+    .order_by(_group.c.number.desc(), _group.c.last_died_ms.desc(), _group.c.example_id.desc())
 )
 _back, _later = history.alias("back"), history.alias("later")
 
@@ -126,7 +187,20 @@ RECOVERIES = Statement(
     .limit(parameter("limit"))
 )
 HISTORY = Statement(
-    select(history, queue.c.name)
+    select(
+        history.c.message_id,
+        queue.c.name,
+        history.c.event,
+        history.c.at_ms,
+        history.c.actor,
+        history.c.reason,
+        history.c.error_type,
+        history.c.error_message,
+        history.c.traceback,
+        history.c.detail,
+        history.c.fingerprint,
+        history.c.place,
+    )
     .outerjoin(queue, queue.c.id == history.c.queue_id)
     .where(in_list(history.c.message_id, "ids"))
     .order_by(history.c.message_id, history.c.id)

@@ -314,6 +314,8 @@ BURY = Statement(
     .values(
         queue_id=_p("to_queue"),
         source_queue_id=_p("from_queue"),
+        burial_reason=_p("reason"),
+        burial_fingerprint=_p("fingerprint"),
         state=_ready,
         receive_count=zero,
         enqueued_at_ms=_p("now_ms"),
@@ -328,6 +330,8 @@ REDRIVE = Statement(
     .values(
         queue_id=_p("target"),
         source_queue_id=null(),
+        burial_reason=null(),
+        burial_fingerprint=null(),
         state=_p("to_state"),
         delayed_until_ms=_p("until"),
         receive_count=zero,

@@ -1,4 +1,4 @@
-"""Counts of rows that refer to nothing."""
+"""Counts of rows that refer to nothing, or that contradict another row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text
 
 from durableq.engines.sql.definitions.elements import Statement
 from durableq.engines.sql.definitions.tables import is_state, message, worker
-from durableq.model.message import RecordStatus, State
+from durableq.model.message import Event, RecordStatus, State
 
 _QUEUES: Final = "(SELECT id FROM durableq_queue)"
 _IN_FLIGHT: Final = int(State.IN_FLIGHT)
@@ -38,6 +38,20 @@ KEYS_WITHOUT_OWNER = _count(
 )
 RECORDS_WITHOUT_QUEUE = _count("durableq_idempotency", f"queue_id NOT IN {_QUEUES}")
 HISTORY_WITHOUT_QUEUE = _count("durableq_history", f"queue_id NOT IN {_QUEUES}")
+_LAST_BURIAL: Final = (
+    "SELECT max(id) FROM durableq_history "  # noqa: S608 - constants
+    f"WHERE message_id = m.id AND event = '{Event.BURIED}'"
+)
+_ANOTHER_BURIAL: Final = (
+    f"SELECT 1 FROM durableq_history AS h WHERE h.id = ({_LAST_BURIAL}) "  # noqa: S608
+    "AND (h.reason <> m.burial_reason OR h.fingerprint <> m.burial_fingerprint)"
+)
+# A bounded history may have lost the burial.
+DEAD_LETTERS_MISGROUPED = _count(
+    "durableq_message AS m",
+    "m.source_queue_id IS NOT NULL AND (m.burial_reason IS NULL OR m.burial_fingerprint IS NULL "
+    f"OR EXISTS ({_ANOTHER_BURIAL}))",
+)
 LEASE_OWNERS = Statement(
     select(_owner, func.count()).where(is_state(State.IN_FLIGHT)).group_by(_owner)
 )

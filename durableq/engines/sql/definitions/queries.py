@@ -12,35 +12,42 @@ from durableq.engines.sql.definitions.tables import is_state, message, queue
 from durableq.model.message import State
 
 _m = message.c
-_own, _source = queue.alias("own"), queue.alias("source")
+_own, source = queue.alias("own"), queue.alias("source")
 
 
-def _messages() -> Select[Any]:
+def select_messages(*more: Any, of: Any = message) -> Select[Any]:
+    """Return a query of messages with the names of their queues, and more columns behind.
+
+    Args:
+        more: the columns behind.
+        of: the table of messages, or an alias of it.
+    """
     return (
         select(
-            _m.id,
+            of.c.id,
             _own.c.name,
-            _m.body,
-            _m.key,
-            _m.attributes,
-            _m.priority,
-            _m.state,
-            _m.receive_count,
-            _m.recovery_count,
-            _m.sent_at_ms,
-            _m.enqueued_at_ms,
-            _m.delayed_until_ms,
-            _m.lease_until_ms,
-            _source.c.name,
-            _m.receipt,
+            of.c.body,
+            of.c.key,
+            of.c.attributes,
+            of.c.priority,
+            of.c.state,
+            of.c.receive_count,
+            of.c.recovery_count,
+            of.c.sent_at_ms,
+            of.c.enqueued_at_ms,
+            of.c.delayed_until_ms,
+            of.c.lease_until_ms,
+            source.c.name,
+            of.c.receipt,
+            *more,
         )
-        .join(_own, _own.c.id == _m.queue_id)
-        .outerjoin(_source, _source.c.id == _m.source_queue_id)
+        .join(_own, _own.c.id == of.c.queue_id)
+        .outerjoin(source, source.c.id == of.c.source_queue_id)
     )
 
 
-MESSAGE = Statement(_messages().where(_m.id == parameter("of")))
-MESSAGES = Statement(_messages().where(in_list(_m.id, "ids")).order_by(_m.id))
+MESSAGE = Statement(select_messages().where(_m.id == parameter("of")))
+MESSAGES = Statement(select_messages().where(in_list(_m.id, "ids")).order_by(_m.id))
 #: The index of the messages in each state, by queue.
 _INDEX_OF: Final = {
     State.READY: "durableq_message_ready",
@@ -94,7 +101,7 @@ PEEK_FAR = Statement(
 )
 # The sum keeps the plan from reading every message in order of id: few are in flight.
 LEASED_BY = Statement(
-    _messages()
+    select_messages()
     .where(is_state(State.IN_FLIGHT), _m.owner_id == parameter("owner"))
     .order_by(_m.id + zero)
 )

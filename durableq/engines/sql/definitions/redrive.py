@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, case, delete, func, insert, or_, select, update
+from sqlalchemy import Select, case, delete, func, insert, select, update
 
 from durableq.engines.sql.definitions.dead_letters import (
     dead,
     died,
-    empty,
-    reason,
+    matching,
     select_dead_letters,
-    source,
     text_literal,
 )
 from durableq.engines.sql.definitions.elements import Statement, parameter
 from durableq.engines.sql.definitions.messages import zero
+from durableq.engines.sql.definitions.queries import source
 from durableq.engines.sql.definitions.tables import history, redrive_task
 from durableq.model.dead_letters import RedriveState
 
@@ -24,23 +23,11 @@ _c = redrive_task.c
 _d = dead.c
 
 
-def _wanted_is(name: str, value: Any) -> Any:
-    """Return the condition that a value is the wanted one, or that any is wanted."""
-    wanted = parameter(name, value)
-    return or_(wanted.is_(None), value == wanted)
-
-
 def _select_meant(*columns: Any) -> Select[Any]:
     """Return a query of the dead letters that a task has still to decide about."""
-    before_ms = parameter("before_ms", _d.enqueued_at_ms)
     return select_dead_letters(*columns).where(
-        _d.id > parameter("cursor"),
+        *matching(died.c.error_type),
         func.coalesce(died.c.id, zero) <= parameter("last_event"),
-        _wanted_is("of_queue", source.c.name),
-        _wanted_is("of_reason", reason),
-        _wanted_is("of_type", func.coalesce(died.c.error_type, empty)),
-        _wanted_is("of_fingerprint", func.coalesce(died.c.fingerprint, empty)),
-        or_(before_ms.is_(None), _d.enqueued_at_ms < before_ms),
     )
 
 

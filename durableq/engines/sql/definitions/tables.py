@@ -8,9 +8,10 @@ width: `state` and `receive_count` go from 0 to 1 (both take no bytes), a `recei
 from the start, and times and owners take six bytes at any value: a lease deadline counts from
 LEASE_EPOCH_MS, an owner from OWNER_BASE, and a time that is not known yet is FOREVER_MS.
 
-SQLite reads a row from its start, and a large body lies on other pages. So `body` stands last, and
-a later column would stand behind it: columns that later features need are in the table already,
-with neutral values (docs/decisions/0023).
+SQLite reads a row from its start, and a large body lies on other pages. A later column stands
+behind `body`, so columns that later features need are in the table already, with neutral values
+(docs/decisions/0023). The two that name a burial came later. They are NULL, which is read without
+the body, except in dead letters, whose index has them too (docs/decisions/0038).
 
 Foreign keys are not declared: SQLite enforces them only on connections that ask for it, and an
 application's own connections write here too. Every operation resolves its queue inside its own
@@ -157,6 +158,9 @@ message = Table(
     # Not used yet: AWSTraceHeader and the like, as JSON.
     Column("system_attributes", Text),
     Column("body", _Body, nullable=False),
+    # Of the last burial of a dead letter: with its source queue, its group.
+    Column("burial_reason", Text),
+    Column("burial_fingerprint", Text),
     # 3 is not used yet: blocked behind the head of its group.
     CheckConstraint("state IN (0, 1, 2, 3)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
@@ -198,6 +202,15 @@ Index(
 Index(
     "durableq_message_dead",
     message.c.id,
+    **_partial(message.c.source_queue_id.is_not(None)),
+)
+# All that the groups of dead letters count, in their order.
+Index(
+    "durableq_message_burial",
+    message.c.source_queue_id,
+    message.c.burial_reason,
+    message.c.burial_fingerprint,
+    message.c.enqueued_at_ms,
     **_partial(message.c.source_queue_id.is_not(None)),
 )
 

@@ -7,7 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from durableq.model.dead_letters import DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.dead_letters import (
+    DeadLetterFilter,
+    DeadLetterGroup,
+    Recovered,
+    RecoveredFate,
+)
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_HISTORY
@@ -22,7 +27,6 @@ from durableq.testing.contract.case import (
     complete,
     decide,
     fail,
-    kill,
     needs,
     newest,
     receipt,
@@ -137,12 +141,29 @@ class GroupsContract(StoreCase):
         [group] = store.dead_letter_groups()
         assert (group.fingerprint, group.count) == ("later", 1)
 
-    def test_a_dead_letter_with_an_endless_history_is_in_a_group(self, store: FullStore) -> None:
-        message_id = kill(store)
+    def test_a_dead_letter_with_an_endless_history_stays_in_its_group(
+        self, store: FullStore
+    ) -> None:
+        message_id = die(store)
         for _ in range(MAX_HISTORY):
             fail(store, take(store, DEAD), retry_in_ms=0)
         [group] = store.dead_letter_groups()
-        assert (group.fingerprint, group.error_type, group.example_id) == ("", "", message_id)
+        assert (group.reason, group.fingerprint) == (CARD.reason, CARD.fingerprint)
+        assert (group.error_type, group.example_id) == ("", message_id)
+        wanted = DeadLetterFilter(reason=CARD.reason, fingerprint=CARD.fingerprint)
+        [dead_letter] = store.dead_letters(wanted, 10)
+        assert (dead_letter.id, dead_letter.burial) == (message_id, None)
+        assert (dead_letter.reason, dead_letter.fingerprint) == (CARD.reason, CARD.fingerprint)
+
+    def test_the_example_of_a_group_died_last(self, store: FullStore, clock: FakeClock) -> None:
+        first, second = send(store), send(store)
+        died_last, died_first = map(receipt, receive(store, 2))
+        for lease in (died_first, died_last):
+            clock.advance(1)
+            store.fail([(lease, CARD)])
+        [group] = store.dead_letter_groups()
+        assert (group.count, group.example_id) == (2, first)
+        assert second == died_first.message_id
 
     def test_the_groups_of_an_unknown_queue_are_refused(self, store: FullStore) -> None:
         assert store.dead_letter_groups() == store.dead_letter_groups(ORDERS) == []
