@@ -83,22 +83,22 @@ def list_(session: Session, filters: Filters, limit: Limit = 50, after: After = 
     Example: durableq dlq list --queue orders --error-type ConnectionError
     """
     with session.opened() as store:
-        found = list(itertools.islice(_matching(store, filters.wanted(store), after), limit))
-    session.table(
-        found,
-        rendering.dead_letter_document,
-        {
-            "ID": lambda dead_letter: dead_letter.id,
-            "QUEUE": lambda dead_letter: dead_letter.source_queue,
-            "STATE": _state,
-            "REASON": lambda dead_letter: dead_letter.reason,
-            "DIED": lambda dead_letter: rendering.ago(dead_letter.died_at_ms),
-            "RECOVERIES": lambda dead_letter: dead_letter.recovery_count,
-            "KEY": lambda dead_letter: dead_letter.key or "",
-            "ERROR": _last_error,
-            "BODY": lambda dead_letter: rendering.body_cell(dead_letter.message),
-        },
-    )
+        found = _matching(store, filters.wanted(store), after)
+        session.table(
+            itertools.islice(found, limit),
+            rendering.dead_letter_document,
+            {
+                "ID": lambda dead_letter: dead_letter.id,
+                "QUEUE": lambda dead_letter: dead_letter.source_queue,
+                "STATE": _state,
+                "REASON": lambda dead_letter: dead_letter.reason,
+                "DIED": lambda dead_letter: rendering.ago(dead_letter.died_at_ms),
+                "RECOVERIES": lambda dead_letter: dead_letter.recovery_count,
+                "KEY": lambda dead_letter: dead_letter.key or "",
+                "ERROR": _last_error,
+                "BODY": lambda dead_letter: rendering.body_cell(dead_letter.message),
+            },
+        )
 
 
 def groups(session: Session, queue: Source = None) -> None:

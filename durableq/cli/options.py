@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,14 +119,14 @@ class Session:
 
     def table(
         self,
-        rows: Sequence[T],
+        rows: Iterable[T],
         document: Callable[[T], Any],
         columns: Mapping[str, Callable[[T], Any]],
     ) -> None:
         """Print rows: the document of each with --json, otherwise a table.
 
         Args:
-            rows: values of any type.
+            rows: values of any type, used up one at a time.
             document: a row as JSON.
             columns: by heading, a row's cell.
         """

@@ -123,23 +123,43 @@ def _write(text: str) -> None:
         raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows under their columns: numbers to the right, never cut in a pipe.
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows of cells as a table."""
+    _table(headings, [*zip(*rows, strict=True)] or [()] * len(headings))
+
+
+def rows(values: Iterable[T], columns: Mapping[str, Callable[[T], Any]]) -> None:
+    """Print a table of values; each column is a heading and a function of the value.
+
+    Of the values only the cells are kept.
+    """
+    filled: list[list[Any]] = [[] for _ in columns]
+    places = [(column.append, cell) for column, cell in zip(filled, columns.values(), strict=True)]
+    for value in values:
+        for add, cell in places:
+            add(cell(value))
+    _table(list(columns), filled)
+
+
+def _table(headings: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+    """Print columns under their headings: numbers to the right, never cut in a pipe.
 
     On a narrow terminal the columns that do not fit follow in a second table, which repeats the
     first column.
     """
     from durableq.cli.tables import layout
 
-    counts = [
-        bool(rows) and all(isinstance(cell, int) for cell in column)
-        for column in zip(*rows, strict=True)
-    ]
-    texts = [[visible(str(cell)) for cell in row] for row in rows]
+    numbers = [bool(column) and all(isinstance(cell, int) for cell in column) for column in columns]
     width, bold = _terminal()
-    parts = layout(columns, texts, counts or [False] * len(columns), width)
+    parts = layout(headings, [*map(_texts, columns)], numbers, width)
     tables = ["\n".join([*map(bold.format, part.heading), *part.body]) for part in parts]
     _write("\n\n".join(tables))
+
+
+def _texts(column: Sequence[Any]) -> list[str]:
+    """Return the cells of a column as visible text."""
+    texts = [*map(str, column)]
+    return texts if "".join(texts).isprintable() else [*map(visible, texts)]
 
 
 def _terminal() -> tuple[int | None, str]:
@@ -150,11 +170,6 @@ def _terminal() -> tuple[int | None, str]:
 
     console = Console(file=sys.stdout)
     return console.width, "{}" if console.color_system is None else "\x1b[1m{}\x1b[0m"
-
-
-def rows(values: Sequence[T], columns: Mapping[str, Callable[[T], Any]]) -> None:
-    """Print a table of values; each column is a heading and a function of the value."""
-    table(list(columns), [[cell(value) for cell in columns.values()] for value in values])
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:

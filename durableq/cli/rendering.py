@@ -153,7 +153,7 @@ def _body(message: Message) -> dict[str, Any]:
 
 def event_document(event: HistoryEvent) -> dict[str, Any]:
     """Return a history event as JSON."""
-    return dataclasses.asdict(event) | {"event": str(event.event), "detail": dict(event.detail)}
+    return event._asdict() | {"event": str(event.event), "detail": dict(event.detail)}
 
 
 def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Tables as text: columns as wide as their cells, and folded where the terminal is narrower.
 
-Each cell is measured once, so a table of 10,000 rows is as quick as its size allows. The layout is
-that of rich's tables without borders, which render each cell through several objects.
+A column is measured and padded as a whole, in loops of the interpreter where it is ASCII, apart
+from the ellipsis of texts that were cut; a cell is looked at by itself only in a column that is
+folded. The layout is that of rich's tables without borders, which render each cell through several
+objects.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
-GAP: Final = 2
+from durableq.model.text import ELLIPSIS
+
+#: Between two columns.
+GAP: Final = "  "
 #: A longer text is folded to this width if the terminal is narrow.
 FOLDED: Final = 40
 _WORD: Final = re.compile(r"\s*\S+\s*")
@@ -26,7 +31,7 @@ class Part(NamedTuple):
 
 def layout(
     headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    columns: Sequence[Sequence[str]],
     numbers: Sequence[bool],
     available: int | None,
 ) -> Iterator[Part]:
@@ -34,42 +39,76 @@ def layout(
 
     Args:
         headings: one for each column.
-        rows: a cell for each column, on one line.
+        columns: the cells of each column; a cell is one line.
         numbers: for each column, whether it is set to the right.
         available: cells of the terminal; None if there is no limit.
     """
-    widths = [max(map(cells, column)) for column in zip(headings, *rows, strict=True)]
+    tops = [[heading] for heading in headings]
+    widths = [max(map(_widest, both)) for both in zip(tops, columns, strict=True)]
     for part in _side_by_side(widths, available):
         fitted = _fitted([widths[at] for at in part], available)
-        columns = [_Column(at, width, numbers[at]) for at, width in zip(part, fitted, strict=True)]
-        heading = list(_lines(headings, columns, at_the_bottom=True))
-        yield Part(heading, [line for row in rows for line in _lines(row, columns)])
+        placed = [
+            _Column(at, width, numbers[at], width < widths[at])
+            for at, width in zip(part, fitted, strict=True)
+        ]
+        yield Part([*_lines(tops, placed, at_the_bottom=True)], [*_lines(columns, placed)])
 
 
 class _Column(NamedTuple):
+    """The place of a column in a part."""
+
     number: int
     width: int
     to_the_right: bool
+    is_folded: bool
+
+    def padded(self, texts: Sequence[str]) -> list[str]:
+        """Return texts with blanks up to the width."""
+        width, to_the_right = self.width, self.to_the_right
+        if self.is_folded or not _are_narrow(texts):
+            return [_padded(text, width, to_the_right=to_the_right) for text in texts]
+        if to_the_right:
+            return [text.rstrip().rjust(width) for text in texts]
+        return [text.ljust(width) for text in texts]
+
+    def folded(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the lines of each text."""
+        if not self.is_folded:
+            return [[text] for text in self.padded(texts)]
+        return [self.padded(_folded(text, self.width)) for text in texts]
 
 
 def _lines(
-    row: Sequence[str], columns: Sequence[_Column], *, at_the_bottom: bool = False
+    texts: Sequence[Sequence[str]], columns: Sequence[_Column], *, at_the_bottom: bool = False
 ) -> Iterator[str]:
-    """Yield a row as lines, more than one if a cell is folded."""
-    folded = [_folded(row[column.number], column.width) for column in columns]
-    most = max(map(len, folded))
-    for number in range(most):
-        texts = []
-        for column, lines in zip(columns, folded, strict=True):
-            at = number - (most - len(lines) if at_the_bottom else 0)
-            text = lines[at] if 0 <= at < len(lines) else ""
-            texts.append(_padded(text, column.width, to_the_right=column.to_the_right))
-        yield (" " * GAP).join(texts).rstrip()
+    """Yield the rows of columns as lines; a row with a folded cell has several."""
+    if not any(column.is_folded for column in columns):
+        for row in zip(*(column.padded(texts[column.number]) for column in columns), strict=True):
+            yield GAP.join(row).rstrip()
+        return
+    blanks = [" " * column.width for column in columns]
+    for cell_lines in zip(*(one.folded(texts[one.number]) for one in columns), strict=True):
+        most = max(map(len, cell_lines))
+        for number in range(most):
+            cells_of_line = []
+            for lines, blank in zip(cell_lines, blanks, strict=True):
+                at = number - (most - len(lines) if at_the_bottom else 0)
+                cells_of_line.append(lines[at] if 0 <= at < len(lines) else blank)
+            yield GAP.join(cells_of_line).rstrip()
+
+
+def _widest(texts: Sequence[str]) -> int:
+    return max(map(len if _are_narrow(texts) else cells, texts), default=0)
+
+
+def _are_narrow(texts: Sequence[str]) -> bool:
+    """Return whether each character is known to take one cell."""
+    return "".join(texts).replace(ELLIPSIS, "").isascii()
 
 
 def cells(text: str) -> int:
     """Return the number of cells that a text takes on a terminal."""
-    if text.isascii():
+    if text.replace(ELLIPSIS, "").isascii():
         return len(text)
     from rich.cells import cell_len
 
@@ -80,7 +119,7 @@ def _side_by_side(widths: Sequence[int], available: int | None) -> Iterator[list
     """Yield the numbers of the columns that fit beside each other; long texts may be folded."""
     part = [0]
     for at in range(1, len(widths)):
-        needed = sum(min(widths[one], FOLDED) + GAP for one in (*part, at)) - GAP
+        needed = sum(min(widths[one], FOLDED) + len(GAP) for one in (*part, at)) - len(GAP)
         if available is not None and needed > available and len(part) > 1:
             yield part
             part = [0]
@@ -92,7 +131,7 @@ def _fitted(widths: Sequence[int], available: int | None) -> list[int]:
     """Return widths that fit: the widest columns give way, each as much as the others."""
     if available is None:
         return list(widths)
-    gaps = [GAP] * (len(widths) - 1) + [0]
+    gaps = [len(GAP)] * (len(widths) - 1) + [0]
     fitted = [min(width + gap, available) for width, gap in zip(widths, gaps, strict=True)]
     while (excess := sum(fitted) - available) > 0:
         widest = max(fitted)

@@ -9,7 +9,8 @@ from typing import Final
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
 #: Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators.
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_ELLIPSIS: Final = "…"
+#: Stands for what was cut from a text.
+ELLIPSIS: Final = "…"
 #: The length of a value in an error message.
 SHOWN_CHARS: Final = 60
 
@@ -32,7 +33,7 @@ def visible(text: str, limit: int | None = None) -> str:
     if not shown.isprintable():  # otherwise none is in _UNSAFE
         shown = "".join(_escape(character) for character in shown)
     if limit is not None and len(shown) > limit:
-        return shown[: max(limit - 1, 0)] + _ELLIPSIS[:limit]
+        return shown[: max(limit - 1, 0)] + ELLIPSIS[:limit]
     return shown
 
 
@@ -44,7 +45,7 @@ def shown(value: object) -> str:
     """
     if isinstance(value, (str, bytes)) and len(value) > SHOWN_CHARS:
         unit = "characters" if isinstance(value, str) else "bytes"
-        return f"{visible(repr(value[:SHOWN_CHARS]))}{_ELLIPSIS} ({len(value):,} {unit})"
+        return f"{visible(repr(value[:SHOWN_CHARS]))}{ELLIPSIS} ({len(value):,} {unit})"
     try:
         text = repr(value) if isinstance(value, str) else _brief.repr(value)
     except Exception:  # noqa: BLE001 - code of the value's type, and integers of many digits

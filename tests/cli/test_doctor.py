@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -389,3 +390,17 @@ def test_a_file_that_this_user_may_not_read_is_not_called_damaged(
     assert "is not for this user" in found["permissions"]["what"]
     assert found["file"]["level"] == "warn"
     assert "restore" not in found["file"]["advice"]
+
+
+def test_a_file_without_readers_or_writers_needs_one_look_at_its_locks(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.bury()
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"the doctor waited {seconds} s")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    found = {finding.name: finding.what for finding in operations.examine(str(shop.path))}
+    assert found["oldest_reader"] == "no process reads for long"
+    assert found["write_lock"] == "no process holds it for long"

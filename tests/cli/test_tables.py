@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 
 import pytest
 from rich.console import Console
@@ -36,7 +37,7 @@ def by_rich(
 def test_a_table_looks_as_rich_would_draw_it(available: int) -> None:
     rng = random.Random(available)
     for _ in range(100):
-        letters = rng.choice(("abc  d-ef", "ab -é界"))
+        letters = rng.choice(("abc  d-ef", "abc d…", "ab -é界"))
         numbers = [rng.random() < 0.3 for _ in range(rng.randint(2, 8))]
         headings = ["H" * rng.randint(1, 12) for _ in numbers]
         rows = [
@@ -50,7 +51,8 @@ def test_a_table_looks_as_rich_would_draw_it(available: int) -> None:
         ]
         widths = [max(map(tables.cells, column)) for column in zip(headings, *rows, strict=True)]
         parts = list(tables._side_by_side(widths, available))
-        drawn = tables.layout(headings, rows, numbers, available)
+        columns = [*zip(*rows, strict=True)] or [()] * len(headings)
+        drawn = tables.layout(headings, columns, numbers, available)
         ours = "\n\n".join("\n".join([*part.heading, *part.body]) for part in drawn)
         assert ours == by_rich(headings, rows, numbers, parts, available)
 
@@ -64,7 +66,24 @@ def test_each_cell_is_measured_a_bounded_number_of_times(monkeypatch: pytest.Mon
         return len(text)
 
     monkeypatch.setattr(tables, "cells", cells)
-    rows = [["17", "x" * 100]] * 1_000
-    (part,) = tables.layout(["ID", "TEXT"], rows, [False, False], 80)
+    columns = [["17"] * 1_000, ["é" * 100] * 1_000]
+    (part,) = tables.layout(["ID", "TEXT"], columns, [False, False], 80)
     assert len(part.body) == 2_000
-    assert measured <= 20 * len(rows)
+    assert measured <= 10 * 1_000
+
+
+def test_a_row_of_plain_cells_costs_one_call() -> None:
+    columns = [[f"{number} and more …" for number in range(1_000)] for _ in range(9)]
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        [part] = tables.layout([*"ABCDEFGHI"], columns, [False, True] * 4 + [False], None)
+    finally:
+        sys.setprofile(None)
+    assert len(part.body) == 1_000
+    assert calls <= 1_300

@@ -7,7 +7,7 @@ from typing import Any, cast
 from durableq.engines import open_store
 from durableq.model.dead_letters import DeadLetterGroup
 from durableq.model.lifecycle import EDGES, Node, node_of
-from durableq.model.message import Duplicate, Message, Receipt
+from durableq.model.message import Duplicate, HistoryEvent, Message, Receipt
 from durableq.model.queues import dead_letter_name
 from durableq.runtime.clock import shift
 from durableq.store.core import QueueInfo
@@ -96,7 +96,7 @@ class Engine:
             return answer.queue, self.names[answer.message_id]
         if isinstance(answer, Message):
             answer = answer._replace(id=self.names[answer.id])
-        if isinstance(answer, Duplicate):
+        if isinstance(answer, Duplicate | HistoryEvent):
             answer = answer._replace(message_id=self.names[answer.message_id])
         if isinstance(answer, DeadLetterGroup):
             answer = replace(answer, example_id=self.names[answer.example_id])

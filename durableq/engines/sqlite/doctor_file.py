@@ -21,7 +21,7 @@ LOW_SPACE_BYTES: Final = 256 << 20
 NO_SPACE_BYTES: Final = 4 << 20
 LARGE_LOG_BYTES: Final = 2 * JOURNAL_SIZE_LIMIT
 MIB: Final = 1 << 20
-#: Looks at the locks: together a quarter of a second.
+#: Looks at the locks while a process holds some: together a quarter of a second.
 SAMPLES: Final = 6
 SAMPLE_SECONDS: Final = 0.05
 
@@ -147,10 +147,13 @@ def check_use(location: Location) -> Iterator[Finding]:
 def _steady_users(location: Location) -> tuple[set[int], set[int]]:
     """Return the processes that read, and those that hold the write lock, in each of the samples.
 
-    A process between two short transactions is in some of them only.
+    A process between two short transactions is in some of them only. Once none is left, further
+    samples would tell nothing.
     """
     readers, writers = locks.readers(location.path), locks.writers(location.path)
     for _ in range(SAMPLES - 1):
+        if not (readers or writers):
+            break
         time.sleep(SAMPLE_SECONDS)
         readers &= locks.readers(location.path)
         writers &= locks.writers(location.path)
