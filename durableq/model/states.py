@@ -68,16 +68,22 @@ class Event(_Sentence):
 class Outcome(Enum):
     """The outcome of a settling operation for one message."""
 
+    #: Whether nothing was written, because the receipt is no longer valid. Each settled message is
+    #: asked for it, and a property that compares members takes a microsecond.
+    refused: bool
+
+    def __new__(cls, value: str, refusal: str = "") -> Outcome:
+        """Create a member from its value and `refused`, if it is one."""
+        member = object.__new__(cls)
+        member._value_ = value
+        member.refused = bool(refusal)
+        return member
+
     DONE = "done"
     RETRY = "retry"
     BURIED = "buried"
-    STALE = "stale"
-    GONE = "gone"
-
-    @property
-    def refused(self) -> bool:
-        """Whether nothing was written, because the receipt is no longer valid."""
-        return self in {Outcome.STALE, Outcome.GONE}
+    STALE = "stale", "refused"
+    GONE = "gone", "refused"
 
     @property
     def why(self) -> str:

@@ -23,10 +23,10 @@ ENDS = ("to the first statement", "to the change", "in all")
 #: Calls and files to each of the ends.
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
     "send": ((14, 8), (15, 8), (19, 9)),
-    "receive": ((12, 7), (20, 8), (34, 10)),
-    "complete": ((16, 7), (18, 7), (31, 9)),
-    "fail (buries)": ((21, 10), (28, 12), (44, 13)),
-    "receive (empty)": ((12, 7), None, (25, 11)),
+    "receive": ((10, 6), (17, 7), (29, 9)),
+    "complete": ((14, 7), (15, 7), (27, 8)),
+    "fail (buries)": ((20, 10), (27, 12), (42, 13)),
+    "receive (empty)": ((10, 6), None, (23, 11)),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from durableq import Conflict, Delivery, DurableQ, NewerDatabase, OlderDatabase, Queue
 from durableq.engines.sqlite import schema
+from durableq.store.core import Capability
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
 from tests.engine import plain
@@ -51,6 +52,39 @@ def test_a_read_that_lacks_a_column_says_that_the_file_was_migrated(
     plain.script(db, "ALTER TABLE durableq_counters RENAME COLUMN sent TO accepted")
     with pytest.raises(NewerDatabase, match="while this process had it open"):
         orders.info()
+
+
+def test_a_write_that_lacks_a_column_says_that_the_file_was_migrated(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    orders.send(1)
+    migrate(db, "9999")
+    plain.script(db, "ALTER TABLE durableq_counters RENAME COLUMN sent TO accepted")
+    with pytest.raises(NewerDatabase, match="while this process had it open"):
+        orders.send(2)
+    assert plain.one(db, "SELECT count(*) FROM durableq_message") == 1
+
+
+def test_a_write_that_reads_no_queue_is_refused_in_migrated_tables(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    orders.send(1)
+    metadata = dq.store.require(Capability.METADATA)
+    migrate(db, "9999")
+    with pytest.raises(NewerDatabase, match="while this process had it open"):
+        metadata.compare_and_set("note", "new", expected=None)
+    migrate(db, schema.REVISIONS[-1])
+    assert metadata.get_metadata("note") is None
+
+
+def test_no_code_of_users_runs_in_a_transaction_on_migrated_tables(orders: Queue, db: Path) -> None:
+    orders.send(1)
+    (message,) = orders.receive()
+    migrate(db, "9999")
+    ran = []
+    with pytest.raises(NewerDatabase), message.transaction():
+        ran.append(message.id)
+    assert ran == []
 
 
 def test_a_worker_stops_when_its_file_is_migrated(dq: DurableQ, orders: Queue, db: Path) -> None:

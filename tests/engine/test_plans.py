@@ -32,13 +32,29 @@ OF_QUEUE = [
     f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_{index} (queue_id=?)"
     for index in ("ready", "delayed", "leased")
 ]
+#: Its table has one row.
+REVISION = ("SCALAR SUBQUERY 1", "SCAN durableq_version")
 
 PLANS: dict[str, tuple[str, set[str]]] = {
     "QUEUE": (
         sql.QUEUE,
-        {"SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)"},
+        {
+            "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
+            *REVISION,
+        },
     ),
-    "COUNT": (sql.COUNT, {f"SEARCH durableq_counters {ROWID}"}),
+    "SENT": (sql.SENT, {f"SEARCH durableq_counters {ROWID}"}),
+    "RECEIVE_FROM": (
+        sql.RECEIVE_FROM,
+        {
+            *REVISION,
+            "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
+            "(queue_id=? AND delayed_until_ms<?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased "
+            "(queue_id=? AND lease_until_ms<?)",
+        },
+    ),
     "READY": (
         sql.READY,
         {
@@ -239,7 +255,7 @@ FROM n JOIN durableq_queue AS queue ON queue.name = 'orders'"""
 
 def plan(db: Path, statement: str) -> set[str]:
     """Return the steps of a statement's plan, without those that read its list of ids."""
-    compiled = re.sub(r"(?<!:):\w+", "NULL", statement)
+    compiled = re.sub(r"(?<!:):\w+|\?\d+", "NULL", statement)
     steps = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {compiled}")]
     return {step for step in steps if not OF_ITS_IDS.match(step)}
 

@@ -34,6 +34,8 @@ def connection() -> Iterator[psycopg.Connection]:
             "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo)
         )
         metadata.create_all(engine)
+        with engine.begin() as created:  # as migrations make it
+            created.execute(sqlalchemy.text("CREATE TABLE durableq_version (version_num VARCHAR)"))
         engine.dispose()
         with psycopg.connect(conninfo, autocommit=True) as connection:
             yield connection

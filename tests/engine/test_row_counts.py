@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ
-from durableq.engines.sql import receiving
+from durableq.engines.sql import reclaiming
 from durableq.engines.sql.definitions.tables import queue
 from durableq.engines.sql.dialect import RowStatement
 from durableq.engines.sql.transactions import StoredQueue, Transaction
@@ -48,32 +48,34 @@ def store(dq: DurableQ) -> Store:
 
 
 @pytest.fixture
-def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Before]:
+def before(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Before]:
     """Plan a change of a row, once, just before a statement runs, in either form of its list."""
     planned: dict[str | RowStatement, str] = {}
     forms = vars(statements)
     many = {forms.get(f"{name}_ONE"): text for name, text in forms.items()}
-    run, run_many, moved = Transaction.run, Transaction.run_many, Transaction.moved
+    session: Any = store
+    session = session._database.session()
+    execute, run, run_many = session.execute, Transaction.run, Transaction.run_many
 
-    def change(tx: Transaction, statement: str | RowStatement) -> None:
+    def change(statement: str | RowStatement) -> None:
         statement = many.get(statement, statement)
         if statement in planned:
-            tx.raw.execute(planned.pop(statement))
+            session.raw.execute(planned.pop(statement))
+
+    def execute_after(statement: str, *values: Any) -> Any:
+        change(statement)
+        return execute(statement, *values)
 
     def run_after(self: Transaction, statement: str, **values: Any) -> Any:
-        change(self, statement)
+        change(statement)
         return run(self, statement, **values)
 
     def run_many_after(self: Transaction, statement: RowStatement, rows: Any) -> Any:
-        change(self, statement)
+        change(statement)
         return run_many(self, statement, rows)
 
-    def moved_after(self: Transaction, statement: str, **values: Any) -> Any:
-        change(self, statement)
-        return moved(self, statement, **values)
-
+    monkeypatch.setattr(session, "execute", execute_after)
     monkeypatch.setattr(Transaction, "run", run_after)
-    monkeypatch.setattr(Transaction, "moved", moved_after)
     monkeypatch.setattr(Transaction, "run_many", run_many_after)
     yield planned.__setitem__
     assert not planned, "The statement did not run."
@@ -202,7 +204,7 @@ def test_a_lease_that_was_taken_back_meanwhile_is_not_reclaimed_twice(
     take(store)
     before(statements.PUT_BACK, TAKEN + message_id)
     with store._database.write() as tx:
-        assert receiving.reclaim_all(tx) == 0
+        assert reclaiming.reclaim_all(tx) == 0
     assert story(store, message_id) == []
 
 

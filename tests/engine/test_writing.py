@@ -102,47 +102,44 @@ def test_opening_waits_as_long_as_any_call(
     assert waited
 
 
-class FailingCommit:
-    """A driver connection whose COMMIT raises, before or after it has happened."""
+def fail_commits(monkeypatch: pytest.MonkeyPatch, dq: DurableQ, *, happened: bool) -> None:
+    """Let each COMMIT of this thread raise, before or after it has happened."""
+    own = session(dq)
+    execute = own.execute
 
-    def __init__(self, raw: Any, *, happened: bool) -> None:
-        self._raw = raw
-        self._happened = happened
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def execute(self, sql: str, *parameters: Any) -> Any:
+    def execute_or_fail(sql: str, *parameters: Any) -> Any:
         if sql != "COMMIT":
-            return self._raw.execute(sql, *parameters)
-        if self._happened:
-            self._raw.execute(sql)
+            return execute(sql, *parameters)
+        if happened:
+            execute(sql)
         raise driver.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(own, "execute", execute_or_fail)
 
 
 @pytest.mark.parametrize("happened", [False, True])
 def test_a_commit_that_raises_may_or_may_not_have_happened(
-    dq: DurableQ, orders: Queue, db: Path, happened: bool
+    dq: DurableQ, orders: Queue, db: Path, happened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = session(dq)
-    raw, own.raw = own.raw, FailingCommit(own.raw, happened=happened)
-    with pytest.raises(OutcomeUnknown, match="Repeat the call with the same key or receipt"):
-        orders.send({}, key="k")
-    own.raw = raw
+    with monkeypatch.context() as patched:
+        fail_commits(patched, dq, happened=happened)
+        with pytest.raises(OutcomeUnknown, match="Repeat the call with the same key or receipt"):
+            orders.send({}, key="k")
     assert plain.one(db, "SELECT count(*) FROM durableq_message") == int(happened)
     orders.send({}, key="k")  # which is safe
     assert len(orders.receive(10)) == 1
     plain.check_sound(db)
 
 
-def test_repeating_a_completion_whose_commit_raised_is_safe(dq: DurableQ, orders: Queue) -> None:
+def test_repeating_a_completion_whose_commit_raised_is_safe(
+    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     orders.send({}, key="k")
     (message,) = orders.receive()
-    own = session(dq)
-    raw, own.raw = own.raw, FailingCommit(own.raw, happened=True)
-    with pytest.raises(OutcomeUnknown):
-        message.complete({"paid": 1})
-    own.raw = raw
+    with monkeypatch.context() as patched:
+        fail_commits(patched, dq, happened=True)
+        with pytest.raises(OutcomeUnknown):
+            message.complete({"paid": 1})
     message.complete({"paid": 1})
     assert orders.info().counters.completed == 1
 

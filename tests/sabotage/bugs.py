@@ -72,7 +72,8 @@ def begin_deferred() -> None:
 
 
 def reverse_the_lease() -> None:
-    rewrite("EXPIRED_LEASES", "lease_until_ms <= :lease_now", "lease_until_ms >= :lease_now")
+    for name in ("RECEIVE_FROM", "EXPIRED_LEASES"):
+        rewrite(name, "lease_until_ms <= :lease_now", "lease_until_ms >= :lease_now")
 
 
 def forget_the_record() -> None:

@@ -16,12 +16,21 @@ PARAMETER = re.compile(r":(\w+)")
 
 
 def rewrite(name: str, old: str, new: str) -> None:
-    """Change the text of a statement, in both of its forms."""
+    """Change the text of a statement, in both of its forms.
+
+    Args:
+        name: of the statement.
+        old: the text to replace; one parameter in it, `:name`, is found by its number too.
+        new: the text in its place, with the same parameter.
+    """
     module: Any = statements
     text = " ".join(getattr(module, name).split())
-    if old not in text:
+    wanted = PARAMETER.sub(r"(?P<given>:\1|\\?\\d+)", re.escape(old))
+    found = re.search(wanted, text)
+    if found is None:
         raise AssertionError(f"{old!r} is not in {text!r}: plant the bug anew")
-    changed = text.replace(old, new)
+    given = found.groupdict().get("given", "")
+    changed = text.replace(found[0], PARAMETER.sub(lambda _: given, new) if given else new)
     setattr(module, name, changed)
     if hasattr(module, f"{name}_ONE"):
         rewrite(f"{name}_ONE", old, new)

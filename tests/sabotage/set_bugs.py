@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from types import SimpleNamespace
 from typing import Any
 
-from durableq.engines.sql import settling
-from durableq.engines.sql.transactions import Transaction
+from durableq.engines.sql import receiving, settling
 from tests.sabotage.host_bugs import rewrite
 
 
@@ -22,17 +19,14 @@ def take_keys_of_lost_leases() -> None:
 
 def complete_keys_without_looking() -> None:
     """Each record counts as completed, whatever the statement has found."""
-    cls: Any = Transaction
-    run = cls.run
+    module: Any = settling
+    complete_alike = module._complete_alike
 
-    def run_and_believe(self: Any, text: str, **values: Any) -> Any:
-        cursor = run(self, text, **values)
-        texts = {self.sql.COMPLETE_KEYS: None, self.sql.COMPLETE_KEYS_ONE: 1}
-        if text not in texts:
-            return cursor
-        return SimpleNamespace(rowcount=texts[text] or len(json.loads(values["keys"])))
+    def complete_and_believe(tx: Any, source: Any, token: Any, keys: list[str]) -> int:
+        complete_alike(tx, source, token, keys)
+        return len(keys)
 
-    cls.run = run_and_believe
+    module._complete_alike = complete_and_believe
 
 
 def wake_nobody() -> None:
@@ -47,14 +41,14 @@ def take_the_first_lease_for_all() -> None:
 
 
 def deliver_without_looking() -> None:
-    cls: Any = Transaction
-    moved = cls.moved
+    module: Any = receiving
+    lease_ready = module.lease_ready
 
-    def chosen(self: Any, statement: str, **values: Any) -> set[int]:
-        moved(self, statement, **values)
-        return set(json.loads(values["ids"]))
+    def chosen(tx: Any, ids: list[int], lease: Any) -> list[int]:
+        lease_ready(tx, ids, lease)
+        return ids
 
-    cls.moved = chosen
+    module.lease_ready = chosen
 
 
 def take_any_key() -> None:

@@ -168,7 +168,7 @@ def decide_one(
         case Discard():
             ended = tx.run(tx.sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
             moved = ended.rowcount == 1
-            tx.count(row.id, "discarded", int(moved))
+            tx.count(row.id, tx.sql.DISCARDED, int(moved))
         case Hold():
             event = Event.HELD
             moved = put_back(tx, row, leased, State.DELAYED, FOREVER_MS)
@@ -215,8 +215,8 @@ def _redrive(
     )
     if sent_back.rowcount != 1:
         return False
-    tx.count(row.id, "moved_out")
-    tx.count(target.id, "moved_in")
+    tx.count(row.id, tx.sql.MOVED_OUT)
+    tx.count(target.id, tx.sql.MOVED_IN)
     return True
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from durableq.engines.sql import queries, receiving
+from durableq.engines.sql import queries, reclaiming
 from durableq.engines.sql.transactions import Operations, Transaction
 from durableq.model.message import Message
 from durableq.store.capabilities import Fleet
@@ -48,7 +48,7 @@ class SQLFleet(Operations, Fleet):
     def unregister(self, owner_id: int) -> None:
         """Remove a worker, and reclaim its leases."""
         with self._database.write() as tx:
-            receiving.reclaim_lost(tx, owner_id)
+            reclaiming.reclaim_lost(tx, owner_id)
             tx.run(tx.sql.UNREGISTER, of=owner_id)
 
     def workers(self) -> list[WorkerInfo]:
@@ -59,15 +59,15 @@ class SQLFleet(Operations, Fleet):
     def leases_of(self, owner_id: int) -> list[Message]:
         """Return the messages leased by a worker."""
         with self._database.read() as tx:
-            return tx.shown(queries.leased(tx, receiving.stored_owner(owner_id)))
+            return tx.shown(queries.leased(tx, reclaiming.stored_owner(owner_id)))
 
     def reclaim(self, *, owner_id: int | None = None) -> int:
         """Reclaim expired leases, or all leases of a dead worker."""
         with self._database.write() as tx:
             if owner_id is not None:
-                return receiving.reclaim_lost(tx, owner_id)
+                return reclaiming.reclaim_lost(tx, owner_id)
             rows = [tx.queue_by_id(row[0]) for row in tx.run(tx.sql.QUEUES).fetchall()]
-            return sum(receiving.reclaim_expired(tx, row) for row in rows)
+            return sum(reclaiming.reclaim_expired(tx, row) for row in rows)
 
 
 def workers(tx: Transaction) -> list[WorkerInfo]:

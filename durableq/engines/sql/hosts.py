@@ -11,7 +11,7 @@ from typing import Final
 
 from durableq.engines.sql import metadata, steady_time
 from durableq.engines.sql.columns import OUTSIDE_BASE, OWNER_BASE
-from durableq.engines.sql.receiving import reclaim_all, reclaim_from
+from durableq.engines.sql.reclaiming import reclaim_all, reclaim_from
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
 from durableq.model.limits import DAY_MS
 

@@ -89,7 +89,7 @@ def _expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
     ended = tx.moved(tx.sql.END_WAITING, ids=tx.list_of([row[0] for row in overdue]))
     for message_id, queue_id in overdue:
         if message_id in ended:
-            tx.count(queue_id, "expired")
+            tx.count(queue_id, tx.sql.EXPIRED)
             tx.record(message_id, queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
     return len(ended)
 

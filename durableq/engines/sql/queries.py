@@ -27,10 +27,10 @@ def find_queue(tx: Transaction, name: str) -> StoredQueue:
     Raises:
         UnknownQueue: there is none.
     """
-    row = tx.run(tx.sql.QUEUE, queue=name).fetchone()
+    row = tx.execute(tx.sql.QUEUE, (name,)).fetchone()
     if row is None:
         raise UnknownQueue(name)
-    return StoredQueue(*row)
+    return StoredQueue(*row[:-1])
 
 
 class SQLMessages(Operations):

@@ -64,7 +64,7 @@ class SQLQueues(Operations, Control):
             row = tx.queue(queue)
             removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
             tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
-            tx.count(row.id, "purged", removed)
+            tx.count(row.id, tx.sql.PURGED, removed)
             return removed
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:

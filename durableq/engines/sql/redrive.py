@@ -8,13 +8,13 @@ dead letter is met twice.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
-from durableq.engines.sql.columns import NO_RECEIPT, OWNER_BASE
+from durableq.engines.sql.columns import OWNER_BASE
 from durableq.engines.sql.dead_letters import decide_one, meant_by
-from durableq.engines.sql.receiving import reclaim_expired
+from durableq.engines.sql.receiving import Lease, lease_ready, new_token
+from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage
 from durableq.engines.sql.transactions import (
     Operations,
@@ -208,13 +208,10 @@ def _decide(
     """Lease dead letters and decide about them; return the number of those that moved."""
     if not dead_letters:
         return 0
-    token = os.urandom(len(NO_RECEIPT))
-    ids = tx.list_of([dead_letter.id for dead_letter in dead_letters])
-    tx.moved(tx.sql.CHOOSE, ids=ids)
-    until = tx.lease_now_ms + _LEASE_MS
-    leased = tx.moved(
-        tx.sql.LEASE, ids=ids, token=token, owner=OWNER_BASE, until=until, now_ms=tx.now_ms
-    )
+    ids = [dead_letter.id for dead_letter in dead_letters]
+    tx.moved(tx.sql.CHOOSE, ids=tx.list_of(ids))
+    token = new_token()
+    leased = lease_ready(tx, ids, Lease(token, _LEASE_MS, OWNER_BASE))
     moved = 0
     for dead_letter in dead_letters:
         if dead_letter.id not in leased:

@@ -43,29 +43,29 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     if not drafts:
         return []
     execute, sql = tx.execute, tx.sql
-    row = execute(sql.SEND_TO, {"queue": queue}).fetchone()
+    row = execute(sql.SEND_TO, (queue,)).fetchone()
     if row is None:
         raise _refused(tx, queue)
-    queue_id, last_id = row[0], row[-1]
-    rows = _rows(tx.now_ms, queue, row, drafts)
-    execute(sql.SENT, {"of_queue": queue_id, "count": len(rows)})
-    insert = sql.INSERT_ROWS.text
+    tx.revision, *target = row
+    queue_id, *_, last_id = target
+    rows = _rows(tx.now_ms, queue, target, drafts)
+    execute(sql.SENT, (len(rows), queue_id))
     if len(rows) == 1:
-        execute(insert, rows[0])
+        execute(sql.INSERT, rows[0])
         return [str(last_id + 1)]
-    tx.raw.executemany(insert, rows)
+    tx.raw.executemany(sql.INSERT, rows)
     return [str(row[0]) for row in rows]
 
 
 def _rows(
-    now_ms: int, queue: str, target: tuple[int, ...], drafts: Sequence[Draft]
+    now_ms: int, queue: str, target: Sequence[int], drafts: Sequence[Draft]
 ) -> list[tuple[Any, ...]]:
     """Return the values of the messages to insert.
 
     Args:
         now_ms: the time.
         queue: the name of the queue.
-        target: its row of sql.SEND_TO.
+        target: the rest of its row of sql.SEND_TO.
         drafts: the messages.
     """
     queue_id, queue_delay_ms, max_body_bytes, last_id = target
@@ -86,7 +86,6 @@ def _rows(
                 -priority,
                 priority,
                 due_ms if delay_ms else 0,
-                now_ms,
                 now_ms,
                 due_ms,
                 body_bytes,

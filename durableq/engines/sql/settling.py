@@ -6,7 +6,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction, row_id
+from durableq.engines.sql.transactions import (
+    Operations,
+    StoredQueue,
+    Token,
+    WriteTransaction,
+    row_id,
+)
 from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_VISIBILITY_MS
@@ -23,9 +29,17 @@ class LeasedMessage(NamedTuple):
     id: int
     key: str | None
     receive_count: int
-    token: bytes
+    token: Token
     recovery_count: int = 0
     source_queue_id: int | None = None
+
+
+class _Source(NamedTuple):
+    """The queue of completed messages. Columns in the order of COMPLETE_IN."""
+
+    name: str
+    id: int
+    idempotency_ttl_ms: int
 
 
 class Settling(Operations):
@@ -73,19 +87,24 @@ def settle(
 def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Outcome]:
     """End messages in success; see Queueing.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
-    for row, token, positions in _by_lease(tx, [c.receipt for c in completions]):
+    done = Outcome.DONE  # to look up a member takes as long as the rest of the loop
+    for queue, token, positions in _by_receive([c.receipt for c in completions]):
+        found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
+        if found is None:
+            continue
+        tx.revision, dead_letter_queue_id, *columns = found
+        source = _Source(queue, *columns)
         text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
-        ended = tx.run(text, ids=ids, in_queue=row.id, token=token).fetchall()
-        if ended:
-            tx.count(row.id, "completed", len(ended))
+        ended = tx.execute(text, (ids, source.id, token)).fetchall()
+        tx.count(source.id, tx.sql.COMPLETED, len(ended))
         keyed = []
         for message_id, key in ended:
             position = positions[message_id]
-            outcomes[position] = Outcome.DONE
-            if key is not None and row.dead_letter_queue_id is not None:
+            outcomes[position] = done
+            if key is not None:
                 keyed.append((message_id, key, completions[position].result))
-        if keyed:
-            _complete_keys(tx, row, token, keyed)
+        if keyed and dead_letter_queue_id is not None:
+            _complete_keys(tx, source, token, keyed)
     return [
         outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
@@ -93,30 +112,27 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
 
 
 def _complete_keys(
-    tx: WriteTransaction, row: StoredQueue, token: bytes, ended: list[tuple[int, str, str | None]]
+    tx: WriteTransaction, source: _Source, token: Token, ended: list[tuple[int, str, str | None]]
 ) -> None:
     """Complete the records of messages that have ended, and wake the messages behind them.
 
     Args:
         tx: the transaction.
-        row: the queue, not a dead-letter queue: the keys of dead letters guard nothing.
+        source: the queue, not a dead-letter queue: the keys of dead letters guard nothing.
         token: of their receipts.
         ended: id, key and result of each.
     """
-    at = {"now_ms": tx.now_ms, "expires_ms": tx.now_ms + row.idempotency_ttl_ms}
-    alike, by_row = [], []
-    for message_id, key, result in ended:
-        # SQLite's JSON of before 3.46 ends a text at a NUL.
-        if result is None and "\0" not in key:
-            alike.append(key)
-        else:
-            owned = {"in_queue": row.id, "of_key": key, "of": message_id, "token": token}
-            by_row.append({"new_result": result, **owned, **at})
-    completed = 0
-    if alike:
-        text, keys = tx.listed(tx.sql.COMPLETE_KEYS, tx.sql.COMPLETE_KEYS_ONE, alike)
-        completed = tx.run(text, in_queue=row.id, keys=keys, token=token, **at).rowcount
-    if by_row:
+    at = {"now_ms": tx.now_ms, "expires_ms": tx.now_ms + source.idempotency_ttl_ms}
+    # SQLite's JSON of before 3.46 ends a text at a NUL.
+    alike = [key for _, key, result in ended if result is None and "\0" not in key]
+    completed = _complete_alike(tx, source, token, alike) if alike else 0
+    if len(alike) < len(ended):
+        of_receive = {"in_queue": source.id, "token": token, **at}
+        by_row = [
+            {"of": message_id, "of_key": key, "new_result": result, **of_receive}
+            for message_id, key, result in ended
+            if result is not None or "\0" in key
+        ]
         completed += tx.run_many(tx.sql.COMPLETE_KEY_ROWS, by_row).rowcount
     if completed != len(ended):  # other code than durableq has changed records
         log.warning(
@@ -124,12 +140,20 @@ def _complete_keys(
             "delivered",
             len(ended) - completed,
             len(ended),
-            row.name,
-            extra=facts("record_lost", queue=row.name),
+            source.name,
+            extra=facts("record_lost", queue=source.name),
         )
-    if tx.run(tx.sql.HAS_DEFERRED, in_queue=row.id).fetchone() is not None:
-        woken = [{"in_queue": row.id, "of_key": key, **at} for _, key, _ in ended]
+    if tx.execute(tx.sql.HAS_DEFERRED, (source.id,)).fetchone() is not None:
+        woken = [{"in_queue": source.id, "of_key": key, **at} for _, key, _ in ended]
         tx.run_many(tx.sql.WAKE_DEFERRED_ROWS, woken)
+
+
+def _complete_alike(tx: WriteTransaction, source: _Source, token: Token, keys: list[str]) -> int:
+    """Complete records of one receive that keep no result; return the number of them."""
+    text, listed = tx.listed(tx.sql.COMPLETE_KEYS, tx.sql.COMPLETE_KEYS_ONE, keys)
+    expires_ms = tx.now_ms + source.idempotency_ttl_ms
+    number: int = tx.execute(text, (listed, source.id, token, tx.now_ms, expires_ms)).rowcount
+    return number
 
 
 def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
@@ -137,7 +161,10 @@ def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     until = tx.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
-    for row, token, positions in _by_lease(tx, receipts):
+    for queue, token, positions in _by_receive(receipts):
+        row = tx.find_queue(queue)
+        if row is None:
+            continue
         ids = tx.list_of([*positions])
         moved = tx.run(tx.sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
         done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
@@ -209,7 +236,7 @@ def bury(
     tx: WriteTransaction,
     row: StoredQueue,
     message_id: int,
-    token: bytes,
+    token: Token,
     from_state: State,
     cause: Failure,
 ) -> bool:
@@ -227,7 +254,7 @@ def _move_to_dead_letters(
     tx: WriteTransaction,
     row: StoredQueue,
     message_id: int,
-    token: bytes,
+    token: Token,
     from_state: State,
     cause: Failure,
 ) -> bool:
@@ -247,8 +274,8 @@ def _move_to_dead_letters(
     )
     if buried.rowcount != 1:
         return False
-    tx.count(row.id, "moved_out")
-    tx.count(to_queue, "moved_in")
+    tx.count(row.id, tx.sql.MOVED_OUT)
+    tx.count(to_queue, tx.sql.MOVED_IN)
     return True
 
 
@@ -301,9 +328,7 @@ def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> 
         tx.run(tx.sql.WAKE_DEFERRED, in_queue=row.id, of_key=leased.key, now_ms=tx.now_ms)
 
 
-def _by_lease(
-    tx: WriteTransaction, receipts: Sequence[Receipt]
-) -> list[tuple[StoredQueue, bytes, dict[int, int]]]:
+def _by_receive(receipts: Sequence[Receipt]) -> list[tuple[str, Token, dict[int, int]]]:
     """Group receipts by the receive that gave them, for each is one statement.
 
     Returns:
@@ -312,19 +337,20 @@ def _by_lease(
     groups: dict[tuple[str, str], dict[int, int]] = {}
     for position, (queue, message_id, token) in enumerate(receipts):
         groups.setdefault((queue, token), {}).setdefault(row_id(message_id), position)
-    found = []
+    found: list[tuple[str, Token, dict[int, int]]] = []
     for (queue, token), positions in groups.items():
-        fence = fence_of(tx, queue, token)
-        if fence is not None:
-            found.append((*fence, positions))
+        try:
+            found.append((queue, bytearray.fromhex(token), positions))
+        except ValueError:  # no receive gave them
+            continue
     return found
 
 
-def fence_of(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, bytes] | None:
+def fence_of(tx: WriteTransaction, queue: str, token: str) -> tuple[StoredQueue, Token] | None:
     """Return a receipt's queue and token; None if it can name nothing here."""
     row = tx.find_queue(queue)
     try:
-        return None if row is None else (row, bytes.fromhex(token))
+        return None if row is None else (row, bytearray.fromhex(token))
     except ValueError:
         return None
 
@@ -334,7 +360,10 @@ def find_leased(
 ) -> dict[Receipt, tuple[StoredQueue, LeasedMessage]]:
     """Return queue and leased message of each receipt whose lease is not gone."""
     found = {}
-    for row, token, positions in _by_lease(tx, receipts):
+    for queue, token, positions in _by_receive(receipts):
+        row = tx.find_queue(queue)
+        if row is None:
+            continue
         text, ids = tx.listed(tx.sql.LEASED, tx.sql.LEASED_ONE, [*positions])
         for leased in tx.run(text, ids=ids, in_queue=row.id, token=token).fetchall():
             message_id, key, receive_count, *recovery = leased

@@ -11,7 +11,7 @@ from durableq.engines.sql.dialect import RowStatement
 
 
 class Statements(Protocol):
-    """The texts of the statements for one database, each with named parameters."""
+    """The texts of the statements for one database, with named or numbered parameters."""
 
     # dead_letters
     DEAD_LETTER: str
@@ -30,6 +30,11 @@ class Statements(Protocol):
     EARLIER_WORKERS: str
     FORGET_WORKERS: str
     UNREGISTER_ALL: str
+
+    # history
+    RECORD_EVENT: str
+    TRIM_HISTORY: str
+    WORKER_NAME: str
 
     # idempotency
     KEYS_COMPLETED: str
@@ -50,13 +55,9 @@ class Statements(Protocol):
 
     # messages
     QUEUE: str
-    QUEUE_BY_ID: str
-    COUNT: str
-    QUEUES: str
     SEND_TO: str
-    SENT: str
     INSERT: str
-    INSERT_ROWS: RowStatement
+    RECEIVE_FROM: str
     DUE: str
     PROMOTE: str
     CHOOSE: str
@@ -64,6 +65,7 @@ class Statements(Protocol):
     DEAD_LETTERS: str
     LEASE: str
     LEASE_ONE: str
+    UNDER_RECEIPT: str
     TAKE_NEW_KEYS: str
     TAKE_NEW_KEYS_ONE: str
     TAKE_KEY: str
@@ -71,6 +73,7 @@ class Statements(Protocol):
     OWNER_LEASE: str
     DEFER: str
     END_READY: str
+    COMPLETE_IN: str
     COMPLETE: str
     COMPLETE_ONE: str
     EXTEND: str
@@ -96,9 +99,6 @@ class Statements(Protocol):
     RECORD: str
     COMPLETED_BY: str
     ATTACH_RESULT: str
-    RECORD_EVENT: str
-    TRIM_HISTORY: str
-    WORKER_NAME: str
 
     # metadata
     META: str
@@ -127,6 +127,16 @@ class Statements(Protocol):
     READY_IN: str
 
     # queues
+    QUEUE_BY_ID: str
+    QUEUES: str
+    SENT: str
+    MOVED_IN: str
+    MOVED_OUT: str
+    COMPLETED: str
+    DUPLICATES: str
+    DISCARDED: str
+    EXPIRED: str
+    PURGED: str
     CREATE_QUEUE: str
     CREATE_COUNTERS: str
     CHANGE_QUEUE: str

@@ -178,16 +178,24 @@ class Database:
         """
         anchor, check = None, self.revision_check
         with suppress(driver.Error, DurableQError):
-            if check is not None and session.execute(check.query).fetchone() != check.expected:
+            if check is not None and not check.passes(session.raw):
                 return self.clock.moment()  # the caller refuses; its transaction goes on
             anchor = steady_time.renew(session, self.clock)
             if anchor is not None:
-                self._commit(session.raw)
+                self._commit(session)
                 self.clock.renew(anchor)
         if not session.raw.in_transaction or anchor is not None:
             roll_back(session.raw)
             self.begin(session)
         return self.clock.moment()
+
+    def refusal(self, raw: Any) -> DatabaseUnusable | None:
+        """Return the error for tables of another revision, which may lack a column; or None."""
+        check = self.revision_check
+        with suppress(driver.Error):
+            if check is not None and not check.passes(raw):
+                return check.refusal(raw)
+        return None
 
     def save_log(self, raw: Any) -> None:
         """Bring the commits of a removed log into the file: only its users still have them."""
@@ -209,11 +217,9 @@ class Database:
         except driver.Error as error:
             if is_inside:
                 raise
-            meaning, check = translate(error, self.location.path), self.revision_check
-            if isinstance(meaning, DatabaseUnusable) and check is not None:
-                with suppress(driver.Error):  # tables of another revision may lack a column
-                    if raw.execute(check.query).fetchone() != check.expected:
-                        meaning = check.refusal(raw)
+            meaning = translate(error, self.location.path)
+            if isinstance(meaning, DatabaseUnusable):
+                meaning = self.refusal(raw) or meaning
             raise meaning or error from error
         finally:
             if not is_inside:
@@ -338,12 +344,12 @@ class Database:
                 session.is_open = False
         self.file.remove(raw)
 
-    def _commit(self, raw: Any) -> None:
+    def _commit(self, session: Session) -> None:
         self.file.check()
         try:
-            raw.execute("COMMIT")
+            session.execute("COMMIT")
         except driver.Error as error:
-            if code_of(error) == driver.SQLITE_FULL and not raw.in_transaction:
+            if code_of(error) == driver.SQLITE_FULL and not session.raw.in_transaction:
                 raise  # rolled back: the page that makes it a commit is the last to be written
             meaning = translate(error, self.location.path)
             is_full = isinstance(meaning, StorageFull)
@@ -353,4 +359,4 @@ class Database:
                 "happened. Repeat the call with the same key or receipt; that is safe."
             ) from error
         if checkpoints.IS_GUARDED:
-            self.checkpointer.keep_short(raw)
+            self.checkpointer.keep_short(session.raw)

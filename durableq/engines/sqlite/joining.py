@@ -116,7 +116,7 @@ def _begin(database: Database, raw: Any, *, begun: bool) -> None:
         database.file.use(raw)
         database.begin_once(raw)
     check = database.revision_check
-    if check is not None and raw.execute(check.query).fetchone() != check.expected:
+    if check is not None and not check.passes(raw):
         raise check.refusal(raw)
 
 

@@ -70,6 +70,8 @@ class OpenFile:
         self._paths = str(location.named), f"{location.path}-wal", f"{location.path}-shm"
         self._log: Identity | None = None
         self._index: Identity | None = None
+        #: Path, device and inode of those that were there.
+        self._known: list[tuple[str, int, int]] = []
         self.ticket = Ticket(location.path)
         self._connections: dict[int, Connection] = {}
         self._open_before: set[int] = set()
@@ -114,13 +116,12 @@ class OpenFile:
             self._check_database()
             self.remember()
             return
-        known = self.database, self._log, self._index
-        for path, identity in zip(self._paths, known, strict=True):
+        for path, device, inode in self._known:
             try:
                 status = os.stat(path)
             except OSError:
                 status = None
-            if status is None or (status.st_dev, status.st_ino) != identity:
+            if status is None or status.st_ino != inode or status.st_dev != device:
                 raise replaced(self.path, "" if path == self._paths[0] else path)
 
     def _check_database(self) -> None:
@@ -136,6 +137,8 @@ class OpenFile:
         self.database = self.database or self._location.identity()
         self._log = self._log or _identity(f"{self.path}-wal")
         self._index = self._index or _identity(f"{self.path}-shm")
+        known = zip(self._paths, (self.database, self._log, self._index), strict=True)
+        self._known = [(path, *identity) for path, identity in known if identity is not None]
 
     def add(self, raw: Any) -> None:
         """Register a connection; from now on the file is guarded.

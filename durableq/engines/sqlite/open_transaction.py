@@ -34,6 +34,7 @@ def write_with_user_code(database: Database) -> Iterator[Session]:
     try:
         with session:
             is_begun = True
+            session.check_revision()  # not after the user's code
             yield session
     finally:
         if is_begun:

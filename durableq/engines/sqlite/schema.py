@@ -144,7 +144,7 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
         upgrade(database, found)
     path = database.location.path
     refusal_of = partial(migrated_meanwhile, path=path)
-    database.remember_identity(RevisionCheck(_VERSION, (REVISIONS[-1],), refusal_of))
+    database.remember_identity(RevisionCheck(_VERSION, REVISIONS[-1], refusal_of))
     return found
 
 

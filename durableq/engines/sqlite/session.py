@@ -52,6 +52,8 @@ class Session(WriteTransaction):
 
     def __init__(self, database: Database, raw: Any) -> None:
         super().__init__(raw, DIALECT, database.rng, database.owner_outside)
+        # The driver's connection makes a cursor for each statement, which takes a microsecond.
+        self.execute = raw.cursor().execute
         self._database = database
         #: The connection as SQLAlchemy's, once user code has needed it.
         self.sqlalchemy: sqlalchemy.Connection | None = None
@@ -82,14 +84,12 @@ class Session(WriteTransaction):
                     self.execute(BEGIN_WRITE)
             except (driver.Error, UnicodeDecodeError) as error:
                 database.begin(self, failed=error)
-            check = database.revision_check
             moment = database.clock.moment()
-            if moment.is_due and check is not None:
+            if moment.is_due and database.revision_check is not None:
                 moment = database.keep_time(self)
-            if check is not None and self.execute(check.query).fetchone() != check.expected:
-                raise check.refusal(self.raw)
             self.now_ms, lease_ms, self.offset_ms, _ = moment
             self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
+            self.revision = None
             self._queues.clear()
             self.counts.clear()  # an interrupted transaction may have left some
         except BaseException as error:
@@ -112,7 +112,10 @@ class Session(WriteTransaction):
                 if self.counts:
                     self.write_counters()
                 database = self._database
-                database._commit(self.raw)
+                check = database.revision_check
+                if check is not None and self.revision != check.expected:
+                    self.check_revision()
+                database._commit(self)
                 if database.lock.ticket.holder is self:
                     database.lock.ticket.release(self)
         except BaseException as failure:
@@ -128,6 +131,16 @@ class Session(WriteTransaction):
                     turn.give(this)
                     raise
 
+    def check_revision(self) -> None:
+        """Compare the revision of the tables now.
+
+        Raises:
+            NewerDatabase, OlderDatabase: they were migrated while they were open.
+        """
+        refusal = self._database.refusal(self.raw)
+        if refusal is not None:
+            raise refusal
+
     def give_turn(self) -> None:
         """Let another thread of this process write, unless this one goes on with a group."""
         if not self.keeps_turn:
@@ -142,6 +155,8 @@ class Session(WriteTransaction):
     def _undo(self, error: BaseException) -> None:
         """Roll back, and raise durableq's error for one of the driver."""
         raw, database = self.raw, self._database
+        is_inside = isinstance(error, driver.Error) and raw.in_transaction
+        migrated = database.refusal(raw) if is_inside else None
         self.counts.clear()
         roll_back(raw)
         database.lock.ticket.release(self)
@@ -149,7 +164,7 @@ class Session(WriteTransaction):
             is_stuck = raw.in_transaction
             if is_stuck or code_of(error) == driver.SQLITE_READONLY:
                 database.part_with(self)
-            meaning = translate(error, database.location.path, undone=not is_stuck)
+            meaning = migrated or translate(error, database.location.path, undone=not is_stuck)
             if meaning is not None:
                 raise meaning from error
         elif isinstance(error, DatabaseReplaced):

@@ -297,6 +297,23 @@ durableq_worker.beat_at_ms < :before_ms"""
 UNREGISTER_ALL = """\
 DELETE FROM durableq_worker"""
 
+# history
+RECORD_EVENT = """\
+INSERT INTO durableq_history (message_id, queue_id, at_ms, event, reason, error_type,
+error_message, traceback, actor, detail, fingerprint, place) VALUES (:message_id, :queue_id,
+:at_ms, :event, :reason, :error_type, :error_message, :traceback, :actor, :detail, :fingerprint,
+:place)"""
+TRIM_HISTORY = """\
+DELETE FROM durableq_history WHERE durableq_history.message_id = :of AND durableq_history.id <=
+(SELECT durableq_history.id
+FROM durableq_history
+WHERE durableq_history.message_id = :of ORDER BY durableq_history.id DESC
+ LIMIT (1+0) OFFSET (200+0))"""
+WORKER_NAME = """\
+SELECT durableq_worker.name
+FROM durableq_worker
+WHERE durableq_worker.id = :of"""
+
 # idempotency
 KEYS_COMPLETED = """\
 SELECT count(*) AS count_1
@@ -387,80 +404,48 @@ WHERE durableq_message.id = durableq_history.message_id))
  LIMIT (:limit+0))"""
 
 # messages
+# QUEUE: queue
 QUEUE = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
 durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+durableq_version.version_num
+FROM durableq_version) AS anon_1
 FROM durableq_queue
-WHERE durableq_queue.name = :queue"""
-QUEUE_BY_ID = """\
-SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
-durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
-durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
-FROM durableq_queue
-WHERE durableq_queue.id = :queue_id"""
-COUNT = """\
-UPDATE durableq_counters SET sent=(durableq_counters.sent + :plus_sent),
-moved_in=(durableq_counters.moved_in + :plus_moved_in), moved_out=(durableq_counters.moved_out +
-:plus_moved_out), completed=(durableq_counters.completed + :plus_completed),
-duplicates=(durableq_counters.duplicates + :plus_duplicates),
-discarded=(durableq_counters.discarded + :plus_discarded), expired=(durableq_counters.expired +
-:plus_expired), purged=(durableq_counters.purged + :plus_purged) WHERE
-durableq_counters.queue_id = :of_queue"""
-QUEUES = """\
-SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
-durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
-durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
-FROM durableq_queue ORDER BY durableq_queue.name"""
+WHERE durableq_queue.name = ?1"""
+# SEND_TO: queue
 SEND_TO = """\
-SELECT durableq_queue.id, durableq_queue.delay_ms, durableq_queue.max_body_bytes,
-coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'durableq_message'), 0) AS anon_1
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.id, durableq_queue.delay_ms,
+durableq_queue.max_body_bytes, coalesce((SELECT seq FROM sqlite_sequence WHERE name =
+'durableq_message'), 0) AS anon_2
 FROM durableq_queue
-WHERE durableq_queue.name = :queue AND durableq_queue.dead_letter_queue_id IS NOT NULL"""
-SENT = """\
-UPDATE durableq_counters SET sent=(durableq_counters.sent + :count) WHERE
-durableq_counters.queue_id = :of_queue"""
+WHERE durableq_queue.name = ?1 AND durableq_queue.dead_letter_queue_id IS NOT NULL"""
+# INSERT: id, queue_id, state, rank, priority, delayed_until_ms, now_ms, retention_from_ms,
+#     body_bytes, key, payload_hash, attributes, body
 INSERT = """\
 INSERT INTO durableq_message (id, queue_id, state, rank, priority, "deferred", receive_count,
 recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
 first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
-body_bytes, body_format, sequence, "key", payload_hash, attributes, body) VALUES (:id,
-:queue_id, :state, :rank, :priority, 0, 0, 0, 2199023255552, :delayed_until_ms, :now_ms,
-:now_ms, 140737488355327, :retention_from_ms, 140737488355327, 0,
-x'00000000000000000000000000000000', 1099511627776, :body_bytes, 0, 0, nullif(:key, ''),
-nullif(:payload_hash, x''), nullif(:attributes, ''), :body)"""
-INSERT_ROWS = RowStatement(
-    """\
-INSERT INTO durableq_message (id, queue_id, state, rank, priority, "deferred", receive_count,
-recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
-first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
-body_bytes, body_format, sequence, "key", payload_hash, attributes, body) VALUES (?, ?, ?, ?, ?,
-0, 0, 0, 2199023255552, ?, ?, ?, 140737488355327, ?, 140737488355327, 0,
-x'00000000000000000000000000000000', 1099511627776, ?, 0, 0, nullif(?, ''), nullif(?, x''),
-nullif(?, ''), ?)""",
-    itemgetter(
-        "id",
-        "queue_id",
-        "state",
-        "rank",
-        "priority",
-        "delayed_until_ms",
-        "now_ms",
-        "now_ms",
-        "retention_from_ms",
-        "body_bytes",
-        "key",
-        "payload_hash",
-        "attributes",
-        "body",
-    ),
-)
+body_bytes, body_format, sequence, "key", payload_hash, attributes, body) VALUES (?1, ?2, ?3,
+?4, ?5, 0, 0, 0, 2199023255552, ?6, ?7, ?7, 140737488355327, ?8, 140737488355327, 0,
+x'00000000000000000000000000000000', 1099511627776, ?9, 0, 0, nullif(?10, ''), nullif(?11, x''),
+nullif(?12, ''), ?13)"""
+# RECEIVE_FROM: queue, now_ms, lease_now
+RECEIVE_FROM = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms <= ?2) AS anon_2, EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms <= ?3) AS anon_3, durableq_queue.paused, durableq_queue.id,
+durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms
+FROM durableq_queue
+WHERE durableq_queue.name = ?1"""
 DUE = """\
 SELECT durableq_message.id
 FROM durableq_message
@@ -475,6 +460,7 @@ CHOOSE = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=0,
 retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id IN (SELECT value
 FROM json_each(:ids)) AND durableq_message.state = 2 RETURNING id"""
+# READY: in_queue, limit
 READY = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
@@ -486,9 +472,9 @@ durableq_idempotency.owner_message_id, durableq_idempotency.owner_receipt
 FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
 durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
 durableq_message.source_queue_id IS NULL
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 ORDER BY
+WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 0 ORDER BY
 durableq_message.rank, durableq_message.id
- LIMIT (:limit+0)"""
+ LIMIT (?2+0)"""
 DEAD_LETTERS = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
@@ -500,33 +486,38 @@ WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_me
 0 = :in_queue AND durableq_message.source_queue_id IS NOT NULL AND durableq_message.state != 1
 ORDER BY durableq_message.id
  LIMIT (:limit+0)"""
+# LEASE: ids, token, owner, until, now_ms
 LEASE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
-lease_until_ms=:until, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
-140737488355327) THEN :now_ms ELSE durableq_message.first_received_at_ms END, receipt=:token,
-owner_id=:owner WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND
-durableq_message.state = 0 RETURNING id"""
+lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
+140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
+WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.state = 0"""
 LEASE_ONE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
-lease_until_ms=:until, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
-140737488355327) THEN :now_ms ELSE durableq_message.first_received_at_ms END, receipt=:token,
-owner_id=:owner WHERE durableq_message.id = :ids AND durableq_message.state = 0 RETURNING id"""
+lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
+140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
+WHERE durableq_message.id = ?1 AND durableq_message.state = 0"""
+UNDER_RECEIPT = """\
+SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.receipt =
+:token AND durableq_message.state = 1"""
+# TAKE_NEW_KEYS: ids, token, now_ms
 TAKE_NEW_KEYS = """\
 INSERT INTO durableq_idempotency (queue_id, "key", status, owner_message_id, owner_receipt,
 payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message."key", 0,
-durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, :now_ms AS anon_1
+durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, ?3 AS anon_1
 FROM durableq_message
-WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.receipt =
-:token AND durableq_message.state = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id,
-key) DO NOTHING"""
+WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.receipt = ?2
+AND durableq_message.state = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO
+NOTHING"""
 TAKE_NEW_KEYS_ONE = """\
 INSERT INTO durableq_idempotency (queue_id, "key", status, owner_message_id, owner_receipt,
 payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message."key", 0,
-durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, :now_ms AS anon_1
+durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, ?3 AS anon_1
 FROM durableq_message
-WHERE durableq_message.id = :ids AND durableq_message.receipt = :token AND
-durableq_message.state = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO
-NOTHING"""
+WHERE durableq_message.id = ?1 AND durableq_message.receipt = ?2 AND durableq_message.state = 1
+ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO NOTHING"""
 TAKE_KEY = """\
 INSERT INTO durableq_idempotency
     (queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms)
@@ -577,15 +568,22 @@ durableq_message.state = 0"""
 END_READY = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
 AND durableq_message.state = 0 RETURNING id"""
+# COMPLETE_IN: queue
+COMPLETE_IN = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.dead_letter_queue_id, durableq_queue.id,
+durableq_queue.idempotency_ttl_ms
+FROM durableq_queue
+WHERE durableq_queue.name = ?1"""
+# COMPLETE: ids, in_queue, token
 COMPLETE = """\
-DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
-durableq_message.state = 1 RETURNING id, "key"\
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
+durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
+= 1 RETURNING id, "key"\
 """
 COMPLETE_ONE = """\
-DELETE FROM durableq_message WHERE durableq_message.id = :ids AND durableq_message.queue_id + 0
-= :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING id,
-"key"\
+DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, "key"\
 """
 EXTEND = """\
 UPDATE durableq_message SET lease_until_ms=:until WHERE durableq_message.id IN (SELECT value
@@ -680,23 +678,24 @@ durableq_idempotency.status = 0""",
         "token",
     ),
 )
+# COMPLETE_KEYS: keys, in_queue, token, now_ms, expires_ms
 COMPLETE_KEYS = """\
-UPDATE durableq_idempotency SET status=1, completed_at_ms=:now_ms, expires_at_ms=:expires_ms
-WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" IN (SELECT value
-FROM json_each(:keys)) AND durableq_idempotency.owner_receipt = :token AND
-durableq_idempotency.status = 0"""
+UPDATE durableq_idempotency SET status=1, completed_at_ms=?4, expires_at_ms=?5 WHERE
+durableq_idempotency.queue_id = ?2 AND durableq_idempotency."key" IN (SELECT value FROM
+json_each(?1)) AND durableq_idempotency.owner_receipt = ?3 AND durableq_idempotency.status = 0"""
 COMPLETE_KEYS_ONE = """\
-UPDATE durableq_idempotency SET status=1, completed_at_ms=:now_ms, expires_at_ms=:expires_ms
-WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :keys AND
-durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
+UPDATE durableq_idempotency SET status=1, completed_at_ms=?4, expires_at_ms=?5 WHERE
+durableq_idempotency.queue_id = ?2 AND durableq_idempotency."key" = ?1 AND
+durableq_idempotency.owner_receipt = ?3 AND durableq_idempotency.status = 0"""
 DROP_KEY = """\
 DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
 durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id = :of AND
 durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
+# HAS_DEFERRED: in_queue
 HAS_DEFERRED = """\
 SELECT durableq_message."deferred"
 FROM durableq_message
-WHERE durableq_message.queue_id = :in_queue AND durableq_message."deferred" = 1
+WHERE durableq_message.queue_id = ?1 AND durableq_message."deferred" = 1
  LIMIT (1+0)"""
 WAKE_DEFERRED = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:now_ms,
@@ -736,21 +735,6 @@ ATTACH_RESULT = """\
 UPDATE durableq_idempotency SET result=:new_result WHERE durableq_idempotency.queue_id =
 :in_queue AND durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id =
 :of AND durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 1"""
-RECORD_EVENT = """\
-INSERT INTO durableq_history (message_id, queue_id, at_ms, event, reason, error_type,
-error_message, traceback, actor, detail, fingerprint, place) VALUES (:message_id, :queue_id,
-:at_ms, :event, :reason, :error_type, :error_message, :traceback, :actor, :detail, :fingerprint,
-:place)"""
-TRIM_HISTORY = """\
-DELETE FROM durableq_history WHERE durableq_history.message_id = :of AND durableq_history.id <=
-(SELECT durableq_history.id
-FROM durableq_history
-WHERE durableq_history.message_id = :of ORDER BY durableq_history.id DESC
- LIMIT (1+0) OFFSET (200+0))"""
-WORKER_NAME = """\
-SELECT durableq_worker.name
-FROM durableq_worker
-WHERE durableq_worker.id = :of"""
 
 # metadata
 META = """\
@@ -880,6 +864,53 @@ FROM durableq_queue
 WHERE durableq_queue.name IN (SELECT value FROM json_each(:names))"""
 
 # queues
+QUEUE_BY_ID = """\
+SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
+durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
+durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+FROM durableq_queue
+WHERE durableq_queue.id = :queue_id"""
+QUEUES = """\
+SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
+durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
+durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+FROM durableq_queue ORDER BY durableq_queue.name"""
+# SENT: number, of_queue
+SENT = """\
+UPDATE durableq_counters SET sent=(durableq_counters.sent + ?1) WHERE durableq_counters.queue_id
+= ?2"""
+# MOVED_IN: number, of_queue
+MOVED_IN = """\
+UPDATE durableq_counters SET moved_in=(durableq_counters.moved_in + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# MOVED_OUT: number, of_queue
+MOVED_OUT = """\
+UPDATE durableq_counters SET moved_out=(durableq_counters.moved_out + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# COMPLETED: number, of_queue
+COMPLETED = """\
+UPDATE durableq_counters SET completed=(durableq_counters.completed + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# DUPLICATES: number, of_queue
+DUPLICATES = """\
+UPDATE durableq_counters SET duplicates=(durableq_counters.duplicates + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# DISCARDED: number, of_queue
+DISCARDED = """\
+UPDATE durableq_counters SET discarded=(durableq_counters.discarded + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# EXPIRED: number, of_queue
+EXPIRED = """\
+UPDATE durableq_counters SET expired=(durableq_counters.expired + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# PURGED: number, of_queue
+PURGED = """\
+UPDATE durableq_counters SET purged=(durableq_counters.purged + ?1) WHERE
+durableq_counters.queue_id = ?2"""
 CREATE_QUEUE = """\
 INSERT INTO durableq_queue (name, dead_letter_queue_id, created_at_ms, visibility_timeout_ms,
 delay_ms, retention_ms, max_receives, max_recoveries, backoff_base_ms, backoff_max_ms,

@@ -53,6 +53,23 @@ def compile_text(construct: ClauseElement, dialect: sqlalchemy.Dialect) -> str:
     return str(whole.compile(dialect=dialect)).strip()
 
 
+def in_order(text: str, order: tuple[str, ...] | None) -> str:
+    """Return a text with numbered parameters in place of its named ones: `?2` for the second.
+
+    Args:
+        text: the text with names.
+        order: all of its names; None leaves the text as it is.
+
+    Raises:
+        ValueError: a name is missing.
+    """
+    if order is None:
+        return text
+    if {*_PARAMETER.findall(text)} != {*order}:
+        raise ValueError(f"The order {order} is not that of all parameters of: {text}")
+    return _PARAMETER.sub(lambda found: f"?{order.index(found[1]) + 1}", text)
+
+
 def _as_text(element: Any, **_: Any) -> Any:
     """Return a number of the definition, such as a fixed LIMIT, as a part of the text."""
     if isinstance(element, BindParameter) and element.value is not None:
@@ -76,7 +93,7 @@ from durableq.engines.sql.dialect import RowStatement
 
 
 class Statements(Protocol):
-    """The texts of the statements for one database, each with named parameters."""
+    """The texts of the statements for one database, with named or numbered parameters."""
 {_lines(_names())}
 '''
 
@@ -128,9 +145,12 @@ def _texts(dialect: sqlalchemy.Dialect) -> Iterator[str]:
         yield from ("", f"# {module}")
         for name, statement in defined.items():
             text = compile_text(statement.construct, dialect)
-            yield f"{name} = {_literal(text)}"
+            if statement.order is not None:
+                yield from _comment(f"{name}: {', '.join(statement.order)}")
+            yield f"{name} = {_literal(in_order(text, statement.order))}"
             if statement.for_one:
-                yield f"{name}_ONE = {_literal(compile_text(statement.of_one, dialect))}"
+                of_one = compile_text(statement.of_one, dialect)
+                yield f"{name}_ONE = {_literal(in_order(of_one, statement.order))}"
             if statement.for_rows:
                 yield f"{name}_ROWS = RowStatement("
                 yield f"    {_literal(_PARAMETER.sub('?', text))},"
@@ -138,6 +158,10 @@ def _texts(dialect: sqlalchemy.Dialect) -> Iterator[str]:
                 yield from (f'        "{name}",' for name in _PARAMETER.findall(text))
                 yield "    ),"
                 yield ")"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, _COLUMNS, initial_indent="# ", subsequent_indent="#     ")
 
 
 def _literal(text: str) -> str:

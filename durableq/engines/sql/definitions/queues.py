@@ -23,6 +23,27 @@ from durableq.model.queues import BOUNDS
 
 _m, _r, _q, _h = message.c, idempotency.c, queue.c, history.c
 
+QUEUE_BY_ID = Statement(select(queue).where(_q.id == parameter("queue_id")))
+QUEUES = Statement(select(queue).order_by(_q.name))
+
+
+def _add_to(counter: str) -> Statement:
+    """Return the statement that adds to a running counter of a queue."""
+    added = update(counters).values({counter: counters.c[counter] + parameter("number")})
+    return Statement(
+        added.where(counters.c.queue_id == parameter("of_queue")), order=("number", "of_queue")
+    )
+
+
+SENT = _add_to("sent")
+MOVED_IN = _add_to("moved_in")
+MOVED_OUT = _add_to("moved_out")
+COMPLETED = _add_to("completed")
+DUPLICATES = _add_to("duplicates")
+DISCARDED = _add_to("discarded")
+EXPIRED = _add_to("expired")
+PURGED = _add_to("purged")
+
 CREATE_QUEUE = Statement(
     insert(queue)
     .values(
