@@ -164,7 +164,7 @@ def _beside(row: Row, path: Path, setting: Setting, rounds: int) -> Figure:
 
 def _over_backlogs(rows: Sequence[Row], setting: Setting, rounds: int) -> Iterator[Figure]:
     """Compare receiving from backlogs of several lengths; all rows come from the same samples."""
-    sizes = {f"{size:,}": _size(size, setting) for size in BACKLOGS}
+    sizes = {f"{size:,} ready": _size(size, setting) for size in BACKLOGS}
     with ExitStack() as stack:
         subjects = {
             name: _opened(stack, setting.folder / f"backlog-{size}.db", size, setting)
@@ -178,12 +178,13 @@ def _over_backlogs(rows: Sequence[Row], setting: Setting, rounds: int) -> Iterat
     }
     points = zip(sizes.values(), (rate.median for rate in rates.values()), strict=True)
     chart = Chart(OVER, "line", "ready messages", "messages per second", tuple(points))
-    details = {f"{name}, per second": rate for name, rate in rates.items()} | _times(samples)
     for row in rows:
         if row.name == OVER:
+            details = {f"{name}, per second": rate for name, rate in rates.items()}
             yield Figure(row, "normal", rates[largest], details, chart)
         else:
-            yield Figure(row, "normal", _ratio(samples[largest], samples[smallest]), details)
+            ratio = _ratio(samples[largest], samples[smallest])
+            yield Figure(row, "normal", ratio, _times(samples))
 
 
 def _opened(stack: ExitStack, path: Path, backlog: int, setting: Setting) -> OfDurableQ:

@@ -125,7 +125,7 @@ def _figure(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]])
     details = {}
     for name, of_side in samples.items():
         details[f"{name}, µs CPU"] = Spread.of([1e6 * one.cpu_seconds for one in of_side])
-        details[f"{name}, µs"] = Spread.of([1e6 * one.wall_seconds for one in of_side])
+        details[f"{name}, µs wall"] = Spread.of([1e6 * one.wall_seconds for one in of_side])
     pairs = [*zip(samples[RAW], samples[SUBJECT], strict=True)]
     details["wall, x raw"] = Spread.of([a.wall_seconds / b.wall_seconds for a, b in pairs])
     for name in samples.keys() - {RAW, SUBJECT}:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -51,8 +52,10 @@ class _Litequeue:
     """litequeue: locks a message, and marks it done; a lock has no end."""
 
     def __init__(self, folder: Path, synchronous: str) -> None:
-        library = importlib.import_module("litequeue")
-        self._queue = library.LiteQueue(f"{folder}.db")
+        queue = importlib.import_module("litequeue").LiteQueue
+        # The versions for Python 3.12 and newer take a name and a folder.
+        takes_folder = "folder" in inspect.signature(queue).parameters
+        self._queue = queue(folder.name, folder.parent) if takes_folder else queue(f"{folder}.db")
         self._queue.conn.execute(f"PRAGMA synchronous = {synchronous}")
 
     def send(self, body: Any, _key: str | None = None) -> None:

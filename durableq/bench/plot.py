@@ -36,10 +36,10 @@ _LIGHT: Final = {
 _DARK: Final = {
     "text": "#e6edf3",
     "paper": "#0d1117",
-    "axis": "#6e7681",
-    "reached": "#2ea043",
-    "missed": "#f85149",
-    "plain": "#8b949e",
+    "axis": "#484f58",
+    "reached": "#238636",
+    "missed": "#da3633",
+    "plain": "#6e7681",
 }
 _CLASSES: Final = {True: "reached", False: "missed", None: "plain"}
 _WORDS: Final = {True: "reached", False: "not reached", None: ""}

@@ -112,7 +112,7 @@ def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
         ("contention",),
         ("latency",),
         ("processes",),
-        ("memory",),
+        ("memory of a worker, 500 KB bodies", "memory of a sender, 500 KB bodies"),
         ("large",),
     ],
     ids="-".join,

@@ -6,9 +6,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -25,6 +28,7 @@ from durableq.bench.figures import (
     histogram,
 )
 from durableq.bench.large import BACKLOGS
+from durableq.bench.peers import PEERS
 from durableq.bench.piped import PipedProcess
 from durableq.bench.progress import Progress
 from durableq.bench.report import COLUMNS, DETAILS, PeerInfo, Planned, Report
@@ -239,6 +243,38 @@ def test_a_piped_process_that_ends_is_reported() -> None:
         with pytest.raises(DurableQError, match="The process of an end ended with 3"):
             ended.answer()
         ended.tell("too late")
+
+
+class Connected:
+    """A queue as litequeue has it, in either of its versions."""
+
+    def __init__(self) -> None:
+        self.conn = sqlite3.connect(":memory:")
+
+
+class ByPath(Connected):
+    def __init__(self, filename_or_conn: str) -> None:
+        super().__init__()
+        self.opened = filename_or_conn
+
+
+class ByFolder(Connected):
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__()
+        self.opened = f"{folder}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "opened"), [(ByPath, "/bench/peer.db"), (ByFolder, "/bench: peer")]
+)
+def test_both_versions_of_litequeue_can_be_opened(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Connected], opened: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "litequeue", SimpleNamespace(LiteQueue=kind))
+    queue = PEERS["litequeue"].open(Path("/bench/peer"), "full")
+    assert queue._queue.opened == opened
+    assert queue._queue.conn.execute("PRAGMA synchronous").fetchone() == (2,)
+    queue._queue.conn.close()
 
 
 # ------------------------------------------------------------------ the JSON, as documented
