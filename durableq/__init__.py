@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
     from durableq.client.app import DurableQ
-    from durableq.client.delivery import Batch, Deliveries, Delivery, Transaction
+    from durableq.client.delivery import Batch, Deliveries, Delivery
     from durableq.client.producer import Producer
     from durableq.client.queue import Queue
+    from durableq.client.transaction import Transaction
     from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
     from durableq.model.errors import (
         AppError,
@@ -133,7 +134,7 @@ _HOMES = {
     "RetryLater": "durableq.model.errors",
     "StaleReceipt": "durableq.model.errors",
     "StorageFull": "durableq.model.errors",
-    "Transaction": "durableq.client.delivery",
+    "Transaction": "durableq.client.transaction",
     "UnknownMessage": "durableq.model.errors",
     "UnknownQueue": "durableq.model.errors",
     "Unsupported": "durableq.model.errors",

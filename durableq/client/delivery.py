@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Unpack, overload
+from typing import Any, overload
 
 from durableq.client.failures import failure_of
+from durableq.client.transaction import BatchTransaction, MessageTransaction, Transaction
 from durableq.model import codec
 from durableq.model.errors import Conflict, InvalidInput, InvalidResult, Reject, StaleReceipt
 from durableq.model.message import (
@@ -15,51 +15,10 @@ from durableq.model.message import (
     Message,
     Outcome,
     Receipt,
-    SendOptions,
-    draft,
 )
-from durableq.model.queues import check_queue_name
 from durableq.model.text import shown
 from durableq.model.units import to_ms
-from durableq.store.capabilities import Transaction as OpenTransaction
 from durableq.store.core import Capability, Store
-
-
-class Transaction:
-    """Writes that commit with a message: the `tx` of `with message.transaction() as tx`.
-
-    Its writes, the idempotency record and the acknowledgement are one commit, at the end of the
-    block. A statement that commits or rolls back by itself spoils it (Conflict).
-    """
-
-    def __init__(self, opened: OpenTransaction) -> None:
-        self._opened = opened
-        #: Stored under the key and given to duplicates. The handler's return value is stored after
-        #: the commit; set `result` to store it with the effect.
-        self.result: Any = None
-
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Run a statement inside the commit and return its SQLAlchemy result.
-
-        Args:
-            statement: a SQLAlchemy statement, or SQL text with `:name` parameters.
-            parameters: a mapping, or a list of mappings to run it for each.
-
-        Raises:
-            InvalidInput: it is no statement, or a text in it is not UTF-8.
-            Unsupported: the engine holds no tables of yours (memory://).
-        """
-        return self._opened.execute(statement, parameters)
-
-    def send(self, queue: str, body: Any, **options: Unpack[SendOptions]) -> str:
-        """Send a follow-up message that exists only if this commits; return its id.
-
-        Raises:
-            UnknownQueue: there is no such queue.
-            InvalidInput: the message cannot be sent; see Queue.send.
-        """
-        check_queue_name(queue)
-        return self._opened.send(queue, [draft(body, **options)])[0]
 
 
 class Delivery:
@@ -145,8 +104,7 @@ class Delivery:
             raise StaleReceipt(self.id, "it was read, not received")
         return receipt
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Transaction:
         """Open the transaction that ends this message: your writes, record and acknowledgement.
 
         It holds the file's write lock: compute first, then write. An exception inside undoes
@@ -157,15 +115,8 @@ class Delivery:
             InvalidResult: `tx.result` cannot be kept; nothing was written.
             OutcomeUnknown: COMMIT failed.
         """
-        with self._store.require(Capability.TRANSACTIONS).transaction(
-            [self.receipt], actor=self.actor
-        ) as opened:
-            transaction = Transaction(opened)
-            yield transaction
-            result = self.encoded(transaction.result)
-            opened.settle([Completion(self.receipt, result, self.key)], [])
-        self.settled = True
-        self.transaction_result = result
+        store = self._store.require(Capability.TRANSACTIONS)
+        return MessageTransaction(store.transaction([self.receipt], actor=self.actor), self)
 
     def complete(self, result: Any = None) -> None:
         """End the message in success; keep the result for duplicates of its key.
@@ -331,28 +282,17 @@ class Batch(Sequence[Delivery]):
         self._check_open(delivery)
         self._results[delivery.id] = delivery.encoded(result)
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Transaction:
         """Open the transaction that settles the batch together with your writes.
 
         Raises:
             StaleReceipt: one lease was taken over; nothing was written, for none of them.
             InvalidInput: `tx.result` was set: each message has a result of its own.
         """
-        receipts = [delivery.receipt for delivery in self]
-        actor = self[0].actor if self else ""
-        with self._store.require(Capability.TRANSACTIONS).transaction(
-            receipts, actor=actor
-        ) as opened:
-            transaction = Transaction(opened)
-            yield transaction
-            if transaction.result is not None:
-                raise InvalidInput(
-                    "tx.result belongs to a transaction of one message. Use "
-                    "batch.set_result(message, result) for each message of the batch."
-                )
-            opened.settle(self._completions(), self._failed())
-        self._mark_settled()
+        store = self._store.require(Capability.TRANSACTIONS)
+        receipts = [delivery.receipt for delivery in self._deliveries]
+        actor = self._deliveries[0].actor if self._deliveries else ""
+        return BatchTransaction(store.transaction(receipts, actor=actor), self)
 
     def settle(self) -> list[Delivery]:
         """Complete and fail the deliveries in one transaction; return those that were refused."""

@@ -57,6 +57,13 @@ class Transaction(Protocol):
 class Transactions(Protocol):
     """Writes that commit together with an acknowledgement or a send."""
 
+    def prepare_transactions(self) -> None:
+        """Load what transactions will need, if the application seems to write rows in them.
+
+        A worker calls it before its first message, which would wait for it otherwise.
+        """
+        ...
+
     def transaction(
         self, receipts: Sequence[Receipt], *, actor: str = ""
     ) -> AbstractContextManager[Transaction]:

@@ -16,6 +16,7 @@ from durableq.model.message import Completion, Failure, Reason
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
+from durableq.runtime.waits import waited_seconds
 from durableq.worker.completer import Completer
 from durableq.worker.in_flight import Work
 from durableq.worker.state import WorkerState, message_facts, warn
@@ -50,6 +51,7 @@ class Execution:
         """Call the handler for each message, or once for all if it takes batches."""
         handler, called = work.handler, 0
         began_ns = now_ns = time.monotonic_ns()
+        waited = waited_seconds()
         try:
             if handler.batch is not None:
                 if batch := self.begin_batch(work):
@@ -66,7 +68,7 @@ class Execution:
                     now_ns = self.complete(work, delivery, result, now_ns)
                 called += 1
             if called:
-                seconds = (now_ns - began_ns) / 1e9
+                seconds = (now_ns - began_ns) / 1e9 - (waited_seconds() - waited)
                 self._state.prefetch.record(handler.queue, seconds, called)
         finally:
             self.release_waiting(work)

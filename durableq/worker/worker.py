@@ -83,6 +83,8 @@ class Worker:
     def _register(self) -> LeaseKeeper:
         """Open the file and register this worker; may be repeated after a transient error."""
         store = self._state.store
+        if Capability.TRANSACTIONS in store.capabilities:
+            store.require(Capability.TRANSACTIONS).prepare_transactions()
         if not self._scoreboard.owner_id:
             if self._options.lifeline < 0:  # a supervisor judges dead workers with more knowledge
                 reclaim_dead_workers(store)

@@ -7,9 +7,12 @@ Newer versions of Python make fewer calls: they inline comprehensions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from durableq import Batch, DurableQ, Queue
+import pytest
+
+from durableq import Batch, Delivery, DurableQ, Queue
 from durableq.engines.sql import sending
 from durableq.engines.sql.definitions.messages import INSERT
 from durableq.model.message import SendOptions, State, draft
@@ -112,6 +115,48 @@ def test_a_batch_takes_as_many_statements_as_one_message(dq: DurableQ, orders: Q
     assert len(cost.statements) == BOTH + 3, cost.statements
     assert cost.prepares == []
     assert len(cost.calls) <= 476, len(cost.calls)
+
+
+EFFECT = "INSERT INTO effect (number) VALUES (:number)"
+
+
+@pytest.fixture
+def effects(dq: DurableQ) -> None:
+    with dq.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE effect (number INTEGER)")
+
+
+@pytest.mark.usefixtures("effects")
+def test_a_transaction_of_one_message(dq: DurableQ, orders: Queue) -> None:
+    """BEGIN, the lease, the effect, the queue, the message, its counter, COMMIT."""
+    keyed(orders, 9)
+    orders.send_many(range(9))
+    keyed_ones, plain_ones = iter(orders.receive(9)), iter(orders.receive(9))
+
+    def transact(messages: Iterator[Delivery]) -> None:
+        with next(messages).transaction() as tx:
+            tx.execute(EFFECT, {"number": 7})
+
+    for messages, number, calls in ((plain_ones, 7, 64), (keyed_ones, 9, 68)):
+        cost = spent(dq, partial(transact, messages))
+        assert len(cost.statements) == number, cost.statements
+        assert cost.prepares == []
+        assert len(cost.calls) <= calls, cost.calls
+
+
+@pytest.mark.usefixtures("effects")
+def test_a_transaction_of_a_batch_adds_its_effects_alone(dq: DurableQ, orders: Queue) -> None:
+    orders.send_many(range(250))
+
+    def transact() -> None:
+        batch = Batch(orders.receive(50), dq.store)
+        with batch.transaction() as tx:
+            tx.execute(EFFECT, [{"number": number} for number in range(len(batch))])
+
+    cost = spent(dq, transact)
+    assert len(cost.statements) == 5 + 6 + 50, cost.statements
+    assert cost.prepares == []
+    assert len(cost.calls) <= 620, len(cost.calls)
 
 
 def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:

@@ -9,8 +9,9 @@ from types import FrameType
 import pytest
 from sqlalchemy import Transaction, event
 
-from durableq import DurableQ, Queue
+from durableq import Delivery, DurableQ, Queue
 from durableq.engines.sqlite.session import Session
+from scripts.count_calls import ROOT
 
 
 def check_usable(orders: Queue) -> None:
@@ -97,3 +98,46 @@ def test_a_signal_before_sqlalchemy_ends_its_transaction_leaves_the_thread_usabl
     with second.transaction() as tx:
         tx.execute("SELECT 1")
     assert orders.info().counters.completed == 2
+
+
+def transact_with_ctrl_c(message: Delivery, number: int) -> bool:
+    """Run a transaction, with Ctrl-C at one of its calls; return whether it came.
+
+    Python handles a signal as a function begins, and as one of C returns.
+    """
+    left = number
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        nonlocal left
+        if event in {"call", "c_return"} and frame.f_code.co_filename.startswith(ROOT):
+            left -= 1
+            if left < 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    before = sys.getprofile()
+    try:
+        sys.setprofile(interrupt)
+        with message.transaction() as tx:
+            tx.execute("SELECT 1")
+        sys.setprofile(before)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(before)
+    return False
+
+
+def test_ctrl_c_at_any_call_of_a_transaction_leaves_the_thread_usable(orders: Queue) -> None:
+    number = 0
+    is_interrupted = True
+    while is_interrupted:
+        orders.send(number)
+        (message,) = orders.receive()
+        is_interrupted = transact_with_ctrl_c(message, number)
+        number += 1
+        info = orders.info()
+        assert info.counts.in_flight + info.counters.completed == number
+    assert number > 50
+    orders.send_many(range(3))
+    assert orders.info().counts.ready == 3

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from durableq import Busy, DurableQ, DurableQError, Queue
 from durableq.engines.sqlite import write_lock
 from durableq.engines.sqlite.ticket import DESCRIPTORS, Ticket
+from durableq.runtime.waits import waited_seconds
 from tests.engine import plain
 from tests.support import scaled, wait_for
 
@@ -225,6 +227,35 @@ def test_the_last_connection_takes_the_descriptor_with_it(
     assert len(DESCRIPTORS) == 1
     dq.close()
     assert set() == DESCRIPTORS
+
+
+def test_a_thread_adds_up_its_waits_for_the_lock(database: Any, db: Path) -> None:
+    waits: list[float] = []
+
+    def write() -> None:
+        with database.write():
+            pass
+        waits.append(waited_seconds())
+
+    def hold(is_waiting: Callable[[], Any]) -> threading.Thread:
+        """Let a thread wait for the lock for a while."""
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        wait_for(is_waiting, what="a thread that waits")
+        since = time.monotonic()
+        wait_for(lambda: time.monotonic() - since >= 0.05, what="a while")
+        return waiting
+
+    with plain.connection(db) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = hold(lambda: database.lock.ticket.holder is not None)
+        other.execute("ROLLBACK")
+        waiting.join()
+    with database.write():
+        waiting = hold(lambda: database.turn._waiting)
+    waiting.join()
+    assert len(waits) == 2
+    assert all(wait >= 0.05 for wait in waits), waits
 
 
 def test_on_a_network_file_system_no_ticket_is_taken(db: Path) -> None:

@@ -17,6 +17,9 @@ from durableq.store.core import OTHER_THREAD
 class MemoryTransactions(MemoryQueueing, Transactions):
     """Writes that commit together with an acknowledgement."""
 
+    def prepare_transactions(self) -> None:
+        """Do nothing: there is nothing to load."""
+
     @contextmanager
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[Transaction]:
         """Open a transaction that settles these messages together with other writes."""

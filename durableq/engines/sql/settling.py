@@ -81,7 +81,8 @@ def settle(
     actor: str,
 ) -> list[Outcome]:
     """Complete and fail messages; see Queueing.settle."""
-    return complete(tx, completions) + fail(tx, failures, actor)
+    outcomes = complete(tx, completions)
+    return outcomes + fail(tx, failures, actor) if failures else outcomes
 
 
 def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Outcome]:
@@ -282,6 +283,15 @@ def _move_to_dead_letters(
 def first_stale(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
     """Return the first receipt whose lease is gone, or None."""
     receipts = list(receipts)
+    held = 0
+    for queue, token, positions in _by_receive(receipts):
+        text, ids = tx.listed(tx.sql.HELD, tx.sql.HELD_ONE, [*positions])
+        found = tx.execute(text, (queue, ids, token)).fetchone()
+        if found is not None:
+            tx.revision, number = found
+            held += number
+    if held == len(receipts):
+        return None
     leased = find_leased(tx, receipts)
     return next((receipt for receipt in receipts if receipt not in leased), None)
 

@@ -164,3 +164,7 @@ class Statements(Protocol):
     UPDATE_REDRIVE: str
     FORGET_REDRIVES: str
     CLAMP_REDRIVES: str
+
+    # transactions
+    HELD: str
+    HELD_ONE: str

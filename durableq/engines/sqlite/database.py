@@ -296,6 +296,7 @@ class Database:
         try:
             self.file.add(raw)
         except BaseException:
+            self.file.remove(raw)  # Ctrl-C may have come after its registration
             raw.close()
             raise
         return raw

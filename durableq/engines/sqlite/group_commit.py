@@ -32,6 +32,7 @@ from durableq.engines.sql import sending
 from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.engines.sqlite.write_lock import IMPATIENT_SECONDS
 from durableq.model.errors import DurableQError, OutcomeUnknown
+from durableq.runtime.waits import add_wait
 
 if TYPE_CHECKING:
     from durableq.engines.sqlite.database import Database
@@ -176,8 +177,11 @@ class Turn:
         Raises:
             Busy: another thread had it for the whole wait.
         """
-        soon = time.monotonic() + IMPATIENT_SECONDS
-        self._wait(Waiting(self._deadline() if patient else soon))
+        began = time.monotonic()
+        try:
+            self._wait(Waiting(self._deadline() if patient else began + IMPATIENT_SECONDS))
+        finally:
+            add_wait(time.monotonic() - began)
 
     def run(self, operation: _Operation, arguments: tuple[Any, ...]) -> Any:
         """Run an operation in a group: that of another thread, or one that this thread writes.

@@ -4,45 +4,78 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from durableq.engines.sql import sending, settling
 from durableq.engines.sql.transactions import AllOrNothing
 from durableq.engines.sqlite.database import Database
-from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.session import FORKED, Session
-from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
-from durableq.model.message import Completion, Draft, Failure, Receipt
-from durableq.model.text import shown
+from durableq.model.errors import Conflict, StaleReceipt
+from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
 from durableq.store.core import OTHER_THREAD
 
 if TYPE_CHECKING:
     import sqlalchemy
 
 
-@contextmanager
-def write_with_user_code(database: Database) -> Iterator[Session]:
-    """Run a write transaction that user code may join through SQLAlchemy; see `joined`."""
-    _ = database.adapter  # imports SQLAlchemy, which takes half a second: not under the write lock
-    session = database.write()
-    if _begun(session) is not None and not session.raw.in_transaction:
-        database.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
+class UserWrite:
+    """A write transaction that user code may join through SQLAlchemy; see `joined`.
+
+    It is no generator: Ctrl-C at any line of `contextlib` would leave one suspended, with the
+    transaction open.
+
+    Args:
+        database: the file.
+    """
+
+    _session: Session | None = None
+    _is_ending = False
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Session:
+        return self.begin()
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.end(error)
+
+    def __del__(self) -> None:
+        if self._session is not None:  # Ctrl-C came at the first line of the block's end
+            self._leave(self._session)
+
+    def begin(self) -> Session:
+        """Begin it."""
+        database = self._database
+        _ = database.adapter  # imports SQLAlchemy, which takes half a second: not under the lock
         session = database.write()
-    is_begun = False
-    try:
-        with session:
-            is_begun = True
-            session.check_revision()  # not after the user's code
-            yield session
-    finally:
-        if is_begun:
-            session.abandon()  # if a KeyboardInterrupt came before the session's own end
-            session.give_turn()
-            begun = _begun(session) if session.pid == os.getpid() else None
-            if begun is not None:
-                begun.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
+        if _begun(session) is not None and not session.raw.in_transaction:
+            database.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
+            session = database.write()
+        session.__enter__()
+        self._session, self._is_ending = session, False
+        return session
+
+    def end(self, error: BaseException | None) -> None:
+        """Commit it, or undo it because of an error. A second call finishes an interrupted one."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            if not self._is_ending:
+                self._is_ending = True
+                session.__exit__(None, error, None)
+        finally:
+            self._leave(session)
+
+    def _leave(self, session: Session) -> None:
+        session.abandon()  # if a KeyboardInterrupt came before the session's own end
+        session.give_turn()
+        self._session = None  # the next transaction of the session is another's
+        begun = _begun(session) if session.pid == os.getpid() else None
+        if begun is not None:
+            begun.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
 
 
 def joined(database: Database, session: Session) -> sqlalchemy.Connection:
@@ -60,49 +93,63 @@ def _begun(session: Session) -> sqlalchemy.RootTransaction | None:
 
 
 class OpenTransaction:
-    """The Transaction that user code holds."""
+    """The transaction that settles some messages: its block, and what user code holds in it.
 
-    def __init__(self, database: Database, tx: Session, actor: str) -> None:
+    Args:
+        database: the file.
+        receipts: of the messages.
+        actor: the name of the worker, for the history.
+    """
+
+    _tx: Session
+
+    def __init__(self, database: Database, receipts: Sequence[Receipt], actor: str) -> None:
         self._database = database
-        self._tx = tx
+        self._receipts = receipts
         self._actor = actor
+        self._write = UserWrite(database)
         self._results: list[sqlalchemy.CursorResult[Any]] = []
-        self._thread = threading.get_ident()
-        self._pid = os.getpid()
-        self._ended = False
+        self._thread = self._pid = 0
+        self._is_open = False
+
+    def __enter__(self) -> OpenTransaction:
+        self._thread, self._pid = threading.get_ident(), os.getpid()
+        self._tx = tx = self._write.begin()
+        try:
+            stale = settling.first_stale(tx, self._receipts)
+            tx.check_revision()  # not after the user's code
+            if stale is not None:
+                raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
+        except BaseException as error:
+            self._write.end(error)
+            raise
+        self._is_open = True
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Refuse further statements, close unread results, and commit or undo.
+
+        An open result would keep this thread's read snapshot: after a write of another process,
+        SQLite would refuse every later write of this thread.
+        """
+        self._is_open = False
+        try:
+            for result in self._results:
+                result.close()
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self._write.end(error)
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
-        import sqlalchemy
-
         self._check()
-        if isinstance(statement, str):
-            statement = sqlalchemy.text(statement)
-        if not isinstance(statement, sqlalchemy.Executable):
-            raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
-        result = self._run(statement, parameters)
+        connection = joined(self._database, self._tx)
+        result = self._database.adapter.execute(connection, statement, parameters)
         if result.returns_rows:
             self._results.append(result)
         return result
-
-    def _run(self, statement: Any, parameters: Any) -> sqlalchemy.CursorResult[Any]:
-        """Run a user's statement.
-
-        Raises:
-            StorageFull, DatabaseUnusable: errors of the file, not of the statement.
-            InvalidInput: a text is not UTF-8.
-            sqlalchemy.exc.DBAPIError: any other error.
-        """
-        import sqlalchemy
-
-        try:
-            return joined(self._database, self._tx).execute(statement, parameters)
-        except sqlalchemy.exc.DBAPIError as error:
-            path = self._database.location.path
-            raise translate(error.orig, path, in_own_statement=False) or error from error
-        except UnicodeEncodeError as error:
-            says = "The statement, or one of its parameters, contains a lone surrogate."
-            raise InvalidInput(says) from error
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
@@ -117,22 +164,13 @@ class OpenTransaction:
     ) -> None:
         """Say how the messages end; all are still held, or everything is undone."""
         self._check()
-        outcomes = settling.complete(self._tx, completions)
-        outcomes += settling.fail(self._tx, failures, self._actor)
+        outcomes = settling.settle(self._tx, completions, failures, self._actor)
+        if outcomes.count(Outcome.DONE) == len(outcomes):
+            return
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
         for receipt, outcome in zip(receipts, outcomes, strict=True):
             if outcome.refused:
                 raise StaleReceipt(receipt.message_id, outcome.why)
-
-    def end(self) -> None:
-        """Refuse further statements, and close unread results.
-
-        An open result would keep this thread's read snapshot: after a write of another process,
-        SQLite would refuse every later write of this thread.
-        """
-        self._ended = True
-        for result in self._results:
-            result.close()
 
     def _check(self) -> None:
         """Refuse statements outside the transaction: each would commit by itself.
@@ -141,7 +179,7 @@ class OpenTransaction:
             Conflict: the block is over, a statement in it ended the transaction, or this process
                 was forked inside it.
         """
-        if self._ended:
+        if not self._is_open:
             raise Conflict("This transaction is over: use it inside its `with` block.")
         if os.getpid() != self._pid:
             raise Conflict(FORKED)

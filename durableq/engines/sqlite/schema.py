@@ -20,7 +20,7 @@ from durableq.engines.sqlite import locks, statements
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
-from durableq.engines.sqlite.open_transaction import joined, write_with_user_code
+from durableq.engines.sqlite.open_transaction import UserWrite, joined
 from durableq.model.errors import (
     Conflict,
     DatabaseUnusable,
@@ -228,7 +228,7 @@ def _use_wal(raw: Any, database: Database) -> None:
 def upgrade(database: Database, found: SchemaState) -> None:
     """Create or upgrade the tables in one transaction: an error half way leaves the old ones."""
     is_older = found is SchemaState.OLDER  # only the migrations need SQLAlchemy
-    with write_with_user_code(database) if is_older else database.write() as tx:
+    with UserWrite(database) if is_older else database.write() as tx:
         if state_of(tx.raw) is SchemaState.CURRENT:
             return  # another process was first
         if is_older:

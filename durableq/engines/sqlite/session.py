@@ -132,11 +132,14 @@ class Session(WriteTransaction):
                     raise
 
     def check_revision(self) -> None:
-        """Compare the revision of the tables now.
+        """Compare the revision of the tables, which a statement of the operation may have read.
 
         Raises:
             NewerDatabase, OlderDatabase: they were migrated while they were open.
         """
+        check = self._database.revision_check
+        if check is None or self.revision == check.expected:
+            return
         refusal = self._database.refusal(self.raw)
         if refusal is not None:
             raise refusal

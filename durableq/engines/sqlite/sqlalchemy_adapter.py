@@ -7,16 +7,26 @@ module is imported when an application asks for it.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.errors import translate
+from durableq.model.errors import InvalidInput
+from durableq.model.text import shown
 
 if TYPE_CHECKING:
     from durableq.engines.sqlite.database import Database
+
+#: Texts of statements that are kept as SQLAlchemy's objects.
+STATEMENTS_KEPT: Final = 128
+#: Makes a statement of a text. A new one takes 30 microseconds more, because SQLAlchemy reads the
+#: text for parameters and computes the key under which it keeps what it has compiled.
+_text: Final = lru_cache(STATEMENTS_KEPT)(sqlalchemy.text)
 
 
 class SQLAlchemyAdapter:
@@ -46,6 +56,29 @@ class SQLAlchemyAdapter:
             return self.engine.connect()
         finally:
             self._handed.raw = None
+
+    def execute(
+        self, connection: sqlalchemy.Connection, statement: Any, parameters: Any
+    ) -> sqlalchemy.CursorResult[Any]:
+        """Run a user's statement: SQLAlchemy, or SQL text with `:name` parameters.
+
+        Raises:
+            StorageFull, DatabaseUnusable: errors of the file, not of the statement.
+            InvalidInput: it is no statement, or a text in it is not UTF-8.
+            sqlalchemy.exc.DBAPIError: any other error.
+        """
+        if isinstance(statement, str):
+            statement = _text(statement)
+        elif not isinstance(statement, sqlalchemy.Executable):
+            raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
+        try:
+            return connection.execute(statement, parameters)
+        except sqlalchemy.exc.DBAPIError as error:
+            path = self._database.location.path
+            raise translate(error.orig, path, in_own_statement=False) or error from error
+        except UnicodeEncodeError as error:
+            says = "The statement, or one of its parameters, contains a lone surrogate."
+            raise InvalidInput(says) from error
 
     def _connect(self) -> Any:
         handed = getattr(self._handed, "raw", None)

@@ -1095,3 +1095,22 @@ coalesce_1
 FROM durableq_history) WHERE durableq_redrive_task.state = 'running' AND
 durableq_redrive_task.last_event > (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history)"""
+
+# transactions
+# HELD: queue, ids, token
+HELD = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, (SELECT count(durableq_message.id) AS count_1
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT value FROM json_each(?2)) AND durableq_message.queue_id + 0
+= durableq_queue.id AND durableq_message.receipt = ?3 AND durableq_message.state = 1) AS anon_2
+FROM durableq_queue
+WHERE durableq_queue.name = ?1"""
+HELD_ONE = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, (SELECT count(durableq_message.id) AS count_1
+FROM durableq_message
+WHERE durableq_message.id = ?2 AND durableq_message.queue_id + 0 = durableq_queue.id AND
+durableq_message.receipt = ?3 AND durableq_message.state = 1) AS anon_2
+FROM durableq_queue
+WHERE durableq_queue.name = ?1"""

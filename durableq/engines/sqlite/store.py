@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durableq.engines.sql import hosts, receiving, sending, settling
@@ -25,9 +26,9 @@ from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.group_commit import attempt
 from durableq.engines.sqlite.location import Location, log_bytes
-from durableq.engines.sqlite.open_transaction import OpenTransaction, write_with_user_code
+from durableq.engines.sqlite.open_transaction import OpenTransaction
 from durableq.engines.sqlite.wakeup import FileWatch
-from durableq.model.errors import DurableQError, StaleReceipt
+from durableq.model.errors import DurableQError
 from durableq.model.health import MaintenanceReport, Storage
 from durableq.model.message import Outcome, Receipt, Received
 from durableq.runtime.clock import Clock
@@ -102,20 +103,14 @@ class SQLStore(
         """Run several operations in one transaction."""
         return self._database.run(_together, calls)
 
-    @contextmanager
-    def transaction(
-        self, receipts: Sequence[Receipt], *, actor: str = ""
-    ) -> Iterator[OpenTransaction]:
+    def prepare_transactions(self) -> None:
+        """Make SQLAlchemy's engine, if the application has imported SQLAlchemy."""
+        if "sqlalchemy" in sys.modules:
+            _ = self._database.adapter
+
+    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> OpenTransaction:
         """Open a transaction that settles these messages together with other writes."""
-        with write_with_user_code(self._database) as tx:
-            stale = settling.first_stale(tx, receipts)
-            if stale is not None:
-                raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
-            handle = OpenTransaction(self._database, tx, actor)
-            try:
-                yield handle
-            finally:
-                handle.end()
+        return OpenTransaction(self._database, receipts, actor)
 
     def storage(self) -> Storage:
         """Return the size of the file and of its log."""

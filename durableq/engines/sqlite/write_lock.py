@@ -23,6 +23,7 @@ from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.open_files import OpenFile
 from durableq.model.errors import Busy
+from durableq.runtime.waits import add_wait
 
 #: The wait of a caller who would rather do without.
 IMPATIENT_SECONDS: Final = 0.1
@@ -91,6 +92,8 @@ class WriteLock:
         except BaseException:
             self.ticket.release(holder)
             raise
+        finally:
+            add_wait(time.monotonic() - wait.began)
 
     def retrying(self, call: Callable[[], _T]) -> _T:
         """Repeat a call that meets another process's lock, up to the location's busy timeout.
