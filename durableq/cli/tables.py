@@ -102,13 +102,13 @@ def _widest(texts: Sequence[str]) -> int:
 
 
 def _are_narrow(texts: Sequence[str]) -> bool:
-    """Return whether each character is known to take one cell."""
+    """Return whether each character is known to take one cell, in texts without controls."""
     return "".join(texts).replace(ELLIPSIS, "").isascii()
 
 
 def cells(text: str) -> int:
     """Return the number of cells that a text takes on a terminal."""
-    if text.replace(ELLIPSIS, "").isascii():
+    if _are_narrow((text,)):
         return len(text)
     from rich.cells import cell_len
 
@@ -164,7 +164,7 @@ def _folded(text: str, width: int) -> list[str]:
 
 
 def _chopped(word: str, width: int) -> list[str]:
-    if word.isascii():
+    if _are_narrow((word,)):
         return [word[start : start + width] for start in range(0, len(word), width)]
     from rich.cells import chop_cells
 

@@ -97,7 +97,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
             "durableq.demo.show.run",
             "durableq.testing.chaos.run.run",
             "durableq.bench.fleet.measure",
-            "durableq.bench.report.run",
+            "durableq.bench.run.run",
         ),
     ):
         monkeypatch.setattr(target, refuse)

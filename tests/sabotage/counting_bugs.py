@@ -21,4 +21,4 @@ def bury_without_a_group() -> None:
 
 def believe_each_group() -> None:
     """An audit compares no dead letter with its last burial."""
-    rewrite("DEAD_LETTERS_MISGROUPED", "h.fingerprint <> m.burial_fingerprint", "0")
+    rewrite("DEAD_LETTERS_MISGROUPED", "fingerprint <> m.burial_fingerprint", "0")

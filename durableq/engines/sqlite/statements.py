@@ -785,9 +785,8 @@ DEAD_LETTERS_MISGROUPED = """\
 SELECT count(*) AS count_1
 FROM durableq_message AS m
 WHERE m.source_queue_id IS NOT NULL AND (m.burial_reason IS NULL OR m.burial_fingerprint IS NULL
-OR EXISTS (SELECT 1 FROM durableq_history AS h WHERE h.id = (SELECT max(id) FROM
-durableq_history WHERE message_id = m.id AND event = 'buried') AND (h.reason <> m.burial_reason
-OR h.fingerprint <> m.burial_fingerprint)))"""
+OR (SELECT reason <> m.burial_reason OR fingerprint <> m.burial_fingerprint FROM
+durableq_history WHERE message_id = m.id AND event = 'buried' ORDER BY id DESC LIMIT 1))"""
 LEASE_OWNERS = """\
 SELECT durableq_message.owner_id, count(*) AS count_1
 FROM durableq_message

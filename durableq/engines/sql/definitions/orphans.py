@@ -38,19 +38,16 @@ KEYS_WITHOUT_OWNER = _count(
 )
 RECORDS_WITHOUT_QUEUE = _count("durableq_idempotency", f"queue_id NOT IN {_QUEUES}")
 HISTORY_WITHOUT_QUEUE = _count("durableq_history", f"queue_id NOT IN {_QUEUES}")
-_LAST_BURIAL: Final = (
-    "SELECT max(id) FROM durableq_history "  # noqa: S608 - constants
-    f"WHERE message_id = m.id AND event = '{Event.BURIED}'"
+# NULL where the bounded history has lost the burial.
+_IS_ANOTHER_BURIAL: Final = (
+    "SELECT reason <> m.burial_reason OR fingerprint <> m.burial_fingerprint "  # noqa: S608
+    f"FROM durableq_history WHERE message_id = m.id AND event = '{Event.BURIED}' "
+    "ORDER BY id DESC LIMIT 1"
 )
-_ANOTHER_BURIAL: Final = (
-    f"SELECT 1 FROM durableq_history AS h WHERE h.id = ({_LAST_BURIAL}) "  # noqa: S608
-    "AND (h.reason <> m.burial_reason OR h.fingerprint <> m.burial_fingerprint)"
-)
-# A bounded history may have lost the burial.
 DEAD_LETTERS_MISGROUPED = _count(
     "durableq_message AS m",
     "m.source_queue_id IS NOT NULL AND (m.burial_reason IS NULL OR m.burial_fingerprint IS NULL "
-    f"OR EXISTS ({_ANOTHER_BURIAL}))",
+    f"OR ({_IS_ANOTHER_BURIAL}))",
 )
 LEASE_OWNERS = Statement(
     select(_owner, func.count()).where(is_state(State.IN_FLIGHT)).group_by(_owner)
