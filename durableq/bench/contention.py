@@ -97,7 +97,7 @@ def _waiting(row: Row, setting: Setting) -> Figure:
         "longest, ms": Spread.of([max(sample) for sample in samples]),
         "per second": Spread.of([len(sample) / seconds for sample in samples]),
     }
-    chart = histogram(row.name, [*itertools.chain(*samples)], "sends")
+    chart = histogram(row.name.removesuffix(", p99"), [*itertools.chain(*samples)], "sends")
     return Figure(row, "normal", Spread.of(values), details, chart)
 
 

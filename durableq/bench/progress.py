@@ -12,6 +12,7 @@ class Progress:
     Args:
         expected: the expected duration of each row, in seconds.
         show: called with each line.
+        is_terse: whether to show only the first of the lines with the same words before a colon.
         now: seconds, on a monotonic clock.
     """
 
@@ -19,17 +20,24 @@ class Progress:
         self,
         expected: Mapping[Hashable, float],
         show: Callable[[str], None],
+        *,
+        is_terse: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = len(expected)
         self._left = dict(expected)
         self._done = 0.0
         self._show = show
+        self._is_terse = is_terse
+        self._subject = ""
         self._now = now
         self._began = self._ended = now()
 
     def __call__(self, text: str) -> None:
         """Show a line."""
+        before, self._subject = self._subject, text.partition(":")[0]
+        if self._is_terse and before == self._subject:
+            return
         number = min(self._count - len(self._left) + 1, self._count)
         self._show(f"bench {number}/{self._count}, {duration(self.left_seconds)} left: {text}")
 

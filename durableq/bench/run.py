@@ -128,6 +128,8 @@ def run(
     synchronous: str,
     options: dict[str, Any],
     progress: Callable[[str], None],
+    *,
+    is_terse: bool = False,
 ) -> Report:
     """Measure rows on temporary files; no process or file outlives the call.
 
@@ -136,6 +138,7 @@ def run(
         synchronous: `normal`, `full` or `both`.
         options: quick, rounds, peers, against: as for Setting.
         progress: called with each line of progress.
+        is_terse: whether that is one for each row, not for each round.
     """
     began = time.monotonic()
     report = Report(machine(), _load(), {}, [])
@@ -153,7 +156,7 @@ def run(
             parts = [*_parts(selected, settings)]
             report.plan(row for part in parts for row in part.planned.values())
             report.sqlite = _sqlite(Path(name))
-            _measure(parts, report, progress)
+            _measure(parts, report, _progress(parts, progress, is_terse=is_terse))
     except KeyboardInterrupt:
         report.exit_code = CTRL_C
     except SystemExit as ended:  # SIGTERM or SIGHUP
@@ -172,13 +175,16 @@ def _parts(selected: Selection, settings: Sequence[Setting]) -> Iterator[Part]:
                 yield Part(theme, replace(setting, folder=folder), able)
 
 
-def _measure(parts: Sequence[Part], report: Report, show: Callable[[str], None]) -> None:
+def _progress(parts: Sequence[Part], show: Callable[[str], None], *, is_terse: bool) -> Progress:
     expected: dict[Hashable, float] = {
         part.planned[row.name]: part.theme.expected_seconds(row, part.setting)
         for part in parts
         for row in part.rows
     }
-    progress = Progress(expected, show)
+    return Progress(expected, show, is_terse=is_terse)
+
+
+def _measure(parts: Sequence[Part], report: Report, progress: Progress) -> None:
     for theme, setting, rows in parts:
         planned = Part(theme, setting, rows).planned
         setting.folder.mkdir()

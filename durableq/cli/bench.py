@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,7 +98,13 @@ def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = 
         return
     selected = measurable(selected, are_named=bool(choice.rows), with_peers=choice.peers)
     choice.check()
-    report = run(selected, choice.synchronous.value, choice.options, output.live())
+    report = run(
+        selected,
+        choice.synchronous.value,
+        choice.options,
+        output.live(),
+        is_terse=not sys.stderr.isatty(),
+    )
     _show(report, as_json=as_json)
     if choice.plot is not None and report.figures:
         from durableq.bench.plot import drawing

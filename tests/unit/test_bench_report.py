@@ -66,8 +66,9 @@ def report() -> Report:
 
 
 def test_both_tables_fit_into_80_columns(report: Report) -> None:
-    for columns, cells in ((COLUMNS, report.cells), (DETAILS, report.details)):
-        (table,) = layout(columns, cells, [False] * len(columns), 80)
+    for headings, rows in ((COLUMNS, report.cells), (DETAILS, report.details)):
+        columns = [*zip(*rows, strict=True)]
+        (table,) = layout(headings, columns, [False] * len(headings), 80)
         assert max(map(len, table.heading + table.body)) <= 80
     names = [name for name, *_ in report.cells]
     assert len(set(names)) == len(names)
@@ -131,7 +132,7 @@ def test_a_histogram_counts_each_value_once() -> None:
 def test_progress_estimates_the_rest_at_the_pace_of_the_ended_rows() -> None:
     now = 0.0
     shown: list[str] = []
-    progress = Progress({"a": 10, "b": 20, "c": 30}, shown.append, lambda: now)
+    progress = Progress({"a": 10, "b": 20, "c": 30}, shown.append, now=lambda: now)
     progress("a: round 1")
     now = 20.0  # twice as slow as expected
     progress.end_row("a")
@@ -141,6 +142,18 @@ def test_progress_estimates_the_rest_at_the_pace_of_the_ended_rows() -> None:
     assert shown == ["bench 1/3, ~60 s left: a: round 1", "bench 2/3, ~70 s left: b: round 2"]
     now = 500.0
     assert progress.left_seconds == 0
+
+
+def test_terse_progress_is_one_line_for_a_row() -> None:
+    shown: list[str] = []
+    progress = Progress({"a": 1, "b": 1}, shown.append, is_terse=True, now=lambda: 0.0)
+    for line in ("a: round 1", "a: round 2", "b: round 1", "a: round 3"):
+        progress(line)
+    assert [line.rpartition(" left: ")[2] for line in shown] == [
+        "a: round 1",
+        "b: round 1",
+        "a: round 3",
+    ]
 
 
 # ------------------------------------------------------------------ runs that do not end well
