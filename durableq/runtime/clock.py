@@ -167,13 +167,13 @@ class SystemClock:
         self._boot_id = _BOOT_ID_FILE.read_text().strip() if self._boot_clock is not None else ""
         self._offset_ns = boot_offset_ns() if self._boot_clock is not None else 0
 
-    def read(self) -> Reading:
-        """Return the wall clock, the lease clock and the boot id."""
+    def read(self) -> tuple[int, int, str]:
+        """Return the wall clock, the lease clock and the boot id, as Reading has them."""
         wall_ns = time.time_ns()
         if self._boot_clock is None:
-            return Reading(wall_ns // 1_000_000, wall_ns // 1_000_000, self._boot_id)
+            return wall_ns // 1_000_000, wall_ns // 1_000_000, self._boot_id
         boot_ns = time.clock_gettime_ns(self._boot_clock) - self._offset_ns
-        return Reading(wall_ns // 1_000_000, boot_ns // 1_000_000, self._boot_id)
+        return wall_ns // 1_000_000, boot_ns // 1_000_000, self._boot_id
 
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch."""
@@ -307,22 +307,31 @@ class SteadyClock:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._read = clock.read if isinstance(clock, SystemClock) else partial(read, clock)
-        now = self._read()
-        self._anchor = Anchor(*now, steady_ms=now.wall_ms)
-        self._is_stored = False
+        wall_ms, boot_ms, boot_id = self._read()
+        self._count_from(Anchor(wall_ms, boot_ms, boot_id, steady_ms=wall_ms), is_stored=False)
+
+    def _count_from(self, anchor: Anchor, *, is_stored: bool) -> None:
+        """Set the anchor, and what each moment is computed from: one value, for other threads."""
+        self._anchor, self._is_stored = anchor, is_stored
+        due_at_ms = anchor.boot_ms + RENEW_MS if is_stored else anchor.boot_ms
+        apart_ms = anchor.wall_ms - anchor.boot_ms
+        self._basis = anchor, apart_ms, anchor.offset_ms, due_at_ms
 
     def moment(self) -> Moment:
-        """Return the time on all clocks, and whether the stored anchor is due to be renewed."""
-        now, anchor = self._read(), self._anchor
-        if now.boot_id != anchor.boot_id or jump(anchor, now):
-            later = advance(anchor, now)
-            return Moment(later.steady_ms, later.lease_ms, later.offset_ms, is_due=True)
-        return Moment(
-            anchor.steady_ms + now.wall_ms - anchor.wall_ms,
-            now.boot_ms + anchor.lease_offset_ms,
-            anchor.wall_ms - anchor.steady_ms,
-            is_due=not (self._is_stored and 0 <= now.boot_ms - anchor.boot_ms < RENEW_MS),
-        )
+        """Return the time on all clocks, and whether the stored anchor is due to be renewed.
+
+        Each operation asks, so the usual case comes first: one boot, and clocks without a jump.
+        """
+        wall_ms, boot_ms, boot_id = self._read()
+        anchor, apart_ms, offset_ms, due_at_ms = self._basis
+        is_usual = boot_id == anchor.boot_id and -JUMP_MS <= wall_ms - boot_ms - apart_ms <= JUMP_MS
+        if not is_usual:
+            now = Reading(wall_ms, boot_ms, boot_id)
+            if boot_id != anchor.boot_id or jump(anchor, now):
+                later = advance(anchor, now)
+                return Moment(later.steady_ms, later.lease_ms, later.offset_ms, True)
+        is_due = not anchor.boot_ms <= boot_ms < due_at_ms
+        return Moment(wall_ms - offset_ms, boot_ms + anchor.lease_offset_ms, offset_ms, is_due)
 
     def now_ms(self) -> int:
         """Return the steady time in milliseconds since the Unix epoch."""
@@ -342,7 +351,7 @@ class SteadyClock:
 
     def now(self) -> Anchor:
         """Return both clocks as they are now, with the steady time."""
-        return advance(self._anchor, self._read())
+        return advance(self._anchor, Reading(*self._read()))
 
     def is_due(self) -> bool:
         """Return whether the stored anchor is missing, old, or from before a jump."""
@@ -355,11 +364,12 @@ class SteadyClock:
         boot_id = self._clock.boot_id()
         is_of_this_boot = stored.boot_id == boot_id
         if is_of_this_boot or not (self._is_stored and self._anchor.boot_id == boot_id):
-            self._anchor, self._is_stored = stored, True
+            self._count_from(stored, is_stored=True)
 
     def renew(self, now: Anchor) -> None:
         """Count from a new anchor, just stored, and log the jump that it shows."""
-        before, self._anchor, self._is_stored = self._anchor, now, True
+        before = self._anchor
+        self._count_from(now, is_stored=True)
         if (now.jump_ms, now.jumped_at_ms) != (before.jump_ms, before.jumped_at_ms):
             log.warning(
                 "the wall clock jumped %s; nothing expires or comes due by that: "

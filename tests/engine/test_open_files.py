@@ -7,22 +7,24 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from durableq import DatabaseReplaced, DatabaseUnusable, Delivery, DurableQ, Queue, Unsupported
-from durableq.engines.sqlite import locks
+from durableq.engines.sqlite import locks, open_files
 from durableq.engines.sqlite.checkpoints import IS_GUARDED
 from durableq.engines.sqlite.driver import driver
 from durableq.store.core import Capability
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
 from tests.engine import plain
-from tests.support import scaled
+from tests.support import scaled, wait_for
 
 IS_OTHER = driver.sqlite_version != sqlite3.sqlite_version or driver.__name__ != "sqlite3"
 two_libraries = pytest.mark.skipif(not IS_OTHER, reason="the driver is the standard library's")
@@ -203,6 +205,91 @@ def test_a_removed_log_is_noticed_by_the_next_write(
         pass
     with ThreadPoolExecutor(1) as pool, pytest.raises(DatabaseReplaced):
         pool.submit(orders.send, 1).result()
+
+
+class Ticks:
+    """The clock for files of a slow kernel: a change has the time at which its tick began."""
+
+    def __init__(self, folder: Path, tick_ns: int) -> None:
+        self._folder, self._tick_ns = str(folder), tick_ns
+
+    def stat(self, path: Any, **options: Any) -> Any:
+        status = os.stat(path, **options)
+        if path != self._folder:
+            return status
+        changed_ns = status.st_ctime_ns // self._tick_ns * self._tick_ns + 1
+        return SimpleNamespace(st_dev=status.st_dev, st_ino=status.st_ino, st_ctime_ns=changed_ns)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def has_begun(self) -> bool:
+        """Return whether a tick has just begun, by the kernel's own clock too."""
+        return 0.04 < time.time_ns() % self._tick_ns / self._tick_ns < 0.3
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_a_file_replaced_in_a_tick_of_the_clock_is_noticed(
+    orders: Queue, db: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder changed just before too, and has the same time still."""
+    ticks = Ticks(db.parent, tick_ns=500_000_000)
+    monkeypatch.setattr(open_files, "os", ticks)
+    orders.send("before")
+    wait_for(ticks.has_begun, what="the beginning of a tick")
+    db.with_name("other").touch()
+    orders.send("between")
+    replaced(Path(f"{db}{end}"))
+    with pytest.raises(DatabaseReplaced):
+        orders.send("into nothing")
+
+
+def looks_at_the_folder_alone(orders: Queue) -> bool:
+    """Send a message; return whether the next write will look at the folder alone."""
+    orders.send("between")
+    store: Any = orders._app.store
+    return bool(store._database.file._settled[0])
+
+
+def is_refused(orders: Queue) -> bool:
+    try:
+        orders.send("into nothing")
+    except DatabaseReplaced:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_a_file_replaced_in_a_folder_that_had_settled_is_noticed(
+    orders: Queue, db: Path, end: str
+) -> None:
+    wait_for(lambda: looks_at_the_folder_alone(orders))
+    replaced(Path(f"{db}{end}"))
+    assert is_refused(orders)
+
+
+def test_files_are_compared_each_second_all_the_same(
+    orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is mounted over the log, say, changes no name in the folder."""
+    wait_for(lambda: looks_at_the_folder_alone(orders))
+    looks = Ticks(db.parent, tick_ns=1)
+    unchanged = os.stat(db.parent)
+    monkeypatch.setattr(looks, "stat", lambda p: unchanged if p == str(db.parent) else os.stat(p))
+    monkeypatch.setattr(open_files, "os", looks)
+    replaced(Path(f"{db}-wal"))
+    wait_for(lambda: is_refused(orders), seconds=3)
+
+
+def test_behind_a_link_the_files_are_compared_in_each_write(tmp_path: Path) -> None:
+    real, named = tmp_path / "real.db", tmp_path / "named.db"
+    named.symlink_to(real)
+    with DurableQ(named) as dq:
+        orders = dq.queue("orders")
+        orders.send("before")
+        old_ns = time.time_ns() + 2 * open_files.SETTLED_NS
+        wait_for(lambda: time.time_ns() > old_ns, what="a folder without changes")
+        assert not looks_at_the_folder_alone(orders)
 
 
 @pytest.mark.skipif(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from durableq.engines.sqlite import database, open_transaction, session, sqlalchemy_adapter
+from durableq.engines.sqlite import (
+    database,
+    open_files,
+    open_transaction,
+    session,
+    sqlalchemy_adapter,
+)
 
 
 def let_a_forked_child_commit() -> None:
@@ -67,7 +73,21 @@ def let_sqlalchemy_try_out_a_transaction() -> None:
     adapter.view = view_of_files
 
 
+def trust_a_folder_at_once() -> None:
+    """A change of the folder in the same tick as the last one is not noticed."""
+    module: Any = open_files
+    module.SETTLED_NS = -1 << 62
+
+
+def trust_a_folder_for_ever() -> None:
+    """The files are not compared again while the folder does not change."""
+    module: Any = open_files
+    module.LOOK_EVERY_SECONDS = float("inf")
+
+
 BUGS = (
+    trust_a_folder_at_once,
+    trust_a_folder_for_ever,
     let_a_forked_child_commit,
     keep_a_closed_connection,
     keep_the_counts_of_an_interrupted_transaction,

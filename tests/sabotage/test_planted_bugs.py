@@ -124,6 +124,14 @@ SEEN_BY = [
     ),
     ("look_away_from_the_log", PRESENCE + "test_a_removed_log_is_noticed_by_the_next_write"),
     (
+        "trust_a_folder_at_once",
+        PRESENCE + "test_a_file_replaced_in_a_tick_of_the_clock_is_noticed[-wal]",
+    ),
+    (
+        "trust_a_folder_for_ever",
+        PRESENCE + "test_files_are_compared_each_second_all_the_same",
+    ),
+    (
         "let_another_library_open_the_file",
         PRESENCE + "test_another_sqlite_library_may_not_open_the_file_while_it_is_open",
     ),

@@ -15,6 +15,7 @@ import io
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,11 @@ from durableq.model.errors import Busy, Conflict, DatabaseReplaced, DatabaseUnus
 
 #: Device and inode of a file.
 Identity = tuple[int, int]
+#: The age of a folder's last change at which the next change is sure to have another time: ten
+#: ticks of the slowest kernel's clock.
+SETTLED_NS: Final = 100_000_000
+#: The interval at which the files are compared also in a folder without a change.
+LOOK_EVERY_SECONDS: Final = 1.0
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _NEW_ONLY: Final = os.O_CREAT | os.O_EXCL
@@ -72,6 +78,12 @@ class OpenFile:
         self._index: Identity | None = None
         #: Path, device and inode of those that were there.
         self._known: list[tuple[str, int, int]] = []
+        # Behind a link, names in other folders count; a network's answers may be old.
+        is_here = location.named == location.path and not location.allow_network_filesystem
+        self._folder = str(location.path.parent) if is_here else ""
+        #: Inode, device and last change of the folder as the files were compared, once it settled.
+        self._settled = 0, 0, 0
+        self._look_at = 0.0
         self.ticket = Ticket(location.path)
         self._connections: dict[int, Connection] = {}
         self._open_before: set[int] = set()
@@ -109,9 +121,32 @@ class OpenFile:
     def check(self) -> None:
         """Compare the file, its log and its index with the ones that were opened.
 
+        A name cannot come to mean another file without a change of its folder. So the three are
+        looked at where the folder has changed, and otherwise the folder alone: 10 microseconds
+        less in each commit.
+
         Raises:
             DatabaseReplaced: one of them was removed or replaced.
         """
+        try:
+            status = os.stat(self._folder)
+        except OSError:
+            self._compare()
+            return
+        inode, device, changed_ns = self._settled
+        if (
+            status.st_ctime_ns == changed_ns
+            and status.st_ino == inode
+            and status.st_dev == device
+            and time.monotonic() < self._look_at
+        ):
+            return
+        self._compare()
+        if _has_settled(status.st_ctime_ns):
+            self._settled = status.st_ino, status.st_dev, status.st_ctime_ns
+            self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
+
+    def _compare(self) -> None:
         if self._log is None or self._index is None:  # SQLite makes them at the first use
             self._check_database()
             self.remember()
@@ -268,6 +303,15 @@ def replaced(path: object, part: str = "") -> DatabaseReplaced:
         f"{part} was deleted or replaced while {path} was open: commits would go into nothing. "
         "Nothing was written by this call. Stop every process that uses the file, then start again."
     )
+
+
+def _has_settled(changed_ns: int) -> bool:
+    """Return whether each change of a folder after its last one has another time.
+
+    The kernel's clock for files advances in ticks, and so a change now may have the time of one
+    just before. A time without a fraction of a second is that of a file system without any.
+    """
+    return changed_ns % 1_000_000_000 != 0 and changed_ns + SETTLED_NS < time.time_ns()
 
 
 def _identity(path: str) -> Identity | None:

@@ -84,10 +84,9 @@ class Session(WriteTransaction):
                     self.execute(BEGIN_WRITE)
             except (driver.Error, UnicodeDecodeError) as error:
                 database.begin(self, failed=error)
-            moment = database.clock.moment()
-            if moment.is_due and database.revision_check is not None:
-                moment = database.keep_time(self)
-            self.now_ms, lease_ms, self.offset_ms, _ = moment
+            self.now_ms, lease_ms, self.offset_ms, is_due = database.clock.moment()
+            if is_due and database.revision_check is not None:
+                self.now_ms, lease_ms, self.offset_ms, _ = database.keep_time(self)
             self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
             self.revision = None
             self._queues.clear()
