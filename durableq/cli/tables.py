@@ -1,9 +1,8 @@
 """Tables as text: columns as wide as their cells, and folded where the terminal is narrower.
 
-A column is measured and padded as a whole, in loops of the interpreter where it is ASCII, apart
-from the ellipsis of texts that were cut; a cell is looked at by itself only in a column that is
-folded. The layout is that of rich's tables without borders, which render each cell through several
-objects.
+A column is measured and padded as a whole, in loops of the interpreter where it is Latin text; a
+cell is looked at by itself only in a column that is folded. The layout is that of rich's tables
+without borders, which render each cell through several objects.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from durableq.model.text import ELLIPSIS
 GAP: Final = "  "
 #: A longer text is folded to this width if the terminal is narrow.
 FOLDED: Final = 40
+#: The first character that may take another number of cells than one, controls apart.
+COMBINING: Final = "\u0300"
 _WORD: Final = re.compile(r"\s*\S+\s*")
 
 
@@ -103,7 +104,8 @@ def _widest(texts: Sequence[str]) -> int:
 
 def _are_narrow(texts: Sequence[str]) -> bool:
     """Return whether each character is known to take one cell, in texts without controls."""
-    return "".join(texts).replace(ELLIPSIS, "").isascii()
+    text = "".join(texts).replace(ELLIPSIS, "")
+    return text.isascii() or max(text) < COMBINING
 
 
 def cells(text: str) -> int:
