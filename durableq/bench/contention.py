@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from durableq.bench.app import QUEUE
@@ -58,7 +59,7 @@ def _group(row: Row, setting: Setting) -> Figure:
             for number in range(singly):
                 raw.send({"order": number})
             base.append((time.perf_counter() - began) / singly)
-            ours.append(_threads(lambda: queue.send({"order": 1}), each) / (each * THREADS))
+            ours.append(in_threads(lambda: queue.send({"order": 1}), each) / (each * THREADS))
             ratios.append(base[-1] / ours[-1])
         raw.close()
     details = {
@@ -68,23 +69,32 @@ def _group(row: Row, setting: Setting) -> Figure:
     return Figure(row, "full", Spread.of(ratios), details)
 
 
-def _threads(call: Callable[[], object], each: int) -> float:
-    """Return the seconds that THREADS threads take for `each` calls of their own."""
-    start = threading.Barrier(THREADS + 1)
+def in_threads(call: Callable[[], object], each: int) -> float:
+    """Return the seconds that THREADS threads take for `each` calls of their own.
+
+    When one fails, or this thread is interrupted, the others stop after their current call.
+    """
+    start, stopping = threading.Barrier(THREADS + 1), threading.Event()
 
     def run() -> None:
-        start.wait()
+        with suppress(threading.BrokenBarrierError):
+            start.wait()
         for _ in range(each):
+            if stopping.is_set():
+                break
             call()
 
-    threads = [threading.Thread(target=run) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    began = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - began
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            running = [pool.submit(run) for _ in range(THREADS)]
+            start.wait()
+            began = time.perf_counter()
+            for one in as_completed(running):
+                one.result()
+            return time.perf_counter() - began
+        finally:
+            stopping.set()
+            start.abort()
 
 
 def _waiting(row: Row, setting: Setting) -> Figure:

@@ -128,7 +128,7 @@ def _figure(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]])
         details[f"{name}, µs wall"] = Spread.of([1e6 * one.wall_seconds for one in of_side])
     pairs = [*zip(samples[RAW], samples[SUBJECT], strict=True)]
     details["wall, x raw"] = Spread.of([a.wall_seconds / b.wall_seconds for a, b in pairs])
-    for name in samples.keys() - {RAW, SUBJECT}:
+    for name in [one for one in samples if one not in {RAW, SUBJECT}]:
         of_peer = zip(samples[name], samples[SUBJECT], strict=True)
         details[f"x {name}"] = Spread.of([a.cpu_seconds / b.cpu_seconds for a, b in of_peer])
     value = Spread.of([a.cpu_seconds / b.cpu_seconds for a, b in pairs])

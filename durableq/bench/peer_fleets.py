@@ -16,7 +16,7 @@ from durableq.bench.workers import Fleet, run_fleet
 from durableq.model.errors import DurableQError
 
 PROCS: Final = 4
-#: The peers handle messages singly, and one slows down with the length of its queue.
+#: The peers' queues are shorter, in their favour: they slow down with the length.
 COUNT, PEERS_COUNT = 20_000, 2_000
 ROUNDS: Final = 3
 

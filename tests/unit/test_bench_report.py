@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 from durableq.bench import plot, run
+from durableq.bench.contention import in_threads
 from durableq.bench.figures import (
     CLASSES_MS,
     Chart,
@@ -238,6 +240,17 @@ def test_an_interrupted_run_prints_its_figures_and_the_missing_rows(
     assert err.endswith(f"durableq: The run was interrupted.\n    Not measured: {rows}\n")
     assert "one (normal)" in plotted.read_text("utf-8")
     assert list(temporary.iterdir()) == [plotted]
+
+
+def test_when_one_of_many_threads_fails_the_others_stop() -> None:
+    calls = itertools.count()
+
+    def fail_later() -> None:
+        if next(calls) == 1000:
+            raise DurableQError("The disk is full.")
+
+    with pytest.raises(DurableQError, match="disk"):
+        in_threads(fail_later, sys.maxsize)
 
 
 def test_a_piped_process_is_spared_by_ctrl_c_and_ends_with_its_block() -> None:
