@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import select
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -121,7 +122,9 @@ class MessageWaiter:
         self._pause = 0.0
 
     def wait(self, queues: Sequence[str], seconds: float) -> bool:
-        """Wait for a message; return True at once if one is ready.
+        """Wait for a message; return True if one is ready, or after a write that is likely one.
+
+        A write after a silence is: a receive then asks for the message at once, and saves the look.
 
         Args:
             queues: queues to look at; none waits for any write.
@@ -137,11 +140,15 @@ class MessageWaiter:
             return False
         if left_ms is not None:
             seconds = min(seconds, left_ms / 1000)
-        if self._watch.wait(seconds, self._stopping):
-            first, longest = self._pauses
-            self._pause = min(max(2 * self._pause, first), longest)
-        else:
+        began_at = time.monotonic()
+        if not self._watch.wait(seconds, self._stopping):
             self._pause = 0.0  # no process has written: the next write gets an answer at once
+            return False
+        first, longest = self._pauses
+        if time.monotonic() - began_at > longest:
+            self._pause = first
+            return bool(queues)
+        self._pause = min(max(2 * self._pause, first), longest)
         return False
 
     def reset(self) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from durableq.runtime.wakeup import CLOSED_DESCRIPTORS, WakeupEvent, wait_readable
+from durableq.runtime import wakeup as module
+from durableq.runtime.wakeup import (
+    CLOSED_DESCRIPTORS,
+    MessageWaiter,
+    WakeupEvent,
+    wait_readable,
+)
 from tests.support import scaled
 
 
@@ -98,3 +106,52 @@ def test_a_process_whose_descriptors_were_closed_ends_before_it_writes(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == CLOSED_DESCRIPTORS
     getattr(wakeup, look)()
     wakeup.close()
+
+
+class Writes:
+    """A store without messages, and a watch that is told of writes after some seconds each."""
+
+    def __init__(self, *silences: float) -> None:
+        self._silences = list(silences)
+        self.now = 0.0
+        self.looks = 0
+
+    def watch(self) -> Writes:
+        return self
+
+    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
+        self.looks += 1
+        return None
+
+    def wait(self, seconds: float, *_: object) -> bool:
+        silence = self._silences.pop(0)
+        self.now += min(silence, seconds)
+        return silence <= seconds
+
+
+PAUSES_SECONDS = (0.001, 0.010)
+
+
+def waits(
+    monkeypatch: pytest.MonkeyPatch, wakeup: WakeupEvent, queues: Sequence[str], *silences: float
+) -> list[tuple[bool, float]]:
+    """Return the answer of a wait for each of the silences, and the pause after it."""
+    store: Any = Writes(*silences)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: store.now))
+    waiter = MessageWaiter(store, wakeup, PAUSES_SECONDS)
+    return [(waiter.wait(queues, 1.0), waiter._pause) for _ in silences]
+
+
+def test_a_write_after_a_silence_is_answered_by_a_receive(
+    monkeypatch: pytest.MonkeyPatch, wakeup: WakeupEvent
+) -> None:
+    assert waits(monkeypatch, wakeup, ["orders"], 0.5, 0.02) == [(True, 0.001)] * 2
+    assert waits(monkeypatch, wakeup, [], 0.5) == [(False, 0.001)], "no queue, nothing to receive"
+
+
+def test_writes_in_succession_are_looked_at_with_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch, wakeup: WakeupEvent
+) -> None:
+    pauses = [0.001, 0.002, 0.004, 0.008, 0.010, 0.010]
+    answers = waits(monkeypatch, wakeup, ["orders"], *[0.002] * 6, 5.0, 0.002)
+    assert answers == [*((False, pause) for pause in pauses), (False, 0.0), (False, 0.001)]

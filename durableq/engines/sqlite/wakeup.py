@@ -24,10 +24,11 @@ MODIFY: Final = 0x002
 MOVED: Final = 0x800
 #: The kernel's numbers: IN_MODIFY, IN_MOVE_SELF, IN_DELETE_SELF.
 DELETED: Final = 0x400
-#: Pauses between two looks at the file; each is twice the one before. A commit at NORMAL is
-#: visible a fraction of a millisecond after its event.
+#: Pauses between two looks at the file; each is longer than the one before. A commit at NORMAL is
+#: visible a fraction of a millisecond after its event, at FULL on a fast disk a little later.
 FIRST_SECONDS: Final = 0.0002
 LONGEST_SECONDS: Final = 0.025
+PAUSE_GROWTH: Final = 1.25
 #: A shorter pause is slept: poll() counts in milliseconds.
 POLL_SECONDS: Final = 0.001
 
@@ -85,7 +86,7 @@ class FileWatch:
         elif wait_readable(min(pause, left), *files):
             return
         if self._pause is not None:
-            self._pause = min(2 * pause, LONGEST_SECONDS)
+            self._pause = min(PAUSE_GROWTH * pause, LONGEST_SECONDS)
 
     def _told(self) -> bool:
         """Read the events; return whether there were any."""
