@@ -37,7 +37,7 @@ def test_one_send(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, lambda: orders.send({"order": 7}))
     assert len(cost.statements) == STATEMENTS_OF_A_SEND, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 17, cost.calls
+    assert len(cost.calls) <= 16, cost.calls
 
 
 def test_one_send_with_all_options(dq: DurableQ, orders: Queue) -> None:
@@ -45,7 +45,7 @@ def test_one_send_with_all_options(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, lambda: orders.send({"order": 7}, **options))
     assert len(cost.statements) == STATEMENTS_OF_A_SEND, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 26, cost.calls
+    assert len(cost.calls) <= 25, cost.calls
 
 
 def test_a_send_of_a_hundred_adds_one_statement_a_message(dq: DurableQ, orders: Queue) -> None:
@@ -53,7 +53,7 @@ def test_a_send_of_a_hundred_adds_one_statement_a_message(dq: DurableQ, orders: 
     cost = spent(dq, lambda: orders.send_many(bodies))
     assert len(cost.statements) == STATEMENTS_OF_A_SEND - 1 + len(bodies), cost.statements[:9]
     assert cost.prepares == []
-    assert len(cost.calls) <= 121, cost.calls[:20]
+    assert len(cost.calls) <= 120, cost.calls[:20]
 
 
 def test_the_rows_of_a_send_are_in_the_order_of_its_statement() -> None:
@@ -97,7 +97,7 @@ def test_a_receive_and_completion_of_one(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, lambda: receive_and_complete(orders))
     assert len(cost.statements) == BOTH, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 49, cost.calls
+    assert len(cost.calls) <= 47, cost.calls
 
 
 def test_a_receive_and_completion_of_one_with_a_key(dq: DurableQ, orders: Queue) -> None:
@@ -106,7 +106,7 @@ def test_a_receive_and_completion_of_one_with_a_key(dq: DurableQ, orders: Queue)
     cost = spent(dq, lambda: receive_and_complete(orders))
     assert len(cost.statements) == BOTH + 3, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 56, cost.calls
+    assert len(cost.calls) <= 54, cost.calls
 
 
 def test_a_batch_takes_as_many_statements_as_one_message(dq: DurableQ, orders: Queue) -> None:
@@ -114,7 +114,7 @@ def test_a_batch_takes_as_many_statements_as_one_message(dq: DurableQ, orders: Q
     cost = spent(dq, lambda: receive_and_complete(orders, 100))
     assert len(cost.statements) == BOTH + 3, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 476, len(cost.calls)
+    assert len(cost.calls) <= 470, len(cost.calls)
 
 
 EFFECT = "INSERT INTO effect (number) VALUES (:number)"
@@ -163,7 +163,7 @@ def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, orders.receive)
     assert len(cost.statements) == STATEMENTS_OF_A_RECEIVE, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 23, cost.calls
+    assert len(cost.calls) <= 22, cost.calls
 
 
 def handling(dq: DurableQ) -> Callable[[], None]:

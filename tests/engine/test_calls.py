@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ENDS = ("to the first statement", "to the change", "in all")
 #: Calls and files to each of the ends.
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
-    "send": ((14, 8), (15, 8), (19, 9)),
-    "receive": ((10, 6), (17, 7), (29, 9)),
-    "complete": ((14, 7), (15, 7), (27, 8)),
-    "fail (buries)": ((20, 10), (27, 12), (42, 13)),
-    "receive (empty)": ((10, 6), None, (23, 11)),
+    "send": ((13, 8), (14, 8), (18, 9)),
+    "receive": ((9, 6), (16, 7), (28, 9)),
+    "complete": ((13, 7), (14, 7), (26, 8)),
+    "fail (buries)": ((19, 10), (26, 12), (41, 13)),
+    "receive (empty)": ((9, 6), None, (22, 11)),
 }
 
 

@@ -44,8 +44,8 @@ def deliver_without_looking() -> None:
     module: Any = receiving
     lease_ready = module.lease_ready
 
-    def chosen(tx: Any, ids: list[int], lease: Any) -> list[int]:
-        lease_ready(tx, ids, lease)
+    def chosen(tx: Any, ids: list[int], *lease: Any) -> list[int]:
+        lease_ready(tx, ids, *lease)
         return ids
 
     module.lease_ready = chosen

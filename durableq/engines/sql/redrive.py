@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql.columns import OWNER_BASE
 from durableq.engines.sql.dead_letters import decide_one, meant_by
-from durableq.engines.sql.receiving import Lease, lease_ready, new_token
+from durableq.engines.sql.receiving import lease_ready, new_token
 from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage
 from durableq.engines.sql.transactions import (
@@ -211,7 +211,7 @@ def _decide(
     ids = [dead_letter.id for dead_letter in dead_letters]
     tx.moved(tx.sql.CHOOSE, ids=tx.list_of(ids))
     token = new_token()
-    leased = lease_ready(tx, ids, Lease(token, _LEASE_MS, OWNER_BASE))
+    leased = lease_ready(tx, ids, token, _LEASE_MS, OWNER_BASE)
     moved = 0
     for dead_letter in dead_letters:
         if dead_letter.id not in leased:

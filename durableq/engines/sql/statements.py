@@ -37,6 +37,18 @@ class Statements(Protocol):
     WORKER_NAME: str
 
     # idempotency
+    OWNED_KEY: str
+    COMPLETE_KEY: str
+    COMPLETE_KEY_ROWS: RowStatement
+    COMPLETE_KEYS: str
+    COMPLETE_KEYS_ONE: str
+    DROP_KEY: str
+    HAS_DEFERRED: str
+    WAKE_DEFERRED: str
+    WAKE_DEFERRED_ROWS: RowStatement
+    RECORD: str
+    COMPLETED_BY: str
+    ATTACH_RESULT: str
     KEYS_COMPLETED: str
     KEYS_IN_PROGRESS: str
     RECORDS: str
@@ -62,6 +74,7 @@ class Statements(Protocol):
     PROMOTE: str
     CHOOSE: str
     READY: str
+    EXAMINE: str
     DEAD_LETTERS: str
     LEASE: str
     LEASE_ONE: str
@@ -87,18 +100,6 @@ class Statements(Protocol):
     EXPIRED_LEASES: str
     ALL_LEASES: str
     LEASES_OF_OWNER: str
-    OWNED_KEY: str
-    COMPLETE_KEY: str
-    COMPLETE_KEY_ROWS: RowStatement
-    COMPLETE_KEYS: str
-    COMPLETE_KEYS_ONE: str
-    DROP_KEY: str
-    HAS_DEFERRED: str
-    WAKE_DEFERRED: str
-    WAKE_DEFERRED_ROWS: RowStatement
-    RECORD: str
-    COMPLETED_BY: str
-    ATTACH_RESULT: str
 
     # metadata
     META: str

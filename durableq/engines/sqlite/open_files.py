@@ -81,8 +81,9 @@ class OpenFile:
         # Behind a link, names in other folders count; a network's answers may be old.
         is_here = location.named == location.path and not location.allow_network_filesystem
         self._folder = str(location.path.parent) if is_here else ""
-        #: Inode, device and last change of the folder as the files were compared, once it settled.
-        self._settled = 0, 0, 0
+        #: The last change of the folder in which the files were compared, and its identity.
+        self._settled: tuple[int, Identity] = 0, (0, 0)
+        #: When they are compared again all the same.
         self._look_at = 0.0
         self.ticket = Ticket(location.path)
         self._connections: dict[int, Connection] = {}
@@ -121,32 +122,20 @@ class OpenFile:
     def check(self) -> None:
         """Compare the file, its log and its index with the ones that were opened.
 
-        A name cannot come to mean another file without a change of its folder. So the three are
-        looked at where the folder has changed, and otherwise the folder alone: 10 microseconds
-        less in each commit.
+        A name cannot come to mean another file without a change of its folder. So where that has
+        not changed, the three need no look: 10 microseconds less in each commit.
 
         Raises:
             DatabaseReplaced: one of them was removed or replaced.
         """
+        seen = 0, (0, 0)
         try:
-            status = os.stat(self._folder)
+            folder = os.stat(self._folder)
+            seen = folder.st_ctime_ns, (folder.st_dev, folder.st_ino)
         except OSError:
-            self._compare()
+            pass
+        if seen == self._settled and time.monotonic() < self._look_at:
             return
-        inode, device, changed_ns = self._settled
-        if (
-            status.st_ctime_ns == changed_ns
-            and status.st_ino == inode
-            and status.st_dev == device
-            and time.monotonic() < self._look_at
-        ):
-            return
-        self._compare()
-        if _has_settled(status.st_ctime_ns):
-            self._settled = status.st_ino, status.st_dev, status.st_ctime_ns
-            self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
-
-    def _compare(self) -> None:
         if self._log is None or self._index is None:  # SQLite makes them at the first use
             self._check_database()
             self.remember()
@@ -158,6 +147,11 @@ class OpenFile:
                 status = None
             if status is None or status.st_ino != inode or status.st_dev != device:
                 raise replaced(self.path, "" if path == self._paths[0] else path)
+        # The kernel's clock for files advances in ticks, so the next change may have the time of
+        # one just before. A time in whole seconds is that of a file system with longer ticks.
+        if seen[0] % 1_000_000_000 and seen[0] + SETTLED_NS < time.time_ns():
+            self._settled = seen
+            self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
 
     def _check_database(self) -> None:
         if self.database is not None and self._location.identity() != self.database:
@@ -303,15 +297,6 @@ def replaced(path: object, part: str = "") -> DatabaseReplaced:
         f"{part} was deleted or replaced while {path} was open: commits would go into nothing. "
         "Nothing was written by this call. Stop every process that uses the file, then start again."
     )
-
-
-def _has_settled(changed_ns: int) -> bool:
-    """Return whether each change of a folder after its last one has another time.
-
-    The kernel's clock for files advances in ticks, and so a change now may have the time of one
-    just before. A time without a fraction of a second is that of a file system without any.
-    """
-    return changed_ns % 1_000_000_000 != 0 and changed_ns + SETTLED_NS < time.time_ns()
 
 
 def _identity(path: str) -> Identity | None:

@@ -315,6 +315,89 @@ FROM durableq_worker
 WHERE durableq_worker.id = :of"""
 
 # idempotency
+OWNED_KEY = """\
+SELECT durableq_idempotency."key"
+FROM durableq_idempotency
+WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :of_key AND
+durableq_idempotency.owner_message_id = :of AND durableq_idempotency.owner_receipt = :token"""
+COMPLETE_KEY = """\
+UPDATE durableq_idempotency SET status=1, result=:new_result, completed_at_ms=:now_ms,
+expires_at_ms=:expires_ms WHERE durableq_idempotency.queue_id = :in_queue AND
+durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id = :of AND
+durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
+COMPLETE_KEY_ROWS = RowStatement(
+    """\
+UPDATE durableq_idempotency SET status=1, result=?, completed_at_ms=?, expires_at_ms=? WHERE
+durableq_idempotency.queue_id = ? AND durableq_idempotency."key" = ? AND
+durableq_idempotency.owner_message_id = ? AND durableq_idempotency.owner_receipt = ? AND
+durableq_idempotency.status = 0""",
+    itemgetter(
+        "new_result",
+        "now_ms",
+        "expires_ms",
+        "in_queue",
+        "of_key",
+        "of",
+        "token",
+    ),
+)
+# COMPLETE_KEYS: keys, in_queue, token, now_ms, expires_ms
+COMPLETE_KEYS = """\
+UPDATE durableq_idempotency SET status=1, completed_at_ms=?4, expires_at_ms=?5 WHERE
+durableq_idempotency.queue_id = ?2 AND durableq_idempotency."key" IN (SELECT value FROM
+json_each(?1)) AND durableq_idempotency.owner_receipt = ?3 AND durableq_idempotency.status = 0"""
+COMPLETE_KEYS_ONE = """\
+UPDATE durableq_idempotency SET status=1, completed_at_ms=?4, expires_at_ms=?5 WHERE
+durableq_idempotency.queue_id = ?2 AND durableq_idempotency."key" = ?1 AND
+durableq_idempotency.owner_receipt = ?3 AND durableq_idempotency.status = 0"""
+DROP_KEY = """\
+DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
+durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id = :of AND
+durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
+# HAS_DEFERRED: in_queue
+HAS_DEFERRED = """\
+SELECT durableq_message."deferred"
+FROM durableq_message
+WHERE durableq_message.queue_id = ?1 AND durableq_message."deferred" = 1
+ LIMIT (1+0)"""
+WAKE_DEFERRED = """\
+UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:now_ms,
+retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :now_ms) THEN
+durableq_message.enqueued_at_ms ELSE :now_ms END WHERE durableq_message.queue_id = :in_queue AND
+durableq_message."key" = :of_key AND durableq_message."deferred" = 1 AND durableq_message.state
+= 2"""
+WAKE_DEFERRED_ROWS = RowStatement(
+    """\
+UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=?, retention_from_ms=CASE
+WHEN (durableq_message.enqueued_at_ms > ?) THEN durableq_message.enqueued_at_ms ELSE ? END WHERE
+durableq_message.queue_id = ? AND durableq_message."key" = ? AND durableq_message."deferred" = 1
+AND durableq_message.state = 2""",
+    itemgetter(
+        "now_ms",
+        "now_ms",
+        "now_ms",
+        "in_queue",
+        "of_key",
+    ),
+)
+RECORD = """\
+SELECT durableq_idempotency.queue_id, durableq_idempotency."key", durableq_idempotency.status,
+durableq_idempotency.owner_message_id, durableq_idempotency.owner_receipt,
+durableq_idempotency.payload_hash, durableq_idempotency.result,
+durableq_idempotency.created_at_ms, durableq_idempotency.completed_at_ms,
+durableq_idempotency.expires_at_ms
+FROM durableq_idempotency
+WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :of_key"""
+COMPLETED_BY = """\
+SELECT durableq_idempotency."key"
+FROM durableq_idempotency
+WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :of_key AND
+durableq_idempotency.owner_message_id = :of AND durableq_idempotency.owner_receipt = :token AND
+durableq_idempotency.status = 1"""
+ATTACH_RESULT = """\
+UPDATE durableq_idempotency SET result=:new_result WHERE durableq_idempotency.queue_id =
+:in_queue AND durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id =
+:of AND durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 1"""
 KEYS_COMPLETED = """\
 SELECT count(*) AS count_1
 FROM durableq_idempotency
@@ -460,27 +543,34 @@ CHOOSE = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=0,
 retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id IN (SELECT value
 FROM json_each(:ids)) AND durableq_message.state = 2 RETURNING id"""
-# READY: in_queue, limit
+# READY: in_queue, oldest_ms, limit
 READY = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
-durableq_message.retention_from_ms, durableq_message.payload_hash,
-durableq_message.source_queue_id, durableq_idempotency.status, durableq_idempotency.payload_hash
-AS payload_hash_1, durableq_idempotency.expires_at_ms, durableq_idempotency.result,
-durableq_idempotency.owner_message_id, durableq_idempotency.owner_receipt
+durableq_message.source_queue_id, durableq_idempotency.status IS NULL AND
+durableq_message.retention_from_ms > ?2 AS anon_1
 FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
 durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
 durableq_message.source_queue_id IS NULL
 WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 0 ORDER BY
 durableq_message.rank, durableq_message.id
- LIMIT (?2+0)"""
+ LIMIT (?3+0)"""
+# EXAMINE: of
+EXAMINE = """\
+SELECT durableq_message.retention_from_ms, durableq_message.payload_hash,
+durableq_idempotency.status, durableq_idempotency.payload_hash AS payload_hash_1,
+durableq_idempotency.expires_at_ms, durableq_idempotency.result,
+durableq_idempotency.owner_message_id, durableq_idempotency.owner_receipt
+FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
+durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
+durableq_message.source_queue_id IS NULL
+WHERE durableq_message.id = ?1"""
 DEAD_LETTERS = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
-durableq_message.retention_from_ms, durableq_message.payload_hash,
-durableq_message.source_queue_id
+durableq_message.source_queue_id, 1 AS anon_1
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.queue_id +
 0 = :in_queue AND durableq_message.source_queue_id IS NOT NULL AND durableq_message.state != 1
@@ -652,89 +742,6 @@ durableq_message.receipt, durableq_message.owner_id, durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
 durableq_message.lease_until_ms, durableq_message.id"""
-OWNED_KEY = """\
-SELECT durableq_idempotency."key"
-FROM durableq_idempotency
-WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :of_key AND
-durableq_idempotency.owner_message_id = :of AND durableq_idempotency.owner_receipt = :token"""
-COMPLETE_KEY = """\
-UPDATE durableq_idempotency SET status=1, result=:new_result, completed_at_ms=:now_ms,
-expires_at_ms=:expires_ms WHERE durableq_idempotency.queue_id = :in_queue AND
-durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id = :of AND
-durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
-COMPLETE_KEY_ROWS = RowStatement(
-    """\
-UPDATE durableq_idempotency SET status=1, result=?, completed_at_ms=?, expires_at_ms=? WHERE
-durableq_idempotency.queue_id = ? AND durableq_idempotency."key" = ? AND
-durableq_idempotency.owner_message_id = ? AND durableq_idempotency.owner_receipt = ? AND
-durableq_idempotency.status = 0""",
-    itemgetter(
-        "new_result",
-        "now_ms",
-        "expires_ms",
-        "in_queue",
-        "of_key",
-        "of",
-        "token",
-    ),
-)
-# COMPLETE_KEYS: keys, in_queue, token, now_ms, expires_ms
-COMPLETE_KEYS = """\
-UPDATE durableq_idempotency SET status=1, completed_at_ms=?4, expires_at_ms=?5 WHERE
-durableq_idempotency.queue_id = ?2 AND durableq_idempotency."key" IN (SELECT value FROM
-json_each(?1)) AND durableq_idempotency.owner_receipt = ?3 AND durableq_idempotency.status = 0"""
-COMPLETE_KEYS_ONE = """\
-UPDATE durableq_idempotency SET status=1, completed_at_ms=?4, expires_at_ms=?5 WHERE
-durableq_idempotency.queue_id = ?2 AND durableq_idempotency."key" = ?1 AND
-durableq_idempotency.owner_receipt = ?3 AND durableq_idempotency.status = 0"""
-DROP_KEY = """\
-DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
-durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id = :of AND
-durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 0"""
-# HAS_DEFERRED: in_queue
-HAS_DEFERRED = """\
-SELECT durableq_message."deferred"
-FROM durableq_message
-WHERE durableq_message.queue_id = ?1 AND durableq_message."deferred" = 1
- LIMIT (1+0)"""
-WAKE_DEFERRED = """\
-UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:now_ms,
-retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :now_ms) THEN
-durableq_message.enqueued_at_ms ELSE :now_ms END WHERE durableq_message.queue_id = :in_queue AND
-durableq_message."key" = :of_key AND durableq_message."deferred" = 1 AND durableq_message.state
-= 2"""
-WAKE_DEFERRED_ROWS = RowStatement(
-    """\
-UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=?, retention_from_ms=CASE
-WHEN (durableq_message.enqueued_at_ms > ?) THEN durableq_message.enqueued_at_ms ELSE ? END WHERE
-durableq_message.queue_id = ? AND durableq_message."key" = ? AND durableq_message."deferred" = 1
-AND durableq_message.state = 2""",
-    itemgetter(
-        "now_ms",
-        "now_ms",
-        "now_ms",
-        "in_queue",
-        "of_key",
-    ),
-)
-RECORD = """\
-SELECT durableq_idempotency.queue_id, durableq_idempotency."key", durableq_idempotency.status,
-durableq_idempotency.owner_message_id, durableq_idempotency.owner_receipt,
-durableq_idempotency.payload_hash, durableq_idempotency.result,
-durableq_idempotency.created_at_ms, durableq_idempotency.completed_at_ms,
-durableq_idempotency.expires_at_ms
-FROM durableq_idempotency
-WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :of_key"""
-COMPLETED_BY = """\
-SELECT durableq_idempotency."key"
-FROM durableq_idempotency
-WHERE durableq_idempotency.queue_id = :in_queue AND durableq_idempotency."key" = :of_key AND
-durableq_idempotency.owner_message_id = :of AND durableq_idempotency.owner_receipt = :token AND
-durableq_idempotency.status = 1"""
-ATTACH_RESULT = """\
-UPDATE durableq_idempotency SET result=:new_result WHERE durableq_idempotency.queue_id =
-:in_queue AND durableq_idempotency."key" = :of_key AND durableq_idempotency.owner_message_id =
-:of AND durableq_idempotency.owner_receipt = :token AND durableq_idempotency.status = 1"""
 
 # metadata
 META = """\

@@ -1,15 +1,82 @@
-"""Idempotency records, shown, counted and dropped."""
+"""Idempotency records: completed and dropped with their messages, shown and counted."""
 
 from __future__ import annotations
 
-from sqlalchemy import case, delete, func, select, true
+from sqlalchemy import case, delete, func, literal_column, select, true, update
 
-from durableq.engines.sql.definitions.elements import Statement, parameter
-from durableq.engines.sql.definitions.messages import status_is
+from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.messages import from_arrival_or, ready, status_is, zero
 from durableq.engines.sql.definitions.tables import idempotency, is_state, message
 from durableq.model.message import RecordStatus, State
 
 _p, _m, _r = parameter, message.c, idempotency.c
+
+# ---- with their messages
+
+_owned = (
+    _r.queue_id == _p("in_queue"),
+    _r.key == _p("of_key"),
+    _r.owner_message_id == _p("of"),
+    _r.owner_receipt == _p("token"),
+)
+OWNED_KEY = Statement(select(_r.key).where(*_owned))
+_completed = {
+    "status": literal_column(str(int(RecordStatus.COMPLETED))),
+    "completed_at_ms": _p("now_ms"),
+    "expires_at_ms": _p("expires_ms"),
+}
+COMPLETE_KEY = Statement(
+    update(idempotency)
+    .where(*_owned, status_is(RecordStatus.IN_PROGRESS))
+    .values(result=_p("new_result"), **_completed),
+    for_rows=True,
+)
+# Of one receive, whose messages have different keys: its receipt and a key name the message too.
+COMPLETE_KEYS = Statement(
+    update(idempotency)
+    .where(
+        _r.queue_id == _p("in_queue"),
+        in_list(_r.key, "keys"),
+        _r.owner_receipt == _p("token"),
+        status_is(RecordStatus.IN_PROGRESS),
+    )
+    .values(**_completed),
+    order=("keys", "in_queue", "token", "now_ms", "expires_ms"),
+    for_one=True,
+)
+DROP_KEY = Statement(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
+HAS_DEFERRED = Statement(
+    select(_m.deferred)
+    .where(_m.queue_id == _p("in_queue"), _m.deferred == literal_column("1"))
+    .limit(1),
+    order=("in_queue",),
+)
+WAKE_DEFERRED = Statement(
+    update(message)
+    .where(
+        _m.queue_id == _p("in_queue"),
+        _m.key == _p("of_key"),
+        _m.deferred == literal_column("1"),
+        is_state(State.DELAYED),
+    )
+    .values(
+        state=ready,
+        deferred=zero,
+        delayed_until_ms=_p("now_ms"),
+        retention_from_ms=from_arrival_or(_p("now_ms")),
+    ),
+    for_rows=True,
+)
+RECORD = Statement(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
+COMPLETED_BY = Statement(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))
+ATTACH_RESULT = Statement(
+    update(idempotency)
+    .where(*_owned, status_is(RecordStatus.COMPLETED))
+    .values(result=_p("new_result"))
+)
+
+# ---- for people
+
 KEYS_COMPLETED = Statement(
     select(func.count()).select_from(idempotency).where(status_is(RecordStatus.COMPLETED))
 )

@@ -20,6 +20,7 @@ from sqlalchemy import (
     select,
     table,
     text,
+    true,
     update,
 )
 
@@ -41,7 +42,7 @@ _no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
 _no_owner: Any = literal_column(str(OWNER_BASE))
 _forever: Any = literal_column(str(FOREVER_MS))
 _available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
-_ready: Any = literal_column(str(int(State.READY)))
+ready: Any = literal_column(str(int(State.READY)))
 _in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
 _delayed: Any = literal_column(str(int(State.DELAYED)))
 
@@ -57,7 +58,7 @@ _p = parameter
 _found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 
 
-def _from_arrival_or(due_ms: Any) -> Any:
+def from_arrival_or(due_ms: Any) -> Any:
     """Return from when retention counts: never before the arrival, if the clock was set back."""
     return case((_m.enqueued_at_ms > due_ms, _m.enqueued_at_ms), else_=due_ms)
 
@@ -159,12 +160,13 @@ DUE = Statement(
 )
 _make_ready = update(message).where(in_list(_m.id, "ids"), is_state(State.DELAYED))
 # The date stays: retention counts from when a message became due.
-PROMOTE = Statement(_make_ready.values(state=_ready, deferred=zero).returning(_m.id))
+PROMOTE = Statement(_make_ready.values(state=ready, deferred=zero).returning(_m.id))
 CHOOSE = Statement(
     _make_ready.values(
-        state=_ready, deferred=zero, delayed_until_ms=zero, retention_from_ms=_m.enqueued_at_ms
+        state=ready, deferred=zero, delayed_until_ms=zero, retention_from_ms=_m.enqueued_at_ms
     ).returning(_m.id)
 )
+# In the order of `examining.Row`.
 _columns = (
     _m.id,
     _m.body,
@@ -175,13 +177,26 @@ _columns = (
     _m.recovery_count,
     _m.sent_at_ms,
     _m.enqueued_at_ms,
-    _m.retention_from_ms,
-    _m.payload_hash,
     _m.source_queue_id,
 )
+_with_record = message.outerjoin(
+    idempotency,
+    (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
+)
+# Most have a key of their own or none, and are not old: the last column says so.
 READY = Statement(
+    select(*_columns, _r.status.is_(None) & (_m.retention_from_ms > _p("oldest_ms")))
+    .select_from(_with_record)
+    .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
+    .order_by(_m.rank, _m.id)
+    .limit(_p("limit")),
+    order=("in_queue", "oldest_ms", "limit"),
+)
+# What decides about one of the others.
+EXAMINE = Statement(
     select(
-        *_columns,
+        _m.retention_from_ms,
+        _m.payload_hash,
         _r.status,
         _r.payload_hash,
         _r.expires_at_ms,
@@ -189,19 +204,12 @@ READY = Statement(
         _r.owner_message_id,
         _r.owner_receipt,
     )
-    .select_from(
-        message.outerjoin(
-            idempotency,
-            (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
-        )
-    )
-    .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
-    .order_by(_m.rank, _m.id)
-    .limit(_p("limit")),
-    order=("in_queue", "limit"),
+    .select_from(_with_record)
+    .where(_m.id == _p("of")),
+    order=("of",),
 )
 DEAD_LETTERS = Statement(
-    select(*_columns)
+    select(*_columns, true())
     .where(
         in_list(_m.id, "ids"),
         _found_by_id_in_queue,
@@ -289,7 +297,7 @@ DEFER = Statement(
         state=_delayed,
         deferred=literal_column("1"),
         delayed_until_ms=_p("until"),
-        retention_from_ms=_from_arrival_or(_p("until")),
+        retention_from_ms=from_arrival_or(_p("until")),
     )
 )
 END_READY = Statement(
@@ -326,7 +334,7 @@ PUT_BACK = Statement(
     .values(
         state=_p("to_state"),
         delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
-        retention_from_ms=_from_arrival_or(func.coalesce(_p("until"), _m.retention_from_ms)),
+        retention_from_ms=from_arrival_or(func.coalesce(_p("until"), _m.retention_from_ms)),
         receive_count=_m.receive_count - _p("uncounted"),
         **_available,
     )
@@ -339,7 +347,7 @@ BURY = Statement(
         source_queue_id=_p("from_queue"),
         burial_reason=_p("reason"),
         burial_fingerprint=_p("fingerprint"),
-        state=_ready,
+        state=ready,
         receive_count=zero,
         enqueued_at_ms=_p("now_ms"),
         delayed_until_ms=zero,
@@ -384,67 +392,3 @@ _all_leases = (
 )
 ALL_LEASES = Statement(_all_leases)
 LEASES_OF_OWNER = Statement(_all_leases.where(_m.owner_id == _p("owner")))
-
-# ---- keys
-
-_owned = (
-    _r.queue_id == _p("in_queue"),
-    _r.key == _p("of_key"),
-    _r.owner_message_id == _p("of"),
-    _r.owner_receipt == _p("token"),
-)
-OWNED_KEY = Statement(select(_r.key).where(*_owned))
-_completed = {
-    "status": literal_column(str(int(RecordStatus.COMPLETED))),
-    "completed_at_ms": _p("now_ms"),
-    "expires_at_ms": _p("expires_ms"),
-}
-COMPLETE_KEY = Statement(
-    update(idempotency)
-    .where(*_owned, status_is(RecordStatus.IN_PROGRESS))
-    .values(result=_p("new_result"), **_completed),
-    for_rows=True,
-)
-# Of one receive, whose messages have different keys: its receipt and a key name the message too.
-COMPLETE_KEYS = Statement(
-    update(idempotency)
-    .where(
-        _r.queue_id == _p("in_queue"),
-        in_list(_r.key, "keys"),
-        _r.owner_receipt == _p("token"),
-        status_is(RecordStatus.IN_PROGRESS),
-    )
-    .values(**_completed),
-    order=("keys", "in_queue", "token", "now_ms", "expires_ms"),
-    for_one=True,
-)
-DROP_KEY = Statement(delete(idempotency).where(*_owned, status_is(RecordStatus.IN_PROGRESS)))
-HAS_DEFERRED = Statement(
-    select(_m.deferred)
-    .where(_m.queue_id == _p("in_queue"), _m.deferred == literal_column("1"))
-    .limit(1),
-    order=("in_queue",),
-)
-WAKE_DEFERRED = Statement(
-    update(message)
-    .where(
-        _m.queue_id == _p("in_queue"),
-        _m.key == _p("of_key"),
-        _m.deferred == literal_column("1"),
-        is_state(State.DELAYED),
-    )
-    .values(
-        state=_ready,
-        deferred=zero,
-        delayed_until_ms=_p("now_ms"),
-        retention_from_ms=_from_arrival_or(_p("now_ms")),
-    ),
-    for_rows=True,
-)
-RECORD = Statement(select(idempotency).where(_r.queue_id == _p("in_queue"), _r.key == _p("of_key")))
-COMPLETED_BY = Statement(select(_r.key).where(*_owned, status_is(RecordStatus.COMPLETED)))
-ATTACH_RESULT = Statement(
-    update(idempotency)
-    .where(*_owned, status_is(RecordStatus.COMPLETED))
-    .values(result=_p("new_result"))
-)
