@@ -57,7 +57,7 @@ class Execution:
                 if batch := self.begin_batch(work):
                     self.end_batch(work, batch, *_call(handler.function, batch))
                 return
-            while (delivery := self.take(work)) is not None:
+            while not self._stopping.is_set and (delivery := work.take()) is not None:
                 if not self.begin(work, delivery, now_ns):
                     continue
                 try:
@@ -72,10 +72,6 @@ class Execution:
                 self._state.prefetch.record(handler.queue, seconds, called)
         finally:
             self.release_waiting(work)
-
-    def take(self, work: Work) -> Delivery | None:
-        """Take the next message; None if no handler is to be called any more."""
-        return None if self._stopping.is_set else work.take()
 
     def begin(self, work: Work, delivery: Delivery, now_ns: int) -> bool:
         """Mark a message as started; return False if its body cannot be read: then it fails.

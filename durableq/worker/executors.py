@@ -161,7 +161,8 @@ class AsyncExecutor:
         execution, function = self._execution, work.handler.function
         turn, context = self._turn, copy_context()
         task, now_ns = asyncio.current_task(), time.monotonic_ns()
-        while (delivery := execution.take(work)) is not None:
+        stopping = self._state.stopping
+        while not stopping.is_set and (delivery := work.take()) is not None:
             if not execution.begin(work, delivery, now_ns):
                 continue
             try:
@@ -209,9 +210,9 @@ class AsyncExecutor:
 def _is_current(context: Context) -> bool:
     """Return whether no variable was set since a context was copied."""
     now = copy_context()
-    return len(now) == len(context) and all(
-        context.get(variable, context) is value for variable, value in now.items()
-    )
+    if len(now) != len(context):
+        return False
+    return not now or all(context.get(name, context) is value for name, value in now.items())
 
 
 class _Slots:

@@ -25,14 +25,13 @@ class Work:
     messages. A deque's pop is atomic, so each message has one taker.
     """
 
-    __slots__ = ("extend_at", "handler", "lease_ms", "open", "refused", "taken_at", "waiting")
-
     def __init__(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
         self.handler = handler
         #: The messages that are not taken yet.
         self.waiting = deque(deliveries)
         #: The messages that are not settled yet, with the scoreboard's slot of the handler call.
         self.open: dict[Delivery, int | None] = dict.fromkeys(deliveries)
+        self.token = deliveries[0].receipt.token
         self.lease_ms = deliveries[0].message.lease_left_ms
         self.taken_at = time.monotonic()
         #: Time of the next extension, on the monotonic clock: after a third of the lease.
@@ -97,10 +96,9 @@ class InFlight:
     def begin(self, work: Work, deliveries: Sequence[Delivery], began_ns: int) -> None:
         """Record the call of a handler with a message, or with a batch, that was taken."""
         first, number = deliveries[0], len(deliveries)
-        receipt = first.receipt
-        message_id = receipt.message_id if number == 1 else ""
+        message_id = first.message.id if number == 1 else ""
         work.open[first] = self._scoreboard.begin(
-            receipt.token, message_id, began_ns, timeout_ns=self._timeout_ns
+            work.token, message_id, began_ns, timeout_ns=self._timeout_ns
         )
         with self._counting:
             self.started += number
@@ -130,7 +128,10 @@ class InFlight:
         handled = 0
         for work, delivery in ended:
             handled += 1
-            self._remove(work, delivery)
+            if (slot := work.open.pop(delivery, None)) is not None:
+                self._scoreboard.end(slot)
+            if not work.open:
+                self._works.discard(work)
         with self._counting:
             self.handled += handled
             self.failed += failed
@@ -139,7 +140,9 @@ class InFlight:
         """Take all waiting messages of a receive, to be released."""
         taken = work.take_all()
         for delivery in taken:
-            self._remove(work, delivery)
+            del work.open[delivery]
+        if not work.open:
+            self._works.discard(work)
         return taken
 
     def stats(self, *, draining: bool) -> WorkerStats:
@@ -160,10 +163,3 @@ class InFlight:
     def shortest_ms(self) -> int | None:
         """Return the shortest lease in flight; None if nothing is in flight."""
         return min((work.lease_ms for work in self.works()), default=None)
-
-    def _remove(self, work: Work, delivery: Delivery) -> None:
-        slot = work.open.pop(delivery, None)
-        if slot is not None:
-            self._scoreboard.end(slot)
-        if not work.open:
-            self._works.discard(work)

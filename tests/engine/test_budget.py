@@ -190,4 +190,4 @@ def test_a_message_of_a_worker(dq: DurableQ, orders: Queue) -> None:
     ours = [call for call in cost.calls if not call[0].startswith(("engines/", "model/"))]
     assert len(cost.statements) <= 15, cost.statements
     assert cost.prepares == []
-    assert len(ours) <= 2_050, Counter(ours)
+    assert len(ours) <= 1_750, Counter(ours)
