@@ -20,6 +20,7 @@ from durableq.model.message import (
     check_key,
     draft,
     drafts,
+    of_fields,
 )
 from durableq.model.text import shown
 from durableq.model.units import to_ms
@@ -192,15 +193,22 @@ def _complete(
     encoded = _encoded_results(queue, deliveries, results)
     deliveries = [*dict.fromkeys(deliveries)]  # one that is given twice is completed once
     completions = [
-        Completion(delivery.receipt, encoded.get(delivery.message.id), delivery.message.key)
+        of_fields(
+            Completion,
+            (
+                delivery.receipt,
+                encoded.get(delivery.message.id) if encoded else None,
+                delivery.message.key,
+            ),
+        )
         for delivery in deliveries
     ]
     if not completions:
         return
     outcomes = opened.complete(completions)
-    stale = []
+    stale, done = [], Outcome.DONE
     for delivery, outcome in zip(deliveries, outcomes, strict=True):
-        if outcome is Outcome.DONE:
+        if outcome is done:
             delivery.settled = True
         else:
             stale.append((delivery.id, outcome.why))
@@ -221,6 +229,8 @@ def _encoded_results(
                 f"Message {delivery.id} was received from queue {delivery.queue!r}, not from "
                 f"{queue!r}: complete it with that queue."
             )
+    if not results:
+        return {}
     by_id = {delivery.id: delivery for delivery in deliveries}
     for message_id in results:
         if message_id not in by_id:

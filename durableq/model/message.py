@@ -50,7 +50,13 @@ __all__ = [
     "check_key",
     "draft",
     "drafts",
+    "of_fields",
 ]
+
+
+#: Makes a named tuple of all its fields in half the time of a call of its class, for the loops over
+#: the messages of a batch: `of_fields(Receipt, (queue, message_id, token))`.
+of_fields: Final = tuple.__new__
 
 
 class Receipt(NamedTuple):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from durableq import Deliveries, Delivery, DurableQ, Queue
+from durableq import Deliveries, Delivery, DurableQ, InvalidBody, Queue
 from durableq.client import queue
 from durableq.engines.sql import receiving
 from durableq.engines.sqlite import statements
 from durableq.model.limits import MAX_SET_ASIDE
-from durableq.model.message import draft
+from durableq.model.message import Received, draft
+from durableq.store.core import Receive
 from durableq.worker.fetcher import Fetcher
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
@@ -106,6 +107,34 @@ def test_a_receive_reads_the_ready_messages_in_order_of_their_index(
     plan = [row[3] for row in plain.rows(db, f"EXPLAIN QUERY PLAN {text}")]
     assert any("durableq_message" in step and "INDEX" in step for step in plan), plan
     assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_texts_that_are_not_utf_8_are_received_beside_others(
+    dq: DurableQ, orders: Queue, db: Path, together: bool
+) -> None:
+    """The driver's own decoder fails the statement; the operation is run again with another one."""
+    orders.send_many(["damaged", "sound"])
+    orders.send("later", key="k")
+    plain.script(
+        db,
+        "UPDATE durableq_message SET body = CAST(x'22ff22' AS TEXT) WHERE id = 1;"
+        "UPDATE durableq_message SET key = CAST(x'ff' AS TEXT) WHERE id = 3",
+    )
+    if together:
+        (received,) = dq.store.together([Receive("orders", 10)])
+        assert isinstance(received, Received)
+        messages = [Delivery(message, dq.store) for message in received.messages]
+    else:
+        messages = [*orders.receive(10)]
+    damaged, sound, later = messages
+    with pytest.raises(InvalidBody):
+        _ = damaged.body
+    assert (sound.body, later.body, later.key) == ("sound", "later", "\udcff")
+    assert [message.receive_count for message in messages] == [1, 1, 1]
+    damaged.reject("no text")
+    sound.complete()
+    assert (orders.info().counts.in_flight, orders.info().counters.completed) == (1, 1)
 
 
 def test_a_worker_receives_again_at_once_where_there_may_be_more(

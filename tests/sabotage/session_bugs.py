@@ -73,6 +73,12 @@ def let_sqlalchemy_try_out_a_transaction() -> None:
     adapter.view = view_of_files
 
 
+def fail_at_a_text_that_is_not_utf_8() -> None:
+    """The operation that meets it is not run again with the tolerant decoder."""
+    module: Any = database
+    module._UNDECODABLE = "another error"
+
+
 def trust_a_folder_at_once() -> None:
     """A change of the folder in the same tick as the last one is not noticed."""
     module: Any = open_files
@@ -86,6 +92,7 @@ def trust_a_folder_for_ever() -> None:
 
 
 BUGS = (
+    fail_at_a_text_that_is_not_utf_8,
     trust_a_folder_at_once,
     trust_a_folder_for_ever,
     let_a_forked_child_commit,

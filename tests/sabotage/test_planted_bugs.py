@@ -124,6 +124,11 @@ SEEN_BY = [
     ),
     ("look_away_from_the_log", PRESENCE + "test_a_removed_log_is_noticed_by_the_next_write"),
     (
+        "fail_at_a_text_that_is_not_utf_8",
+        "tests/engine/test_receiving.py::"
+        "test_texts_that_are_not_utf_8_are_received_beside_others[True]",
+    ),
+    (
         "trust_a_folder_at_once",
         PRESENCE + "test_a_file_replaced_in_a_tick_of_the_clock_is_noticed[-wal]",
     ),

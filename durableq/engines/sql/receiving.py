@@ -35,7 +35,7 @@ from durableq.model.limits import (
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
-from durableq.model.message import Message, Receipt, Received, State
+from durableq.model.message import Message, Receipt, Received, State, of_fields
 from durableq.model.units import check_whole
 from durableq.store.core import Watch, receive_or_wait
 
@@ -279,23 +279,22 @@ def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Mes
             row
         )
         message_id = str(number)
-        messages.append(
-            Message(
-                message_id,
-                queue,
-                body,
-                key,
-                attributes,
-                priority,
-                _IN_FLIGHT,
-                received + 1,
-                recovered,
-                sent,
-                enqueued,
-                0,
-                visibility_ms,
-                tx.queue_by_id(died_in).name if died_in is not None else None,
-                Receipt(queue, message_id, token),
-            )
+        fields = (
+            message_id,
+            queue,
+            body,
+            key,
+            attributes,
+            priority,
+            _IN_FLIGHT,
+            received + 1,
+            recovered,
+            sent,
+            enqueued,
+            0,
+            visibility_ms,
+            tx.queue_by_id(died_in).name if died_in is not None else None,
+            of_fields(Receipt, (queue, message_id, token)),
         )
+        messages.append(of_fields(Message, fields))
     return messages

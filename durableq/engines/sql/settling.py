@@ -345,8 +345,12 @@ def _by_receive(receipts: Sequence[Receipt]) -> list[tuple[str, Token, dict[int,
         Queue, token, and where in `receipts` each message id first stands.
     """
     groups: dict[tuple[str, str], dict[int, int]] = {}
+    positions, last = {}, ("", "")
     for position, (queue, message_id, token) in enumerate(receipts):
-        groups.setdefault((queue, token), {}).setdefault(row_id(message_id), position)
+        if (queue, token) != last:  # most are of one receive
+            last = queue, token
+            positions = groups.setdefault(last, {})
+        positions.setdefault(row_id(message_id), position)
     found: list[tuple[str, Token, dict[int, int]]] = []
     for (queue, token), positions in groups.items():
         try:

@@ -208,8 +208,11 @@ class WriteTransaction(Transaction):
 
 def row_id(message_id: str) -> int:
     """Return the row id of a message's id; -1, which no row has, if it is not one."""
-    number = int(message_id) if message_id.isdecimal() and len(message_id) < 20 else -1
-    return number if str(number) == message_id and number < 1 << 63 else -1
+    try:
+        number = int(message_id)
+    except ValueError:
+        return -1
+    return number if 0 <= number < 1 << 63 and str(number) == message_id else -1
 
 
 class AllOrNothing:

@@ -46,6 +46,7 @@ class Session(WriteTransaction):
         "keeps_turn",
         "pid",
         "sqlalchemy",
+        "text_factory",
         "thread",
         "thread_id",
     )
@@ -57,6 +58,8 @@ class Session(WriteTransaction):
         self._database = database
         #: The connection as SQLAlchemy's, once user code has needed it.
         self.sqlalchemy: sqlalchemy.Connection | None = None
+        #: Decodes texts in `Database.run`.
+        self.text_factory: Any = str
         self.pid = os.getpid()
         self.thread = threading.current_thread()
         self.thread_id = threading.get_ident()
