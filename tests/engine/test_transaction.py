@@ -155,6 +155,51 @@ def test_a_statement_that_fails_undoes_all_of_it(
 
 
 @pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        ("SELECT 1 AS one, 'x' AS \"a.b\"", None),
+        ("SELECT :a, :b, :a", {"a": 1, "b": None, "unused": 2}),
+        ("SELECT :only", {"only": b"bytes"}),
+        ("SELECT '\\:x', ':x', \"order_id\" FROM ledger WHERE paid = :paid", {"paid": 1, "x": 7}),
+        ("SELECT :a", None),
+        ("SELECT :a", {}),
+        ("SELECT :a", {"b": 1}),
+        ("SELECT :a", ["b"]),
+        ("SELECT ?", (1,)),
+        ("SELECT :a", [{"a": 1}]),
+        ("SELECT :a", {"a": object()}),
+        ("INSERT INTO ledger VALUES (:o, :p)", [{"o": 1, "p": 2}, {"o": 3, "p": 4}]),
+        ("INSERT INTO ledger VALUES (:o, :p)", [{"o": 1, "p": 2}, {"o": 3}]),
+        ("INSERT INTO ledger VALUES (:o, :p)", [{"o": 1, "p": 2}, "op"]),
+        ("INSERT INTO ledger VALUES (1, 2), (3, 4) RETURNING paid", {}),
+        ("UPDATE ledger SET paid = paid + :more", {"more": 1}),
+        ("", None),
+    ],
+)
+def test_sql_text_has_the_meaning_that_sqlalchemy_gives_it(
+    dq: DurableQ, orders: Queue, text: str, parameters: Any
+) -> None:
+    """The values of a text go to the driver without SQLAlchemy's compilation."""
+
+    def seen(execute: Callable[..., Any]) -> Any:
+        try:
+            result = execute(text, parameters)
+            if result.returns_rows:
+                return [*result.keys()], [tuple(row) for row in result]
+            return result.rowcount
+        except sa.exc.SQLAlchemyError as error:
+            return type(error), str(error)
+
+    with take(orders).transaction() as tx:
+        ours = seen(tx.execute)
+        written = tx.execute("SELECT * FROM ledger").fetchall()
+        tx.execute("DELETE FROM ledger")
+    with dq.engine.begin() as connection:
+        theirs = seen(lambda text, values: connection.execute(sa.text(text), values))
+        assert (ours, written) == (theirs, connection.execute(sa.select(ledger)).fetchall())
+
+
+@pytest.mark.parametrize(
     "ending", ["ROLLBACK", "COMMIT", "INSERT OR ROLLBACK INTO once VALUES (1)"]
 )
 def test_a_statement_that_ends_the_transaction_settles_nothing(

@@ -48,9 +48,11 @@ class UserWrite:
     def begin(self) -> Session:
         """Begin it."""
         database = self._database
-        _ = database.adapter  # imports SQLAlchemy, which takes half a second: not under the lock
+        # It imports SQLAlchemy, which takes half a second: not under the lock.
+        self.adapter = database.adapter
         session = database.write()
-        if _begun(session) is not None and not session.raw.in_transaction:
+        connection = session.sqlalchemy
+        if connection and connection.in_transaction() and not session.raw.in_transaction:
             database.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
             session = database.write()
         session.__enter__()
@@ -73,7 +75,8 @@ class UserWrite:
         session.abandon()  # if a KeyboardInterrupt came before the session's own end
         session.give_turn()
         self._session = None  # the next transaction of the session is another's
-        begun = _begun(session) if session.pid == os.getpid() else None
+        connection = session.sqlalchemy if session.pid == os.getpid() else None
+        begun = connection.get_transaction() if connection else None
         if begun is not None:
             begun.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
 
@@ -86,10 +89,6 @@ def joined(database: Database, session: Session) -> sqlalchemy.Connection:
     if not connection.in_transaction():
         connection.begin()  # our listener sees the open transaction
     return connection
-
-
-def _begun(session: Session) -> sqlalchemy.RootTransaction | None:
-    return None if session.sqlalchemy is None else session.sqlalchemy.get_transaction()
 
 
 class OpenTransaction:
@@ -146,7 +145,7 @@ class OpenTransaction:
         """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
         self._check()
         connection = joined(self._database, self._tx)
-        result = self._database.adapter.execute(connection, statement, parameters)
+        result = self._write.adapter.execute(connection, statement, parameters)
         if result.returns_rows:
             self._results.append(result)
         return result
