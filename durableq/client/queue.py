@@ -20,7 +20,6 @@ from durableq.model.message import (
     check_key,
     draft,
     drafts,
-    of_fields,
 )
 from durableq.model.text import shown
 from durableq.model.units import to_ms
@@ -193,14 +192,7 @@ def _complete(
     encoded = _encoded_results(queue, deliveries, results)
     deliveries = [*dict.fromkeys(deliveries)]  # one that is given twice is completed once
     completions = [
-        of_fields(
-            Completion,
-            (
-                delivery.receipt,
-                encoded.get(delivery.message.id) if encoded else None,
-                delivery.message.key,
-            ),
-        )
+        Completion(delivery.receipt, encoded.get(delivery.message.id), delivery.message.key)
         for delivery in deliveries
     ]
     if not completions:

@@ -23,10 +23,10 @@ ENDS = ("to the first statement", "to the change", "in all")
 #: Calls and files to each of the ends.
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
     "send": ((13, 8), (14, 8), (18, 9)),
-    "receive": ((9, 6), (16, 7), (28, 9)),
+    "receive": ((9, 6), (17, 8), (29, 10)),
     "complete": ((13, 7), (14, 7), (26, 8)),
     "fail (buries)": ((19, 10), (26, 12), (41, 13)),
-    "receive (empty)": ((9, 6), None, (22, 11)),
+    "receive (empty)": ((9, 6), None, (23, 12)),
 }
 
 

@@ -14,5 +14,18 @@ OWNER_BASE: Final = 1 << 40
 #: Owners from here on are receives outside a registered worker, by host and boot.
 OUTSIDE_BASE: Final = 1 << 46
 NO_RECEIPT: Final = bytes(16)
+#: The columns of a ready message, in the order in which READY and DEAD_LETTERS return them.
+READY_COLUMNS: Final = (
+    "id",
+    "body",
+    "key",
+    "attributes",
+    "priority",
+    "receive_count",
+    "recovery_count",
+    "sent_at_ms",
+    "enqueued_at_ms",
+    "source_queue_id",
+)
 #: The running counters of a queue.
 COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))

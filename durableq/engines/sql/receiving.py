@@ -8,20 +8,19 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from durableq.engines.sql.columns import NO_RECEIPT
-from durableq.engines.sql.examining import (
-    DIED_IN,
+from durableq.engines.sql.admission import (
     ID,
     IS_PLAIN,
     KEY,
-    Aside,
-    Known,
+    SOURCE_QUEUE_ID,
+    Facts,
+    NotDelivered,
     Row,
     Terms,
     decide,
-    note,
     set_aside,
 )
+from durableq.engines.sql.columns import NO_RECEIPT
 from durableq.engines.sql.queries import ready_in_ms
 from durableq.engines.sql.reclaiming import reclaim_expired, stored_owner
 from durableq.engines.sql.settling import LeasedMessage, put_back
@@ -79,22 +78,19 @@ def receive(
     if found is None:
         raise UnknownQueue(queue)
     tx.revision, is_due, has_ended, is_paused, queue_id, timeout_ms, retention_ms = found
-    if type(limit) is not int or limit != 1:
-        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-    timeout_ms = timeout_ms if visibility_ms is None else visibility_ms
-    terms = _terms(tx, queue, queue_id, timeout_ms, owner_id)
+    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
+    terms = _terms(tx, (queue, queue_id), visibility_ms, timeout_ms, owner_id)
     promoted = _promote(tx, queue_id) if is_due else 0
     reclaimed = reclaim_expired(tx, tx.queue(queue)) if has_ended else 0
     if is_paused:
         return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
-    admitted, known, aside, is_full = _look_through(tx, terms, limit, retention_ms)
-    set_aside_number = set_aside(tx, terms, aside) if aside else 0
-    duplicates = aside.duplicates if aside else []
+    admitted, known, undelivered, is_full = _admit(tx, terms, limit, retention_ms)
+    aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
     more = is_full or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
     messages = _deliver(tx, terms, admitted, known) if admitted else []
-    idle = not (messages or duplicates or set_aside_number or more)
+    idle = not (messages or undelivered.duplicates or aside or more)
     wait_ms = ready_in_ms(tx, [queue]) if idle else None
-    received = Received(messages, duplicates, set_aside_number, more, wait_ms)
+    received = Received(messages, undelivered.duplicates, aside, more, wait_ms)
     return tx.shown(received) if tx.offset_ms else received
 
 
@@ -104,8 +100,7 @@ def lease_dead_letters(
     """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
     row = tx.queue(queue)
     check_whole(len(ids), "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-    timeout_ms = row.visibility_timeout_ms if visibility_ms is None else visibility_ms
-    terms = _terms(tx, queue, row.id, timeout_ms, owner_id)
+    terms = _terms(tx, (queue, row.id), visibility_ms, row.visibility_timeout_ms, owner_id)
     _promote(tx, row.id)
     reclaim_expired(tx, row)
     chosen = _dead_letters(tx, row.id, len(ids), ids)
@@ -113,17 +108,30 @@ def lease_dead_letters(
 
 
 def _terms(
-    tx: WriteTransaction, queue: str, queue_id: int, visibility_ms: int, owner_id: int
+    tx: WriteTransaction,
+    queue: tuple[str, int],
+    visibility_ms: int | None,
+    default_ms: int,
+    owner_id: int,
 ) -> Terms:
-    """Return the terms of a receive from a queue.
+    """Return the terms of a receive.
+
+    Args:
+        tx: the transaction.
+        queue: name and id of the queue.
+        visibility_ms: the length of the leases; None means the queue's.
+        default_ms: the queue's.
+        owner_id: 0 is no registered worker.
 
     Raises:
         InvalidInput: an argument out of bounds.
     """
-    if type(visibility_ms) is not int or not 1 <= visibility_ms <= MAX_VISIBILITY_MS:
+    if visibility_ms is None:
+        visibility_ms = default_ms
+    else:
         check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     owner = stored_owner(owner_id) if owner_id else tx.owner_outside
-    return Terms(queue, queue_id, new_token(), visibility_ms, owner)
+    return Terms(*queue, new_token(), visibility_ms, owner)
 
 
 def new_token() -> Token:
@@ -150,59 +158,58 @@ def _dead_letters(tx: WriteTransaction, queue_id: int, limit: int, ids: Sequence
     return rows
 
 
-def _look_through(
+def _admit(
     tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int
-) -> tuple[list[Row], dict[int, Known], Aside | None, bool]:
+) -> tuple[list[Row], dict[int, Facts], NotDelivered, bool]:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
     Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
     written before the reading has ended.
 
     Returns:
-        The admitted ones, what is known of those whose keys have a record, the others, and whether
+        The admitted ones, the facts about those whose keys have a record, the others, and whether
         more may be ready.
     """
     admitted: list[Row] = []
-    known: dict[int, Known] = {}
+    known: dict[int, Facts] = {}
     taken: set[str] = set()
-    aside, is_full = None, False
+    undelivered, is_full = NotDelivered(), False
     values = (terms.queue_id, tx.now_ms - retention_ms, limit + MAX_SET_ASIDE)
     rows = tx.raw.execute(tx.sql.READY, values)  # a cursor of its own
     try:
         for row in rows:
             key = row[KEY]
             if not row[IS_PLAIN] or key in taken:
-                found = Known(*tx.execute(tx.sql.EXAMINE, (row[ID],)).fetchone())
-                admission, until_ms = decide(tx, row, found, terms, retention_ms, taken)
+                facts = Facts(*tx.execute(tx.sql.EXAMINE, (row[ID],)).fetchone())
+                admission, until_ms = decide(tx, row, facts, terms, retention_ms, taken)
                 if admission is not Admission.DELIVER:
-                    aside = aside or Aside()
-                    note(aside, row, found, admission, terms.queue, until_ms)
-                    if aside.number >= MAX_SET_ASIDE:
+                    undelivered.add(row, facts, admission, terms.queue, until_ms)
+                    if undelivered.number >= MAX_SET_ASIDE:
                         is_full = True
                         break
                     continue
-                if found.status is not None:
-                    known[row[ID]] = found
+                if facts.status is not None:
+                    known[row[ID]] = facts
             admitted.append(row)
             if len(admitted) >= limit:
                 is_full = True
                 break
-            if key is not None and row[DIED_IN] is None:
+            if key is not None and row[SOURCE_QUEUE_ID] is None:
                 taken.add(key)
     finally:
         rows.close()
-    return admitted, known, aside, is_full
+    return admitted, known, undelivered, is_full
 
 
 def _deliver(
-    tx: WriteTransaction, terms: Terms, admitted: list[Row], known: dict[int, Known]
+    tx: WriteTransaction, terms: Terms, admitted: list[Row], known: dict[int, Facts]
 ) -> list[Message]:
     """Lease the admitted messages, and their keys; return them."""
     ids = [row[ID] for row in admitted]
     leased = lease_ready(tx, ids, terms.token, terms.visibility_ms, terms.owner)
     if len(leased) != len(ids):
         admitted = [row for row in admitted if row[ID] in leased]
-    keyed = [row for row in admitted if row[KEY] is not None and row[DIED_IN] is None]
+    keyed = [row for row in admitted if row[KEY] is not None and row[SOURCE_QUEUE_ID] is None]
     if keyed:
         refused = _take_keys(tx, terms, keyed, known)
         if refused:
@@ -223,7 +230,7 @@ def lease_ready(
 
 
 def _take_keys(
-    tx: WriteTransaction, terms: Terms, keyed: list[Row], known: dict[int, Known]
+    tx: WriteTransaction, terms: Terms, keyed: list[Row], known: dict[int, Facts]
 ) -> set[int]:
     """Take the keys of leased messages; return the ids of messages whose key is another's by now.
 
@@ -239,8 +246,9 @@ def _take_keys(
     if taken == len(keyed):
         return set()
     row, refused = tx.queue(terms.queue), set()
-    for message_id, _, key, *_ in keyed:
-        of = {"in_queue": row.id, "of_key": key, "of": message_id, "token": terms.token}
+    for message in keyed:
+        message_id = message[ID]
+        of = {"in_queue": row.id, "of_key": message[KEY], "of": message_id, "token": terms.token}
         if tx.run(tx.sql.OWNED_KEY, **of).fetchone() is None:
             refused.add(message_id)
             leased = LeasedMessage(message_id, None, 1, terms.token)
@@ -249,7 +257,7 @@ def _take_keys(
 
 
 def _take_over_keys(
-    tx: WriteTransaction, terms: Terms, keyed: list[Row], known: dict[int, Known]
+    tx: WriteTransaction, terms: Terms, keyed: list[Row], known: dict[int, Facts]
 ) -> int:
     """Take the keys that have a record, each as it was seen and in order; return their number."""
     rows = [
@@ -275,10 +283,9 @@ def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Mes
     queue, token, visibility_ms = terms.queue, terms.token.hex(), terms.visibility_ms
     messages = []
     for row in admitted:
-        number, body, key, attributes, priority, received, recovered, sent, enqueued, died_in, _ = (
-            row
-        )
-        message_id = str(number)
+        # READY_COLUMNS, and whether it is plain.
+        id_, body, key, attributes, priority, received, recovered, sent, enqueued, source, _ = row
+        message_id = str(id_)
         fields = (
             message_id,
             queue,
@@ -293,7 +300,7 @@ def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Mes
             enqueued,
             0,
             visibility_ms,
-            tx.queue_by_id(died_in).name if died_in is not None else None,
+            None if source is None else tx.queue_by_id(source).name,
             of_fields(Receipt, (queue, message_id, token)),
         )
         messages.append(of_fields(Message, fields))

@@ -24,7 +24,12 @@ from sqlalchemy import (
     update,
 )
 
-from durableq.engines.sql.columns import LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
+from durableq.engines.sql.columns import (
+    LEASE_EPOCH_MS,
+    NO_RECEIPT,
+    OWNER_BASE,
+    READY_COLUMNS,
+)
 from durableq.engines.sql.definitions.elements import (
     Statement,
     bytes_literal,
@@ -75,14 +80,14 @@ def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
 
 # Each write transaction compares it, and reads it with a queue: see `WriteTransaction.revision`.
 _version = table("durableq_version", column("version_num"))
-_revision = select(_version.c.version_num).scalar_subquery()
+revision = select(_version.c.version_num).scalar_subquery()
 _named = _q.name == _p("queue")
-QUEUE = Statement(select(queue, _revision).where(_named), order=("queue",))
+QUEUE = Statement(select(queue, revision).where(_named), order=("queue",))
 
 # ---- send
 
 SEND_TO = Statement(
-    select(_revision, _q.id, _q.delay_ms, _q.max_body_bytes, last_id(message)).where(
+    select(revision, _q.id, _q.delay_ms, _q.max_body_bytes, last_id(message)).where(
         _named, _q.dead_letter_queue_id.is_not(None)
     ),
     order=("queue",),
@@ -142,7 +147,7 @@ _has_ended = (is_state(State.IN_FLIGHT), _m.lease_until_ms <= _p("lease_now"))
 # columns: the driver describes each column at each execution, which takes 0.4 microseconds.
 RECEIVE_FROM = Statement(
     select(
-        _revision,
+        revision,
         select(_m.id).where(_m.queue_id == _q.id, *_is_due).exists(),
         select(_m.id).where(_m.queue_id == _q.id, *_has_ended).exists(),
         _q.paused,
@@ -166,24 +171,12 @@ CHOOSE = Statement(
         state=ready, deferred=zero, delayed_until_ms=zero, retention_from_ms=_m.enqueued_at_ms
     ).returning(_m.id)
 )
-# In the order of `examining.Row`.
-_columns = (
-    _m.id,
-    _m.body,
-    _m.key,
-    _m.attributes,
-    _m.priority,
-    _m.receive_count,
-    _m.recovery_count,
-    _m.sent_at_ms,
-    _m.enqueued_at_ms,
-    _m.source_queue_id,
-)
+_columns = [_m[name] for name in READY_COLUMNS]
 _with_record = message.outerjoin(
     idempotency,
     (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
 )
-# Most have a key of their own or none, and are not old: the last column says so.
+# The last column says whether a message is plain: not old, and without a record of its key.
 READY = Statement(
     select(*_columns, _r.status.is_(None) & (_m.retention_from_ms > _p("oldest_ms")))
     .select_from(_with_record)
@@ -192,7 +185,7 @@ READY = Statement(
     .limit(_p("limit")),
     order=("in_queue", "oldest_ms", "limit"),
 )
-# What decides about one of the others.
+# The facts that decide about one of the others, in the order of `admission.Facts`.
 EXAMINE = Statement(
     select(
         _m.retention_from_ms,
@@ -235,8 +228,8 @@ LEASE = Statement(
     order=("ids", "token", "owner", "until", "now_ms"),
     for_one=True,
 )
-_under_receipt = (_m.receipt == _p("token"), is_state(State.IN_FLIGHT))
-UNDER_RECEIPT = Statement(select(_m.id).where(in_list(_m.id, "ids"), *_under_receipt))
+under_receipt = (_m.receipt == _p("token"), is_state(State.IN_FLIGHT))
+UNDER_RECEIPT = Statement(select(_m.id).where(in_list(_m.id, "ids"), *under_receipt))
 # The keys of messages leased just now, in order: where rows are locked, two processes that take the
 # same keys do not wait for each other. A key that has a record by now is left to its owner.
 TAKE_NEW_KEYS = Statement(
@@ -259,7 +252,7 @@ TAKE_NEW_KEYS = Statement(
             _m.payload_hash,
             _p("now_ms", _r.created_at_ms),
         )
-        .where(in_list(_m.id, "ids"), *_under_receipt)
+        .where(in_list(_m.id, "ids"), *under_receipt)
         .order_by(_m.key)
         .suffix_with("ON CONFLICT (queue_id, key) DO NOTHING"),
     ),
@@ -306,9 +299,9 @@ END_READY = Statement(
 
 # ---- settle, fenced by the receipt
 
-_leased_under_receipt = (_found_by_id_in_queue, *_under_receipt)
+_leased_under_receipt = (_found_by_id_in_queue, *under_receipt)
 COMPLETE_IN = Statement(
-    select(_revision, _q.dead_letter_queue_id, _q.id, _q.idempotency_ttl_ms).where(_named),
+    select(revision, _q.dead_letter_queue_id, _q.id, _q.idempotency_ttl_ms).where(_named),
     order=("queue",),
 )
 COMPLETE = Statement(

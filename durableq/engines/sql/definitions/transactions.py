@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import column, func, literal_column, select, table
+from sqlalchemy import func, select
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
-from durableq.engines.sql.definitions.tables import is_state, message, queue
-from durableq.model.message import State
+from durableq.engines.sql.definitions.messages import revision, under_receipt, zero
+from durableq.engines.sql.definitions.tables import message, queue
 
-_version = table("durableq_version", column("version_num"))
-_zero: Any = literal_column("0")
-_of_queue: Any = message.c.queue_id + _zero == queue.c.id
+_of_queue: Any = message.c.queue_id + zero == queue.c.id
 
 # The revision of the tables, and how many of these messages are leased under their receipt.
 HELD = Statement(
     select(
-        select(_version.c.version_num).scalar_subquery(),
+        revision,
         select(func.count(message.c.id))
-        .where(
-            in_list(message.c.id, "ids"),
-            _of_queue,
-            message.c.receipt == parameter("token"),
-            is_state(State.IN_FLIGHT),
-        )
+        .where(in_list(message.c.id, "ids"), _of_queue, *under_receipt)
         .scalar_subquery(),
     ).where(queue.c.name == parameter("queue")),
     order=("queue", "ids", "token"),

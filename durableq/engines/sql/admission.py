@@ -1,0 +1,161 @@
+"""Admission: which ready messages are delivered, and what happens to the others.
+
+Most ready messages are plain: within their retention, and without a record of their key. They are
+delivered at once. For each of the others EXAMINE reads the facts, and `decide` decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
+from durableq.engines.sql.settling import bury
+from durableq.engines.sql.transactions import Token, WriteTransaction
+from durableq.model import codec
+from durableq.model.lifecycle import Admission, KnownKey, admit
+from durableq.model.message import (
+    Duplicate,
+    Event,
+    Failure,
+    Reason,
+    RecordStatus,
+    State,
+)
+
+CONFLICT: Final = Failure(
+    Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
+)
+
+#: A row of READY or DEAD_LETTERS: READY_COLUMNS, and whether the message is plain. It stays a
+#: tuple: a named tuple of each would take as long as the rest of the reading.
+Row = tuple[Any, ...]
+ID, BODY, KEY, SOURCE_QUEUE_ID = map(READY_COLUMNS.index, ("id", "body", "key", "source_queue_id"))
+IS_PLAIN: Final = len(READY_COLUMNS)
+
+
+class Terms(NamedTuple):
+    """The terms of one receive: its queue, and the token, length and owner of its leases."""
+
+    queue: str
+    queue_id: int
+    token: Token
+    visibility_ms: int
+    owner: int
+
+
+class Facts(NamedTuple):
+    """The facts that decide about a message that is not plain. Columns in the order of EXAMINE."""
+
+    retention_from_ms: int
+    payload_hash: bytes | None
+    #: Of the record of its key; None: there is no record.
+    status: int | None
+    known_hash: bytes
+    expires_at_ms: int | None
+    result: str | None
+    owner_message_id: int
+    owner_receipt: bytes
+
+
+@dataclass(slots=True)
+class NotDelivered:
+    """Ready messages that are not delivered, by the decision about them."""
+
+    duplicates: list[Duplicate] = field(default_factory=list)
+    #: Until when each waits for its key.
+    deferred: dict[int, int] = field(default_factory=dict)
+    conflicts: list[int] = field(default_factory=list)
+    expired: list[int] = field(default_factory=list)
+    number: int = 0
+
+    def add(self, row: Row, facts: Facts, admission: Admission, queue: str, until_ms: int) -> None:
+        """Add a message; a deferred one waits until a time."""
+        self.number += 1
+        match admission:
+            case Admission.DUPLICATE:
+                self.duplicates.append(Duplicate(str(row[ID]), queue, row[KEY], facts.result))
+            case Admission.DEFER:
+                self.deferred[row[ID]] = until_ms
+            case Admission.CONFLICT:
+                self.conflicts.append(row[ID])
+            case Admission.EXPIRE:
+                self.expired.append(row[ID])
+
+
+def decide(
+    tx: WriteTransaction,
+    row: Row,
+    facts: Facts,
+    terms: Terms,
+    retention_ms: int,
+    taken: set[str],
+) -> tuple[Admission, int]:
+    """Decide about a message that is not plain, or whose key another message has just taken.
+
+    Args:
+        tx: the transaction.
+        row: the message.
+        facts: what decides about it.
+        terms: of the receive.
+        retention_ms: the retention of the queue.
+        taken: the keys of the messages that this receive delivers.
+
+    Returns:
+        The decision; if the message is deferred, until when.
+    """
+    record, owner_lease_ms = _known_key(tx, row, facts, terms, taken)
+    admission = admit(facts.retention_from_ms, facts.payload_hash, record, retention_ms, tx.now_ms)
+    return admission, tx.now_ms + max(1, owner_lease_ms)
+
+
+def _known_key(
+    tx: WriteTransaction, row: Row, facts: Facts, terms: Terms, taken: set[str]
+) -> tuple[KnownKey | None, int]:
+    """Return the state of a message's key, and the rest of its owner's lease in ms."""
+    if row[SOURCE_QUEUE_ID] is not None:  # the key of a dead letter guards nothing
+        return None, 0
+    if row[KEY] in taken:
+        in_progress = KnownKey(RecordStatus.IN_PROGRESS, b"", 0, owner_holds_lease=True)
+        return in_progress, terms.visibility_ms
+    if facts.status is None:
+        return None, 0
+    if facts.status == RecordStatus.COMPLETED:
+        expires, mine = facts.expires_at_ms or 0, facts.payload_hash or b""
+        same = codec.same_payload(facts.known_hash, mine, row[BODY])
+        known_hash = mine if same else facts.known_hash
+        return KnownKey(RecordStatus.COMPLETED, known_hash, expires, False), 0
+    owner = tx.run(
+        tx.sql.OWNER_LEASE, id=facts.owner_message_id, token=facts.owner_receipt
+    ).fetchone()
+    left_ms = owner[0] - tx.lease_now_ms if owner else 0
+    return KnownKey(RecordStatus.IN_PROGRESS, facts.known_hash, 0, owner is not None), left_ms
+
+
+def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> int:
+    """Defer, bury or delete the messages that are not delivered.
+
+    Messages that another process has taken since they were read are dropped from `undelivered`.
+
+    Returns:
+        The number of those that are left, without duplicates.
+    """
+    for message_id, until in tuple(undelivered.deferred.items()):
+        if tx.run(tx.sql.DEFER, of=message_id, until=until).rowcount != 1:
+            del undelivered.deferred[message_id]
+    undelivered.conflicts = [
+        message_id
+        for message_id in undelivered.conflicts
+        if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, CONFLICT)
+    ]
+    ended = [*undelivered.expired, *(int(one.message_id) for one in undelivered.duplicates)]
+    deleted = tx.moved(tx.sql.END_READY, ids=tx.list_of(ended))
+    undelivered.expired = [one for one in undelivered.expired if one in deleted]
+    undelivered.duplicates = [
+        one for one in undelivered.duplicates if int(one.message_id) in deleted
+    ]
+    for message_id in undelivered.expired:
+        tx.count(terms.queue_id, tx.sql.EXPIRED)
+        tx.record(message_id, terms.queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
+    tx.count(terms.queue_id, tx.sql.DUPLICATES, len(undelivered.duplicates))
+    return len(undelivered.deferred) + len(undelivered.conflicts) + len(undelivered.expired)
