@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from contextvars import Context, copy_context
-from typing import Final
+from typing import Any, Final
 
 from durableq.model.errors import PASSING
 from durableq.model.limits import MAX_RECEIVE_BATCH
@@ -171,7 +171,7 @@ class AsyncExecutor:
                 now_ns = execution.fail(work, delivery, error, now_ns)
             else:
                 now_ns = execution.complete(work, delivery, result, now_ns)
-            if self._turn != turn or not task or task.cancelling() or not _is_current(context):
+            if self._turn != turn or _is_cancelled(task) or not _is_current(context):
                 return
 
     async def _handle_batch(self, work: Work) -> None:
@@ -205,6 +205,14 @@ class AsyncExecutor:
         left = min(started.slots, len(started.work.waiting) + started.running)
         self._slots.give(started.slots - left)
         started.slots = left
+
+
+def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    """Return whether the next suspension of a task would be cancelled.
+
+    Before Python 3.13, `uncancel` takes back the request, but not the cancellation.
+    """
+    return task is None or task.cancelling() > 0 or bool(getattr(task, "_must_cancel", False))
 
 
 def _is_current(context: Context) -> bool:

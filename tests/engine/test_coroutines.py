@@ -57,13 +57,16 @@ def test_a_context_variable_of_one_message_is_not_seen_by_another(
     assert Counter(seen) == {"none": NUMBER}
 
 
+@pytest.mark.parametrize("takes_back", [False, True])
 def test_a_coroutine_that_cancels_its_task_and_returns_does_not_cancel_the_next(
-    dq: DurableQ, orders: Queue, db: Path
+    dq: DurableQ, orders: Queue, db: Path, takes_back: bool
 ) -> None:
     @dq.handler("orders")
     async def handle(message: Delivery) -> None:
         if message.body == 0:
             current_task().cancel()
+            if takes_back:
+                current_task().uncancel()
         else:
             await suspend()
 
