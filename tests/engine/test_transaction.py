@@ -358,6 +358,14 @@ def test_calls_around_the_transaction_are_refused_inside_it(
         assert receipts.info().counts.ready == 0, "asking is allowed"
 
 
+def test_a_refused_call_leaves_the_reading_of_texts_as_it_was(dq: DurableQ, orders: Queue) -> None:
+    """The calls of one message use another decoder, which fails at what is not UTF-8."""
+    with take(orders).transaction() as tx:
+        with pytest.raises(Conflict):
+            dq.queue("receipts").send(1)
+        assert tx.execute("SELECT CAST(x'ff41' AS TEXT)").scalar_one() == "\udcffA"
+
+
 def test_a_send_before_the_first_statement_commits_with_it(orders: Queue, db: Path) -> None:
     """SQLAlchemy, which nothing has needed before, joins the transaction that is open by then."""
     with DurableQ(db) as another:

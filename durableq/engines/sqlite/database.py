@@ -136,11 +136,11 @@ class Database:
         if self.turn.holder in (None, threading.get_ident()):
             session = self.session()
             session.is_patient = True
-            session.raw.text_factory = session.text_factory
             is_begun = False
             try:
                 with session as tx:
                     is_begun = True
+                    tx.raw.text_factory = session.text_factory
                     return operation(tx, *arguments)
             except BaseException as error:
                 if is_begun:  # perhaps not ended: see `abandon`
