@@ -174,6 +174,8 @@ def test_a_statement_that_fails_undoes_all_of_it(
         ("INSERT INTO ledger VALUES (1, 2), (3, 4) RETURNING paid", {}),
         ("UPDATE ledger SET paid = paid + :more", {"more": 1}),
         ("", None),
+        ("INSERT INTO ledger VALUES (1, 2)", [(1,), (2,)]),
+        ("INSERT INTO ledger VALUES (1, 2)", ["a", "b"]),
     ],
 )
 def test_sql_text_has_the_meaning_that_sqlalchemy_gives_it(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TEXTS_KEPT: Final = 128
 _DIALECT: Final = sqlite.dialect()
+_DICT: Final = {dict}
 
 
 class _Text(NamedTuple):
@@ -63,7 +64,7 @@ def _execute_text(
     with suppress(KeyError, TypeError):
         if type(parameters) is dict:
             values = known.pick(parameters)
-        elif type(parameters) is list and len(parameters) > 1:
+        elif type(parameters) is list and len(parameters) > 1 and {*map(type, parameters)} == _DICT:
             values = [*map(known.pick, parameters)]
     if values is None:
         return connection.execute(known.statement, parameters)
