@@ -151,11 +151,12 @@ class Completer:
     def _end(self, batch: Sequence[_Ended], outcomes: Sequence[Outcome]) -> None:
         """Read the outcomes, after the commit: until then nothing has happened."""
         failed = 0
+        done = Outcome.DONE  # to look up a member takes as long as the rest of the loop
         for (_, delivery, how), outcome in zip(batch, outcomes, strict=True):
             if isinstance(how, Failure):
                 _log_failed(delivery, how, outcome)
                 failed += 1
-            elif outcome is not Outcome.DONE:
+            elif outcome is not done:
                 delivery.lost = True
                 warn(delivery, "lost", ": its lease was lost; %s", outcome.why)
         self.finish([(work, delivery) for work, delivery, _ in batch], failed=failed)
