@@ -218,9 +218,11 @@ def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
 def _is_current(context: Context) -> bool:
     """Return whether no variable was set since a context was copied."""
     now = copy_context()
-    if len(now) != len(context):
-        return False
-    return not now or all(context.get(name, context) is value for name, value in now.items())
+    if not now:
+        return not context
+    return len(now) == len(context) and all(
+        context.get(variable, context) is value for variable, value in now.items()
+    )
 
 
 class _Slots:
