@@ -24,7 +24,7 @@ ENDS = ("to the first statement", "to the change", "in all")
 BOUNDS: dict[str, tuple[tuple[int, int] | None, ...]] = {
     "send": ((13, 8), (14, 8), (18, 9)),
     "receive": ((9, 6), (17, 8), (29, 10)),
-    "complete": ((13, 7), (14, 7), (26, 8)),
+    "complete": ((13, 7), (14, 7), (24, 8)),
     "fail (buries)": ((19, 10), (26, 12), (41, 13)),
     "receive (empty)": ((9, 6), None, (23, 12)),
 }

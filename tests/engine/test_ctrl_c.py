@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import pytest
@@ -19,7 +20,8 @@ def check_usable(orders: Queue) -> None:
     orders.send("after")
     info = orders.info()
     assert (info.counts.ready, info.counts.in_flight) == (1, 1)
-    assert (info.counters.sent, info.counters.completed) == (2, 0)
+    counters = info.counters
+    assert (counters.sent, counters.completed, counters.moved_out) == (2, 0, 0)
 
 
 def test_after_an_interrupted_statement_the_thread_has_a_new_connection(
@@ -39,8 +41,14 @@ def test_after_an_interrupted_statement_the_thread_has_a_new_connection(
     check_usable(orders)
 
 
+def in_a_transaction(message: Delivery) -> None:
+    with message.transaction():
+        pass
+
+
+@pytest.mark.parametrize("settle", [in_a_transaction, lambda message: message.reject("no")])
 def test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next(
-    orders: Queue,
+    orders: Queue, settle: Callable[[Delivery], object]
 ) -> None:
     """The signal is handled at the first line of the session's exit, before any try."""
     orders.send("interrupted")
@@ -53,8 +61,9 @@ def test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next(
 
     before = sys.gettrace()
     try:
-        with pytest.raises(KeyboardInterrupt), message.transaction():
-            sys.settrace(interrupt)
+        sys.settrace(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            settle(message)
     finally:
         sys.settrace(before)
     check_usable(orders)

@@ -77,13 +77,15 @@ def receive(
     found = tx.execute(tx.sql.RECEIVE_FROM, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
     if found is None:
         raise UnknownQueue(queue)
-    tx.revision, is_due, has_ended, is_paused, queue_id, timeout_ms, retention_ms = found
+    tx.revision, is_unusual, queue_id, timeout_ms, retention_ms = found
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     terms = _terms(tx, (queue, queue_id), visibility_ms, timeout_ms, owner_id)
-    promoted = _promote(tx, queue_id) if is_due else 0
-    reclaimed = reclaim_expired(tx, tx.queue(queue)) if has_ended else 0
-    if is_paused:
-        return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
+    promoted = reclaimed = 0
+    if is_unusual:
+        row = tx.queue(queue)
+        promoted, reclaimed = _promote(tx, queue_id), reclaim_expired(tx, row)
+        if row.paused:
+            return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
     admitted, known, undelivered, is_full = _admit(tx, terms, limit, retention_ms)
     aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
     more = is_full or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH

@@ -35,7 +35,7 @@ class LeasedMessage(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """The queue of completed messages. Columns in the order of COMPLETE_IN."""
+    """The queue of completed messages with keys."""
 
     name: str
     id: int
@@ -93,19 +93,19 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
         found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
         if found is None:
             continue
-        tx.revision, dead_letter_queue_id, *columns = found
-        source = _Source(queue, *columns)
+        tx.revision, queue_id, ttl_ms = found
         text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
-        ended = tx.execute(text, (ids, source.id, token)).fetchall()
-        tx.count(source.id, tx.sql.COMPLETED, len(ended))
+        ended = tx.execute(text, (ids, queue_id, token)).fetchall()
+        if ended:
+            tx.execute(tx.sql.COMPLETED, (len(ended), queue_id))
         keyed = []
         for message_id, key in ended:
             position = positions[message_id]
             outcomes[position] = done
             if key is not None:
                 keyed.append((message_id, key, completions[position].result))
-        if keyed and dead_letter_queue_id is not None:
-            _complete_keys(tx, source, token, keyed)
+        if keyed and ttl_ms is not None:  # the keys of dead letters guard nothing
+            _complete_keys(tx, _Source(queue, queue_id, ttl_ms), token, keyed)
     return [
         outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
@@ -119,7 +119,7 @@ def _complete_keys(
 
     Args:
         tx: the transaction.
-        source: the queue, not a dead-letter queue: the keys of dead letters guard nothing.
+        source: the queue.
         token: of their receipts.
         ended: id, key and result of each.
     """
@@ -344,19 +344,20 @@ def _by_receive(receipts: Sequence[Receipt]) -> list[tuple[str, Token, dict[int,
     Returns:
         Queue, token, and where in `receipts` each message id first stands.
     """
+    found: list[tuple[str, Token, dict[int, int]]] = []
     groups: dict[tuple[str, str], dict[int, int]] = {}
     positions, last = {}, ("", "")
     for position, (queue, message_id, token) in enumerate(receipts):
         if (queue, token) != last:  # most are of one receive
             last = queue, token
-            positions = groups.setdefault(last, {})
+            positions = groups.get(last, {})
+            if not positions:
+                groups[last] = positions
+                try:
+                    found.append((queue, bytearray.fromhex(token), positions))
+                except ValueError:  # no receive gave it
+                    continue
         positions.setdefault(row_id(message_id), position)
-    found: list[tuple[str, Token, dict[int, int]]] = []
-    for (queue, token), positions in groups.items():
-        try:
-            found.append((queue, bytearray.fromhex(token), positions))
-        except ValueError:  # no receive gave them
-            continue
     return found
 
 

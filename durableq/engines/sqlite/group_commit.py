@@ -163,13 +163,18 @@ class Turn:
             return self.holder == this
 
     def give(self, thread: int | None) -> None:
-        """Give the turn to the first thread that waits, if this thread has it."""
+        """Give the turn to the first thread that waits, if this thread has it.
+
+        Without a thread that waits no lock is taken, which is a thirtieth of a send: one that comes
+        meanwhile is seen at the second look, and one that comes later finds the turn free.
+        """
+        if self.holder == thread and not self._waiting:
+            self.holder = None
+            if not self._waiting:
+                return
         with self._changing:
-            if self.holder == thread:
-                if self._waiting:
-                    self._pass_on()
-                else:
-                    self.holder = None
+            if self.holder in (thread, None):
+                self._pass_on()
 
     def wait(self, *, patient: bool = True) -> None:
         """Wait for the turn, up to the busy timeout; unless `patient`, up to IMPATIENT_SECONDS.

@@ -519,13 +519,14 @@ nullif(?12, ''), ?13)"""
 # RECEIVE_FROM: queue, now_ms, lease_now
 RECEIVE_FROM = """\
 SELECT (SELECT durableq_version.version_num
-FROM durableq_version) AS anon_1, EXISTS (SELECT durableq_message.id
+FROM durableq_version) AS anon_1, durableq_queue.paused != 0 OR (EXISTS (SELECT
+durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
-durableq_message.delayed_until_ms <= ?2) AS anon_2, EXISTS (SELECT durableq_message.id
+durableq_message.delayed_until_ms <= ?2)) OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
-durableq_message.lease_until_ms <= ?3) AS anon_3, durableq_queue.paused, durableq_queue.id,
+durableq_message.lease_until_ms <= ?3)) AS anon_2, durableq_queue.id,
 durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
@@ -661,8 +662,9 @@ AND durableq_message.state = 0 RETURNING id"""
 # COMPLETE_IN: queue
 COMPLETE_IN = """\
 SELECT (SELECT durableq_version.version_num
-FROM durableq_version) AS anon_1, durableq_queue.dead_letter_queue_id, durableq_queue.id,
-durableq_queue.idempotency_ttl_ms
+FROM durableq_version) AS anon_1, durableq_queue.id, CASE WHEN
+(durableq_queue.dead_letter_queue_id IS NOT NULL) THEN durableq_queue.idempotency_ttl_ms END AS
+anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
 # COMPLETE: ids, in_queue, token
