@@ -134,7 +134,7 @@ SEEN_BY = [
     ),
     (
         "trust_a_folder_for_ever",
-        PRESENCE + "test_files_are_compared_each_second_all_the_same",
+        PRESENCE + "test_files_are_compared_each_second_in_an_unchanged_folder",
     ),
     (
         "let_another_library_open_the_file",

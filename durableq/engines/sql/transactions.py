@@ -72,9 +72,8 @@ class Transaction:
 
     def __init__(self, raw: Any, dialect: Dialect, moment: Moment = NO_MOMENT) -> None:
         self.raw = raw
-        #: The driver's own, for the text of a statement and its values. The way of one message
-        #: uses it: `execute(sql.STATEMENT, values)` is `run` without a call, but read its rows
-        #: before the next one: a session has one cursor for all of them.
+        #: The driver's own: `execute(sql.STATEMENT, values)`. It saves the call of `run`, and a
+        #: cursor: a session has one for all, so read the rows before the next statement.
         self.execute: Callable[..., Any] = raw.execute
         self.sql = dialect.statements
         #: Makes the value of a parameter of `in_list` from a list.
@@ -135,8 +134,8 @@ class WriteTransaction(Transaction):
         #: Numbers to be added, by queue id and the statement that adds to the counter.
         self.counts: dict[tuple[int, str], int] = {}
         self._queues: dict[str | int, StoredQueue] = {}
-        #: The revision of the tables, where the operation has read it with a queue: one statement
-        #: less. The transaction compares it before COMMIT, and reads it itself if it is None.
+        #: The revision of the tables, if the operation has read it together with a queue. The
+        #: transaction compares it before COMMIT; if it is None, it reads it first.
         self.revision: str | None = None
 
     def queue(self, name: str) -> StoredQueue:

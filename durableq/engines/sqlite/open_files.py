@@ -31,10 +31,10 @@ from durableq.model.errors import Busy, Conflict, DatabaseReplaced, DatabaseUnus
 
 #: Device and inode of a file.
 Identity = tuple[int, int]
-#: The age of a folder's last change at which the next change is sure to have another time: ten
-#: ticks of the slowest kernel's clock.
+#: A folder's last change must be older than this: then the next one surely has another time. It is
+#: ten ticks of the slowest kernel's clock.
 SETTLED_NS: Final = 100_000_000
-#: The interval at which the files are compared also in a folder without a change.
+#: The files are compared this often in an unchanged folder too: a mount over a file changes none.
 LOOK_EVERY_SECONDS: Final = 1.0
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -83,7 +83,7 @@ class OpenFile:
         self._folder = str(location.path.parent) if is_here else ""
         #: The last change of the folder in which the files were compared, and its identity.
         self._settled: tuple[int, Identity] = 0, (0, 0)
-        #: When they are compared again all the same.
+        #: When they are compared again, even if the folder has not changed.
         self._look_at = 0.0
         self.ticket = Ticket(location.path)
         self._connections: dict[int, Connection] = {}
@@ -122,8 +122,8 @@ class OpenFile:
     def check(self) -> None:
         """Compare the file, its log and its index with the ones that were opened.
 
-        A name cannot come to mean another file without a change of its folder. So where that has
-        not changed, the three need no look: 10 microseconds less in each commit.
+        A name cannot point to another file unless its folder changes. So while the folder is
+        unchanged, the three are not looked at: 10 microseconds less in each commit.
 
         Raises:
             DatabaseReplaced: one of them was removed or replaced.
@@ -147,8 +147,8 @@ class OpenFile:
                 status = None
             if status is None or status.st_ino != inode or status.st_dev != device:
                 raise replaced(self.path, "" if path == self._paths[0] else path)
-        # The kernel's clock for files advances in ticks, so the next change may have the time of
-        # one just before. A time in whole seconds is that of a file system with longer ticks.
+        # The kernel's clock for files advances in ticks, so two changes in a row may have the same
+        # time. A time in whole seconds may come from a file system with longer ticks.
         if seen[0] % 1_000_000_000 and seen[0] + SETTLED_NS < time.time_ns():
             self._settled = seen
             self._look_at = time.monotonic() + LOOK_EVERY_SECONDS
