@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ, Queue
+from durableq.engines.sqlite import group_commit
+from tests.engine.crowd import Crowd
 from tests.process.child import Nursery
 from tests.support import new_file
 
@@ -26,6 +28,13 @@ def dq(db: Path) -> Iterator[DurableQ]:
 @pytest.fixture
 def orders(dq: DurableQ) -> Queue:
     return dq.queue("orders")
+
+
+@pytest.fixture
+def crowd(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    """Threads whose groups are not cut short by the time that they take on a slow machine."""
+    monkeypatch.setattr(group_commit, "MAX_GROUP_SECONDS", 3600.0)
+    return Crowd(dq)
 
 
 @pytest.fixture

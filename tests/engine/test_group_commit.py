@@ -35,12 +35,6 @@ from tests.support import new_file, scaled, wait_for
 
 
 @pytest.fixture
-def crowd(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> Crowd:
-    monkeypatch.setattr(group_commit, "MAX_GROUP_SECONDS", 3600.0)  # on a slow machine too
-    return Crowd(dq)
-
-
-@pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The thread of each COMMIT."""
     found: list[int] = []

@@ -16,18 +16,11 @@ import pytest
 
 from durableq import DurableQ, OutcomeUnknown, Queue
 from durableq.engines.sql import sending
-from durableq.engines.sqlite import group_commit
 from durableq.engines.sqlite.group_commit import Turn
 from scripts.count_calls import ROOT
 from tests.engine import plain
 from tests.engine.crowd import Crowd, bodies
 from tests.support import scaled, wait_for
-
-
-@pytest.fixture
-def crowd(dq: DurableQ, monkeypatch: pytest.MonkeyPatch) -> Crowd:
-    monkeypatch.setattr(group_commit, "MAX_GROUP_SECONDS", 3600.0)  # on a slow machine too
-    return Crowd(dq)
 
 
 def test_ctrl_c_ends_the_wait_of_a_thread_and_no_other(

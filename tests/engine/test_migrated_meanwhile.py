@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 
@@ -44,24 +46,15 @@ def test_nothing_is_written_to_tables_of_another_revision(
     assert plain.rows(db, "SELECT * FROM durableq_message") == content
 
 
-def test_a_read_that_lacks_a_column_says_that_the_file_was_migrated(
-    dq: DurableQ, orders: Queue, db: Path
+@pytest.mark.parametrize("call", [Queue.info, partial(Queue.send, body=2)], ids=["read", "write"])
+def test_a_call_that_lacks_a_column_says_that_the_file_was_migrated(
+    orders: Queue, db: Path, call: Callable[[Queue], object]
 ) -> None:
     orders.send(1)
     migrate(db, "9999")
     plain.script(db, "ALTER TABLE durableq_counters RENAME COLUMN sent TO accepted")
     with pytest.raises(NewerDatabase, match="while this process had it open"):
-        orders.info()
-
-
-def test_a_write_that_lacks_a_column_says_that_the_file_was_migrated(
-    dq: DurableQ, orders: Queue, db: Path
-) -> None:
-    orders.send(1)
-    migrate(db, "9999")
-    plain.script(db, "ALTER TABLE durableq_counters RENAME COLUMN sent TO accepted")
-    with pytest.raises(NewerDatabase, match="while this process had it open"):
-        orders.send(2)
+        call(orders)
     assert plain.one(db, "SELECT count(*) FROM durableq_message") == 1
 
 
@@ -127,6 +120,8 @@ def test_tables_of_an_application_are_ignored(dq: DurableQ, orders: Queue, db: P
 
 OLDER = """
 import sys
+from collections.abc import Callable
+from functools import partial
 from durableq.engines.sqlite.driver import driver
 raw = driver.connect(sys.argv[1])
 raw.execute("SELECT count(*) FROM durableq_worker").fetchone()
