@@ -311,25 +311,19 @@ class SteadyClock:
         self._count_from(Anchor(wall_ms, boot_ms, boot_id, steady_ms=wall_ms), is_stored=False)
 
     def _count_from(self, anchor: Anchor, *, is_stored: bool) -> None:
-        """Set the anchor, and what each moment is computed from: one value, for other threads."""
+        """Set the anchor, and the values that each moment needs: one tuple, for other threads."""
         self._anchor, self._is_stored = anchor, is_stored
         due_at_ms = anchor.boot_ms + RENEW_MS if is_stored else anchor.boot_ms
         apart_ms = anchor.wall_ms - anchor.boot_ms
         self._basis = anchor, apart_ms, anchor.offset_ms, due_at_ms
 
     def moment(self) -> Moment:
-        """Return the time on all clocks, and whether the stored anchor is due to be renewed.
-
-        Each operation asks, so the usual case comes first: one boot, and clocks without a jump.
-        """
+        """Return the time on all clocks, and whether the stored anchor is due to be renewed."""
         wall_ms, boot_ms, boot_id = self._read()
         anchor, apart_ms, offset_ms, due_at_ms = self._basis
-        is_usual = boot_id == anchor.boot_id and -JUMP_MS <= wall_ms - boot_ms - apart_ms <= JUMP_MS
-        if not is_usual:
-            now = Reading(wall_ms, boot_ms, boot_id)
-            if boot_id != anchor.boot_id or jump(anchor, now):
-                later = advance(anchor, now)
-                return Moment(later.steady_ms, later.lease_ms, later.offset_ms, True)
+        if boot_id != anchor.boot_id or abs(wall_ms - boot_ms - apart_ms) > JUMP_MS:  # see `jump`
+            later = advance(anchor, Reading(wall_ms, boot_ms, boot_id))
+            return Moment(later.steady_ms, later.lease_ms, later.offset_ms, is_due=True)
         is_due = not anchor.boot_ms <= boot_ms < due_at_ms
         return Moment(wall_ms - offset_ms, boot_ms + anchor.lease_offset_ms, offset_ms, is_due)
 

@@ -1,4 +1,4 @@
-"""Ending a lease: complete, fail, release, extend, decide. Each is fenced by the receipt."""
+"""Settling: complete, fail, release and extend. Each is fenced by the receipt."""
 
 from __future__ import annotations
 
