@@ -281,25 +281,25 @@ def test_a_full_disk_is_not_the_messages_fault(
     write(message)
 
 
+@pytest.mark.parametrize("mode", ["rw", "ro"], ids=["locked", "read-only"])
 def test_an_error_of_another_database_fails_the_message(
-    orders: Queue, db: Path, tmp_path: Path
+    orders: Queue, db: Path, tmp_path: Path, mode: str
 ) -> None:
-    other = tmp_path / "other.db"
-    engine = sa.create_engine(f"sqlite:///{other}", module=driver, connect_args={"timeout": 0})
-    with engine.begin() as setting_up:
-        setting_up.execute(sa.text("CREATE TABLE elsewhere (n INTEGER)"))
-
-    def write_there(_: Transaction) -> None:
-        with engine.begin() as connection:
-            connection.execute(sa.text("INSERT INTO elsewhere VALUES (1)"))
-
-    message = take(orders)
+    """As Busy it would not count, so that a message that always fails would be tried for ever."""
+    other, insert = tmp_path / "other.db", "INSERT INTO elsewhere VALUES (1)"
+    other.touch()
     with plain.connection(other) as owner_id:
-        owner_id.execute("BEGIN IMMEDIATE")
-        with pytest.raises(sa.exc.OperationalError, match="locked"):
-            write_and(message, write_there)
-        owner_id.execute("ROLLBACK")
-    engine.dispose()
+        owner_id.execute("CREATE TABLE elsewhere (n INTEGER)")
+        owner_id.execute("BEGIN EXCLUSIVE" if mode == "rw" else "SELECT 1")
+        theirs = driver.connect(f"file:{other}?mode={mode}", uri=True, timeout=0)
+        connection = sa.create_engine("sqlite://", module=driver, creator=lambda: theirs).connect()
+        message = take(orders)
+        with pytest.raises(driver.OperationalError, match=r"locked|readonly"):
+            write_and(message, lambda _: theirs.execute(insert))
+        with pytest.raises(sa.exc.OperationalError, match=r"locked|readonly"):
+            write_and(message, lambda _: connection.execute(sa.text(insert)))
+        connection.close()
+        theirs.close()
     assert written(db) == BEFORE
     write(message)
 

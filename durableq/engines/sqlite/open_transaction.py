@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from durableq.engines.sql import sending, settling
 from durableq.engines.sql.transactions import AllOrNothing
 from durableq.engines.sqlite.database import Database
+from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.session import FORKED, Session
 from durableq.model.errors import Conflict, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
@@ -17,6 +18,10 @@ from durableq.store.core import OTHER_THREAD
 
 if TYPE_CHECKING:
     import sqlalchemy
+
+
+class _ForeignError(Exception):
+    """Stands for an error that says nothing about durableq's file."""
 
 
 class UserWrite:
@@ -108,6 +113,8 @@ class OpenTransaction:
         self._actor = actor
         self._write = UserWrite(database)
         self._results: list[sqlalchemy.CursorResult[Any]] = []
+        #: The driver's error of a statement of ours; others come from the user's own databases.
+        self._own_error: driver.Error | None = None
         self._thread = self._pid = 0
         self._is_open = False
 
@@ -139,6 +146,8 @@ class OpenTransaction:
             error = failure
             raise
         finally:
+            if error is not None and isinstance(error, driver.Error):
+                error = error if error is self._own_error else _ForeignError()
             self._write.end(error)
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
@@ -153,8 +162,12 @@ class OpenTransaction:
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
         self._check()
-        with AllOrNothing(self._tx.raw):
-            return sending.send(self._tx, queue, drafts)
+        try:
+            with AllOrNothing(self._tx.raw):
+                return sending.send(self._tx, queue, drafts)
+        except driver.Error as error:
+            self._own_error = error
+            raise
 
     def settle(
         self,
@@ -163,7 +176,11 @@ class OpenTransaction:
     ) -> None:
         """Say how the messages end; all are still held, or everything is undone."""
         self._check()
-        outcomes = settling.settle(self._tx, completions, failures, self._actor)
+        try:
+            outcomes = settling.settle(self._tx, completions, failures, self._actor)
+        except driver.Error as error:
+            self._own_error = error
+            raise
         if outcomes.count(Outcome.DONE) == len(outcomes):
             return
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
