@@ -18,7 +18,7 @@ from durableq.model.text import ELLIPSIS
 GAP: Final = "  "
 #: A longer text is folded to this width if the terminal is narrow.
 FOLDED: Final = 40
-#: The first character that may take another number of cells than one, controls apart.
+#: Characters below this one take one cell each, except controls.
 COMBINING: Final = "\u0300"
 _WORD: Final = re.compile(r"\s*\S+\s*")
 
@@ -103,7 +103,7 @@ def _widest(texts: Sequence[str]) -> int:
 
 
 def _are_narrow(texts: Sequence[str]) -> bool:
-    """Return whether each character is known to take one cell, in texts without controls."""
+    """Return whether each character surely takes one cell; the texts have no controls."""
     text = "".join(texts).replace(ELLIPSIS, "")
     return text.isascii() or max(text) < COMBINING
 

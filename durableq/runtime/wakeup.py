@@ -60,10 +60,10 @@ class WakeupEvent:
             os._exit(CLOSED_DESCRIPTORS)
 
     def exit_if_closed(self) -> None:
-        """Exit as `exit_unless_intact` does, for a quick look that suits each message.
+        """Exit as `exit_unless_intact` does, after a check that is quick enough for each message.
 
-        `fstat` and `fcntl` let other threads run; this look does not, and takes a tenth of their
-        time. It takes other files under the same numbers for these only if none of them blocks.
+        `fstat` and `fcntl` release the GIL; this check does not, and takes a tenth of their time.
+        It misses other files under the same numbers if neither of them blocks.
         """
         try:
             if not (os.get_blocking(self._read) or os.get_blocking(self._write)):
@@ -122,9 +122,9 @@ class MessageWaiter:
         self._pause = 0.0
 
     def wait(self, queues: Sequence[str], seconds: float) -> bool:
-        """Wait for a message; return True if one is ready, or after a write that is likely one.
+        """Wait for a message; return True if one is ready, or if a write came after a silence.
 
-        A write after a silence is: a receive then asks for the message at once, and saves the look.
+        Such a write has probably sent a message, so the caller receives at once, without a look.
 
         Args:
             queues: queues to look at; none waits for any write.

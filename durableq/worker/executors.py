@@ -72,7 +72,8 @@ class AsyncExecutor:
         self._loop = asyncio.new_event_loop()
         #: The event loop itself has weak references only.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Grows between two steps of a task, if not after each of its steps.
+        #: The calls of `_go_on`, which runs after the first step of new tasks. So it has changed
+        #: when a coroutine that has suspended goes on.
         self._turn = 0
         self._ending = False
 

@@ -1,7 +1,7 @@
 """The messages that are leased to a worker and not settled yet, by the receive that brought them.
 
-Messages of one receive share a token and a lease, so what is said of them is said once. A message
-costs an entry in a dictionary, and a slot of the scoreboard while its handler runs.
+Messages of one receive share a token and a lease, so both are stored once. A message costs an entry
+in a dictionary, and a slot of the scoreboard while its handler runs.
 """
 
 from __future__ import annotations

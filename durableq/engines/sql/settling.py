@@ -124,7 +124,7 @@ def _complete_keys(
         ended: id, key and result of each.
     """
     at = {"now_ms": tx.now_ms, "expires_ms": tx.now_ms + source.idempotency_ttl_ms}
-    # SQLite's JSON of before 3.46 ends a text at a NUL.
+    # JSON functions of SQLite before 3.46 end a text at a NUL.
     alike = [key for _, key, result in ended if result is None and "\0" not in key]
     completed = _complete_alike(tx, source, token, alike) if alike else 0
     if len(alike) < len(ended):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_GROUP: Final = 100
 #: From BEGIN on; an operation that has begun then is finished.
 MAX_GROUP_SECONDS: Final = 0.02
-#: Characters of a body that is sent together with others: a hundred take few milliseconds.
+#: Longest body, in characters, that is sent together with others: a hundred take a few ms.
 SHORT_BODY: Final = 10_000
 #: Between two looks of a waiting thread at its own state.
 LOOK_EVERY_SECONDS: Final = 0.1

@@ -83,7 +83,7 @@ READ_ROWS_PER_SECOND: Final = 300_000
 REWRITTEN_PER_SECOND: Final = 30_000
 #: Growth of a dead letter by its new columns and its entry in an index.
 DEAD_LETTER_GROWTH_BYTES: Final = 100
-#: The dead letters, and estimates of the pages that they lie on: first ones, and those of bodies.
+#: The number of dead letters, and of pages: those on which their rows begin, and of their bodies.
 _DEAD_LETTERS: Final = """\
 SELECT count(*), count(DISTINCT id / :rows_in_page), coalesce(sum(body_bytes), 0) / :page_bytes
 FROM durableq_message WHERE source_queue_id IS NOT NULL"""
