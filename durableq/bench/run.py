@@ -1,4 +1,4 @@
-"""A run of the benchmark: which rows, in which settings, and one after the other.
+"""A run of the benchmark: its rows and settings are chosen, then measured one after the other.
 
 A row that fails ends the rows of its theme; the other themes go on. A signal ends the run. In both
 cases the report has the figures so far, and the rows that are missing.
@@ -185,8 +185,9 @@ def _progress(parts: Sequence[Part], show: Callable[[str], None], *, is_terse: b
 
 
 def _measure(parts: Sequence[Part], report: Report, progress: Progress) -> None:
-    for theme, setting, rows in parts:
-        planned = Part(theme, setting, rows).planned
+    for part in parts:
+        theme, setting, rows = part
+        planned = part.planned
         setting.folder.mkdir()
         try:
             for figure in theme.measure(rows, replace(setting, progress=progress)):
