@@ -1,6 +1,7 @@
 """A budget of statements, prepares and Python calls for each operation; it fails when one grows.
 
-Unlike a timing it is the same on each machine. A change that spends more says why here.
+Unlike a timing it is the same on each machine. A change that spends more says why here. The calls
+of single operations without options are in test_calls.py.
 Newer versions of Python make fewer calls: they inline comprehensions.
 """
 
@@ -37,7 +38,6 @@ def test_one_send(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, lambda: orders.send({"order": 7}))
     assert len(cost.statements) == STATEMENTS_OF_A_SEND, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 16, cost.calls
 
 
 def test_one_send_with_all_options(dq: DurableQ, orders: Queue) -> None:
@@ -97,7 +97,6 @@ def test_a_receive_and_completion_of_one(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, lambda: receive_and_complete(orders))
     assert len(cost.statements) == BOTH, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 46, cost.calls
 
 
 def test_a_receive_and_completion_of_one_with_a_key(dq: DurableQ, orders: Queue) -> None:
@@ -163,7 +162,6 @@ def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:
     cost = spent(dq, orders.receive)
     assert len(cost.statements) == STATEMENTS_OF_A_RECEIVE, cost.statements
     assert cost.prepares == []
-    assert len(cost.calls) <= 23, cost.calls
 
 
 def handling(dq: DurableQ) -> Callable[[], None]:
