@@ -145,6 +145,17 @@ class InFlight:
             self._works.discard(work)
         return taken
 
+    def drop(self, work: Work, delivery: Delivery) -> bool:
+        """Drop a message that is lost while it waits; return False if it does not wait."""
+        try:
+            work.waiting.remove(delivery)
+        except ValueError:
+            return False
+        del work.open[delivery]
+        if not work.open:
+            self._works.discard(work)
+        return True
+
     def stats(self, *, draining: bool) -> WorkerStats:
         """Return the statistics of this worker."""
         works = self.works()

@@ -159,7 +159,19 @@ class LeaseKeeper:
                 work.extend_at = now + lease_ms / 3000
             for (work, delivery), outcome in zip(leased, outcomes, strict=True):
                 if outcome.refused:
-                    _refuse(work, delivery)
+                    self._refuse(work, delivery)
+
+    def _refuse(self, work: Work, delivery: Delivery) -> None:
+        """Take a lease for lost once its extension was refused twice."""
+        if delivery not in work.refused:
+            work.refused.add(delivery)
+            work.extend_at = 0.0  # it may have been settled just now: the next check asks again
+        elif self._in_flight.drop(work, delivery):
+            warn(delivery, "lost", ": its lease was lost before its handler was called")
+        elif not delivery.settled:
+            delivery.lost = True
+            text = ": its lease was lost; further calls of its handler are refused"
+            warn(delivery, "lost", text)
 
     def _beat(self) -> None:
         stats = self._in_flight.stats(draining=self._stopping.is_set)
@@ -193,14 +205,3 @@ class LeaseKeeper:
             self._store.require(Capability.MAINTENANCE).maintain()
         except DurableQError as error:
             self._log_postponed(error, "untended", "maintenance is left to the next worker")
-
-
-def _refuse(work: Work, delivery: Delivery) -> None:
-    """Take a lease for lost once its extension was refused twice."""
-    if delivery not in work.refused:
-        work.refused.add(delivery)
-        work.extend_at = 0.0  # it may have been settled just now: the next check asks again
-    elif not delivery.settled:
-        delivery.lost = True
-        text = ": its lease was lost; further calls of its handler are refused"
-        warn(delivery, "lost", text)

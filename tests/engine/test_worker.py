@@ -19,6 +19,7 @@ from durableq.worker import fetcher
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
 from tests.engine import plain
+from tests.support import wait_for
 
 EFFECT = "CREATE TABLE effect (key)"
 
@@ -299,3 +300,21 @@ def test_a_returned_value_without_a_key_is_named_once_and_fails_nothing(
     assert f"the handler of orders returned a value for message {sent[0]}" in said[0]
     assert "Send messages with a key, or return None" in said[0]
     assert orders.info().counters.completed == 3
+
+
+def test_no_handler_is_called_with_a_message_whose_lease_was_lost_while_it_waited(
+    dq: DurableQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = dq.queue("short", visibility_timeout=0.3)
+    called = []
+
+    @dq.handler("short", prefetch=3)
+    def handle(message: Delivery) -> None:
+        called.append(message.body)
+        queue.purge()
+        wait_for(lambda: caplog.text.count("lease was lost") == 3, what="all leases to be lost")
+
+    queue.send_many([1, 2, 3])
+    work(dq)
+    assert called == [1]
+    assert caplog.text.count("before its handler was called") == 2
