@@ -195,7 +195,9 @@ def _start(processes: Processes, side: Fleet, path: Path, synchronous: str) -> l
 def _ready(app: DurableQ, side: Fleet, folder: Path) -> bool:
     if side.is_raw:
         return len([*folder.glob("raw-*.ready")]) == side.procs
-    return len(app.store.require(Capability.FLEET).workers()) == side.procs
+    # The supervisor lists a worker that still imports its application, without queues.
+    workers = app.store.require(Capability.FLEET).workers()
+    return sum(bool(worker.queues) for worker in workers) == side.procs
 
 
 def _timed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -144,6 +145,30 @@ def test_a_ticket_is_given_back_when_its_wait_ends_in_vain(db: Path) -> None:
             assert ticket_is_free(db)
             other.execute("ROLLBACK")
         assert orders.send(2)
+
+
+def test_pauses_grow_until_a_wait_is_old_and_then_are_short(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few questions while others write; many from the oldest waiter; few to a stopped holder."""
+    now, pauses = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        pauses.append((now, seconds))
+        now += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(random, "uniform", lambda _low, _high: 1.0)
+    wait = write_lock._Wait(database.file, 30.0)
+    while now < 4.0:
+        wait.pause()
+    assert [seconds for _, seconds in pauses[:5]] == pytest.approx(
+        [0.001, 0.001, 0.002, 0.004, 0.005]
+    )
+    assert {round(seconds, 6) for at, seconds in pauses if 0.04 < at < 0.2} == {0.001}
+    assert pauses[-1][1] == 0.010
 
 
 def test_without_contention_no_ticket_is_taken(database: Any, orders: Queue) -> None:

@@ -81,7 +81,7 @@ class Session(WriteTransaction):
             if not database.turn.take():
                 database.turn.wait(patient=self.is_patient)
             try:
-                if database.lock.is_contended:
+                if database.lock.is_contended and not database.lock.take_ticket(self):
                     database.begin(self)
                 else:
                     self.execute(BEGIN_WRITE)

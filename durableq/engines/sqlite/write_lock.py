@@ -2,13 +2,15 @@
 
 SQLite has no queue: each waiting process asks again after a pause, and the first to ask after a
 COMMIT goes on. The driver's own pauses grow to 100 ms, while nobody uses the lock, so the driver
-does not wait here at all. Our pauses become shorter as a wait becomes longer: the oldest waiter
+does not wait here at all. Our pauses grow with the wait at first: among many writers, one that
+commits several times in a row takes less processor time than as many that take turns, and each
+question takes time from the one that writes. From 30 ms on they are short again: the oldest waiter
 asks most often.
 
 While there is contention, a transaction takes a ticket first, and keeps it to its end. Only the
 holder of the ticket asks SQLite, which is dear; the others ask for the ticket, which is cheap. The
 ticket is a courtesy: a waiter asks SQLite now and then without it, because its holder may have been
-stopped. docs/decisions/0034 has the measurements.
+stopped. docs/decisions/0034 and 0035 have the measurements.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ from durableq.runtime.waits import add_wait
 
 #: The wait of a caller who would rather do without.
 IMPATIENT_SECONDS: Final = 0.1
-#: First pause, and the age of a wait at which pauses are half as long.
-FIRST_SECONDS: Final = 0.001
-HALF_AGE_SECONDS: Final = 0.010
-SHORTEST_SECONDS: Final = 0.0002
-#: Pauses grow again with a wait that is longer than any queue: a holder may have been stopped.
+#: A pause is as long as the wait until then, within these bounds, until the wait is old.
+SHORT_SECONDS: Final = 0.001
+PATIENT_SECONDS: Final = 0.005
+#: From this age on pauses are short.
+OLD_SECONDS: Final = 0.030
+#: They grow again with a wait that is longer than any queue: a holder may have been stopped.
 PART_OF_AGE: Final = 1 / 200
 LONGEST_SECONDS: Final = 0.010
 #: Interval at which a waiter without a ticket asks SQLite.
@@ -94,6 +97,17 @@ class WriteLock:
             raise
         finally:
             add_wait(time.monotonic() - wait.began)
+
+    def take_ticket(self, holder: object) -> bool:
+        """Take the ticket without a wait; return whether to begin, also if none is needed now.
+
+        Args:
+            holder: releases it at the end of its transaction.
+        """
+        if time.monotonic() > self._contended_until:
+            self.is_contended = False
+            return True
+        return self.ticket.take(holder)
 
     def retrying(self, call: Callable[[], _T]) -> _T:
         """Repeat a call that meets another process's lock, up to the location's busy timeout.
@@ -175,6 +189,8 @@ class _Wait:
     def pause(self) -> None:
         """Sleep before the next attempt; with jitter, so that processes do not keep in step."""
         age = time.monotonic() - self.began
-        seconds = max(FIRST_SECONDS / (1 + age / HALF_AGE_SECONDS), SHORTEST_SECONDS)
-        seconds = min(max(seconds, age * PART_OF_AGE), LONGEST_SECONDS)
+        if age < OLD_SECONDS:
+            seconds = min(max(age, SHORT_SECONDS), PATIENT_SECONDS)
+        else:
+            seconds = min(max(age * PART_OF_AGE, SHORT_SECONDS), LONGEST_SECONDS)
         time.sleep(random.uniform(0.5, 1.5) * seconds)
