@@ -42,7 +42,7 @@ EDGES: tuple[Edge, ...] = (
     Edge(_R, _F, "receive"),
     Edge(_R, _D, "receive", "its key is in progress, uncounted"),
     Edge(_R, _E, "receive", "a duplicate of a success"),
-    Edge(_R, _X, "receive", "a success had another payload"),
+    Edge(_R, _X, "receive", "a success had another payload, or its key is damaged"),
     Edge(_F, _F, "extend"),
     Edge(_F, _E, "complete"),
     Edge(_F, _R, "release", "uncounted"),

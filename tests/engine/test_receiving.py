@@ -115,11 +115,12 @@ def test_texts_that_are_not_utf_8_are_received_beside_others(
 ) -> None:
     """The driver's own decoder fails the statement; the operation is run again with another one."""
     orders.send_many(["damaged", "sound"])
-    orders.send("later", key="k")
+    orders.send("later", attributes={"a": "b"})
     plain.script(
         db,
         "UPDATE durableq_message SET body = CAST(x'22ff22' AS TEXT) WHERE id = 1;"
-        "UPDATE durableq_message SET key = CAST(x'ff' AS TEXT) WHERE id = 3",
+        """UPDATE durableq_message SET attributes = CAST('{"a":"' || x'ff' || '"}' AS TEXT)
+        WHERE id = 3""",
     )
     if together:
         (received,) = dq.store.together([Receive("orders", 10)])
@@ -130,7 +131,7 @@ def test_texts_that_are_not_utf_8_are_received_beside_others(
     damaged, sound, later = messages
     with pytest.raises(InvalidBody):
         _ = damaged.body
-    assert (sound.body, later.body, later.key) == ("sound", "later", "\udcff")
+    assert (sound.body, later.body, later.attributes) == ("sound", "later", {"a": "\udcff"})
     assert [message.receive_count for message in messages] == [1, 1, 1]
     damaged.reject("no text")
     sound.complete()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from durableq import Batch, Busy, Delivery, DurableQ, Queue, Reject, RetryLater
+from durableq import Batch, Busy, Delivery, Discard, DurableQ, Queue, Reject, Requeue, RetryLater
 from durableq.model.limits import HOUR_MS
+from durableq.model.message import Reason
 from durableq.runtime.clock import SystemClock
 from durableq.store.core import Answer, Call, Capability
 from durableq.supervisor.scoreboard import Scoreboard, Stage
@@ -238,6 +239,32 @@ def test_a_body_that_cannot_be_read_is_buried_unchanged_and_the_others_are_handl
     reasons = "SELECT event, reason FROM durableq_history ORDER BY id"
     assert plain.rows(db, reasons) == [("failed", "undecodable"), ("buried", "undecodable")]
     assert dq.queue("orders-dlq").info().counts.ready == 1
+    plain.check_sound(db)
+
+
+def test_a_key_that_cannot_be_read_is_buried_and_the_others_are_handled(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    """Only another program can have written it. It cannot be bound, so no record can guard it."""
+    handled = []
+
+    @dq.handler("orders")
+    def charge(message: Delivery) -> None:
+        handled.append(message.body)
+
+    damaged = orders.send("damaged", key="k1")
+    orders.send("sound", key="k2")
+    plain.script(
+        db, f"UPDATE durableq_message SET key = CAST(x'6bff' AS TEXT) WHERE id = {damaged}"
+    )
+    letters = dq.store.require(Capability.DEAD_LETTERS)
+    for _ in range(2):  # again, when a person has sent it back
+        work(dq)
+        assert handled == ["sound"]
+        assert letters.history(damaged)[-1].reason == Reason.UNDECODABLE
+        assert letters.decide_by_id("orders-dlq", [damaged], Requeue()) == [damaged]
+    work(dq)
+    assert letters.decide_by_id("orders-dlq", [damaged], Discard("damaged")) == [damaged]
     plain.check_sound(db)
 
 

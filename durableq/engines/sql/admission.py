@@ -1,7 +1,7 @@
 """Admission: which ready messages are delivered, and what happens to the others.
 
 Most ready messages are plain: within their retention, and without a record of their key. They are
-delivered at once. For each of the others EXAMINE reads the facts, and `decide` decides.
+delivered at once. `examine` decides about each of the others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
+from durableq.model.text import is_storable
 
 CONFLICT: Final = Failure(
     Reason.IDEMPOTENCY_CONFLICT, error_type="", error_message=Reason.IDEMPOTENCY_CONFLICT.sentence
+)
+DAMAGED_KEY: Final = Failure(
+    Reason.UNDECODABLE, error_type="", error_message="the stored key is not UTF-8"
 )
 
 #: A row of READY or DEAD_LETTERS: READY_COLUMNS, and whether the message is plain. It stays a
@@ -65,7 +69,8 @@ class NotDelivered:
     duplicates: list[Duplicate] = field(default_factory=list)
     #: Until when each waits for its key.
     deferred: dict[int, int] = field(default_factory=dict)
-    conflicts: list[int] = field(default_factory=list)
+    #: Why each goes to the dead-letter queue.
+    buried: dict[int, Failure] = field(default_factory=dict)
     expired: list[int] = field(default_factory=list)
     number: int = 0
 
@@ -78,35 +83,56 @@ class NotDelivered:
             case Admission.DEFER:
                 self.deferred[row[ID]] = until_ms
             case Admission.CONFLICT:
-                self.conflicts.append(row[ID])
+                self.buried[row[ID]] = CONFLICT
             case Admission.EXPIRE:
                 self.expired.append(row[ID])
 
+    def add_damaged(self, row: Row) -> None:
+        """Add a message whose key cannot be used."""
+        self.number += 1
+        self.buried[row[ID]] = DAMAGED_KEY
 
-def decide(
+
+def has_damaged_key(row: Row) -> bool:
+    """Return whether a message has a key that only another program can have written.
+
+    A key is a value of the statements that settle the message, and one that is not UTF-8 cannot be
+    bound. The key of a dead letter is not used.
+    """
+    return row[SOURCE_QUEUE_ID] is None and not is_storable(row[KEY] or "")
+
+
+def examine(
     tx: WriteTransaction,
     row: Row,
-    facts: Facts,
     terms: Terms,
     retention_ms: int,
     taken: set[str],
-) -> tuple[Admission, int]:
+    undelivered: NotDelivered,
+) -> Facts | None:
     """Decide about a message that is not plain, or whose key another message has just taken.
 
     Args:
         tx: the transaction.
         row: the message.
-        facts: what decides about it.
         terms: of the receive.
         retention_ms: the retention of the queue.
         taken: the keys of the messages that this receive delivers.
+        undelivered: gets the message if it is not delivered.
 
     Returns:
-        The decision; if the message is deferred, until when.
+        The facts about a message that is delivered; otherwise None.
     """
+    if has_damaged_key(row):
+        undelivered.add_damaged(row)
+        return None
+    facts = Facts(*tx.execute(tx.sql.EXAMINE, (row[ID],)).fetchone())
     record, owner_lease_ms = _known_key(tx, row, facts, terms, taken)
     admission = admit(facts.retention_from_ms, facts.payload_hash, record, retention_ms, tx.now_ms)
-    return admission, tx.now_ms + max(1, owner_lease_ms)
+    if admission is Admission.DELIVER:
+        return facts
+    undelivered.add(row, facts, admission, terms.queue, tx.now_ms + max(1, owner_lease_ms))
+    return None
 
 
 def _known_key(
@@ -143,10 +169,10 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
     for message_id, until in tuple(undelivered.deferred.items()):
         if tx.run(tx.sql.DEFER, of=message_id, until=until).rowcount != 1:
             del undelivered.deferred[message_id]
-    undelivered.conflicts = [
+    buried = [
         message_id
-        for message_id in undelivered.conflicts
-        if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, CONFLICT)
+        for message_id, failure in undelivered.buried.items()
+        if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, failure)
     ]
     ended = [*undelivered.expired, *(int(one.message_id) for one in undelivered.duplicates)]
     deleted = tx.moved(tx.sql.END_READY, ids=tx.list_of(ended))
@@ -158,4 +184,4 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         tx.count(terms.queue_id, tx.sql.EXPIRED)
         tx.record(message_id, terms.queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
     tx.count(terms.queue_id, tx.sql.DUPLICATES, len(undelivered.duplicates))
-    return len(undelivered.deferred) + len(undelivered.conflicts) + len(undelivered.expired)
+    return len(undelivered.deferred) + len(buried) + len(undelivered.expired)

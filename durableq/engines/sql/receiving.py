@@ -17,7 +17,8 @@ from durableq.engines.sql.admission import (
     NotDelivered,
     Row,
     Terms,
-    decide,
+    examine,
+    has_damaged_key,
     set_aside,
 )
 from durableq.engines.sql.columns import NO_RECEIPT
@@ -26,7 +27,6 @@ from durableq.engines.sql.reclaiming import reclaim_expired, stored_owner
 from durableq.engines.sql.settling import LeasedMessage, put_back
 from durableq.engines.sql.transactions import Operations, Token, WriteTransaction, row_id
 from durableq.model.errors import UnknownQueue
-from durableq.model.lifecycle import Admission
 from durableq.model.limits import (
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
@@ -181,11 +181,10 @@ def _admit(
     try:
         for row in rows:
             key = row[KEY]
-            if not row[IS_PLAIN] or key in taken:
-                facts = Facts(*tx.execute(tx.sql.EXAMINE, (row[ID],)).fetchone())
-                admission, until_ms = decide(tx, row, facts, terms, retention_ms, taken)
-                if admission is not Admission.DELIVER:
-                    undelivered.add(row, facts, admission, terms.queue, until_ms)
+            is_odd = key is not None and not key.isascii() and has_damaged_key(row)
+            if is_odd or not row[IS_PLAIN] or key in taken:
+                facts = examine(tx, row, terms, retention_ms, taken, undelivered)
+                if facts is None:
                     if undelivered.number >= MAX_SET_ASIDE:
                         is_full = True
                         break
