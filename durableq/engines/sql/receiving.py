@@ -77,11 +77,11 @@ def receive(
     found = tx.execute(tx.sql.RECEIVE_FROM, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
     if found is None:
         raise UnknownQueue(queue)
-    tx.revision, is_unusual, queue_id, timeout_ms, retention_ms = found
+    tx.revision, needs_upkeep, queue_id, timeout_ms, retention_ms = found
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     terms = _terms(tx, (queue, queue_id), visibility_ms, timeout_ms, owner_id)
     promoted = reclaimed = 0
-    if is_unusual:
+    if needs_upkeep:  # messages are due, leases have ended, or the queue is paused
         row = tx.queue(queue)
         promoted, reclaimed = _promote(tx, queue_id), reclaim_expired(tx, row)
         if row.paused:
