@@ -268,6 +268,18 @@ def test_a_key_that_cannot_be_read_is_buried_and_the_others_are_handled(
     plain.check_sound(db)
 
 
+@pytest.mark.parametrize("end", [Delivery.complete, Delivery.release, lambda one: one.fail("no")])
+def test_a_message_whose_key_is_damaged_while_it_is_in_flight_ends(
+    orders: Queue, db: Path, end: Callable[[Delivery], object]
+) -> None:
+    orders.send(1, key="k")
+    (message,) = orders.receive()
+    plain.script(db, "UPDATE durableq_message SET key = CAST(x'6bff' AS TEXT)")
+    end(message)
+    assert orders.info().counts.in_flight == 0
+    plain.check_sound(db)
+
+
 def complete_late(message: Delivery) -> None:
     """Return, and let the worker complete it."""
 

@@ -17,6 +17,7 @@ from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Event, Failure, Outcome, Receipt, State
+from durableq.model.text import is_storable
 from durableq.model.units import check_whole
 from durableq.runtime.logs import facts
 
@@ -102,7 +103,7 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
         for message_id, key in ended:
             position = positions[message_id]
             outcomes[position] = done
-            if key is not None:
+            if key is not None and (key.isascii() or is_storable(key)):
                 keyed.append((message_id, key, completions[position].result))
         if keyed and ttl_ms is not None:  # the keys of dead letters guard nothing
             _complete_keys(tx, _Source(queue, queue_id, ttl_ms), token, keyed)
@@ -331,11 +332,14 @@ def put_back(
 
 def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
-    if leased.key is None or leased.source_queue_id is not None:
+    key = leased.key
+    if key is None or leased.source_queue_id is not None:
         return
-    of = {"in_queue": row.id, "of_key": leased.key, "of": leased.id, "token": leased.token}
+    if not (key.isascii() or is_storable(key)):  # damaged: it cannot be bound, and has no record
+        return
+    of = {"in_queue": row.id, "of_key": key, "of": leased.id, "token": leased.token}
     if tx.run(tx.sql.DROP_KEY, **of).rowcount:  # otherwise another message has it
-        tx.run(tx.sql.WAKE_DEFERRED, in_queue=row.id, of_key=leased.key, now_ms=tx.now_ms)
+        tx.run(tx.sql.WAKE_DEFERRED, in_queue=row.id, of_key=key, now_ms=tx.now_ms)
 
 
 def _by_receive(receipts: Sequence[Receipt]) -> list[tuple[str, Token, dict[int, int]]]:
