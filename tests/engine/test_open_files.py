@@ -285,6 +285,7 @@ def test_files_are_compared_each_second_in_an_unchanged_folder(
     monkeypatch.setattr(open_files, "os", looks)
     replaced(Path(f"{db}-wal"))
     wait_for(lambda: is_refused(orders), seconds=3)
+    assert is_refused(orders), "from then on, each write"
 
 
 def test_behind_a_link_the_files_are_compared_in_each_write(tmp_path: Path) -> None:

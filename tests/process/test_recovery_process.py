@@ -265,6 +265,7 @@ def test_a_dead_letter_is_decided_as_soon_as_it_is_there_and_idling_writes_nothi
             return bool(time.monotonic() > last[0] + 2.5)
 
         wait_for(has_not_written, what="some seconds without a write")
+    assert reached(1, recovery)
 
 
 def test_it_outlives_the_deletion_of_a_queue(orders: Queue, db: Path, nursery: Nursery) -> None:

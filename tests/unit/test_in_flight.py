@@ -39,12 +39,17 @@ def begin(in_flight: InFlight, work: Work) -> Delivery:
     return delivery
 
 
+def begun(in_flight: InFlight) -> tuple[Work, Delivery]:
+    """Return a receive of one message, whose handler has been called."""
+    work = received(1)
+    in_flight.add(work)
+    return work, begin(in_flight, work)
+
+
 def test_a_message_is_recorded_from_the_call_until_it_is_settled(
     in_flight: InFlight, scoreboard: Scoreboard
 ) -> None:
-    work = received(1)
-    in_flight.add(work)
-    delivery = begin(in_flight, work)
+    work, delivery = begun(in_flight)
     (call,) = scoreboard.calls()
     assert call.matches(delivery.receipt)
     assert call.deadline_ns == call.began_ns + 7_000_000
@@ -85,9 +90,7 @@ def test_released_messages_are_gone_and_count_nothing(
 def test_a_call_that_does_not_count_leaves_its_message_waiting(
     in_flight: InFlight, scoreboard: Scoreboard
 ) -> None:
-    work = received(1)
-    in_flight.add(work)
-    delivery = begin(in_flight, work)
+    work, delivery = begun(in_flight)
     in_flight.reset(work, [delivery])
     assert [*scoreboard.calls()] == []
     assert in_flight.take_waiting(work) == [delivery]
@@ -119,9 +122,7 @@ def test_calls_without_a_slot_are_in_flight_like_others(
     in_flight: InFlight, scoreboard: Scoreboard
 ) -> None:
     slots = [scoreboard.begin("another token", "5", 1) for _ in range(SLOTS)]
-    work = received(1)
-    in_flight.add(work)
-    delivery = begin(in_flight, work)
+    work, delivery = begun(in_flight)
     in_flight.set_process_group(delivery, 1234)
     in_flight.mark_returned(work, delivery)
     assert not any(one.group or one.has_returned for one in scoreboard.calls())

@@ -224,7 +224,10 @@ def test_a_recovery_process_without_dead_letters_tells_that_it_is_idle(
     fleet = dq.store.require(Capability.FLEET)
     owner_id = fleet.register(this_process("recovery")).owner_id
     with RecoveryLeases(dq.store, owner_id):
-        wait_for(lambda: [one for one in fleet.workers() if one.state == "idle"], what="a beat")
+        (told,) = wait_for(
+            lambda: [one for one in fleet.workers() if one.state == "idle"], what="a beat"
+        )
+    assert (told.handled, told.in_flight) == (0, 0)
 
 
 @pytest.mark.parametrize("refuses", [False, True])

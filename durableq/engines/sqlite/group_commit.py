@@ -5,7 +5,7 @@ itself. Threads that come meanwhile wait in order. The first of them gets the tu
 own operation and those of the threads behind it in one transaction, each in a savepoint, and
 returns to each thread its own answer or error after COMMIT. So groups form while a commit is in
 progress, and nothing waits for company. Sends of one short message each to one queue, next to each
-other, are run as one send: that takes a third of the time.
+other, are run as one send, which takes a third less time for each.
 
 A thread serves one group, which its own operation begins, and then passes the turn on. The process
 holds the database's lock for MAX_GROUP operations or MAX_GROUP_SECONDS, whichever comes first, and
