@@ -1,0 +1,1 @@
+"""Flow control: the rules of limits, as pure functions of numbers."""
