@@ -245,7 +245,7 @@ def _facts_below(seen: Overview) -> Iterator[tuple[str, str]]:
     for name, state in seen.breakers.items():
         trips = f", opened {state.trips} times in a row" if state.trips > 1 else ""
         since = span(rendering.now_ms() - state.since_ms)
-        yield f"breaker of {name}", f"{state.phase.replace('_', '-')} for {since}{trips}"
+        yield f"breaker of {name}", f"{state.phase.label} for {since}{trips}"
     yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"
     kept = seen.storage
     sizes = f"{output.mebibytes(kept.size_bytes)}, log {output.mebibytes(kept.log_bytes)}"

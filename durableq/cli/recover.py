@@ -287,12 +287,13 @@ def _change_document(change: BreakerChange) -> dict[str, Any]:
 
 def _breaker_state(store: Store, queue: str) -> str | None:
     """Return the state of a queue's circuit breaker in words; None if it is closed."""
+    from durableq.model.flow.breaker import Phase
     from durableq.recovery import circuit_breaker
 
     state = circuit_breaker.read(store, queue)
-    if state is None or state.phase is circuit_breaker.Phase.CLOSED:
+    if state is None or state.phase is Phase.CLOSED:
         return None
-    if state.phase is circuit_breaker.Phase.HALF_OPEN:
+    if state.phase is Phase.HALF_OPEN:
         return f"The breaker of {queue} is half-open: only probes are sent back."
     return (
         f"The breaker of {queue} is open: {state.died} of {state.judged} messages that recovery "

@@ -1,7 +1,8 @@
-"""The circuit breaker: when the messages that recovery sends back keep dying, it stops and probes.
+"""The circuit breaker of recovery: when the messages that it sends back keep dying, it stops.
 
-`advance` and `admit` are pure: facts in, state out. `CircuitBreaker` keeps the state of one queue
-in the store, where all recovery processes share it.
+Here is its evidence: what became of the messages that were sent back. The state machine is
+`durableq.model.flow.breaker`. `advance` and `admit` are pure. `CircuitBreaker` keeps the state of
+one queue in the store, where all recovery processes share it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from durableq.model.dead_letters import RECOVERY_ACTOR, Recovered, RecoveredFate
+from durableq.model.flow import breaker
+from durableq.model.flow.breaker import Breaker, BreakerSettings, Phase, Tally
 from durableq.model.message import DeadLetter, Event
 from durableq.model.units import span
 from durableq.runtime.clock import Clock
@@ -29,17 +31,6 @@ LONGEST_SECONDS: Final = 30 * 86_400
 MAX_RESULTS: Final = 1_000
 #: Interval between two reads of the results while the breaker is closed. Deaths are seen at once.
 RESULTS_SECONDS: Final = 0.25
-
-
-class Phase(StrEnum):
-    """The state of a circuit breaker."""
-
-    #: Recovery sends messages back.
-    CLOSED = "closed"
-    #: It sends none back.
-    OPEN = "open"
-    #: It sends back a few, as probes.
-    HALF_OPEN = "half_open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +50,11 @@ class Thresholds:
     #: Number of messages to send back as probes before closing.
     probes: int = 3
 
-    def exceeded(self, died: int, known: int) -> bool:
-        """Return whether `died` of `known` messages reach the share."""
-        return died > 0 and died >= self.share * known
+    @property
+    def settings(self) -> BreakerSettings:
+        """The settings of the state machine."""
+        open_ms, open_max_ms = (int(s * 1000) for s in (self.cool_down, self.longest_cool_down))
+        return BreakerSettings(self.share, self.least, open_ms, open_max_ms, self.probes)
 
 
 DEFAULT_THRESHOLDS: Final = Thresholds()
@@ -84,31 +77,13 @@ class Result(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerState:
-    """The state of a breaker. Times are of the wall clock."""
+class BreakerState(Breaker):
+    """The state of a breaker, with its evidence. Times are of the wall clock."""
 
-    phase: Phase
-    since_ms: int
-    #: Number of times in a row that it opened.
-    trips: int = 0
     #: While closed: the results in the window, in the order in which they were sent back.
     seen: tuple[Result, ...] = ()
     #: While half-open: the messages that were sent back.
     probes: tuple[Probe, ...] = ()
-    #: Deaths among the `judged` messages that made it open.
-    died: int = 0
-    judged: int = 0
-
-    def cool_down_ms(self, limits: Thresholds) -> int:
-        """Return the time that it stays open, or waits for a probe that was never sent."""
-        doubled = limits.cool_down * 2 ** min(max(self.trips - 1, 0), 30)
-        return max(1, int(min(doubled, limits.longest_cool_down) * 1000))
-
-    def left_ms(self, limits: Thresholds, now_ms: int) -> int:
-        """Return the time until it probes; 0 unless it is open."""
-        if self.phase is not Phase.OPEN:
-            return 0
-        return max(0, self.since_ms + self.cool_down_ms(limits) - now_ms)
 
     def to_json(self) -> str:
         """Return the stored form."""
@@ -126,6 +101,7 @@ class BreakerState:
             phase, since_ms = Phase(known.pop("phase")), int(known.pop("since_ms"))
             seen = tuple(Result(int(at), str(of), bool(died)) for at, of, died in known.pop("seen"))
             probes = tuple(Probe(int(at), str(of)) for at, of in known.pop("probes"))
+            known.setdefault("until_ms", since_ms)  # release 0.1 has none: it probes at once
             numbers = {name: int(value) for name, value in known.items()}
             return cls(phase, since_ms, seen=seen, probes=probes, **numbers)
         except (AttributeError, KeyError, TypeError) as error:
@@ -155,17 +131,16 @@ def advance(
         now_ms: the wall clock.
         limits: the thresholds.
     """
-    if now_ms < state.since_ms:  # the clock was set back
-        state = replace(state, since_ms=now_ms, seen=(), probes=())
+    if now_ms < state.since_ms:
+        state = replace(breaker.set_back(state, now_ms), seen=(), probes=())
     new = sorted((fact for fact in facts if fact.at_ms >= state.since_ms), key=_order)
-    match state.phase:
-        case Phase.CLOSED:
-            return _while_closed(state, new, now_ms, limits)
-        case Phase.HALF_OPEN:
-            return _while_half_open(state, new, now_ms, limits)
-        case Phase.OPEN if state.left_ms(limits, now_ms) == 0:
-            return BreakerState(Phase.HALF_OPEN, now_ms, state.trips)
-    return state
+    tally = breaker.NO_RESULTS
+    if state.phase is Phase.CLOSED:
+        state, tally = _window(state, new, limits)
+    elif state.phase is Phase.HALF_OPEN:
+        state, tally = _probed(state, new, now_ms, limits)
+    after = breaker.advance(state, tally, now_ms, limits.settings)
+    return after if after.phase is state.phase else replace(after, seen=(), probes=())
 
 
 def admit(
@@ -176,17 +151,19 @@ def admit(
     A probe is recorded before it is sent, so that two processes together send no more than the
     limit. A probe that has died again is not a probe a second time.
     """
-    if state.phase is Phase.CLOSED:
+    places = state.places(len(state.probes), limits.settings)
+    if places is None:
         return state
     is_new = all(probe.message_id != message_id for probe in state.probes)
-    if state.phase is Phase.HALF_OPEN and is_new and len(state.probes) < limits.probes:
+    if places and is_new:
         return replace(state, probes=(*state.probes, Probe(now_ms, message_id)))
     return None
 
 
-def _while_closed(
-    state: BreakerState, new: list[Recovered], now_ms: int, limits: Thresholds
-) -> BreakerState:
+def _window(
+    state: BreakerState, new: list[Recovered], limits: Thresholds
+) -> tuple[BreakerState, Tally]:
+    """Add results to the window; count it."""
     newest = {seen.message_id: seen for seen in state.seen}
     for fact in new:
         known = newest.get(fact.message_id)
@@ -194,31 +171,23 @@ def _while_closed(
             died = fact.fate is RecoveredFate.DIED
             newest[fact.message_id] = Result(fact.at_ms, fact.message_id, died)
     window = tuple(sorted(newest.values())[-limits.window :])
-    deaths = sum(seen.died for seen in window)
-    if len(window) >= limits.least and limits.exceeded(deaths, len(window)):
-        return _open(state, now_ms, deaths, len(window))
-    return replace(state, seen=window)
+    return replace(state, seen=window), Tally(sum(seen.died for seen in window), len(window))
 
 
-def _while_half_open(
+def _probed(
     state: BreakerState, new: list[Recovered], now_ms: int, limits: Thresholds
-) -> BreakerState:
-    """Open as soon as too many probes died; close when all have a result and few died."""
+) -> tuple[BreakerState, Tally]:
+    """Count the results of the probes. Those of fewer decide if no more dead letters came."""
     fates = _fates(state.probes, new)
     known = [fate for fate in fates.values() if fate is not RecoveredFate.PENDING]
-    deaths = known.count(RecoveredFate.DIED)
-    overdue_ms = now_ms - state.cool_down_ms(limits)
-    if limits.exceeded(deaths, limits.probes):
-        return _open(state, now_ms, deaths, len(known))
-    if len(known) >= limits.probes:
-        return BreakerState(Phase.CLOSED, now_ms)
-    if len(known) == len(state.probes) and limits.exceeded(deaths, len(known)):
-        if max(probe.at_ms for probe in state.probes) <= overdue_ms:  # no more dead letters came
-            return _open(state, now_ms, deaths, len(known))
-        return state
-    # Forget a probe that was never sent: its process died, or a person decided about it.
-    kept = tuple(p for p in state.probes if p in fates or p.at_ms > overdue_ms)
-    return replace(state, probes=kept)
+    overdue_ms = now_ms - limits.settings.open_for_ms(state.trips)
+    has_all = bool(known) and len(known) == len(state.probes)
+    is_final = has_all and max(probe.at_ms for probe in state.probes) <= overdue_ms
+    if not has_all:
+        # Forget a probe that was never sent: its process died, or a person decided about it.
+        kept = tuple(p for p in state.probes if p in fates or p.at_ms > overdue_ms)
+        state = replace(state, probes=kept)
+    return state, Tally(known.count(RecoveredFate.DIED), len(known), is_final)
 
 
 def _fates(probes: Iterable[Probe], new: list[Recovered]) -> dict[Probe, RecoveredFate]:
@@ -231,10 +200,6 @@ def _fates(probes: Iterable[Probe], new: list[Recovered]) -> dict[Probe, Recover
 def _order(fact: Recovered) -> tuple[int, bool]:
     """Order facts about one message: the newer counts, or the one with a result."""
     return fact.at_ms, fact.fate is not RecoveredFate.PENDING
-
-
-def _open(state: BreakerState, now_ms: int, died: int, judged: int) -> BreakerState:
-    return BreakerState(Phase.OPEN, now_ms, state.trips + 1, died=died, judged=judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +279,7 @@ class CircuitBreaker:
 
     def left_ms(self) -> int:
         """Return the time until it probes; 0 unless it is open."""
-        return self.state.left_ms(self._limits, self._clock.wall_ms())
+        return self.state.left_ms(self._clock.wall_ms())
 
     def _change(self, step: Callable[[BreakerState], BreakerState | None]) -> bool:
         """Apply `step` to the stored state with compare-and-set; False if it returns None."""
@@ -333,7 +298,7 @@ class CircuitBreaker:
                 break
         self.state = after
         if after.phase is not before.phase:
-            cool_down_ms = after.cool_down_ms(self._limits)
+            cool_down_ms = self._limits.settings.open_for_ms(after.trips)
             self._on_change(BreakerChange(self._queue, before.phase, after, cool_down_ms))
         return True
 

@@ -18,6 +18,7 @@ from durableq.client.app import DurableQ
 from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterFilter
 from durableq.model.decisions import Decision, Hold, Requeue, Retry
 from durableq.model.errors import PASSING, InvalidInput, UnknownQueue
+from durableq.model.flow.breaker import Phase
 from durableq.model.message import DeadLetter, Outcome, Receipt
 from durableq.model.queues import dead_letter_name
 from durableq.model.text import shown
@@ -26,7 +27,6 @@ from durableq.recovery.circuit_breaker import (
     BreakerChange,
     BreakerState,
     CircuitBreaker,
-    Phase,
     Thresholds,
 )
 from durableq.recovery.leases import RecoveryLeases

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase
+from durableq.model.flow.breaker import Phase
+from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState
 from durableq.recovery.rules_file import json_schema
 from tests.cli.console import Run, Shop
 
@@ -169,7 +170,7 @@ def test_an_open_breaker_is_reported_and_sends_nothing_back(
     run: Run, shop: Shop, dead: list[str], policy: Path
 ) -> None:
     now_ms = shop.store.dead_letter(dead[3]).died_at_ms
-    opened = BreakerState(Phase.OPEN, now_ms, 1, died=11, judged=20)
+    opened = BreakerState(Phase.OPEN, now_ms, 1, now_ms + 600_000, died=11, judged=20)
     shop.store.compare_and_set(METADATA_PREFIX + "orders", opened.to_json(), expected=None)
     words = (
         "The breaker of orders is open: 11 of 20 messages that recovery sent back died again; "

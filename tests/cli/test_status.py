@@ -15,8 +15,9 @@ import pytest
 from durableq import DurableQ, Hold
 from durableq.admin.readers import ADVICE
 from durableq.cli.output import sparkline
+from durableq.model.flow.breaker import Phase
 from durableq.model.info import WorkerStats
-from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState, Phase
+from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState
 from durableq.store.core import WorkerInfo
 from durableq.supervisor.liveness import this_process
 from tests.cli.console import COMMAND, ROOT, Run, Shop, environment

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, Queue
+from durableq.model.flow.breaker import Phase
 from durableq.recovery import circuit_breaker
 from tests.engine import plain
 from tests.process.child import Child, Nursery, Recoverer
@@ -100,7 +101,7 @@ def test_it_opens_probes_and_closes_as_a_wrong_policy_is_corrected(
     )
     state = circuit_breaker.read(orders._app.store, "orders")
     assert state is not None
-    assert state.phase is circuit_breaker.Phase.CLOSED
+    assert state.phase is Phase.CLOSED
     assert orders._app.queue("orders-dlq").info().counts.present == 0
     check_nothing_went_while_open(db, told + changes(right))
 

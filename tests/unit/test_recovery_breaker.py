@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,11 +11,11 @@ from hypothesis import strategies as st
 from durableq import DurableQ
 from durableq.model.dead_letters import Recovered, RecoveredFate
 from durableq.model.errors import InvalidInput
+from durableq.model.flow.breaker import Phase
 from durableq.recovery.circuit_breaker import (
     DEFAULT_THRESHOLDS,
     METADATA_PREFIX,
     BreakerState,
-    Phase,
     Probe,
     Result,
     Thresholds,
@@ -33,8 +35,12 @@ def facts(*fates: RecoveredFate, at: int = 10) -> list[Recovered]:
     return [Recovered(str(n), at + n, fate) for n, fate in enumerate(fates)]
 
 
+DIED_PROBES = facts(DIED, DIED, at=5_002)
+
+
 def half_open(trips: int = 1) -> BreakerState:
-    return BreakerState(Phase.HALF_OPEN, 5_000, trips)
+    probes = (Probe(5_001, "0"), Probe(5_001, "1"))
+    return BreakerState(Phase.HALF_OPEN, 5_000, trips, probes=probes)
 
 
 def test_the_breaker_opens_when_enough_distinct_messages_died() -> None:
@@ -70,17 +76,17 @@ def test_only_the_newest_messages_count() -> None:
 
 
 def test_the_cool_down_grows_up_to_the_longest() -> None:
-    waits = [BreakerState(Phase.OPEN, 0, trips).cool_down_ms(LIMITS) for trips in (1, 2, 3, 4, 99)]
-    assert waits == [1_000, 2_000, 4_000, 4_000, 4_000]
-    opened = BreakerState(Phase.OPEN, 100, 2)
-    assert advance(opened, facts(ENDED, at=200), 2_099, LIMITS) == opened
-    assert opened.left_ms(LIMITS, 1_100) == 1_000
-    probing = advance(opened, [], 2_100, LIMITS)
-    assert probing == BreakerState(Phase.HALF_OPEN, 2_100, 2)
+    trips = (0, 1, 2, 98)
+    opened = [advance(half_open(n), DIED_PROBES, 5_010, LIMITS) for n in trips]
+    assert [state.left_ms(5_010) for state in opened] == [1_000, 2_000, 4_000, 4_000]
+    state = BreakerState(Phase.OPEN, 100, 2, until_ms=2_100)
+    assert advance(state, facts(ENDED, at=200), 2_099, LIMITS) == state
+    assert state.left_ms(1_100) == 1_000
+    assert advance(state, [], 2_100, LIMITS) == BreakerState(Phase.HALF_OPEN, 2_100, 2)
 
 
 def probes(*known: tuple[str, int]) -> BreakerState:
-    state: BreakerState | None = half_open()
+    state: BreakerState | None = BreakerState(Phase.HALF_OPEN, 5_000, 1)
     for message_id, at_ms in known:
         assert state is not None
         state = admit(state, message_id, at_ms, LIMITS)
@@ -133,7 +139,7 @@ def test_a_single_probe_that_died_opens_it_after_a_cool_down() -> None:
 
 
 def test_a_clock_that_was_set_back_keeps_it_open_no_longer_than_a_cool_down() -> None:
-    opened = BreakerState(Phase.OPEN, 1_000_000, 1)
+    opened = BreakerState(Phase.OPEN, 1_000_000, 1, until_ms=1_001_000)
     back = advance(opened, [], 500, LIMITS)
     assert (back.phase, back.since_ms) == (Phase.OPEN, 500)
     assert advance(back, [], 1_500, LIMITS).phase is Phase.HALF_OPEN
@@ -156,7 +162,7 @@ def test_thresholds_have_bounds(bad: str) -> None:
 def test_the_state_can_be_read_by_others() -> None:
     with DurableQ("memory://") as dq:
         assert read(dq.store, "orders") is None
-        state = BreakerState(Phase.OPEN, 7, 2, died=3, judged=4)
+        state = BreakerState(Phase.OPEN, 7, 2, until_ms=9, died=3, judged=4)
         dq.store.require(Capability.METADATA).compare_and_set(
             METADATA_PREFIX + "orders", state.to_json(), expected=None
         )
@@ -165,6 +171,12 @@ def test_the_state_can_be_read_by_others() -> None:
             METADATA_PREFIX + "orders", "[]", expected=state.to_json()
         )
         assert read(dq.store, "orders") is None
+
+
+def test_the_state_of_release_0_1_probes_at_once() -> None:
+    old = {"phase": "open", "since_ms": 7, "trips": 2, "died": 3, "judged": 4}
+    stored = json.dumps(old | {"seen": [], "probes": []})
+    assert BreakerState.from_json(stored) == BreakerState(Phase.OPEN, 7, 2, 7, 3, 4)
 
 
 FACT = st.builds(
@@ -201,7 +213,7 @@ def check_edge(before: BreakerState, after: BreakerState, now_ms: int) -> None:
     edge = (before.phase, after.phase)
     assert edge not in {(Phase.OPEN, Phase.CLOSED), (Phase.CLOSED, Phase.HALF_OPEN)}
     if edge == (Phase.OPEN, Phase.HALF_OPEN):
-        assert now_ms >= before.since_ms + before.cool_down_ms(LIMITS)
+        assert now_ms >= before.since_ms + LIMITS.settings.open_for_ms(before.trips)
     if after.phase is Phase.OPEN and before.phase is not Phase.OPEN:
         assert after.trips == before.trips + 1
         assert after.died >= LIMITS.share * min(after.judged, LIMITS.probes)

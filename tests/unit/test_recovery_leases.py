@@ -11,6 +11,7 @@ import pytest
 from durableq import Decision, Discard, DurableQ, Hold, Outcome, Requeue
 from durableq.model.dead_letters import RECOVERY_ACTOR
 from durableq.model.errors import Busy, InvalidInput
+from durableq.model.flow.breaker import Phase
 from durableq.model.info import WorkerInfo
 from durableq.model.message import DeadLetter, Receipt, Received
 from durableq.recovery import leases, process
@@ -19,7 +20,6 @@ from durableq.recovery.circuit_breaker import (
     BreakerChange,
     BreakerState,
     CircuitBreaker,
-    Phase,
     Thresholds,
     read,
 )
@@ -267,7 +267,7 @@ def test_once_looks_past_any_number_of_dead_letters_that_the_breaker_keeps(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "MAX_DEFERRED", 4)
-    state = BreakerState(Phase.OPEN, SystemClock().wall_ms(), 1)
+    state = BreakerState(Phase.OPEN, 1, until_ms=SystemClock().wall_ms() + 600_000)
     dq.store.require(Capability.METADATA).compare_and_set(
         METADATA_PREFIX + "orders", state.to_json(), expected=None
     )
