@@ -44,7 +44,7 @@ MAX_SECONDS: Final = 12 * 3600.0
 _THREADS: Final = "Concurrent handlers in each process."
 _EXEC: Final = (
     "Run this command for each message, its body on stdin, in place of an application: "
-    "exit 0 completes, 65 rejects, others fail."
+    "exit 0 completes, 65 rejects, 69 is unavailable, others fail."
 )
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _SIZE: Final = re.compile(r"(\d{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)

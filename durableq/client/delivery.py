@@ -154,7 +154,8 @@ class Delivery:
         """Record a failure; the message is retried later, or goes to the dead-letter queue.
 
         Args:
-            error: an exception or a text. Reject and RetryLater mean the same as in a handler.
+            error: an exception or a text. Reject, RetryLater and Unavailable mean the same as in a
+                handler.
             retry_in: seconds to wait; None leaves it to the queue's backoff.
 
         Raises:

@@ -16,7 +16,7 @@ from itertools import islice
 from types import CodeType, TracebackType
 from typing import Any, Final
 
-from durableq.model.errors import InvalidInput, Reject, RetryLater
+from durableq.model.errors import InvalidInput, Reject, RetryLater, Unavailable
 from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_ERROR_TYPE_CHARS
 from durableq.model.message import Failure, Reason
 from durableq.model.units import to_ms
@@ -46,6 +46,7 @@ _is_suppressed: Final[Any] = BaseException.__dict__["__suppress_context__"].__ge
 _members: Final[Any] = BaseExceptionGroup.__dict__["exceptions"].__get__
 _qualname: Final[Any] = type.__dict__["__qualname__"].__get__
 
+_REASONS: Final = ((Reject, Reason.REJECTED), (Unavailable, Reason.UNAVAILABLE))
 _CAUSED: Final = "The above exception was the direct cause of the following exception:"
 _DURING: Final = "During handling of the above exception, another exception occurred:"
 
@@ -106,11 +107,11 @@ def _read(error: Any, wait_ms: int | None) -> Failure:
     if kind is HandlerFailed:
         failure: Failure = error.failure
         return failure
-    if wait_ms is None and issubclass(kind, RetryLater):
+    if wait_ms is None and issubclass(kind, (RetryLater, Unavailable)):
         wait_ms = _chosen_wait_ms(error)
     message = message_of(error)
     return Failure(
-        Reason.REJECTED if issubclass(kind, Reject) else Reason.HANDLER_ERROR,
+        next((reason for base, reason in _REASONS if issubclass(kind, base)), Reason.HANDLER_ERROR),
         type_name(kind),
         message,
         _Tracebacks().text(error, message),
@@ -131,9 +132,10 @@ def text_of(ask: Callable[[], object], otherwise: str, most: int = MAX_ERROR_CHA
 
 
 def _chosen_wait_ms(error: Any) -> int | None:
-    """Return the wait of a RetryLater; None where a subclass has none, or one out of bounds."""
+    """Return the wait that an exception asks for; None if it has none, or one out of bounds."""
     try:
-        return to_ms(error.seconds, "RetryLater", MAX_DELAY_MS)
+        seconds = error.seconds if issubclass(type(error), RetryLater) else error.retry_after
+        return to_ms(seconds, "The wait", MAX_DELAY_MS)
     except BaseException:  # noqa: BLE001 - it may be a property
         return None
 

@@ -21,7 +21,7 @@ DurableQError
 ├── Unsupported             this engine cannot do that
 └── AppError                the application with the handlers cannot be used
 
-Reject, RetryLater          raised by handlers
+Reject, RetryLater, Unavailable    raised by handlers
 """
 
 from __future__ import annotations
@@ -161,9 +161,40 @@ class RetryLater(Exception):
     """Raise in a handler to receive the message again in `seconds`. It counts as a failure."""
 
     def __init__(self, seconds: float, reason: str = "the handler asked to be retried") -> None:
-        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not number or not 0 <= seconds * 1000 <= MAX_DELAY_MS:
-            most = MAX_DELAY_MS // 1000
-            raise InvalidInput(f"RetryLater takes 0 to {most} seconds, got {shown(seconds)}.")
+        _check_seconds(seconds, "RetryLater takes")
         super().__init__(reason)
         self.seconds = seconds
+
+
+class Unavailable(Exception):
+    """Raise in a handler when a service that it needs is down: the message has not failed itself.
+
+    It opens the queue's circuit breaker for all processes, and the message is received again, this
+    receive uncounted. In a queue without a breaker it is a failure like any other, retried after
+    `retry_after`.
+
+    Args:
+        reason: for people: what is unavailable.
+        retry_after: seconds to wait, if the service names them (the HTTP header Retry-After).
+
+    Raises:
+        InvalidInput: `retry_after` is out of bounds.
+    """
+
+    def __init__(
+        self,
+        reason: str = "a service that the handler needs is unavailable",
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        if retry_after is not None:
+            _check_seconds(retry_after, "Unavailable has a retry_after of")
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+def _check_seconds(seconds: float, takes: str) -> None:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds * 1000 <= MAX_DELAY_MS:
+        most = MAX_DELAY_MS // 1000
+        raise InvalidInput(f"{takes} 0 to {most} seconds, got {shown(seconds)}.")

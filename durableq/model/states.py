@@ -36,6 +36,7 @@ class Reason(_Sentence):
 
     HANDLER_ERROR = "handler_error", "the handler raised an exception"
     REJECTED = "rejected", "the handler said it can never succeed"
+    UNAVAILABLE = "unavailable", "a service that the handler needs was unavailable"
     TIMEOUT = "timeout", "the handler ran too long and was stopped"
     WORKER_LOST = "worker_lost", "the worker died while it held the message"
     LEASE_EXPIRED = "lease_expired", "the lease ran out before the message was settled"

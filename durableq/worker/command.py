@@ -22,7 +22,7 @@ from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
 from durableq.client.failures import HandlerFailed
 from durableq.model import codec
-from durableq.model.errors import InvalidInput, Reject
+from durableq.model.errors import InvalidInput, Reject, Unavailable
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RESULT_BYTES, MAX_TRACEBACK_CHARS
 from durableq.model.message import Failure, Reason
 from durableq.model.text import shown
@@ -35,6 +35,8 @@ log = logging.getLogger("durableq.worker")
 MAX_SHOWN_BYTES: Final = 64 << 10
 #: The exit code that rejects a message: EX_DATAERR of sysexits.h.
 REJECTED: Final = 65
+#: The exit code that says that a service which the command needs is down: EX_UNAVAILABLE.
+UNAVAILABLE: Final = 69
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -79,6 +81,7 @@ class Command:
 
         Raises:
             Reject: it exited with 65.
+            Unavailable: it exited with 69.
             HandlerFailed: with any other code, or it ran too long.
         """
         with (
@@ -99,6 +102,8 @@ class Command:
             complaint = _tail(errors, MAX_TRACEBACK_CHARS)
             if code == REJECTED:
                 raise Reject(_last_line(complaint) or f"exit code {REJECTED}")
+            if code == UNAVAILABLE:
+                raise Unavailable(_last_line(complaint) or f"exit code {UNAVAILABLE}")
             raise HandlerFailed(_failure(code, complaint))
 
     def _run(

@@ -19,6 +19,7 @@ from durableq import (
     Reject,
     RetryLater,
     StaleReceipt,
+    Unavailable,
 )
 from durableq.model.limits import HOUR_MS
 from durableq.runtime.clock import SystemClock
@@ -84,6 +85,7 @@ def test_a_returned_value_is_kept_for_duplicates(dq: DurableQ, orders: Queue, ki
     [
         (KeyError("gone"), "handler_error", 2),
         (RetryLater(0), "handler_error", 2),
+        (Unavailable(retry_after=0), "unavailable", 2),
         (Reject("never"), "rejected", 1),
         (SystemExit(1), "handler_error", 2),
         (asyncio.CancelledError(), "handler_error", 2),

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from durableq import Batch, Busy, Delivery, Discard, DurableQ, Queue, Reject, Requeue, RetryLater
+from durableq import (
+    Batch,
+    Busy,
+    Delivery,
+    Discard,
+    DurableQ,
+    Queue,
+    Reject,
+    Requeue,
+    RetryLater,
+    Unavailable,
+)
 from durableq.model.limits import HOUR_MS
 from durableq.model.message import Reason
 from durableq.runtime.clock import SystemClock
@@ -138,6 +149,10 @@ def test_a_result_that_json_cannot_hold_fails_the_message(
 FAILURES: dict[str, tuple[BaseException, list[tuple[str, str, str]]]] = {
     "an exception": (KeyError("gone"), [(*FAILED, "KeyError")] * 2 + [(*BURIED, "KeyError")]),
     "retry later": (RetryLater(0), [(*FAILED, "RetryLater")] * 2 + [(*BURIED, "RetryLater")]),
+    "unavailable": (
+        Unavailable(retry_after=0),
+        [("failed", "unavailable", "Unavailable")] * 2 + [("buried", "unavailable", "Unavailable")],
+    ),
     "reject": (
         Reject("never"),
         [("failed", "rejected", "Reject"), ("buried", "rejected", "Reject")],

@@ -153,6 +153,7 @@ def test_json_that_cannot_be_kept_is_shown_and_the_log_says_why(
     [
         ("echo no; echo why >&2; echo bad order >&2; exit 65", ("rejected", "Reject", "bad order")),
         ("exit 65", ("rejected", "Reject", "exit code 65")),
+        ("echo bank is down >&2; exit 69", ("unavailable", "Unavailable", "bank is down")),
         ("echo first >&2; echo last >&2; exit 3", ("handler_error", "exit code 3", "last")),
         (
             "printf 'a\\033m\\377' >&2; exit 1",
@@ -161,7 +162,15 @@ def test_json_that_cannot_be_kept_is_shown_and_the_log_says_why(
         ("kill -SEGV $$", ("handler_error", "SIGSEGV", "")),
         ("kill -40 $$", ("handler_error", "signal 40", "")),
     ],
-    ids=["rejected", "rejected, silent", "failed", "control characters", "signal", "real-time"],
+    ids=[
+        "rejected",
+        "rejected, silent",
+        "unavailable",
+        "failed",
+        "control characters",
+        "signal",
+        "real-time",
+    ],
 )
 def test_any_other_end_fails_the_message_and_its_history_says_why(
     orders: Queue, db: Path, script: str, story: tuple[str, str, str]

@@ -26,6 +26,7 @@ from durableq import (
     Retry,
     RetryLater,
     Transaction,
+    Unavailable,
 )
 from durableq.model.drafts import SEND_OPTIONS
 from durableq.model.queues import OPTIONS
@@ -127,6 +128,7 @@ DECLARING: dict[str, Call] = {
     "Queue.producer(max_bytes)": lambda w, v: w.orders.producer(max_bytes=v),
     "Receipt.parse": lambda _, v: Receipt.parse(v),
     "RetryLater(seconds)": lambda _, v: RetryLater(v),
+    "Unavailable(retry_after)": lambda _, v: Unavailable(retry_after=v),
     "Retry(delay)": lambda _, v: Retry(1, delay=v).delay_ms,
 }
 STORING: dict[str, Call] = {

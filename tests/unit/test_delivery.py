@@ -18,6 +18,7 @@ from durableq import (
     Reject,
     RetryLater,
     StaleReceipt,
+    Unavailable,
 )
 from durableq.client.failures import failure_of
 from durableq.store.core import Capability
@@ -197,6 +198,11 @@ def test_the_failure_record_of_an_exception() -> None:
     assert failure.traceback.startswith("Traceback")
     assert 'raise ValueError("no \\ud800")' in failure.traceback
     assert failure_of(RetryLater(1.5)).retry_in_ms == 1500
+    unavailable = failure_of(Unavailable("the bank is down", retry_after=1.5))
+    assert (unavailable.reason, unavailable.retry_in_ms) == (Reason.UNAVAILABLE, 1500)
+    assert unavailable.error_message == "the bank is down"
+    assert failure_of(Unavailable()).retry_in_ms is None
+    assert failure_of(Unavailable(retry_after=9), retry_in=2).retry_in_ms == 2000
     assert failure_of(Reject("x")).reason is Reason.REJECTED
     assert failure_of("text", retry_in=2).retry_in_ms == 2000
     assert failure_of(_Forgetful()).retry_in_ms is None
@@ -212,6 +218,8 @@ def test_an_invalid_wait_is_refused(orders: Queue, seconds: float) -> None:
         message.fail("x", retry_in=seconds)
     with pytest.raises(InvalidInput):
         message.fail(RetryLater(seconds))
+    with pytest.raises(InvalidInput, match=r"^Unavailable has a retry_after of 0 to 31622400 sec"):
+        message.fail(Unavailable(retry_after=seconds))
     assert not message.settled
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durableq import InvalidInput, Reason, Reject, RetryLater
+from durableq import InvalidInput, Reason, Reject, RetryLater, Unavailable
 from durableq.client.failures import HandlerFailed, failure_of, message_of
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_ERROR_TYPE_CHARS, MAX_TRACEBACK_CHARS
 from durableq.model.message import Failure
@@ -60,12 +60,20 @@ def test_an_exception_that_the_traceback_module_cannot_format_is_read() -> None:
 
 ODD_ATTRIBUTES = (
     *("__str__", "__repr__", "__class__", "__traceback__", "__cause__", "__context__", "__notes__"),
-    *("__suppress_context__", "args", "seconds", "failure", "exceptions", "__dict__"),
+    *(
+        "__suppress_context__",
+        "args",
+        "seconds",
+        "retry_after",
+        "failure",
+        "exceptions",
+        "__dict__",
+    ),
     *("__module__", "__getattribute__", "__eq__", "__hash__", "__bool__", "__len__"),
 )
 
 
-@pytest.mark.parametrize("base", [ValueError, Own, RetryLater, Reject, HandlerFailed])
+@pytest.mark.parametrize("base", [ValueError, Own, RetryLater, Unavailable, Reject, HandlerFailed])
 def test_an_exception_is_read_although_each_attribute_raises(base: type[BaseException]) -> None:
     values: dict[str, Any] = {name: property(refuse) for name in ODD_ATTRIBUTES}
     values |= dict.fromkeys(("__str__", "__repr__", "__getattribute__", "__hash__"), refuse)
@@ -73,7 +81,8 @@ def test_an_exception_is_read_although_each_attribute_raises(base: type[BaseExce
     failure = read(raised(new(odd)))
     assert (failure.error_type, failure.retry_in_ms) == ("Odd", None)
     assert failure.error_message == "(its message could not be read: Own)"
-    assert failure.reason is (Reason.REJECTED if base is Reject else Reason.HANDLER_ERROR)
+    reasons = {Reject: Reason.REJECTED, Unavailable: Reason.UNAVAILABLE}
+    assert failure.reason is reasons.get(base, Reason.HANDLER_ERROR)
     assert "in raised" in failure.traceback
 
 
@@ -251,7 +260,7 @@ BASES = st.sampled_from(
             OSError,
         ),
         *(SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, asyncio.CancelledError),
-        *(RetryLater, Reject, HandlerFailed, AttributeError, NameError, MemoryError),
+        *(RetryLater, Unavailable, Reject, HandlerFailed, AttributeError, NameError, MemoryError),
     ]
 )
 ARGUMENTS = st.lists(st.one_of(st.none(), st.integers(), st.text(), st.binary()), max_size=6)
