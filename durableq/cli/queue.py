@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -9,9 +10,10 @@ from typing import Annotated, Any, Final
 from durableq.cli import output
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, Yes
-from durableq.cli.rendering import queue_document, setting_words
+from durableq.cli.rendering import limit_words, queue_document, setting_words
 from durableq.model.errors import Conflict, UnknownQueue
-from durableq.model.queues import QueueSettings, changes_from
+from durableq.model.settings import SETTINGS, Kind, QueueSettings, changes_from
+from durableq.model.text import shown
 from durableq.store.core import Capability, QueueInfo
 
 Name = Annotated[str, argument("QUEUE", "Name of the queue.")]
@@ -20,8 +22,19 @@ Name = Annotated[str, argument("QUEUE", "Name of the queue.")]
 def _setting(field: str, text: str, placeholder: str = "SECONDS") -> Any:
     """Declare the option of a setting; its default is that of a new queue."""
     value = getattr(QueueSettings(), field)
-    shown = f"{value / 1000:.15g}" if field.endswith("_ms") else value
-    return option(placeholder, text, None, show_default=f"{shown} in a new queue")
+    default = f"{value / 1000:.15g}" if field.endswith("_ms") else value
+    return option(placeholder, text, None, show_default=f"{default} in a new queue")
+
+
+def _limit(field: str, text: str, placeholder: str = "SECONDS") -> Any:
+    """Declare the option of a limit; its default is that of a new queue."""
+    setting = SETTINGS[field]
+    if setting.kind is Kind.SWITCH:
+        placeholder = "ON|OFF"
+    if setting.kind is Kind.CHOICE:
+        placeholder = "|".join(setting.names).upper()
+    default = setting_words(QueueSettings())[field.removesuffix("_ms")]
+    return option(placeholder, text, None, section="Limits", show_default=default)
 
 
 @dataclass(frozen=True)
@@ -47,11 +60,77 @@ class Settings:
         "idempotency_ttl_ms", "How long a completed key is kept."
     )
     max_body_bytes: int | None = _setting("max_body_bytes", "Largest body.", "BYTES")
+    rate: str | None = _limit("rate", "Messages received in a second, by all workers.", "N")
+    burst: str | None = _limit("burst", "Messages at once after a quiet time.", "N")
+    max_in_flight: str | None = _limit("max_in_flight", "Messages in flight at once.", "N")
+    group_concurrency: str | None = _limit(
+        "group_concurrency", "In flight of one group; 1 keeps their order.", "N"
+    )
+    group_on_dead: str | None = _limit(
+        "group_on_dead", "After a dead letter a group goes on, or waits."
+    )
+    group_rate: str | None = _limit("group_rate", "As --rate, for each group.", "N")
+    group_burst: str | None = _limit("group_burst", "As --burst, for each group.", "N")
+    breaker: str | None = _limit("breaker", "Stop the queue when what it calls fails.")
+    breaker_share: str | None = _limit("breaker_share", "Share that opens it.", "SHARE")
+    breaker_minimum: str | None = _limit(
+        "breaker_minimum", "It stays closed with fewer messages.", "N"
+    )
+    breaker_window: str | None = _limit("breaker_window_ms", "Time that counts.")
+    breaker_open: str | None = _limit("breaker_open_ms", "First time that it stays open.")
+    breaker_open_max: str | None = _limit("breaker_open_max_ms", "Longest time; it doubles.")
+    breaker_probes: str | None = _limit("breaker_probes", "In flight while it probes.", "N")
+    slow_start: str | None = _limit("slow_start_ms", "Time to the whole rate after it closed.")
+    retry_share: str | None = _limit(
+        "retry_share", "Part of the deliveries that may be retries.", "SHARE"
+    )
+    max_backlog: str | None = _limit("max_backlog", "Messages stored at most.", "N")
+    max_backlog_bytes: str | None = _limit("max_backlog_bytes", "Bytes of bodies.", "BYTES")
+    on_full: str | None = _limit("on_full", "What a send to a full queue does.")
+    block_timeout: str | None = _limit("block_timeout_ms", "How long it waits for room.")
+    min_free_bytes: str | None = _limit(
+        "min_free_bytes", "Free space below which sends are refused.", "BYTES"
+    )
+    deduplication_window: str | None = _limit(
+        "deduplication_window_ms", "How long a deduplication id is known."
+    )
+    expires_in: str | None = _limit("expires_in_ms", "How long a message waits for success.")
+    on_expiry: str | None = _limit("on_expiry", "What happens to it then.")
+    priority_aging: str | None = _limit(
+        "priority_aging_ms", "Waiting that is worth a level of priority."
+    )
 
-    def changes(self) -> dict[str, int]:
+    def changes(self) -> dict[str, float]:
         """Return the given settings by their names in the store."""
-        given: Any = {name: value for name, value in vars(self).items() if value is not None}
+        given: Any = {
+            option: value if option in _NUMBERS else _parsed(option, value)
+            for option, value in vars(self).items()
+            if value is not None
+        }
         return changes_from(**given)
+
+
+#: Options that the command line parses as numbers.
+_NUMBERS: Final = frozenset(
+    each.name for each in dataclasses.fields(Settings) if "str" not in str(each.type)
+)
+
+
+def _parsed(option: str, text: str) -> Any:
+    """Return the value of a limit as Python users write it."""
+    setting = SETTINGS[option if option in SETTINGS else f"{option}_ms"]
+    text = text.lower()
+    if setting.kind is Kind.SWITCH and text in {"on", "off"}:
+        return text == "on"
+    if setting.can_be_off and text == "off":
+        return None
+    if setting.kind is Kind.CHOICE:
+        return text
+    with suppress(ValueError):
+        return int(text) if setting.kind is Kind.WHOLE else float(text)
+    takes = "on or off" if setting.kind is Kind.SWITCH else setting.kind.value
+    off = ", or off" if setting.can_be_off else ""
+    raise output.Misuse(f"--{option.replace('_', '-')} takes {takes}{off}, got {shown(text)}.")
 
 
 def create(session: Session, settings: Settings, name: Name) -> None:
@@ -104,8 +183,9 @@ def list_(session: Session) -> None:
         "QUEUE": lambda info: info.name,
         "MESSAGES": lambda info: info.counts.present,
     }
-    for setting in setting_words(infos[0].settings) if infos else ():
+    for setting in setting_words(QueueSettings(), limits=False):
         columns[setting.upper()] = lambda info, name=setting: setting_words(info.settings)[name]
+    columns["LIMITS"] = lambda info: limit_words(info.settings)
     session.table(infos, queue_document, columns)
 
 

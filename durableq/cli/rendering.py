@@ -22,7 +22,7 @@ from durableq.model.message import (
     Reason,
     State,
 )
-from durableq.model.queues import QueueSettings
+from durableq.model.settings import LIMIT_SETTINGS, SETTINGS, Kind, QueueSettings, Setting
 from durableq.model.text import visible
 from durableq.model.units import span
 from durableq.store.core import QueueInfo
@@ -106,6 +106,7 @@ def message_document(message: Message) -> dict[str, Any]:
         "held": message.held,
         **_body(message),
         "key": message.key,
+        "group": message.group,
         "attributes": json.loads(message.attributes) if message.attributes else {},
         "priority": message.priority,
         "receive_count": message.receive_count,
@@ -114,6 +115,7 @@ def message_document(message: Message) -> dict[str, Any]:
         "sent_at_ms": message.sent_at_ms,
         "enqueued_at_ms": message.enqueued_at_ms,
         "delayed_until_ms": message.delayed_until_ms or None,
+        "expires_at_ms": message.expires_at_ms,
         "lease_left_ms": message.lease_left_ms,
         "source_queue": message.source_queue,
     }
@@ -205,10 +207,37 @@ def record_document(record: IdempotencyRecord) -> dict[str, Any]:
     }
 
 
-def setting_words(settings: QueueSettings) -> dict[str, str]:
-    """Return settings by the names of their options; times are in seconds."""
-    words = {}
-    for name, value in settings.as_dict().items():
+def setting_words(settings: QueueSettings, *, limits: bool = True) -> dict[str, str]:
+    """Return settings by the names of their options, as the command line takes them.
+
+    Args:
+        settings: of a queue.
+        limits: whether to return those of limits too.
+    """
+    words, written = {}, settings.as_options()
+    for name, setting in SETTINGS.items():
         option = name.removesuffix("_ms")
-        words[option] = f"{value / 1000:.15g} s" if option != name else str(value)
+        if limits or name not in LIMIT_SETTINGS:
+            words[option] = _words(setting, written[option])
     return words
+
+
+def limit_words(settings: QueueSettings) -> str:
+    """Return the limits that are on, in a few words; an empty text for none."""
+    words = setting_words(settings)
+    new, written = QueueSettings().as_options(), settings.as_options()
+    names = [name.removesuffix("_ms") for name in LIMIT_SETTINGS]
+    return ", ".join(f"{name} {words[name]}" for name in names if written[name] != new[name])
+
+
+def _words(setting: Setting, value: Any) -> str:
+    if value is None:
+        return "off"
+    match setting.kind:
+        case Kind.TIME:
+            return f"{value:.15g} s"
+        case Kind.SWITCH:
+            return "on" if value else "off"
+        case Kind.RATE | Kind.SHARE:
+            return f"{value:.15g}"
+    return str(value)

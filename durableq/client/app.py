@@ -13,13 +13,8 @@ from durableq.client.handlers import Handlers
 from durableq.client.queue import Queue
 from durableq.engines import create_store, file_of, open_store
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
-from durableq.model.queues import (
-    DEAD_LETTER_SUFFIX,
-    QueueOptions,
-    QueueSettings,
-    changes_from,
-    check_queue_name,
-)
+from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.model.settings import QueueOptions, QueueSettings, changes_from
 from durableq.model.text import shown, visible
 from durableq.runtime.clock import Clock
 from durableq.store.core import Store
@@ -58,7 +53,7 @@ class DurableQ(Handlers):
         self._url = None if url is None else _checked_url(url)
         self._clock = clock
         self._rng = rng
-        self._declared: dict[str, dict[str, int]] = {}
+        self._declared: dict[str, dict[str, float]] = {}
         self._opening = threading.RLock()
         #: The engine, once it is open.
         self.opened: Store | None = None
@@ -199,7 +194,7 @@ def file_named(url: str) -> Path | None:
     return file_of(url)
 
 
-def _declare(store: Store, name: str, changes: dict[str, int]) -> None:
+def _declare(store: Store, name: str, changes: dict[str, float]) -> None:
     """Declare a queue, unless it is there and as it should be: to find out takes no write lock."""
     try:
         settings = store.settings(name)

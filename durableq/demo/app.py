@@ -17,7 +17,7 @@ from durableq.demo.order import Difficulty, Order
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Reject
 from durableq.model.message import DeadLetter, Reason
-from durableq.model.queues import QueueOptions
+from durableq.model.settings import QueueOptions
 
 QUEUE: Final = "orders"
 SETTINGS: Final = QueueOptions(

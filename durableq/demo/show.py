@@ -16,7 +16,8 @@ from durableq.demo.processes import Processes, ended_by_signals
 from durableq.demo.reading import read
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import Conflict, Unsupported
-from durableq.model.queues import QueueOptions, dead_letter_name
+from durableq.model.queues import dead_letter_name
+from durableq.model.settings import QueueOptions
 from durableq.store.core import Capability, QueueInfo, Store
 
 APP: Final = "durableq.demo.app:dq"

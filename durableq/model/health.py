@@ -100,7 +100,9 @@ class UpgradeEstimate(NamedTuple):
             return "This upgrade rebuilds no table: it takes seconds and no disk space to speak of."
         work = f"rebuilds {', '.join(self.tables)} ({self.rows:,} rows)"
         if not self.tables:
-            work = f"reads {self.rows:,} messages and writes {self.dead_letters:,} dead letters"
+            work = f"reads {self.rows:,} messages"
+            if self.dead_letters:
+                work += f" and writes {self.dead_letters:,} dead letters"
         return (
             f"This upgrade {work}: it takes about "
             f"{self.seconds:,.0f} s and needs {self.disk_bytes / (1 << 20):,.0f} MiB of free disk."

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
-from durableq.model.queues import Counters, Counts, QueueSettings
+from durableq.model.queues import Counters, Counts
+from durableq.model.settings import QueueSettings
 from durableq.model.text import shown, storable
 
 

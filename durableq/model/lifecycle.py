@@ -19,6 +19,7 @@ class Node(StrEnum):
     NEW = "[*]"
     READY = "ready"
     DELAYED = "delayed"
+    BLOCKED = "blocked"
     IN_FLIGHT = "in_flight"
     DEAD = "dead"
     ENDED = "ended"
@@ -33,7 +34,7 @@ class Edge(NamedTuple):
     when: str = ""
 
 
-_N, _R, _D, _F, _X, _E = Node
+_N, _R, _D, _B, _F, _X, _E = Node
 
 EDGES: tuple[Edge, ...] = (
     Edge(_N, _R, "send"),

@@ -26,6 +26,15 @@ MAX_RECEIVE_BATCH: Final = 1_000
 MAX_VISIBILITY_MS: Final = 12 * HOUR_MS
 MAX_DELAY_MS: Final = 366 * DAY_MS
 MAX_RECEIVES: Final = 1_000
+#: Messages a second, in a rate limit: from one in 12 days.
+MIN_RATE: Final = 1e-6
+MAX_RATE: Final = 1e6
+MAX_BURST: Final = 1_000_000
+MAX_GROUP_CHARS: Final = 128
+MAX_GROUP_CONCURRENCY: Final = 1_000
+#: As in SQS; a group is a key of the same kind.
+MAX_DEDUPLICATION_CHARS: Final = 128
+MAX_REPLACE_KEY_CHARS: Final = 512
 MAX_ERROR_CHARS: Final = 2_000
 MAX_ERROR_TYPE_CHARS: Final = 200
 #: The end of a traceback is kept, because it has the line that raised.

@@ -107,6 +107,10 @@ class Message(NamedTuple):
     source_queue: str | None
     #: None in the answer of a read.
     receipt: Receipt | None
+    #: The group whose messages share a limit, and their order; None for none.
+    group: str | None = None
+    #: Wall clock; None if it does not expire.
+    expires_at_ms: int | None = None
 
     @property
     def generation(self) -> int:

@@ -11,10 +11,12 @@ class State(IntEnum):
     READY = 0
     IN_FLIGHT = 1
     DELAYED = 2
+    #: Behind the head of its group.
+    BLOCKED = 3
 
     @property
     def label(self) -> str:
-        """The name in text and JSON: ready, in_flight, delayed."""
+        """The name in text and JSON: ready, in_flight, delayed, blocked."""
         return self.name.lower()
 
 

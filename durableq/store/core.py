@@ -27,7 +27,7 @@ from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.model.limits import MAX_WAIT_MS
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
-from durableq.model.queues import QueueSettings
+from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ Answer = list[str] | Received | list[Outcome] | DurableQError
 class Queueing(Protocol):
     """The core: the life of a message, in batches."""
 
-    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
         """Create a queue and its dead-letter queue if they are missing; change these settings.
 
         Raises:

@@ -4,10 +4,12 @@ import os
 import pty
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from durableq import Reject
+from durableq.model.settings import LIMIT_SETTINGS, SETTINGS, Kind, QueueSettings, changes_from
 from tests.cli.console import Run, Shop, environment, warm
 from tests.engine import plain
 from tests.support import scaled, wait_for
@@ -71,7 +73,38 @@ def test_every_setting_has_its_option(run: Run) -> None:
     given = [
         part for name in options for part in ("--" + name.removesuffix("_ms").replace("_", "-"), 7)
     ]
-    assert run("queue", "create", "q", *given, "--json").json["settings"] == options | {"paused": 0}
+    created = run("queue", "create", "q", *given, "--json").json["settings"]
+    assert created == QueueSettings().as_dict() | options
+
+
+def test_every_limit_has_its_option(run: Run) -> None:
+    given: list[str] = []
+    stored: dict[str, float] = {}
+    for name in LIMIT_SETTINGS:
+        setting = SETTINGS[name]
+        value: Any = 20
+        if setting.kind is Kind.SWITCH:
+            value = "on"
+        elif setting.kind is Kind.CHOICE:
+            value = setting.names[-1]
+        elif setting.kind is Kind.SHARE:
+            value = 0.25
+        option = name.removesuffix("_ms")
+        given += ["--" + option.replace("_", "-"), str(value)]
+        options: Any = {option: True if value == "on" else value}
+        stored |= changes_from(**options)
+    created = run("queue", "create", "q", *given, "--json").json["settings"]
+    assert created == QueueSettings().as_dict() | stored
+    assert "rate 20, burst 20, max_in_flight 20" in run("queue", "list").out
+
+
+def test_a_limit_is_switched_off_on_the_command_line(run: Run) -> None:
+    assert run("queue", "create", "q", "--rate", "5").code == 0
+    assert run("queue", "set", "q", "--rate", "off", "--json").json["settings"]["rate"] == 0
+    refused = run("queue", "set", "q", "--rate", "0")
+    assert (refused.code, "off" in refused.err) == (2, True)
+    refused = run("queue", "set", "q", "--rate", "fast")
+    assert "--rate takes a number a second, or off, got 'fast'" in refused.err
 
 
 def test_creating_again_changes_nothing_or_is_refused(run: Run) -> None:

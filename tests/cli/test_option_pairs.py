@@ -31,11 +31,15 @@ VALUES = {
     "after": ("1", "x"),
     "app": ("durableq.demo.app:dq", "no_such_module:dq"),
     "backup": ("copy.db", "missing.db"),
+    "breaker": ("on", "maybe"),
+    "breaker_open_max": ("60", "never"),
+    "breaker_share": ("0.5", "half"),
     "command": ("true", "'"),
     "db": ("durableq.db", "sqlite://["),
     "error_type": ("Exception", ""),
     "file": ("in.jsonl", "missing.jsonl"),
     "group": ("0123456789ab", ""),
+    "group_on_dead": ("hold", "wait"),
     "ids": ("1", "999"),
     "key": ("k", "\udcff"),
     "key_field": ("body", ""),
@@ -45,9 +49,12 @@ VALUES = {
     "task_id": ("1", "999"),
     "name": ("orders", "a b"),
     "note": ("because", "\udcff"),
+    "on_expiry": ("dead", "keep"),
+    "on_full": ("shed", "explode"),
     "policy": ("rules.toml", "missing.toml"),
     "queue": ("orders", "none"),
     "reason": (Reason.HANDLER_ERROR.value, "boredom"),
+    "retry_share": ("0.5", "half"),
     "to": ("orders", "none"),
 }
 NUMBER = ("2", "never")
@@ -70,12 +77,19 @@ ALWAYS = {
     "queue set": {"max_receives"},
     "restore": {"db"},
 }
+LIMITS = {
+    "burst": "rate",
+    "group_burst": "group_rate",
+    **dict.fromkeys(("group_rate", "group_on_dead"), "group_concurrency"),
+}
 #: Options that have no effect without another.
 NEEDS = {
     "produce": {
         "max_bad": "skip_bad",
         **dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),
     },
+    "queue create": LIMITS,
+    "queue set": LIMITS,
     "restore": {"yes": "replace"},
     "status": {"every": "watch"},
 }

@@ -9,7 +9,7 @@ import pytest
 from durableq import DurableQ, InvalidInput, Reject
 from durableq.model.arguments import check_known, listed, near_miss
 from durableq.model.drafts import SEND_OPTIONS
-from durableq.model.queues import OPTIONS
+from durableq.model.settings import OPTIONS
 from durableq.model.text import shown
 
 MISSPELT = [
@@ -65,10 +65,12 @@ def test_a_near_miss_is_found_by_words_and_by_spelling(given: str, meant: str | 
 
 
 def test_a_name_like_no_other_is_refused_with_all_names() -> None:
-    with pytest.raises(InvalidInput, match=r"'x'[.] There are key, attributes, delay and priority"):
+    with pytest.raises(
+        InvalidInput, match=r"'x'[.] There are key, attributes, delay, priority and group"
+    ):
         check_known(["key", "x"], SEND_OPTIONS, "option")
     with pytest.raises(InvalidInput):
-        DurableQ("memory://").queue("orders", **{"x" * 100_000: 1})
+        DurableQ("memory://").queue("orders", **{"x" * 100_000: 1})  # type: ignore[arg-type]
     assert listed(["a"]) == "a"
 
 

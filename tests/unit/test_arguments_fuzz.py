@@ -29,10 +29,10 @@ from durableq import (
     Unavailable,
 )
 from durableq.model.drafts import SEND_OPTIONS
-from durableq.model.queues import OPTIONS
+from durableq.model.settings import OPTIONS
 from durableq.store.core import Capability
 
-LONGEST_MESSAGE = 500
+LONGEST_MESSAGE = 600
 
 
 class Unreadable:

@@ -23,7 +23,8 @@ from durableq.model import codec
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import InvalidInput, Reject
 from durableq.model.message import DeadLetter, Event, HistoryEvent, Message, Reason, State
-from durableq.model.queues import Counters, Counts, QueueSettings
+from durableq.model.queues import Counters, Counts
+from durableq.model.settings import QueueSettings
 from durableq.store.core import QueueInfo
 
 SEEDS = range(settings().max_examples)

@@ -19,7 +19,7 @@ from durableq.model.lifecycle import (
     node_of,
 )
 from durableq.model.message import Failure, Message, Reason, RecordStatus, State
-from durableq.model.queues import QueueSettings
+from durableq.model.settings import QueueSettings
 
 NOW_MS = 1_000_000
 RETENTION_MS = 60_000

@@ -74,7 +74,7 @@ def test_a_draft_is_checked_and_encoded() -> None:
 
 
 def test_a_draft_leaves_unset_options_unset() -> None:
-    assert draft(b"x")[1:] == (None, None, None, None, 0)
+    assert draft(b"x")[1:] == (None, None, None, None, 0, None)
 
 
 def test_only_a_keyed_draft_has_a_payload_hash() -> None:
@@ -177,7 +177,7 @@ def test_only_refused_outcomes_are_refused_and_say_why() -> None:
 
 
 def test_states_and_statuses_have_a_word_for_people() -> None:
-    assert [state.label for state in State] == ["ready", "in_flight", "delayed"]
+    assert [state.label for state in State] == ["ready", "in_flight", "delayed", "blocked"]
     assert [status.label for status in RecordStatus] == ["in_progress", "completed"]
 
 

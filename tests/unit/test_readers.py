@@ -9,7 +9,8 @@ import pytest
 
 from durableq.admin.readers import Readers
 from durableq.model.info import QueueInfo, WorkerInfo
-from durableq.model.queues import Counters, Counts, QueueSettings
+from durableq.model.queues import Counters, Counts
+from durableq.model.settings import QueueSettings
 from durableq.supervisor.liveness import FRESH_BEAT_MS, this_process
 
 ME = this_process("worker-1")

@@ -144,6 +144,7 @@ class MemoryBase:
             lease_left_ms=self._lease_left_ms(row),
             source_queue=row.source_queue,
             receipt=None,
+            group=row.draft.flow.group if row.draft.flow else None,
         )
 
     def _lease_left_ms(self, row: Row) -> int:

@@ -35,13 +35,8 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
-from durableq.model.queues import (
-    Counters,
-    Counts,
-    QueueSettings,
-    check_new_queue_name,
-    dead_letter_name,
-)
+from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
+from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole
 from durableq.store.core import (
     Answer,
@@ -60,7 +55,7 @@ class MemoryQueueing(MemoryBase, Queueing):
     """Operations of the core."""
 
     @operation
-    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""
         queues = self._tables.queues
         if name not in queues:

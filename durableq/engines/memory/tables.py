@@ -14,7 +14,8 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
-from durableq.model.queues import Counters, QueueSettings
+from durableq.model.queues import Counters
+from durableq.model.settings import QueueSettings
 from durableq.store.core import WorkerInfo
 
 

@@ -26,6 +26,27 @@ READY_COLUMNS: Final = (
     "sent_at_ms",
     "enqueued_at_ms",
     "source_queue_id",
+    "group_id",
+    "expires_at_ms",
 )
+#: The columns of a queue that the operations need; the settings of limits are read where they are.
+STORED_QUEUE: Final = (
+    "id",
+    "name",
+    "dead_letter_queue_id",
+    "limits",
+    "visibility_timeout_ms",
+    "delay_ms",
+    "retention_ms",
+    "max_receives",
+    "max_recoveries",
+    "backoff_base_ms",
+    "backoff_max_ms",
+    "idempotency_ttl_ms",
+    "max_body_bytes",
+    "paused",
+)
+#: The lowest bit of RECEIVE_FROM's flags; above it are those of the queue's limits.
+NEEDS_UPKEEP: Final = 1
 #: The running counters of a queue.
 COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))

@@ -241,12 +241,12 @@ def _dead_letters(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[Dead
     """Return the dead letters of rows of DEAD_LETTER, with their histories."""
     histories, found = _histories(tx, [row[0] for row in rows]), []
     for row in rows:
-        *_, source, _, max_recoveries, reason, fingerprint = row
+        *_, max_recoveries, reason, fingerprint = row
         message = as_message(row[:-3], tx)
         found.append(
             DeadLetter(
                 message,
-                source,
+                message.source_queue or "",
                 _REASONS[reason],
                 message.enqueued_at_ms,
                 tuple(histories.get(row[0], ())),

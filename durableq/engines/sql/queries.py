@@ -14,6 +14,7 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+from durableq.model.settings import QueueSettings
 
 #: By stored value, which is quicker than to call the enum.
 _STATES: Final = {state.value: state for state in State}
@@ -31,6 +32,18 @@ def find_queue(tx: Transaction, name: str) -> StoredQueue:
     if row is None:
         raise UnknownQueue(name)
     return StoredQueue(*row[:-1])
+
+
+def settings_of(tx: Transaction, name: str) -> QueueSettings:
+    """Return all settings of a queue.
+
+    Raises:
+        UnknownQueue: there is none.
+    """
+    row = tx.run(tx.sql.SETTINGS_OF, queue=name).fetchone()
+    if row is None:
+        raise UnknownQueue(name)
+    return QueueSettings(*row)
 
 
 class SQLMessages(Operations):
@@ -106,8 +119,9 @@ def _leased(row: tuple[Any, ...], tx: Transaction) -> Message:
 
 def as_message(row: tuple[Any, ...], tx: Transaction) -> Message:
     """Return the message of a row of `select_messages`."""
-    *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until, source, _ = row
+    *start, state, receives, recoveries, sent, enqueued, delayed_until, lease_until = row[:13]
     message_id, name, body, key, attributes, priority = start
+    source, group, expires_at_ms = row[13:16]
     in_flight = state == State.IN_FLIGHT
     left_ms = lease_until - tx.lease_now_ms if in_flight else 0
     return Message(
@@ -126,4 +140,6 @@ def as_message(row: tuple[Any, ...], tx: Transaction) -> Message:
         max(0, left_ms),
         source,
         None,
+        group,
+        None if expires_at_ms == FOREVER_MS else expires_at_ms,
     )

@@ -6,25 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from durableq.engines.sql import metadata, redrive
-from durableq.engines.sql.queries import find_queue
+from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
     Operations,
-    StoredQueue,
     Transaction,
     WriteTransaction,
 )
 from durableq.model.errors import Conflict, UnknownQueue
-from durableq.model.queues import (
-    Counters,
-    Counts,
-    QueueSettings,
-    check_new_queue_name,
-    dead_letter_name,
-)
+from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
+from durableq.model.settings import SETTINGS, QueueSettings
 from durableq.store.capabilities import Control
 from durableq.store.core import QueueInfo
 
-_SETTINGS: Final = len(StoredQueue._fields)
+_SETTINGS: Final = len(SETTINGS)
 #: Ready messages of each rank among which the oldest is looked for.
 _FIRST: Final = 1_000
 #: Less than any rank.
@@ -34,7 +28,7 @@ _LOWEST: Final = -1 << 63
 class SQLQueues(Operations, Control):
     """The capability of control, and the operations on queues of the core, in SQL."""
 
-    def declare_queue(self, name: str, changes: Mapping[str, int]) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""
         with self._database.write() as tx:
             _declare(tx, name, changes)
@@ -43,7 +37,7 @@ class SQLQueues(Operations, Control):
     def settings(self, queue: str) -> QueueSettings:
         """Return a queue's settings."""
         with self._database.read() as tx:
-            return find_queue(tx, queue).settings
+            return settings_of(tx, queue)
 
     def queues(self, *, recount: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
@@ -73,7 +67,7 @@ class SQLQueues(Operations, Control):
             _delete(tx, name, force=force)
 
 
-def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, int]) -> None:
+def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> None:
     """Create a queue and its dead-letter queue, or change one; see Queueing.declare_queue."""
     row = tx.find_queue(name)
     if row is None:
@@ -81,10 +75,11 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, int]) -> Non
         dead_letters = _create(tx, dead_letter_name(name), QueueSettings(), None)
         _create(tx, name, QueueSettings().changed(changes), dead_letters)
         return
-    settings = row.settings.changed(changes)
-    if settings != row.settings:
+    before = settings_of(tx, name)
+    settings = before.changed(changes)
+    if settings != before:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, **values)
+        tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=int(settings.limits), **values)
 
 
 def _create(
@@ -95,10 +90,12 @@ def _create(
         name=name,
         dead_letter_queue_id=dead_letter_queue_id,
         created_at_ms=tx.now_ms,
+        limits=int(settings.limits),
         **settings.as_dict(),
     )
     queue_id: int = created.fetchone()[0]
     tx.run(tx.sql.CREATE_COUNTERS, of_queue=queue_id)
+    tx.run(tx.sql.CREATE_FLOW, of_queue=queue_id)
     return queue_id
 
 
@@ -124,6 +121,10 @@ def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
             tx.sql.DROP_KEYS,
             tx.sql.DROP_HISTORY,
             tx.sql.DROP_COUNTERS,
+            tx.sql.DROP_FLOW,
+            tx.sql.DROP_GROUPS,
+            tx.sql.DROP_DEDUPLICATION,
+            tx.sql.DROP_FAILURES,
         ):
             tx.run(statement, in_queue=part.id)
         metadata.drop_metadata_of(tx, part.name)
@@ -138,18 +139,19 @@ def all_queues(tx: Transaction, *, recount: bool = False) -> list[QueueInfo]:
 
 def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False) -> QueueInfo:
     """Return a queue as it stands, from a row of INFOS."""
-    stored = StoredQueue(*row[:_SETTINGS])
-    dead_letters, delayed, in_flight, held, has_ready, *totals = row[_SETTINGS:]
-    if stored.dead_letter_queue_id is not None:
+    queue_id, name, dead_letter_queue_id, *rest = row
+    settings = QueueSettings(*rest[:_SETTINGS])
+    dead_letters, delayed, in_flight, held, blocked, has_ready, *totals = rest[_SETTINGS:]
+    if dead_letter_queue_id is not None:
         dead_letters = dead_letters or ""  # in a damaged file, of which audit tells more
     counters = Counters(*(total or 0 for total in totals))  # missing in a damaged file
-    ready = counters.expected - delayed - in_flight - held
+    ready = counters.expected - delayed - in_flight - held - blocked
     # Counters may be wrong, which the audit finds. They may not hide a message or invent one.
     if recount or ready < 0 or bool(ready) != has_ready:
-        (ready,) = tx.run(tx.sql.COUNT_READY, in_queue=stored.id).fetchone()
-    counts = Counts(ready, delayed, in_flight, held)
-    oldest = _oldest_ready_ms(tx, stored.id) if has_ready else None
-    return QueueInfo(stored.name, stored.settings, dead_letters, counters, counts, oldest)
+        (ready,) = tx.run(tx.sql.COUNT_READY, in_queue=queue_id).fetchone()
+    counts = Counts(ready, delayed, in_flight, held, blocked)
+    oldest = _oldest_ready_ms(tx, queue_id) if has_ready else None
+    return QueueInfo(name, settings, dead_letters, counters, counts, oldest)
 
 
 def _oldest_ready_ms(tx: Transaction, queue_id: int) -> int:

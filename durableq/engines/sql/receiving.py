@@ -21,7 +21,7 @@ from durableq.engines.sql.admission import (
     has_damaged_key,
     set_aside,
 )
-from durableq.engines.sql.columns import NO_RECEIPT
+from durableq.engines.sql.columns import NEEDS_UPKEEP, NO_RECEIPT
 from durableq.engines.sql.queries import ready_in_ms
 from durableq.engines.sql.reclaiming import reclaim_expired, stored_owner
 from durableq.engines.sql.settling import LeasedMessage, put_back
@@ -34,7 +34,7 @@ from durableq.model.limits import (
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
-from durableq.model.message import Message, Receipt, Received, State, of_fields
+from durableq.model.message import FOREVER_MS, Message, Receipt, Received, State, of_fields
 from durableq.model.units import check_whole
 from durableq.store.core import Watch, receive_or_wait
 
@@ -77,11 +77,11 @@ def receive(
     found = tx.execute(tx.sql.RECEIVE_FROM, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
     if found is None:
         raise UnknownQueue(queue)
-    tx.revision, needs_upkeep, queue_id, timeout_ms, retention_ms = found
+    tx.revision, flags, queue_id, timeout_ms, retention_ms = found
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     terms = _terms(tx, (queue, queue_id), visibility_ms, timeout_ms, owner_id)
     promoted = reclaimed = 0
-    if needs_upkeep:  # messages are due, leases have ended, or the queue is paused
+    if flags & NEEDS_UPKEEP:  # messages are due, leases have ended, or the queue is paused
         row = tx.queue(queue)
         promoted, reclaimed = _promote(tx, queue_id), reclaim_expired(tx, row)
         if row.paused:
@@ -285,7 +285,8 @@ def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Mes
     messages = []
     for row in admitted:
         # READY_COLUMNS, and whether it is plain.
-        id_, body, key, attributes, priority, received, recovered, sent, enqueued, source, _ = row
+        id_, body, key, attributes, priority, received, recovered, sent, enqueued, *rest = row
+        source, group, expires_at_ms, _ = rest
         message_id = str(id_)
         fields = (
             message_id,
@@ -303,6 +304,8 @@ def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Mes
             visibility_ms,
             None if source is None else tx.queue_by_id(source).name,
             of_fields(Receipt, (queue, message_id, token)),
+            group,
+            None if expires_at_ms == FOREVER_MS else expires_at_ms,
         )
         messages.append(of_fields(Message, fields))
     return messages

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
+from durableq.model.drafts import DraftFlow
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_SEND_BATCH
-from durableq.model.message import Draft, State
+from durableq.model.message import FOREVER_MS, Draft, State
 from durableq.model.queues import DEAD_LETTER_SUFFIX
 
 _READY: Final = State.READY.value
@@ -17,6 +19,7 @@ _DELAYED: Final = State.DELAYED.value
 #: Empty, not None: SQLite's driver looks for an adapter of each None and each bytes object, which
 #: costs as much as the rest of a row. The statement stores NULL for an empty value.
 _NO_HASH: Final = bytearray()
+_flow: Final = attrgetter("flow")
 
 
 class Sending(Operations):
@@ -46,14 +49,16 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     row = execute(sql.SEND_TO, (queue,)).fetchone()
     if row is None:
         raise _refused(tx, queue)
-    tx.revision, *target = row
+    tx.revision, _, *target = row
     queue_id, *_, last_id = target
-    rows = _rows(tx.now_ms, queue, target, drafts)
+    rows, insert = _rows(tx.now_ms, queue, target, drafts), sql.INSERT
+    if any(map(_flow, drafts)):
+        rows, insert = list(map(_with_flow, rows, drafts)), sql.INSERT_FLOW
     execute(sql.SENT, (len(rows), queue_id))
     if len(rows) == 1:
-        execute(sql.INSERT, rows[0])
+        execute(insert, rows[0])
         return [str(last_id + 1)]
-    tx.raw.executemany(sql.INSERT, rows)
+    tx.raw.executemany(insert, rows)
     return [str(row[0]) for row in rows]
 
 
@@ -71,7 +76,7 @@ def _rows(
     queue_id, queue_delay_ms, max_body_bytes, last_id = target
     rows = []
     for message_id, draft in enumerate(drafts, last_id + 1):
-        body, key, payload_hash, attributes, delay_ms, priority = draft
+        body, key, payload_hash, attributes, delay_ms, priority, _ = draft
         body_bytes = len(body) if body.isascii() else codec.size(body)
         if body_bytes > max_body_bytes:
             raise _too_large(message_id - last_id, draft, queue, max_body_bytes)
@@ -96,6 +101,12 @@ def _rows(
             )
         )
     return rows
+
+
+def _with_flow(row: tuple[Any, ...], draft: Draft) -> tuple[Any, ...]:
+    """Return the values of a message for sql.INSERT_FLOW."""
+    flow = draft.flow or DraftFlow()
+    return *row, flow.group or "", row[0], "", 0, FOREVER_MS
 
 
 def _too_many(number: int) -> InvalidInput:

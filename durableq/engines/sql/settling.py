@@ -94,7 +94,7 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
         found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
         if found is None:
             continue
-        tx.revision, queue_id, ttl_ms = found
+        tx.revision, _, queue_id, ttl_ms = found
         text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
         ended = tx.execute(text, (ids, queue_id, token)).fetchall()
         if ended:

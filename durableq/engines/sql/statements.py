@@ -69,6 +69,7 @@ class Statements(Protocol):
     QUEUE: str
     SEND_TO: str
     INSERT: str
+    INSERT_FLOW: str
     RECEIVE_FROM: str
     DUE: str
     PROMOTE: str
@@ -130,6 +131,7 @@ class Statements(Protocol):
     # queues
     QUEUE_BY_ID: str
     QUEUES: str
+    SETTINGS_OF: str
     SENT: str
     MOVED_IN: str
     MOVED_OUT: str
@@ -140,6 +142,7 @@ class Statements(Protocol):
     PURGED: str
     CREATE_QUEUE: str
     CREATE_COUNTERS: str
+    CREATE_FLOW: str
     CHANGE_QUEUE: str
     OWNER_OF_QUEUE: str
     IN_QUEUE: str
@@ -148,6 +151,10 @@ class Statements(Protocol):
     DROP_KEYS: str
     DROP_HISTORY: str
     DROP_COUNTERS: str
+    DROP_FLOW: str
+    DROP_GROUPS: str
+    DROP_DEDUPLICATION: str
+    DROP_FAILURES: str
     DROP_QUEUE: str
     INFO: str
     INFOS: str

@@ -11,7 +11,6 @@ from durableq.engines.sql.columns import LEASE_EPOCH_MS, OWNER_BASE
 from durableq.engines.sql.dialect import Dialect, RowStatement
 from durableq.model.errors import DatabaseUnusable, UnknownQueue
 from durableq.model.message import Event
-from durableq.model.queues import BOUNDS, QueueSettings
 from durableq.runtime.clock import Moment, shift
 
 T = TypeVar("T")
@@ -28,12 +27,13 @@ _NO_TEXTS: Final = dict.fromkeys(
 
 
 class StoredQueue(NamedTuple):
-    """A row of the table of queues. Columns in the order of the table."""
+    """A queue, without the settings of its limits. Columns in the order of STORED_QUEUE."""
 
     id: int
     name: str
     dead_letter_queue_id: int | None
-    created_at_ms: int
+    #: The bits of model.settings.Limits.
+    limits: int
     visibility_timeout_ms: int
     delay_ms: int
     retention_ms: int
@@ -44,11 +44,6 @@ class StoredQueue(NamedTuple):
     idempotency_ttl_ms: int
     max_body_bytes: int
     paused: int
-
-    @property
-    def settings(self) -> QueueSettings:
-        """All settings."""
-        return QueueSettings(**{name: getattr(self, name) for name in BOUNDS})
 
 
 class Transaction:

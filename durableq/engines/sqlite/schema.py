@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 #: Every released revision, oldest first; this code works with the last.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 VERSION_TABLE: Final = "durableq_version"
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 #: The columns and indexes of durableq's tables, each with its table.
@@ -75,8 +75,10 @@ REBUILT_ROWS_PER_SECOND: Final = 50_000
 REBUILT_BYTES_PER_SECOND: Final = 20_000_000
 #: Growth of a row of messages by its new columns.
 REBUILT_ROW_GROWTH_BYTES: Final = 50
-#: The revisions whose migrations read all messages, and write the dead letters again.
-REWRITING: Final = frozenset({"0006"})
+#: The revisions whose migrations read all messages.
+READING: Final = frozenset({"0006", "0007"})
+#: Of these, one writes the dead letters again.
+_REWRITING: Final = "0006"
 #: Rates of that, measured as above.
 READ_BYTES_PER_SECOND: Final = 100_000_000
 READ_ROWS_PER_SECOND: Final = 300_000
@@ -291,19 +293,19 @@ def _check_unused(raw: Any, database: Database) -> None:
 def estimate_upgrade(
     raw: Any,
     rebuilt: Mapping[str, tuple[str, ...]] = REBUILT,
-    rewriting: Collection[str] = REWRITING,
+    reading: Collection[str] = READING,
 ) -> UpgradeEstimate:
     """Estimate the cost of upgrading an older file.
 
     Args:
         raw: a connection to a file of SchemaState.OLDER.
         rebuilt: the tables that the migration to each revision rebuilds.
-        rewriting: the revisions whose migrations write the dead letters again.
+        reading: the revisions whose migrations read all messages.
     """
     (revision,) = raw.execute(_VERSION).fetchone()
     later = [name for name in REVISIONS if name > revision]
     tables = tuple(sorted({table for name in later for table in rebuilt[name]}))
-    if not tables and not {*later} & {*rewriting}:
+    if not tables and not {*later} & {*reading}:
         return UpgradeEstimate((), 0, 0, 0.0)
     rows = 0
     for table in tables or ("durableq_message",):
@@ -316,7 +318,9 @@ def estimate_upgrade(
     # by `dbstat` only, which not every SQLite library has.
     size = (pages - free) * page_bytes
     if not tables:
-        return _estimate_rewriting(raw, rows, size, page_bytes)
+        if _REWRITING in later:
+            return _estimate_rewriting(raw, rows, size, page_bytes)
+        return UpgradeEstimate((), rows, page_bytes, _reading_seconds(rows, size))
     # What a later migration reads or writes again is little beside a rebuild.
     seconds = rows / REBUILT_ROWS_PER_SECOND + size / REBUILT_BYTES_PER_SECOND
     # Each new page is written to the log, and then to the file, which still has the old pages.
@@ -328,11 +332,14 @@ def _estimate_rewriting(raw: Any, rows: int, size: int, page_bytes: int) -> Upgr
     """Estimate the cost of reading all messages, and of writing the dead letters again."""
     at = {"rows_in_page": max(1, rows * page_bytes // size), "page_bytes": page_bytes}
     dead_letters, pages, body_pages = raw.execute(_DEAD_LETTERS, at).fetchone()
-    seconds = rows / READ_ROWS_PER_SECOND + size / READ_BYTES_PER_SECOND
-    seconds += dead_letters / REWRITTEN_PER_SECOND
+    seconds = _reading_seconds(rows, size) + dead_letters / REWRITTEN_PER_SECOND
     grown = dead_letters * DEAD_LETTER_GROWTH_BYTES
     disk_bytes = min(size, (pages + body_pages) * page_bytes) + 2 * grown
     return UpgradeEstimate((), rows, disk_bytes, seconds, dead_letters)
+
+
+def _reading_seconds(rows: int, size: int) -> float:
+    return rows / READ_ROWS_PER_SECOND + size / READ_BYTES_PER_SECOND
 
 
 def migrations_folder() -> Path:

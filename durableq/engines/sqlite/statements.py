@@ -19,8 +19,65 @@ CREATE TABLE durableq_counters (
     discarded INTEGER DEFAULT '0' NOT NULL,
     expired INTEGER DEFAULT '0' NOT NULL,
     purged INTEGER DEFAULT '0' NOT NULL,
+    cancelled INTEGER DEFAULT '0' NOT NULL,
+    replaced INTEGER DEFAULT '0' NOT NULL,
+    shed INTEGER DEFAULT '0' NOT NULL,
+    deduplicated INTEGER DEFAULT '0' NOT NULL,
+    in_flight INTEGER DEFAULT '0' NOT NULL,
+    backlog_bytes INTEGER DEFAULT '0' NOT NULL,
     PRIMARY KEY (queue_id)
 )
+ STRICT""",
+    """\
+CREATE TABLE durableq_deduplication (
+    queue_id INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    deduplication_id TEXT NOT NULL,
+    message_id INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    CONSTRAINT durableq_deduplication_id PRIMARY KEY (queue_id, scope, deduplication_id)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
+CREATE INDEX durableq_deduplication_expiry ON durableq_deduplication (expires_at_ms)""",
+    """\
+CREATE TABLE durableq_failure (
+    queue_id INTEGER NOT NULL,
+    message_id INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    unavailable INTEGER DEFAULT '0' NOT NULL,
+    CONSTRAINT durableq_failure_message PRIMARY KEY (queue_id, message_id)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
+CREATE TABLE durableq_flow (
+    queue_id INTEGER NOT NULL,
+    tat_ns INTEGER DEFAULT '0' NOT NULL,
+    retry_credit INTEGER DEFAULT '0' NOT NULL,
+    breaker_phase INTEGER DEFAULT '0' NOT NULL,
+    breaker_since_ms INTEGER DEFAULT '0' NOT NULL,
+    breaker_until_ms INTEGER DEFAULT '0' NOT NULL,
+    breaker_trips INTEGER DEFAULT '0' NOT NULL,
+    breaker_died INTEGER DEFAULT '0' NOT NULL,
+    breaker_judged INTEGER DEFAULT '0' NOT NULL,
+    breaker_completed INTEGER DEFAULT '0' NOT NULL,
+    breaker_reason TEXT DEFAULT '' NOT NULL,
+    PRIMARY KEY (queue_id)
+)
+ STRICT""",
+    """\
+CREATE TABLE durableq_group (
+    queue_id INTEGER NOT NULL,
+    group_id TEXT NOT NULL,
+    live INTEGER DEFAULT '0' NOT NULL,
+    active INTEGER DEFAULT '0' NOT NULL,
+    holding INTEGER DEFAULT '0' NOT NULL,
+    tat_ns INTEGER DEFAULT '0' NOT NULL,
+    CONSTRAINT durableq_group_id PRIMARY KEY (queue_id, group_id)
+)
+ WITHOUT ROWID,
  STRICT""",
     """\
 CREATE TABLE durableq_history (
@@ -105,6 +162,9 @@ CREATE TABLE durableq_message (
 )
  STRICT""",
     """\
+CREATE INDEX durableq_message_blocked ON durableq_message (queue_id, group_id, sequence, id)
+WHERE state = 3""",
+    """\
 CREATE INDEX durableq_message_burial ON durableq_message (source_queue_id, burial_reason,
 burial_fingerprint, enqueued_at_ms) WHERE source_queue_id IS NOT NULL""",
     """\
@@ -116,10 +176,16 @@ CREATE INDEX durableq_message_deferred ON durableq_message (queue_id, "key") WHE
 CREATE INDEX durableq_message_delayed ON durableq_message (queue_id, delayed_until_ms) WHERE
 state = 2""",
     """\
+CREATE INDEX durableq_message_expiry ON durableq_message (queue_id, expires_at_ms) WHERE
+expires_at_ms < 140737488355327""",
+    """\
 CREATE INDEX durableq_message_leased ON durableq_message (queue_id, lease_until_ms) WHERE state
 = 1""",
     """\
 CREATE INDEX durableq_message_ready ON durableq_message (queue_id, rank, id) WHERE state = 0""",
+    """\
+CREATE INDEX durableq_message_replace_key ON durableq_message (queue_id, replace_key) WHERE
+replace_key IS NOT NULL""",
     """\
 CREATE TABLE durableq_meta (
     name TEXT NOT NULL,
@@ -128,6 +194,23 @@ CREATE TABLE durableq_meta (
 )
  WITHOUT ROWID,
  STRICT""",
+    """\
+CREATE TABLE durableq_once (
+    "key" TEXT NOT NULL,
+    value TEXT,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    stale_until_ms INTEGER NOT NULL,
+    compute_ms INTEGER NOT NULL,
+    owner_token BLOB,
+    owner_until_ms INTEGER NOT NULL,
+    owner_process TEXT DEFAULT '' NOT NULL,
+    CONSTRAINT durableq_once_key PRIMARY KEY ("key")
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
+CREATE INDEX durableq_once_expiry ON durableq_once (stale_until_ms)""",
     """\
 CREATE TABLE durableq_queue (
     id INTEGER NOT NULL,
@@ -144,6 +227,32 @@ CREATE TABLE durableq_queue (
     idempotency_ttl_ms INTEGER NOT NULL,
     max_body_bytes INTEGER NOT NULL,
     paused INTEGER DEFAULT '0' NOT NULL,
+    rate REAL DEFAULT '0' NOT NULL,
+    burst INTEGER DEFAULT '0' NOT NULL,
+    max_in_flight INTEGER DEFAULT '0' NOT NULL,
+    group_concurrency INTEGER DEFAULT '0' NOT NULL,
+    group_on_dead INTEGER DEFAULT '0' NOT NULL,
+    group_rate REAL DEFAULT '0' NOT NULL,
+    group_burst INTEGER DEFAULT '0' NOT NULL,
+    breaker INTEGER DEFAULT '0' NOT NULL,
+    breaker_share REAL DEFAULT '0.5' NOT NULL,
+    breaker_minimum INTEGER DEFAULT '10' NOT NULL,
+    breaker_window_ms INTEGER DEFAULT '30000' NOT NULL,
+    breaker_open_ms INTEGER DEFAULT '10000' NOT NULL,
+    breaker_open_max_ms INTEGER DEFAULT '300000' NOT NULL,
+    breaker_probes INTEGER DEFAULT '3' NOT NULL,
+    slow_start_ms INTEGER DEFAULT '10000' NOT NULL,
+    retry_share REAL DEFAULT '0' NOT NULL,
+    max_backlog INTEGER DEFAULT '0' NOT NULL,
+    max_backlog_bytes INTEGER DEFAULT '0' NOT NULL,
+    on_full INTEGER DEFAULT '0' NOT NULL,
+    block_timeout_ms INTEGER DEFAULT '30000' NOT NULL,
+    min_free_bytes INTEGER DEFAULT '0' NOT NULL,
+    deduplication_window_ms INTEGER DEFAULT '300000' NOT NULL,
+    expires_in_ms INTEGER DEFAULT '0' NOT NULL,
+    on_expiry INTEGER DEFAULT '0' NOT NULL,
+    priority_aging_ms INTEGER DEFAULT '0' NOT NULL,
+    limits INTEGER DEFAULT '0' NOT NULL,
     PRIMARY KEY (id),
     CONSTRAINT durableq_queue_name UNIQUE (name)
 )
@@ -162,7 +271,9 @@ CREATE TABLE durableq_redrive_task (
     moved INTEGER NOT NULL,
     skipped INTEGER NOT NULL,
     started_at_ms INTEGER NOT NULL,
-    updated_at_ms INTEGER NOT NULL
+    updated_at_ms INTEGER NOT NULL,
+    rate REAL DEFAULT '0' NOT NULL,
+    tat_ns INTEGER DEFAULT '0' NOT NULL
 )
  STRICT""",
     """\
@@ -191,16 +302,18 @@ CREATE TABLE durableq_worker (
 DEAD_LETTER = """\
 SELECT m.id, own.name, m.body, m."key", m.attributes, m.priority, m.state, m.receive_count,
 m.recovery_count, m.sent_at_ms, m.enqueued_at_ms, m.delayed_until_ms, m.lease_until_ms,
-source.name AS name_1, m.receipt, source.max_recoveries, coalesce(m.burial_reason,
-'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS coalesce_2
+source.name AS name_1, m.group_id, m.expires_at_ms, m.receipt, source.max_recoveries,
+coalesce(m.burial_reason, 'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS
+coalesce_2
 FROM durableq_message AS m JOIN durableq_queue AS own ON own.id = m.queue_id LEFT OUTER JOIN
 durableq_queue AS source ON source.id = m.source_queue_id
 WHERE m.source_queue_id IS NOT NULL AND source.id IS NOT NULL AND m.id = :of ORDER BY m.id"""
 DEAD_LETTER_PAGE = """\
 SELECT m.id, own.name, m.body, m."key", m.attributes, m.priority, m.state, m.receive_count,
 m.recovery_count, m.sent_at_ms, m.enqueued_at_ms, m.delayed_until_ms, m.lease_until_ms,
-source.name AS name_1, m.receipt, source.max_recoveries, coalesce(m.burial_reason,
-'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS coalesce_2
+source.name AS name_1, m.group_id, m.expires_at_ms, m.receipt, source.max_recoveries,
+coalesce(m.burial_reason, 'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS
+coalesce_2
 FROM durableq_message AS m INDEXED BY durableq_message_dead JOIN durableq_queue AS own ON own.id
 = m.queue_id LEFT OUTER JOIN durableq_queue AS source ON source.id = m.source_queue_id
 WHERE m.source_queue_id IS NOT NULL AND source.id IS NOT NULL AND m.id > :cursor AND (:of_queue
@@ -490,7 +603,7 @@ WHERE durableq_message.id = durableq_history.message_id))
 # QUEUE: queue
 QUEUE = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
 durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
@@ -501,9 +614,9 @@ WHERE durableq_queue.name = ?1"""
 # SEND_TO: queue
 SEND_TO = """\
 SELECT (SELECT durableq_version.version_num
-FROM durableq_version) AS anon_1, durableq_queue.id, durableq_queue.delay_ms,
-durableq_queue.max_body_bytes, coalesce((SELECT seq FROM sqlite_sequence WHERE name =
-'durableq_message'), 0) AS anon_2
+FROM durableq_version) AS anon_1, durableq_queue.limits, durableq_queue.id,
+durableq_queue.delay_ms, durableq_queue.max_body_bytes, coalesce((SELECT seq FROM
+sqlite_sequence WHERE name = 'durableq_message'), 0) AS anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = ?1 AND durableq_queue.dead_letter_queue_id IS NOT NULL"""
 # INSERT: id, queue_id, state, rank, priority, delayed_until_ms, now_ms, retention_from_ms,
@@ -516,17 +629,28 @@ body_bytes, body_format, sequence, "key", payload_hash, attributes, body) VALUES
 ?4, ?5, 0, 0, 0, 2199023255552, ?6, ?7, ?7, 140737488355327, ?8, 140737488355327, 0,
 x'00000000000000000000000000000000', 1099511627776, ?9, 0, 0, nullif(?10, ''), nullif(?11, x''),
 nullif(?12, ''), ?13)"""
+# INSERT_FLOW: id, queue_id, state, rank, priority, delayed_until_ms, now_ms, retention_from_ms,
+#     body_bytes, key, payload_hash, attributes, body, group_id, sequence, replace_key,
+#     debounce_until_ms, expires_at_ms
+INSERT_FLOW = """\
+INSERT INTO durableq_message (id, queue_id, state, rank, priority, "deferred", receive_count,
+recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
+first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
+body_bytes, body_format, sequence, group_id, replace_key, "key", payload_hash, attributes, body)
+VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 2199023255552, ?6, ?7, ?7, 140737488355327, ?8, ?18, ?17,
+x'00000000000000000000000000000000', 1099511627776, ?9, 0, ?15, nullif(?14, ''), nullif(?16,
+''), nullif(?10, ''), nullif(?11, x''), nullif(?12, ''), ?13)"""
 # RECEIVE_FROM: queue, now_ms, lease_now
 RECEIVE_FROM = """\
 SELECT (SELECT durableq_version.version_num
-FROM durableq_version) AS anon_1, durableq_queue.paused != 0 OR (EXISTS (SELECT
-durableq_message.id
+FROM durableq_version) AS anon_1, durableq_queue.limits * 2 + CASE WHEN (durableq_queue.paused
+!= 0 OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms <= ?2)) OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
-durableq_message.lease_until_ms <= ?3)) AS anon_2, durableq_queue.id,
+durableq_message.lease_until_ms <= ?3))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
 durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
@@ -549,8 +673,8 @@ READY = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
-durableq_message.source_queue_id, durableq_idempotency.status IS NULL AND
-durableq_message.retention_from_ms > ?2 AS anon_1
+durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AS anon_1
 FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
 durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
 durableq_message.source_queue_id IS NULL
@@ -571,7 +695,8 @@ DEAD_LETTERS = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
-durableq_message.source_queue_id, 1 AS anon_1
+durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms, 1
+AS anon_1
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.queue_id +
 0 = :in_queue AND durableq_message.source_queue_id IS NOT NULL AND durableq_message.state != 1
@@ -662,7 +787,7 @@ AND durableq_message.state = 0 RETURNING id"""
 # COMPLETE_IN: queue
 COMPLETE_IN = """\
 SELECT (SELECT durableq_version.version_num
-FROM durableq_version) AS anon_1, durableq_queue.id, CASE WHEN
+FROM durableq_version) AS anon_1, durableq_queue.limits, durableq_queue.id, CASE WHEN
 (durableq_queue.dead_letter_queue_id IS NOT NULL) THEN durableq_queue.idempotency_ttl_ms END AS
 anon_2
 FROM durableq_queue
@@ -810,7 +935,8 @@ SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."k
 durableq_message.attributes, durableq_message.priority, durableq_message.state,
 durableq_message.receive_count, durableq_message.recovery_count, durableq_message.sent_at_ms,
 durableq_message.enqueued_at_ms, durableq_message.delayed_until_ms,
-durableq_message.lease_until_ms, source.name AS name_1, durableq_message.receipt
+durableq_message.lease_until_ms, source.name AS name_1, durableq_message.group_id,
+durableq_message.expires_at_ms, durableq_message.receipt
 FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
 OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
 WHERE durableq_message.id = :of"""
@@ -819,7 +945,8 @@ SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."k
 durableq_message.attributes, durableq_message.priority, durableq_message.state,
 durableq_message.receive_count, durableq_message.recovery_count, durableq_message.sent_at_ms,
 durableq_message.enqueued_at_ms, durableq_message.delayed_until_ms,
-durableq_message.lease_until_ms, source.name AS name_1, durableq_message.receipt
+durableq_message.lease_until_ms, source.name AS name_1, durableq_message.group_id,
+durableq_message.expires_at_ms, durableq_message.receipt
 FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
 OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) ORDER BY durableq_message.id"""
@@ -847,13 +974,19 @@ FROM (SELECT durableq_message.id AS id
 FROM durableq_message INDEXED BY durableq_message_leased
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
 durableq_message.id > :after ORDER BY durableq_message.id
- LIMIT (:limit+0)) AS in_flight"""
+ LIMIT (:limit+0)) AS in_flight UNION ALL SELECT blocked.id
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3 AND
+durableq_message.id > :after ORDER BY durableq_message.id
+ LIMIT (:limit+0)) AS blocked"""
 LEASED_BY = """\
 SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.state,
 durableq_message.receive_count, durableq_message.recovery_count, durableq_message.sent_at_ms,
 durableq_message.enqueued_at_ms, durableq_message.delayed_until_ms,
-durableq_message.lease_until_ms, source.name AS name_1, durableq_message.receipt
+durableq_message.lease_until_ms, source.name AS name_1, durableq_message.group_id,
+durableq_message.expires_at_ms, durableq_message.receipt
 FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
 OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
@@ -874,7 +1007,7 @@ WHERE durableq_queue.name IN (SELECT value FROM json_each(:names))"""
 # queues
 QUEUE_BY_ID = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
 durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
@@ -882,11 +1015,28 @@ FROM durableq_queue
 WHERE durableq_queue.id = :queue_id"""
 QUEUES = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
 durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
 FROM durableq_queue ORDER BY durableq_queue.name"""
+SETTINGS_OF = """\
+SELECT durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
+durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
+durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused,
+durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
+durableq_queue.group_concurrency, durableq_queue.group_on_dead, durableq_queue.group_rate,
+durableq_queue.group_burst, durableq_queue.breaker, durableq_queue.breaker_share,
+durableq_queue.breaker_minimum, durableq_queue.breaker_window_ms,
+durableq_queue.breaker_open_ms, durableq_queue.breaker_open_max_ms,
+durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retry_share,
+durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
+durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
+durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
+durableq_queue.priority_aging_ms
+FROM durableq_queue
+WHERE durableq_queue.name = :queue"""
 # SENT: number, of_queue
 SENT = """\
 UPDATE durableq_counters SET sent=(durableq_counters.sent + ?1) WHERE durableq_counters.queue_id
@@ -922,18 +1072,39 @@ durableq_counters.queue_id = ?2"""
 CREATE_QUEUE = """\
 INSERT INTO durableq_queue (name, dead_letter_queue_id, created_at_ms, visibility_timeout_ms,
 delay_ms, retention_ms, max_receives, max_recoveries, backoff_base_ms, backoff_max_ms,
-idempotency_ttl_ms, max_body_bytes, paused) VALUES (:name, :dead_letter_queue_id,
-:created_at_ms, :visibility_timeout_ms, :delay_ms, :retention_ms, :max_receives,
-:max_recoveries, :backoff_base_ms, :backoff_max_ms, :idempotency_ttl_ms, :max_body_bytes,
-:paused) RETURNING id"""
+idempotency_ttl_ms, max_body_bytes, paused, rate, burst, max_in_flight, group_concurrency,
+group_on_dead, group_rate, group_burst, breaker, breaker_share, breaker_minimum,
+breaker_window_ms, breaker_open_ms, breaker_open_max_ms, breaker_probes, slow_start_ms,
+retry_share, max_backlog, max_backlog_bytes, on_full, block_timeout_ms, min_free_bytes,
+deduplication_window_ms, expires_in_ms, on_expiry, priority_aging_ms, limits) VALUES (:name,
+:dead_letter_queue_id, :created_at_ms, :visibility_timeout_ms, :delay_ms, :retention_ms,
+:max_receives, :max_recoveries, :backoff_base_ms, :backoff_max_ms, :idempotency_ttl_ms,
+:max_body_bytes, :paused, :rate, :burst, :max_in_flight, :group_concurrency, :group_on_dead,
+:group_rate, :group_burst, :breaker, :breaker_share, :breaker_minimum, :breaker_window_ms,
+:breaker_open_ms, :breaker_open_max_ms, :breaker_probes, :slow_start_ms, :retry_share,
+:max_backlog, :max_backlog_bytes, :on_full, :block_timeout_ms, :min_free_bytes,
+:deduplication_window_ms, :expires_in_ms, :on_expiry, :priority_aging_ms, :limits) RETURNING id"""
 CREATE_COUNTERS = """\
 INSERT INTO durableq_counters (queue_id) VALUES (:of_queue)"""
+CREATE_FLOW = """\
+INSERT INTO durableq_flow (queue_id) VALUES (:of_queue)"""
 CHANGE_QUEUE = """\
 UPDATE durableq_queue SET visibility_timeout_ms=:new_visibility_timeout_ms,
 delay_ms=:new_delay_ms, retention_ms=:new_retention_ms, max_receives=:new_max_receives,
 max_recoveries=:new_max_recoveries, backoff_base_ms=:new_backoff_base_ms,
 backoff_max_ms=:new_backoff_max_ms, idempotency_ttl_ms=:new_idempotency_ttl_ms,
-max_body_bytes=:new_max_body_bytes, paused=:new_paused WHERE durableq_queue.id = :queue_id"""
+max_body_bytes=:new_max_body_bytes, paused=:new_paused, rate=:new_rate, burst=:new_burst,
+max_in_flight=:new_max_in_flight, group_concurrency=:new_group_concurrency,
+group_on_dead=:new_group_on_dead, group_rate=:new_group_rate, group_burst=:new_group_burst,
+breaker=:new_breaker, breaker_share=:new_breaker_share, breaker_minimum=:new_breaker_minimum,
+breaker_window_ms=:new_breaker_window_ms, breaker_open_ms=:new_breaker_open_ms,
+breaker_open_max_ms=:new_breaker_open_max_ms, breaker_probes=:new_breaker_probes,
+slow_start_ms=:new_slow_start_ms, retry_share=:new_retry_share, max_backlog=:new_max_backlog,
+max_backlog_bytes=:new_max_backlog_bytes, on_full=:new_on_full,
+block_timeout_ms=:new_block_timeout_ms, min_free_bytes=:new_min_free_bytes,
+deduplication_window_ms=:new_deduplication_window_ms, expires_in_ms=:new_expires_in_ms,
+on_expiry=:new_on_expiry, priority_aging_ms=:new_priority_aging_ms, limits=:new_limits WHERE
+durableq_queue.id = :queue_id"""
 OWNER_OF_QUEUE = """\
 SELECT durableq_queue.name
 FROM durableq_queue
@@ -947,7 +1118,10 @@ FROM durableq_message INDEXED BY durableq_message_delayed
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
 durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_leased
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3
  LIMIT (1+0)"""
 PURGE = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT durableq_message.id
@@ -958,7 +1132,10 @@ FROM durableq_message INDEXED BY durableq_message_delayed
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
 durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_leased
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1)"""
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3)"""
 DROP_KEYS_IN_PROGRESS = """\
 DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
 durableq_idempotency.status = 0"""
@@ -968,15 +1145,31 @@ DROP_HISTORY = """\
 DELETE FROM durableq_history WHERE durableq_history.queue_id = :in_queue"""
 DROP_COUNTERS = """\
 DELETE FROM durableq_counters WHERE durableq_counters.queue_id = :in_queue"""
+DROP_FLOW = """\
+DELETE FROM durableq_flow WHERE durableq_flow.queue_id = :in_queue"""
+DROP_GROUPS = """\
+DELETE FROM durableq_group WHERE durableq_group.queue_id = :in_queue"""
+DROP_DEDUPLICATION = """\
+DELETE FROM durableq_deduplication WHERE durableq_deduplication.queue_id = :in_queue"""
+DROP_FAILURES = """\
+DELETE FROM durableq_failure WHERE durableq_failure.queue_id = :in_queue"""
 DROP_QUEUE = """\
 DELETE FROM durableq_queue WHERE durableq_queue.id = :queue_id"""
 INFO = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
-durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
-durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused,
-pair.name AS name_1, (SELECT count(*) AS count_1
+durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms, durableq_queue.retention_ms,
+durableq_queue.max_receives, durableq_queue.max_recoveries, durableq_queue.backoff_base_ms,
+durableq_queue.backoff_max_ms, durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes,
+durableq_queue.paused, durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
+durableq_queue.group_concurrency, durableq_queue.group_on_dead, durableq_queue.group_rate,
+durableq_queue.group_burst, durableq_queue.breaker, durableq_queue.breaker_share,
+durableq_queue.breaker_minimum, durableq_queue.breaker_window_ms,
+durableq_queue.breaker_open_ms, durableq_queue.breaker_open_max_ms,
+durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retry_share,
+durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
+durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
+durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
+durableq_queue.priority_aging_ms, pair.name AS name_1, (SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -985,24 +1178,35 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 (SELECT count(*) AS count_3
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
-durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, EXISTS (SELECT
-durableq_message.id
+durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, (SELECT count(*) AS count_4
 FROM durableq_message
-WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_4,
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3) AS anon_4,
+EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
 durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
-durableq_counters.expired, durableq_counters.purged
+durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
+durableq_counters.replaced, durableq_counters.shed, durableq_counters.deduplicated
 FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
 durableq_queue.id LEFT OUTER JOIN durableq_queue AS pair ON pair.id =
 durableq_queue.dead_letter_queue_id
 WHERE durableq_queue.name = :queue"""
 INFOS = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
-durableq_queue.created_at_ms, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
-durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
-durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused,
-pair.name AS name_1, (SELECT count(*) AS count_1
+durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms, durableq_queue.retention_ms,
+durableq_queue.max_receives, durableq_queue.max_recoveries, durableq_queue.backoff_base_ms,
+durableq_queue.backoff_max_ms, durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes,
+durableq_queue.paused, durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
+durableq_queue.group_concurrency, durableq_queue.group_on_dead, durableq_queue.group_rate,
+durableq_queue.group_burst, durableq_queue.breaker, durableq_queue.breaker_share,
+durableq_queue.breaker_minimum, durableq_queue.breaker_window_ms,
+durableq_queue.breaker_open_ms, durableq_queue.breaker_open_max_ms,
+durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retry_share,
+durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
+durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
+durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
+durableq_queue.priority_aging_ms, pair.name AS name_1, (SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -1011,13 +1215,16 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 (SELECT count(*) AS count_3
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
-durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, EXISTS (SELECT
-durableq_message.id
+durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, (SELECT count(*) AS count_4
 FROM durableq_message
-WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_4,
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3) AS anon_4,
+EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
 durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
-durableq_counters.expired, durableq_counters.purged
+durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
+durableq_counters.replaced, durableq_counters.shed, durableq_counters.deduplicated
 FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
 durableq_queue.id LEFT OUTER JOIN durableq_queue AS pair ON pair.id =
 durableq_queue.dead_letter_queue_id ORDER BY durableq_queue.name"""

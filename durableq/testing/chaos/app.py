@@ -14,7 +14,7 @@ from durableq.demo.app import QUEUE
 from durableq.model.decisions import Decision
 from durableq.model.errors import NOT_ITS_FAULT, StaleReceipt
 from durableq.model.message import DeadLetter
-from durableq.model.queues import QueueOptions
+from durableq.model.settings import QueueOptions
 from durableq.testing.chaos.ledger import Ledger, Step
 
 APP: Final = "durableq.testing.chaos.app:dq"

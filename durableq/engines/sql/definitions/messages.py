@@ -27,9 +27,11 @@ from sqlalchemy import (
 
 from durableq.engines.sql.columns import (
     LEASE_EPOCH_MS,
+    NEEDS_UPKEEP,
     NO_RECEIPT,
     OWNER_BASE,
     READY_COLUMNS,
+    STORED_QUEUE,
 )
 from durableq.engines.sql.definitions.elements import (
     Statement,
@@ -83,76 +85,98 @@ def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
 _version = table("durableq_version", column("version_num"))
 revision = select(_version.c.version_num).scalar_subquery()
 _named = _q.name == _p("queue")
-QUEUE = Statement(select(queue, revision).where(_named), order=("queue",))
+stored = [_q[name] for name in STORED_QUEUE]
+QUEUE = Statement(select(*stored, revision).where(_named), order=("queue",))
 
 # ---- send
 
 SEND_TO = Statement(
-    select(revision, _q.id, _q.delay_ms, _q.max_body_bytes, last_id(message)).where(
+    select(revision, _q.limits, _q.id, _q.delay_ms, _q.max_body_bytes, last_id(message)).where(
         _named, _q.dead_letter_queue_id.is_not(None)
     ),
     order=("queue",),
 )
 # An empty value stands for NULL: see `sending`.
 _no_text: Any = literal_column("''")
-INSERT = Statement(
+_plain: dict[str, Any] = {
+    "id": _p("id"),
+    "queue_id": _p("queue_id"),
+    "state": _p("state"),
+    "rank": _p("rank"),
+    "priority": _p("priority"),
+    "deferred": zero,
+    "receive_count": zero,
+    "recovery_count": zero,
+    "lease_until_ms": _no_lease,
+    "delayed_until_ms": _p("delayed_until_ms"),
+    "enqueued_at_ms": _p("now_ms"),
+    "sent_at_ms": _p("now_ms"),
+    "first_received_at_ms": _forever,
+    "retention_from_ms": _p("retention_from_ms"),
+    "expires_at_ms": _forever,
+    "debounce_until_ms": zero,
+    "receipt": _no_receipt,
+    "owner_id": _no_owner,
+    "body_bytes": _p("body_bytes"),
+    "body_format": zero,
+    "sequence": zero,
+    "key": func.nullif(_p("key", _m.key), _no_text),
+    "payload_hash": func.nullif(_p("payload_hash", _m.payload_hash), bytes_literal(b"")),
+    "attributes": func.nullif(_p("attributes", _m.attributes), _no_text),
+    "body": _p("body"),
+}
+_order = (
+    "id",
+    "queue_id",
+    "state",
+    "rank",
+    "priority",
+    "delayed_until_ms",
+    "now_ms",
+    "retention_from_ms",
+    "body_bytes",
+    "key",
+    "payload_hash",
+    "attributes",
+    "body",
+)
+INSERT = Statement(insert(message).values(**_plain), order=_order)
+# Of a message with a group, an end or another option of flow control.
+INSERT_FLOW = Statement(
     insert(message).values(
-        id=_p("id"),
-        queue_id=_p("queue_id"),
-        state=_p("state"),
-        rank=_p("rank"),
-        priority=_p("priority"),
-        deferred=zero,
-        receive_count=zero,
-        recovery_count=zero,
-        lease_until_ms=_no_lease,
-        delayed_until_ms=_p("delayed_until_ms"),
-        enqueued_at_ms=_p("now_ms"),
-        sent_at_ms=_p("now_ms"),
-        first_received_at_ms=_forever,
-        retention_from_ms=_p("retention_from_ms"),
-        expires_at_ms=_forever,
-        debounce_until_ms=zero,
-        receipt=_no_receipt,
-        owner_id=_no_owner,
-        body_bytes=_p("body_bytes"),
-        body_format=zero,
-        sequence=zero,
-        key=func.nullif(_p("key", _m.key), _no_text),
-        payload_hash=func.nullif(_p("payload_hash", _m.payload_hash), bytes_literal(b"")),
-        attributes=func.nullif(_p("attributes", _m.attributes), _no_text),
-        body=_p("body"),
+        **_plain
+        | {
+            "group_id": func.nullif(_p("group_id", _m.group_id), _no_text),
+            "sequence": _p("sequence"),
+            "replace_key": func.nullif(_p("replace_key", _m.replace_key), _no_text),
+            "debounce_until_ms": _p("debounce_until_ms"),
+            "expires_at_ms": _p("expires_at_ms"),
+        }
     ),
-    order=(
-        "id",
-        "queue_id",
-        "state",
-        "rank",
-        "priority",
-        "delayed_until_ms",
-        "now_ms",
-        "retention_from_ms",
-        "body_bytes",
-        "key",
-        "payload_hash",
-        "attributes",
-        "body",
-    ),
+    order=(*_order, "group_id", "sequence", "replace_key", "debounce_until_ms", "expires_at_ms"),
 )
 
 # ---- receive
 
 _is_due = (is_state(State.DELAYED), _m.delayed_until_ms <= _p("now_ms"))
 _has_ended = (is_state(State.IN_FLIGHT), _m.lease_until_ms <= _p("lease_now"))
-# A queue, and whether it is paused, or DUE or EXPIRED_LEASES would find anything: all of that is
-# rare. No other columns: the driver describes each at each execution, which takes 0.4 microseconds.
+# A queue with its limits, and whether it is paused, or DUE or EXPIRED_LEASES would find anything:
+# all of that is rare, and one number. No other columns: the driver describes each at each
+# execution, which takes 0.4 microseconds.
 RECEIVE_FROM = Statement(
     select(
         revision,
-        or_(
-            _q.paused != zero,
-            select(_m.id).where(_m.queue_id == _q.id, *_is_due).exists(),
-            select(_m.id).where(_m.queue_id == _q.id, *_has_ended).exists(),
+        _q.limits * literal_column("2")
+        + case(
+            (
+                or_(
+                    _q.paused != zero,
+                    select(_m.id).where(_m.queue_id == _q.id, *_is_due).exists(),
+                    select(_m.id).where(_m.queue_id == _q.id, *_has_ended).exists(),
+                ),
+                literal_column(str(NEEDS_UPKEEP)),
+            ),
+            else_=zero,
         ),
         _q.id,
         _q.visibility_timeout_ms,
@@ -306,6 +330,7 @@ _leased_under_receipt = (_found_by_id_in_queue, *under_receipt)
 COMPLETE_IN = Statement(
     select(
         revision,
+        _q.limits,
         _q.id,
         # In a dead-letter queue NULL: its keys guard nothing.
         case((_q.dead_letter_queue_id.is_not(None), _q.idempotency_ttl_ms)),

@@ -38,6 +38,8 @@ def select_messages(*more: Any, of: Any = message) -> Select[Any]:
             of.c.delayed_until_ms,
             of.c.lease_until_ms,
             source.c.name,
+            of.c.group_id,
+            of.c.expires_at_ms,
             of.c.receipt,
             *more,
         )
@@ -53,6 +55,7 @@ _INDEX_OF: Final = {
     State.READY: "durableq_message_ready",
     State.DELAYED: "durableq_message_delayed",
     State.IN_FLIGHT: "durableq_message_leased",
+    State.BLOCKED: "durableq_message_blocked",
 }
 #: The states of messages.
 STATES: Final = tuple(_INDEX_OF)

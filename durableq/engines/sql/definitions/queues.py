@@ -8,10 +8,14 @@ from sqlalchemy import delete, func, insert, literal_column, select, union_all, 
 
 from durableq.engines.sql.columns import COUNTERS
 from durableq.engines.sql.definitions.elements import Statement, parameter
-from durableq.engines.sql.definitions.messages import status_is
+from durableq.engines.sql.definitions.messages import status_is, stored
 from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
 from durableq.engines.sql.definitions.tables import (
     counters,
+    deduplication,
+    failure,
+    flow,
+    group,
     history,
     idempotency,
     is_state,
@@ -19,12 +23,15 @@ from durableq.engines.sql.definitions.tables import (
     queue,
 )
 from durableq.model.message import FOREVER_MS, RecordStatus, State
-from durableq.model.queues import BOUNDS
+from durableq.model.settings import SETTINGS
 
 _m, _r, _q, _h = message.c, idempotency.c, queue.c, history.c
 
-QUEUE_BY_ID = Statement(select(queue).where(_q.id == parameter("queue_id")))
-QUEUES = Statement(select(queue).order_by(_q.name))
+QUEUE_BY_ID = Statement(select(*stored).where(_q.id == parameter("queue_id")))
+QUEUES = Statement(select(*stored).order_by(_q.name))
+SETTINGS_OF = Statement(
+    select(*(_q[name] for name in SETTINGS)).where(_q.name == parameter("queue"))
+)
 
 
 def _add_to(counter: str) -> Statement:
@@ -49,16 +56,17 @@ CREATE_QUEUE = Statement(
     .values(
         {
             name: parameter(name)
-            for name in ("name", "dead_letter_queue_id", "created_at_ms", *BOUNDS)
+            for name in ("name", "dead_letter_queue_id", "created_at_ms", "limits", *SETTINGS)
         }
     )
     .returning(_q.id)
 )
 CREATE_COUNTERS = Statement(insert(counters).values(queue_id=parameter("of_queue")))
+CREATE_FLOW = Statement(insert(flow).values(queue_id=parameter("of_queue")))
 CHANGE_QUEUE = Statement(
     update(queue)
     .where(_q.id == parameter("queue_id"))
-    .values({name: parameter(f"new_{name}") for name in BOUNDS})
+    .values({name: parameter(f"new_{name}") for name in ("limits", *SETTINGS)})
 )
 OWNER_OF_QUEUE = Statement(select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")))
 _in_any_state = union_all(*map(ids_in_queue, STATES))
@@ -72,6 +80,12 @@ DROP_KEYS_IN_PROGRESS = Statement(
 DROP_KEYS = Statement(delete(idempotency).where(_r.queue_id == parameter("in_queue")))
 DROP_HISTORY = Statement(delete(history).where(_h.queue_id == parameter("in_queue")))
 DROP_COUNTERS = Statement(delete(counters).where(counters.c.queue_id == parameter("in_queue")))
+DROP_FLOW = Statement(delete(flow).where(flow.c.queue_id == parameter("in_queue")))
+DROP_GROUPS = Statement(delete(group).where(group.c.queue_id == parameter("in_queue")))
+DROP_DEDUPLICATION = Statement(
+    delete(deduplication).where(deduplication.c.queue_id == parameter("in_queue"))
+)
+DROP_FAILURES = Statement(delete(failure).where(failure.c.queue_id == parameter("in_queue")))
 DROP_QUEUE = Statement(delete(queue).where(_q.id == parameter("queue_id")))
 _pair = queue.alias("pair")
 _of_each = _m.queue_id == _q.id
@@ -87,11 +101,15 @@ def _number_of(state: State, *conditions: Any) -> Any:
 # Ready messages are not counted: there may be millions, and the counters tell their number.
 _infos = (
     select(
-        queue,
+        _q.id,
+        _q.name,
+        _q.dead_letter_queue_id,
+        *(_q[name] for name in SETTINGS),
         _pair.c.name,
         _number_of(State.DELAYED, ~_is_held),
         _number_of(State.IN_FLIGHT),
         _number_of(State.DELAYED, _is_held),
+        _number_of(State.BLOCKED),
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
         *(counters.c[name] for name in COUNTERS),
     )

@@ -21,6 +21,7 @@ from durableq.model.dead_letters import RedriveState
 
 _c = redrive_task.c
 _d = dead.c
+_columns = [c for c in _c if c.name not in {"rate", "tat_ns"}]
 
 
 def _select_meant(*columns: Any) -> Select[Any]:
@@ -41,11 +42,11 @@ _last_event_id: Any = select(func.coalesce(func.max(history.c.id), zero))
 LAST_EVENT = Statement(_last_event_id)
 START_REDRIVE = Statement(
     insert(redrive_task)
-    .values({c.name: parameter(c.name) for c in redrive_task.columns if c.name != "id"})
+    .values({c.name: parameter(c.name) for c in _columns if c.name != "id"})
     .returning(_c.id)
 )
-REDRIVE_TASK = Statement(select(redrive_task).where(_c.id == parameter("of")))
-REDRIVE_TASKS = Statement(select(redrive_task).order_by(_c.id.desc()))
+REDRIVE_TASK = Statement(select(*_columns).where(_c.id == parameter("of")))
+REDRIVE_TASKS = Statement(select(*_columns).order_by(_c.id.desc()))
 UPDATE_REDRIVE = Statement(
     update(redrive_task)
     .where(_c.id == parameter("of"))

@@ -23,9 +23,11 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -41,7 +43,8 @@ from sqlalchemy.types import UserDefinedType
 
 from durableq.engines.sql.definitions.elements import byte_length
 from durableq.model.limits import BODY_CEILING_BYTES
-from durableq.model.message import RecordStatus, State
+from durableq.model.message import FOREVER_MS, RecordStatus, State
+from durableq.model.settings import LIMIT_SETTINGS, SETTINGS, Kind, QueueSettings
 
 
 class _Any(UserDefinedType[Any]):
@@ -55,6 +58,7 @@ class _Any(UserDefinedType[Any]):
 
 
 _Whole = BigInteger().with_variant(Integer(), "sqlite")
+_Real: Any = Double().with_variant(REAL(), "sqlite")
 _Body = LargeBinary().with_variant(_Any(), "sqlite")
 
 
@@ -74,6 +78,13 @@ def _whole(name: str, **options: Any) -> Column[int]:
 
 def _counter(name: str) -> Column[int]:
     return Column(name, _Whole, nullable=False, server_default="0")
+
+
+def _setting(name: str) -> Column[Any]:
+    default = getattr(QueueSettings(), name)
+    is_real = SETTINGS[name].kind in {Kind.RATE, Kind.SHARE}
+    kind = _Real if is_real else _Whole
+    return Column(name, kind, nullable=False, server_default=f"{default:g}")
 
 
 metadata = MetaData()
@@ -96,6 +107,10 @@ queue = Table(
     _whole("idempotency_ttl_ms"),
     _whole("max_body_bytes"),
     _counter("paused"),
+    # The settings of limits; 0 is off.
+    *(_setting(name) for name in LIMIT_SETTINGS),
+    # The bits of those that are on, of model.settings.Limits.
+    _counter("limits"),
     UniqueConstraint("name", name="durableq_queue_name"),
     **_strict,
 )
@@ -113,6 +128,13 @@ counters = Table(
     _counter("discarded"),
     _counter("expired"),
     _counter("purged"),
+    _counter("cancelled"),
+    _counter("replaced"),
+    _counter("shed"),
+    _counter("deduplicated"),
+    # Not counted since the creation, but as they stand, where a limit needs them.
+    _counter("in_flight"),
+    _counter("backlog_bytes"),
     **_strict,
 )
 
@@ -136,7 +158,7 @@ message = Table(
     _whole("first_received_at_ms"),
     # Retention counts from here: the arrival in the queue, or the time at which it became due.
     _whole("retention_from_ms"),
-    # Not used yet: the end of `expires_in`, and the bound of a debounced delay.
+    # The end of `expires_in`, and the bound of a debounced delay.
     _whole("expires_at_ms"),
     _whole("debounce_until_ms"),
     Column("receipt", LargeBinary, nullable=False),
@@ -144,10 +166,9 @@ message = Table(
     _whole("body_bytes"),
     # Not used yet: 0 is JSON text or bytes, told by the type; 1 is text as it was sent.
     _whole("body_format"),
-    # Not used yet: the order in a group.
+    # The order in a group.
     _whole("sequence"),
     Column("source_queue_id", _Whole),
-    # Not used yet.
     Column("group_id", Text),
     Column("replace_key", Text),
     Column("key", Text),
@@ -161,7 +182,6 @@ message = Table(
     # Of the last burial of a dead letter: with its source queue, its group.
     Column("burial_reason", Text),
     Column("burial_fingerprint", Text),
-    # 3 is not used yet: blocked behind the head of its group.
     CheckConstraint("state IN (0, 1, 2, 3)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
     CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
@@ -203,6 +223,27 @@ Index(
     "durableq_message_dead",
     message.c.id,
     **_partial(message.c.source_queue_id.is_not(None)),
+)
+# The next of each group.
+Index(
+    "durableq_message_blocked",
+    message.c.queue_id,
+    message.c.group_id,
+    message.c.sequence,
+    message.c.id,
+    **_partial(is_state(State.BLOCKED)),
+)
+Index(
+    "durableq_message_replace_key",
+    message.c.queue_id,
+    message.c.replace_key,
+    **_partial(message.c.replace_key.is_not(None)),
+)
+Index(
+    "durableq_message_expiry",
+    message.c.queue_id,
+    message.c.expires_at_ms,
+    **_partial(message.c.expires_at_ms < literal_column(str(FOREVER_MS))),
 )
 # All that the groups of dead letters count, in their order.
 Index(
@@ -302,9 +343,102 @@ redrive_task = Table(
     _whole("skipped"),
     _whole("started_at_ms"),
     _whole("updated_at_ms"),
+    # Messages a second, 0 for no limit, and the theoretical arrival time of its next.
+    Column("rate", _Real, nullable=False, server_default="0"),
+    _counter("tat_ns"),
     sqlite_autoincrement=True,
     **_strict,
 )
+
+# The state of a queue's limits: one row for each queue. Times are in lease time.
+flow = Table(
+    "durableq_flow",
+    metadata,
+    Column("queue_id", _Whole, primary_key=True, nullable=False),
+    # The theoretical arrival time of the next message (GCRA).
+    _counter("tat_ns"),
+    # Retries that the deliveries so far allow, in thousandths of a message.
+    _counter("retry_credit"),
+    # 0 is closed, 1 open, 2 half-open.
+    _counter("breaker_phase"),
+    _counter("breaker_since_ms"),
+    _counter("breaker_until_ms"),
+    # The number of times in a row that it opened.
+    _counter("breaker_trips"),
+    _counter("breaker_died"),
+    _counter("breaker_judged"),
+    # The counter `completed` at the start of the window, or of the probes.
+    _counter("breaker_completed"),
+    Column("breaker_reason", Text, nullable=False, server_default=""),
+    **_strict,
+)
+
+# The messages that failed lately, for the breaker: each counts once.
+failure = Table(
+    "durableq_failure",
+    metadata,
+    _whole("queue_id"),
+    _whole("message_id"),
+    _whole("at_ms"),
+    # Receives that raised Unavailable and were not counted.
+    _counter("unavailable"),
+    PrimaryKeyConstraint("queue_id", "message_id", name="durableq_failure_message"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+
+group = Table(
+    "durableq_group",
+    metadata,
+    _whole("queue_id"),
+    Column("group_id", Text, nullable=False),
+    # Messages of the group that are stored in the queue, and those that are not blocked.
+    _counter("live"),
+    _counter("active"),
+    # Dead letters that hold the group.
+    _counter("holding"),
+    _counter("tat_ns"),
+    PrimaryKeyConstraint("queue_id", "group_id", name="durableq_group_id"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+
+deduplication = Table(
+    "durableq_deduplication",
+    metadata,
+    _whole("queue_id"),
+    # The group of a message, as an SQS queue may have it; empty for the whole queue.
+    Column("scope", Text, nullable=False),
+    Column("deduplication_id", Text, nullable=False),
+    _whole("message_id"),
+    _whole("expires_at_ms"),
+    PrimaryKeyConstraint("queue_id", "scope", "deduplication_id", name="durableq_deduplication_id"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+Index("durableq_deduplication_expiry", deduplication.c.expires_at_ms)
+
+# Values that one process computes for all: see `once`.
+once = Table(
+    "durableq_once",
+    metadata,
+    Column("key", Text, nullable=False),
+    # JSON; NULL until it has been computed.
+    Column("value", Text),
+    _whole("created_at_ms"),
+    _whole("expires_at_ms"),
+    _whole("stale_until_ms"),
+    # The time that the computation took, for the early refresh.
+    _whole("compute_ms"),
+    # The process that computes it, under a lease.
+    Column("owner_token", LargeBinary),
+    _whole("owner_until_ms"),
+    Column("owner_process", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("key", name="durableq_once_key"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+Index("durableq_once_expiry", once.c.stale_until_ms)
 
 meta = Table(
     "durableq_meta",

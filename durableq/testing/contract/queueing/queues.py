@@ -7,7 +7,8 @@ import pytest
 
 from durableq.model.errors import InvalidInput
 from durableq.model.message import Outcome, State
-from durableq.model.queues import Counters, Counts, QueueSettings
+from durableq.model.queues import Counters, Counts
+from durableq.model.settings import QueueSettings
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
@@ -75,7 +76,7 @@ class QueuesContract(StoreCase):
     @pytest.mark.parametrize("name", ["mail", ORDERS])
     @pytest.mark.parametrize("changes", [{"max_receives": 0}, {"colour": 1}])
     def test_a_setting_out_of_bounds_changes_nothing(
-        self, store: FullStore, name: str, changes: dict[str, int]
+        self, store: FullStore, name: str, changes: dict[str, float]
     ) -> None:
         before = store.queues()
         with pytest.raises(InvalidInput):
