@@ -152,6 +152,8 @@ def _delayed(store: Store, message: Message, now_ms: int) -> str:
     wait = span(message.delayed_until_ms - now_ms)
     until = f"It is delayed until {_moment(message.delayed_until_ms)} (in {wait})"
     history = store.require(Capability.DEAD_LETTERS).history(message.id)
+    if history and history[-1].event is Event.RESCHEDULED:
+        return f"{until}, as it was rescheduled by {visible(history[-1].actor, 200)}."
     failures = [event for event in history if event.event is Event.FAILED]
     if message.receive_count and failures:
         last = failures[-1]
@@ -185,9 +187,10 @@ def _ended(store: Store, message_id: str) -> str:
     if not history:
         raise UnknownMessage(message_id)
     last = history[-1]
-    if last.event in {Event.DISCARDED, Event.EXPIRED}:
+    if last.event in {Event.DISCARDED, Event.CANCELLED, Event.EXPIRED}:
         why = f": {visible(last.reason, 200)}" if last.reason else ""
-        return f"It has ended: {last.event.sentence}, {_moment(last.at_ms)}{why}."
+        actor = f" by {visible(last.actor, 200)}" if last.event is Event.CANCELLED else ""
+        return f"It has ended: {last.event.sentence}{actor}, {_moment(last.at_ms)}{why}."
     return "It has ended: completed, recognised as a duplicate, or purged."
 
 

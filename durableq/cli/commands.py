@@ -73,6 +73,7 @@ ENTRIES: Final = {
         "Try out", "demo", "Run producer, fleet and recovery on one file, and check the sums."
     ),
     "chaos": Entry("Try out", "demo", "Kill and stop workers at random, and check every promise."),
+    "message": Entry("Manage", "message", "Cancel or reschedule single messages.", "COMMANDS"),
     "queue": Entry(
         "Manage", "queue", "Create, change, pause, purge and delete queues.", "COMMANDS"
     ),

@@ -6,9 +6,7 @@ A choice by filters becomes a redrive task: one decision about many dead letters
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -16,7 +14,7 @@ from typing import Annotated, Final
 from durableq.cli import output, recover, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.inspect import print_message
-from durableq.cli.options import After, Limit, MessageId, Session, Yes
+from durableq.cli.options import After, Limit, MessageId, Session, Yes, person
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, RedriveState, RedriveTask
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, NotFound
@@ -162,7 +160,7 @@ def redrive(
         chosen = _chosen(store, ids, filters, all_)
         if chosen is None:
             task = store.require(Capability.REDRIVE).start_redrive(
-                wanted, Requeue(note, delay), to_queue=to, actor=_person()
+                wanted, Requeue(note, delay), to_queue=to, actor=person()
             )
             _carry_out(session, store, task)
         elif to is not None:
@@ -195,7 +193,7 @@ def discard(
             question = f"Discard {rendering.dead_letters(most)}, for good?"
             output.confirm(question, yes=yes or most == 0)
             task = store.require(Capability.REDRIVE).start_redrive(
-                wanted, Discard(note), actor=_person()
+                wanted, Discard(note), actor=person()
             )
             _carry_out(session, store, task)
         else:
@@ -347,14 +345,6 @@ def _chosen_redrive(store: Store, task_id: str | None) -> RedriveTask:
     return running[0]
 
 
-def _person() -> str:
-    """Return the actor for the history: the user who runs the command."""
-    try:
-        return f"person ({getpass.getuser()})"
-    except (KeyError, OSError):  # no such user in this container
-        return f"person (uid {os.getuid()})"
-
-
 def _decide(
     session: Session, store: Store, dead_letters: list[DeadLetter], decision: Decision
 ) -> None:
@@ -369,7 +359,7 @@ def _decide(
         ids = [dead_letter.id for dead_letter in found]
         for start in range(0, len(ids), PAGE):
             done += store.require(Capability.DEAD_LETTERS).decide_by_id(
-                queue, ids[start : start + PAGE], decision, actor=_person()
+                queue, ids[start : start + PAGE], decision, actor=person()
             )
     left = [dead_letter.id for dead_letter in dead_letters if dead_letter.id not in set(done)]
     word = "discarded" if isinstance(decision, Discard) else "redriven"

@@ -275,6 +275,7 @@ _QUEUES: Final[dict[str, Callable[[QueueView], Any]]] = {
     "COMPLETED": lambda v: v.counters.completed,
     "DUPLICATES": lambda v: v.counters.duplicates,
     "DISCARDED": lambda v: v.counters.discarded,
+    "CANCELLED": lambda v: v.counters.cancelled,
     "EXPIRED": lambda v: v.counters.expired,
     "PURGED": lambda v: v.counters.purged,
 }

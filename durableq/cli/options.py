@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import threading
@@ -161,6 +162,14 @@ def check_there(url: str) -> None:
             f"There is no database at {visible(url, 200)}. Create it with `durableq init`, or name "
             "another with --db."
         )
+
+
+def person() -> str:
+    """Return the actor for the history: the user who runs the command."""
+    try:
+        return f"person ({getpass.getuser()})"
+    except (KeyError, OSError):  # no such user in this container
+        return f"person (uid {os.getuid()})"
 
 
 def source_queues(store: Store) -> list[str]:

@@ -29,7 +29,7 @@ from durableq.store.core import QueueInfo
 
 BODY_COLUMNS: Final = 60
 ERROR_COLUMNS: Final = 60
-_ENDS: Final = {Event.DISCARDED, Event.EXPIRED}
+_ENDS: Final = {Event.DISCARDED, Event.CANCELLED, Event.EXPIRED}
 
 
 def now_ms() -> int:
@@ -95,6 +95,11 @@ def event_words(event: HistoryEvent) -> str:
 def dead_letters(number: int) -> str:
     """Return a number of dead letters, in words."""
     return f"{number} dead letter{'' if number == 1 else 's'}"
+
+
+def messages(number: int) -> str:
+    """Return a number of messages, in words."""
+    return f"{number} message{'' if number == 1 else 's'}"
 
 
 def message_document(message: Message) -> dict[str, Any]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.producer import Producer
+from durableq.model.control import check_refusals, wall_ms
 from durableq.model.errors import InvalidInput, StaleReceipt
-from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH, MAX_STORE_RECEIVES
+from durableq.model.limits import (
+    MAX_BODY_BYTES,
+    MAX_DELAY_MS,
+    MAX_SEND_BATCH,
+    MAX_STORE_RECEIVES,
+)
 from durableq.model.message import (
     Completion,
     Draft,
@@ -137,7 +144,7 @@ class Queue:
             # In another transaction: other processes can write in between.
             received = store.receive(self.name, limit, visibility_ms=visibility_ms)
             receives += 1
-        actor = f"pid {os.getpid()}"
+        actor = _actor()
         deliveries = [Delivery(message, store, actor) for message in received.messages]
         return Deliveries(deliveries, more=received.more)
 
@@ -165,6 +172,69 @@ class Queue:
         some = [*itertools.islice(deliveries, MAX_SEND_BATCH + 1)]
         _complete(store, self.name, some, {} if results is None else results)
 
+    def cancel(self, *ids: str) -> None:
+        """Remove messages that are ready or delayed: `queue.cancel(message_id)`.
+
+        They are counted as `cancelled`, and their histories say so. Their keys are free: a later
+        message with such a key is delivered.
+
+        Args:
+            ids: of messages in this queue, at most MAX_RECEIVE_BATCH.
+
+        Raises:
+            UnknownMessage: there is no such message, where one id is given.
+            Refused: some are in flight, dead letters, in another queue, or not there. Its
+                `refusals` has the reason for each; the others were removed.
+            InvalidInput: too many ids, or one is not a string.
+        """
+        control = self._app.store.require(Capability.CONTROL)
+        check_refusals(ids, control.cancel(ids, queue=self.name, actor=_actor()))
+
+    def reschedule(self, *ids: str, delay: float | None = None, at: datetime | None = None) -> None:
+        """Delay messages that are ready or delayed until another time.
+
+        A message that waits for its retry is received at that time instead. One that waits behind
+        its key, for a message that is in flight, stays behind it, also if the time comes sooner.
+
+        Args:
+            ids: as for cancel.
+            delay: seconds from now; 0 makes them ready, as run_now does.
+            at: the time instead, a datetime with a time zone; one in the past makes them ready.
+
+        Raises:
+            UnknownMessage, Refused: as for cancel; the others were rescheduled.
+            InvalidInput: as for cancel; not exactly one of delay and at; or a time that is out of
+                bounds, or without a time zone.
+        """
+        if (delay is None) == (at is None):
+            raise InvalidInput(
+                "reschedule takes either delay (seconds from now) or at (a datetime), got "
+                f"{'neither' if delay is None else 'both'}."
+            )
+        delay_ms = 0 if delay is None else to_ms(delay, "delay", MAX_DELAY_MS)
+        self._reschedule(ids, delay_ms, None if at is None else wall_ms(at))
+
+    def run_now(self, *ids: str) -> None:
+        """Make delayed messages ready at once, also those that wait for their retry.
+
+        Nothing is counted, and a message that is ready already does not change.
+
+        Args:
+            ids: as for cancel.
+
+        Raises:
+            UnknownMessage, Refused, InvalidInput: as for cancel; the others are ready. A message
+                behind its key, in progress with another message, is refused too.
+        """
+        self._reschedule(ids, 0, None)
+
+    def _reschedule(self, ids: Sequence[str], delay_ms: int, at_ms: int | None) -> None:
+        control = self._app.store.require(Capability.CONTROL)
+        refusals = control.reschedule(
+            ids, delay_ms=delay_ms, at_ms=at_ms, queue=self.name, actor=_actor()
+        )
+        check_refusals(ids, refusals)
+
     def purge(self) -> int:
         """Remove every message, leased ones too; return how many."""
         return self._app.store.require(Capability.CONTROL).purge(self.name)
@@ -181,6 +251,11 @@ class Queue:
         """
         check_key(key)
         return self._app.store.require(Capability.IDEMPOTENCY).record(self.name, key)
+
+
+def _actor() -> str:
+    """Return the name of this process, for the history."""
+    return f"pid {os.getpid()}"
 
 
 def _complete(

@@ -143,7 +143,7 @@ def nothing_is_lost(case: Case) -> Iterator[str]:
         yield f"{recognised}: {least - counted} missed."
     if counted > least + case.unknown:
         yield f"{recognised}: {counted - least - case.unknown} invented."
-    for name in ("expired", "purged"):
+    for name in ("expired", "purged", "cancelled"):
         if gone := case.total(name):
             yield f"{gone} messages are counted as {name}; nothing here does that."
 

@@ -15,7 +15,7 @@ from durableq.engines.sqlite.driver import driver
 # The first column of each row is the name of the queue, if it belongs to one.
 _COUNTERS: Final = """
 SELECT name, max_receives, sent, moved_in, moved_out, completed, duplicates, discarded, expired,
-       purged, (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)
+       purged, cancelled, (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)
 FROM durableq_queue AS q JOIN durableq_counters ON queue_id = id ORDER BY name"""
 _LEFT: Final = """
 SELECT q.name, CAST(m.id AS TEXT), m.state, m.receive_count, m.source_queue_id IS NOT NULL
@@ -45,13 +45,14 @@ class QueueCounters(NamedTuple):
     discarded: int
     expired: int
     purged: int
+    cancelled: int
     present: int
 
     @property
     def expected(self) -> int:
         """The number of messages in the queue according to its totals."""
-        ended = self.completed + self.duplicates + self.discarded + self.expired + self.purged
-        return self.sent + self.moved_in - self.moved_out - ended
+        decided = self.completed + self.duplicates + self.discarded + self.cancelled
+        return self.sent + self.moved_in - self.moved_out - decided - self.expired - self.purged
 
 
 class Left(NamedTuple):

@@ -8,6 +8,7 @@ DurableQError
 │   ├── UnknownQueue
 │   └── UnknownMessage
 ├── Conflict                the state of the object forbids the call
+│   └── Refused             some messages could not be cancelled or rescheduled
 ├── StaleReceipt            the message is no longer yours
 ├── Busy                    another process holds the file; trying again is safe
 ├── OutcomeUnknown          COMMIT itself failed; repeating the call is safe
@@ -26,10 +27,12 @@ Reject, RetryLater, Unavailable    raised by handlers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from durableq.model.limits import MAX_DELAY_MS
+from durableq.model.states import Refusal
 from durableq.model.text import shown, visible
 
 
@@ -71,13 +74,33 @@ class UnknownMessage(NotFound):
     def __init__(self, message_id: str) -> None:
         super().__init__(
             f"There is no message {visible(str(message_id), 80)} in this file. "
-            "It was completed and removed, or it never existed."
+            "It has ended and was removed, or it never existed."
         )
         self.message_id = message_id
 
 
 class Conflict(DurableQError):
     """The state of the object forbids the call. Nothing was changed."""
+
+
+class Refused(Conflict):
+    """Some messages could not be cancelled or rescheduled; the others were."""
+
+    #: Messages that the sentence names.
+    _NAMED: Final = 5
+
+    def __init__(self, refusals: Mapping[str, Refusal], of: int) -> None:
+        named = [
+            f"Message {visible(one, 80)} {why.sentence}."
+            for one, why in itertools.islice(refusals.items(), self._NAMED)
+        ]
+        if more := len(refusals) - len(named):
+            named.append(f"{more} others were refused too.")
+        if changed := of - len(refusals):
+            named.append(f"{changed} of {of} {'was' if changed == 1 else 'were'} changed.")
+        super().__init__(" ".join(named))
+        #: The reason for each refused message, by id.
+        self.refusals = dict(refusals)
 
 
 class StaleReceipt(DurableQError):

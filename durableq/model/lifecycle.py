@@ -1,4 +1,4 @@
-"""The life of a message: one table of transitions, and two decisions as pure functions.
+"""The life of a message: one table of transitions, and the decisions as pure functions.
 
 Every engine moves messages along EDGES only. The contract's random walks compare each observed
 transition with the table, and the diagrams in the README and the docs are drawn from it.
@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
 
-from durableq.model.message import Failure, Message, Reason, RecordStatus
+from durableq.model.message import (
+    FOREVER_MS,
+    Failure,
+    Message,
+    Reason,
+    RecordStatus,
+    Refusal,
+    State,
+)
 
 
 class Node(StrEnum):
@@ -57,6 +65,11 @@ EDGES: tuple[Edge, ...] = (
     Edge(_X, _X, "decide", "hold"),
     Edge(_X, _E, "decide", "discard"),
     Edge(_X, _E, "complete", "by a handler of the dead-letter queue"),
+    Edge(_R, _E, "cancel"),
+    Edge(_D, _E, "cancel"),
+    Edge(_R, _D, "reschedule", "later"),
+    Edge(_D, _D, "reschedule", "at another time"),
+    Edge(_D, _R, "reschedule", "now"),
     Edge(_R, _E, "expire", "retention"),
     Edge(_D, _E, "expire", "retention"),
     Edge(_X, _E, "expire", "retention"),
@@ -208,6 +221,27 @@ def admit(
     if record.expires_at_ms <= now_ms:
         return Admission.DELIVER
     return Admission.DUPLICATE if record.payload_hash == payload_hash else Admission.CONFLICT
+
+
+def refusal(
+    state: State, delayed_until_ms: int, *, is_dead: bool, is_behind_key: bool = False
+) -> Refusal | None:
+    """Decide whether a message can be cancelled or rescheduled; None: it can.
+
+    Args:
+        state: its state.
+        delayed_until_ms: its due time, FOREVER_MS for a held dead letter.
+        is_dead: whether it is in a dead-letter queue.
+        is_behind_key: whether it would be made ready although its key is in progress.
+    """
+    if is_dead:
+        is_held = state is State.DELAYED and delayed_until_ms == FOREVER_MS
+        return Refusal.HELD if is_held else Refusal.DEAD
+    if state is State.IN_FLIGHT:
+        return Refusal.IN_FLIGHT
+    if state is State.BLOCKED:
+        return Refusal.BLOCKED
+    return Refusal.DEFERRED if is_behind_key else None
 
 
 def diagram() -> str:

@@ -26,7 +26,7 @@ from durableq.model.limits import (
     MAX_PLACE_CHARS,
     MAX_TRACEBACK_CHARS,
 )
-from durableq.model.states import Event, Outcome, Reason, State
+from durableq.model.states import Event, Outcome, Reason, Refusal, State
 from durableq.model.text import shown, storable
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Receipt",
     "Received",
     "RecordStatus",
+    "Refusal",
     "SendOptions",
     "State",
     "check_key",

@@ -1,4 +1,4 @@
-"""The enums of a message's life: states, reasons of failures, history events, outcomes."""
+"""The enums of a message's life: states, reasons, history events, outcomes, refusals."""
 
 from __future__ import annotations
 
@@ -66,6 +66,26 @@ class Event(_Sentence):
     HELD = "held", "left for a person to look at"
     DISCARDED = "discarded", "removed by a decision"
     EXPIRED = "expired", "removed by retention"
+    CANCELLED = "cancelled", "removed on request"
+    RESCHEDULED = "rescheduled", "made ready or delayed on request"
+
+
+class Refusal(_Sentence):
+    """Why a message cannot be cancelled or rescheduled. The sentence follows "Message 17 "."""
+
+    UNKNOWN = "unknown", "is not in this file: it has ended, or it never existed"
+    ELSEWHERE = "elsewhere", "is in another queue: use that queue"
+    IN_FLIGHT = "in_flight", "is in flight: its receiver settles it, or its lease ends first"
+    DEAD = "dead", "is a dead letter: use `durableq dlq redrive` or `durableq dlq discard`"
+    HELD = (
+        "held",
+        "is a dead letter held for a person: use `durableq dlq redrive` or `durableq dlq discard`",
+    )
+    BLOCKED = "blocked", "waits behind the head of its group"
+    DEFERRED = (
+        "deferred",
+        "waits behind the message that has its key in progress, and is ready once that is settled",
+    )
 
 
 class Outcome(Enum):
@@ -93,4 +113,4 @@ class Outcome(Enum):
         """The reason of a refusal, for the message of StaleReceipt."""
         if self is Outcome.STALE:
             return "its lease ended, and the message was given to another worker or put back"
-        return "the message has ended (completed, discarded, expired or purged)"
+        return "the message has ended (completed, discarded, cancelled, expired or purged)"

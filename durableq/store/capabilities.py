@@ -21,6 +21,20 @@ from durableq.model.message import (
     Outcome,
     Receipt,
 )
+from durableq.store.control import Control
+
+__all__ = [
+    "Control",
+    "DeadLetters",
+    "Fleet",
+    "Idempotency",
+    "Inspect",
+    "Maintenance",
+    "Metadata",
+    "Redrive",
+    "Transaction",
+    "Transactions",
+]
 
 
 class Transaction(Protocol):
@@ -369,24 +383,6 @@ class Inspect(Protocol):
 
     def storage(self) -> Storage:
         """Return the storage's location and size."""
-        ...
-
-
-class Control(Protocol):
-    """Operations on whole queues."""
-
-    def purge(self, queue: str) -> int:
-        """Remove every message of a queue, leased ones too; return their number."""
-        ...
-
-    def delete_queue(self, name: str, *, force: bool = False) -> None:
-        """Remove a queue, its dead-letter queue, their records, history and metadata.
-
-        Metadata belongs to a queue if its name ends with a colon and the queue's name.
-
-        Raises:
-            Conflict: it is a dead-letter queue; or it holds messages and `force` is False.
-        """
         ...
 
 

@@ -73,7 +73,7 @@ class Capability(enum.Enum):
     REDRIVE = ("redrive", "run redrive tasks")
     FLEET = ("fleet", "register workers")
     INSPECT = ("inspect", "show queues and messages")
-    CONTROL = ("control", "purge or delete queues")
+    CONTROL = ("control", "change single messages, or purge or delete queues")
     MAINTENANCE = ("maintenance", "prune or audit")
     METADATA = ("metadata", "keep state that processes share")
 

@@ -18,6 +18,7 @@ COMMANDS = {
     *("doctor", "audit", "backup", "restore", "prune"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),
+    *("message cancel", "message reschedule", "message run-now"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq redrives", "dlq moves", "dlq resume", "dlq cancel"),
     "bench fleet",
@@ -32,7 +33,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
-GROUPS = ("queue", "dlq", "idempotency", "bench")
+GROUPS = ("message", "queue", "dlq", "idempotency", "bench")
 FOUND = dict(walk(commands.tree()))
 
 

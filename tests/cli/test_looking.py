@@ -45,7 +45,7 @@ def test_status_counts_stored_and_ended_messages(run: Run, shop: Shop) -> None:
         "DEAD": "1",
         "HELD": "0",
     }
-    assert row.split()[-6:] == ["5", "2", "0", "0", "0", "0"]
+    assert row.split()[-7:] == ["5", "2", "0", "0", "0", "0", "0"]
     assert (blank, workers, blank_too) == ("", "No workers.", "")
     none = "No running worker is registered, so none handles 'orders'; 2 messages wait there."
     assert neglected == none
@@ -346,11 +346,15 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
     """Each prints one document; `recover` prints one for each dead letter."""
     shop.complete(key="k", result={"ok": True})
     one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
+    cancelled, later, now = shop.queue.send_many(["a", "b", "c"])
     shop.dq.close()
     arguments = {
         "produce": ["--count", "2"],
         "show": [one],
         "explain": [one],
+        "message cancel": [cancelled, "--yes"],
+        "message reschedule": [later, "--delay", "60"],
+        "message run-now": [now],
         "queue pause": ["mail"],
         "queue resume": ["mail"],
         "peek": ["--queue", "orders"],

@@ -29,6 +29,7 @@ RUNS = {0, 5, 6, WATCHED}
 #: A sensible and a bad value by parameter name. All other parameters are numbers.
 VALUES = {
     "after": ("1", "x"),
+    "at": ("2027-01-31T09:00", "tomorrow"),
     "app": ("durableq.demo.app:dq", "no_such_module:dq"),
     "backup": ("copy.db", "missing.db"),
     "breaker": ("on", "maybe"),
@@ -72,6 +73,7 @@ CHOICES = {"ids", "all_", *FILTERS}
 #: Options without which a command asks a question, or has nothing to do.
 ALWAYS = {
     "dlq discard": {"yes"},
+    "message cancel": {"yes"},
     "queue delete": {"yes", "force"},
     "queue purge": {"yes"},
     "queue set": {"max_receives"},
@@ -104,6 +106,7 @@ EXCLUDED = {
         *(("ids", name) for name in ("all_", "to", *FILTERS)),
         *(("all_", name) for name in FILTERS),
     ],
+    "message reschedule": [("delay", "at")],
     "produce": [
         *(("file", name) for name in ("count", "duplicates", "seed")),
         *(("envelope", name) for name in ("key_field", "raw")),
@@ -193,6 +196,8 @@ def completed(path: str, names: Set[str]) -> set[str]:
             found.add(needed)
     if path in {"dlq redrive", "dlq discard"} and not found & CHOICES:
         found.add("all_")
+    if path == "message reschedule" and not found & {"delay", "at"}:
+        found.add("delay")
     return found | ({"yes"} if path == "restore" and "replace" in found else set())
 
 

@@ -33,6 +33,7 @@ from durableq.model.message import (
     Outcome,
     Reason,
     Received,
+    Refusal,
     State,
     draft,
 )
@@ -307,6 +308,37 @@ class SideBySide(RuleBasedStateMachine):
 
         touched = self.named(chosen)
         self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
+
+    # ---- single messages
+
+    @precondition(lambda self: self.before)
+    @rule(
+        what=st.sampled_from(["cancel", "reschedule", "run now", "run now"]),
+        queue=st.sampled_from([None, None, "orders"]),
+        seconds=st.sampled_from([-2, 0, 1, 3]),
+        by_date=booleans,
+        data=st.data(),
+    )
+    def control(
+        self, what: str, queue: str | None, seconds: int, by_date: bool, data: st.DataObject
+    ) -> None:
+        """Cancel or reschedule messages in any state, and one that does not exist."""
+        there = sorted(self.before)
+        chosen = data.draw(st.lists(st.sampled_from(there), min_size=1, max_size=3))
+
+        def change(engine: Engine, _: int) -> list[Refusal | None]:
+            by_name = {name: message_id for message_id, name in engine.names.items()}
+            ids = ["0", *(by_name[name] for name in chosen)]
+            if what == "cancel":
+                return engine.store.cancel(ids, queue=queue, actor="ann")
+            delay_ms = 0 if what == "run now" else max(0, seconds) * 1_000
+            at_ms = engine.clock.wall_ms() + seconds * 1_000 if by_date else None
+            return engine.store.reschedule(
+                ids, delay_ms=delay_ms, at_ms=at_ms, queue=queue, actor="ann"
+            )
+
+        verb = "cancel" if what == "cancel" else "reschedule"
+        self.both(change, *RECLAIM, verb, others=RECLAIM, touched=chosen)
 
     # ---- time, workers, maintenance
 

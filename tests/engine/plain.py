@@ -15,7 +15,8 @@ from durableq.engines.sqlite.driver import driver
 UNBALANCED = """
 SELECT name FROM durableq_queue AS q LEFT JOIN durableq_counters ON queue_id = id
 WHERE queue_id IS NULL
-   OR sent + moved_in - moved_out - completed - duplicates - discarded - expired - purged
+   OR sent + moved_in - moved_out - completed - duplicates - discarded - cancelled - expired
+      - purged
    <> (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)"""
 
 

@@ -19,7 +19,7 @@ from durableq.engines.sql.dialect import RowStatement
 from durableq.engines.sql.transactions import StoredQueue, Transaction
 from durableq.engines.sqlite import statements
 from durableq.model.decisions import Decision, Discard, Hold, Requeue
-from durableq.model.message import Completion, Message, Outcome, Reason, State
+from durableq.model.message import Completion, Message, Outcome, Reason, Refusal, State
 from durableq.store.core import Store
 from durableq.testing.contract.case import (
     DEAD,
@@ -235,6 +235,36 @@ def test_a_failure_does_not_wake_messages_behind_the_key_of_another(
     before(statements.DROP_KEY, OTHER_OWNS_THE_KEY)
     assert fail(store, lease) is Outcome.RETRY
     assert look(store, second).state is State.DELAYED
+
+
+@pytest.mark.parametrize(
+    ("statement", "change"),
+    [
+        (statements.CANCEL, lambda store, ids: store.cancel(ids)),
+        (statements.DELAY, lambda store, ids: store.reschedule(ids, delay_ms=5_000)),
+        (statements.RUN_NOW, lambda store, ids: store.reschedule(ids)),
+    ],
+    ids=["cancel", "delay", "run now"],
+)
+def test_a_message_taken_while_it_is_controlled_is_refused(
+    store: Store, before: Before, statement: str, change: Callable[[Any, list[str]], Any]
+) -> None:
+    taken, free = send(store, delay=60), send(store, delay=60)
+    before(statement, TAKEN + taken)
+    assert change(store, [taken, free]) == [Refusal.IN_FLIGHT, None]
+    assert look(store, taken).state is State.IN_FLIGHT
+    assert story(store, taken) == []
+    assert counters_reconcile(store)
+
+
+def test_a_message_that_ended_while_it_is_controlled_is_refused(
+    dq: DurableQ, before: Before
+) -> None:
+    store: Any = dq.store
+    ended, free = send(store), send(store)
+    before(statements.CANCEL, f"DELETE FROM durableq_message WHERE id = {ended}")
+    assert store.cancel([ended, free]) == [Refusal.UNKNOWN, None]
+    assert store.queue("orders").counters.cancelled == 1
 
 
 def test_a_stored_queue_has_the_columns_of_its_table() -> None:

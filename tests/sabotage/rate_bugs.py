@@ -23,3 +23,11 @@ def round_intervals_down() -> None:
 
 
 BUGS = (charge_from_the_start_of_a_millisecond, round_intervals_down)
+_RATE = "tests/unit/test_rate.py::"
+SEEN_BY = (
+    (
+        "charge_from_the_start_of_a_millisecond",
+        _RATE + "test_no_window_has_an_excess_at_rates_near_the_clocks_tick",
+    ),
+    ("round_intervals_down", _RATE + "test_an_interval_is_never_shorter_than_the_rate_allows"),
+)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sabotage import control_bugs, rate_bugs
 from tests.sabotage.bugs import BUGS
 from tests.support import scaled
 from tests.warm import WarmProcess
@@ -38,7 +39,6 @@ GROUPS = "tests/engine/test_group_commit.py::"
 INTERRUPTED = "tests/engine/test_interrupted_groups.py::"
 OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
-RATE = "tests/unit/test_rate.py::"
 
 SEEN_BY = [
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_can_do_nothing"),
@@ -337,14 +337,8 @@ SEEN_BY = [
         "give_up_at_the_first_lock",
         "tests/engine/test_own_locks.py::test_a_lock_of_another_thread_is_waited_for",
     ),
-    (
-        "charge_from_the_start_of_a_millisecond",
-        RATE + "test_no_window_has_an_excess_at_rates_near_the_clocks_tick",
-    ),
-    (
-        "round_intervals_down",
-        RATE + "test_an_interval_is_never_shorter_than_the_rate_allows",
-    ),
+    *control_bugs.SEEN_BY,
+    *rate_bugs.SEEN_BY,
 ]
 
 

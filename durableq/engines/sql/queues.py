@@ -26,7 +26,7 @@ _LOWEST: Final = -1 << 63
 
 
 class SQLQueues(Operations, Control):
-    """The capability of control, and the operations on queues of the core, in SQL."""
+    """The queues of the capability of control, and those of the core, in SQL."""
 
     def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""

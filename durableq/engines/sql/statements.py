@@ -13,6 +13,12 @@ from durableq.engines.sql.dialect import RowStatement
 class Statements(Protocol):
     """The texts of the statements for one database, with named or numbered parameters."""
 
+    # control
+    NAMED: str
+    CANCEL: str
+    DELAY: str
+    RUN_NOW: str
+
     # dead_letters
     DEAD_LETTER: str
     DEAD_LETTER_PAGE: str
@@ -140,6 +146,7 @@ class Statements(Protocol):
     DISCARDED: str
     EXPIRED: str
     PURGED: str
+    CANCELLED: str
     CREATE_QUEUE: str
     CREATE_COUNTERS: str
     CREATE_FLOW: str

@@ -298,6 +298,30 @@ CREATE TABLE durableq_worker (
  STRICT""",
 )
 
+# control
+NAMED = """\
+SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state,
+durableq_message.source_queue_id, durableq_message.delayed_until_ms,
+durableq_message."deferred", durableq_message.lease_until_ms
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))"""
+CANCEL = """\
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
+AND (durableq_message.state = 0 OR durableq_message.state = 2) AND
+durableq_message.source_queue_id IS NULL RETURNING id"""
+DELAY = """\
+UPDATE durableq_message SET state=2, "deferred"=0, delayed_until_ms=:until,
+retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
+durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id IN (SELECT value FROM
+json_each(:ids)) AND (durableq_message.state = 0 OR durableq_message.state = 2) AND
+durableq_message.source_queue_id IS NULL RETURNING id"""
+RUN_NOW = """\
+UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:until,
+retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
+durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id IN (SELECT value FROM
+json_each(:ids)) AND durableq_message.state = 2 AND durableq_message.source_queue_id IS NULL
+RETURNING id"""
+
 # dead_letters
 DEAD_LETTER = """\
 SELECT m.id, own.name, m.body, m."key", m.attributes, m.priority, m.state, m.receive_count,
@@ -1068,6 +1092,10 @@ durableq_counters.queue_id = ?2"""
 # PURGED: number, of_queue
 PURGED = """\
 UPDATE durableq_counters SET purged=(durableq_counters.purged + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# CANCELLED: number, of_queue
+CANCELLED = """\
+UPDATE durableq_counters SET cancelled=(durableq_counters.cancelled + ?1) WHERE
 durableq_counters.queue_id = ?2"""
 CREATE_QUEUE = """\
 INSERT INTO durableq_queue (name, dead_letter_queue_id, created_at_ms, visibility_timeout_ms,

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durableq.engines.sql import hosts, receiving, sending, settling
+from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
 from durableq.engines.sql.fleet import SQLFleet
 from durableq.engines.sql.idempotency import SQLIdempotency
@@ -54,6 +55,7 @@ class SQLStore(
     Receiving,
     Settling,
     SQLQueues,
+    SQLControl,
     SQLMessages,
     SQLIdempotency,
     SQLDeadLetters,

@@ -52,7 +52,7 @@ _forever: Any = literal_column(str(FOREVER_MS))
 _available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
 ready: Any = literal_column(str(int(State.READY)))
 _in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
-_delayed: Any = literal_column(str(int(State.DELAYED)))
+delayed: Any = literal_column(str(int(State.DELAYED)))
 
 
 def status_is(status: RecordStatus) -> Any:
@@ -314,7 +314,7 @@ DEFER = Statement(
     update(message)
     .where(_m.id == _p("of"), is_state(State.READY))
     .values(
-        state=_delayed,
+        state=delayed,
         deferred=literal_column("1"),
         delayed_until_ms=_p("until"),
         retention_from_ms=from_arrival_or(_p("until")),

@@ -50,6 +50,7 @@ DUPLICATES = _add_to("duplicates")
 DISCARDED = _add_to("discarded")
 EXPIRED = _add_to("expired")
 PURGED = _add_to("purged")
+CANCELLED = _add_to("cancelled")
 
 CREATE_QUEUE = Statement(
     insert(queue)

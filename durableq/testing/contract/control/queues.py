@@ -27,7 +27,7 @@ from durableq.testing.contract.case import (
 
 
 @needs(Capability.CONTROL)
-class ControlContract(StoreCase):
+class WholeQueuesContract(StoreCase):
     """Operations on whole queues."""
 
     @needs(Capability.INSPECT)

@@ -1,0 +1,131 @@
+"""Single messages, and whole queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from durableq.engines.memory.base import operation
+from durableq.engines.memory.queueing import MemoryQueueing
+from durableq.engines.memory.tables import Row
+from durableq.model import lifecycle
+from durableq.model.control import check_ids, due_ms
+from durableq.model.errors import Conflict
+from durableq.model.info import metadata_suffix
+from durableq.model.message import Event, Refusal, State
+from durableq.store.capabilities import Control
+
+
+class MemoryControl(MemoryQueueing, Control):
+    """Operations on single messages, and on whole queues."""
+
+    @operation
+    def cancel(
+        self, ids: Sequence[str], *, queue: str | None = None, actor: str = ""
+    ) -> list[Refusal | None]:
+        """Remove messages that are ready or delayed."""
+
+        def step(row: Row) -> None:
+            self._record(row, Event.CANCELLED, actor=actor)
+            self._end(row, "cancelled")
+
+        check_ids(ids)
+        return self._control(ids, queue, None, step)
+
+    @operation
+    def reschedule(
+        self,
+        ids: Sequence[str],
+        *,
+        delay_ms: int = 0,
+        at_ms: int | None = None,
+        queue: str | None = None,
+        actor: str = "",
+    ) -> list[Refusal | None]:
+        """Delay messages until another time, or make them ready."""
+        check_ids(ids)
+        moment = self._clock.moment()
+        wall_ms = moment.now_ms + moment.offset_ms
+        until_ms = due_ms(delay_ms, at_ms, wall_ms) - moment.offset_ms
+        step = partial(self._reschedule, until_ms=until_ms, actor=actor)
+        return self._control(ids, queue, until_ms, step)
+
+    def _reschedule(self, row: Row, until_ms: int, actor: str) -> None:
+        wait_ms = max(0, until_ms - self._clock.now_ms())
+        if row.state is State.READY and not wait_ms:
+            return
+        self._record(row, Event.RESCHEDULED, actor=actor, detail={"delay_ms": wait_ms})
+        state = State.DELAYED if wait_ms else State.READY
+        due_at_ms = self._clock.now_ms() + wait_ms
+        self._put(row, state=state, deferred=False, delayed_until_ms=due_at_ms)
+
+    def _control(
+        self,
+        ids: Sequence[str],
+        queue: str | None,
+        until_ms: int | None,
+        step: Callable[[Row], None],
+    ) -> list[Refusal | None]:
+        """Apply a step to the messages that are not refused, and return the refusals."""
+        if queue is not None:
+            self._queue(queue)
+        rows = [self._tables.rows[one] for one in ids if one in self._tables.rows]
+        now_ms = self._clock.lease_ms()
+        ended = (
+            row.queue
+            for row in rows
+            if row.source_queue is None and row.lease and row.lease.until_ms <= now_ms
+        )
+        for name in dict.fromkeys(ended):
+            self._reclaim_expired(name)
+        refusals = {one: self._change(one, queue, until_ms, step) for one in dict.fromkeys(ids)}
+        return [refusals[one] for one in ids]
+
+    def _change(
+        self, one: str, queue: str | None, until_ms: int | None, step: Callable[[Row], None]
+    ) -> Refusal | None:
+        row = self._tables.rows.get(one)
+        if row is None:
+            return Refusal.UNKNOWN
+        if queue is not None and queue not in {row.queue, row.source_queue}:
+            return Refusal.ELSEWHERE
+        now_ms = self._clock.now_ms()
+        becomes_ready = until_ms is not None and until_ms <= now_ms
+        refused = lifecycle.refusal(
+            row.state,
+            row.delayed_until_ms,
+            is_dead=row.source_queue is not None,
+            is_behind_key=becomes_ready and row.deferred and row.delayed_until_ms > now_ms,
+        )
+        if refused is None:
+            step(row)
+        return refused
+
+    @operation
+    def purge(self, queue: str) -> int:
+        """Remove every message of a queue."""
+        self._queue(queue)
+        removed = self._tables.in_queue(queue)
+        for row in removed:
+            self._end(row, "purged")
+            self._free_key(row)
+        return len(removed)
+
+    @operation
+    def delete_queue(self, name: str, *, force: bool = False) -> None:
+        """Remove a queue and its dead-letter queue."""
+        dead_letter_queue = self._queue(name).dead_letter_queue
+        if dead_letter_queue is None:
+            raise Conflict(f"{name!r} is a dead-letter queue: it goes with the queue it serves.")
+        both, tables = {name, dead_letter_queue}, self._tables
+        if not force and any(row.queue in both for row in tables.rows.values()):
+            raise Conflict(f"Queue {name!r} still holds messages. Purge it first, or force it.")
+        tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
+        tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
+        tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}
+        tables.history = {
+            n: tuple(event for event in events if event.queue not in both)
+            for n, events in tables.history.items()
+        }
+        suffixes = tuple(map(metadata_suffix, both))
+        tables.metadata = {n: t for n, t in tables.metadata.items() if not n.endswith(suffixes)}

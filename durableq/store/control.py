@@ -1,0 +1,80 @@
+"""The capability of control: single messages by id, and whole queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from durableq.model.message import Refusal
+
+
+class Control(Protocol):
+    """Operations on single messages by id, and on whole queues."""
+
+    def cancel(
+        self, ids: Sequence[str], *, queue: str | None = None, actor: str = ""
+    ) -> list[Refusal | None]:
+        """Remove messages that are ready or delayed, with an event in their histories.
+
+        Leases of their queues that have ended are taken back first. `lifecycle.refusal` decides;
+        a message that is refused stays as it is, and the others are removed.
+
+        Args:
+            ids: at most MAX_RECEIVE_BATCH.
+            queue: only messages of this queue; None: of any.
+            actor: the person or process, for the history.
+
+        Returns:
+            For each id, in order, the reason why it was not removed; None: it was.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: too many ids.
+        """
+        ...
+
+    def reschedule(
+        self,
+        ids: Sequence[str],
+        *,
+        delay_ms: int = 0,
+        at_ms: int | None = None,
+        queue: str | None = None,
+        actor: str = "",
+    ) -> list[Refusal | None]:
+        """Delay messages that are ready or delayed until another time, or make them ready.
+
+        A message behind the key of another stays behind it: a later time replaces the end of its
+        wait, and its key is looked at then; it cannot be made ready before its key is settled.
+        A message that is ready already, and stays so, does not change.
+
+        Args:
+            ids: as for cancel.
+            delay_ms: the wait from now, 0 to MAX_DELAY_MS; 0 makes them ready.
+            at_ms: the due time on the wall clock instead, at most MAX_DELAY_MS ahead; a time in
+                the past makes them ready.
+            queue: as for cancel.
+            actor: as for cancel.
+
+        Returns:
+            As cancel.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: too many ids, or a time out of bounds.
+        """
+        ...
+
+    def purge(self, queue: str) -> int:
+        """Remove every message of a queue, leased ones too; return their number."""
+        ...
+
+    def delete_queue(self, name: str, *, force: bool = False) -> None:
+        """Remove a queue, its dead-letter queue, their records, history and metadata.
+
+        Metadata belongs to a queue if its name ends with a colon and the queue's name.
+
+        Raises:
+            Conflict: it is a dead-letter queue; or it holds messages and `force` is False.
+        """
+        ...
