@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from durableq.bench import (
     contention,
+    flow_costs,
     large,
     latency,
     memory,
@@ -44,6 +45,7 @@ THEMES: Final[tuple[Theme, ...]] = (
     starting.STARTING,
     memory.MEMORY,
     large.LARGE,
+    flow_costs.FLOW_COSTS,
 )
 SYNCHRONOUS: Final = {"normal": ("normal",), "full": ("full",), "both": ("normal", "full")}
 FAILED, CTRL_C = 1, 130

@@ -1,10 +1,10 @@
-"""`durableq bench`: the benchmark of this machine, and `bench fleet`, that of a fleet."""
+"""`durableq bench`: the benchmark of this machine; those of a fleet, and of limits."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _ROWS: Final = "Measure this row or theme only; may be repeated."
 _SYNC: Final = "Durability to measure with: normal, full or both."
 _PEERS: Final = "Measure the installed other queues too."
+_FLOW: Final = ("flow",)
 _AGAINST: Final = "Measure another source tree of durableq beside this one."
 
 
@@ -33,22 +34,28 @@ class Synchronous(StrEnum):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The rows to measure, and how."""
+class Rounds:
+    """The rows to measure, and how often."""
 
     rows: Annotated[
         list[str] | None, option("--row NAME", _ROWS, show_default="those not large")
     ] = None
-    everything: Annotated[bool, option("--all", "Measure the large rows too.")] = False
     quick: Annotated[bool, option("--quick", "Fewer rounds and messages: a rough look.")] = False
     rounds: Annotated[int | None, option("--rounds N", "Number of rounds.", min=1, max=1000)] = None
     synchronous: Annotated[Synchronous, option("--synchronous MODE", _SYNC)] = Synchronous.BOTH
-    peers: Annotated[bool, option("--peers", _PEERS)] = False
-    against: Annotated[Path | None, option("--against DIRECTORY", _AGAINST)] = None
     plot: Annotated[Path | None, option("--plot FILE", "Write the figures to a new SVG file.")] = (
         None
     )
     listing: Annotated[bool, option("--list", "List the rows, and measure nothing.")] = False
+
+
+@dataclass(frozen=True)
+class Choice(Rounds):
+    """Large rows, other queues, and another source tree."""
+
+    everything: Annotated[bool, option("--all", "Measure the large rows too.")] = False
+    peers: Annotated[bool, option("--peers", _PEERS)] = False
+    against: Annotated[Path | None, option("--against DIRECTORY", _AGAINST)] = None
 
     def check(self) -> None:
         """Refuse paths that cannot be used, before anything is measured.
@@ -89,6 +96,11 @@ def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = 
         return
     if db is not None:
         raise output.Misuse("`bench` makes files of its own: leave out --db.")
+    _measure(choice, as_json=as_json)
+
+
+def _measure(choice: Choice, *, as_json: bool) -> None:
+    """List or measure the chosen rows, and show the figures."""
     from durableq.bench.run import chosen, measurable, run
 
     everything = choice.everything or (choice.listing and not choice.rows)
@@ -176,7 +188,30 @@ def _list(selected: Sequence[tuple[Any, list[Any]]], *, as_json: bool) -> None:
         for row in rows
     ]
     output.table(("ROW", "THEME", "TARGET AND UNIT", "SECONDS"), cells)
-    output.say("Rows of the theme `large` run with --all, those of `peers` with --peers.")
+    output.say(
+        "Rows of the theme `large` run with --all, those of `peers` with --peers, those of `flow` "
+        "with `durableq bench flow`."
+    )
+
+
+def flow(ctx: typer.Context, rounds: Rounds, as_json: Json = False) -> None:
+    """Measure flow control: the cost of each limit, and how exactly it holds.
+
+    Costs are ratios to a queue without the limit, on temporary files. No target changes the exit
+    code. Without --row, all rows of limits are measured.
+
+    Example: durableq bench flow --quick
+    """
+    if ctx.parent is not None and ctx.parent.params.get("db") is not None:
+        raise output.Misuse("`bench flow` makes files of its own: leave out --db.")
+    from durableq.bench.run import THEMES
+
+    ours = [theme for theme in THEMES if theme.name in _FLOW]
+    for name in rounds.rows or ():
+        if not any(name in {theme.name, *(row.name for row in theme.rows)} for theme in ours):
+            raise output.Misuse(f"{name!r} is no row of limits; `durableq bench flow --list`.")
+    chosen = Choice(**vars(rounds))
+    _measure(replace(chosen, rows=rounds.rows or list(_FLOW)), as_json=as_json)
 
 
 def fleet(
@@ -208,4 +243,4 @@ def fleet(
     output.table(("FLEET", "TARGET", "MEASURED"), figures.rows)
 
 
-COMMANDS: Final = (fleet,)
+COMMANDS: Final = (fleet, flow)

@@ -21,7 +21,7 @@ COMMANDS = {
     *("message cancel", "message reschedule", "message run-now"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq redrives", "dlq moves", "dlq resume", "dlq cancel"),
-    "bench fleet",
+    *("bench fleet", "bench flow"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }
 

@@ -375,7 +375,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "backup": ["copy.db"],
         "restore": ["copy.db", "--db", "restored.db"],
     }
-    elsewhere = {"work", "demo", "chaos", "bench fleet"}
+    elsewhere = {"work", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "dlq resume", "dlq cancel"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:

@@ -61,6 +61,9 @@ VALUES = {
 NUMBER = ("2", "never")
 SMALL = {"every": "0.5", "duplicates": "0.25"}
 OF_COMMAND = {
+    ("bench flow", "plot"): ("new.svg", "durableq.db"),
+    ("bench flow", "rows"): ("flow", "none"),
+    ("bench flow", "synchronous"): ("full", "loud"),
     ("backup", "to"): ("new.db", "durableq.db"),
     ("chaos", "db"): ("new.db", "sqlite://["),
     ("demo", "db"): ("new.db", "sqlite://["),

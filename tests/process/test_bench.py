@@ -114,6 +114,7 @@ def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
         ("processes",),
         ("memory of a worker, 500 KB bodies", "memory of a sender, 500 KB bodies"),
         ("large",),
+        ("rate: receive + complete one", "100 groups: in 10", "backlog limits: send in 10"),
     ],
     ids="-".join,
 )
@@ -195,6 +196,7 @@ def test_missing_peers_are_named_with_the_way_to_install_them() -> None:
         (["--db", "my.db"], "leave out --db"),
         (["--synchronous", "off"], "'off'"),
         (["--quick", "fleet"], "do not apply to `bench fleet`"),
+        (["flow", "--row", "send one"], "no row of limits"),
     ],
 )
 def test_options_that_cannot_be_are_refused(arguments: list[str], sentence: str) -> None:
