@@ -67,7 +67,7 @@ ENTRIES: Final = {
     ),
     "restore": Entry("Maintain", "database", "Restore a database from a backup."),
     "prune": Entry(
-        "Maintain", "database", "Remove expired messages, expired keys and old history."
+        "Maintain", "database", "Remove expired messages, keys and values, and old history."
     ),
     "demo": Entry(
         "Try out", "demo", "Run producer, fleet and recovery on one file, and check the sums."

@@ -163,7 +163,7 @@ def prune(
         max=100_000,
     ),
 ) -> None:
-    """Remove expired messages, expired keys and old history.
+    """Remove expired messages, keys and values, and old history.
 
     Workers prune a little at a time. Use this command where no worker runs, or after a change of a
     retention.
@@ -175,7 +175,7 @@ def prune(
 
 def prune_all(session: Session, limit: int = SLICE) -> None:
     """Prune slice by slice until a slice is not full; print the number of rows of each kind."""
-    total = Pruned(0, 0, 0)
+    total = Pruned(0, 0, 0, 0)
     now: tuple[int, ...] = (limit,)
     with session.opened() as store:
         while max(now) >= limit:
@@ -183,8 +183,8 @@ def prune_all(session: Session, limit: int = SLICE) -> None:
             total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
     session.show(
         dataclasses.asdict(total),
-        f"Pruned {total.records} records, {total.expired} expired messages and "
-        f"{total.history} events of history.",
+        f"Pruned {total.records} records, {total.expired} expired messages, "
+        f"{total.values} values and {total.history} events of history.",
     )
 
 

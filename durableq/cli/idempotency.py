@@ -76,7 +76,7 @@ def forget(session: Session, key: Key, queue: Queue = None) -> None:
 
 
 def prune(session: Session) -> None:
-    """Remove expired keys, expired messages and old history.
+    """Remove expired keys, messages and values, and old history.
 
     Example: durableq idempotency prune
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from durableq.client.handlers import Handlers
+from durableq.client.once import Values
 from durableq.client.queue import Queue
 from durableq.engines import create_store, file_of, open_store
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
@@ -23,7 +24,7 @@ DEFAULT_URL: Final = "durableq.db"
 URL_VARIABLE: Final = "DURABLEQ_DB"
 
 
-class DurableQ(Handlers):
+class DurableQ(Handlers, Values):
     """An application: its queues, handlers and recovery policies, on one file.
 
     Nothing is opened or created before the first use, so a module may make one at import.
@@ -32,7 +33,7 @@ class DurableQ(Handlers):
         url: a path, `sqlite:///path?synchronous=normal`, or `memory://`; None means the
             environment's DURABLEQ_DB, or durableq.db in the current directory.
         clock: source of the time; for tests.
-        rng: numbers in [0, 1) for the backoff's jitter; for tests.
+        rng: numbers in [0, 1) for the backoff's jitter and early refreshes; for tests.
 
     Raises:
         InvalidInput: the URL names no store, or not clearly; the message says what to write.
@@ -45,14 +46,14 @@ class DurableQ(Handlers):
         clock: Clock | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__()
+        Handlers.__init__(self)
+        Values.__init__(self, rng)
         if not callable(rng):
             raise InvalidInput(f"rng is a function, got {shown(rng)}.")
         if clock is not None and not callable(getattr(clock, "wall_ms", None)):
             raise InvalidInput(f"clock is a durableq.runtime.clock.Clock, got {shown(clock)}.")
         self._url = None if url is None else _checked_url(url)
         self._clock = clock
-        self._rng = rng
         self._declared: dict[str, dict[str, float]] = {}
         self._opening = threading.RLock()
         #: The engine, once it is open.

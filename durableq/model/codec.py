@@ -18,6 +18,7 @@ from durableq.model.limits import (
     MAX_ATTRIBUTES,
     MAX_ATTRIBUTES_BYTES,
     MAX_BODY_DEPTH,
+    MAX_ONCE_BYTES,
     MAX_RESULT_BYTES,
 )
 from durableq.model.text import shown, visible
@@ -218,6 +219,23 @@ def encode_result(result: Json) -> str | None:
             f"The result has {size(text)} bytes; at most {MAX_RESULT_BYTES} are kept. "
             "Return a reference to it instead."
         )
+    return text
+
+
+def encode_value(value: Json) -> str:
+    """Return the stored form of a value of `once`.
+
+    Raises:
+        InvalidResult: JSON cannot hold it, or it is over MAX_ONCE_BYTES or MAX_BODY_DEPTH.
+    """
+    text = _json_text(value, "value", InvalidResult)
+    if size(text) > MAX_ONCE_BYTES:
+        raise InvalidResult(
+            f"The value has {size(text)} bytes; at most {MAX_ONCE_BYTES} are kept. "
+            "Compute a reference to it instead."
+        )
+    if text.count("[") + text.count("{") > MAX_BODY_DEPTH and _depth(text) > MAX_BODY_DEPTH:
+        raise InvalidResult(f"The value is nested more than {MAX_BODY_DEPTH} levels deep.")
     return text
 
 

@@ -68,6 +68,8 @@ class MaintenanceReport(NamedTuple):
     history: int = 0
     #: Bytes returned to the file system.
     freed_bytes: int = 0
+    #: Values of `once`.
+    values: int = 0
 
 
 class Copied(NamedTuple):

@@ -81,6 +81,8 @@ class Pruned:
     expired: int
     records: int
     history: int
+    #: Values of `once` that are not served any more.
+    values: int = 0
 
 
 def check_owner(owner_id: int) -> None:

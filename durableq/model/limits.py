@@ -62,5 +62,13 @@ MAX_SET_ASIDE: Final = 1_000
 #: Receives of the store in one `queue.receive()` that has found no message yet.
 MAX_STORE_RECEIVES: Final = 100
 
+#: The maximum of a value that `once` stores, as JSON text.
+MAX_ONCE_BYTES: Final = 1 << 20
+#: The maximum of its `ttl`, and of its `stale`.
+MAX_ONCE_TTL_MS: Final = 366 * DAY_MS
+#: The bounds of the lease to compute it.
+MIN_ONCE_LEASE_MS: Final = SECOND_MS
+MAX_ONCE_LEASE_MS: Final = 12 * HOUR_MS
+
 #: How long a receive may wait inside the store (SQS: 20 seconds).
 MAX_WAIT_MS: Final = 20 * SECOND_MS

@@ -66,6 +66,7 @@ DATES: Final = frozenset(
         "created_at_ms",
         "completed_at_ms",
         "expires_at_ms",
+        "stale_until_ms",
         "started_at_ms",
         "updated_at_ms",
         "beat_at_ms",

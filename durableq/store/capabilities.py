@@ -22,6 +22,7 @@ from durableq.model.message import (
     Receipt,
 )
 from durableq.store.control import Control
+from durableq.store.once import Once
 
 __all__ = [
     "Control",
@@ -31,6 +32,7 @@ __all__ = [
     "Inspect",
     "Maintenance",
     "Metadata",
+    "Once",
     "Redrive",
     "Transaction",
     "Transactions",
@@ -390,8 +392,8 @@ class Maintenance(Protocol):
     """Removal of expired rows, and the audit."""
 
     def prune(self, limit: int = 1000) -> Pruned:
-        """Remove expired messages, expired records, and the history of messages that ended longer
-        ago than their queue's retention: at most `limit` of each.
+        """Remove expired messages, records and values, and the history of messages that ended
+        longer ago than their queue's retention: at most `limit` of each.
 
         Retention counts from when a message came to its queue, or became due there if that was
         later. A jump of the wall clock expires nothing.

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Inspect,
         Maintenance,
         Metadata,
+        Once,
         Redrive,
         Transactions,
     )
@@ -76,6 +77,7 @@ class Capability(enum.Enum):
     CONTROL = ("control", "change single messages, or purge or delete queues")
     MAINTENANCE = ("maintenance", "prune or audit")
     METADATA = ("metadata", "keep state that processes share")
+    ONCE = ("once", "keep values that one process computes for all")
 
     def __init__(self, label: str, purpose: str) -> None:
         self.label = label
@@ -311,6 +313,8 @@ class Store(Queueing, Protocol):
     def require(self, capability: Literal[Capability.MAINTENANCE]) -> Maintenance: ...
     @overload
     def require(self, capability: Literal[Capability.METADATA]) -> Metadata: ...
+    @overload
+    def require(self, capability: Literal[Capability.ONCE]) -> Once: ...
     def require(self, capability: Capability) -> object:
         """Return this store, typed as the capability's Protocol.
 

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -85,6 +87,42 @@ def liveness(worker: WorkerInfo) -> Liveness:
         return Liveness.UNKNOWN
     is_another = abs(seen.created_ms - worker.created_ms) > _START_TOLERANCE_MS
     return Liveness.DEAD if seen.ended or is_another else Liveness.ALIVE
+
+
+class ProcessEnd:
+    """A descriptor that is readable once a process has ended.
+
+    Args:
+        pid: of a process of this pid namespace.
+
+    Raises:
+        OSError: there is no such process, or the kernel has no such descriptors.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
+
+
+@contextmanager
+def end_of(worker: WorkerInfo) -> Iterator[ProcessEnd | None]:
+    """Watch for the end of a living process; None where that is not possible."""
+    end = None
+    with suppress(OSError, AttributeError):  # outside Linux there is no pidfd_open
+        end = ProcessEnd(worker.pid)
+    try:
+        # After the opening: a process that has the pid now would be another one otherwise.
+        yield end if liveness(worker) is Liveness.ALIVE else None
+    finally:
+        if end is not None:
+            end.close()
 
 
 def may_be_alive(worker: WorkerInfo) -> bool:

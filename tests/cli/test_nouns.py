@@ -400,4 +400,5 @@ def test_pruning_reports_the_removed_rows(run: Run, shop: Shop) -> None:
     shop.dq.queue("orders", idempotency_ttl=0.001)
     shop.complete(key="k")
     wait_for(lambda: shop.queue.record("k") is None, what="the record to expire")
-    assert run("idempotency", "prune", "--json").json == {"expired": 0, "records": 1, "history": 0}
+    pruned = run("idempotency", "prune", "--json").json
+    assert pruned == {"expired": 0, "records": 1, "history": 0, "values": 0}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sabotage import control_bugs, rate_bugs
+from tests.sabotage import control_bugs, once_bugs, rate_bugs
 from tests.sabotage.bugs import BUGS
 from tests.support import scaled
 from tests.warm import WarmProcess
@@ -338,6 +338,7 @@ SEEN_BY = [
         "tests/engine/test_own_locks.py::test_a_lock_of_another_thread_is_waited_for",
     ),
     *control_bugs.SEEN_BY,
+    *once_bugs.SEEN_BY,
     *rate_bugs.SEEN_BY,
 ]
 

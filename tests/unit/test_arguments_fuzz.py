@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
@@ -101,8 +102,19 @@ def unknown(name: Any, value: Any = 1) -> Any:
 Call = Callable[[World, Any], Any]
 
 
+async def answer() -> int:
+    return 1
+
+
 def setting(name: str) -> Call:
     return lambda world, value: world.dq.queue("q", **{name: value})
+
+
+def term(name: str) -> Call:
+    """An argument of `once`, of a key that has no value yet."""
+    return lambda world, value: world.dq.once(
+        f"k{next(numbers)}", lambda: 1, **{"ttl": 60, name: value}
+    )
 
 
 def option(name: str) -> Call:
@@ -123,6 +135,9 @@ DECLARING: dict[str, Call] = {
     "DurableQ.handler(function)": lambda w, v: w.dq.handler("q")(v),
     "DurableQ.recovery(queue)": lambda w, v: w.dq.recovery(v)(lambda m: m),
     "DurableQ.recovery(function)": lambda w, v: w.dq.recovery("q")(v),
+    "DurableQ.cached(key)": lambda w, v: w.dq.cached(ttl=60, key=v),
+    "DurableQ.cached(function)": lambda w, v: w.dq.cached(ttl=60)(v),
+    "DurableQ.cached(argument)": lambda w, v: w.dq.cached(ttl=60)(lambda argument: 1)(v),
     "Queue.producer(batch_size)": lambda w, v: w.orders.producer(batch_size=v),
     "Queue.producer(linger)": lambda w, v: w.orders.producer(linger=v),
     "Queue.producer(max_bytes)": lambda w, v: w.orders.producer(max_bytes=v),
@@ -132,6 +147,14 @@ DECLARING: dict[str, Call] = {
     "Retry(delay)": lambda _, v: Retry(1, delay=v).delay_ms,
 }
 STORING: dict[str, Call] = {
+    "DurableQ.once(key)": lambda w, v: w.dq.once(v, lambda: 1, ttl=60),
+    "DurableQ.once(compute)": lambda w, v: w.dq.once("k", v, ttl=60),
+    "DurableQ.once(value)": lambda w, v: w.dq.once(f"k{next(numbers)}", lambda: v, ttl=60),
+    **{f"DurableQ.once({name})": term(name) for name in ("ttl", "stale", "lease", "beta")},
+    "DurableQ.once(wait)": term("wait"),
+    "DurableQ.once_async(key)": lambda w, v: asyncio.run(w.dq.once_async(v, answer, ttl=60)),
+    "DurableQ.once_async(compute)": lambda w, v: asyncio.run(w.dq.once_async("k", v, ttl=60)),
+    "DurableQ.forget_once": lambda w, v: w.dq.forget_once(v),
     "Queue.send(body)": lambda w, v: w.orders.send(v, key="x"),
     **{f"Queue.send({name})": option(name) for name in SEND_OPTIONS},
     "Queue.send(unknown)": lambda w, v: w.orders.send(1, **unknown(v)),

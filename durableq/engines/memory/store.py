@@ -9,6 +9,7 @@ from durableq.engines.memory.control import MemoryControl
 from durableq.engines.memory.dead_letters import MemoryDeadLetters
 from durableq.engines.memory.fleet import MemoryFleet
 from durableq.engines.memory.idempotency import MemoryIdempotency
+from durableq.engines.memory.once import MemoryOnce
 from durableq.engines.memory.transactions import MemoryTransactions
 from durableq.model.arguments import check_page_start
 from durableq.model.health import Storage
@@ -24,6 +25,7 @@ class MemoryStore(
     MemoryIdempotency,
     MemoryFleet,
     MemoryControl,
+    MemoryOnce,
     Inspect,
     Metadata,
     Store,

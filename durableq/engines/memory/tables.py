@@ -89,6 +89,19 @@ class Record(NamedTuple):
         return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
 
 
+class Value(NamedTuple):
+    """A value that one caller computes for all, and the lease to compute the next one."""
+
+    value: str | None
+    created_at_ms: int
+    expires_at_ms: int
+    stale_until_ms: int
+    compute_ms: int = 0
+    token: bytes | None = None
+    lease_until_ms: int = 0
+    owner: str = ""
+
+
 @dataclass
 class Tables:
     """The tables of one store."""
@@ -100,6 +113,7 @@ class Tables:
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

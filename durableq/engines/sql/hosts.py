@@ -47,9 +47,10 @@ def forget_boots(tx: Transaction) -> None:
 
 
 def start_anew(tx: Transaction, host_id: str, boot_id: str) -> None:
-    """Unregister all workers, and enter this host as the only one."""
+    """Unregister all workers, end the leases of values, and enter this host as the only one."""
     forget_boots(tx)
     tx.run(tx.sql.UNREGISTER_ALL)
+    tx.run(tx.sql.END_ONCE_LEASES)
     metadata.set_own_value(tx, f"{_BOOT}{host_id}", boot_id)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq.engines.sql import orphans, redrive
+from durableq.engines.sql import once, orphans, redrive
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.errors import Busy
@@ -50,7 +50,7 @@ class SQLMaintenance(Operations, Maintenance):
             expired, records = _expire(tx, overdue), _prune_records(tx, limit)
             events = tx.run(tx.sql.PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
             redrive.clamp(tx)
-            return Pruned(expired, records, events)
+            return Pruned(expired, records, events, once.prune(tx, limit))
 
     def maintain(self, limit: int = 200) -> MaintenanceReport:
         """Run one short slice if it is due and no other process runs one."""
@@ -113,7 +113,7 @@ def _slice(
     rows = tx.run(tx.sql.MESSAGE_WINDOW, **at).fetchone()
     overdue = tx.run(tx.sql.OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
     expired = _expire(tx, overdue)
-    records = _prune_records(tx, limit)
+    records, values = _prune_records(tx, limit), once.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
     old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
@@ -126,11 +126,11 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or records == limit
+        or limit in (records, values)
         or freed > 0
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
-    report = MaintenanceReport(True, expired, records, len(old), freed)
+    report = MaintenanceReport(True, expired, records, len(old), freed, values)
     return report, _Note(due_ms, message_id, event_id)
 
 

@@ -115,6 +115,19 @@ class Statements(Protocol):
     META_VALUES: str
     SET_META: str
 
+    # once
+    ONCE: str
+    ONCE_BEGIN: str
+    ONCE_LEASE: str
+    ONCE_STORE: str
+    ONCE_EXTEND: str
+    ONCE_DROP: str
+    ONCE_FAIL: str
+    ONCE_FORGET: str
+    END_ONCE_LEASES: str
+    ONCE_ENTRIES: str
+    PRUNE_ONCE: str
+
     # orphans
     MESSAGES_WITHOUT_QUEUE: str
     QUEUES_WITHOUT_PAIR: str

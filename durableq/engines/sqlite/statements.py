@@ -912,6 +912,53 @@ SET_META = """\
 INSERT INTO durableq_meta (name, value) VALUES (:of, :value) ON CONFLICT (name) DO UPDATE SET
 value = excluded.value"""
 
+# once
+ONCE = """\
+SELECT durableq_once."key", durableq_once.value, durableq_once.created_at_ms,
+durableq_once.expires_at_ms, durableq_once.stale_until_ms, durableq_once.compute_ms,
+durableq_once.owner_token, durableq_once.owner_until_ms, durableq_once.owner_process
+FROM durableq_once
+WHERE durableq_once."key" = :of_key"""
+ONCE_BEGIN = """\
+INSERT INTO durableq_once ("key", created_at_ms, expires_at_ms, stale_until_ms, compute_ms,
+owner_token, owner_until_ms, owner_process) VALUES (:of_key, :now_ms, :now_ms, :now_ms, 0,
+:token, :until_ms, :process)"""
+ONCE_LEASE = """\
+UPDATE durableq_once SET owner_token=:token, owner_until_ms=:until_ms, owner_process=:process
+WHERE durableq_once."key" = :of_key AND durableq_once.owner_token IS :seen_token"""
+ONCE_STORE = """\
+UPDATE durableq_once SET value=:new_value, created_at_ms=:now_ms, expires_at_ms=:expires_ms,
+stale_until_ms=:stale_ms, compute_ms=:took_ms, owner_token=NULL, owner_until_ms=0,
+owner_process='' WHERE durableq_once."key" = :of_key AND durableq_once.owner_token = :token"""
+ONCE_EXTEND = """\
+UPDATE durableq_once SET owner_until_ms=:until_ms WHERE durableq_once."key" = :of_key AND
+durableq_once.owner_token = :token"""
+ONCE_DROP = """\
+DELETE FROM durableq_once WHERE durableq_once."key" = :of_key AND durableq_once.owner_token =
+:token AND durableq_once.value IS NULL"""
+ONCE_FAIL = """\
+UPDATE durableq_once SET owner_token=NULL, owner_until_ms=0, owner_process='' WHERE
+durableq_once."key" = :of_key AND durableq_once.owner_token = :token AND durableq_once.value IS
+NOT NULL"""
+ONCE_FORGET = """\
+DELETE FROM durableq_once WHERE durableq_once."key" = :of_key"""
+END_ONCE_LEASES = """\
+UPDATE durableq_once SET owner_token=NULL, owner_until_ms=0, owner_process='' WHERE
+durableq_once.owner_token IS NOT NULL"""
+ONCE_ENTRIES = """\
+SELECT durableq_once."key", durableq_once.value, durableq_once.created_at_ms,
+durableq_once.expires_at_ms, durableq_once.stale_until_ms, durableq_once.compute_ms,
+durableq_once.owner_token, durableq_once.owner_until_ms, durableq_once.owner_process
+FROM durableq_once
+WHERE durableq_once."key" > :after AND (durableq_once.owner_until_ms > :lease_now OR
+durableq_once.stale_until_ms > :now_ms) ORDER BY durableq_once."key"
+ LIMIT (:limit+0)"""
+PRUNE_ONCE = """\
+DELETE FROM durableq_once WHERE durableq_once."key" IN (SELECT durableq_once."key"
+FROM durableq_once
+WHERE durableq_once.stale_until_ms <= :now_ms AND durableq_once.owner_until_ms <= :lease_now
+ LIMIT (:limit+0))"""
+
 # orphans
 MESSAGES_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1

@@ -15,6 +15,7 @@ from durableq.engines.sql.fleet import SQLFleet
 from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
+from durableq.engines.sql.once import SQLOnce
 from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
@@ -63,6 +64,7 @@ class SQLStore(
     SQLFleet,
     SQLMaintenance,
     SQLMetadata,
+    SQLOnce,
     Transactions,
     Inspect,
     Store,

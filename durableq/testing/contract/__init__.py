@@ -9,6 +9,7 @@ from durableq.testing.contract.idempotency import IdempotencyContract
 from durableq.testing.contract.inspect import InspectContract
 from durableq.testing.contract.maintenance import MaintenanceContract
 from durableq.testing.contract.metadata import MetadataContract
+from durableq.testing.contract.once import OnceContract
 from durableq.testing.contract.queueing import QueueingContract
 from durableq.testing.contract.redrive import RedriveContract
 from durableq.testing.contract.transactions import TransactionsContract
@@ -25,5 +26,6 @@ class StoreContract(
     ControlContract,
     MaintenanceContract,
     MetadataContract,
+    OnceContract,
 ):
     """The tests of an engine: those of the core, and of the capabilities that it states."""

@@ -44,6 +44,7 @@ class FullStore(
     capabilities.Control,
     capabilities.Maintenance,
     capabilities.Metadata,
+    capabilities.Once,
     Store,
     Protocol,
 ):
