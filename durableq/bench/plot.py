@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import pairwise
 from typing import Final
 
 from durableq.bench.figures import Chart, Figure, short
 from durableq.bench.report import Report
+from durableq.demo import svg
 
 WIDTH: Final = 960
 _MARGIN, _LINE, _ROW = 16, 18, 22
@@ -25,6 +25,11 @@ _CHART_WIDTH, _CHART_HEIGHT = 456, 230
 _LEFT, _TOP, _BOTTOM = 12, 48, 40
 _HEADING_CHARS: Final = 130
 
+_RULES: Final = (
+    "text{font:12px sans-serif}.title{font-size:16px}.title,.unit{font-weight:bold}"
+    ".small{font-size:10px}.middle{text-anchor:middle}.target{stroke-dasharray:4 2}"
+    ".line{fill:none;stroke-width:2}"
+)
 _LIGHT: Final = {
     "text": "#1f2328",
     "paper": "#ffffff",
@@ -48,11 +53,11 @@ _WORDS: Final = {True: "reached", False: "not reached", None: ""}
 def drawing(report: Report) -> str:
     """Return the SVG as text."""
     heading = textwrap.wrap(report.heading, _HEADING_CHARS)
-    parts = [_text(_MARGIN, 28, "durableq bench", "title")]
+    parts = [svg.text(_MARGIN, 28, "durableq bench", "title")]
     y: float = 28
     for line in heading:
         y += _LINE
-        parts.append(_text(_MARGIN, y, line))
+        parts.append(svg.text(_MARGIN, y, line))
     y += _LINE + 8
     parts += _legend(y)
     y += 12
@@ -65,44 +70,30 @@ def drawing(report: Report) -> str:
         x = _MARGIN + number % 2 * (_CHART_WIDTH + _MARGIN)
         parts += _chart(x, y + _MARGIN + number // 2 * _CHART_HEIGHT, chart)
     height = y + _MARGIN + -(-len(charts) // 2) * _CHART_HEIGHT + _MARGIN
-    return "\n".join((*_opening(height), *parts, "</svg>\n"))
-
-
-def _opening(height: float) -> Iterator[str]:
-    yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{height:g}" '
-        f'viewBox="0 0 {WIDTH} {height:g}">'
+    opening = svg.opening(
+        "Figures of durableq bench", WIDTH, height, _RULES, _colours(_LIGHT), _colours(_DARK)
     )
-    yield "<title>Figures of durableq bench</title>"
-    yield "<style>"
-    yield "text{font:12px sans-serif}.title{font-size:16px}.title,.unit{font-weight:bold}"
-    yield ".small{font-size:10px}.middle{text-anchor:middle}.target{stroke-dasharray:4 2}"
-    yield ".line{fill:none;stroke-width:2}"
-    yield from _colours(_LIGHT)
-    yield "@media (prefers-color-scheme:dark){"
-    yield from _colours(_DARK)
-    yield "}</style>"
-    yield f'<rect class="paper" width="{WIDTH}" height="{height:g}"/>'
+    return "\n".join((*opening, *parts, "</svg>\n"))
 
 
-def _colours(of: dict[str, str]) -> Iterator[str]:
-    yield f"text{{fill:{of['text']}}}.mark{{stroke:{of['text']}}}.axis{{stroke:{of['axis']}}}"
-    for name in ("paper", "reached", "missed", "plain"):
-        yield f".{name}{{fill:{of[name]}}}"
-    yield f".line{{stroke:{of['plain']}}}"
+def _colours(of: dict[str, str]) -> dict[str, str]:
+    """Return the colours of each class."""
+    fills = {name: f"fill:{of[name]}" for name in ("text", "paper", "reached", "missed", "plain")}
+    strokes = {"mark": of["text"], "axis": of["axis"], "line": of["plain"]}
+    return fills | {name: f"stroke:{colour}" for name, colour in strokes.items()}
 
 
 def _legend(y: float) -> Iterator[str]:
     """Yield samples of the colours and the marks, with their meaning."""
     x: float = _MARGIN
     for reached, text in ((True, "reaches its target"), (False, "does not"), (None, "no target")):
-        yield _rect(x, y - 10, 12, 12, _CLASSES[reached])
-        yield _text(x + 18, y, text)
+        yield svg.rect(x, y - 10, 12, 12, _CLASSES[reached])
+        yield svg.text(x + 18, y, text)
         x += 40 + 7 * len(text)
-    yield _line(x + 6, y - 12, x + 6, y + 4, "mark target")
-    yield _text(x + 16, y, "target")
-    yield _line(x + 80, y - 4, x + 104, y - 4, "mark")
-    yield _text(x + 112, y, "quartiles of the rounds; a bar ends at their median")
+    yield svg.line(x + 6, y - 12, x + 6, y + 4, "mark target")
+    yield svg.text(x + 16, y, "target")
+    yield svg.line(x + 80, y - 4, x + 104, y - 4, "mark")
+    yield svg.text(x + 112, y, "quartiles of the rounds; a bar ends at their median")
 
 
 def _section_height(figures: Sequence[Figure]) -> float:
@@ -111,8 +102,8 @@ def _section_height(figures: Sequence[Figure]) -> float:
 
 def _section(y: float, unit: str, figures: Sequence[Figure]) -> Iterator[str]:
     """Yield the bars of one unit, from y on."""
-    yield _text(_MARGIN, y + 22, unit or "ratio", "unit")
-    yield _line(_MARGIN, y + 28, WIDTH - _MARGIN, y + 28, "axis")
+    yield svg.text(_MARGIN, y + 22, unit or "ratio", "unit")
+    yield svg.line(_MARGIN, y + 28, WIDTH - _MARGIN, y + 28, "axis")
     longest = max(max(one.value.high, one.row.target or 0.0) for one in figures) or 1.0
     for number, figure in enumerate(figures):
         yield from _bar(y + 30 + _ROW * number, figure, _BARS_WIDTH / longest)
@@ -120,21 +111,21 @@ def _section(y: float, unit: str, figures: Sequence[Figure]) -> Iterator[str]:
 
 def _bar(y: float, figure: Figure, scale: float) -> Iterator[str]:
     base, middle = y + 15, y + 11
-    yield _text(_MARGIN, base, figure.name)
+    yield svg.text(_MARGIN, base, figure.name)
     reached = figure.is_reached
-    yield _rect(_BARS, y + 4, figure.value.median * scale, _ROW - 8, _CLASSES[reached])
+    yield svg.rect(_BARS, y + 4, figure.value.median * scale, _ROW - 8, _CLASSES[reached])
     low, high = _BARS + figure.value.low * scale, _BARS + figure.value.high * scale
-    yield _line(low, middle, high, middle, "mark")
+    yield svg.line(low, middle, high, middle, "mark")
     if figure.row.target is not None:
         x = _BARS + figure.row.target * scale
-        yield _line(x, y, x, y + _ROW - 1, "mark target")
+        yield svg.line(x, y, x, y + _ROW - 1, "mark target")
     for column, text in (
         (_FIGURES, short(figure.value.median)),
         (_TARGETS, figure.row.bound),
         (_RESULTS, _WORDS[reached]),
     ):
         if text:
-            yield _text(column, base, text)
+            yield svg.text(column, base, text)
 
 
 def _chart(x: float, y: float, chart: Chart) -> Iterator[str]:
@@ -145,39 +136,24 @@ def _chart(x: float, y: float, chart: Chart) -> Iterator[str]:
     most = max((value for _, value in chart.points), default=0.0) or 1.0
     tops = [floor - value / most * height for _, value in chart.points]
     centres = [x + _LEFT + step * (number + 0.5) for number in range(len(chart.points))]
-    yield _text(x + _LEFT, y + 16, f"{chart.title}: {chart.y}", "unit")
-    yield _line(x + _LEFT, floor, x + _LEFT + width, floor, "axis")
+    yield svg.text(x + _LEFT, y + 16, f"{chart.title}: {chart.y}", "unit")
+    yield svg.line(x + _LEFT, floor, x + _LEFT + width, floor, "axis")
     if chart.kind == "line":
         for (x1, y1), (x2, y2) in pairwise(zip(centres, tops, strict=True)):
-            yield _line(x1, y1, x2, y2, "line")
+            yield svg.line(x1, y1, x2, y2, "line")
     for (at, value), centre, top in zip(chart.points, centres, tops, strict=True):
         if chart.kind == "histogram":
-            yield _rect(centre - 0.4 * step, top, 0.8 * step, floor - top, "plain")
+            yield svg.rect(centre - 0.4 * step, top, 0.8 * step, floor - top, "plain")
         else:
-            yield _rect(centre - 3, top - 3, 6, 6, "plain")
+            yield svg.rect(centre - 3, top - 3, 6, 6, "plain")
         if value:
-            yield _text(centre, top - 6, short(value), "small middle")
-        yield _text(centre, floor + 14, _tick(at), "small middle")
+            yield svg.text(centre, top - 6, short(value), "small middle")
+        yield svg.text(centre, floor + 14, _tick(at), "small middle")
     axis = f"{chart.x}, up to" if chart.kind == "histogram" else chart.x
-    yield _text(x + _LEFT + width / 2, floor + 30, axis, "small middle")
+    yield svg.text(x + _LEFT + width / 2, floor + 30, axis, "small middle")
 
 
 def _tick(at: float | None) -> str:
     if at is None:
         return "more"
     return f"{at:,.0f}" if at >= 1000 else f"{at:g}"
-
-
-def _text(x: float, y: float, text: str, kind: str = "") -> str:
-    attribute = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{attribute}>{escape(text)}</text>'
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
-    size = f'width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="{kind}"/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} class="{kind}"/>'

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from durableq.testing.chaos.run import Account
 
 MOST: Final = 100_000
+DEMO_COUNT: Final = 200
 _SEED: Final = "Seed of the traffic: equal seeds send equal orders."
+_SPIKE: Final = "A spike and an outage instead, without limits of the queue."
 _FAULTS: Final = "Number of faults: kills, and for one in five a stop past the lease."
 
 
@@ -23,9 +25,17 @@ def _number(shown: str, text: str, default: int, most: int = MOST, least: int = 
 
 
 def demo(
-    count: int = _number("--count N", "Number of messages.", 200),
+    count: int | None = option(
+        "--count, --messages N",
+        "Number of messages.",
+        None,
+        min=1,
+        max=MOST,
+        show_default="200, with --spike 20000",
+    ),
     procs: Procs = 4,
-    seed: int = option("--seed N", _SEED, DEMO_SEED),
+    seed: int | None = option("--seed N", _SEED, None, show_default=str(DEMO_SEED)),
+    spike: bool = option("--spike", _SPIKE, False),
     db: OwnDb = None,
     as_json: Json = False,
 ) -> None:
@@ -33,13 +43,22 @@ def demo(
 
     Prints each figure beside its reference. The exit code is 6 if an account does not balance.
 
+    With --spike a producer sends 20,000 messages at once. Workers call a downstream that refuses
+    more than 200 calls a second, and is down for ten seconds half way. It takes less than two
+    minutes; --messages makes it shorter. The figures and plots are written to durableq-spike.html
+    in the current folder, in place of an earlier one.
+
     Example: durableq demo --procs 4
     """
-    from durableq.demo import show
-
+    if spike:
+        _run_spike(count, procs, seed, db, as_json=as_json)
+        return
     if db is not None:
         check_lasting(db)
-    report = show.run(db, count, procs, seed, output.live())
+    from durableq.demo import show
+
+    seed = DEMO_SEED if seed is None else seed
+    report = show.run(db, count or DEMO_COUNT, procs, seed, output.live())
     if as_json:
         output.document(report.as_dict())
     else:
@@ -50,6 +69,27 @@ def demo(
             output.line("Every account balances.")
     if report.problems:
         raise typer.Exit(output.UNHEALTHY)
+
+
+def _run_spike(
+    count: int | None,
+    procs: int,
+    seed: int | None,
+    db: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Run `demo --spike`.
+
+    Raises:
+        Misuse: an option of the other demo was given.
+    """
+    for name, value in (("--seed", seed), ("--db", db)):
+        if value is not None:
+            raise output.Misuse(f"--spike has its own messages and its own files: drop {name}.")
+    from durableq.cli import spike
+
+    spike.run(count, procs, as_json=as_json)
 
 
 def chaos(

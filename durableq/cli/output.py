@@ -183,9 +183,9 @@ def mebibytes(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):.1f} MiB"
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """Return a bar for each value; the highest value has a full bar."""
-    most = max(values, default=0)
+def sparkline(values: Sequence[float], most: float | None = None) -> str:
+    """Return a bar for each value; `most`, by default the highest value, has a full bar."""
+    most = max(values, default=0) if most is None else most
     if most <= 0:
         return _BARS[0] * len(values)
     return "".join(_BARS[min(int(8 * value / most), 7)] for value in values)

@@ -95,6 +95,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         *(
             "durableq.demo.show.run",
+            "durableq.demo.spike.run.run",
             "durableq.testing.chaos.run.run",
             "durableq.bench.fleet.measure",
             "durableq.bench.run.run",

@@ -100,6 +100,7 @@ NEEDS = {
 }
 #: Options that contradict each other.
 EXCLUDED = {
+    "demo": [("spike", "seed"), ("spike", "db")],
     "dlq discard": [
         *(("ids", name) for name in ("all_", *FILTERS)),
         *(("all_", name) for name in FILTERS),

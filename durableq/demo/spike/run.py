@@ -1,0 +1,95 @@
+"""A run of the spike: downstream, workers and producer as processes, and a sampler beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from durableq.client.app import URL_VARIABLE, DurableQ
+from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.spike.downstream import Client
+from durableq.demo.spike.load import APP, DOWNSTREAM_VARIABLE, QUEUE, Load
+from durableq.demo.spike.recording import Recording, Sampler
+from durableq.store.core import Capability, Store
+
+DOWNSTREAM: Final = "durableq.demo.spike.downstream"
+START_SECONDS: Final = 60.0
+#: Interval between two samples.
+POLL_SECONDS: Final = 0.1
+#: The most that a run may take: so much, and so many times the expected length.
+DEADLINE_SECONDS: Final = 60.0
+DEADLINE_FACTOR: Final = 5.0
+
+
+def run(
+    load: Load, show: Callable[[Recording], None], progress: Callable[[str], None]
+) -> Recording:
+    """Send all messages at once, and record the run until each has ended.
+
+    Its files are temporary. No process outlives the call.
+
+    Args:
+        load: the size of the run.
+        show: called after each sample.
+        progress: called with a line for each process that had to be killed.
+
+    Raises:
+        DurableQError: one of the processes failed.
+    """
+    with ended_by_signals(), TemporaryDirectory(prefix="durableq-spike-") as name:
+        folder = Path(name)
+        with DurableQ(folder / "spike.db") as app:
+            app.queue(QUEUE, **load.settings)
+            port = folder / "port"
+            environment = {URL_VARIABLE: app.url, DOWNSTREAM_VARIABLE: str(port)}
+            with Processes(folder, environment, progress) as processes:
+                _start(processes, load, port, app.store)
+                with closing(Client(port)) as client:
+                    return _record(processes, load, app.store, client, folder, show)
+
+
+def _start(processes: Processes, load: Load, port: Path, store: Store) -> None:
+    """Start the downstream and the workers; return when they are ready."""
+    outage = (str(load.messages // 2), str(load.outage_seconds))
+    processes.start("downstream", str(port), str(load.capacity), *outage, module=DOWNSTREAM)
+    processes.start("work", "--procs", str(load.procs), "--app", APP)
+    processes.wait_for(port.exists, "the downstream to start", START_SECONDS)
+    fleet = store.require(Capability.FLEET)
+    processes.wait_for(
+        lambda: len(fleet.workers()) == load.procs, "the workers to start", START_SECONDS
+    )
+
+
+def _record(
+    processes: Processes,
+    load: Load,
+    store: Store,
+    client: Client,
+    folder: Path,
+    show: Callable[[Recording], None],
+) -> Recording:
+    """Start the producer, and sample until every message has ended."""
+    lines = folder / "messages.jsonl"
+    lines.write_text("".join(f"{number}\n" for number in range(load.messages)))
+    recording = Recording(load, time.monotonic_ns())
+    sampler = Sampler(recording, store, client)
+    allowed = DEADLINE_SECONDS + DEADLINE_FACTOR * load.expected_seconds
+    processes.start("produce", str(lines), "--queue", QUEUE)
+    while True:
+        is_produced = processes.ended("produce")
+        for name in ("downstream", "work"):
+            processes.expect_running(name)
+        sample = sampler.sample()
+        show(recording)
+        if is_produced and not sample.backlog:
+            return recording
+        if sample.at > allowed:
+            recording.interruption = (
+                f"The run did not end in {allowed:.0f} seconds: {sample.backlog} messages are left."
+            )
+            return recording
+        time.sleep(POLL_SECONDS)
