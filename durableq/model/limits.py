@@ -52,6 +52,8 @@ MAX_HISTORY: Final = 200
 MAINTENANCE_EVERY_MS: Final = 30_000
 #: The interval while a slice leaves work.
 MAINTENANCE_AGAIN_MS: Final = 250
+#: Receives of one message that an unavailable service may leave uncounted; later ones count.
+MAX_UNCOUNTED: Final = 100
 #: Expired leases that one receive reclaims, so that no receive is long.
 RECLAIM_BATCH: Final = 100
 #: Due messages that one receive makes ready, for the same reason.

@@ -106,7 +106,7 @@ def create_tables() -> None:
     op.create_table(
         "durableq_failure",
         *map(whole, ("queue_id", "message_id", "at_ms")),
-        whole("unavailable", 0),
+        *(whole(name, 0) for name in ("unavailable", "completed")),
         sa.PrimaryKeyConstraint("queue_id", "message_id", name="durableq_failure_message"),
         **WITHOUT_ROWID,
     )

@@ -47,6 +47,7 @@ CREATE TABLE durableq_failure (
     message_id INTEGER NOT NULL,
     at_ms INTEGER NOT NULL,
     unavailable INTEGER DEFAULT '0' NOT NULL,
+    completed INTEGER DEFAULT '0' NOT NULL,
     CONSTRAINT durableq_failure_message PRIMARY KEY (queue_id, message_id)
 )
  WITHOUT ROWID,

@@ -359,11 +359,10 @@ flow = Table(
     _counter("tat_ns"),
     # Retries that the deliveries so far allow, in thousandths of a message.
     _counter("retry_credit"),
-    # 0 is closed, 1 open, 2 half-open.
+    # 0 is closed, 1 open, 2 half-open; trips are the times in a row that it opened.
     _counter("breaker_phase"),
     _counter("breaker_since_ms"),
     _counter("breaker_until_ms"),
-    # The number of times in a row that it opened.
     _counter("breaker_trips"),
     _counter("breaker_died"),
     _counter("breaker_judged"),
@@ -380,8 +379,9 @@ failure = Table(
     _whole("queue_id"),
     _whole("message_id"),
     _whole("at_ms"),
-    # Receives that raised Unavailable and were not counted.
+    # Receives that were not counted; the queue's counter `completed` at the last failure.
     _counter("unavailable"),
+    _counter("completed"),
     PrimaryKeyConstraint("queue_id", "message_id", name="durableq_failure_message"),
     sqlite_with_rowid=False,
     **_strict,
