@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from durableq.cli import output, recover, rendering
+from durableq.cli import output, recover, redrive_tasks, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.inspect import print_message
 from durableq.cli.options import After, Limit, MessageId, Session, Yes, person
-from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, RedriveState, RedriveTask
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, NotFound
 from durableq.model.message import DeadLetter, Reason, State
@@ -25,10 +25,7 @@ from durableq.model.units import to_ms
 from durableq.store.core import Capability, Store
 
 PAGE: Final = 100
-#: Dead letters of a redrive task in one transaction, so that other writers wait only briefly.
-SLICE: Final = 200
 FILTERS: Final = "Filters"
-_DONE: Final = {"requeue": "Redriven", "discard": "Discarded"}
 _REASONS: Final = f"Only this reason: {', '.join(Reason)}."
 _BY_GROUP: Final = "Only this group; `durableq dlq groups` lists them."
 _BY_ERROR: Final = "Only this class of the last failure's exception."
@@ -39,9 +36,6 @@ Source = Annotated[
 Ids = Annotated[list[str] | None, argument("ID", "Ids of dead letters.", show_default=False)]
 All = Annotated[bool, option("--all", "All dead letters.", section=FILTERS)]
 Note = Annotated[str, option("--note TEXT", "Reason to record in the history.")]
-TaskId = Annotated[
-    str | None, argument("TASK", "Id of the redrive task; optional if only one runs.")
-]
 
 
 @dataclass(frozen=True)
@@ -145,26 +139,31 @@ def redrive(
         "--to QUEUE", "Destination.", None, show_default="the queue where each died"
     ),
     delay: float = option("--delay SECONDS", "Wait before the next receive.", 0, min=0),
+    rate: float | None = option(
+        "--rate N", "Most messages per second.", None, show_default="no limit"
+    ),
     note: Note = "redriven by hand",
 ) -> None:
     """Send dead letters back to their queues, unchanged.
 
     Choose them by ID, by filters, or with --all. Filters start a redrive task, which `durableq dlq
-    resume` continues after an interruption. Dead letters leased by a recovery process are skipped,
-    which is a conflict (exit code 5).
+    resume` continues after an interruption. Its rate is stored with it, holds for all processes
+    that continue it together, and can be changed meanwhile (`durableq dlq set`). Dead letters
+    leased by a recovery process are skipped, which is a conflict (exit code 5).
 
-    Example: durableq dlq redrive --queue orders --error-type ConnectionError --delay 60
+    Example: durableq dlq redrive --queue orders --error-type ConnectionError --rate 20
     """
     with session.opened() as store:
         wanted = filters.wanted(store)
         chosen = _chosen(store, ids, filters, all_)
         if chosen is None:
             task = store.require(Capability.REDRIVE).start_redrive(
-                wanted, Requeue(note, delay), to_queue=to, actor=person()
+                wanted, Requeue(note, delay), to_queue=to, actor=person(), rate=rate
             )
-            _carry_out(session, store, task)
-        elif to is not None:
-            raise output.Misuse("--to goes with a filter or --all, not with ids.")
+            redrive_tasks.carry_out(session, store, task)
+        elif to is not None or rate is not None:
+            name = "--rate" if to is None else "--to"
+            raise output.Misuse(f"{name} goes with a filter or --all, not with ids.")
         else:
             _decide(session, store, chosen, Requeue(note, delay))
 
@@ -195,7 +194,7 @@ def discard(
             task = store.require(Capability.REDRIVE).start_redrive(
                 wanted, Discard(note), actor=person()
             )
-            _carry_out(session, store, task)
+            redrive_tasks.carry_out(session, store, task)
         else:
             named = rendering.dead_letters(len(chosen))
             named = f"dead letter {chosen[0].id}" if len(chosen) == 1 else named
@@ -203,65 +202,10 @@ def discard(
             _decide(session, store, chosen, Discard(note))
 
 
-def redrives(session: Session) -> None:
-    """List redrive tasks: all that run, and the newest that have ended.
-
-    Example: durableq dlq redrives
-    """
-    with session.opened() as store:
-        tasks = store.require(Capability.REDRIVE).redrive_tasks()
-    session.table(
-        tasks,
-        rendering.redrive_document,
-        {
-            "TASK": lambda task: task.id,
-            "DECISION": lambda task: task.word,
-            "TO": _destination,
-            "STATE": lambda task: task.state,
-            "DONE": lambda task: task.moved,
-            "OF": lambda task: task.total,
-            "SKIPPED": lambda task: task.skipped,
-            "BY": lambda task: task.actor,
-            "STARTED": lambda task: rendering.moment_and_age(task.started_at_ms),
-        },
-    )
-
-
-def moves(session: Session) -> None:
-    """List redrive tasks; the name of `durableq dlq redrives` in release 0.1.
-
-    Example: durableq dlq redrives
-    """
-    redrives(session)
-
-
-def resume(session: Session, task_id: TaskId = None) -> None:
-    """Continue an interrupted redrive task.
-
-    Dead letters that it has moved already are not moved again.
-
-    Example: durableq dlq resume
-    """
-    with session.opened() as store:
-        _carry_out(session, store, _chosen_redrive(store, task_id))
-
-
-def cancel(session: Session, task_id: TaskId = None) -> None:
-    """Cancel a redrive task; messages that it moved stay moved.
-
-    Example: durableq dlq cancel
-    """
-    with session.opened() as store:
-        chosen = _chosen_redrive(store, task_id)
-        task = store.require(Capability.REDRIVE).cancel_redrive(chosen.id)
-    text = f"Redrive task {task.id}: {task.state}, {task.moved} of {task.total} done."
-    session.show(rendering.redrive_result(task), text)
-
-
-HIDDEN_ALIASES: Final = (moves,)
+HIDDEN_ALIASES: Final = redrive_tasks.HIDDEN_ALIASES
 COMMANDS: Final = (
     *(list_, groups, show, redrive, discard, recover.explain),
-    *(redrives, moves, resume, cancel),
+    *redrive_tasks.COMMANDS,
 )
 
 
@@ -328,23 +272,6 @@ def _chosen(
     return [_as_dead_letter(store, one) for one in dict.fromkeys(ids)] if ids else None
 
 
-def _chosen_redrive(store: Store, task_id: str | None) -> RedriveTask:
-    """Return the redrive task of this id, or the only one that runs.
-
-    Raises:
-        NotFound: there is no redrive task of this id.
-        Misuse: no id is given, and not exactly one redrive task runs.
-    """
-    redrive = store.require(Capability.REDRIVE)
-    if task_id is not None:
-        return redrive.redrive_task(task_id)
-    running = [task for task in redrive.redrive_tasks() if task.state is RedriveState.RUNNING]
-    if len(running) != 1:
-        there = ", ".join(task.id for task in running) or "none"
-        raise output.Misuse(f"Name the redrive task; running: {there}.")
-    return running[0]
-
-
 def _decide(
     session: Session, store: Store, dead_letters: list[DeadLetter], decision: Decision
 ) -> None:
@@ -370,38 +297,6 @@ def _decide(
             f"Not {word}, because a recovery process or another person has leased them: "
             f"{', '.join(left)}. Try again later."
         )
-
-
-def _carry_out(session: Session, store: Store, task: RedriveTask) -> None:
-    """Carry out a redrive task to its end, with a progress bar; print the result.
-
-    Raises:
-        Conflict: some dead letters were leased, and skipped.
-    """
-    try:
-        with output.progress(f"redrive task {task.id}", task.total) as advance:
-            while task.state is RedriveState.RUNNING:
-                task = store.require(Capability.REDRIVE).continue_redrive(task.id, SLICE)
-                advance(task.moved + task.skipped)
-    except KeyboardInterrupt:
-        output.say(
-            f"Interrupted: {task.moved} of {task.total} done. To continue: durableq dlq resume "
-            f"{task.id}; to end it: durableq dlq cancel {task.id}."
-        )
-        raise
-    session.show(
-        rendering.redrive_result(task),
-        f"{_DONE[task.word]} {rendering.dead_letters(task.moved)}.",
-    )
-    if task.skipped:
-        raise Conflict(
-            f"{task.skipped} were left, because a recovery process or another person had leased "
-            "them. Try again later."
-        )
-
-
-def _destination(task: RedriveTask) -> str:
-    return "-" if task.word == "discard" else task.to_queue or "where they died"
 
 
 def _state(dead_letter: DeadLetter) -> str:

@@ -97,6 +97,11 @@ def dead_letters(number: int) -> str:
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
+def rate_words(rate: float | None) -> str:
+    """Return a rate in words."""
+    return "no limit" if rate is None else f"{rate:.15g}/s"
+
+
 def messages(number: int) -> str:
     """Return a number of messages, in words."""
     return f"{number} message{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import Final
 
 from durableq.model.decisions import Discard, Requeue
 from durableq.model.errors import Conflict, InvalidInput, NotFound
+from durableq.model.flow.rate import check_rate
 from durableq.model.message import DeadLetter, Reason
 from durableq.model.text import shown
 from durableq.model.units import check_whole
@@ -92,6 +93,10 @@ class RedriveTask:
     started_at_ms: int
     #: The wall-clock time of the last step.
     updated_at_ms: int
+    #: Messages sent back in a second, by all processes that continue it; None: no limit.
+    rate: float | None = None
+    #: The time to wait before the next step, while the rate allows none.
+    wait_ms: int = 0
 
     @property
     def word(self) -> str:
@@ -99,11 +104,14 @@ class RedriveTask:
         return type(self.decision).__name__.lower()
 
 
-def check_redrive(decision: Requeue | Discard, to_queue: str | None) -> None:
+def check_redrive(
+    decision: Requeue | Discard, to_queue: str | None, rate: float | None = None
+) -> None:
     """Check the decision of a redrive task.
 
     Raises:
-        InvalidInput: another decision, a delay out of bounds, or a discard with a target queue.
+        InvalidInput: another decision, a delay or rate out of bounds, or a discard with a target
+            queue or a rate.
     """
     if not isinstance(decision, Requeue | Discard):
         raise InvalidInput(
@@ -111,8 +119,21 @@ def check_redrive(decision: Requeue | Discard, to_queue: str | None) -> None:
         )
     if isinstance(decision, Requeue):
         _ = decision.delay_ms
+        check_redrive_rate(rate)
+    elif rate is not None:
+        raise InvalidInput(f"A discard sends nothing back: leave out the rate {shown(rate)}.")
     elif to_queue is not None:
         raise InvalidInput(f"A discard has no target: leave out the queue {shown(to_queue)}.")
+
+
+def check_redrive_rate(rate: float | None) -> None:
+    """Check the rate of a redrive task.
+
+    Raises:
+        InvalidInput: neither None nor a number from MIN_RATE to MAX_RATE.
+    """
+    if rate is not None:
+        check_rate(rate, "The rate of a redrive")
 
 
 def check_redrive_limit(limit: int, most: int) -> None:
@@ -128,6 +149,27 @@ def unknown_redrive(task_id: str) -> NotFound:
     """Return the error for an unknown redrive task."""
     return NotFound(
         f"There is no redrive task {shown(task_id)} in this file; only the newest are kept."
+    )
+
+
+def check_running(task: RedriveTask) -> None:
+    """Refuse to change a redrive task that has ended.
+
+    Raises:
+        Conflict: it has.
+    """
+    if task.state is not RedriveState.RUNNING:
+        raise Conflict(
+            f"Redrive task {task.id} has ended ({task.state}), so its rate cannot be changed. "
+            "Start another one."
+        )
+
+
+def continued_meanwhile(task_id: str) -> Conflict:
+    """Return the error for a task that another process changed within a step."""
+    return Conflict(
+        f"Another process continued redrive task {shown(task_id)} at the same time. Nothing was "
+        "changed by this one: try again."
     )
 
 

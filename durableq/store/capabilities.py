@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered, RedriveTask
-from durableq.model.decisions import Decision, Discard, Requeue
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered
+from durableq.model.decisions import Decision
 from durableq.model.health import Finding, KeyCounts, MaintenanceReport, Storage
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.model.message import (
@@ -23,6 +23,7 @@ from durableq.model.message import (
 )
 from durableq.store.control import Control
 from durableq.store.once import Once
+from durableq.store.redrive import Redrive
 
 __all__ = [
     "Control",
@@ -228,75 +229,6 @@ class DeadLetters(Protocol):
             queue: the queue where they died and to which they were sent back.
             since_ms: wall clock.
             limit: maximum number of messages.
-        """
-        ...
-
-
-class Redrive(Protocol):
-    """Redrive tasks: one decision about many dead letters, a slice at a time."""
-
-    def start_redrive(
-        self,
-        wanted: DeadLetterFilter,
-        decision: Requeue | Discard,
-        *,
-        to_queue: str | None = None,
-        actor: str = "",
-    ) -> RedriveTask:
-        """Create a redrive task, which `continue_redrive` performs.
-
-        It covers the messages that match and are dead now. The newest MAX_REDRIVE_TASKS ended tasks
-        are kept, older ones dropped.
-
-        Args:
-            wanted: the dead letters, held ones too.
-            decision: the same for each.
-            to_queue: requeue to this one instead of each message's source queue. Its keys guard
-                there; the body was accepted once and is not measured again.
-            actor: the person or process that decides; in the history of each message.
-
-        Raises:
-            UnknownQueue: a named queue does not exist.
-            Conflict: it is a dead-letter queue; or the source queue of a message does not exist any
-                more, and no other is named.
-            InvalidInput: a delay out of bounds, or a discard with `to_queue`.
-        """
-        ...
-
-    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
-        """Decide about the next dead letters of a task, in order of id; DONE when none was left.
-
-        The position is kept in the same transaction: processes that continue a task after a crash,
-        or at the same time, decide about no message twice. Deaths after the start are not covered,
-        and leased dead letters are skipped. A task that has ended does not change.
-
-        Args:
-            task_id: from `start_redrive`.
-            limit: 1 to MAX_RECEIVE_BATCH dead letters.
-
-        Raises:
-            NotFound: there is no such task.
-            UnknownQueue: its target queue was deleted.
-        """
-        ...
-
-    def cancel_redrive(self, task_id: str) -> RedriveTask:
-        """Stop a running task; the messages that it has moved stay moved.
-
-        Raises:
-            NotFound: there is no such task.
-        """
-        ...
-
-    def redrive_tasks(self) -> list[RedriveTask]:
-        """Return the running tasks and the newest that have ended, newest first."""
-        ...
-
-    def redrive_task(self, task_id: str) -> RedriveTask:
-        """Return one task.
-
-        Raises:
-            NotFound: there is no such task.
         """
         ...
 

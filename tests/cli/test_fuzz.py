@@ -108,6 +108,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("durableq.cli.inspect.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("durableq.cli.redrive_tasks.time", SimpleNamespace(sleep=sleep))
     orders = traffic.orders
     monkeypatch.setattr(traffic, "orders", lambda *a: itertools.islice(orders(*a), 3))
 

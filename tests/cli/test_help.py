@@ -20,7 +20,7 @@ COMMANDS = {
     *("queue pause", "queue resume"),
     *("message cancel", "message reschedule", "message run-now"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
-    *("dlq redrives", "dlq moves", "dlq resume", "dlq cancel"),
+    *("dlq redrives", "dlq moves", "dlq resume", "dlq set", "dlq cancel"),
     *("bench fleet", "bench flow"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from durableq import Reject
+from durableq import Reject, Requeue
 from durableq.cli.output import exit_code
+from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.errors import (
     Busy,
     Conflict,
@@ -342,38 +343,45 @@ def test_output_that_cannot_be_written_is_an_error(shop: Shop, tmp_path: Path) -
     assert ended.stderr == b"durableq: The output cannot be written: No space left on device.\n"
 
 
+#: The arguments of commands that need some, but no id.
+ARGUMENTS = {
+    "produce": ["--count", "2"],
+    "queue pause": ["mail"],
+    "queue resume": ["mail"],
+    "peek": ["--queue", "orders"],
+    "queue create": ["mail", "--delay", "1"],
+    "queue set": ["mail", "--delay", "2"],
+    "queue purge": ["mail", "--yes"],
+    "queue delete": ["mail", "--yes"],
+    "dlq resume": ["1"],
+    "dlq cancel": ["1"],
+    "dlq redrive": ["--group", "none"],
+    "idempotency get": ["k", "--queue", "orders"],
+    "idempotency forget": ["k", "--queue", "orders"],
+    "idempotency list": ["--queue", "orders"],
+    "recover": ["--dry-run", "--db", "durableq.db"],
+    "backup": ["copy.db"],
+    "restore": ["copy.db", "--db", "restored.db"],
+}
+
+
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
     """Each prints one document; `recover` prints one for each dead letter."""
     shop.complete(key="k", result={"ok": True})
     one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
     cancelled, later, now = shop.queue.send_many(["a", "b", "c"])
+    running = shop.store.start_redrive(DeadLetterFilter(fingerprint="none"), Requeue())
     shop.dq.close()
-    arguments = {
-        "produce": ["--count", "2"],
+    arguments = ARGUMENTS | {
         "show": [one],
         "explain": [one],
         "message cancel": [cancelled, "--yes"],
         "message reschedule": [later, "--delay", "60"],
         "message run-now": [now],
-        "queue pause": ["mail"],
-        "queue resume": ["mail"],
-        "peek": ["--queue", "orders"],
-        "queue create": ["mail", "--delay", "1"],
-        "queue set": ["mail", "--delay", "2"],
-        "queue purge": ["mail", "--yes"],
-        "queue delete": ["mail", "--yes"],
         "dlq show": [one],
         "dlq explain": [one, "--db", "durableq.db"],
-        "dlq resume": ["1"],
-        "dlq cancel": ["1"],
-        "dlq redrive": ["--group", "none"],
+        "dlq set": [running.id, "--rate", "off"],
         "dlq discard": [three, "--yes"],
-        "idempotency get": ["k", "--queue", "orders"],
-        "idempotency forget": ["k", "--queue", "orders"],
-        "idempotency list": ["--queue", "orders"],
-        "recover": ["--dry-run", "--db", "durableq.db"],
-        "backup": ["copy.db"],
-        "restore": ["copy.db", "--db", "restored.db"],
     }
     elsewhere = {"work", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "dlq resume", "dlq cancel"}

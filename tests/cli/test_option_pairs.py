@@ -107,7 +107,7 @@ EXCLUDED = {
     ],
     "dlq explain": [("policy", "app")],
     "dlq redrive": [
-        *(("ids", name) for name in ("all_", "to", *FILTERS)),
+        *(("ids", name) for name in ("all_", "to", "rate", *FILTERS)),
         *(("all_", name) for name in FILTERS),
     ],
     "message reschedule": [("delay", "at")],
@@ -150,7 +150,7 @@ def attempt(
 
     def run(line: list[str]) -> Result:
         monkeypatch.chdir(shutil.copytree(template, tmp_path / str(next(numbers))))
-        if line[:2] in (["dlq", "resume"], ["dlq", "cancel"]):
+        if line[:2] in (["dlq", "resume"], ["dlq", "set"], ["dlq", "cancel"]):
             leave_a_move_running()
         capsys.readouterr()
         code = main(line)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from durableq import DurableQ
 from tests.cli.console import COMMAND, Run, Shop, environment, warm
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 DEAD_LETTERS = 4_000
 
@@ -171,3 +172,60 @@ def test_an_empty_note_is_refused(verb: str, run: Run, shop: Shop) -> None:
     assert (refused.code, refused.out) == (2, "")
     assert "'--note': it is empty" in refused.err
     assert shop.dead_ids() == [dead]
+
+
+def test_a_redrive_with_a_rate_takes_its_time_and_ends(run: Run, shop: Shop) -> None:
+    bury_many(shop.path, 40)
+    began = time.monotonic()
+    done = run("dlq", "redrive", "--all", "--rate", 50, "--json")
+    took_seconds = time.monotonic() - began
+    assert (done.code, done.json["redrive_task"]["moved"]) == (0, 40)
+    assert done.json["redrive_task"]["rate"] == 50
+    assert took_seconds >= (40 - 5) / 50
+    assert "40 dead letters, at most 50/s, so about 800 ms. To change the rate:" in done.err
+    assert " 50/s " in run("dlq", "redrives").lines[1]
+
+
+def test_the_rate_of_a_running_redrive_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "durableq.db"
+    bury_many(path, 50)
+    moved = "SELECT count(*) FROM durableq_message WHERE source_queue_id IS NULL"
+    command = [*COMMAND, "dlq", "redrive", "--queue", "orders", "--rate", "0.01"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment()) as child:
+        wait_for(lambda: plain.one(path, moved) == 1, what="the first to have moved")
+        changed = json.loads(durableq(tmp_path, "dlq", "set", "--rate", "2000", "--json"))
+        assert changed["redrive_task"]["rate"] == 2000
+        assert child.wait(scaled(30)) == 0
+    assert plain.one(path, moved) == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["redrive", "--all", "--rate", "0"], "The rate of a redrive is a number of messages a"),
+        (["redrive", "--all", "--rate", "nan"], "The rate of a redrive is a number of messages a"),
+        (["redrive", "--all", "--rate", "-5"], "The rate of a redrive is a number of messages a"),
+        (["redrive", "1", "--rate", "5"], "--rate goes with a filter or --all, not with ids."),
+        (["set", "--rate", "fast"], "--rate takes a number of messages a second, or off, got"),
+        (["set", "--rate", "0"], "The rate of a redrive is a number of messages a second from"),
+    ],
+)
+def test_a_rate_that_makes_no_sense_is_refused(
+    arguments: list[str], why: str, run: Run, shop: Shop
+) -> None:
+    from durableq import Requeue
+    from durableq.model.dead_letters import DeadLetterFilter
+
+    dead = shop.bury()
+    task = shop.store.start_redrive(DeadLetterFilter(), Requeue(), rate=3)
+    refused = run("dlq", *arguments)
+    assert (refused.code, refused.out) == (2, "")
+    assert why in refused.err
+    assert (shop.dead_ids(), shop.store.redrive_tasks()) == ([dead], [task])
+
+
+def test_the_rate_of_a_redrive_that_has_ended_cannot_be_changed(run: Run, shop: Shop) -> None:
+    task = run("dlq", "redrive", "--all", "--json").json["redrive_task"]
+    refused = run("dlq", "set", task["id"], "--rate", 5)
+    assert refused.code == 5
+    assert f"Redrive task {task['id']} has ended (done), so its rate cannot be" in refused.err

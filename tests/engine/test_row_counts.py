@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from durableq import DurableQ
+from durableq import Conflict, DurableQ
 from durableq.engines.sql import reclaiming
 from durableq.engines.sql.definitions.tables import queue
 from durableq.engines.sql.dialect import RowStatement
 from durableq.engines.sql.transactions import StoredQueue, Transaction
 from durableq.engines.sqlite import statements
+from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Decision, Discard, Hold, Requeue
 from durableq.model.message import Completion, Message, Outcome, Reason, Refusal, State
 from durableq.store.core import Store
@@ -265,6 +266,28 @@ def test_a_message_that_ended_while_it_is_controlled_is_refused(
     before(statements.CANCEL, f"DELETE FROM durableq_message WHERE id = {ended}")
     assert store.cancel([ended, free]) == [Refusal.UNKNOWN, None]
     assert store.queue("orders").counters.cancelled == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "change"),
+    [
+        (statements.UPDATE_REDRIVE, lambda store, task_id: store.continue_redrive(task_id, 10)),
+        (statements.UPDATE_REDRIVE, lambda store, task_id: store.cancel_redrive(task_id)),
+        (statements.SET_REDRIVE_RATE, lambda store, task_id: store.set_redrive_rate(task_id, 50)),
+    ],
+    ids=["continue", "cancel", "set rate"],
+)
+def test_a_redrive_task_that_another_process_continued_meanwhile_is_left_to_it(
+    dq: DurableQ, before: Before, statement: str, change: Callable[[Any, str], Any]
+) -> None:
+    store: Any = dq.store
+    message_id = kill(store)
+    task = store.start_redrive(DeadLetterFilter(), Requeue("again"), rate=5)
+    before(statement, "UPDATE durableq_redrive_task SET tat_ns = 7")
+    with pytest.raises(Conflict, match="Another process continued redrive task"):
+        change(store, task.id)
+    assert look(store, message_id).queue == DEAD
+    assert store.redrive_task(task.id) == task
 
 
 def test_a_stored_queue_has_the_columns_of_its_table() -> None:

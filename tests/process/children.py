@@ -24,12 +24,13 @@ from durableq import Conflict, DeadLetter, Decision, DurableQ, Requeue
 from durableq.client.handlers import load
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.store import SQLStore
+from durableq.model.dead_letters import RedriveState
 from durableq.recovery.process import Recovery
 from durableq.store.core import Capability
 from durableq.supervisor.supervisor import Supervisor
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
-from tests.support import scaled
+from tests.support import scaled, wait_for
 
 BATCH = 7
 BATCHES = 20_000
@@ -300,6 +301,16 @@ def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
     return transaction
 
 
+def redrive(db: str, task_id: str) -> None:
+    """Continue a redrive task at its rate, together with others; say how far it is."""
+    tasks = DurableQ(db).store.require(Capability.REDRIVE)
+    task = tasks.redrive_task(task_id)
+    while task.state is RedriveState.RUNNING:
+        task = tasks.continue_redrive(task_id, BATCH)
+        say(task.moved)
+        wait_for(lambda: not tasks.redrive_task(task_id).wait_ms, what="the rate to allow more")
+
+
 VERBS: dict[str, Callable[..., int | None]] = {
     verb.__name__: verb
     for verb in (
@@ -315,6 +326,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
         fork_in_transaction,
         fork_beside,
         recover,
+        redrive,
         lock,
         sweep,
     )

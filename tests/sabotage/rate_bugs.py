@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from durableq.engines.sql import redrive
 from durableq.model.flow import rate
+from tests.sabotage.host_bugs import rewrite
 
 _MS_NS = 1_000_000
 
@@ -22,7 +24,31 @@ def round_intervals_down() -> None:
     module.interval_ns = lambda per_second: int(1_000_000_000 / per_second)
 
 
-BUGS = (charge_from_the_start_of_a_millisecond, round_intervals_down)
+def forget_the_time_of_a_redrive() -> None:
+    """Each step of a redrive task begins with a whole burst."""
+    rewrite("UPDATE_REDRIVE", "tat_ns=:new_tat_ns", "tat_ns=:new_tat_ns * 0")
+
+
+def limit_each_process_by_itself() -> None:
+    """Each process that continues a redrive task has the whole rate."""
+    module: Any = redrive
+    own_ns = 0
+
+    def charge(tat_ns: int, now_ms: int, interval_ns: int, number: int) -> int:
+        nonlocal own_ns
+        own_ns = rate.charge(own_ns, now_ms, interval_ns, number)
+        return tat_ns
+
+    module.charge = charge
+    module.available = lambda _, *now: rate.available(own_ns, *now)
+
+
+BUGS = (
+    charge_from_the_start_of_a_millisecond,
+    round_intervals_down,
+    forget_the_time_of_a_redrive,
+    limit_each_process_by_itself,
+)
 _RATE = "tests/unit/test_rate.py::"
 SEEN_BY = (
     (
@@ -30,4 +56,14 @@ SEEN_BY = (
         _RATE + "test_no_window_has_an_excess_at_rates_near_the_clocks_tick",
     ),
     ("round_intervals_down", _RATE + "test_an_interval_is_never_shorter_than_the_rate_allows"),
+    (
+        "forget_the_time_of_a_redrive",
+        "tests/contract/test_sqlite.py::TestSQLite::"
+        "test_no_window_has_more_than_burst_and_rate_allow[100]",
+    ),
+    (
+        "limit_each_process_by_itself",
+        "tests/process/test_redrive_rate.py::"
+        "test_no_window_is_above_the_rate_and_each_dead_letter_is_sent_back_once",
+    ),
 )

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from durableq.model.errors import InvalidInput
 from durableq.model.flow.rate import (
-    MAX_RATE,
-    MIN_RATE,
     available,
     charge,
     check_rate,
+    default_burst,
     interval_ns,
     limited,
     wait_ms,
 )
+from durableq.model.limits import MAX_RATE, MIN_RATE
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START_NS = (1 << 41) * MS + 123_456
@@ -138,7 +138,7 @@ def test_the_first_grants_may_be_a_whole_burst_and_no_more(rate: float, burst: i
 def test_a_taker_that_asks_in_each_millisecond_has_the_whole_rate(rate: int) -> None:
     bucket, burst = Bucket(rate, max(2, rate // 10)), max(2, rate // 10)
     milliseconds = 500
-    got = sum(bucket.take(START_NS + n * MS, MAX_RATE) for n in range(milliseconds))
+    got = sum(bucket.take(START_NS + n * MS, 1_000_000) for n in range(milliseconds))
     ideal = burst + math.floor(rate * (milliseconds - 3) / 1_000)
     assert got >= ideal
 
@@ -147,6 +147,11 @@ def test_a_taker_that_asks_in_each_millisecond_has_the_whole_rate(rate: int) -> 
 def test_an_interval_is_never_shorter_than_the_rate_allows(rate: float) -> None:
     exact = Fraction(SECOND) / Fraction(rate)
     assert exact <= interval_ns(rate) < exact + 1
+
+
+@given(rates)
+def test_a_burst_that_is_not_given_has_a_tenth_of_a_second(rate: float) -> None:
+    assert 1 <= default_burst(rate) <= max(1, rate / 10)
 
 
 @given(st.integers(0, 1 << 62), st.integers(0, 1 << 42), st.integers(1, SECOND))

@@ -29,11 +29,21 @@ from durableq.model.dead_letters import (
     RedriveTask,
     check_redrive,
     check_redrive_limit,
+    check_running,
+    continued_meanwhile,
     source_is_gone,
     unknown_redrive,
 )
 from durableq.model.decisions import Discard, Requeue
 from durableq.model.errors import Conflict
+from durableq.model.flow.rate import (
+    available,
+    charge,
+    default_burst,
+    interval_ns,
+    limited,
+    wait_ms,
+)
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Outcome, Reason, State
 from durableq.runtime.clock import shift
@@ -44,11 +54,13 @@ _LEASE_MS: Final = 1_000
 
 
 class Progress(NamedTuple):
-    """A redrive task and its cursor."""
+    """A redrive task, its cursor, and its rate limit."""
 
     task: RedriveTask
     last_event: int
     cursor: int
+    #: The theoretical arrival time of its rate.
+    tat_ns: int
 
 
 class _DeadLetter(NamedTuple):
@@ -72,17 +84,23 @@ class SQLRedrive(Operations, Redrive):
         *,
         to_queue: str | None = None,
         actor: str = "",
+        rate: float | None = None,
     ) -> RedriveTask:
         """Create a redrive task."""
-        check_redrive(decision, to_queue)
+        check_redrive(decision, to_queue, rate)
         with self._database.write() as tx:
             wanted = shift(wanted, -tx.offset_ms)
-            return tx.shown(_start(tx, wanted, decision, to_queue, actor))
+            return tx.shown(_start(tx, wanted, decision, to_queue, actor, rate))
 
     def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
         """Decide about the next letters of a task."""
         with self._database.write() as tx:
             return tx.shown(_go_on(tx, task_id, limit))
+
+    def set_redrive_rate(self, task_id: str, rate: float | None) -> RedriveTask:
+        """Change the rate of a running task."""
+        with self._database.write() as tx:
+            return tx.shown(_set_rate(tx, task_id, rate))
 
     def cancel_redrive(self, task_id: str) -> RedriveTask:
         """Stop a running task."""
@@ -93,7 +111,7 @@ class SQLRedrive(Operations, Redrive):
         """Return the tasks, newest first."""
         with self._database.read() as tx:
             return tx.shown(
-                [_progress(row).task for row in tx.run(tx.sql.REDRIVE_TASKS).fetchall()]
+                [_progress(row, tx).task for row in tx.run(tx.sql.REDRIVE_TASKS).fetchall()]
             )
 
     def redrive_task(self, task_id: str) -> RedriveTask:
@@ -108,6 +126,7 @@ def _start(
     decision: Requeue | Discard,
     to_queue: str | None,
     actor: str,
+    rate: float | None,
 ) -> RedriveTask:
     """Start a redrive task; see Redrive.start_redrive."""
     for name in (wanted.queue, to_queue):
@@ -132,6 +151,8 @@ def _start(
         skipped=0,
         started_at_ms=tx.now_ms,
         updated_at_ms=tx.now_ms,
+        rate=rate or 0.0,
+        tat_ns=0,
     )
     task_id = str(started.fetchone()[0])
     tx.run(tx.sql.FORGET_REDRIVES, kept=MAX_REDRIVE_TASKS)
@@ -141,42 +162,106 @@ def _start(
 def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
     """Decide about the next dead letters of a task; see Redrive.continue_redrive."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
-    task, last_event, cursor = _find(tx, task_id)
+    before = _find(tx, task_id)
+    task, last_event, cursor, tat_ns = before
     if task.state is not RedriveState.RUNNING:
+        return task
+    limit = min(limit, _allowed(tx, before))
+    if not limit:
         return task
     to_queue = None if task.to_queue is None else _ordinary(tx, task.to_queue)
     _reclaim_dead_letters(tx)
-    meant = meant_by(task.wanted, cursor) | {"last_event": last_event, "limit": limit}
-    page = [_DeadLetter(*row) for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant).fetchall()]
+    # One more than are decided about: the last step then knows that it is the last.
+    meant = meant_by(task.wanted, cursor) | {"last_event": last_event, "limit": limit + 1}
+    found = [_DeadLetter(*row) for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant).fetchall()]
+    page = found[:limit]
     free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
     moved = _decide(tx, task, free, to_queue)
-    tx.run(
-        tx.sql.UPDATE_REDRIVE,
-        of=row_id(task_id),
-        new_state=(RedriveState.RUNNING if len(page) == limit else RedriveState.DONE).value,
+    _update(
+        tx,
+        before,
+        new_state=(RedriveState.RUNNING if len(found) > limit else RedriveState.DONE).value,
         new_cursor=page[-1].id if page else cursor,
         plus_moved=moved,
         plus_skipped=len(page) - moved,
-        now_ms=tx.now_ms,
+        new_tat_ns=tat_ns if task.rate is None else _charged(tx, tat_ns, task.rate, moved),
     )
     return _find(tx, task_id).task
 
 
 def _cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
     """Cancel a running redrive task; see Redrive.cancel_redrive."""
-    task, _, cursor = _find(tx, task_id)
-    if task.state is not RedriveState.RUNNING:
-        return task
-    tx.run(
-        tx.sql.UPDATE_REDRIVE,
-        of=row_id(task_id),
+    before = _find(tx, task_id)
+    if before.task.state is not RedriveState.RUNNING:
+        return before.task
+    _update(
+        tx,
+        before,
         new_state=RedriveState.CANCELLED.value,
-        new_cursor=cursor,
+        new_cursor=before.cursor,
         plus_moved=0,
         plus_skipped=0,
-        now_ms=tx.now_ms,
+        new_tat_ns=before.tat_ns,
     )
     return _find(tx, task_id).task
+
+
+def _update(tx: WriteTransaction, before: Progress, **values: Any) -> None:
+    """Write the progress of a task.
+
+    Raises:
+        Conflict: another process has changed the task since it was read.
+    """
+    of = {"of": row_id(before.task.id), "cursor": before.cursor, "tat_ns": before.tat_ns}
+    if tx.run(tx.sql.UPDATE_REDRIVE, now_ms=tx.now_ms, **of, **values).rowcount != 1:
+        raise continued_meanwhile(before.task.id)
+
+
+# ---- rate
+
+
+def _set_rate(tx: WriteTransaction, task_id: str, rate: float | None) -> RedriveTask:
+    """Change the rate of a running task; see Redrive.set_redrive_rate."""
+    before = _find(tx, task_id)
+    check_redrive(before.task.decision, before.task.to_queue, rate)
+    check_running(before.task)
+    tat_ns = before.tat_ns
+    if rate is not None:
+        price_ns, burst = _price(rate)
+        tat_ns = limited(tat_ns, tx.lease_now_ms, price_ns, burst)
+    of = {"of": row_id(task_id), "cursor": before.cursor, "tat_ns": before.tat_ns}
+    changed = tx.run(tx.sql.SET_REDRIVE_RATE, new_rate=rate or 0.0, new_tat_ns=tat_ns, **of)
+    if changed.rowcount != 1:
+        raise continued_meanwhile(task_id)
+    return _find(tx, task_id).task
+
+
+def _price(rate: float) -> tuple[int, int]:
+    """Return the price of a message in nanoseconds, and the burst."""
+    return interval_ns(rate), default_burst(rate)
+
+
+def _allowed(tx: Transaction, progress: Progress) -> int:
+    """Return the number of messages that the rate allows now."""
+    if progress.task.rate is None:
+        return MAX_RECEIVE_BATCH
+    return available(progress.tat_ns, tx.lease_now_ms, *_price(progress.task.rate))
+
+
+def _charged(tx: Transaction, tat_ns: int, rate: float, moved: int) -> int:
+    """Return the theoretical arrival time after so many messages."""
+    return charge(tat_ns, tx.lease_now_ms, interval_ns(rate), moved)
+
+
+def _wait_ms(tx: Transaction, tat_ns: int, rate: float) -> int:
+    """Return the time until half of a burst is there: fewer and larger steps at the same rate.
+
+    The other half is time to wake up in, so that a late step loses no token.
+    """
+    price_ns, burst = _price(rate)
+    if available(tat_ns, tx.lease_now_ms, price_ns, burst):
+        return 0
+    return wait_ms(tat_ns, tx.lease_now_ms, price_ns, burst, max(1, burst // 2))
 
 
 def clamp(tx: WriteTransaction) -> None:
@@ -196,7 +281,7 @@ def _find(tx: Transaction, task_id: str) -> Progress:
     row = tx.run(tx.sql.REDRIVE_TASK, of=row_id(task_id)).fetchone()
     if row is None:
         raise unknown_redrive(task_id)
-    return _progress(row)
+    return _progress(row, tx)
 
 
 def _decide(
@@ -242,9 +327,10 @@ def _ordinary(tx: WriteTransaction, name: str) -> StoredQueue:
     return row
 
 
-def _progress(row: tuple[Any, ...]) -> Progress:
+def _progress(row: tuple[Any, ...], tx: Transaction) -> Progress:
     task_id, state, wanted, decision, to_queue, actor, last_event, cursor, *counts = row
-    total, moved, skipped, started_at_ms, updated_at_ms = counts
+    total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns = counts
+    waits = rate and state == RedriveState.RUNNING
     task = RedriveTask(
         str(task_id),
         _wanted(**json.loads(wanted)),
@@ -257,8 +343,10 @@ def _progress(row: tuple[Any, ...]) -> Progress:
         actor,
         started_at_ms,
         updated_at_ms,
+        rate or None,
+        _wait_ms(tx, tat_ns, rate) if waits else 0,
     )
-    return Progress(task, last_event, cursor)
+    return Progress(task, last_event, cursor, tat_ns)
 
 
 def _wanted(reason: str | None, **rest: Any) -> DeadLetterFilter:

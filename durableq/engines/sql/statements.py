@@ -190,6 +190,7 @@ class Statements(Protocol):
     REDRIVE_TASK: str
     REDRIVE_TASKS: str
     UPDATE_REDRIVE: str
+    SET_REDRIVE_RATE: str
     FORGET_REDRIVES: str
     CLAMP_REDRIVES: str
 

@@ -1352,15 +1352,15 @@ SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history"""
 START_REDRIVE = """\
 INSERT INTO durableq_redrive_task (state, wanted, decision, to_queue, actor, last_event, cursor,
-total, moved, skipped, started_at_ms, updated_at_ms) VALUES (:state, :wanted, :decision,
-:to_queue, :actor, :last_event, :cursor, :total, :moved, :skipped, :started_at_ms,
-:updated_at_ms) RETURNING id"""
+total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns) VALUES (:state, :wanted,
+:decision, :to_queue, :actor, :last_event, :cursor, :total, :moved, :skipped, :started_at_ms,
+:updated_at_ms, :rate, :tat_ns) RETURNING id"""
 REDRIVE_TASK = """\
 SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_task.wanted,
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
-durableq_redrive_task.updated_at_ms
+durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns
 FROM durableq_redrive_task
 WHERE durableq_redrive_task.id = :of"""
 REDRIVE_TASKS = """\
@@ -1368,12 +1368,18 @@ SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_t
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
-durableq_redrive_task.updated_at_ms
+durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns
 FROM durableq_redrive_task ORDER BY durableq_redrive_task.id DESC"""
 UPDATE_REDRIVE = """\
 UPDATE durableq_redrive_task SET state=:new_state, cursor=:new_cursor,
 moved=(durableq_redrive_task.moved + :plus_moved), skipped=(durableq_redrive_task.skipped +
-:plus_skipped), updated_at_ms=:now_ms WHERE durableq_redrive_task.id = :of"""
+:plus_skipped), updated_at_ms=:now_ms, tat_ns=:new_tat_ns WHERE durableq_redrive_task.id = :of
+AND durableq_redrive_task.state = 'running' AND durableq_redrive_task.cursor = :cursor AND
+durableq_redrive_task.tat_ns = :tat_ns"""
+SET_REDRIVE_RATE = """\
+UPDATE durableq_redrive_task SET rate=:new_rate, tat_ns=:new_tat_ns WHERE
+durableq_redrive_task.id = :of AND durableq_redrive_task.state = 'running' AND
+durableq_redrive_task.cursor = :cursor AND durableq_redrive_task.tat_ns = :tat_ns"""
 FORGET_REDRIVES = """\
 DELETE FROM durableq_redrive_task WHERE durableq_redrive_task.id IN (SELECT
 durableq_redrive_task.id

@@ -14,13 +14,11 @@ from __future__ import annotations
 from typing import Final
 
 from durableq.model.errors import InvalidInput
+from durableq.model.limits import MAX_RATE, MIN_RATE
 from durableq.model.text import shown
 
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_SECOND: Final = 1_000_000_000
-#: Bounds of a rate: one a day is 0.0000116 a second, and an interval has at least 1 microsecond.
-MIN_RATE: Final = 0.00001
-MAX_RATE: Final = 1_000_000
 
 
 def check_rate(rate: float, what: str) -> None:
@@ -36,7 +34,7 @@ def check_rate(rate: float, what: str) -> None:
     number = isinstance(rate, int | float) and not isinstance(rate, bool)
     if not number or not MIN_RATE <= rate <= MAX_RATE:
         raise InvalidInput(
-            f"{what} is a number of messages a second from {MIN_RATE:.5f} to {MAX_RATE}, got "
+            f"{what} is a number of messages a second from {MIN_RATE:.6f} to {MAX_RATE:.0f}, got "
             f"{shown(rate)}."
         )
 
@@ -49,6 +47,14 @@ def interval_ns(rate: float) -> int:
     """
     numerator, denominator = rate.as_integer_ratio()  # exact, where a division would round
     return -(-_NS_PER_SECOND * denominator // numerator)
+
+
+def default_burst(rate: float) -> int:
+    """Return the burst for a rate without one: that of a tenth of a second, and at least 1.
+
+    No second then has more than 1.1 times the rate, except where that is less than 10 a second.
+    """
+    return max(1, int(rate / 10))
 
 
 def available(tat_ns: int, now_ms: int, interval_ns: int, burst: int) -> int:

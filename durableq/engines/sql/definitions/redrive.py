@@ -21,7 +21,6 @@ from durableq.model.dead_letters import RedriveState
 
 _c = redrive_task.c
 _d = dead.c
-_columns = [c for c in _c if c.name not in {"rate", "tat_ns"}]
 
 
 def _select_meant(*columns: Any) -> Select[Any]:
@@ -42,21 +41,34 @@ _last_event_id: Any = select(func.coalesce(func.max(history.c.id), zero))
 LAST_EVENT = Statement(_last_event_id)
 START_REDRIVE = Statement(
     insert(redrive_task)
-    .values({c.name: parameter(c.name) for c in _columns if c.name != "id"})
+    .values({c.name: parameter(c.name) for c in _c if c.name != "id"})
     .returning(_c.id)
 )
-REDRIVE_TASK = Statement(select(*_columns).where(_c.id == parameter("of")))
-REDRIVE_TASKS = Statement(select(*_columns).order_by(_c.id.desc()))
+REDRIVE_TASK = Statement(select(redrive_task).where(_c.id == parameter("of")))
+REDRIVE_TASKS = Statement(select(redrive_task).order_by(_c.id.desc()))
+# Only as it was read: where rows are locked, another process may have continued it since.
+_as_read = (
+    _c.id == parameter("of"),
+    _c.state == text_literal(RedriveState.RUNNING),
+    _c.cursor == parameter("cursor"),
+    _c.tat_ns == parameter("tat_ns"),
+)
 UPDATE_REDRIVE = Statement(
     update(redrive_task)
-    .where(_c.id == parameter("of"))
+    .where(*_as_read)
     .values(
         state=parameter("new_state"),
         cursor=parameter("new_cursor"),
         moved=_c.moved + parameter("plus_moved"),
         skipped=_c.skipped + parameter("plus_skipped"),
         updated_at_ms=parameter("now_ms"),
+        tat_ns=parameter("new_tat_ns"),
     )
+)
+SET_REDRIVE_RATE = Statement(
+    update(redrive_task)
+    .where(*_as_read)
+    .values(rate=parameter("new_rate"), tat_ns=parameter("new_tat_ns"))
 )
 FORGET_REDRIVES = Statement(
     delete(redrive_task).where(

@@ -51,7 +51,7 @@ def requeue(
 
 
 @needs(Capability.REDRIVE)
-class RedriveContract(StoreCase):
+class RedriveProgressContract(StoreCase):
     """Redrive tasks, from start to end."""
 
     def test_a_redrive_task_is_shown_from_its_start(

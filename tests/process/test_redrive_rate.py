@@ -1,0 +1,54 @@
+"""A redrive task with a rate that several processes continue, one of which is killed."""
+
+import signal
+from pathlib import Path
+
+from durableq import DurableQ, Requeue
+from durableq.model.dead_letters import DeadLetterFilter, RedriveState
+from durableq.model.flow.rate import default_burst
+from durableq.store.core import Capability
+from tests.engine import plain
+from tests.process.child import Nursery
+from tests.support import wait_for
+
+DEAD_LETTERS = 300
+RATE = 200
+SENT_BACK = """
+SELECT at_ms, message_id FROM durableq_history WHERE event = 'requeued' ORDER BY at_ms, id"""
+#: The history has the time of the wall clock, and the rate is measured on the boot clock.
+ROUNDING_MS = 2
+
+
+def test_no_window_is_above_the_rate_and_each_dead_letter_is_sent_back_once(
+    dq: DurableQ, db: Path, nursery: Nursery
+) -> None:
+    orders = dq.queue("orders")
+    ids = orders.send_many(range(DEAD_LETTERS))
+    for message in orders.receive(DEAD_LETTERS):
+        message.reject("the bank is down")
+    tasks = dq.store.require(Capability.REDRIVE)
+    task = tasks.start_redrive(DeadLetterFilter(), Requeue("calm now"), rate=RATE)
+    survivor = nursery.start("redrive", db, task.id)
+    killed = nursery.start("redrive", db, task.id)
+    killed.wait_until(lambda: len(killed.said) > 3, "it to have sent back some")
+    assert tasks.redrive_task(task.id).state is RedriveState.RUNNING, "it was not killed half way"
+    killed.signal(signal.SIGKILL)
+    assert killed.end() == -signal.SIGKILL
+    assert survivor.end() == 0
+    wait_for(lambda: tasks.redrive_task(task.id).state is RedriveState.DONE, what="its end")
+    assert tasks.redrive_task(task.id).moved == DEAD_LETTERS
+    sent_back = plain.rows(db, SENT_BACK)
+    assert sorted(message_id for _, message_id in sent_back) == sorted(map(int, ids))
+    assert excess([at_ms for at_ms, _ in sent_back]) <= 0
+    assert orders.info().counts.ready == DEAD_LETTERS
+    plain.check_sound(db)
+
+
+def excess(times_ms: list[int]) -> float:
+    """Return the most messages that any window has beyond burst + rate x window."""
+    return max(
+        last + 1 - first - default_burst(RATE) - RATE * (until_ms - at_ms + ROUNDING_MS) / 1_000
+        for first, at_ms in enumerate(times_ms)
+        for last, until_ms in enumerate(times_ms)
+        if last >= first
+    )
