@@ -81,6 +81,9 @@ ENTRIES: Final = {
     "idempotency": Entry(
         "Manage", "idempotency", "Look up and forget idempotency keys.", "COMMANDS"
     ),
+    "once": Entry(
+        "Manage", "once", "Look up and forget values that one process computes.", "COMMANDS"
+    ),
     "bench": Entry(
         "Try out",
         "bench",

@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import Any, Final
 
 from durableq.model import codec
-from durableq.model.errors import PASSING, Busy, Conflict, DurableQError, InvalidInput
+from durableq.model.errors import (
+    PASSING,
+    Busy,
+    Conflict,
+    DurableQError,
+    InvalidInput,
+    OutcomeUnknown,
+)
 from durableq.model.info import WorkerInfo
 from durableq.model.limits import MAX_ONCE_LEASE_MS, MAX_ONCE_TTL_MS, MIN_ONCE_LEASE_MS
 from durableq.model.once import (
@@ -135,7 +142,10 @@ class Call:
 
     def ask(self) -> OnceAnswer:
         """Ask for the value or a lease; take over the lease of a process that has ended."""
-        answer = self._once.once_get_or_lease(self.key, self._request)
+        try:
+            answer = self._once.once_get_or_lease(self.key, self._request)
+        except OutcomeUnknown:  # the token names the lease, if this caller has it now
+            answer = self._once.once_get_or_lease(self.key, self._request)
         entry = answer.entry
         if answer.step is OnceStep.COMPUTE or answer.is_fresh or entry is None:
             return answer
@@ -211,7 +221,11 @@ class Computing:
         self._keeper = threading.Thread(target=self._keep_lease, name="durableq-once", daemon=True)
 
     def __enter__(self) -> Computing:
-        self.begin()
+        try:
+            self.begin()
+        except BaseException:  # as where no thread can be started
+            self.end()
+            raise
         return self
 
     def __exit__(

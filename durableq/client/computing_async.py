@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from durableq.client.computing import Call, Computing, decoded, lease_of, wait_for_end
 from durableq.model.errors import InvalidInput
@@ -45,8 +46,8 @@ async def run(begin: Callable[[], Call], compute: Callable[[], Awaitable[Any]]) 
 
 async def _compute(call: Call, compute: Callable[[], Awaitable[Any]], answer: OnceAnswer) -> Any:
     computing = call.computing()
-    computing.begin()
     try:
+        computing.begin()
         awaitable = compute()
         if not inspect.isawaitable(awaitable):
             raise InvalidInput(
@@ -131,18 +132,20 @@ class _Wait:
             self._ended.set_exception(error)
 
 
-#: The waits of this process, by loop, store and token.
-_WAITS: dict[tuple[int, int, bytes | None], _Wait] = {}
+#: The waits of each loop, by the tokens of the leases.
+_WAITS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes | None, _Wait]] = (
+    WeakKeyDictionary()
+)
 
 
 async def _wait(store: Store, entry: OnceEntry, seconds: float) -> None:
     """Wait for the end of a lease: one thread waits for all coroutines of this loop."""
-    of = id(asyncio.get_running_loop()), id(store), entry.token
-    wait = _WAITS.get(of)
+    waits = _WAITS.setdefault(asyncio.get_running_loop(), {})
+    wait = waits.get(entry.token)
     if wait is None:
-        wait = _WAITS[of] = _Wait(store, entry)
+        wait = waits[entry.token] = _Wait(store, entry)
     try:
         await wait.wait(seconds)
     finally:
-        if _WAITS.get(of) is wait and not wait.waiting:
-            del _WAITS[of]
+        if waits.get(entry.token) is wait and not wait.waiting:
+            del waits[entry.token]

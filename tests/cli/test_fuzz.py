@@ -192,6 +192,7 @@ SAMPLE = [
     ["peek", "--queue", b"\xff\x1b[31m"],
     ["produce", "in.jsonl", "--queue", b"\xe9"],
     ["idempotency", "get", b"\xff", "--queue", "orders"],
+    ["once", "get", b"\xff"],
     ["dlq", "redrive", "--all", "--note", b"\xff"],
     ["work", "--app", b"\xff:dq"],
     ["recover", "--policy", b"\xff.toml", "--once"],

@@ -22,6 +22,7 @@ COMMANDS = {
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq redrives", "dlq moves", "dlq resume", "dlq set", "dlq cancel"),
     *("bench fleet", "bench flow"),
+    *("once get", "once list", "once forget"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }
 
@@ -33,7 +34,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
-GROUPS = ("message", "queue", "dlq", "idempotency", "bench")
+GROUPS = ("message", "queue", "dlq", "idempotency", "once", "bench")
 FOUND = dict(walk(commands.tree()))
 
 
@@ -106,7 +107,7 @@ def test_every_command_takes_db_and_json(path: str) -> None:
     assert wanted <= {parameter.name for parameter in FOUND[path].params}
 
 
-@pytest.mark.parametrize("arguments", [(), ("queue",), ("dlq",), ("idempotency",)])
+@pytest.mark.parametrize("arguments", [(), ("queue",), ("dlq",), ("once",)])
 def test_a_noun_alone_shows_its_commands_and_is_no_success(
     arguments: tuple[str, ...], run: Run
 ) -> None:

@@ -159,6 +159,7 @@ def test_the_content_of_a_message_cannot_command_the_terminal(run: Run, shop: Sh
 
     message_id = shop.bury({"note": HOSTILE}, fail(), key=HOSTILE, attributes={"a": HOSTILE})
     shop.complete({"note": HOSTILE}, HOSTILE, key=HOSTILE + "2")
+    shop.dq.once(HOSTILE, lambda: HOSTILE, ttl=3600)
     for command in (
         ("status",),
         ("peek", "--queue", shop.dead),
@@ -168,6 +169,10 @@ def test_the_content_of_a_message_cannot_command_the_terminal(run: Run, shop: Sh
         ("idempotency", "list"),
         ("idempotency", "get", HOSTILE + "2"),
         ("idempotency", "get", HOSTILE + "3"),
+        ("once", "list"),
+        ("once", "get", HOSTILE),
+        ("once", "get", HOSTILE + "3"),
+        ("once", "forget", HOSTILE),
         ("queue", "create", HOSTILE),
         ("dlq", "discard", HOSTILE),
         (HOSTILE,),
@@ -359,6 +364,8 @@ ARGUMENTS = {
     "idempotency get": ["k", "--queue", "orders"],
     "idempotency forget": ["k", "--queue", "orders"],
     "idempotency list": ["--queue", "orders"],
+    "once get": ["k"],
+    "once forget": ["k"],
     "recover": ["--dry-run", "--db", "durableq.db"],
     "backup": ["copy.db"],
     "restore": ["copy.db", "--db", "restored.db"],
@@ -368,6 +375,7 @@ ARGUMENTS = {
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
     """Each prints one document; `recover` prints one for each dead letter."""
     shop.complete(key="k", result={"ok": True})
+    shop.dq.once("k", lambda: 1, ttl=3600)
     one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
     cancelled, later, now = shop.queue.send_many(["a", "b", "c"])
     running = shop.store.start_redrive(DeadLetterFilter(fingerprint="none"), Requeue())
@@ -384,7 +392,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "dlq discard": [three, "--yes"],
     }
     elsewhere = {"work", "demo", "chaos", "bench fleet", "bench flow"}
-    last = {"queue delete", "idempotency forget", "dlq resume", "dlq cancel"}
+    last = {"queue delete", "idempotency forget", "once forget", "dlq resume", "dlq cancel"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:
         shown = run(*path.split(), *arguments.get(path, []), "--json")

@@ -68,6 +68,7 @@ OF_COMMAND = {
     ("chaos", "db"): ("new.db", "sqlite://["),
     ("demo", "db"): ("new.db", "sqlite://["),
     ("idempotency list", "after"): ("k", "\udcff"),
+    ("once list", "after"): ("k", "\udcff"),
     ("queue create", "name"): ("mail", "a b"),
     ("restore", "db"): ("new.db", "sqlite://["),
 }
@@ -127,6 +128,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = Shop(place / "durableq.db")
     assert shop.bury("letter") == VALUES["ids"][0]
     shop.complete("done", key="k")
+    shop.dq.once("k", lambda: 1, ttl=86_400)
     shop.queue.send("ready", key="k2")
     shop.dq.close()
     shutil.copy2(shop.path, place / "copy.db")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from durableq import DurableQ
+from durableq import DurableQ, OutcomeUnknown
 from durableq.client import computing, computing_async
-from durableq.model.once import OnceEntry, OnceRequest, OnceStep
+from durableq.model.once import OnceAnswer, OnceEntry, OnceRequest, OnceStep
 from durableq.store.core import Capability
 from durableq.supervisor.liveness import Liveness, end_of, liveness
 from tests.support import new_file, scaled, wait_for
@@ -162,6 +162,36 @@ def test_a_lease_of_a_process_that_cannot_be_seen_is_waited_for_to_its_end(dq: D
     assert dq.once("k", lambda: "again", ttl=60) == "mine"
 
 
+def test_a_computation_whose_thread_cannot_be_started_gives_its_lease_back(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            dq.once("k", Blocked(), ttl=60)
+    assert entry(dq) is None
+
+
+def test_a_lease_whose_commit_raised_is_asked_for_again(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dq.store.require(Capability.ONCE)
+    ask, asked = store.once_get_or_lease, []
+
+    def answer(key: str, request: OnceRequest) -> OnceAnswer:
+        asked.append(ask(key, request))
+        if len(asked) == 1:
+            raise OutcomeUnknown("COMMIT failed.")
+        return asked[-1]
+
+    monkeypatch.setattr(store, "once_get_or_lease", answer)
+    assert dq.once("k", lambda: 7, ttl=60) == 7
+    assert [one.step for one in asked] == [OnceStep.COMPUTE] * 2
+
+
 def test_a_wait_ends_with_a_process_whose_end_is_polled(
     dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +236,12 @@ def test_the_end_of_this_process_can_be_waited_for(dq: DurableQ) -> None:
 # ---- coroutines
 
 
+def waiting() -> int:
+    """Return the number of coroutines that wait for a lease."""
+    waits = [wait for loop in [*computing_async._WAITS.values()] for wait in [*loop.values()]]
+    return sum(wait.waiting for wait in waits)
+
+
 def run(coroutine: Callable[[], object]) -> None:
     async def limited() -> None:
         async with asyncio.timeout(scaled(60)):
@@ -222,7 +258,7 @@ def test_of_many_coroutines_one_computes_and_one_thread_waits(
     calls = []
 
     def all_wait() -> bool:
-        return sum(wait.waiting for wait in [*computing_async._WAITS.values()]) == callers - 1
+        return waiting() == callers - 1
 
     async def compute() -> int:
         calls.append(1)
@@ -235,7 +271,7 @@ def test_of_many_coroutines_one_computes_and_one_thread_waits(
 
     run(ask)
     assert waits == ["k"]
-    assert computing_async._WAITS == {}
+    assert waiting() == 0
 
 
 def test_a_cancelled_computation_gives_its_lease_back(dq: DurableQ) -> None:
@@ -264,13 +300,13 @@ def test_a_cancelled_wait_leaves_no_thread(dq: DurableQ) -> None:
 
     async def cancel() -> None:
         first = asyncio.create_task(dq.once_async("k", compute, ttl=60))
-        await asyncio.to_thread(wait_for, lambda: computing_async._WAITS)
+        await asyncio.to_thread(wait_for, waiting)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
 
     run(cancel)
-    assert computing_async._WAITS == {}
+    assert waiting() == 0
     names = {"durableq-once-wait"}
     wait_for(lambda: not names & {thread.name for thread in threading.enumerate()})
 

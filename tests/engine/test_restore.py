@@ -67,6 +67,23 @@ def test_a_backup_that_is_opened_as_it_is_has_no_leases_either(
     assert orders.info().counts.in_flight == 1
 
 
+@pytest.mark.parametrize("how", ["restored", "opened as it is"])
+def test_a_copy_knows_no_computation(dq: DurableQ, db: Path, copy: Path, how: str) -> None:
+    """Its process lives, and computes for the other file."""
+
+    def compute() -> str:
+        operations.back_up(str(db), copy)
+        url = restored(copy) if how == "restored" else str(copy)
+        if how == "restored":
+            operations.restore(copy, url)
+        with DurableQ(url) as again:
+            assert again.once("rates", lambda: "of the copy", ttl=3600, wait=0) == "of the copy"
+        return "of the file"
+
+    assert dq.once("rates", compute, ttl=3600) == "of the file"
+    assert dq.once("rates", lambda: "again", ttl=3600) == "of the file"
+
+
 @pytest.mark.skipif(schema.LACKS_OCTET_LENGTH, reason="this SQLite library refuses that file")
 def test_a_backup_of_an_older_durableq_is_upgraded_and_itself_left_as_it_is(
     tmp_path: Path, copy: Path

@@ -81,6 +81,10 @@ def prune_leased_keys() -> None:
     rewrite("PRUNE_ONCE", "durableq_once.owner_until_ms <= :lease_now", ":lease_now IS NOT NULL")
 
 
+def leave_leases_in_copies() -> None:
+    rewrite("END_ONCE_LEASES", "owner_token IS NOT NULL", "owner_token IS NULL")
+
+
 BUGS = (
     lease_by_the_first_look,
     store_under_any_token,
@@ -91,6 +95,7 @@ BUGS = (
     keep_the_lease_of_a_failure,
     serve_for_ever,
     prune_leased_keys,
+    leave_leases_in_copies,
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = [
@@ -122,6 +127,10 @@ SEEN_BY = [
     (
         "serve_for_ever",
         _CONTRACT + "test_a_stale_value_is_served_while_another_caller_computes",
+    ),
+    (
+        "leave_leases_in_copies",
+        "tests/engine/test_restore.py::test_a_copy_knows_no_computation[restored]",
     ),
     ("prune_leased_keys", _CONTRACT + "test_expired_values_are_pruned_in_slices"),
 ]

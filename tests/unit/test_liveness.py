@@ -15,9 +15,16 @@ import pytest
 
 from durableq.engines.memory import MemoryStore
 from durableq.model.message import State, draft
+from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import WorkerInfo
-from durableq.supervisor.liveness import Liveness, liveness, reclaim_dead_workers, this_process
-from tests.support import wait_for
+from durableq.supervisor.liveness import (
+    Liveness,
+    end_of,
+    liveness,
+    reclaim_dead_workers,
+    this_process,
+)
+from tests.support import scaled, wait_for
 
 CHILD = """
 import dataclasses, json, sys
@@ -49,6 +56,25 @@ def test_this_process_lives() -> None:
     assert here.pid_namespace.startswith("pid:[")
     assert liveness(here) is Liveness.ALIVE
     assert this_process("me") == here
+
+
+def test_the_end_of_another_process_ends_a_wait(child: subprocess.Popen[str]) -> None:
+    worker = worker_of(child)
+    with end_of(worker) as end:
+        assert end is not None
+        assert not wait_readable(0, end)
+        child.kill()  # and not reaped: a zombie has ended
+        assert wait_readable(scaled(30), end)
+    with end_of(worker) as end:
+        assert end is None
+
+
+def test_the_end_of_a_process_that_cannot_be_seen_is_not_waited_for() -> None:
+    here = this_process("me")
+    of_another_host = replace(here, boot_id="another", host_id="another")
+    for hidden in (of_another_host, replace(here, pid_namespace="another")):
+        with end_of(hidden) as end:
+            assert end is None
 
 
 def test_another_process_lives_until_it_ends(child: subprocess.Popen[str]) -> None:
