@@ -50,6 +50,7 @@ SETTINGS: dict[str, float] = {
 COUNTERS = ("cancelled", "replaced", "shed", "deduplicated", "in_flight", "backlog_bytes")
 STATE = (
     "tat_ns",
+    "delivered_at_ms",
     "retry_credit",
     "breaker_phase",
     "breaker_since_ms",

@@ -120,6 +120,7 @@ class MemoryControl(MemoryQueueing, Control):
         both, tables = {name, dead_letter_queue}, self._tables
         if not force and any(row.queue in both for row in tables.rows.values()):
             raise Conflict(f"Queue {name!r} still holds messages. Purge it first, or force it.")
+        tables.flow = {n: flow for n, flow in tables.flow.items() if n not in both}
         tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
         tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
         tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from durableq.engines.memory.base import MemoryBase, MemoryWatch, operation, query
+from durableq.engines.memory.base import MemoryWatch, operation, query
+from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, Unsupported
@@ -51,7 +52,7 @@ from durableq.store.core import (
 )
 
 
-class MemoryQueueing(MemoryBase, Queueing):
+class MemoryQueueing(MemoryFlow, Queueing):
     """Operations of the core."""
 
     @operation
@@ -62,7 +63,9 @@ class MemoryQueueing(MemoryBase, Queueing):
             check_new_queue_name(name)
             queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
             queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
-        queues[name] = queues[name]._replace(settings=queues[name].settings.changed(changes))
+        before = queues[name].settings
+        queues[name] = queues[name]._replace(settings=before.changed(changes))
+        self._settings_changed(name, before)
         return self._queue_info(name)
 
     def _queue_info(self, name: str) -> QueueInfo:
@@ -142,6 +145,9 @@ class MemoryQueueing(MemoryBase, Queueing):
         if self._queue(queue).settings.paused:
             return received
         more = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
+        limit = self._allowance(queue, limit).number
+        if not limit:
+            return received._replace(more=more)
         ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
         for row in sorted(ready, key=lambda row: -row.draft.priority):
             received = self._admit(row, lease, received)
@@ -149,6 +155,7 @@ class MemoryQueueing(MemoryBase, Queueing):
             if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
                 more = True
                 break
+        self._charge(queue, received.messages)
         return received._replace(more=more)
 
     def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
@@ -310,16 +317,25 @@ class MemoryQueueing(MemoryBase, Queueing):
     @query
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
         """Return the time until a receive on one of these may return a message."""
-        running = [name for name in queues if not self._queue(name).settings.paused]
-        rows = [row for name in running for row in self._tables.in_queue(name) if not row.held]
-        return min(map(self._ready_in_ms, rows), default=None)
+        waits = [
+            self._ready_in_ms(name, row)
+            for name in queues
+            if not self._queue(name).settings.paused
+            for row in self._tables.in_queue(name)
+            if not row.held
+        ]
+        return min((one for one in waits if one is not None), default=None)
 
-    def _ready_in_ms(self, row: Row) -> int:
+    def _ready_in_ms(self, queue: str, row: Row) -> int | None:
+        """Return the time until a receive may lease a message, or end its lease."""
         if row.lease is not None:
             return self._lease_left_ms(row)
-        if row.state is State.READY:
-            return 0
-        return max(0, row.delayed_until_ms - self._clock.now_ms())
+        due_ms = max(0, row.delayed_until_ms - self._clock.now_ms())
+        message_ms = 0 if row.state is State.READY else due_ms
+        allowed = self._allowance(queue, 1)
+        if allowed.number:
+            return message_ms
+        return None if allowed.wait_ms is None else max(message_ms, allowed.wait_ms)
 
     def watch(self) -> MemoryWatch:
         """Start watching for writes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from durableq.model.flow import retries
 from durableq.model.message import (
     FOREVER_MS,
     Draft,
@@ -25,6 +26,14 @@ class Queue(NamedTuple):
     settings: QueueSettings
     dead_letter_queue: str | None
     counters: Counters
+
+
+class Flow(NamedTuple):
+    """The state of a queue's limits, as in model.flow.capacity.FlowState."""
+
+    tat_ns: int = 0
+    retry_credit: int = 0
+    delivered_at_ms: int = -retries.IDLE_MS
 
 
 class Lease(NamedTuple):
@@ -114,6 +123,7 @@ class Tables:
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
+    flow: dict[str, Flow] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

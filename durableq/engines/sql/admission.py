@@ -43,6 +43,8 @@ class Terms(NamedTuple):
 
     queue: str
     queue_id: int
+    #: The bits of the queue's limits.
+    limits: int
     token: Token
     visibility_ms: int
     owner: int

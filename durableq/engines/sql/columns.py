@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from durableq.model.flow.capacity import FlowState
 from durableq.model.queues import Counters
 
 #: Added to a lease's deadline before it is stored, for its width alone.
@@ -50,3 +51,5 @@ STORED_QUEUE: Final = (
 NEEDS_UPKEEP: Final = 1
 #: The running counters of a queue.
 COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))
+#: The limits of a queue and their state, as a receive reads them.
+FLOW_COLUMNS: Final = FlowState._fields

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.queries import as_message, find_queue
 from durableq.engines.sql.receiving import lease_dead_letters
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
@@ -169,6 +170,7 @@ def decide_one(
             ended = tx.run(tx.sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
             moved = ended.rowcount == 1
             tx.count(row.id, tx.sql.DISCARDED, int(moved))
+            count_leases(tx, row.id, row.limits, -int(moved))
         case Hold():
             event = Event.HELD
             moved = put_back(tx, row, leased, State.DELAYED, FOREVER_MS)
@@ -215,6 +217,7 @@ def _redrive(
     )
     if sent_back.rowcount != 1:
         return False
+    count_leases(tx, row.id, row.limits, -1)
     tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(target.id, tx.sql.MOVED_IN)
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from durableq.engines.sql import flow
 from durableq.engines.sql.transactions import Operations, StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
 from durableq.model.errors import UnknownQueue
@@ -14,7 +15,7 @@ from durableq.model.message import (
     Receipt,
     State,
 )
-from durableq.model.settings import QueueSettings
+from durableq.model.settings import RECEIVE_LIMITS, QueueSettings
 
 #: By stored value, which is quicker than to call the enum.
 _STATES: Final = {state.value: state for state in State}
@@ -100,13 +101,20 @@ def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
         if name not in found:
             raise UnknownQueue(name)
     waits_ms: list[int] = []
-    for paused, is_ready, delayed_until_ms, lease_until_ms in found.values():
+    for paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms in found.values():
         if paused:
             continue
+        message_ms = None
         if is_ready:
+            message_ms = 0
+        elif delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
+            message_ms = max(0, delayed_until_ms - tx.now_ms)
+        if message_ms is not None and limits & RECEIVE_LIMITS:
+            message_ms = flow.wait_ms(tx, queue_id, limits, message_ms)
+        if message_ms == 0:
             return 0
-        if delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
-            waits_ms.append(max(0, delayed_until_ms - tx.now_ms))
+        if message_ms is not None:
+            waits_ms.append(message_ms)
         if lease_until_ms is not None:
             waits_ms.append(max(0, lease_until_ms - tx.lease_now_ms))
     return min(waits_ms, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from durableq.engines.sql import metadata, redrive
+from durableq.engines.sql import flow, metadata, redrive
 from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
     Operations,
@@ -59,6 +59,7 @@ class SQLQueues(Operations, Control):
             removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
             tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
             tx.count(row.id, tx.sql.PURGED, removed)
+            flow.count_again(tx, row.id)
             return removed
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
@@ -79,7 +80,9 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> N
     settings = before.changed(changes)
     if settings != before:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=int(settings.limits), **values)
+        limits = int(settings.limits)
+        tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
+        flow.settings_changed(tx, row.id, before, settings)
 
 
 def _create(

@@ -8,6 +8,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
+from durableq.engines.sql import flow
 from durableq.engines.sql.admission import (
     ID,
     IS_PLAIN,
@@ -35,10 +36,13 @@ from durableq.model.limits import (
     RECLAIM_BATCH,
 )
 from durableq.model.message import FOREVER_MS, Message, Receipt, Received, State, of_fields
+from durableq.model.settings import RECEIVE_LIMITS
 from durableq.model.units import check_whole
 from durableq.store.core import Watch, receive_or_wait
 
 _IN_FLIGHT: Final = State.IN_FLIGHT  # to look up a member takes 0.2 µs for each message
+#: The flags of RECEIVE_FROM that a limit of receives sets.
+_LIMITED: Final = RECEIVE_LIMITS << 1
 
 
 class Receiving(Operations):
@@ -79,17 +83,25 @@ def receive(
         raise UnknownQueue(queue)
     tx.revision, flags, queue_id, timeout_ms, retention_ms = found
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-    terms = _terms(tx, (queue, queue_id), visibility_ms, timeout_ms, owner_id)
+    terms = _terms(tx, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
     promoted = reclaimed = 0
     if flags & NEEDS_UPKEEP:  # messages are due, leases have ended, or the queue is paused
         row = tx.queue(queue)
         promoted, reclaimed = _promote(tx, queue_id), reclaim_expired(tx, row)
         if row.paused:
             return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
+    more, state = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH, None
+    if flags & _LIMITED:
+        tx.write_counters()
+        (limit, *_), state = flow.grant(tx, queue_id, terms.limits, limit)
+        if not limit:
+            return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
     admitted, known, undelivered, is_full = _admit(tx, terms, limit, retention_ms)
     aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
-    more = is_full or promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
     messages = _deliver(tx, terms, admitted, known) if admitted else []
+    if state is not None:
+        flow.charge(tx, queue_id, terms.limits, state, messages)
+    more = more or is_full
     idle = not (messages or undelivered.duplicates or aside or more)
     wait_ms = ready_in_ms(tx, [queue]) if idle else None
     received = Received(messages, undelivered.duplicates, aside, more, wait_ms)
@@ -102,7 +114,8 @@ def lease_dead_letters(
     """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
     row = tx.queue(queue)
     check_whole(len(ids), "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-    terms = _terms(tx, (queue, row.id), visibility_ms, row.visibility_timeout_ms, owner_id)
+    of_queue = queue, row.id, row.limits
+    terms = _terms(tx, of_queue, visibility_ms, row.visibility_timeout_ms, owner_id)
     _promote(tx, row.id)
     reclaim_expired(tx, row)
     chosen = _dead_letters(tx, row.id, len(ids), ids)
@@ -111,7 +124,7 @@ def lease_dead_letters(
 
 def _terms(
     tx: WriteTransaction,
-    queue: tuple[str, int],
+    queue: tuple[str, int, int],
     visibility_ms: int | None,
     default_ms: int,
     owner_id: int,
@@ -120,7 +133,7 @@ def _terms(
 
     Args:
         tx: the transaction.
-        queue: name and id of the queue.
+        queue: name, id and limits of the queue.
         visibility_ms: the length of the leases; None means the queue's.
         default_ms: the queue's.
         owner_id: 0 is no registered worker.
@@ -208,6 +221,8 @@ def _deliver(
     """Lease the admitted messages, and their keys; return them."""
     ids = [row[ID] for row in admitted]
     leased = lease_ready(tx, ids, terms.token, terms.visibility_ms, terms.owner)
+    if terms.limits:
+        flow.count_leases(tx, terms.queue_id, terms.limits, len(leased))
     if len(leased) != len(ids):
         admitted = [row for row in admitted if row[ID] in leased]
     keyed = [row for row in admitted if row[KEY] is not None and row[SOURCE_QUEUE_ID] is None]

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql.columns import OWNER_BASE
 from durableq.engines.sql.dead_letters import decide_one, meant_by
+from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.receiving import lease_ready, new_token
 from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.settling import LeasedMessage
@@ -301,13 +302,14 @@ def _decide(
     for dead_letter in dead_letters:
         if dead_letter.id not in leased:
             continue
+        row = tx.queue_by_id(dead_letter.queue_id)
+        count_leases(tx, row.id, row.limits, 1)
         stays = to_queue is None and isinstance(task.decision, Requeue)
         if stays and dead_letter.known_source_id is None:
             raise source_is_gone(str(dead_letter.id))
         message = LeasedMessage(
             dead_letter.id, None, 1, token, dead_letter.recovery_count, dead_letter.source_queue_id
         )
-        row = tx.queue_by_id(dead_letter.queue_id)
         outcome = decide_one(tx, row, message, task.decision, task.actor, to_queue)
         moved += outcome is Outcome.DONE
     return moved

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -17,11 +18,14 @@ from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Event, Failure, Outcome, Receipt, State
+from durableq.model.settings import Limits
 from durableq.model.text import is_storable
 from durableq.model.units import check_whole
 from durableq.runtime.logs import facts
 
 log = logging.getLogger("durableq.engine")
+
+_IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
 
 
 class LeasedMessage(NamedTuple):
@@ -94,11 +98,12 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
         found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
         if found is None:
             continue
-        tx.revision, _, queue_id, ttl_ms = found
+        tx.revision, limits, queue_id, ttl_ms = found
         text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
         ended = tx.execute(text, (ids, queue_id, token)).fetchall()
         if ended:
-            tx.execute(tx.sql.COMPLETED, (len(ended), queue_id))
+            counter = tx.sql.COMPLETED_IN_FLIGHT if limits & _IN_FLIGHT else tx.sql.COMPLETED
+            tx.execute(counter, (len(ended), queue_id))
         keyed = []
         for message_id, key in ended:
             position = positions[message_id]
@@ -276,6 +281,8 @@ def _move_to_dead_letters(
     )
     if buried.rowcount != 1:
         return False
+    if row.limits and from_state is State.IN_FLIGHT:
+        count_leases(tx, row.id, row.limits, -1)
     tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(to_queue, tx.sql.MOVED_IN)
     return True
@@ -326,6 +333,8 @@ def put_back(
     )
     if ended.rowcount != 1:
         return False
+    if row.limits:
+        count_leases(tx, row.id, row.limits, -1)
     _drop_key(tx, row, leased)
     return True
 

@@ -37,6 +37,13 @@ class Statements(Protocol):
     FORGET_WORKERS: str
     UNREGISTER_ALL: str
 
+    # flow
+    FLOW: str
+    CHARGE: str
+    IN_FLIGHT: str
+    COMPLETED_IN_FLIGHT: str
+    COUNT_IN_FLIGHT: str
+
     # history
     RECORD_EVENT: str
     TRIM_HISTORY: str

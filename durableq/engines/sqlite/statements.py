@@ -56,6 +56,7 @@ CREATE TABLE durableq_failure (
 CREATE TABLE durableq_flow (
     queue_id INTEGER NOT NULL,
     tat_ns INTEGER DEFAULT '0' NOT NULL,
+    delivered_at_ms INTEGER DEFAULT '0' NOT NULL,
     retry_credit INTEGER DEFAULT '0' NOT NULL,
     breaker_phase INTEGER DEFAULT '0' NOT NULL,
     breaker_since_ms INTEGER DEFAULT '0' NOT NULL,
@@ -434,6 +435,36 @@ DELETE FROM durableq_worker WHERE durableq_worker.boot_id != :boot_id AND
 durableq_worker.beat_at_ms < :before_ms"""
 UNREGISTER_ALL = """\
 DELETE FROM durableq_worker"""
+
+# flow
+# FLOW: of_queue
+FLOW = """\
+SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
+durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_flow.tat_ns,
+durableq_flow.retry_credit, durableq_flow.delivered_at_ms, durableq_counters.in_flight, CASE
+WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
+durableq_flow.breaker_since_ms ELSE 0 END AS anon_1
+FROM durableq_queue JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id JOIN
+durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+WHERE durableq_queue.id = ?1"""
+# CHARGE: tat_ns, retry_credit, delivered_at_ms, of_queue
+CHARGE = """\
+UPDATE durableq_flow SET tat_ns=?1, delivered_at_ms=?3, retry_credit=?2 WHERE
+durableq_flow.queue_id = ?4"""
+# IN_FLIGHT: number, of_queue
+IN_FLIGHT = """\
+UPDATE durableq_counters SET in_flight=(durableq_counters.in_flight + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# COMPLETED_IN_FLIGHT: number, of_queue
+COMPLETED_IN_FLIGHT = """\
+UPDATE durableq_counters SET completed=(durableq_counters.completed + ?1),
+in_flight=(durableq_counters.in_flight - ?1) WHERE durableq_counters.queue_id = ?2"""
+# COUNT_IN_FLIGHT: of_queue
+COUNT_IN_FLIGHT = """\
+UPDATE durableq_counters SET in_flight=(SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 1) WHERE
+durableq_counters.queue_id = ?1"""
 
 # history
 RECORD_EVENT = """\
@@ -1064,7 +1095,8 @@ OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
 durableq_message.id + 0"""
 READY_IN = """\
-SELECT durableq_queue.name, durableq_queue.paused, EXISTS (SELECT durableq_message.id
+SELECT durableq_queue.name, durableq_queue.paused, durableq_queue.id, durableq_queue.limits,
+EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_1,
 (SELECT min(durableq_message.delayed_until_ms) AS min_1

@@ -113,6 +113,8 @@ READY_IN = Statement(
     select(
         queue.c.name,
         queue.c.paused,
+        queue.c.id,
+        queue.c.limits,
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
         select(func.min(_m.delayed_until_ms))
         .where(_of_each, is_state(State.DELAYED))

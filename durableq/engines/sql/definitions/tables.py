@@ -132,7 +132,7 @@ counters = Table(
     _counter("replaced"),
     _counter("shed"),
     _counter("deduplicated"),
-    # Not counted since the creation, but as they stand, where a limit needs them.
+    # As they stand, where a limit needs them.
     _counter("in_flight"),
     _counter("backlog_bytes"),
     **_strict,
@@ -350,20 +350,18 @@ redrive_task = Table(
     **_strict,
 )
 
-# The state of a queue's limits: one row for each queue. Times are in lease time.
+# The state of the limits of each queue. Times are in lease time.
 flow = Table(
     "durableq_flow",
     metadata,
     Column("queue_id", _Whole, primary_key=True, nullable=False),
     # The theoretical arrival time of the next message (GCRA).
     _counter("tat_ns"),
-    # Retries that the deliveries so far allow, in thousandths of a message.
+    # The last delivery, and the retries that all allow, in thousandths.
+    _counter("delivered_at_ms"),
     _counter("retry_credit"),
     # 0 is closed, 1 open, 2 half-open; trips are the times in a row that it opened.
-    _counter("breaker_phase"),
-    _counter("breaker_since_ms"),
-    _counter("breaker_until_ms"),
-    _counter("breaker_trips"),
+    *map(_counter, ("breaker_phase", "breaker_since_ms", "breaker_until_ms", "breaker_trips")),
     _counter("breaker_died"),
     _counter("breaker_judged"),
     # The counter `completed` at the start of the window, or of the probes.

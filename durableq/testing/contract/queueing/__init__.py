@@ -5,6 +5,7 @@ from __future__ import annotations
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
 from durableq.testing.contract.queueing.keys import KeysContract
 from durableq.testing.contract.queueing.leases import LeasesContract
+from durableq.testing.contract.queueing.limits import InFlightContract, RateContract
 from durableq.testing.contract.queueing.queues import QueuesContract
 from durableq.testing.contract.queueing.receiving import ReceivingContract
 from durableq.testing.contract.queueing.retention import RetentionContract
@@ -25,5 +26,7 @@ class QueueingContract(
     WaitingContract,
     RetentionContract,
     ClockJumpsContract,
+    RateContract,
+    InFlightContract,
 ):
     """The tests of the core, which every engine has."""

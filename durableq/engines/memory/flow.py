@@ -1,0 +1,58 @@
+"""Limits inside a receive. Messages in flight are counted each time, not kept in a counter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durableq.engines.memory.base import MemoryBase
+from durableq.engines.memory.tables import Flow
+from durableq.model.flow.capacity import (
+    Allowance,
+    FlowState,
+    allowance,
+    charged,
+    with_limited_debt,
+)
+from durableq.model.message import Message, State
+from durableq.model.settings import QueueSettings
+
+
+class MemoryFlow(MemoryBase):
+    """The limits of queues, evaluated by the rules in `durableq.model.flow`."""
+
+    def _flow_state(self, queue: str) -> FlowState:
+        settings, flow = self._queue(queue).settings, self._tables.flow.get(queue, Flow())
+        rows = self._tables.in_queue(queue)
+        return FlowState(
+            settings.rate,
+            settings.burst,
+            settings.max_in_flight,
+            settings.retry_share,
+            settings.slow_start_ms,
+            flow.tat_ns,
+            flow.retry_credit,
+            flow.delivered_at_ms,
+            sum(row.state is State.IN_FLIGHT for row in rows),
+            0,
+        )
+
+    def _store_flow(self, queue: str, state: FlowState) -> None:
+        flow = Flow(state.tat_ns, state.retry_credit, state.delivered_at_ms)
+        self._tables.flow[queue] = flow
+
+    def _allowance(self, queue: str, asked: int) -> Allowance:
+        """Return the messages that a receive may lease now."""
+        return allowance(self._flow_state(queue), asked, self._clock.lease_ms())
+
+    def _charge(self, queue: str, messages: Sequence[Message]) -> None:
+        """Pay for the messages that a receive has leased."""
+        first = sum(message.receive_count == 1 for message in messages)
+        state, now_ms = self._flow_state(queue), self._clock.lease_ms()
+        self._store_flow(queue, charged(state, first, len(messages) - first, now_ms))
+
+    def _settings_changed(self, queue: str, before: QueueSettings) -> None:
+        """Bring the state of a queue's limits in line with its new settings."""
+        after = self._queue(queue).settings
+        if (before.rate, before.burst) != (after.rate, after.burst):
+            state = with_limited_debt(self._flow_state(queue), self._clock.lease_ms())
+            self._store_flow(queue, state)

@@ -1,0 +1,63 @@
+"""Limits of queues: read with their state, paid for, and counted."""
+
+from __future__ import annotations
+
+from sqlalchemy import case, func, select, update
+
+from durableq.engines.sql.columns import FLOW_COLUMNS
+from durableq.engines.sql.definitions.elements import Statement, parameter
+from durableq.engines.sql.definitions.messages import zero
+from durableq.engines.sql.definitions.tables import counters, flow, is_state, message, queue
+from durableq.model.message import State
+
+_q, _f, _c, _m = queue.c, flow.c, counters.c, message.c
+_p = parameter
+
+_columns = {
+    **{name: _q[name] for name in FLOW_COLUMNS if name in _q},
+    **{name: _f[name] for name in FLOW_COLUMNS if name in _f},
+    "in_flight": _c.in_flight,
+    "closed_at_ms": case(
+        ((_q.breaker != zero) & (_f.breaker_phase == zero), _f.breaker_since_ms), else_=zero
+    ),
+}
+# The columns of model.flow.capacity.FlowState.
+FLOW = Statement(
+    select(*(_columns[name] for name in FLOW_COLUMNS))
+    .join(flow, _f.queue_id == _q.id)
+    .join(counters, _c.queue_id == _q.id)
+    .where(_q.id == _p("of_queue")),
+    order=("of_queue",),
+)
+CHARGE = Statement(
+    update(flow)
+    .where(_f.queue_id == _p("of_queue"))
+    .values(
+        tat_ns=_p("tat_ns"),
+        retry_credit=_p("retry_credit"),
+        delivered_at_ms=_p("delivered_at_ms"),
+    ),
+    order=("tat_ns", "retry_credit", "delivered_at_ms", "of_queue"),
+)
+IN_FLIGHT = Statement(
+    update(counters)
+    .where(_c.queue_id == _p("of_queue"))
+    .values(in_flight=_c.in_flight + _p("number")),
+    order=("number", "of_queue"),
+)
+# COMPLETED, where messages in flight are counted.
+COMPLETED_IN_FLIGHT = Statement(
+    update(counters)
+    .where(_c.queue_id == _p("of_queue"))
+    .values(completed=_c.completed + _p("number"), in_flight=_c.in_flight - _p("number")),
+    order=("number", "of_queue"),
+)
+_leased = (
+    select(func.count())
+    .where(_m.queue_id == _p("of_queue"), is_state(State.IN_FLIGHT))
+    .scalar_subquery()
+)
+COUNT_IN_FLIGHT = Statement(
+    update(counters).where(_c.queue_id == _p("of_queue")).values(in_flight=_leased),
+    order=("of_queue",),
+)

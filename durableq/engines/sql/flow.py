@@ -1,0 +1,113 @@
+"""Limits of a queue inside a receive: how many messages may be leased, and what that costs.
+
+The rules are in `durableq.model.flow`. A limit is read and charged in the transaction that leases,
+under the write lock, so no two receives grant one token or one place in flight twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.model.flow.capacity import (
+    Allowance,
+    FlowState,
+    allowance,
+    charged,
+    with_limited_debt,
+)
+from durableq.model.message import Message
+from durableq.model.settings import Limits, QueueSettings
+
+_IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
+#: Limits with a state that a receive changes.
+_PAID: Final = int(Limits.RATE | Limits.RETRY_SHARE)
+
+
+class Grant(NamedTuple):
+    """The messages that a receive may lease, and the state of the limits before it."""
+
+    allowed: Allowance
+    state: FlowState
+
+
+def state_of(tx: Transaction, queue_id: int) -> FlowState:
+    """Return the limits of a queue and their state."""
+    return FlowState(*tx.execute(tx.sql.FLOW, (queue_id,)).fetchone())
+
+
+def grant(tx: Transaction, queue_id: int, limits: int, asked: int) -> Grant:
+    """Return the number of messages that a receive may lease now.
+
+    Args:
+        tx: the transaction; its counters are written.
+        queue_id: the queue.
+        limits: the bits of those that are on.
+        asked: the number that the caller asks for.
+    """
+    state = state_of(tx, queue_id)
+    return Grant(allowance(state, asked, tx.lease_now_ms), state)
+
+
+def charge(
+    tx: WriteTransaction,
+    queue_id: int,
+    limits: int,
+    state: FlowState,
+    messages: Sequence[Message],
+) -> None:
+    """Pay for the messages that a receive has leased, and for no others.
+
+    Args:
+        tx: the transaction.
+        queue_id: the queue.
+        limits: the bits of those that are on.
+        state: the state before.
+        messages: the leased messages.
+    """
+    if messages and limits & _PAID:
+        first = sum(message.receive_count == 1 for message in messages)
+        after = charged(state, first, len(messages) - first, tx.lease_now_ms)
+        _store(tx, queue_id, after)
+
+
+def wait_ms(tx: Transaction, queue_id: int, limits: int, message_ms: int) -> int | None:
+    """Return the time until a receive may lease a message; None: until a lease ends.
+
+    Args:
+        tx: the transaction.
+        queue_id: the queue.
+        limits: the bits of those that are on.
+        message_ms: the time until there is a message.
+    """
+    allowed, _ = grant(tx, queue_id, limits, 1)
+    if allowed.number:
+        return message_ms
+    return None if allowed.wait_ms is None else max(message_ms, allowed.wait_ms)
+
+
+def count_leases(tx: WriteTransaction, queue_id: int, limits: int, number: int) -> None:
+    """Count leases that began, or ended if `number` is negative, where they are limited."""
+    if limits & _IN_FLIGHT:
+        tx.count(queue_id, tx.sql.IN_FLIGHT, number)
+
+
+def count_again(tx: WriteTransaction, queue_id: int) -> None:
+    """Count the messages in flight, after all that this transaction has changed."""
+    tx.execute(tx.sql.COUNT_IN_FLIGHT, (queue_id,))
+
+
+def settings_changed(
+    tx: WriteTransaction, queue_id: int, before: QueueSettings, after: QueueSettings
+) -> None:
+    """Bring the state of a queue's limits in line with new settings."""
+    if after.limits & ~before.limits & _IN_FLIGHT:
+        count_again(tx, queue_id)
+    if (before.rate, before.burst) != (after.rate, after.burst):
+        _store(tx, queue_id, with_limited_debt(state_of(tx, queue_id), tx.lease_now_ms))
+
+
+def _store(tx: WriteTransaction, queue_id: int, state: FlowState) -> None:
+    values = (state.tat_ns, state.retry_credit, state.delivered_at_ms, queue_id)
+    tx.execute(tx.sql.CHARGE, values)

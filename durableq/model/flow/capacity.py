@@ -1,0 +1,120 @@
+"""The number of messages that a receive may lease, and what it pays for them.
+
+The limits of a queue are evaluated in order: places in flight, the rate, the retry budget. Only
+messages that are leased are paid for, so nothing is given back when one fails or is released.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from durableq.model.flow import rate, retries, slow_start
+
+
+class FlowState(NamedTuple):
+    """The limits of a queue and their state. A limit that is off is 0. Times are in lease time."""
+
+    rate: float
+    burst: int
+    max_in_flight: int
+    retry_share: float
+    slow_start_ms: int
+    #: The theoretical arrival time of the rate.
+    tat_ns: int
+    #: In thousandths of a retry.
+    retry_credit: int
+    #: The last delivery, while the share of retries is limited.
+    delivered_at_ms: int
+    #: Messages in flight, counted while that is limited.
+    in_flight: int
+    #: When the breaker closed; 0 while it is not closed, or if it never opened.
+    closed_at_ms: int
+
+    def started(self, now_ms: int) -> float:
+        """Return the part of the capacity that slow start allows."""
+        return slow_start.part(self.closed_at_ms, self.slow_start_ms, now_ms)
+
+    def pace(self, now_ms: int) -> tuple[int, int]:
+        """Return the price of a token in nanoseconds and the burst, both as of slow start."""
+        burst = self.burst or default_burst(self.rate)
+        part = self.started(now_ms)
+        if part < 1:
+            return rate.interval_ns(self.rate * part), max(1, int(burst * part))
+        return rate.interval_ns(self.rate), burst
+
+    def places(self, now_ms: int) -> int:
+        """Return the number of messages that may be in flight, as of slow start."""
+        if self.rate:  # slow start holds the rate
+            return self.max_in_flight
+        return max(1, int(self.max_in_flight * self.started(now_ms)))
+
+
+class Allowance(NamedTuple):
+    """The messages that a receive may lease."""
+
+    number: int
+    #: Those among them that may be retries; None for all.
+    retries: int | None = None
+    #: Where `number` is 0: ms until it is more; None: until a lease ends.
+    wait_ms: int | None = None
+
+
+def default_burst(rate: float) -> int:
+    """Return the burst of a rate for which none is set: a tenth of a second's."""
+    return max(1, int(rate / 10))
+
+
+def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
+    """Return the number of messages that may be leased now.
+
+    Args:
+        flow: the limits and their state.
+        asked: the number that the caller asks for.
+        now_ms: the lease clock.
+    """
+    number = asked
+    if flow.max_in_flight:
+        number = min(number, flow.places(now_ms) - flow.in_flight)
+        if number <= 0:
+            return Allowance(0)
+    if flow.rate:
+        interval_ns, burst = flow.pace(now_ms)
+        number = min(number, rate.available(flow.tat_ns, now_ms, interval_ns, burst))
+        if number <= 0:
+            return Allowance(0, None, rate.wait_ms(flow.tat_ns, now_ms, interval_ns, burst))
+    elif not flow.max_in_flight:  # slow start has nothing else to hold
+        number = max(1, int(number * flow.started(now_ms)))
+    if not 0 < flow.retry_share < 1:
+        return Allowance(number)
+    may_be = retries.allowed(flow.retry_credit, flow.delivered_at_ms, now_ms)
+    return Allowance(number, min(number, may_be))
+
+
+def charged(flow: FlowState, first: int, retried: int, now_ms: int) -> FlowState:
+    """Return the state after messages were leased.
+
+    Args:
+        flow: the state before.
+        first: leased messages that were never delivered before.
+        retried: the other ones.
+        now_ms: the lease clock.
+    """
+    tat_ns, credit, delivered_at_ms = flow.tat_ns, flow.retry_credit, flow.delivered_at_ms
+    if flow.rate:
+        tat_ns = rate.charge(tat_ns, now_ms, flow.pace(now_ms)[0], first + retried)
+    if 0 < flow.retry_share < 1:
+        credit = retries.credit_after(credit, flow.retry_share, first, retried)
+        delivered_at_ms = now_ms
+    return flow._replace(
+        tat_ns=tat_ns,
+        retry_credit=credit,
+        delivered_at_ms=delivered_at_ms,
+        in_flight=flow.in_flight + first + retried,
+    )
+
+
+def with_limited_debt(flow: FlowState, now_ms: int) -> FlowState:
+    """Return the state after a change of rate or burst; see `rate.limited`."""
+    if not flow.rate:
+        return flow
+    return flow._replace(tat_ns=rate.limited(flow.tat_ns, now_ms, *flow.pace(now_ms)))
