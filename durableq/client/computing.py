@@ -23,7 +23,6 @@ from durableq.model.errors import (
     Conflict,
     DurableQError,
     InvalidInput,
-    OutcomeUnknown,
 )
 from durableq.model.info import WorkerInfo
 from durableq.model.limits import MAX_ONCE_LEASE_MS, MAX_ONCE_TTL_MS, MIN_ONCE_LEASE_MS
@@ -144,7 +143,10 @@ class Call:
         """Ask for the value or a lease; take over the lease of a process that has ended."""
         try:
             answer = self._once.once_get_or_lease(self.key, self._request)
-        except OutcomeUnknown:  # the token names the lease, if this caller has it now
+        except PASSING:
+            # A fresh value is served without a write. After a COMMIT that raised, the token names
+            # the lease if this caller has it.
+            self._request = replace(self._request, beta=0)
             answer = self._once.once_get_or_lease(self.key, self._request)
         entry = answer.entry
         if answer.step is OnceStep.COMPUTE or answer.is_fresh or entry is None:

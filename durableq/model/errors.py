@@ -49,7 +49,10 @@ class InvalidBody(InvalidInput):
 
 
 class InvalidResult(InvalidInput):
-    """A handler returned a value that JSON cannot hold, so it cannot be kept for duplicates."""
+    """A handler, or a computation of `once`, returned a value that JSON cannot hold.
+
+    It cannot be kept for duplicates, or for other callers. Or it is too large.
+    """
 
 
 class NotFound(DurableQError, LookupError):
@@ -122,7 +125,10 @@ class StaleReceipt(DurableQError):
 
 
 class Busy(DurableQError):
-    """Another process held the write lock for the whole wait. Nothing was stored: try again."""
+    """Another process held the write lock, or computed the value of `once`, for the whole wait.
+
+    Nothing was stored: try again.
+    """
 
 
 class OutcomeUnknown(DurableQError):

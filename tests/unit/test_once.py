@@ -137,6 +137,19 @@ def test_a_value_that_cannot_be_stored_is_returned_to_its_caller(
     assert entry(dq) is None
 
 
+def test_a_fresh_value_is_served_where_its_early_refresh_cannot_be_leased(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise StorageFull("The disk is full.")
+
+    expire_early(dq, monkeypatch)
+    monkeypatch.setattr(dq.store, "_once_lease", refuse)
+    assert dq.once("k", fail, ttl=60) == 1
+    with pytest.raises(StorageFull):
+        dq.once("other", fail, ttl=60)
+
+
 def test_a_value_forgotten_while_it_is_computed_is_not_stored(
     dq: DurableQ, caplog: pytest.LogCaptureFixture
 ) -> None:
