@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from durableq.admin import limits
 from durableq.admin.readers import ADVICE, Readers
 from durableq.model.errors import UnknownMessage
 from durableq.model.message import Event, IdempotencyRecord, Message, RecordStatus, State
@@ -97,6 +98,10 @@ def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
     if behind:
         yield behind
     if message.source_queue is None and message.state is not State.IN_FLIGHT:
+        held = list(limits.held_back(queue, is_retry=message.receive_count > 0))
+        if held:
+            yield from held
+            return
         is_ready = message.state is State.READY
         others = queue.counts.ready - is_ready
         yield (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from durableq.admin import limits
 from durableq.admin.readers import ADVICE, Readers
 from durableq.engines import back_up_store as back_up
 from durableq.engines import estimate_upgrade as upgrade_estimate
@@ -31,7 +32,8 @@ def examine(url: str, *, deep: bool = False) -> list[Finding]:
     findings = examine_store(url, deep=deep)
     if _SOUND in {(finding.name, finding.level) for finding in findings}:
         workers = registered_workers(url)
-        findings += [_workers(workers), *_handlers(queues_in(url), workers)]
+        queues = queues_in(url)
+        findings += [_workers(workers), *_handlers(queues, workers), *limits.findings(queues)]
     return findings
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from durableq.admin import limits
 from durableq.cli import output, rendering
 from durableq.cli.help import option
 from durableq.cli.options import After, Limit, MessageId, Queue, Session, chosen_queue
@@ -43,6 +44,7 @@ def status(
 
     DEAD counts the messages in the queue's dead-letter queue, HELD those of them that wait for a
     person. OLDEST is the longest wait of a ready message. IN/S and OUT/S are messages per second.
+    A line for each queue with limits tells what they allow now.
     With --json and --watch each refresh is a line of JSON.
 
     Example: durableq status --watch
@@ -113,8 +115,8 @@ def show(session: Session, message_id: MessageId) -> None:
 def explain(session: Session, message_id: MessageId) -> None:
     """Explain why a message is not delivered right now.
 
-    Possible reasons: it is delayed, in flight, dead, behind another message of its key, or in a
-    paused queue.
+    Possible reasons: it is delayed, in flight, dead, behind another message of its key, held back
+    by a limit, or in a paused queue.
 
     Example: durableq explain 17
     """
@@ -246,6 +248,9 @@ def _facts_below(seen: Overview) -> Iterator[tuple[str, str]]:
         trips = f", opened {state.trips} times in a row" if state.trips > 1 else ""
         since = span(rendering.now_ms() - state.since_ms)
         yield f"breaker of {name}", f"{state.phase.label} for {since}{trips}"
+    for view in seen.queues:
+        if told := ", ".join(limits.words(view.info)):
+            yield f"limits of {view.info.name}", told
     yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"
     kept = seen.storage
     sizes = f"{output.mebibytes(kept.size_bytes)}, log {output.mebibytes(kept.log_bytes)}"

@@ -205,6 +205,7 @@ def queue_document(info: QueueInfo) -> dict[str, Any]:
         "totals": dataclasses.asdict(info.counters),  # deprecated name, until 0.3
         "oldest_ready_ms": info.oldest_ready_ms,
         "settings": info.settings.as_dict(),
+        "limits": dataclasses.asdict(info.limits),
     }
 
 

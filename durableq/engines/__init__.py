@@ -124,7 +124,7 @@ def queues_in(url: str) -> list[QueueInfo]:
     from durableq.engines.sqlite.doctor import queues
     from durableq.engines.sqlite.location import Location
 
-    return queues(Location.parse(url))
+    return queues(Location.parse(url), SystemClock())
 
 
 def estimate_upgrade(url: str) -> UpgradeEstimate | None:

@@ -11,6 +11,7 @@ from durableq.model.info import QueueInfo
 #: The names of the checks that `reconcile` makes. They are part of the JSON output.
 COUNTERS = "counters"
 MOVED = "moved"
+IN_FLIGHT = "in_flight"
 
 
 class Level(Enum):
@@ -119,7 +120,8 @@ def is_healthy(findings: Iterable[Finding]) -> bool:
 def reconcile(queues: Iterable[QueueInfo]) -> list[Finding]:
     """Compare the counters of each queue with its messages, and departures with arrivals."""
     queues = list(queues)
-    return [*map(_counters, queues), _moved(queues)]
+    limited = [info for info in queues if info.settings.max_in_flight]
+    return [*map(_counters, queues), *map(_in_flight, limited), _moved(queues)]
 
 
 def _counters(info: QueueInfo) -> Finding:
@@ -134,6 +136,23 @@ def _counters(info: QueueInfo) -> Finding:
         f"{info.name}: {present} messages, but its counters say {expected}: {off}",
         "Something other than durableq wrote to its tables, or the file was damaged: keep a "
         "backup of it as it is, and compare with an earlier one.",
+        info.name,
+    )
+
+
+def _in_flight(info: QueueInfo) -> Finding:
+    counted, present = info.limits.in_flight or 0, info.counts.in_flight
+    if counted == present:
+        what = f"{info.name}: {present} messages in flight, as their counter says"
+        return Finding(IN_FLIGHT, Level.OK, what, queue=info.name)
+    number = info.settings.max_in_flight
+    return Finding(
+        IN_FLIGHT,
+        Level.BAD,
+        f"{info.name}: {present} messages in flight, but their counter says {counted}, so "
+        f"max_in_flight {number} lets through too {'few' if counted > present else 'many'}",
+        f"To count them again: durableq queue set {info.name} --max-in-flight off, then the same "
+        f"with {number}. Something other than durableq wrote to the tables.",
         info.name,
     )
 

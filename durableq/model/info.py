@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from durableq.model.errors import InvalidInput
+from durableq.model.flow.info import LimitsInfo
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
 from durableq.model.queues import Counters, Counts
 from durableq.model.settings import QueueSettings
@@ -24,6 +25,8 @@ class QueueInfo:
     #: The wall-clock time at which the oldest ready message arrived. A large queue looks for it
     #: among the messages that have been there longest.
     oldest_ready_ms: int | None
+    #: Its limits as they stand.
+    limits: LimitsInfo = field(default_factory=LimitsInfo)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,12 +151,29 @@ PLANS: dict[str, tuple[str, set[str]]] = {
         {
             "SCAN durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1",
             f"SEARCH durableq_counters {ROWID} LEFT-JOIN",
+            f"SEARCH durableq_flow {ROWID} LEFT-JOIN",
             f"SEARCH pair {ROWID} LEFT-JOIN",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
             "(queue_id=? AND delayed_until_ms<?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
             "(queue_id=? AND delayed_until_ms>?)",
             *(plan for plan in OF_QUEUE if "_delayed" not in plan),
+        },
+    ),
+    "FLOW": (
+        sql.FLOW,
+        {
+            f"SEARCH durableq_queue {ROWID}",
+            f"SEARCH durableq_counters {ROWID}",
+            f"SEARCH durableq_flow {ROWID}",
+        },
+    ),
+    "COUNT_IN_FLIGHT": (
+        sql.COUNT_IN_FLIGHT,
+        {
+            "SCALAR SUBQUERY 1",
+            f"SEARCH durableq_counters {ROWID}",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
         },
     ),
     "NEXT_RANK": (

@@ -12,6 +12,7 @@ from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.model import codec
 from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, Unsupported
+from durableq.model.flow.info import limits_info
 from durableq.model.info import QueueInfo, check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
@@ -80,7 +81,8 @@ class MemoryQueueing(MemoryFlow, Queueing):
         )
         ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
         oldest_ms = min(ready, default=None)
-        return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms)
+        limits = limits_info(self._flow_state(name), self._clock.lease_ms())
+        return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms, limits)
 
     @query
     def settings(self, queue: str) -> QueueSettings:

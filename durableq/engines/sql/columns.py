@@ -7,6 +7,7 @@ from typing import Final
 
 from durableq.model.flow.capacity import FlowState
 from durableq.model.queues import Counters
+from durableq.model.settings import SETTINGS
 
 #: Added to a lease's deadline before it is stored, for its width alone.
 LEASE_EPOCH_MS: Final = 1 << 41
@@ -53,3 +54,5 @@ NEEDS_UPKEEP: Final = 1
 COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))
 #: The limits of a queue and their state, as a receive reads them.
 FLOW_COLUMNS: Final = FlowState._fields
+#: Those of them that are no settings.
+FLOW_STATE: Final = tuple(name for name in FLOW_COLUMNS if name not in SETTINGS)

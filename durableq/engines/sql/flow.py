@@ -6,10 +6,12 @@ under the write lock, so no two receives grant one token or one place in flight 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from durableq.engines.sql.columns import FLOW_COLUMNS, FLOW_STATE
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.model.errors import DatabaseUnusable
 from durableq.model.flow.capacity import (
     Allowance,
     FlowState,
@@ -33,8 +35,25 @@ class Grant(NamedTuple):
 
 
 def state_of(tx: Transaction, queue_id: int) -> FlowState:
-    """Return the limits of a queue and their state."""
-    return FlowState(*tx.execute(tx.sql.FLOW, (queue_id,)).fetchone())
+    """Return the limits of a queue and their state.
+
+    Raises:
+        DatabaseUnusable: the state is not there.
+    """
+    found = tx.execute(tx.sql.FLOW, (queue_id,)).fetchone()
+    if found is None:
+        raise DatabaseUnusable(
+            "The state of a queue's limits is missing: something other than durableq wrote to the "
+            "file, or it was damaged. durableq audit tells more; restore a backup."
+        )
+    return FlowState(*found)
+
+
+def of_settings(settings: QueueSettings, values: Iterable[int | None]) -> FlowState:
+    """Return the limits of a queue and their state, from the columns of FLOW_STATE."""
+    found = {name: value or 0 for name, value in zip(FLOW_STATE, values, strict=True)}
+    limits = {name: getattr(settings, name) for name in FLOW_COLUMNS if name not in found}
+    return FlowState(**limits, **found)
 
 
 def grant(tx: Transaction, queue_id: int, limits: int, asked: int) -> Grant:

@@ -12,7 +12,7 @@ from durableq.model.health import Finding, Level
 _NOUNS: Final = {
     "messages_without_queue": "messages of a queue that is not there",
     "queues_without_pair": "queues whose dead-letter queue is not there",
-    "queues_without_counters": "queues whose counters are not there",
+    "queues_without_counters": "queues whose counters, or the state of whose limits, are not there",
     "keys_without_owner": "keys in progress that no leased message holds",
     "leases_without_worker": "leases of a worker that is not registered",
     "records_without_queue": "idempotency records of a queue that is not there",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from durableq.engines.sql import flow, metadata, redrive
+from durableq.engines.sql.columns import FLOW_STATE
 from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
     Operations,
@@ -13,12 +14,14 @@ from durableq.engines.sql.transactions import (
     WriteTransaction,
 )
 from durableq.model.errors import Conflict, UnknownQueue
+from durableq.model.flow.info import limits_info
 from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
 from durableq.model.settings import SETTINGS, QueueSettings
 from durableq.store.capabilities import Control
 from durableq.store.core import QueueInfo
 
 _SETTINGS: Final = len(SETTINGS)
+_STATE: Final = len(FLOW_STATE)
 #: Ready messages of each rank among which the oldest is looked for.
 _FIRST: Final = 1_000
 #: Less than any rank.
@@ -144,7 +147,8 @@ def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False)
     """Return a queue as it stands, from a row of INFOS."""
     queue_id, name, dead_letter_queue_id, *rest = row
     settings = QueueSettings(*rest[:_SETTINGS])
-    dead_letters, delayed, in_flight, held, blocked, has_ready, *totals = rest[_SETTINGS:]
+    dead_letters, delayed, in_flight, held, blocked, has_ready, *others = rest[_SETTINGS:]
+    state, totals = others[:_STATE], others[_STATE:]
     if dead_letter_queue_id is not None:
         dead_letters = dead_letters or ""  # in a damaged file, of which audit tells more
     counters = Counters(*(total or 0 for total in totals))  # missing in a damaged file
@@ -154,7 +158,9 @@ def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False)
         (ready,) = tx.run(tx.sql.COUNT_READY, in_queue=queue_id).fetchone()
     counts = Counts(ready, delayed, in_flight, held, blocked)
     oldest = _oldest_ready_ms(tx, queue_id) if has_ready else None
-    return QueueInfo(name, settings, dead_letters, counters, counts, oldest)
+    flow_state = flow.of_settings(settings, state)
+    limits = limits_info(flow_state, tx.lease_now_ms)
+    return QueueInfo(name, settings, dead_letters, counters, counts, oldest, limits)
 
 
 def _oldest_ready_ms(tx: Transaction, queue_id: int) -> int:

@@ -94,9 +94,17 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
     return _read(location, SchemaState.CURRENT, registered) or []
 
 
-def queues(location: Location) -> list[QueueInfo]:
+def queues(location: Location, clock: Clock) -> list[QueueInfo]:
     """Return the queues; none if the file is not a current durableq database."""
-    return _read(location, SchemaState.CURRENT, lambda raw: all_queues(transaction(raw))) or []
+    steady = SteadyClock(clock)
+
+    def stored(raw: Any) -> list[QueueInfo]:
+        tx = transaction(raw)
+        steady.adopt(steady_time.stored(tx, clock.boot_id()))
+        tx.set_time(steady.moment())
+        return all_queues(tx)
+
+    return _read(location, SchemaState.CURRENT, stored) or []
 
 
 def upgrade_estimate(location: Location) -> UpgradeEstimate | None:

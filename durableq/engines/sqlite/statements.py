@@ -1004,7 +1004,8 @@ WHERE dead_letter_queue_id NOT IN (SELECT id FROM durableq_queue)"""
 QUEUES_WITHOUT_COUNTERS = """\
 SELECT count(*) AS count_1
 FROM durableq_queue
-WHERE id NOT IN (SELECT queue_id FROM durableq_counters)"""
+WHERE id NOT IN (SELECT queue_id FROM durableq_counters) OR id NOT IN (SELECT queue_id FROM
+durableq_flow)"""
 KEYS_WITHOUT_OWNER = """\
 SELECT count(*) AS count_1
 FROM durableq_idempotency AS r
@@ -1292,13 +1293,16 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
+durableq_flow.tat_ns, durableq_flow.retry_credit, durableq_flow.delivered_at_ms,
+durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
 durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
 durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
 durableq_counters.replaced, durableq_counters.shed, durableq_counters.deduplicated
-FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
-durableq_queue.id LEFT OUTER JOIN durableq_queue AS pair ON pair.id =
-durableq_queue.dead_letter_queue_id
+FROM durableq_queue LEFT OUTER JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
+LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id LEFT OUTER
+JOIN durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id
 WHERE durableq_queue.name = :queue"""
 INFOS = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
@@ -1329,13 +1333,17 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
+durableq_flow.tat_ns, durableq_flow.retry_credit, durableq_flow.delivered_at_ms,
+durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
 durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
 durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
 durableq_counters.replaced, durableq_counters.shed, durableq_counters.deduplicated
-FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
-durableq_queue.id LEFT OUTER JOIN durableq_queue AS pair ON pair.id =
-durableq_queue.dead_letter_queue_id ORDER BY durableq_queue.name"""
+FROM durableq_queue LEFT OUTER JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
+LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id LEFT OUTER
+JOIN durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id ORDER BY
+durableq_queue.name"""
 COUNT_READY = """\
 SELECT count(*) AS count_1
 FROM durableq_message

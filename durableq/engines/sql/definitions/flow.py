@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import func, select, update
 
 from durableq.engines.sql.columns import FLOW_COLUMNS
 from durableq.engines.sql.definitions.elements import Statement, parameter
-from durableq.engines.sql.definitions.messages import zero
+from durableq.engines.sql.definitions.queues import flow_column
 from durableq.engines.sql.definitions.tables import counters, flow, is_state, message, queue
 from durableq.model.message import State
 
 _q, _f, _c, _m = queue.c, flow.c, counters.c, message.c
 _p = parameter
 
-_columns = {
-    **{name: _q[name] for name in FLOW_COLUMNS if name in _q},
-    **{name: _f[name] for name in FLOW_COLUMNS if name in _f},
-    "in_flight": _c.in_flight,
-    "closed_at_ms": case(
-        ((_q.breaker != zero) & (_f.breaker_phase == zero), _f.breaker_since_ms), else_=zero
-    ),
-}
 # The columns of model.flow.capacity.FlowState.
 FLOW = Statement(
-    select(*(_columns[name] for name in FLOW_COLUMNS))
+    select(*(flow_column(name) for name in FLOW_COLUMNS))
     .join(flow, _f.queue_id == _q.id)
     .join(counters, _c.queue_id == _q.id)
     .where(_q.id == _p("of_queue")),

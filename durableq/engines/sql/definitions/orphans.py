@@ -27,7 +27,9 @@ MESSAGES_WITHOUT_QUEUE = _count(
 )
 QUEUES_WITHOUT_PAIR = _count("durableq_queue", f"dead_letter_queue_id NOT IN {_QUEUES}")
 QUEUES_WITHOUT_COUNTERS = _count(
-    "durableq_queue", "id NOT IN (SELECT queue_id FROM durableq_counters)"
+    "durableq_queue",
+    "id NOT IN (SELECT queue_id FROM durableq_counters) "
+    "OR id NOT IN (SELECT queue_id FROM durableq_flow)",
 )
 KEYS_WITHOUT_OWNER = _count(
     "durableq_idempotency AS r",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal_column, select, union_all, update
+from sqlalchemy import case, delete, func, insert, literal_column, select, union_all, update
 
-from durableq.engines.sql.columns import COUNTERS
+from durableq.engines.sql.columns import COUNTERS, FLOW_STATE
 from durableq.engines.sql.definitions.elements import Statement, parameter
-from durableq.engines.sql.definitions.messages import status_is, stored
+from durableq.engines.sql.definitions.messages import status_is, stored, zero
 from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
 from durableq.engines.sql.definitions.tables import (
     counters,
@@ -99,6 +99,14 @@ def _number_of(state: State, *conditions: Any) -> Any:
     return counted.scalar_subquery()
 
 
+def flow_column(name: str) -> Any:
+    """Return a column of FLOW_COLUMNS, of the queue and its rows of flow and counters."""
+    if name == "closed_at_ms":
+        is_closed = (_q.breaker != zero) & (flow.c.breaker_phase == zero)
+        return case((is_closed, flow.c.breaker_since_ms), else_=zero)
+    return next(table.c[name] for table in (queue, flow, counters) if name in table.c)
+
+
 # Ready messages are not counted: there may be millions, and the counters tell their number.
 _infos = (
     select(
@@ -112,8 +120,10 @@ _infos = (
         _number_of(State.DELAYED, _is_held),
         _number_of(State.BLOCKED),
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
+        *(flow_column(name) for name in FLOW_STATE),
         *(counters.c[name] for name in COUNTERS),
     )
+    .outerjoin(flow, flow.c.queue_id == _q.id)
     .outerjoin(counters, counters.c.queue_id == _q.id)
     .outerjoin(_pair, _pair.c.id == _q.dead_letter_queue_id)
 )

@@ -1,0 +1,59 @@
+"""The limits of a queue as they stand, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from durableq.model.health import Finding, Level
+from durableq.model.info import QueueInfo
+from durableq.model.units import span
+
+
+def words(info: QueueInfo) -> Iterator[str]:
+    """Yield a few words for each limit that is on: "rate: next token in 40 ms"."""
+    limits = info.limits
+    if limits.started < 1:
+        yield f"slow start: {100 * limits.started:.0f} % of the capacity"
+    if limits.places is not None:
+        yield f"in flight: {limits.in_flight} of {limits.places}"
+    if limits.tokens is not None:
+        yield f"rate: {_when(limits.tokens, limits.next_token_ms, 'next token')}"
+    if limits.retries is not None:
+        yield f"retries: {_when(limits.retries, limits.next_retry_ms, 'next')}"
+
+
+def _when(number: int, next_ms: int | None, what: str) -> str:
+    return f"{what} in {span(next_ms)}" if next_ms else f"{number} now"
+
+
+def held_back(info: QueueInfo, *, is_retry: bool) -> Iterator[str]:
+    """Yield a sentence for each limit that lets no message of a queue through now.
+
+    Args:
+        info: the queue.
+        is_retry: whether the message was received before.
+    """
+    limits, settings = info.limits, info.settings
+    if limits.places is not None and (limits.in_flight or 0) >= limits.places:
+        yield (
+            f"in flight: {limits.in_flight} of {limits.places}. max_in_flight lets no more through "
+            "until one of them is settled or its lease ends."
+        )
+    if limits.next_token_ms:
+        yield (
+            f"rate: next token in {span(limits.next_token_ms)}. The queue has used what its rate "
+            f"of {settings.rate:.15g} a second allows."
+        )
+    if is_retry and limits.next_retry_ms:
+        yield (
+            f"retries: next in {span(limits.next_retry_ms)}, or after enough other messages. "
+            f"retry_share {settings.retry_share:.15g} is used up."
+        )
+
+
+def findings(queues: Iterable[QueueInfo]) -> Iterator[Finding]:
+    """Yield a finding for each queue with a limit of receives."""
+    for info in queues:
+        told = ", ".join(words(info))
+        if told:
+            yield Finding("limits", Level.OK, f"{info.name}: {told}", queue=info.name)
