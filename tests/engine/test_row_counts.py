@@ -14,6 +14,7 @@ import pytest
 
 from durableq import Conflict, DurableQ
 from durableq.engines.sql import reclaiming
+from durableq.engines.sql.columns import STORED_QUEUE
 from durableq.engines.sql.definitions.tables import queue
 from durableq.engines.sql.dialect import RowStatement
 from durableq.engines.sql.transactions import StoredQueue, Transaction
@@ -290,5 +291,6 @@ def test_a_redrive_task_that_another_process_continued_meanwhile_is_left_to_it(
     assert store.redrive_task(task.id) == task
 
 
-def test_a_stored_queue_has_the_columns_of_its_table() -> None:
-    assert StoredQueue._fields == tuple(column.name for column in queue.columns)
+def test_a_stored_queue_has_the_columns_that_are_read() -> None:
+    assert StoredQueue._fields == STORED_QUEUE
+    assert set(STORED_QUEUE) <= {column.name for column in queue.columns}
