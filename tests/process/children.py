@@ -302,9 +302,11 @@ def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
 
 
 def redrive(db: str, task_id: str) -> None:
-    """Continue a redrive task at its rate, together with others; say how far it is."""
+    """Continue a redrive task at its rate, from the end of stdin on; say how far it is."""
     tasks = DurableQ(db).store.require(Capability.REDRIVE)
     task = tasks.redrive_task(task_id)
+    say("READY")
+    sys.stdin.read()
     while task.state is RedriveState.RUNNING:
         task = tasks.continue_redrive(task_id, BATCH)
         say(task.moved)
