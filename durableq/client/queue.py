@@ -12,6 +12,7 @@ from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.producer import Producer
 from durableq.model.control import check_refusals, wall_ms
 from durableq.model.errors import InvalidInput, StaleReceipt
+from durableq.model.info import BreakerInfo
 from durableq.model.limits import (
     MAX_BODY_BYTES,
     MAX_DELAY_MS,
@@ -227,6 +228,36 @@ class Queue:
                 behind its key, in progress with another message, is refused too.
         """
         self._reschedule(ids, 0, None)
+
+    def breaker(self) -> BreakerInfo:
+        """Return the queue's circuit breaker: its phase, the reason and the last changes."""
+        return self._app.store.require(Capability.CONTROL).breaker(self.name)
+
+    def open_breaker(self, *, seconds: float | None = None) -> BreakerInfo:
+        """Open the queue's circuit breaker for all processes: nothing is received.
+
+        Args:
+            seconds: how long it stays open before it probes; None: the queue's `breaker_open`,
+                twice as long each time in a row.
+
+        Raises:
+            Conflict: the queue's setting `breaker` is off.
+            InvalidInput: the time is out of bounds.
+        """
+        open_ms = None if seconds is None else max(1, to_ms(seconds, "seconds", MAX_DELAY_MS))
+        control = self._app.store.require(Capability.CONTROL)
+        return control.set_breaker(self.name, is_open=True, open_ms=open_ms, actor=_actor())
+
+    def close_breaker(self) -> BreakerInfo:
+        """Close the queue's circuit breaker without waiting for probes.
+
+        If what it protects is still down, it opens again by the same rules.
+
+        Raises:
+            Conflict: the queue's setting `breaker` is off.
+        """
+        control = self._app.store.require(Capability.CONTROL)
+        return control.set_breaker(self.name, is_open=False, actor=_actor())
 
     def _reschedule(self, ids: Sequence[str], delay_ms: int, at_ms: int | None) -> None:
         control = self._app.store.require(Capability.CONTROL)

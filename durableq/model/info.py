@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import Conflict, InvalidInput
+from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import LimitsInfo
+from durableq.model.flow.queue_breaker import QueueBreaker
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
+from durableq.model.message import HistoryEvent
 from durableq.model.queues import Counters, Counts
 from durableq.model.settings import QueueSettings
 from durableq.model.text import shown, storable
@@ -27,6 +31,66 @@ class QueueInfo:
     oldest_ready_ms: int | None
     #: Its limits as they stand.
     limits: LimitsInfo = field(default_factory=LimitsInfo)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerInfo:
+    """The circuit breaker of a queue."""
+
+    queue: str
+    #: Whether the queue uses it.
+    is_on: bool
+    phase: Phase
+    #: The time since the phase began; 0 if it never left its first.
+    age_ms: int
+    #: While open: the time until it probes.
+    left_ms: int
+    #: The number of times in a row that it opened.
+    trips: int
+    #: While it is not closed: of the `judged` messages that made it open, those that failed.
+    failed: int
+    judged: int
+    #: Why the phase began.
+    reason: str
+    #: The changes of phase that are kept, oldest first: their details have `phase` and `reason`.
+    transitions: tuple[HistoryEvent, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        queue: str,
+        state: QueueBreaker,
+        now_ms: int,
+        transitions: Iterable[HistoryEvent],
+        *,
+        is_on: bool,
+    ) -> BreakerInfo:
+        """Return a state for people.
+
+        Args:
+            queue: the name of the queue.
+            state: the state.
+            now_ms: lease time.
+            transitions: the changes of phase.
+            is_on: whether the queue uses it.
+        """
+        age_ms = now_ms - state.since_ms if state.reason else 0
+        is_open = state.phase is Phase.OPEN
+        numbers = (state.died, state.judged) if is_open else (0, 0)
+        left_ms = state.left_ms(now_ms)
+        return cls(
+            *(queue, is_on, state.phase, age_ms, left_ms, state.trips, *numbers, state.reason),
+            transitions=tuple(transitions),
+        )
+
+
+def no_breaker(queue: str) -> Conflict:
+    """Return the error for opening or closing a breaker that is off."""
+    return Conflict(
+        f"Queue {shown(queue)} has no circuit breaker to open or close: its setting breaker is "
+        f"off. Switch it on (durableq queue set {queue} --breaker on), or pause the queue "
+        f"(durableq queue pause {queue})."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ EDGES: tuple[Edge, ...] = (
     Edge(_F, _E, "complete"),
     Edge(_F, _R, "release", "uncounted"),
     Edge(_F, _D, "fail", "wait: backoff, or RetryLater"),
-    Edge(_F, _R, "fail", "no wait"),
+    Edge(_F, _R, "fail", "no wait, or Unavailable with a breaker, uncounted"),
     Edge(_F, _X, "fail", "max_receives reached, or rejected"),
     Edge(_F, _R, "reclaim", "the lease ended"),
     Edge(_F, _X, "reclaim", "the lease ended, max_receives reached"),
@@ -151,6 +151,7 @@ def after_failure(
     rng: float,
     *,
     has_dead_letter_queue: bool,
+    is_uncounted: bool = False,
 ) -> Redeliver | Bury:
     """Decide between another receive and the dead-letter queue.
 
@@ -162,7 +163,11 @@ def after_failure(
         settings: the settings of the message's queue.
         rng: a random number in [0, 1), for the jitter of the backoff.
         has_dead_letter_queue: whether the queue has a dead-letter queue.
+        is_uncounted: whether the queue's breaker does not count it, and holds the message while it
+            is open.
     """
+    if is_uncounted:
+        return Redeliver(failure.retry_in_ms or 0)
     exhausted = failure.reason.permanent or receive_count >= settings.max_receives
     if has_dead_letter_queue and exhausted:
         return Bury(failure.reason)

@@ -59,6 +59,7 @@ class Event(_Sentence):
     """An event in the history of a message. A message that succeeds at once leaves none."""
 
     FAILED = "failed", "a handler failed"
+    UNAVAILABLE = "unavailable", "put back uncounted: a service that the handler needs was down"
     LEASE_EXPIRED = "lease_expired", "a lease ended without an answer"
     BURIED = "buried", "moved to the dead-letter queue"
     RETRIED = "retried", "recovered with a changed body"
@@ -68,6 +69,8 @@ class Event(_Sentence):
     EXPIRED = "expired", "removed by retention"
     CANCELLED = "cancelled", "removed on request"
     RESCHEDULED = "rescheduled", "made ready or delayed on request"
+    #: Of a queue, not of a message.
+    BREAKER = "breaker", "the circuit breaker of the queue changed its phase"
 
 
 class Refusal(_Sentence):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from durableq.model.info import BreakerInfo
 from durableq.model.message import Refusal
 
 
@@ -62,6 +63,34 @@ class Control(Protocol):
         Raises:
             UnknownQueue: there is no such queue.
             InvalidInput: too many ids, or a time out of bounds.
+        """
+        ...
+
+    def breaker(self, queue: str) -> BreakerInfo:
+        """Return the circuit breaker of a queue, with the changes of phase that are kept.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
+    def set_breaker(
+        self, queue: str, *, is_open: bool, open_ms: int | None = None, actor: str = ""
+    ) -> BreakerInfo:
+        """Open or close the circuit breaker of a queue by hand, for all processes.
+
+        An open one probes when its time is over. A closed one opens again by the rules that it has.
+
+        Args:
+            queue: the queue.
+            is_open: whether to open it.
+            open_ms: how long it stays open; None: as long as it would by itself.
+            actor: the person or process, for the history.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            Conflict: the queue's breaker is off.
+            InvalidInput: the time is out of bounds, or given for closing.
         """
         ...
 

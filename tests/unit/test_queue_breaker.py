@@ -16,10 +16,9 @@ from durableq.model.flow.queue_breaker import (
     FailureRecord,
     Judgement,
     QueueBreaker,
-    close_by_hand,
+    by_hand,
     judge,
     on_receive,
-    open_by_hand,
     settings_of,
 )
 from durableq.model.limits import MAX_UNCOUNTED
@@ -194,7 +193,7 @@ def test_a_second_outage_costs_a_message_at_most_one_receive() -> None:
 def test_a_breaker_closed_by_hand_opens_again_by_the_same_rules() -> None:
     model = Model()
     model.fail("a", DOWN)
-    model.state = close_by_hand(model.state, model.at, "ada")
+    model.state = by_hand(model.state, model.at, OPTIONS, "ada", is_open=False)
     assert (model.receive(), model.state.reason) == (None, "closed by ada")
     assert not model.fail("a", DOWN), "nothing has succeeded since"
     assert (model.state.phase, model.state.trips) == (Phase.OPEN, 1)
@@ -202,7 +201,7 @@ def test_a_breaker_closed_by_hand_opens_again_by_the_same_rules() -> None:
 
 def test_a_breaker_opened_by_hand_probes_after_the_time_given() -> None:
     model = Model()
-    model.state = open_by_hand(model.state, model.at, OPTIONS, "ada", 77_000)
+    model.state = by_hand(model.state, model.at, OPTIONS, "ada", 77_000, is_open=True)
     assert (model.state.left_ms(model.now_ms), model.state.reason) == (77_000, "opened by ada")
     model.probe()
 

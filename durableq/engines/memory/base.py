@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from durableq.engines.memory import breaker
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.lifecycle import Bury, after_failure
@@ -188,22 +189,28 @@ class MemoryBase:
 
     def _fail(self, row: Row, failure: Failure, actor: str, event: Event) -> Outcome:
         """Record a failure and retry or bury, as `after_failure` decides."""
+        settings, dead_letter_queue, _ = self._queue(row.queue)
+        uncounted = bool(settings.breaker) and breaker.judge_failure(
+            self._tables, row, failure, self._now(), self._rng
+        )
+        event = Event.UNAVAILABLE if uncounted else event
         trace = failure.traceback
         self._record(row, event, actor=actor, traceback=trace, **failure.history_fields)
-        settings, dead_letter_queue, _ = self._queue(row.queue)
         decision = after_failure(
             failure,
             row.receive_count,
             settings,
             self._rng(),
             has_dead_letter_queue=dead_letter_queue is not None,
+            is_uncounted=uncounted,
         )
         if isinstance(decision, Bury):
             self._free_key(row)
             self._bury(row, failure, actor)
             return Outcome.BURIED
         wait_ms = decision.wait_ms
-        self._put_back(row, self._clock.now_ms() + wait_ms if wait_ms else None)
+        until_ms = self._clock.now_ms() + wait_ms if wait_ms else None
+        self._put_back(row, until_ms, receive_count=row.receive_count - uncounted)
         return Outcome.RETRY
 
     def _bury(self, row: Row, killed_by: Failure, actor: str) -> None:
@@ -246,6 +253,10 @@ class MemoryBase:
         return record if record.owner == receipt else None
 
     # ---- time
+
+    def _now(self) -> breaker.Now:
+        moment = self._clock.moment()
+        return breaker.Now(moment.now_ms, moment.lease_ms)
 
     def _promote(self, queue: str) -> int:
         """Make due messages ready; return their number."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from durableq.engines.memory.base import operation
+from durableq.engines.memory import breaker
+from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.queueing import MemoryQueueing
 from durableq.engines.memory.tables import Row
 from durableq.model import lifecycle
 from durableq.model.control import check_ids, due_ms
 from durableq.model.errors import Conflict
-from durableq.model.info import metadata_suffix
+from durableq.model.flow.queue_breaker import by_hand
+from durableq.model.info import BreakerInfo, metadata_suffix, no_breaker
 from durableq.model.message import Event, Refusal, State
 from durableq.store.capabilities import Control
 
@@ -101,6 +103,32 @@ class MemoryControl(MemoryQueueing, Control):
             step(row)
         return refused
 
+    @query
+    def breaker(self, queue: str) -> BreakerInfo:
+        """Return the circuit breaker of a queue."""
+        settings, tables = self._queue(queue).settings, self._tables
+        return BreakerInfo.of(
+            queue,
+            breaker.state_of(tables, queue),
+            self._clock.lease_ms(),
+            tables.history.get(breaker.subject(queue), ()),
+            is_on=bool(settings.breaker),
+        )
+
+    @operation
+    def set_breaker(
+        self, queue: str, *, is_open: bool, open_ms: int | None = None, actor: str = ""
+    ) -> BreakerInfo:
+        """Open or close the circuit breaker of a queue."""
+        settings, now = self._queue(queue).settings, self._now()
+        if not settings.breaker:
+            raise no_breaker(queue)
+        state = breaker.state_of(self._tables, queue)
+        at = breaker.at(self._tables, queue, now, self._rng())
+        state = by_hand(state, at, settings, actor, open_ms, is_open=is_open)
+        breaker.save(self._tables, queue, state, now, actor)
+        return self.breaker(queue)
+
     @operation
     def purge(self, queue: str) -> int:
         """Remove every message of a queue."""
@@ -128,5 +156,7 @@ class MemoryControl(MemoryQueueing, Control):
             n: tuple(event for event in events if event.queue not in both)
             for n, events in tables.history.items()
         }
+        tables.breakers = {n: one for n, one in tables.breakers.items() if n not in both}
+        tables.failures = {of: one for of, one in tables.failures.items() if of[0] not in both}
         suffixes = tuple(map(metadata_suffix, both))
         tables.metadata = {n: t for n, t in tables.metadata.items() if not n.endswith(suffixes)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from durableq.engines.memory import breaker
 from durableq.engines.memory.base import MemoryBase
 from durableq.engines.memory.tables import Flow
 from durableq.model.flow.capacity import (
@@ -33,7 +34,7 @@ class MemoryFlow(MemoryBase):
             flow.retry_credit,
             flow.delivered_at_ms,
             sum(row.state is State.IN_FLIGHT for row in rows),
-            0,
+            breaker.closed_at_ms(self._tables, queue),
         )
 
     def _store_flow(self, queue: str, state: FlowState) -> None:

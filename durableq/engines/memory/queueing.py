@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from durableq.engines.memory import breaker
 from durableq.engines.memory.base import MemoryWatch, operation, query
 from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
@@ -147,11 +148,13 @@ class MemoryQueueing(MemoryFlow, Queueing):
         if self._queue(queue).settings.paused:
             return received
         more = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
-        limit = self._allowance(queue, limit).number
+        ready = self._ready(queue)
+        if self._queue(queue).settings.breaker:
+            limit, ready = breaker.admitted(self._tables, queue, limit, ready, self._now())
+        limit = limit and self._allowance(queue, limit).number
         if not limit:
             return received._replace(more=more)
-        ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
-        for row in sorted(ready, key=lambda row: -row.draft.priority):
+        for row in ready:
             received = self._admit(row, lease, received)
             passed_over = len(received.duplicates) + received.set_aside
             if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
@@ -159,6 +162,11 @@ class MemoryQueueing(MemoryFlow, Queueing):
                 break
         self._charge(queue, received.messages)
         return received._replace(more=more)
+
+    def _ready(self, queue: str) -> list[Row]:
+        """Return the ready messages of a queue, in the order of delivery."""
+        ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
+        return sorted(ready, key=lambda row: -row.draft.priority)
 
     def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
         if visibility_ms is None:
@@ -333,9 +341,12 @@ class MemoryQueueing(MemoryFlow, Queueing):
         if row.lease is not None:
             return self._lease_left_ms(row)
         due_ms = max(0, row.delayed_until_ms - self._clock.now_ms())
-        message_ms = 0 if row.state is State.READY else due_ms
+        message_ms: int | None = 0 if row.state is State.READY else due_ms
+        if self._queue(queue).settings.breaker:
+            ready = self._ready(queue)
+            message_ms = breaker.wait_ms(self._tables, row, message_ms or 0, ready, self._now())
         allowed = self._allowance(queue, 1)
-        if allowed.number:
+        if allowed.number or message_ms is None:
             return message_ms
         return None if allowed.wait_ms is None else max(message_ms, allowed.wait_ms)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from durableq.model.flow import retries
+from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
 from durableq.model.message import (
     FOREVER_MS,
     Draft,
@@ -122,6 +123,10 @@ class Tables:
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    #: Circuit breakers that have left their first state, by queue.
+    breakers: dict[str, QueueBreaker] = field(default_factory=dict)
+    #: Messages that failed, by queue and id.
+    failures: dict[tuple[str, str], FailureRecord] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     flow: dict[str, Flow] = field(default_factory=dict)
 

@@ -107,7 +107,7 @@ class SQLDeadLetters(Operations, DeadLetters):
     def history(self, message_id: str) -> list[HistoryEvent]:
         """Return the exceptional events of a message."""
         with self._database.read() as tx:
-            return tx.shown(_histories(tx, [row_id(message_id)]).get(row_id(message_id), []))
+            return tx.shown(histories(tx, [row_id(message_id)]).get(row_id(message_id), []))
 
     def recoveries(self, queue: str, since_ms: int, limit: int) -> list[Recovered]:
         """Return the messages that recovery processes sent back to a queue, newest first."""
@@ -242,7 +242,7 @@ def meant_by(wanted: DeadLetterFilter, cursor: int) -> dict[str, Any]:
 
 def _dead_letters(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[DeadLetter]:
     """Return the dead letters of rows of DEAD_LETTER, with their histories."""
-    histories, found = _histories(tx, [row[0] for row in rows]), []
+    known, found = histories(tx, [row[0] for row in rows]), []
     for row in rows:
         *_, max_recoveries, reason, fingerprint = row
         message = as_message(row[:-3], tx)
@@ -252,7 +252,7 @@ def _dead_letters(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[Dead
                 message.source_queue or "",
                 _REASONS[reason],
                 message.enqueued_at_ms,
-                tuple(histories.get(row[0], ())),
+                tuple(known.get(row[0], ())),
                 max_recoveries,
                 fingerprint,
             )
@@ -260,9 +260,9 @@ def _dead_letters(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[Dead
     return found
 
 
-def _histories(tx: Transaction, ids: Sequence[int]) -> dict[int, list[HistoryEvent]]:
+def histories(tx: Transaction, ids: Sequence[int]) -> dict[int, list[HistoryEvent]]:
     """Return the exceptional events of messages by message id, oldest first."""
-    histories: dict[int, list[HistoryEvent]] = {}
+    found: dict[int, list[HistoryEvent]] = {}
     for row in tx.run(tx.sql.HISTORY, ids=tx.list_of([*ids])).fetchall():
         of, name, event, at_ms, actor, *texts, detail, fingerprint, place = row
         reason, error_type, error_message, trace = texts
@@ -280,8 +280,8 @@ def _histories(tx: Transaction, ids: Sequence[int]) -> dict[int, list[HistoryEve
             fingerprint,
             place,
         )
-        histories.setdefault(of, []).append(told)
-    return histories
+        found.setdefault(of, []).append(told)
+    return found
 
 
 def _fate(died_again: int, is_there: int) -> RecoveredFate:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from durableq.engines.sql import breaker
 from durableq.engines.sql.columns import FLOW_COLUMNS, FLOW_STATE
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
-from durableq.model.errors import DatabaseUnusable
 from durableq.model.flow.capacity import (
     Allowance,
     FlowState,
@@ -22,6 +22,7 @@ from durableq.model.flow.capacity import (
 from durableq.model.message import Message
 from durableq.model.settings import Limits, QueueSettings
 
+_BREAKER: Final = int(Limits.BREAKER)
 _IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
 #: Limits with a state that a receive changes.
 _PAID: Final = int(Limits.RATE | Limits.RETRY_SHARE)
@@ -32,6 +33,8 @@ class Grant(NamedTuple):
 
     allowed: Allowance
     state: FlowState
+    #: None unless the breaker is open or half-open.
+    probing: breaker.Probing | None = None
 
 
 def state_of(tx: Transaction, queue_id: int) -> FlowState:
@@ -42,10 +45,7 @@ def state_of(tx: Transaction, queue_id: int) -> FlowState:
     """
     found = tx.execute(tx.sql.FLOW, (queue_id,)).fetchone()
     if found is None:
-        raise DatabaseUnusable(
-            "The state of a queue's limits is missing: something other than durableq wrote to the "
-            "file, or it was damaged. durableq audit tells more; restore a backup."
-        )
+        raise breaker.missing_state()
     return FlowState(*found)
 
 
@@ -56,7 +56,7 @@ def of_settings(settings: QueueSettings, values: Iterable[int | None]) -> FlowSt
     return FlowState(**limits, **found)
 
 
-def grant(tx: Transaction, queue_id: int, limits: int, asked: int) -> Grant:
+def grant(tx: WriteTransaction, queue_id: int, limits: int, asked: int) -> Grant:
     """Return the number of messages that a receive may lease now.
 
     Args:
@@ -65,8 +65,12 @@ def grant(tx: Transaction, queue_id: int, limits: int, asked: int) -> Grant:
         limits: the bits of those that are on.
         asked: the number that the caller asks for.
     """
+    probing = breaker.room(tx, queue_id) if limits & _BREAKER else None
+    if probing is not None:
+        asked = min(asked, probing.places)
     state = state_of(tx, queue_id)
-    return Grant(allowance(state, asked, tx.lease_now_ms), state)
+    allowed = allowance(state, asked, tx.lease_now_ms) if asked else Allowance(0)
+    return Grant(allowed, state, probing)
 
 
 def charge(
@@ -91,19 +95,27 @@ def charge(
         _store(tx, queue_id, after)
 
 
-def wait_ms(tx: Transaction, queue_id: int, limits: int, message_ms: int) -> int | None:
-    """Return the time until a receive may lease a message; None: until a lease ends.
+def waits_ms(
+    tx: Transaction, queue_id: int, limits: int, due_ms: int | None, *, is_ready: bool
+) -> list[int]:
+    """Return the times until the limits let messages through; none: not before a lease ends.
 
     Args:
         tx: the transaction.
         queue_id: the queue.
         limits: the bits of those that are on.
-        message_ms: the time until there is a message.
+        due_ms: the time until a message is due; None: none is delayed.
+        is_ready: whether a message is ready.
     """
-    allowed, _ = grant(tx, queue_id, limits, 1)
+    waits = [0] if is_ready else []
+    if due_ms is not None:
+        waits.append(due_ms)
+    if limits & _BREAKER:
+        waits = breaker.waits_ms(tx, queue_id, due_ms, is_ready=is_ready)
+    allowed = allowance(state_of(tx, queue_id), 1, tx.lease_now_ms) if waits else Allowance(1)
     if allowed.number:
-        return message_ms
-    return None if allowed.wait_ms is None else max(message_ms, allowed.wait_ms)
+        return waits
+    return [] if allowed.wait_ms is None else [max(wait, allowed.wait_ms) for wait in waits]
 
 
 def count_leases(tx: WriteTransaction, queue_id: int, limits: int, number: int) -> None:

@@ -104,17 +104,15 @@ def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
     for paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms in found.values():
         if paused:
             continue
-        message_ms = None
-        if is_ready:
-            message_ms = 0
-        elif delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
-            message_ms = max(0, delayed_until_ms - tx.now_ms)
-        if message_ms is not None and limits & RECEIVE_LIMITS:
-            message_ms = flow.wait_ms(tx, queue_id, limits, message_ms)
-        if message_ms == 0:
+        due_ms = None
+        if delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
+            due_ms = max(0, delayed_until_ms - tx.now_ms)
+        if limits & RECEIVE_LIMITS:
+            waits_ms += flow.waits_ms(tx, queue_id, limits, due_ms, is_ready=bool(is_ready))
+        elif is_ready:
             return 0
-        if message_ms is not None:
-            waits_ms.append(message_ms)
+        elif due_ms is not None:
+            waits_ms.append(due_ms)
         if lease_until_ms is not None:
             waits_ms.append(max(0, lease_until_ms - tx.lease_now_ms))
     return min(waits_ms, default=None)

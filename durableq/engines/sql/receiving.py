@@ -8,7 +8,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from durableq.engines.sql import flow
+from durableq.engines.sql import breaker, flow
 from durableq.engines.sql.admission import (
     ID,
     IS_PLAIN,
@@ -40,6 +40,7 @@ from durableq.model.settings import RECEIVE_LIMITS
 from durableq.model.units import check_whole
 from durableq.store.core import Watch, receive_or_wait
 
+_Admitted = tuple[list[Row], dict[int, Facts], NotDelivered, bool]
 _IN_FLIGHT: Final = State.IN_FLIGHT  # to look up a member takes 0.2 µs for each message
 #: The flags of RECEIVE_FROM that a limit of receives sets.
 _LIMITED: Final = RECEIVE_LIMITS << 1
@@ -90,17 +91,22 @@ def receive(
         promoted, reclaimed = _promote(tx, queue_id), reclaim_expired(tx, row)
         if row.paused:
             return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
-    more, state = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH, None
+    more, grant = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH, None
     if flags & _LIMITED:
         tx.write_counters()
-        (limit, *_), state = flow.grant(tx, queue_id, terms.limits, limit)
+        grant = flow.grant(tx, queue_id, terms.limits, limit)
+        limit = grant.allowed.number
         if not limit:
             return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
-    admitted, known, undelivered, is_full = _admit(tx, terms, limit, retention_ms)
+    if grant is None or grant.probing is None:
+        found = _admit(tx, terms, limit, retention_ms, tx.sql.READY)
+    else:
+        found = _admit_probes(tx, terms, limit, retention_ms, grant.probing)
+    admitted, known, undelivered, is_full = found
     aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
     messages = _deliver(tx, terms, admitted, known) if admitted else []
-    if state is not None:
-        flow.charge(tx, queue_id, terms.limits, state, messages)
+    if grant is not None:
+        flow.charge(tx, queue_id, terms.limits, grant.state, messages)
     more = more or is_full
     idle = not (messages or undelivered.duplicates or aside or more)
     wait_ms = ready_in_ms(tx, [queue]) if idle else None
@@ -173,9 +179,24 @@ def _dead_letters(tx: WriteTransaction, queue_id: int, limit: int, ids: Sequence
     return rows
 
 
+def _admit_probes(
+    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, probing: breaker.Probing
+) -> _Admitted:
+    """Decide about the messages that a half-open breaker lets through.
+
+    Those have not raised Unavailable; if there are none, and none is in flight, they are the ones
+    that have. So a message that always raises it does not take the place of the others.
+    """
+    found = _admit(tx, terms, limit, retention_ms, tx.sql.READY_FRESH)
+    admitted, _, undelivered, _ = found
+    if admitted or undelivered.number or probing.taken:
+        return found
+    return _admit(tx, terms, limit, retention_ms, tx.sql.READY_RETURNED)
+
+
 def _admit(
-    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int
-) -> tuple[list[Row], dict[int, Facts], NotDelivered, bool]:
+    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, ready: str
+) -> _Admitted:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
     Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
@@ -190,7 +211,7 @@ def _admit(
     taken: set[str] = set()
     undelivered, is_full = NotDelivered(), False
     values = (terms.queue_id, tx.now_ms - retention_ms, limit + MAX_SET_ASIDE)
-    rows = tx.raw.execute(tx.sql.READY, values)  # a cursor of its own
+    rows = tx.raw.execute(ready, values)  # a cursor of its own
     try:
         for row in rows:
             key = row[KEY]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from durableq.engines.sql import breaker
 from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.transactions import (
     Operations,
@@ -26,6 +27,7 @@ from durableq.runtime.logs import facts
 log = logging.getLogger("durableq.engine")
 
 _IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
+_BREAKER: Final = int(Limits.BREAKER)
 
 
 class LeasedMessage(NamedTuple):
@@ -214,21 +216,28 @@ def fail_one(
     event: Event = Event.FAILED,
 ) -> Outcome:
     """Record one failure of a leased message, and retry or bury it."""
+    judged, uncounted = None, False
+    if row.limits & _BREAKER and (judged := breaker.judge_failure(tx, row, leased.id, failure)):
+        uncounted = judged.after.is_uncounted
     decision = after_failure(
         failure,
         leased.receive_count,
         row,
         tx.rng(),
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
+        is_uncounted=uncounted,
     )
     if isinstance(decision, Bury):
         moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
     else:
         state = State.DELAYED if decision.wait_ms else State.READY
         until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
-        moved = put_back(tx, row, leased, state, until)
+        moved = put_back(tx, row, leased, state, until, int(uncounted))
     if not moved:
         return Outcome.STALE
+    if judged is not None:
+        breaker.store_failure(tx, row, leased.id, judged)
+    event = Event.UNAVAILABLE if uncounted else event
     tx.record(
         leased.id, row.id, event, actor=actor, traceback=failure.traceback, **failure.history_fields
     )

@@ -13,6 +13,16 @@ from durableq.engines.sql.dialect import RowStatement
 class Statements(Protocol):
     """The texts of the statements for one database, with named or numbered parameters."""
 
+    # breaker
+    BREAKER: str
+    SET_BREAKER: str
+    COUNT_LEASES: str
+    FAILURE_OF: str
+    PUT_FAILURE: str
+    PRUNE_FAILURES: str
+    READY_FRESH: str
+    READY_RETURNED: str
+
     # control
     NAMED: str
     CANCEL: str

@@ -300,6 +300,91 @@ CREATE TABLE durableq_worker (
  STRICT""",
 )
 
+# breaker
+# BREAKER: in_queue
+BREAKER = """\
+SELECT durableq_flow.breaker_phase, durableq_flow.breaker_since_ms,
+durableq_flow.breaker_until_ms, durableq_flow.breaker_trips, durableq_flow.breaker_died,
+durableq_flow.breaker_judged, durableq_flow.breaker_completed, durableq_flow.breaker_reason,
+durableq_counters.completed, durableq_queue.breaker_share, durableq_queue.breaker_minimum,
+durableq_queue.breaker_window_ms, durableq_queue.breaker_open_ms,
+durableq_queue.breaker_open_max_ms, durableq_queue.breaker_probes
+FROM durableq_queue JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id JOIN
+durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+WHERE durableq_queue.id = ?1"""
+SET_BREAKER = """\
+UPDATE durableq_flow SET breaker_phase=:phase, breaker_since_ms=:since_ms,
+breaker_until_ms=:until_ms, breaker_trips=:trips, breaker_died=:died, breaker_judged=:judged,
+breaker_completed=:completed, breaker_reason=:reason WHERE durableq_flow.queue_id = :in_queue
+AND durableq_flow.breaker_phase = :seen_phase AND durableq_flow.breaker_since_ms =
+:seen_since_ms AND durableq_flow.breaker_died = :seen_died"""
+COUNT_LEASES = """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1
+ LIMIT (:limit+0)) AS anon_1"""
+FAILURE_OF = """\
+SELECT durableq_failure.at_ms, durableq_failure.unavailable, durableq_failure.completed
+FROM durableq_failure
+WHERE durableq_failure.queue_id = :in_queue AND durableq_failure.message_id = :of"""
+PUT_FAILURE = """\
+INSERT INTO durableq_failure (queue_id, message_id, at_ms, unavailable, completed)
+VALUES (:in_queue, :of, :at_ms, :uncounted, :completed)
+ON CONFLICT (queue_id, message_id) DO UPDATE SET
+    at_ms = excluded.at_ms, unavailable = excluded.unavailable, completed = excluded.completed"""
+PRUNE_FAILURES = """\
+DELETE FROM durableq_failure WHERE (durableq_failure.queue_id, durableq_failure.message_id) IN
+(SELECT anon_1.queue_id, anon_1.message_id
+FROM (SELECT durableq_failure.queue_id AS queue_id, durableq_failure.message_id AS message_id,
+durableq_failure.at_ms AS at_ms, durableq_failure.unavailable AS unavailable,
+durableq_failure.completed AS completed
+FROM durableq_failure ORDER BY durableq_failure.queue_id, durableq_failure.message_id
+ LIMIT (:window+0)) AS anon_1 JOIN durableq_queue ON durableq_queue.id = anon_1.queue_id
+WHERE NOT (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id = anon_1.message_id AND durableq_message.queue_id = anon_1.queue_id))
+OR anon_1.unavailable = 0 AND anon_1.at_ms < :lease_now - durableq_queue.breaker_window_ms
+ LIMIT (:limit+0))"""
+# READY_FRESH: in_queue, oldest_ms, limit
+READY_FRESH = """\
+SELECT durableq_message.id, durableq_message.body, durableq_message."key",
+durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
+durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
+durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AS anon_1
+FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
+durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
+durableq_message.source_queue_id IS NULL
+WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 0 AND NOT (EXISTS (SELECT
+durableq_failure.message_id
+FROM durableq_failure
+WHERE durableq_failure.queue_id = durableq_message.queue_id AND durableq_failure.message_id =
+durableq_message.id AND durableq_failure.unavailable > 0)) ORDER BY durableq_message.rank,
+durableq_message.id
+ LIMIT (?3+0)"""
+# READY_RETURNED: in_queue, oldest_ms, limit
+READY_RETURNED = """\
+SELECT durableq_message.id, durableq_message.body, durableq_message."key",
+durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
+durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
+durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AS anon_1
+FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
+durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
+durableq_message.source_queue_id IS NULL
+WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 0 AND (EXISTS (SELECT
+durableq_failure.message_id
+FROM durableq_failure
+WHERE durableq_failure.queue_id = durableq_message.queue_id AND durableq_failure.message_id =
+durableq_message.id AND durableq_failure.unavailable > 0)) ORDER BY (SELECT
+durableq_failure.at_ms
+FROM durableq_failure
+WHERE durableq_failure.queue_id = durableq_message.queue_id AND durableq_failure.message_id =
+durableq_message.id AND durableq_failure.unavailable > 0), durableq_message.rank,
+durableq_message.id
+ LIMIT (?3+0)"""
+
 # control
 NAMED = """\
 SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state,

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durableq.engines.sql import hosts, receiving, sending, settling
+from durableq.engines.sql.breaker_control import SQLBreakers
 from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
 from durableq.engines.sql.fleet import SQLFleet
@@ -57,6 +58,7 @@ class SQLStore(
     Settling,
     SQLQueues,
     SQLControl,
+    SQLBreakers,
     SQLMessages,
     SQLIdempotency,
     SQLDeadLetters,

@@ -11,8 +11,9 @@ before a lease ends, in any phase, are judged by the phase at the time of the fa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+from durableq.model.errors import InvalidInput
 from durableq.model.flow.breaker import (
     Breaker,
     BreakerSettings,
@@ -22,10 +23,10 @@ from durableq.model.flow.breaker import (
     close,
     trip,
 )
-from durableq.model.limits import MAX_UNCOUNTED
+from durableq.model.limits import MAX_DELAY_MS, MAX_UNCOUNTED
 from durableq.model.message import Failure
 from durableq.model.states import Reason
-from durableq.model.units import span
+from durableq.model.units import check_whole, span
 
 #: The reasons that may be due to a service that the handler needs. A message that can never succeed
 #: says nothing about it, and no more does a worker that was killed: ten leases lost in a deployment
@@ -92,6 +93,12 @@ class QueueBreaker(Breaker):
     completed: int = 0
     #: Why this phase began, for people.
     reason: str = ""
+
+    @property
+    def transition(self) -> dict[str, Any]:
+        """The facts about the beginning of this phase, for the history and the log."""
+        open_ms = {"open_ms": self.left_ms(self.since_ms)} if self.phase is Phase.OPEN else {}
+        return {"phase": self.phase.value, "reason": self.reason, **open_ms}
 
 
 NEW: Final = QueueBreaker(Phase.CLOSED, 0)
@@ -180,19 +187,42 @@ def judge(
     return Judgement(_with_reason(state, after, at, options), record)
 
 
-def open_by_hand(
-    state: QueueBreaker, at: At, options: BreakerOptions, by: str, open_ms: int | None = None
+def by_hand(
+    state: QueueBreaker,
+    at: At,
+    options: BreakerOptions,
+    by: str,
+    open_ms: int | None = None,
+    *,
+    is_open: bool,
 ) -> QueueBreaker:
-    """Return the state of a breaker that a person opens, for its own open time or another."""
+    """Return the state of a breaker that a person opens or closes.
+
+    A closed one opens again by the same rules: while the service is still down, at the first
+    Unavailable. To close one that is closed changes nothing.
+
+    Args:
+        state: the state before.
+        at: the moment.
+        options: the queue's settings.
+        by: the person or process.
+        open_ms: the time that it stays open; None: as long as it would by itself.
+        is_open: whether to open it.
+
+    Raises:
+        InvalidInput: the time is not from 1 to MAX_DELAY_MS, or it is given for closing.
+    """
+    if not is_open:
+        if open_ms is not None:
+            raise InvalidInput("A breaker that is closed by hand has no time to stay open.")
+        if state.phase is Phase.CLOSED:
+            return state
+        return replace(close(state, at.now_ms), reason=f"closed by {by or 'hand'}")
     after = trip(state, Tally(0, 0), at.now_ms, settings_of(options), at.rng)
     if open_ms is not None:
+        check_whole(open_ms, "The time that a breaker stays open in ms", 1, MAX_DELAY_MS)
         after = replace(after, until_ms=at.now_ms + open_ms)
-    return replace(after, reason=f"opened by {by}")
-
-
-def close_by_hand(state: QueueBreaker, at: At, by: str) -> QueueBreaker:
-    """Return the state of a breaker that a person closes. It opens again by the same rules."""
-    return replace(close(state, at.now_ms), reason=f"closed by {by}")
+    return replace(after, reason=f"opened by {by or 'hand'}")
 
 
 def _others_succeed(state: QueueBreaker, known: FailureRecord | None, at: At) -> bool:
