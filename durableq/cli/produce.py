@@ -20,6 +20,7 @@ from durableq.client.app import DurableQ
 from durableq.client.handlers import load
 from durableq.client.producer import Producer
 from durableq.model.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
+from durableq.model.flow.sending import SHED
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft
 from durableq.store.core import Capability, Store
@@ -156,7 +157,7 @@ class _Sending:
     def __init__(self, store: Store, queue: str, max_bad: int | None) -> None:
         self.queue = queue
         self.max_bad = max_bad
-        self.sent = self.skipped = self.commits = self._bad_in_a_row = 0
+        self.sent = self.shed = self.skipped = self.commits = self._bad_in_a_row = 0
         self.bad_line: int | None = None
         self._store = store
         self._started = time.monotonic()
@@ -172,7 +173,9 @@ class _Sending:
             ids = self._store.send(self.queue, drafts)
         except InvalidInput as error:
             raise Conflict(f"A batch could not be stored: {error}") from error
-        self.sent += len(ids)
+        shed = ids.count(SHED)
+        self.sent += len(ids) - shed
+        self.shed += shed
         self.commits += 1
         return ids
 
@@ -202,11 +205,17 @@ class _Sending:
     def so_far(self) -> str:
         """The counts of a run that ends early, in a sentence."""
         skipped = f"{_plural(self.skipped, 'bad line')} skipped"
+        if self.shed:
+            skipped = f"{self.shed:,} shed, {skipped}"
         if not self.sent:
-            return f"Nothing was sent, {skipped}." if self.skipped else "Nothing was sent."
+            return (
+                f"Nothing was sent, {skipped}."
+                if self.skipped or self.shed
+                else "Nothing was sent."
+            )
         was, stay = ("was", "stays") if self.sent == 1 else ("were", "stay")
         words = f"{_plural(self.sent, 'message')} {was} sent before it and {stay} sent"
-        return f"{words}; {skipped}." if self.skipped else f"{words}."
+        return f"{words}; {skipped}." if self.skipped or self.shed else f"{words}."
 
     @property
     def counted(self) -> str:
@@ -220,6 +229,7 @@ class _Sending:
         return {
             "queue": self.queue,
             "sent": self.sent,
+            "shed": self.shed,
             "skipped": self.skipped,
             "commits": self.commits,
             "seconds": round(seconds, 3),
@@ -230,8 +240,9 @@ class _Sending:
     def __str__(self) -> str:
         counts = self.as_dict()
         skipped = f", skipped {_plural(self.skipped, 'bad line')}" if self.skipped else ""
+        shed = f", shed {self.shed:,} because it was full" if self.shed else ""
         return (
-            f"Sent {_plural(self.sent, 'message')} to {self.queue}{skipped} in "
+            f"Sent {_plural(self.sent, 'message')} to {self.queue}{shed}{skipped} in "
             f"{counts['seconds']:.2f} s ({counts['per_second']:,.0f} per second, "
             f"{_plural(self.commits, 'commit')})."
         )
@@ -283,7 +294,7 @@ def _conclude(sending: _Sending, source: _Source) -> None:
     unseen = sending.skipped - BAD_LINES_SHOWN
     if unseen > 0:
         output.error(f"{_plural(unseen, 'more line')} skipped.")
-    if sending.sent or sending.skipped:
+    if sending.sent or sending.shed or sending.skipped:
         output.say(str(sending))
     else:
         output.say(f"Nothing to send: {source.name} is empty.")

@@ -84,8 +84,12 @@ class Settings:
     retry_share: str | None = _limit(
         "retry_share", "Part of the deliveries that may be retries.", "SHARE"
     )
-    max_backlog: str | None = _limit("max_backlog", "Messages stored at most.", "N")
-    max_backlog_bytes: str | None = _limit("max_backlog_bytes", "Bytes of bodies.", "BYTES")
+    max_backlog: str | None = _limit(
+        "max_backlog", "Messages stored at most, those in flight included.", "N"
+    )
+    max_backlog_bytes: str | None = _limit(
+        "max_backlog_bytes", "Bytes of bodies stored at most.", "BYTES"
+    )
     on_full: str | None = _limit("on_full", "What a send to a full queue does.")
     block_timeout: str | None = _limit("block_timeout_ms", "How long it waits for room.")
     min_free_bytes: str | None = _limit(

@@ -64,6 +64,8 @@ class Producer:
     def send(self, body: Any, **options: Unpack[SendOptions]) -> Future[str]:
         """Accept a message; see Queue.send. The Future's result is its id, once it is stored.
 
+        It is empty if the message was shed.
+
         Raises:
             InvalidInput: this message cannot be sent; the others are not affected.
             DurableQError: an earlier batch could not be stored; its futures say so too.

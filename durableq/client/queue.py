@@ -50,6 +50,8 @@ class Queue:
     def send(self, body: Any, *, connection: Any = None, **options: Unpack[SendOptions]) -> str:
         """Store a message and return its id. When this returns, the message is durable.
 
+        The id is empty for a message that was shed: the queue was full, and its `on_full` is shed.
+
         Args:
             body: a JSON value, or bytes.
             connection: a SQLAlchemy connection with an open transaction on the same file (of a
@@ -62,6 +64,9 @@ class Queue:
             Conflict, Unsupported: the connection cannot carry a send: closed, in autocommit mode,
                 without a transaction, another thread's, another driver's, on another file.
             Busy: other processes held the file for the whole wait; nothing was stored.
+            QueueFull: the queue has no room (`max_backlog`, `max_backlog_bytes`), or had none for
+                its `block_timeout`; nothing was stored.
+            StorageFull: the disk has no room, or less than the queue's `min_free_bytes`.
             OutcomeUnknown: COMMIT failed; with a key, sending again is safe.
         """
         made = [draft(body, **options)]
@@ -74,6 +79,9 @@ class Queue:
     ) -> list[str]:
         """Store messages in one commit, all or none, and return their ids in order.
 
+        In a full queue whose `on_full` is shed, those that do not fit are dropped, and their ids
+        are empty.
+
         Args:
             bodies: at most MAX_SEND_BATCH. For a key each, use producer() or send().
             connection: as for send.
@@ -81,7 +89,9 @@ class Queue:
                 of them duplicates.
 
         Raises:
-            InvalidInput: one cannot be sent, or there are too many; nothing was stored.
+            InvalidInput: one cannot be sent, there are too many, or they can never fit into the
+                queue; nothing was stored.
+            QueueFull, StorageFull: as for send.
         """
         made = _drafts(bodies, options)
         if connection is None:

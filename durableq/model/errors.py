@@ -8,7 +8,8 @@ DurableQError
 │   ├── UnknownQueue
 │   └── UnknownMessage
 ├── Conflict                the state of the object forbids the call
-│   └── Refused             some messages could not be cancelled or rescheduled
+│   ├── Refused             some messages could not be cancelled or rescheduled
+│   └── QueueFull           a queue has no room for a send
 ├── StaleReceipt            the message is no longer yours
 ├── Busy                    another process holds the file; trying again is safe
 ├── OutcomeUnknown          COMMIT itself failed; repeating the call is safe
@@ -104,6 +105,45 @@ class Refused(Conflict):
         super().__init__(" ".join(named))
         #: The reason for each refused message, by id.
         self.refusals = dict(refusals)
+
+
+class QueueFull(Conflict):
+    """A send does not fit into the backlog limits of a queue. Nothing of it was stored.
+
+    Args:
+        queue: the name of the queue.
+        why: how full it is, and how much was to come.
+        needs: the number of messages to come, and the bytes of their bodies.
+        block_ms: how long a send waits for room; 0: it does not.
+        waited: whether it has waited.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        why: str,
+        needs: tuple[int, int] = (0, 0),
+        *,
+        block_ms: int = 0,
+        waited: bool = False,
+    ) -> None:
+        advice = (
+            "Send later, when workers have completed messages, or raise the limit (durableq queue "
+            "set)."
+        )
+        if waited:
+            advice = f"The send has waited for {block_ms / 1000:g} s (block_timeout). {advice}"
+        elif block_ms:
+            advice = (
+                "Its setting on_full is block, but this send cannot wait: it is part of a "
+                "transaction, which keeps the workers from making room, or it runs on an event "
+                "loop. Send outside the transaction, or with asyncio.to_thread."
+            )
+        super().__init__(f"Queue {queue!r} is full: {why}. Nothing was sent. {advice}")
+        self.queue = queue
+        self.why = why
+        self.needs = needs
+        self.block_ms = block_ms
 
 
 class StaleReceipt(DurableQError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from durableq.model.errors import InvalidInput
@@ -47,6 +48,18 @@ def check_queue_name(name: object) -> None:
     check_new_queue_name(name.removesuffix(DEAD_LETTER_SUFFIX) if isinstance(name, str) else name)
 
 
+#: The counters of messages that ended in a queue.
+ENDS: Final = (
+    "completed",
+    "duplicates",
+    "discarded",
+    "expired",
+    "purged",
+    "cancelled",
+    "replaced",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """The counters of a queue since it was created."""
@@ -76,8 +89,8 @@ class Counters:
     @property
     def ended(self) -> int:
         """The number of messages that ended in this queue."""
-        handled = self.completed + self.duplicates + self.discarded
-        return handled + self.expired + self.purged + self.cancelled + self.replaced
+        number: int = sum(attrgetter(*ENDS)(self))
+        return number
 
     def __add__(self, other: Counters) -> Counters:
         """Return the sums of both counters."""

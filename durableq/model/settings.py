@@ -155,6 +155,8 @@ class Limits(IntFlag):
 RECEIVE_LIMITS: Final = int(
     Limits.RATE | Limits.IN_FLIGHT | Limits.BREAKER | Limits.RETRY_SHARE | Limits.GROUPS
 )
+#: Limits that a send evaluates.
+SEND_LIMITS: Final = int(Limits.BACKLOG | Limits.BACKLOG_BYTES | Limits.FREE_SPACE)
 _SETTING_OF: Final = {
     Limits.RATE: "rate",
     Limits.IN_FLIGHT: "max_in_flight",

@@ -180,6 +180,10 @@ class Queueing(Protocol):
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Store a batch, all or nothing, and return the ids in order.
 
+        If the queue is full, `on_full` decides: the send is refused, waits for room, or sheds the
+        messages that do not fit, whose ids are SHED. Inside a transaction, and in `together`, it
+        is refused rather than waiting.
+
         Args:
             queue: the target.
             drafts: at most MAX_SEND_BATCH.
@@ -187,6 +191,9 @@ class Queueing(Protocol):
         Raises:
             InvalidBody: one is over the queue's `max_body_bytes`; none is stored.
             Conflict: the target is a dead-letter queue, which receives only failed messages.
+            QueueFull: the batch does not fit into the backlog limits.
+            InvalidInput: it would not fit into them if the queue were empty.
+            StorageFull: the disk has less free space than `min_free_bytes`.
         """
         ...
 

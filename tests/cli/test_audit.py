@@ -12,6 +12,7 @@ AUDITED = [
     *("counters", "moved", "messages_without_queue", "queues_without_pair"),
     *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
     *("records_without_queue", "history_without_queue", "dead_letters_misgrouped"),
+    "queues_with_other_bytes",
 ]
 
 
@@ -72,6 +73,11 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
         ),
         ("records_without_queue", "UPDATE durableq_idempotency SET queue_id = 77", "2 idempotency"),
         ("history_without_queue", "UPDATE durableq_history SET queue_id = 77", "2 events"),
+        (
+            "queues_with_other_bytes",
+            "UPDATE durableq_counters SET backlog_bytes = 1; UPDATE durableq_queue SET limits = 64",
+            "queues that store another number of bytes",
+        ),
     ],
 )
 def test_each_difference_is_counted(

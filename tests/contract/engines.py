@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from durableq.engines import open_store
 from durableq.model.dead_letters import DeadLetterGroup
+from durableq.model.flow.sending import SHED
 from durableq.model.lifecycle import EDGES, Node, node_of
 from durableq.model.message import Duplicate, HistoryEvent, Message, Receipt
 from durableq.model.queues import dead_letter_name
@@ -79,9 +80,11 @@ class Engine:
         self.since_ms = clock.wall_ms()
 
     def sent(self, ids: Iterable[str]) -> list[str]:
-        """Name new messages and return the names."""
+        """Name new messages and return the names; the id of a shed one names none."""
         for message_id in ids:
-            self.names[message_id] = f"message {len(self.names):04}"
+            if message_id not in self.names:
+                number = f"message {len(self.names):04}"
+                self.names[message_id] = number if message_id != SHED else SHED
         return [self.names[message_id] for message_id in ids]
 
     def plain(self, answer: Any) -> Any:

@@ -25,7 +25,7 @@ from durableq.recovery import leases
 from durableq.runtime import clock, outage, printable, signals
 from durableq.supervisor import reclaim, reload, supervisor
 from durableq.worker import completer, execution, lease_keeper
-from tests.sabotage import control_bugs, group_bugs, once_bugs, rate_bugs, session_bugs
+from tests.sabotage import features, group_bugs, session_bugs
 from tests.sabotage.counting_bugs import (
     audit_the_counters_by_themselves,
     believe_each_group,
@@ -437,8 +437,6 @@ BUGS: dict[str, Callable[[], None]] = {
         leave_the_log_long,
         *session_bugs.BUGS,
         *group_bugs.BUGS,
-        *rate_bugs.BUGS,
-        *control_bugs.BUGS,
-        *once_bugs.BUGS,
+        *features.BUGS,
     )
 }

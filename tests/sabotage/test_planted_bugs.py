@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sabotage import control_bugs, once_bugs, rate_bugs
+from tests.sabotage import features
 from tests.sabotage.bugs import BUGS
 from tests.support import scaled
 from tests.warm import WarmProcess
@@ -337,9 +337,7 @@ SEEN_BY = [
         "give_up_at_the_first_lock",
         "tests/engine/test_own_locks.py::test_a_lock_of_another_thread_is_waited_for",
     ),
-    *control_bugs.SEEN_BY,
-    *once_bugs.SEEN_BY,
-    *rate_bugs.SEEN_BY,
+    *features.SEEN_BY,
 ]
 
 

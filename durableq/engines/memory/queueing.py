@@ -12,8 +12,16 @@ from durableq.engines.memory.base import MemoryWatch, operation, query
 from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.model import codec
-from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, Unsupported
+from durableq.model.errors import (
+    Conflict,
+    DurableQError,
+    InvalidBody,
+    InvalidInput,
+    QueueFull,
+    Unsupported,
+)
 from durableq.model.flow.info import limits_info
+from durableq.model.flow.sending import Backlog, Incoming, check_dead_letter_settings, plan
 from durableq.model.info import QueueInfo, check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
@@ -41,6 +49,7 @@ from durableq.model.message import (
 from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
 from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole
+from durableq.runtime.room import send_when_room, warn_shed
 from durableq.store.core import (
     Answer,
     Call,
@@ -66,7 +75,10 @@ class MemoryQueueing(MemoryFlow, Queueing):
             queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
             queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
         before = queues[name].settings
-        queues[name] = queues[name]._replace(settings=before.changed(changes))
+        settings = before.changed(changes)
+        if queues[name].dead_letter_queue is None:
+            check_dead_letter_settings(name, settings)
+        queues[name] = queues[name]._replace(settings=settings)
         self._settings_changed(name, before)
         return self._queue_info(name)
 
@@ -92,11 +104,25 @@ class MemoryQueueing(MemoryFlow, Queueing):
 
     # ---- send
 
-    @operation
     def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
-        """Store a batch."""
+        """Store a batch, or wait until the queue has room for it."""
         if connection is not None:
             raise Unsupported("A store in memory cannot join a database's transaction.")
+        try:
+            return self.send_now(queue, drafts)
+        except QueueFull as full:
+            if not full.block_ms:
+                raise
+            again = partial(self.send_now, queue, drafts)
+            return send_when_room(self, again, full, self._has_room)
+
+    @query
+    def _has_room(self, full: QueueFull) -> bool:
+        return self._backlog(full.queue).has_room(*full.needs)
+
+    @operation
+    def send_now(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
+        """Store a batch."""
         if len(drafts) > MAX_SEND_BATCH:
             raise InvalidInput(f"A batch has at most {MAX_SEND_BATCH} messages, got {len(drafts)}.")
         if not drafts:
@@ -111,17 +137,36 @@ class MemoryQueueing(MemoryFlow, Queueing):
                     f"Message {number} of this batch has a body of {size} bytes; queue {queue!r} "
                     f"takes at most {most}. Nothing of the batch was sent."
                 )
-        self._count(queue, sent=len(drafts))
-        return [self._store(queue, draft, settings.delay_ms) for draft in drafts]
+        first = self._last_id + 1
+        numbered = dict(enumerate(drafts, first))
+        incoming = [Incoming(n, codec.size(draft.body)) for n, draft in numbered.items()]
+        made = plan(queue, incoming, self._backlog(queue))
+        for number in made.stored:
+            self._store(queue, number, numbered[number], settings.delay_ms)
+        self._count(queue, sent=len(made.stored), shed=made.shed)
+        if made.shed:
+            warn_shed(queue, made.shed)
+        return made.answer
 
-    def _store(self, queue: str, draft: Draft, queue_delay_ms: int) -> str:
-        self._last_id += 1
-        message_id, now_ms = str(self._last_id), self._clock.now_ms()
+    def _backlog(self, queue: str) -> Backlog:
+        """Return what a queue stores and may store."""
+        settings, sizes = self._queue(queue).settings, self._tables.sizes_in(queue)
+        return Backlog(
+            len(sizes),
+            sum(sizes),
+            settings.max_backlog,
+            settings.max_backlog_bytes,
+            settings.on_full,
+            settings.block_timeout_ms,
+        )
+
+    def _store(self, queue: str, number: int, draft: Draft, queue_delay_ms: int) -> None:
+        self._last_id = max(self._last_id, number)
+        message_id, now_ms = str(number), self._clock.now_ms()
         delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
         waiting = (State.DELAYED, now_ms + delay_ms) if delay_ms else (State.READY, 0)
         row = Row(message_id, queue, draft, now_ms, now_ms, *waiting)
         self._tables.rows[message_id] = row
-        return message_id
 
     # ---- receive
 
@@ -310,7 +355,7 @@ class MemoryQueueing(MemoryFlow, Queueing):
         try:
             match call:
                 case Send(queue, drafts):
-                    return self.send(queue, drafts)
+                    return self.send_now(queue, drafts)
                 case Receive(queue, limit, visibility_ms, owner_id):
                     return self._receive(queue, limit, visibility_ms, owner_id)
                 case Extend(receipts, visibility_ms):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from durableq.model import codec
 from durableq.model.flow import retries
 from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
 from durableq.model.message import (
@@ -137,3 +138,7 @@ class Tables:
     def in_queue(self, name: str) -> list[Row]:
         """Return the messages of a queue, in order of id."""
         return [row for row in self.rows.values() if row.queue == name]
+
+    def sizes_in(self, name: str) -> list[int]:
+        """Return the sizes of the bodies of a queue's messages, in bytes."""
+        return [codec.size(row.draft.body) for row in self.in_queue(name)]

@@ -66,7 +66,7 @@ class OpenTransaction:
         """Send messages that exist only if this transaction commits."""
         self._check()
         with self._store.inside():
-            return self._store.send(queue, drafts)
+            return self._store.send_now(queue, drafts)
 
     def settle(
         self,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
+from durableq.engines.sql.leaving import left
 from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model import codec
@@ -177,7 +178,7 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, failure)
     ]
     ended = [*undelivered.expired, *(int(one.message_id) for one in undelivered.duplicates)]
-    deleted = tx.moved(tx.sql.END_READY, ids=tx.list_of(ended))
+    deleted = left(tx, tx.run(tx.sql.END_READY, ids=tx.list_of(ended)))
     undelivered.expired = [one for one in undelivered.expired if one in deleted]
     undelivered.duplicates = [
         one for one in undelivered.duplicates if int(one.message_id) in deleted

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from durableq.engines.sql.leaving import left
 from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.transactions import Operations, WriteTransaction, row_id
 from durableq.model import lifecycle
@@ -121,7 +122,7 @@ def _refusal(
 
 
 def _cancel(tx: WriteTransaction, messages: list[_Named], actor: str) -> set[int]:
-    ended = tx.moved(tx.sql.CANCEL, ids=tx.list_of([message.id for message in messages]))
+    ended = left(tx, tx.run(tx.sql.CANCEL, ids=tx.list_of([message.id for message in messages])))
     for message in messages:
         if message.id in ended:
             tx.count(message.queue_id, tx.sql.CANCELLED)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from durableq.engines.sql.flow import count_leases
+from durableq.engines.sql.leaving import come
 from durableq.engines.sql.queries import as_message, find_queue
 from durableq.engines.sql.receiving import lease_dead_letters
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
@@ -215,9 +216,11 @@ def _redrive(
         new_body=body,
         new_body_bytes=None if body is None else codec.size(body),
     )
-    if sent_back.rowcount != 1:
+    moved = sent_back.fetchall()
+    if not moved:
         return False
     count_leases(tx, row.id, row.limits, -1)
+    come(tx, target.id, moved[0][0])
     tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(target.id, tx.sql.MOVED_IN)
     return True

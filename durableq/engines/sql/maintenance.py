@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from durableq.engines.sql import once, orphans, redrive
+from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.errors import Busy
@@ -86,7 +87,7 @@ def _expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
     """End waiting messages, given by id and queue, past their retention; return the number."""
     if not overdue:
         return 0
-    ended = tx.moved(tx.sql.END_WAITING, ids=tx.list_of([row[0] for row in overdue]))
+    ended = left(tx, tx.run(tx.sql.END_WAITING, ids=tx.list_of([row[0] for row in overdue])))
     for message_id, queue_id in overdue:
         if message_id in ended:
             tx.count(queue_id, tx.sql.EXPIRED)

@@ -18,11 +18,14 @@ _NOUNS: Final = {
     "records_without_queue": "idempotency records of a queue that is not there",
     "history_without_queue": "events of a queue that is not there",
     "dead_letters_misgrouped": "dead letters in another group than that of their last burial",
+    "queues_with_other_bytes": "queues that store another number of bytes than their counters say",
 }
 _ADVICE: Final = {
     "keys_without_owner": "The next message under such a key takes it over: nothing is stuck.",
     "leases_without_worker": "They come back when the lease ends. A worker that was thought dead "
     "and goes on is stopped best: durableq status.",
+    "queues_with_other_bytes": "Switch the limit off and on, which counts again: durableq queue "
+    "set QUEUE --max-backlog-bytes off.",
 }
 _DEFAULT_ADVICE: Final = "No operation leaves such rows: a program other than durableq wrote here."
 
@@ -43,6 +46,7 @@ def find(tx: Transaction) -> list[Finding]:
         count("records_without_queue", sql.RECORDS_WITHOUT_QUEUE),
         count("history_without_queue", sql.HISTORY_WITHOUT_QUEUE),
         count("dead_letters_misgrouped", sql.DEAD_LETTERS_MISGROUPED),
+        count("queues_with_other_bytes", sql.QUEUES_WITH_OTHER_BYTES),
     ]
 
 

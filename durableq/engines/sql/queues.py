@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from durableq.engines.sql import flow, metadata, redrive
+from durableq.engines.sql import backlog, flow, metadata, redrive
 from durableq.engines.sql.columns import FLOW_STATE
+from durableq.engines.sql.leaving import COUNTING_LIMITS
 from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
     Operations,
@@ -15,6 +16,7 @@ from durableq.engines.sql.transactions import (
 )
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.flow.info import limits_info
+from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
 from durableq.model.settings import SETTINGS, QueueSettings
 from durableq.store.capabilities import Control
@@ -63,6 +65,8 @@ class SQLQueues(Operations, Control):
             tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
             tx.count(row.id, tx.sql.PURGED, removed)
             flow.count_again(tx, row.id)
+            if row.limits & COUNTING_LIMITS:
+                backlog.count_bytes(tx, row.id)
             return removed
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
@@ -81,11 +85,15 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> N
         return
     before = settings_of(tx, name)
     settings = before.changed(changes)
+    if row.dead_letter_queue_id is None:
+        check_dead_letter_settings(name, settings)
     if settings != before:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
         limits = int(settings.limits)
         tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
         flow.settings_changed(tx, row.id, before, settings)
+        if limits & ~before.limits & COUNTING_LIMITS:
+            backlog.count_bytes(tx, row.id)
 
 
 def _create(

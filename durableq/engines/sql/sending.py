@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
+from durableq.engines.sql.backlog import backlog_of, read_backlog
+from durableq.engines.sql.leaving import come
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
 from durableq.model.drafts import DraftFlow
-from durableq.model.errors import Conflict, DurableQError, InvalidBody, InvalidInput, UnknownQueue
+from durableq.model.errors import (
+    Conflict,
+    DurableQError,
+    InvalidBody,
+    InvalidInput,
+    QueueFull,
+    UnknownQueue,
+)
+from durableq.model.flow.sending import Incoming, plan
 from durableq.model.limits import MAX_SEND_BATCH
 from durableq.model.message import FOREVER_MS, Draft, State
 from durableq.model.queues import DEAD_LETTER_SUFFIX
+from durableq.model.settings import SEND_LIMITS
+from durableq.runtime.room import send_when_room, warn_shed
+from durableq.store.core import Watch
 
 _READY: Final = State.READY.value
 _DELAYED: Final = State.DELAYED.value
@@ -20,6 +34,7 @@ _DELAYED: Final = State.DELAYED.value
 #: costs as much as the rest of a row. The statement stores NULL for an empty value.
 _NO_HASH: Final = bytearray()
 _flow: Final = attrgetter("flow")
+_ID, _QUEUE_ID, _BODY_BYTES = 0, 1, 8
 
 
 class Sending(Operations):
@@ -28,9 +43,25 @@ class Sending(Operations):
     def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
         """Store a batch, or let it join the caller's transaction."""
         if connection is None:
-            return self._database.run(send, queue, drafts)
+            try:
+                return self._database.run(send, queue, drafts)
+            except QueueFull as full:
+                if not full.block_ms:
+                    raise
+                again = partial(self._database.run, send, queue, drafts)
+                return send_when_room(self, again, full, self._has_room)
         with self._database.join(connection) as tx:
             return send(tx, queue, drafts)
+
+    def watch(self) -> Watch:
+        """Start watching for writes; each engine has its own way."""
+        raise NotImplementedError
+
+    def _has_room(self, full: QueueFull) -> bool:
+        """Return whether the queue has room for a send now, or lets it raise another error."""
+        with self._database.read() as tx:
+            row = tx.execute(tx.sql.QUEUE, (full.queue,)).fetchone()
+            return row is None or read_backlog(tx, row[0])[0].has_room(*full.needs)
 
 
 def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]:
@@ -40,6 +71,8 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
         InvalidInput: more than MAX_SEND_BATCH messages.
         UnknownQueue: there is no such queue.
         InvalidBody: a body is over the queue's limit.
+        QueueFull: the queue has no room for them.
+        StorageFull: the disk has less free space than the queue's `min_free_bytes`.
     """
     if len(drafts) > MAX_SEND_BATCH:
         raise _too_many(len(drafts))
@@ -49,17 +82,44 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     row = execute(sql.SEND_TO, (queue,)).fetchone()
     if row is None:
         raise _refused(tx, queue)
-    tx.revision, _, *target = row
+    tx.revision, limits, *target = row
     queue_id, *_, last_id = target
     rows, insert = _rows(tx.now_ms, queue, target, drafts), sql.INSERT
     if any(map(_flow, drafts)):
         rows, insert = list(map(_with_flow, rows, drafts)), sql.INSERT_FLOW
+    if limits & SEND_LIMITS:
+        return _send_within_limits(tx, queue, limits, rows, insert)
     execute(sql.SENT, (len(rows), queue_id))
     if len(rows) == 1:
         execute(insert, rows[0])
         return [str(last_id + 1)]
     tx.raw.executemany(insert, rows)
     return [str(row[0]) for row in rows]
+
+
+def _send_within_limits(
+    tx: WriteTransaction, queue: str, limits: int, rows: list[tuple[Any, ...]], insert: str
+) -> list[str]:
+    """Store rows as far as the limits of their queue allow; return the ids, SHED for the others.
+
+    Args:
+        tx: the transaction.
+        queue: the name of the queue.
+        limits: the bits of its limits.
+        rows: the values of the messages.
+        insert: the statement for them.
+    """
+    queue_id = rows[0][_QUEUE_ID]
+    backlog = backlog_of(tx, queue, queue_id, limits)
+    made = plan(queue, [Incoming(row[_ID], row[_BODY_BYTES]) for row in rows], backlog)
+    stored = {*made.stored}
+    tx.count(queue_id, tx.sql.SENT, len(stored))
+    tx.count(queue_id, tx.sql.SHED_UNSTORED, made.shed)
+    come(tx, queue_id, made.body_bytes)
+    tx.raw.executemany(insert, [row for row in rows if row[_ID] in stored])
+    if made.shed:
+        warn_shed(queue, made.shed)
+    return made.answer
 
 
 def _rows(

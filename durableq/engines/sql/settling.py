@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from durableq.engines.sql import breaker
 from durableq.engines.sql.flow import count_leases
+from durableq.engines.sql.leaving import COUNTING_LIMITS, left
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -101,8 +102,11 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
         if found is None:
             continue
         tx.revision, limits, queue_id, ttl_ms = found
-        text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
-        ended = tx.execute(text, (ids, queue_id, token)).fetchall()
+        if limits & COUNTING_LIMITS:
+            ended = _complete_counted(tx, queue_id, token, [*positions])
+        else:
+            text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
+            ended = tx.execute(text, (ids, queue_id, token)).fetchall()
         if ended:
             counter = tx.sql.COMPLETED_IN_FLIGHT if limits & _IN_FLIGHT else tx.sql.COMPLETED
             tx.execute(counter, (len(ended), queue_id))
@@ -118,6 +122,16 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
         outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
     ]
+
+
+def _complete_counted(
+    tx: WriteTransaction, queue_id: int, token: Token, ids: list[int]
+) -> list[tuple[int, str | None]]:
+    """End leased messages of a queue that counts what it stores; return their ids and keys."""
+    text, listed = tx.listed(tx.sql.COMPLETE_COUNTED, tx.sql.COMPLETE_COUNTED_ONE, ids)
+    rows = tx.execute(text, (listed, queue_id, token)).fetchall()
+    left(tx, [row[:-1] for row in rows])
+    return [(row[0], row[-1]) for row in rows]
 
 
 def _complete_keys(
@@ -288,10 +302,13 @@ def _move_to_dead_letters(
         fingerprint=cause.fingerprint,
         now_ms=tx.now_ms,
     )
-    if buried.rowcount != 1:
+    moved = buried.fetchall()
+    if not moved:
         return False
     if row.limits and from_state is State.IN_FLIGHT:
         count_leases(tx, row.id, row.limits, -1)
+    if row.limits & COUNTING_LIMITS:
+        left(tx, [(message_id, row.id, *moved[0])])
     tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(to_queue, tx.sql.MOVED_IN)
     return True

@@ -13,6 +13,10 @@ from durableq.engines.sql.dialect import RowStatement
 class Statements(Protocol):
     """The texts of the statements for one database, with named or numbered parameters."""
 
+    # backlog
+    BACKLOG: str
+    SUM_BACKLOG_BYTES: str
+
     # breaker
     BREAKER: str
     SET_BREAKER: str
@@ -113,6 +117,8 @@ class Statements(Protocol):
     COMPLETE_IN: str
     COMPLETE: str
     COMPLETE_ONE: str
+    COMPLETE_COUNTED: str
+    COMPLETE_COUNTED_ONE: str
     EXTEND: str
     LEASED: str
     LEASED_ONE: str
@@ -154,6 +160,7 @@ class Statements(Protocol):
     HISTORY_WITHOUT_QUEUE: str
     DEAD_LETTERS_MISGROUPED: str
     LEASE_OWNERS: str
+    QUEUES_WITH_OTHER_BYTES: str
     WORKER_IDS: str
 
     # queries
@@ -177,6 +184,8 @@ class Statements(Protocol):
     EXPIRED: str
     PURGED: str
     CANCELLED: str
+    SHED_UNSTORED: str
+    BACKLOG_BYTES: str
     CREATE_QUEUE: str
     CREATE_COUNTERS: str
     CREATE_FLOW: str

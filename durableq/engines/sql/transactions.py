@@ -112,9 +112,10 @@ class WriteTransaction(Transaction):
         dialect: the texts of the statements for its database.
         rng: numbers in [0, 1) for the backoff's jitter.
         owner_outside: the owner of leases outside a registered worker, as stored.
+        free_bytes: returns the free space of the file system; None: it is not known.
     """
 
-    __slots__ = ("_queues", "counts", "owner_outside", "revision", "rng")
+    __slots__ = ("_queues", "counts", "free_bytes", "owner_outside", "revision", "rng")
 
     def __init__(
         self,
@@ -122,9 +123,11 @@ class WriteTransaction(Transaction):
         dialect: Dialect,
         rng: Callable[[], float],
         owner_outside: int = OWNER_BASE,
+        free_bytes: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(raw, dialect)
         self.rng = rng
+        self.free_bytes = free_bytes
         self.owner_outside = owner_outside
         #: Numbers to be added, by queue id and the statement that adds to the counter.
         self.counts: dict[tuple[int, str], int] = {}

@@ -20,6 +20,7 @@ from durableq.engines.sqlite.checkpoints import Checkpointer, guard, set_pragma
 from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import check_library, driver
 from durableq.engines.sqlite.errors import code_of, translate
+from durableq.engines.sqlite.free_space import FreeSpace
 from durableq.engines.sqlite.group_commit import Turn
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.open_files import OpenFile, create
@@ -73,6 +74,7 @@ class Database:
         self.clock = SteadyClock(clock or SystemClock())
         self.owner_outside = hosts.owner_outside(self.clock.host_id(), self.clock.boot_id())
         self.rng = rng
+        self.free_bytes = FreeSpace(location.path)
         # The sessions of all threads; each change is one atomic step. A forked child would close
         # a session that is missing here: the thread-local memory of other threads is freed there.
         self._sessions: list[Session] = []

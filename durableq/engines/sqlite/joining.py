@@ -93,9 +93,10 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
         with alone_with(raw):
             _begin(database, raw, begun=begun)
             with AllOrNothing(raw):
-                tx = WriteTransaction(raw, DIALECT, database.rng)
+                tx = WriteTransaction(raw, DIALECT, database.rng, free_bytes=database.free_bytes)
                 tx.set_time(steady_time.follow(tx, database.clock))
                 yield tx
+                tx.write_counters()
     except driver.Error as error:
         raise translate(error, database.location.path) or error from error
 

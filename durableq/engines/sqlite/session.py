@@ -52,7 +52,7 @@ class Session(WriteTransaction):
     )
 
     def __init__(self, database: Database, raw: Any) -> None:
-        super().__init__(raw, DIALECT, database.rng, database.owner_outside)
+        super().__init__(raw, DIALECT, database.rng, database.owner_outside, database.free_bytes)
         # The driver's connection makes a cursor for each statement, which takes a microsecond.
         self.execute = raw.cursor().execute
         self._database = database

@@ -300,6 +300,34 @@ CREATE TABLE durableq_worker (
  STRICT""",
 )
 
+# backlog
+# BACKLOG: queue_id
+BACKLOG = """\
+SELECT (durableq_counters.sent + durableq_counters.moved_in) - (durableq_counters.moved_out +
+durableq_counters.completed + durableq_counters.duplicates + durableq_counters.discarded +
+durableq_counters.expired + durableq_counters.purged + durableq_counters.cancelled +
+durableq_counters.replaced) AS anon_1, durableq_counters.backlog_bytes,
+durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
+durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes
+FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+WHERE durableq_queue.id = ?1"""
+SUM_BACKLOG_BYTES = """\
+UPDATE durableq_counters SET backlog_bytes=(SELECT coalesce(sum(anon_1.body_bytes), 0) AS
+coalesce_1
+FROM (SELECT durableq_message.body_bytes AS body_bytes
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.body_bytes AS body_bytes
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.body_bytes AS body_bytes
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.body_bytes AS body_bytes
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AS anon_1) WHERE
+durableq_counters.queue_id = :in_queue"""
+
 # breaker
 # BREAKER: in_queue
 BREAKER = """\
@@ -395,7 +423,7 @@ WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))"""
 CANCEL = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
 AND (durableq_message.state = 0 OR durableq_message.state = 2) AND
-durableq_message.source_queue_id IS NULL RETURNING id"""
+durableq_message.source_queue_id IS NULL RETURNING id, queue_id, body_bytes"""
 DELAY = """\
 UPDATE durableq_message SET state=2, "deferred"=0, delayed_until_ms=:until,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
@@ -724,7 +752,7 @@ durableq_queue.retention_ms ORDER BY durableq_message.id
  LIMIT (:limit+0)"""
 END_WAITING = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND durableq_message.state != 1 RETURNING id"""
+AND durableq_message.state != 1 RETURNING id, queue_id, body_bytes"""
 PRUNE_KEYS = """\
 DELETE FROM durableq_idempotency WHERE (durableq_idempotency.queue_id,
 durableq_idempotency."key") IN (SELECT durableq_idempotency.queue_id, durableq_idempotency."key"
@@ -924,7 +952,7 @@ durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id = :of 
 durableq_message.state = 0"""
 END_READY = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND durableq_message.state = 0 RETURNING id"""
+AND durableq_message.state = 0 RETURNING id, queue_id, body_bytes"""
 # COMPLETE_IN: queue
 COMPLETE_IN = """\
 SELECT (SELECT durableq_version.version_num
@@ -942,6 +970,17 @@ durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durable
 COMPLETE_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
 ?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, "key"\
+"""
+# COMPLETE_COUNTED: ids, in_queue, token
+COMPLETE_COUNTED = """\
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
+durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
+= 1 RETURNING id, queue_id, body_bytes, "key"\
+"""
+COMPLETE_COUNTED_ONE = """\
+DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, queue_id,
+body_bytes, "key"\
 """
 EXTEND = """\
 UPDATE durableq_message SET lease_until_ms=:until WHERE durableq_message.id IN (SELECT value
@@ -974,7 +1013,7 @@ lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms,
 retention_from_ms=:now_ms, receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
 source_queue_id=:from_queue, burial_reason=:reason, burial_fingerprint=:fingerprint WHERE
 durableq_message.id = :of AND durableq_message.receipt = :token AND durableq_message.state =
-:from_state"""
+:from_state RETURNING body_bytes"""
 REDRIVE = """\
 UPDATE durableq_message SET queue_id=:target, state=:to_state, receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
@@ -983,7 +1022,7 @@ receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
 body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes), source_queue_id=NULL,
 body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
-durableq_message.receipt = :token AND durableq_message.state = 1"""
+durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING body_bytes"""
 DISCARD = """\
 DELETE FROM durableq_message WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
 :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
@@ -1114,6 +1153,15 @@ LEASE_OWNERS = """\
 SELECT durableq_message.owner_id, count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.state = 1 GROUP BY durableq_message.owner_id"""
+QUEUES_WITH_OTHER_BYTES = """\
+SELECT count(*) AS count_1
+FROM durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id
+WHERE q.limits & 64 <> 0 AND c.backlog_bytes <> (SELECT coalesce(sum(body_bytes), 0) FROM
+durableq_message AS m WHERE m.queue_id = q.id AND m.state = 0) + (SELECT
+coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 1)
++ (SELECT coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id = q.id AND
+m.state = 2) + (SELECT coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id
+= q.id AND m.state = 3)"""
 WORKER_IDS = """\
 SELECT durableq_worker.id
 FROM durableq_worker"""
@@ -1262,6 +1310,14 @@ durableq_counters.queue_id = ?2"""
 # CANCELLED: number, of_queue
 CANCELLED = """\
 UPDATE durableq_counters SET cancelled=(durableq_counters.cancelled + ?1) WHERE
+durableq_counters.queue_id = ?2"""
+# SHED_UNSTORED: number, of_queue
+SHED_UNSTORED = """\
+UPDATE durableq_counters SET shed=(durableq_counters.shed + ?1) WHERE durableq_counters.queue_id
+= ?2"""
+# BACKLOG_BYTES: number, of_queue
+BACKLOG_BYTES = """\
+UPDATE durableq_counters SET backlog_bytes=(durableq_counters.backlog_bytes + ?1) WHERE
 durableq_counters.queue_id = ?2"""
 CREATE_QUEUE = """\
 INSERT INTO durableq_queue (name, dead_letter_queue_id, created_at_ms, visibility_timeout_ms,

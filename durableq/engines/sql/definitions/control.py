@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, or_, select, update
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
-from durableq.engines.sql.definitions.messages import delayed, from_arrival_or, ready, zero
+from durableq.engines.sql.definitions.messages import delayed, from_arrival_or, left, ready, zero
 from durableq.engines.sql.definitions.tables import is_state, message
 from durableq.model.message import State
 
@@ -29,7 +29,7 @@ NAMED = Statement(
         _m.lease_until_ms,
     ).where(_named)
 )
-CANCEL = Statement(delete(message).where(_named, *_is_waiting).returning(_m.id))
+CANCEL = Statement(delete(message).where(_named, *_is_waiting).returning(*left))
 _is_due_at = {"delayed_until_ms": _until, "retention_from_ms": from_arrival_or(_until)}
 DELAY = Statement(
     update(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, func, select, tuple_
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
-from durableq.engines.sql.definitions.messages import past_retention, status_is
+from durableq.engines.sql.definitions.messages import left, past_retention, status_is
 from durableq.engines.sql.definitions.tables import history, idempotency, is_state, message, queue
 from durableq.model.message import RecordStatus, State
 
@@ -58,7 +58,7 @@ ALL_OVERDUE = Statement(
     .limit(parameter("limit"))
 )
 END_WAITING = Statement(
-    delete(message).where(in_list(_m.id, "ids"), ~is_state(State.IN_FLIGHT)).returning(_m.id)
+    delete(message).where(in_list(_m.id, "ids"), ~is_state(State.IN_FLIGHT)).returning(*left)
 )
 _expired_keys = (
     select(_r.queue_id, _r.key)

@@ -79,6 +79,9 @@ def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
     return retention_from_ms <= _p("now_ms") - retention_ms
 
 
+#: The columns of a message that leaves its queue, in the order of `leaving.Left`.
+left: Any = (_m.id, _m.queue_id, _m.body_bytes)
+
 # ---- a queue
 
 # Each write transaction compares it, and reads it with a queue: see `WriteTransaction.revision`.
@@ -321,7 +324,7 @@ DEFER = Statement(
     )
 )
 END_READY = Statement(
-    delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)).returning(_m.id)
+    delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)).returning(*left)
 )
 
 # ---- settle, fenced by the receipt
@@ -339,6 +342,12 @@ COMPLETE_IN = Statement(
 )
 COMPLETE = Statement(
     delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(_m.id, _m.key),
+    order=("ids", "in_queue", "token"),
+    for_one=True,
+)
+# In a queue with a limit that counts what is stored.
+COMPLETE_COUNTED = Statement(
+    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(*left, _m.key),
     order=("ids", "in_queue", "token"),
     for_one=True,
 )
@@ -380,6 +389,7 @@ BURY = Statement(
         retention_from_ms=_p("now_ms"),
         **_available,
     )
+    .returning(_m.body_bytes)
 )
 REDRIVE = Statement(
     update(message)
@@ -399,6 +409,7 @@ REDRIVE = Statement(
         body_bytes=func.coalesce(_p("new_body_bytes"), _m.body_bytes),
         **_available,
     )
+    .returning(_m.body_bytes)
 )
 DISCARD = Statement(delete(message).where(_m.id == _p("of"), *_leased_under_receipt))
 EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))

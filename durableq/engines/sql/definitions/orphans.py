@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 from durableq.engines.sql.definitions.elements import Statement
 from durableq.engines.sql.definitions.tables import is_state, message, worker
 from durableq.model.message import Event, RecordStatus, State
+from durableq.model.settings import Limits
 
 _QUEUES: Final = "(SELECT id FROM durableq_queue)"
 _IN_FLIGHT: Final = int(State.IN_FLIGHT)
@@ -53,5 +54,14 @@ DEAD_LETTERS_MISGROUPED = _count(
 )
 LEASE_OWNERS = Statement(
     select(_owner, func.count()).where(is_state(State.IN_FLIGHT)).group_by(_owner)
+)
+_SUM_OF_BODIES: Final = " + ".join(
+    "(SELECT coalesce(sum(body_bytes), 0) FROM durableq_message AS m "  # noqa: S608 - constants
+    f"WHERE m.queue_id = q.id AND m.state = {int(state)})"
+    for state in State
+)
+QUEUES_WITH_OTHER_BYTES = _count(
+    "durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id",
+    f"q.limits & {int(Limits.BACKLOG_BYTES)} <> 0 AND c.backlog_bytes <> {_SUM_OF_BODIES}",
 )
 WORKER_IDS = Statement(select(worker.c.id))

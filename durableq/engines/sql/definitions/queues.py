@@ -51,6 +51,8 @@ DISCARDED = _add_to("discarded")
 EXPIRED = _add_to("expired")
 PURGED = _add_to("purged")
 CANCELLED = _add_to("cancelled")
+SHED_UNSTORED = _add_to("shed")
+BACKLOG_BYTES = _add_to("backlog_bytes")
 
 CREATE_QUEUE = Statement(
     insert(queue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from durableq.testing.contract.queueing.backlog import BacklogContract
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
 from durableq.testing.contract.queueing.keys import KeysContract
 from durableq.testing.contract.queueing.leases import LeasesContract
@@ -18,6 +19,7 @@ from durableq.testing.contract.queueing.waiting import WaitingContract
 class QueueingContract(
     QueuesContract,
     SendingContract,
+    BacklogContract,
     ReceivingContract,
     LeasesContract,
     SettlingContract,

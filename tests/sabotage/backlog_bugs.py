@@ -1,0 +1,59 @@
+"""Bugs to plant in the backlog limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.engines.sql import sending, settling
+from durableq.model.flow.sending import Backlog
+
+
+def look_before_the_transaction() -> None:
+    """The backlog is read before the send begins, and other processes send meanwhile."""
+    module: Any = sending
+    store: Any = sending.Sending
+    backlog_of, send = module.backlog_of, store.send
+    seen: dict[str, Backlog] = {}
+
+    def look_and_send(self: Any, queue: str, drafts: Any, **more: Any) -> Any:
+        with self._database.read() as tx:
+            row = tx.execute(tx.sql.QUEUE, (queue,)).fetchone()
+            seen[queue] = module.read_backlog(tx, row[0])[0]
+        return send(self, queue, drafts, **more)
+
+    def as_seen(tx: Any, queue: str, *more: Any) -> Backlog:
+        found: Backlog = backlog_of(tx, queue, *more)
+        return seen.get(queue, found)
+
+    module.backlog_of, store.send = as_seen, look_and_send
+
+
+def shed_uncounted() -> None:
+    module: Any = sending
+    plan = module.plan
+
+    def silent(*arguments: Any) -> Any:
+        made = plan(*arguments)
+        made.shed = 0
+        return made
+
+    module.plan = silent
+
+
+def keep_the_bytes_of_the_dead() -> None:
+    """A buried message leaves its bytes in the counter of its source queue."""
+    module: Any = settling
+    module.left = lambda _, rows: {row[0] for row in rows}
+
+
+BUGS = (look_before_the_transaction, shed_uncounted, keep_the_bytes_of_the_dead)
+_CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+SEEN_BY = (
+    (
+        "look_before_the_transaction",
+        "tests/process/test_backlog.py::"
+        "test_producers_never_exceed_the_backlog_and_make_one_commit_a_batch[raise-16]",
+    ),
+    ("shed_uncounted", _CONTRACT + "test_messages_that_do_not_fit_are_shed_and_counted"),
+    ("keep_the_bytes_of_the_dead", _CONTRACT + "test_bytes_are_free_however_a_message_ends"),
+)
