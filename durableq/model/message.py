@@ -31,6 +31,7 @@ from durableq.model.text import shown, storable
 
 __all__ = [
     "FOREVER_MS",
+    "OVER_BUDGET_MS",
     "Completion",
     "DeadLetter",
     "Draft",
@@ -100,7 +101,7 @@ class Message(NamedTuple):
     sent_at_ms: int
     #: The time of arrival in its present queue: sent, buried or redriven.
     enqueued_at_ms: int
-    #: Wall clock; 0 when not delayed, FOREVER_MS when held.
+    #: Wall clock; 0 when not delayed, or due and over the retry budget; FOREVER_MS when held.
     delayed_until_ms: int
     #: 0 when not in flight.
     lease_left_ms: int
@@ -126,6 +127,8 @@ class Message(NamedTuple):
 
 #: The due time of a held dead letter: the year 6429.
 FOREVER_MS = (1 << 47) - 1
+#: The due time, in a store, of a retry that waits for the retry budget. It is due, and shown so.
+OVER_BUDGET_MS = FOREVER_MS - 1
 
 
 class Duplicate(NamedTuple):

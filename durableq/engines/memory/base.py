@@ -141,7 +141,9 @@ class MemoryBase:
             recovery_count=row.recovery_count,
             sent_at_ms=row.sent_at_ms,
             enqueued_at_ms=row.enqueued_at_ms,
-            delayed_until_ms=row.delayed_until_ms if row.state is State.DELAYED else 0,
+            delayed_until_ms=(
+                row.delayed_until_ms if row.state is State.DELAYED and not row.over_budget else 0
+            ),
             lease_left_ms=self._lease_left_ms(row),
             source_queue=row.source_queue,
             receipt=None,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from durableq.engines.memory import breaker
 from durableq.engines.memory.base import MemoryBase
-from durableq.engines.memory.tables import Flow
+from durableq.engines.memory.tables import Flow, Row
+from durableq.model.flow import retries
 from durableq.model.flow.capacity import (
     Allowance,
     FlowState,
@@ -14,7 +15,7 @@ from durableq.model.flow.capacity import (
     charged,
     with_limited_debt,
 )
-from durableq.model.message import Message, State
+from durableq.model.message import OVER_BUDGET_MS, Message, State
 from durableq.model.settings import QueueSettings
 
 
@@ -51,9 +52,27 @@ class MemoryFlow(MemoryBase):
         state, now_ms = self._flow_state(queue), self._clock.lease_ms()
         self._store_flow(queue, charged(state, first, len(messages) - first, now_ms))
 
+    def _hold_back(self, row: Row) -> None:
+        """Let a retry wait that the retry budget does not cover."""
+        due_ms = row.delayed_until_ms
+        self._put(row, state=State.DELAYED, delayed_until_ms=OVER_BUDGET_MS, due_ms=due_ms)
+
+    def _let_through(self, queue: str, number: int | None) -> None:
+        """Make retries ready that the retry budget held back, the oldest first."""
+        waiting = [row for row in self._tables.in_queue(queue) if row.over_budget]
+        for row in waiting[:number]:
+            self._put(row, state=State.READY, delayed_until_ms=row.due_ms, due_ms=None)
+
+    def _retry_wait_ms(self, queue: str) -> int:
+        state, now_ms = self._flow_state(queue), self._clock.lease_ms()
+        return retries.wait_ms(state.retry_credit, state.delivered_at_ms, now_ms)
+
     def _settings_changed(self, queue: str, before: QueueSettings) -> None:
         """Bring the state of a queue's limits in line with its new settings."""
         after = self._queue(queue).settings
         if (before.rate, before.burst) != (after.rate, after.burst):
             state = with_limited_debt(self._flow_state(queue), self._clock.lease_ms())
             self._store_flow(queue, state)
+        was_limited = retries.is_limited(before.retry_share)
+        if was_limited and not retries.is_limited(after.retry_share):
+            self._let_through(queue, None)

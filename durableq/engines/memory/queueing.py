@@ -20,6 +20,7 @@ from durableq.model.errors import (
     QueueFull,
     Unsupported,
 )
+from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import limits_info
 from durableq.model.flow.sending import Backlog, Incoming, check_dead_letter_settings, plan
 from durableq.model.info import QueueInfo, check_owner
@@ -193,20 +194,40 @@ class MemoryQueueing(MemoryFlow, Queueing):
         if self._queue(queue).settings.paused:
             return received
         more = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
-        ready = self._ready(queue)
-        if self._queue(queue).settings.breaker:
-            limit, ready = breaker.admitted(self._tables, queue, limit, ready, self._now())
-        limit = limit and self._allowance(queue, limit).number
+        limit, retries, ready = self._admissible(queue, limit)
         if not limit:
             return received._replace(more=more)
         for row in ready:
-            received = self._admit(row, lease, received)
+            is_counted = retries is not None and row.receive_count > 0
+            if is_counted and not retries:
+                self._hold_back(row)
+                received = received._replace(set_aside=received.set_aside + 1)
+            else:
+                retries = retries - 1 if is_counted and retries else retries
+                received = self._admit(row, lease, received)
             passed_over = len(received.duplicates) + received.set_aside
             if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
                 more = True
                 break
         self._charge(queue, received.messages)
         return received._replace(more=more)
+
+    def _admissible(self, queue: str, limit: int) -> tuple[int, int | None, list[Row]]:
+        """Return how many messages, and how many retries, may be leased, and the ready ones.
+
+        Probes of a breaker may all be retries.
+        """
+        has_breaker = self._queue(queue).settings.breaker
+        if has_breaker:
+            limit, _ = breaker.admitted(self._tables, queue, limit, [], self._now())
+        if not limit:
+            return 0, None, []
+        limit, retries, _ = self._allowance(queue, limit)
+        self._let_through(queue, retries or 0)
+        ready = self._ready(queue)
+        if not has_breaker or breaker.state_of(self._tables, queue).phase is Phase.CLOSED:
+            return limit, retries, ready
+        return limit, None, breaker.probes(self._tables, queue, ready)
 
     def _ready(self, queue: str) -> list[Row]:
         """Return the ready messages of a queue, in the order of delivery."""
@@ -385,8 +406,11 @@ class MemoryQueueing(MemoryFlow, Queueing):
         """Return the time until a receive may lease a message, or end its lease."""
         if row.lease is not None:
             return self._lease_left_ms(row)
-        due_ms = max(0, row.delayed_until_ms - self._clock.now_ms())
-        message_ms: int | None = 0 if row.state is State.READY else due_ms
+        message_ms: int | None = 0
+        if row.over_budget:
+            message_ms = self._retry_wait_ms(queue)
+        elif row.state is State.DELAYED:
+            message_ms = max(0, row.delayed_until_ms - self._clock.now_ms())
         if self._queue(queue).settings.breaker:
             ready = self._ready(queue)
             message_ms = breaker.wait_ms(self._tables, row, message_ms or 0, ready, self._now())

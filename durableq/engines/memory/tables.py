@@ -10,6 +10,7 @@ from durableq.model.flow import retries
 from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
 from durableq.model.message import (
     FOREVER_MS,
+    OVER_BUDGET_MS,
     Draft,
     Failure,
     HistoryEvent,
@@ -65,6 +66,8 @@ class Row(NamedTuple):
     deferred: bool = False
     #: The failure that moved a dead letter to its queue.
     killed_by: Failure | None = None
+    #: When it was due, while it waits for the retry budget; else None.
+    due_ms: int | None = None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -82,6 +85,11 @@ class Row(NamedTuple):
     def held(self) -> bool:
         """Whether it waits for a person's decision."""
         return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether it is a retry that waits for the retry budget."""
+        return self.state is State.DELAYED and self.delayed_until_ms == OVER_BUDGET_MS
 
 
 class Record(NamedTuple):

@@ -6,6 +6,7 @@ delivered at once. `examine` decides about each of the others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model import codec
 from durableq.model.lifecycle import Admission, KnownKey, admit
+from durableq.model.limits import MAX_SET_ASIDE
 from durableq.model.message import (
     Duplicate,
     Event,
@@ -36,6 +38,7 @@ DAMAGED_KEY: Final = Failure(
 #: tuple: a named tuple of each would take as long as the rest of the reading.
 Row = tuple[Any, ...]
 ID, BODY, KEY, SOURCE_QUEUE_ID = map(READY_COLUMNS.index, ("id", "body", "key", "source_queue_id"))
+RECEIVE_COUNT: Final = READY_COLUMNS.index("receive_count")
 IS_PLAIN: Final = len(READY_COLUMNS)
 
 
@@ -75,6 +78,8 @@ class NotDelivered:
     #: Why each goes to the dead-letter queue.
     buried: dict[int, Failure] = field(default_factory=dict)
     expired: list[int] = field(default_factory=list)
+    #: Retries that the retry budget does not cover.
+    over_budget: list[int] = field(default_factory=list)
     number: int = 0
 
     def add(self, row: Row, facts: Facts, admission: Admission, queue: str, until_ms: int) -> None:
@@ -94,6 +99,26 @@ class NotDelivered:
         """Add a message whose key cannot be used."""
         self.number += 1
         self.buried[row[ID]] = DAMAGED_KEY
+
+
+def within_budget(rows: Iterable[Row], retries: int, undelivered: NotDelivered) -> Iterator[Row]:
+    """Yield ready messages with at most so many retries among them, up to MAX_SET_ASIDE others.
+
+    Args:
+        rows: the ready messages, in order.
+        retries: the number of retries that may be delivered.
+        undelivered: gets the other retries.
+    """
+    for row in rows:
+        if row[RECEIVE_COUNT]:
+            if not retries:
+                undelivered.number += 1
+                undelivered.over_budget.append(row[ID])
+                if undelivered.number >= MAX_SET_ASIDE:
+                    return
+                continue
+            retries -= 1
+        yield row
 
 
 def has_damaged_key(row: Row) -> bool:
@@ -177,6 +202,10 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         for message_id, failure in undelivered.buried.items()
         if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, failure)
     ]
+    held_back = 0
+    if undelivered.over_budget:
+        ids = tx.list_of(undelivered.over_budget)
+        held_back = tx.execute(tx.sql.HOLD_BACK, (ids,)).rowcount
     ended = [*undelivered.expired, *(int(one.message_id) for one in undelivered.duplicates)]
     deleted = left(tx, tx.run(tx.sql.END_READY, ids=tx.list_of(ended)))
     undelivered.expired = [one for one in undelivered.expired if one in deleted]
@@ -187,4 +216,4 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         tx.count(terms.queue_id, tx.sql.EXPIRED)
         tx.record(message_id, terms.queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
     tx.count(terms.queue_id, tx.sql.DUPLICATES, len(undelivered.duplicates))
-    return len(undelivered.deferred) + len(buried) + len(undelivered.expired)
+    return len(undelivered.deferred) + len(buried) + len(undelivered.expired) + held_back

@@ -19,11 +19,15 @@ from durableq.model.flow.capacity import (
     charged,
     with_limited_debt,
 )
+from durableq.model.flow.retries import is_limited
+from durableq.model.flow.retries import wait_ms as retry_wait_ms
 from durableq.model.message import Message
 from durableq.model.settings import Limits, QueueSettings
 
 _BREAKER: Final = int(Limits.BREAKER)
 _IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
+_RETRY_SHARE: Final = int(Limits.RETRY_SHARE)
+_ALL: Final = 1 << 62
 #: Limits with a state that a receive changes.
 _PAID: Final = int(Limits.RATE | Limits.RETRY_SHARE)
 
@@ -95,6 +99,11 @@ def charge(
         _store(tx, queue_id, after)
 
 
+def let_through(tx: WriteTransaction, queue_id: int, retries: int) -> None:
+    """Make retries ready that the retry budget held back, the oldest first."""
+    tx.execute(tx.sql.LET_THROUGH, (queue_id, retries))
+
+
 def waits_ms(
     tx: Transaction, queue_id: int, limits: int, due_ms: int | None, *, is_ready: bool
 ) -> list[int]:
@@ -107,12 +116,16 @@ def waits_ms(
         due_ms: the time until a message is due; None: none is delayed.
         is_ready: whether a message is ready.
     """
+    state = state_of(tx, queue_id)
+    if limits & _RETRY_SHARE and tx.execute(tx.sql.HAS_OVER_BUDGET, (queue_id,)).fetchone():
+        retry_ms = retry_wait_ms(state.retry_credit, state.delivered_at_ms, tx.lease_now_ms)
+        due_ms = retry_ms if due_ms is None else min(due_ms, retry_ms)
     waits = [0] if is_ready else []
     if due_ms is not None:
         waits.append(due_ms)
     if limits & _BREAKER:
         waits = breaker.waits_ms(tx, queue_id, due_ms, is_ready=is_ready)
-    allowed = allowance(state_of(tx, queue_id), 1, tx.lease_now_ms) if waits else Allowance(1)
+    allowed = allowance(state, 1, tx.lease_now_ms) if waits else Allowance(1)
     if allowed.number:
         return waits
     return [] if allowed.wait_ms is None else [max(wait, allowed.wait_ms) for wait in waits]
@@ -137,6 +150,8 @@ def settings_changed(
         count_again(tx, queue_id)
     if (before.rate, before.burst) != (after.rate, after.burst):
         _store(tx, queue_id, with_limited_debt(state_of(tx, queue_id), tx.lease_now_ms))
+    if is_limited(before.retry_share) and not is_limited(after.retry_share):
+        let_through(tx, queue_id, _ALL)
 
 
 def _store(tx: WriteTransaction, queue_id: int, state: FlowState) -> None:

@@ -11,6 +11,7 @@ from durableq.model.arguments import check_page_start
 from durableq.model.errors import UnknownQueue
 from durableq.model.message import (
     FOREVER_MS,
+    OVER_BUDGET_MS,
     Message,
     Receipt,
     State,
@@ -105,7 +106,7 @@ def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
         if paused:
             continue
         due_ms = None
-        if delayed_until_ms is not None and delayed_until_ms != FOREVER_MS:
+        if delayed_until_ms is not None and delayed_until_ms < OVER_BUDGET_MS:
             due_ms = max(0, delayed_until_ms - tx.now_ms)
         if limits & RECEIVE_LIMITS:
             waits_ms += flow.waits_ms(tx, queue_id, limits, due_ms, is_ready=bool(is_ready))
@@ -142,7 +143,7 @@ def as_message(row: tuple[Any, ...], tx: Transaction) -> Message:
         recoveries,
         sent,
         enqueued,
-        delayed_until if state == State.DELAYED else 0,
+        delayed_until if state == State.DELAYED and delayed_until != OVER_BUDGET_MS else 0,
         max(0, left_ms),
         source,
         None,

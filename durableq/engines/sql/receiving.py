@@ -21,6 +21,7 @@ from durableq.engines.sql.admission import (
     examine,
     has_damaged_key,
     set_aside,
+    within_budget,
 )
 from durableq.engines.sql.columns import NEEDS_UPKEEP, NO_RECEIPT
 from durableq.engines.sql.queries import ready_in_ms
@@ -98,8 +99,11 @@ def receive(
         limit = grant.allowed.number
         if not limit:
             return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
+        if grant.allowed.retries:
+            flow.let_through(tx, queue_id, grant.allowed.retries)
     if grant is None or grant.probing is None:
-        found = _admit(tx, terms, limit, retention_ms, tx.sql.READY)
+        retries = None if grant is None else grant.allowed.retries
+        found = _admit(tx, terms, limit, retention_ms, tx.sql.READY, retries)
     else:
         found = _admit_probes(tx, terms, limit, retention_ms, grant.probing)
     admitted, known, undelivered, is_full = found
@@ -195,12 +199,17 @@ def _admit_probes(
 
 
 def _admit(
-    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, ready: str
+    tx: WriteTransaction,
+    terms: Terms,
+    limit: int,
+    retention_ms: int,
+    ready: str,
+    retries: int | None = None,
 ) -> _Admitted:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
     Rows are read one at a time: of those that are not admitted no body stays in memory. Nothing is
-    written before the reading has ended.
+    written before the reading has ended. Retries are bounded unless `retries` is None.
 
     Returns:
         The admitted ones, the facts about those whose keys have a record, the others, and whether
@@ -213,14 +222,13 @@ def _admit(
     values = (terms.queue_id, tx.now_ms - retention_ms, limit + MAX_SET_ASIDE)
     rows = tx.raw.execute(ready, values)  # a cursor of its own
     try:
-        for row in rows:
+        for row in rows if retries is None else within_budget(rows, retries, undelivered):
             key = row[KEY]
             is_odd = key is not None and not key.isascii() and has_damaged_key(row)
             if is_odd or not row[IS_PLAIN] or key in taken:
                 facts = examine(tx, row, terms, retention_ms, taken, undelivered)
                 if facts is None:
                     if undelivered.number >= MAX_SET_ASIDE:
-                        is_full = True
                         break
                     continue
                 if facts.status is not None:
@@ -233,6 +241,7 @@ def _admit(
                 taken.add(key)
     finally:
         rows.close()
+    is_full = is_full or undelivered.number >= MAX_SET_ASIDE
     return admitted, known, undelivered, is_full
 
 

@@ -53,6 +53,9 @@ class Statements(Protocol):
 
     # flow
     FLOW: str
+    HOLD_BACK: str
+    LET_THROUGH: str
+    HAS_OVER_BUDGET: str
     CHARGE: str
     IN_FLIGHT: str
     COMPLETED_IN_FLIGHT: str

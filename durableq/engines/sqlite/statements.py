@@ -560,6 +560,26 @@ durableq_flow.breaker_since_ms ELSE 0 END AS anon_1
 FROM durableq_queue JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id JOIN
 durableq_counters ON durableq_counters.queue_id = durableq_queue.id
 WHERE durableq_queue.id = ?1"""
+# HOLD_BACK: ids
+HOLD_BACK = """\
+UPDATE durableq_message SET state=2, delayed_until_ms=140737488355326 WHERE durableq_message.id
+IN (SELECT value FROM json_each(?1)) AND durableq_message.state = 0"""
+# LET_THROUGH: in_queue, limit
+LET_THROUGH = """\
+UPDATE durableq_message SET state=0, delayed_until_ms=0 WHERE durableq_message.id IN (SELECT
+durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms = 140737488355326 ORDER BY durableq_message.id
+ LIMIT (?2+0)) AND durableq_message.state = 2 AND durableq_message.delayed_until_ms =
+140737488355326"""
+# HAS_OVER_BUDGET: in_queue
+HAS_OVER_BUDGET = """\
+SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms = 140737488355326
+ LIMIT (1+0)"""
 # CHARGE: tat_ns, retry_credit, delivered_at_ms, of_queue
 CHARGE = """\
 UPDATE durableq_flow SET tat_ns=?1, delivered_at_ms=?3, retry_credit=?2 WHERE

@@ -84,7 +84,7 @@ def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
             return Allowance(0, None, rate.wait_ms(flow.tat_ns, now_ms, interval_ns, burst))
     elif not flow.max_in_flight:  # slow start has nothing else to hold
         number = max(1, int(number * flow.started(now_ms)))
-    if not 0 < flow.retry_share < 1:
+    if not retries.is_limited(flow.retry_share):
         return Allowance(number)
     may_be = retries.allowed(flow.retry_credit, flow.delivered_at_ms, now_ms)
     return Allowance(number, min(number, may_be))
@@ -102,7 +102,7 @@ def charged(flow: FlowState, first: int, retried: int, now_ms: int) -> FlowState
     tat_ns, credit, delivered_at_ms = flow.tat_ns, flow.retry_credit, flow.delivered_at_ms
     if flow.rate:
         tat_ns = rate.charge(tat_ns, now_ms, flow.pace(now_ms)[0], first + retried)
-    if 0 < flow.retry_share < 1:
+    if first + retried and retries.is_limited(flow.retry_share):
         credit = retries.credit_after(credit, flow.retry_share, first, retried)
         delivered_at_ms = now_ms
     return flow._replace(

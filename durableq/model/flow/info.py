@@ -39,7 +39,7 @@ def limits_info(flow: FlowState, now_ms: int) -> LimitsInfo:
         next_token_ms = rate.wait_ms(flow.tat_ns, now_ms, *pace)
     if flow.max_in_flight:
         in_flight, places = flow.in_flight, flow.places(now_ms)
-    if flow.retry_share:
+    if retries.is_limited(flow.retry_share):
         of_retries = flow.retry_credit, flow.delivered_at_ms, now_ms
         may_be, next_retry_ms = retries.allowed(*of_retries), retries.wait_ms(*of_retries)
     started = flow.started(now_ms)

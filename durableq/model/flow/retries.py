@@ -17,6 +17,11 @@ CAP: Final = 10
 IDLE_MS: Final = 100
 
 
+def is_limited(share: float) -> bool:
+    """Return whether a share limits anything: 0 is off, and 1 lets every retry through."""
+    return 0 < share < 1
+
+
 def allowed(credit: int, delivered_at_ms: int, now_ms: int) -> int:
     """Return the number of retries that may be delivered now.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal_column, select, update
 
 from durableq.engines.sql.columns import FLOW_COLUMNS
-from durableq.engines.sql.definitions.elements import Statement, parameter
+from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.messages import ready, zero
 from durableq.engines.sql.definitions.queues import flow_column
 from durableq.engines.sql.definitions.tables import counters, flow, is_state, message, queue
-from durableq.model.message import State
+from durableq.model.message import OVER_BUDGET_MS, State
 
 _q, _f, _c, _m = queue.c, flow.c, counters.c, message.c
 _p = parameter
@@ -20,6 +21,36 @@ FLOW = Statement(
     .join(counters, _c.queue_id == _q.id)
     .where(_q.id == _p("of_queue")),
     order=("of_queue",),
+)
+_is_over_budget = (
+    is_state(State.DELAYED),
+    _m.delayed_until_ms == literal_column(str(OVER_BUDGET_MS)),
+)
+# Retries that the budget does not cover make room for the messages behind them.
+HOLD_BACK = Statement(
+    update(message)
+    .where(in_list(_m.id, "ids"), is_state(State.READY))
+    .values(
+        state=literal_column(str(int(State.DELAYED))),
+        delayed_until_ms=literal_column(str(OVER_BUDGET_MS)),
+    ),
+    order=("ids",),
+)
+_oldest_over_budget = (
+    select(_m.id)
+    .where(_m.queue_id == _p("in_queue"), *_is_over_budget)
+    .order_by(_m.id)
+    .limit(_p("limit"))
+)
+LET_THROUGH = Statement(
+    update(message)
+    .where(_m.id.in_(_oldest_over_budget), *_is_over_budget)
+    .values(state=ready, delayed_until_ms=zero),
+    order=("in_queue", "limit"),
+)
+HAS_OVER_BUDGET = Statement(
+    select(_m.id).where(_m.queue_id == _p("in_queue"), *_is_over_budget).limit(1),
+    order=("in_queue",),
 )
 CHARGE = Statement(
     update(flow)

@@ -6,7 +6,11 @@ from durableq.testing.contract.queueing.backlog import BacklogContract
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
 from durableq.testing.contract.queueing.keys import KeysContract
 from durableq.testing.contract.queueing.leases import LeasesContract
-from durableq.testing.contract.queueing.limits import InFlightContract, RateContract
+from durableq.testing.contract.queueing.limits import (
+    InFlightContract,
+    RateContract,
+    RetryShareContract,
+)
 from durableq.testing.contract.queueing.queues import QueuesContract
 from durableq.testing.contract.queueing.receiving import ReceivingContract
 from durableq.testing.contract.queueing.retention import RetentionContract
@@ -30,5 +34,6 @@ class QueueingContract(
     ClockJumpsContract,
     RateContract,
     InFlightContract,
+    RetryShareContract,
 ):
     """The tests of the core, which every engine has."""

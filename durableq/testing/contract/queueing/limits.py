@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from durableq.model.decisions import Discard
-from durableq.model.message import Outcome, Reason
+from durableq.model.message import Outcome, Reason, State
 from durableq.store.core import Capability, Receive, Settle
 from durableq.testing.contract.case import (
     DEAD,
@@ -77,16 +77,17 @@ class RateContract(StoreCase):
         clock.advance(0.001)
         assert [len(receive(store, 1)) for _ in range(2)] == [1, 0]
 
-    def test_only_leased_messages_are_paid_for(self, store: FullStore) -> None:
+    def test_only_leased_messages_are_paid_for(self, store: FullStore, clock: FakeClock) -> None:
         """The second message waits behind a key, the third is a duplicate."""
         store.declare_queue(ORDERS, {"rate": 1, "burst": 3})
         send(store, key="done")
         complete(store, take(store))
         for key in ("k", "k", "done"):
             send(store, key=key)
-        assert len(receive(store)) == 1
-        send(store)
-        assert len(receive(store)) == 1
+        for number in (1, 1, 0):
+            clock.advance(0.001)
+            assert len(receive(store)) == number
+            send(store)
 
     def test_a_fast_rate_does_not_wait_for_the_debt_of_a_slow_one(
         self, store: FullStore, clock: FakeClock
@@ -218,3 +219,75 @@ class InFlightContract(StoreCase):
         with store.transaction([lease]) as tx:
             tx.settle([], [(lease, failure())])
         assert len(receive(store)) == 1
+
+
+class RetryShareContract(StoreCase):
+    """`retry_share`: retries wait until other deliveries have earned them."""
+
+    def failed(self, store: FullStore, number: int) -> None:
+        """Send so many messages and fail each once; they are due at once."""
+        store.send(ORDERS, drafts(*[f"old {n}" for n in range(number)]))
+        for message in receive(store, number):
+            fail(store, receipt(message), retry_in_ms=0)
+
+    def test_retries_are_a_share_of_the_deliveries(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        self.failed(store, 30)
+        store.declare_queue(ORDERS, {"retry_share": 0.2})
+        store.send(ORDERS, drafts(*range(80)))
+        counts = [0, 0]
+        for _ in range(100):
+            clock.advance(0.01)
+            [message] = receive(store, 1)
+            counts[message.receive_count > 1] += 1
+            complete(store, receipt(message))
+        assert counts == [80, 20]
+
+    def test_new_messages_pass_retries_without_credit(self, store: FullStore) -> None:
+        self.failed(store, 5)
+        store.declare_queue(ORDERS, {"retry_share": 0.5})
+        [trickle] = receive(store)
+        assert trickle.receive_count == 2
+        store.send(ORDERS, drafts("new"))
+        assert [one.receive_count for one in receive(store)] == [1]
+        assert [one.receive_count for one in receive(store)] == [2]
+
+    def test_a_queue_of_retries_delivers_one_each_pause(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        self.failed(store, 3)
+        store.declare_queue(ORDERS, {"retry_share": 0.2})
+        for _ in range(3):
+            assert store.ready_in_ms([ORDERS]) == 0
+            answers = [store.receive(ORDERS, 10), store.receive(ORDERS, 10)]
+            assert len([one for answer in answers for one in answer.messages]) == 1
+            clock.advance(0.099)
+            assert receive(store) == []
+            clock.advance(0.001)
+
+    def test_a_retry_over_the_budget_is_shown_as_due(self, store: FullStore) -> None:
+        self.failed(store, 2)
+        store.declare_queue(ORDERS, {"retry_share": 0.2})
+        receive(store)
+        assert store.receive(ORDERS, 1).wait_ms == store.ready_in_ms([ORDERS]) == 100
+
+    def test_without_the_share_all_are_ready_again(self, store: FullStore) -> None:
+        self.failed(store, 5)
+        for off in (0, 1):
+            store.declare_queue(ORDERS, {"retry_share": 0.2})
+            store.release([receipt(one) for one in receive(store)])
+            store.declare_queue(ORDERS, {"retry_share": off})
+            leases = [receipt(one) for one in receive(store)]
+            assert len(leases) == 5
+            store.release(leases)
+
+    @needs(Capability.INSPECT)
+    def test_it_keeps_its_place_in_the_counts(self, store: FullStore) -> None:
+        self.failed(store, 4)
+        store.declare_queue(ORDERS, {"retry_share": 0.2})
+        receive(store)
+        counts = store.queue(ORDERS).counts
+        assert (counts.in_flight, counts.delayed, counts.ready) == (1, 3, 0)
+        waiting = [one for one in store.peek(ORDERS, 4) if one.state is State.DELAYED]
+        assert [one.delayed_until_ms for one in waiting] == [0, 0, 0]
