@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from durableq.model.flow.breaker import Phase
+from durableq.model.flow.info import LimitsInfo
 from durableq.model.health import Finding, Level
 from durableq.model.info import QueueInfo
+from durableq.model.text import visible
 from durableq.model.units import span
 
 
 def words(info: QueueInfo) -> Iterator[str]:
     """Yield a few words for each limit that is on: "rate: next token in 40 ms"."""
     limits = info.limits
+    if limits.breaker is not None:
+        yield f"breaker: {breaker_words(limits)}"
     if limits.started < 1:
         yield f"slow start: {100 * limits.started:.0f} % of the capacity"
     if limits.places is not None:
@@ -20,6 +25,15 @@ def words(info: QueueInfo) -> Iterator[str]:
         yield f"rate: {_when(limits.tokens, limits.next_token_ms, 'next token')}"
     if limits.retries is not None:
         yield f"retries: {_when(limits.retries, limits.next_retry_ms, 'next')}"
+
+
+def breaker_words(limits: LimitsInfo) -> str:
+    """Return the phase of a breaker in a few words, with the reason unless it is closed."""
+    phase = limits.breaker or Phase.CLOSED
+    words = phase.label
+    if phase is Phase.OPEN:
+        words += f", probes in {span(limits.probes_in_ms or 0)}"
+    return words if phase is Phase.CLOSED else f"{words}: {visible(limits.breaker_reason or '')}"
 
 
 def _when(number: int, next_ms: int | None, what: str) -> str:
@@ -34,6 +48,16 @@ def held_back(info: QueueInfo, *, is_retry: bool) -> Iterator[str]:
         is_retry: whether the message was received before.
     """
     limits, settings = info.limits, info.settings
+    if limits.breaker is Phase.OPEN:
+        yield (
+            f"breaker: {breaker_words(limits)}. Until then nothing is received from "
+            f"{info.name!r}; to go on now: durableq breaker close {info.name}."
+        )
+    if limits.breaker is Phase.HALF_OPEN:
+        yield (
+            f"breaker: {breaker_words(limits)}. At most {settings.breaker_probes} messages are in "
+            "flight, as probes; messages that have not raised Unavailable go first."
+        )
     if limits.places is not None and (limits.in_flight or 0) >= limits.places:
         yield (
             f"in flight: {limits.in_flight} of {limits.places}. max_in_flight lets no more through "
@@ -54,6 +78,10 @@ def held_back(info: QueueInfo, *, is_retry: bool) -> Iterator[str]:
 def findings(queues: Iterable[QueueInfo]) -> Iterator[Finding]:
     """Yield a finding for each queue with a limit of receives."""
     for info in queues:
+        if info.limits.breaker is Phase.OPEN:
+            what = f"the breaker of {info.name} is {breaker_words(info.limits)}"
+            advice = "It closes by itself when probes succeed. See durableq breaker show."
+            yield Finding("breaker", Level.WARN, what, advice, queue=info.name)
         told = ", ".join(words(info))
         if told:
             yield Finding("limits", Level.OK, f"{info.name}: {told}", queue=info.name)

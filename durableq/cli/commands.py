@@ -74,6 +74,9 @@ ENTRIES: Final = {
     ),
     "chaos": Entry("Try out", "demo", "Kill and stop workers at random, and check every promise."),
     "message": Entry("Manage", "message", "Cancel or reschedule single messages.", "COMMANDS"),
+    "breaker": Entry(
+        "Manage", "breaker", "Show, open and close the circuit breakers of queues.", "COMMANDS"
+    ),
     "queue": Entry(
         "Manage", "queue", "Create, change, pause, purge and delete queues.", "COMMANDS"
     ),

@@ -18,6 +18,7 @@ COMMANDS = {
     *("doctor", "audit", "backup", "restore", "prune"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),
+    *("breaker show", "breaker open", "breaker close"),
     *("message cancel", "message reschedule", "message run-now"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq redrives", "dlq moves", "dlq resume", "dlq set", "dlq cancel"),
@@ -34,7 +35,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
-GROUPS = ("message", "queue", "dlq", "idempotency", "once", "bench")
+GROUPS = ("message", "breaker", "queue", "dlq", "idempotency", "once", "bench")
 FOUND = dict(walk(commands.tree()))
 
 

@@ -351,6 +351,8 @@ def test_output_that_cannot_be_written_is_an_error(shop: Shop, tmp_path: Path) -
 #: The arguments of commands that need some, but no id.
 ARGUMENTS = {
     "produce": ["--count", "2"],
+    "breaker open": ["orders"],
+    "breaker close": ["orders"],
     "queue pause": ["mail"],
     "queue resume": ["mail"],
     "peek": ["--queue", "orders"],
@@ -375,6 +377,7 @@ ARGUMENTS = {
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
     """Each prints one document; `recover` prints one for each dead letter."""
     shop.complete(key="k", result={"ok": True})
+    shop.store.declare_queue("orders", {"breaker": 1})
     shop.dq.once("k", lambda: 1, ttl=3600)
     one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
     cancelled, later, now = shop.queue.send_many(["a", "b", "c"])

@@ -49,6 +49,7 @@ VALUES = {
     "message_id": ("1", "999"),
     "task_id": ("1", "999"),
     "name": ("orders", "a b"),
+    "names": ("orders", "none"),
     "note": ("because", "\udcff"),
     "on_expiry": ("dead", "keep"),
     "on_full": ("shed", "explode"),

@@ -176,6 +176,7 @@ STORING: dict[str, Call] = {
     "Queue.reschedule(id)": lambda w, v: w.dq.queue("orders").reschedule(v, delay=1),
     "Queue.reschedule(delay)": lambda w, v: w.dq.queue("orders").reschedule("1", delay=v),
     "Queue.reschedule(at)": lambda w, v: w.dq.queue("orders").reschedule("1", at=v),
+    "Queue.open_breaker": lambda w, v: w.dq.queue("orders").open_breaker(seconds=v),
     "Queue.run_now": lambda w, v: w.dq.queue("orders").run_now(v),
     "Delivery.complete": lambda w, v: w.message.complete(v),
     "Delivery.attach_result": lambda w, v: w.message.attach_result(v),

@@ -95,7 +95,10 @@ class MemoryQueueing(MemoryFlow, Queueing):
         )
         ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
         oldest_ms = min(ready, default=None)
-        limits = limits_info(self._flow_state(name), self._clock.lease_ms())
+        now_ms = self._clock.lease_ms()
+        limits = limits_info(self._flow_state(name), now_ms)
+        if settings.breaker:
+            limits = limits.with_breaker(breaker.state_of(self._tables, name), now_ms)
         return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms, limits)
 
     @query

@@ -87,6 +87,12 @@ def find(tx: Transaction, queue_id: int) -> StoredBreaker:
     return StoredBreaker(*found)
 
 
+def find_state(tx: Transaction, queue_id: int) -> QueueBreaker | None:
+    """Return the state of a queue's breaker; None in a damaged file."""
+    found = tx.execute(tx.sql.BREAKER, (queue_id,)).fetchone()
+    return None if found is None else StoredBreaker(*found).state
+
+
 def missing_state() -> DatabaseUnusable:
     """Return the error for a queue without a row of limits."""
     return DatabaseUnusable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from durableq.engines.sql import backlog, flow, metadata, redrive
+from durableq.engines.sql import backlog, breaker, flow, metadata, redrive
 from durableq.engines.sql.columns import FLOW_STATE
 from durableq.engines.sql.leaving import COUNTING_LIMITS
 from durableq.engines.sql.queries import settings_of
@@ -168,6 +168,8 @@ def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False)
     oldest = _oldest_ready_ms(tx, queue_id) if has_ready else None
     flow_state = flow.of_settings(settings, state)
     limits = limits_info(flow_state, tx.lease_now_ms)
+    if settings.breaker and (now := breaker.find_state(tx, queue_id)) is not None:
+        limits = limits.with_breaker(now, tx.lease_now_ms)
     return QueueInfo(name, settings, dead_letters, counters, counts, oldest, limits)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from durableq.model.flow import rate, retries
+from durableq.model.flow.breaker import Phase
 from durableq.model.flow.capacity import FlowState
+from durableq.model.flow.queue_breaker import QueueBreaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,24 @@ class LimitsInfo:
     next_retry_ms: int | None = None
     #: The part of the capacity that slow start allows.
     started: float = 1.0
+    #: The phase of the circuit breaker, ms until it probes (0 unless it is open), and the reason.
+    breaker: Phase | None = None
+    probes_in_ms: int | None = None
+    breaker_reason: str | None = None
+
+    def with_breaker(self, state: QueueBreaker, now_ms: int) -> LimitsInfo:
+        """Return these with the circuit breaker of the queue.
+
+        Args:
+            state: its state.
+            now_ms: the lease clock.
+        """
+        return replace(
+            self,
+            breaker=state.phase,
+            probes_in_ms=state.left_ms(now_ms),
+            breaker_reason=state.reason or None,
+        )
 
 
 def limits_info(flow: FlowState, now_ms: int) -> LimitsInfo:
