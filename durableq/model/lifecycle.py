@@ -47,6 +47,9 @@ _N, _R, _D, _B, _F, _X, _E = Node
 EDGES: tuple[Edge, ...] = (
     Edge(_N, _R, "send"),
     Edge(_N, _D, "send", "with a delay"),
+    Edge(_N, _B, "send", "its group has no room"),
+    Edge(_B, _R, "fill", "its group has room"),
+    Edge(_B, _D, "fill", "its group has room: its delay, or the next token"),
     Edge(_D, _R, "due"),
     Edge(_R, _F, "receive"),
     Edge(_R, _D, "receive", "its key is in progress, uncounted"),
@@ -58,23 +61,32 @@ EDGES: tuple[Edge, ...] = (
     Edge(_F, _D, "fail", "wait: backoff, or RetryLater"),
     Edge(_F, _R, "fail", "no wait, or Unavailable with a breaker, uncounted"),
     Edge(_F, _X, "fail", "max_receives reached, or rejected"),
+    Edge(_F, _B, "release", "behind others of its group"),
+    Edge(_F, _B, "fail", "behind others of its group"),
     Edge(_F, _R, "reclaim", "the lease ended"),
+    Edge(_F, _B, "reclaim", "behind others of its group"),
     Edge(_F, _X, "reclaim", "the lease ended, max_receives reached"),
     Edge(_X, _R, "decide", "retry or requeue"),
     Edge(_X, _D, "decide", "retry or requeue, with a delay"),
+    Edge(_X, _B, "decide", "retry or requeue, behind others of its group"),
     Edge(_X, _X, "decide", "hold"),
     Edge(_X, _E, "decide", "discard"),
     Edge(_X, _E, "complete", "by a handler of the dead-letter queue"),
     Edge(_R, _E, "cancel"),
     Edge(_D, _E, "cancel"),
+    Edge(_B, _E, "cancel"),
     Edge(_R, _D, "reschedule", "later"),
     Edge(_D, _D, "reschedule", "at another time"),
     Edge(_D, _R, "reschedule", "now"),
+    Edge(_R, _B, "change", "the queue gets groups"),
+    Edge(_D, _B, "change", "the queue gets groups"),
     Edge(_R, _E, "expire", "retention"),
     Edge(_D, _E, "expire", "retention"),
+    Edge(_B, _E, "expire", "retention"),
     Edge(_X, _E, "expire", "retention"),
     Edge(_R, _E, "purge"),
     Edge(_D, _E, "purge"),
+    Edge(_B, _E, "purge"),
     Edge(_F, _E, "purge"),
     Edge(_X, _E, "purge"),
 )
@@ -229,7 +241,12 @@ def admit(
 
 
 def refusal(
-    state: State, delayed_until_ms: int, *, is_dead: bool, is_behind_key: bool = False
+    state: State,
+    delayed_until_ms: int,
+    *,
+    is_dead: bool,
+    is_behind_key: bool = False,
+    is_cancelled: bool = False,
 ) -> Refusal | None:
     """Decide whether a message can be cancelled or rescheduled; None: it can.
 
@@ -238,13 +255,14 @@ def refusal(
         delayed_until_ms: its due time, FOREVER_MS for a held dead letter.
         is_dead: whether it is in a dead-letter queue.
         is_behind_key: whether it would be made ready although its key is in progress.
+        is_cancelled: whether it would be cancelled.
     """
     if is_dead:
         is_held = state is State.DELAYED and delayed_until_ms == FOREVER_MS
         return Refusal.HELD if is_held else Refusal.DEAD
     if state is State.IN_FLIGHT:
         return Refusal.IN_FLIGHT
-    if state is State.BLOCKED:
+    if state is State.BLOCKED and not is_cancelled:
         return Refusal.BLOCKED
     return Refusal.DEFERRED if is_behind_key else None
 

@@ -152,9 +152,7 @@ class Limits(IntFlag):
 
 
 #: Limits that a receive evaluates.
-RECEIVE_LIMITS: Final = int(
-    Limits.RATE | Limits.IN_FLIGHT | Limits.BREAKER | Limits.RETRY_SHARE | Limits.GROUPS
-)
+RECEIVE_LIMITS: Final = int(Limits.RATE | Limits.IN_FLIGHT | Limits.BREAKER | Limits.RETRY_SHARE)
 #: Limits that a send evaluates.
 SEND_LIMITS: Final = int(Limits.BACKLOG | Limits.BACKLOG_BYTES | Limits.FREE_SPACE)
 _SETTING_OF: Final = {

@@ -59,6 +59,7 @@ STATE = (
     "breaker_died",
     "breaker_judged",
     "breaker_completed",
+    "turn",
 )
 STRICT: dict[str, Any] = {"sqlite_strict": True}
 WITHOUT_ROWID: dict[str, Any] = {"sqlite_with_rowid": False, **STRICT}
@@ -115,7 +116,7 @@ def create_tables() -> None:
         "durableq_group",
         whole("queue_id"),
         text("group_id"),
-        *(whole(name, 0) for name in ("live", "active", "holding", "tat_ns")),
+        *(whole(name, 0) for name in ("live", "active", "holding", "sequence", "tat_ns")),
         sa.PrimaryKeyConstraint("queue_id", "group_id", name="durableq_group_id"),
         **WITHOUT_ROWID,
     )
@@ -161,6 +162,12 @@ def create_indexes() -> None:
         )
     op.create_index("durableq_deduplication_expiry", "durableq_deduplication", ["expires_at_ms"])
     op.create_index("durableq_once_expiry", "durableq_once", ["stale_until_ms"])
+    op.create_index(
+        "durableq_group_idle",
+        "durableq_group",
+        ["tat_ns"],
+        sqlite_where=sa.text("live = 0 AND holding = 0"),
+    )
 
 
 def downgrade() -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from durableq.engines.memory import breaker
+from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.lifecycle import Bury, after_failure
@@ -27,6 +27,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
+from durableq.model.settings import QueueSettings
 from durableq.runtime.clock import Clock, SteadyClock, SystemClock
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import HasFileno
@@ -78,7 +79,8 @@ class MemoryBase:
         self._tables = Tables()
         self._watches: set[MemoryWatch] = set()
         self._in_transaction = False
-        self._depth = 0
+        self._depth = self._nesting = 0
+        self._turns: dict[str, int] = {}
         self._last_id = self._last_owner_id = 0
 
     @contextmanager
@@ -92,11 +94,16 @@ class MemoryBase:
                 )
             self._clock.keep()
             before, self._tables = self._tables, self._tables.copy()
+            if not self._nesting:
+                self._turns.clear()
+            self._nesting += 1
             try:
                 yield
             except BaseException:
                 self._tables = before
                 raise
+            finally:
+                self._nesting -= 1
             for watch in self._watches:
                 watch.ring()
 
@@ -147,7 +154,7 @@ class MemoryBase:
             lease_left_ms=self._lease_left_ms(row),
             source_queue=row.source_queue,
             receipt=None,
-            group=row.draft.flow.group if row.draft.flow else None,
+            group=row.group,
         )
 
     def _lease_left_ms(self, row: Row) -> int:
@@ -170,18 +177,29 @@ class MemoryBase:
         """End a lease without an end of the message."""
         self._wait(row, until_ms, **changes)
         self._free_key(row)
+        if groups.is_grouped(self._queue(row.queue), row):
+            self._put(self._tables.rows[row.id], state=State.BLOCKED)
+            self._fill_groups(row)
         return Outcome.DONE
 
     def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
         """Move a message to another queue, where its receives count from 0."""
-        changes |= {"queue": queue, "enqueued_at_ms": self._clock.now_ms()}
+        now_ms, settings = self._clock.now_ms(), self._queue(queue).settings
+        rank = groups.rank_of(settings, row.draft.priority, now_ms)
+        place = groups.place_behind(self._tables, queue, row)
+        changes |= {"queue": queue, "enqueued_at_ms": now_ms, "rank": rank, "sequence": place}
         self._wait(row, until_ms, receive_count=0, **changes)
+        moved = self._tables.rows[row.id]
+        if groups.is_grouped(self._queue(queue), moved):
+            self._put(moved, state=State.BLOCKED)
+        self._fill_groups(row, moved)
         self._count(row.queue, moved_out=1)
         self._count(queue, moved_in=1)
 
     def _end(self, row: Row, counter: str) -> None:
         del self._tables.rows[row.id]
         self._count(row.queue, **{counter: 1})
+        self._fill_groups(row)
 
     def _count(self, queue: str, **plus: int) -> None:
         found = self._queue(queue)
@@ -253,6 +271,45 @@ class MemoryBase:
         if record is None or record.status is not RecordStatus.COMPLETED:
             return None
         return record if record.owner == receipt else None
+
+    # ---- groups
+
+    def _regroup(self, name: str, before: QueueSettings) -> None:
+        """Apply a change of settings to the groups of the messages that a queue has already."""
+        after, tables = self._queue(name).settings, self._tables
+        if after.group_concurrency and self._queue(name).dead_letter_queue is None:
+            raise Conflict(f"{name!r} is a dead-letter queue, which has no groups.")
+        if before.group_concurrency and not after.group_concurrency:
+            groups.unblock(tables, name, self._clock.now_ms())
+        elif after.group_concurrency and not before.group_concurrency:
+            groups.block(tables, name)
+        elif after.group_concurrency:
+            groups.cut_debts(tables, name, self._clock.lease_ms())
+            self._fill_groups(*tables.in_queue(name))
+        had, has = bool(before.group_concurrency), bool(after.group_concurrency)
+        if (had, before.priority_aging_ms) != (has, after.priority_aging_ms):
+            groups.rank_again(tables, name)
+
+    def _fill_groups(self, *changed: Row) -> None:
+        """Make messages active in the groups of changed messages, and in those that they hold."""
+        for row in changed:
+            for queue in filter(None, (row.queue, row.source_queue)):
+                if row.group is not None and self._queue(queue).settings.group_concurrency:
+                    self._fill_group(queue, row.group)
+
+    def _fill_group(self, queue: str, name: str) -> None:
+        now_ms, lease_ms = self._clock.now_ms(), self._clock.lease_ms()
+        settings = self._queue(queue).settings
+        for head in groups.fill(self._tables, queue, name, now_ms, lease_ms):
+            turn = self._take_turn(queue)
+            self._put(head, rank=groups.rank_of_head(settings, head.draft.priority, turn))
+
+    def _take_turn(self, queue: str) -> int:
+        """Return the rank of the heads of this transaction."""
+        if queue not in self._turns:
+            turn = groups.next_turn(self._tables.turns.get(queue, 0), self._clock.now_ms())
+            self._turns[queue] = self._tables.turns[queue] = turn
+        return self._turns[queue]
 
     # ---- time
 

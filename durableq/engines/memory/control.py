@@ -98,6 +98,7 @@ class MemoryControl(MemoryQueueing, Control):
             row.delayed_until_ms,
             is_dead=row.source_queue is not None,
             is_behind_key=becomes_ready and row.deferred and row.delayed_until_ms > now_ms,
+            is_cancelled=until_ms is None,
         )
         if refused is None:
             step(row)
@@ -149,6 +150,8 @@ class MemoryControl(MemoryQueueing, Control):
         if not force and any(row.queue in both for row in tables.rows.values()):
             raise Conflict(f"Queue {name!r} still holds messages. Purge it first, or force it.")
         tables.flow = {n: flow for n, flow in tables.flow.items() if n not in both}
+        tables.turns = {n: turn for n, turn in tables.turns.items() if n not in both}
+        tables.group_tats = {at: tat for at, tat in tables.group_tats.items() if at[0] not in both}
         tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
         tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
         tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from durableq.engines.memory import breaker
+from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.base import MemoryWatch, operation, query
 from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
@@ -81,6 +81,7 @@ class MemoryQueueing(MemoryFlow, Queueing):
             check_dead_letter_settings(name, settings)
         queues[name] = queues[name]._replace(settings=settings)
         self._settings_changed(name, before)
+        self._regroup(name, before)
         return self._queue_info(name)
 
     def _queue_info(self, name: str) -> QueueInfo:
@@ -92,6 +93,7 @@ class MemoryQueueing(MemoryFlow, Queueing):
             delayed=states.count(State.DELAYED),
             in_flight=states.count(State.IN_FLIGHT),
             held=len(rows) - len(states),
+            blocked=states.count(State.BLOCKED),
         )
         ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
         oldest_ms = min(ready, default=None)
@@ -170,7 +172,8 @@ class MemoryQueueing(MemoryFlow, Queueing):
         delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
         waiting = (State.DELAYED, now_ms + delay_ms) if delay_ms else (State.READY, 0)
         row = Row(message_id, queue, draft, now_ms, now_ms, *waiting)
-        self._tables.rows[message_id] = row
+        entered = groups.enter(self._tables, row, now_ms, self._clock.lease_ms())
+        self._tables.rows[message_id] = entered
 
     # ---- receive
 
@@ -235,7 +238,7 @@ class MemoryQueueing(MemoryFlow, Queueing):
     def _ready(self, queue: str) -> list[Row]:
         """Return the ready messages of a queue, in the order of delivery."""
         ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
-        return sorted(ready, key=lambda row: -row.draft.priority)
+        return sorted(ready, key=lambda row: row.rank)
 
     def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
         if visibility_ms is None:
@@ -401,7 +404,7 @@ class MemoryQueueing(MemoryFlow, Queueing):
             for name in queues
             if not self._queue(name).settings.paused
             for row in self._tables.in_queue(name)
-            if not row.held
+            if not row.held and row.state is not State.BLOCKED
         ]
         return min((one for one in waits if one is not None), default=None)
 

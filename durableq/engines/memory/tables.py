@@ -68,6 +68,14 @@ class Row(NamedTuple):
     killed_by: Failure | None = None
     #: When it was due, while it waits for the retry budget; else None.
     due_ms: int | None = None
+    #: The order of receiving, and the order in a group.
+    rank: int = 0
+    sequence: int = 0
+
+    @property
+    def group(self) -> str | None:
+        """Its group."""
+        return self.draft.flow.group if self.draft.flow else None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -138,6 +146,10 @@ class Tables:
     failures: dict[tuple[str, str], FailureRecord] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     flow: dict[str, Flow] = field(default_factory=dict)
+    #: The rank of the heads that were made last, by queue.
+    turns: dict[str, int] = field(default_factory=dict)
+    #: Theoretical arrival times, by queue and group.
+    group_tats: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

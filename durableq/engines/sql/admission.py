@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from durableq.engines.sql.burying import bury
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
 from durableq.engines.sql.leaving import left
-from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model import codec
 from durableq.model.lifecycle import Admission, KnownKey, admit
@@ -37,7 +37,9 @@ DAMAGED_KEY: Final = Failure(
 #: A row of READY or DEAD_LETTERS: READY_COLUMNS, and whether the message is plain. It stays a
 #: tuple: a named tuple of each would take as long as the rest of the reading.
 Row = tuple[Any, ...]
-ID, BODY, KEY, SOURCE_QUEUE_ID = map(READY_COLUMNS.index, ("id", "body", "key", "source_queue_id"))
+ID, BODY, KEY, SOURCE_QUEUE_ID, GROUP = map(
+    READY_COLUMNS.index, ("id", "body", "key", "source_queue_id", "group_id")
+)
 RECEIVE_COUNT: Final = READY_COLUMNS.index("receive_count")
 IS_PLAIN: Final = len(READY_COLUMNS)
 

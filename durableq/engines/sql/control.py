@@ -33,6 +33,7 @@ class _Named(NamedTuple):
             self.delayed_until_ms,
             is_dead=self.source_queue_id is not None,
             is_behind_key=becomes_ready and bool(self.deferred) and self.delayed_until_ms > now_ms,
+            is_cancelled=until_ms is None,
         )
 
 

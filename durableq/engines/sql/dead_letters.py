@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from durableq.engines.sql import groups
 from durableq.engines.sql.flow import count_leases
-from durableq.engines.sql.leaving import come
+from durableq.engines.sql.leaving import come, left
 from durableq.engines.sql.queries import as_message, find_queue
 from durableq.engines.sql.receiving import lease_dead_letters
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
@@ -169,7 +170,7 @@ def decide_one(
     match decision:
         case Discard():
             ended = tx.run(tx.sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token)
-            moved = ended.rowcount == 1
+            moved = bool(left(tx, ended.fetchall()))
             tx.count(row.id, tx.sql.DISCARDED, int(moved))
             count_leases(tx, row.id, row.limits, -int(moved))
         case Hold():
@@ -203,13 +204,14 @@ def _redrive(
             f"{target.name!r} takes at most {target.max_body_bytes}."
         )
     due_ms = tx.now_ms + decision.delay_ms
+    state = State.DELAYED if decision.delay_ms else State.READY
     sent_back = tx.run(
         tx.sql.REDRIVE,
         of=leased.id,
         in_queue=row.id,
         target=target.id,
         token=leased.token,
-        to_state=State.DELAYED.value if decision.delay_ms else State.READY.value,
+        **groups.entrance(tx, target.id, leased.group, state),
         until=due_ms if decision.delay_ms else 0,
         retention_from_ms=due_ms,
         now_ms=tx.now_ms,
@@ -221,6 +223,7 @@ def _redrive(
         return False
     count_leases(tx, row.id, row.limits, -1)
     come(tx, target.id, moved[0][0])
+    groups.sent_back(tx, leased.source_queue_id, target.id, leased.group)
     tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(target.id, tx.sql.MOVED_IN)
     return True

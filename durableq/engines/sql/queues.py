@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from durableq.engines.sql import backlog, breaker, flow, metadata, redrive
+from durableq.engines.sql import backlog, breaker, flow, metadata, redrive, regrouping
 from durableq.engines.sql.columns import FLOW_STATE
-from durableq.engines.sql.leaving import COUNTING_LIMITS
 from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
     Operations,
@@ -18,7 +17,7 @@ from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.flow.info import limits_info
 from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
-from durableq.model.settings import SETTINGS, QueueSettings
+from durableq.model.settings import SETTINGS, Limits, QueueSettings
 from durableq.store.capabilities import Control
 from durableq.store.core import QueueInfo
 
@@ -65,8 +64,9 @@ class SQLQueues(Operations, Control):
             tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
             tx.count(row.id, tx.sql.PURGED, removed)
             flow.count_again(tx, row.id)
-            if row.limits & COUNTING_LIMITS:
+            if row.limits & Limits.BACKLOG_BYTES:
                 backlog.count_bytes(tx, row.id)
+            regrouping.empty(tx, row)
             return removed
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
@@ -92,8 +92,9 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> N
         limits = int(settings.limits)
         tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
         flow.settings_changed(tx, row.id, before, settings)
-        if limits & ~before.limits & COUNTING_LIMITS:
+        if limits & ~before.limits & Limits.BACKLOG_BYTES:
             backlog.count_bytes(tx, row.id)
+        regrouping.change(tx, row, before, settings)
 
 
 def _create(

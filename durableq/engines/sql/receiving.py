@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from durableq.engines.sql import breaker, flow
 from durableq.engines.sql.admission import (
+    GROUP,
     ID,
     IS_PLAIN,
     KEY,
@@ -297,7 +298,7 @@ def _take_keys(
         of = {"in_queue": row.id, "of_key": message[KEY], "of": message_id, "token": terms.token}
         if tx.run(tx.sql.OWNED_KEY, **of).fetchone() is None:
             refused.add(message_id)
-            leased = LeasedMessage(message_id, None, 1, terms.token)
+            leased = LeasedMessage(message_id, None, 1, message[GROUP], terms.token)
             put_back(tx, row, leased, State.READY, None, 1)
     return refused
 

@@ -73,6 +73,7 @@ class _DeadLetter(NamedTuple):
     recovery_count: int
     source_queue_id: int
     known_source_id: int | None
+    group: str | None
 
 
 class SQLRedrive(Operations, Redrive):
@@ -308,7 +309,13 @@ def _decide(
         if stays and dead_letter.known_source_id is None:
             raise source_is_gone(str(dead_letter.id))
         message = LeasedMessage(
-            dead_letter.id, None, 1, token, dead_letter.recovery_count, dead_letter.source_queue_id
+            dead_letter.id,
+            None,
+            1,
+            dead_letter.group,
+            token,
+            dead_letter.recovery_count,
+            dead_letter.source_queue_id,
         )
         outcome = decide_one(tx, row, message, task.decision, task.actor, to_queue)
         moved += outcome is Outcome.DONE

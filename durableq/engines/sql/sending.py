@@ -7,6 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
+from durableq.engines.sql import groups
 from durableq.engines.sql.backlog import backlog_of, read_backlog
 from durableq.engines.sql.leaving import come
 from durableq.engines.sql.transactions import Operations, WriteTransaction
@@ -89,6 +90,8 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
         rows, insert = list(map(_with_flow, rows, drafts)), sql.INSERT_FLOW
     if limits & SEND_LIMITS:
         return _send_within_limits(tx, queue, limits, rows, insert)
+    if limits & groups.GROUPS:
+        rows = groups.enter(tx, queue_id, rows)
     execute(sql.SENT, (len(rows), queue_id))
     if len(rows) == 1:
         execute(insert, rows[0])
@@ -116,7 +119,10 @@ def _send_within_limits(
     tx.count(queue_id, tx.sql.SENT, len(stored))
     tx.count(queue_id, tx.sql.SHED_UNSTORED, made.shed)
     come(tx, queue_id, made.body_bytes)
-    tx.raw.executemany(insert, [row for row in rows if row[_ID] in stored])
+    rows = [row for row in rows if row[_ID] in stored]
+    if limits & groups.GROUPS:
+        rows = groups.enter(tx, queue_id, rows)
+    tx.raw.executemany(insert, rows)
     if made.shed:
         warn_shed(queue, made.shed)
     return made.answer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from durableq.engines.sql import breaker
+from durableq.engines.sql import breaker, groups
+from durableq.engines.sql.burying import move_to_dead_letters
 from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.leaving import COUNTING_LIMITS, left
 from durableq.engines.sql.transactions import (
@@ -16,7 +17,6 @@ from durableq.engines.sql.transactions import (
     WriteTransaction,
     row_id,
 )
-from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Event, Failure, Outcome, Receipt, State
@@ -37,6 +37,7 @@ class LeasedMessage(NamedTuple):
     id: int
     key: str | None
     receive_count: int
+    group: str | None
     token: Token
     recovery_count: int = 0
     source_queue_id: int | None = None
@@ -97,13 +98,15 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
     """End messages in success; see Queueing.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
     done = Outcome.DONE  # to look up a member takes as long as the rest of the loop
+    gone: list[Any] = []
     for queue, token, positions in _by_receive([c.receipt for c in completions]):
         found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
         if found is None:
             continue
         tx.revision, limits, queue_id, ttl_ms = found
-        if limits & COUNTING_LIMITS:
-            ended = _complete_counted(tx, queue_id, token, [*positions])
+        if limits & COUNTING_LIMITS or ttl_ms is None:
+            tx.known["limits", queue_id] = limits
+            ended = _complete_counted(tx, queue_id, token, [*positions], gone)
         else:
             text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
             ended = tx.execute(text, (ids, queue_id, token)).fetchall()
@@ -118,6 +121,8 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
                 keyed.append((message_id, key, completions[position].result))
         if keyed and ttl_ms is not None:  # the keys of dead letters guard nothing
             _complete_keys(tx, _Source(queue, queue_id, ttl_ms), token, keyed)
+    if gone:
+        left(tx, gone)
     return [
         outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
@@ -125,12 +130,15 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
 
 
 def _complete_counted(
-    tx: WriteTransaction, queue_id: int, token: Token, ids: list[int]
+    tx: WriteTransaction, queue_id: int, token: Token, ids: list[int], gone: list[Any]
 ) -> list[tuple[int, str | None]]:
-    """End leased messages of a queue that counts what it stores; return their ids and keys."""
+    """End leased messages of a queue that counts what it stores; return their ids and keys.
+
+    `gone` gets them for `left`.
+    """
     text, listed = tx.listed(tx.sql.COMPLETE_COUNTED, tx.sql.COMPLETE_COUNTED_ONE, ids)
     rows = tx.execute(text, (listed, queue_id, token)).fetchall()
-    left(tx, [row[:-1] for row in rows])
+    gone += [row[:-1] for row in rows]
     return [(row[0], row[-1]) for row in rows]
 
 
@@ -242,7 +250,7 @@ def fail_one(
         is_uncounted=uncounted,
     )
     if isinstance(decision, Bury):
-        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
+        moved = move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
     else:
         state = State.DELAYED if decision.wait_ms else State.READY
         until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
@@ -260,58 +268,6 @@ def fail_one(
     _drop_key(tx, row, leased)
     tx.record(leased.id, row.id, Event.BURIED, actor=actor, **failure.history_fields)
     return Outcome.BURIED
-
-
-def bury(
-    tx: WriteTransaction,
-    row: StoredQueue,
-    message_id: int,
-    token: Token,
-    from_state: State,
-    cause: Failure,
-) -> bool:
-    """Move a message to its queue's dead-letter queue and record the cause.
-
-    Returns False if the message is no longer in that state under that receipt.
-    """
-    moved = _move_to_dead_letters(tx, row, message_id, token, from_state, cause)
-    if moved:
-        tx.record(message_id, row.id, Event.BURIED, **cause.history_fields)
-    return moved
-
-
-def _move_to_dead_letters(
-    tx: WriteTransaction,
-    row: StoredQueue,
-    message_id: int,
-    token: Token,
-    from_state: State,
-    cause: Failure,
-) -> bool:
-    to_queue = row.dead_letter_queue_id
-    if to_queue is None:
-        raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
-    buried = tx.run(
-        tx.sql.BURY,
-        of=message_id,
-        token=token,
-        from_state=from_state.value,
-        from_queue=row.id,
-        to_queue=to_queue,
-        reason=cause.reason.value,
-        fingerprint=cause.fingerprint,
-        now_ms=tx.now_ms,
-    )
-    moved = buried.fetchall()
-    if not moved:
-        return False
-    if row.limits and from_state is State.IN_FLIGHT:
-        count_leases(tx, row.id, row.limits, -1)
-    if row.limits & COUNTING_LIMITS:
-        left(tx, [(message_id, row.id, *moved[0])])
-    tx.count(row.id, tx.sql.MOVED_OUT)
-    tx.count(to_queue, tx.sql.MOVED_IN)
-    return True
 
 
 def first_stale(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
@@ -348,6 +304,11 @@ def put_back(
         until_ms: the new due time; None keeps the old one.
         uncounted: number of receives that do not count.
     """
+    group = leased.group
+    if group is not None and row.limits & groups.GROUPS:
+        state = State.BLOCKED  # until its group makes the first of its messages active
+    else:
+        group = None
     ended = tx.run(
         tx.sql.PUT_BACK,
         of=leased.id,
@@ -362,6 +323,8 @@ def put_back(
     if row.limits:
         count_leases(tx, row.id, row.limits, -1)
     _drop_key(tx, row, leased)
+    if group is not None:
+        groups.change(tx, row.id, {group: groups.PUT_BACK})
     return True
 
 
@@ -420,8 +383,8 @@ def find_leased(
             continue
         text, ids = tx.listed(tx.sql.LEASED, tx.sql.LEASED_ONE, [*positions])
         for leased in tx.run(text, ids=ids, in_queue=row.id, token=token).fetchall():
-            message_id, key, receive_count, *recovery = leased
-            message = LeasedMessage(message_id, key, receive_count, token, *recovery)
+            message_id, key, receive_count, group, *recovery = leased
+            message = LeasedMessage(message_id, key, receive_count, group, token, *recovery)
             found[receipts[positions[message_id]]] = row, message
     return found
 

@@ -61,6 +61,26 @@ class Statements(Protocol):
     COMPLETED_IN_FLIGHT: str
     COUNT_IN_FLIGHT: str
 
+    # groups
+    GROUP_SETTINGS: str
+    GROUPS_NAMED: str
+    GROUPS_NAMED_ONE: str
+    STORE_GROUP: str
+    DROP_GROUP: str
+    TAKE_TURN: str
+    MAKE_ACTIVE: str
+    COUNT_GROUP: str
+    WAITING_GROUPS: str
+    EMPTY_GROUPS: str
+    RELEASE_GROUPS: str
+    CUT_DEBTS: str
+    PRUNE_GROUPS: str
+    BLOCK: str
+    UNBLOCK: str
+    RANK_ALL: str
+    COUNT_GROUPS: str
+    COUNT_HOLDING: str
+
     # history
     RECORD_EVENT: str
     TRIM_HISTORY: str

@@ -115,7 +115,7 @@ class WriteTransaction(Transaction):
         free_bytes: returns the free space of the file system; None: it is not known.
     """
 
-    __slots__ = ("_queues", "counts", "free_bytes", "owner_outside", "revision", "rng")
+    __slots__ = ("counts", "free_bytes", "known", "owner_outside", "revision", "rng")
 
     def __init__(
         self,
@@ -131,7 +131,8 @@ class WriteTransaction(Transaction):
         self.owner_outside = owner_outside
         #: Numbers to be added, by queue id and the statement that adds to the counter.
         self.counts: dict[tuple[int, str], int] = {}
-        self._queues: dict[str | int, StoredQueue] = {}
+        #: What this transaction has read, above all its queues by name and by id.
+        self.known: dict[Any, Any] = {}
         #: The revision of the tables, if the operation has read it together with a queue. The
         #: transaction compares it before COMMIT; if it is None, it reads it first.
         self.revision: str | None = None
@@ -149,21 +150,29 @@ class WriteTransaction(Transaction):
 
     def find_queue(self, name: str) -> StoredQueue | None:
         """Return a queue by name, or None."""
-        found = self._queues.get(name)
+        found: StoredQueue | None = self.known.get(name)
         if found is None:
             row = self.execute(self.sql.QUEUE, (name,)).fetchone()
             if row is None:
                 return None
             *columns, self.revision = row
-            found = self._queues[name] = StoredQueue(*columns)
+            found = self.known[name] = StoredQueue(*columns)
         return found
 
     def queue_by_id(self, queue_id: int) -> StoredQueue:
         """Return the queue of a message."""
-        found = self._queues.get(queue_id)
+        found: StoredQueue | None = self.known.get(queue_id)
         if found is None:
             row = self.run(self.sql.QUEUE_BY_ID, queue_id=queue_id).fetchone()
-            found = self._queues[queue_id] = StoredQueue(*row)
+            found = self.known[queue_id] = StoredQueue(*row)
+        return found
+
+    def limits_of(self, queue_id: int) -> int:
+        """Return the bits of a queue's limits that are on."""
+        key = "limits", queue_id
+        found: int | None = self.known.get(key)
+        if found is None:
+            found = self.known[key] = self.queue_by_id(queue_id).limits
         return found
 
     def count(self, queue_id: int, counter: str, number: int = 1) -> None:

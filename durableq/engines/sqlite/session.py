@@ -92,7 +92,7 @@ class Session(WriteTransaction):
                 self.now_ms, lease_ms, self.offset_ms, _ = database.keep_time(self)
             self.lease_now_ms = lease_ms + LEASE_EPOCH_MS
             self.revision = None
-            self._queues.clear()
+            self.known.clear()
             self.counts.clear()  # an interrupted transaction may have left some
         except BaseException as error:
             try:

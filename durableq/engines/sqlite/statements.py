@@ -65,6 +65,7 @@ CREATE TABLE durableq_flow (
     breaker_died INTEGER DEFAULT '0' NOT NULL,
     breaker_judged INTEGER DEFAULT '0' NOT NULL,
     breaker_completed INTEGER DEFAULT '0' NOT NULL,
+    turn INTEGER DEFAULT '0' NOT NULL,
     breaker_reason TEXT DEFAULT '' NOT NULL,
     PRIMARY KEY (queue_id)
 )
@@ -76,11 +77,14 @@ CREATE TABLE durableq_group (
     live INTEGER DEFAULT '0' NOT NULL,
     active INTEGER DEFAULT '0' NOT NULL,
     holding INTEGER DEFAULT '0' NOT NULL,
+    sequence INTEGER DEFAULT '0' NOT NULL,
     tat_ns INTEGER DEFAULT '0' NOT NULL,
     CONSTRAINT durableq_group_id PRIMARY KEY (queue_id, group_id)
 )
  WITHOUT ROWID,
  STRICT""",
+    """\
+CREATE INDEX durableq_group_idle ON durableq_group (tat_ns) WHERE live = 0 AND holding = 0""",
     """\
 CREATE TABLE durableq_history (
     id INTEGER NOT NULL,
@@ -422,8 +426,8 @@ FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))"""
 CANCEL = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND (durableq_message.state = 0 OR durableq_message.state = 2) AND
-durableq_message.source_queue_id IS NULL RETURNING id, queue_id, body_bytes"""
+AND durableq_message.state != 1 AND durableq_message.source_queue_id IS NULL RETURNING id,
+queue_id, body_bytes, state, source_queue_id, group_id"""
 DELAY = """\
 UPDATE durableq_message SET state=2, "deferred"=0, delayed_until_ms=:until,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
@@ -599,6 +603,149 @@ FROM durableq_message
 WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 1) WHERE
 durableq_counters.queue_id = ?1"""
 
+# groups
+# GROUP_SETTINGS: in_queue
+GROUP_SETTINGS = """\
+SELECT durableq_queue.group_concurrency, durableq_queue.group_on_dead,
+durableq_queue.group_rate, durableq_queue.group_burst, durableq_queue.priority_aging_ms
+FROM durableq_queue
+WHERE durableq_queue.id = ?1"""
+# GROUPS_NAMED: in_queue, names
+GROUPS_NAMED = """\
+SELECT durableq_group.group_id, durableq_group.live, durableq_group.active,
+durableq_group.holding, durableq_group.sequence, durableq_group.tat_ns
+FROM durableq_group
+WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id IN (SELECT value FROM
+json_each(?2))"""
+GROUPS_NAMED_ONE = """\
+SELECT durableq_group.group_id, durableq_group.live, durableq_group.active,
+durableq_group.holding, durableq_group.sequence, durableq_group.tat_ns
+FROM durableq_group
+WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id = ?2"""
+# STORE_GROUP: in_queue, name, live, active, holding, sequence, tat_ns
+STORE_GROUP = """\
+INSERT INTO durableq_group (queue_id, group_id, live, active, holding, sequence, tat_ns)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (queue_id, group_id) DO UPDATE SET
+    live = excluded.live, active = excluded.active, holding = excluded.holding,
+    sequence = excluded.sequence, tat_ns = excluded.tat_ns"""
+# DROP_GROUP: in_queue, name
+DROP_GROUP = """\
+DELETE FROM durableq_group WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id = ?2"""
+# TAKE_TURN: in_queue, least
+TAKE_TURN = """\
+UPDATE durableq_flow SET turn=CASE WHEN (durableq_flow.turn < ?2) THEN ?2 ELSE
+durableq_flow.turn + 1 END WHERE durableq_flow.queue_id = ?1 RETURNING turn"""
+# MAKE_ACTIVE: in_queue, name, number, now_ms, until, turn, weight
+MAKE_ACTIVE = """\
+UPDATE durableq_message SET state=CASE WHEN (CASE WHEN (durableq_message.delayed_until_ms < ?5)
+THEN ?5 ELSE durableq_message.delayed_until_ms END > ?4) THEN 2 ELSE 0 END, rank=(?6 -
+durableq_message.priority * ?7), delayed_until_ms=CASE WHEN (durableq_message.delayed_until_ms <
+?5) THEN ?5 ELSE durableq_message.delayed_until_ms END, retention_from_ms=CASE WHEN
+(durableq_message.retention_from_ms < ?5) THEN ?5 ELSE durableq_message.retention_from_ms END
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = ?1 AND durableq_message.group_id = ?2 AND
+durableq_message.state = 3 ORDER BY durableq_message.sequence, durableq_message.id
+ LIMIT (?3+0))"""
+COUNT_GROUP = """\
+SELECT count(*) AS count_1, count(CASE WHEN (durableq_message.state != 3) THEN
+durableq_message.id END) AS count_2
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AND
+durableq_message.group_id = :name"""
+WAITING_GROUPS = """\
+SELECT durableq_group.group_id
+FROM durableq_group
+WHERE durableq_group.queue_id = :in_queue AND durableq_group.live > durableq_group.active ORDER
+BY durableq_group.group_id"""
+EMPTY_GROUPS = """\
+UPDATE durableq_group SET live=0, active=0 WHERE durableq_group.queue_id = :in_queue"""
+RELEASE_GROUPS = """\
+UPDATE durableq_group SET holding=0 WHERE durableq_group.queue_id = :in_queue"""
+CUT_DEBTS = """\
+UPDATE durableq_group SET tat_ns=:most_ns WHERE durableq_group.queue_id = :in_queue AND
+durableq_group.tat_ns > :most_ns"""
+PRUNE_GROUPS = """\
+DELETE FROM durableq_group WHERE (durableq_group.queue_id, durableq_group.group_id) IN (SELECT
+durableq_group.queue_id, durableq_group.group_id
+FROM durableq_group
+WHERE durableq_group.live = 0 AND durableq_group.holding = 0 AND durableq_group.tat_ns <=
+:lease_now_ns
+ LIMIT (:limit+0))"""
+BLOCK = """\
+UPDATE durableq_message SET state=3, "deferred"=0, delayed_until_ms=CASE WHEN
+(durableq_message."deferred" != 0) THEN 0 ELSE durableq_message.delayed_until_ms END WHERE
+durableq_message.id IN (SELECT placed.id
+FROM (SELECT durableq_message.id AS id, durableq_message.state AS state, row_number() OVER
+(PARTITION BY durableq_message.group_id ORDER BY CASE WHEN (durableq_message.state = 1) THEN 0
+ELSE 1 END, durableq_message.sequence, durableq_message.id) AS place
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AND
+durableq_message.group_id IS NOT NULL) AS placed
+WHERE placed.place > :concurrency AND placed.state != 1)"""
+UNBLOCK = """\
+UPDATE durableq_message SET state=CASE WHEN (durableq_message.delayed_until_ms > :now_ms) THEN 2
+ELSE 0 END WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3"""
+RANK_ALL = """\
+UPDATE durableq_message SET rank=(durableq_message.retention_from_ms * :per_ms -
+durableq_message.priority * :weight) WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3)"""
+COUNT_GROUPS = """\
+SELECT durableq_message.group_id, count(*) AS count_1, count(CASE WHEN (durableq_message.state
+!= 3) THEN durableq_message.id END) AS count_2, max(durableq_message.sequence) AS max_1
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AND
+durableq_message.group_id IS NOT NULL GROUP BY durableq_message.group_id"""
+COUNT_HOLDING = """\
+SELECT durableq_message.group_id, count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.source_queue_id = :in_queue AND durableq_message.group_id IS NOT NULL
+GROUP BY durableq_message.group_id"""
+
 # history
 RECORD_EVENT = """\
 INSERT INTO durableq_history (message_id, queue_id, at_ms, event, reason, error_type,
@@ -772,7 +919,8 @@ durableq_queue.retention_ms ORDER BY durableq_message.id
  LIMIT (:limit+0)"""
 END_WAITING = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND durableq_message.state != 1 RETURNING id, queue_id, body_bytes"""
+AND durableq_message.state != 1 RETURNING id, queue_id, body_bytes, state, source_queue_id,
+group_id"""
 PRUNE_KEYS = """\
 DELETE FROM durableq_idempotency WHERE (durableq_idempotency.queue_id,
 durableq_idempotency."key") IN (SELECT durableq_idempotency.queue_id, durableq_idempotency."key"
@@ -972,7 +1120,8 @@ durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id = :of 
 durableq_message.state = 0"""
 END_READY = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND durableq_message.state = 0 RETURNING id, queue_id, body_bytes"""
+AND durableq_message.state = 0 RETURNING id, queue_id, body_bytes, state, source_queue_id,
+group_id"""
 # COMPLETE_IN: queue
 COMPLETE_IN = """\
 SELECT (SELECT durableq_version.version_num
@@ -995,12 +1144,12 @@ DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message
 COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
 durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-= 1 RETURNING id, queue_id, body_bytes, "key"\
+= 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
 """
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
 ?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, queue_id,
-body_bytes, "key"\
+body_bytes, state, source_queue_id, group_id, "key"\
 """
 EXTEND = """\
 UPDATE durableq_message SET lease_until_ms=:until WHERE durableq_message.id IN (SELECT value
@@ -1008,13 +1157,13 @@ FROM json_each(:ids)) AND durableq_message.queue_id + 0 = :in_queue AND durableq
 = :token AND durableq_message.state = 1 RETURNING id"""
 LEASED = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.recovery_count, durableq_message.source_queue_id
+durableq_message.group_id, durableq_message.recovery_count, durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.queue_id +
 0 = :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
 LEASED_ONE = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.recovery_count, durableq_message.source_queue_id
+durableq_message.group_id, durableq_message.recovery_count, durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id = :ids AND durableq_message.queue_id + 0 = :in_queue AND
 durableq_message.receipt = :token AND durableq_message.state = 1"""
@@ -1028,31 +1177,34 @@ receipt=x'00000000000000000000000000000000', owner_id=1099511627776 WHERE durabl
 :of AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
 durableq_message.state = 1"""
 BURY = """\
-UPDATE durableq_message SET queue_id=:to_queue, state=0, receive_count=0,
-lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms,
+UPDATE durableq_message SET queue_id=:to_queue, state=0, rank=(0 - durableq_message.priority),
+receive_count=0, lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms,
 retention_from_ms=:now_ms, receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
 source_queue_id=:from_queue, burial_reason=:reason, burial_fingerprint=:fingerprint WHERE
 durableq_message.id = :of AND durableq_message.receipt = :token AND durableq_message.state =
-:from_state RETURNING body_bytes"""
+:from_state RETURNING body_bytes, group_id"""
 REDRIVE = """\
-UPDATE durableq_message SET queue_id=:target, state=:to_state, receive_count=0,
+UPDATE durableq_message SET queue_id=:target, state=:to_state, rank=(:base -
+durableq_message.priority * :weight), receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
 delayed_until_ms=:until, enqueued_at_ms=:now_ms, retention_from_ms=:retention_from_ms,
 receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
-body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes), source_queue_id=NULL,
+body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
+sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
 body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
 durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING body_bytes"""
 DISCARD = """\
 DELETE FROM durableq_message WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
-:in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
+:in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING id,
+queue_id, body_bytes, state, source_queue_id, group_id"""
 EXISTS = """\
 SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.id = :of"""
 EXPIRED_LEASES = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.receipt, durableq_message.owner_id
+durableq_message.group_id, durableq_message.receipt, durableq_message.owner_id
 FROM durableq_message
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= :lease_now ORDER BY durableq_message.lease_until_ms,
@@ -1060,12 +1212,14 @@ durableq_message.id
  LIMIT (:limit+0)"""
 ALL_LEASES = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.receipt, durableq_message.owner_id, durableq_message.queue_id
+durableq_message.group_id, durableq_message.receipt, durableq_message.owner_id,
+durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 ORDER BY durableq_message.lease_until_ms, durableq_message.id"""
 LEASES_OF_OWNER = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.receipt, durableq_message.owner_id, durableq_message.queue_id
+durableq_message.group_id, durableq_message.receipt, durableq_message.owner_id,
+durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
 durableq_message.lease_until_ms, durableq_message.id"""
@@ -1524,7 +1678,8 @@ durableq_message.rank = :rank ORDER BY durableq_message.id
 
 # redrive
 DEAD_LETTERS_MEANT = """\
-SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id AS id_1
+SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id AS id_1,
+m.group_id
 FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
 m.source_queue_id LEFT OUTER JOIN durableq_history AS died ON died.id = (SELECT
 max(durableq_history.id) AS max_1

@@ -29,7 +29,9 @@ NAMED = Statement(
         _m.lease_until_ms,
     ).where(_named)
 )
-CANCEL = Statement(delete(message).where(_named, *_is_waiting).returning(*left))
+CANCEL = Statement(
+    delete(message).where(_named, ~is_state(State.IN_FLIGHT), _is_alive).returning(*left)
+)
 _is_due_at = {"delayed_until_ms": _until, "retention_from_ms": from_arrival_or(_until)}
 DELAY = Statement(
     update(message)

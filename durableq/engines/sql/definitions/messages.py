@@ -51,7 +51,7 @@ _no_owner: Any = literal_column(str(OWNER_BASE))
 _forever: Any = literal_column(str(FOREVER_MS))
 _available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
 ready: Any = literal_column(str(int(State.READY)))
-_in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
+in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
 delayed: Any = literal_column(str(int(State.DELAYED)))
 
 
@@ -80,7 +80,7 @@ def past_retention(retention_from_ms: Any, retention_ms: Any) -> Any:
 
 
 #: The columns of a message that leaves its queue, in the order of `leaving.Left`.
-left: Any = (_m.id, _m.queue_id, _m.body_bytes)
+left: Any = (_m.id, _m.queue_id, _m.body_bytes, _m.state, _m.source_queue_id, _m.group_id)
 
 # ---- a queue
 
@@ -246,7 +246,7 @@ LEASE = Statement(
     update(message)
     .where(in_list(_m.id, "ids"), is_state(State.READY))
     .values(
-        state=_in_flight,
+        state=in_flight,
         receipt=_p("token"),
         owner_id=_p("owner"),
         lease_until_ms=_p("until"),
@@ -345,7 +345,7 @@ COMPLETE = Statement(
     order=("ids", "in_queue", "token"),
     for_one=True,
 )
-# In a queue with a limit that counts what is stored.
+# In a queue with a limit that counts what is stored, and in a dead-letter queue.
 COMPLETE_COUNTED = Statement(
     delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(*left, _m.key),
     order=("ids", "in_queue", "token"),
@@ -358,9 +358,9 @@ EXTEND = Statement(
     .returning(_m.id)
 )
 LEASED = Statement(
-    select(_m.id, _m.key, _m.receive_count, _m.recovery_count, _m.source_queue_id).where(
-        in_list(_m.id, "ids"), *_leased_under_receipt
-    ),
+    select(
+        _m.id, _m.key, _m.receive_count, _m.group_id, _m.recovery_count, _m.source_queue_id
+    ).where(in_list(_m.id, "ids"), *_leased_under_receipt),
     for_one=True,
 )
 PUT_BACK = Statement(
@@ -383,13 +383,14 @@ BURY = Statement(
         burial_reason=_p("reason"),
         burial_fingerprint=_p("fingerprint"),
         state=ready,
+        rank=zero - _m.priority,
         receive_count=zero,
         enqueued_at_ms=_p("now_ms"),
         delayed_until_ms=zero,
         retention_from_ms=_p("now_ms"),
         **_available,
     )
-    .returning(_m.body_bytes)
+    .returning(_m.body_bytes, _m.group_id)
 )
 REDRIVE = Statement(
     update(message)
@@ -400,6 +401,8 @@ REDRIVE = Statement(
         burial_reason=null(),
         burial_fingerprint=null(),
         state=_p("to_state"),
+        rank=_p("base") - _m.priority * _p("weight"),
+        sequence=func.coalesce(_p("new_sequence"), _m.sequence),
         delayed_until_ms=_p("until"),
         receive_count=zero,
         recovery_count=_m.recovery_count + 1,
@@ -411,11 +414,13 @@ REDRIVE = Statement(
     )
     .returning(_m.body_bytes)
 )
-DISCARD = Statement(delete(message).where(_m.id == _p("of"), *_leased_under_receipt))
+DISCARD = Statement(
+    delete(message).where(_m.id == _p("of"), *_leased_under_receipt).returning(*left)
+)
 EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
 
 EXPIRED_LEASES = Statement(
-    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.owner_id)
+    select(_m.id, _m.key, _m.receive_count, _m.group_id, _m.receipt, _m.owner_id)
     .where(_m.queue_id == _p("in_queue"), *_has_ended)
     .order_by(_m.lease_until_ms, _m.id)
     .limit(_p("limit"))
@@ -423,7 +428,7 @@ EXPIRED_LEASES = Statement(
 
 
 _all_leases = (
-    select(_m.id, _m.key, _m.receive_count, _m.receipt, _m.owner_id, _m.queue_id)
+    select(_m.id, _m.key, _m.receive_count, _m.group_id, _m.receipt, _m.owner_id, _m.queue_id)
     .where(is_state(State.IN_FLIGHT))
     .order_by(_m.lease_until_ms, _m.id)
 )

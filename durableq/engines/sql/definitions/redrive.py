@@ -32,7 +32,15 @@ def _select_meant(*columns: Any) -> Select[Any]:
 
 
 DEAD_LETTERS_MEANT = Statement(
-    _select_meant(_d.id, _d.queue_id, _d.state, _d.recovery_count, _d.source_queue_id, source.c.id)
+    _select_meant(
+        _d.id,
+        _d.queue_id,
+        _d.state,
+        _d.recovery_count,
+        _d.source_queue_id,
+        source.c.id,
+        _d.group_id,
+    )
     .order_by(_d.id)
     .limit(parameter("limit"))
 )

@@ -362,10 +362,10 @@ flow = Table(
     _counter("retry_credit"),
     # 0 is closed, 1 open, 2 half-open; trips are the times in a row that it opened.
     *map(_counter, ("breaker_phase", "breaker_since_ms", "breaker_until_ms", "breaker_trips")),
-    _counter("breaker_died"),
-    _counter("breaker_judged"),
+    *map(_counter, ("breaker_died", "breaker_judged")),
     # The counter `completed` at the start of the window, or of the probes.
     _counter("breaker_completed"),
+    _counter("turn"),  # the rank of the heads of groups that were made last
     Column("breaker_reason", Text, nullable=False, server_default=""),
     **_strict,
 )
@@ -390,15 +390,17 @@ group = Table(
     metadata,
     _whole("queue_id"),
     Column("group_id", Text, nullable=False),
-    # Messages of the group that are stored in the queue, and those that are not blocked.
-    _counter("live"),
-    _counter("active"),
-    # Dead letters that hold the group.
-    _counter("holding"),
-    _counter("tat_ns"),
+    # Its messages in the queue, those of them that are not blocked, its dead letters, and the
+    # place of the message that came last.
+    *map(_counter, ("live", "active", "holding", "sequence", "tat_ns")),
     PrimaryKeyConstraint("queue_id", "group_id", name="durableq_group_id"),
     sqlite_with_rowid=False,
     **_strict,
+)
+Index(
+    "durableq_group_idle",
+    group.c.tat_ns,
+    **_partial((group.c.live == literal_column("0")) & (group.c.holding == literal_column("0"))),
 )
 
 deduplication = Table(

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from durableq.testing.contract.queueing.backlog import BacklogContract
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
+from durableq.testing.contract.queueing.groups import (
+    GroupConcurrencyContract,
+    GroupDeadLettersContract,
+    GroupOrderContract,
+)
 from durableq.testing.contract.queueing.keys import KeysContract
 from durableq.testing.contract.queueing.leases import LeasesContract
 from durableq.testing.contract.queueing.limits import (
@@ -35,5 +40,8 @@ class QueueingContract(
     RateContract,
     InFlightContract,
     RetryShareContract,
+    GroupOrderContract,
+    GroupConcurrencyContract,
+    GroupDeadLettersContract,
 ):
     """The tests of the core, which every engine has."""

@@ -1,0 +1,97 @@
+"""Groups of a whole queue: after a change of settings, and after a purge.
+
+Each is one transaction that reads all messages of the queue. A limit that is lowered reads nothing:
+active messages stay so, and no other takes their place.
+"""
+
+from __future__ import annotations
+
+from durableq.engines.sql import groups
+from durableq.engines.sql.columns import LEASE_EPOCH_MS
+from durableq.engines.sql.transactions import StoredQueue, WriteTransaction
+from durableq.model.errors import Conflict
+from durableq.model.flow.groups import Group, limited_debt
+from durableq.model.flow.rank import RANKS_PER_MS, weight
+from durableq.model.settings import Limits, QueueSettings
+
+
+def change(
+    tx: WriteTransaction, row: StoredQueue, before: QueueSettings, after: QueueSettings
+) -> None:
+    """Apply a change of settings to the messages that a queue has already.
+
+    Raises:
+        Conflict: it is a dead-letter queue, which has no groups.
+    """
+    had, has = before.limits & Limits.GROUPS, after.limits & Limits.GROUPS
+    if has and row.dead_letter_queue_id is None:
+        raise Conflict(
+            f"{row.name!r} is a dead-letter queue, which has no groups: set group_concurrency of "
+            "the queue that it serves."
+        )
+    if had and not has:
+        tx.run(tx.sql.UNBLOCK, in_queue=row.id, now_ms=tx.now_ms)
+        tx.run(tx.sql.DROP_GROUPS, in_queue=row.id)
+    elif has and not had:
+        tx.run(tx.sql.BLOCK, in_queue=row.id, concurrency=after.group_concurrency)
+        _count(tx, row.id)
+    elif has:
+        if (before.group_rate, before.group_burst) != (after.group_rate, after.group_burst):
+            _cut_debts(tx, row.id, after)
+        groups.fill(tx, row.id)
+    if (bool(had), before.priority_aging_ms) != (bool(has), after.priority_aging_ms):
+        _rank(tx, row.id, after)
+
+
+def empty(tx: WriteTransaction, row: StoredQueue) -> None:
+    """Let all messages of a queue leave their groups, or all dead letters those that they hold."""
+    if row.limits & groups.GROUPS:
+        tx.run(tx.sql.EMPTY_GROUPS, in_queue=row.id)
+    owner = tx.run(tx.sql.OWNER_OF_QUEUE, queue_id=row.id).fetchone()
+    source = tx.queue(owner[0]) if owner else None
+    if source is not None and source.limits & groups.GROUPS:
+        tx.run(tx.sql.RELEASE_GROUPS, in_queue=source.id)
+        groups.fill(tx, source.id)
+    prune(tx, -1)
+
+
+def prune(tx: WriteTransaction, limit: int) -> int:
+    """Forget groups that have no messages, no dead letters and no debt; return their number.
+
+    Args:
+        tx: the transaction.
+        limit: the largest number; -1 for all.
+    """
+    now_ns = (tx.lease_now_ms - LEASE_EPOCH_MS) * 1_000_000
+    number: int = tx.run(tx.sql.PRUNE_GROUPS, lease_now_ns=now_ns, limit=limit).rowcount
+    return number
+
+
+def _count(tx: WriteTransaction, queue_id: int) -> None:
+    """Store the counts of all groups of a queue."""
+    found = {
+        name: Group(live, active, 0, sequence)
+        for name, live, active, sequence in tx.run(
+            tx.sql.COUNT_GROUPS, in_queue=queue_id
+        ).fetchall()
+    }
+    for name, holding in tx.run(tx.sql.COUNT_HOLDING, in_queue=queue_id).fetchall():
+        found[name] = found.get(name, Group())._replace(holding=holding)
+    groups.write(tx, queue_id, found)
+
+
+def _cut_debts(tx: WriteTransaction, queue_id: int, after: QueueSettings) -> None:
+    """Let a new rate apply at once: a group owes at most one burst of it."""
+    most_ns = limited_debt(1 << 62, after, tx.lease_now_ms - LEASE_EPOCH_MS)
+    tx.run(tx.sql.CUT_DEBTS, in_queue=queue_id, most_ns=most_ns)
+
+
+def _rank(tx: WriteTransaction, queue_id: int, after: QueueSettings) -> None:
+    """Rank all messages of a queue again, by the time at which each became due."""
+    has_groups, aging_ms = bool(after.group_concurrency), after.priority_aging_ms
+    tx.run(
+        tx.sql.RANK_ALL,
+        in_queue=queue_id,
+        per_ms=RANKS_PER_MS if has_groups or aging_ms else 0,
+        weight=weight(has_groups=has_groups, aging_ms=aging_ms),
+    )

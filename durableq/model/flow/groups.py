@@ -1,0 +1,102 @@
+"""Groups of messages: how many of one may be active, as functions of its counts.
+
+Active messages are ready, delayed or in flight. The others of a group are blocked, in the order in
+which they came. With a concurrency of 1, one message of a group is active at a time: the group is
+strictly in order, also while its head waits for a retry.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from durableq.model.flow import rate
+from durableq.model.flow.capacity import default_burst
+
+
+class RateSettings(Protocol):
+    """The rate of a group, as QueueSettings and GroupSettings have it."""
+
+    @property
+    def group_rate(self) -> float:
+        """Messages a second; 0 is off."""
+        ...
+
+    @property
+    def group_burst(self) -> int:
+        """Messages at once after a quiet time; 0 for the default."""
+        ...
+
+
+class GroupSettings(NamedTuple):
+    """The settings of a queue that groups need, as QueueSettings has them."""
+
+    group_concurrency: int
+    group_on_dead: int
+    group_rate: float
+    group_burst: int
+    priority_aging_ms: int
+
+
+class Group(NamedTuple):
+    """The counts of a group in a queue."""
+
+    #: Messages in the queue, and those of them that are active.
+    live: int = 0
+    active: int = 0
+    #: Dead letters of the queue.
+    holding: int = 0
+    #: The place of the last message that came.
+    sequence: int = 0
+    #: The theoretical arrival time of its rate, in nanoseconds of the lease clock.
+    tat_ns: int = 0
+
+    def is_held(self, settings: GroupSettings) -> bool:
+        """Return whether a dead letter keeps blocked messages back."""
+        return bool(settings.group_on_dead and self.holding)
+
+    def is_free(self, settings: GroupSettings) -> bool:
+        """Return whether a message that comes now is active at once."""
+        is_waiting = self.live > self.active
+        has_room = self.active < settings.group_concurrency
+        return has_room and not is_waiting and not self.is_held(settings)
+
+    def room(self, settings: GroupSettings) -> int:
+        """Return the number of blocked messages that become active now."""
+        if self.is_held(settings):
+            return 0
+        free = settings.group_concurrency - self.active
+        return max(0, min(free, self.live - self.active))
+
+    def is_needed(self, lease_ms: int) -> bool:
+        """Return whether the counts say more than that there is nothing."""
+        return bool(self.live or self.holding) or self.tat_ns > lease_ms * 1_000_000
+
+    def after(self, *, live: int = 0, active: int = 0, holding: int = 0) -> Group:
+        """Return the group after changes of its counts, which are never less than 0."""
+        return self._replace(
+            live=max(0, self.live + live),
+            active=max(0, self.active + active),
+            holding=max(0, self.holding + holding),
+            sequence=self.sequence + max(0, live),
+        )
+
+
+def wait_ms(group: Group, settings: GroupSettings, lease_ms: int) -> int:
+    """Return the time until the group's rate allows another message; 0: it does."""
+    if not settings.group_rate:
+        return 0
+    burst = burst_of(settings)
+    return rate.wait_ms(group.tat_ns, lease_ms, rate.interval_ns(settings.group_rate), burst)
+
+
+def burst_of(settings: RateSettings) -> int:
+    """Return the burst of a group."""
+    return settings.group_burst or default_burst(settings.group_rate)
+
+
+def limited_debt(tat_ns: int, settings: RateSettings, lease_ms: int) -> int:
+    """Return a group's theoretical arrival time after a change of the rate; see `rate.limited`."""
+    if not settings.group_rate:
+        return 0
+    interval_ns = rate.interval_ns(settings.group_rate)
+    return rate.limited(tat_ns, lease_ms, interval_ns, burst_of(settings))

@@ -1,0 +1,94 @@
+"""Engines walk side by side over queues with groups, whose settings change on the way.
+
+After each step no group has more active messages than its limit, except for those that were active
+already when the limit was lowered, and no group has blocked messages and room for them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
+
+from durableq.model.message import Draft, Failure, Reason, State, draft
+from tests.contract.engines import EVERY_QUEUE, declare
+from tests.contract.strategies import booleans
+from tests.contract.test_random_walks import WALKS, SideBySide
+
+grouped = st.builds(
+    draft,
+    st.sampled_from([1, 2, "four"]),
+    key=st.sampled_from([None, None, "k"]),
+    delay=st.sampled_from([None, None, 0, 1]),
+    priority=st.sampled_from([0, 0, 0, 1]),
+    group=st.sampled_from(["a", "a", "b", "c", None]),
+)
+
+
+def with_fills(verbs: Sequence[str]) -> list[str]:
+    """Return operations with one around each that makes messages of a group active."""
+    return [*(step for verb in verbs for step in ("fill", verb)), "fill"]
+
+
+class GroupsSideBySide(SideBySide):
+    """The walk, with groups in `orders` from the start and in `mail` now and then."""
+
+    compared_groups: ClassVar[int] = 0
+
+    @initialize(
+        batch=st.lists(grouped, min_size=4, max_size=8), concurrency=st.sampled_from([1, 1, 2])
+    )
+    def begin(self, batch: list[Draft], concurrency: int = 1) -> None:
+        for name in EVERY_QUEUE:
+            self.both(partial(declare, name=name))
+        self.regroup("orders", concurrency, hold=False)
+        self.send("orders", batch)
+        self.receive("orders", 4, 3_000, whose=0)
+        if self.leases:
+            self.fail([0, 1, 2], Failure(Reason.REJECTED, "ValueError", "no"))
+
+    def judge(
+        self, verbs: Sequence[str], others: Sequence[str], touched: Iterable[str] | None
+    ) -> None:
+        super().judge(with_fills(verbs), with_fills(others), touched)
+
+    @rule(
+        queue=st.sampled_from(["orders", "orders", "mail"]),
+        batch=st.lists(grouped, min_size=1, max_size=4),
+    )
+    def send_grouped(self, queue: str, batch: list[Draft]) -> None:
+        self.send(queue, batch)
+
+    @rule(
+        queue=st.sampled_from(["orders", "orders", "mail"]),
+        concurrency=st.sampled_from([0, 1, 1, 2, 3]),
+        hold=booleans,
+    )
+    def regroup(self, queue: str, concurrency: int, *, hold: bool) -> None:
+        changes: dict[str, float] = {"group_concurrency": concurrency, "group_on_dead": 0}
+        if concurrency and hold:
+            changes["group_on_dead"] = 1
+        self.both(lambda engine, _: engine.store.declare_queue(queue, changes), "change")
+
+    @invariant()
+    def no_group_is_stranded(self) -> None:
+        for name in ("orders", "mail"):
+            store = self.engines[1].store
+            settings = store.settings(name)
+            messages = store.peek(name, 1_000)
+            dead = {m.group for m in store.peek(f"{name}-dlq", 1_000)}
+            groups = {m.group for m in messages if m.state is State.BLOCKED}
+            active = Counter(m.group for m in messages if m.state is not State.BLOCKED)
+            assert settings.group_concurrency or not groups
+            for group in groups:
+                is_held = settings.group_on_dead and group in dead
+                assert is_held or active[group] >= settings.group_concurrency, (name, group)
+            GroupsSideBySide.compared_groups += len(groups)
+
+
+def test_two_engines_with_groups_that_walk_side_by_side_agree() -> None:
+    before = GroupsSideBySide.compared_groups
+    run_state_machine_as_test(GroupsSideBySide, settings=WALKS)
+    assert GroupsSideBySide.compared_groups > before
