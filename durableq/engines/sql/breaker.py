@@ -170,6 +170,31 @@ def store_failure(
         log.debug("another process has changed the breaker of %s: its decision stands", row.name)
 
 
+def prune_failures(
+    tx: WriteTransaction, after: tuple[int, int], window: int, limit: int
+) -> tuple[int, int]:
+    """Remove records of failures that are of no use any more, from a window of their table.
+
+    Args:
+        tx: the transaction.
+        after: queue and message of the row after which the window begins.
+        window: the number of rows to read.
+        limit: the number to remove at most.
+
+    Returns:
+        The row after which the next window begins; (0, 0) is the first one.
+    """
+    at = {"after_queue": after[0], "after": after[1], "lease_now": tx.lease_now_ms}
+    rows = tx.run(tx.sql.FAILURE_WINDOW, window=window, **at).fetchall()
+    old = [(queue_id, message_id) for queue_id, message_id, is_old in rows if is_old][:limit]
+    if old:
+        tx.run_many(tx.sql.DROP_FAILURE_ROWS, [{"in_queue": q, "of": m} for q, m in old])
+    if len(old) == limit:
+        return old[-1]
+    queue_id, message_id, _ = rows[-1] if len(rows) == window else (0, 0, 0)
+    return queue_id, message_id
+
+
 def save(
     tx: WriteTransaction,
     queue_id: int,

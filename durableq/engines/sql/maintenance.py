@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq.engines.sql import once, orphans, redrive
+from durableq.engines.sql import breaker, once, orphans, redrive
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
@@ -35,6 +35,9 @@ class _Note(NamedTuple):
     due_ms: int = 0
     message_id: int = 0
     event_id: int = 0
+    #: Queue and message of a record of a failure.
+    failed_in: int = 0
+    failed_id: int = 0
 
     def is_due(self, now_ms: int) -> bool:
         """Return whether the slice is due; a time far ahead is from before a clock was set back."""
@@ -121,6 +124,7 @@ def _slice(
     if old:
         tx.run(tx.sql.DROP_EVENTS, ids=tx.list_of(old))
         redrive.clamp(tx)
+    failed = breaker.prune_failures(tx, (note.failed_in, note.failed_id), WINDOW, limit)
     freed = free_pages(tx)
     message_id = _next(rows, [row[0] for row in overdue], limit)
     event_id = _next(events, old, limit)
@@ -132,7 +136,7 @@ def _slice(
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
     report = MaintenanceReport(True, expired, records, len(old), freed, values)
-    return report, _Note(due_ms, message_id, event_id)
+    return report, _Note(due_ms, message_id, event_id, *failed)
 
 
 def _next(window: tuple[int, int], removed: list[int], limit: int) -> int:

@@ -23,7 +23,9 @@ class Statements(Protocol):
     COUNT_LEASES: str
     FAILURE_OF: str
     PUT_FAILURE: str
-    PRUNE_FAILURES: str
+    FAILURE_WINDOW: str
+    DROP_FAILURE: str
+    DROP_FAILURE_ROWS: RowStatement
     READY_FRESH: str
     READY_RETURNED: str
 

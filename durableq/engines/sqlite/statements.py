@@ -365,19 +365,29 @@ INSERT INTO durableq_failure (queue_id, message_id, at_ms, unavailable, complete
 VALUES (:in_queue, :of, :at_ms, :uncounted, :completed)
 ON CONFLICT (queue_id, message_id) DO UPDATE SET
     at_ms = excluded.at_ms, unavailable = excluded.unavailable, completed = excluded.completed"""
-PRUNE_FAILURES = """\
-DELETE FROM durableq_failure WHERE (durableq_failure.queue_id, durableq_failure.message_id) IN
-(SELECT anon_1.queue_id, anon_1.message_id
-FROM (SELECT durableq_failure.queue_id AS queue_id, durableq_failure.message_id AS message_id,
-durableq_failure.at_ms AS at_ms, durableq_failure.unavailable AS unavailable,
-durableq_failure.completed AS completed
-FROM durableq_failure ORDER BY durableq_failure.queue_id, durableq_failure.message_id
- LIMIT (:window+0)) AS anon_1 JOIN durableq_queue ON durableq_queue.id = anon_1.queue_id
-WHERE NOT (EXISTS (SELECT durableq_message.id
+FAILURE_WINDOW = """\
+SELECT durableq_failure.queue_id, durableq_failure.message_id, NOT (EXISTS (SELECT
+durableq_message.id
 FROM durableq_message
-WHERE durableq_message.id = anon_1.message_id AND durableq_message.queue_id = anon_1.queue_id))
-OR anon_1.unavailable = 0 AND anon_1.at_ms < :lease_now - durableq_queue.breaker_window_ms
- LIMIT (:limit+0))"""
+WHERE durableq_message.id = durableq_failure.message_id AND durableq_message.queue_id =
+durableq_failure.queue_id)) OR durableq_failure.unavailable = 0 AND durableq_failure.at_ms <
+:lease_now - durableq_queue.breaker_window_ms AS anon_1
+FROM durableq_failure JOIN durableq_queue ON durableq_queue.id = durableq_failure.queue_id
+WHERE (durableq_failure.queue_id, durableq_failure.message_id) > (:after_queue, :after) ORDER BY
+durableq_failure.queue_id, durableq_failure.message_id
+ LIMIT (:window+0)"""
+DROP_FAILURE = """\
+DELETE FROM durableq_failure WHERE durableq_failure.queue_id = :in_queue AND
+durableq_failure.message_id = :of"""
+DROP_FAILURE_ROWS = RowStatement(
+    """\
+DELETE FROM durableq_failure WHERE durableq_failure.queue_id = ? AND durableq_failure.message_id
+= ?""",
+    itemgetter(
+        "in_queue",
+        "of",
+    ),
+)
 # READY_FRESH: in_queue, oldest_ms, limit
 READY_FRESH = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",

@@ -91,22 +91,21 @@ ON CONFLICT (queue_id, message_id) DO UPDATE SET
     at_ms = excluded.at_ms, unavailable = excluded.unavailable, completed = excluded.completed"""
     )
 )
-# A window of the table, from its start: those of messages that are gone, or, without an uncounted
-# receive, from before the window of their breaker.
-_rows = select(failure).order_by(_f.queue_id, _f.message_id).limit(_p("window")).subquery()
-_is_there = (
-    select(_m.id).where(_m.id == _rows.c.message_id, _m.queue_id == _rows.c.queue_id).exists()
+# A window of the table, and whether a row is of no use any more: its message has left the queue,
+# or it has no uncounted receive and is from before the window of the breaker.
+_is_there = select(_m.id).where(_m.id == _f.message_id, _m.queue_id == _f.queue_id).exists()
+_is_old = (_f.unavailable == zero) & (_f.at_ms < _p("lease_now") - _q.breaker_window_ms)
+FAILURE_WINDOW = Statement(
+    select(_f.queue_id, _f.message_id, ~_is_there | _is_old)
+    .join(queue, _q.id == _f.queue_id)
+    .where(tuple_(_f.queue_id, _f.message_id) > tuple_(_p("after_queue"), _p("after")))
+    .order_by(_f.queue_id, _f.message_id)
+    .limit(_p("window"))
 )
-_old = (
-    select(_rows.c.queue_id, _rows.c.message_id)
-    .join(queue, _q.id == _rows.c.queue_id)
-    .where(
-        ~_is_there
-        | ((_rows.c.unavailable == zero) & (_rows.c.at_ms < _p("lease_now") - _q.breaker_window_ms))
-    )
-    .limit(_p("limit"))
+DROP_FAILURE = Statement(
+    delete(failure).where(_f.queue_id == _p("in_queue"), _f.message_id == _p("of")),
+    for_rows=True,
 )
-PRUNE_FAILURES = Statement(delete(failure).where(tuple_(_f.queue_id, _f.message_id).in_(_old)))
 
 # ---- probes
 
