@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import receiving, settling
+from durableq.engines.sql import held, receiving, settling
 from tests.sabotage.host_bugs import rewrite
 
 
@@ -35,7 +35,7 @@ def wake_nobody() -> None:
 
 def take_the_first_lease_for_all() -> None:
     """A transaction of many messages begins although one of their leases is gone."""
-    module: Any = settling
+    module: Any = held
     first_stale = module.first_stale
     module.first_stale = lambda tx, receipts: first_stale(tx, list(receipts)[:1])
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from durableq.engines.sql.burying import bury
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
 from durableq.engines.sql.leaving import left
+from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model import codec
 from durableq.model.lifecycle import Admission, KnownKey, admit

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import breaker, groups
-from durableq.engines.sql.burying import move_to_dead_letters
 from durableq.engines.sql.flow import count_leases
-from durableq.engines.sql.leaving import COUNTING_LIMITS, left
+from durableq.engines.sql.leaving import COUNTING_LIMITS, Left, left
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -17,6 +16,7 @@ from durableq.engines.sql.transactions import (
     WriteTransaction,
     row_id,
 )
+from durableq.model.errors import Conflict
 from durableq.model.lifecycle import Bury, after_failure
 from durableq.model.limits import MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Event, Failure, Outcome, Receipt, State
@@ -99,7 +99,7 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
     outcomes: list[Outcome | None] = [None] * len(completions)
     done = Outcome.DONE  # to look up a member takes as long as the rest of the loop
     gone: list[Any] = []
-    for queue, token, positions in _by_receive([c.receipt for c in completions]):
+    for queue, token, positions in by_receive([c.receipt for c in completions]):
         found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
         if found is None:
             continue
@@ -192,7 +192,7 @@ def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int
     check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
     until = tx.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
-    for queue, token, positions in _by_receive(receipts):
+    for queue, token, positions in by_receive(receipts):
         row = tx.find_queue(queue)
         if row is None:
             continue
@@ -250,7 +250,7 @@ def fail_one(
         is_uncounted=uncounted,
     )
     if isinstance(decision, Bury):
-        moved = move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
+        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
     else:
         state = State.DELAYED if decision.wait_ms else State.READY
         until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
@@ -270,20 +270,58 @@ def fail_one(
     return Outcome.BURIED
 
 
-def first_stale(tx: WriteTransaction, receipts: Iterable[Receipt]) -> Receipt | None:
-    """Return the first receipt whose lease is gone, or None."""
-    receipts = list(receipts)
-    held = 0
-    for queue, token, positions in _by_receive(receipts):
-        text, ids = tx.listed(tx.sql.HELD, tx.sql.HELD_ONE, [*positions])
-        found = tx.execute(text, (queue, ids, token)).fetchone()
-        if found is not None:
-            tx.revision, number = found
-            held += number
-    if held == len(receipts):
-        return None
-    leased = find_leased(tx, receipts)
-    return next((receipt for receipt in receipts if receipt not in leased), None)
+def bury(
+    tx: WriteTransaction,
+    row: StoredQueue,
+    message_id: int,
+    token: Token,
+    from_state: State,
+    cause: Failure,
+) -> bool:
+    """Move a message to its queue's dead-letter queue and record the cause.
+
+    Returns False if the message is no longer in that state under that receipt.
+    """
+    moved = _move_to_dead_letters(tx, row, message_id, token, from_state, cause)
+    if moved:
+        tx.record(message_id, row.id, Event.BURIED, **cause.history_fields)
+    return moved
+
+
+def _move_to_dead_letters(
+    tx: WriteTransaction,
+    row: StoredQueue,
+    message_id: int,
+    token: Token,
+    from_state: State,
+    cause: Failure,
+) -> bool:
+    to_queue = row.dead_letter_queue_id
+    if to_queue is None:
+        raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
+    buried = tx.run(
+        tx.sql.BURY,
+        of=message_id,
+        token=token,
+        from_state=from_state.value,
+        from_queue=row.id,
+        to_queue=to_queue,
+        reason=cause.reason.value,
+        fingerprint=cause.fingerprint,
+        now_ms=tx.now_ms,
+    )
+    moved = buried.fetchall()
+    if not moved:
+        return False
+    if row.limits and from_state is State.IN_FLIGHT:
+        count_leases(tx, row.id, row.limits, -1)
+    if row.limits & COUNTING_LIMITS:
+        body_bytes, group = moved[0]
+        gone = Left(message_id, row.id, body_bytes, from_state.value, None, group)
+        left(tx, [gone], is_buried=True)
+    tx.count(row.id, tx.sql.MOVED_OUT)
+    tx.count(to_queue, tx.sql.MOVED_IN)
+    return True
 
 
 def put_back(
@@ -340,7 +378,7 @@ def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> 
         tx.run(tx.sql.WAKE_DEFERRED, in_queue=row.id, of_key=key, now_ms=tx.now_ms)
 
 
-def _by_receive(receipts: Sequence[Receipt]) -> list[tuple[str, Token, dict[int, int]]]:
+def by_receive(receipts: Sequence[Receipt]) -> list[tuple[str, Token, dict[int, int]]]:
     """Group receipts by the receive that gave them, for each is one statement.
 
     Returns:
@@ -377,7 +415,7 @@ def find_leased(
 ) -> dict[Receipt, tuple[StoredQueue, LeasedMessage]]:
     """Return queue and leased message of each receipt whose lease is not gone."""
     found = {}
-    for queue, token, positions in _by_receive(receipts):
+    for queue, token, positions in by_receive(receipts):
         row = tx.find_queue(queue)
         if row is None:
             continue

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from durableq.engines.sql import sending, settling
+from durableq.engines.sql import held, sending, settling
 from durableq.engines.sql.transactions import AllOrNothing
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
@@ -122,7 +122,7 @@ class OpenTransaction:
         self._thread, self._pid = threading.get_ident(), os.getpid()
         self._tx = tx = self._write.begin()
         try:
-            stale = settling.first_stale(tx, self._receipts)
+            stale = held.first_stale(tx, self._receipts)
             tx.check_revision()  # not after the user's code
             if stale is not None:
                 raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
