@@ -192,6 +192,9 @@ def _ended(store: Store, message_id: str) -> str:
     if not history:
         raise UnknownMessage(message_id)
     last = history[-1]
+    if last.event is Event.REPLACED:
+        newer = last.detail.get("by")
+        return f"It has ended: {last.event.sentence}, {newer}, {_moment(last.at_ms)}."
     if last.event in {Event.DISCARDED, Event.CANCELLED, Event.EXPIRED}:
         why = f": {visible(last.reason, 200)}" if last.reason else ""
         actor = f" by {visible(last.actor, 200)}" if last.event is Event.CANCELLED else ""

@@ -16,7 +16,10 @@ from durableq.model.text import shown
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: The number of bytes that are read to find the end of a line.
 MAX_LINE_BYTES: Final = 256 << 20
-FIELDS: Final = ("body", "key", "delay", "priority", "attributes")
+FIELDS: Final = (
+    *("body", "key", "delay", "priority", "attributes"),
+    *("deduplication_id", "replace_key", "debounce", "max_wait"),
+)
 
 
 class BadLine(InvalidBody):

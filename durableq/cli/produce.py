@@ -38,7 +38,10 @@ SLACK_BYTES: Final = 1 << 20
 _OF_FILE: Final = "Options of a FILE"
 _OF_DEMO: Final = "Options of the demo's orders, without a FILE"
 _FILE: Final = "JSON Lines; - is standard input. Without FILE, the demo's orders are sent."
-_ENVELOPE: Final = "Each line is an object with body, key, delay, priority and attributes."
+_ENVELOPE: Final = (
+    "Each line is an object with body, key, delay, priority, attributes, deduplication_id, "
+    "replace_key, debounce and max_wait."
+)
 _KEY_FIELD: Final = "Field of the body that holds the idempotency key."
 _SEED: Final = "Seed of the orders: equal seeds send equal orders."
 

@@ -51,13 +51,15 @@ class Queue:
         """Store a message and return its id. When this returns, the message is durable.
 
         The id is empty for a message that was shed: the queue was full, and its `on_full` is shed.
+        It is that of an earlier message if that was sent with the same `deduplication_id`.
 
         Args:
             body: a JSON value, or bytes.
             connection: a SQLAlchemy connection with an open transaction on the same file (of a
                 Session: `session.connection()`), used by one thread at a time: the message then
                 exists only if that commits (transactional outbox). None: a commit of its own.
-            options: key, attributes, delay (seconds), priority.
+            options: key, attributes, delay (seconds), priority, group, deduplication_id,
+                replace_key, debounce and max_wait (seconds); see SendOptions.
 
         Raises:
             InvalidInput: the message cannot be sent; nothing was stored.
@@ -85,8 +87,8 @@ class Queue:
         Args:
             bodies: at most MAX_SEND_BATCH. For a key each, use producer() or send().
             connection: as for send.
-            options: as for send, the same for all; without a key, which would make all but one
-                of them duplicates.
+            options: as for send, the same for all; without a key, a deduplication_id or a
+                replace_key, which would leave one of them.
 
         Raises:
             InvalidInput: one cannot be sent, there are too many, or they can never fit into the

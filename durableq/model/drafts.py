@@ -19,6 +19,19 @@ class DraftFlow(NamedTuple):
 
     #: Messages of one group share a limit; see `group_concurrency`.
     group: str | None = None
+    #: Another message with this id was sent within the window: this one is not stored.
+    deduplication_id: str | None = None
+    #: This message replaces those that wait with the same one.
+    replace_key: str | None = None
+    #: The delay of a message with a replace_key, which each newer one begins again.
+    debounce_ms: int | None = None
+    #: The end of the debounce, counted from the first of the messages that were replaced.
+    max_wait_ms: int | None = None
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether earlier messages decide about this one, or this one about them."""
+        return self.deduplication_id is not None or self.replace_key is not None
 
 
 class Draft(NamedTuple):
@@ -48,8 +61,20 @@ class SendOptions(TypedDict, total=False):
     priority: int
     #: The messages of a group, a customer's for example, share a limit; see `group_concurrency`.
     group: str | None
+    #: At most one message with this id is stored within the queue's `deduplication_window`: a
+    #: later send stores nothing, and returns the id of the first, also if that has ended.
+    deduplication_id: str | None
+    #: The newest message with this key replaces the older ones that wait in the queue. One that is
+    #: in flight is left alone, and the new one waits.
+    replace_key: str | None
+    #: With a replace_key: seconds before the message is ready, counted again from each newer one.
+    debounce: float | None
+    #: With debounce: seconds after which it is ready anyway, from the first that was replaced.
+    max_wait: float | None
 
 
+#: Options that no two messages of a batch share.
+_OF_ONE_MESSAGE: Final = ("key", "deduplication_id", "replace_key")
 SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
 
 
@@ -61,13 +86,17 @@ def draft(
     delay: float | None = None,
     priority: int = 0,
     group: str | None = None,
+    deduplication_id: str | None = None,
+    replace_key: str | None = None,
+    debounce: float | None = None,
+    max_wait: float | None = None,
     **unknown: object,
 ) -> Draft:
     """Return a checked, encoded message. The options are those of SendOptions.
 
     Raises:
         InvalidBody: the body is neither bytes nor JSON.
-        InvalidInput: an unknown option; a key, attribute, delay or priority out of bounds.
+        InvalidInput: an unknown option; one that is out of bounds, or contradicts another.
     """
     if unknown:
         check_known(unknown, SEND_OPTIONS, "message option")
@@ -81,10 +110,52 @@ def draft(
         check_whole(priority, "A priority", -MAX_PRIORITY, MAX_PRIORITY)
     stored = None if attributes is None else codec.encode_attributes(attributes)
     flow = None
-    if group is not None:
-        _check_name(group, "A group", MAX_GROUP_CHARS)
-        flow = DraftFlow(group)
+    given = (group, deduplication_id, replace_key, debounce, max_wait)
+    for one in given:
+        if one is not None:
+            flow = _flow(*given, delay)
+            break
     return Draft(encoded, key, hashed, stored, delay_ms, priority, flow)
+
+
+def _flow(
+    group: str | None,
+    deduplication_id: str | None,
+    replace_key: str | None,
+    debounce: float | None,
+    max_wait: float | None,
+    delay: float | None,
+) -> DraftFlow:
+    """Return the checked options of flow control.
+
+    Raises:
+        InvalidInput: one is out of bounds, or contradicts another.
+    """
+    for name, what, most in (
+        (group, "A group", MAX_GROUP_CHARS),
+        (deduplication_id, "A deduplication_id", MAX_KEY_CHARS),
+        (replace_key, "A replace_key", MAX_KEY_CHARS),
+    ):
+        if name is not None:
+            _check_name(name, what, most)
+    if debounce is None:
+        if max_wait is not None:
+            raise InvalidInput("max_wait is the end of a debounce: give debounce too.")
+        return DraftFlow(group, deduplication_id, replace_key)
+    if replace_key is None:
+        raise InvalidInput(
+            "debounce delays a message until no newer one with its replace_key has come for so "
+            "long: give replace_key too."
+        )
+    if delay is not None:
+        raise InvalidInput("delay and debounce are both the wait of a message: give one of them.")
+    debounce_ms = to_ms(debounce, "debounce", MAX_DELAY_MS)
+    max_wait_ms = None if max_wait is None else to_ms(max_wait, "max_wait", MAX_DELAY_MS)
+    if max_wait_ms is not None and max_wait_ms < debounce_ms:
+        raise InvalidInput(
+            f"max_wait ({max_wait} s) is shorter than debounce ({debounce} s): change one of them."
+        )
+    return DraftFlow(group, deduplication_id, replace_key, debounce_ms, max_wait_ms)
 
 
 def drafts(bodies: Iterable[Json | bytes], **options: Unpack[SendOptions]) -> list[Draft]:
@@ -96,10 +167,11 @@ def drafts(bodies: Iterable[Json | bytes], **options: Unpack[SendOptions]) -> li
             but one of the messages duplicates.
     """
     _, key, _, attributes, delay_ms, priority, flow = draft(None, **options)
-    if key is not None:
+    if key is not None or (flow is not None and flow.is_planned):
+        name = next(name for name in _OF_ONE_MESSAGE if options.get(name) is not None)
         raise InvalidInput(
-            "One key for all would make all but one of the messages duplicates: use send, or "
-            "producer(), with a key for each."
+            f"One {name} for all would leave one of the messages: use send, or producer(), with a "
+            f"{name} for each."
         )
     encode = codec.encode
     rest = (None, None, attributes, delay_ms, priority, flow)

@@ -68,6 +68,7 @@ class Event(_Sentence):
     DISCARDED = "discarded", "removed by a decision"
     EXPIRED = "expired", "removed by retention"
     CANCELLED = "cancelled", "removed on request"
+    REPLACED = "replaced", "replaced by a newer message with its replace_key"
     RESCHEDULED = "rescheduled", "made ready or delayed on request"
     #: Of a queue, not of a message.
     BREAKER = "breaker", "the circuit breaker of the queue changed its phase"
@@ -116,4 +117,6 @@ class Outcome(Enum):
         """The reason of a refusal, for the message of StaleReceipt."""
         if self is Outcome.STALE:
             return "its lease ended, and the message was given to another worker or put back"
-        return "the message has ended (completed, discarded, cancelled, expired or purged)"
+        return (
+            "the message has ended (completed, discarded, cancelled, replaced, expired or purged)"
+        )

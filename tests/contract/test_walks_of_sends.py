@@ -5,9 +5,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from durableq.model.flow.sending import OnFull
+from durableq.model.message import Draft, draft
 from tests.contract.engines import QUEUES
 from tests.contract.strategies import queues
+from tests.contract.test_group_walks import GroupsSideBySide
 from tests.contract.test_random_walks import WALKS, SideBySide
+
+_names = st.sampled_from([None, "a", "b"])
+_waits = st.sampled_from([(None, None), (None, None), (1, None), (1, 2)])
+
+
+@st.composite
+def options(draw: st.DrawFn) -> Draft:
+    """Draw a message with options that concern others."""
+    replace_key = draw(_names)
+    debounce, max_wait = draw(_waits) if replace_key else (None, None)
+    return draft(
+        draw(st.sampled_from([1, "four"])),
+        key=draw(st.sampled_from([None, None, "k"])),
+        deduplication_id=draw(_names),
+        replace_key=replace_key,
+        debounce=debounce,
+        max_wait=max_wait,
+        group=draw(_names),
+    )
 
 
 class Senders(SideBySide):
@@ -25,6 +46,16 @@ class Senders(SideBySide):
         settings = {"max_backlog": messages, "max_backlog_bytes": body_bytes, "on_full": on_full}
         self.both(lambda engine, _: engine.store.declare_queue(queue, settings))
 
+    @rule(queue=queues, batch=st.lists(options(), min_size=1, max_size=4))
+    def send_for_others(self, queue: str, batch: list[Draft]) -> None:
+        """Send messages that others stand for, or that replace others."""
+        self.both(lambda engine, _: engine.sent(engine.store.send(queue, batch)), "send")
+
+    @rule(window_ms=st.sampled_from([1_000, 5_000]))
+    def remember_ids_for(self, window_ms: int) -> None:
+        settings = {"deduplication_window_ms": window_ms}
+        self.both(lambda engine, _: engine.store.declare_queue("orders", settings))
+
     @invariant()
     def the_bytes_are_counted(self) -> None:
         findings = {one.name: one.what for one in self.engines[1].store.orphans()}
@@ -32,8 +63,12 @@ class Senders(SideBySide):
         assert {info.name for info in self.engines[0].store.queues()} >= {*QUEUES}
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_engines_whose_queues_limit_senders_agree(part: int) -> None:
-    before = Senders.compared
-    run_state_machine_as_test(Senders, settings=WALKS)
-    assert Senders.compared - before >= WALKS.max_examples
+class SendersToGroups(Senders, GroupsSideBySide):
+    """The walk, in queues with groups."""
+
+
+@pytest.mark.parametrize("walk", [Senders, SendersToGroups])
+def test_engines_whose_queues_limit_senders_agree(walk: type[Senders]) -> None:
+    before = walk.compared
+    run_state_machine_as_test(walk, settings=WALKS)
+    assert walk.compared - before >= WALKS.max_examples

@@ -242,10 +242,16 @@ class MemoryBase:
 
     def _record(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:
         """Add an event to a message's history."""
+        self._note(row.id, row.queue, event, actor=actor, **texts)
+
+    def _note(
+        self, message_id: str, queue: str, event: Event, *, actor: str = "", **texts: Any
+    ) -> None:
+        """Add an event to the history of a message, stored or not."""
         at_ms = self._clock.now_ms()
-        recorded = HistoryEvent(row.id, row.queue, event, at_ms, actor, **texts)
-        before = self._tables.history.get(row.id, ())
-        self._tables.history[row.id] = (*before, recorded)[-MAX_HISTORY:]
+        recorded = HistoryEvent(message_id, queue, event, at_ms, actor, **texts)
+        before = self._tables.history.get(message_id, ())
+        self._tables.history[message_id] = (*before, recorded)[-MAX_HISTORY:]
 
     # ---- keys
 

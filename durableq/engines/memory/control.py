@@ -154,6 +154,7 @@ class MemoryControl(MemoryQueueing, Control):
         tables.group_tats = {at: tat for at, tat in tables.group_tats.items() if at[0] not in both}
         tables.queues = {n: queue for n, queue in tables.queues.items() if n not in both}
         tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
+        tables.sent = {at: known for at, known in tables.sent.items() if at[0] not in both}
         tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}
         tables.history = {
             n: tuple(event for event in events if event.queue not in both)

@@ -9,9 +9,10 @@ from typing import Any
 
 from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.base import MemoryWatch, operation, query
-from durableq.engines.memory.flow import MemoryFlow
+from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.model import codec
+from durableq.model.drafts import DraftFlow
 from durableq.model.errors import (
     Conflict,
     DurableQError,
@@ -22,7 +23,7 @@ from durableq.model.errors import (
 )
 from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import limits_info
-from durableq.model.flow.sending import Backlog, Incoming, check_dead_letter_settings, plan
+from durableq.model.flow.sending import Incoming, check_dead_letter_settings, plan
 from durableq.model.info import QueueInfo, check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
@@ -64,7 +65,7 @@ from durableq.store.core import (
 )
 
 
-class MemoryQueueing(MemoryFlow, Queueing):
+class MemoryQueueing(MemoryCoalescing, Queueing):
     """Operations of the core."""
 
     @operation
@@ -143,35 +144,35 @@ class MemoryQueueing(MemoryFlow, Queueing):
                     f"Message {number} of this batch has a body of {size} bytes; queue {queue!r} "
                     f"takes at most {most}. Nothing of the batch was sent."
                 )
-        first = self._last_id + 1
-        numbered = dict(enumerate(drafts, first))
-        incoming = [Incoming(n, codec.size(draft.body)) for n, draft in numbered.items()]
-        made = plan(queue, incoming, self._backlog(queue))
-        for number in made.stored:
-            self._store(queue, number, numbered[number], settings.delay_ms)
-        self._count(queue, sent=len(made.stored), shed=made.shed)
+        numbered = dict(enumerate(drafts, self._last_id + 1))
+        flows = [draft.flow or DraftFlow() for draft in drafts]
+        incoming = [
+            Incoming(number, codec.size(draft.body), flow)
+            for (number, draft), flow in zip(numbered.items(), flows, strict=True)
+        ]
+        made = plan(queue, incoming, self._send_facts(queue, flows))
+        self._carry_out(queue, made)
+        for number in made.new:
+            due = made.debounced.get(number)
+            self._store(queue, number, numbered[number], settings.delay_ms, due)
         if made.shed:
             warn_shed(queue, made.shed)
         return made.answer
 
-    def _backlog(self, queue: str) -> Backlog:
-        """Return what a queue stores and may store."""
-        settings, sizes = self._queue(queue).settings, self._tables.sizes_in(queue)
-        return Backlog(
-            len(sizes),
-            sum(sizes),
-            settings.max_backlog,
-            settings.max_backlog_bytes,
-            settings.on_full,
-            settings.block_timeout_ms,
-        )
-
-    def _store(self, queue: str, number: int, draft: Draft, queue_delay_ms: int) -> None:
+    def _store(
+        self,
+        queue: str,
+        number: int,
+        draft: Draft,
+        queue_delay_ms: int,
+        debounced: tuple[int, int] | None,
+    ) -> None:
         self._last_id = max(self._last_id, number)
         message_id, now_ms = str(number), self._clock.now_ms()
         delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
-        waiting = (State.DELAYED, now_ms + delay_ms) if delay_ms else (State.READY, 0)
-        row = Row(message_id, queue, draft, now_ms, now_ms, *waiting)
+        due_ms, until_ms = debounced or (now_ms + delay_ms, 0)
+        waiting = (State.DELAYED, due_ms) if due_ms > now_ms else (State.READY, 0)
+        row = Row(message_id, queue, draft, now_ms, now_ms, *waiting, debounce_until_ms=until_ms)
         entered = groups.enter(self._tables, row, now_ms, self._clock.lease_ms())
         self._tables.rows[message_id] = entered
 

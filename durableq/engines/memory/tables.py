@@ -71,6 +71,8 @@ class Row(NamedTuple):
     #: The order of receiving, and the order in a group.
     rank: int = 0
     sequence: int = 0
+    #: The end of its debounce; 0: it has none.
+    debounce_until_ms: int = 0
 
     @property
     def group(self) -> str | None:
@@ -150,6 +152,8 @@ class Tables:
     turns: dict[str, int] = field(default_factory=dict)
     #: Theoretical arrival times, by queue and group.
     group_tats: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: By queue and deduplication id: the id of the message, and the end of the window.
+    sent: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

@@ -99,9 +99,11 @@ def _expire(tx: WriteTransaction, overdue: Sequence[tuple[int, int]]) -> int:
 
 
 def _prune_records(tx: WriteTransaction, limit: int) -> int:
-    """Remove at most `limit` expired records; return the number."""
+    """Remove at most `limit` expired records, of keys and of sends; return the number."""
     removed: int = tx.run(tx.sql.PRUNE_KEYS, now_ms=tx.now_ms, limit=limit).rowcount
-    return removed
+    left_over = limit - removed
+    ids: int = tx.run(tx.sql.PRUNE_DEDUPLICATION, now_ms=tx.now_ms, limit=left_over).rowcount
+    return removed + ids
 
 
 def _read(text: str | None) -> _Note:

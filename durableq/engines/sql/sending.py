@@ -7,8 +7,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
-from durableq.engines.sql import groups
+from durableq.engines.sql import coalescing, groups
 from durableq.engines.sql.backlog import backlog_of, read_backlog
+from durableq.engines.sql.coalescing import facts_of
 from durableq.engines.sql.leaving import come
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
@@ -21,7 +22,7 @@ from durableq.model.errors import (
     QueueFull,
     UnknownQueue,
 )
-from durableq.model.flow.sending import Incoming, plan
+from durableq.model.flow.sending import UNLIMITED, Incoming, Plan, plan
 from durableq.model.limits import MAX_SEND_BATCH
 from durableq.model.message import FOREVER_MS, Draft, State
 from durableq.model.queues import DEAD_LETTER_SUFFIX
@@ -35,7 +36,9 @@ _DELAYED: Final = State.DELAYED.value
 #: costs as much as the rest of a row. The statement stores NULL for an empty value.
 _NO_HASH: Final = bytearray()
 _flow: Final = attrgetter("flow")
-_ID, _QUEUE_ID, _BODY_BYTES = 0, 1, 8
+_NO_FLOW: Final = DraftFlow()
+#: Places in a row of sql.INSERT and sql.INSERT_FLOW.
+_ID, _QUEUE_ID, _STATE, _DUE, _RETENTION_FROM, _BODY_BYTES, _DEBOUNCE_UNTIL = 0, 1, 2, 5, 7, 8, 16
 
 
 class Sending(Operations):
@@ -86,12 +89,18 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     tx.revision, limits, *target = row
     queue_id, *_, last_id = target
     rows, insert = _rows(tx.now_ms, queue, target, drafts), sql.INSERT
+    needs_plan = limits & SEND_LIMITS
     if any(map(_flow, drafts)):
         rows, insert = list(map(_with_flow, rows, drafts)), sql.INSERT_FLOW
-    if limits & SEND_LIMITS:
-        return _send_within_limits(tx, queue, limits, rows, insert)
+        needs_plan = needs_plan or any(each.flow and each.flow.is_planned for each in drafts)
+    made = _plan(tx, queue, limits, rows, drafts) if needs_plan else None
+    if made is not None:
+        rows = _carry_out(tx, queue_id, made, rows)
     if limits & groups.GROUPS:
         rows = groups.enter(tx, queue_id, rows)
+    if made is not None:
+        tx.raw.executemany(insert, rows)
+        return made.answer
     execute(sql.SENT, (len(rows), queue_id))
     if len(rows) == 1:
         execute(insert, rows[0])
@@ -100,32 +109,60 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     return [str(row[0]) for row in rows]
 
 
-def _send_within_limits(
-    tx: WriteTransaction, queue: str, limits: int, rows: list[tuple[Any, ...]], insert: str
-) -> list[str]:
-    """Store rows as far as the limits of their queue allow; return the ids, SHED for the others.
+def _plan(
+    tx: WriteTransaction,
+    queue: str,
+    limits: int,
+    rows: list[tuple[Any, ...]],
+    drafts: Sequence[Draft],
+) -> Plan:
+    """Return the fate of each message of a send.
 
     Args:
         tx: the transaction.
         queue: the name of the queue.
         limits: the bits of its limits.
         rows: the values of the messages.
-        insert: the statement for them.
+        drafts: the messages.
     """
     queue_id = rows[0][_QUEUE_ID]
-    backlog = backlog_of(tx, queue, queue_id, limits)
-    made = plan(queue, [Incoming(row[_ID], row[_BODY_BYTES]) for row in rows], backlog)
-    stored = {*made.stored}
-    tx.count(queue_id, tx.sql.SENT, len(stored))
-    tx.count(queue_id, tx.sql.SHED_UNSTORED, made.shed)
-    come(tx, queue_id, made.body_bytes)
-    rows = [row for row in rows if row[_ID] in stored]
-    if limits & groups.GROUPS:
-        rows = groups.enter(tx, queue_id, rows)
-    tx.raw.executemany(insert, rows)
+    backlog = backlog_of(tx, queue, queue_id, limits) if limits & SEND_LIMITS else UNLIMITED
+    flows = [draft.flow or _NO_FLOW for draft in drafts]
+    facts = facts_of(tx, queue_id, flows, backlog)
+    incoming = [
+        Incoming(row[_ID], row[_BODY_BYTES], flow) for row, flow in zip(rows, flows, strict=True)
+    ]
+    made = plan(queue, incoming, facts)
     if made.shed:
         warn_shed(queue, made.shed)
-    return made.answer
+    return made
+
+
+def _carry_out(
+    tx: WriteTransaction, queue_id: int, made: Plan, rows: list[tuple[Any, ...]]
+) -> list[tuple[Any, ...]]:
+    """Count a planned send, end what it replaces, and return the values of the new messages."""
+    tx.count(queue_id, tx.sql.SENT, len(made.stored))
+    tx.count(queue_id, tx.sql.SHED_UNSTORED, made.shed)
+    coalescing.carry_out(tx, queue_id, made)
+    new = {*made.new}
+    kept = [
+        _debounced(row, tx.now_ms, *made.debounced[row[_ID]]) if row[_ID] in made.debounced else row
+        for row in rows
+        if row[_ID] in new
+    ]
+    come(tx, queue_id, sum(row[_BODY_BYTES] for row in kept))
+    return kept
+
+
+def _debounced(row: tuple[Any, ...], now_ms: int, due_ms: int, until_ms: int) -> tuple[Any, ...]:
+    """Return the values of a message for sql.INSERT_FLOW with its debounced delay."""
+    values = [*row]
+    waits = due_ms > now_ms
+    values[_STATE] = _DELAYED if waits else _READY
+    values[_DUE], values[_RETENTION_FROM] = (due_ms if waits else 0), due_ms
+    values[_DEBOUNCE_UNTIL] = until_ms
+    return tuple(values)
 
 
 def _rows(
@@ -171,8 +208,8 @@ def _rows(
 
 def _with_flow(row: tuple[Any, ...], draft: Draft) -> tuple[Any, ...]:
     """Return the values of a message for sql.INSERT_FLOW."""
-    flow = draft.flow or DraftFlow()
-    return *row, flow.group or "", row[0], "", 0, FOREVER_MS
+    flow = draft.flow or _NO_FLOW
+    return *row, flow.group or "", row[0], flow.replace_key or "", 0, FOREVER_MS
 
 
 def _too_many(number: int) -> InvalidInput:

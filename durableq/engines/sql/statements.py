@@ -29,6 +29,13 @@ class Statements(Protocol):
     READY_FRESH: str
     READY_RETURNED: str
 
+    # coalescing
+    SENT_BEFORE: str
+    REMEMBER_SENT: str
+    WAITING: str
+    END_REPLACED: str
+    PRUNE_DEDUPLICATION: str
+
     # control
     NAMED: str
     CANCEL: str
@@ -209,7 +216,9 @@ class Statements(Protocol):
     EXPIRED: str
     PURGED: str
     CANCELLED: str
+    REPLACED: str
     SHED_UNSTORED: str
+    DEDUPLICATED: str
     BACKLOG_BYTES: str
     CREATE_QUEUE: str
     CREATE_COUNTERS: str

@@ -427,6 +427,40 @@ durableq_message.id AND durableq_failure.unavailable > 0), durableq_message.rank
 durableq_message.id
  LIMIT (?3+0)"""
 
+# coalescing
+# SENT_BEFORE: queue_id, deduplication_id, now_ms
+SENT_BEFORE = """\
+SELECT durableq_deduplication.message_id
+FROM durableq_deduplication
+WHERE durableq_deduplication.queue_id = ?1 AND durableq_deduplication.scope = '' AND
+durableq_deduplication.deduplication_id = ?2 AND durableq_deduplication.expires_at_ms > ?3"""
+# REMEMBER_SENT: deduplication_id, message_id, now_ms, queue_id
+REMEMBER_SENT = """\
+INSERT INTO durableq_deduplication
+    (queue_id, scope, deduplication_id, message_id, expires_at_ms)
+SELECT id, '', ?1, ?2, ?3 + deduplication_window_ms
+FROM durableq_queue WHERE id = ?4
+ON CONFLICT (queue_id, scope, deduplication_id) DO UPDATE SET
+    message_id = excluded.message_id, expires_at_ms = excluded.expires_at_ms"""
+# WAITING: queue_id, replace_key
+WAITING = """\
+SELECT durableq_message.id, durableq_message.body_bytes, durableq_message.debounce_until_ms
+FROM durableq_message
+WHERE durableq_message.queue_id = ?1 AND durableq_message.replace_key = ?2 AND
+durableq_message.state != 1 ORDER BY durableq_message.id"""
+END_REPLACED = """\
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
+AND durableq_message.state != 1 RETURNING id, queue_id, body_bytes, state, source_queue_id,
+group_id"""
+PRUNE_DEDUPLICATION = """\
+DELETE FROM durableq_deduplication WHERE (durableq_deduplication.queue_id,
+durableq_deduplication.scope, durableq_deduplication.deduplication_id) IN (SELECT
+durableq_deduplication.queue_id, durableq_deduplication.scope,
+durableq_deduplication.deduplication_id
+FROM durableq_deduplication
+WHERE durableq_deduplication.expires_at_ms <= :now_ms
+ LIMIT (:limit+0))"""
+
 # control
 NAMED = """\
 SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state,
@@ -1495,10 +1529,18 @@ durableq_counters.queue_id = ?2"""
 CANCELLED = """\
 UPDATE durableq_counters SET cancelled=(durableq_counters.cancelled + ?1) WHERE
 durableq_counters.queue_id = ?2"""
+# REPLACED: number, of_queue
+REPLACED = """\
+UPDATE durableq_counters SET replaced=(durableq_counters.replaced + ?1) WHERE
+durableq_counters.queue_id = ?2"""
 # SHED_UNSTORED: number, of_queue
 SHED_UNSTORED = """\
 UPDATE durableq_counters SET shed=(durableq_counters.shed + ?1) WHERE durableq_counters.queue_id
 = ?2"""
+# DEDUPLICATED: number, of_queue
+DEDUPLICATED = """\
+UPDATE durableq_counters SET deduplicated=(durableq_counters.deduplicated + ?1) WHERE
+durableq_counters.queue_id = ?2"""
 # BACKLOG_BYTES: number, of_queue
 BACKLOG_BYTES = """\
 UPDATE durableq_counters SET backlog_bytes=(durableq_counters.backlog_bytes + ?1) WHERE

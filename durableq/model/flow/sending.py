@@ -6,12 +6,14 @@ facts, and carries the plan out in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from durableq.model.drafts import DraftFlow
 from durableq.model.errors import InvalidInput, QueueFull
+from durableq.model.message import FOREVER_MS
 from durableq.model.settings import QueueSettings
 
 #: The id in the answer for a message that was shed: there is no such message.
@@ -61,6 +63,27 @@ class Incoming(NamedTuple):
     #: The id that it has if it is stored.
     id: int
     body_bytes: int
+    flow: DraftFlow = DraftFlow()
+
+
+class Waiting(NamedTuple):
+    """A message that waits with a replace_key. Columns in the order of WAITING."""
+
+    id: int
+    body_bytes: int
+    #: The end of its debounce; 0: it has none.
+    debounce_until_ms: int
+
+
+class Facts(NamedTuple):
+    """The state of a queue that decides about a send."""
+
+    backlog: Backlog
+    now_ms: int
+    #: The ids of the messages that were sent within the window, by deduplication id.
+    sent: Mapping[str, int] = {}
+    #: The messages that wait, by replace_key.
+    waiting: Mapping[str, Sequence[Waiting]] = {}
 
 
 @dataclass(slots=True)
@@ -72,9 +95,38 @@ class Plan:
     #: The ids of the messages to be stored, in order.
     stored: list[int] = field(default_factory=list)
     shed: int = 0
+    #: The number of messages that another one stands for.
+    deduplicated: int = 0
+    #: The ids of messages to be remembered, by deduplication id.
+    remembered: dict[str, int] = field(default_factory=dict)
+    #: By the ids of messages that end, some of them of this send: the newer ones.
+    replaced: dict[int, int] = field(default_factory=dict)
+    #: By the ids of debounced messages: when they are ready, and the end of the debounce.
+    debounced: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: What the queue has more afterwards.
     messages: int = 0
     body_bytes: int = 0
+
+    def take(self, one: Incoming, older: Sequence[Waiting], more: tuple[int, int]) -> None:
+        """Store a message in place of older ones.
+
+        Args:
+            one: the message.
+            older: those that it replaces.
+            more: what the queue has more then: messages, and bytes.
+        """
+        self.ids.append(one.id)
+        self.stored.append(one.id)
+        self.replaced |= dict.fromkeys((each.id for each in older), one.id)
+        self.messages += more[0]
+        self.body_bytes += more[1]
+        if one.flow.deduplication_id is not None:
+            self.remembered[one.flow.deduplication_id] = one.id
+
+    @property
+    def new(self) -> list[int]:
+        """The ids of the stored messages that no later one of the send replaces."""
+        return [one for one in self.stored if one not in self.replaced]
 
     @property
     def answer(self) -> list[str]:
@@ -82,71 +134,93 @@ class Plan:
         return [SHED if one is None else str(one) for one in self.ids]
 
 
-def plan(queue: str, incoming: Sequence[Incoming], backlog: Backlog) -> Plan:
+def plan(queue: str, incoming: Sequence[Incoming], facts: Facts) -> Plan:
     """Return the fate of each message of a send.
 
     Args:
         queue: the name of the queue.
         incoming: the messages.
-        backlog: what the queue stores before it.
+        facts: the state of the queue before it.
 
     Raises:
         QueueFull: they do not fit, and the queue sheds none.
         InvalidInput: they would not fit if the queue were empty.
     """
-    made = Plan()
+    made, backlog, waiting = Plan(), facts.backlog, dict(facts.waiting)
     for one in incoming:
-        more = 1, one.body_bytes
+        flow = one.flow
+        first = _first(flow.deduplication_id, made, facts)
+        if first is not None:
+            made.ids.append(first)
+            made.deduplicated += 1
+            continue
+        older = waiting.get(flow.replace_key, ()) if flow.replace_key is not None else ()
+        more = 1 - len(older), one.body_bytes - sum(each.body_bytes for each in older)
         if not backlog.has_room(*more):
             if backlog.on_full != OnFull.SHED:
-                raise _refusal(queue, incoming, backlog, made)
+                raise _refusal(queue, incoming, facts)
             made.ids.append(None)
             made.shed += 1
             continue
         backlog = backlog.plus(*more)
-        made.messages += more[0]
-        made.body_bytes += more[1]
-        made.stored.append(one.id)
-        made.ids.append(one.id)
+        until_ms = _debounce(made, one, older, facts.now_ms)
+        made.take(one, older, more)
+        if flow.replace_key is not None:
+            waiting[flow.replace_key] = (Waiting(one.id, one.body_bytes, until_ms),)
     return made
 
 
-def _refusal(
-    queue: str, incoming: Sequence[Incoming], backlog: Backlog, made: Plan
-) -> QueueFull | InvalidInput:
-    """Return the error for a batch that does not fit.
+def _first(deduplication_id: str | None, made: Plan, facts: Facts) -> int | None:
+    """Return the id of the message that was sent with this deduplication id before, or None."""
+    if deduplication_id is None:
+        return None
+    return made.remembered.get(deduplication_id, facts.sent.get(deduplication_id))
 
-    Args:
-        queue: the name of the queue.
-        incoming: the batch.
-        backlog: what the queue would store with the first messages of the batch.
-        made: the plan for these.
-    """
-    before = backlog.plus(-made.messages, -made.body_bytes)
-    whole = plan(queue, incoming, UNLIMITED)
-    needs = whole.messages, whole.body_bytes
-    empty = backlog._replace(messages=0, body_bytes=0)
-    are = "message" if needs[0] == 1 else "messages"
-    if not empty.has_room(*needs):
-        most, limit = (
-            (f"{backlog.max_messages:,} messages", "max_backlog")
-            if empty._replace(max_bytes=0).has_room(*needs) is False
-            else (f"{backlog.max_bytes:,} bytes", "max_backlog_bytes")
+
+def _debounce(made: Plan, one: Incoming, older: Sequence[Waiting], now_ms: int) -> int:
+    """Plan the delay of a debounced message, and return the end of the debounce; 0 is none."""
+    flow = one.flow
+    if flow.debounce_ms is None:
+        return 0
+    ends = [each.debounce_until_ms for each in older if each.debounce_until_ms]
+    if ends:
+        until_ms = min(ends)
+    else:
+        until_ms = FOREVER_MS if flow.max_wait_ms is None else now_ms + flow.max_wait_ms
+    due_ms = max(now_ms, min(now_ms + flow.debounce_ms, until_ms))
+    made.debounced[one.id] = due_ms, until_ms
+    return until_ms
+
+
+def _refusal(queue: str, incoming: Sequence[Incoming], facts: Facts) -> QueueFull | InvalidInput:
+    """Return the error for a batch that does not fit."""
+    backlog = facts.backlog
+    unlimited, empty = facts._replace(backlog=UNLIMITED), backlog._replace(messages=0, body_bytes=0)
+    alone = plan(queue, incoming, unlimited._replace(waiting={}))
+    if not empty.has_room(alone.messages, alone.body_bytes):
+        is_number = not empty._replace(max_bytes=0).has_room(alone.messages, 0)
+        limit = (
+            f"max_backlog is {backlog.max_messages:,} messages"
+            if is_number
+            else f"max_backlog_bytes is {backlog.max_bytes:,} bytes"
         )
+        are = "message" if alone.messages == 1 else "messages"
         return InvalidInput(
-            f"{needs[0]:,} {are} with {needs[1]:,} bytes can never fit into queue {queue!r}: its "
-            f"{limit} is {most}. Nothing was sent. Send smaller batches, or raise the limit "
+            f"{alone.messages:,} {are} with {alone.body_bytes:,} bytes can never fit into queue "
+            f"{queue!r}: its {limit}. Nothing was sent. Send smaller batches, or raise the limit "
             "(durableq queue set)."
         )
-    if before._replace(max_bytes=0).has_room(*needs):
+    whole = plan(queue, incoming, unlimited)
+    needs = whole.messages, whole.body_bytes
+    if backlog._replace(max_bytes=0).has_room(*needs):
         why = (
-            f"it stores {before.body_bytes:,} bytes of bodies, its max_backlog_bytes is "
-            f"{before.max_bytes:,}, and the send adds {needs[1]:,}"
+            f"it stores {backlog.body_bytes:,} bytes of bodies, its max_backlog_bytes is "
+            f"{backlog.max_bytes:,}, and the send adds {needs[1]:,}"
         )
     else:
         why = (
-            f"it stores {before.messages:,} messages, its max_backlog is "
-            f"{before.max_messages:,}, and the send adds {needs[0]:,}"
+            f"it stores {backlog.messages:,} messages, its max_backlog is "
+            f"{backlog.max_messages:,}, and the send adds {needs[0]:,}"
         )
     block_ms = backlog.block_ms if backlog.on_full == OnFull.BLOCK else 0
     return QueueFull(queue, why, needs, block_ms=block_ms)

@@ -51,7 +51,9 @@ DISCARDED = _add_to("discarded")
 EXPIRED = _add_to("expired")
 PURGED = _add_to("purged")
 CANCELLED = _add_to("cancelled")
+REPLACED = _add_to("replaced")
 SHED_UNSTORED = _add_to("shed")
+DEDUPLICATED = _add_to("deduplicated")
 BACKLOG_BYTES = _add_to("backlog_bytes")
 
 CREATE_QUEUE = Statement(

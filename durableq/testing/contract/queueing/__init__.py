@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from durableq.testing.contract.queueing.backlog import BacklogContract
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
+from durableq.testing.contract.queueing.coalescing import (
+    CoalescingContract,
+    DeduplicationContract,
+)
 from durableq.testing.contract.queueing.groups import (
     GroupConcurrencyContract,
     GroupDeadLettersContract,
@@ -29,6 +33,8 @@ class QueueingContract(
     QueuesContract,
     SendingContract,
     BacklogContract,
+    DeduplicationContract,
+    CoalescingContract,
     ReceivingContract,
     LeasesContract,
     SettlingContract,
