@@ -25,6 +25,21 @@ def words(info: QueueInfo) -> Iterator[str]:
         yield f"rate: {_when(limits.tokens, limits.next_token_ms, 'next token')}"
     if limits.retries is not None:
         yield f"retries: {_when(limits.retries, limits.next_retry_ms, 'next')}"
+    yield from map(_of_backlog, _backlog(info))
+
+
+def _backlog(info: QueueInfo) -> Iterator[tuple[int, int, str]]:
+    """Yield each backlog limit that is on: the backlog, its limit, and the unit."""
+    limits, settings = info.limits, info.settings
+    if settings.max_backlog:
+        yield info.counts.present, settings.max_backlog, "messages"
+    if limits.backlog_bytes is not None:
+        yield limits.backlog_bytes, settings.max_backlog_bytes, "bytes"
+
+
+def _of_backlog(backlog: tuple[int, int, str]) -> str:
+    stored, most, unit = backlog
+    return f"backlog: {stored:,} of {most:,} {unit}"
 
 
 def breaker_words(limits: LimitsInfo) -> str:
@@ -76,12 +91,18 @@ def held_back(info: QueueInfo, *, is_retry: bool) -> Iterator[str]:
 
 
 def findings(queues: Iterable[QueueInfo]) -> Iterator[Finding]:
-    """Yield a finding for each queue with a limit of receives."""
+    """Yield findings for each queue with limits."""
     for info in queues:
         if info.limits.breaker is Phase.OPEN:
             what = f"the breaker of {info.name} is {breaker_words(info.limits)}"
             advice = "It closes by itself when probes succeed. See durableq breaker show."
             yield Finding("breaker", Level.WARN, what, advice, queue=info.name)
+        full = [_of_backlog(one) for one in _backlog(info) if one[0] >= one[1]]
+        if full:
+            advice = "Sends do not fit until workers complete messages: start more, or raise it."
+            yield Finding(
+                "backlog", Level.WARN, f"{info.name} is full: {', '.join(full)}", advice, info.name
+            )
         told = ", ".join(words(info))
         if told:
             yield Finding("limits", Level.OK, f"{info.name}: {told}", queue=info.name)

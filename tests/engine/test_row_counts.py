@@ -259,6 +259,17 @@ def test_a_message_taken_while_it_is_controlled_is_refused(
     assert counters_reconcile(store)
 
 
+def test_a_message_taken_while_it_is_replaced_is_left_alone(dq: DurableQ, before: Before) -> None:
+    store: Any = dq.store
+    taken = send(store, 1, replace_key="k")
+    before(statements.END_REPLACED, TAKEN + taken)
+    send(store, 2, replace_key="k")
+    assert look(store, taken).state is State.IN_FLIGHT
+    assert story(store, taken) == []
+    assert store.queue("orders").counters.replaced == 0
+    assert counters_reconcile(store)
+
+
 def test_a_message_that_ended_while_it_is_controlled_is_refused(
     dq: DurableQ, before: Before
 ) -> None:

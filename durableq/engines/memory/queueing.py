@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -102,6 +103,8 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         limits = limits_info(self._flow_state(name), now_ms)
         if settings.breaker:
             limits = limits.with_breaker(breaker.state_of(self._tables, name), now_ms)
+        if settings.max_backlog_bytes:
+            limits = replace(limits, backlog_bytes=self._backlog(name).body_bytes)
         return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms, limits)
 
     @query

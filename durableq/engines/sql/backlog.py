@@ -44,6 +44,12 @@ def read_backlog(tx: Transaction, queue_id: int) -> tuple[Backlog, int]:
     return Backlog(*columns), min_free_bytes
 
 
+def stored_bytes(tx: Transaction, queue_id: int) -> int:
+    """Return the counter of a queue's stored bytes; 0 if it is missing, in a damaged file."""
+    row = tx.execute(tx.sql.BACKLOG, (queue_id,)).fetchone()
+    return 0 if row is None else Backlog(*row[:-1]).body_bytes
+
+
 def count_bytes(tx: WriteTransaction, queue_id: int) -> None:
     """Set the counter of a queue's stored bytes to their sum."""
     tx.run(tx.sql.SUM_BACKLOG_BYTES, in_queue=queue_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from durableq.engines.sql import backlog, breaker, flow, metadata, redrive, regrouping
@@ -171,6 +172,8 @@ def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False)
     limits = limits_info(flow_state, tx.lease_now_ms)
     if settings.breaker and (now := breaker.find_state(tx, queue_id)) is not None:
         limits = limits.with_breaker(now, tx.lease_now_ms)
+    if settings.max_backlog_bytes:
+        limits = replace(limits, backlog_bytes=backlog.stored_bytes(tx, queue_id))
     return QueueInfo(name, settings, dead_letters, counters, counts, oldest, limits)
 
 

@@ -29,6 +29,8 @@ class LimitsInfo:
     breaker: Phase | None = None
     probes_in_ms: int | None = None
     breaker_reason: str | None = None
+    #: The counter of the bytes of stored bodies.
+    backlog_bytes: int | None = None
 
     def with_breaker(self, state: QueueBreaker, now_ms: int) -> LimitsInfo:
         """Return these with the circuit breaker of the queue.
