@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 MOST: Final = 100_000
 DEMO_COUNT: Final = 200
 _SEED: Final = "Seed of the traffic: equal seeds send equal orders."
-_SPIKE: Final = "A spike and an outage instead, without limits of the queue."
+_SPIKE: Final = "Show the limits of a queue: a spike and an outage, with them and without."
+_UNPROTECTED: Final = "With --spike: only the run without limits."
 _FAULTS: Final = "Number of faults: kills, and for one in five a stop past the lease."
 
 
@@ -36,6 +37,7 @@ def demo(
     procs: Procs = 4,
     seed: int | None = option("--seed N", _SEED, None, show_default=str(DEMO_SEED)),
     spike: bool = option("--spike", _SPIKE, False),
+    unprotected: bool = option("--unprotected", _UNPROTECTED, False),
     db: OwnDb = None,
     as_json: Json = False,
 ) -> None:
@@ -44,15 +46,18 @@ def demo(
     Prints each figure beside its reference. The exit code is 6 if an account does not balance.
 
     With --spike a producer sends 20,000 messages at once. Workers call a downstream that refuses
-    more than 200 calls a second, and is down for ten seconds half way. It takes less than two
-    minutes; --messages makes it shorter. The figures and plots are written to durableq-spike.html
-    in the current folder, in place of an earlier one.
+    more than 200 calls a second, and is down for ten seconds half way: once with the limits of a
+    queue, then without. It takes about four minutes; --messages makes it shorter. The figures and
+    plots of both runs are written to durableq-spike.html in the current folder, in place of an
+    earlier one. The exit code is 6 if the limits did not hold.
 
     Example: durableq demo --procs 4
     """
     if spike:
-        _run_spike(count, procs, seed, db, as_json=as_json)
+        _run_spike(count, procs, seed, db, is_unprotected=unprotected, as_json=as_json)
         return
+    if unprotected:
+        raise output.Misuse("--unprotected is a run of --spike: add --spike.")
     if db is not None:
         check_lasting(db)
     from durableq.demo import show
@@ -77,6 +82,7 @@ def _run_spike(
     seed: int | None,
     db: str | None,
     *,
+    is_unprotected: bool,
     as_json: bool,
 ) -> None:
     """Run `demo --spike`.
@@ -89,7 +95,7 @@ def _run_spike(
             raise output.Misuse(f"--spike has its own messages and its own files: drop {name}.")
     from durableq.cli import spike
 
-    spike.run(count, procs, as_json=as_json)
+    spike.run(count, procs, is_unprotected=is_unprotected, as_json=as_json)
 
 
 def chaos(

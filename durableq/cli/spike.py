@@ -23,8 +23,8 @@ _ON_TERMINAL, _ELSEWHERE = 0.25, 5.0
 _COLUMNS, _CELLS = 79, 36
 
 
-def run(messages: int | None, procs: int, *, as_json: bool) -> None:
-    """Run the spike without limits; write the page.
+def run(messages: int | None, procs: int, *, is_unprotected: bool, as_json: bool) -> None:
+    """Run the spike with limits and without them, or unprotected only; write the page.
 
     Raises:
         DurableQError: the page cannot be written, or one of the processes failed.
@@ -34,7 +34,8 @@ def run(messages: int | None, procs: int, *, as_json: bool) -> None:
     from durableq.demo.spike import run as spike
     from durableq.demo.spike.load import MESSAGES, Load
 
-    loads = [Load(messages=messages or MESSAGES, procs=procs)]
+    unprotected = Load(messages=messages or MESSAGES, procs=procs)
+    loads = [unprotected] if is_unprotected else [unprotected.with_limits(), unprotected]
     path = Path(page.FILE)
     _try_to_write(path)
     output.say(_announcement(loads[0], len(loads)))
@@ -142,7 +143,7 @@ def block(recording: Recording) -> list[str]:
     calls = [float(calls.all) for _, calls in newest]
     retries = [float(calls.repeated) for _, calls in newest]
     most, capacity = recording.downstream.most_in_a_second, load.capacity
-    backlog = [float(one.backlog) for one in recording.samples[-_CELLS * each :][::-each][::-1]]
+    backlog = [float(recording.sample_at(at).backlog) for at, _ in newest]
     expected = f" of about {clock(load.expected_seconds)}" if load.is_limited else ""
     state = last.breaker.label if last.breaker else "none"
     return [
@@ -150,7 +151,7 @@ def block(recording: Recording) -> list[str]:
         f"{load.messages:,} completed",
         _gauge("calls/s", calls, max(most, capacity), f"most {most:,}, capacity {capacity:,}"),
         _gauge("retries/s", retries, max(most, capacity), ""),
-        _gauge("backlog", backlog, load.messages, f"{last.dead:,} dead letters"),
+        _gauge("backlog", backlog, load.messages, f"waiting, {last.dead:,} dead"),
         f"{'breaker':<10} {state:<{_CELLS}}"
         + ("        downstream is down" if recording.is_down else ""),
     ]
@@ -164,13 +165,12 @@ def _gauge(name: str, values: list[float], most: float, remark: str) -> str:
 def _print(recordings: list[Recording], problems: list[str]) -> None:
     from durableq.demo.spike.figures import figures
 
+    if sys.stderr.isatty():
+        output.say("")  # the view ends here
     headings = ["FIGURE", *(one.load.name.upper() for one in recordings)]
     rows = zip(*map(figures, recordings), strict=True)
     output.table(headings, [(row[0].name, *(one.value for one in row)) for row in rows])
     output.line()
     output.lines(f"PROBLEM: {problem}" for problem in problems)
     if not problems and recordings[0].load.is_limited:
-        output.line(
-            "With limits the downstream never saw more than it bears, and nothing died of the "
-            "outage."
-        )
+        output.line("With limits: never more calls than the downstream bears, no dead letter.")

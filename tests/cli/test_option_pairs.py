@@ -91,6 +91,7 @@ LIMITS = {
 }
 #: Options that have no effect without another.
 NEEDS = {
+    "demo": {"unprotected": "spike"},
     "produce": {
         "max_bad": "skip_bad",
         **dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),

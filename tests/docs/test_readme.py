@@ -95,8 +95,8 @@ class Shell:
         return line
 
 
-# Other tests run these: tests/process/test_demo.py and tests/chaos/test_run.py.
-RUN_ELSEWHERE = {"make run", "make chaos"}
+# Other tests run these: tests/process/test_demo.py, test_spike.py and tests/chaos/test_run.py.
+RUN_ELSEWHERE = {"make run", "make chaos", "durableq demo --spike"}
 LASTING = (
     "durableq work --procs 4     ",
     "durableq recover            ",

@@ -16,6 +16,7 @@ from durableq.demo.spike import figures, page, run
 from durableq.demo.spike.load import Load
 from durableq.demo.spike.recording import Recording
 from durableq.model.errors import DurableQError
+from durableq.model.flow.breaker import Phase
 from tests.process.child import Child, runs
 from tests.support import wait_for
 
@@ -49,6 +50,20 @@ def processes_naming(folder: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def test_with_limits_the_downstream_is_never_overloaded_and_nothing_dies(temporary: Path) -> None:
+    load = Load(messages=240, procs=2, capacity=40, outage_seconds=1)
+    recording = record(load.with_limits())
+    assert figures.problems(recording) == []
+    assert recording.downstream.most_in_a_second <= 40
+    total, last = recording.total, recording.last
+    assert (total.refused, last.dead, last.completed) == (0, 0, 240)
+    assert total.down >= 1, "the call that met the outage"
+    assert Phase.OPEN in {sample.breaker for sample in recording.samples}
+    assert last.breaker is Phase.CLOSED
+    assert list(temporary.iterdir()) == []
+    assert processes_naming(temporary) == []
 
 
 def test_without_limits_the_downstream_is_overloaded_and_messages_die(temporary: Path) -> None:
@@ -89,7 +104,7 @@ def test_a_process_that_fails_ends_the_run_with_its_last_words(
 def test_the_command_writes_the_page_and_prints_the_figures(
     temporary: Path, tmp_path: Path
 ) -> None:
-    command = [*SPIKE, "--messages", "40", "--json"]
+    command = [*SPIKE, "--unprotected", "--messages", "40", "--json"]
     spike = Child(command, tmp_path / "spike.out", None, cwd=tmp_path)
     try:
         assert spike.end() == 0, spike.complaints
@@ -124,7 +139,8 @@ def test_a_folder_that_takes_no_page_is_refused_before_the_run(
 def test_a_signal_leaves_no_process_and_no_page(
     number: signal.Signals, temporary: Path, tmp_path: Path
 ) -> None:
-    spike = Child(SPIKE, tmp_path / "spike.out", None, cwd=tmp_path)
+    command = [*SPIKE, "--unprotected"]
+    spike = Child(command, tmp_path / "spike.out", None, cwd=tmp_path)
     try:
         spike.wait_until(lambda: "unprotected 0:0" in spike.complaints, "its first figures")
         family = spike.family

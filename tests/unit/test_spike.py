@@ -17,7 +17,7 @@ from durableq.cli import spike
 from durableq.demo.spike import drawing, figures, page
 from durableq.demo.spike.downstream import PERIOD_NS, SECOND_NS, Downstream, Figures
 from durableq.demo.spike.load import Load, limits
-from durableq.demo.spike.recording import Recording, Sample
+from durableq.demo.spike.recording import Change, Recording, Sample
 from durableq.model.flow.breaker import Phase
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -42,6 +42,9 @@ def recording(*, is_limited: bool, began_ns: int = 55_123_456_789) -> Recording:
             if is_limited
             else Sample(at / 1000, 54 - done, done // 2, done - done // 2, None)
         )
+    if is_limited:
+        phases = {3.3: Phase.OPEN, 4.25: Phase.HALF_OPEN, 4.4: Phase.CLOSED}
+        found.changes = [Change(at, phase) for at, phase in phases.items()]
     return found
 
 

@@ -232,23 +232,23 @@ def _draw_retries(frame: _Frame, recording: Recording) -> Iterator[str]:
 
 
 def _draw_breaker(frame: _Frame, recording: Recording) -> Iterator[str]:
-    phases = [(one.at, one.breaker) for one in recording.samples if one.breaker is not None]
-    if not phases:
+    if recording.last.breaker is None:
         yield svg.text(frame.left + 8, frame.floor - 18, "no breaker")
         return
-    for level, phase in enumerate(_PHASES):
-        y = frame.y(level + 0.25)
+    for phase in _PHASES:
+        y = frame.y(_level(phase))
         yield svg.line(frame.left, y, frame.right, y, "grid")
         yield svg.text(frame.left - 6, y + 4, phase.label, "small end")
-    steps: list[Point] = []
-    for at, phase in phases:
-        height = _PHASES.index(phase) + 0.25
-        if not steps:
-            steps.append((at, height))
-        elif steps[-1][1] != height:
-            steps += [(at, steps[-1][1]), (at, height)]
-    steps.append((recording.last.at, steps[-1][1]))
+    level = _level(Phase.CLOSED)
+    steps = [(0.0, level)]
+    for at, phase in recording.changes:
+        steps += [(at, level), (at, level := _level(phase))]
+    steps.append((recording.last.at, level))
     yield svg.curve(frame.points(steps), "curve breaker")
+
+
+def _level(phase: Phase) -> float:
+    return _PHASES.index(phase) + 0.25
 
 
 def _thinned(values: Sequence[_T], rank: Callable[[_T], float]) -> list[_T]:

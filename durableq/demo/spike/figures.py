@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from durableq.demo.spike.recording import PERIODS_OF_A_SECOND, Recording
@@ -40,8 +39,7 @@ def figures(recording: Recording) -> list[Figure]:
 
 def openings(recording: Recording) -> int:
     """Return the number of times that the breaker opened."""
-    phases = [None, *(sample.breaker for sample in recording.samples)]
-    return sum(before is not Phase.OPEN and now is Phase.OPEN for before, now in pairwise(phases))
+    return sum(change.phase is Phase.OPEN for change in recording.changes)
 
 
 def problems(recording: Recording) -> list[str]:
@@ -94,12 +92,9 @@ def _run(recording: Recording) -> dict[str, Any]:
 
 def _series(recording: Recording) -> list[dict[str, Any]]:
     """Return the run second by second."""
-    samples = iter(recording.samples)
-    sample = recording.samples[0]
     rows = []
     for at, calls in [*recording.seconds()][PERIODS_OF_A_SECOND - 1 :: PERIODS_OF_A_SECOND]:
-        while sample.at < at and (later := next(samples, None)) is not None:
-            sample = later
+        sample = recording.sample_at(at)
         rows.append(
             {
                 "at": round(at, 3),

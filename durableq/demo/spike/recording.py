@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -34,6 +35,14 @@ class Sample(NamedTuple):
         return self.completed + self.dead
 
 
+class Change(NamedTuple):
+    """A change of the breaker's phase."""
+
+    #: Seconds since the start of the run.
+    at: float
+    phase: Phase
+
+
 @dataclass
 class Recording:
     """A run so far."""
@@ -43,6 +52,8 @@ class Recording:
     began_ns: int
     samples: list[Sample] = field(default_factory=list)
     downstream: Figures = field(default_factory=Figures)
+    #: The changes of the breaker's phase.
+    changes: list[Change] = field(default_factory=list)
     #: A sentence, if the run did not end in time.
     interruption: str = ""
 
@@ -66,6 +77,11 @@ class Recording:
     def is_down(self) -> bool:
         """Whether the newest sample is in the outage."""
         return self.outage is not None and self.outage[0] <= self.last.at < self.outage[1]
+
+    def sample_at(self, at: float) -> Sample:
+        """Return the first sample of this time or later; the newest if there is none."""
+        later = bisect_left(self.samples, at, key=lambda sample: sample.at)
+        return self.samples[min(later, len(self.samples) - 1)]
 
     def seconds(self, newest: int | None = None) -> Iterator[tuple[float, Calls]]:
         """Yield the calls of the last second at the end of each period, or of the newest ones."""
@@ -95,7 +111,10 @@ class Sampler:
     def __init__(self, recording: Recording, store: Store, client: Client) -> None:
         self._recording = recording
         self._inspect = store.require(Capability.INSPECT)
+        self._control = store.require(Capability.CONTROL)
         self._client = client
+        #: The wall clock at the start of the run, as history has it.
+        self._began_ms = time.time() * 1000 - (time.monotonic_ns() - recording.began_ns) / 1e6
 
     def sample(self) -> Sample:
         """Read the counters and the downstream's new figures; return the sample."""
@@ -106,13 +125,18 @@ class Sampler:
         queue = self._inspect.queue(QUEUE)
         # Read after the queue: a message that has just died counts in both, never in none.
         dead = self._inspect.queue(dead_letter_name(QUEUE)).counts.present
+        breaker = self._control.breaker(QUEUE)
+        recording.changes = [
+            Change((event.at_ms - self._began_ms) / 1000, Phase(event.detail["phase"]))
+            for event in breaker.transitions
+        ]
         recording.samples.append(
             Sample(
                 (time.monotonic_ns() - recording.began_ns) / SECOND_NS,
                 queue.counts.present,
                 queue.counters.completed,
                 dead,
-                None,
+                breaker.phase if breaker.is_on else None,
             )
         )
         return recording.last
