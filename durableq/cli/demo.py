@@ -18,7 +18,10 @@ DEMO_COUNT: Final = 200
 _SEED: Final = "Seed of the traffic: equal seeds send equal orders."
 _SPIKE: Final = "Show the limits of a queue: a spike and an outage, with them and without."
 _UNPROTECTED: Final = "With --spike: only the run without limits."
-_FAULTS: Final = "Number of faults: kills, and for one in five a stop past the lease."
+_FAULTS: Final = (
+    "Number of faults: kills, and for one in five a stop past the lease. Four that meet limits "
+    "come on top."
+)
 
 
 def _number(shown: str, text: str, default: int, most: int = MOST, least: int = 1) -> Any:
@@ -111,8 +114,10 @@ def chaos(
 
     A producer, four workers and recovery run on one new file until every message has ended. Each
     order must be charged exactly once, or discarded with a reason; no order may be lost or
-    invented, and every stale receipt must be refused. The exit code is 6 after a violation, and
-    the file is then kept.
+    invented, and every stale receipt must be refused. Two more queues have limits: a rate, a number
+    in flight, a circuit breaker, groups in order. Workers are killed with the last token, the last
+    place, the head of a group and a probe in an outage, and no limit may be exceeded. The exit code
+    is 6 after a violation, and the file is then kept.
 
     Example: durableq chaos --kills 100 --seconds 60
     """

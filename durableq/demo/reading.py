@@ -103,6 +103,11 @@ class File(NamedTuple):
     events: list[Event]
 
 
+def connect(path: str) -> Any:
+    """Return a plain connection of the driver to a file, which can only read."""
+    return driver.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
+
+
 def read(path: str, queues: Collection[str] = ()) -> File:
     """Read a file that no process uses any more.
 
@@ -110,8 +115,7 @@ def read(path: str, queues: Collection[str] = ()) -> File:
         path: its path.
         queues: the queues to read; empty means all.
     """
-    uri = f"file:{quote(path)}?mode=ro"
-    with closing(driver.connect(uri, uri=True, isolation_level=None)) as connection:
+    with closing(connect(path)) as connection:
 
         def rows(sql: str) -> list[Any]:
             return list(connection.execute(sql).fetchall())

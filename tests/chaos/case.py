@@ -14,6 +14,8 @@ from durableq.demo.order import Difficulty, Order
 from durableq.demo.reading import Charge, Event, File, Left, QueueCounters, Record
 from durableq.testing.chaos.checker import ChaosCase
 from durableq.testing.chaos.ledger import Line, Step
+from durableq.testing.chaos.limits_checker import LimitsCase
+from durableq.testing.chaos.recording import Recording
 
 QUEUE, DEAD = "orders", "orders-dlq"
 ORDERS = {
@@ -22,6 +24,8 @@ ORDERS = {
     "order-3": Order(3, 999, Difficulty.ERROR, 1),
 }
 KEYS = {"1": "order-1", "2": "order-1", "3": "order-2", "4": "order-3"}
+#: Evidence of queues with limits that had no messages.
+NO_LIMITS = LimitsCase(Recording(File([], [], [], [], [], []), [], [], [], []), ())
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Evidence:
     asked: dict[str, int] = field(default_factory=lambda: {"kill": 3, "stop": 1})
     happened: dict[str, int] = field(default_factory=lambda: {"kill": 3, "stop": 1})
     interruptions: list[str] = field(default_factory=list)
+    limits: LimitsCase = NO_LIMITS
     _clock: Any = field(default_factory=lambda: itertools.count(1))
 
     def note(self, operation: str, step: str, of: str, receipt: str = "-", at: str = "-") -> None:
@@ -74,6 +79,7 @@ class Evidence:
             asked=self.asked,
             happened=self.happened,
             interruptions=self.interruptions,
+            limits=self.limits,
         )
 
 

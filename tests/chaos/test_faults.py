@@ -5,79 +5,15 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from durableq.demo.processes import lives
 from durableq.testing.chaos import faults
-from durableq.testing.chaos.faults import (
-    FALSE_STARTS,
-    Injector,
-    Kill,
-    Phase,
-    Planned,
-    Stop,
-    Targets,
-    plan,
-)
-from durableq.testing.chaos.ledger import Line, Step, read
-
-
-class Supervisor:
-    """Processes that faults can be injected into."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.log = folder / "work.log"
-        self.targets = Targets(self.living, self.log, folder, lease=0.0, rng=random.Random(1))
-
-    def start(self, number: int = 1) -> None:
-        command = [sys.executable, "-c", "import signal; signal.pause()"]
-        self.processes += [subprocess.Popen(command) for _ in range(number)]
-
-    def living(self) -> list[psutil.Process]:
-        found = [psutil.Process(one.pid) for one in self.processes if one.returncode is None]
-        return [process for process in found if lives(process)]
-
-    def advance(self, fault: faults.Fault) -> Phase:
-        self.targets.refresh()
-        return fault.advance(self.targets)
-
-    def say(self, event: str, *pids: int) -> None:
-        """Append lines of the supervisor about workers to its log."""
-        with self.log.open("a") as log:
-            log.writelines(f"worker-1 (pid {pid}) {event}\n" for pid in pids)
-
-    def kill_some(self) -> set[int]:
-        """Kill as many as may be false starts, and return their pids; no other may be killed."""
-        before = {process.pid for process in self.living()}
-        for _ in range(FALSE_STARTS):
-            assert self.advance(Kill()) is Phase.HAPPENED
-        assert self.advance(Kill()) is Phase.WAITING
-        return before - {process.pid for process in self.living()}
-
-    def note(self, pid: int, step: Step, attempt: str = "0.1") -> None:
-        """Append a line about message 7 to a worker's ledger."""
-        line = Line(1, pid, "charge", step, "k", "7", f"receipt-{attempt}", attempt)
-        with (self.folder / f"{pid}.ledger").open("a") as ledger:
-            ledger.write(" ".join(map(str, line)) + "\n")
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Supervisor]:
-    fleet = Supervisor(tmp_path)
-    yield fleet
-    fleet.close()
+from durableq.testing.chaos.faults import FALSE_STARTS, Kill, Phase, Stop
+from durableq.testing.chaos.injection import KINDS, ONCE, Injector, Planned, plan
+from durableq.testing.chaos.ledger import Step, read
+from tests.chaos.supervisor import Supervisor
 
 
 def status(process: subprocess.Popen[bytes]) -> str:
@@ -94,9 +30,9 @@ def test_the_same_seed_plans_the_same_faults() -> None:
     assert plan(0, 20, random.Random(1)) == []
 
 
-@pytest.mark.parametrize("kind", [kind.fault for kind in faults.KINDS.values()])
+@pytest.mark.parametrize("kind", [*(kind.fault for kind in KINDS.values()), *ONCE.values()])
 def test_every_kind_describes_its_fault_and_the_proof(kind: type[faults.Fault]) -> None:
-    assert faults.KINDS[kind.name].fault is kind
+    assert kind is (ONCE[kind.name] if kind.name in ONCE else KINDS[kind.name].fault)
     assert kind.does
     assert kind.proof
 

@@ -20,6 +20,7 @@ from tests.process.child import Child, runs
 from tests.support import scaled, wait_for
 
 SMALL = ("--messages", "30", "--kills", "6", "--seconds", "3")
+LIMIT_FAULTS = dict.fromkeys(("last_token", "last_place", "group_head", "outage"), 1)
 PLANTS = str(ROOT / "tests" / "sabotage" / "plants")
 
 
@@ -34,14 +35,17 @@ def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> No
     report = ran.json
     assert report["violations"] == []
     assert report["ok"] is True
-    assert report["faults"] == report["asked"]["faults"] == {"kill": 5, "stop": 1}
+    assert report["faults"] == report["asked"]["faults"] == {"kill": 5, "stop": 1, **LIMIT_FAULTS}
     assert (report["seed"], report["asked"]["messages"], report["asked"]["seconds"]) == (1, 30, 3)
     accounts = report["accounts"]
     assert accounts["messages_sent"] == 30
     assert accounts["orders"] == accounts["orders_charged_once"] + accounts["orders_discarded"]
     assert accounts["stale_receipts_refused"] >= 1
-    assert accounts["leases_expired"] >= 1
     assert accounts["messages_left"] == 0
+    assert accounts["calls_completed"] >= accounts["calls_in_flight_at_most"] > 0
+    assert accounts["breaker_opened"] >= 1
+    assert accounts["calls_during_the_outage"] >= 1
+    assert accounts["steps_completed"] > 0
     assert (report["database"], report["ledgers"]) == (None, None)
     assert list(tmp_path.iterdir()) == []
 
@@ -53,6 +57,9 @@ def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> No
         ("forget_the_record", 16, 0, 1, "4 effects once: "),
         # One of the five faults is a stop. Its stale receipt is accepted.
         ("remove_the_fence", 60, 5, 4, "6 fencing: A stale receipt was accepted"),
+        ("see_a_place_for_each", 8, 0, 2, "15 in flight: "),
+        # The first step of each group fails once, and the next overtakes it.
+        ("let_all_of_a_group_be_active", 8, 0, 1, "16 groups in order: Step 0:0 was received"),
     ],
 )
 def test_a_planted_bug_is_seen_and_the_evidence_stays(

@@ -106,7 +106,7 @@ LIBRARIES = {
         "durableq/bench",
         "durableq/supervisor/liveness.py",
         "durableq/supervisor/worker_process.py",
-        "durableq/testing/chaos/faults.py",
+        "durableq/testing/chaos",
         "durableq/demo",
     },
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},

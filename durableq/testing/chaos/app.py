@@ -1,4 +1,4 @@
-"""The application under chaos: the demo's, with a ledger of its handler's and policy's calls."""
+"""The application under chaos: the demo's and the queues with limits, with ledgers of the calls."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from durableq.client.delivery import Delivery
 from durableq.demo import app as demo
 from durableq.demo.app import QUEUE
 from durableq.model.decisions import Decision
-from durableq.model.errors import NOT_ITS_FAULT, StaleReceipt
 from durableq.model.message import DeadLetter
 from durableq.model.settings import QueueOptions
+from durableq.testing.chaos import limited
 from durableq.testing.chaos.ledger import Ledger, Step
+from durableq.testing.chaos.limited import CALLS, LEASE_SECONDS, STEPS
 
 APP: Final = "durableq.testing.chaos.app:dq"
-#: Short, so that a worker need not be stopped for long to lose its lease.
-LEASE_SECONDS: Final = 1
 SETTINGS: Final = QueueOptions(
     visibility_timeout=LEASE_SECONDS,
     # Each death of a worker counts as a receive. With the demo's limit, good orders die too, and
@@ -39,6 +38,7 @@ importlib.import_module("sqlalchemy")
 
 dq = DurableQ()
 dq.queue(QUEUE, **SETTINGS)
+limited.declare(dq)
 
 
 @functools.cache
@@ -49,29 +49,25 @@ def _ledger() -> Ledger:
 @dq.handler(QUEUE)
 def charge(message: Delivery) -> dict[str, int]:
     """Charge an order as the demo does, and log the attempt and its outcome."""
-    attempt = f"{message.recovery_count}.{message.receive_count}"
-    details = (message.key, message.id, message.receipt.token, attempt)
-
-    def note(step: Step) -> None:
-        _ledger().note("charge", step, *details)
-
-    note(Step.INVOKE)
-    try:
+    with _ledger().attempt("charge", message) as note:
         order = demo.authorise(message)
         note(Step.PASSED)
         time.sleep(DWELL_SECONDS)
-        payment = demo.record(message, order)
-    except StaleReceipt:
-        note(Step.REFUSED)
-        raise
-    except NOT_ITS_FAULT:
-        note(Step.UNSETTLED)
-        raise
-    except BaseException:
-        note(Step.FAILED)
-        raise
-    note(Step.OK)
-    return payment
+        return demo.record(message, order)
+
+
+@dq.handler(CALLS)
+def call(message: Delivery) -> None:
+    """Call a service that bears so many calls, and is down at times."""
+    with _ledger().attempt(CALLS, message) as note:
+        limited.call(message, note, _ledger().folder)
+
+
+@dq.handler(STEPS)
+def step(message: Delivery) -> None:
+    """Do a step of a group, in which each follows the one before."""
+    with _ledger().attempt(STEPS, message) as note:
+        limited.step(message, note)
 
 
 @dq.recovery(QUEUE)

@@ -8,16 +8,20 @@ recorded.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from durableq.demo import checker as promises
 from durableq.demo.checker import FAILURES, SENT_BACK, Case, more_than_once, naming
 from durableq.demo.order import Order
 from durableq.demo.reading import Event, File
+from durableq.testing.chaos import limits_checker
 from durableq.testing.chaos.ledger import NONE, UNANSWERED, Line, Step
+from durableq.testing.chaos.limits_checker import Invariants, LimitsCase
+
+C = TypeVar("C")
 
 #: The maximum number of reported violations of one invariant.
 MAX_REPORTED: Final = 20
@@ -37,6 +41,8 @@ class ChaosCase(Case):
     asked: Mapping[str, int] = field(default_factory=dict)
     #: The number of injected faults, by kind.
     happened: Mapping[str, int] = field(default_factory=dict)
+    #: The evidence about the queues with limits.
+    limits: LimitsCase
 
     @classmethod
     def of(
@@ -89,6 +95,11 @@ class ChaosCase(Case):
     def kills_inside(self) -> int:
         """The number of workers that were killed inside a handler."""
         return sum(line.message_id != NONE for line in self._of("kill"))
+
+    @property
+    def refused(self) -> int:
+        """The number of stale receipts that were refused, in all queues."""
+        return sum(line.step == Step.REFUSED for line in self.lines)
 
     def decided(self, decision: str) -> Counter[str]:
         """Return the number of times that the policy decided so about each message."""
@@ -188,7 +199,7 @@ def the_run_was_not_vacuous(case: ChaosCase) -> Iterator[str]:
     for kind, wanted in case.asked.items():
         if wanted and not case.happened.get(kind, 0):
             yield f"{wanted} faults of kind {kind!r} were asked for, and none happened."
-    if case.asked.get("stop") and not case.answers.get(Step.REFUSED):
+    if case.asked.get("stop") and not case.refused:
         yield "Workers were to be stopped past their lease, but no stale receipt was refused."
     if case.happened.get("kill", 0) >= MANY_KILLS and not case.kills_inside:
         yield "None of that many kills fell inside a handler."
@@ -196,7 +207,7 @@ def the_run_was_not_vacuous(case: ChaosCase) -> Iterator[str]:
         yield "No attempt was answered ok."
 
 
-INVARIANTS: Final[tuple[tuple[str, tuple[Callable[[ChaosCase], Iterator[str]], ...]], ...]] = (
+INVARIANTS: Final[Invariants[ChaosCase]] = (
     ("1 nothing lost", (accepted_messages_end, promises.nothing_is_lost)),
     ("2 nothing invented", (promises.nothing_is_invented, messages_in_the_file_were_sent)),
     ("3, 5 every end final", (promises.every_end_is_final, answers_are_kept)),
@@ -216,13 +227,18 @@ INVARIANTS: Final[tuple[tuple[str, tuple[Callable[[ChaosCase], Iterator[str]], .
 
 def violations(case: ChaosCase) -> list[str]:
     """Return a sentence for each violation; none means that every invariant holds."""
-    found: list[str] = []
-    for name, checks in INVARIANTS:
+    return [
+        *_violations(INVARIANTS, case),
+        *_violations(limits_checker.INVARIANTS, case.limits),
+    ]
+
+
+def _violations(invariants: Invariants[C], case: C) -> Iterator[str]:
+    for name, checks in invariants:
         sentences = [sentence for check in checks for sentence in check(case)]
-        found += [f"{name}: {sentence}" for sentence in sentences[:MAX_REPORTED]]
+        yield from (f"{name}: {sentence}" for sentence in sentences[:MAX_REPORTED])
         if len(sentences) > MAX_REPORTED:
-            found.append(f"{name}: and {len(sentences) - MAX_REPORTED} more.")
-    return found
+            yield f"{name}: and {len(sentences) - MAX_REPORTED} more."
 
 
 def figures(case: ChaosCase) -> dict[str, int]:
@@ -241,11 +257,12 @@ def figures(case: ChaosCase) -> dict[str, int]:
         "handlings": answers.get(Step.INVOKE, 0),
         "handlings_ok": answers.get(Step.OK, 0),
         "handlings_failed": answers.get(Step.FAILED, 0),
-        "stale_receipts_refused": answers.get(Step.REFUSED, 0),
+        "stale_receipts_refused": case.refused,
         "handlings_unanswered": answers.get(Step.INVOKE, 0) - unanswered,
         "kills_inside_a_handler": case.kills_inside,
         "messages_of_the_dead": reasons["worker_lost"],
         "leases_expired": reasons["lease_expired"],
         "messages_buried": events["buried"],
         "messages_sent_back": events["retried"] + events["requeued"],
+        **limits_checker.figures(case.limits),
     }

@@ -1,4 +1,7 @@
-"""The faults: a table of kinds, a seeded plan, and their injection."""
+"""The faults of workers, and the workers that they are injected into.
+
+`limit_faults` has those that meet the limits of a queue, `injection` the plan.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import random
 import re
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 import psutil
 
@@ -31,6 +33,19 @@ TAKEOVER_SECONDS: Final = 3.0
 SIGNAL_SECONDS: Final = 2.0
 #: Maximum wait for the answer of a continued worker.
 ANSWER_SECONDS: Final = 5.0
+
+
+class Limit(Enum):
+    """A limit, by the last of it that a message in flight holds."""
+
+    TOKEN = auto()
+    PLACE = auto()
+    PROBE = auto()
+    HEAD = auto()
+
+
+#: Returns the messages, with their receipts, that hold the last of a limit now.
+Holders = Callable[[Limit], Collection[tuple[str, str]]]
 
 
 class Phase(Enum):
@@ -53,6 +68,7 @@ class Targets:
         folder: the folder of the ledgers.
         lease: the lease of a message, in seconds.
         rng: selects the workers.
+        holders: returns the messages in flight that hold the last of a limit; see `limit_faults`.
     """
 
     def __init__(
@@ -62,7 +78,9 @@ class Targets:
         folder: Path,
         lease: float,
         rng: random.Random,
+        holders: Holders = lambda _: (),
     ) -> None:
+        self.holders = holders
         self.folder = folder
         self.lease = lease
         self.rng = rng
@@ -167,11 +185,7 @@ class Kill(Fault):
         if not victims:
             return Phase.WAITING
         victim = self._chosen(targets, victims)
-        try:
-            victim.kill()
-        except psutil.NoSuchProcess:
-            return Phase.WAITING  # it ended by itself
-        if not _wait_until(lambda: _status(victim) in {None, psutil.STATUS_ZOMBIE}):
+        if not killed(victim):
             return Phase.WAITING
         targets.note_kill(victim)
         targets.record(self.name, victim, targets.attempt(victim))
@@ -241,96 +255,13 @@ class Stop(Fault):
         return Phase.WAITING
 
 
-class Kind(NamedTuple):
-    """The share of a kind of fault, and the time in which it is due."""
-
-    fault: type[Fault]
-    #: Its number in each five faults.
-    share: int
-    #: The part of the run, from its start, in which its faults are due.
-    until: float
-
-
-KINDS: Final[Mapping[str, Kind]] = {
-    Kill.name: Kind(Kill, 4, 1.0),
-    # A stop takes as long as a lease, and may have to be repeated while there are messages.
-    Stop.name: Kind(Stop, 1, 0.5),
-}
-
-
-class Planned(NamedTuple):
-    """A fault, and the number of seconds after the start at which it is due."""
-
-    due: float
-    fault: Fault
-
-
-def plan(number: int, seconds: float, rng: random.Random) -> list[Planned]:
-    """Return a number of faults of all kinds, by their shares, at random times."""
-    shares = [kind for kind in KINDS.values() for _ in range(kind.share)]
-    kinds = [shares[at % len(shares)] for at in range(number)]
-    return sorted(
-        (Planned(rng.uniform(0, kind.until * seconds), kind.fault()) for kind in kinds),
-        key=lambda planned: planned.due,
-    )
-
-
-class Injector:
-    """Injects the faults of a plan, each when it is due or as soon after as there is a worker.
-
-    Args:
-        planned: the faults.
-        targets: the workers.
-    """
-
-    def __init__(self, planned: list[Planned], targets: Targets) -> None:
-        self._ahead = dict.fromkeys(sorted(planned, key=lambda one: one.due), Phase.WAITING)
-        self._targets = targets
-        self._started = time.monotonic()
-        #: The number of planned faults, by kind.
-        self.asked = Counter(fault.name for _, fault in planned)
-        #: The number of injected faults, by kind.
-        self.happened: Counter[str] = Counter()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every fault has happened."""
-        return not self._ahead
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the `with` block began."""
-        return time.monotonic() - self._started
-
-    def tick(self) -> None:
-        """Advance each fault that is due; of a kind without a worker, only one."""
-        self._targets.refresh()
-        without_worker: set[str] = set()
-        for planned, phase in list(self._ahead.items()):
-            fault = planned.fault
-            if planned.due > self.elapsed:
-                break
-            if phase is Phase.WAITING and fault.name in without_worker:
-                continue
-            self._ahead[planned] = fault.advance(self._targets)
-            if self._ahead[planned] is Phase.WAITING:
-                without_worker.add(fault.name)
-            elif self._ahead[planned] is Phase.HAPPENED:
-                del self._ahead[planned]
-                self.happened[fault.name] += 1
-
-    def __enter__(self) -> Injector:
-        self._started = time.monotonic()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.resume_all()
-
-    def resume_all(self) -> None:
-        """Continue all stopped processes: a stopped one handles no signal."""
-        for victim in self._targets.stopped.values():
-            with suppress(psutil.NoSuchProcess):
-                victim.resume()
+def killed(victim: psutil.Process) -> bool:
+    """Kill a process; return whether it was alive and is dead."""
+    try:
+        victim.kill()
+    except psutil.NoSuchProcess:
+        return False  # it ended by itself
+    return _wait_until(lambda: _status(victim) in {None, psutil.STATUS_ZOMBIE})
 
 
 def _status(process: psutil.Process) -> str | None:

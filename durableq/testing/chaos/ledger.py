@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from durableq.model.errors import AppError
+from durableq.client.delivery import Delivery
+from durableq.model.errors import NOT_ITS_FAULT, AppError, StaleReceipt, Unavailable
 
 FOLDER_VARIABLE: Final = "DURABLEQ_CHAOS_LEDGERS"
 #: In place of a missing key, message, receipt or attempt.
@@ -37,6 +39,8 @@ class Step(StrEnum):
     FAILED = "failed"
     #: The file was busy or full: the message is released, uncounted.
     UNSETTLED = "unsettled"
+    #: It raised Unavailable: the service that it calls is down.
+    UNAVAILABLE = "unavailable"
 
 
 #: The steps that leave open whether the operation happened.
@@ -49,7 +53,8 @@ class Line(NamedTuple):
     #: The monotonic clock, which all processes of a machine share.
     at_ns: int
     pid: int
-    #: send, charge, or the name of a decision or a fault.
+    #: send, charge, or the name of a decision or a fault. For a queue with limits: send_ and its
+    #: name, or its name for an attempt of its handler.
     operation: str
     step: str
     key: str = NONE
@@ -74,7 +79,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._handle: int | None = None
 
     @classmethod
@@ -92,12 +97,39 @@ class Ledger:
     def note(self, operation: str, step: str, *details: str | None) -> None:
         """Append a line; the details are a Line's last fields, in order."""
         if self._handle is None:
-            path = self._folder / f"{os.getpid()}{_SUFFIX}"
+            path = self.folder / f"{os.getpid()}{_SUFFIX}"
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         line = Line(
             time.monotonic_ns(), os.getpid(), operation, step, *(d or NONE for d in details)
         )
         os.write(self._handle, (" ".join(map(str, line)) + "\n").encode())
+
+    @contextmanager
+    def attempt(self, operation: str, message: Delivery) -> Iterator[Callable[[Step], None]]:
+        """Log an attempt of a handler and its outcome; the value logs a step on the way."""
+        counts = f"{message.recovery_count}.{message.receive_count}"
+        details = (message.key, message.id, message.receipt.token, counts)
+
+        def note(step: Step) -> None:
+            self.note(operation, step, *details)
+
+        note(Step.INVOKE)
+        try:
+            yield note
+        except BaseException as error:
+            note(_step_of(error))
+            raise
+        note(Step.OK)
+
+
+def _step_of(error: BaseException) -> Step:
+    match error:
+        case StaleReceipt():
+            return Step.REFUSED
+        case Unavailable():
+            return Step.UNAVAILABLE
+        case _:
+            return Step.UNSETTLED if isinstance(error, NOT_ITS_FAULT) else Step.FAILED
 
 
 def read(folder: Path) -> list[Line]:

@@ -7,25 +7,34 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from durableq.admin.operations import audit
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo import reading
 from durableq.demo.accounts import Plan
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.demo.show import is_over, path_of, prepare, progress_line, queues_of
+from durableq.demo.show import QUEUES, is_over, path_of, prepare, progress_line
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import DurableQError
-from durableq.store.core import QueueInfo
-from durableq.testing.chaos import ledger
-from durableq.testing.chaos.app import APP, LEASE_SECONDS, SETTINGS
+from durableq.model.health import Level
+from durableq.store.core import Capability, QueueInfo
+from durableq.testing.chaos import ledger, limited, limited_producer, recording
+from durableq.testing.chaos.app import APP, SETTINGS
 from durableq.testing.chaos.checker import ChaosCase, figures, violations
-from durableq.testing.chaos.faults import Injector, Targets, plan
+from durableq.testing.chaos.faults import Targets
+from durableq.testing.chaos.injection import Injector, plan
+from durableq.testing.chaos.limit_faults import Limits
+from durableq.testing.chaos.limits_checker import LimitsCase
+from durableq.testing.chaos.recording import Watch
 
 WORKERS: Final = 4
 LEDGERS: Final = "ledgers"
+#: The process that sends to the queues with limits.
+LIMITED: Final = "produce-limited"
 #: Interval between two steps of the faults: shorter than a handler.
 TICK_SECONDS: Final = 0.02
 #: Interval between two lines of progress.
@@ -138,21 +147,31 @@ class _Run:
         self._progress(f"One file, {self._database}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:
             prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
+            limited.declare(shop)
+            recording.prepare(shop)
             path = path_of(shop)
-            injector = self._run(shop)
+            with closing(Watch(path)) as watch:
+                injector = self._run(shop, watch)
+            audited = [
+                finding.what for finding in audit(shop.store) if finding.level is not Level.OK
+            ]
+        lines = ledger.read(self._ledgers)
         case = ChaosCase.of(
             Plan.of(self._asked.messages, DUPLICATES, self._asked.seed).orders,
-            ledger.read(self._ledgers),
-            reading.read(path),
+            lines,
+            reading.read(path, QUEUES),
             asked=injector.asked,
             happened=injector.happened,
             interruptions=self._interruptions,
+            limits=LimitsCase(
+                recording.read(path), lines, watch.stands, audited, injector.happened
+            ),
         )
         return Account(
             self._asked, injector.asked, injector.happened, figures(case), violations(case)
         )
 
-    def _run(self, shop: DurableQ) -> Injector:
+    def _run(self, shop: DurableQ, watch: Watch) -> Injector:
         """Run the processes until every message has ended; return the injector of the faults."""
         environment = {URL_VARIABLE: self._database, ledger.FOLDER_VARIABLE: str(self._ledgers)}
         rng = random.Random(self._asked.seed)
@@ -161,15 +180,16 @@ class _Run:
                 lambda: processes.children("work"),
                 processes.log("work"),
                 self._ledgers,
-                LEASE_SECONDS,
+                limited.LEASE_SECONDS,
                 rng,
+                Limits(watch, lambda name: _queue(shop, name).limits).holders,
             )
             injector = Injector(plan(self._asked.kills, self._asked.seconds, rng), targets)
             try:
                 self._start(processes, targets)
                 with injector:
-                    self._inject(processes, injector, shop)
-                    self._drain(processes, injector, shop)
+                    self._inject(processes, injector, shop, watch)
+                    self._drain(processes, injector, shop, watch)
             except DurableQError as error:
                 self._interrupted(str(error))
         return injector
@@ -194,38 +214,50 @@ class _Run:
             targets.refresh()
         words = (self._asked.messages, self._asked.seed, self._asked.seconds)
         processes.start("produce", *map(str, words), module="durableq.testing.chaos.producer")
+        processes.start(LIMITED, module="durableq.testing.chaos.limited_producer")
 
-    def _inject(self, processes: Processes, injector: Injector, shop: DurableQ) -> None:
-        """Inject the faults for the planned time; longer if some still wait for a worker."""
-        seconds, drained = self._asked.seconds, False
+    def _inject(
+        self, processes: Processes, injector: Injector, shop: DurableQ, watch: Watch
+    ) -> None:
+        """Inject the faults for the planned time; longer if some still wait for a worker.
+
+        The queues with limits get messages until the orders have ended, so a fault finds some.
+        """
+        seconds = self._asked.seconds
         longest = 1.5 * seconds + OVERTIME_SECONDS
-        while injector.elapsed < seconds or not (
-            injector.is_over or drained or injector.elapsed > longest
-        ):
+        while injector.elapsed < seconds or not (injector.is_over or injector.elapsed > longest):
             _expect_all(processes)
+            watch.look()
             injector.tick()
             if self._is_due():
-                drained = self._is_drained(processes, shop)
+                self._queues = _queues(shop)
                 self._report(f"chaos {injector.elapsed:.0f} of {seconds:g} s", injector)
             time.sleep(TICK_SECONDS)
 
-    def _drain(self, processes: Processes, injector: Injector, shop: DurableQ) -> None:
+    def _drain(
+        self, processes: Processes, injector: Injector, shop: DurableQ, watch: Watch
+    ) -> None:
         """Wait, without faults, until no message is left."""
-        injector.resume_all()
+        injector.end()
         allowed = DRAIN_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages
         deadline = time.monotonic() + allowed
         while not self._is_drained(processes, shop):
+            watch.look()
             if time.monotonic() > deadline:
                 self._interrupted(f"It did not drain within {allowed:g} seconds of quiet.")
                 return
             if self._is_due():
                 self._report("quiet", injector)
             time.sleep(5 * TICK_SECONDS)
+        watch.look()
 
     def _is_drained(self, processes: Processes, shop: DurableQ) -> bool:
         """Check that fleet and recovery run; return whether every message has ended."""
         produced = _expect_all(processes)
-        before, self._queues = self._queues, queues_of(shop.store)
+        before, self._queues = self._queues, _queues(shop)
+        orders = slice(len(QUEUES))
+        if processes.ended("produce") and is_over(before[orders], self._queues[orders]):
+            limited_producer.stop(self._ledgers)
         return produced and is_over(before, self._queues)
 
     def _interrupted(self, sentence: str) -> None:
@@ -245,13 +277,23 @@ class _Run:
         faults = " | ".join(
             f"{name} {injector.happened[name]}/{number}" for name, number in injector.asked.items()
         )
-        orders, dead = self._queues
+        orders, dead, *others = self._queues
         line = progress_line(orders, dead, self._asked.messages)
-        self._progress(" | ".join(filter(None, (phase, faults, line))))
+        waiting = [f"{each.name} {each.counts.present}" for each in others if each.counters.sent]
+        self._progress(" | ".join(filter(None, (phase, faults, line, *waiting))))
 
 
 def _expect_all(processes: Processes) -> bool:
-    """Check that fleet and recovery run; return whether the producer has ended."""
+    """Check that fleet and recovery run; return whether both producers have ended."""
     processes.expect_running("work")
     processes.expect_running("recover")
-    return processes.ended("produce")
+    ended = [processes.ended(name) for name in ("produce", LIMITED)]
+    return all(ended)
+
+
+def _queue(shop: DurableQ, name: str) -> QueueInfo:
+    return shop.store.require(Capability.INSPECT).queue(name)
+
+
+def _queues(shop: DurableQ) -> list[QueueInfo]:
+    return [_queue(shop, name) for name in (*QUEUES, *limited.QUEUES)]

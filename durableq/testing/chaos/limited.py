@@ -1,0 +1,117 @@
+"""The queues with limits under chaos: their settings, their handlers, and the effects in the file.
+
+`calls` have a rate, a number in flight and a circuit breaker: they stand for a service that bears
+no more, and is down at times. `steps` have groups: each step of a group follows the one before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from durableq.client.app import DurableQ
+from durableq.client.delivery import Delivery
+from durableq.model.errors import Unavailable
+from durableq.model.queues import dead_letter_name
+from durableq.model.settings import QueueOptions
+from durableq.testing.chaos.ledger import Step
+
+CALLS: Final = "calls"
+STEPS: Final = "steps"
+#: Short, so that a worker need not be stopped for long to lose its lease.
+LEASE_SECONDS: Final = 1
+_COMMON: Final = QueueOptions(
+    visibility_timeout=LEASE_SECONDS,
+    # None dies, however often its worker is killed: there is no policy that would send it back.
+    max_receives=1000,
+    backoff_base=0.05,
+    backoff_max=0.2,
+)
+SETTINGS: Final[Mapping[str, QueueOptions]] = {
+    CALLS: QueueOptions(
+        **_COMMON,
+        rate=10,
+        burst=3,
+        max_in_flight=2,
+        breaker=True,
+        breaker_open=0.3,
+        breaker_open_max=0.6,
+        breaker_probes=1,
+        slow_start=1,
+    ),
+    STEPS: QueueOptions(**_COMMON, group_concurrency=1, group_rate=8, group_burst=2),
+}
+QUEUES: Final = (*SETTINGS, *map(dead_letter_name, SETTINGS))
+#: Duration of the first part of a handler, and of the second, after which it commits.
+DWELL_SECONDS: Final = 0.04
+GROUPS: Final = 4
+#: One step in so many fails at first.
+FAILS_EVERY: Final = 7
+#: In the folder of the ledgers while the service is down.
+DOWN: Final = "down"
+_EFFECT: Final = """
+INSERT INTO chaos_effect (queue, message_id, receipt, place)
+VALUES (:queue, :message_id, :receipt, :place)
+"""
+
+
+def declare(dq: DurableQ) -> None:
+    """Declare the queues."""
+    for name, settings in SETTINGS.items():
+        dq.queue(name, **settings)
+
+
+def call(message: Delivery, note: Callable[[Step], None], folder: Path) -> None:
+    """Call the service.
+
+    Args:
+        message: the message.
+        note: logs a step.
+        folder: the folder of the ledgers.
+
+    Raises:
+        Unavailable: the service is down.
+    """
+    time.sleep(DWELL_SECONDS)
+    if (folder / DOWN).exists():
+        raise Unavailable("the service is down")
+    _finish(message, note)
+
+
+def step(message: Delivery, note: Callable[[Step], None]) -> None:
+    """Do a step, which may fail at its first receive.
+
+    Raises:
+        ConnectionError: it fails this time.
+    """
+    time.sleep(DWELL_SECONDS)
+    if message.body["number"] % FAILS_EVERY == 0 and message.receive_count == 1:
+        raise ConnectionError("the first attempt of this step fails")
+    _finish(message, note)
+
+
+def begin_outage(folder: Path) -> None:
+    """Let the service go down."""
+    (folder / DOWN).touch()
+
+
+def end_outage(folder: Path) -> None:
+    """Let the service come back."""
+    (folder / DOWN).unlink(missing_ok=True)
+
+
+def place(body: Mapping[str, int]) -> str:
+    """Return the place of a message in its queue, as GROUP:NUMBER."""
+    return f"{body['group']}:{body['number']}"
+
+
+def _finish(message: Delivery, note: Callable[[Step], None]) -> None:
+    """Write the effect in the commit that ends the message."""
+    note(Step.PASSED)
+    time.sleep(DWELL_SECONDS)
+    with message.transaction() as tx:
+        values = {"queue": message.queue, "message_id": message.id}
+        token = message.receipt.token
+        tx.execute(_EFFECT, {**values, "receipt": token, "place": place(message.body)})

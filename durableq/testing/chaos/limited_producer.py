@@ -1,0 +1,79 @@
+"""The producer of the queues with limits: it sends until the orders of the run have ended.
+
+Run as `python -m durableq.testing.chaos.limited_producer`. Messages come in clumps, so that limits
+have something to hold back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from durableq.client.app import DurableQ
+from durableq.client.queue import Queue
+from durableq.model.errors import PASSING
+from durableq.testing.chaos.ledger import Ledger, Step
+from durableq.testing.chaos.limited import GROUPS, SETTINGS, STEPS, place
+from durableq.testing.chaos.producer import PAUSE_SECONDS
+
+#: The messages of a clump in each queue, and the time between two clumps.
+CLUMP: Final = 6
+CLUMP_SECONDS: Final = 2.0
+#: In the folder of the ledgers once enough was sent.
+_ENOUGH: Final = "enough"
+
+
+def stop(folder: Path) -> None:
+    """Let the producer end after its clump."""
+    (folder / _ENOUGH).touch()
+
+
+def main() -> int:
+    """Send until `stop`; return the exit code."""
+    dq, ledger = DurableQ(), Ledger.of_this_run()
+    queues = [dq.queue(name) for name in SETTINGS]
+    for clump in itertools.count():
+        for number in range(clump * CLUMP, (clump + 1) * CLUMP):
+            body = {"group": number % GROUPS, "number": number // GROUPS}
+            for queue in queues:
+                while not _send(queue, ledger, body):
+                    time.sleep(PAUSE_SECONDS)
+        if _is_enough(ledger.folder, queues):
+            break
+    return 0
+
+
+def _send(queue: Queue, ledger: Ledger, body: dict[str, int]) -> bool:
+    operation = f"send_{queue.name}"
+    group = f"group-{body['group']}" if queue.name == STEPS else None
+    ledger.note(operation, Step.INVOKE, place(body))
+    try:
+        message_id = queue.send(body, group=group)
+    except PASSING:
+        ledger.note(operation, Step.UNSETTLED, place(body))
+        return False
+    ledger.note(operation, Step.OK, place(body), message_id)
+    return True
+
+
+def _is_enough(folder: Path, queues: Sequence[Queue]) -> bool:
+    """Wait for the time of the next clump, and for the end of most of those before.
+
+    Returns:
+        Whether no clump is wanted.
+    """
+    until = time.monotonic() + CLUMP_SECONDS
+    while not (folder / _ENOUGH).exists():
+        is_due = time.monotonic() >= until
+        if is_due and all(queue.info().counts.present < CLUMP for queue in queues):
+            return False
+        time.sleep(PAUSE_SECONDS)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

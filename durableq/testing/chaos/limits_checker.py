@@ -1,0 +1,248 @@
+"""The invariants of limits after any faults, one function each.
+
+Rates and numbers in flight are judged by the receives that the file has recorded, so also those of
+killed workers count, at exact times. The times of handlers are a second witness, with a tolerance.
+Only attempts whose effect was committed are: these had the lease from their begin to their commit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, TypeVar
+
+from durableq.demo.checker import more_than_once, naming
+from durableq.testing.chaos.ledger import Line, Step
+from durableq.testing.chaos.limited import CALLS, SETTINGS, STEPS
+from durableq.testing.chaos.recording import CLOSED, HALF_OPEN, OPEN, Receive, Recording, Stand
+
+C = TypeVar("C")
+#: Names of invariants, each with the functions that yield a sentence for each violation.
+Invariants = tuple[tuple[str, tuple[Callable[[C], Iterator[str]], ...]], ...]
+
+_RATE: Final = {name: settings.get("rate") or 0 for name, settings in SETTINGS.items()}
+_BURST: Final = {name: settings.get("burst") or 0 for name, settings in SETTINGS.items()}
+_PLACES: Final = {name: settings.get("max_in_flight") or 0 for name, settings in SETTINGS.items()}
+_PROBES: Final = SETTINGS[CALLS].get("breaker_probes", 0)
+#: The lease clock has whole milliseconds, a ledger nanoseconds.
+_ROUNDING_MS: Final = 1
+_NS_PER_MS: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class LimitsCase:
+    """The evidence about the queues with limits."""
+
+    recording: Recording
+    #: The lines of all ledgers, oldest first.
+    lines: Sequence[Line]
+    #: Each look at each queue during the run.
+    stands: Sequence[Stand] = ()
+    #: The findings of `durableq audit` at the end.
+    audited: Sequence[str] = ()
+    #: The number of injected faults, by kind.
+    happened: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, int]]:
+        """The group and the number in it of each answered send, by message."""
+        found = {}
+        for line in self.lines:
+            if line.operation.startswith("send_") and line.step == Step.OK:
+                group, _, number = line.key.partition(":")
+                found[line.message_id] = (group, int(number))
+        return found
+
+    @cached_property
+    def spans(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Begin and end in ns of the attempts that committed, by queue and message.
+
+        The end is that of the handler's own work, just before its commit.
+        """
+        committed = {(effect.message_id, effect.receipt) for effect in self.recording.effects}
+        begun: dict[tuple[str, str], int] = {}
+        found: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+        for line in self.lines:
+            at = line.message_id, line.receipt
+            if line.operation in SETTINGS and at in committed:
+                if line.step == Step.INVOKE:
+                    begun[at] = line.at_ns
+                elif line.step == Step.PASSED:
+                    found[line.operation][line.message_id] = (begun[at], line.at_ns)
+        return found
+
+    def receives(self, queue: str) -> list[Receive]:
+        """Return the receives of a queue, oldest first."""
+        return [one for one in self.recording.receives if one.queue == queue]
+
+    def noted(self, queue: str, step: Step) -> int:
+        """Return the number of such lines of a queue's handler."""
+        return sum(line.operation == queue and line.step == step for line in self.lines)
+
+
+def fullest(times_ms: Iterable[float], rate: float) -> float:
+    """Return the most events that any window of time has beyond rate x window."""
+    most, least = 0.0, float("inf")
+    for number, at_ms in enumerate(sorted(times_ms)):
+        least = min(least, number - rate * at_ms / 1000)
+        most = max(most, number + 1 - rate * at_ms / 1000 - least)
+    return round(most, 6)
+
+
+def rates_hold(case: LimitsCase) -> Iterator[str]:
+    """No window has more than burst + rate x window."""
+    for queue, rate in _RATE.items():
+        if not rate:
+            continue
+        burst, places = _BURST[queue], _PLACES[queue]
+        most = fullest((one.at_ms for one in case.receives(queue)), rate)
+        if most > burst:
+            yield f"A window had {most:g} receives of {queue} beyond its rate; {burst} are allowed."
+        # What begins in a window was received in it, or was in flight when it began.
+        allowed = burst + places + rate * _ROUNDING_MS / 1000
+        begins = (begin / _NS_PER_MS for begin, _ in case.spans[queue].values())
+        most = fullest(begins, rate)
+        if most > allowed:
+            yield f"A window had {most:g} calls of {queue} beyond its rate; {allowed:g} may begin."
+
+
+def in_flight_is_limited(case: LimitsCase) -> Iterator[str]:
+    """Never more than max_in_flight, by file and handlers; the counter agrees with the leases."""
+    for queue, places in _PLACES.items():
+        if not places:
+            continue
+        received = (one.in_flight for one in case.receives(queue))
+        seen = (stand.in_flight for stand in case.stands if stand.queue == queue)
+        if (most := max((*received, *seen), default=0)) > places:
+            yield f"{most} messages of {queue} were in flight; {places} are allowed."
+        if (most := _overlapping(case.spans[queue].values())) > places:
+            yield f"{most} handlers of {queue} ran at once; {places} are allowed."
+        for stand in case.stands:
+            if stand.queue == queue and stand.counter != stand.in_flight:
+                yield f"{queue} counted {stand.counter} in flight, but had {stand.in_flight}."
+
+
+def _overlapping(spans: Iterable[tuple[int, int]]) -> int:
+    """Return the most spans that overlap."""
+    most = now = 0
+    changes = [(at, change) for begin, end in spans for at, change in ((begin, 1), (end, -1))]
+    for _, change in sorted(changes):
+        now += change
+        most = max(most, now)
+    return most
+
+
+def groups_are_in_order(case: LimitsCase) -> Iterator[str]:
+    """One of a group at a time, strictly in the order of sending: received, begun, committed."""
+    for receive in case.receives(STEPS):
+        if receive.in_group > 1:
+            yield f"{receive.in_group} of the group of message {receive.message_id} were in flight."
+    received = [case.places[of.message_id] for of in case.receives(STEPS) if _is_known(case, of)]
+    yield from _backwards(received, "received")
+    committed = [e.place.partition(":") for e in case.recording.effects if e.queue == STEPS]
+    yield from _backwards([(group, int(number)) for group, _, number in committed], "committed")
+    spans = {case.places[of]: span for of, span in case.spans[STEPS].items() if of in case.places}
+    for line in case.lines:
+        if line.operation == STEPS and line.step == Step.INVOKE and line.message_id in case.places:
+            group, number = case.places[line.message_id]
+            before = spans.get((group, number - 1))
+            if before is not None and line.at_ns < before[1]:
+                yield f"Step {group}:{number} began before step {group}:{number - 1} had ended."
+
+
+def _is_known(case: LimitsCase, receive: Receive) -> bool:
+    return receive.message_id in case.places
+
+
+def _backwards(places: Iterable[tuple[str, int]], what: str) -> Iterator[str]:
+    newest: dict[str, int] = {}
+    for group, number in places:
+        if number < newest.get(group, -1):
+            yield f"Step {group}:{number} was {what} after step {group}:{newest[group]}."
+        newest[group] = max(number, newest.get(group, -1))
+
+
+def no_probe_is_lost(case: LimitsCase) -> Iterator[str]:
+    """An open breaker lets nothing through, a half-open one its probes; at the end it is closed."""
+    for receive in case.receives(CALLS):
+        if receive.breaker == OPEN:
+            yield f"Message {receive.message_id} was received while the breaker was open."
+        if receive.breaker == HALF_OPEN and receive.in_flight > _PROBES:
+            yield f"{receive.in_flight} messages were in flight while the breaker was half-open."
+    phases = [phase for queue, phase, _ in case.recording.phases if queue == CALLS]
+    for before, after in zip(("closed", *phases), phases, strict=False):
+        if (before, after) not in _TRANSITIONS:
+            yield f"The breaker was {after} after it was {before}."
+    for stand in case.recording.stands:
+        if stand.queue == CALLS and stand.breaker != CLOSED:
+            yield "The breaker is not closed at the end."
+    if case.happened.get("outage") and not {"open", "half_open", "closed"} <= {*phases}:
+        yield f"In an outage the breaker was only {', '.join(phases) or 'closed'}."
+
+
+_TRANSITIONS: Final = {
+    ("closed", "open"),
+    ("open", "half_open"),
+    ("half_open", "open"),
+    ("half_open", "closed"),
+}
+
+
+def an_outage_spends_no_receives(case: LimitsCase) -> Iterator[str]:
+    """Each Unavailable that opened the breaker went back uncounted; none died of an outage."""
+    opened = sum("raised Unavailable" in reason for _, _, reason in case.recording.phases)
+    events = [event for event in case.recording.file.events if event.reason == "unavailable"]
+    noted = case.noted(CALLS, Step.UNAVAILABLE)
+    counted = sum(event.event == "failed" for event in events)
+    if counted > noted - opened:
+        yield f"{counted} of {noted} outage failures counted, and {opened} opened the breaker."
+    dead = (event.message_id for event in events if event.event == "buried")
+    yield from naming("message {} died of the outage", dead)
+
+
+def limited_messages_end_once(case: LimitsCase) -> Iterator[str]:
+    """Each accepted message was completed, once; counters and audit reconcile; none is left."""
+    effects = Counter(effect.message_id for effect in case.recording.effects)
+    yield from naming("message {} was accepted, and has no effect", case.places.keys() - effects)
+    yield from naming("message {} has more than one effect", more_than_once(effects))
+    for left in case.recording.file.left:
+        yield f"Message {left.message_id} is left in {left.queue}, in state {left.state}."
+    for counters in case.recording.file.counters:
+        done = sum(effect.queue == counters.queue for effect in case.recording.effects)
+        if counters.expected != counters.present or counters.completed != done:
+            yield (
+                f"{counters.queue} counts {counters.completed} completed and "
+                f"{counters.expected} there; {done} have an effect, {counters.present} are there."
+            )
+    for stand in case.recording.stands:
+        if stand.counter:
+            yield f"{stand.queue} counts {stand.counter} in flight at the end."
+    yield from naming("audit: {}", case.audited)
+
+
+INVARIANTS: Final[Invariants[LimitsCase]] = (
+    ("14 rate", (rates_hold,)),
+    ("15 in flight", (in_flight_is_limited,)),
+    ("16 groups in order", (groups_are_in_order,)),
+    ("17 breaker", (no_probe_is_lost, an_outage_spends_no_receives)),
+    ("18 limited messages end", (limited_messages_end_once,)),
+)
+
+
+def figures(case: LimitsCase) -> dict[str, int]:
+    """Count the events of the queues with limits."""
+    calls = case.receives(CALLS)
+    opened = sum(phase == "open" for _, phase, _ in case.recording.phases)
+    return {
+        "calls_completed": sum(effect.queue == CALLS for effect in case.recording.effects),
+        "calls_in_flight_at_most": max((one.in_flight for one in calls), default=0),
+        "calls_beyond_the_rate_at_most": math.ceil(
+            fullest((one.at_ms for one in calls), _RATE[CALLS])
+        ),
+        "calls_during_the_outage": case.noted(CALLS, Step.UNAVAILABLE),
+        "breaker_opened": opened,
+        "steps_completed": sum(effect.queue == STEPS for effect in case.recording.effects),
+    }

@@ -1,0 +1,169 @@
+"""The receives of the queues with limits, as the file itself records them.
+
+A trigger writes a row for each receive, in its transaction: its time on the lease clock, and the
+numbers in flight just then. So a receive is known also if its worker was killed before its handler
+began, and no time of a process stands between. All is read with a plain SQLite connection.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Final, NamedTuple
+
+from durableq.client.app import DurableQ
+from durableq.demo import reading
+from durableq.testing.chaos.limited import QUEUES
+
+# Numbers of states: 1 is in flight, 3 is blocked.
+_TABLES: Final = (
+    """
+CREATE TABLE chaos_effect (
+    id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, place TEXT
+)""",
+    """
+CREATE TABLE chaos_receive (
+    id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, at_ms INTEGER,
+    in_flight INTEGER, in_group INTEGER, breaker INTEGER
+)""",
+    """
+CREATE TRIGGER chaos_received AFTER UPDATE OF receipt ON durableq_message
+WHEN NEW.state = 1 AND NEW.receipt <> OLD.receipt
+BEGIN
+    INSERT INTO chaos_receive
+        (queue, message_id, receipt, at_ms, in_flight, in_group, breaker)
+    SELECT q.name, CAST(NEW.id AS TEXT), lower(hex(NEW.receipt)),
+        NEW.lease_until_ms - q.visibility_timeout_ms, count(*),
+        coalesce(sum(m.group_id = NEW.group_id), 0),
+        (SELECT breaker_phase FROM durableq_flow WHERE queue_id = NEW.queue_id)
+    FROM durableq_queue AS q JOIN durableq_message AS m ON m.queue_id = q.id AND m.state = 1
+    WHERE q.id = NEW.queue_id AND q.name IN ('calls', 'steps')
+    GROUP BY q.id;
+END""",
+)
+_RECEIVES: Final = """
+SELECT queue, message_id, receipt, at_ms, in_flight, in_group, breaker
+FROM chaos_receive ORDER BY id"""
+_EFFECTS: Final = "SELECT queue, message_id, receipt, place FROM chaos_effect ORDER BY id"
+_PHASES: Final = """
+SELECT q.name, h.detail FROM durableq_history AS h JOIN durableq_queue AS q ON q.id = h.queue_id
+WHERE h.event = 'breaker' ORDER BY h.id"""
+_STANDS: Final = """
+SELECT q.name, c.in_flight, coalesce(f.breaker_phase, 0),
+    (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 1)
+FROM durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id
+LEFT JOIN durableq_flow AS f ON f.queue_id = q.id WHERE q.name IN ('calls', 'steps')"""
+#: Messages in flight, the newest receive first; and whether others of its group wait behind it.
+_HOLDERS: Final = """
+SELECT r.message_id, r.receipt, EXISTS (
+    SELECT 1 FROM durableq_message AS other
+    WHERE other.queue_id = m.queue_id AND other.group_id = m.group_id AND other.state = 3
+)
+FROM chaos_receive AS r JOIN durableq_message AS m
+    ON m.id = CAST(r.message_id AS INTEGER) AND m.state = 1 AND lower(hex(m.receipt)) = r.receipt
+WHERE r.queue = ? ORDER BY r.id DESC"""
+CLOSED, OPEN, HALF_OPEN = range(3)
+
+
+class Receive(NamedTuple):
+    """A receive of a message."""
+
+    queue: str
+    message_id: str
+    receipt: str
+    #: On the lease clock.
+    at_ms: int
+    #: Messages of the queue, and of the group, that were in flight then, this one counted.
+    in_flight: int
+    in_group: int
+    #: The phase of the queue's circuit breaker.
+    breaker: int
+
+
+class Effect(NamedTuple):
+    """The effect of a completed message, in the order of the commits."""
+
+    queue: str
+    message_id: str
+    receipt: str
+    #: GROUP:NUMBER.
+    place: str
+
+
+class Stand(NamedTuple):
+    """A queue at a moment, in one read."""
+
+    queue: str
+    #: Messages in flight by the queue's counter, which it keeps if they are limited.
+    counter: int
+    breaker: int
+    in_flight: int
+
+
+class Holder(NamedTuple):
+    """A message in flight."""
+
+    message_id: str
+    receipt: str
+    #: Whether others of its group wait behind it.
+    is_head: bool
+
+
+class Recording(NamedTuple):
+    """The facts about the queues with limits in the final file."""
+
+    file: reading.File
+    receives: list[Receive]
+    effects: list[Effect]
+    #: The phases of each breaker, by queue, with their reasons.
+    phases: list[tuple[str, str, str]]
+    stands: list[Stand]
+
+
+def prepare(shop: DurableQ) -> None:
+    """Create the tables of effects and receives, and the trigger."""
+    with shop.engine.begin() as connection:
+        for statement in _TABLES:
+            connection.exec_driver_sql(statement)
+
+
+def read(path: str) -> Recording:
+    """Read the file at its end."""
+    with closing(reading.connect(path)) as connection:
+        phases = [(queue, json.loads(detail)) for queue, detail in connection.execute(_PHASES)]
+        return Recording(
+            reading.read(path, QUEUES),
+            [Receive(*row) for row in connection.execute(_RECEIVES)],
+            [Effect(*row) for row in connection.execute(_EFFECTS)],
+            [(queue, detail["phase"], detail["reason"]) for queue, detail in phases],
+            [Stand(*row) for row in connection.execute(_STANDS)],
+        )
+
+
+class Watch:
+    """Reads the file while it is used.
+
+    Args:
+        path: its path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._connection = reading.connect(path)
+        #: Each look at each queue.
+        self.stands: list[Stand] = []
+
+    def look(self) -> None:
+        """Read how the queues stand."""
+        self.stands += [Stand(*row) for row in self._connection.execute(_STANDS).fetchall()]
+
+    def stand(self, queue: str) -> Stand:
+        """Return how a queue stood at the last look."""
+        return next(stand for stand in reversed(self.stands) if stand.queue == queue)
+
+    def holders(self, queue: str) -> list[Holder]:
+        """Return the messages in flight, the newest receive first."""
+        return [Holder(*row) for row in self._connection.execute(_HOLDERS, (queue,)).fetchall()]
+
+    def close(self) -> None:
+        """Close its connection."""
+        self._connection.close()

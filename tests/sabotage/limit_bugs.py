@@ -1,0 +1,52 @@
+"""Bugs to plant in the limits of a queue: each lets through what its limit holds back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.model.flow import rate
+from durableq.model.flow.breaker import Breaker
+from durableq.model.flow.capacity import FlowState
+from durableq.model.flow.groups import Group
+
+
+def charge_no_token() -> None:
+    module: Any = rate
+    module.charge = lambda tat_ns, *_: tat_ns
+
+
+def see_a_place_for_each() -> None:
+    state: Any = FlowState
+    state.places = lambda self, now_ms: self.in_flight + 1_000
+
+
+def let_all_of_a_group_be_active() -> None:
+    group: Any = Group
+    group.is_free = lambda *_: True
+
+
+def let_messages_through_an_open_breaker() -> None:
+    breaker: Any = Breaker
+    breaker.places = lambda *_: None
+
+
+BUGS = (
+    charge_no_token,
+    see_a_place_for_each,
+    let_all_of_a_group_be_active,
+    let_messages_through_an_open_breaker,
+)
+_CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+#: `durableq chaos` sees them too: tests/chaos/test_run.py.
+SEEN_BY = (
+    ("charge_no_token", _CONTRACT + "test_a_burst_and_then_the_rate"),
+    ("see_a_place_for_each", _CONTRACT + "test_no_more_than_this_are_in_flight"),
+    (
+        "let_all_of_a_group_be_active",
+        _CONTRACT + "test_one_message_of_a_group_is_active_at_a_time",
+    ),
+    (
+        "let_messages_through_an_open_breaker",
+        _CONTRACT + "test_while_it_is_open_nothing_is_received_and_the_answer_names_the_wait",
+    ),
+)
