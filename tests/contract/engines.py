@@ -8,7 +8,7 @@ from durableq.engines import open_store
 from durableq.model.dead_letters import DeadLetterGroup
 from durableq.model.flow.sending import SHED
 from durableq.model.lifecycle import EDGES, Node, node_of
-from durableq.model.message import Duplicate, HistoryEvent, Message, Receipt
+from durableq.model.message import Duplicate, Event, HistoryEvent, Message, Receipt
 from durableq.model.queues import dead_letter_name
 from durableq.runtime.clock import shift
 from durableq.store.core import QueueInfo
@@ -101,6 +101,8 @@ class Engine:
             answer = answer._replace(id=self.names[answer.id])
         if isinstance(answer, Duplicate | HistoryEvent):
             answer = answer._replace(message_id=self.names[answer.message_id])
+        if isinstance(answer, HistoryEvent) and answer.event is Event.REPLACED:
+            answer = answer._replace(detail={"by": self.names[answer.detail["by"]]})
         if isinstance(answer, DeadLetterGroup):
             answer = replace(answer, example_id=self.names[answer.example_id])
         if isinstance(answer, tuple | list):

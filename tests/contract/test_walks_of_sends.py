@@ -35,16 +35,14 @@ class Senders(SideBySide):
     """The walk."""
 
     @rule(
-        queue=queues,
         messages=st.sampled_from([0, 2, 4, 6]),
         body_bytes=st.sampled_from([0, 6, 12]),
         on_full=st.sampled_from([OnFull.RAISE, OnFull.SHED]),
     )
-    def limit_the_backlog(
-        self, queue: str, messages: int, body_bytes: int, on_full: OnFull
-    ) -> None:
+    def limit_the_backlog(self, messages: int, body_bytes: int, on_full: OnFull) -> None:
+        """Limit `orders`: other steps send to `mail`, and are sure of its room."""
         settings = {"max_backlog": messages, "max_backlog_bytes": body_bytes, "on_full": on_full}
-        self.both(lambda engine, _: engine.store.declare_queue(queue, settings))
+        self.both(lambda engine, _: engine.store.declare_queue("orders", settings))
 
     @rule(queue=queues, batch=st.lists(options(), min_size=1, max_size=4))
     def send_for_others(self, queue: str, batch: list[Draft]) -> None:
