@@ -59,8 +59,10 @@ def _reasons(store: Store, message: Message, now_ms: int) -> Iterator[str]:
         return
     if message.state is State.IN_FLIGHT:
         yield _in_flight(store, message)
-        if message.lease_left_ms:
-            return
+    if message.expires_at_ms is not None:
+        yield _expiry(store, message, message.expires_at_ms, now_ms)
+    if message.lease_left_ms:
+        return
     behind = _behind(store, message)
     waits = message.state is State.DELAYED and message.delayed_until_ms > now_ms
     if waits:
@@ -75,6 +77,19 @@ def _reasons(store: Store, message: Message, now_ms: int) -> Iterator[str]:
     yield from _unread(store, message)
     if not waits:
         yield from _ready(message, queue, behind)
+
+
+def _expiry(store: Store, message: Message, expires_at_ms: int, now_ms: int) -> str:
+    """Return when a message expires, and what becomes of it."""
+    settings = store.settings(message.queue)
+    fate = "moved to the dead-letter queue" if settings.on_expiry else "dropped"
+    at = _moment(expires_at_ms)
+    if expires_at_ms > now_ms:
+        left = span(expires_at_ms - now_ms)
+        return f"It expires {at} (in {left}): unless it has succeeded by then, it is {fate}."
+    if message.state is State.IN_FLIGHT:
+        return f"It expired {at}: its handler may still complete it, otherwise it is {fate}."
+    return f"It expired {at}: by the next receive that meets it, or by maintenance, it is {fate}."
 
 
 def _unread(store: Store, message: Message) -> Iterator[str]:

@@ -17,7 +17,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: The number of bytes that are read to find the end of a line.
 MAX_LINE_BYTES: Final = 256 << 20
 FIELDS: Final = (
-    *("body", "key", "delay", "priority", "attributes"),
+    *("body", "key", "delay", "priority", "attributes", "expires_in"),
     *("deduplication_id", "replace_key", "debounce", "max_wait"),
 )
 
@@ -157,6 +157,17 @@ def keyed_by(name: str, *, raw: bool = False) -> Shape:
         return body, {"key": _key_text(value[name], name)}
 
     return shape
+
+
+def expiring(shape: Shape, expires_in: float) -> Shape:
+    """Give messages that name none an `expires_in`, in seconds."""
+
+    def with_expiry(line: bytes) -> tuple[Any, SendOptions]:
+        body, options = shape(line)
+        given: SendOptions = {"expires_in": expires_in, **options}
+        return body, given
+
+    return with_expiry
 
 
 def _key_text(value: Any, name: str) -> str:

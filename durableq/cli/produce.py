@@ -39,8 +39,8 @@ _OF_FILE: Final = "Options of a FILE"
 _OF_DEMO: Final = "Options of the demo's orders, without a FILE"
 _FILE: Final = "JSON Lines; - is standard input. Without FILE, the demo's orders are sent."
 _ENVELOPE: Final = (
-    "Each line is an object with body, key, delay, priority, attributes, deduplication_id, "
-    "replace_key, debounce and max_wait."
+    "Each line is an object with body, key, delay, priority, attributes, expires_in, "
+    "deduplication_id, replace_key, debounce and max_wait."
 )
 _KEY_FIELD: Final = "Field of the body that holds the idempotency key."
 _SEED: Final = "Seed of the orders: equal seeds send equal orders."
@@ -53,6 +53,14 @@ class LineOptions:
     envelope: bool = option("--envelope", _ENVELOPE, False, _OF_FILE)
     key_field: str | None = option("--key-field FIELD", _KEY_FIELD, None, _OF_FILE)
     raw: bool = option("--raw", "Send the bytes of each line unchanged.", False, _OF_FILE)
+    expires_in: float | None = option(
+        "--expires-in SECONDS",
+        "A message that has not succeeded by then expires; see queue set --on-expiry.",
+        None,
+        _OF_FILE,
+        min=0.001,
+        show_default="the queue's",
+    )
     skip_bad: bool = option("--skip-bad", "Skip bad lines rather than stop.", False, _OF_FILE)
     max_bad: int | None = option(
         "--max-bad N",
@@ -65,6 +73,15 @@ class LineOptions:
 
     def shape(self) -> Shape:
         """Return the function that reads a line.
+
+        Raises:
+            Misuse: the options exclude each other.
+        """
+        shape = self._shape()
+        return shape if self.expires_in is None else jsonl.expiring(shape, self.expires_in)
+
+    def _shape(self) -> Shape:
+        """Return the function that reads a line as it is.
 
         Raises:
             Misuse: the options exclude each other.
@@ -133,11 +150,10 @@ def produce(
 
     Example: durableq produce orders.jsonl --queue orders --key-field id
     """
-    if file is None and (
-        lines.envelope or lines.raw or lines.skip_bad or lines.key_field is not None
-    ):
+    if file is None and lines != LineOptions(False, None, False, None, False, lines.max_bad):
         raise output.Misuse(
-            "--envelope, --key-field, --raw and --skip-bad are for a FILE, and none is given."
+            "--envelope, --key-field, --raw, --expires-in and --skip-bad are for a FILE, and none "
+            "is given."
         )
     if lines.max_bad is not None and not lines.skip_bad:
         raise output.Misuse("--max-bad limits --skip-bad: add --skip-bad, or drop --max-bad.")

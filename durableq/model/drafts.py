@@ -9,7 +9,14 @@ from durableq.model import codec
 from durableq.model.arguments import check_known
 from durableq.model.codec import Encoded, Json
 from durableq.model.errors import InvalidInput
-from durableq.model.limits import MAX_DELAY_MS, MAX_GROUP_CHARS, MAX_KEY_CHARS, MAX_PRIORITY
+from durableq.model.limits import (
+    FOREVER_MS,
+    MAX_DELAY_MS,
+    MAX_EXPIRES_IN_MS,
+    MAX_GROUP_CHARS,
+    MAX_KEY_CHARS,
+    MAX_PRIORITY,
+)
 from durableq.model.text import shown
 from durableq.model.units import check_whole, to_ms
 
@@ -27,6 +34,8 @@ class DraftFlow(NamedTuple):
     debounce_ms: int | None = None
     #: The end of the debounce, counted from the first of the messages that were replaced.
     max_wait_ms: int | None = None
+    #: The time for its success, from the send; None: that of the queue.
+    expires_in_ms: int | None = None
 
     @property
     def is_planned(self) -> bool:
@@ -71,6 +80,9 @@ class SendOptions(TypedDict, total=False):
     debounce: float | None
     #: With debounce: seconds after which it is ready anyway, from the first that was replaced.
     max_wait: float | None
+    #: Seconds from the send; a message that has not succeeded by then expires. None means the
+    #: queue's `expires_in`, and `on_expiry` says what becomes of it.
+    expires_in: float | None
 
 
 #: Options that no two messages of a batch share.
@@ -90,6 +102,7 @@ def draft(
     replace_key: str | None = None,
     debounce: float | None = None,
     max_wait: float | None = None,
+    expires_in: float | None = None,
     **unknown: object,
 ) -> Draft:
     """Return a checked, encoded message. The options are those of SendOptions.
@@ -115,6 +128,8 @@ def draft(
         if one is not None:
             flow = _flow(*given, delay)
             break
+    if expires_in is not None:
+        flow = _expiring(flow or DraftFlow(), delay_ms, expires_in)
     return Draft(encoded, key, hashed, stored, delay_ms, priority, flow)
 
 
@@ -156,6 +171,49 @@ def _flow(
             f"max_wait ({max_wait} s) is shorter than debounce ({debounce} s): change one of them."
         )
     return DraftFlow(group, deduplication_id, replace_key, debounce_ms, max_wait_ms)
+
+
+def _expiring(flow: DraftFlow, delay_ms: int | None, expires_in: float) -> DraftFlow:
+    """Return options with a checked expiry."""
+    expires_in_ms = to_ms(expires_in, "expires_in", MAX_EXPIRES_IN_MS)
+    check_whole(expires_in_ms, "expires_in in ms", 1, MAX_EXPIRES_IN_MS)
+    flow = flow._replace(expires_in_ms=expires_in_ms)
+    expires_at_ms(flow, 0, delay_ms or 0, 0)
+    return flow
+
+
+def expires_at_ms(flow: DraftFlow | None, now_ms: int, delay_ms: int, queue_ms: int) -> int:
+    """Return when a message that is sent now expires; FOREVER_MS: it does not.
+
+    Args:
+        flow: its options.
+        now_ms: the time.
+        delay_ms: its delay, without a debounce.
+        queue_ms: the time that the queue gives its messages; 0 is none.
+
+    Raises:
+        InvalidInput: it would expire before it is due.
+    """
+    flow = flow or DraftFlow()
+    expires_in_ms = flow.expires_in_ms or queue_ms
+    if not expires_in_ms:
+        return FOREVER_MS
+    check_expiry(delay_ms if flow.debounce_ms is None else flow.debounce_ms, expires_in_ms)
+    return now_ms + expires_in_ms
+
+
+def check_expiry(delay_ms: int, expires_in_ms: int) -> None:
+    """Check that a message is due before it expires.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if delay_ms >= expires_in_ms:
+        raise InvalidInput(
+            f"A message with a delay of {delay_ms / 1000:.15g} s and an expires_in of "
+            f"{expires_in_ms / 1000:.15g} s expires before it is due. Change one of them, also "
+            "where they are settings of the queue."
+        )
 
 
 def drafts(bodies: Iterable[Json | bytes], **options: Unpack[SendOptions]) -> list[Draft]:

@@ -83,10 +83,15 @@ EDGES: tuple[Edge, ...] = (
     Edge(_D, _R, "reschedule", "now"),
     Edge(_R, _B, "change", "the queue gets groups"),
     Edge(_D, _B, "change", "the queue gets groups"),
-    Edge(_R, _E, "expire", "retention"),
-    Edge(_D, _E, "expire", "retention"),
-    Edge(_B, _E, "expire", "retention"),
+    Edge(_R, _E, "expire", "retention, or expires_in"),
+    Edge(_D, _E, "expire", "retention, or expires_in"),
+    Edge(_B, _E, "expire", "retention, or expires_in"),
     Edge(_X, _E, "expire", "retention"),
+    Edge(_F, _E, "expire", "expires_in, instead of another receive"),
+    Edge(_R, _X, "expire", "expires_in, with on_expiry=dead"),
+    Edge(_D, _X, "expire", "expires_in, with on_expiry=dead"),
+    Edge(_B, _X, "expire", "expires_in, with on_expiry=dead"),
+    Edge(_F, _X, "expire", "expires_in, with on_expiry=dead, instead of another receive"),
     Edge(_R, _E, "purge"),
     Edge(_D, _E, "purge"),
     Edge(_B, _E, "purge"),
@@ -114,9 +119,13 @@ class Redeliver(NamedTuple):
 
 
 class Bury(NamedTuple):
-    """After a failure: move to the dead-letter queue, for this reason."""
+    """After a failure, or at its expiry: move to the dead-letter queue, for this reason."""
 
     reason: Reason
+
+
+class Drop(NamedTuple):
+    """At its expiry: remove and count the message."""
 
 
 def backoff_ceiling_ms(receive_count: int, base_ms: int, max_ms: int) -> int:
@@ -140,7 +149,16 @@ def backoff_ms(receive_count: int, base_ms: int, max_ms: int, rng: float) -> int
     return int(backoff_ceiling_ms(receive_count, base_ms, max_ms) * rng)
 
 
-class RetrySettings(Protocol):
+class ExpirySettings(Protocol):
+    """The setting of a queue that decides about expired messages; QueueSettings has it."""
+
+    @property
+    def on_expiry(self) -> int:
+        """0: drop; 1: dead."""
+        ...
+
+
+class RetrySettings(ExpirySettings, Protocol):
     """The settings of a queue that decide about a retry; QueueSettings has them."""
 
     @property
@@ -167,10 +185,12 @@ def after_failure(
     *,
     has_dead_letter_queue: bool,
     is_uncounted: bool = False,
-) -> Redeliver | Bury:
-    """Decide between another receive and the dead-letter queue.
+    expires_in_ms: int = FOREVER_MS,
+) -> Redeliver | Bury | Drop:
+    """Decide between another receive, the dead-letter queue, and the expiry of the message.
 
-    A dead-letter queue has none of its own: only a decision removes a message from it.
+    A dead-letter queue has none of its own: only a decision removes a message from it. A message
+    waits at most until it expires, so that the next receive meets it then.
 
     Args:
         failure: the failure of this receive.
@@ -180,19 +200,25 @@ def after_failure(
         has_dead_letter_queue: whether the queue has a dead-letter queue.
         is_uncounted: whether the queue's breaker does not count it, and holds the message while it
             is open.
+        expires_in_ms: the time until the message expires; FOREVER_MS: it does not.
     """
-    if is_uncounted:
-        return Redeliver(failure.retry_in_ms or 0)
     exhausted = failure.reason.permanent or receive_count >= settings.max_receives
-    if has_dead_letter_queue and exhausted:
+    if has_dead_letter_queue and exhausted and not is_uncounted:
         return Bury(failure.reason)
-    if failure.retry_in_ms is not None:
-        return Redeliver(failure.retry_in_ms)
-    if failure.reason in {Reason.LEASE_EXPIRED, Reason.WORKER_LOST}:
-        return Redeliver(0)
-    return Redeliver(
-        backoff_ms(receive_count, settings.backoff_base_ms, settings.backoff_max_ms, rng)
-    )
+    if expires_in_ms <= 0:
+        return at_expiry(settings, has_dead_letter_queue=has_dead_letter_queue)
+    wait_ms = failure.retry_in_ms
+    if wait_ms is None:
+        at_once = is_uncounted or failure.reason in {Reason.LEASE_EXPIRED, Reason.WORKER_LOST}
+        base_ms, max_ms = settings.backoff_base_ms, settings.backoff_max_ms
+        wait_ms = 0 if at_once else backoff_ms(receive_count, base_ms, max_ms, rng)
+    return Redeliver(min(wait_ms, expires_in_ms))
+
+
+def at_expiry(settings: ExpirySettings, *, has_dead_letter_queue: bool) -> Bury | Drop:
+    """Decide about a message whose `expires_in` has ended and that no handler has."""
+    is_dead = settings.on_expiry and has_dead_letter_queue
+    return Bury(Reason.MESSAGE_EXPIRED) if is_dead else Drop()
 
 
 class Admission(Enum):
@@ -202,7 +228,10 @@ class Admission(Enum):
     DEFER = "defer"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    #: Its `expires_in` has ended: `at_expiry` decides.
     EXPIRE = "expire"
+    #: The retention of its queue has ended.
+    PAST_RETENTION = "past retention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +250,7 @@ def admit(
     record: KnownKey | None,
     retention_ms: int,
     now_ms: int,
+    expires_at_ms: int = FOREVER_MS,
 ) -> Admission:
     """Decide whether a ready message is delivered.
 
@@ -231,9 +261,12 @@ def admit(
             guards nothing until it is redriven.
         retention_ms: the retention of the queue.
         now_ms: the time of the store.
+        expires_at_ms: the end of its `expires_in`; FOREVER_MS for none.
     """
-    if since_ms + retention_ms <= now_ms:
+    if expires_at_ms <= now_ms:
         return Admission.EXPIRE
+    if since_ms + retention_ms <= now_ms:
+        return Admission.PAST_RETENTION
     if record is None:
         return Admission.DELIVER
     if record.status is RecordStatus.IN_PROGRESS:
@@ -250,6 +283,7 @@ def refusal(
     is_dead: bool,
     is_behind_key: bool = False,
     is_cancelled: bool = False,
+    is_too_late: bool = False,
 ) -> Refusal | None:
     """Decide whether a message can be cancelled or rescheduled; None: it can.
 
@@ -259,6 +293,7 @@ def refusal(
         is_dead: whether it is in a dead-letter queue.
         is_behind_key: whether it would be made ready although its key is in progress.
         is_cancelled: whether it would be cancelled.
+        is_too_late: whether it would be due when it has expired.
     """
     if is_dead:
         is_held = state is State.DELAYED and delayed_until_ms == FOREVER_MS
@@ -267,6 +302,8 @@ def refusal(
         return Refusal.IN_FLIGHT
     if state is State.BLOCKED and not is_cancelled:
         return Refusal.BLOCKED
+    if is_too_late:
+        return Refusal.TOO_LATE
     return Refusal.DEFERRED if is_behind_key else None
 
 

@@ -25,6 +25,9 @@ MAX_SEND_BATCH: Final = 10_000
 MAX_RECEIVE_BATCH: Final = 1_000
 MAX_VISIBILITY_MS: Final = 12 * HOUR_MS
 MAX_DELAY_MS: Final = 366 * DAY_MS
+#: A time that never comes: the year 6429.
+FOREVER_MS: Final = (1 << 47) - 1
+MAX_EXPIRES_IN_MS: Final = 10 * 366 * DAY_MS
 MAX_RECEIVES: Final = 1_000
 #: Messages a second, in a rate limit: from one in 12 days.
 MIN_RATE: Final = 1e-6

@@ -19,6 +19,7 @@ from durableq.model.drafts import Draft, SendOptions, check_key, draft, drafts
 from durableq.model.errors import InvalidInput
 from durableq.model.fingerprint import fingerprint as fingerprint_of
 from durableq.model.limits import (
+    FOREVER_MS,
     MAX_DELAY_MS,
     MAX_ERROR_CHARS,
     MAX_ERROR_TYPE_CHARS,
@@ -125,8 +126,6 @@ class Message(NamedTuple):
         return self.state is State.DELAYED and self.delayed_until_ms == FOREVER_MS
 
 
-#: The due time of a held dead letter: the year 6429.
-FOREVER_MS = (1 << 47) - 1
 #: The due time, in a store, of a retry that waits for the retry budget. It is due, and shown so.
 OVER_BUDGET_MS = FOREVER_MS - 1
 

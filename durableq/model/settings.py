@@ -13,6 +13,7 @@ from enum import Enum, IntFlag
 from typing import Any, Final, Literal, NamedTuple, TypedDict, Unpack
 
 from durableq.model.arguments import check_known, listed
+from durableq.model.drafts import check_expiry
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import (
     BODY_CEILING_BYTES,
@@ -21,6 +22,7 @@ from durableq.model.limits import (
     MAX_BODY_BYTES,
     MAX_BURST,
     MAX_DELAY_MS,
+    MAX_EXPIRES_IN_MS,
     MAX_GROUP_CONCURRENCY,
     MAX_RATE,
     MAX_RECEIVES,
@@ -117,7 +119,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "block_timeout_ms": _time(1, HOUR_MS),
     "min_free_bytes": _limit(_MANY),
     "deduplication_window_ms": _time(1 * SECOND_MS, DAY_MS),
-    "expires_in_ms": _time(1, _YEARS_MS, can_be_off=True),
+    "expires_in_ms": _time(1, MAX_EXPIRES_IN_MS, can_be_off=True),
     "on_expiry": _choice("drop", "dead"),
     "priority_aging_ms": _time(1, DAY_MS, can_be_off=True),
 }
@@ -149,6 +151,8 @@ class Limits(IntFlag):
     FREE_SPACE = 128
     EXPIRY = 256
     AGING = 512
+    #: Expired messages are dead.
+    DEAD_ON_EXPIRY = 1024
 
 
 #: Limits that a receive evaluates.
@@ -166,6 +170,7 @@ _SETTING_OF: Final = {
     Limits.FREE_SPACE: "min_free_bytes",
     Limits.EXPIRY: "expires_in_ms",
     Limits.AGING: "priority_aging_ms",
+    Limits.DEAD_ON_EXPIRY: "on_expiry",
 }
 
 
@@ -248,6 +253,8 @@ class QueueSettings:
                 f"breaker_open ({self.breaker_open_ms / 1000:.15g} s) is longer than "
                 f"breaker_open_max ({self.breaker_open_max_ms / 1000:.15g} s). Change one of them."
             )
+        if self.expires_in_ms:
+            check_expiry(self.delay_ms, self.expires_in_ms)
 
     def changed(self, changes: Mapping[str, float]) -> QueueSettings:
         """Return these settings with some replaced.

@@ -44,6 +44,7 @@ class Reason(_Sentence):
     LEASE_EXPIRED = "lease_expired", "the lease ran out before the message was settled"
     UNDECODABLE = "undecodable", "the stored body cannot be read"
     EXPIRED = "expired", "the queue's retention ended before it was delivered"
+    MESSAGE_EXPIRED = "message_expired", "it had not succeeded when its expires_in ended"
     IDEMPOTENCY_CONFLICT = (
         "idempotency_conflict",
         "its key already succeeded with a different payload",
@@ -66,7 +67,7 @@ class Event(_Sentence):
     REQUEUED = "requeued", "recovered unchanged"
     HELD = "held", "left for a person to look at"
     DISCARDED = "discarded", "removed by a decision"
-    EXPIRED = "expired", "removed by retention"
+    EXPIRED = "expired", "removed by retention or expires_in"
     CANCELLED = "cancelled", "removed on request"
     REPLACED = "replaced", "replaced by a newer message with its replace_key"
     RESCHEDULED = "rescheduled", "made ready or delayed on request"
@@ -86,6 +87,7 @@ class Refusal(_Sentence):
         "is a dead letter held for a person: use `durableq dlq redrive` or `durableq dlq discard`",
     )
     BLOCKED = "blocked", "waits behind the head of its group"
+    TOO_LATE = "too_late", "expires before that time: give an earlier one, or cancel it"
     DEFERRED = (
         "deferred",
         "waits behind the message that has its key in progress, and is ready once that is settled",
@@ -109,6 +111,8 @@ class Outcome(Enum):
     DONE = "done"
     RETRY = "retry"
     BURIED = "buried"
+    #: Dropped, or moved to the dead-letter queue, because its `expires_in` had ended.
+    EXPIRED = "expired"
     STALE = "stale", "refused"
     GONE = "gone", "refused"
 

@@ -28,7 +28,12 @@ from durableq.recovery.rule_values import MISSING, FieldPath, Pattern, field, sa
 #: Maximum length of a dead letter's own text in the sentence why a rule does not fit it.
 MAX_QUOTED_CHARS: Final = 80
 #: Reasons for which a message dies without an error that has a type.
-_WITHOUT_ERROR_TYPE: Final = {Reason.TIMEOUT, Reason.LEASE_EXPIRED, Reason.IDEMPOTENCY_CONFLICT}
+_WITHOUT_ERROR_TYPE: Final = {
+    Reason.TIMEOUT,
+    Reason.LEASE_EXPIRED,
+    Reason.MESSAGE_EXPIRED,
+    Reason.IDEMPOTENCY_CONFLICT,
+}
 #: The conditions that compare a text with some values.
 _TEXTS: Final = ("queue", "reason", "error_type", "fingerprint")
 
@@ -175,7 +180,7 @@ class When(Table):
                     return f"its conditions on the field {written(path)} cannot all be true"
         reasons = set(map(Reason, self.reason))
         if reasons == {Reason.EXPIRED}:
-            return "an expired message is removed, and is no dead letter"
+            return "an expired message is removed, and is no dead letter (message_expired is one)"
         if reasons and self.error_type and reasons <= _WITHOUT_ERROR_TYPE:
             return f"a message that dies of {' or '.join(sorted(reasons))} has no error type"
         return None

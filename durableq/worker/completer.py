@@ -195,6 +195,7 @@ def _log_failed(delivery: Delivery, failure: Failure, outcome: Outcome) -> None:
     what_next = {
         Outcome.RETRY: "will be retried",
         Outcome.BURIED: "moved to the dead-letter queue",
+        Outcome.EXPIRED: "its expires_in has ended",
     }.get(outcome, "its lease was lost")
     said = (visible(failure.error_type), visible(failure.error_message, 200))
     warn(

@@ -152,7 +152,7 @@ def create_indexes() -> None:
     for name, columns, condition in (
         ("blocked", ["queue_id", "group_id", "sequence", "id"], "state = 3"),
         ("replace_key", ["queue_id", "replace_key"], "replace_key IS NOT NULL"),
-        ("expiry", ["queue_id", "expires_at_ms"], f"expires_at_ms < {FOREVER_MS}"),
+        ("expiry", ["expires_at_ms"], f"expires_at_ms != {FOREVER_MS}"),
     ):
         op.create_index(
             f"durableq_message_{name}",

@@ -120,6 +120,14 @@ def test_show_gives_the_state_in_words(
     assert f"state     {words}" in shown.out.replace("state         ", "state     ")
 
 
+def test_explain_says_when_a_message_expires(run: Run, shop: Shop) -> None:
+    message_id = shop.queue.send("a", expires_in=3_600)
+    told = run("explain", message_id).out
+    assert "(in 59 min): unless it has succeeded by then, it is dropped." in told
+    run("queue", "set", "orders", "--on-expiry", "dead")
+    assert "it is moved to the dead-letter queue." in run("explain", message_id).out
+
+
 def test_show_gives_the_whole_history_in_order(run: Run, shop: Shop) -> None:
     message_id = shop.bury({"order": 7}, Reject("no such card"), key="order-7")
     assert run("dlq", "redrive", message_id).code == 0

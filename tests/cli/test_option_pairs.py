@@ -38,6 +38,7 @@ VALUES = {
     "command": ("true", "'"),
     "db": ("durableq.db", "sqlite://["),
     "error_type": ("Exception", ""),
+    "expires_in": ("60", "never"),
     "file": ("in.jsonl", "missing.jsonl"),
     "group": ("0123456789ab", ""),
     "group_on_dead": ("hold", "wait"),
@@ -94,7 +95,7 @@ NEEDS = {
     "demo": {"unprotected": "spike"},
     "produce": {
         "max_bad": "skip_bad",
-        **dict.fromkeys(("envelope", "raw", "key_field", "skip_bad"), "file"),
+        **dict.fromkeys(("envelope", "raw", "key_field", "skip_bad", "expires_in"), "file"),
     },
     "queue create": LIMITS,
     "queue set": LIMITS,

@@ -221,6 +221,7 @@ def test_an_envelope_sets_every_option_of_a_message(run: Run, shop: Shop, tmp_pa
         "delay": 60,
         "priority": -3,
         "attributes": {"from": "test", "n": 1.5},
+        "expires_in": 3_600,
     }
     bare = {"body": None, "key": None, "delay": None, "priority": None, "attributes": None}
     file = lines_file(tmp_path, json.dumps(envelope), json.dumps(bare), '{"body": 1, "key": 12}')
@@ -230,6 +231,7 @@ def test_an_envelope_sets_every_option_of_a_message(run: Run, shop: Shop, tmp_pa
         **{name: envelope[name] for name in ("body", "key", "priority", "attributes")},
         "state": "delayed",
     }
+    assert full["expires_at_ms"] == full["sent_at_ms"] + 3_600_000
     assert (empty["body"], empty["key"], empty["state"]) == (None, None, "ready")
     assert numbered["key"] == "12"
 
@@ -436,3 +438,13 @@ def test_a_pipe_can_be_the_file(run: Run, shop: Shop) -> None:
     assert run("produce", f"/dev/fd/{reader}", "--queue", "orders").code == 0
     os.close(reader)
     assert shop.bodies() == [1, 2]
+
+
+def test_lines_that_name_no_expiry_get_that_of_the_command(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
+    file = lines_file(tmp_path, '{"body": 1}', '{"body": 2, "expires_in": 9}')
+    options = ("--queue", "orders", "--envelope", "--expires-in", "60")
+    assert run("produce", file, *options).code == 0
+    lives = [one["expires_at_ms"] - one["sent_at_ms"] for one in run("peek", "--json").json]
+    assert lives == [60_000, 9_000]

@@ -30,7 +30,7 @@ SETTINGS = {
 ALL = 1_000
 
 #: A lease ends, and messages that were deferred behind its key become ready.
-RECLAIM = ("reclaim", "due")
+RECLAIM = ("reclaim", "expire", "due")
 RECEIVE = ("due", *RECLAIM, "receive", "expire")
 
 Snapshot = dict[str, tuple[Node, Message]]

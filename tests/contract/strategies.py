@@ -14,6 +14,7 @@ drafts = st.builds(
     key=st.sampled_from([None, "k", "j"]),
     delay=st.sampled_from([None, None, 0, 1]),
     priority=st.sampled_from([0, 0, 1]),
+    expires_in=st.sampled_from([None, None, None, 1.1, 4]),
 )
 failures = st.builds(
     Failure,
@@ -21,6 +22,14 @@ failures = st.builds(
     st.just("ValueError"),
     st.just("no"),
     retry_in_ms=st.sampled_from([None, None, 0, 1_000]),
+)
+limits = st.fixed_dictionaries(
+    {},
+    optional={
+        "expires_in_ms": st.sampled_from([0, 0, 3_000]),
+        "on_expiry": st.sampled_from([0, 1]),
+        "priority_aging_ms": st.sampled_from([0, 1_000]),
+    },
 )
 decisions: st.SearchStrategy[Decision] = st.one_of(
     st.builds(Discard, st.just("never")),

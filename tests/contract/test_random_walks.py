@@ -54,7 +54,7 @@ from tests.contract.engines import (
     reachable,
     without_rivals,
 )
-from tests.contract.strategies import booleans, decisions, drafts, failures, queues, some
+from tests.contract.strategies import booleans, decisions, drafts, failures, limits, queues, some
 from tests.support import new_file
 
 ACTOR = "recovery:1"
@@ -186,6 +186,9 @@ class SideBySide(RuleBasedStateMachine):
 
     def take(self, call: Callable[[Engine], Received]) -> None:
         received = self.both(lambda engine, _: call(engine), *RECEIVE)
+        for message in received[0].messages:
+            expires_at_ms = message.expires_at_ms
+            assert expires_at_ms is None or expires_at_ms > self.engines[0].clock.wall_ms()
         for pair in zip(*(answer.messages for answer in received), strict=True):
             self.leases.append(tuple(message.receipt for message in pair))
 
@@ -227,6 +230,7 @@ class SideBySide(RuleBasedStateMachine):
         self.both(
             lambda engine, n: engine.store.fail([(c[n], failure) for c in chosen], actor="w"),
             "fail",
+            "expire",
             others=["due"],
             touched=self.named(chosen),
         )
@@ -240,8 +244,8 @@ class SideBySide(RuleBasedStateMachine):
             receipts = [c[n] for c in chosen]
             return engine.store.extend(receipts, ms) if ms else engine.store.release(receipts)
 
-        verb = "extend" if ms else "release"
-        self.both(settle, verb, others=[] if ms else ["due"], touched=self.named(chosen))
+        verbs = ["extend"] if ms else ["release", "expire"]
+        self.both(settle, *verbs, others=[] if ms else ["due"], touched=self.named(chosen))
 
     @precondition(lambda self: any(lease[0].queue in DEAD_LETTER_QUEUES for lease in self.leases))
     @rule(which=some, decision=decisions, really=st.integers(0, 9))
@@ -288,7 +292,8 @@ class SideBySide(RuleBasedStateMachine):
             return engine.sent(ids)
 
         touched = self.named([*held, *lost])
-        self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
+        verbs = ("send", "complete", "fail", "expire")
+        self.both(run, *verbs, others=["due"], touched=touched)
 
     @precondition(lambda self: self.leases)
     @rule(which=some, failed=some, failure=failures)
@@ -307,7 +312,8 @@ class SideBySide(RuleBasedStateMachine):
             return [engine.sent(map(str, sent)), type(refused), outcomes]
 
         touched = self.named(chosen)
-        self.both(run, "send", "complete", "fail", others=["due"], touched=touched)
+        verbs = ("send", "complete", "fail", "expire")
+        self.both(run, *verbs, others=["due"], touched=touched)
 
     # ---- single messages
 
@@ -353,6 +359,10 @@ class SideBySide(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(EVERY_QUEUE), paused=st.sampled_from([0, 0, 1]))
     def pause(self, queue: str, paused: int) -> None:
         self.both(lambda engine, _: engine.store.declare_queue(queue, {"paused": paused}))
+
+    @rule(queue=queues, changes=limits)
+    def set_limits(self, queue: str, changes: dict[str, int]) -> None:
+        self.both(lambda engine, _: engine.store.declare_queue(queue, changes))
 
     @rule(
         name=st.sampled_from(["ann", "bob"]),

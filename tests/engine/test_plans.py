@@ -74,6 +74,10 @@ PLANS: dict[str, tuple[str, set[str]]] = {
         sql.EXPIRED_LEASES,
         {f"SEARCH {MESSAGE} USING INDEX durableq_message_leased (queue_id=? AND lease_until_ms<?)"},
     ),
+    "EXPIRED_MESSAGES": (
+        sql.EXPIRED_MESSAGES,
+        {f"SEARCH {MESSAGE} USING INDEX durableq_message_expiry (expires_at_ms<?)"},
+    ),
     "LEASE": (sql.LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
     "EXTEND": (sql.EXTEND, {f"SEARCH {MESSAGE} {ROWID}"}),
     "COMPLETE": (sql.COMPLETE, {f"SEARCH {MESSAGE} {ROWID}"}),

@@ -9,12 +9,21 @@ from tests.sabotage import (
     backlog_bugs,
     coalescing_bugs,
     control_bugs,
+    expiry_bugs,
     limit_bugs,
     once_bugs,
     rate_bugs,
 )
 
-_MODULES: Final = (backlog_bugs, coalescing_bugs, control_bugs, limit_bugs, once_bugs, rate_bugs)
+_MODULES: Final = (
+    backlog_bugs,
+    coalescing_bugs,
+    control_bugs,
+    expiry_bugs,
+    limit_bugs,
+    once_bugs,
+    rate_bugs,
+)
 BUGS: Final = tuple(itertools.chain.from_iterable(module.BUGS for module in _MODULES))
 #: Pairs of a bug and a test that sees it.
 SEEN_BY: Final = tuple(itertools.chain.from_iterable(module.SEEN_BY for module in _MODULES))

@@ -8,12 +8,14 @@ from durableq.model.lifecycle import (
     EDGES,
     Admission,
     Bury,
+    Drop,
     KnownKey,
     Node,
     Redeliver,
     admit,
     after_failure,
     allowed,
+    at_expiry,
     backoff_ceiling_ms,
     diagram,
     node_of,
@@ -35,7 +37,7 @@ def failed(reason: Reason, retry_in_ms: int | None = None) -> Failure:
 
 def decide(
     reason: Reason, receive_count: int, retry_in_ms: int | None = None, dead: bool = False
-) -> Redeliver | Bury:
+) -> Redeliver | Bury | Drop:
     return after_failure(
         failed(reason, retry_in_ms), receive_count, SETTINGS, 0.5, has_dead_letter_queue=not dead
     )
@@ -128,6 +130,34 @@ def test_other_failures_back_off(reason: Reason, receive_count: int, thrown: flo
     assert 0 <= decision.wait_ms < ceiling
 
 
+@given(st.sampled_from(list(Reason)), st.integers(1, 4), st.integers(-9, 9_000), rng)
+def test_a_failed_message_is_tried_again_only_before_it_expires(
+    reason: Reason, receive_count: int, left_ms: int, thrown: float
+) -> None:
+    dead = QueueSettings(max_receives=3, on_expiry=1)
+    for settings, at_end in ((SETTINGS, Drop()), (dead, Bury(Reason.MESSAGE_EXPIRED))):
+        decision = after_failure(
+            failed(reason),
+            receive_count,
+            settings,
+            thrown,
+            has_dead_letter_queue=True,
+            expires_in_ms=left_ms,
+        )
+        if reason.permanent or receive_count >= 3:
+            assert decision == Bury(reason), "the last failure says more than the expiry"
+        elif left_ms <= 0:
+            assert decision == at_end
+        else:
+            assert isinstance(decision, Redeliver)
+            assert 0 <= decision.wait_ms <= left_ms, "the next receive meets it when it expires"
+
+
+def test_an_expired_message_without_a_dead_letter_queue_is_dropped() -> None:
+    settings = QueueSettings(on_expiry=1)
+    assert at_expiry(settings, has_dead_letter_queue=False) == Drop()
+
+
 # ---- admission
 
 
@@ -176,6 +206,20 @@ def test_retention_comes_before_the_key(
     payload_hash: bytes | None, record: KnownKey | None, late_ms: int
 ) -> None:
     came_ms = NOW_MS - RETENTION_MS - late_ms
-    assert admit(came_ms, payload_hash, record, RETENTION_MS, NOW_MS) is Admission.EXPIRE
+    assert admit(came_ms, payload_hash, record, RETENTION_MS, NOW_MS) is Admission.PAST_RETENTION
     just = admit(NOW_MS - RETENTION_MS + 1, payload_hash, record, RETENTION_MS, NOW_MS)
+    assert just is not Admission.PAST_RETENTION
+
+
+@given(
+    st.none() | st.builds(known, st.sampled_from(RecordStatus), holds=st.booleans()),
+    st.integers(0, 2 * RETENTION_MS),
+    st.integers(0, RETENTION_MS),
+)
+def test_expiry_comes_before_retention_and_key(
+    record: KnownKey | None, age_ms: int, late_ms: int
+) -> None:
+    since_ms, expires_ms = NOW_MS - age_ms, NOW_MS - late_ms
+    assert admit(since_ms, ONE, record, RETENTION_MS, NOW_MS, expires_ms) is Admission.EXPIRE
+    just = admit(since_ms, ONE, record, RETENTION_MS, NOW_MS, NOW_MS + 1)
     assert just is not Admission.EXPIRE

@@ -14,9 +14,10 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.model.errors import Conflict, UnknownQueue
-from durableq.model.lifecycle import Bury, after_failure
+from durableq.model.lifecycle import Bury, Redeliver, after_failure, at_expiry
 from durableq.model.limits import MAX_HISTORY, PROMOTE_BATCH, RECLAIM_BATCH
 from durableq.model.message import (
+    FOREVER_MS,
     Event,
     Failure,
     HistoryEvent,
@@ -155,6 +156,7 @@ class MemoryBase:
             source_queue=row.source_queue,
             receipt=None,
             group=row.group,
+            expires_at_ms=None if row.expires_at_ms == FOREVER_MS else row.expires_at_ms,
         )
 
     def _lease_left_ms(self, row: Row) -> int:
@@ -185,7 +187,7 @@ class MemoryBase:
     def _move(self, row: Row, queue: str, until_ms: int, **changes: Any) -> None:
         """Move a message to another queue, where its receives count from 0."""
         now_ms, settings = self._clock.now_ms(), self._queue(queue).settings
-        rank = groups.rank_of(settings, row.draft.priority, now_ms)
+        rank = groups.rank_of(settings, row.draft.priority, until_ms or now_ms)
         place = groups.place_behind(self._tables, queue, row)
         changes |= {"queue": queue, "enqueued_at_ms": now_ms, "rank": rank, "sequence": place}
         self._wait(row, until_ms, receive_count=0, **changes)
@@ -208,7 +210,7 @@ class MemoryBase:
         self._tables.queues[queue] = counted
 
     def _fail(self, row: Row, failure: Failure, actor: str, event: Event) -> Outcome:
-        """Record a failure and retry or bury, as `after_failure` decides."""
+        """Record a failure and retry, bury or drop, as `after_failure` decides."""
         settings, dead_letter_queue, _ = self._queue(row.queue)
         uncounted = bool(settings.breaker) and breaker.judge_failure(
             self._tables, row, failure, self._now(), self._rng
@@ -223,21 +225,44 @@ class MemoryBase:
             self._rng(),
             has_dead_letter_queue=dead_letter_queue is not None,
             is_uncounted=uncounted,
+            expires_in_ms=row.expires_at_ms - self._clock.now_ms(),
         )
-        if isinstance(decision, Bury):
+        if decision == Bury(failure.reason):
             self._free_key(row)
             self._bury(row, failure, actor)
             return Outcome.BURIED
+        if not isinstance(decision, Redeliver):
+            return self._expire(row, actor)
         wait_ms = decision.wait_ms
         until_ms = self._clock.now_ms() + wait_ms if wait_ms else None
         self._put_back(row, until_ms, receive_count=row.receive_count - uncounted)
         return Outcome.RETRY
 
+    def _expire(self, row: Row, actor: str = "") -> Outcome:
+        """End a message whose `expires_in` has ended, as `at_expiry` decides."""
+        self._free_key(row)
+        settings, dead_letter_queue, _ = self._queue(row.queue)
+        has_dead_letter_queue, reason = dead_letter_queue is not None, Reason.MESSAGE_EXPIRED
+        cause = Failure(reason, "", reason.sentence)
+        if isinstance(at_expiry(settings, has_dead_letter_queue=has_dead_letter_queue), Bury):
+            self._bury(row, cause, actor)
+        else:
+            self._record(row, Event.EXPIRED, actor=actor, **cause.history_fields)
+            self._end(row, "expired")
+        return Outcome.EXPIRED
+
     def _bury(self, row: Row, killed_by: Failure, actor: str) -> None:
         dead_letter_queue = self._queue(row.queue).dead_letter_queue
         if dead_letter_queue is None:
             raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
-        self._move(row, dead_letter_queue, 0, source_queue=row.queue, killed_by=killed_by)
+        self._move(
+            row,
+            dead_letter_queue,
+            0,
+            source_queue=row.queue,
+            killed_by=killed_by,
+            expires_at_ms=FOREVER_MS,
+        )
         self._record(row, Event.BURIED, actor=actor, **killed_by.history_fields)
 
     def _record(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:

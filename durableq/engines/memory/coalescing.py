@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from durableq.engines.memory import groups
 from durableq.engines.memory.flow import MemoryFlow
+from durableq.engines.memory.tables import Row
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow
+from durableq.model.drafts import Draft, DraftFlow, expires_at_ms
 from durableq.model.flow.sending import Backlog, Facts, Plan, Waiting
 from durableq.model.message import Event, State
+from durableq.model.settings import QueueSettings
 
 
 class MemoryCoalescing(MemoryFlow):
@@ -60,3 +63,22 @@ class MemoryCoalescing(MemoryFlow):
         window_ms = self._queue(queue).settings.deduplication_window_ms
         for name, number in made.remembered.items():
             self._tables.sent[queue, name] = str(number), now_ms + window_ms
+
+    def _store(
+        self,
+        queue: str,
+        number: int,
+        draft: Draft,
+        settings: QueueSettings,
+        debounced: tuple[int, int] | None,
+    ) -> None:
+        self._last_id = max(self._last_id, number)
+        message_id, now_ms = str(number), self._clock.now_ms()
+        delay_ms = settings.delay_ms if draft.delay_ms is None else draft.delay_ms
+        due_ms, until_ms = debounced or (now_ms + delay_ms, 0)
+        waiting = (State.DELAYED, due_ms) if due_ms > now_ms else (State.READY, 0)
+        ends = expires_at_ms(draft.flow, now_ms, delay_ms, settings.expires_in_ms)
+        row = Row(message_id, queue, draft, now_ms, now_ms, *waiting, expires_at_ms=ends)
+        row = row._replace(debounce_until_ms=until_ms)
+        entered = groups.enter(self._tables, row, now_ms, self._clock.lease_ms())
+        self._tables.rows[message_id] = entered

@@ -99,6 +99,7 @@ class MemoryControl(MemoryQueueing, Control):
             is_dead=row.source_queue is not None,
             is_behind_key=becomes_ready and row.deferred and row.delayed_until_ms > now_ms,
             is_cancelled=until_ms is None,
+            is_too_late=until_ms is not None and max(until_ms, now_ms) >= row.expires_at_ms,
         )
         if refused is None:
             step(row)

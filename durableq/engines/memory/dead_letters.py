@@ -90,14 +90,17 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
                 draft, delay_ms = row.draft, decision.delay_ms
                 if isinstance(decision, Retry):
                     draft = draft._replace(body=self._changed_body(row.source_queue, decision))
+                due_ms = self._clock.now_ms() + delay_ms
+                expires_in_ms = self._queue(row.source_queue).settings.expires_in_ms
                 self._move(
                     row,
                     row.source_queue,
-                    self._clock.now_ms() + delay_ms if delay_ms else 0,
+                    due_ms if delay_ms else 0,
                     source_queue=None,
                     killed_by=None,
                     recovery_count=recovery_count,
                     draft=draft,
+                    expires_at_ms=due_ms + expires_in_ms if expires_in_ms else FOREVER_MS,
                 )
         detail = {"recovery_count": recovery_count}
         self._record(row, event, actor=actor, reason=decision.reason, detail=detail)

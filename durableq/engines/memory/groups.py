@@ -44,9 +44,9 @@ def count(tables: Tables, queue: str, name: str) -> Group:
 def enter(tables: Tables, row: Row, now_ms: int, lease_ms: int) -> Row:
     """Return a message that is sent as its queue stores it."""
     queue, name = tables.queues[row.queue], row.group
-    row = row._replace(
-        rank=rank_of(queue.settings, row.draft.priority, now_ms), sequence=int(row.id)
-    )
+    due_ms = max(now_ms, row.delayed_until_ms)
+    rank = rank_of(queue.settings, row.draft.priority, due_ms)
+    row = row._replace(rank=rank, sequence=int(row.id))
     if name is None or not is_grouped(queue, row):
         return row
     group, settings = count(tables, row.queue, name), settings_of(queue.settings)

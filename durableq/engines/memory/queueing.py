@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from durableq.engines.memory import breaker, groups
+from durableq.engines.memory import breaker
 from durableq.engines.memory.base import MemoryWatch, operation, query
 from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
@@ -157,27 +157,10 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         self._carry_out(queue, made)
         for number in made.new:
             due = made.debounced.get(number)
-            self._store(queue, number, numbered[number], settings.delay_ms, due)
+            self._store(queue, number, numbered[number], settings, due)
         if made.shed:
             warn_shed(queue, made.shed)
         return made.answer
-
-    def _store(
-        self,
-        queue: str,
-        number: int,
-        draft: Draft,
-        queue_delay_ms: int,
-        debounced: tuple[int, int] | None,
-    ) -> None:
-        self._last_id = max(self._last_id, number)
-        message_id, now_ms = str(number), self._clock.now_ms()
-        delay_ms = queue_delay_ms if draft.delay_ms is None else draft.delay_ms
-        due_ms, until_ms = debounced or (now_ms + delay_ms, 0)
-        waiting = (State.DELAYED, due_ms) if due_ms > now_ms else (State.READY, 0)
-        row = Row(message_id, queue, draft, now_ms, now_ms, *waiting, debounce_until_ms=until_ms)
-        entered = groups.enter(self._tables, row, now_ms, self._clock.lease_ms())
-        self._tables.rows[message_id] = entered
 
     # ---- receive
 
@@ -242,7 +225,7 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
     def _ready(self, queue: str) -> list[Row]:
         """Return the ready messages of a queue, in the order of delivery."""
         ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
-        return sorted(ready, key=lambda row: row.rank)
+        return sorted(ready, key=lambda row: (row.rank, int(row.id)))
 
     def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
         if visibility_ms is None:
@@ -263,7 +246,8 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         retention_ms = self._queue(row.queue).settings.retention_ms
         now_ms = self._clock.now_ms()
         since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
-        match admit(since_ms, row.draft.payload_hash, record, retention_ms, now_ms):
+        ends, mine = row.expires_at_ms, row.draft.payload_hash
+        match admit(since_ms, mine, record, retention_ms, now_ms, ends):
             case Admission.DELIVER:
                 return received._replace(messages=[*messages, self._deliver(row, lease)])
             case Admission.DUPLICATE:
@@ -272,11 +256,14 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
                 duplicate = Duplicate(row.id, row.queue, row.draft.key or "", result)
                 return received._replace(duplicates=[*duplicates, duplicate])
             case Admission.DEFER:
-                self._wait(row, now_ms + max(1, owner_left_ms), deferred=True)
+                until_ms = min(now_ms + max(1, owner_left_ms), ends)
+                self._wait(row, until_ms, deferred=True)
             case Admission.CONFLICT:
                 conflict = Reason.IDEMPOTENCY_CONFLICT
                 self._bury(row, Failure(conflict, "", conflict.sentence), actor="")
             case Admission.EXPIRE:
+                self._expire(row)
+            case Admission.PAST_RETENTION:
                 self._record(row, Event.EXPIRED, reason=Reason.EXPIRED)
                 self._end(row, "expired")
         return received._replace(set_aside=set_aside + 1)
@@ -372,6 +359,8 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         """Return messages to their queues, uncounted."""
 
         def step(row: Row) -> Outcome:
+            if row.expires_at_ms <= self._clock.now_ms():
+                return self._expire(row)
             return self._put_back(row, receive_count=row.receive_count - 1)
 
         return [self._settle(receipt, step) for receipt in receipts]

@@ -68,7 +68,8 @@ class Row(NamedTuple):
     killed_by: Failure | None = None
     #: When it was due, while it waits for the retry budget; else None.
     due_ms: int | None = None
-    #: The order of receiving, and the order in a group.
+    expires_at_ms: int = FOREVER_MS
+    #: The order of receiving (the lowest first, then the lowest id), and the order in a group.
     rank: int = 0
     sequence: int = 0
     #: The end of its debounce; 0: it has none.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
+from durableq.engines.sql.expiring import expire_waiting
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
@@ -37,8 +38,8 @@ DAMAGED_KEY: Final = Failure(
 #: A row of READY or DEAD_LETTERS: READY_COLUMNS, and whether the message is plain. It stays a
 #: tuple: a named tuple of each would take as long as the rest of the reading.
 Row = tuple[Any, ...]
-ID, BODY, KEY, SOURCE_QUEUE_ID, GROUP = map(
-    READY_COLUMNS.index, ("id", "body", "key", "source_queue_id", "group_id")
+ID, BODY, KEY, SOURCE_QUEUE_ID, GROUP, EXPIRES_AT_MS = map(
+    READY_COLUMNS.index, ("id", "body", "key", "source_queue_id", "group_id", "expires_at_ms")
 )
 RECEIVE_COUNT: Final = READY_COLUMNS.index("receive_count")
 IS_PLAIN: Final = len(READY_COLUMNS)
@@ -82,6 +83,8 @@ class NotDelivered:
     expired: list[int] = field(default_factory=list)
     #: Retries that the retry budget does not cover.
     over_budget: list[int] = field(default_factory=list)
+    #: Those over the retention of the queue.
+    outdated: list[int] = field(default_factory=list)
     number: int = 0
 
     def add(self, row: Row, facts: Facts, admission: Admission, queue: str, until_ms: int) -> None:
@@ -91,11 +94,13 @@ class NotDelivered:
             case Admission.DUPLICATE:
                 self.duplicates.append(Duplicate(str(row[ID]), queue, row[KEY], facts.result))
             case Admission.DEFER:
-                self.deferred[row[ID]] = until_ms
+                self.deferred[row[ID]] = min(until_ms, row[EXPIRES_AT_MS])
             case Admission.CONFLICT:
                 self.buried[row[ID]] = CONFLICT
             case Admission.EXPIRE:
                 self.expired.append(row[ID])
+            case Admission.PAST_RETENTION:
+                self.outdated.append(row[ID])
 
     def add_damaged(self, row: Row) -> None:
         """Add a message whose key cannot be used."""
@@ -158,7 +163,14 @@ def examine(
         return None
     facts = Facts(*tx.execute(tx.sql.EXAMINE, (row[ID],)).fetchone())
     record, owner_lease_ms = _known_key(tx, row, facts, terms, taken)
-    admission = admit(facts.retention_from_ms, facts.payload_hash, record, retention_ms, tx.now_ms)
+    admission = admit(
+        facts.retention_from_ms,
+        facts.payload_hash,
+        record,
+        retention_ms,
+        tx.now_ms,
+        row[EXPIRES_AT_MS],
+    )
     if admission is Admission.DELIVER:
         return facts
     undelivered.add(row, facts, admission, terms.queue, tx.now_ms + max(1, owner_lease_ms))
@@ -208,14 +220,18 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
     if undelivered.over_budget:
         ids = tx.list_of(undelivered.over_budget)
         held_back = tx.execute(tx.sql.HOLD_BACK, (ids,)).rowcount
-    ended = [*undelivered.expired, *(int(one.message_id) for one in undelivered.duplicates)]
+    if undelivered.expired:
+        waiting = [(message_id, State.READY.value) for message_id in undelivered.expired]
+        undelivered.expired = [*expire_waiting(tx, tx.queue(terms.queue), waiting)]
+    ended = [*undelivered.outdated, *(int(one.message_id) for one in undelivered.duplicates)]
     deleted = left(tx, tx.run(tx.sql.END_READY, ids=tx.list_of(ended)))
-    undelivered.expired = [one for one in undelivered.expired if one in deleted]
+    undelivered.outdated = [one for one in undelivered.outdated if one in deleted]
     undelivered.duplicates = [
         one for one in undelivered.duplicates if int(one.message_id) in deleted
     ]
-    for message_id in undelivered.expired:
+    for message_id in undelivered.outdated:
         tx.count(terms.queue_id, tx.sql.EXPIRED)
         tx.record(message_id, terms.queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
     tx.count(terms.queue_id, tx.sql.DUPLICATES, len(undelivered.duplicates))
-    return len(undelivered.deferred) + len(buried) + len(undelivered.expired) + held_back
+    gone = (buried, undelivered.expired, undelivered.outdated)
+    return len(undelivered.deferred) + sum(map(len, gone)) + held_back

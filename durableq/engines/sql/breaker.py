@@ -259,4 +259,4 @@ def _probing(
 
 def _has_fresh(tx: Transaction, queue_id: int) -> bool:
     """Return whether a message is ready that has not raised Unavailable."""
-    return tx.execute(tx.sql.READY_FRESH, (queue_id, 0, 1)).fetchone() is not None
+    return tx.execute(tx.sql.READY_FRESH, (queue_id, 0, 0, 1)).fetchone() is not None

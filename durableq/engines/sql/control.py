@@ -24,6 +24,7 @@ class _Named(NamedTuple):
     delayed_until_ms: int
     deferred: int
     lease_until_ms: int
+    expires_at_ms: int
 
     def refusal(self, until_ms: int | None, now_ms: int) -> Refusal | None:
         """Return why it cannot be made due at `until_ms`, or cancelled (None)."""
@@ -34,6 +35,7 @@ class _Named(NamedTuple):
             is_dead=self.source_queue_id is not None,
             is_behind_key=becomes_ready and bool(self.deferred) and self.delayed_until_ms > now_ms,
             is_cancelled=until_ms is None,
+            is_too_late=until_ms is not None and max(until_ms, now_ms) >= self.expires_at_ms,
         )
 
 

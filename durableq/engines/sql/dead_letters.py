@@ -11,6 +11,7 @@ from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.leaving import come, left
 from durableq.engines.sql.queries import as_message, find_queue
 from durableq.engines.sql.receiving import lease_dead_letters
+from durableq.engines.sql.send_terms import send_terms
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
 from durableq.engines.sql.transactions import (
     Operations,
@@ -214,6 +215,7 @@ def _redrive(
         **groups.entrance(tx, target.id, leased.group, state),
         until=due_ms if decision.delay_ms else 0,
         retention_from_ms=due_ms,
+        **send_terms(tx, target.id, target.limits).of_redriven(due_ms),
         now_ms=tx.now_ms,
         new_body=body,
         new_body_bytes=None if body is None else codec.size(body),

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
 from durableq.engines.sql.transactions import WriteTransaction
 from durableq.model.flow.groups import Group, GroupSettings, wait_ms
-from durableq.model.flow.rank import RANKS_PER_MS, rank, weight
+from durableq.model.flow.rank import RANKS_PER_MS, weight
 from durableq.model.message import State
 from durableq.model.settings import Limits
 
@@ -22,7 +22,7 @@ _NONE: Final = Group()
 _BLOCKED: Final = State.BLOCKED.value
 _DELAYED: Final = State.DELAYED.value
 #: Where a row of sql.INSERT_FLOW has what depends on the group.
-_STATE, _RANK, _PRIORITY, _DUE, _GROUP, _SEQUENCE = 2, 3, 4, 5, 13, 14
+_STATE, _DUE, _GROUP, _SEQUENCE = 2, 5, 13, 14
 
 Row = tuple[Any, ...]
 
@@ -67,7 +67,6 @@ def enter(tx: WriteTransaction, queue_id: int, rows: Sequence[Row]) -> list[Row]
     for row in rows:
         name = row[_GROUP] if len(row) > _GROUP else None
         values = [*row]
-        values[_RANK] = _rank(tx, settings, row[_PRIORITY])
         if name:
             group = groups.get(name, _NONE)
             is_free = group.is_free(settings)
@@ -125,13 +124,8 @@ def entrance(
 
     In a group it is the last one, and blocked until `sent_back`; elsewhere it has this state.
     """
-    found: dict[str, int | None] = {"base": 0, "weight": 1}
-    found |= {"to_state": state.value, "new_sequence": None}
-    if not tx.limits_of(queue_id) & GROUPS:
-        return found
-    found["base"] = tx.now_ms * RANKS_PER_MS
-    found["weight"] = _weight(settings_of(tx, queue_id))
-    if name is not None:
+    found: dict[str, int | None] = {"to_state": state.value, "new_sequence": None}
+    if name is not None and tx.limits_of(queue_id) & GROUPS:
         group = _read(tx, queue_id, [name]).get(name, _NONE)
         found |= {"to_state": _BLOCKED, "new_sequence": group.sequence + 1}
     return found
@@ -183,11 +177,6 @@ def _turn(tx: WriteTransaction, queue_id: int) -> int:
         (found,) = tx.execute(tx.sql.TAKE_TURN, (queue_id, least)).fetchone()
         tx.known[key] = found
     return found
-
-
-def _rank(tx: WriteTransaction, settings: GroupSettings, priority: int) -> int:
-    aging_ms = settings.priority_aging_ms
-    return rank(priority, tx.now_ms, has_groups=True, aging_ms=aging_ms)
 
 
 def _weight(settings: GroupSettings) -> int:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from durableq.engines.sql import breaker, once, orphans, redrive
+from durableq.engines.sql.expiring import expire_messages
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
@@ -51,7 +52,8 @@ class SQLMaintenance(Operations, Maintenance):
         """Remove expired messages, records and history."""
         with self._database.write() as tx:
             overdue = tx.run(tx.sql.ALL_OVERDUE, now_ms=tx.now_ms, limit=limit).fetchall()
-            expired, records = _expire(tx, overdue), _prune_records(tx, limit)
+            expired = _expire(tx, overdue) + expire_messages(tx, limit)
+            records = _prune_records(tx, limit)
             events = tx.run(tx.sql.PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
             redrive.clamp(tx)
             return Pruned(expired, records, events, once.prune(tx, limit))
@@ -119,6 +121,7 @@ def _slice(
     rows = tx.run(tx.sql.MESSAGE_WINDOW, **at).fetchone()
     overdue = tx.run(tx.sql.OVERDUE, now_ms=now_ms, limit=limit, **at).fetchall()
     expired = _expire(tx, overdue)
+    too_late = expire_messages(tx, limit)
     records, values = _prune_records(tx, limit), once.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
@@ -133,11 +136,11 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or limit in (records, values)
+        or limit in (too_late, records, values)
         or freed > 0
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
-    report = MaintenanceReport(True, expired, records, len(old), freed, values)
+    report = MaintenanceReport(True, expired + too_late, records, len(old), freed, values)
     return report, _Note(due_ms, message_id, event_id, *failed)
 
 

@@ -220,7 +220,7 @@ def _admit(
     known: dict[int, Facts] = {}
     taken: set[str] = set()
     undelivered, is_full = NotDelivered(), False
-    values = (terms.queue_id, tx.now_ms - retention_ms, limit + MAX_SET_ASIDE)
+    values = (terms.queue_id, tx.now_ms - retention_ms, tx.now_ms, limit + MAX_SET_ASIDE)
     rows = tx.raw.execute(ready, values)  # a cursor of its own
     try:
         for row in rows if retries is None else within_budget(rows, retries, undelivered):

@@ -314,8 +314,8 @@ def _decide(
             1,
             dead_letter.group,
             token,
-            dead_letter.recovery_count,
-            dead_letter.source_queue_id,
+            recovery_count=dead_letter.recovery_count,
+            source_queue_id=dead_letter.source_queue_id,
         )
         outcome = decide_one(tx, row, message, task.decision, task.actor, to_queue)
         moved += outcome is Outcome.DONE

@@ -11,9 +11,10 @@ from durableq.engines.sql import coalescing, groups
 from durableq.engines.sql.backlog import backlog_of, read_backlog
 from durableq.engines.sql.coalescing import facts_of
 from durableq.engines.sql.leaving import come
+from durableq.engines.sql.send_terms import NO_TERMS, RANKED_BY_TIME, WITH_TERMS, send_terms
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow
+from durableq.model.drafts import DraftFlow, expires_at_ms
 from durableq.model.errors import (
     Conflict,
     DurableQError,
@@ -24,7 +25,7 @@ from durableq.model.errors import (
 )
 from durableq.model.flow.sending import UNLIMITED, Incoming, Plan, plan
 from durableq.model.limits import MAX_SEND_BATCH
-from durableq.model.message import FOREVER_MS, Draft, State
+from durableq.model.message import Draft, State
 from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.model.settings import SEND_LIMITS
 from durableq.runtime.room import send_when_room, warn_shed
@@ -38,7 +39,8 @@ _NO_HASH: Final = bytearray()
 _flow: Final = attrgetter("flow")
 _NO_FLOW: Final = DraftFlow()
 #: Places in a row of sql.INSERT and sql.INSERT_FLOW.
-_ID, _QUEUE_ID, _STATE, _DUE, _RETENTION_FROM, _BODY_BYTES, _DEBOUNCE_UNTIL = 0, 1, 2, 5, 7, 8, 16
+_ID, _QUEUE_ID, _STATE, _DUE, _NOW, _RETENTION_FROM, _BODY_BYTES = 0, 1, 2, 5, 6, 7, 8
+_DEBOUNCE_UNTIL: Final = 16
 
 
 class Sending(Operations):
@@ -90,12 +92,16 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     queue_id, *_, last_id = target
     rows, insert = _rows(tx.now_ms, queue, target, drafts), sql.INSERT
     needs_plan = limits & SEND_LIMITS
-    if any(map(_flow, drafts)):
-        rows, insert = list(map(_with_flow, rows, drafts)), sql.INSERT_FLOW
+    terms = send_terms(tx, queue_id, limits) if limits & WITH_TERMS else NO_TERMS
+    if terms.expires_in_ms or any(map(_flow, drafts)):
+        with_flow = partial(_with_flow, terms.expires_in_ms)
+        rows, insert = list(map(with_flow, rows, drafts)), sql.INSERT_FLOW
         needs_plan = needs_plan or any(each.flow and each.flow.is_planned for each in drafts)
     made = _plan(tx, queue, limits, rows, drafts) if needs_plan else None
     if made is not None:
         rows = _carry_out(tx, queue_id, made, rows)
+    if limits & RANKED_BY_TIME:
+        rows = [terms.ranked(row) for row in rows]
     if limits & groups.GROUPS:
         rows = groups.enter(tx, queue_id, rows)
     if made is not None:
@@ -206,10 +212,11 @@ def _rows(
     return rows
 
 
-def _with_flow(row: tuple[Any, ...], draft: Draft) -> tuple[Any, ...]:
-    """Return the values of a message for sql.INSERT_FLOW."""
-    flow = draft.flow or _NO_FLOW
-    return *row, flow.group or "", row[0], flow.replace_key or "", 0, FOREVER_MS
+def _with_flow(expires_in_ms: int, row: tuple[Any, ...], draft: Draft) -> tuple[Any, ...]:
+    """Return the values of a message for sql.INSERT_FLOW, in a queue with this `expires_in`."""
+    flow, now_ms = draft.flow or _NO_FLOW, row[_NOW]
+    ends_ms = expires_at_ms(flow, now_ms, row[_RETENTION_FROM] - now_ms, expires_in_ms)
+    return *row, flow.group or "", row[_ID], flow.replace_key or "", 0, ends_ms
 
 
 def _too_many(number: int) -> InvalidInput:

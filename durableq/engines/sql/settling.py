@@ -1,4 +1,4 @@
-"""Settling: complete, fail, release and extend. Each is fenced by the receipt."""
+"""Settling: complete and fail. Each is fenced by the receipt."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ from durableq.engines.sql.transactions import (
     row_id,
 )
 from durableq.model.errors import Conflict
-from durableq.model.lifecycle import Bury, after_failure
-from durableq.model.limits import MAX_VISIBILITY_MS
-from durableq.model.message import Completion, Event, Failure, Outcome, Receipt, State
+from durableq.model.lifecycle import Bury, Redeliver, after_failure
+from durableq.model.message import (
+    FOREVER_MS,
+    Completion,
+    Event,
+    Failure,
+    Outcome,
+    Reason,
+    Receipt,
+    State,
+)
 from durableq.model.settings import Limits
 from durableq.model.text import is_storable
-from durableq.model.units import check_whole
 from durableq.runtime.logs import facts
 
 log = logging.getLogger("durableq.engine")
 
 _IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
 _BREAKER: Final = int(Limits.BREAKER)
+MESSAGE_EXPIRED: Final = Failure(
+    Reason.MESSAGE_EXPIRED, error_type="", error_message=Reason.MESSAGE_EXPIRED.sentence
+)
 
 
 class LeasedMessage(NamedTuple):
@@ -39,6 +49,7 @@ class LeasedMessage(NamedTuple):
     receive_count: int
     group: str | None
     token: Token
+    expires_at_ms: int = FOREVER_MS
     recovery_count: int = 0
     source_queue_id: int | None = None
 
@@ -53,10 +64,6 @@ class _Source(NamedTuple):
 
 class Settling(Operations):
     """The settling part of the core, in SQL."""
-
-    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
-        """Let leases end later."""
-        return self._database.run(extend, receipts, visibility_ms)
 
     def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
         """End messages in success."""
@@ -77,10 +84,6 @@ class Settling(Operations):
     ) -> list[Outcome]:
         """Complete and fail messages in one transaction."""
         return self._database.run(settle, completions, failures, actor)
-
-    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
-        """Return messages to their queues, uncounted."""
-        return self._database.run(release, receipts)
 
 
 def settle(
@@ -187,34 +190,6 @@ def _complete_alike(tx: WriteTransaction, source: _Source, token: Token, keys: l
     return number
 
 
-def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
-    """Let leases end later; see Queueing.extend."""
-    check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-    until = tx.lease_now_ms + visibility_ms
-    done: set[Receipt] = set()
-    for queue, token, positions in by_receive(receipts):
-        row = tx.find_queue(queue)
-        if row is None:
-            continue
-        ids = tx.list_of([*positions])
-        moved = tx.run(tx.sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
-        done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
-    return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
-
-
-def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
-    """Return messages uncounted; see Queueing.release."""
-    outcomes, leased = [], find_leased(tx, receipts)
-    for receipt in receipts:
-        found = leased.pop(receipt, None)
-        if found is None:
-            outcomes.append(refusal(tx, receipt))
-        else:
-            moved = put_back(tx, *found, State.READY, None, uncounted=1)
-            outcomes.append(Outcome.DONE if moved else Outcome.STALE)
-    return outcomes
-
-
 def fail(
     tx: WriteTransaction, failures: Sequence[tuple[Receipt, Failure]], actor: str
 ) -> list[Outcome]:
@@ -237,10 +212,9 @@ def fail_one(
     actor: str,
     event: Event = Event.FAILED,
 ) -> Outcome:
-    """Record one failure of a leased message, and retry or bury it."""
-    judged, uncounted = None, False
-    if row.limits & _BREAKER and (judged := breaker.judge_failure(tx, row, leased.id, failure)):
-        uncounted = judged.after.is_uncounted
+    """Record one failure of a leased message, and retry, bury or expire it."""
+    judged = breaker.judge_failure(tx, row, leased.id, failure) if row.limits & _BREAKER else None
+    uncounted = judged is not None and judged.after.is_uncounted
     decision = after_failure(
         failure,
         leased.receive_count,
@@ -248,26 +222,37 @@ def fail_one(
         tx.rng(),
         has_dead_letter_queue=row.dead_letter_queue_id is not None,
         is_uncounted=uncounted,
+        expires_in_ms=leased.expires_at_ms - tx.now_ms,
     )
-    if isinstance(decision, Bury):
-        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, failure)
+    cause = failure if decision == Bury(failure.reason) else MESSAGE_EXPIRED
+    if isinstance(decision, Redeliver):
+        due = tx.now_ms + decision.wait_ms if decision.wait_ms else None
+        moved = put_back(tx, row, leased, State.DELAYED if due else State.READY, due, uncounted)
+    elif isinstance(decision, Bury):
+        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, cause)
     else:
-        state = State.DELAYED if decision.wait_ms else State.READY
-        until = tx.now_ms + decision.wait_ms if decision.wait_ms else None
-        moved = put_back(tx, row, leased, state, until, int(uncounted))
+        moved = drop_expired(tx, row, leased)
     if not moved:
         return Outcome.STALE
     if judged is not None:
         breaker.store_failure(tx, row, leased.id, judged)
     event = Event.UNAVAILABLE if uncounted else event
-    tx.record(
-        leased.id, row.id, event, actor=actor, traceback=failure.traceback, **failure.history_fields
-    )
-    if not isinstance(decision, Bury):
+    told = failure.history_fields
+    tx.record(leased.id, row.id, event, actor=actor, traceback=failure.traceback, **told)
+    if isinstance(decision, Redeliver):
         return Outcome.RETRY
-    _drop_key(tx, row, leased)
-    tx.record(leased.id, row.id, Event.BURIED, actor=actor, **failure.history_fields)
-    return Outcome.BURIED
+    drop_key(tx, row, leased)
+    end = Event.BURIED if isinstance(decision, Bury) else Event.EXPIRED
+    tx.record(leased.id, row.id, end, actor=actor, **cause.history_fields)
+    return Outcome.BURIED if cause is failure else Outcome.EXPIRED
+
+
+def drop_expired(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> bool:
+    """Remove a leased message that has expired; return False if its lease was no longer there."""
+    dropped = left(tx, tx.run(tx.sql.DISCARD, of=leased.id, in_queue=row.id, token=leased.token))
+    tx.count(row.id, tx.sql.EXPIRED, len(dropped))
+    count_leases(tx, row.id, row.limits, -len(dropped))
+    return bool(dropped)
 
 
 def bury(
@@ -360,13 +345,13 @@ def put_back(
         return False
     if row.limits:
         count_leases(tx, row.id, row.limits, -1)
-    _drop_key(tx, row, leased)
+    drop_key(tx, row, leased)
     if group is not None:
         groups.change(tx, row.id, {group: groups.PUT_BACK})
     return True
 
 
-def _drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> None:
+def drop_key(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> None:
     """Free the key of a message that did not succeed, and let those behind it try."""
     key = leased.key
     if key is None or leased.source_queue_id is not None:
@@ -421,8 +406,8 @@ def find_leased(
             continue
         text, ids = tx.listed(tx.sql.LEASED, tx.sql.LEASED_ONE, [*positions])
         for leased in tx.run(text, ids=ids, in_queue=row.id, token=token).fetchall():
-            message_id, key, receive_count, group, *recovery = leased
-            message = LeasedMessage(message_id, key, receive_count, group, token, *recovery)
+            message_id, key, receive_count, group, *rest = leased
+            message = LeasedMessage(message_id, key, receive_count, group, token, *rest)
             found[receipts[positions[message_id]]] = row, message
     return found
 

@@ -49,6 +49,10 @@ class Statements(Protocol):
     RECOVERIES: str
     HISTORY: str
 
+    # expiry
+    AT_SEND: str
+    EXPIRED_MESSAGES: str
+
     # fleet
     REGISTER: str
     BEAT: str

@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from durableq.engines.sql.columns import LEASE_EPOCH_MS, OWNER_BASE
 from durableq.engines.sql.dialect import Dialect, RowStatement
 from durableq.model.errors import DatabaseUnusable, UnknownQueue
+from durableq.model.lifecycle import Bury, Drop, at_expiry
 from durableq.model.message import Event
+from durableq.model.settings import Limits
 from durableq.runtime.clock import Moment, shift
 
 T = TypeVar("T")
@@ -44,6 +46,16 @@ class StoredQueue(NamedTuple):
     idempotency_ttl_ms: int
     max_body_bytes: int
     paused: int
+
+    @property
+    def on_expiry(self) -> int:
+        """1: expired messages are dead."""
+        return int(bool(self.limits & Limits.DEAD_ON_EXPIRY))
+
+    @property
+    def at_expiry(self) -> Bury | Drop:
+        """The decision about expired messages."""
+        return at_expiry(self, has_dead_letter_queue=self.dead_letter_queue_id is not None)
 
 
 class Transaction:

@@ -15,7 +15,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, Final
 
-from durableq.engines.sql import hosts, settling, steady_time
+from durableq.engines.sql import hosts, releasing, steady_time
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
@@ -245,7 +245,7 @@ def _release_leases(copy: Location, clock: Clock) -> int:
                 Receipt(tx.queue_by_id(queue_id).name, str(message_id), token.hex())
                 for message_id, _, _, token, _, queue_id in leases
             ]
-            settling.release(tx, receipts)
+            releasing.release(tx, receipts)
             hosts.start_anew(tx, clock.host_id(), clock.boot_id())
     finally:
         database.close()

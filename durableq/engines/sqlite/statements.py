@@ -182,8 +182,8 @@ CREATE INDEX durableq_message_deferred ON durableq_message (queue_id, "key") WHE
 CREATE INDEX durableq_message_delayed ON durableq_message (queue_id, delayed_until_ms) WHERE
 state = 2""",
     """\
-CREATE INDEX durableq_message_expiry ON durableq_message (queue_id, expires_at_ms) WHERE
-expires_at_ms < 140737488355327""",
+CREATE INDEX durableq_message_expiry ON durableq_message (expires_at_ms) WHERE expires_at_ms !=
+140737488355327""",
     """\
 CREATE INDEX durableq_message_leased ON durableq_message (queue_id, lease_until_ms) WHERE state
 = 1""",
@@ -388,13 +388,14 @@ DELETE FROM durableq_failure WHERE durableq_failure.queue_id = ? AND durableq_fa
         "of",
     ),
 )
-# READY_FRESH: in_queue, oldest_ms, limit
+# READY_FRESH: in_queue, oldest_ms, now_ms, limit
 READY_FRESH = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
 durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
-durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AS anon_1
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AND
+durableq_message.expires_at_ms > ?3 AS anon_1
 FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
 durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
 durableq_message.source_queue_id IS NULL
@@ -404,14 +405,15 @@ FROM durableq_failure
 WHERE durableq_failure.queue_id = durableq_message.queue_id AND durableq_failure.message_id =
 durableq_message.id AND durableq_failure.unavailable > 0)) ORDER BY durableq_message.rank,
 durableq_message.id
- LIMIT (?3+0)"""
-# READY_RETURNED: in_queue, oldest_ms, limit
+ LIMIT (?4+0)"""
+# READY_RETURNED: in_queue, oldest_ms, now_ms, limit
 READY_RETURNED = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
 durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
-durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AS anon_1
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AND
+durableq_message.expires_at_ms > ?3 AS anon_1
 FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
 durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
 durableq_message.source_queue_id IS NULL
@@ -425,7 +427,7 @@ FROM durableq_failure
 WHERE durableq_failure.queue_id = durableq_message.queue_id AND durableq_failure.message_id =
 durableq_message.id AND durableq_failure.unavailable > 0), durableq_message.rank,
 durableq_message.id
- LIMIT (?3+0)"""
+ LIMIT (?4+0)"""
 
 # coalescing
 # SENT_BEFORE: queue_id, deduplication_id, now_ms
@@ -465,7 +467,7 @@ WHERE durableq_deduplication.expires_at_ms <= :now_ms
 NAMED = """\
 SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state,
 durableq_message.source_queue_id, durableq_message.delayed_until_ms,
-durableq_message."deferred", durableq_message.lease_until_ms
+durableq_message."deferred", durableq_message.lease_until_ms, durableq_message.expires_at_ms
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))"""
 CANCEL = """\
@@ -561,6 +563,19 @@ FROM durableq_history LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
 durableq_history.queue_id
 WHERE durableq_history.message_id IN (SELECT value FROM json_each(:ids)) ORDER BY
 durableq_history.message_id, durableq_history.id"""
+
+# expiry
+# AT_SEND: queue_id
+AT_SEND = """\
+SELECT durableq_queue.expires_in_ms, durableq_queue.priority_aging_ms
+FROM durableq_queue
+WHERE durableq_queue.id = ?1"""
+EXPIRED_MESSAGES = """\
+SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state
+FROM durableq_message
+WHERE durableq_message.expires_at_ms != 140737488355327 AND durableq_message.expires_at_ms <=
+:now_ms AND durableq_message.state != 1 ORDER BY durableq_message.expires_at_ms
+ LIMIT (:limit+0)"""
 
 # fleet
 REGISTER = """\
@@ -1049,19 +1064,20 @@ CHOOSE = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=0,
 retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id IN (SELECT value
 FROM json_each(:ids)) AND durableq_message.state = 2 RETURNING id"""
-# READY: in_queue, oldest_ms, limit
+# READY: in_queue, oldest_ms, now_ms, limit
 READY = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
 durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
 durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
 durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
-durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AS anon_1
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?2 AND
+durableq_message.expires_at_ms > ?3 AS anon_1
 FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
 durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
 durableq_message.source_queue_id IS NULL
 WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 0 ORDER BY
 durableq_message.rank, durableq_message.id
- LIMIT (?3+0)"""
+ LIMIT (?4+0)"""
 # EXAMINE: of
 EXAMINE = """\
 SELECT durableq_message.retention_from_ms, durableq_message.payload_hash,
@@ -1201,13 +1217,15 @@ FROM json_each(:ids)) AND durableq_message.queue_id + 0 = :in_queue AND durableq
 = :token AND durableq_message.state = 1 RETURNING id"""
 LEASED = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.group_id, durableq_message.recovery_count, durableq_message.source_queue_id
+durableq_message.group_id, durableq_message.expires_at_ms, durableq_message.recovery_count,
+durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.queue_id +
 0 = :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
 LEASED_ONE = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.group_id, durableq_message.recovery_count, durableq_message.source_queue_id
+durableq_message.group_id, durableq_message.expires_at_ms, durableq_message.recovery_count,
+durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id = :ids AND durableq_message.queue_id + 0 = :in_queue AND
 durableq_message.receipt = :token AND durableq_message.state = 1"""
@@ -1222,8 +1240,9 @@ receipt=x'00000000000000000000000000000000', owner_id=1099511627776 WHERE durabl
 durableq_message.state = 1"""
 BURY = """\
 UPDATE durableq_message SET queue_id=:to_queue, state=0, rank=(0 - durableq_message.priority),
-receive_count=0, lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms,
-retention_from_ms=:now_ms, receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
+"deferred"=0, receive_count=0, lease_until_ms=2199023255552, delayed_until_ms=0,
+enqueued_at_ms=:now_ms, retention_from_ms=:now_ms, expires_at_ms=140737488355327,
+receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
 source_queue_id=:from_queue, burial_reason=:reason, burial_fingerprint=:fingerprint WHERE
 durableq_message.id = :of AND durableq_message.receipt = :token AND durableq_message.state =
 :from_state RETURNING body_bytes, group_id"""
@@ -1232,8 +1251,8 @@ UPDATE durableq_message SET queue_id=:target, state=:to_state, rank=(:base -
 durableq_message.priority * :weight), receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
 delayed_until_ms=:until, enqueued_at_ms=:now_ms, retention_from_ms=:retention_from_ms,
-receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
-body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
+expires_at_ms=:expires_at_ms, receipt=x'00000000000000000000000000000000',
+owner_id=1099511627776, body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
 sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
 body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
@@ -1248,7 +1267,8 @@ FROM durableq_message
 WHERE durableq_message.id = :of"""
 EXPIRED_LEASES = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.group_id, durableq_message.receipt, durableq_message.owner_id
+durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
+durableq_message.owner_id
 FROM durableq_message
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= :lease_now ORDER BY durableq_message.lease_until_ms,
@@ -1256,14 +1276,14 @@ durableq_message.id
  LIMIT (:limit+0)"""
 ALL_LEASES = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.group_id, durableq_message.receipt, durableq_message.owner_id,
-durableq_message.queue_id
+durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
+durableq_message.owner_id, durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 ORDER BY durableq_message.lease_until_ms, durableq_message.id"""
 LEASES_OF_OWNER = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
-durableq_message.group_id, durableq_message.receipt, durableq_message.owner_id,
-durableq_message.queue_id
+durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
+durableq_message.owner_id, durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
 durableq_message.lease_until_ms, durableq_message.id"""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durableq.engines.sql import hosts, receiving, sending, settling
+from durableq.engines.sql import hosts, receiving, releasing, sending, settling
 from durableq.engines.sql.breaker_control import SQLBreakers
 from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
@@ -21,6 +21,7 @@ from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
 from durableq.engines.sql.redrive import SQLRedrive
+from durableq.engines.sql.releasing import Releasing
 from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
@@ -56,6 +57,7 @@ class SQLStore(
     Sending,
     Receiving,
     Settling,
+    Releasing,
     SQLQueues,
     SQLControl,
     SQLBreakers,
@@ -191,8 +193,8 @@ def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Ou
         case Receive(queue, limit, visibility_ms, owner_id):
             return receiving.receive(tx, queue, limit, visibility_ms, owner_id)
         case Extend(receipts, visibility_ms):
-            return settling.extend(tx, receipts, visibility_ms)
+            return releasing.extend(tx, receipts, visibility_ms)
         case Settle(completions, failures, actor):
             return settling.settle(tx, completions, failures, actor)
         case Release(receipts):
-            return settling.release(tx, receipts)
+            return releasing.release(tx, receipts)

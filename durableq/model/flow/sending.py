@@ -226,15 +226,27 @@ def _refusal(queue: str, incoming: Sequence[Incoming], facts: Facts) -> QueueFul
     return QueueFull(queue, why, needs, block_ms=block_ms)
 
 
+#: Settings that mean nothing in a dead-letter queue.
+_OF_SENDS: Final = (
+    "max_backlog",
+    "max_backlog_bytes",
+    "min_free_bytes",
+    "expires_in_ms",
+    "on_expiry",
+    "priority_aging_ms",
+)
+
+
 def check_dead_letter_settings(name: str, settings: QueueSettings) -> None:
-    """Refuse backlog limits of a dead-letter queue.
+    """Refuse limits of sends for a dead-letter queue.
 
     Raises:
         InvalidInput: one is on.
     """
-    for setting in ("max_backlog", "max_backlog_bytes", "min_free_bytes"):
+    for setting in _OF_SENDS:
         if getattr(settings, setting):
             raise InvalidInput(
-                f"{setting} limits sends, and nothing is sent to {name!r}: failed messages come "
-                "there, which are never refused. Set it for the queue that it serves."
+                f"{setting.removesuffix('_ms')} is for sends, and nothing is sent to {name!r}: "
+                "failed messages come there, which are never refused. Set it for the queue that it "
+                "serves."
             )

@@ -27,6 +27,7 @@ NAMED = Statement(
         _m.delayed_until_ms,
         _m.deferred,
         _m.lease_until_ms,
+        _m.expires_at_ms,
     ).where(_named)
 )
 CANCEL = Statement(

@@ -6,7 +6,13 @@ from sqlalchemy import delete, func, select, tuple_
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
 from durableq.engines.sql.definitions.messages import left, past_retention, status_is
-from durableq.engines.sql.definitions.tables import history, idempotency, is_state, message, queue
+from durableq.engines.sql.definitions.tables import (
+    history,
+    idempotency,
+    is_state,
+    message,
+    queue,
+)
 from durableq.model.message import RecordStatus, State
 
 _q, _m, _h, _r = queue.c, message.c, history.c, idempotency.c

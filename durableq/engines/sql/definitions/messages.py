@@ -206,14 +206,19 @@ _with_record = message.outerjoin(
     idempotency,
     (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
 )
-# The last column says whether a message is plain: not old, and without a record of its key.
+# The last column says whether a message is plain: not old or expired, without a record of its key.
 READY = Statement(
-    select(*_columns, _r.status.is_(None) & (_m.retention_from_ms > _p("oldest_ms")))
+    select(
+        *_columns,
+        _r.status.is_(None)
+        & (_m.retention_from_ms > _p("oldest_ms"))
+        & (_m.expires_at_ms > _p("now_ms")),
+    )
     .select_from(_with_record)
     .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
     .order_by(_m.rank, _m.id)
     .limit(_p("limit")),
-    order=("in_queue", "oldest_ms", "limit"),
+    order=("in_queue", "oldest_ms", "now_ms", "limit"),
 )
 # The facts that decide about one of the others, in the order of `admission.Facts`.
 EXAMINE = Statement(
@@ -357,10 +362,11 @@ EXTEND = Statement(
     .values(lease_until_ms=_p("until"))
     .returning(_m.id)
 )
+_of_lease = (_m.id, _m.key, _m.receive_count, _m.group_id)
 LEASED = Statement(
-    select(
-        _m.id, _m.key, _m.receive_count, _m.group_id, _m.recovery_count, _m.source_queue_id
-    ).where(in_list(_m.id, "ids"), *_leased_under_receipt),
+    select(*_of_lease, _m.expires_at_ms, _m.recovery_count, _m.source_queue_id).where(
+        in_list(_m.id, "ids"), *_leased_under_receipt
+    ),
     for_one=True,
 )
 PUT_BACK = Statement(
@@ -384,7 +390,9 @@ BURY = Statement(
         burial_fingerprint=_p("fingerprint"),
         state=ready,
         rank=zero - _m.priority,
+        deferred=zero,
         receive_count=zero,
+        expires_at_ms=_forever,
         enqueued_at_ms=_p("now_ms"),
         delayed_until_ms=zero,
         retention_from_ms=_p("now_ms"),
@@ -404,6 +412,7 @@ REDRIVE = Statement(
         rank=_p("base") - _m.priority * _p("weight"),
         sequence=func.coalesce(_p("new_sequence"), _m.sequence),
         delayed_until_ms=_p("until"),
+        expires_at_ms=_p("expires_at_ms"),
         receive_count=zero,
         recovery_count=_m.recovery_count + 1,
         enqueued_at_ms=_p("now_ms"),
@@ -420,7 +429,7 @@ DISCARD = Statement(
 EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
 
 EXPIRED_LEASES = Statement(
-    select(_m.id, _m.key, _m.receive_count, _m.group_id, _m.receipt, _m.owner_id)
+    select(*_of_lease, _m.receipt, _m.expires_at_ms, _m.owner_id)
     .where(_m.queue_id == _p("in_queue"), *_has_ended)
     .order_by(_m.lease_until_ms, _m.id)
     .limit(_p("limit"))
@@ -428,7 +437,7 @@ EXPIRED_LEASES = Statement(
 
 
 _all_leases = (
-    select(_m.id, _m.key, _m.receive_count, _m.group_id, _m.receipt, _m.owner_id, _m.queue_id)
+    select(*_of_lease, _m.receipt, _m.expires_at_ms, _m.owner_id, _m.queue_id)
     .where(is_state(State.IN_FLIGHT))
     .order_by(_m.lease_until_ms, _m.id)
 )

@@ -241,9 +241,8 @@ Index(
 )
 Index(
     "durableq_message_expiry",
-    message.c.queue_id,
     message.c.expires_at_ms,
-    **_partial(message.c.expires_at_ms < literal_column(str(FOREVER_MS))),
+    **_partial(message.c.expires_at_ms != literal_column(str(FOREVER_MS))),
 )
 # All that the groups of dead letters count, in their order.
 Index(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from durableq.testing.contract.maintenance.clock_jumps import PrunedClockJumpsContract
+from durableq.testing.contract.maintenance.expiry import PrunedExpiryContract
 from durableq.testing.contract.maintenance.retention import PrunedRetentionContract
 from durableq.testing.contract.maintenance.slices import SlicesContract
 
 
-class MaintenanceContract(SlicesContract, PrunedRetentionContract, PrunedClockJumpsContract):
+class MaintenanceContract(
+    SlicesContract, PrunedRetentionContract, PrunedExpiryContract, PrunedClockJumpsContract
+):
     """The tests of the capability Maintenance."""

@@ -8,6 +8,7 @@ from durableq.testing.contract.queueing.coalescing import (
     CoalescingContract,
     DeduplicationContract,
 )
+from durableq.testing.contract.queueing.expiry import ExpiryContract
 from durableq.testing.contract.queueing.groups import (
     GroupConcurrencyContract,
     GroupDeadLettersContract,
@@ -42,6 +43,7 @@ class QueueingContract(
     TogetherContract,
     WaitingContract,
     RetentionContract,
+    ExpiryContract,
     ClockJumpsContract,
     RateContract,
     InFlightContract,

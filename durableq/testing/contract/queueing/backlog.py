@@ -127,7 +127,7 @@ class BacklogContract(StoreCase):
 
     def test_a_dead_letter_queue_has_no_backlog_limit(self, store: FullStore) -> None:
         for setting in ("max_backlog", "max_backlog_bytes", "min_free_bytes"):
-            with pytest.raises(InvalidInput, match=rf"{setting} limits sends, .*'{DEAD}'"):
+            with pytest.raises(InvalidInput, match=rf"{setting} is for sends, .*'{DEAD}'"):
                 store.declare_queue(DEAD, {setting: 1})
 
     @needs(Capability.INSPECT)

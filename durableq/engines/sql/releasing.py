@@ -1,0 +1,78 @@
+"""Leases that go on, and those that are given back. Both are fenced by the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durableq.engines.sql.settling import (
+    MESSAGE_EXPIRED,
+    LeasedMessage,
+    bury,
+    by_receive,
+    drop_expired,
+    drop_key,
+    find_leased,
+    put_back,
+    refusal,
+)
+from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction
+from durableq.model.lifecycle import Bury
+from durableq.model.limits import MAX_VISIBILITY_MS
+from durableq.model.message import Event, Outcome, Receipt, State
+from durableq.model.units import check_whole
+
+
+class Releasing(Operations):
+    """The part of the core that extends and releases, in SQL."""
+
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Let leases end later."""
+        return self._database.run(extend, receipts, visibility_ms)
+
+    def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Return messages to their queues, uncounted."""
+        return self._database.run(release, receipts)
+
+
+def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+    """Let leases end later; see Queueing.extend."""
+    check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
+    until = tx.lease_now_ms + visibility_ms
+    done: set[Receipt] = set()
+    for queue, token, positions in by_receive(receipts):
+        row = tx.find_queue(queue)
+        if row is None:
+            continue
+        ids = tx.list_of([*positions])
+        moved = tx.run(tx.sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
+        done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
+    return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
+
+
+def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
+    """Return messages uncounted; see Queueing.release."""
+    outcomes, leased = [], find_leased(tx, receipts)
+    for receipt in receipts:
+        found = leased.pop(receipt, None)
+        if found is None:
+            outcomes.append(refusal(tx, receipt))
+        elif found[1].expires_at_ms <= tx.now_ms:
+            outcomes.append(_expire(tx, *found))
+        else:
+            moved = put_back(tx, *found, State.READY, None, uncounted=1)
+            outcomes.append(Outcome.DONE if moved else Outcome.STALE)
+    return outcomes
+
+
+def _expire(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> Outcome:
+    """End the lease of a message that has expired."""
+    if isinstance(row.at_expiry, Bury):
+        moved = bury(tx, row, leased.id, leased.token, State.IN_FLIGHT, MESSAGE_EXPIRED)
+    else:
+        moved = drop_expired(tx, row, leased)
+        if moved:
+            tx.record(leased.id, row.id, Event.EXPIRED, **MESSAGE_EXPIRED.history_fields)
+    if not moved:
+        return Outcome.STALE
+    drop_key(tx, row, leased)
+    return Outcome.EXPIRED

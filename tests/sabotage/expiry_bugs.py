@@ -1,0 +1,89 @@
+"""Bugs to plant in the expiry of messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.engines.sql import settling
+from durableq.model.message import FOREVER_MS
+from tests.sabotage.host_bugs import rewrite
+
+
+def deliver_expired_messages() -> None:
+    rewrite("READY", "durableq_message.expires_at_ms > :now_ms", ":now_ms > 0")
+
+
+def refuse_late_completions() -> None:
+    """A completion after the expiry is refused, although its handler has done the work."""
+    rewrite(
+        "COMPLETE",
+        "durableq_message.receipt = :token",
+        f"durableq_message.receipt = :token AND durableq_message.expires_at_ms = {FOREVER_MS}",
+    )
+
+
+def retry_expired_messages() -> None:
+    """A failed message waits for another receive, beyond its expiry."""
+    module: Any = settling
+    decide = module.after_failure
+
+    def without_expiry(*failure: Any, expires_in_ms: int, **rest: Any) -> Any:
+        return decide(*failure, **rest)
+
+    module.after_failure = without_expiry
+
+
+def leave_expired_messages_to_receives() -> None:
+    """Maintenance does not look for expired messages."""
+    rewrite("EXPIRED_MESSAGES", "durableq_message.expires_at_ms <= :now_ms", ":now_ms < 0")
+
+
+def expire_messages_in_flight() -> None:
+    rewrite("EXPIRED_MESSAGES", "durableq_message.state != 1", "1")
+    rewrite("END_WAITING", "durableq_message.state != 1", "1")
+
+
+def keep_the_keys_of_expired_messages() -> None:
+    module: Any = settling
+    drop_key = module.drop_key
+    module.drop_key = lambda tx, row, leased: (
+        drop_key(tx, row, leased) if leased.expires_at_ms > tx.now_ms else None
+    )
+
+
+BUGS = (
+    deliver_expired_messages,
+    refuse_late_completions,
+    retry_expired_messages,
+    leave_expired_messages_to_receives,
+    expire_messages_in_flight,
+    keep_the_keys_of_expired_messages,
+)
+_CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+SEEN_BY = (
+    (
+        "deliver_expired_messages",
+        _CONTRACT + "test_no_receive_returns_a_message_that_has_expired[ready]",
+    ),
+    ("refuse_late_completions", _CONTRACT + "test_a_completion_after_the_expiry_wins"),
+    (
+        "retry_expired_messages",
+        _CONTRACT + "test_no_receive_returns_a_message_that_has_expired[waiting_for_its_retry]",
+    ),
+    (
+        "retry_expired_messages",
+        _CONTRACT + "test_a_message_expires_instead_of_another_receive[failed]",
+    ),
+    (
+        "leave_expired_messages_to_receives",
+        _CONTRACT + "test_no_message_is_stranded_in_a_paused_queue[drop-maintain-delayed]",
+    ),
+    (
+        "expire_messages_in_flight",
+        _CONTRACT + "test_messages_in_flight_are_left_to_their_receivers",
+    ),
+    (
+        "keep_the_keys_of_expired_messages",
+        _CONTRACT + "test_an_expired_message_frees_those_behind_its_key[failed]",
+    ),
+)
