@@ -37,6 +37,7 @@ BUGS = (
     let_messages_through_an_open_breaker,
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+_KILLED = "tests/process/test_killed_holders.py::"
 #: `durableq chaos` sees them too: tests/chaos/test_run.py.
 SEEN_BY = (
     ("charge_no_token", _CONTRACT + "test_a_burst_and_then_the_rate"),
@@ -44,6 +45,19 @@ SEEN_BY = (
     (
         "let_all_of_a_group_be_active",
         _CONTRACT + "test_one_message_of_a_group_is_active_at_a_time",
+    ),
+    (
+        "charge_no_token",
+        _KILLED + "test_the_last_token_of_a_killed_process_is_spent_and_others_follow",
+    ),
+    (
+        "see_a_place_for_each",
+        _KILLED + "test_the_last_place_of_a_killed_process_returns_with_its_lease",
+    ),
+    (
+        "let_all_of_a_group_be_active",
+        _KILLED
+        + "test_the_head_of_a_group_of_a_killed_process_is_received_again_before_the_others",
     ),
     (
         "let_messages_through_an_open_breaker",
