@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.sabotage import (
     backlog_bugs,
+    breaker_bugs,
     coalescing_bugs,
     control_bugs,
     expiry_bugs,
@@ -17,6 +18,7 @@ from tests.sabotage import (
 
 _MODULES: Final = (
     backlog_bugs,
+    breaker_bugs,
     coalescing_bugs,
     control_bugs,
     expiry_bugs,

@@ -190,6 +190,7 @@ class BreakerContract(StoreCase):
     ) -> None:
         self.open(store, clock, 10)
         assert len(receive(store)) == 3
+        assert receive(store) == []
         clock.advance(VISIBILITY_SECONDS)
         probes = receive(store)
         assert len(probes) == 3
