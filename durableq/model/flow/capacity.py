@@ -36,7 +36,7 @@ class FlowState(NamedTuple):
 
     def pace(self, now_ms: int) -> tuple[int, int]:
         """Return the price of a token in nanoseconds and the burst, both as of slow start."""
-        burst = self.burst or default_burst(self.rate)
+        burst = self.burst or rate.default_burst(self.rate)
         part = self.started(now_ms)
         if part < 1:
             return rate.interval_ns(self.rate * part), max(1, int(burst * part))
@@ -57,11 +57,6 @@ class Allowance(NamedTuple):
     retries: int | None = None
     #: Where `number` is 0: ms until it is more; None: until a lease ends.
     wait_ms: int | None = None
-
-
-def default_burst(rate: float) -> int:
-    """Return the burst of a rate for which none is set: a tenth of a second's."""
-    return max(1, int(rate / 10))
 
 
 def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
