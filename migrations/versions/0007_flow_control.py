@@ -47,11 +47,11 @@ SETTINGS: dict[str, float] = {
     "priority_aging_ms": 0,
     "limits": 0,
 }
-COUNTERS = ("cancelled", "replaced", "shed", "deduplicated", "in_flight", "backlog_bytes")
+COUNTERS = (
+    *("cancelled", "replaced", "shed", "deduplicated", "in_flight", "backlog_bytes"),
+    *("tat_ns", "delivered_at_ms", "retry_credit"),
+)
 STATE = (
-    "tat_ns",
-    "delivered_at_ms",
-    "retry_credit",
     "breaker_phase",
     "breaker_since_ms",
     "breaker_until_ms",

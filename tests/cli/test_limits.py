@@ -79,7 +79,7 @@ def test_audit_counts_the_messages_in_flight(run: Run, limited: Shop) -> None:
 
 def test_the_state_of_limits_is_audited(run: Run, limited: Shop) -> None:
     limited.dq.close()
-    plain.script(limited.path, "DELETE FROM durableq_flow WHERE queue_id = 2")
+    plain.script(limited.path, "DELETE FROM durableq_counters WHERE queue_id = 2")
     assert findings(run("audit", "--json"))["queues_without_counters"]["level"] == "bad"
     with pytest.raises(DatabaseUnusable, match="state of a queue's limits is missing"):
         limited.queue.receive(1)

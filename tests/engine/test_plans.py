@@ -166,10 +166,22 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     ),
     "FLOW": (
         sql.FLOW,
+        {f"SEARCH durableq_queue {ROWID}", f"SEARCH durableq_counters {ROWID}"},
+    ),
+    "FLOW_OF_BREAKER": (
+        sql.FLOW_OF_BREAKER,
         {
             f"SEARCH durableq_queue {ROWID}",
             f"SEARCH durableq_counters {ROWID}",
             f"SEARCH durableq_flow {ROWID}",
+        },
+    ),
+    "LET_THROUGH": (
+        sql.LET_THROUGH,
+        {
+            f"SEARCH {MESSAGE} {ROWID}",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
+            "(queue_id=? AND delayed_until_ms=?)",
         },
     ),
     "COUNT_IN_FLIGHT": (

@@ -88,11 +88,11 @@ def test_no_window_has_more_than_the_burst_and_the_rate(
     for number, way, pause_ms in history:
         received = shop.receive(number)
         times_ms += [shop.clock.lease_ms()] * len(received.messages)
-        if received.idle:
+        while received.idle:  # until the next token, or until a lease ends before it
             assert received.wait_ms, "a receive without a message says how long to wait"
             shop.wait(received.wait_ms)
-            assert len(shop.receive(1).messages) == 1, "and after it there is one"
-            times_ms.append(shop.clock.lease_ms())
+            received = shop.receive(1)
+            times_ms += [shop.clock.lease_ms()] * len(received.messages)
         shop.end(way)
         shop.wait(pause_ms)
     if times_ms:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from durableq.engines.memory import breaker
 from durableq.engines.memory.base import MemoryBase
-from durableq.engines.memory.tables import Flow, Row
+from durableq.engines.memory.tables import NOTHING_PAID, Row
 from durableq.model.flow import retries
 from durableq.model.flow.capacity import (
     Allowance,
@@ -23,7 +23,7 @@ class MemoryFlow(MemoryBase):
     """The limits of queues, evaluated by the rules in `durableq.model.flow`."""
 
     def _flow_state(self, queue: str) -> FlowState:
-        settings, flow = self._queue(queue).settings, self._tables.flow.get(queue, Flow())
+        settings, flow = self._queue(queue).settings, self._tables.flow.get(queue, NOTHING_PAID)
         rows = self._tables.in_queue(queue)
         return FlowState(
             settings.rate,
@@ -38,10 +38,6 @@ class MemoryFlow(MemoryBase):
             breaker.closed_at_ms(self._tables, queue),
         )
 
-    def _store_flow(self, queue: str, state: FlowState) -> None:
-        flow = Flow(state.tat_ns, state.retry_credit, state.delivered_at_ms)
-        self._tables.flow[queue] = flow
-
     def _allowance(self, queue: str, asked: int) -> Allowance:
         """Return the messages that a receive may lease now."""
         return allowance(self._flow_state(queue), asked, self._clock.lease_ms())
@@ -50,7 +46,7 @@ class MemoryFlow(MemoryBase):
         """Pay for the messages that a receive has leased."""
         first = sum(message.receive_count == 1 for message in messages)
         state, now_ms = self._flow_state(queue), self._clock.lease_ms()
-        self._store_flow(queue, charged(state, first, len(messages) - first, now_ms))
+        self._tables.flow[queue] = charged(state, first, len(messages) - first, now_ms)
 
     def _hold_back(self, row: Row) -> None:
         """Let a retry wait that the retry budget does not cover."""
@@ -71,8 +67,8 @@ class MemoryFlow(MemoryBase):
         """Bring the state of a queue's limits in line with its new settings."""
         after = self._queue(queue).settings
         if (before.rate, before.burst) != (after.rate, after.burst):
-            state = with_limited_debt(self._flow_state(queue), self._clock.lease_ms())
-            self._store_flow(queue, state)
+            paid = with_limited_debt(self._flow_state(queue), self._clock.lease_ms())
+            self._tables.flow[queue] = paid
         was_limited = retries.is_limited(before.retry_share)
         if was_limited and not retries.is_limited(after.retry_share):
             self._let_through(queue, None)

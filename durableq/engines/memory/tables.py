@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from durableq.model import codec
 from durableq.model.flow import retries
+from durableq.model.flow.capacity import Paid
 from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
 from durableq.model.message import (
     FOREVER_MS,
@@ -22,6 +23,9 @@ from durableq.model.queues import Counters
 from durableq.model.settings import QueueSettings
 from durableq.store.core import WorkerInfo
 
+#: The state of the limits of a queue before its first receive.
+NOTHING_PAID: Final = Paid(0, 0, -retries.IDLE_MS)
+
 
 class Queue(NamedTuple):
     """A queue; `dead_letter_queue` is None for one that is such a queue itself."""
@@ -29,14 +33,6 @@ class Queue(NamedTuple):
     settings: QueueSettings
     dead_letter_queue: str | None
     counters: Counters
-
-
-class Flow(NamedTuple):
-    """The state of a queue's limits, as in model.flow.capacity.FlowState."""
-
-    tat_ns: int = 0
-    retry_credit: int = 0
-    delivered_at_ms: int = -retries.IDLE_MS
 
 
 class Lease(NamedTuple):
@@ -148,7 +144,7 @@ class Tables:
     #: Messages that failed, by queue and id.
     failures: dict[tuple[str, str], FailureRecord] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
-    flow: dict[str, Flow] = field(default_factory=dict)
+    flow: dict[str, Paid] = field(default_factory=dict)
     #: The rank of the heads that were made last, by queue.
     turns: dict[str, int] = field(default_factory=dict)
     #: Theoretical arrival times, by queue and group.

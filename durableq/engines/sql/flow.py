@@ -21,7 +21,7 @@ from durableq.model.flow.capacity import (
 )
 from durableq.model.flow.retries import is_limited
 from durableq.model.flow.retries import wait_ms as retry_wait_ms
-from durableq.model.message import Message
+from durableq.model.message import Message, of_fields
 from durableq.model.settings import Limits, QueueSettings
 
 _BREAKER: Final = int(Limits.BREAKER)
@@ -41,16 +41,22 @@ class Grant(NamedTuple):
     probing: breaker.Probing | None = None
 
 
-def state_of(tx: Transaction, queue_id: int) -> FlowState:
+def state_of(tx: Transaction, queue_id: int, limits: int) -> FlowState:
     """Return the limits of a queue and their state.
+
+    Args:
+        tx: the transaction; its counters are written.
+        queue_id: the queue.
+        limits: the bits of those that are on.
 
     Raises:
         DatabaseUnusable: the state is not there.
     """
-    found = tx.execute(tx.sql.FLOW, (queue_id,)).fetchone()
+    text = tx.sql.FLOW_OF_BREAKER if limits & _BREAKER else tx.sql.FLOW
+    found = tx.execute(text, (queue_id,)).fetchone()
     if found is None:
         raise breaker.missing_state()
-    return FlowState(*found)
+    return of_fields(FlowState, found)
 
 
 def of_settings(settings: QueueSettings, values: Iterable[int | None]) -> FlowState:
@@ -72,7 +78,7 @@ def grant(tx: WriteTransaction, queue_id: int, limits: int, asked: int) -> Grant
     probing = breaker.room(tx, queue_id) if limits & _BREAKER else None
     if probing is not None:
         asked = min(asked, probing.places)
-    state = state_of(tx, queue_id)
+    state = state_of(tx, queue_id, limits)
     allowed = allowance(state, asked, tx.lease_now_ms) if asked else Allowance(0)
     return Grant(allowed, state, probing)
 
@@ -94,9 +100,12 @@ def charge(
         messages: the leased messages.
     """
     if messages and limits & _PAID:
-        first = sum(message.receive_count == 1 for message in messages)
-        after = charged(state, first, len(messages) - first, tx.lease_now_ms)
-        _store(tx, queue_id, after)
+        first = len(messages)
+        if limits & _RETRY_SHARE:
+            first = sum(message.receive_count == 1 for message in messages)
+        paid = charged(state, first, len(messages) - first, tx.lease_now_ms)
+        begun = tx.counts.pop((queue_id, tx.sql.IN_FLIGHT), 0)
+        tx.execute(tx.sql.CHARGE, (*paid, begun, queue_id))
 
 
 def let_through(tx: WriteTransaction, queue_id: int, retries: int) -> None:
@@ -116,7 +125,7 @@ def waits_ms(
         due_ms: the time until a message is due; None: none is delayed.
         is_ready: whether a message is ready.
     """
-    state = state_of(tx, queue_id)
+    state = state_of(tx, queue_id, limits)
     if limits & _RETRY_SHARE and tx.execute(tx.sql.HAS_OVER_BUDGET, (queue_id,)).fetchone():
         retry_ms = retry_wait_ms(state.retry_credit, state.delivered_at_ms, tx.lease_now_ms)
         due_ms = retry_ms if due_ms is None else min(due_ms, retry_ms)
@@ -149,11 +158,8 @@ def settings_changed(
     if after.limits & ~before.limits & _IN_FLIGHT:
         count_again(tx, queue_id)
     if (before.rate, before.burst) != (after.rate, after.burst):
-        _store(tx, queue_id, with_limited_debt(state_of(tx, queue_id), tx.lease_now_ms))
+        state = state_of(tx, queue_id, int(after.limits))
+        paid = with_limited_debt(state, tx.lease_now_ms)
+        tx.execute(tx.sql.CHARGE, (*paid, 0, queue_id))
     if is_limited(before.retry_share) and not is_limited(after.retry_share):
         let_through(tx, queue_id, _ALL)
-
-
-def _store(tx: WriteTransaction, queue_id: int, state: FlowState) -> None:
-    values = (state.tat_ns, state.retry_credit, state.delivered_at_ms, queue_id)
-    tx.execute(tx.sql.CHARGE, values)

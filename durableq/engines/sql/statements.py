@@ -66,6 +66,7 @@ class Statements(Protocol):
 
     # flow
     FLOW: str
+    FLOW_OF_BREAKER: str
     HOLD_BACK: str
     LET_THROUGH: str
     HAS_OVER_BUDGET: str

@@ -25,6 +25,9 @@ CREATE TABLE durableq_counters (
     deduplicated INTEGER DEFAULT '0' NOT NULL,
     in_flight INTEGER DEFAULT '0' NOT NULL,
     backlog_bytes INTEGER DEFAULT '0' NOT NULL,
+    tat_ns INTEGER DEFAULT '0' NOT NULL,
+    delivered_at_ms INTEGER DEFAULT '0' NOT NULL,
+    retry_credit INTEGER DEFAULT '0' NOT NULL,
     PRIMARY KEY (queue_id)
 )
  STRICT""",
@@ -55,9 +58,6 @@ CREATE TABLE durableq_failure (
     """\
 CREATE TABLE durableq_flow (
     queue_id INTEGER NOT NULL,
-    tat_ns INTEGER DEFAULT '0' NOT NULL,
-    delivered_at_ms INTEGER DEFAULT '0' NOT NULL,
-    retry_credit INTEGER DEFAULT '0' NOT NULL,
     breaker_phase INTEGER DEFAULT '0' NOT NULL,
     breaker_since_ms INTEGER DEFAULT '0' NOT NULL,
     breaker_until_ms INTEGER DEFAULT '0' NOT NULL,
@@ -616,12 +616,20 @@ DELETE FROM durableq_worker"""
 # FLOW: of_queue
 FLOW = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
-durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_flow.tat_ns,
-durableq_flow.retry_credit, durableq_flow.delivered_at_ms, durableq_counters.in_flight, CASE
-WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
+durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_counters.tat_ns,
+durableq_counters.retry_credit, durableq_counters.delivered_at_ms, durableq_counters.in_flight,
+0
+FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+WHERE durableq_queue.id = ?1"""
+# FLOW_OF_BREAKER: of_queue
+FLOW_OF_BREAKER = """\
+SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
+durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_counters.tat_ns,
+durableq_counters.retry_credit, durableq_counters.delivered_at_ms, durableq_counters.in_flight,
+CASE WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
 durableq_flow.breaker_since_ms ELSE 0 END AS anon_1
-FROM durableq_queue JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id JOIN
-durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
 WHERE durableq_queue.id = ?1"""
 # HOLD_BACK: ids
 HOLD_BACK = """\
@@ -643,10 +651,10 @@ FROM durableq_message
 WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms = 140737488355326
  LIMIT (1+0)"""
-# CHARGE: tat_ns, retry_credit, delivered_at_ms, of_queue
+# CHARGE: tat_ns, retry_credit, delivered_at_ms, number, of_queue
 CHARGE = """\
-UPDATE durableq_flow SET tat_ns=?1, delivered_at_ms=?3, retry_credit=?2 WHERE
-durableq_flow.queue_id = ?4"""
+UPDATE durableq_counters SET in_flight=(durableq_counters.in_flight + ?4), tat_ns=?1,
+delivered_at_ms=?3, retry_credit=?2 WHERE durableq_counters.queue_id = ?5"""
 # IN_FLIGHT: number, of_queue
 IN_FLIGHT = """\
 UPDATE durableq_counters SET in_flight=(durableq_counters.in_flight + ?1) WHERE
@@ -1680,7 +1688,7 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
-durableq_flow.tat_ns, durableq_flow.retry_credit, durableq_flow.delivered_at_ms,
+durableq_counters.tat_ns, durableq_counters.retry_credit, durableq_counters.delivered_at_ms,
 durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
 durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
@@ -1720,7 +1728,7 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
-durableq_flow.tat_ns, durableq_flow.retry_credit, durableq_flow.delivered_at_ms,
+durableq_counters.tat_ns, durableq_counters.retry_credit, durableq_counters.delivered_at_ms,
 durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
 durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,

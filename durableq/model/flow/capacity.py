@@ -6,9 +6,13 @@ messages that are leased are paid for, so nothing is given back when one fails o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from durableq.model.flow import rate, retries, slow_start
+
+#: A queue's rate seldom changes, and the division of large numbers takes half a microsecond.
+_interval_ns: Final = lru_cache(maxsize=1_000)(rate.interval_ns)
 
 
 class FlowState(NamedTuple):
@@ -32,6 +36,8 @@ class FlowState(NamedTuple):
 
     def started(self, now_ms: int) -> float:
         """Return the part of the capacity that slow start allows."""
+        if not self.closed_at_ms:
+            return 1.0
         return slow_start.part(self.closed_at_ms, self.slow_start_ms, now_ms)
 
     def pace(self, now_ms: int) -> tuple[int, int]:
@@ -40,7 +46,7 @@ class FlowState(NamedTuple):
         part = self.started(now_ms)
         if part < 1:
             return rate.interval_ns(self.rate * part), max(1, int(burst * part))
-        return rate.interval_ns(self.rate), burst
+        return _interval_ns(self.rate), burst
 
     def places(self, now_ms: int) -> int:
         """Return the number of messages that may be in flight, as of slow start."""
@@ -85,7 +91,15 @@ def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
     return Allowance(number, min(number, may_be))
 
 
-def charged(flow: FlowState, first: int, retried: int, now_ms: int) -> FlowState:
+class Paid(NamedTuple):
+    """The part of the state that a receive changes; see FlowState."""
+
+    tat_ns: int
+    retry_credit: int
+    delivered_at_ms: int
+
+
+def charged(flow: FlowState, first: int, retried: int, now_ms: int) -> Paid:
     """Return the state after messages were leased.
 
     Args:
@@ -100,16 +114,12 @@ def charged(flow: FlowState, first: int, retried: int, now_ms: int) -> FlowState
     if first + retried and retries.is_limited(flow.retry_share):
         credit = retries.credit_after(credit, flow.retry_share, first, retried)
         delivered_at_ms = now_ms
-    return flow._replace(
-        tat_ns=tat_ns,
-        retry_credit=credit,
-        delivered_at_ms=delivered_at_ms,
-        in_flight=flow.in_flight + first + retried,
-    )
+    return Paid(tat_ns, credit, delivered_at_ms)
 
 
-def with_limited_debt(flow: FlowState, now_ms: int) -> FlowState:
+def with_limited_debt(flow: FlowState, now_ms: int) -> Paid:
     """Return the state after a change of rate or burst; see `rate.limited`."""
-    if not flow.rate:
-        return flow
-    return flow._replace(tat_ns=rate.limited(flow.tat_ns, now_ms, *flow.pace(now_ms)))
+    tat_ns = flow.tat_ns
+    if flow.rate:
+        tat_ns = rate.limited(tat_ns, now_ms, *flow.pace(now_ms))
+    return Paid(tat_ns, flow.retry_credit, flow.delivered_at_ms)

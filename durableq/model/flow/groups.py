@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from durableq.model.flow import rate
-from durableq.model.flow.capacity import default_burst
+from durableq.model.flow.rate import default_burst
 
 
 class RateSettings(Protocol):

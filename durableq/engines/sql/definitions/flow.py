@@ -11,15 +11,17 @@ from durableq.engines.sql.definitions.queues import flow_column
 from durableq.engines.sql.definitions.tables import counters, flow, is_state, message, queue
 from durableq.model.message import OVER_BUDGET_MS, State
 
-_q, _f, _c, _m = queue.c, flow.c, counters.c, message.c
+_q, _c, _m = queue.c, counters.c, message.c
 _p = parameter
 
-# The columns of model.flow.capacity.FlowState.
-FLOW = Statement(
-    select(*(flow_column(name) for name in FLOW_COLUMNS))
-    .join(flow, _f.queue_id == _q.id)
-    .join(counters, _c.queue_id == _q.id)
-    .where(_q.id == _p("of_queue")),
+# The columns of model.flow.capacity.FlowState; the last one, of a queue with a breaker.
+*_of_all, _closed_at_ms = (flow_column(name) for name in FLOW_COLUMNS)
+_limited = (
+    select(*_of_all, zero).join(counters, _c.queue_id == _q.id).where(_q.id == _p("of_queue"))
+)
+FLOW = Statement(_limited, order=("of_queue",))
+FLOW_OF_BREAKER = Statement(
+    _limited.with_only_columns(*_of_all, _closed_at_ms).join(flow, flow.c.queue_id == _q.id),
     order=("of_queue",),
 )
 _is_over_budget = (
@@ -52,15 +54,17 @@ HAS_OVER_BUDGET = Statement(
     select(_m.id).where(_m.queue_id == _p("in_queue"), *_is_over_budget).limit(1),
     order=("in_queue",),
 )
+# The messages in flight are added where they are counted.
 CHARGE = Statement(
-    update(flow)
-    .where(_f.queue_id == _p("of_queue"))
+    update(counters)
+    .where(_c.queue_id == _p("of_queue"))
     .values(
         tat_ns=_p("tat_ns"),
         retry_credit=_p("retry_credit"),
         delivered_at_ms=_p("delivered_at_ms"),
+        in_flight=_c.in_flight + _p("number"),
     ),
-    order=("tat_ns", "retry_credit", "delivered_at_ms", "of_queue"),
+    order=("tat_ns", "retry_credit", "delivered_at_ms", "number", "of_queue"),
 )
 IN_FLIGHT = Statement(
     update(counters)

@@ -108,7 +108,7 @@ def flow_column(name: str) -> Any:
     if name == "closed_at_ms":
         is_closed = (_q.breaker != zero) & (flow.c.breaker_phase == zero)
         return case((is_closed, flow.c.breaker_since_ms), else_=zero)
-    return next(table.c[name] for table in (queue, flow, counters) if name in table.c)
+    return next(table.c[name] for table in (queue, counters) if name in table.c)
 
 
 # Ready messages are not counted: there may be millions, and the counters tell their number.

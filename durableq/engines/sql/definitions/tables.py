@@ -135,6 +135,10 @@ counters = Table(
     # As they stand, where a limit needs them.
     _counter("in_flight"),
     _counter("backlog_bytes"),
+    # Of limits of receives: the theoretical arrival time of the next message (GCRA), the last
+    # delivery, and the retries that all allow, in thousandths. A worker settles and receives in one
+    # transaction, which writes this row anyway.
+    *map(_counter, ("tat_ns", "delivered_at_ms", "retry_credit")),
     **_strict,
 )
 
@@ -354,11 +358,6 @@ flow = Table(
     "durableq_flow",
     metadata,
     Column("queue_id", _Whole, primary_key=True, nullable=False),
-    # The theoretical arrival time of the next message (GCRA).
-    _counter("tat_ns"),
-    # The last delivery, and the retries that all allow, in thousandths.
-    _counter("delivered_at_ms"),
-    _counter("retry_credit"),
     # 0 is closed, 1 open, 2 half-open; trips are the times in a row that it opened.
     *map(_counter, ("breaker_phase", "breaker_since_ms", "breaker_until_ms", "breaker_trips")),
     *map(_counter, ("breaker_died", "breaker_judged")),
