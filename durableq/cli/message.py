@@ -26,7 +26,7 @@ _Change = Callable[[Sequence[str]], list[Refusal | None]]
 
 
 def cancel(session: Session, ids: Ids, yes: Yes = False) -> None:
-    """Remove messages that are ready or delayed. Asks first.
+    """Remove messages that are not in flight. Asks first.
 
     They are counted as cancelled, and `durableq show` still tells who cancelled them. Messages that
     are in flight, dead letters, or not there are left alone, which is a conflict (exit code 5); a

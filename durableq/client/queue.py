@@ -186,7 +186,7 @@ class Queue:
         _complete(store, self.name, some, {} if results is None else results)
 
     def cancel(self, *ids: str) -> None:
-        """Remove messages that are ready or delayed: `queue.cancel(message_id)`.
+        """Remove messages that are not in flight: `queue.cancel(message_id)`.
 
         They are counted as `cancelled`, and their histories say so. Their keys are free: a later
         message with such a key is delivered.

@@ -86,7 +86,7 @@ class Refusal(_Sentence):
         "held",
         "is a dead letter held for a person: use `durableq dlq redrive` or `durableq dlq discard`",
     )
-    BLOCKED = "blocked", "waits behind the head of its group"
+    BLOCKED = "blocked", "waits behind others of its group"
     TOO_LATE = "too_late", "expires before that time: give an earlier one, or cancel it"
     DEFERRED = (
         "deferred",

@@ -15,7 +15,7 @@ class Control(Protocol):
     def cancel(
         self, ids: Sequence[str], *, queue: str | None = None, actor: str = ""
     ) -> list[Refusal | None]:
-        """Remove messages that are ready or delayed, with an event in their histories.
+        """Remove messages that are ready, delayed or blocked, with an event in their histories.
 
         Leases of their queues that have ended are taken back first. `lifecycle.refusal` decides;
         a message that is refused stays as it is, and the others are removed.

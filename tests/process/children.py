@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import event
 
 from durableq import Conflict, DeadLetter, Decision, DurableQ, Requeue
 from durableq.client.handlers import load
+from durableq.engines.sql import redrive as sql_redrive
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.store import SQLStore
 from durableq.model.dead_letters import RedriveState
@@ -30,7 +31,7 @@ from durableq.store.core import Capability
 from durableq.supervisor.supervisor import Supervisor
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
-from tests.support import scaled, wait_for
+from tests.support import scaled
 
 BATCH = 7
 BATCHES = 20_000
@@ -301,16 +302,27 @@ def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
     return transaction
 
 
-def redrive(db: str, task_id: str) -> None:
-    """Continue a redrive task at its rate, from the end of stdin on; say how far it is."""
-    tasks = DurableQ(db).store.require(Capability.REDRIVE)
+def redrive(db: str, task_id: str, last_step: str = "", when: str = "") -> None:
+    """Continue a redrive task, from the end of stdin on; be killed within a step, or after it."""
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    store = DurableQ(db).store
+    tasks = store.require(Capability.REDRIVE)
     task = tasks.redrive_task(task_id)
     say("READY")
     sys.stdin.read()
-    while task.state is RedriveState.RUNNING:
-        task = tasks.continue_redrive(task_id, BATCH)
-        say(task.moved)
-        wait_for(lambda: not tasks.redrive_task(task_id).wait_ms, what="the rate to allow more")
+    with closing(store.watch()) as watch:
+        for step in itertools.count(1):
+            if task.state is not RedriveState.RUNNING:
+                return
+            if (str(step), when) == (last_step, "within"):
+                vars(sql_redrive)["_update"] = die  # its dead letters are moved, and not committed
+            task = tasks.continue_redrive(task_id, BATCH)
+            if (str(step), when) == (last_step, "after"):
+                die()
+            watch.wait(task.wait_ms / 1000)
 
 
 VERBS: dict[str, Callable[..., int | None]] = {

@@ -13,7 +13,7 @@ _IS_WAITING = "(durableq_message.state = 0 OR durableq_message.state = 2)"
 
 def cancel_without_looking() -> None:
     """A message that a worker has received meanwhile is removed under its hands."""
-    rewrite("CANCEL", _IS_WAITING, "1")
+    rewrite("CANCEL", "durableq_message.state != 1", "1")
 
 
 def reschedule_without_looking() -> None:

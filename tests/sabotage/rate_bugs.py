@@ -64,6 +64,6 @@ SEEN_BY = (
     (
         "limit_each_process_by_itself",
         "tests/process/test_redrive_rate.py::"
-        "test_no_window_is_above_the_rate_and_each_dead_letter_is_sent_back_once",
+        "test_no_window_is_above_the_rate_and_each_dead_letter_is_sent_back_once[after]",
     ),
 )
