@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from durableq.bench import (
     contention,
     flow_costs,
+    flow_exact,
     large,
     latency,
     memory,
@@ -46,6 +47,7 @@ THEMES: Final[tuple[Theme, ...]] = (
     memory.MEMORY,
     large.LARGE,
     flow_costs.FLOW_COSTS,
+    flow_exact.FLOW_EXACT,
 )
 SYNCHRONOUS: Final = {"normal": ("normal",), "full": ("full",), "both": ("normal", "full")}
 FAILED, CTRL_C = 1, 130

@@ -115,6 +115,7 @@ def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
         ("memory of a worker, 500 KB bodies", "memory of a sender, 500 KB bodies"),
         ("large",),
         ("rate: receive + complete one", "100 groups: in 10", "backlog limits: send in 10"),
+        ("rate: most beyond rate x window", "replace_key: waiting of 1,000 sends"),
     ],
     ids="-".join,
 )
