@@ -153,6 +153,7 @@ class Limits(IntFlag):
     AGING = 512
     #: Expired messages are dead.
     DEAD_ON_EXPIRY = 1024
+    GROUP_RATE = 2048
 
 
 #: Limits that a receive evaluates.
@@ -171,6 +172,7 @@ _SETTING_OF: Final = {
     Limits.EXPIRY: "expires_in_ms",
     Limits.AGING: "priority_aging_ms",
     Limits.DEAD_ON_EXPIRY: "on_expiry",
+    Limits.GROUP_RATE: "group_rate",
 }
 
 

@@ -49,7 +49,7 @@ SETTINGS: dict[str, float] = {
 }
 COUNTERS = (
     *("cancelled", "replaced", "shed", "deduplicated", "in_flight", "backlog_bytes"),
-    *("tat_ns", "delivered_at_ms", "retry_credit"),
+    *("tat_ns", "delivered_at_ms", "retry_credit", "turn"),
 )
 STATE = (
     "breaker_phase",
@@ -59,7 +59,6 @@ STATE = (
     "breaker_died",
     "breaker_judged",
     "breaker_completed",
-    "turn",
 )
 STRICT: dict[str, Any] = {"sqlite_strict": True}
 WITHOUT_ROWID: dict[str, Any] = {"sqlite_with_rowid": False, **STRICT}
@@ -116,7 +115,7 @@ def create_tables() -> None:
         "durableq_group",
         whole("queue_id"),
         text("group_id"),
-        *(whole(name, 0) for name in ("live", "active", "holding", "sequence", "tat_ns")),
+        *(whole(name, 0) for name in ("active", "holding", "tat_ns")),
         sa.PrimaryKeyConstraint("queue_id", "group_id", name="durableq_group_id"),
         **WITHOUT_ROWID,
     )
@@ -166,7 +165,7 @@ def create_indexes() -> None:
         "durableq_group_idle",
         "durableq_group",
         ["tat_ns"],
-        sqlite_where=sa.text("live = 0 AND holding = 0"),
+        sqlite_where=sa.text("active = 0 AND holding = 0"),
     )
 
 

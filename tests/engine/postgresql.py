@@ -25,6 +25,7 @@ from durableq.engines.sql.definitions.elements import (
     bytes_literal,
     in_list,
     last_id,
+    take_id,
 )
 from tests.support import wait_for
 
@@ -49,6 +50,11 @@ def _byte_length(element: byte_length, compiler: Any, **kw: Any) -> str:
 @compiles(last_id, "postgresql")
 def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
     return f"coalesce(pg_sequence_last_value('{element.table_name}_id_seq'), 0)"
+
+
+@compiles(take_id, "postgresql")
+def _take_id(element: take_id, _compiler: Any, **_: Any) -> str:
+    return f"SELECT nextval('{element.table_name}_id_seq')"
 
 
 _dialect: Any = PGDialect_psycopg  # its constructor has no types

@@ -188,12 +188,12 @@ class MemoryBase:
         """Move a message to another queue, where its receives count from 0."""
         now_ms, settings = self._clock.now_ms(), self._queue(queue).settings
         rank = groups.rank_of(settings, row.draft.priority, until_ms or now_ms)
-        place = groups.place_behind(self._tables, queue, row)
-        changes |= {"queue": queue, "enqueued_at_ms": now_ms, "rank": rank, "sequence": place}
+        changes |= {"queue": queue, "enqueued_at_ms": now_ms, "rank": rank}
         self._wait(row, until_ms, receive_count=0, **changes)
         moved = self._tables.rows[row.id]
         if groups.is_grouped(self._queue(queue), moved):
-            self._put(moved, state=State.BLOCKED)
+            self._last_id += 1  # the end of its group, behind all that were sent
+            self._put(moved, state=State.BLOCKED, sequence=self._last_id)
         self._fill_groups(row, moved)
         self._count(row.queue, moved_out=1)
         self._count(queue, moved_in=1)

@@ -30,13 +30,10 @@ def members(tables: Tables, queue: str, name: str | None) -> list[Row]:
 
 def count(tables: Tables, queue: str, name: str) -> Group:
     """Return the counts of a group."""
-    rows = members(tables, queue, name)
+    dead = [row for row in tables.rows.values() if row.source_queue == queue and row.group == name]
     return Group(
-        live=len(rows),
-        active=sum(row.state is not State.BLOCKED for row in rows),
-        holding=sum(
-            row.source_queue == queue and row.group == name for row in tables.rows.values()
-        ),
+        active=sum(row.state is not State.BLOCKED for row in members(tables, queue, name)),
+        holding=len(dead),
         tat_ns=tables.group_tats.get((queue, name), 0),
     )
 
@@ -50,20 +47,12 @@ def enter(tables: Tables, row: Row, now_ms: int, lease_ms: int) -> Row:
     if name is None or not is_grouped(queue, row):
         return row
     group, settings = count(tables, row.queue, name), settings_of(queue.settings)
-    row = row._replace(sequence=place_behind(tables, row.queue, row))
-    if not group.is_free(settings):
+    if not group.room(settings):
         return row._replace(state=State.BLOCKED)
     until_ms = now_ms + wait_ms(group, settings, lease_ms)
     if until_ms > max(now_ms, row.delayed_until_ms):
         return row._replace(state=State.DELAYED, delayed_until_ms=until_ms)
     return row
-
-
-def place_behind(tables: Tables, queue: str, row: Row) -> int:
-    """Return the place of a message that comes to a queue, at the end of its group."""
-    if not is_grouped(tables.queues[queue], row):
-        return row.sequence
-    return max((one.sequence for one in members(tables, queue, row.group)), default=0) + 1
 
 
 def fill(tables: Tables, queue: str, name: str, now_ms: int, lease_ms: int) -> list[Row]:

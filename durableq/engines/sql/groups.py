@@ -1,8 +1,8 @@
 """Groups: which of their messages are active, and which of them are blocked.
 
-Each transition into or out of a queue tells it here: `enter` for a send, `remove` for the end of
-messages, `change` for the rest. Both fill the places that become free in the same transaction. So
-only active messages are in the index of ready ones, and a receive looks for nothing else.
+`enter` is called for a send, `take_steps` for messages that leave or come back, `change` for those
+that are put back. They fill the places that become free in the same transaction. So only active
+messages are in the index of ready ones, and a receive looks for nothing else.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from durableq.model.message import State
 from durableq.model.settings import Limits
 
 GROUPS: Final = int(Limits.GROUPS)
+#: Limits that a next message may wait for, or that change its rank.
+SLOW: Final = int(Limits.AGING | Limits.GROUP_RATE)
+_STRICT: Final = weight(has_groups=True, aging_ms=0)
 _NONE: Final = Group()
 _BLOCKED: Final = State.BLOCKED.value
 _DELAYED: Final = State.DELAYED.value
 #: Where a row of sql.INSERT_FLOW has what depends on the group.
-_STATE, _DUE, _GROUP, _SEQUENCE = 2, 5, 13, 14
+_STATE, _DUE, _GROUP = 2, 5, 13
 
 Row = tuple[Any, ...]
 
@@ -30,16 +33,15 @@ Row = tuple[Any, ...]
 class Step(NamedTuple):
     """A change of a group's counts."""
 
-    live: int = 0
     active: int = 0
     holding: int = 0
 
     def plus(self, other: Step) -> Step:
         """Return both changes as one."""
-        return Step(*map(sum, zip(self, other, strict=True)))
+        return Step(self.active + other.active, self.holding + other.holding)
 
 
-PUT_BACK: Final = Step(active=-1)
+ONE_LEFT: Final = Step(active=-1)
 
 
 def settings_of(tx: WriteTransaction, queue_id: int) -> GroupSettings:
@@ -47,9 +49,8 @@ def settings_of(tx: WriteTransaction, queue_id: int) -> GroupSettings:
     key = "settings", queue_id
     found: GroupSettings | None = tx.known.get(key)
     if found is None:
-        found = tx.known[key] = GroupSettings(
-            *tx.execute(tx.sql.GROUP_SETTINGS, (queue_id,)).fetchone()
-        )
+        row = tx.execute(tx.sql.GROUP_SETTINGS, (queue_id,)).fetchone()
+        found = tx.known[key] = GroupSettings(*row)
     return found
 
 
@@ -62,24 +63,22 @@ def enter(tx: WriteTransaction, queue_id: int, rows: Sequence[Row]) -> list[Row]
         rows: the values for sql.INSERT, or for sql.INSERT_FLOW.
     """
     settings = settings_of(tx, queue_id)
-    groups = _read(tx, queue_id, _names(row[_GROUP] for row in rows if len(row) > _GROUP))
-    entered = []
-    for row in rows:
-        name = row[_GROUP] if len(row) > _GROUP else None
+    named = [row[_GROUP] if len(row) > _GROUP else "" for row in rows]
+    groups = _read(tx, queue_id, [*dict.fromkeys(filter(None, named))])
+    changed, entered = {}, []
+    for row, name in zip(rows, named, strict=True):
         values = [*row]
         if name:
             group = groups.get(name, _NONE)
-            is_free = group.is_free(settings)
-            groups[name] = group = group._replace(
-                live=group.live + 1, active=group.active + is_free, sequence=group.sequence + 1
-            )
-            values[_SEQUENCE] = group.sequence
-            if not is_free:
+            if group.room(settings):
+                groups[name] = changed[name] = group.after(active=1)
+                until = _token_ms(tx, group, settings)
+                if until > row[_DUE]:
+                    values[_STATE], values[_DUE] = _DELAYED, until
+            else:
                 values[_STATE] = _BLOCKED
-            elif settings.group_rate and (until := _token_ms(tx, group, settings)) > row[_DUE]:
-                values[_STATE], values[_DUE] = _DELAYED, until
         entered.append(tuple(values))
-    write(tx, queue_id, groups)
+    write(tx, queue_id, changed)
     return entered
 
 
@@ -89,25 +88,52 @@ def take_steps(tx: WriteTransaction, steps: Iterable[tuple[int, str, Step]]) -> 
     for queue_id, name, step in steps:
         if tx.limits_of(queue_id) & GROUPS:
             of_queue = by_queue.setdefault(queue_id, {})
-            of_queue[name] = of_queue.get(name, Step()).plus(step)
+            of_queue[name] = of_queue[name].plus(step) if name in of_queue else step
     for queue_id, of_queue in by_queue.items():
-        change(tx, queue_id, of_queue)
+        if tx.limits_of(queue_id) & SLOW:
+            change(tx, queue_id, of_queue)
+            continue
+        alike = [name for name, step in of_queue.items() if step == ONE_LEFT]
+        if alike:
+            _take_turn(tx, queue_id)
+            _hand_on(tx, queue_id, alike)
+        if len(alike) < len(of_queue):
+            change(tx, queue_id, {n: step for n, step in of_queue.items() if step != ONE_LEFT})
+
+
+def completed(tx: WriteTransaction, queue_id: int, number: int, names: list[str]) -> None:
+    """Count completed messages of a queue with groups, and let them leave these groups."""
+    if ("turn", queue_id) in tx.known:
+        tx.execute(tx.sql.COMPLETED, (number, queue_id))
+    else:
+        tx.known["turn", queue_id] = True
+        tx.execute(tx.sql.COMPLETED_AND_TURN, (number, queue_id, _least_turn(tx)))
+    _hand_on(tx, queue_id, names)
+
+
+def _hand_on(tx: WriteTransaction, queue_id: int, names: list[str]) -> None:
+    """Let an active message leave its group for each name; the next one takes its place.
+
+    It is `change` for the way of messages that succeed.
+    """
+    execute, take_place, now_ms = tx.execute, tx.sql.TAKE_PLACE, tx.now_ms
+    for name in names:
+        if execute(take_place, (queue_id, name, now_ms, _STRICT)).rowcount:
+            continue
+        values = queue_id, name, _lease_ms(tx) * 1_000_000
+        if not execute(tx.sql.DROP_LAST, values).rowcount:
+            execute(tx.sql.LEAVE_PLACE, (queue_id, name))
 
 
 def change(tx: WriteTransaction, queue_id: int, steps: Mapping[str, Step]) -> None:
     """Change the counts of groups, and make blocked messages active where there is room."""
     settings = settings_of(tx, queue_id)
     groups = _read(tx, queue_id, list(steps))
-    room = {}
     for name, step in steps.items():
         group = groups.get(name, _NONE).after(**step._asdict())
-        if number := group.room(settings):
-            room[name] = number, _token_ms(tx, group, settings)
-            group = group._replace(active=group.active + number)
+        if room := group.room(settings):
+            group = group.after(active=_make_active(tx, queue_id, name, group, settings, room))
         groups[name] = group
-    if room and _make_active(tx, queue_id, settings, room) != sum(n for n, _ in room.values()):
-        for name in room:  # other code than durableq has removed messages
-            groups[name] = _recount(tx, queue_id, name, groups[name])
     write(tx, queue_id, groups)
 
 
@@ -126,8 +152,8 @@ def entrance(
     """
     found: dict[str, int | None] = {"to_state": state.value, "new_sequence": None}
     if name is not None and tx.limits_of(queue_id) & GROUPS:
-        group = _read(tx, queue_id, [name]).get(name, _NONE)
-        found |= {"to_state": _BLOCKED, "new_sequence": group.sequence + 1}
+        (place,) = tx.execute(tx.sql.TAKE_LAST_PLACE).fetchone()
+        found |= {"to_state": _BLOCKED, "new_sequence": place}
     return found
 
 
@@ -137,7 +163,7 @@ def sent_back(
     """Let a dead letter leave the group that it may hold, and enter that of its target."""
     if name is None:
         return
-    steps = [(target_id, name, Step(live=1))]
+    steps = [(target_id, name, Step())]
     if source_id is not None:
         steps.append((source_id, name, Step(holding=-1)))
     take_steps(tx, steps)
@@ -146,68 +172,63 @@ def sent_back(
 def _make_active(
     tx: WriteTransaction,
     queue_id: int,
+    name: str,
+    group: Group,
     settings: GroupSettings,
-    room: Mapping[str, tuple[int, int]],
+    room: int,
 ) -> int:
-    """Make the next messages of groups active; return their number.
+    """Make the next messages of a group active, as many as there is room for.
 
-    Args:
-        tx: the transaction.
-        queue_id: the queue.
-        settings: its settings.
-        room: the number of messages, and the time of the next token, of each group.
+    Returns:
+        Their number; there may be fewer.
     """
-    turn, per_level = _turn(tx, queue_id), _weight(settings)
-    rows = [
-        (queue_id, name, number, tx.now_ms, until, turn, per_level)
-        for name, (number, until) in room.items()
-    ]
-    return _run(tx, tx.sql.MAKE_ACTIVE, rows)
+    _take_turn(tx, queue_id)
+    until, per_level = _token_ms(tx, group, settings), _weight(settings)
+    values = queue_id, name, room, tx.now_ms, until, per_level
+    number: int = tx.execute(tx.sql.MAKE_ACTIVE, values).rowcount
+    return number
 
 
-def _turn(tx: WriteTransaction, queue_id: int) -> int:
-    """Return the rank of the heads that this transaction makes: behind all that wait.
+def _take_turn(tx: WriteTransaction, queue_id: int) -> None:
+    """Give the heads that this transaction makes a rank behind all that wait.
 
     Times have milliseconds. Within one, each transaction has a turn of its own.
     """
-    key = "turn", queue_id
-    found: int | None = tx.known.get(key)
-    if found is None:
-        least = tx.now_ms * RANKS_PER_MS + 1
-        (found,) = tx.execute(tx.sql.TAKE_TURN, (queue_id, least)).fetchone()
-        tx.known[key] = found
-    return found
+    if ("turn", queue_id) not in tx.known:
+        tx.known["turn", queue_id] = True
+        tx.execute(tx.sql.TAKE_TURN, (queue_id, _least_turn(tx)))
+
+
+def _least_turn(tx: WriteTransaction) -> int:
+    return tx.now_ms * RANKS_PER_MS + 1
 
 
 def _weight(settings: GroupSettings) -> int:
     return weight(has_groups=True, aging_ms=settings.priority_aging_ms)
 
 
+def _lease_ms(tx: WriteTransaction) -> int:
+    return tx.lease_now_ms - LEASE_EPOCH_MS
+
+
 def _token_ms(tx: WriteTransaction, group: Group, settings: GroupSettings) -> int:
     """Return the time of a group's next token; 0: it has one."""
-    left_ms = wait_ms(group, settings, tx.lease_now_ms - LEASE_EPOCH_MS)
+    left_ms = wait_ms(group, settings, _lease_ms(tx))
     return tx.now_ms + left_ms if left_ms else 0
 
 
-def _names(names: Iterable[str | None]) -> list[str]:
-    return [*dict.fromkeys(filter(None, names))]
-
-
 def _read(tx: WriteTransaction, queue_id: int, names: list[str]) -> dict[str, Group]:
-    """Return the groups that there are."""
+    """Return the groups that have counts."""
     if not names:
         return {}
-    if len(names) == 1:
-        text, listed = tx.sql.GROUPS_NAMED_ONE, names[0]
-    else:
-        text, listed = tx.sql.GROUPS_NAMED, tx.list_of(names)
+    text, listed = tx.listed(tx.sql.GROUPS_NAMED, tx.sql.GROUPS_NAMED_ONE, names)
     rows = tx.execute(text, (queue_id, listed)).fetchall()
     return {name: Group(*counts) for name, *counts in rows}
 
 
 def write(tx: WriteTransaction, queue_id: int, groups: Mapping[str, Group]) -> None:
     """Store the counts of groups, and forget those that say nothing."""
-    lease_ms = tx.lease_now_ms - LEASE_EPOCH_MS
+    lease_ms = _lease_ms(tx)
     kept, dropped = [], []
     for name, group in groups.items():
         if group.is_needed(lease_ms):
@@ -218,16 +239,9 @@ def write(tx: WriteTransaction, queue_id: int, groups: Mapping[str, Group]) -> N
     _run(tx, tx.sql.DROP_GROUP, dropped)
 
 
-def _run(tx: WriteTransaction, text: str, rows: Sequence[Row]) -> int:
-    """Run a statement for each row; return the number of rows that it changed."""
-    if not rows:
-        return 0
-    single = len(rows) == 1  # which costs half as much
-    done = tx.execute(text, rows[0]) if single else tx.raw.executemany(text, rows)
-    number: int = done.rowcount
-    return number
-
-
-def _recount(tx: WriteTransaction, queue_id: int, name: str, group: Group) -> Group:
-    live, active = tx.run(tx.sql.COUNT_GROUP, in_queue=queue_id, name=name).fetchone()
-    return group._replace(live=live, active=active)
+def _run(tx: WriteTransaction, text: str, rows: Sequence[Row]) -> None:
+    """Run a statement for each row."""
+    if len(rows) == 1:  # which costs half as much
+        tx.execute(text, rows[0])
+    elif rows:
+        tx.raw.executemany(text, rows)

@@ -9,13 +9,15 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import groups
-from durableq.engines.sql.transactions import WriteTransaction
+from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model.message import State
 from durableq.model.settings import Limits
 
 #: Limits that need to know about each message that leaves.
 COUNTING_LIMITS: Final = int(Limits.BACKLOG_BYTES | Limits.GROUPS)
 _BACKLOG_BYTES: Final = int(Limits.BACKLOG_BYTES)
+#: Limits that change with the end of a message, or that its group's next message waits for.
+_CHANGES_WITH_THE_END: Final = COUNTING_LIMITS | int(Limits.IN_FLIGHT) | groups.SLOW
 
 
 class Left(NamedTuple):
@@ -32,7 +34,7 @@ class Left(NamedTuple):
         """Return the change of its group, or of the group that it held as a dead letter."""
         if self.source_queue_id is not None:
             return groups.Step(holding=-1)
-        return groups.Step(-1, -int(self.state != State.BLOCKED), int(is_buried))
+        return groups.Step(-int(self.state != State.BLOCKED), int(is_buried))
 
 
 def left(
@@ -56,6 +58,33 @@ def left(
     if steps:
         groups.take_steps(tx, steps)
     return ids
+
+
+def complete_counted(
+    tx: WriteTransaction, queue_id: int, limits: int, token: Token, ids: list[int]
+) -> list[tuple[int, str | None]]:
+    """Complete leased messages of a queue that counts what it stores, or of a dead-letter queue.
+
+    Returns:
+        Their ids and keys.
+    """
+    sql = tx.sql
+    tx.known["limits", queue_id] = limits
+    if limits & _CHANGES_WITH_THE_END == groups.GROUPS:
+        text, listed = tx.listed(sql.COMPLETE_GROUPED, sql.COMPLETE_GROUPED_ONE, ids)
+        rows = tx.execute(text, (listed, queue_id, token)).fetchall()
+        if rows:
+            groups.completed(
+                tx, queue_id, len(rows), [row[2] for row in rows if row[2] is not None]
+            )
+        return [row[:2] for row in rows]
+    text, listed = tx.listed(sql.COMPLETE_COUNTED, sql.COMPLETE_COUNTED_ONE, ids)
+    rows = tx.execute(text, (listed, queue_id, token)).fetchall()
+    if rows:
+        counter = sql.COMPLETED_IN_FLIGHT if limits & Limits.IN_FLIGHT else sql.COMPLETED
+        tx.execute(counter, (len(rows), queue_id))
+        left(tx, [row[:-1] for row in rows])
+    return [(row[0], row[-1]) for row in rows]
 
 
 def come(tx: WriteTransaction, queue_id: int, body_bytes: int) -> None:

@@ -69,12 +69,8 @@ def prune(tx: WriteTransaction, limit: int) -> int:
 
 def _count(tx: WriteTransaction, queue_id: int) -> None:
     """Store the counts of all groups of a queue."""
-    found = {
-        name: Group(live, active, 0, sequence)
-        for name, live, active, sequence in tx.run(
-            tx.sql.COUNT_GROUPS, in_queue=queue_id
-        ).fetchall()
-    }
+    counted = tx.run(tx.sql.COUNT_GROUPS, in_queue=queue_id).fetchall()
+    found = {name: Group(active) for name, active in counted}
     for name, holding in tx.run(tx.sql.COUNT_HOLDING, in_queue=queue_id).fetchall():
         found[name] = found.get(name, Group())._replace(holding=holding)
     groups.write(tx, queue_id, found)

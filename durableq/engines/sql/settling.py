@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from durableq.engines.sql import breaker, groups
 from durableq.engines.sql.flow import count_leases
-from durableq.engines.sql.leaving import COUNTING_LIMITS, Left, left
+from durableq.engines.sql.leaving import COUNTING_LIMITS, Left, complete_counted, left
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -101,21 +101,19 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
     """End messages in success; see Queueing.complete."""
     outcomes: list[Outcome | None] = [None] * len(completions)
     done = Outcome.DONE  # to look up a member takes as long as the rest of the loop
-    gone: list[Any] = []
     for queue, token, positions in by_receive([c.receipt for c in completions]):
         found = tx.execute(tx.sql.COMPLETE_IN, (queue,)).fetchone()
         if found is None:
             continue
         tx.revision, limits, queue_id, ttl_ms = found
         if limits & COUNTING_LIMITS or ttl_ms is None:
-            tx.known["limits", queue_id] = limits
-            ended = _complete_counted(tx, queue_id, token, [*positions], gone)
+            ended = complete_counted(tx, queue_id, limits, token, [*positions])
         else:
             text, ids = tx.listed(tx.sql.COMPLETE, tx.sql.COMPLETE_ONE, [*positions])
             ended = tx.execute(text, (ids, queue_id, token)).fetchall()
-        if ended:
-            counter = tx.sql.COMPLETED_IN_FLIGHT if limits & _IN_FLIGHT else tx.sql.COMPLETED
-            tx.execute(counter, (len(ended), queue_id))
+            if ended:
+                counter = tx.sql.COMPLETED_IN_FLIGHT if limits & _IN_FLIGHT else tx.sql.COMPLETED
+                tx.execute(counter, (len(ended), queue_id))
         keyed = []
         for message_id, key in ended:
             position = positions[message_id]
@@ -124,25 +122,10 @@ def complete(tx: WriteTransaction, completions: Sequence[Completion]) -> list[Ou
                 keyed.append((message_id, key, completions[position].result))
         if keyed and ttl_ms is not None:  # the keys of dead letters guard nothing
             _complete_keys(tx, _Source(queue, queue_id, ttl_ms), token, keyed)
-    if gone:
-        left(tx, gone)
     return [
         outcome or _judge_again(tx, completion)
         for outcome, completion in zip(outcomes, completions, strict=True)
     ]
-
-
-def _complete_counted(
-    tx: WriteTransaction, queue_id: int, token: Token, ids: list[int], gone: list[Any]
-) -> list[tuple[int, str | None]]:
-    """End leased messages of a queue that counts what it stores; return their ids and keys.
-
-    `gone` gets them for `left`.
-    """
-    text, listed = tx.listed(tx.sql.COMPLETE_COUNTED, tx.sql.COMPLETE_COUNTED_ONE, ids)
-    rows = tx.execute(text, (listed, queue_id, token)).fetchall()
-    gone += [row[:-1] for row in rows]
-    return [(row[0], row[-1]) for row in rows]
 
 
 def _complete_keys(
@@ -347,7 +330,7 @@ def put_back(
         count_leases(tx, row.id, row.limits, -1)
     drop_key(tx, row, leased)
     if group is not None:
-        groups.change(tx, row.id, {group: groups.PUT_BACK})
+        groups.change(tx, row.id, {group: groups.ONE_LEFT})
     return True
 
 

@@ -76,14 +76,18 @@ class Statements(Protocol):
     COUNT_IN_FLIGHT: str
 
     # groups
+    TAKE_LAST_PLACE: str
     GROUP_SETTINGS: str
     GROUPS_NAMED: str
     GROUPS_NAMED_ONE: str
     STORE_GROUP: str
     DROP_GROUP: str
     TAKE_TURN: str
+    COMPLETED_AND_TURN: str
     MAKE_ACTIVE: str
-    COUNT_GROUP: str
+    TAKE_PLACE: str
+    DROP_LAST: str
+    LEAVE_PLACE: str
     WAITING_GROUPS: str
     EMPTY_GROUPS: str
     RELEASE_GROUPS: str
@@ -117,6 +121,12 @@ class Statements(Protocol):
     KEYS_IN_PROGRESS: str
     RECORDS: str
     DROP_RECORD: str
+
+    # leaving
+    COMPLETE_COUNTED: str
+    COMPLETE_COUNTED_ONE: str
+    COMPLETE_GROUPED: str
+    COMPLETE_GROUPED_ONE: str
 
     # maintenance
     MESSAGE_WINDOW: str
@@ -154,8 +164,6 @@ class Statements(Protocol):
     COMPLETE_IN: str
     COMPLETE: str
     COMPLETE_ONE: str
-    COMPLETE_COUNTED: str
-    COMPLETE_COUNTED_ONE: str
     EXTEND: str
     LEASED: str
     LEASED_ONE: str

@@ -14,6 +14,7 @@ from durableq.engines.sql.definitions.elements import (
     bytes_literal,
     in_list,
     last_id,
+    take_id,
 )
 
 
@@ -59,6 +60,12 @@ def _byte_length(element: byte_length, compiler: Any, **kw: Any) -> str:
 def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
     table = f"'{element.table_name}'"
     return f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0)"  # noqa: S608
+
+
+@compiles(take_id, "sqlite")
+def _take_id(element: take_id, _compiler: Any, **_: Any) -> str:
+    next_id = "UPDATE sqlite_sequence SET seq = seq + 1"
+    return f"{next_id} WHERE name = '{element.table_name}' RETURNING seq"
 
 
 DIALECT: Final = _SQLite(paramstyle="named")

@@ -28,6 +28,7 @@ CREATE TABLE durableq_counters (
     tat_ns INTEGER DEFAULT '0' NOT NULL,
     delivered_at_ms INTEGER DEFAULT '0' NOT NULL,
     retry_credit INTEGER DEFAULT '0' NOT NULL,
+    turn INTEGER DEFAULT '0' NOT NULL,
     PRIMARY KEY (queue_id)
 )
  STRICT""",
@@ -65,7 +66,6 @@ CREATE TABLE durableq_flow (
     breaker_died INTEGER DEFAULT '0' NOT NULL,
     breaker_judged INTEGER DEFAULT '0' NOT NULL,
     breaker_completed INTEGER DEFAULT '0' NOT NULL,
-    turn INTEGER DEFAULT '0' NOT NULL,
     breaker_reason TEXT DEFAULT '' NOT NULL,
     PRIMARY KEY (queue_id)
 )
@@ -74,17 +74,15 @@ CREATE TABLE durableq_flow (
 CREATE TABLE durableq_group (
     queue_id INTEGER NOT NULL,
     group_id TEXT NOT NULL,
-    live INTEGER DEFAULT '0' NOT NULL,
     active INTEGER DEFAULT '0' NOT NULL,
     holding INTEGER DEFAULT '0' NOT NULL,
-    sequence INTEGER DEFAULT '0' NOT NULL,
     tat_ns INTEGER DEFAULT '0' NOT NULL,
     CONSTRAINT durableq_group_id PRIMARY KEY (queue_id, group_id)
 )
  WITHOUT ROWID,
  STRICT""",
     """\
-CREATE INDEX durableq_group_idle ON durableq_group (tat_ns) WHERE live = 0 AND holding = 0""",
+CREATE INDEX durableq_group_idle ON durableq_group (tat_ns) WHERE active = 0 AND holding = 0""",
     """\
 CREATE TABLE durableq_history (
     id INTEGER NOT NULL,
@@ -671,6 +669,8 @@ WHERE durableq_message.queue_id = ?1 AND durableq_message.state = 1) WHERE
 durableq_counters.queue_id = ?1"""
 
 # groups
+TAKE_LAST_PLACE = """\
+UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'durableq_message' RETURNING seq"""
 # GROUP_SETTINGS: in_queue
 GROUP_SETTINGS = """\
 SELECT durableq_queue.group_concurrency, durableq_queue.group_on_dead,
@@ -679,66 +679,78 @@ FROM durableq_queue
 WHERE durableq_queue.id = ?1"""
 # GROUPS_NAMED: in_queue, names
 GROUPS_NAMED = """\
-SELECT durableq_group.group_id, durableq_group.live, durableq_group.active,
-durableq_group.holding, durableq_group.sequence, durableq_group.tat_ns
+SELECT durableq_group.group_id, durableq_group.active, durableq_group.holding,
+durableq_group.tat_ns
 FROM durableq_group
 WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id IN (SELECT value FROM
 json_each(?2))"""
 GROUPS_NAMED_ONE = """\
-SELECT durableq_group.group_id, durableq_group.live, durableq_group.active,
-durableq_group.holding, durableq_group.sequence, durableq_group.tat_ns
+SELECT durableq_group.group_id, durableq_group.active, durableq_group.holding,
+durableq_group.tat_ns
 FROM durableq_group
 WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id = ?2"""
-# STORE_GROUP: in_queue, name, live, active, holding, sequence, tat_ns
+# STORE_GROUP: in_queue, name, active, holding, tat_ns
 STORE_GROUP = """\
-INSERT INTO durableq_group (queue_id, group_id, live, active, holding, sequence, tat_ns)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO durableq_group (queue_id, group_id, active, holding, tat_ns)
+VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (queue_id, group_id) DO UPDATE SET
-    live = excluded.live, active = excluded.active, holding = excluded.holding,
-    sequence = excluded.sequence, tat_ns = excluded.tat_ns"""
+    active = excluded.active, holding = excluded.holding, tat_ns = excluded.tat_ns"""
 # DROP_GROUP: in_queue, name
 DROP_GROUP = """\
 DELETE FROM durableq_group WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id = ?2"""
 # TAKE_TURN: in_queue, least
 TAKE_TURN = """\
-UPDATE durableq_flow SET turn=CASE WHEN (durableq_flow.turn < ?2) THEN ?2 ELSE
-durableq_flow.turn + 1 END WHERE durableq_flow.queue_id = ?1 RETURNING turn"""
-# MAKE_ACTIVE: in_queue, name, number, now_ms, until, turn, weight
+UPDATE durableq_counters SET turn=CASE WHEN (durableq_counters.turn < ?2) THEN ?2 ELSE
+durableq_counters.turn + 1 END WHERE durableq_counters.queue_id = ?1"""
+# COMPLETED_AND_TURN: number, in_queue, least
+COMPLETED_AND_TURN = """\
+UPDATE durableq_counters SET completed=(durableq_counters.completed + ?1), turn=CASE WHEN
+(durableq_counters.turn < ?3) THEN ?3 ELSE durableq_counters.turn + 1 END WHERE
+durableq_counters.queue_id = ?2"""
+# MAKE_ACTIVE: in_queue, name, number, now_ms, until, weight
 MAKE_ACTIVE = """\
 UPDATE durableq_message SET state=CASE WHEN (CASE WHEN (durableq_message.delayed_until_ms < ?5)
-THEN ?5 ELSE durableq_message.delayed_until_ms END > ?4) THEN 2 ELSE 0 END, rank=(?6 -
-durableq_message.priority * ?7), delayed_until_ms=CASE WHEN (durableq_message.delayed_until_ms <
-?5) THEN ?5 ELSE durableq_message.delayed_until_ms END, retention_from_ms=CASE WHEN
-(durableq_message.retention_from_ms < ?5) THEN ?5 ELSE durableq_message.retention_from_ms END
-WHERE durableq_message.id IN (SELECT durableq_message.id
+THEN ?5 ELSE durableq_message.delayed_until_ms END > ?4) THEN 2 ELSE 0 END, rank=((SELECT
+durableq_counters.turn
+FROM durableq_counters
+WHERE durableq_counters.queue_id = ?1) - durableq_message.priority * ?6), delayed_until_ms=CASE
+WHEN (durableq_message.delayed_until_ms < ?5) THEN ?5 ELSE durableq_message.delayed_until_ms
+END, retention_from_ms=CASE WHEN (durableq_message.retention_from_ms < ?5) THEN ?5 ELSE
+durableq_message.retention_from_ms END WHERE durableq_message.id IN (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = ?1 AND durableq_message.group_id = ?2 AND
 durableq_message.state = 3 ORDER BY durableq_message.sequence, durableq_message.id
  LIMIT (?3+0))"""
-COUNT_GROUP = """\
-SELECT count(*) AS count_1, count(CASE WHEN (durableq_message.state != 3) THEN
-durableq_message.id END) AS count_2
-FROM durableq_message
-WHERE durableq_message.id IN (SELECT durableq_message.id
-FROM durableq_message INDEXED BY durableq_message_ready
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
-durableq_message.id
-FROM durableq_message INDEXED BY durableq_message_delayed
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
-durableq_message.id
-FROM durableq_message INDEXED BY durableq_message_leased
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
-durableq_message.id
-FROM durableq_message INDEXED BY durableq_message_blocked
-WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AND
-durableq_message.group_id = :name"""
+# TAKE_PLACE: in_queue, name, now_ms, weight
+TAKE_PLACE = """\
+UPDATE durableq_message SET state=CASE WHEN (durableq_message.delayed_until_ms > ?3) THEN 2 ELSE
+0 END, rank=((SELECT durableq_counters.turn
+FROM durableq_counters
+WHERE durableq_counters.queue_id = ?1) - durableq_message.priority * ?4) WHERE
+durableq_message.id = (SELECT next.id
+FROM durableq_message AS next
+WHERE next.queue_id = ?1 AND next.group_id = ?2 AND next.state = 3 AND (EXISTS (SELECT
+durableq_group.group_id
+FROM durableq_group JOIN durableq_queue ON durableq_queue.id = durableq_group.queue_id
+WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id = ?2 AND durableq_group.active <=
+durableq_queue.group_concurrency AND (durableq_queue.group_on_dead = 0 OR durableq_group.holding
+= 0))) ORDER BY next.sequence, next.id
+ LIMIT (1+0))"""
+# DROP_LAST: in_queue, name, lease_now_ns
+DROP_LAST = """\
+DELETE FROM durableq_group WHERE durableq_group.queue_id = ?1 AND durableq_group.group_id = ?2
+AND durableq_group.active = 1 AND durableq_group.holding = 0 AND durableq_group.tat_ns <= ?3"""
+# LEAVE_PLACE: in_queue, name
+LEAVE_PLACE = """\
+UPDATE durableq_group SET active=(durableq_group.active - 1) WHERE durableq_group.queue_id = ?1
+AND durableq_group.group_id = ?2"""
 WAITING_GROUPS = """\
-SELECT durableq_group.group_id
-FROM durableq_group
-WHERE durableq_group.queue_id = :in_queue AND durableq_group.live > durableq_group.active ORDER
-BY durableq_group.group_id"""
+SELECT DISTINCT durableq_message.group_id
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3 ORDER BY
+durableq_message.group_id"""
 EMPTY_GROUPS = """\
-UPDATE durableq_group SET live=0, active=0 WHERE durableq_group.queue_id = :in_queue"""
+UPDATE durableq_group SET active=0 WHERE durableq_group.queue_id = :in_queue"""
 RELEASE_GROUPS = """\
 UPDATE durableq_group SET holding=0 WHERE durableq_group.queue_id = :in_queue"""
 CUT_DEBTS = """\
@@ -748,7 +760,7 @@ PRUNE_GROUPS = """\
 DELETE FROM durableq_group WHERE (durableq_group.queue_id, durableq_group.group_id) IN (SELECT
 durableq_group.queue_id, durableq_group.group_id
 FROM durableq_group
-WHERE durableq_group.live = 0 AND durableq_group.holding = 0 AND durableq_group.tat_ns <=
+WHERE durableq_group.active = 0 AND durableq_group.holding = 0 AND durableq_group.tat_ns <=
 :lease_now_ns
  LIMIT (:limit+0))"""
 BLOCK = """\
@@ -791,8 +803,8 @@ durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_blocked
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3)"""
 COUNT_GROUPS = """\
-SELECT durableq_message.group_id, count(*) AS count_1, count(CASE WHEN (durableq_message.state
-!= 3) THEN durableq_message.id END) AS count_2, max(durableq_message.sequence) AS max_1
+SELECT durableq_message.group_id, count(CASE WHEN (durableq_message.state != 3) THEN
+durableq_message.id END) AS count_1
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_ready
@@ -938,6 +950,28 @@ DROP_RECORD = """\
 DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue AND
 durableq_idempotency."key" = :of_key AND durableq_idempotency.status = 1 AND
 durableq_idempotency.expires_at_ms > :now_ms"""
+
+# leaving
+# COMPLETE_COUNTED: ids, in_queue, token
+COMPLETE_COUNTED = """\
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
+durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
+= 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
+"""
+COMPLETE_COUNTED_ONE = """\
+DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, queue_id,
+body_bytes, state, source_queue_id, group_id, "key"\
+"""
+# COMPLETE_GROUPED: ids, in_queue, token
+COMPLETE_GROUPED = """\
+DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
+durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
+= 1 RETURNING id, "key", group_id"""
+COMPLETE_GROUPED_ONE = """\
+DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, "key",
+group_id"""
 
 # maintenance
 MESSAGE_WINDOW = """\
@@ -1207,17 +1241,6 @@ durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durable
 COMPLETE_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
 ?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, "key"\
-"""
-# COMPLETE_COUNTED: ids, in_queue, token
-COMPLETE_COUNTED = """\
-DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
-durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-= 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
-"""
-COMPLETE_COUNTED_ONE = """\
-DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
-?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, queue_id,
-body_bytes, state, source_queue_id, group_id, "key"\
 """
 EXTEND = """\
 UPDATE durableq_message SET lease_until_ms=:until WHERE durableq_message.id IN (SELECT value

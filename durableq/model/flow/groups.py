@@ -40,44 +40,30 @@ class GroupSettings(NamedTuple):
 class Group(NamedTuple):
     """The counts of a group in a queue."""
 
-    #: Messages in the queue, and those of them that are active.
-    live: int = 0
+    #: Messages that are not blocked.
     active: int = 0
     #: Dead letters of the queue.
     holding: int = 0
-    #: The place of the last message that came.
-    sequence: int = 0
     #: The theoretical arrival time of its rate, in nanoseconds of the lease clock.
     tat_ns: int = 0
 
-    def is_held(self, settings: GroupSettings) -> bool:
-        """Return whether a dead letter keeps blocked messages back."""
-        return bool(settings.group_on_dead and self.holding)
-
-    def is_free(self, settings: GroupSettings) -> bool:
-        """Return whether a message that comes now is active at once."""
-        is_waiting = self.live > self.active
-        has_room = self.active < settings.group_concurrency
-        return has_room and not is_waiting and not self.is_held(settings)
-
     def room(self, settings: GroupSettings) -> int:
-        """Return the number of blocked messages that become active now."""
-        if self.is_held(settings):
-            return 0
-        free = settings.group_concurrency - self.active
-        return max(0, min(free, self.live - self.active))
+        """Return the number of messages that may become active; 0: a dead letter holds them.
+
+        Blocked messages become active at once where there is room. So a message that comes where
+        there is room has none before it.
+        """
+        is_held = settings.group_on_dead and self.holding
+        return 0 if is_held else max(0, settings.group_concurrency - self.active)
 
     def is_needed(self, lease_ms: int) -> bool:
         """Return whether the counts say more than that there is nothing."""
-        return bool(self.live or self.holding) or self.tat_ns > lease_ms * 1_000_000
+        return bool(self.active or self.holding) or self.tat_ns > lease_ms * 1_000_000
 
-    def after(self, *, live: int = 0, active: int = 0, holding: int = 0) -> Group:
+    def after(self, *, active: int = 0, holding: int = 0) -> Group:
         """Return the group after changes of its counts, which are never less than 0."""
         return self._replace(
-            live=max(0, self.live + live),
-            active=max(0, self.active + active),
-            holding=max(0, self.holding + holding),
-            sequence=self.sequence + max(0, live),
+            active=max(0, self.active + active), holding=max(0, self.holding + holding)
         )
 
 

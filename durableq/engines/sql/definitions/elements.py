@@ -16,7 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     bindparam,
 )
-from sqlalchemy.sql.expression import ClauseElement, ColumnElement
+from sqlalchemy.sql.expression import ClauseElement, ColumnElement, Executable
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
 
@@ -59,6 +59,19 @@ class last_id(FunctionElement[int]):  # noqa: N801
 
     def __init__(self, table: sqlalchemy.Table) -> None:
         super().__init__()
+        self.table_name = table.name
+
+
+class take_id(Executable, ClauseElement):  # noqa: N801
+    """The statement that takes the next id of a table and returns it; no row gets it.
+
+    Args:
+        table: a table whose ids are never used twice.
+    """
+
+    inherit_cache = False
+
+    def __init__(self, table: sqlalchemy.Table) -> None:
         self.table_name = table.name
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import case, delete, func, literal_column, select, text, tuple_, union_all, update
+from sqlalchemy import (
+    case,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+    update,
+)
 
-from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.elements import Statement, in_list, parameter, take_id
 from durableq.engines.sql.definitions.messages import (
     delayed,
     in_flight,
@@ -14,15 +25,17 @@ from durableq.engines.sql.definitions.messages import (
     zero,
 )
 from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
-from durableq.engines.sql.definitions.tables import flow, group, is_state, message, queue
+from durableq.engines.sql.definitions.tables import counters, group, is_state, message, queue
 from durableq.model.flow.groups import GroupSettings
 from durableq.model.message import State
 
-_m, _g, _q, _p = message.c, group.c, queue.c, parameter
+_m, _g, _q, _c, _p = message.c, group.c, queue.c, counters.c, parameter
 blocked: Any = literal_column(str(int(State.BLOCKED)))
 _of_queue = _g.queue_id == _p("in_queue")
-_counts = (_g.group_id, _g.live, _g.active, _g.holding, _g.sequence, _g.tat_ns)
+_counts = (_g.group_id, _g.active, _g.holding, _g.tat_ns)
 
+# The place at the end of a group of a message that is not sent, but sent back.
+TAKE_LAST_PLACE = Statement(take_id(message))
 GROUP_SETTINGS = Statement(
     select(*(_q[name] for name in GroupSettings._fields)).where(_q.id == _p("in_queue")),
     order=("in_queue",),
@@ -35,25 +48,26 @@ GROUPS_NAMED = Statement(
 STORE_GROUP = Statement(
     text(
         """\
-INSERT INTO durableq_group (queue_id, group_id, live, active, holding, sequence, tat_ns)
-VALUES (:in_queue, :name, :live, :active, :holding, :sequence, :tat_ns)
+INSERT INTO durableq_group (queue_id, group_id, active, holding, tat_ns)
+VALUES (:in_queue, :name, :active, :holding, :tat_ns)
 ON CONFLICT (queue_id, group_id) DO UPDATE SET
-    live = excluded.live, active = excluded.active, holding = excluded.holding,
-    sequence = excluded.sequence, tat_ns = excluded.tat_ns"""
+    active = excluded.active, holding = excluded.holding, tat_ns = excluded.tat_ns"""
     ),
-    order=("in_queue", "name", "live", "active", "holding", "sequence", "tat_ns"),
+    order=("in_queue", "name", "active", "holding", "tat_ns"),
 )
 DROP_GROUP = Statement(
     delete(group).where(_of_queue, _g.group_id == _p("name")), order=("in_queue", "name")
 )
 # A number that rises with each transaction that makes heads: their rank.
-TAKE_TURN = Statement(
-    update(flow)
-    .where(flow.c.queue_id == _p("in_queue"))
-    .values(turn=case((flow.c.turn < _p("least"), _p("least")), else_=flow.c.turn + 1))
-    .returning(flow.c.turn),
-    order=("in_queue", "least"),
+_next_turn = case((_c.turn < _p("least"), _p("least")), else_=_c.turn + 1)
+_takes_turn = update(counters).where(_c.queue_id == _p("in_queue"))
+TAKE_TURN = Statement(_takes_turn.values(turn=_next_turn), order=("in_queue", "least"))
+# Both in one: COMPLETED is part of the way of a message that succeeds.
+COMPLETED_AND_TURN = Statement(
+    _takes_turn.values(completed=_c.completed + _p("number"), turn=_next_turn),
+    order=("number", "in_queue", "least"),
 )
+_turn = select(_c.turn).where(_c.queue_id == _p("in_queue")).scalar_subquery()
 _due_ms = case((_m.delayed_until_ms < _p("until"), _p("until")), else_=_m.delayed_until_ms)
 _first_blocked = (
     select(_m.id)
@@ -71,27 +85,75 @@ MAKE_ACTIVE = Statement(
         retention_from_ms=case(
             (_m.retention_from_ms < _p("until"), _p("until")), else_=_m.retention_from_ms
         ),
-        rank=_p("turn") - _m.priority * _p("weight"),
+        rank=_turn - _m.priority * _p("weight"),
     ),
-    order=("in_queue", "name", "number", "now_ms", "until", "turn", "weight"),
+    order=("in_queue", "name", "number", "now_ms", "until", "weight"),
 )
-COUNT_GROUP = Statement(
-    select(func.count(), func.count(case((~is_state(State.BLOCKED), _m.id)))).where(
-        _m.id.in_(union_all(*map(ids_in_queue, STATES))), _m.group_id == _p("name")
+
+# ---- on the way of a message that succeeds, where nothing but places limits its group
+
+_named = (_of_queue, _g.group_id == _p("name"))
+_has_place = (
+    select(_g.group_id)
+    .join(queue, _q.id == _g.queue_id)
+    .where(
+        *_named,
+        _g.active <= _q.group_concurrency,
+        or_(_q.group_on_dead == zero, _g.holding == zero),
     )
+    .exists()
 )
+_next = message.alias("next")
+_next_id = (
+    select(_next.c.id)
+    .where(
+        _next.c.queue_id == _p("in_queue"),
+        _next.c.group_id == _p("name"),
+        is_state(State.BLOCKED, _next.c.state),
+        _has_place,
+    )
+    .order_by(_next.c.sequence, _next.c.id)
+    .limit(1)
+    .scalar_subquery()
+)
+# The next message takes the place of one that has left, unless too many are active, or a dead
+# letter holds the group. The counts stay as they are.
+TAKE_PLACE = Statement(
+    update(message)
+    .where(_m.id == _next_id)
+    .values(
+        state=case((_m.delayed_until_ms > _p("now_ms"), delayed), else_=ready),
+        rank=_turn - _m.priority * _p("weight"),
+    ),
+    order=("in_queue", "name", "now_ms", "weight"),
+)
+DROP_LAST = Statement(
+    delete(group).where(
+        *_named, _g.active == 1, _g.holding == zero, _g.tat_ns <= _p("lease_now_ns")
+    ),
+    order=("in_queue", "name", "lease_now_ns"),
+)
+LEAVE_PLACE = Statement(
+    update(group).where(*_named).values(active=_g.active - 1), order=("in_queue", "name")
+)
+
+# ---- a whole queue
+
 WAITING_GROUPS = Statement(
-    select(_g.group_id).where(_of_queue, _g.live > _g.active).order_by(_g.group_id)
+    select(_m.group_id)
+    .where(_m.queue_id == _p("in_queue"), is_state(State.BLOCKED))
+    .distinct()
+    .order_by(_m.group_id)
 )
 # After a purge. Of a group that is empty only dead letters and the rate's state are left.
-EMPTY_GROUPS = Statement(update(group).where(_of_queue).values(live=zero, active=zero))
+EMPTY_GROUPS = Statement(update(group).where(_of_queue).values(active=zero))
 RELEASE_GROUPS = Statement(update(group).where(_of_queue).values(holding=zero))
 CUT_DEBTS = Statement(
     update(group).where(_of_queue, _g.tat_ns > _p("most_ns")).values(tat_ns=_p("most_ns"))
 )
 _idle = (
     select(_g.queue_id, _g.group_id)
-    .where(_g.live == zero, _g.holding == zero, _g.tat_ns <= _p("lease_now_ns"))
+    .where(_g.active == zero, _g.holding == zero, _g.tat_ns <= _p("lease_now_ns"))
     .limit(_p("limit"))
 )
 PRUNE_GROUPS = Statement(delete(group).where(tuple_(_g.queue_id, _g.group_id).in_(_idle)))
@@ -141,9 +203,7 @@ RANK_ALL = Statement(
 _counted = (
     select(
         _m.group_id,
-        func.count(),
         func.count(case((~is_state(State.BLOCKED), _m.id))),
-        func.max(_m.sequence),
     )
     .where(_m.id.in_(_in_queue), _m.group_id.is_not(None))
     .group_by(_m.group_id)

@@ -334,7 +334,7 @@ END_READY = Statement(
 
 # ---- settle, fenced by the receipt
 
-_leased_under_receipt = (_found_by_id_in_queue, *under_receipt)
+leased_under_receipt = (_found_by_id_in_queue, *under_receipt)
 COMPLETE_IN = Statement(
     select(
         revision,
@@ -346,32 +346,26 @@ COMPLETE_IN = Statement(
     order=("queue",),
 )
 COMPLETE = Statement(
-    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(_m.id, _m.key),
-    order=("ids", "in_queue", "token"),
-    for_one=True,
-)
-# In a queue with a limit that counts what is stored, and in a dead-letter queue.
-COMPLETE_COUNTED = Statement(
-    delete(message).where(in_list(_m.id, "ids"), *_leased_under_receipt).returning(*left, _m.key),
+    delete(message).where(in_list(_m.id, "ids"), *leased_under_receipt).returning(_m.id, _m.key),
     order=("ids", "in_queue", "token"),
     for_one=True,
 )
 EXTEND = Statement(
     update(message)
-    .where(in_list(_m.id, "ids"), *_leased_under_receipt)
+    .where(in_list(_m.id, "ids"), *leased_under_receipt)
     .values(lease_until_ms=_p("until"))
     .returning(_m.id)
 )
 _of_lease = (_m.id, _m.key, _m.receive_count, _m.group_id)
 LEASED = Statement(
     select(*_of_lease, _m.expires_at_ms, _m.recovery_count, _m.source_queue_id).where(
-        in_list(_m.id, "ids"), *_leased_under_receipt
+        in_list(_m.id, "ids"), *leased_under_receipt
     ),
     for_one=True,
 )
 PUT_BACK = Statement(
     update(message)
-    .where(_m.id == _p("of"), *_leased_under_receipt)
+    .where(_m.id == _p("of"), *leased_under_receipt)
     .values(
         state=_p("to_state"),
         delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
@@ -402,7 +396,7 @@ BURY = Statement(
 )
 REDRIVE = Statement(
     update(message)
-    .where(_m.id == _p("of"), *_leased_under_receipt)
+    .where(_m.id == _p("of"), *leased_under_receipt)
     .values(
         queue_id=_p("target"),
         source_queue_id=null(),
@@ -424,7 +418,7 @@ REDRIVE = Statement(
     .returning(_m.body_bytes)
 )
 DISCARD = Statement(
-    delete(message).where(_m.id == _p("of"), *_leased_under_receipt).returning(*left)
+    delete(message).where(_m.id == _p("of"), *leased_under_receipt).returning(*left)
 )
 EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
 

@@ -139,6 +139,8 @@ counters = Table(
     # delivery, and the retries that all allow, in thousandths. A worker settles and receives in one
     # transaction, which writes this row anyway.
     *map(_counter, ("tat_ns", "delivered_at_ms", "retry_credit")),
+    # The rank of the heads of groups that were made last.
+    _counter("turn"),
     **_strict,
 )
 
@@ -363,7 +365,6 @@ flow = Table(
     *map(_counter, ("breaker_died", "breaker_judged")),
     # The counter `completed` at the start of the window, or of the probes.
     _counter("breaker_completed"),
-    _counter("turn"),  # the rank of the heads of groups that were made last
     Column("breaker_reason", Text, nullable=False, server_default=""),
     **_strict,
 )
@@ -388,9 +389,8 @@ group = Table(
     metadata,
     _whole("queue_id"),
     Column("group_id", Text, nullable=False),
-    # Its messages in the queue, those of them that are not blocked, its dead letters, and the
-    # place of the message that came last.
-    *map(_counter, ("live", "active", "holding", "sequence", "tat_ns")),
+    # Its messages in the queue that are not blocked, and its dead letters.
+    *map(_counter, ("active", "holding", "tat_ns")),
     PrimaryKeyConstraint("queue_id", "group_id", name="durableq_group_id"),
     sqlite_with_rowid=False,
     **_strict,
@@ -398,7 +398,7 @@ group = Table(
 Index(
     "durableq_group_idle",
     group.c.tat_ns,
-    **_partial((group.c.live == literal_column("0")) & (group.c.holding == literal_column("0"))),
+    **_partial((group.c.active == literal_column("0")) & (group.c.holding == literal_column("0"))),
 )
 
 deduplication = Table(
