@@ -100,6 +100,10 @@ def a_call_has_two_effects(limited: Limited) -> None:
     limited.effects.append(limited.effects[0])
 
 
+def a_stale_receipt_completes(limited: Limited) -> None:
+    limited.receive(STEPS, "22", 1661, 2)
+
+
 def a_step_is_stranded(limited: Limited) -> None:
     limited.left.append(Left(STEPS, "22", 3, 0, False))
 
@@ -139,6 +143,10 @@ PLANTS: list[tuple[Plant, str]] = [
     (the_outage_kills, "17 breaker: Message 10 died of the outage"),
     (a_call_is_lost, "18 limited messages end: Message 13 was accepted, and has no effect"),
     (a_call_has_two_effects, "18 limited messages end: Message 11 has more than one effect"),
+    (
+        a_stale_receipt_completes,
+        "18 limited messages end: Message 22 was completed with a stale receipt",
+    ),
     (a_step_is_stranded, "18 limited messages end: Message 22 is left in steps, in state 3"),
     (a_completion_is_not_counted, "18 limited messages end: calls counts 3 completed and 1 there"),
     (a_place_is_not_given_back, "18 limited messages end: calls counts 1 in flight at the end"),

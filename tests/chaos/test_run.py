@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,8 +56,8 @@ def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> No
     [
         # A quarter of the messages are duplicates, which are charged again.
         ("forget_the_record", 16, 0, 1, "4 effects once: "),
-        # One of the five faults is a stop. Its stale receipt is accepted.
-        ("remove_the_fence", 60, 5, 4, "6 fencing: A stale receipt was accepted"),
+        # One of the five faults is a stop. Its stale receipt is accepted, in one of the queues.
+        ("remove_the_fence", 60, 5, 4, "(6|18) .* stale receipt"),
         ("see_a_place_for_each", 8, 0, 2, "15 in flight: "),
         # The first step of each group fails once, and the next overtakes it.
         ("let_all_of_a_group_be_active", 8, 0, 1, "16 groups in order: Step 0:0 was received"),
@@ -69,7 +70,7 @@ def test_a_planted_bug_is_seen_and_the_evidence_stays(
     faults = ("--messages", messages, "--kills", kills, "--seconds", seconds)
     ran = chaos(*faults, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
     assert ran.code == output.UNHEALTHY, ran.out + ran.err
-    assert f"VIOLATION: {seen}" in ran.out, ran.out
+    assert re.search(f"^VIOLATION: {seen}", ran.out, re.MULTILINE), ran.out
     *_, file, ledgers = ran.lines
     assert Path(file.removeprefix("The file:").strip()).is_file()
     assert list(Path(ledgers.removeprefix("The ledgers:").strip()).glob("*.ledger"))

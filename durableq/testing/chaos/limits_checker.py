@@ -223,12 +223,20 @@ def limited_messages_end_once(case: LimitsCase) -> Iterator[str]:
     yield from naming("audit: {}", case.audited)
 
 
+def old_receipts_are_refused(case: LimitsCase) -> Iterator[str]:
+    """The newest receive of a message is the one that completed it."""
+    newest = {one.message_id: one.receipt for one in case.recording.receives}
+    effects = case.recording.effects
+    stale = (e.message_id for e in effects if e.receipt != newest.get(e.message_id))
+    yield from naming("message {} was completed with a stale receipt", stale)
+
+
 INVARIANTS: Final[Invariants[LimitsCase]] = (
     ("14 rate", (rates_hold,)),
     ("15 in flight", (in_flight_is_limited,)),
     ("16 groups in order", (groups_are_in_order,)),
     ("17 breaker", (no_probe_is_lost, an_outage_spends_no_receives)),
-    ("18 limited messages end", (limited_messages_end_once,)),
+    ("18 limited messages end", (limited_messages_end_once, old_receipts_are_refused)),
 )
 
 
