@@ -56,8 +56,9 @@ def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> No
     [
         # A quarter of the messages are duplicates, which are charged again.
         ("forget_the_record", 16, 0, 1, "4 effects once: "),
-        # One of the five faults is a stop. Its stale receipt is accepted, in one of the queues.
-        ("remove_the_fence", 60, 5, 4, "(6|18) .* stale receipt"),
+        # Two of the ten faults are stops. The stale receipt is accepted, in one of the queues, if
+        # its worker is the first to commit.
+        ("remove_the_fence", 60, 10, 4, "(6|18) .* stale receipt"),
         ("see_a_place_for_each", 8, 0, 2, "15 in flight: "),
         # The first step of each group fails once, and the next overtakes it.
         ("let_all_of_a_group_be_active", 8, 0, 1, "16 groups in order: Step 0:0 was received"),
@@ -88,7 +89,7 @@ def test_a_run_without_faults_needs_none(tmp_path: Path) -> None:
     assert Path(ran.lines[-1].partition(":")[2].strip()).is_dir()
     again = chaos("--db", database, temporary=tmp_path)
     assert again.code == 5
-    assert "has had 8 messages in its queue 'orders' already" in again.err
+    assert re.search(r"has had \d+ messages in its queue 'calls' already", again.err)
     assert "Nothing was started" in again.err
 
 

@@ -45,7 +45,7 @@ SETTINGS: Final[Mapping[str, QueueOptions]] = {
 }
 QUEUES: Final = (*SETTINGS, *map(dead_letter_name, SETTINGS))
 #: Duration of the first part of a handler, and of the second, after which it commits.
-DWELL_SECONDS: Final = 0.04
+DWELL_SECONDS: Final = 0.06
 GROUPS: Final = 4
 #: One step in so many fails at first.
 FAILS_EVERY: Final = 7
