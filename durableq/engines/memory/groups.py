@@ -98,9 +98,12 @@ def block(tables: Tables, queue: str) -> None:
         group.sort(key=lambda row: row.state is not State.IN_FLIGHT)
         for row in group[concurrency:]:
             if row.state is not State.IN_FLIGHT:
-                due_ms = 0 if row.deferred else row.delayed_until_ms
+                due_ms = row.due_ms or 0 if row.over_budget else row.delayed_until_ms
                 tables.rows[row.id] = row._replace(
-                    state=State.BLOCKED, deferred=False, delayed_until_ms=due_ms
+                    state=State.BLOCKED,
+                    deferred=False,
+                    delayed_until_ms=0 if row.deferred else due_ms,
+                    due_ms=None,
                 )
 
 

@@ -765,8 +765,8 @@ WHERE durableq_group.active = 0 AND durableq_group.holding = 0 AND durableq_grou
  LIMIT (:limit+0))"""
 BLOCK = """\
 UPDATE durableq_message SET state=3, "deferred"=0, delayed_until_ms=CASE WHEN
-(durableq_message."deferred" != 0) THEN 0 ELSE durableq_message.delayed_until_ms END WHERE
-durableq_message.id IN (SELECT placed.id
+(durableq_message."deferred" != 0 OR durableq_message.delayed_until_ms = 140737488355326) THEN 0
+ELSE durableq_message.delayed_until_ms END WHERE durableq_message.id IN (SELECT placed.id
 FROM (SELECT durableq_message.id AS id, durableq_message.state AS state, row_number() OVER
 (PARTITION BY durableq_message.group_id ORDER BY CASE WHEN (durableq_message.state = 1) THEN 0
 ELSE 1 END, durableq_message.sequence, durableq_message.id) AS place

@@ -27,7 +27,7 @@ from durableq.engines.sql.definitions.messages import (
 from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
 from durableq.engines.sql.definitions.tables import counters, group, is_state, message, queue
 from durableq.model.flow.groups import GroupSettings
-from durableq.model.message import State
+from durableq.model.message import OVER_BUDGET_MS, State
 
 _m, _g, _q, _c, _p = message.c, group.c, queue.c, counters.c, parameter
 blocked: Any = literal_column(str(int(State.BLOCKED)))
@@ -175,6 +175,10 @@ _place = (
     .where(_m.id.in_(_in_queue), _m.group_id.is_not(None))
     .subquery("placed")
 )
+# Behind its key, or over the retry budget: once it is active, the receive decides again.
+_waits_for_no_time = (_m.deferred != zero) | (
+    _m.delayed_until_ms == literal_column(str(OVER_BUDGET_MS))
+)
 BLOCK = Statement(
     update(message)
     .where(
@@ -186,7 +190,7 @@ BLOCK = Statement(
     )
     .values(
         state=blocked,
-        delayed_until_ms=case((_m.deferred != zero, zero), else_=_m.delayed_until_ms),
+        delayed_until_ms=case((_waits_for_no_time, zero), else_=_m.delayed_until_ms),
         deferred=zero,
     )
 )

@@ -273,6 +273,20 @@ class GroupConcurrencyContract(StoreCase):
         complete(store, first)
         assert drain(store) == ["2", "3"]
 
+    def test_a_retry_over_the_budget_is_not_lost_when_groups_come_and_the_budget_goes(
+        self, store: FullStore
+    ) -> None:
+        send_group(store, "a", 1, 2, 3)
+        for message in receive(store):
+            fail(store, receipt(message), retry_in_ms=0)
+        store.declare_queue(ORDERS, {"retry_share": 0.5})
+        first = take(store)
+        assert receive(store) == []
+        store.declare_queue(ORDERS, {"group_concurrency": 1})
+        store.declare_queue(ORDERS, {"retry_share": 0})
+        complete(store, first)
+        assert drain(store) == ["2", "3"]
+
     @needs(Capability.INSPECT)
     def test_switching_groups_off_makes_all_ready(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"group_concurrency": 1})
