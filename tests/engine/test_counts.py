@@ -8,6 +8,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.admin.operations import audit
+from durableq.engines.sqlite.driver import driver
 from durableq.model.health import Level
 from durableq.model.queues import Counts
 from durableq.store.core import Capability
@@ -54,3 +55,21 @@ def test_an_audit_counts_each_message_and_trusts_no_counter(queue: DurableQ, db:
     assert counts(queue).ready == 7, "the counters are believed"
     (found,) = [finding for finding in audit(queue.store) if finding.level is Level.BAD]
     assert found.what == "orders: 4 messages, but its counters say 9: 5 too few"
+
+
+def test_a_send_that_fails_inside_a_transaction_counts_nothing(dq: DurableQ, db: Path) -> None:
+    """The user code goes on after the error, and the transaction commits."""
+    orders = dq.queue("orders", max_backlog=10, max_backlog_bytes=100)
+    orders.send(1)
+    plain.script(
+        db,
+        "CREATE TRIGGER refused BEFORE INSERT ON durableq_message WHEN NEW.body = '345' "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    )
+    (message,) = orders.receive()
+    with message.transaction() as tx:
+        tx.send("orders", 2)
+        with pytest.raises(driver.IntegrityError, match="refused"):
+            tx.send("orders", 345)
+    info = dq.store.require(Capability.INSPECT).queue("orders")
+    assert (info.counters.sent, info.limits.backlog_bytes, info.counts.ready) == (2, 1, 1)

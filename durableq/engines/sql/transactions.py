@@ -239,23 +239,28 @@ class AllOrNothing:
     It is no generator: one that Ctrl-C leaves suspended ends later, in another transaction.
 
     Args:
-        raw: the driver's connection, in a transaction.
+        tx: the transaction.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_counts", "_tx")
 
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
+    def __init__(self, tx: WriteTransaction) -> None:
+        self._tx = tx
+        self._counts: dict[tuple[int, str], int] = {}
 
     def __enter__(self) -> None:
-        self._raw.execute("SAVEPOINT durableq_operation")
+        self._counts = self._tx.counts.copy()
+        self._tx.raw.execute("SAVEPOINT durableq_operation")
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        raw = self._tx.raw
         if error is not None:
-            if not self._raw.in_transaction:  # a full disk undoes all of it at once
+            if not raw.in_transaction:  # a full disk undoes all of it at once
                 return
-            self._raw.execute("ROLLBACK TO durableq_operation")
-        self._raw.execute("RELEASE durableq_operation")
+            raw.execute("ROLLBACK TO durableq_operation")
+            self._tx.counts = self._counts
+            self._tx.known.clear()
+        raw.execute("RELEASE durableq_operation")
 
 
 class RevisionCheck(NamedTuple):

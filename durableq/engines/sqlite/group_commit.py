@@ -364,13 +364,12 @@ def attempt(tx: WriteTransaction, operation: _Operation, *arguments: Any) -> Any
     An error undoes the operation alone, unless it has ended the transaction: then it is raised.
     """
     try:
-        with AllOrNothing(tx.raw):
+        with AllOrNothing(tx):
             answer = operation(tx, *arguments)
             tx.write_counters()
     except DurableQError as error:
         if not tx.raw.in_transaction:
             raise
-        tx.counts.clear()
         return error
     return answer
 

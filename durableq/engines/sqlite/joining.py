@@ -92,8 +92,8 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
     try:
         with alone_with(raw):
             _begin(database, raw, begun=begun)
-            with AllOrNothing(raw):
-                tx = WriteTransaction(raw, DIALECT, database.rng, free_bytes=database.free_bytes)
+            tx = WriteTransaction(raw, DIALECT, database.rng, free_bytes=database.free_bytes)
+            with AllOrNothing(tx):
                 tx.set_time(steady_time.follow(tx, database.clock))
                 yield tx
                 tx.write_counters()

@@ -163,7 +163,7 @@ class OpenTransaction:
         """Send messages that exist only if this transaction commits."""
         self._check()
         try:
-            with AllOrNothing(self._tx.raw):
+            with AllOrNothing(self._tx):
                 return sending.send(self._tx, queue, drafts)
         except driver.Error as error:
             self._own_error = error
