@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from durableq.engines import open_store
+from durableq.engines.sql.ranking import rank_slice
+from durableq.engines.sqlite.store import SQLStore
 from durableq.model.dead_letters import DeadLetterGroup
 from durableq.model.flow.sending import SHED
 from durableq.model.lifecycle import EDGES, Node, node_of
@@ -130,6 +132,13 @@ class Engine:
             store.ready_in_ms(EVERY_QUEUE),
             self.rng.throws,
         ]
+
+    def rank_again(self) -> None:
+        """Rank messages after a change of priority aging: one engine does so in maintenance."""
+        if isinstance(self.store, SQLStore):
+            with self.store._database.write() as tx:
+                while rank_slice(tx, 2):
+                    pass
 
     def right_ms(self) -> int:
         """Return the right time."""

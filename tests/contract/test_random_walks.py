@@ -38,7 +38,7 @@ from durableq.model.message import (
     draft,
 )
 from durableq.model.queues import dead_letter_name
-from durableq.store.core import Send, Settle, WorkerInfo, WorkerStats
+from durableq.store.core import QueueInfo, Send, Settle, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock
 from tests.contract.engines import (
     DEAD_LETTER_QUEUES,
@@ -362,7 +362,12 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(queue=queues, changes=limits)
     def set_limits(self, queue: str, changes: dict[str, int]) -> None:
-        self.both(lambda engine, _: engine.store.declare_queue(queue, changes))
+        def change(engine: Engine, _: int) -> QueueInfo:
+            info = engine.store.declare_queue(queue, changes)
+            engine.rank_again()
+            return info
+
+        self.both(change)
 
     @rule(
         name=st.sampled_from(["ann", "bob"]),

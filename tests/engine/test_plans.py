@@ -197,11 +197,12 @@ PLANS: dict[str, tuple[str, set[str]]] = {
         {f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=? AND rank>?)"},
     ),
     # A bounded number of the first.
-    "OLDEST_OF_RANK": (
-        sql.OLDEST_OF_RANK,
+    "OLDEST_OF_LEVEL": (
+        sql.OLDEST_OF_LEVEL,
         {
             "CO-ROUTINE first",
-            f"SEARCH {MESSAGE} USING INDEX durableq_message_ready (queue_id=? AND rank=?)",
+            f"SEARCH {MESSAGE} USING INDEX durableq_message_ready "
+            "(queue_id=? AND rank>? AND rank<?)",
             "SEARCH first",
         },
     ),

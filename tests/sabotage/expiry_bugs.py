@@ -1,10 +1,11 @@
-"""Bugs to plant in the expiry of messages."""
+"""Bugs to plant in the expiry of messages, and in the aging of their priorities."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from durableq.engines.sql import settling
+from durableq.model.flow import rank
 from durableq.model.message import FOREVER_MS
 from tests.sabotage.host_bugs import rewrite
 
@@ -51,7 +52,18 @@ def keep_the_keys_of_expired_messages() -> None:
     )
 
 
+def let_priorities_never_age() -> None:
+    module: Any = rank
+    module.rank = lambda priority, *_, **__: -priority
+
+
+def leave_the_last_message_of_a_slice_unranked() -> None:
+    rewrite("RANK_WINDOW", "durableq_message.id <= :to", "durableq_message.id < :to")
+
+
 BUGS = (
+    let_priorities_never_age,
+    leave_the_last_message_of_a_slice_unranked,
     deliver_expired_messages,
     refuse_late_completions,
     retry_expired_messages,
@@ -61,6 +73,14 @@ BUGS = (
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
+    (
+        "let_priorities_never_age",
+        _CONTRACT + "test_the_lowest_priority_is_out_within_levels_times_aging",
+    ),
+    (
+        "leave_the_last_message_of_a_slice_unranked",
+        _CONTRACT + "test_a_long_queue_is_ranked_in_several_slices_and_loses_nothing",
+    ),
     (
         "deliver_expired_messages",
         _CONTRACT + "test_no_receive_returns_a_message_that_has_expired[ready]",

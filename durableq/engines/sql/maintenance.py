@@ -16,6 +16,7 @@ from durableq.engines.sql import breaker, once, orphans, redrive
 from durableq.engines.sql.expiring import expire_messages
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
+from durableq.engines.sql.ranking import rank_slice
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.errors import Busy
 from durableq.model.health import Finding, MaintenanceReport
@@ -130,7 +131,7 @@ def _slice(
         tx.run(tx.sql.DROP_EVENTS, ids=tx.list_of(old))
         redrive.clamp(tx)
     failed = breaker.prune_failures(tx, (note.failed_in, note.failed_id), WINDOW, limit)
-    freed = free_pages(tx)
+    is_ranked, freed = not rank_slice(tx, WINDOW), free_pages(tx)
     message_id = _next(rows, [row[0] for row in overdue], limit)
     event_id = _next(events, old, limit)
     more = (
@@ -138,6 +139,7 @@ def _slice(
         or (bool(old) and event_id > 0)
         or limit in (too_late, records, values)
         or freed > 0
+        or not is_ranked
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
     report = MaintenanceReport(True, expired + too_late, records, len(old), freed, values)

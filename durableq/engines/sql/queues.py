@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from durableq.engines.sql import backlog, breaker, flow, metadata, redrive, regrouping
+from durableq.engines.sql import backlog, breaker, flow, metadata, ranking, redrive, regrouping
 from durableq.engines.sql.columns import FLOW_STATE
 from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
@@ -16,7 +16,9 @@ from durableq.engines.sql.transactions import (
 )
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.flow.info import limits_info
+from durableq.model.flow.rank import level_width
 from durableq.model.flow.sending import check_dead_letter_settings
+from durableq.model.limits import MAX_PRIORITY
 from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
 from durableq.model.settings import SETTINGS, Limits, QueueSettings
 from durableq.store.capabilities import Control
@@ -24,8 +26,11 @@ from durableq.store.core import QueueInfo
 
 _SETTINGS: Final = len(SETTINGS)
 _STATE: Final = len(FLOW_STATE)
-#: Ready messages of each rank among which the oldest is looked for.
+#: Ready messages of each level of priority among which the oldest is looked for.
 _FIRST: Final = 1_000
+#: The same with priority aging, which makes one level of all.
+_FIRST_AGING: Final = 10_000
+_MOST_LEVELS: Final = 2 * MAX_PRIORITY + 2
 #: Less than any rank.
 _LOWEST: Final = -1 << 63
 
@@ -144,6 +149,7 @@ def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
         ):
             tx.run(statement, in_queue=part.id)
         metadata.drop_metadata_of(tx, part.name)
+        ranking.forget(tx, part.id)
         tx.run(tx.sql.DROP_QUEUE, queue_id=part.id)
     redrive.clamp(tx)
 
@@ -167,7 +173,7 @@ def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False)
     if recount or ready < 0 or bool(ready) != has_ready:
         (ready,) = tx.run(tx.sql.COUNT_READY, in_queue=queue_id).fetchone()
     counts = Counts(ready, delayed, in_flight, held, blocked)
-    oldest = _oldest_ready_ms(tx, queue_id) if has_ready else None
+    oldest = _oldest_ready_ms(tx, queue_id, settings) if has_ready else None
     flow_state = flow.of_settings(settings, state)
     limits = limits_info(flow_state, tx.lease_now_ms)
     if settings.breaker and (now := breaker.find_state(tx, queue_id)) is not None:
@@ -177,24 +183,36 @@ def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False)
     return QueueInfo(name, settings, dead_letters, counters, counts, oldest, limits)
 
 
-def _oldest_ready_ms(tx: Transaction, queue_id: int) -> int:
-    """Return the earliest arrival of the first ready messages of each rank.
+def _oldest_ready_ms(tx: Transaction, queue_id: int, settings: QueueSettings) -> int:
+    """Return the earliest arrival of the first ready messages of each level of priority.
 
     Messages arrive when they are sent, in order of id. Only after a redrive or a burial is one
-    younger than its place, so more than the first are read.
+    younger than its place, so more than the first are read. With priority aging an old message may
+    be behind younger ones of higher priorities, and only so many are read.
     """
+    aging_ms = settings.priority_aging_ms
+    width = level_width(has_groups=bool(settings.group_concurrency), aging_ms=aging_ms)
+    first = _FIRST_AGING if aging_ms else _FIRST
     oldest: int = min(
-        tx.run(tx.sql.OLDEST_OF_RANK, in_queue=queue_id, rank=rank, first=_FIRST).fetchone()[0]
-        for rank in _ranks(tx, queue_id)
+        tx.run(
+            tx.sql.OLDEST_OF_LEVEL, in_queue=queue_id, start=start, end=end, first=first
+        ).fetchone()[0]
+        for start, end in _levels(tx, queue_id, width)
     )
     return oldest
 
 
-def _ranks(tx: Transaction, queue_id: int) -> Iterator[int]:
-    """Yield the ranks that a queue's ready messages have."""
-    rank: int | None = _LOWEST
-    while True:
-        (rank,) = tx.run(tx.sql.NEXT_RANK, in_queue=queue_id, rank=rank).fetchone()
-        if rank is None:
+def _levels(tx: Transaction, queue_id: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield the levels that ready messages have: the lowest rank in each, and its end.
+
+    While messages are ranked again, some have ranks of another width: no more are read than a
+    queue may have levels.
+    """
+    rank = _LOWEST
+    for _ in range(_MOST_LEVELS):
+        (start,) = tx.run(tx.sql.NEXT_RANK, in_queue=queue_id, rank=rank).fetchone()
+        if start is None:
             return
-        yield rank
+        end = (start // width + 1) * width
+        yield start, end
+        rank = end - 1

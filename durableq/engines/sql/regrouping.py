@@ -6,7 +6,7 @@ active messages stay so, and no other takes their place.
 
 from __future__ import annotations
 
-from durableq.engines.sql import groups
+from durableq.engines.sql import groups, ranking
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
 from durableq.engines.sql.transactions import StoredQueue, WriteTransaction
 from durableq.model.errors import Conflict
@@ -39,8 +39,11 @@ def change(
         if (before.group_rate, before.group_burst) != (after.group_rate, after.group_burst):
             _cut_debts(tx, row.id, after)
         groups.fill(tx, row.id)
-    if (bool(had), before.priority_aging_ms) != (bool(has), after.priority_aging_ms):
+    if bool(had) != bool(has):
         _rank(tx, row.id, after)
+        ranking.forget(tx, row.id)
+    elif before.priority_aging_ms != after.priority_aging_ms:
+        ranking.rank_later(tx, row.id)
 
 
 def empty(tx: WriteTransaction, row: StoredQueue) -> None:

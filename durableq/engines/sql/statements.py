@@ -51,6 +51,8 @@ class Statements(Protocol):
 
     # expiry
     AT_SEND: str
+    LAST_MESSAGE: str
+    RANK_WINDOW: str
     EXPIRED_MESSAGES: str
 
     # fleet
@@ -253,7 +255,7 @@ class Statements(Protocol):
     INFOS: str
     COUNT_READY: str
     NEXT_RANK: str
-    OLDEST_OF_RANK: str
+    OLDEST_OF_LEVEL: str
 
     # redrive
     DEAD_LETTERS_MEANT: str

@@ -568,6 +568,13 @@ AT_SEND = """\
 SELECT durableq_queue.expires_in_ms, durableq_queue.priority_aging_ms
 FROM durableq_queue
 WHERE durableq_queue.id = ?1"""
+LAST_MESSAGE = """\
+SELECT coalesce(max(durableq_message.id), 0) AS coalesce_1
+FROM durableq_message"""
+RANK_WINDOW = """\
+UPDATE durableq_message SET rank=(durableq_message.retention_from_ms * :per_ms -
+durableq_message.priority * :weight) WHERE durableq_message.id > :after AND durableq_message.id
+<= :to AND durableq_message.queue_id + 0 = :in_queue"""
 EXPIRED_MESSAGES = """\
 SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state
 FROM durableq_message
@@ -1771,12 +1778,13 @@ SELECT min(durableq_message.rank) AS min_1
 FROM durableq_message
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
 durableq_message.rank > :rank"""
-OLDEST_OF_RANK = """\
+OLDEST_OF_LEVEL = """\
 SELECT min(first.enqueued_at_ms) AS min_1
 FROM (SELECT durableq_message.enqueued_at_ms AS enqueued_at_ms
 FROM durableq_message
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
-durableq_message.rank = :rank ORDER BY durableq_message.id
+durableq_message.rank >= :start AND durableq_message.rank < :end ORDER BY durableq_message.rank,
+durableq_message.id
  LIMIT (:first+0)) AS first"""
 
 # redrive

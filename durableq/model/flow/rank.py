@@ -37,3 +37,10 @@ def rank(priority: int, at_ms: int, *, has_groups: bool = False, aging_ms: int =
     """
     base = at_ms * RANKS_PER_MS if has_groups or aging_ms else 0
     return base - priority * weight(has_groups=has_groups, aging_ms=aging_ms)
+
+
+def level_width(*, has_groups: bool, aging_ms: int) -> int:
+    """Return how many ranks a level of priority has; with aging all are one level."""
+    if aging_ms:
+        return 1 << 62
+    return weight(has_groups=has_groups, aging_ms=0)

@@ -1,10 +1,11 @@
-"""The expiry of messages: settings that a send needs, and the messages that have expired."""
+"""The expiry and the ranks of messages: settings that a send needs, and what maintenance does."""
 
 from __future__ import annotations
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import func, literal_column, select, update
 
 from durableq.engines.sql.definitions.elements import Statement, parameter
+from durableq.engines.sql.definitions.messages import zero
 from durableq.engines.sql.definitions.tables import is_state, message, queue
 from durableq.model.message import FOREVER_MS, State
 
@@ -14,6 +15,16 @@ _m, _q = message.c, queue.c
 AT_SEND = Statement(
     select(_q.expires_in_ms, _q.priority_aging_ms).where(_q.id == parameter("queue_id")),
     order=("queue_id",),
+)
+LAST_MESSAGE = Statement(select(func.coalesce(func.max(_m.id), zero)))
+RANK_WINDOW = Statement(
+    update(message)
+    .where(
+        _m.id > parameter("after"),
+        _m.id <= parameter("to"),
+        _m.queue_id + zero == parameter("in_queue"),
+    )
+    .values(rank=_m.retention_from_ms * parameter("per_ms") - _m.priority * parameter("weight"))
 )
 # The index wants its condition, an inequality: of two ranges the planner might search the other.
 # Messages in flight are left to their receivers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from durableq.testing.contract.maintenance.aging import RankedAgainContract
 from durableq.testing.contract.maintenance.clock_jumps import PrunedClockJumpsContract
 from durableq.testing.contract.maintenance.expiry import PrunedExpiryContract
 from durableq.testing.contract.maintenance.retention import PrunedRetentionContract
@@ -9,6 +10,10 @@ from durableq.testing.contract.maintenance.slices import SlicesContract
 
 
 class MaintenanceContract(
-    SlicesContract, PrunedRetentionContract, PrunedExpiryContract, PrunedClockJumpsContract
+    SlicesContract,
+    PrunedRetentionContract,
+    PrunedExpiryContract,
+    RankedAgainContract,
+    PrunedClockJumpsContract,
 ):
     """The tests of the capability Maintenance."""

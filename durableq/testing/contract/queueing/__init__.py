@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from durableq.testing.contract.queueing.aging import AgingContract
 from durableq.testing.contract.queueing.backlog import BacklogContract
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
 from durableq.testing.contract.queueing.coalescing import (
@@ -44,6 +45,7 @@ class QueueingContract(
     WaitingContract,
     RetentionContract,
     ExpiryContract,
+    AgingContract,
     ClockJumpsContract,
     RateContract,
     InFlightContract,
