@@ -180,9 +180,11 @@ class Nursery:
         command = [sys.executable, "-m", "durableq", "work", *map(str, arguments)]
         return self._start(command, None, cwd=cwd, **environment)
 
-    def run(self, *command: str, cwd: Path = ROOT, **environment: str) -> Child:
+    def run(
+        self, *command: str, cwd: Path = ROOT, stdin: int | None = None, **environment: str
+    ) -> Child:
         """Start any command."""
-        return self._start(list(command), None, cwd=cwd, **environment)
+        return self._start(list(command), stdin, cwd=cwd, **environment)
 
     def recover(self, *arguments: object, cwd: Path = ROOT) -> Recoverer:
         """Start `durableq recover --json`."""

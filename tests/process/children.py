@@ -284,6 +284,8 @@ def die_at_statement(number: int, call: str, dq: DurableQ) -> None:
 def ready_to(call: str, dq: DurableQ) -> Callable[[], object]:
     """Prepare the message that a call acts on; return the call."""
     orders = dq.queue("orders")
+    if call == "receive":
+        return orders.receive
     if call == "send":
         return lambda: orders.send_many([2, 3, 4])
     (message,) = dq.queue("orders-dlq").receive() if call == "decide" else orders.receive()

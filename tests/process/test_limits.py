@@ -1,0 +1,127 @@
+"""Limits across processes, some of which are killed with the last token, or the last place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+from durableq.admin import operations
+from durableq.model.health import is_healthy
+from tests.engine import plain
+from tests.process.app import EFFECT
+from tests.process.child import Child, Nursery
+from tests.support import wait_for
+
+PROCESSES = 8
+RATE, BURST = 100, 10
+SECONDS = 3
+#: Leases of the messages end so long after they were granted.
+LEASE_SECONDS = 3600
+GRANTED = "SELECT lease_until_ms FROM durableq_message WHERE state = 1 ORDER BY lease_until_ms"
+LEASES = "SELECT count(*) FROM durableq_message WHERE state = 1"
+SPENT = "SELECT max(tat_ns) > 0 FROM durableq_counters"
+COUNTED = "SELECT sum(in_flight) FROM durableq_counters"
+
+
+def excess(times_ms: Sequence[int], rate: float, burst: int) -> Fraction:
+    """Return the most messages that any window has beyond burst + rate x window."""
+    return max(
+        last + 1 - first - burst - Fraction(rate) * max(0, until_ms - at_ms - 1) / 1_000
+        for first, at_ms in enumerate(times_ms)
+        for last, until_ms in enumerate(times_ms)
+        if last >= first
+    )
+
+
+def has_taken(child: Child) -> bool:
+    return len(child.said) > 2
+
+
+def start(nursery: Nursery, db: Path, number: int, *more: str) -> list[Child]:
+    """Start takers that begin together."""
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "tests.process.takers", str(db)]
+    children = [nursery.run(*command, str(seed), *more, stdin=reading) for seed in range(number)]
+    for child in children:
+        child.wait_line("READY")
+    os.close(writing)
+    os.close(reading)
+    return children
+
+
+def test_no_window_of_eight_processes_is_above_the_rate_though_one_is_killed(
+    dq: DurableQ, db: Path, nursery: Nursery
+) -> None:
+    """A lease tells to the millisecond when it was granted, also that of the killed process."""
+    orders = dq.queue("orders", rate=RATE, burst=BURST, visibility_timeout=LEASE_SECONDS)
+    orders.send_many(range(RATE * SECONDS * 2))
+    killed, *others = start(nursery, db, PROCESSES)
+    wait_for(lambda: plain.one(db, LEASES) > RATE * SECONDS / 2, what="half of the messages")
+    killed.signal(signal.SIGKILL)
+    assert killed.end() == -signal.SIGKILL
+    wait_for(lambda: plain.one(db, LEASES) > RATE * SECONDS, what="the others", seconds=30)
+    for child in others:
+        child.kill()
+    times_ms = [until_ms - LEASE_SECONDS * 1_000 for until_ms in plain.column(db, GRANTED)]
+    assert excess(times_ms, RATE, BURST) <= 0
+    assert any(line.startswith("took") for line in killed.said)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_killed_processes_leave_no_place_taken_and_free_none_twice(
+    db: Path, nursery: Nursery, limit: int
+) -> None:
+    """Their leases end by time. A look may come between two takers' transactions at any moment."""
+    dq = DurableQ(db)
+    orders = dq.queue(
+        "orders", max_in_flight=limit, max_receives=1_000, backoff_base=0, visibility_timeout=0.3
+    )
+    orders.send_many(range(60))
+    for _ in range(4):
+        children = start(nursery, db, 2, "ends")
+        for child in children:
+            wait_for(partial(has_taken, child), what="it to take some")
+            assert plain.one(db, LEASES) <= limit
+            child.kill()
+        assert plain.one(db, COUNTED) == plain.one(db, LEASES) <= limit
+    (last,) = start(nursery, db, 1, "ends")
+    assert last.end() == 0
+    assert orders.info().counts.present == 0
+    assert is_healthy(operations.audit(dq.store))
+    dq.close()
+
+
+#: Leases, places taken, and whether the token is, before each call and after it.
+CALLS = {
+    "receive": ((0, 0, 0), (1, 1, 1)),
+    "fail": ((1, 1, 1), (0, 0, 1)),
+    "transaction": ((1, 1, 1), (0, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_killed_before_any_statement_a_call_pays_for_its_leases_or_for_none(
+    call: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    """The last token is spent, and the last place taken and given back, with the lease."""
+    db = tmp_path / "queue.db"
+    with DurableQ(db) as dq:
+        dq.queue("receipts")
+        orders = dq.queue("orders", max_receives=1, rate=0.01, burst=1, max_in_flight=1)
+        orders.send(1, key="k")
+    plain.script(db, EFFECT)
+    child = nursery.start("sweep", call, db)
+    assert child.end() == 0, child.complaints
+    files = sorted(tmp_path.glob("killed-*.db"))
+    found = [tuple(plain.one(path, sql) for sql in (LEASES, COUNTED, SPENT)) for path in files]
+    before, after = CALLS[call]
+    assert set(found) == {before, after}
+    assert (found[0], found[-1]) == (before, after), "it died at no statement, or at every one"
