@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from durableq.model import codec
 from durableq.model.errors import InvalidBody, InvalidInput
+from durableq.model.flow.rate import check_rate
 from durableq.model.limits import BODY_CEILING_BYTES, MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft, SendOptions, draft
 from durableq.model.units import check_whole, to_ms
@@ -33,6 +34,8 @@ class Producer:
         batch_size: messages in a batch, 1 to MAX_SEND_BATCH.
         linger: seconds a message may wait for company; None waits until the batch is full.
         max_bytes: bytes of bodies in a batch.
+        rate: messages a second; None for no limit. `send` waits for its turn, evenly spaced: time
+            lost in a pause is not caught up in a burst.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Producer:
         batch_size: int = 10,
         linger: float | None = 0.05,
         max_bytes: int = MAX_BODY_BYTES,
+        rate: float | None = None,
     ) -> None:
         check_whole(batch_size, "batch_size", 1, MAX_SEND_BATCH)
         check_whole(max_bytes, "max_bytes", 1, MAX_SEND_BATCH * BODY_CEILING_BYTES)
@@ -52,6 +56,11 @@ class Producer:
         self._batch_size = batch_size
         self._linger = None if linger is None else to_ms(linger, "linger") / 1000
         self._max_bytes = max_bytes
+        if rate is not None:
+            check_rate(rate, "rate")
+        self._interval = 0.0 if rate is None else 1 / rate
+        self._next_turn = 0.0
+        self._pacing = threading.Lock()
         self._changed = threading.Condition()
         self._committing = threading.Lock()
         self._pending: _Pending = []
@@ -80,6 +89,8 @@ class Producer:
         if self._is_inherited:
             raise InvalidInput("This producer is the parent process's: make one in this process.")
         self._raise_failure()
+        if self._interval:
+            self._wait_for_turn()
         future: Future[str] = Future()
         future.set_running_or_notify_cancel()  # an accepted message is sent: it cannot be cancelled
         while not self._add(accepted, size, future):
@@ -133,6 +144,15 @@ class Producer:
     def _is_inherited(self) -> bool:
         """Whether it came here by a fork: the parent sends the waiting messages."""
         return os.getpid() != self._pid
+
+    def _wait_for_turn(self) -> None:
+        """Wait until the rate allows the next message."""
+        with self._pacing:
+            now = time.monotonic()
+            turn = max(self._next_turn, now)
+            self._next_turn = turn + self._interval
+        if turn > now:
+            time.sleep(turn - now)
 
     def _add(self, accepted: Draft, size: int, future: Future[str]) -> bool:
         """Let a message wait with the others, if its batch has room for it."""

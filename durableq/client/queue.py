@@ -110,6 +110,7 @@ class Queue:
         batch_size: int = 10,
         linger: float | None = 0.05,
         max_bytes: int = MAX_BODY_BYTES,
+        rate: float | None = None,
     ) -> Producer:
         """Return a Producer, which groups sends into batches: `with queue.producer() as p`.
 
@@ -117,6 +118,7 @@ class Queue:
             batch_size: messages in a commit.
             linger: seconds a message may wait for company; None: until the batch is full.
             max_bytes: bytes of bodies in a commit.
+            rate: messages a second, evenly spaced; None for no limit.
 
         Raises:
             InvalidInput: a number out of bounds.
@@ -126,7 +128,8 @@ class Queue:
             return self._app.store.send(self.name, batch)
 
         limit = self._app.store.settings(self.name).max_body_bytes
-        return Producer(commit, limit, batch_size=batch_size, linger=linger, max_bytes=max_bytes)
+        options: Any = {"linger": linger, "max_bytes": max_bytes, "rate": rate}
+        return Producer(commit, limit, batch_size=batch_size, **options)
 
     def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> Deliveries:
         """Lease up to `limit` messages, without a worker: settle each yourself.

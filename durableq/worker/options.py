@@ -11,6 +11,7 @@ from typing import Any, Final
 from durableq.client.app import DurableQ
 from durableq.client.handlers import Handler
 from durableq.model.errors import AppError
+from durableq.model.settings import QueueSettings
 from durableq.model.text import shown
 from durableq.runtime.logs import LogFormat
 
@@ -71,6 +72,22 @@ class WorkerOptions:
         values = json.loads(text)
         tuples = {name: tuple(values[name]) for name in ("queues", "command")}
         return cls(**values | tuples)
+
+
+def check_in_flight(handler: Handler, settings: QueueSettings) -> None:
+    """Check that a handler's messages may be in flight together.
+
+    Raises:
+        AppError: they are more than the queue's limit, so that one worker would hold every place.
+    """
+    most, taken = settings.max_in_flight, handler.prefetch or 1
+    if most and taken > most:
+        option = "prefetch" if handler.batch is None else "batch"
+        raise AppError(
+            f"The handler of queue {handler.queue!r} takes {taken} messages at a time ({option}), "
+            f"more than the {most} that may be in flight (max_in_flight). Lower the one, or raise "
+            f"the other: durableq queue set {handler.queue} --max-in-flight {taken}."
+        )
 
 
 def chosen_handlers(app: DurableQ, queues: tuple[str, ...]) -> list[Handler]:

@@ -14,6 +14,7 @@ from tests.sabotage import (
     limit_bugs,
     once_bugs,
     rate_bugs,
+    receive_limit_bugs,
 )
 
 _MODULES: Final = (
@@ -25,6 +26,7 @@ _MODULES: Final = (
     limit_bugs,
     once_bugs,
     rate_bugs,
+    receive_limit_bugs,
 )
 BUGS: Final = tuple(itertools.chain.from_iterable(module.BUGS for module in _MODULES))
 #: Pairs of a bug and a test that sees it.

@@ -294,3 +294,20 @@ def test_a_batch_is_one_transaction(tmp_path: Path) -> None:
             producer.close()
         assert plain.one(db, COUNT) == 0
         assert orders.info().counters.sent == 0
+
+
+def test_a_rate_spaces_messages_evenly_and_does_not_catch_up(storage: Storage) -> None:
+    with storage.producer(rate=50, batch_size=2) as producer:
+        for _ in range(2):
+            began = time.monotonic()
+            for number in range(4):
+                producer.send(number)
+                assert time.monotonic() >= began + number / 50
+            threading.Event().wait(0.1)  # longer than a turn
+    assert storage.batches == [["0", "1"], ["2", "3"]] * 2
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), True, "5"])
+def test_a_rate_that_is_none_is_refused(storage: Storage, rate: Any) -> None:
+    with pytest.raises(InvalidInput, match="rate is a number of messages a second"):
+        storage.producer(rate=rate)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from durableq.model.decisions import Discard
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Discard, Requeue
 from durableq.model.message import Outcome, Reason, State
 from durableq.store.core import Capability, Receive, Settle
 from durableq.testing.contract.case import (
@@ -65,6 +66,15 @@ class RateContract(StoreCase):
         assert fail(store, take(store), retry_in_ms=0) is Outcome.RETRY
         clock.advance(0.001)
         assert complete(store, take(store)) == [Outcome.DONE]
+        assert receive(store) == []
+
+    def test_a_token_is_not_given_back_with_a_place(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"rate": 1, "burst": 1, "max_in_flight": 1})
+        store.send(ORDERS, drafts(1, 2))
+        store.release([take(store)])
+        clock.advance(0.5)
         assert receive(store) == []
 
     def test_a_burst_may_be_taken_one_by_one_in_as_many_milliseconds(
@@ -211,6 +221,16 @@ class InFlightContract(StoreCase):
         assert receive(store, queue=DEAD) == []
         store.release([receipt(chosen)])
         assert len(receive(store, queue=DEAD)) == 1
+
+    @needs(Capability.DEAD_LETTERS, Capability.REDRIVE, Capability.INSPECT)
+    def test_a_redrive_leaves_no_place_taken(self, store: FullStore) -> None:
+        for _ in range(3):
+            kill(store)
+        store.declare_queue(DEAD, {"max_in_flight": 1})
+        task = store.start_redrive(DeadLetterFilter(), Requeue("again"))
+        store.continue_redrive(task.id, 10)
+        assert store.queue(DEAD).limits.in_flight == 0
+        assert store.queue(ORDERS).counts.ready == 3
 
     @needs(Capability.TRANSACTIONS)
     def test_the_end_of_a_transaction_of_user_code_makes_room(self, store: FullStore) -> None:

@@ -1,0 +1,171 @@
+"""Bugs to plant in the limits of receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.engines.memory import flow as memory_flow
+from durableq.engines.sql import dead_letters, flow, queries, redrive, settling
+from durableq.model.flow import capacity
+from durableq.worker import worker
+from tests.sabotage.host_bugs import rewrite
+
+
+def charge_a_token_after_the_commit() -> None:
+    """A token is paid for in the next transaction of the process, which a kill prevents."""
+    module: Any = flow
+    charge = module.charge
+    owed: list[Any] = []
+
+    def later(tx: Any, *of_receive: Any) -> None:
+        for earlier in owed:
+            charge(tx, *earlier)
+        owed[:] = [of_receive]
+
+    module.charge = later
+
+
+def give_a_token_back_with_a_release() -> None:
+    rewrite(
+        "IN_FLIGHT",
+        "in_flight=(durableq_counters.in_flight + :number)",
+        "in_flight=(durableq_counters.in_flight + :number), tat_ns = 0",
+    )
+
+
+def limit_each_process() -> None:
+    """Each process has a bucket of its own."""
+    module: Any = flow
+    state_of, charge = module.state_of, module.charge
+    own: dict[int, Any] = {}
+
+    def own_state(tx: Any, queue_id: int, limits: int) -> Any:
+        return state_of(tx, queue_id, limits)._replace(tat_ns=own.get(queue_id, 0))
+
+    def own_charge(tx: Any, queue_id: int, limits: int, state: Any, messages: Any) -> None:
+        own[queue_id] = capacity.charged(state, len(messages), 0, tx.lease_now_ms).tat_ns
+        charge(tx, queue_id, limits, state, messages)
+
+    module.state_of, module.charge = own_state, own_charge
+
+
+def charge_all_that_was_asked_for() -> None:
+    """Messages that are deferred or skipped on the way are paid for."""
+    for module in (flow, memory_flow):
+        target: Any = module
+        target.charged = lambda state, first, retried, now_ms: capacity.charged(
+            state, max(first + retried, 2), 0, now_ms
+        )
+
+
+def keep_the_debt_of_a_slow_rate() -> None:
+    module: Any = flow
+    module.with_limited_debt = lambda state, _: capacity.Paid(*state[5:8])
+
+
+def forget_the_end_of_a_lease_that_is_put_back() -> None:
+    """A failure, a release and a reclaim leave the place taken."""
+    module: Any = settling
+    module.count_leases = lambda *_: None
+
+
+def forget_the_end_of_a_lease_that_is_completed() -> None:
+    rewrite("COMPLETED_IN_FLIGHT", "in_flight - :number", "in_flight - 0 * :number")
+
+
+def forget_the_end_of_a_lease_by_a_decision() -> None:
+    module: Any = dead_letters
+    module.count_leases = lambda *_: None
+
+
+def forget_the_leases_of_a_redrive() -> None:
+    module: Any = redrive
+    module.count_leases = lambda *_: None
+
+
+def switch_the_limit_on_without_a_count() -> None:
+    module: Any = flow
+    module.count_again = lambda *_: None
+
+
+def let_retries_through_without_credit() -> None:
+    module: Any = capacity
+    module.retries.allowed = lambda *_: 100
+
+
+def wait_for_nothing_while_a_limit_holds() -> None:
+    """A worker that a limit holds back looks again at once."""
+    module: Any = queries
+    module.flow.waits_ms = lambda *_, is_ready, **__: [0] if is_ready else []
+
+
+def start_a_handler_that_needs_more_than_the_limit() -> None:
+    module: Any = worker
+    module.check_in_flight = lambda *_: None
+
+
+BUGS = (
+    charge_a_token_after_the_commit,
+    give_a_token_back_with_a_release,
+    limit_each_process,
+    charge_all_that_was_asked_for,
+    keep_the_debt_of_a_slow_rate,
+    forget_the_end_of_a_lease_that_is_put_back,
+    forget_the_end_of_a_lease_that_is_completed,
+    forget_the_end_of_a_lease_by_a_decision,
+    forget_the_leases_of_a_redrive,
+    switch_the_limit_on_without_a_count,
+    let_retries_through_without_credit,
+    wait_for_nothing_while_a_limit_holds,
+    start_a_handler_that_needs_more_than_the_limit,
+)
+_SQLITE = "tests/contract/test_sqlite.py::TestSQLite::"
+_PROCESS = "tests/process/test_limits.py::"
+_WORKERS = "tests/engine/test_limited_workers.py::"
+_KILLED = _PROCESS + "test_killed_before_any_statement_a_call_pays_for_its_leases_or_for_none"
+SEEN_BY = (
+    ("charge_a_token_after_the_commit", _KILLED + "[receive]"),
+    ("give_a_token_back_with_a_release", _SQLITE + "test_a_token_is_not_given_back_with_a_place"),
+    (
+        "limit_each_process",
+        _PROCESS + "test_no_window_of_eight_processes_is_above_the_rate_though_one_is_killed",
+    ),
+    ("charge_all_that_was_asked_for", _SQLITE + "test_only_leased_messages_are_paid_for"),
+    (
+        "keep_the_debt_of_a_slow_rate",
+        _SQLITE + "test_a_fast_rate_does_not_wait_for_the_debt_of_a_slow_one",
+    ),
+    (
+        "forget_the_end_of_a_lease_that_is_put_back",
+        _PROCESS + "test_killed_processes_leave_no_place_taken_and_free_none_twice[1]",
+    ),
+    (
+        "forget_the_end_of_a_lease_that_is_put_back",
+        _SQLITE + "test_each_end_of_a_lease_makes_room",
+    ),
+    (
+        "forget_the_end_of_a_lease_that_is_completed",
+        _SQLITE + "test_each_end_of_a_lease_makes_room",
+    ),
+    (
+        "forget_the_end_of_a_lease_by_a_decision",
+        _SQLITE + "test_decisions_and_leases_by_id_count",
+    ),
+    ("forget_the_leases_of_a_redrive", _SQLITE + "test_a_redrive_leaves_no_place_taken"),
+    (
+        "switch_the_limit_on_without_a_count",
+        _SQLITE + "test_leases_are_counted_when_the_limit_is_switched_on",
+    ),
+    (
+        "let_retries_through_without_credit",
+        _SQLITE + "test_retries_are_a_share_of_the_deliveries",
+    ),
+    (
+        "wait_for_nothing_while_a_limit_holds",
+        _WORKERS + "test_a_worker_sleeps_until_the_next_token",
+    ),
+    (
+        "start_a_handler_that_needs_more_than_the_limit",
+        _WORKERS + "test_a_handler_that_takes_more_than_may_be_in_flight_is_refused[wanted0]",
+    ),
+)
