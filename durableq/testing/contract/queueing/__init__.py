@@ -21,6 +21,7 @@ from durableq.testing.contract.queueing.limits import (
     InFlightContract,
     RateContract,
     RetryShareContract,
+    SlowStartContract,
 )
 from durableq.testing.contract.queueing.queues import QueuesContract
 from durableq.testing.contract.queueing.receiving import ReceivingContract
@@ -50,6 +51,7 @@ class QueueingContract(
     RateContract,
     InFlightContract,
     RetryShareContract,
+    SlowStartContract,
     GroupOrderContract,
     GroupConcurrencyContract,
     GroupDeadLettersContract,

@@ -311,3 +311,33 @@ class RetryShareContract(StoreCase):
         assert (counts.in_flight, counts.delayed, counts.ready) == (1, 3, 0)
         waiting = [one for one in store.peek(ORDERS, 4) if one.state is State.DELAYED]
         assert [one.delayed_until_ms for one in waiting] == [0, 0, 0]
+
+
+@needs(Capability.CONTROL, Capability.INSPECT)
+class SlowStartContract(StoreCase):
+    """`slow_start`: after a breaker has closed, the rate grows from a tenth to all."""
+
+    def test_the_rate_grows_after_a_breaker_has_closed(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"breaker": 1, "rate": 100, "burst": 10})
+        store.send(ORDERS, drafts(*range(60)))
+        store.set_breaker(ORDERS, is_open=True)
+        assert receive(store, 100) == []
+        store.set_breaker(ORDERS, is_open=False)
+        assert store.queue(ORDERS).limits.started == 0.1
+        assert len(receive(store, 100)) == 1
+        clock.advance(0.05)
+        assert receive(store, 100) == []
+        clock.advance(5)
+        assert len(receive(store, 100)) == 5
+        clock.advance(5)
+        assert store.queue(ORDERS).limits.started == 1
+        assert len(receive(store, 100)) == 10
+
+    def test_without_a_breaker_nothing_starts_slowly(self, store: FullStore) -> None:
+        store.declare_queue(ORDERS, {"breaker": 1, "rate": 100, "burst": 10})
+        store.set_breaker(ORDERS, is_open=False)
+        store.declare_queue(ORDERS, {"breaker": 0})
+        store.send(ORDERS, drafts(*range(20)))
+        assert len(receive(store, 100)) == 10
