@@ -59,7 +59,7 @@ class Queue:
                 Session: `session.connection()`), used by one thread at a time: the message then
                 exists only if that commits (transactional outbox). None: a commit of its own.
             options: key, attributes, delay (seconds), priority, group, deduplication_id,
-                replace_key, debounce and max_wait (seconds); see SendOptions.
+                replace_key, debounce, max_wait and expires_in (seconds); see SendOptions.
 
         Raises:
             InvalidInput: the message cannot be sent; nothing was stored.

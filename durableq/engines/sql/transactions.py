@@ -225,12 +225,15 @@ class WriteTransaction(Transaction):
 
 
 def row_id(message_id: str) -> int:
-    """Return the row id of a message's id; -1, which no row has, if it is not one."""
+    """Return the row id of a message's id; 0, which no row has, if it is not one.
+
+    Negative ones are not free: the history has the events of a queue under them.
+    """
     try:
         number = int(message_id)
     except ValueError:
-        return -1
-    return number if 0 <= number < 1 << 63 and str(number) == message_id else -1
+        return 0
+    return number if 0 < number < 1 << 63 and str(number) == message_id else 0
 
 
 class AllOrNothing:

@@ -357,6 +357,13 @@ class BreakerContract(StoreCase):
         assert [event.actor for event in told] == ["", "", "", "ada"]
         assert told[-1].at_ms == clock.wall_ms()
 
+    @needs(Capability.DEAD_LETTERS)
+    def test_its_changes_are_in_the_history_of_no_message(self, store: FullStore) -> None:
+        for queue in (ORDERS, DEAD):
+            store.declare_queue(queue, {"breaker": 1})
+            store.set_breaker(queue, is_open=True)
+        assert [store.history(one) for one in ("1", "0", "-1", "none")] == [[], [], [], []]
+
     def test_a_queue_made_again_has_a_closed_breaker(self, store: FullStore) -> None:
         switch_on(store)
         send(store)
