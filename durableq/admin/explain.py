@@ -75,7 +75,9 @@ def _reasons(store: Store, message: Message, now_ms: int) -> Iterator[str]:
         )
         return
     yield from _unread(store, message)
-    if not waits:
+    if message.state is State.BLOCKED:
+        yield limits.blocked(queue.settings, message.group)
+    elif not waits:
         yield from _ready(message, queue, behind)
 
 

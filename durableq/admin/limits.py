@@ -8,6 +8,7 @@ from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import LimitsInfo
 from durableq.model.health import Finding, Level
 from durableq.model.info import QueueInfo
+from durableq.model.settings import QueueSettings
 from durableq.model.text import visible
 from durableq.model.units import span
 
@@ -25,6 +26,8 @@ def words(info: QueueInfo) -> Iterator[str]:
         yield f"rate: {_when(limits.tokens, limits.next_token_ms, 'next token')}"
     if limits.retries is not None:
         yield f"retries: {_when(limits.retries, limits.next_retry_ms, 'next')}"
+    if info.settings.group_concurrency:
+        yield f"groups: {info.counts.blocked:,} blocked"
     yield from map(_of_backlog, _backlog(info))
 
 
@@ -88,6 +91,22 @@ def held_back(info: QueueInfo, *, is_retry: bool) -> Iterator[str]:
             f"retries: next in {span(limits.next_retry_ms)}, or after enough other messages. "
             f"retry_share {settings.retry_share:.15g} is used up."
         )
+
+
+def blocked(settings: QueueSettings, group: str | None) -> str:
+    """Return the sentence for a message that waits for its group."""
+    most = settings.group_concurrency
+    active = "1 message is" if most == 1 else f"{most} messages are"
+    held = (
+        ", and none becomes active while the group has a dead letter (group_on_dead is hold; see "
+        "durableq dlq)"
+        if settings.group_on_dead
+        else ""
+    )
+    return (
+        f"It is blocked behind others of its group, {visible(group or '')}: at most {active} "
+        f"active (group_concurrency){held}."
+    )
 
 
 def findings(queues: Iterable[QueueInfo]) -> Iterator[Finding]:

@@ -9,17 +9,14 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from durableq.model import codec
 from durableq.model.arguments import check_known
+from durableq.model.drafts import SEND_OPTIONS, SendOptions
 from durableq.model.errors import DurableQError, InvalidBody, InvalidInput
-from durableq.model.message import SendOptions
 from durableq.model.text import shown
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: The number of bytes that are read to find the end of a line.
 MAX_LINE_BYTES: Final = 256 << 20
-FIELDS: Final = (
-    *("body", "key", "delay", "priority", "attributes", "expires_in"),
-    *("deduplication_id", "replace_key", "debounce", "max_wait"),
-)
+FIELDS: Final = ("body", *SEND_OPTIONS)
 
 
 class BadLine(InvalidBody):

@@ -19,6 +19,7 @@ from durableq.cli.options import DEMO_APP, DEMO_SEED, Session
 from durableq.client.app import DurableQ
 from durableq.client.handlers import load
 from durableq.client.producer import Producer
+from durableq.model.arguments import listed
 from durableq.model.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
 from durableq.model.flow.sending import SHED
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
@@ -38,10 +39,7 @@ SLACK_BYTES: Final = 1 << 20
 _OF_FILE: Final = "Options of a FILE"
 _OF_DEMO: Final = "Options of the demo's orders, without a FILE"
 _FILE: Final = "JSON Lines; - is standard input. Without FILE, the demo's orders are sent."
-_ENVELOPE: Final = (
-    "Each line is an object with body, key, delay, priority, attributes, expires_in, "
-    "deduplication_id, replace_key, debounce and max_wait."
-)
+_ENVELOPE: Final = f"Each line is an object with {listed(jsonl.FIELDS)}."
 _KEY_FIELD: Final = "Field of the body that holds the idempotency key."
 _SEED: Final = "Seed of the orders: equal seeds send equal orders."
 

@@ -49,6 +49,19 @@ def test_explain_names_the_places_in_flight(run: Run, shop: Shop) -> None:
     assert because.startswith("in flight: 2 of 2. ")
 
 
+def test_explain_names_the_group_that_blocks_a_message(run: Run, shop: Shop) -> None:
+    shop.store.declare_queue("orders", {"group_concurrency": 1, "group_on_dead": 1})
+    shop.queue.send_many(range(3), group="customer 7")
+    explained = run("explain", 2, "--json").json
+    assert explained["state"] == "blocked"
+    assert explained["because"][-1] == (
+        "It is blocked behind others of its group, customer 7: at most 1 message is active "
+        "(group_concurrency), and none becomes active while the group has a dead letter "
+        "(group_on_dead is hold; see durableq dlq)."
+    )
+    assert "limits of orders  groups: 2 blocked" in run("status").out
+
+
 def test_a_message_that_a_limit_lets_through_is_ready(run: Run, shop: Shop) -> None:
     shop.store.declare_queue("orders", {"max_in_flight": 2, "rate": 100})
     shop.queue.send(1)
