@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from durableq.engines.sql import regrouping
 from durableq.model.flow import rate
 from durableq.model.flow.breaker import Breaker
 from durableq.model.flow.capacity import FlowState
@@ -25,6 +26,11 @@ def let_all_of_a_group_be_active() -> None:
     group.is_free = lambda *_: True
 
 
+def lower_a_limit_of_groups_for_later_messages_only() -> None:
+    module: Any = regrouping
+    module._lower = lambda *_: None
+
+
 def let_messages_through_an_open_breaker() -> None:
     breaker: Any = Breaker
     breaker.places = lambda *_: None
@@ -34,6 +40,7 @@ BUGS = (
     charge_no_token,
     see_a_place_for_each,
     let_all_of_a_group_be_active,
+    lower_a_limit_of_groups_for_later_messages_only,
     let_messages_through_an_open_breaker,
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
@@ -45,6 +52,10 @@ SEEN_BY = (
     (
         "let_all_of_a_group_be_active",
         _CONTRACT + "test_one_message_of_a_group_is_active_at_a_time",
+    ),
+    (
+        "lower_a_limit_of_groups_for_later_messages_only",
+        _CONTRACT + "test_a_lowered_limit_blocks_the_messages_that_are_too_many",
     ),
     (
         "charge_no_token",

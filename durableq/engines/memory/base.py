@@ -316,6 +316,8 @@ class MemoryBase:
             groups.block(tables, name)
         elif after.group_concurrency:
             groups.cut_debts(tables, name, self._clock.lease_ms())
+            if after.group_concurrency < before.group_concurrency:
+                groups.block(tables, name)
             self._fill_groups(*tables.in_queue(name))
         had, has = bool(before.group_concurrency), bool(after.group_concurrency)
         if (had, before.priority_aging_ms) != (has, after.priority_aging_ms):

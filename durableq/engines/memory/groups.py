@@ -90,14 +90,14 @@ def rank_of_head(settings: QueueSettings, priority: int, turn: int) -> int:
 
 
 def block(tables: Tables, queue: str) -> None:
-    """Block what is too much of each group, when a queue gets groups."""
+    """Block what is too much of each group, when a queue gets groups or its limit is lowered."""
     concurrency = tables.queues[queue].settings.group_concurrency
     rows = tables.in_queue(queue)
     for name in {row.group for row in rows if row.group is not None}:
         group = members(tables, queue, name)
         group.sort(key=lambda row: row.state is not State.IN_FLIGHT)
         for row in group[concurrency:]:
-            if row.state is not State.IN_FLIGHT:
+            if row.state not in {State.IN_FLIGHT, State.BLOCKED}:
                 due_ms = row.due_ms or 0 if row.over_budget else row.delayed_until_ms
                 tables.rows[row.id] = row._replace(
                     state=State.BLOCKED,
@@ -119,7 +119,8 @@ def rank_again(tables: Tables, queue: str) -> None:
     """Rank all messages of a queue by the time at which each became due."""
     settings = tables.queues[queue].settings
     for row in tables.in_queue(queue):
-        due_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
+        until_ms = row.delayed_until_ms if row.due_ms is None else row.due_ms
+        due_ms = max(row.enqueued_at_ms, until_ms)
         rank = rank_of(settings, row.draft.priority, due_ms)
         tables.rows[row.id] = row._replace(rank=rank)
 

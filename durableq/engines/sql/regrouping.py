@@ -1,13 +1,16 @@
 """Groups of a whole queue: after a change of settings, and after a purge.
 
-Each is one transaction that reads all messages of the queue. A limit that is lowered reads nothing:
-active messages stay so, and no other takes their place.
+Each is one transaction that reads all messages of the queue. Where the number of active messages is
+lowered, those that are too many are blocked again, except for those in flight.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 from durableq.engines.sql import groups, ranking
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
+from durableq.engines.sql.groups import Step
 from durableq.engines.sql.transactions import StoredQueue, WriteTransaction
 from durableq.model.errors import Conflict
 from durableq.model.flow.groups import Group, limited_debt
@@ -36,6 +39,8 @@ def change(
         tx.run(tx.sql.BLOCK, in_queue=row.id, concurrency=after.group_concurrency)
         _count(tx, row.id)
     elif has:
+        if after.group_concurrency < before.group_concurrency:
+            _lower(tx, row.id, after.group_concurrency)
         if (before.group_rate, before.group_burst) != (after.group_rate, after.group_burst):
             _cut_debts(tx, row.id, after)
         groups.fill(tx, row.id)
@@ -77,6 +82,13 @@ def _count(tx: WriteTransaction, queue_id: int) -> None:
     for name, holding in tx.run(tx.sql.COUNT_HOLDING, in_queue=queue_id).fetchall():
         found[name] = found.get(name, Group())._replace(holding=holding)
     groups.write(tx, queue_id, found)
+
+
+def _lower(tx: WriteTransaction, queue_id: int, concurrency: int) -> None:
+    """Block the active messages of each group that are too many, except for those in flight."""
+    blocked = tx.run(tx.sql.BLOCK, in_queue=queue_id, concurrency=concurrency).fetchall()
+    numbers = Counter(name for (name,) in blocked)
+    groups.change(tx, queue_id, {name: Step(active=-number) for name, number in numbers.items()})
 
 
 def _cut_debts(tx: WriteTransaction, queue_id: int, after: QueueSettings) -> None:

@@ -791,7 +791,7 @@ durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_blocked
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AND
 durableq_message.group_id IS NOT NULL) AS placed
-WHERE placed.place > :concurrency AND placed.state != 1)"""
+WHERE placed.place > :concurrency AND (placed.state NOT IN (1, 3))) RETURNING group_id"""
 UNBLOCK = """\
 UPDATE durableq_message SET state=CASE WHEN (durableq_message.delayed_until_ms > :now_ms) THEN 2
 ELSE 0 END WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3"""

@@ -184,7 +184,7 @@ BLOCK = Statement(
     .where(
         _m.id.in_(
             select(_place.c.id).where(
-                _place.c.place > _p("concurrency"), _place.c.state != in_flight
+                _place.c.place > _p("concurrency"), _place.c.state.not_in((in_flight, blocked))
             )
         )
     )
@@ -193,6 +193,7 @@ BLOCK = Statement(
         delayed_until_ms=case((_waits_for_no_time, zero), else_=_m.delayed_until_ms),
         deferred=zero,
     )
+    .returning(_m.group_id)
 )
 UNBLOCK = Statement(
     update(message)

@@ -258,6 +258,15 @@ class GroupConcurrencyContract(StoreCase):
         complete(store, receipt(first[2]))
         assert len(receive(store)) == 1
 
+    def test_a_lowered_limit_blocks_the_messages_that_are_too_many(self, store: FullStore) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 3})
+        send_group(store, "a", *range(5))
+        first = take(store)
+        store.declare_queue(ORDERS, {"group_concurrency": 1})
+        assert receive(store) == []
+        complete(store, first)
+        assert bodies(receive(store)) == ["1"]
+
     def test_a_raised_limit_takes_effect_at_once(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"group_concurrency": 1})
         send_group(store, "a", *range(4))
