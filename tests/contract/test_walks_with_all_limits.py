@@ -1,0 +1,33 @@
+"""Engines walk side by side, with limits of senders, of receivers and of groups at once."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from durableq.model.message import Failure, Reason
+from tests.contract.strategies import booleans, queues
+from tests.contract.test_random_walks import WALKS
+from tests.contract.test_walks_of_sends import SendersToGroups
+from tests.contract.test_walks_with_limits import WithLimits
+
+BREAKER = {"breaker_minimum": 2, "breaker_window_ms": 5_000, "breaker_open_ms": 300}
+DOWN = Failure(Reason.UNAVAILABLE, "Unavailable", "down")
+
+
+class AllLimits(SendersToGroups, WithLimits):
+    """The walk: each limit meets the transitions of the others."""
+
+    @rule(queue=queues, is_on=booleans, slow_start_ms=st.sampled_from([0, 2_000]))
+    def guard(self, queue: str, *, is_on: bool, slow_start_ms: int) -> None:
+        changes = BREAKER | {"breaker": int(is_on), "slow_start_ms": slow_start_ms}
+        self.both(lambda engine, _: engine.store.declare_queue(queue, changes))
+
+    @precondition(lambda self: self.leases)
+    @rule(chosen=st.lists(st.integers(0, 30), min_size=1, max_size=3))
+    def find_the_service_down(self, chosen: list[int]) -> None:
+        self.fail(chosen, DOWN)
+
+
+def test_two_engines_with_all_limits_agree() -> None:
+    before = AllLimits.compared
+    run_state_machine_as_test(AllLimits, settings=WALKS)
+    assert AllLimits.compared - before >= WALKS.max_examples
