@@ -107,6 +107,25 @@ def test_after_the_last_window_comes_the_first(store: Store, clock: FakeClock) -
     assert removed == MANY
 
 
+@pytest.mark.parametrize("way", ["maintain", "prune"])
+def test_groups_that_only_their_rate_remembers_are_forgotten(
+    store: Store, db: Path, clock: FakeClock, way: str
+) -> None:
+    """The last message of a group may complete before its next token: the row stays for that."""
+    in_a_minute = clock.lease_ms() + 60_000
+    rows = f"(2, 'idle', 0, 0, {in_a_minute}000000), (2, 'active', 1, 0, 0), (2, 'held', 0, 1, 0)"
+    plain.script(
+        db,
+        "INSERT INTO durableq_group (queue_id, group_id, active, holding, tat_ns) VALUES " + rows,
+    )
+    left = []
+    for _ in range(2):
+        getattr(store.require(Capability.MAINTENANCE), way)()
+        left.append(plain.one(db, "SELECT group_concat(group_id) FROM durableq_group"))
+        clock.advance(61 + MAINTENANCE_EVERY_MS / 1000)
+    assert left == ["active,held,idle", "active,held"]
+
+
 def test_a_process_that_cannot_write_at_once_leaves_maintenance_to_others(
     store: Store, db: Path, clock: FakeClock, tmp_path: Path
 ) -> None:

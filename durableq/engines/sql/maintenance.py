@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq.engines.sql import breaker, once, orphans, redrive
+from durableq.engines.sql import breaker, once, orphans, redrive, regrouping
 from durableq.engines.sql.expiring import expire_messages
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
@@ -57,6 +57,7 @@ class SQLMaintenance(Operations, Maintenance):
             records = _prune_records(tx, limit)
             events = tx.run(tx.sql.PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
             redrive.clamp(tx)
+            regrouping.prune(tx, limit)
             return Pruned(expired, records, events, once.prune(tx, limit))
 
     def maintain(self, limit: int = 200) -> MaintenanceReport:
@@ -124,6 +125,7 @@ def _slice(
     expired = _expire(tx, overdue)
     too_late = expire_messages(tx, limit)
     records, values = _prune_records(tx, limit), once.prune(tx, limit)
+    idle_groups = regrouping.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
     old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
@@ -137,7 +139,7 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or limit in (too_late, records, values)
+        or limit in (too_late, records, values, idle_groups)
         or freed > 0
         or not is_ranked
     )
