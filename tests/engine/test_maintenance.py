@@ -126,6 +126,20 @@ def test_groups_that_only_their_rate_remembers_are_forgotten(
     assert left == ["active,held,idle", "active,held"]
 
 
+def test_an_expired_message_of_a_queue_that_is_not_there_stops_no_maintenance(
+    store: Store, db: Path, clock: FakeClock
+) -> None:
+    store.declare_queue("lost", {})
+    for queue in ("lost", "orders"):
+        store.send(queue, [draft("b", expires_in=1)])
+    plain.script(db, "DELETE FROM durableq_queue WHERE name = 'lost'")
+    clock.advance(2)
+    maintenance = store.require(Capability.MAINTENANCE)
+    assert maintenance.maintain().expired == 1
+    orphans = {one.name: one.what for one in maintenance.orphans()}
+    assert orphans["messages_without_queue"] == "1 messages of a queue that is not there"
+
+
 def test_a_process_that_cannot_write_at_once_leaves_maintenance_to_others(
     store: Store, db: Path, clock: FakeClock, tmp_path: Path
 ) -> None:

@@ -76,7 +76,10 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     ),
     "EXPIRED_MESSAGES": (
         sql.EXPIRED_MESSAGES,
-        {f"SEARCH {MESSAGE} USING INDEX durableq_message_expiry (expires_at_ms<?)"},
+        {
+            f"SEARCH {MESSAGE} USING INDEX durableq_message_expiry (expires_at_ms<?)",
+            f"SEARCH durableq_queue {ROWID}",
+        },
     ),
     "LEASE": (sql.LEASE, {f"SEARCH {MESSAGE} {ROWID}"}),
     "EXTEND": (sql.EXTEND, {f"SEARCH {MESSAGE} {ROWID}"}),

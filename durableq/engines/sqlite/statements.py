@@ -577,7 +577,7 @@ durableq_message.priority * :weight) WHERE durableq_message.id > :after AND dura
 <= :to AND durableq_message.queue_id + 0 = :in_queue"""
 EXPIRED_MESSAGES = """\
 SELECT durableq_message.id, durableq_message.queue_id, durableq_message.state
-FROM durableq_message
+FROM durableq_message JOIN durableq_queue ON durableq_queue.id = durableq_message.queue_id
 WHERE durableq_message.expires_at_ms != 140737488355327 AND durableq_message.expires_at_ms <=
 :now_ms AND durableq_message.state != 1 ORDER BY durableq_message.expires_at_ms
  LIMIT (:limit+0)"""

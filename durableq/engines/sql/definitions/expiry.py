@@ -27,9 +27,10 @@ RANK_WINDOW = Statement(
     .values(rank=_m.retention_from_ms * parameter("per_ms") - _m.priority * parameter("weight"))
 )
 # The index wants its condition, an inequality: of two ranges the planner might search the other.
-# Messages in flight are left to their receivers.
+# Messages in flight are left to their receivers, and those of a queue that is not there to audit.
 EXPIRED_MESSAGES = Statement(
     select(_m.id, _m.queue_id, _m.state)
+    .join(queue, _q.id == _m.queue_id)
     .where(
         _m.expires_at_ms != literal_column(str(FOREVER_MS)),
         _m.expires_at_ms <= parameter("now_ms"),

@@ -355,7 +355,7 @@ redrive_task = Table(
     **_strict,
 )
 
-# The state of the limits of each queue. Times are in lease time.
+# The state of the circuit breaker of each queue. Times are in lease time.
 flow = Table(
     "durableq_flow",
     metadata,
