@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from durableq.engines.sql import hosts, releasing, steady_time
+from durableq.engines.sql.settling import LeasedMessage
+from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
@@ -227,6 +229,13 @@ def _path_parameter(raw: Any, path: Path) -> str | bytes:
     return os.fsencode(path)
 
 
+def _receipt(tx: WriteTransaction, *lease: Any) -> Receipt:
+    """Return the receipt of a row of ALL_LEASES."""
+    *columns, _, queue_id = lease
+    leased = LeasedMessage(*columns)
+    return Receipt(tx.queue_by_id(queue_id).name, str(leased.id), leased.token.hex())
+
+
 def _release_leases(copy: Location, clock: Clock) -> int:
     """Upgrade a copy if necessary and release the leases in it; return their number.
 
@@ -241,11 +250,7 @@ def _release_leases(copy: Location, clock: Clock) -> int:
         with database.write() as tx:
             tx.set_time(steady_time.follow(tx, database.clock))
             leases = tx.run(tx.sql.ALL_LEASES).fetchall()
-            receipts = [
-                Receipt(tx.queue_by_id(queue_id).name, str(message_id), token.hex())
-                for message_id, _, _, token, _, queue_id in leases
-            ]
-            releasing.release(tx, receipts)
+            releasing.release(tx, [_receipt(tx, *lease) for lease in leases])
             hosts.start_anew(tx, clock.host_id(), clock.boot_id())
     finally:
         database.close()
