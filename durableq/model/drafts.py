@@ -188,7 +188,7 @@ def expires_at_ms(flow: DraftFlow | None, now_ms: int, delay_ms: int, queue_ms: 
     Args:
         flow: its options.
         now_ms: the time.
-        delay_ms: its delay, without a debounce.
+        delay_ms: its delay; a debounce takes its place.
         queue_ms: the time that the queue gives its messages; 0 is none.
 
     Raises:

@@ -80,6 +80,18 @@ class BreakerContract(StoreCase):
         assert (info.phase, info.failed, info.judged, info.trips) == (Phase.OPEN, 4, 4, 1)
         assert info.reason == "4 of 4 messages failed within 30 s"
 
+    def test_its_share_is_a_setting(self, store: FullStore) -> None:
+        switch_on(store, breaker_share=0.75)
+        store.send(ORDERS, drafts(*range(10)))
+        first, *others = map(receipt, receive(store))
+        fail(store, first)
+        complete(store, *others[:2])
+        for failed in others[2:6]:
+            fail(store, failed)
+            assert phase(store) is Phase.CLOSED
+        fail(store, others[6])
+        assert phase(store) is Phase.OPEN
+
     def test_successes_keep_it_closed(self, store: FullStore) -> None:
         switch_on(store)
         store.send(ORDERS, drafts(*range(40)))
