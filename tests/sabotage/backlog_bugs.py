@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import sending, settling
+from durableq.engines.sql import sending, settling, transactions
 from durableq.model.flow.sending import Backlog
 
 
@@ -43,10 +43,28 @@ def shed_uncounted() -> None:
 def keep_the_bytes_of_the_dead() -> None:
     """A buried message leaves its bytes in the counter of its source queue."""
     module: Any = settling
-    module.left = lambda _, rows: {row[0] for row in rows}
+    module.left = lambda _, rows, **__: {row[0] for row in rows}
 
 
-BUGS = (look_before_the_transaction, shed_uncounted, keep_the_bytes_of_the_dead)
+def count_sends_that_were_undone() -> None:
+    """The savepoint of a failed send is undone, and what it counted is not."""
+    savepoint: Any = transactions.AllOrNothing
+    leave = savepoint.__exit__
+
+    def keep_counts(self: Any, *error: Any) -> None:
+        counts = self._tx.counts
+        leave(self, *error)
+        self._tx.counts = counts
+
+    savepoint.__exit__ = keep_counts
+
+
+BUGS = (
+    look_before_the_transaction,
+    shed_uncounted,
+    keep_the_bytes_of_the_dead,
+    count_sends_that_were_undone,
+)
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
     (
@@ -56,4 +74,8 @@ SEEN_BY = (
     ),
     ("shed_uncounted", _CONTRACT + "test_messages_that_do_not_fit_are_shed_and_counted"),
     ("keep_the_bytes_of_the_dead", _CONTRACT + "test_bytes_are_free_however_a_message_ends"),
+    (
+        "count_sends_that_were_undone",
+        "tests/engine/test_counts.py::test_a_send_that_fails_inside_a_transaction_counts_nothing",
+    ),
 )
