@@ -65,11 +65,13 @@ class GroupsSideBySide(SideBySide):
         queue=st.sampled_from(["orders", "orders", "mail"]),
         concurrency=st.sampled_from([0, 1, 1, 2, 3]),
         hold=booleans,
+        rate=st.sampled_from([0, 0, 0.5, 3]),
     )
-    def regroup(self, queue: str, concurrency: int, *, hold: bool) -> None:
+    def regroup(self, queue: str, concurrency: int, rate: float = 0, *, hold: bool) -> None:
         changes: dict[str, float] = {"group_concurrency": concurrency, "group_on_dead": 0}
         if concurrency and hold:
             changes["group_on_dead"] = 1
+        changes["group_rate"] = rate if concurrency else 0
         self.both(lambda engine, _: engine.store.declare_queue(queue, changes), "change")
 
     @invariant()

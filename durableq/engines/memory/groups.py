@@ -5,8 +5,17 @@ Nothing is counted here: after each change of a group its messages are looked at
 
 from __future__ import annotations
 
+from collections import Counter
+
 from durableq.engines.memory.tables import Queue, Row, Tables
-from durableq.model.flow.groups import Group, GroupSettings, limited_debt, wait_ms
+from durableq.model.flow.groups import (
+    Group,
+    GroupSettings,
+    charged,
+    limited_debt,
+    tokens,
+    wait_ms,
+)
 from durableq.model.flow.rank import RANKS_PER_MS, rank, weight
 from durableq.model.message import State
 from durableq.model.settings import QueueSettings
@@ -49,7 +58,7 @@ def enter(tables: Tables, row: Row, now_ms: int, lease_ms: int) -> Row:
     group, settings = count(tables, row.queue, name), settings_of(queue.settings)
     if not group.room(settings):
         return row._replace(state=State.BLOCKED)
-    until_ms = now_ms + wait_ms(group, settings, lease_ms)
+    until_ms = now_ms + wait_ms(group.tat_ns, settings, lease_ms)
     if until_ms > max(now_ms, row.delayed_until_ms):
         return row._replace(state=State.DELAYED, delayed_until_ms=until_ms)
     return row
@@ -62,7 +71,7 @@ def fill(tables: Tables, queue: str, name: str, now_ms: int, lease_ms: int) -> l
     room = group.room(settings)
     if not room:
         return []
-    left_ms = wait_ms(group, settings, lease_ms)
+    left_ms = wait_ms(group.tat_ns, settings, lease_ms)
     until_ms = now_ms + left_ms if left_ms else 0
     blocked = [row for row in members(tables, queue, name) if row.state is State.BLOCKED]
     heads = []
@@ -87,6 +96,33 @@ def rank_of(settings: QueueSettings, priority: int, at_ms: int) -> int:
 def rank_of_head(settings: QueueSettings, priority: int, turn: int) -> int:
     """Return the rank of a message that becomes a head."""
     return turn - priority * weight(has_groups=True, aging_ms=settings.priority_aging_ms)
+
+
+def token_wait_ms(tables: Tables, row: Row, lease_ms: int, granted: Counter[str]) -> int:
+    """Take a token of a message's group; return the time until there is one, or 0.
+
+    Args:
+        tables: the tables.
+        row: the message.
+        lease_ms: the lease clock.
+        granted: the tokens that this receive has taken, by group.
+    """
+    settings, name = tables.queues[row.queue].settings, row.group
+    if name is None or not settings.group_rate:
+        return 0
+    tat_ns = tables.group_tats.get((row.queue, name), 0)
+    if granted[name] < tokens(tat_ns, settings, lease_ms):
+        granted[name] += 1
+        return 0
+    return wait_ms(charged(tat_ns, settings, lease_ms, granted[name]), settings, lease_ms)
+
+
+def charge(tables: Tables, queue: str, lease_ms: int, granted: Counter[str]) -> None:
+    """Pay for the tokens that a receive has taken."""
+    settings = tables.queues[queue].settings
+    for name, number in granted.items():
+        tat_ns = tables.group_tats.get((queue, name), 0)
+        tables.group_tats[queue, name] = charged(tat_ns, settings, lease_ms, number)
 
 
 def block(tables: Tables, queue: str) -> None:

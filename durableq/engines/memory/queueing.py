@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from durableq.engines.memory import breaker
+from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.base import MemoryWatch, operation, query
 from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
@@ -190,6 +191,7 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         limit, retries, ready = self._admissible(queue, limit)
         if not limit:
             return received._replace(more=more)
+        granted: Counter[str] = Counter()
         for row in ready:
             is_counted = retries is not None and row.receive_count > 0
             if is_counted and not retries:
@@ -197,12 +199,13 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
                 received = received._replace(set_aside=received.set_aside + 1)
             else:
                 retries = retries - 1 if is_counted and retries else retries
-                received = self._admit(row, lease, received)
+                received = self._admit(row, lease, received, granted)
             passed_over = len(received.duplicates) + received.set_aside
             if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
                 more = True
                 break
         self._charge(queue, received.messages)
+        groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
         return received._replace(more=more)
 
     def _admissible(self, queue: str, limit: int) -> tuple[int, int | None, list[Row]]:
@@ -239,7 +242,7 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
         return self._clock.lease_ms() + visibility_ms
 
-    def _admit(self, row: Row, lease: Lease, received: Received) -> Received:
+    def _admit(self, row: Row, lease: Lease, received: Received, granted: Counter[str]) -> Received:
         """Apply the decision of `admit` to one ready message; return the messages so far."""
         messages, duplicates, set_aside = received[:3]
         record, owner_left_ms = self._known(row)
@@ -248,6 +251,8 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
         ends, mine = row.expires_at_ms, row.draft.payload_hash
         match admit(since_ms, mine, record, retention_ms, now_ms, ends):
+            case Admission.DELIVER if wait_ms := self._token_wait_ms(row, granted):
+                self._wait(row, now_ms + wait_ms)
             case Admission.DELIVER:
                 return received._replace(messages=[*messages, self._deliver(row, lease)])
             case Admission.DUPLICATE:
@@ -267,6 +272,9 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
                 self._record(row, Event.EXPIRED, reason=Reason.EXPIRED)
                 self._end(row, "expired")
         return received._replace(set_aside=set_aside + 1)
+
+    def _token_wait_ms(self, row: Row, granted: Counter[str]) -> int:
+        return groups.token_wait_ms(self._tables, row, self._clock.lease_ms(), granted)
 
     def _known(self, row: Row) -> tuple[KnownKey | None, int]:
         """Return the record of a message's key, and the rest of its owner's lease in ms."""

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
 from durableq.engines.sql.expiring import expire_waiting
+from durableq.engines.sql.group_rate import GroupTokens
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
@@ -55,6 +56,8 @@ class Terms(NamedTuple):
     token: Token
     visibility_ms: int
     owner: int
+    #: Of the rates of groups, if they are on.
+    tokens: GroupTokens | None = None
 
 
 class Facts(NamedTuple):
@@ -83,6 +86,8 @@ class NotDelivered:
     expired: list[int] = field(default_factory=list)
     #: Retries that the retry budget does not cover.
     over_budget: list[int] = field(default_factory=list)
+    #: Until when each waits for a token of its group.
+    untimely: dict[int, int] = field(default_factory=dict)
     #: Those over the retention of the queue.
     outdated: list[int] = field(default_factory=list)
     number: int = 0
@@ -101,6 +106,14 @@ class NotDelivered:
                 self.expired.append(row[ID])
             case Admission.PAST_RETENTION:
                 self.outdated.append(row[ID])
+
+    def has_token(self, row: Row, tokens: GroupTokens | None) -> bool:
+        """Take a token of a message's group; add the message if there is none."""
+        if tokens is None or row[GROUP] is None or tokens.take(row[GROUP]):
+            return True
+        self.number += 1
+        self.untimely[row[ID]] = tokens.until_ms(row[GROUP])
+        return False
 
     def add_damaged(self, row: Row) -> None:
         """Add a message whose key cannot be used."""
@@ -216,10 +229,13 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         for message_id, failure in undelivered.buried.items()
         if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, failure)
     ]
-    held_back = 0
+    held_back = sum(
+        len(tx.moved(tx.sql.DELAY, ids=tx.list_of([message_id]), until=until))
+        for message_id, until in undelivered.untimely.items()
+    )
     if undelivered.over_budget:
         ids = tx.list_of(undelivered.over_budget)
-        held_back = tx.execute(tx.sql.HOLD_BACK, (ids,)).rowcount
+        held_back += tx.execute(tx.sql.HOLD_BACK, (ids,)).rowcount
     if undelivered.expired:
         waiting = [(message_id, State.READY.value) for message_id in undelivered.expired]
         undelivered.expired = [*expire_waiting(tx, tx.queue(terms.queue), waiting)]

@@ -213,8 +213,13 @@ def _lease_ms(tx: WriteTransaction) -> int:
 
 def _token_ms(tx: WriteTransaction, group: Group, settings: GroupSettings) -> int:
     """Return the time of a group's next token; 0: it has one."""
-    left_ms = wait_ms(group, settings, _lease_ms(tx))
+    left_ms = wait_ms(group.tat_ns, settings, _lease_ms(tx))
     return tx.now_ms + left_ms if left_ms else 0
+
+
+def counts_of(tx: WriteTransaction, queue_id: int, name: str) -> Group:
+    """Return the counts of one group."""
+    return _read(tx, queue_id, [name]).get(name, _NONE)
 
 
 def _read(tx: WriteTransaction, queue_id: int, names: list[str]) -> dict[str, Group]:

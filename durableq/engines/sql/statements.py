@@ -98,6 +98,7 @@ class Statements(Protocol):
     BLOCK: str
     UNBLOCK: str
     RANK_ALL: str
+    PAY_TOKENS: str
     COUNT_GROUPS: str
     COUNT_HOLDING: str
 

@@ -809,6 +809,10 @@ WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION
 durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_blocked
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3)"""
+# PAY_TOKENS: tat_ns, in_queue, name
+PAY_TOKENS = """\
+UPDATE durableq_group SET tat_ns=?1 WHERE durableq_group.queue_id = ?2 AND
+durableq_group.group_id = ?3"""
 COUNT_GROUPS = """\
 SELECT durableq_message.group_id, count(CASE WHEN (durableq_message.state != 3) THEN
 durableq_message.id END) AS count_1

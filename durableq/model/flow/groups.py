@@ -67,12 +67,32 @@ class Group(NamedTuple):
         )
 
 
-def wait_ms(group: Group, settings: GroupSettings, lease_ms: int) -> int:
-    """Return the time until the group's rate allows another message; 0: it does."""
+def wait_ms(tat_ns: int, settings: RateSettings, lease_ms: int) -> int:
+    """Return the time until a group's rate allows another message; 0: it does.
+
+    Args:
+        tat_ns: the theoretical arrival time of the group.
+        settings: its rate.
+        lease_ms: the lease clock.
+    """
     if not settings.group_rate:
         return 0
-    burst = burst_of(settings)
-    return rate.wait_ms(group.tat_ns, lease_ms, rate.interval_ns(settings.group_rate), burst)
+    return rate.wait_ms(tat_ns, lease_ms, *_pace(settings))
+
+
+def tokens(tat_ns: int, settings: RateSettings, lease_ms: int) -> int:
+    """Return the number of messages that a group's rate allows now."""
+    return rate.available(tat_ns, lease_ms, *_pace(settings))
+
+
+def charged(tat_ns: int, settings: RateSettings, lease_ms: int, number: int) -> int:
+    """Return a group's theoretical arrival time after so many messages were leased."""
+    return rate.charge(tat_ns, lease_ms, rate.interval_ns(settings.group_rate), number)
+
+
+def _pace(settings: RateSettings) -> tuple[int, int]:
+    """Return the price of a token in nanoseconds, and the burst."""
+    return rate.interval_ns(settings.group_rate), burst_of(settings)
 
 
 def burst_of(settings: RateSettings) -> int:

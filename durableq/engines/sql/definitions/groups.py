@@ -213,6 +213,10 @@ _counted = (
     .where(_m.id.in_(_in_queue), _m.group_id.is_not(None))
     .group_by(_m.group_id)
 )
+PAY_TOKENS = Statement(
+    update(group).where(_of_queue, _g.group_id == _p("name")).values(tat_ns=_p("tat_ns")),
+    order=("tat_ns", "in_queue", "name"),
+)
 COUNT_GROUPS = Statement(_counted)
 COUNT_HOLDING = Statement(
     select(_m.group_id, func.count())

@@ -14,6 +14,7 @@ from durableq.testing.contract.queueing.groups import (
     GroupConcurrencyContract,
     GroupDeadLettersContract,
     GroupOrderContract,
+    GroupRateContract,
 )
 from durableq.testing.contract.queueing.keys import KeysContract
 from durableq.testing.contract.queueing.leases import LeasesContract
@@ -55,5 +56,6 @@ class QueueingContract(
     GroupOrderContract,
     GroupConcurrencyContract,
     GroupDeadLettersContract,
+    GroupRateContract,
 ):
     """The tests of the core, which every engine has."""

@@ -388,3 +388,73 @@ class GroupDeadLettersContract(GroupCase):
         while fifo.continue_redrive(task.id, 2).state.value == "running":
             pass
         assert drain(fifo) == ["4", "5", "0", "1", "2", "3"]
+
+
+class GroupRateContract(StoreCase):
+    """`group_rate` and `group_burst`: each group has a rate of its own."""
+
+    def test_each_group_has_its_own_rate(self, store: FullStore, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 5, "group_rate": 10, "group_burst": 2})
+        send_group(store, "a", *range(4))
+        send_group(store, "b", *range(10, 14))
+        assert bodies(receive(store)) == ["0", "1", "10", "11"]
+        assert receive(store) == []
+        clock.advance(0.101)
+        assert bodies(receive(store)) == ["2", "12"]
+
+    @needs(Capability.INSPECT)
+    def test_a_head_is_delayed_until_the_next_token_of_its_group(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1, "group_rate": 1})
+        _, second = send_group(store, "a", 1, 2)
+        complete(store, take(store))
+        assert look(store, second).state is State.DELAYED
+        assert store.ready_in_ms([ORDERS]) == 1_001
+        clock.advance(1.001)
+        assert drain(store) == ["2"]
+
+    def test_an_empty_group_remembers_its_rate(self, store: FullStore, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1, "group_rate": 1})
+        send_group(store, "a", 1)
+        assert drain(store) == ["1"]
+        send_group(store, "a", 2)
+        assert receive(store) == []
+        clock.advance(1.001)
+        assert drain(store) == ["2"]
+
+    def test_a_released_message_waits_for_another_token(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1, "group_rate": 1})
+        send_group(store, "a", 1, 2)
+        store.release([take(store)])
+        assert receive(store) == []
+        clock.advance(1.001)
+        assert bodies(receive(store)) == ["1"]
+
+    def test_messages_without_a_group_have_no_rate(self, store: FullStore) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1, "group_rate": 1})
+        store.send(ORDERS, [draft(1), draft(2)])
+        assert drain(store) == ["1", "2"]
+
+    def test_a_deferred_message_takes_no_token(self, store: FullStore, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1, "group_rate": 1})
+        send(store, "x", key="k")
+        owner = take(store)
+        send(store, "x", key="k", group="a")
+        assert receive(store) == []  # it waits for its key
+        store.release([owner])
+        complete(store, take(store))
+        send(store, 2, group="a")
+        receive(store)  # the duplicate ends
+        assert drain(store) == ["2"]
+
+    def test_a_faster_rate_applies_at_once(self, store: FullStore, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1, "group_rate": 0.001})
+        send_group(store, "a", 1)
+        assert drain(store) == ["1"]
+        store.declare_queue(ORDERS, {"group_rate": 1})
+        clock.advance(1.001)
+        send_group(store, "a", 2)
+        assert drain(store) == ["2"]
