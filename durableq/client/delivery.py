@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, overload
 
 from durableq.client.failures import failure_of
 from durableq.client.transaction import BatchTransaction, MessageTransaction, Transaction
 from durableq.model import codec
-from durableq.model.errors import Conflict, InvalidInput, InvalidResult, Reject, StaleReceipt
+from durableq.model.errors import (
+    PASSING,
+    Conflict,
+    InvalidInput,
+    InvalidResult,
+    Reject,
+    StaleReceipt,
+)
 from durableq.model.message import (
     Completion,
     Failure,
@@ -225,9 +233,15 @@ class Batch(Sequence[Delivery]):
     Deliveries passed to `fail` fail, and those that the handler's answer names, as in AWS Lambda:
     `return {"batchItemFailures": [{"itemIdentifier": message.id}]}`. All others are completed
     when the handler returns. If it raises, or returns any other value, all fail.
+
+    In a batch of one group (`group_by="group"`) order comes first: those behind the first that
+    fails are not completed but put back, uncounted, also if the handler has named only the first.
     """
 
-    def __init__(self, deliveries: Sequence[Delivery], opened: Store) -> None:
+    def __init__(
+        self, deliveries: Sequence[Delivery], opened: Store, *, in_order: bool = False
+    ) -> None:
+        self._in_order = in_order
         self._deliveries = list(deliveries)
         self._store = opened
         self._failures: dict[str, Failure] = {}
@@ -259,6 +273,7 @@ class Batch(Sequence[Delivery]):
 
     def fail_rest(self, failure: Failure, ids: Iterable[str] | None = None) -> None:
         """Let these deliveries fail, or all; a failure that is already recorded stays."""
+        self._in_order &= ids is not None  # all of them fail: none is behind the first
         for message_id in self.ids if ids is None else ids:
             self._failures.setdefault(message_id, failure)
 
@@ -270,7 +285,18 @@ class Batch(Sequence[Delivery]):
     @property
     def failed(self) -> int:
         """Number of deliveries that fail."""
-        return len(self._failures)
+        return len(self._failed()) if self._in_order else len(self._failures)
+
+    @property
+    def behind(self) -> list[Delivery]:
+        """In a batch of one group, the deliveries behind the first that fails."""
+        return self._deliveries[self._end + 1 :]
+
+    @property
+    def _end(self) -> int:
+        """The place of the first that fails, in a batch of one group; otherwise behind the last."""
+        places = (n for n, one in enumerate(self._deliveries) if one.message.id in self._failures)
+        return next(places, len(self)) if self._in_order else len(self)
 
     def set_result(self, delivery: Delivery, result: Any) -> None:
         """Keep a result under the key of a delivery.
@@ -301,6 +327,8 @@ class Batch(Sequence[Delivery]):
             return []
         completions, failed = self._completions(), self._failed()
         outcomes = self._store.settle(completions, failed, actor=self[0].actor)
+        if self._in_order:
+            self.release_behind()
         receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failed]
         refused = {r for r, outcome in zip(receipts, outcomes, strict=True) if outcome.refused}
         self._mark_settled()
@@ -310,19 +338,29 @@ class Batch(Sequence[Delivery]):
         """Return the completion or failure of each delivery, to settle them one by one."""
         completions = {one.receipt: one for one in self._completions()}
         failures = dict(self._failed())
-        return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in self]
+        settled = self._deliveries[: self._end + 1]
+        return [(one, completions.get(one.receipt) or failures[one.receipt]) for one in settled]
+
+    def release_behind(self) -> None:
+        """Put the deliveries behind the first that fails back, uncounted.
+
+        If the file is busy or full, they come back when their lease ends.
+        """
+        if behind := self.behind:
+            with suppress(*PASSING):
+                self._store.release([delivery.receipt for delivery in behind])
 
     def _completions(self) -> list[Completion]:
         return [
             Completion(one.receipt, self._results.get(one.message.id), one.message.key)
-            for one in self._deliveries
+            for one in (self._deliveries[: self._end] if self._in_order else self._deliveries)
             if one.message.id not in self._failures
         ]
 
     def _failed(self) -> list[tuple[Receipt, Failure]]:
         return [
             (one.receipt, self._failures[one.message.id])
-            for one in self._deliveries
+            for one in (self._deliveries[: self._end + 1] if self._in_order else self._deliveries)
             if one.message.id in self._failures
         ]
 

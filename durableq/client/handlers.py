@@ -35,6 +35,8 @@ class Handler:
     batch: int | None
     #: Number of messages that a worker leases at a time; None adapts it.
     prefetch: int | None = None
+    #: Whether a batch has consecutive messages of one group.
+    by_group: bool = False
 
     @property
     def is_async(self) -> bool:
@@ -50,7 +52,12 @@ class Handlers:
         self.policies: dict[str, Policy] = {}
 
     def handler(
-        self, queue: str, *, batch: int | None = None, prefetch: int | None = None
+        self,
+        queue: str,
+        *,
+        batch: int | None = None,
+        prefetch: int | None = None,
+        group_by: str | None = None,
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function for a queue's messages.
 
@@ -64,11 +71,14 @@ class Handlers:
             batch: 1 to MAX_RECEIVE_BATCH.
             prefetch: messages leased at a time; None means a few milliseconds' worth, one at least,
                 and for coroutines as many as there are free slots.
+            group_by: "group": a batch has consecutive messages of one group. The first that fails,
+                and those behind it, go back in order, the latter uncounted.
 
         Raises:
             InvalidInput: no queue can have that name, the queue has a handler, a number is out of
-                bounds, batch and prefetch are both given, or the function cannot be a handler: it
-                yields, or does not take one argument. Nothing is registered.
+                bounds, batch and prefetch are both given, group_by is given without batch, or the
+                function cannot be a handler: it yields, or does not take one argument. Nothing is
+                registered.
         """
         _check_decorated(queue, "handler")
         if queue in self.handlers:
@@ -81,9 +91,14 @@ class Handlers:
                 "A batch is all messages leased at a time: give batch or prefetch, not both."
             )
 
+        if group_by is not None:
+            _check_group_by(group_by, batch)
+
         def register(function: _Function) -> _Function:
             check_callable(function, "handler", "the message" if batch is None else "the batch")
-            self.handlers[queue] = Handler(queue, function, batch, batch or prefetch)
+            self.handlers[queue] = Handler(
+                queue, function, batch, batch or prefetch, group_by is not None
+            )
             return function
 
         return register
@@ -171,6 +186,18 @@ def check_callable(function: object, what: str, argument: str) -> None:
 
 def _name(function: object) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _check_group_by(group_by: object, batch: int | None) -> None:
+    """Check what the messages of a batch have in common.
+
+    Raises:
+        InvalidInput: it is not "group", or there are no batches.
+    """
+    if group_by != "group":
+        raise InvalidInput(f'group_by is "group" or None, got {shown(group_by)}.')
+    if batch is None:
+        raise InvalidInput("group_by is for batches: give batch too, the most messages in one.")
 
 
 def load(spec: str, kind: type[_App]) -> _App:

@@ -110,4 +110,5 @@ class BatchTransaction(Transaction):
         self._opened.settle(self._batch._completions(), self._batch._failed())
 
     def _mark_settled(self) -> None:
+        self._batch.release_behind()
         self._batch._mark_settled()

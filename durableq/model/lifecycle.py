@@ -55,6 +55,7 @@ EDGES: tuple[Edge, ...] = (
     Edge(_B, _D, "fill", "its group has room: its delay, or the next token"),
     Edge(_D, _R, "due"),
     Edge(_R, _F, "receive"),
+    Edge(_B, _F, "receive", "behind its head, in one batch"),
     Edge(_R, _D, "receive", "its key is in progress, or a retry over the budget, uncounted"),
     Edge(_R, _E, "receive", "a duplicate of a success"),
     Edge(_R, _X, "receive", "a success had another payload, or its key is damaged"),

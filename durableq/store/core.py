@@ -128,6 +128,7 @@ class Receive:
     limit: int
     visibility_ms: int | None = None
     owner_id: int = 0
+    by_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ class Queueing(Protocol):
         visibility_ms: int | None = None,
         owner_id: int = 0,
         wait_ms: int = 0,
+        by_group: bool = False,
     ) -> Received:
         """Lease up to `limit` ready messages: highest priority first, then oldest first.
 
@@ -222,6 +224,9 @@ class Queueing(Protocol):
             visibility_ms: the length of the lease; None means the queue's.
             owner_id: the worker's, from `register`; 0 for none.
             wait_ms: 0 to MAX_WAIT_MS; the longest wait for a message where there is none.
+            by_group: lease one ready message, and behind it the next of its group in order, up to
+                the first that is delayed, or was received before: more than may be active, as one
+                batch. A message without a group, or one that was received before, comes alone.
 
         Returns:
             The messages and duplicates. With neither, `wait_ms` is the time until a receive may

@@ -76,14 +76,15 @@ class Completer:
                     if due < self._wakes_at:
                         self._changed.notify()
 
-    def receive(self, queue: str, limit: int) -> Received:
+    def receive(self, queue: str, limit: int, *, by_group: bool = False) -> Received:
         """Receive messages; settle in the same transaction all that are queued.
 
         Raises:
             Busy, StorageFull, OutcomeUnknown: nothing is lost; the thread settles them later.
             UnknownQueue: the queue is gone; the others are settled.
         """
-        (received,) = self._write(Receive(queue, limit, owner_id=self._state.scoreboard.owner_id))
+        owner_id = self._state.scoreboard.owner_id
+        (received,) = self._write(Receive(queue, limit, None, owner_id, by_group))
         return cast(Received, _result(received))
 
     def finish(self, ended: Sequence[tuple[Work, Delivery]], *, failed: int = 0) -> None:

@@ -95,17 +95,23 @@ class Execution:
         batch = Batch([], self._store)
         if self._stopping.is_set:
             return batch
-        now_ns, readable = time.monotonic_ns(), []
-        for delivery in work.take_all():
+        now_ns, readable = time.monotonic_ns(), list[Delivery]()
+        in_order = work.handler.by_group
+        while (delivery := work.take()) is not None:
             try:
                 _ = delivery.body
             except InvalidBody:
+                if in_order and readable:  # it and those behind it are released
+                    work.waiting.appendleft(delivery)
+                    break
                 self.begin(work, delivery, now_ns)  # alone, to fail
+                if in_order:
+                    break
             else:
                 readable.append(delivery)
         if readable:
             self._mark_started(work, readable, now_ns)
-            batch = Batch(readable, self._store)
+            batch = Batch(readable, self._store, in_order=in_order)
         return batch
 
     def _mark_started(self, work: Work, deliveries: Sequence[Delivery], now_ns: int) -> None:
@@ -232,6 +238,7 @@ class Execution:
             log.warning(text, describe(error), extra=logs.facts("unsettled"))
             for delivery, how in batch.endings():
                 self._completer.submit(work, delivery, how, 0)
+            self._in_flight.reset(work, batch.behind)  # to be released
             return
         for delivery in lost:
             delivery.lost = True

@@ -99,7 +99,9 @@ class Fetcher:
                     limit if handler.is_async else self._state.prefetch.capacity(handler.queue)
                 )
             began_at = time.monotonic()
-            received = self._completer.receive(handler.queue, min(limit, prefetch))
+            received = self._completer.receive(
+                handler.queue, min(limit, prefetch), by_group=handler.by_group
+            )
             self._state.prefetch.record_receive(time.monotonic() - began_at)
             self._more |= received.more
             _log_duplicates(received)
@@ -123,7 +125,9 @@ class Fetcher:
 
     def _is_empty(self) -> bool:
         inspect = self._store.require(Capability.INSPECT)
-        return all(inspect.queue(name).counts.present == 0 for name in self._queues)
+        counts = [inspect.queue(name).counts for name in self._queues]
+        # Without an active message, blocked ones wait for a decision about a dead letter.
+        return all(each.present == each.blocked for each in counts)
 
 
 def _log_duplicates(received: Received) -> None:

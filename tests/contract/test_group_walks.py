@@ -12,8 +12,16 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from durableq.model.message import Draft, Failure, Reason, State, draft
-from tests.contract.engines import EVERY_QUEUE, declare
+from durableq.model.message import (
+    Completion,
+    Draft,
+    Failure,
+    Outcome,
+    Reason,
+    State,
+    draft,
+)
+from tests.contract.engines import EVERY_QUEUE, Engine, declare
 from tests.contract.strategies import booleans
 from tests.contract.test_random_walks import WALKS, SideBySide
 
@@ -73,6 +81,37 @@ class GroupsSideBySide(SideBySide):
             changes["group_on_dead"] = 1
         changes["group_rate"] = rate if concurrency else 0
         self.both(lambda engine, _: engine.store.declare_queue(queue, changes), "change")
+
+    @rule(
+        queue=st.sampled_from(["orders", "orders", "mail"]),
+        limit=st.integers(1, 4),
+        how=st.sampled_from(["complete", "cut", "fail", "leave"]),
+    )
+    def work_by_group(self, queue: str, limit: int, how: str) -> None:
+        """A batch of one group: done, cut at its second message, failed, or left to its lease."""
+        before = len(self.leases)
+        self.take(lambda engine: engine.store.receive(queue, limit, by_group=True))
+        batch, failure = self.leases[before:], Failure(Reason.HANDLER_ERROR, "E", "no")
+        done, failed = {"complete": (batch, []), "fail": ([], batch)}.get(
+            how, (batch[:1], batch[1:2])
+        )
+        if not batch or how == "leave":
+            return
+
+        def settle(engine: Engine, n: int) -> list[Outcome]:
+            completions = [Completion(lease[n]) for lease in done]
+            return engine.store.settle(completions, [(lease[n], failure) for lease in failed])
+
+        verbs = ["complete", "fail", "release"]
+        self.both(settle, *verbs, others=["due"], touched=self.named(batch))
+        if how == "cut":
+            behind = batch[2:]
+            self.both(
+                lambda engine, n: engine.store.release([lease[n] for lease in behind]),
+                *verbs,
+                others=["due"],
+                touched=self.named(behind),
+            )
 
     @invariant()
     def no_group_is_stranded(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_workers_of_a_full_queue_sleep_until_a_message_is_settled(
 
 @pytest.mark.parametrize("wanted", [{"batch": 9}, {"prefetch": 9}])
 def test_a_handler_that_takes_more_than_may_be_in_flight_is_refused(
-    dq: DurableQ, wanted: dict[str, int]
+    dq: DurableQ, wanted: dict[str, Any]
 ) -> None:
     dq.queue("orders", max_in_flight=8)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_a_handler_is_left_as_it_is_and_its_numbers_are_kept() -> None:
 
 
 @pytest.mark.parametrize("numbers", [{"batch": 0}, {"batch": 1001}, {"prefetch": 0}])
-def test_numbers_out_of_bounds_are_refused(numbers: dict[str, int]) -> None:
+def test_numbers_out_of_bounds_are_refused(numbers: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="is a whole number from 1 to 1000, got"):
         DurableQ("memory://").handler("orders", **numbers)
 

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from durableq.engines.memory import breaker, groups
-from durableq.engines.memory.base import MemoryWatch, operation, query
+from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
+from durableq.engines.memory.waiting import MemoryWaiting
 from durableq.model import codec
 from durableq.model.drafts import DraftFlow
 from durableq.model.errors import (
@@ -67,7 +68,7 @@ from durableq.store.core import (
 )
 
 
-class MemoryQueueing(MemoryCoalescing, Queueing):
+class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
     """Operations of the core."""
 
     @operation
@@ -173,14 +174,20 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         visibility_ms: int | None = None,
         owner_id: int = 0,
         wait_ms: int = 0,
+        by_group: bool = False,
     ) -> Received:
         """Lease ready messages, or wait for one."""
-        receive = partial(self._receive, queue, limit, visibility_ms, owner_id)
+        receive = partial(self._receive, queue, limit, visibility_ms, owner_id, by_group)
         return receive_or_wait(self, queue, wait_ms, receive)
 
     @operation
     def _receive(
-        self, queue: str, limit: int, visibility_ms: int | None, owner_id: int
+        self,
+        queue: str,
+        limit: int,
+        visibility_ms: int | None,
+        owner_id: int,
+        by_group: bool = False,
     ) -> Received:
         lease = self._lease(queue, limit, visibility_ms, owner_id)
         promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
@@ -192,6 +199,7 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         if not limit:
             return received._replace(more=more)
         granted: Counter[str] = Counter()
+        heads = 1 if by_group else limit
         for row in ready:
             is_counted = retries is not None and row.receive_count > 0
             if is_counted and not retries:
@@ -201,9 +209,12 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
                 retries = retries - 1 if is_counted and retries else retries
                 received = self._admit(row, lease, received, granted)
             passed_over = len(received.duplicates) + received.set_aside
-            if len(received.messages) == limit or passed_over == MAX_SET_ASIDE:
+            if len(received.messages) == heads or passed_over == MAX_SET_ASIDE:
                 more = True
                 break
+        if by_group and received.messages:
+            behind = self._following(received.messages[0], lease, limit - 1, granted)
+            received = received._replace(messages=[*received.messages, *behind])
         self._charge(queue, received.messages)
         groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
         return received._replace(more=more)
@@ -224,11 +235,6 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
         if not has_breaker or breaker.state_of(self._tables, queue).phase is Phase.CLOSED:
             return limit, retries, ready
         return limit, None, breaker.probes(self._tables, queue, ready)
-
-    def _ready(self, queue: str) -> list[Row]:
-        """Return the ready messages of a queue, in the order of delivery."""
-        ready = [row for row in self._tables.in_queue(queue) if row.state is State.READY]
-        return sorted(ready, key=lambda row: (row.rank, int(row.id)))
 
     def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
         if visibility_ms is None:
@@ -272,6 +278,28 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
                 self._record(row, Event.EXPIRED, reason=Reason.EXPIRED)
                 self._end(row, "expired")
         return received._replace(set_aside=set_aside + 1)
+
+    def _following(
+        self, head: Message, lease: Lease, limit: int, granted: Counter[str]
+    ) -> list[Message]:
+        """Deliver the messages behind a head, up to the first that has to wait."""
+        found: list[Message] = []
+        if head.receive_count > 1:
+            return found
+        now_ms, settings = self._clock.now_ms(), self._queue(head.queue).settings
+        for row in groups.members(self._tables, head.queue, head.group):
+            if row.state is not State.BLOCKED:
+                continue
+            since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
+            is_over = min(since_ms + settings.retention_ms, row.expires_at_ms) <= now_ms
+            is_plain = self._known(row)[0] is None and not (is_over or row.receive_count)
+            is_due = row.delayed_until_ms <= now_ms
+            if len(found) >= limit or not (is_plain and is_due):
+                break
+            if self._token_wait_ms(row, granted):
+                break
+            found.append(self._deliver(row, lease))
+        return found
 
     def _token_wait_ms(self, row: Row, granted: Counter[str]) -> int:
         return groups.token_wait_ms(self._tables, row, self._clock.lease_ms(), granted)
@@ -384,8 +412,8 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
             match call:
                 case Send(queue, drafts):
                     return self.send_now(queue, drafts)
-                case Receive(queue, limit, visibility_ms, owner_id):
-                    return self._receive(queue, limit, visibility_ms, owner_id)
+                case Receive(queue, limit, visibility_ms, owner_id, by_group):
+                    return self._receive(queue, limit, visibility_ms, owner_id, by_group)
                 case Extend(receipts, visibility_ms):
                     return self.extend(receipts, visibility_ms)
                 case Settle(completions, failures, actor):
@@ -394,48 +422,3 @@ class MemoryQueueing(MemoryCoalescing, Queueing):
                     return self.release(receipts)
         except DurableQError as error:
             return error
-
-    # ---- wait
-
-    @query
-    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
-        """Return the time until a receive on one of these may return a message."""
-        waits = [
-            self._ready_in_ms(name, row)
-            for name in queues
-            if not self._queue(name).settings.paused
-            for row in self._tables.in_queue(name)
-            if not row.held and row.state is not State.BLOCKED
-        ]
-        return min((one for one in waits if one is not None), default=None)
-
-    def _ready_in_ms(self, queue: str, row: Row) -> int | None:
-        """Return the time until a receive may lease a message, or end its lease."""
-        if row.lease is not None:
-            return self._lease_left_ms(row)
-        message_ms: int | None = 0
-        if row.over_budget:
-            message_ms = self._retry_wait_ms(queue)
-        elif row.state is State.DELAYED:
-            message_ms = max(0, row.delayed_until_ms - self._clock.now_ms())
-        if self._queue(queue).settings.breaker:
-            ready = self._ready(queue)
-            message_ms = breaker.wait_ms(self._tables, row, message_ms or 0, ready, self._now())
-        allowed = self._allowance(queue, 1)
-        if allowed.number or message_ms is None:
-            return message_ms
-        return None if allowed.wait_ms is None else max(message_ms, allowed.wait_ms)
-
-    def watch(self) -> MemoryWatch:
-        """Start watching for writes."""
-        with self._lock:
-            watch = MemoryWatch(on_close=self._forget_watch)
-            self._watches.add(watch)
-            return watch
-
-    def _forget_watch(self, watch: MemoryWatch) -> None:
-        with self._lock:
-            self._watches.discard(watch)
-
-    def close(self) -> None:
-        """Do nothing: the messages live as long as this object."""

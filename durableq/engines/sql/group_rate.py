@@ -28,7 +28,7 @@ class GroupTokens:
 
     def take(self, name: str, most: int = 1) -> int:
         """Take up to `most` tokens of a group; return their number."""
-        number = min(most, self._left(name))
+        number = min(most, self.left(name))
         self._taken[name] += number
         return number
 
@@ -44,7 +44,8 @@ class GroupTokens:
                 tat_ns = charged(self._tats[name], self._settings, self._lease_ms, number)
                 self._tx.execute(self._tx.sql.PAY_TOKENS, (tat_ns, self._queue_id, name))
 
-    def _left(self, name: str) -> int:
+    def left(self, name: str) -> int:
+        """Return the tokens of a group that are left."""
         if name not in self._tats:
             self._tats[name] = counts_of(self._tx, self._queue_id, name).tat_ns
         return tokens(self._tats[name], self._settings, self._lease_ms) - self._taken[name]

@@ -7,6 +7,7 @@ messages are in the index of ready ones, and a receive looks for nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -101,14 +102,19 @@ def take_steps(tx: WriteTransaction, steps: Iterable[tuple[int, str, Step]]) -> 
             change(tx, queue_id, {n: step for n, step in of_queue.items() if step != ONE_LEFT})
 
 
-def completed(tx: WriteTransaction, queue_id: int, number: int, names: list[str]) -> None:
-    """Count completed messages of a queue with groups, and let them leave these groups."""
+def completed(tx: WriteTransaction, queue_id: int, names: list[str | None]) -> None:
+    """Count completed messages of a queue with groups, and let them leave their groups."""
+    number = len(names)
     if ("turn", queue_id) in tx.known:
         tx.execute(tx.sql.COMPLETED, (number, queue_id))
     else:
         tx.known["turn", queue_id] = True
         tx.execute(tx.sql.COMPLETED_AND_TURN, (number, queue_id, _least_turn(tx)))
-    _hand_on(tx, queue_id, names)
+    numbers = Counter(filter(None, names))
+    _hand_on(tx, queue_id, [name for name, number in numbers.items() if number == 1])
+    several = {name: Step(-n) for name, n in numbers.items() if n > 1}
+    if several:
+        change(tx, queue_id, several)
 
 
 def _hand_on(tx: WriteTransaction, queue_id: int, names: list[str]) -> None:

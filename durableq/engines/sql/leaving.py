@@ -74,9 +74,7 @@ def complete_counted(
         text, listed = tx.listed(sql.COMPLETE_GROUPED, sql.COMPLETE_GROUPED_ONE, ids)
         rows = tx.execute(text, (listed, queue_id, token)).fetchall()
         if rows:
-            groups.completed(
-                tx, queue_id, len(rows), [row[2] for row in rows if row[2] is not None]
-            )
+            groups.completed(tx, queue_id, [row[2] for row in rows])
         return [row[:2] for row in rows]
     text, listed = tx.listed(sql.COMPLETE_COUNTED, sql.COMPLETE_COUNTED_ONE, ids)
     rows = tx.execute(text, (listed, queue_id, token)).fetchall()

@@ -8,7 +8,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from durableq.engines.sql import breaker, flow
+from durableq.engines.sql import flow
 from durableq.engines.sql.admission import (
     GROUP,
     ID,
@@ -25,6 +25,7 @@ from durableq.engines.sql.admission import (
     within_budget,
 )
 from durableq.engines.sql.columns import NEEDS_UPKEEP, NO_RECEIPT
+from durableq.engines.sql.group_batches import following
 from durableq.engines.sql.group_rate import GroupTokens
 from durableq.engines.sql.queries import ready_in_ms
 from durableq.engines.sql.reclaiming import reclaim_expired, stored_owner
@@ -61,13 +62,15 @@ class Receiving(Operations):
         visibility_ms: int | None = None,
         owner_id: int = 0,
         wait_ms: int = 0,
+        by_group: bool = False,
     ) -> Received:
         """Lease ready messages, or wait for one."""
         if wait_ms or type(wait_ms) is not int:
             lease: dict[str, Any] = {"visibility_ms": visibility_ms, "owner_id": owner_id}
+            lease["by_group"] = by_group
             once = partial(self.receive, queue, limit, **lease)
             return receive_or_wait(self, queue, wait_ms, once)
-        return self._database.run(receive, queue, limit, visibility_ms, owner_id)
+        return self._database.run(receive, queue, limit, visibility_ms, owner_id, by_group)
 
     def watch(self) -> Watch:
         """Start watching for writes; each engine has its own way."""
@@ -80,7 +83,12 @@ class Receiving(Operations):
 
 
 def receive(
-    tx: WriteTransaction, queue: str, limit: int, visibility_ms: int | None, owner_id: int
+    tx: WriteTransaction,
+    queue: str,
+    limit: int,
+    visibility_ms: int | None,
+    owner_id: int,
+    by_group: bool = False,
 ) -> Received:
     """Lease up to `limit` messages; see Queueing.receive."""
     found = tx.execute(tx.sql.RECEIVE_FROM, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
@@ -89,29 +97,25 @@ def receive(
     tx.revision, flags, queue_id, timeout_ms, retention_ms = found
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     terms = _terms(tx, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
-    promoted = reclaimed = 0
+    more, grant = False, None
     if flags & NEEDS_UPKEEP:  # messages are due, leases have ended, or the queue is paused
-        row = tx.queue(queue)
-        promoted, reclaimed = _promote(tx, queue_id), reclaim_expired(tx, row)
-        if row.paused:
+        more = _keep_up(tx, queue)
+        if tx.queue(queue).paused:
             return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
-    more, grant = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH, None
     if flags & _LIMITED:
-        tx.write_counters()
-        grant = flow.grant(tx, queue_id, terms.limits, limit)
-        limit = grant.allowed.number
-        if not limit:
+        grant = _grant(tx, terms, limit)
+        if not (limit := grant.allowed.number):
             return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
-        if grant.allowed.retries:
-            flow.let_through(tx, queue_id, grant.allowed.retries)
-    if grant is None or grant.probing is None:
-        retries = None if grant is None else grant.allowed.retries
-        found = _admit(tx, terms, limit, retention_ms, tx.sql.READY, retries)
+    heads = 1 if by_group else limit
+    if grant is None:
+        found = _admit(tx, terms, heads, retention_ms, tx.sql.READY)
     else:
-        found = _admit_probes(tx, terms, limit, retention_ms, grant.probing)
+        found = _admit_limited(tx, terms, heads, retention_ms, grant)
     admitted, known, undelivered, is_full = found
     aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
     messages = _deliver(tx, terms, admitted, known) if admitted else []
+    if by_group and messages:
+        messages += _deliver_following(tx, terms, admitted[0], limit - 1, retention_ms)
     if grant is not None:
         flow.charge(tx, queue_id, terms.limits, grant.state, messages)
     more = more or is_full
@@ -188,14 +192,34 @@ def _dead_letters(tx: WriteTransaction, queue_id: int, limit: int, ids: Sequence
     return rows
 
 
-def _admit_probes(
-    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, probing: breaker.Probing
-) -> _Admitted:
-    """Decide about the messages that a half-open breaker lets through.
+def _keep_up(tx: WriteTransaction, queue: str) -> bool:
+    """Make due messages ready, and take back ended leases; return whether there may be more."""
+    row = tx.queue(queue)
+    promoted, reclaimed = _promote(tx, row.id), reclaim_expired(tx, row)
+    return promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
 
-    Those have not raised Unavailable; if there are none, and none is in flight, they are the ones
-    that have. So a message that always raises it does not take the place of the others.
+
+def _grant(tx: WriteTransaction, terms: Terms, limit: int) -> flow.Grant:
+    """Return what limits allow a receive, and make retries ready that the budget allows."""
+    tx.write_counters()
+    grant = flow.grant(tx, terms.queue_id, terms.limits, limit)
+    if grant.allowed.number and grant.allowed.retries:
+        flow.let_through(tx, terms.queue_id, grant.allowed.retries)
+    return grant
+
+
+def _admit_limited(
+    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, grant: flow.Grant
+) -> _Admitted:
+    """Decide about ready messages, of which limits allow so many, or only some.
+
+    A half-open breaker lets those through that have not raised Unavailable; if there are none, and
+    none is in flight, they are the ones that have. So a message that always raises it does not take
+    the place of the others.
     """
+    probing = grant.probing
+    if probing is None:
+        return _admit(tx, terms, limit, retention_ms, tx.sql.READY, grant.allowed.retries)
     found = _admit(tx, terms, limit, retention_ms, tx.sql.READY_FRESH)
     admitted, _, undelivered, _ = found
     if admitted or undelivered.number or probing.taken:
@@ -254,12 +278,30 @@ def _admit(
     return admitted, known, undelivered, is_full
 
 
-def _deliver(
-    tx: WriteTransaction, terms: Terms, admitted: list[Row], known: dict[int, Facts]
+def _deliver_following(
+    tx: WriteTransaction, terms: Terms, head: Row, limit: int, retention_ms: int
 ) -> list[Message]:
-    """Lease the admitted messages, and their keys; return them."""
+    """Lease the messages behind the head of a group, which may be more than may be active."""
+    rows = following(tx, terms, head, limit, retention_ms)
+    if not rows:
+        return []
+    tx.execute(tx.sql.ADD_ACTIVE, (len(rows), terms.queue_id, head[GROUP]))
+    return _deliver(tx, terms, rows, {}, (tx.sql.LEASE_FOLLOWING, tx.sql.LEASE_FOLLOWING_ONE))
+
+
+def _deliver(
+    tx: WriteTransaction,
+    terms: Terms,
+    admitted: list[Row],
+    known: dict[int, Facts],
+    forms: tuple[str, str] | None = None,
+) -> list[Message]:
+    """Lease the admitted messages, and their keys; return them.
+
+    `forms` is the statement for them, if they are not ready, for many and for one.
+    """
     ids = [row[ID] for row in admitted]
-    leased = lease_ready(tx, ids, terms.token, terms.visibility_ms, terms.owner)
+    leased = lease_ready(tx, ids, terms.token, terms.visibility_ms, terms.owner, forms)
     if terms.tokens is not None:
         terms.tokens.pay()
     if terms.limits:
@@ -275,10 +317,18 @@ def _deliver(
 
 
 def lease_ready(
-    tx: WriteTransaction, ids: list[int], token: Token, visibility_ms: int, owner: int
+    tx: WriteTransaction,
+    ids: list[int],
+    token: Token,
+    visibility_ms: int,
+    owner: int,
+    forms: tuple[str, str] | None = None,
 ) -> list[int]:
-    """Lease ready messages; return the ids of those that no other process has taken meanwhile."""
-    text, listed = tx.listed(tx.sql.LEASE, tx.sql.LEASE_ONE, ids)
+    """Lease ready messages; return the ids of those that no other process has taken meanwhile.
+
+    `forms` as for `_deliver`.
+    """
+    text, listed = tx.listed(*(forms or (tx.sql.LEASE, tx.sql.LEASE_ONE)), ids)
     values = (listed, token, owner, tx.lease_now_ms + visibility_ms, tx.now_ms)
     if tx.execute(text, values).rowcount == len(ids):
         return ids

@@ -98,7 +98,9 @@ class Statements(Protocol):
     BLOCK: str
     UNBLOCK: str
     RANK_ALL: str
+    ADD_ACTIVE: str
     PAY_TOKENS: str
+    FOLLOWING: str
     COUNT_GROUPS: str
     COUNT_HOLDING: str
 
@@ -156,6 +158,8 @@ class Statements(Protocol):
     DEAD_LETTERS: str
     LEASE: str
     LEASE_ONE: str
+    LEASE_FOLLOWING: str
+    LEASE_FOLLOWING_ONE: str
     UNDER_RECEIPT: str
     TAKE_NEW_KEYS: str
     TAKE_NEW_KEYS_ONE: str

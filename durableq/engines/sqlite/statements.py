@@ -809,10 +809,28 @@ WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION
 durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_blocked
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3)"""
+# ADD_ACTIVE: number, in_queue, name
+ADD_ACTIVE = """\
+UPDATE durableq_group SET active=(durableq_group.active + ?1) WHERE durableq_group.queue_id = ?2
+AND durableq_group.group_id = ?3"""
 # PAY_TOKENS: tat_ns, in_queue, name
 PAY_TOKENS = """\
 UPDATE durableq_group SET tat_ns=?1 WHERE durableq_group.queue_id = ?2 AND
 durableq_group.group_id = ?3"""
+# FOLLOWING: in_queue, name, oldest_ms, now_ms, limit
+FOLLOWING = """\
+SELECT durableq_message.id, durableq_message.body, durableq_message."key",
+durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
+durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
+durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > ?3 AND
+durableq_message.expires_at_ms > ?4 AND durableq_message.delayed_until_ms <= ?4 AS anon_1
+FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
+durableq_message.queue_id AND durableq_idempotency."key" = durableq_message."key" AND
+durableq_message.source_queue_id IS NULL
+WHERE durableq_message.queue_id = ?1 AND durableq_message.group_id = ?2 AND
+durableq_message.state = 3 ORDER BY durableq_message.sequence, durableq_message.id
+ LIMIT (?5+0)"""
 COUNT_GROUPS = """\
 SELECT durableq_message.group_id, count(CASE WHEN (durableq_message.state != 3) THEN
 durableq_message.id END) AS count_1
@@ -1163,6 +1181,17 @@ UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_cou
 lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
 140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
 WHERE durableq_message.id = ?1 AND durableq_message.state = 0"""
+# LEASE_FOLLOWING: ids, token, owner, until, now_ms
+LEASE_FOLLOWING = """\
+UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
+lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
+140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
+WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.state = 3"""
+LEASE_FOLLOWING_ONE = """\
+UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
+lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
+140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
+WHERE durableq_message.id = ?1 AND durableq_message.state = 3"""
 UNDER_RECEIPT = """\
 SELECT durableq_message.id
 FROM durableq_message

@@ -21,7 +21,10 @@ from durableq.engines.sql.definitions.elements import Statement, in_list, parame
 from durableq.engines.sql.definitions.messages import (
     delayed,
     in_flight,
+    is_plain,
     ready,
+    ready_columns,
+    with_record,
     zero,
 )
 from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
@@ -213,9 +216,24 @@ _counted = (
     .where(_m.id.in_(_in_queue), _m.group_id.is_not(None))
     .group_by(_m.group_id)
 )
+ADD_ACTIVE = Statement(
+    update(group)
+    .where(_of_queue, _g.group_id == _p("name"))
+    .values(active=_g.active + _p("number")),
+    order=("number", "in_queue", "name"),
+)
 PAY_TOKENS = Statement(
     update(group).where(_of_queue, _g.group_id == _p("name")).values(tat_ns=_p("tat_ns")),
     order=("tat_ns", "in_queue", "name"),
+)
+# The blocked messages of a group, in order; one that is not due yet is not plain.
+FOLLOWING = Statement(
+    select(*ready_columns, is_plain & (_m.delayed_until_ms <= _p("now_ms")))
+    .select_from(with_record)
+    .where(_m.queue_id == _p("in_queue"), _m.group_id == _p("name"), is_state(State.BLOCKED))
+    .order_by(_m.sequence, _m.id)
+    .limit(_p("limit")),
+    order=("in_queue", "name", "oldest_ms", "now_ms", "limit"),
 )
 COUNT_GROUPS = Statement(_counted)
 COUNT_HOLDING = Statement(

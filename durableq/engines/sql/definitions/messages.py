@@ -201,20 +201,20 @@ CHOOSE = Statement(
         state=ready, deferred=zero, delayed_until_ms=zero, retention_from_ms=_m.enqueued_at_ms
     ).returning(_m.id)
 )
-_columns = [_m[name] for name in READY_COLUMNS]
-_with_record = message.outerjoin(
+ready_columns = [_m[name] for name in READY_COLUMNS]
+with_record = message.outerjoin(
     idempotency,
     (_r.queue_id == _m.queue_id) & (_r.key == _m.key) & _m.source_queue_id.is_(None),
 )
 # The last column says whether a message is plain: not old or expired, without a record of its key.
+is_plain = (
+    _r.status.is_(None)
+    & (_m.retention_from_ms > _p("oldest_ms"))
+    & (_m.expires_at_ms > _p("now_ms"))
+)
 READY = Statement(
-    select(
-        *_columns,
-        _r.status.is_(None)
-        & (_m.retention_from_ms > _p("oldest_ms"))
-        & (_m.expires_at_ms > _p("now_ms")),
-    )
-    .select_from(_with_record)
+    select(*ready_columns, is_plain)
+    .select_from(with_record)
     .where(_m.queue_id == _p("in_queue"), is_state(State.READY))
     .order_by(_m.rank, _m.id)
     .limit(_p("limit")),
@@ -232,12 +232,12 @@ EXAMINE = Statement(
         _r.owner_message_id,
         _r.owner_receipt,
     )
-    .select_from(_with_record)
+    .select_from(with_record)
     .where(_m.id == _p("of")),
     order=("of",),
 )
 DEAD_LETTERS = Statement(
-    select(*_columns, true())
+    select(*ready_columns, true())
     .where(
         in_list(_m.id, "ids"),
         _found_by_id_in_queue,
@@ -247,22 +247,29 @@ DEAD_LETTERS = Statement(
     .order_by(_m.id)
     .limit(_p("limit"))
 )
-LEASE = Statement(
-    update(message)
-    .where(in_list(_m.id, "ids"), is_state(State.READY))
-    .values(
-        state=in_flight,
-        receipt=_p("token"),
-        owner_id=_p("owner"),
-        lease_until_ms=_p("until"),
-        receive_count=_m.receive_count + 1,
-        first_received_at_ms=case(
-            (_m.first_received_at_ms == _forever, _p("now_ms")), else_=_m.first_received_at_ms
+
+
+def _lease(state: State) -> Statement:
+    """Return the statement that leases messages in a state."""
+    return Statement(
+        update(message)
+        .where(in_list(_m.id, "ids"), is_state(state))
+        .values(
+            state=in_flight,
+            receipt=_p("token"),
+            owner_id=_p("owner"),
+            lease_until_ms=_p("until"),
+            receive_count=_m.receive_count + 1,
+            first_received_at_ms=case(
+                (_m.first_received_at_ms == _forever, _p("now_ms")), else_=_m.first_received_at_ms
+            ),
         ),
-    ),
-    order=("ids", "token", "owner", "until", "now_ms"),
-    for_one=True,
-)
+        order=("ids", "token", "owner", "until", "now_ms"),
+        for_one=True,
+    )
+
+
+LEASE, LEASE_FOLLOWING = _lease(State.READY), _lease(State.BLOCKED)
 under_receipt = (_m.receipt == _p("token"), is_state(State.IN_FLIGHT))
 UNDER_RECEIPT = Statement(select(_m.id).where(in_list(_m.id, "ids"), *under_receipt))
 # The keys of messages leased just now, in order: where rows are locked, two processes that take the

@@ -10,11 +10,11 @@ from durableq.testing.contract.queueing.coalescing import (
     DeduplicationContract,
 )
 from durableq.testing.contract.queueing.expiry import ExpiryContract
+from durableq.testing.contract.queueing.group_receiving import GroupBatchContract, GroupRateContract
 from durableq.testing.contract.queueing.groups import (
     GroupConcurrencyContract,
     GroupDeadLettersContract,
     GroupOrderContract,
-    GroupRateContract,
 )
 from durableq.testing.contract.queueing.keys import KeysContract
 from durableq.testing.contract.queueing.leases import LeasesContract
@@ -56,6 +56,7 @@ class QueueingContract(
     GroupOrderContract,
     GroupConcurrencyContract,
     GroupDeadLettersContract,
+    GroupBatchContract,
     GroupRateContract,
 ):
     """The tests of the core, which every engine has."""
