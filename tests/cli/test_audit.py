@@ -12,7 +12,7 @@ AUDITED = [
     *("counters", "moved", "messages_without_queue", "queues_without_pair"),
     *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
     *("records_without_queue", "history_without_queue", "dead_letters_misgrouped"),
-    "queues_with_other_bytes",
+    *("queues_with_other_bytes", "groups_with_other_counts"),
 ]
 
 
@@ -77,6 +77,11 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
             "queues_with_other_bytes",
             "UPDATE durableq_counters SET backlog_bytes = 1; UPDATE durableq_queue SET limits = 64",
             "queues that store another number of bytes",
+        ),
+        (
+            "groups_with_other_counts",
+            "UPDATE durableq_queue SET limits = 16; UPDATE durableq_message SET group_id = 'a'",
+            "1 groups that have another number of messages",
         ),
     ],
 )

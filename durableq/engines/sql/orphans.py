@@ -19,6 +19,7 @@ _NOUNS: Final = {
     "history_without_queue": "events of a queue that is not there",
     "dead_letters_misgrouped": "dead letters in another group than that of their last burial",
     "queues_with_other_bytes": "queues that store another number of bytes than their counters say",
+    "groups_with_other_counts": "groups that have another number of messages than was counted",
 }
 _ADVICE: Final = {
     "keys_without_owner": "The next message under such a key takes it over: nothing is stuck.",
@@ -26,6 +27,8 @@ _ADVICE: Final = {
     "and goes on is stopped best: durableq status.",
     "queues_with_other_bytes": "Switch the limit off and on, which counts again: durableq queue "
     "set QUEUE --max-backlog-bytes off.",
+    "groups_with_other_counts": "Switch groups off and on, which counts again: durableq queue set "
+    "QUEUE --group-concurrency off.",
 }
 _DEFAULT_ADVICE: Final = "No operation leaves such rows: a program other than durableq wrote here."
 
@@ -47,6 +50,7 @@ def find(tx: Transaction) -> list[Finding]:
         count("history_without_queue", sql.HISTORY_WITHOUT_QUEUE),
         count("dead_letters_misgrouped", sql.DEAD_LETTERS_MISGROUPED),
         count("queues_with_other_bytes", sql.QUEUES_WITH_OTHER_BYTES),
+        count("groups_with_other_counts", sql.GROUPS_WITH_OTHER_COUNTS),
     ]
 
 

@@ -213,6 +213,7 @@ class Statements(Protocol):
     DEAD_LETTERS_MISGROUPED: str
     LEASE_OWNERS: str
     QUEUES_WITH_OTHER_BYTES: str
+    GROUPS_WITH_OTHER_COUNTS: str
     WORKER_IDS: str
 
     # queries

@@ -1471,6 +1471,15 @@ coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id = q.id 
 + (SELECT coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id = q.id AND
 m.state = 2) + (SELECT coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id
 = q.id AND m.state = 3)"""
+GROUPS_WITH_OTHER_COUNTS = """\
+SELECT count(*) AS count_1
+FROM (SELECT sum(active) AS active, sum(holding) AS holding FROM (SELECT queue_id, group_id,
+active, holding FROM durableq_group UNION ALL SELECT m.queue_id, m.group_id, -1, 0 FROM
+durableq_message AS m JOIN durableq_queue AS q ON q.id = m.queue_id WHERE q.limits & 16 <> 0 AND
+m.group_id IS NOT NULL AND m.state <> 3 UNION ALL SELECT m.source_queue_id, m.group_id, 0, -1
+FROM durableq_message AS m JOIN durableq_queue AS q ON q.id = m.source_queue_id WHERE q.limits &
+16 <> 0 AND m.group_id IS NOT NULL) AS every GROUP BY queue_id, group_id) AS counted
+WHERE active <> 0 OR holding <> 0"""
 WORKER_IDS = """\
 SELECT durableq_worker.id
 FROM durableq_worker"""

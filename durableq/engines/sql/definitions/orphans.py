@@ -64,4 +64,21 @@ QUEUES_WITH_OTHER_BYTES = _count(
     "durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id",
     f"q.limits & {int(Limits.BACKLOG_BYTES)} <> 0 AND c.backlog_bytes <> {_SUM_OF_BODIES}",
 )
+_OF_GROUPS: Final = (
+    "JOIN durableq_queue AS q ON q.id = m.{queue} "
+    f"WHERE q.limits & {int(Limits.GROUPS)} <> 0 AND m.group_id IS NOT NULL"
+)
+# The counts of each group less its messages: nothing is left of those that are right.
+_LEFT_OF_GROUPS: Final = (
+    "SELECT queue_id, group_id, active, holding FROM durableq_group "  # noqa: S608 - constants
+    "UNION ALL SELECT m.queue_id, m.group_id, -1, 0 FROM durableq_message AS m "
+    f"{_OF_GROUPS.format(queue='queue_id')} AND m.state <> {int(State.BLOCKED)} "
+    "UNION ALL SELECT m.source_queue_id, m.group_id, 0, -1 FROM durableq_message AS m "
+    f"{_OF_GROUPS.format(queue='source_queue_id')}"
+)
+GROUPS_WITH_OTHER_COUNTS = _count(
+    "(SELECT sum(active) AS active, sum(holding) AS holding "  # noqa: S608 - constants
+    f"FROM ({_LEFT_OF_GROUPS}) AS every GROUP BY queue_id, group_id) AS counted",
+    "active <> 0 OR holding <> 0",
+)
 WORKER_IDS = Statement(select(worker.c.id))
