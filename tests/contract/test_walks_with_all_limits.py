@@ -21,6 +21,12 @@ class AllLimits(SendersToGroups, WithLimits):
         changes = BREAKER | {"breaker": int(is_on), "slow_start_ms": slow_start_ms}
         self.both(lambda engine, _: engine.store.declare_queue(queue, changes))
 
+    @rule(queue=queues, rate=st.sampled_from([0, 1, 2.5, 50]), burst=st.sampled_from([0, 1, 2]))
+    def limit_the_rate_of_groups(self, queue: str, rate: float, burst: int) -> None:
+        """It is refused by both while the queue has no groups."""
+        changes = {"group_rate": rate, "group_burst": burst if rate else 0}
+        self.both(lambda engine, _: engine.store.declare_queue(queue, changes), "change")
+
     @precondition(lambda self: self.leases)
     @rule(chosen=st.lists(st.integers(0, 30), min_size=1, max_size=3))
     def find_the_service_down(self, chosen: list[int]) -> None:
