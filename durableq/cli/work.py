@@ -31,7 +31,7 @@ from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.units import to_ms
 from durableq.runtime.logs import LogFormat, configure, json_line
 from durableq.runtime.outage import wait_out
-from durableq.store.core import Capability
+from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
     from durableq.supervisor.supervisor import SupervisorEvent
@@ -139,7 +139,7 @@ def work(
         fleet = Supervisor(
             options,
             procs,
-            wait_out(lambda: loaded.store, log),
+            wait_out(lambda: _store(loaded, options), log),
             on_event=_reporter(log_format, session.as_json),
             max_rss_bytes=max_rss_bytes,
             start_seconds=start_seconds,
@@ -147,6 +147,16 @@ def work(
         if hint is not None:
             output.say(hint)
         raise typer.Exit(fleet.run())
+
+
+def _store(loaded: DurableQ, options: WorkerOptions) -> Store:
+    """Return the store of an application whose handlers fit the settings of their queues."""
+    from durableq.worker.options import check_handlers, chosen_handlers
+
+    store = loaded.store
+    if not options.command:
+        check_handlers(store, chosen_handlers(loaded, options.queues))
+    return store
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from durableq.client.failures import failure_of, frames_of, type_name
+from durableq.client.gathering import Gathering, gathering
 from durableq.model.decisions import Decision
 from durableq.model.errors import AppError, InvalidInput
 from durableq.model.limits import MAX_RECEIVE_BATCH
@@ -37,6 +38,8 @@ class Handler:
     prefetch: int | None = None
     #: Whether a batch has consecutive messages of one group.
     by_group: bool = False
+    #: The window in which a batch is gathered; None for none.
+    gathering: Gathering | None = None
 
     @property
     def is_async(self) -> bool:
@@ -58,6 +61,8 @@ class Handlers:
         batch: int | None = None,
         prefetch: int | None = None,
         group_by: str | None = None,
+        min: int | None = None,
+        window: float | None = None,
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function for a queue's messages.
 
@@ -73,6 +78,9 @@ class Handlers:
                 and for coroutines as many as there are free slots.
             group_by: "group": a batch has consecutive messages of one group. The first that fails,
                 and those behind it, go back in order, the latter uncounted.
+            min: with a window, the number of messages to wait for; None means the batch.
+            window: seconds, at most a third of the visibility timeout: a worker leases a batch when
+                `min` messages are ready, or the first of them has been ready for so long.
 
         Raises:
             InvalidInput: no queue can have that name, the queue has a handler, a number is out of
@@ -94,10 +102,17 @@ class Handlers:
         if group_by is not None:
             _check_group_by(group_by, batch)
 
+        wanted = gathering(batch, min, window, what="batch")
+        if wanted is not None and group_by is not None:
+            raise InvalidInput(
+                "A window counts ready messages, and of a group only the first are ready: give "
+                "window or group_by."
+            )
+
         def register(function: _Function) -> _Function:
             check_callable(function, "handler", "the message" if batch is None else "the batch")
             self.handlers[queue] = Handler(
-                queue, function, batch, batch or prefetch, group_by is not None
+                queue, function, batch, batch or prefetch, group_by is not None, wanted
             )
             return function
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from durableq.client.delivery import Deliveries, Delivery
+from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
 from durableq.model.control import check_refusals, wall_ms
 from durableq.model.errors import InvalidInput, StaleReceipt
@@ -131,7 +132,14 @@ class Queue:
         options: Any = {"linger": linger, "max_bytes": max_bytes, "rate": rate}
         return Producer(commit, limit, batch_size=batch_size, **options)
 
-    def receive(self, limit: int = 1, *, visibility_timeout: float | None = None) -> Deliveries:
+    def receive(
+        self,
+        limit: int = 1,
+        *,
+        visibility_timeout: float | None = None,
+        min: int | None = None,
+        window: float | None = None,
+    ) -> Deliveries:
         """Lease up to `limit` messages, without a worker: settle each yourself.
 
         Duplicates, expired messages and those whose key is in progress or had another payload are
@@ -142,18 +150,27 @@ class Queue:
         Args:
             limit: 1 to MAX_RECEIVE_BATCH.
             visibility_timeout: seconds; None means the queue's.
+            min: with a window, the number of messages to wait for; None means the limit.
+            window: seconds, at most a third of the lease: wait, before leasing, until `min`
+                messages are ready or the first of them has been ready for so long. Without any the
+                wait ends after this time too.
 
         Returns:
             A list, with `more`: whether others may be ready already.
 
         Raises:
-            InvalidInput: an argument out of bounds.
+            InvalidInput: an argument out of bounds, or one that contradicts another, or a setting.
             Busy: other processes held the file for the whole wait; nothing is leased.
         """
         visibility_ms = (
             None if visibility_timeout is None else to_ms(visibility_timeout, "visibility_timeout")
         )
         store = self._app.opened or self._app.store
+        if min is not None or window is not None:
+            wanted = gathering(limit, min, window, visibility_ms)
+            if wanted is not None:
+                wanted.check(self.name, store.settings(self.name))
+                gather(store, self.name, wanted)
         received = store.receive(self.name, limit, visibility_ms=visibility_ms)
         receives = 1
         while received.more and not received.messages and receives < MAX_STORE_RECEIVES:

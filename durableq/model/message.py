@@ -44,6 +44,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Reason",
+    "Ready",
     "Receipt",
     "Received",
     "RecordStatus",
@@ -156,6 +157,14 @@ class Received(NamedTuple):
     def idle(self) -> bool:
         """Whether the receive met no message, and the queue has none ready."""
         return not (self.messages or self.duplicates or self.set_aside or self.more)
+
+
+class Ready(NamedTuple):
+    """The messages that a receive may find ready."""
+
+    number: int = 0
+    #: How long the first of them has been ready; 0 without one.
+    waited_ms: int = 0
 
 
 class Completion(NamedTuple):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, overload
 from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.model.limits import MAX_WAIT_MS
-from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
+from durableq.model.message import Completion, Draft, Failure, Outcome, Ready, Receipt, Received
 from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole
 
@@ -287,6 +287,13 @@ class Queueing(Protocol):
 
         0: a message is ready or due, or a lease has ended; otherwise the time to the first that
         will be. None: there is no such message. Held dead letters and paused queues do not count.
+        """
+        ...
+
+    def count_ready(self, queue: str, limit: int) -> Ready:
+        """Count the messages that a receive may find ready, at most `limit`.
+
+        Those that are due and those whose lease has ended are counted too.
         """
         ...
 

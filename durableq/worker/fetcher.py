@@ -52,6 +52,9 @@ class Fetcher:
         self._next = 0
         #: Whether a receive stopped at its limits, so that another may return messages.
         self._more = False
+        #: Queues whose messages are gathered in a window, and the time until one of those is over.
+        self._gathered = {one.queue for one in handlers if one.gathering is not None}
+        self._left_ms: int | None = None
         self._turn = threading.Lock()
         #: Whether it ended because the queues were empty.
         self.drained = False
@@ -86,11 +89,13 @@ class Fetcher:
 
     def _receive(self, limit: int) -> Work | None:
         """Receive from the next queue that has messages, in turn."""
-        self._more = False
+        self._more, self._left_ms = False, None
         for _ in self._handlers:
             handler = self._handlers[self._next]
             self._next = (self._next + 1) % len(self._handlers)
             # A receive is a write; with several queues the empty ones are only read.
+            if not self._is_gathered(handler):
+                continue
             if len(self._handlers) > 1 and self._store.ready_in_ms([handler.queue]) != 0:
                 continue
             prefetch = handler.prefetch
@@ -99,9 +104,9 @@ class Fetcher:
                     limit if handler.is_async else self._state.prefetch.capacity(handler.queue)
                 )
             began_at = time.monotonic()
-            received = self._completer.receive(
-                handler.queue, min(limit, prefetch), by_group=handler.by_group
-            )
+            if handler.gathering is None:  # a batch takes one slot
+                prefetch = min(limit, prefetch)
+            received = self._completer.receive(handler.queue, prefetch, by_group=handler.by_group)
             self._state.prefetch.record_receive(time.monotonic() - began_at)
             self._more |= received.more
             _log_duplicates(received)
@@ -112,6 +117,15 @@ class Fetcher:
                 return work
         return None
 
+    def _is_gathered(self, handler: Handler) -> bool:
+        """Return whether the window of a handler, if it has one, is over."""
+        if handler.gathering is None:
+            return True
+        left_ms = handler.gathering.left_ms(self._store, handler.queue)
+        if left_ms:
+            self._left_ms = left_ms if self._left_ms is None else min(left_ms, self._left_ms)
+        return left_ms == 0
+
     def _wait(self) -> None:
         """Wait until a receive may return messages, or until the queues are drained."""
         if self._waiter is None:
@@ -120,8 +134,15 @@ class Fetcher:
             if self._state.options.drain and self._is_empty():
                 self.drained = True
                 return
-            if self._waiter.wait(self._queues, LONGEST_WAIT_SECONDS):
-                return
+            if not self._gathered:
+                if self._waiter.wait(self._queues, LONGEST_WAIT_SECONDS):
+                    return
+                continue
+            seconds = LONGEST_WAIT_SECONDS
+            if self._left_ms is not None:
+                seconds = min(seconds, self._left_ms / 1000)
+            self._waiter.wait([one for one in self._queues if one not in self._gathered], seconds)
+            return  # to look at the windows again
 
     def _is_empty(self) -> bool:
         inspect = self._store.require(Capability.INSPECT)

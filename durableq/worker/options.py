@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from durableq.model.errors import AppError
 from durableq.model.settings import QueueSettings
 from durableq.model.text import shown
 from durableq.runtime.logs import LogFormat
+from durableq.store.core import Store
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
@@ -105,3 +107,18 @@ def chosen_handlers(app: DurableQ, queues: tuple[str, ...]) -> list[Handler]:
                 f"No handler for queue {shown(queue)} in the application; there is: {known}."
             )
     return [handler for name, handler in app.handlers.items() if not queues or name in queues]
+
+
+def check_handlers(store: Store, handlers: Sequence[Handler]) -> list[QueueSettings]:
+    """Check handlers against the settings of their queues, and return those.
+
+    Raises:
+        AppError: a handler takes more messages than may be in flight.
+        InvalidInput: its window is longer than a third of the lease.
+    """
+    settings = [store.settings(handler.queue) for handler in handlers]
+    for handler, of_queue in zip(handlers, settings, strict=True):
+        check_in_flight(handler, of_queue)
+        if handler.gathering is not None:
+            handler.gathering.check(handler.queue, of_queue)
+    return settings

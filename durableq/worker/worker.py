@@ -19,7 +19,7 @@ from durableq.worker.execution import Execution
 from durableq.worker.executors import AsyncExecutor, ThreadExecutor
 from durableq.worker.fetcher import Fetcher
 from durableq.worker.lease_keeper import LeaseKeeper
-from durableq.worker.options import WorkerOptions, check_in_flight, chosen_handlers
+from durableq.worker.options import WorkerOptions, check_handlers, chosen_handlers
 from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
@@ -94,9 +94,7 @@ class Worker:
                 queues=tuple(handler.queue for handler in self.handlers),
             )
             self._scoreboard.register(store.require(Capability.FLEET).register(me).owner_id)
-        settings = [store.settings(handler.queue) for handler in self.handlers]
-        for handler, each in zip(self.handlers, settings, strict=True):
-            check_in_flight(handler, each)
+        settings = check_handlers(store, self.handlers)
         return LeaseKeeper(self._state, min(each.visibility_timeout_ms for each in settings))
 
     def _unregister(self) -> None:

@@ -195,6 +195,23 @@ PLANS: dict[str, tuple[str, set[str]]] = {
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
         },
     ),
+    "COUNT_GATHERED": (
+        sql.COUNT_GATHERED,
+        {
+            *(
+                "COMPOUND QUERY",
+                "LEFT-MOST SUBQUERY",
+                "UNION ALL",
+                "CO-ROUTINE first",
+                "SCAN first",
+            ),
+            f"SEARCH {MESSAGE} USING INDEX durableq_message_ready (queue_id=?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed "
+            "(queue_id=? AND delayed_until_ms<?)",
+            f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased "
+            "(queue_id=? AND lease_until_ms<?)",
+        },
+    ),
     "NEXT_RANK": (
         sql.NEXT_RANK,
         {f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=? AND rank>?)"},

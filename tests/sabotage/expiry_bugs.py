@@ -1,9 +1,10 @@
-"""Bugs to plant in the expiry of messages, and in the aging of their priorities."""
+"""Bugs to plant in the expiry of messages, the aging of priorities, and the receive window."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from durableq.client import gathering
 from durableq.engines.sql import settling
 from durableq.model.flow import rank
 from durableq.model.message import FOREVER_MS
@@ -61,7 +62,16 @@ def leave_the_last_message_of_a_slice_unranked() -> None:
     rewrite("RANK_WINDOW", "durableq_message.id <= :to", "durableq_message.id < :to")
 
 
+def begin_the_window_again_with_each_message() -> None:
+    """A receive waits from its last look, not from the first message."""
+    module: Any = gathering.Gathering
+    module.left_ms = lambda self, store, queue: (
+        0 if store.count_ready(queue, self.least).number >= self.least else self.window_ms
+    )
+
+
 BUGS = (
+    begin_the_window_again_with_each_message,
     let_priorities_never_age,
     leave_the_last_message_of_a_slice_unranked,
     deliver_expired_messages,
@@ -73,6 +83,11 @@ BUGS = (
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
+    (
+        "begin_the_window_again_with_each_message",
+        "tests/unit/test_gathering.py::"
+        "test_a_window_ends_when_there_are_enough_messages_or_the_first_has_waited",
+    ),
     (
         "let_priorities_never_age",
         _CONTRACT + "test_the_lowest_priority_is_out_within_levels_times_aging",

@@ -7,7 +7,7 @@ from typing import Any
 from durableq.engines.memory import flow as memory_flow
 from durableq.engines.sql import dead_letters, flow, queries, redrive, settling
 from durableq.model.flow import capacity
-from durableq.worker import worker
+from durableq.worker import options
 from tests.sabotage.host_bugs import rewrite
 
 
@@ -100,7 +100,7 @@ def wait_for_nothing_while_a_limit_holds() -> None:
 
 
 def start_a_handler_that_needs_more_than_the_limit() -> None:
-    module: Any = worker
+    module: Any = options
     module.check_in_flight = lambda *_: None
 
 

@@ -8,7 +8,7 @@ from durableq.engines.memory import breaker
 from durableq.engines.memory.base import MemoryWatch, query
 from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Row
-from durableq.model.message import State
+from durableq.model.message import Ready, State
 
 
 class MemoryWaiting(MemoryFlow):
@@ -30,6 +30,22 @@ class MemoryWaiting(MemoryFlow):
             if not row.held and row.state is not State.BLOCKED
         ]
         return min((one for one in waits if one is not None), default=None)
+
+    @query
+    def count_ready(self, queue: str, limit: int) -> Ready:
+        """Count the messages that a receive may find ready, at most `limit`."""
+        self._queue(queue)
+        now_ms, lease_now_ms = self._clock.now_ms(), self._clock.lease_ms()
+        waits = [
+            now_ms - max(row.enqueued_at_ms, row.delayed_until_ms)
+            for row in self._ready(queue)[:limit]
+        ]
+        rows = self._tables.in_queue(queue)
+        delayed = [row.delayed_until_ms for row in rows if row.state is State.DELAYED]
+        waits += [now_ms - due_ms for due_ms in sorted(delayed)[:limit] if due_ms <= now_ms]
+        ends = sorted(row.lease.until_ms for row in rows if row.lease)
+        waits += [lease_now_ms - end_ms for end_ms in ends[:limit] if end_ms <= lease_now_ms]
+        return Ready(min(limit, len(waits)), max(waits, default=0))
 
     def _ready_in_ms(self, queue: str, row: Row) -> int | None:
         """Return the time until a receive may lease a message, or end its lease."""

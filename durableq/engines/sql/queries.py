@@ -13,6 +13,7 @@ from durableq.model.message import (
     FOREVER_MS,
     OVER_BUDGET_MS,
     Message,
+    Ready,
     Receipt,
     State,
 )
@@ -117,6 +118,18 @@ def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
         if lease_until_ms is not None:
             waits_ms.append(max(0, lease_until_ms - tx.lease_now_ms))
     return min(waits_ms, default=None)
+
+
+def count_ready(tx: Transaction, queue_id: int, limit: int) -> Ready:
+    """Count the messages that a receive may find ready; see Queueing.count_ready."""
+    values = {"in_queue": queue_id, "limit": limit, "now_ms": tx.now_ms}
+    found = tx.run(tx.sql.COUNT_GATHERED, lease_now=tx.lease_now_ms, **values).fetchall()
+    waits = [
+        (tx.lease_now_ms if state == State.IN_FLIGHT else tx.now_ms) - since_ms
+        for state, number, since_ms in found
+        if number
+    ]
+    return Ready(min(limit, sum(number for _, number, _ in found)), max(waits, default=0))
 
 
 def _leased(row: tuple[Any, ...], tx: Transaction) -> Message:

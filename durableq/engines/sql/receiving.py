@@ -27,7 +27,7 @@ from durableq.engines.sql.admission import (
 from durableq.engines.sql.columns import NEEDS_UPKEEP, NO_RECEIPT
 from durableq.engines.sql.group_batches import following
 from durableq.engines.sql.group_rate import GroupTokens
-from durableq.engines.sql.queries import ready_in_ms
+from durableq.engines.sql.queries import count_ready, find_queue, ready_in_ms
 from durableq.engines.sql.reclaiming import reclaim_expired, stored_owner
 from durableq.engines.sql.settling import LeasedMessage, put_back
 from durableq.engines.sql.transactions import Operations, Token, WriteTransaction, row_id
@@ -39,7 +39,7 @@ from durableq.model.limits import (
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
-from durableq.model.message import FOREVER_MS, Message, Receipt, Received, State, of_fields
+from durableq.model.message import FOREVER_MS, Message, Ready, Receipt, Received, State, of_fields
 from durableq.model.settings import RECEIVE_LIMITS, Limits
 from durableq.model.units import check_whole
 from durableq.store.core import Watch, receive_or_wait
@@ -75,6 +75,11 @@ class Receiving(Operations):
     def watch(self) -> Watch:
         """Start watching for writes; each engine has its own way."""
         raise NotImplementedError
+
+    def count_ready(self, queue: str, limit: int) -> Ready:
+        """Count the messages that a receive may find ready, at most `limit`."""
+        with self._database.read() as tx:
+            return count_ready(tx, find_queue(tx, queue).id, limit)
 
     def ready_in_ms(self, queues: Sequence[str]) -> int | None:
         """Return the time until a receive on one of these queues may return a message."""

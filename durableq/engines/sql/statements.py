@@ -222,6 +222,7 @@ class Statements(Protocol):
     PEEK_NEAR: str
     PEEK_FAR: str
     LEASED_BY: str
+    COUNT_GATHERED: str
     READY_IN: str
 
     # queues

@@ -1546,6 +1546,22 @@ FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.qu
 OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
 durableq_message.id + 0"""
+COUNT_GATHERED = """\
+SELECT 0, count(*) AS count_1, min(first.since) AS min_1
+FROM (SELECT durableq_message.retention_from_ms AS since
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0
+ LIMIT (:limit+0)) AS first UNION ALL SELECT 2, count(*) AS count_2, min(first.since) AS min_2
+FROM (SELECT durableq_message.delayed_until_ms AS since
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms <= :now_ms
+ LIMIT (:limit+0)) AS first UNION ALL SELECT 1, count(*) AS count_3, min(first.since) AS min_3
+FROM (SELECT durableq_message.lease_until_ms AS since
+FROM durableq_message
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms <= :lease_now
+ LIMIT (:limit+0)) AS first"""
 READY_IN = """\
 SELECT durableq_queue.name, durableq_queue.paused, durableq_queue.id, durableq_queue.limits,
 EXISTS (SELECT durableq_message.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Select, func, select, union_all
+from sqlalchemy import Select, func, literal_column, select, union_all
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
 from durableq.engines.sql.definitions.messages import zero
@@ -109,6 +109,27 @@ LEASED_BY = Statement(
     .order_by(_m.id + zero)
 )
 _of_each = _m.queue_id == queue.c.id
+
+
+def _first(state: State, since: Any, *conditions: Any) -> Any:
+    """Return a query for a state, the number of its first messages, and since when they count."""
+    rows = (
+        select(since.label("since"))
+        .where(_m.queue_id == parameter("in_queue"), is_state(state), *conditions)
+        .limit(parameter("limit"))
+        .subquery("first")
+    )
+    return select(literal_column(str(int(state))), func.count(), func.min(rows.c.since))
+
+
+# Ready messages, due ones, and ended leases.
+COUNT_GATHERED = Statement(
+    union_all(
+        _first(State.READY, _m.retention_from_ms),
+        _first(State.DELAYED, _m.delayed_until_ms, _m.delayed_until_ms <= parameter("now_ms")),
+        _first(State.IN_FLIGHT, _m.lease_until_ms, _m.lease_until_ms <= parameter("lease_now")),
+    )
+)
 READY_IN = Statement(
     select(
         queue.c.name,

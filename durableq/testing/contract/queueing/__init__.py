@@ -10,6 +10,7 @@ from durableq.testing.contract.queueing.coalescing import (
     DeduplicationContract,
 )
 from durableq.testing.contract.queueing.expiry import ExpiryContract
+from durableq.testing.contract.queueing.gathering import GatheringContract
 from durableq.testing.contract.queueing.group_receiving import GroupBatchContract, GroupRateContract
 from durableq.testing.contract.queueing.groups import (
     GroupConcurrencyContract,
@@ -48,6 +49,7 @@ class QueueingContract(
     RetentionContract,
     ExpiryContract,
     AgingContract,
+    GatheringContract,
     ClockJumpsContract,
     RateContract,
     InFlightContract,
