@@ -15,6 +15,7 @@ from durableq.testing.chaos.limits_checker import LimitsCase
 from durableq.testing.chaos.recording import CLOSED, HALF_OPEN, Effect, Receive, Recording, Stand
 
 MS = 1_000_000
+GROUP_OF = {"20": "group-0", "21": "group-1", "22": "group-0", "23": "group-1"}
 
 
 @dataclass
@@ -45,8 +46,9 @@ class Limited:
 
     def receive(self, queue: str, of: str, at_ms: int, receive: int = 1, **more: int) -> None:
         """Record a receive, and note the begin of its handler."""
-        counts = {"in_flight": 1, "in_group": int(queue == STEPS), "breaker": CLOSED} | more
-        self.receives.append(Receive(queue, of, f"{of}.{receive}", at_ms, **counts))
+        group = GROUP_OF.get(of) if queue == STEPS else None
+        counts = {"in_flight": 1, "in_group": int(group is not None), "breaker": CLOSED} | more
+        self.receives.append(Receive(queue, of, f"{of}.{receive}", at_ms, **counts, group=group))
         self.note(queue, of, Step.INVOKE, at_ms + 1, receive)
 
     def commit(self, queue: str, of: str, place: str, at_ms: int, receive: int = 1) -> None:
@@ -98,13 +100,13 @@ def _calls(limited: Limited) -> None:
 
 
 def _steps(limited: Limited) -> None:
-    limited.receive(STEPS, "20", 1000)
-    limited.receive(STEPS, "21", 1001, in_flight=2)
-    limited.note(STEPS, "20", Step.FAILED, 1050)
+    limited.receive(STEPS, "20", 600)
+    limited.receive(STEPS, "21", 601, in_flight=2)
+    limited.note(STEPS, "20", Step.FAILED, 650)
     limited.receive(STEPS, "20", 1100, 2, in_flight=2)
     limited.commit(STEPS, "21", "1:0", 1110)
-    limited.receive(STEPS, "23", 1120, in_flight=2)
+    limited.receive(STEPS, "23", 1112, in_flight=2)
     limited.commit(STEPS, "20", "0:0", 1160, 2)
     limited.commit(STEPS, "23", "1:1", 1170)
-    limited.receive(STEPS, "22", 1200)
-    limited.commit(STEPS, "22", "0:1", 1260)
+    limited.receive(STEPS, "22", 1600)
+    limited.commit(STEPS, "22", "0:1", 1660)

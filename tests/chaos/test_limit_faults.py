@@ -153,7 +153,7 @@ def test_each_receive_is_recorded_in_its_transaction(dq: DurableQ) -> None:
     dq.queue("others").receive()
     calls.receive(2)
     steps.receive()[0].release()
-    steps.receive()
+    wait_for(steps.receive, what="the next token of the group")
     recorded = recording.read(path_of(dq)).receives
     assert [(one.queue, one.message_id, one.in_flight, one.in_group) for one in recorded] == [
         (CALLS, call, 1, 0),

@@ -30,6 +30,10 @@ def handlers_beyond_the_rate(limited: Limited) -> None:
         limited.commit(CALLS, of, f"0:{of}", 1700)
 
 
+def group_beyond_its_rate(limited: Limited) -> None:
+    limited.receive(STEPS, "22", 1650, 2)
+
+
 def receive_beyond_the_places(limited: Limited) -> None:
     limited.receives[0] = limited.receives[0]._replace(in_flight=3)
 
@@ -123,6 +127,7 @@ def the_audit_finds_something(limited: Limited) -> None:
 PLANTS: list[tuple[Plant, str]] = [
     (receives_beyond_the_rate, "14 rate: A window had 3.7 receives of calls beyond its rate; 3"),
     (handlers_beyond_the_rate, "14 rate: A window had 6.01 calls of calls beyond its rate; 5.01"),
+    (group_beyond_its_rate, "14 rate: A window had 1.9 receives of group-0 beyond its rate; 1 may"),
     (receive_beyond_the_places, "15 in flight: 3 messages of calls were in flight; 2 are allowed"),
     (more_seen_in_flight, "15 in flight: 3 messages of calls were in flight; 2 are allowed"),
     (handlers_overlap, "15 in flight: 3 handlers of calls ran at once; 2 are allowed"),

@@ -41,7 +41,7 @@ SETTINGS: Final[Mapping[str, QueueOptions]] = {
         breaker_probes=1,
         slow_start=1,
     ),
-    STEPS: QueueOptions(**_COMMON, group_concurrency=1),
+    STEPS: QueueOptions(**_COMMON, group_concurrency=1, group_rate=2, group_burst=1),
 }
 QUEUES: Final = (*SETTINGS, *map(dead_letter_name, SETTINGS))
 #: Duration of the first part of a handler, and of the second, after which it commits.

@@ -25,6 +25,8 @@ Invariants = tuple[tuple[str, tuple[Callable[[C], Iterator[str]], ...]], ...]
 
 _RATE: Final = {name: settings.get("rate") or 0 for name, settings in SETTINGS.items()}
 _BURST: Final = {name: settings.get("burst") or 0 for name, settings in SETTINGS.items()}
+_GROUP_RATE: Final = {name: each.get("group_rate") or 0 for name, each in SETTINGS.items()}
+_GROUP_BURST: Final = {name: each.get("group_burst") or 0 for name, each in SETTINGS.items()}
 _PLACES: Final = {name: settings.get("max_in_flight") or 0 for name, settings in SETTINGS.items()}
 _PROBES: Final = SETTINGS[CALLS].get("breaker_probes", 0)
 #: The lease clock has whole milliseconds, a ledger nanoseconds.
@@ -107,6 +109,19 @@ def rates_hold(case: LimitsCase) -> Iterator[str]:
         most = fullest(begins, rate)
         if most > allowed:
             yield f"A window had {most:g} calls of {queue} beyond its rate; {allowed:g} may begin."
+
+
+def rates_of_groups_hold(case: LimitsCase) -> Iterator[str]:
+    """No window of a group has more than group_burst + group_rate x window."""
+    for queue, rate in _GROUP_RATE.items():
+        times: dict[str, list[int]] = defaultdict(list)
+        for receive in case.receives(queue) if rate else ():
+            if receive.group is not None:
+                times[receive.group].append(receive.at_ms)
+        burst = _GROUP_BURST[queue]
+        for group, at_ms in times.items():
+            if (most := fullest(at_ms, rate)) > burst:
+                yield f"A window had {most:g} receives of {group} beyond its rate; {burst} may be."
 
 
 def in_flight_is_limited(case: LimitsCase) -> Iterator[str]:
@@ -232,7 +247,7 @@ def old_receipts_are_refused(case: LimitsCase) -> Iterator[str]:
 
 
 INVARIANTS: Final[Invariants[LimitsCase]] = (
-    ("14 rate", (rates_hold,)),
+    ("14 rate", (rates_hold, rates_of_groups_hold)),
     ("15 in flight", (in_flight_is_limited,)),
     ("16 groups in order", (groups_are_in_order,)),
     ("17 breaker", (no_probe_is_lost, an_outage_spends_no_receives)),

@@ -24,25 +24,25 @@ CREATE TABLE chaos_effect (
     """
 CREATE TABLE chaos_receive (
     id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, at_ms INTEGER,
-    in_flight INTEGER, in_group INTEGER, breaker INTEGER
+    in_flight INTEGER, in_group INTEGER, breaker INTEGER, group_id TEXT
 )""",
     """
 CREATE TRIGGER chaos_received AFTER UPDATE OF receipt ON durableq_message
 WHEN NEW.state = 1 AND NEW.receipt <> OLD.receipt
 BEGIN
     INSERT INTO chaos_receive
-        (queue, message_id, receipt, at_ms, in_flight, in_group, breaker)
+        (queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id)
     SELECT q.name, CAST(NEW.id AS TEXT), lower(hex(NEW.receipt)),
         NEW.lease_until_ms - q.visibility_timeout_ms, count(*),
         coalesce(sum(m.group_id = NEW.group_id), 0),
-        (SELECT breaker_phase FROM durableq_flow WHERE queue_id = NEW.queue_id)
+        (SELECT breaker_phase FROM durableq_flow WHERE queue_id = NEW.queue_id), NEW.group_id
     FROM durableq_queue AS q JOIN durableq_message AS m ON m.queue_id = q.id AND m.state = 1
     WHERE q.id = NEW.queue_id AND q.name IN ('calls', 'steps')
     GROUP BY q.id;
 END""",
 )
 _RECEIVES: Final = """
-SELECT queue, message_id, receipt, at_ms, in_flight, in_group, breaker
+SELECT queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id
 FROM chaos_receive ORDER BY id"""
 _EFFECTS: Final = "SELECT queue, message_id, receipt, place FROM chaos_effect ORDER BY id"
 _PHASES: Final = """
@@ -78,6 +78,7 @@ class Receive(NamedTuple):
     in_group: int
     #: The phase of the queue's circuit breaker.
     breaker: int
+    group: str | None
 
 
 class Effect(NamedTuple):
