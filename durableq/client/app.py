@@ -124,8 +124,10 @@ class DurableQ(Handlers, Values):
         Args:
             name: 1 to 76 characters of A-Z a-z 0-9 _ . - (with `-dlq` behind it, that queue's
                 dead-letter queue).
-            options: visibility_timeout, delay, retention, backoff_base, backoff_max,
-                idempotency_ttl in seconds; max_receives, max_recoveries, max_body_bytes.
+            options: as in QueueOptions; times are in seconds, and None switches a limit off. The
+                settings of limits are in docs/FLOW_CONTROL.md, the others are visibility_timeout,
+                delay, retention, backoff_base, backoff_max, idempotency_ttl, max_receives,
+                max_recoveries, max_body_bytes and paused.
 
         Raises:
             InvalidInput: a bad name or setting; nothing was declared.

@@ -392,9 +392,20 @@ def _check(name: str, setting: Setting, value: Any) -> None:
         return
     if is_number and setting.least <= value <= setting.most:
         return
-    kind = "number" if is_real else "whole number"
-    off = ", or 0 for off" if setting.can_be_off else ""
-    raise InvalidInput(
-        f"Queue setting {name} must be a {kind} from {setting.least:.16g} to "
-        f"{setting.most:.16g}{off}, got {shown(value)}."
+    raise InvalidInput(_out_of_bounds(name, setting, value))
+
+
+def _out_of_bounds(name: str, setting: Setting, value: Any) -> str:
+    """Return the sentence about a stored value, in the unit in which users write it."""
+    least, most, kind = setting.least, setting.most, "a whole number"
+    if setting.kind in {Kind.RATE, Kind.SHARE}:
+        kind = "a number"
+    if setting.kind is Kind.TIME:
+        kind, least, most = "a number of seconds", least / 1000, most / 1000
+        if type(value) is int and abs(value) < _MANY:
+            value = value / 1000
+    off = ", or off" if setting.can_be_off else ""
+    return (
+        f"Queue setting {name.removesuffix('_ms')} must be {kind} from {least:.16g} to "
+        f"{most:.16g}{off}, got {shown(value)}."
     )

@@ -37,9 +37,12 @@ def test_a_setting_may_be_at_its_bounds_and_not_beyond(name: str) -> None:
     for value in (setting.least, setting.most):
         changes = BESIDE.get(name, {}) | {name: value}
         assert QueueSettings().changed(changes).as_dict()[name] == value
-    least, most = f"{setting.least:.16g}", f"{setting.most:.16g}"
+    unit = 1000 if setting.kind is Kind.TIME else 1
+    least, most = f"{setting.least / unit:.16g}", f"{setting.most / unit:.16g}"
+    option = name.removesuffix("_ms")
     for beyond in (-1, setting.most + 1):
-        with pytest.raises(InvalidInput, match=f"{name}.*{least} to {most}.*{beyond}"):
+        written = beyond / 1000 if unit == 1000 else beyond
+        with pytest.raises(InvalidInput, match=f"{option} .*{least} to {most}.*{written}"):
             QueueSettings().changed({name: beyond})
 
 
