@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from durableq.model import codec
 from durableq.model.arguments import check_known
@@ -45,7 +45,7 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
         stream: UTF-8, with or without a byte order mark.
         name: of the file, for errors.
         longest: bytes of a line that are kept in memory.
-        shape: as_body, as_envelope, as_bytes or keyed_by(name).
+        shape: as_body, as_envelope, as_bytes or named_by(fields).
 
     Raises:
         DurableQError: reading failed, or a line has no end within MAX_LINE_BYTES.
@@ -134,8 +134,9 @@ def as_envelope(line: bytes) -> tuple[Any, SendOptions]:
     if "body" not in value:
         raise BadLine("the envelope has no body.")
     given: Any = {name: value[name] for name in FIELDS[1:] if value.get(name) is not None}
-    if "key" in given:
-        given["key"] = _key_text(given["key"], "key")
+    for what in ("key", "group"):
+        if what in given:
+            given[what] = _name_text(given[what], what, what)
     if type(given.get("priority", 0)) is not int:
         raise BadLine("the priority is not a whole number.")
     if not isinstance(given.get("attributes", {}), dict):
@@ -143,15 +144,22 @@ def as_envelope(line: bytes) -> tuple[Any, SendOptions]:
     return value["body"], given
 
 
-def keyed_by(name: str, *, raw: bool = False) -> Shape:
-    """Take the line's object, or with `raw` its bytes, as the body, and the key from a field."""
+def named_by(fields: Mapping[Literal["key", "group"], str], *, raw: bool = False) -> Shape:
+    """Take the line's object, or with `raw` its bytes, as the body, and names from its fields.
+
+    Args:
+        fields: the field that has the key, and the one that has the group.
+        raw: the body is the bytes of the line.
+    """
 
     def shape(line: bytes) -> tuple[Any, SendOptions]:
         value = _value(line, exact=not raw)
-        if not isinstance(value, dict) or name not in value:
-            raise BadLine(f"it has no field {shown(name)} to take the key from.")
-        body = as_bytes(line)[0] if raw else value
-        return body, {"key": _key_text(value[name], name)}
+        given: SendOptions = {}
+        for what, name in fields.items():
+            if not isinstance(value, dict) or name not in value:
+                raise BadLine(f"it has no field {shown(name)} to take the {what} from.")
+            given[what] = _name_text(value[name], what, name)
+        return as_bytes(line)[0] if raw else value, given
 
     return shape
 
@@ -167,12 +175,12 @@ def expiring(shape: Shape, expires_in: float) -> Shape:
     return with_expiry
 
 
-def _key_text(value: Any, name: str) -> str:
+def _name_text(value: Any, what: str, field: str) -> str:
     if isinstance(value, codec.Spelled):
         value = codec.exact_number(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise BadLine(f"the key in {shown(name)} is neither a string nor a number.")
+        raise BadLine(f"the {what} in {shown(field)} is neither a string nor a number.")
     try:
         return value if isinstance(value, str) else json.dumps(value, allow_nan=False)
     except ValueError:
-        raise BadLine(f"the key in {shown(name)} is not a finite number.") from None
+        raise BadLine(f"the {what} in {shown(field)} is not a finite number.") from None

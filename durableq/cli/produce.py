@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from durableq.cli import jsonl, output
 from durableq.cli.help import argument, option
@@ -41,6 +41,7 @@ _OF_DEMO: Final = "Options of the demo's orders, without a FILE"
 _FILE: Final = "JSON Lines; - is standard input. Without FILE, the demo's orders are sent."
 _ENVELOPE: Final = f"Each line is an object with {listed(jsonl.FIELDS)}."
 _KEY_FIELD: Final = "Field of the body that holds the idempotency key."
+_GROUP_FIELD: Final = "Field of the body that holds the group."
 _SEED: Final = "Seed of the orders: equal seeds send equal orders."
 
 
@@ -50,6 +51,7 @@ class LineOptions:
 
     envelope: bool = option("--envelope", _ENVELOPE, False, _OF_FILE)
     key_field: str | None = option("--key-field FIELD", _KEY_FIELD, None, _OF_FILE)
+    group_field: str | None = option("--group-field FIELD", _GROUP_FIELD, None, _OF_FILE)
     raw: bool = option("--raw", "Send the bytes of each line unchanged.", False, _OF_FILE)
     expires_in: float | None = option(
         "--expires-in SECONDS",
@@ -84,12 +86,18 @@ class LineOptions:
         Raises:
             Misuse: the options exclude each other.
         """
-        if self.envelope and self.key_field is not None:
-            raise output.Misuse("An envelope names its own key: give --envelope or --key-field.")
+        fields: dict[Literal["key", "group"], str | None]
+        fields = {"key": self.key_field, "group": self.group_field}
+        for what, field in fields.items():
+            if self.envelope and field is not None:
+                raise output.Misuse(
+                    f"An envelope names its own {what}: give --envelope or --{what}-field."
+                )
         if self.envelope and self.raw:
             raise output.Misuse("An envelope is JSON, not the payload itself: --envelope or --raw.")
-        if self.key_field is not None:
-            return jsonl.keyed_by(self.key_field, raw=self.raw)
+        named = {what: field for what, field in fields.items() if field is not None}
+        if named:
+            return jsonl.named_by(named, raw=self.raw)
         if self.raw:
             return jsonl.as_bytes
         return jsonl.as_envelope if self.envelope else jsonl.as_body
@@ -148,10 +156,10 @@ def produce(
 
     Example: durableq produce orders.jsonl --queue orders --key-field id
     """
-    if file is None and lines != LineOptions(False, None, False, None, False, lines.max_bad):
+    if file is None and lines != LineOptions(False, None, None, False, None, False, lines.max_bad):
         raise output.Misuse(
-            "--envelope, --key-field, --raw, --expires-in and --skip-bad are for a FILE, and none "
-            "is given."
+            "--envelope, --key-field, --group-field, --raw, --expires-in and --skip-bad are for a "
+            "FILE, and none is given."
         )
     if lines.max_bad is not None and not lines.skip_bad:
         raise output.Misuse("--max-bad limits --skip-bad: add --skip-bad, or drop --max-bad.")

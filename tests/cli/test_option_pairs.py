@@ -41,6 +41,7 @@ VALUES = {
     "expires_in": ("60", "never"),
     "file": ("in.jsonl", "missing.jsonl"),
     "group": ("0123456789ab", ""),
+    "group_field": ("body", ""),
     "group_on_dead": ("hold", "wait"),
     "ids": ("1", "999"),
     "key": ("k", "\udcff"),
@@ -95,7 +96,17 @@ NEEDS = {
     "demo": {"unprotected": "spike"},
     "produce": {
         "max_bad": "skip_bad",
-        **dict.fromkeys(("envelope", "raw", "key_field", "skip_bad", "expires_in"), "file"),
+        **dict.fromkeys(
+            (
+                "envelope",
+                "raw",
+                "key_field",
+                "group_field",
+                "skip_bad",
+                "expires_in",
+            ),
+            "file",
+        ),
     },
     "queue create": LIMITS,
     "queue set": LIMITS,
@@ -117,7 +128,7 @@ EXCLUDED = {
     "message reschedule": [("delay", "at")],
     "produce": [
         *(("file", name) for name in ("count", "duplicates", "seed")),
-        *(("envelope", name) for name in ("key_field", "raw")),
+        *(("envelope", name) for name in ("key_field", "group_field", "raw")),
     ],
     "recover": [("policy", "app"), ("dry_run", "rate")],
     "work": [("command", "app")],
