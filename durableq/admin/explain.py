@@ -10,6 +10,7 @@ from durableq.admin import limits
 from durableq.admin.readers import ADVICE, Readers
 from durableq.model.errors import UnknownMessage
 from durableq.model.message import Event, IdempotencyRecord, Message, RecordStatus, State
+from durableq.model.settings import QueueSettings
 from durableq.model.text import visible
 from durableq.model.units import span
 from durableq.store.core import Capability, QueueInfo, Store, WorkerInfo
@@ -76,7 +77,7 @@ def _reasons(store: Store, message: Message, now_ms: int) -> Iterator[str]:
         return
     yield from _unread(store, message)
     if message.state is State.BLOCKED:
-        yield limits.blocked(queue.settings, message.group)
+        yield from _blocked(store, message, queue.settings, now_ms)
     elif not waits:
         yield from _ready(message, queue, behind)
 
@@ -126,6 +127,16 @@ def _ready(message: Message, queue: QueueInfo, behind: str) -> Iterator[str]:
             f"the next receive of {queue.name!r} may bring it"
             + (f"; {others} others are ready there too." if others else ".")
         )
+
+
+def _blocked(store: Store, message: Message, settings: QueueSettings, now_ms: int) -> Iterator[str]:
+    """Yield which message of its group a blocked one waits for, and why that takes time."""
+    name = message.group or ""
+    group = store.require(Capability.INSPECT).group(message.queue, name)
+    yield limits.blocked(settings, name, group)
+    if group.active and not (settings.group_on_dead and group.dead):
+        head = group.active[0]
+        yield f"Message {head.id}: {next(_reasons(store, head, now_ms), 'It is ready.')}"
 
 
 def _behind(store: Store, message: Message) -> str:

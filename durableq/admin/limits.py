@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import LimitsInfo
 from durableq.model.health import Finding, Level
-from durableq.model.info import QueueInfo
+from durableq.model.info import GroupInfo, QueueInfo
 from durableq.model.settings import QueueSettings
 from durableq.model.text import visible
 from durableq.model.units import span
@@ -93,19 +93,20 @@ def held_back(info: QueueInfo, *, is_retry: bool) -> Iterator[str]:
         )
 
 
-def blocked(settings: QueueSettings, group: str | None) -> str:
+def blocked(settings: QueueSettings, name: str, group: GroupInfo) -> str:
     """Return the sentence for a message that waits for its group."""
+    shown = f"group {visible(name)}"
+    if settings.group_on_dead and group.dead:
+        return (
+            f"It is blocked: message {group.dead[0].id} of its {shown} is a dead letter, and holds "
+            "it until it is decided (group_on_dead is hold; see durableq dlq)."
+        )
+    if not group.active:
+        return f"It is blocked, and no message of its {shown} is active: see durableq audit."
     most = settings.group_concurrency
-    active = "1 message is" if most == 1 else f"{most} messages are"
-    held = (
-        ", and none becomes active while the group has a dead letter (group_on_dead is hold; see "
-        "durableq dlq)"
-        if settings.group_on_dead
-        else ""
-    )
     return (
-        f"It is blocked behind others of its group, {visible(group or '')}: at most {active} "
-        f"active (group_concurrency){held}."
+        f"It is blocked behind message {group.active[0].id} of its {shown}, of which {most} "
+        f"{'is' if most == 1 else 'are'} active at most (group_concurrency)."
     )
 
 

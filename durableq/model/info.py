@@ -10,7 +10,7 @@ from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import LimitsInfo
 from durableq.model.flow.queue_breaker import QueueBreaker
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
-from durableq.model.message import HistoryEvent
+from durableq.model.message import HistoryEvent, Message
 from durableq.model.queues import Counters, Counts
 from durableq.model.settings import QueueSettings
 from durableq.model.text import shown, storable
@@ -31,6 +31,15 @@ class QueueInfo:
     oldest_ready_ms: int | None
     #: Its limits as they stand.
     limits: LimitsInfo = field(default_factory=LimitsInfo)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """The messages for which the blocked ones of a group wait, in its order."""
+
+    active: list[Message]
+    #: Its dead letters.
+    dead: list[Message]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered
 from durableq.model.decisions import Decision
 from durableq.model.health import Finding, KeyCounts, MaintenanceReport, Storage
-from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.model.info import GroupInfo, Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.model.message import (
     Completion,
     DeadLetter,
@@ -312,6 +312,14 @@ class Inspect(Protocol):
         Raises:
             UnknownQueue: there is no such queue.
             InvalidInput: `after_id` cannot be the id of a message.
+        """
+        ...
+
+    def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:
+        """Return the active messages of a group, and its dead letters: at most `limit` of each.
+
+        Raises:
+            UnknownQueue: there is no such queue.
         """
         ...
 

@@ -13,6 +13,7 @@ AUDITED = [
     *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
     *("records_without_queue", "history_without_queue", "dead_letters_misgrouped"),
     *("queues_with_other_bytes", "groups_with_other_counts"),
+    *("groups_stranded", "messages_out_of_turn"),
 ]
 
 
@@ -73,6 +74,18 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
         ),
         ("records_without_queue", "UPDATE durableq_idempotency SET queue_id = 77", "2 idempotency"),
         ("history_without_queue", "UPDATE durableq_history SET queue_id = 77", "2 events"),
+        (
+            "groups_stranded",
+            "UPDATE durableq_message SET state = 3, group_id = 'a'",
+            "1 groups whose blocked messages wait for nothing",
+        ),
+        (
+            "messages_out_of_turn",
+            "UPDATE durableq_queue SET limits = 16; UPDATE durableq_message SET group_id = 'a', "
+            "sequence = CASE state WHEN 1 THEN 1 ELSE 9 END, "
+            "state = CASE state WHEN 1 THEN 3 ELSE 0 END",
+            "1 messages before which one of their group is blocked",
+        ),
         (
             "queues_with_other_bytes",
             "UPDATE durableq_counters SET backlog_bytes = 1; UPDATE durableq_queue SET limits = 64",

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from durableq import Reject
 from durableq.model.errors import DatabaseUnusable
 from tests.cli.console import Run, Shop
 from tests.cli.findings import findings
@@ -52,14 +53,27 @@ def test_explain_names_the_places_in_flight(run: Run, shop: Shop) -> None:
 def test_explain_names_the_group_that_blocks_a_message(run: Run, shop: Shop) -> None:
     shop.store.declare_queue("orders", {"group_concurrency": 1, "group_on_dead": 1})
     shop.queue.send_many(range(3), group="customer 7")
-    explained = run("explain", 2, "--json").json
-    assert explained["state"] == "blocked"
-    assert explained["because"][-1] == (
-        "It is blocked behind others of its group, customer 7: at most 1 message is active "
-        "(group_concurrency), and none becomes active while the group has a dead letter "
-        "(group_on_dead is hold; see durableq dlq)."
-    )
     assert "limits of orders  groups: 2 blocked" in run("status").out
+    shop.queue.receive()
+    explained = run("explain", 3, "--json").json
+    assert explained["state"] == "blocked"
+    behind, head = explained["because"][-2:]
+    assert behind == (
+        "It is blocked behind message 1 of its group customer 7, of which 1 is active at most "
+        "(group_concurrency)."
+    )
+    assert head.startswith("Message 1: It is with a receiver that is not registered as a worker")
+
+
+def test_explain_names_the_dead_letter_that_holds_a_group(run: Run, shop: Shop) -> None:
+    shop.store.declare_queue("orders", {"group_concurrency": 1, "group_on_dead": 1})
+    shop.queue.send_many(range(2), group="a")
+    [message] = shop.queue.receive()
+    message.fail(Reject("never"))
+    assert run("explain", 2, "--json").json["because"][-1] == (
+        "It is blocked: message 1 of its group a is a dead letter, and holds it until it is "
+        "decided (group_on_dead is hold; see durableq dlq)."
+    )
 
 
 def test_a_message_that_a_limit_lets_through_is_ready(run: Run, shop: Shop) -> None:

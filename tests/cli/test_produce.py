@@ -278,28 +278,6 @@ def test_a_key_field_gives_each_key(run: Run, shop: Shop, tmp_path: Path) -> Non
     assert keys == ["a", "7", "1.5", str(2**70)]
 
 
-def test_fields_give_each_group_and_key(run: Run, shop: Shop, tmp_path: Path) -> None:
-    file = lines_file(tmp_path, '{"id": 1, "customer": "ann"}', '{"id": 2, "customer": 7}')
-    options = ("--queue", "orders", "--group-field", "customer", "--key-field", "id")
-    assert run("produce", file, *options).code == 0
-    sent = [(message["key"], message["group"]) for message in run("peek", "--json").json]
-    assert sent == [("1", "ann"), ("2", "7")]
-
-
-def test_an_envelope_has_a_group(run: Run, shop: Shop, tmp_path: Path) -> None:
-    file = lines_file(tmp_path, '{"body": 1, "group": 7}')
-    assert run("produce", file, "--queue", "orders", "--envelope").code == 0
-    assert [message["group"] for message in run("peek", "--json").json] == ["7"]
-
-
-def test_a_group_that_is_too_long_is_a_bad_line(run: Run, shop: Shop, tmp_path: Path) -> None:
-    file = lines_file(tmp_path, json.dumps({"body": 1, "group": "g" * 129}))
-    sent = run("produce", file, "--queue", "orders", "--envelope")
-    assert sent.code == 1
-    assert "A group is a string of 1 to 128 characters" in sent.err
-    assert shop.bodies() == []
-
-
 @pytest.mark.parametrize(
     "line", ['{"no": 1}', "[1]", '{"id": null}', '{"id": [1]}', '{"id": true}']
 )
@@ -314,7 +292,6 @@ def test_a_line_without_its_key_is_bad(line: str, run: Run, shop: Shop, tmp_path
     ("arguments", "why"),
     [
         (("FILE", "--envelope", "--key-field", "id"), "An envelope names its own key"),
-        (("FILE", "--envelope", "--group-field", "id"), "An envelope names its own group"),
         (("--envelope",), "are for a FILE"),
         (("--key-field", "id"), "are for a FILE"),
         (("FILE", "--count", "3"), "are for the demo, without a FILE"),

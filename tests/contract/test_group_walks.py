@@ -12,6 +12,7 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
+from durableq.model.health import Level
 from durableq.model.message import (
     Completion,
     Draft,
@@ -32,6 +33,8 @@ grouped = st.builds(
     delay=st.sampled_from([None, None, 0, 1]),
     priority=st.sampled_from([0, 0, 0, 1]),
     group=st.sampled_from(["a", "a", "b", "c", None]),
+    expires_in=st.sampled_from([None, None, None, 2]),
+    replace_key=st.sampled_from([None, None, None, None, "r"]),
 )
 
 
@@ -127,6 +130,12 @@ class GroupsSideBySide(SideBySide):
                 is_held = settings.group_on_dead and group in dead
                 assert is_held or active[group] >= settings.group_concurrency, (name, group)
             GroupsSideBySide.compared_groups += len(groups)
+
+    @invariant()
+    def the_audit_finds_nothing(self) -> None:
+        findings = {finding.name: finding for finding in self.engines[1].store.orphans()}
+        for name in ("groups_with_other_counts", "groups_stranded", "messages_out_of_turn"):
+            assert findings[name].level is Level.OK, findings[name]
 
 
 def test_two_engines_with_groups_that_walk_side_by_side_agree() -> None:

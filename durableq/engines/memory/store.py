@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 
+from durableq.engines.memory import groups
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.control import MemoryControl
 from durableq.engines.memory.dead_letters import MemoryDeadLetters
@@ -13,8 +14,8 @@ from durableq.engines.memory.once import MemoryOnce
 from durableq.engines.memory.transactions import MemoryTransactions
 from durableq.model.arguments import check_page_start
 from durableq.model.health import Storage
-from durableq.model.info import QueueInfo, check_metadata
-from durableq.model.message import Message
+from durableq.model.info import GroupInfo, QueueInfo, check_metadata
+from durableq.model.message import Message, State
 from durableq.store.capabilities import Inspect, Metadata
 from durableq.store.core import Capability, Store
 
@@ -52,6 +53,18 @@ class MemoryStore(
         """Return one message."""
         row = self._tables.rows.get(message_id)
         return None if row is None else self._as_message(row)
+
+    @query
+    def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:
+        """Return the active messages of a group, and its dead letters."""
+        self._queue(queue)
+        members = groups.members(self._tables, queue, name)
+        active = [row for row in members if row.state is not State.BLOCKED]
+        rows = sorted(self._tables.rows.values(), key=lambda row: int(row.id))
+        dead = [row for row in rows if row.source_queue == queue and row.group == name]
+        return GroupInfo(
+            *([self._as_message(row) for row in part[:limit]] for part in (active, dead))
+        )
 
     @query
     def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:

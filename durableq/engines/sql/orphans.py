@@ -18,6 +18,8 @@ _NOUNS: Final = {
     "records_without_queue": "idempotency records of a queue that is not there",
     "history_without_queue": "events of a queue that is not there",
     "dead_letters_misgrouped": "dead letters in another group than that of their last burial",
+    "groups_stranded": "groups whose blocked messages wait for nothing",
+    "messages_out_of_turn": "messages before which one of their group is blocked",
     "queues_with_other_bytes": "queues that store another number of bytes than their counters say",
     "groups_with_other_counts": "groups that have another number of messages than was counted",
 }
@@ -25,10 +27,13 @@ _ADVICE: Final = {
     "keys_without_owner": "The next message under such a key takes it over: nothing is stuck.",
     "leases_without_worker": "They come back when the lease ends. A worker that was thought dead "
     "and goes on is stopped best: durableq status.",
+    **dict.fromkeys(
+        ("groups_with_other_counts", "groups_stranded", "messages_out_of_turn"),
+        "Switch groups off and on, which counts and orders them again: durableq queue set QUEUE "
+        "--group-concurrency off.",
+    ),
     "queues_with_other_bytes": "Switch the limit off and on, which counts again: durableq queue "
     "set QUEUE --max-backlog-bytes off.",
-    "groups_with_other_counts": "Switch groups off and on, which counts again: durableq queue set "
-    "QUEUE --group-concurrency off.",
 }
 _DEFAULT_ADVICE: Final = "No operation leaves such rows: a program other than durableq wrote here."
 
@@ -51,6 +56,8 @@ def find(tx: Transaction) -> list[Finding]:
         count("dead_letters_misgrouped", sql.DEAD_LETTERS_MISGROUPED),
         count("queues_with_other_bytes", sql.QUEUES_WITH_OTHER_BYTES),
         count("groups_with_other_counts", sql.GROUPS_WITH_OTHER_COUNTS),
+        count("groups_stranded", sql.GROUPS_STRANDED),
+        count("messages_out_of_turn", sql.MESSAGES_OUT_OF_TURN),
     ]
 
 

@@ -9,6 +9,7 @@ from durableq.engines.sql import flow
 from durableq.engines.sql.transactions import Operations, StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
 from durableq.model.errors import UnknownQueue
+from durableq.model.info import GroupInfo
 from durableq.model.message import (
     FOREVER_MS,
     OVER_BUDGET_MS,
@@ -56,6 +57,16 @@ class SQLMessages(Operations):
         """Return one message."""
         with self._database.read() as tx:
             return tx.shown(one_message(tx, message_id))
+
+    def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:
+        """Return the active messages of a group, and its dead letters."""
+        with self._database.read() as tx:
+            of_group = {"in_queue": find_queue(tx, queue).id, "name": name, "limit": limit}
+            active, dead = (
+                [as_message(row, tx) for row in tx.run(text, **of_group).fetchall()]
+                for text in (tx.sql.GROUP_ACTIVE, tx.sql.GROUP_DEAD)
+            )
+            return tx.shown(GroupInfo(active, dead))
 
     def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
         """Return messages of a queue in order of id."""

@@ -95,6 +95,8 @@ class Statements(Protocol):
     RELEASE_GROUPS: str
     CUT_DEBTS: str
     PRUNE_GROUPS: str
+    GROUP_ACTIVE: str
+    GROUP_DEAD: str
     BLOCK: str
     UNBLOCK: str
     RANK_ALL: str
@@ -214,6 +216,8 @@ class Statements(Protocol):
     LEASE_OWNERS: str
     QUEUES_WITH_OTHER_BYTES: str
     GROUPS_WITH_OTHER_COUNTS: str
+    GROUPS_STRANDED: str
+    MESSAGES_OUT_OF_TURN: str
     WORKER_IDS: str
 
     # queries

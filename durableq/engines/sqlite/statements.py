@@ -770,6 +770,38 @@ FROM durableq_group
 WHERE durableq_group.active = 0 AND durableq_group.holding = 0 AND durableq_group.tat_ns <=
 :lease_now_ns
  LIMIT (:limit+0))"""
+GROUP_ACTIVE = """\
+SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."key",
+durableq_message.attributes, durableq_message.priority, durableq_message.state,
+durableq_message.receive_count, durableq_message.recovery_count, durableq_message.sent_at_ms,
+durableq_message.enqueued_at_ms, durableq_message.delayed_until_ms,
+durableq_message.lease_until_ms, source.name AS name_1, durableq_message.group_id,
+durableq_message.expires_at_ms, durableq_message.receipt
+FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
+OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
+durableq_message.group_id = :name UNION ALL SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND
+durableq_message.group_id = :name UNION ALL SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
+durableq_message.group_id = :name) ORDER BY durableq_message.sequence, durableq_message.id
+ LIMIT (:limit+0)"""
+GROUP_DEAD = """\
+SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."key",
+durableq_message.attributes, durableq_message.priority, durableq_message.state,
+durableq_message.receive_count, durableq_message.recovery_count, durableq_message.sent_at_ms,
+durableq_message.enqueued_at_ms, durableq_message.delayed_until_ms,
+durableq_message.lease_until_ms, source.name AS name_1, durableq_message.group_id,
+durableq_message.expires_at_ms, durableq_message.receipt
+FROM durableq_message JOIN durableq_queue AS own ON own.id = durableq_message.queue_id LEFT
+OUTER JOIN durableq_queue AS source ON source.id = durableq_message.source_queue_id
+WHERE durableq_message.source_queue_id = :in_queue AND durableq_message.group_id = :name ORDER
+BY durableq_message.id
+ LIMIT (:limit+0)"""
 BLOCK = """\
 UPDATE durableq_message SET state=3, "deferred"=0, delayed_until_ms=CASE WHEN
 (durableq_message."deferred" != 0 OR durableq_message.delayed_until_ms = 140737488355326) THEN 0
@@ -1480,6 +1512,20 @@ m.group_id IS NOT NULL AND m.state <> 3 UNION ALL SELECT m.source_queue_id, m.gr
 FROM durableq_message AS m JOIN durableq_queue AS q ON q.id = m.source_queue_id WHERE q.limits &
 16 <> 0 AND m.group_id IS NOT NULL) AS every GROUP BY queue_id, group_id) AS counted
 WHERE active <> 0 OR holding <> 0"""
+GROUPS_STRANDED = """\
+SELECT count(*) AS count_1
+FROM (SELECT DISTINCT queue_id, group_id FROM durableq_message WHERE state = 3) AS b JOIN
+durableq_queue AS q ON q.id = b.queue_id LEFT JOIN durableq_group AS g ON g.queue_id =
+b.queue_id AND g.group_id = b.group_id
+WHERE NOT (q.limits & 16 <> 0) OR (coalesce(g.active, 0) < q.group_concurrency AND
+(q.group_on_dead = 0 OR coalesce(g.holding, 0) = 0))"""
+MESSAGES_OUT_OF_TURN = """\
+SELECT count(*) AS count_1
+FROM durableq_message AS m JOIN durableq_queue AS q ON q.id = m.queue_id
+WHERE m.group_id IS NOT NULL AND m.source_queue_id IS NULL AND q.limits & 16 <> 0 AND m.state IN
+(0, 2) AND EXISTS (SELECT 1 FROM durableq_message AS b WHERE b.queue_id = m.queue_id AND
+b.group_id = m.group_id AND b.state = 3 AND (b.sequence < m.sequence OR (b.sequence = m.sequence
+AND b.id < m.id)))"""
 WORKER_IDS = """\
 SELECT durableq_worker.id
 FROM durableq_worker"""

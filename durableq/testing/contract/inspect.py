@@ -8,7 +8,7 @@ import pytest
 from durableq.model.decisions import Requeue
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import DAY_MS
-from durableq.model.message import State
+from durableq.model.message import Outcome, Reason, State
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
@@ -157,3 +157,20 @@ class InspectContract(StoreCase):
         assert {group.last_died_ms for group in store.dead_letter_groups()} == {now_ms}
         assert store.queue(DEAD).oldest_ready_ms == now_ms
         assert receive(store, queue=DEAD)[0].enqueued_at_ms == now_ms
+
+    def test_a_group_shows_the_messages_that_its_blocked_ones_wait_for(
+        self, store: FullStore
+    ) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 2})
+        first, second, *_ = (send(store, number, group="a") for number in range(4))
+        send(store, 9, group="b")
+        group = store.group(ORDERS, "a")
+        assert [message.id for message in group.active] == [first, second]
+        assert group.dead == []
+        assert fail(store, take(store), reason=Reason.REJECTED) is Outcome.BURIED
+        group = store.group(ORDERS, "a")
+        assert [message.id for message in group.dead] == [first]
+        assert len(group.active) == 2
+        assert len(store.group(ORDERS, "a", 1).active) == 1
+        with pytest.raises(UnknownQueue):
+            store.group("nowhere", "a")

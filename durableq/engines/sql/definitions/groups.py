@@ -27,7 +27,7 @@ from durableq.engines.sql.definitions.messages import (
     with_record,
     zero,
 )
-from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
+from durableq.engines.sql.definitions.queries import STATES, ids_in_queue, select_messages
 from durableq.engines.sql.definitions.tables import counters, group, is_state, message, queue
 from durableq.model.flow.groups import GroupSettings
 from durableq.model.message import OVER_BUDGET_MS, State
@@ -160,6 +160,26 @@ _idle = (
     .limit(_p("limit"))
 )
 PRUNE_GROUPS = Statement(delete(group).where(tuple_(_g.queue_id, _g.group_id).in_(_idle)))
+
+# ---- for people
+
+_own_active = [
+    ids_in_queue(state).where(_m.group_id == _p("name"))
+    for state in STATES
+    if state is not State.BLOCKED
+]
+GROUP_ACTIVE = Statement(
+    select_messages()
+    .where(_m.id.in_(union_all(*_own_active)))
+    .order_by(_m.sequence, _m.id)
+    .limit(_p("limit"))
+)
+GROUP_DEAD = Statement(
+    select_messages()
+    .where(_m.source_queue_id == _p("in_queue"), _m.group_id == _p("name"))
+    .order_by(_m.id)
+    .limit(_p("limit"))
+)
 
 # ---- a change of the setting
 

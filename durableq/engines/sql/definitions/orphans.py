@@ -81,4 +81,21 @@ GROUPS_WITH_OTHER_COUNTS = _count(
     f"FROM ({_LEFT_OF_GROUPS}) AS every GROUP BY queue_id, group_id) AS counted",
     "active <> 0 OR holding <> 0",
 )
+_HAS_GROUPS: Final = f"q.limits & {int(Limits.GROUPS)} <> 0"
+_BLOCKED: Final = int(State.BLOCKED)
+GROUPS_STRANDED = _count(
+    "(SELECT DISTINCT queue_id, group_id FROM durableq_message "  # noqa: S608 - constants
+    f"WHERE state = {_BLOCKED}) AS b JOIN durableq_queue AS q ON q.id = b.queue_id "
+    "LEFT JOIN durableq_group AS g ON g.queue_id = b.queue_id AND g.group_id = b.group_id",
+    f"NOT ({_HAS_GROUPS}) OR (coalesce(g.active, 0) < q.group_concurrency "
+    "AND (q.group_on_dead = 0 OR coalesce(g.holding, 0) = 0))",
+)
+MESSAGES_OUT_OF_TURN = _count(
+    "durableq_message AS m JOIN durableq_queue AS q ON q.id = m.queue_id",
+    f"m.group_id IS NOT NULL AND m.source_queue_id IS NULL AND {_HAS_GROUPS} "  # noqa: S608
+    f"AND m.state IN ({int(State.READY)}, {int(State.DELAYED)}) AND EXISTS "
+    "(SELECT 1 FROM durableq_message AS b WHERE b.queue_id = m.queue_id "
+    f"AND b.group_id = m.group_id AND b.state = {_BLOCKED} "
+    "AND (b.sequence < m.sequence OR (b.sequence = m.sequence AND b.id < m.id)))",
+)
 WORKER_IDS = Statement(select(worker.c.id))

@@ -253,7 +253,8 @@ class GroupConcurrencyContract(StoreCase):
         send_group(store, "a", *range(6))
         first = receive(store)
         store.declare_queue(ORDERS, {"group_concurrency": 1})
-        complete(store, *map(receipt, first[:2]))
+        complete(store, receipt(first[0]))
+        complete(store, receipt(first[1]))
         assert receive(store) == []
         complete(store, receipt(first[2]))
         assert len(receive(store)) == 1

@@ -1,0 +1,100 @@
+"""Bugs to plant in groups: a message before its turn, and one whose turn never comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.engines.sql import groups, leaving
+from durableq.engines.sql.group_rate import GroupTokens
+from tests.sabotage.host_bugs import rewrite
+
+
+def give_a_place_to_two() -> None:
+    """The place of a message that has completed."""
+    rewrite("TAKE_PLACE", "durableq_message.id =", "durableq_message.id >=")
+    rewrite("TAKE_PLACE", "WHERE durableq_message.id", "WHERE state = 3 AND durableq_message.id")
+
+
+def make_no_room_at_a_burial() -> None:
+    left: Any = leaving.Left
+    step = left.step
+
+    def held(self: Any, *, is_buried: bool) -> Any:
+        return groups.Step(0, 1) if is_buried else step(self, is_buried=False)
+
+    left.step = held
+
+
+def go_on_with_the_last_of_a_group() -> None:
+    """A message that is put back, for a retry for example, loses its place."""
+    rewrite(
+        "MAKE_ACTIVE",
+        "ORDER BY durableq_message.sequence, durableq_message.id",
+        "ORDER BY durableq_message.sequence DESC",
+    )
+
+
+def keep_the_places_of_a_lowered_limit() -> None:
+    """Those that are too many leave no place, and are counted for ever."""
+    rewrite("LEAVE_PLACE", "durableq_group.active - 1", "durableq_group.active - 0")
+
+
+def let_a_group_go_first_for_ever() -> None:
+    rewrite("TAKE_PLACE", "durableq_counters.turn", "0 * durableq_counters.turn")
+
+
+def count_no_batch() -> None:
+    """The messages behind the head of a batch are in flight, but not active."""
+    rewrite("ADD_ACTIVE", "durableq_group.active +", "durableq_group.active + 0 *")
+
+
+def send_back_to_the_front() -> None:
+    module: Any = groups
+    entrance = module.entrance
+
+    def to_the_front(*given: Any) -> Any:
+        found = entrance(*given)
+        return found | {"new_sequence": 0} if found["new_sequence"] else found
+
+    module.entrance = to_the_front
+
+
+def pay_for_no_group() -> None:
+    tokens: Any = GroupTokens
+    tokens.pay = lambda self: None
+
+
+def jump_over_a_message_that_waits() -> None:
+    """A batch goes on behind a message that is not due."""
+    rewrite("FOLLOWING", "durableq_message.delayed_until_ms <=", "0 * durableq_message.priority <=")
+
+
+BUGS = (
+    give_a_place_to_two,
+    make_no_room_at_a_burial,
+    go_on_with_the_last_of_a_group,
+    keep_the_places_of_a_lowered_limit,
+    let_a_group_go_first_for_ever,
+    count_no_batch,
+    send_back_to_the_front,
+    pay_for_no_group,
+    jump_over_a_message_that_waits,
+)
+_CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+SEEN_BY = (
+    ("give_a_place_to_two", _CONTRACT + "test_so_many_of_a_group_are_active"),
+    ("make_no_room_at_a_burial", _CONTRACT + "test_a_dead_head_lets_its_group_go_on"),
+    ("go_on_with_the_last_of_a_group", _CONTRACT + "test_a_released_head_is_first_again"),
+    (
+        "keep_the_places_of_a_lowered_limit",
+        _CONTRACT + "test_a_lowered_limit_takes_effect_as_messages_end",
+    ),
+    ("let_a_group_go_first_for_ever", _CONTRACT + "test_two_noisy_groups_alternate"),
+    ("count_no_batch", _CONTRACT + "test_the_rest_of_a_group_waits_for_the_whole_batch"),
+    (
+        "send_back_to_the_front",
+        _CONTRACT + "test_a_redriven_message_goes_to_the_end_of_its_group",
+    ),
+    ("pay_for_no_group", _CONTRACT + "test_each_group_has_its_own_rate"),
+    ("jump_over_a_message_that_waits", _CONTRACT + "test_a_batch_ends_before_a_message_that_waits"),
+)
