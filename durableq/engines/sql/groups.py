@@ -97,7 +97,8 @@ def take_steps(tx: WriteTransaction, steps: Iterable[tuple[int, str, Step]]) -> 
         alike = [name for name, step in of_queue.items() if step == ONE_LEFT]
         if alike:
             _take_turn(tx, queue_id)
-            _hand_on(tx, queue_id, alike)
+            for name in alike:
+                _hand_on(tx, queue_id, name)
         if len(alike) < len(of_queue):
             change(tx, queue_id, {n: step for n, step in of_queue.items() if step != ONE_LEFT})
 
@@ -110,25 +111,30 @@ def completed(tx: WriteTransaction, queue_id: int, names: list[str | None]) -> N
     else:
         tx.known["turn", queue_id] = True
         tx.execute(tx.sql.COMPLETED_AND_TURN, (number, queue_id, _least_turn(tx)))
-    numbers = Counter(filter(None, names))
-    _hand_on(tx, queue_id, [name for name, number in numbers.items() if number == 1])
-    several = {name: Step(-n) for name, n in numbers.items() if n > 1}
+    if number == 1:  # to count them takes as long as the rest
+        if names[0] is not None:
+            _hand_on(tx, queue_id, names[0])
+        return
+    several = {}
+    for name, times in Counter(filter(None, names)).items():
+        if times == 1:
+            _hand_on(tx, queue_id, name)
+        else:
+            several[name] = Step(-times)
     if several:
         change(tx, queue_id, several)
 
 
-def _hand_on(tx: WriteTransaction, queue_id: int, names: list[str]) -> None:
-    """Let an active message leave its group for each name; the next one takes its place.
+def _hand_on(tx: WriteTransaction, queue_id: int, name: str) -> None:
+    """Let an active message leave its group; the next one takes its place.
 
     It is `change` for the way of messages that succeed.
     """
-    execute, take_place, now_ms = tx.execute, tx.sql.TAKE_PLACE, tx.now_ms
-    for name in names:
-        if execute(take_place, (queue_id, name, now_ms, _STRICT)).rowcount:
-            continue
-        values = queue_id, name, _lease_ms(tx) * 1_000_000
-        if not execute(tx.sql.DROP_LAST, values).rowcount:
-            execute(tx.sql.LEAVE_PLACE, (queue_id, name))
+    execute, sql = tx.execute, tx.sql
+    if execute(sql.TAKE_PLACE, (queue_id, name, tx.now_ms, _STRICT)).rowcount:
+        return
+    if not execute(sql.DROP_LAST, (queue_id, name, _lease_ms(tx) * 1_000_000)).rowcount:
+        execute(sql.LEAVE_PLACE, (queue_id, name))
 
 
 def change(tx: WriteTransaction, queue_id: int, steps: Mapping[str, Step]) -> None:
