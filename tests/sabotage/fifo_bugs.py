@@ -95,6 +95,11 @@ SEEN_BY = (
         "send_back_to_the_front",
         _CONTRACT + "test_a_redriven_message_goes_to_the_end_of_its_group",
     ),
+    (
+        "count_no_batch",
+        "tests/process/test_group_kills.py::"
+        "test_killed_holders_of_batches_leave_each_group_in_order",
+    ),
     ("pay_for_no_group", _CONTRACT + "test_each_group_has_its_own_rate"),
     ("jump_over_a_message_that_waits", _CONTRACT + "test_a_batch_ends_before_a_message_that_waits"),
 )
