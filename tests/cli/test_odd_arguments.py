@@ -53,6 +53,7 @@ def test_a_progress_bar_shows_a_file_name_as_it_is(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal has no bar
     monkeypatch.setattr(sys, "stderr", terminal)
     with output.progress(name, 1) as tell:
         tell(1)

@@ -16,7 +16,7 @@ UNBALANCED = """
 SELECT name FROM durableq_queue AS q LEFT JOIN durableq_counters ON queue_id = id
 WHERE queue_id IS NULL
    OR sent + moved_in - moved_out - completed - duplicates - discarded - cancelled - expired
-      - purged
+      - purged - replaced
    <> (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id)"""
 
 

@@ -318,3 +318,11 @@ def test_no_process_starves_among_others_that_write_all_the_time(db: Path) -> No
             assert (said(one), said(two)) == ("READY", "READY")
             for body in range(20):
                 orders.send(body)
+
+
+def test_an_operation_has_the_write_lock_before_it_reads(db: Path) -> None:
+    with DurableQ(db) as dq:
+        store: Any = dq.store
+        assert not plain.is_locked(db)
+        with store._database.write():
+            assert plain.is_locked(db)

@@ -18,7 +18,6 @@ from tests.warm import WarmProcess
 ROOT = Path(__file__).resolve().parents[2]
 PLANTS = ROOT / "tests" / "sabotage" / "plants"
 CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
-RACE = "tests/contract/test_sqlite.py::TestSQLiteProcesses::"
 SIGKILL = "tests/process/test_sigkill.py::"
 PRESENCE = "tests/engine/test_open_files.py::"
 LEASE_KEEPER = "tests/process/test_fleet_lease_keeper.py::"
@@ -85,7 +84,7 @@ SEEN_BY = [
         "inherit_the_turn",
         GROUPS + "test_a_child_forked_while_threads_wait_does_not_wait_for_them",
     ),
-    ("begin_deferred", RACE + "test_racing_receivers_are_each_given_other_messages"),
+    ("begin_deferred", WRITE_LOCK + "test_an_operation_has_the_write_lock_before_it_reads"),
     (
         "know_one_host_only",
         HOSTS + "test_hosts_take_nothing_from_each_other_while_leases_run[younger]",
@@ -391,8 +390,7 @@ def check_red(planted: subprocess.CompletedProcess[str], bug: str, test: str) ->
         pytest.skip(f"{name} cannot run on this machine")
     assert planted.returncode == 1, planted.stdout + planted.stderr
     assert any("FAILED" in line and name in line for line in planted.stdout.splitlines())
-    if bug != "begin_deferred":  # a race may also be lost by an error at start
-        assert "ERROR" not in planted.stdout, planted.stdout
+    assert "ERROR" not in planted.stdout, planted.stdout
 
 
 def test_every_bug_is_seen_by_a_test() -> None:

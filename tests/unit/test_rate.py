@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durableq.model.errors import InvalidInput
@@ -80,6 +80,7 @@ def test_no_window_has_more_than_burst_and_rate_allow(
     assert excess(taken(Bucket(rate, burst), pauses), rate, burst) <= 0
 
 
+@example(250.0, 1, [(0, 1), (3_876_544, 1)])
 @given(busy_rates, bursts, takers)
 def test_no_window_has_an_excess_at_rates_near_the_clocks_tick(
     rate: float, burst: int, pauses: list[tuple[int, int]]
