@@ -24,7 +24,7 @@ from durableq.model.message import (
 )
 from tests.contract.engines import EVERY_QUEUE, Engine, declare
 from tests.contract.strategies import booleans
-from tests.contract.test_random_walks import WALKS, SideBySide
+from tests.contract.test_random_walks import WALKS, YEAR_SECONDS, SideBySide
 
 grouped = st.builds(
     draft,
@@ -47,6 +47,13 @@ class GroupsSideBySide(SideBySide):
     """The walk, with groups in `orders` from the start and in `mail` now and then."""
 
     compared_groups: ClassVar[int] = 0
+
+    # Not back by less than a jump: time in the store goes back as well, and the order of heads
+    # that become ready then is not promised. SQL counts a turn at each completion in a queue with
+    # groups, the memory engine only where a head becomes ready.
+    @rule(seconds=st.sampled_from([3, 9, 21, 90, -90, YEAR_SECONDS, -YEAR_SECONDS]))
+    def set_the_wall_clock(self, seconds: int) -> None:
+        super().set_the_wall_clock(seconds)
 
     @initialize(
         batch=st.lists(grouped, min_size=4, max_size=8), concurrency=st.sampled_from([1, 1, 2])
