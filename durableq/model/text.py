@@ -7,8 +7,9 @@ import unicodedata
 from typing import Final
 
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
-#: Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators.
-_UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+#: Controls, formats (bidi overrides, zero widths), surrogates, private, unassigned, separators:
+#: all that is not printable, apart from the space.
+_UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 #: Stands for what was cut from a text.
 ELLIPSIS: Final = "…"
 #: The length of a value in an error message.
@@ -64,7 +65,7 @@ def is_storable(text: str) -> bool:
 
 
 def _escape(character: str) -> str:
-    if unicodedata.category(character) not in _UNSAFE:
+    if character == " " or unicodedata.category(character) not in _UNSAFE:
         return character
     code = ord(character)
     if code > 0xFFFF:

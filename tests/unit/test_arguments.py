@@ -10,7 +10,7 @@ from durableq import DurableQ, InvalidInput, Reject
 from durableq.model.arguments import check_known, listed, near_miss
 from durableq.model.drafts import SEND_OPTIONS
 from durableq.model.settings import OPTIONS
-from durableq.model.text import shown
+from durableq.model.text import shown, visible
 
 MISSPELT = [
     ("idempotency_key", "key"),
@@ -114,3 +114,7 @@ def test_a_wait_for_a_rejected_message_is_refused() -> None:
     with pytest.raises(InvalidInput, match="is not retried"):
         message.fail(Reject("no"), retry_in=5)
     message.complete()
+
+
+def test_a_space_that_is_not_printable_is_shown_as_an_escape() -> None:
+    assert visible("a b\xa0c\u3000") == r"a b\xa0c\u3000"
