@@ -91,17 +91,9 @@ class Handlers:
         _check_decorated(queue, "handler")
         if queue in self.handlers:
             raise InvalidInput(f"Queue {queue!r} has a handler already: one queue, one handler.")
-        for number, what in ((batch, "batch"), (prefetch, "prefetch")):
-            if number is not None:
-                check_whole(number, what, 1, MAX_RECEIVE_BATCH)
-        if batch is not None and prefetch is not None:
-            raise InvalidInput(
-                "A batch is all messages leased at a time: give batch or prefetch, not both."
-            )
-
+        _check_numbers(batch, prefetch)
         if group_by is not None:
             _check_group_by(group_by, batch)
-
         wanted = gathering(batch, min, window, what="batch")
         if wanted is not None and group_by is not None:
             raise InvalidInput(
@@ -201,6 +193,16 @@ def check_callable(function: object, what: str, argument: str) -> None:
 
 def _name(function: object) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _check_numbers(batch: int | None, prefetch: int | None) -> None:
+    for number, what in ((batch, "batch"), (prefetch, "prefetch")):
+        if number is not None:
+            check_whole(number, what, 1, MAX_RECEIVE_BATCH)
+    if batch is not None and prefetch is not None:
+        raise InvalidInput(
+            "A batch is all messages leased at a time: give batch or prefetch, not both."
+        )
 
 
 def _check_group_by(group_by: object, batch: int | None) -> None:

@@ -112,6 +112,7 @@ def test_groups_keep_their_order_and_their_limit_and_leave_nothing_behind(
     for what, value in history:
         shop.step(what, value)
     shop.drain()
+    assert not shop.alive()
 
 
 @given(steps, st.lists(st.integers(0, 3), min_size=1, max_size=6))
@@ -126,3 +127,4 @@ def test_no_group_is_stranded_while_the_setting_changes(
             shop.concurrency = 1_000  # no promise holds meanwhile
         shop.step(what, value)
     shop.drain()
+    assert not shop.alive()
