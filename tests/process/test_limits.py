@@ -23,10 +23,12 @@ from tests.support import wait_for
 PROCESSES = 8
 RATE, BURST = 100, 10
 SECONDS = 3
+SLOW_START_SECONDS = 3
 #: Leases of the messages end so long after they were granted.
 LEASE_SECONDS = 3600
 GRANTED = "SELECT lease_until_ms FROM durableq_message WHERE state = 1 ORDER BY lease_until_ms"
 LEASES = "SELECT count(*) FROM durableq_message WHERE state = 1"
+CLOSED_AT = "SELECT max(breaker_since_ms) FROM durableq_flow WHERE breaker_phase = 0"
 SPENT = "SELECT max(tat_ns) > 0 FROM durableq_counters"
 COUNTED = "SELECT sum(in_flight) FROM durableq_counters"
 
@@ -73,6 +75,32 @@ def test_no_window_of_eight_processes_is_above_the_rate_though_one_is_killed(
     times_ms = [until_ms - LEASE_SECONDS * 1_000 for until_ms in plain.column(db, GRANTED)]
     assert excess(times_ms, RATE, BURST) <= 0
     assert any(line.startswith("took") for line in killed.said)
+
+
+def test_after_an_outage_processes_start_slowly_together(
+    dq: DurableQ, db: Path, nursery: Nursery
+) -> None:
+    """At no moment have they taken more than at the part of the rate of that moment all the time.
+
+    One is killed on the way.
+    """
+    lease, slow = LEASE_SECONDS, SLOW_START_SECONDS
+    dq.queue("orders", rate=RATE, burst=BURST, visibility_timeout=lease)
+    orders = dq.queue("orders", breaker=True, slow_start=slow)
+    orders.send_many(range(RATE * slow))
+    orders.open_breaker(seconds=3600)
+    killed, *others = start(nursery, db, 3)
+    orders.close_breaker()
+    wait_for(lambda: plain.one(db, LEASES) > 10, what="the first")
+    killed.kill()
+    wait_for(lambda: plain.one(db, LEASES) > RATE * slow / 3, what="the others", seconds=30)
+    for child in others:
+        child.kill()
+    closed_at_ms = plain.one(db, CLOSED_AT)
+    for number, until_ms in enumerate(plain.column(db, GRANTED), 1):
+        since_ms = until_ms - lease * 1_000 - closed_at_ms
+        part = min(1, 0.1 + 0.9 * since_ms / 1_000 / slow)
+        assert number <= max(1, part * BURST) + part * RATE * since_ms / 1_000
 
 
 @pytest.mark.parametrize("limit", [1, 3])
