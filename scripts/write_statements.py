@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import durableq.engines.postgres.compiler as postgres
+import durableq.engines.sqlite.compiler as sqlite
 from durableq.engines.sql.definitions import generation
-from durableq.engines.sqlite.compiler import DIALECT
 
 ENGINES = Path(__file__).resolve().parents[1] / "durableq" / "engines"
+SQLITE = generation.Form("SQLite", sqlite.DIALECT, "?", has_names=True)
+POSTGRES = generation.Form("PostgreSQL", postgres.DIALECT, "$", has_names=False)
 
 
 def modules() -> dict[Path, str]:
     """Return the text of each generated module, by its path."""
     return {
         ENGINES / "sql" / "statements.py": generation.names_module(),
-        ENGINES / "sqlite" / "statements.py": generation.texts_module("SQLite", DIALECT),
+        ENGINES / "sqlite" / "statements.py": generation.texts_module(SQLITE),
+        ENGINES / "postgres" / "statements.py": generation.texts_module(POSTGRES),
     }
 
 

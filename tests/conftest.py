@@ -10,10 +10,12 @@ import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
+pytest_plugins = ["tests.postgres"]
 
-# Except the choice of the SQLite library: DURABLEQ_SQLITE=stdlib runs all tests with the other.
+# Except the choice of the SQLite library, DURABLEQ_SQLITE=stdlib runs all tests with the other, and
+# of the PostgreSQL server.
 for name in [name for name in os.environ if name.startswith("DURABLEQ_")]:
-    if name != "DURABLEQ_SQLITE":
+    if name not in {"DURABLEQ_SQLITE", "DURABLEQ_TEST_POSTGRES"}:
         del os.environ[name]
 
 # Processes that the tests start compile durableq once, not each time. Not beside the sources, where

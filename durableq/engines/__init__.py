@@ -1,4 +1,4 @@
-"""The engines by URL scheme: sqlite, memory, and those that other distributions register."""
+"""The engines by URL scheme: sqlite, postgresql, memory, and those of other distributions."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ def open_store(
         return MemoryStore(clock=clock, rng=rng)
     if (entry := _registered(url)) is not None:
         return _open_registered(entry, url, clock, rng)
+    if is_postgres(url):
+        from durableq.engines.postgres.store import PostgresStore
+
+        return PostgresStore(url, clock=clock, rng=rng)
     from durableq.engines.sqlite.store import SQLStore
 
     return SQLStore(url, clock=clock, rng=rng)
@@ -242,6 +246,11 @@ def _is_memory(url: str) -> bool:
     return is_memory
 
 
+def is_postgres(url: str) -> bool:
+    """Return whether a URL names a PostgreSQL database."""
+    return url.partition("://")[0] in {"postgresql", "postgres"} and "://" in url
+
+
 def _registered(url: str) -> EntryPoint | None:
     """Return the entry point of a third party's engine; None for the engines of this package.
 
@@ -249,7 +258,7 @@ def _registered(url: str) -> EntryPoint | None:
         InvalidInput: no engine serves the URL's scheme, or several do.
     """
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme in {"sqlite", "memory"}:
+    if not separator or scheme in {"sqlite", "memory", "postgresql", "postgres"}:
         return None
     from importlib.metadata import entry_points
 

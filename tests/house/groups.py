@@ -10,7 +10,7 @@ from tests.house.tree import Function, modules
 
 #: Functions that start processes.
 STARTS_PROCESSES = {
-    *("subprocess.Popen", "subprocess.run", "show.run", "postgresql.server"),
+    *("subprocess.Popen", "subprocess.run", "show.run", "postgres.Server"),
     *("Child", "Nursery", "Shell", "WarmProcess"),
 }
 

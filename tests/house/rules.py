@@ -50,7 +50,7 @@ MAY_IMPORT = {
 }
 
 # An engine imports the shared SQL code, never another engine.
-ENGINE_MAY_IMPORT = {"sqlite": {"sqlite", "sql"}, "sql": {"sql"}}
+ENGINE_MAY_IMPORT = {name: {name, "sql"} for name in ("sqlite", "postgres", "sql")}
 
 # The modules that open stores, and the functions of durableq.engines that they may import.
 MAY_OPEN_ENGINES = {"durableq/client/app.py", "durableq/admin/operations.py"}
@@ -79,7 +79,8 @@ MAY_REACH_INTO_ENGINES = {
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.is_affected"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.checkpoints.Checkpointer"),
     ("scripts/write_statements.py", "durableq.engines.sql.definitions.generation"),
-    ("scripts/write_statements.py", "durableq.engines.sqlite.compiler.DIALECT"),
+    ("scripts/write_statements.py", "durableq.engines.sqlite.compiler"),
+    ("scripts/write_statements.py", "durableq.engines.postgres.compiler"),
 }
 
 # The standard modules that the model may import, and the calls that it may not make.
@@ -91,9 +92,11 @@ PURE = {
 }  # fmt: skip
 IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "print"}
 
+SQL_ENGINES = ("durableq/engines/sqlite", "durableq/engines/postgres")
 # Each library beyond the standard one (and sqlite3), and the only places that import it.
 LIBRARIES = {
-    "sqlalchemy": {"durableq/engines/sql/definitions", "durableq/engines/sqlite", "migrations"},
+    "sqlalchemy": {*SQL_ENGINES, "durableq/engines/sql/definitions", "migrations"},
+    "psycopg": {"durableq/engines/postgres"},
     "alembic": {"durableq/engines/sqlite", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
@@ -115,7 +118,7 @@ LIBRARIES = {
 }
 
 # What `make statements` writes; a test compares it with the definitions.
-GENERATED = {"durableq/engines/sql/statements.py", "durableq/engines/sqlite/statements.py"}
+GENERATED = {f"durableq/engines/{engine}/statements.py" for engine in ("sql", "sqlite", "postgres")}
 
 FUNCTION_LINES = 40
 MODULE_LINES = 450

@@ -20,6 +20,25 @@ class RowStatement(NamedTuple):
     pick: Callable[[Mapping[str, Any]], Any]
 
 
+class Named(str):
+    """A text with numbered parameters, for a database whose parameters have no names.
+
+    Args:
+        text: the text.
+        names: the names of the parameters, in order of their numbers.
+    """
+
+    __slots__ = ("names",)
+
+    names: tuple[str, ...]
+
+    def __new__(cls, text: str, names: tuple[str, ...]) -> Named:
+        """Return the text with its names."""
+        named = super().__new__(cls, text)
+        named.names = names
+        return named
+
+
 class Dialect(NamedTuple):
     """One database's texts of the statements, and its form of a list.
 

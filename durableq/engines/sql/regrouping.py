@@ -7,6 +7,7 @@ lowered, those that are too many are blocked again, except for those in flight.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from durableq.engines.sql import groups, ranking
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
@@ -16,6 +17,9 @@ from durableq.model.errors import Conflict
 from durableq.model.flow.groups import Group, limited_debt
 from durableq.model.flow.rank import RANKS_PER_MS, weight
 from durableq.model.settings import Limits, QueueSettings
+
+#: No limit.
+_ALL: Final = 1 << 62
 
 
 def change(
@@ -60,7 +64,7 @@ def empty(tx: WriteTransaction, row: StoredQueue) -> None:
     if source is not None and source.limits & groups.GROUPS:
         tx.run(tx.sql.RELEASE_GROUPS, in_queue=source.id)
         groups.fill(tx, source.id)
-    prune(tx, -1)
+    prune(tx, _ALL)
 
 
 def prune(tx: WriteTransaction, limit: int) -> int:

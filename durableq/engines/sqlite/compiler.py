@@ -12,6 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from durableq.engines.sql.definitions.elements import (
     byte_length,
     bytes_literal,
+    given_id,
     in_list,
     last_id,
     take_id,
@@ -60,6 +61,13 @@ def _byte_length(element: byte_length, compiler: Any, **kw: Any) -> str:
 def _last_id(element: last_id, _compiler: Any, **_: Any) -> str:
     table = f"'{element.table_name}'"
     return f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0)"  # noqa: S608
+
+
+@compiles(given_id, "sqlite")
+def _given_id(element: given_id, compiler: Any, **kw: Any) -> str:
+    (value,) = element.clauses
+    text: str = compiler.process(value, **kw)
+    return text
 
 
 @compiles(take_id, "sqlite")

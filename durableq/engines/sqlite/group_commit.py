@@ -29,7 +29,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from durableq.engines.sql import sending
-from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
+from durableq.engines.sql.together import attempt
+from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite.write_lock import IMPATIENT_SECONDS
 from durableq.model.errors import DurableQError, OutcomeUnknown
 from durableq.runtime.waits import add_wait
@@ -356,22 +357,6 @@ class Turn:
                 each.undo()
                 if each not in self._waiting:
                     self._waiting.appendleft(each)
-
-
-def attempt(tx: WriteTransaction, operation: _Operation, *arguments: Any) -> Any:
-    """Run one operation of several in a transaction; return its answer, or the error of durableq.
-
-    An error undoes the operation alone, unless it has ended the transaction: then it is raised.
-    """
-    try:
-        with AllOrNothing(tx):
-            answer = operation(tx, *arguments)
-            tx.write_counters()
-    except DurableQError as error:
-        if not tx.raw.in_transaction:
-            raise
-        return error
-    return answer
 
 
 def _unknown() -> OutcomeUnknown:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from contextlib import closing
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE, Purpose, SchemaState
 from durableq.engines.sql.transactions import RevisionCheck
 from durableq.engines.sqlite import locks, statements
 from durableq.engines.sqlite.database import Database
@@ -34,9 +34,22 @@ from durableq.model.health import UpgradeEstimate
 if TYPE_CHECKING:
     import sqlalchemy
 
-#: Every released revision, oldest first; this code works with the last.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
-VERSION_TABLE: Final = "durableq_version"
+__all__ = [
+    "REVISIONS",
+    "VERSION_TABLE",
+    "Purpose",
+    "SchemaState",
+    "estimate_upgrade",
+    "lacking",
+    "migrated_meanwhile",
+    "migrations_folder",
+    "prepare",
+    "refuse",
+    "run_migrations",
+    "state_of",
+    "upgrade",
+]
+
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 #: The columns and indexes of durableq's tables, each with its table.
 _PARTS: Final = """\
@@ -101,28 +114,6 @@ JOIN durableq_queue AS source ON source.id = m.source_queue_id
 LEFT JOIN durableq_history AS failure ON failure.id =
     (SELECT max(id) FROM durableq_history
      WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
-
-
-class SchemaState(Enum):
-    """The kind of file that was found."""
-
-    EMPTY = "empty"
-    CURRENT = "current"
-    OLDER = "older"
-    NEWER = "newer"
-    FOREIGN = "foreign"
-    NEEDS_NEWER_SQLITE = "needs_newer_sqlite"
-
-
-class Purpose(Enum):
-    """The purpose of opening a file."""
-
-    #: Create it if it is missing; otherwise it must be current.
-    USE = "use"
-    #: Create it if it is missing, or upgrade it.
-    MIGRATE = "migrate"
-    #: As MIGRATE, and also put the tables beside an application's own.
-    ADOPT = "adopt"
 
 
 def prepare(database: Database, purpose: Purpose) -> SchemaState:

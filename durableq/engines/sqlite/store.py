@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durableq.engines.sql import hosts, receiving, releasing, sending, settling
+from durableq.engines.sql import hosts
 from durableq.engines.sql.breaker_control import SQLBreakers
 from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
@@ -24,28 +24,23 @@ from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.releasing import Releasing
 from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling
-from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.engines.sql.together import together
+from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import file_space, schema
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.group_commit import attempt
 from durableq.engines.sqlite.location import Location, log_bytes
 from durableq.engines.sqlite.open_transaction import OpenTransaction
 from durableq.engines.sqlite.wakeup import FileWatch
 from durableq.model.errors import DurableQError
 from durableq.model.health import MaintenanceReport, Storage
-from durableq.model.message import Outcome, Receipt, Received
+from durableq.model.message import Receipt
 from durableq.runtime.clock import Clock
 from durableq.store.capabilities import Inspect, Transactions
 from durableq.store.core import (
     Answer,
     Call,
     Capability,
-    Extend,
-    Receive,
-    Release,
-    Send,
-    Settle,
     Store,
 )
 
@@ -109,7 +104,7 @@ class SQLStore(
 
     def together(self, calls: Sequence[Call]) -> list[Answer]:
         """Run several operations in one transaction."""
-        return self._database.run(_together, calls)
+        return self._database.run(together, calls)
 
     def prepare_transactions(self) -> None:
         """Make SQLAlchemy's engine, if the application has imported SQLAlchemy."""
@@ -180,21 +175,3 @@ class SQLStore(
         with self._database.write() as tx:
             if hosts.known_boots(tx).get(host_id) != boot_id:
                 hosts.enter(tx, host_id, boot_id)
-
-
-def _together(tx: WriteTransaction, calls: Sequence[Call]) -> list[Answer]:
-    return [attempt(tx, _perform, call) for call in calls]
-
-
-def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Outcome]:
-    match call:
-        case Send(queue, drafts):
-            return sending.send(tx, queue, drafts)
-        case Receive(queue, limit, visibility_ms, owner_id, by_group):
-            return receiving.receive(tx, queue, limit, visibility_ms, owner_id, by_group)
-        case Extend(receipts, visibility_ms):
-            return releasing.extend(tx, receipts, visibility_ms)
-        case Settle(completions, failures, actor):
-            return settling.settle(tx, completions, failures, actor)
-        case Release(receipts):
-            return releasing.release(tx, receipts)

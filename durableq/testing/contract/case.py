@@ -103,6 +103,9 @@ class ContractCase:
 class StoreCase(ContractCase):
     """The fixtures; `make_store` is yours to override."""
 
+    #: Whether the engine stores the character U+0000 in keys; PostgreSQL has no such text.
+    stores_nul: ClassVar[bool] = True
+
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
         """Return a new, empty store of your engine, with this clock and these random numbers."""
         raise NotImplementedError(f"{type(self).__name__} must override make_store.")

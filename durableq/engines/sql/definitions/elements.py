@@ -62,6 +62,22 @@ class last_id(FunctionElement[int]):  # noqa: N801
         self.table_name = table.name
 
 
+class given_id(FunctionElement[int]):  # noqa: N801
+    """An id that the caller gives to a new row: one after `last_id`.
+
+    Args:
+        table: a table whose ids are never used twice.
+        parameter: the parameter's name.
+    """
+
+    type = BigInteger()
+    inherit_cache = False
+
+    def __init__(self, table: sqlalchemy.Table, parameter: str) -> None:
+        super().__init__(bindparam(parameter))
+        self.table_name = table.name
+
+
 class take_id(Executable, ClauseElement):  # noqa: N801
     """The statement that takes the next id of a table and returns it; no row gets it.
 

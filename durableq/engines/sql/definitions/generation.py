@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import BindParameter, literal_column
@@ -53,21 +53,25 @@ def compile_text(construct: ClauseElement, dialect: sqlalchemy.Dialect) -> str:
     return str(whole.compile(dialect=dialect)).strip()
 
 
-def in_order(text: str, order: tuple[str, ...] | None) -> str:
+def in_order(text: str, order: Sequence[str], mark: str) -> str:
     """Return a text with numbered parameters in place of its named ones: `?2` for the second.
 
     Args:
         text: the text with names.
-        order: all of its names; None leaves the text as it is.
+        order: all of its names.
+        mark: stands before the number.
 
     Raises:
         ValueError: a name is missing.
     """
-    if order is None:
-        return text
     if {*_PARAMETER.findall(text)} != {*order}:
         raise ValueError(f"The order {order} is not that of all parameters of: {text}")
-    return _PARAMETER.sub(lambda found: f"?{order.index(found[1]) + 1}", text)
+    return _PARAMETER.sub(lambda found: f"{mark}{order.index(found[1]) + 1}", text)
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names of a text's parameters, each once."""
+    return [*dict.fromkeys(_PARAMETER.findall(text))]
 
 
 def _as_text(element: Any, **_: Any) -> Any:
@@ -109,27 +113,40 @@ def _names() -> Iterator[str]:
                 yield f"    {name}_ROWS: RowStatement"
 
 
-def texts_module(database: str, dialect: sqlalchemy.Dialect) -> str:
-    """Return the module with the texts for one database.
+class Form(NamedTuple):
+    """One database's form of the texts.
 
     Args:
         database: its name.
         dialect: compiles for it, with named parameters.
+        mark: stands before the number of a parameter.
+        has_names: whether a parameter may have a name instead of a number; otherwise a text
+            whose values are given by name is a `Named`, which has their order.
     """
+
+    database: str
+    dialect: sqlalchemy.Dialect
+    mark: str
+    has_names: bool
+
+
+def texts_module(form: Form) -> str:
+    """Return the module with the texts for one database."""
+    dialect = "from durableq.engines.sql.dialect import"
     return f'''\
-"""The tables and statements as texts for {database}.
+"""The tables and statements as texts for {form.database}.
 
 {GENERATED}
 """
 
 from operator import itemgetter
 
-from durableq.engines.sql.dialect import RowStatement
+{dialect} {"RowStatement" if form.has_names else "Named, RowStatement"}
 
 CREATE = (
-{_lines(f"    {_literal(text)}," for text in _create(dialect))}
+{_lines(f"    {_literal(text)}," for text in _create(form.dialect))}
 )
-{_lines(_texts(dialect))}
+{_lines(_texts(form))}
 '''
 
 
@@ -140,24 +157,50 @@ def _create(dialect: sqlalchemy.Dialect) -> Iterator[str]:
             yield compile_text(CreateIndex(index), dialect)
 
 
-def _texts(dialect: sqlalchemy.Dialect) -> Iterator[str]:
+def _texts(form: Form) -> Iterator[str]:
     for module, defined in statements().items():
         yield from ("", f"# {module}")
         for name, statement in defined.items():
-            text = compile_text(statement.construct, dialect)
             if statement.order is not None:
                 yield from _comment(f"{name}: {', '.join(statement.order)}")
-            yield f"{name} = {_literal(in_order(text, statement.order))}"
+            yield from _assigned(name, statement.construct, statement.order, form)
             if statement.for_one:
-                of_one = compile_text(statement.of_one, dialect)
-                yield f"{name}_ONE = {_literal(in_order(of_one, statement.order))}"
+                yield from _assigned(f"{name}_ONE", statement.of_one, statement.order, form)
             if statement.for_rows:
-                yield f"{name}_ROWS = RowStatement("
-                yield f"    {_literal(_PARAMETER.sub('?', text))},"
-                yield "    itemgetter("
-                yield from (f'        "{name}",' for name in _PARAMETER.findall(text))
-                yield "    ),"
-                yield ")"
+                yield from _for_rows(f"{name}_ROWS", statement.construct, form)
+
+
+def _assigned(
+    name: str, construct: ClauseElement, order: Sequence[str] | None, form: Form
+) -> Iterator[str]:
+    text = compile_text(construct, form.dialect)
+    if order is not None or form.has_names:
+        numbered = text if order is None else in_order(text, order, form.mark)
+        yield f"{name} = {_literal(numbered)}"
+    elif not (names := names_in(text)):
+        yield f"{name} = {_literal(text)}"
+    else:
+        yield f"{name} = Named("
+        yield f"    {_literal(in_order(text, names, form.mark))},"
+        if len(names) == 1:
+            yield f'    ("{names[0]}",),'
+        else:
+            yield "    ("
+            yield from (f'        "{each}",' for each in names)
+            yield "    ),"
+        yield ")"
+
+
+def _for_rows(name: str, construct: ClauseElement, form: Form) -> Iterator[str]:
+    text = compile_text(construct, form.dialect)
+    names = _PARAMETER.findall(text) if form.has_names else names_in(text)
+    numbered = _PARAMETER.sub("?", text) if form.has_names else in_order(text, names, form.mark)
+    yield f"{name} = RowStatement("
+    yield f"    {_literal(numbered)},"
+    yield "    itemgetter("
+    yield from (f'        "{each}",' for each in names)
+    yield "    ),"
+    yield ")"
 
 
 def _comment(text: str) -> list[str]:
@@ -166,7 +209,8 @@ def _comment(text: str) -> list[str]:
 
 def _literal(text: str) -> str:
     """Return a text as Python has it, in lines that fit."""
-    lines = [line for given in text.expandtabs(4).splitlines() for line in _wrapped(given)]
+    text = text.expandtabs(4).replace("\\", "\\\\")
+    lines = [line for given in text.splitlines() for line in _wrapped(given)]
     end = "\\\n" if text.endswith('"') else ""
     return f'"""\\\n{_lines(lines)}{end}"""'
 

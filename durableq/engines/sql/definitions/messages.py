@@ -36,6 +36,7 @@ from durableq.engines.sql.columns import (
 from durableq.engines.sql.definitions.elements import (
     Statement,
     bytes_literal,
+    given_id,
     in_list,
     last_id,
     parameter,
@@ -102,7 +103,7 @@ SEND_TO = Statement(
 # An empty value stands for NULL: see `sending`.
 _no_text: Any = literal_column("''")
 _plain: dict[str, Any] = {
-    "id": _p("id"),
+    "id": given_id(message, "id"),
     "queue_id": _p("queue_id"),
     "state": _p("state"),
     "rank": _p("rank"),

@@ -33,6 +33,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -59,7 +60,9 @@ class _Any(UserDefinedType[Any]):
 
 _Whole = BigInteger().with_variant(Integer(), "sqlite")
 _Real: Any = Double().with_variant(REAL(), "sqlite")
-_Body = LargeBinary().with_variant(_Any(), "sqlite")
+_Text: Any = Text().with_variant(Text(collation="C"), "postgresql")
+# On PostgreSQL no other column is VARCHAR: the driver knows bodies by it (docs/decisions/0047).
+_Body: Any = String(collation="C").with_variant(_Any(), "sqlite")
 
 
 def is_state(state: State, column: Any = None) -> Any:
@@ -77,7 +80,7 @@ def _whole(name: str, **options: Any) -> Column[int]:
 
 
 def _counter(name: str) -> Column[int]:
-    return Column(name, _Whole, nullable=False, server_default="0")
+    return _whole(name, server_default="0")
 
 
 def _setting(name: str) -> Column[Any]:
@@ -94,7 +97,7 @@ queue = Table(
     "durableq_queue",
     metadata,
     Column("id", _Whole, primary_key=True, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", _Text, nullable=False),
     Column("dead_letter_queue_id", _Whole),
     _whole("created_at_ms"),
     _whole("visibility_timeout_ms"),
@@ -119,7 +122,7 @@ queue = Table(
 counters = Table(
     "durableq_counters",
     metadata,
-    Column("queue_id", _Whole, primary_key=True, nullable=False),
+    Column("queue_id", _Whole, primary_key=True, nullable=False, autoincrement=False),
     _counter("sent"),
     _counter("moved_in"),
     _counter("moved_out"),
@@ -165,8 +168,7 @@ message = Table(
     # Retention counts from here: the arrival in the queue, or the time at which it became due.
     _whole("retention_from_ms"),
     # The end of `expires_in`, and the bound of a debounced delay.
-    _whole("expires_at_ms"),
-    _whole("debounce_until_ms"),
+    *map(_whole, ("expires_at_ms", "debounce_until_ms")),
     Column("receipt", LargeBinary, nullable=False),
     _whole("owner_id"),
     _whole("body_bytes"),
@@ -175,19 +177,19 @@ message = Table(
     # The order in a group.
     _whole("sequence"),
     Column("source_queue_id", _Whole),
-    Column("group_id", Text),
-    Column("replace_key", Text),
-    Column("key", Text),
+    Column("group_id", _Text),
+    Column("replace_key", _Text),
+    Column("key", _Text),
     Column("payload_hash", LargeBinary),
     # Not used yet: the id of a message that an SQS move task has moved.
-    Column("sqs_id", Text),
-    Column("attributes", Text),
+    Column("sqs_id", _Text),
+    Column("attributes", _Text),
     # Not used yet: AWSTraceHeader and the like, as JSON.
-    Column("system_attributes", Text),
+    Column("system_attributes", _Text),
     Column("body", _Body, nullable=False),
     # Of the last burial of a dead letter: with its source queue, its group.
-    Column("burial_reason", Text),
-    Column("burial_fingerprint", Text),
+    Column("burial_reason", _Text),
+    Column("burial_fingerprint", _Text),
     CheckConstraint("state IN (0, 1, 2, 3)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
     CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
@@ -264,13 +266,13 @@ idempotency = Table(
     "durableq_idempotency",
     metadata,
     _whole("queue_id"),
-    Column("key", Text, nullable=False),
+    Column("key", _Text, nullable=False),
     _whole("status"),
     # The owner is a receipt: an in-progress record lives exactly as long as its message's lease.
     _whole("owner_message_id"),
     Column("owner_receipt", LargeBinary, nullable=False),
     Column("payload_hash", LargeBinary, nullable=False),
-    Column("result", Text),
+    Column("result", _Text),
     _whole("created_at_ms"),
     Column("completed_at_ms", _Whole),
     Column("expires_at_ms", _Whole),
@@ -292,15 +294,15 @@ history = Table(
     _whole("message_id"),
     _whole("queue_id"),
     _whole("at_ms"),
-    Column("event", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("error_type", Text, nullable=False),
-    Column("error_message", Text, nullable=False),
-    Column("traceback", Text, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("detail", Text),
-    Column("fingerprint", Text, nullable=False, server_default=""),
-    Column("place", Text, nullable=False, server_default=""),
+    Column("event", _Text, nullable=False),
+    Column("reason", _Text, nullable=False),
+    Column("error_type", _Text, nullable=False),
+    Column("error_message", _Text, nullable=False),
+    Column("traceback", _Text, nullable=False),
+    Column("actor", _Text, nullable=False),
+    Column("detail", _Text),
+    Column("fingerprint", _Text, nullable=False, server_default=""),
+    Column("place", _Text, nullable=False, server_default=""),
     **_strict,
 )
 Index("durableq_history_message", history.c.message_id, history.c.id)
@@ -310,22 +312,22 @@ worker = Table(
     "durableq_worker",
     metadata,
     Column("id", _Whole, primary_key=True, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", _Text, nullable=False),
     _whole("pid"),
     _whole("created_ms"),
-    Column("boot_id", Text, nullable=False),
+    Column("boot_id", _Text, nullable=False),
     _whole("started_at_ms"),
     _whole("beat_at_ms"),
-    Column("pid_namespace", Text, nullable=False, server_default=""),
+    Column("pid_namespace", _Text, nullable=False, server_default=""),
     _counter("restarts"),
-    Column("state", Text, nullable=False, server_default=""),
+    Column("state", _Text, nullable=False, server_default=""),
     _counter("handled"),
     _counter("failed"),
     _counter("in_flight"),
     _counter("oldest_began_ms"),
     # A JSON array of names; empty text where the worker has not told them.
-    Column("queues", Text, nullable=False, server_default=""),
-    Column("host_id", Text, nullable=False, server_default=""),
+    Column("queues", _Text, nullable=False, server_default=""),
+    Column("host_id", _Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
     **_strict,
 )
@@ -335,11 +337,11 @@ redrive_task = Table(
     metadata,
     # AUTOINCREMENT: the id of a task that was forgotten is not another's.
     Column("id", _Whole, primary_key=True, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("wanted", Text, nullable=False),
-    Column("decision", Text, nullable=False),
-    Column("to_queue", Text),
-    Column("actor", Text, nullable=False),
+    Column("state", _Text, nullable=False),
+    Column("wanted", _Text, nullable=False),
+    Column("decision", _Text, nullable=False),
+    Column("to_queue", _Text),
+    Column("actor", _Text, nullable=False),
     # Dead letters whose burial is a later event of the history are not meant.
     _whole("last_event"),
     _whole("cursor"),
@@ -359,13 +361,13 @@ redrive_task = Table(
 flow = Table(
     "durableq_flow",
     metadata,
-    Column("queue_id", _Whole, primary_key=True, nullable=False),
+    Column("queue_id", _Whole, primary_key=True, nullable=False, autoincrement=False),
     # 0 is closed, 1 open, 2 half-open; trips are the times in a row that it opened.
     *map(_counter, ("breaker_phase", "breaker_since_ms", "breaker_until_ms", "breaker_trips")),
     *map(_counter, ("breaker_died", "breaker_judged")),
     # The counter `completed` at the start of the window, or of the probes.
     _counter("breaker_completed"),
-    Column("breaker_reason", Text, nullable=False, server_default=""),
+    Column("breaker_reason", _Text, nullable=False, server_default=""),
     **_strict,
 )
 
@@ -376,7 +378,7 @@ failure = Table(
     _whole("queue_id"),
     _whole("message_id"),
     _whole("at_ms"),
-    # Receives that were not counted; the queue's counter `completed` at the last failure.
+    # Receives not counted; the queue's counter `completed` at the last failure.
     _counter("unavailable"),
     _counter("completed"),
     PrimaryKeyConstraint("queue_id", "message_id", name="durableq_failure_message"),
@@ -388,7 +390,7 @@ group = Table(
     "durableq_group",
     metadata,
     _whole("queue_id"),
-    Column("group_id", Text, nullable=False),
+    Column("group_id", _Text, nullable=False),
     # Its messages in the queue that are not blocked, and its dead letters.
     *map(_counter, ("active", "holding", "tat_ns")),
     PrimaryKeyConstraint("queue_id", "group_id", name="durableq_group_id"),
@@ -406,8 +408,8 @@ deduplication = Table(
     metadata,
     _whole("queue_id"),
     # The group of a message, as an SQS queue may have it; empty for the whole queue.
-    Column("scope", Text, nullable=False),
-    Column("deduplication_id", Text, nullable=False),
+    Column("scope", _Text, nullable=False),
+    Column("deduplication_id", _Text, nullable=False),
     _whole("message_id"),
     _whole("expires_at_ms"),
     PrimaryKeyConstraint("queue_id", "scope", "deduplication_id", name="durableq_deduplication_id"),
@@ -420,9 +422,9 @@ Index("durableq_deduplication_expiry", deduplication.c.expires_at_ms)
 once = Table(
     "durableq_once",
     metadata,
-    Column("key", Text, nullable=False),
+    Column("key", _Text, nullable=False),
     # JSON; NULL until it has been computed.
-    Column("value", Text),
+    Column("value", _Text),
     _whole("created_at_ms"),
     _whole("expires_at_ms"),
     _whole("stale_until_ms"),
@@ -431,7 +433,7 @@ once = Table(
     # The process that computes it, under a lease.
     Column("owner_token", LargeBinary),
     _whole("owner_until_ms"),
-    Column("owner_process", Text, nullable=False, server_default=""),
+    Column("owner_process", _Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("key", name="durableq_once_key"),
     sqlite_with_rowid=False,
     **_strict,
@@ -441,8 +443,8 @@ Index("durableq_once_expiry", once.c.stale_until_ms)
 meta = Table(
     "durableq_meta",
     metadata,
-    Column("name", Text, primary_key=True, nullable=False),
-    Column("value", Text, nullable=False),
+    Column("name", _Text, primary_key=True, nullable=False),
+    Column("value", _Text, nullable=False),
     sqlite_with_rowid=False,
     **_strict,
 )

@@ -1,0 +1,154 @@
+"""The PostgreSQL engine: the shared operations on a schema, and the operations of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from durableq.engines.postgres import schema
+from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.location import Location
+from durableq.engines.postgres.open_transaction import OpenTransaction
+from durableq.engines.postgres.wakeup import NotifyWatch
+from durableq.engines.sql import hosts
+from durableq.engines.sql.breaker_control import SQLBreakers
+from durableq.engines.sql.control import SQLControl
+from durableq.engines.sql.dead_letters import SQLDeadLetters
+from durableq.engines.sql.fleet import SQLFleet
+from durableq.engines.sql.idempotency import SQLIdempotency
+from durableq.engines.sql.maintenance import SQLMaintenance
+from durableq.engines.sql.metadata import SQLMetadata
+from durableq.engines.sql.once import SQLOnce
+from durableq.engines.sql.queries import SQLMessages
+from durableq.engines.sql.queues import SQLQueues
+from durableq.engines.sql.receiving import Receiving
+from durableq.engines.sql.redrive import SQLRedrive
+from durableq.engines.sql.releasing import Releasing
+from durableq.engines.sql.schema import Purpose
+from durableq.engines.sql.sending import Sending
+from durableq.engines.sql.settling import Settling
+from durableq.engines.sql.together import together
+from durableq.engines.sql.transactions import Transaction
+from durableq.model.health import Storage
+from durableq.model.message import Receipt
+from durableq.runtime.clock import Clock
+from durableq.store.capabilities import Inspect, Transactions
+from durableq.store.core import Answer, Call, Capability, Store
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+#: The durability of a commit by the setting synchronous_commit; that of the others is full.
+_DURABILITY: Final = {"off": "none"}
+
+
+class PostgresStore(
+    Sending,
+    Receiving,
+    Settling,
+    Releasing,
+    SQLQueues,
+    SQLControl,
+    SQLBreakers,
+    SQLMessages,
+    SQLIdempotency,
+    SQLDeadLetters,
+    SQLRedrive,
+    SQLFleet,
+    SQLMaintenance,
+    SQLMetadata,
+    SQLOnce,
+    Transactions,
+    Inspect,
+    Store,
+):
+    """A Store in a schema of a PostgreSQL database. Safe to use from several threads.
+
+    Args:
+        url: `postgresql://user@host/database?schema=name`, with any options of libpq.
+        clock: source of the time; None means the server's clock.
+        rng: numbers in [0, 1) for the backoff's jitter.
+        purpose: USE creates missing tables; MIGRATE and ADOPT also upgrade.
+
+    Raises:
+        DatabaseUnusable: the database cannot be used; it was left untouched.
+        Busy: it cannot be reached, or other processes held it for the whole wait.
+    """
+
+    scheme = "postgresql"
+    capabilities = frozenset(Capability)
+
+    _database: Database
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        rng: Callable[[], float] = random.random,
+        purpose: Purpose = Purpose.USE,
+    ) -> None:
+        super().__init__(Database(Location.parse(url), clock, rng))
+        try:
+            self.found = schema.prepare(self._database, purpose)
+            self._notice_restart()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def together(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run several operations in one transaction."""
+        return self._database.run(together, calls)
+
+    def prepare_transactions(self) -> None:
+        """Make SQLAlchemy's engine."""
+        _ = self._database.adapter
+
+    def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> OpenTransaction:
+        """Open a transaction that settles these messages together with other writes."""
+        return OpenTransaction(self._database, receipts, actor)
+
+    def storage(self) -> Storage:
+        """Return the size of the tables with their indexes."""
+        text = self._database.in_schema(
+            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0), "
+            "current_setting('server_version'), current_setting('synchronous_commit') "
+            "FROM pg_class AS c WHERE c.relkind = 'r' AND c.relname LIKE 'durableq\\_%' "
+            "AND c.relnamespace = to_regnamespace($1)"
+        )
+        with self._database.read() as tx:
+            row = tx.execute(text, (self._database.quoted_schema,)).fetchone()
+            size, version, synchronous = row
+            durability = _DURABILITY.get(synchronous, "full")
+            return Storage("postgresql", version, durability, size, 0)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._database.close()
+
+    def watch(self) -> NotifyWatch:
+        """Start watching for writes."""
+        return NotifyWatch(self._database)
+
+    @property
+    def engine(self) -> sqlalchemy.Engine:
+        """A SQLAlchemy engine on the same database."""
+        return self._database.adapter.engine
+
+    def _free_space(self, tx: Transaction) -> int:
+        """Return 0: PostgreSQL vacuums by itself."""
+        return 0
+
+    def _after_slice(self) -> None:
+        """Do nothing: PostgreSQL writes its own checkpoints."""
+
+    def _notice_restart(self) -> None:
+        """Take back every lease of an earlier boot of this host: none of its owners is alive."""
+        database = self._database
+        with database.read() as tx:
+            if hosts.known_boots(tx).get(database.host_id) == database.boot_id:
+                return
+        with database.write() as write:
+            if hosts.known_boots(write).get(database.host_id) != database.boot_id:
+                hosts.enter(write, database.host_id, database.boot_id)

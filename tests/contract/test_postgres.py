@@ -1,0 +1,77 @@
+"""The PostgreSQL engine keeps the contract, alone and between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from durableq.engines import open_store
+from durableq.model.errors import InvalidInput
+from durableq.model.message import Outcome, Reason, State
+from durableq.store.core import Store, WorkerInfo
+from durableq.testing import FakeClock, FakeRandom, MultiProcessContract, StoreContract
+from durableq.testing.contract.case import (
+    ORDERS,
+    FullStore,
+    complete,
+    look,
+    newest,
+    send,
+    take,
+)
+
+
+class OnPostgres:
+    """The store of each test is a schema of its own."""
+
+    stores_nul = False
+
+    @pytest.fixture(autouse=True)
+    def schema(self, postgres_url: str) -> None:
+        self.postgres_url = postgres_url
+
+    def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
+        return open_store(self.postgres_url, clock=clock, rng=rng)
+
+    def reopen(self, clock: FakeClock) -> FullStore:
+        return cast(FullStore, open_store(self.postgres_url, clock=clock, rng=FakeRandom()))
+
+
+class TestPostgres(OnPostgres, StoreContract):
+    def test_sent_messages_are_there_for_another_connection(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        message_id = send(store, key="k")
+        lease = take(store)
+        store.close()
+        with closing(self.reopen(clock)) as again:
+            assert look(again, message_id).state is State.IN_FLIGHT
+            assert complete(again, lease) == [Outcome.DONE]
+
+    def test_a_restarted_machine_has_no_leases(self, store: FullStore, clock: FakeClock) -> None:
+        worker = store.register(WorkerInfo("host-a:7", 7, 1))
+        message_id = send(store, key="k")
+        lease = take(store, owner_id=worker.owner_id)
+        clock.reboot()
+        with closing(self.reopen(clock)) as again:
+            assert look(again, message_id).state is State.READY
+            event = newest(again, message_id)
+            assert (event.reason, event.actor) == (Reason.WORKER_LOST, "host-a:7")
+            assert again.workers() == []
+            assert complete(again, lease) == [Outcome.STALE]
+
+    def test_a_key_with_a_nul_is_refused(self, store: FullStore) -> None:
+        with pytest.raises(InvalidInput, match=r"U\+0000"):
+            send(store, key="k\0")
+        assert store.queue(ORDERS).counters.sent == 0
+
+
+class TestPostgresProcesses(OnPostgres, MultiProcessContract):
+    opener = "durableq.engines:open_store"
+
+    def url(self, tmp_path: Path) -> str:
+        return self.postgres_url

