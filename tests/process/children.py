@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import event
 
 from durableq import Conflict, DeadLetter, Decision, DurableQ, Requeue
+from durableq.client.gathering import Gathering
 from durableq.client.handlers import load
 from durableq.engines.sql import redrive as sql_redrive
 from durableq.engines.sqlite.driver import driver
@@ -53,6 +54,29 @@ def hold(db: str) -> None:
     say(time.clock_gettime(time.CLOCK_BOOTTIME))
     assert received
     ready()
+
+
+def hold_next(db: str) -> None:
+    """Say WAITS, wait for a message, and hold it until killed."""
+    store = DurableQ(db).store
+    say("WAITS")
+    while store.receive("orders", 1, wait_ms=1_000).idle:
+        pass
+    ready()
+
+
+def gather(db: str, least: str) -> None:
+    """Gather messages in a window of ten minutes; say GATHERS once it waits."""
+    queue, look = DurableQ(db).queue("orders"), Gathering.left_ms
+    gathering: Any = Gathering
+
+    def left_ms(*of: Any) -> int | None:
+        left = look(*of)
+        say("GATHERS" if left else left)
+        return left
+
+    gathering.left_ms = left_ms
+    queue.receive(int(least), window=600)
 
 
 def hold_transaction(db: str) -> None:
@@ -331,6 +355,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
     verb.__name__: verb
     for verb in (
         hold,
+        hold_next,
+        gather,
         hold_transaction,
         send,
         send_from_threads,

@@ -17,7 +17,7 @@ from durableq.model.message import Completion, Failure, Message, Reason
 from durableq.store.core import Store
 
 #: Less than the time until the next token at the rates of the tests would be a poll.
-WAIT_MS = 2_000
+WAIT_MS = 20_000
 
 
 def settle(store: Store, messages: Sequence[Message], rng: random.Random) -> None:

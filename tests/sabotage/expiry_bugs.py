@@ -35,6 +35,12 @@ def retry_expired_messages() -> None:
     module.after_failure = without_expiry
 
 
+def forget_the_expiry_with_the_lease() -> None:
+    """A message that a process has held comes back as one that does not expire."""
+    retry_expired_messages()
+    rewrite("PUT_BACK", "SET ", f"SET expires_at_ms = {FOREVER_MS}, ")
+
+
 def leave_expired_messages_to_receives() -> None:
     """Maintenance does not look for expired messages."""
     rewrite("EXPIRED_MESSAGES", "durableq_message.expires_at_ms <= :now_ms", ":now_ms < 0")
@@ -70,19 +76,53 @@ def begin_the_window_again_with_each_message() -> None:
     )
 
 
+def lease_while_gathering() -> None:
+    """A receiver leases the first messages of a batch, and then waits for the others."""
+    module: Any = gathering.Gathering
+    look = module.left_ms
+
+    def look_and_lease(self: Any, store: Any, queue: str) -> int | None:
+        left_ms: int | None = look(self, store, queue)
+        if left_ms:
+            store.receive(queue, self.least)
+        return left_ms
+
+    module.left_ms = look_and_lease
+
+
 BUGS = (
+    lease_while_gathering,
     begin_the_window_again_with_each_message,
     let_priorities_never_age,
     leave_the_last_message_of_a_slice_unranked,
     deliver_expired_messages,
     refuse_late_completions,
     retry_expired_messages,
+    forget_the_expiry_with_the_lease,
     leave_expired_messages_to_receives,
     expire_messages_in_flight,
     keep_the_keys_of_expired_messages,
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+_WINDOW = "tests/process/test_receive_window.py::"
+_EXPIRY = "tests/process/test_expiry.py::"
 SEEN_BY = (
+    (
+        "lease_while_gathering",
+        _WINDOW + "test_a_worker_that_is_killed_while_it_gathers_leaves_its_messages_to_the_next",
+    ),
+    (
+        "lease_while_gathering",
+        _WINDOW + "test_messages_that_a_killed_receiver_gathered_are_received_at_once",
+    ),
+    (
+        "forget_the_expiry_with_the_lease",
+        _EXPIRY + "test_a_message_whose_holder_is_killed_expires_at_the_end_of_its_lease[drop]",
+    ),
+    (
+        "forget_the_expiry_with_the_lease",
+        _EXPIRY + "test_a_message_that_expired_in_a_killed_worker_is_not_retried[dead]",
+    ),
     (
         "begin_the_window_again_with_each_message",
         "tests/unit/test_gathering.py::"
