@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from durableq.engines import open_store
 from durableq.engines.sql.ranking import rank_slice
-from durableq.engines.sqlite.store import SQLStore
+from durableq.engines.sql.transactions import Operations
 from durableq.model.dead_letters import DeadLetterGroup
 from durableq.model.flow.sending import SHED
 from durableq.model.lifecycle import EDGES, Node, node_of
@@ -135,7 +135,7 @@ class Engine:
 
     def rank_again(self) -> None:
         """Rank messages after a change of priority aging: one engine does so in maintenance."""
-        if isinstance(self.store, SQLStore):
+        if isinstance(self.store, Operations):
             with self.store._database.write() as tx:
                 while rank_slice(tx, 2):
                     pass

@@ -124,9 +124,9 @@ class Walk:
         ]
 
 
-def walk(steps: list[tuple[str, int]], path: Path) -> None:
+def walk(steps: list[tuple[str, int]], url: str) -> None:
     clock = FakeClock()
-    urls = ("memory://", f"sqlite:///{new_file(path, FakeClock)}?synchronous=normal")
+    urls = ("memory://", url)
     engines = [Engine(url, clock) for url in urls]
     with closing(engines[0].store), closing(engines[1].store):
         model, other = (Walk(engine) for engine in engines)
@@ -165,7 +165,8 @@ def check_receive(name: str, model: Walk, phase: Phase, before: int) -> None:
 )
 def run(steps: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        walk(steps, Path(folder, "q.db"))
+        path = new_file(Path(folder, "q.db"), FakeClock)
+        walk(steps, f"sqlite:///{path}?synchronous=normal")
 
 
 @pytest.mark.parametrize("part", range(2))

@@ -55,14 +55,18 @@ class OnceSideBySide(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.directory = tempfile.TemporaryDirectory()
-        path = new_file(Path(self.directory.name) / "q.db", FakeClock)
-        urls = ("memory://", f"sqlite:///{path}?synchronous=normal")
+        urls = ("memory://", self.other_url())
         self.stores = [cast(FullStore, open_store(url, clock=self.clock)) for url in urls]
         self.leases: list[Lease] = []
         #: The lease of each key that stores, until it is lost or ended.
         self.holders: dict[str, Lease] = {}
         self.values: dict[str, Kept] = {}
         self.wall_ahead_ms = 0
+
+    def other_url(self) -> str:
+        """Return the URL of an empty store of the other engine."""
+        path = new_file(Path(self.directory.name) / "q.db", FakeClock)
+        return f"sqlite:///{path}?synchronous=normal"
 
     def teardown(self) -> None:
         for store in self.stores:

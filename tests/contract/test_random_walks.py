@@ -71,12 +71,16 @@ class SideBySide(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.directory = tempfile.TemporaryDirectory()
-        # Full durability costs an fsync a step; the walk looks at answers, not at the disk.
-        path = new_file(Path(self.directory.name) / "q.db", FakeClock)
-        urls = ("memory://", f"sqlite:///{path}?synchronous=normal")
+        urls = ("memory://", self.other_url())
         self.engines = [Engine(url, clock) for url, clock in zip(urls, self.clocks(), strict=True)]
         self.before: Snapshot = {}
         self.leases: list[Lease] = []
+
+    def other_url(self) -> str:
+        """Return the URL of an empty store of the other engine."""
+        # Full durability costs an fsync a step; the walk looks at answers, not at the disk.
+        path = new_file(Path(self.directory.name) / "q.db", FakeClock)
+        return f"sqlite:///{path}?synchronous=normal"
 
     def clocks(self) -> list[FakeClock | WrongClock]:
         return [self.clock, self.clock]

@@ -1,0 +1,100 @@
+"""The memory engine and PostgreSQL walk side by side, as it does with SQLite."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from durableq.engines import open_store
+from tests.contract.test_breaker_walk import STEPS
+from tests.contract.test_breaker_walk import walk as walk_with_breaker
+from tests.contract.test_group_walks import GroupsSideBySide
+from tests.contract.test_once_walk import OnceSideBySide
+from tests.contract.test_random_walks import WALKS, SideBySide
+from tests.contract.test_walks_of_sends import Senders
+from tests.contract.test_walks_with_a_wrong_clock import RightAndWrong
+from tests.contract.test_walks_with_all_limits import AllLimits
+from tests.contract.test_walks_with_limits import WithLimits
+
+#: A step takes ten times as long as on SQLite.
+FEWER = settings(WALKS, max_examples=max(2, WALKS.max_examples // 3))
+
+
+class OnPostgres:
+    """The other engine is PostgreSQL, whose tables are emptied before each walk."""
+
+    url: ClassVar[str]
+
+    def other_url(self) -> str:
+        empty(self.url)
+        return self.url
+
+
+def empty(url: str) -> None:
+    """Remove all rows but the revision, and begin all ids anew."""
+    server, _, schema = url.rpartition("schema=")
+    with psycopg.connect(server.rstrip("&?"), autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT string_agg(format('%%I.%%I', schemaname, tablename), ', ') FROM pg_tables "
+            "WHERE schemaname = %s AND tablename <> 'durableq_version'",
+            (schema,),
+        ).fetchone()
+        assert found is not None
+        connection.execute(f"TRUNCATE {found[0]} RESTART IDENTITY".encode())
+
+
+class Plain(OnPostgres, SideBySide):
+    """The walk without limits."""
+
+
+class Limits(OnPostgres, WithLimits):
+    """The walk with limits of receives."""
+
+
+class WrongClock(OnPostgres, RightAndWrong):
+    """The walk in which the wall clock of one engine jumps."""
+
+
+class Groups(OnPostgres, GroupsSideBySide):
+    """The walk with groups."""
+
+
+class Sends(OnPostgres, Senders):
+    """The walk with limits of senders."""
+
+
+class All(OnPostgres, AllLimits):
+    """The walk with all limits."""
+
+
+class Once(OnPostgres, OnceSideBySide):
+    """The walk of kept values."""
+
+
+@pytest.mark.parametrize("walk", [Plain, Limits, WrongClock, Groups, Sends, All, Once])
+def test_postgresql_and_the_model_that_walk_side_by_side_agree(
+    walk: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(postgres_url).close()
+    monkeypatch.setattr(OnPostgres, "url", postgres_url, raising=False)
+    run_state_machine_as_test(walk, settings=FEWER)
+
+
+def test_postgresql_and_the_model_with_a_breaker_agree(postgres_url: str) -> None:
+    open_store(postgres_url).close()
+
+    @given(STEPS)
+    @settings(
+        max_examples=max(5, settings().max_examples // 10),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    def run(steps: list[tuple[str, int]]) -> None:
+        empty(postgres_url)
+        walk_with_breaker(steps, postgres_url)
+
+    run()
