@@ -10,6 +10,7 @@ operation. The counts are the same in each run. -v lists the calls in order.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import re
 import sys
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("-v", action="store_true", help="list the calls of each operation in order")
     given = parser.parse_args()
+    gc.disable()  # a finalizer is no call of the operation in which garbage is collected
     with TemporaryDirectory() as folder:
         found = count_all(Path(folder) / "queue.db")
     columns = ("to the first statement", "to the change", "in all")

@@ -3,9 +3,12 @@
 `wait_for` is the only place that sleeps.
 """
 
+import gc
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +58,25 @@ def wait_for(
             pytest.fail(f"Waited {waited:.2f} seconds for {what}, in vain; last seen: {seen!r}.")
         time.sleep(min(max(POLL_SECONDS[0], waited / 20), POLL_SECONDS[1]))
     return seen
+
+
+@contextmanager
+def observing_calls() -> Iterator[None]:
+    """A block that sets a profile or trace function of this thread, to count calls or to raise.
+
+    No garbage is collected in it: a finalizer that a collection happens to run would be counted,
+    or would swallow the exception. Afterwards the thread has the functions that it had before.
+    """
+    functions = sys.getprofile(), sys.gettrace()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setprofile(functions[0])
+        sys.settrace(functions[1])
+        if was_enabled:
+            gc.enable()
 
 
 def new_file(path: Path, clock: "type[Clock] | None" = None) -> Path:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from durableq.cli import tables
+from tests.support import observing_calls
 
 WIDTHS = (20, 37, 80, 81, 120, 200)
 
@@ -80,10 +81,9 @@ def test_a_row_of_plain_cells_costs_one_call() -> None:
         nonlocal calls
         calls += event == "call"
 
-    sys.setprofile(count)
-    try:
+    with observing_calls():
+        sys.setprofile(count)
         [part] = tables.layout([*"ABCDEFGHI"], columns, [False, True] * 4 + [False], None)
-    finally:
         sys.setprofile(None)
     assert len(part.body) == 1_000
     assert calls <= 1_300

@@ -15,6 +15,7 @@ from durableq.engines.sqlite import open_files
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.store import SQLStore
 from scripts.count_calls import ROOT
+from tests.support import observing_calls
 
 #: A new authorizer lets the driver prepare each statement again, at its next execution.
 WARM_ROUNDS: Final = 2
@@ -66,11 +67,11 @@ def spent(dq: DurableQ, operation: Callable[[], object]) -> Spent:
             operation()
         found.prepares.clear()
         raw.set_trace_callback(found.statements.append)
-        sys.setprofile(found.enter)
         try:
-            operation()
+            with observing_calls():
+                sys.setprofile(found.enter)
+                operation()
         finally:
-            sys.setprofile(None)
             raw.set_trace_callback(None)
     finally:
         patch.undo()

@@ -13,6 +13,7 @@ from sqlalchemy import Transaction, event
 from durableq import Delivery, DurableQ, Queue
 from durableq.engines.sqlite.session import Session
 from scripts.count_calls import ROOT
+from tests.support import observing_calls
 
 
 def check_usable(orders: Queue) -> None:
@@ -59,13 +60,10 @@ def test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next(
             sys.settrace(None)
             raise KeyboardInterrupt
 
-    before = sys.gettrace()
-    try:
+    with observing_calls():
         sys.settrace(interrupt)
         with pytest.raises(KeyboardInterrupt):
             settle(message)
-    finally:
-        sys.settrace(before)
     check_usable(orders)
 
 
@@ -75,13 +73,10 @@ def test_a_signal_as_soon_as_begin_returns_leaves_no_transaction(orders: Queue) 
             sys.setprofile(None)
             raise KeyboardInterrupt
 
-    before = sys.getprofile()
-    try:
+    with observing_calls():
         sys.setprofile(interrupt)
         with pytest.raises(KeyboardInterrupt):
             orders.send("interrupted")
-    finally:
-        sys.setprofile(before)
     orders.send("after")
     assert orders.info().counts.ready == 1
 
@@ -97,13 +92,13 @@ def test_a_signal_before_sqlalchemy_ends_its_transaction_leaves_the_thread_usabl
             sys.setprofile(None)
             raise KeyboardInterrupt
 
-    before = sys.getprofile()
-    try:
-        with pytest.raises(KeyboardInterrupt), first.transaction() as tx:  # noqa: PT012
-            tx.execute("SELECT 1")
-            sys.setprofile(interrupt)  # it is raised at the end of the block
-    finally:
-        sys.setprofile(before)
+    with (  # noqa: PT012
+        observing_calls(),
+        pytest.raises(KeyboardInterrupt),
+        first.transaction() as tx,
+    ):
+        tx.execute("SELECT 1")
+        sys.setprofile(interrupt)  # it is raised at the end of the block
     with second.transaction() as tx:
         tx.execute("SELECT 1")
     assert orders.info().counters.completed == 2
@@ -125,15 +120,14 @@ def transact_with_ctrl_c(message: Delivery, number: int) -> bool:
                 raise KeyboardInterrupt
 
     before = sys.getprofile()
-    try:
-        sys.setprofile(interrupt)
-        with message.transaction() as tx:
-            tx.execute("SELECT 1")
-        sys.setprofile(before)
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.setprofile(before)
+    with observing_calls():
+        try:
+            sys.setprofile(interrupt)
+            with message.transaction() as tx:
+                tx.execute("SELECT 1")
+            sys.setprofile(before)
+        except KeyboardInterrupt:
+            return True
     return False
 
 

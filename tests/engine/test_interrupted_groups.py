@@ -20,7 +20,7 @@ from durableq.engines.sqlite.group_commit import Turn
 from scripts.count_calls import ROOT
 from tests.engine import plain
 from tests.engine.crowd import Crowd, bodies
-from tests.support import scaled, wait_for
+from tests.support import observing_calls, scaled, wait_for
 
 
 def test_ctrl_c_ends_the_wait_of_a_thread_and_no_other(
@@ -77,14 +77,15 @@ def write_a_group_with(interruption: Interruption, crowd: Crowd, orders: Queue) 
     others = threading.Thread(target=follow, daemon=True)
     others.start()
     assert ready.wait(scaled(10))
-    sys.setprofile(interruption)
-    try:
-        return orders.send("leader")
-    except KeyboardInterrupt as error:
-        return error
-    finally:
-        sys.setprofile(None)
-        others.join()
+    with observing_calls():
+        try:
+            sys.setprofile(interruption)
+            return orders.send("leader")
+        except KeyboardInterrupt as error:
+            return error
+        finally:
+            sys.setprofile(None)
+            others.join()
 
 
 def test_ctrl_c_at_each_step_of_a_group_leaves_no_thread_waiting_and_tells_none_a_lie(
