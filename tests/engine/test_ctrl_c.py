@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import pytest
 from sqlalchemy import Transaction, event
 
-from durableq import Delivery, DurableQ, Queue
+from durableq import Conflict, Delivery, DurableQ, Queue
+from durableq.client.transaction import Transaction as OfMessages
+from durableq.engines.sqlite.open_transaction import UserWrite
 from durableq.engines.sqlite.session import Session
 from scripts.count_calls import ROOT
-from tests.support import observing_calls
+from tests.support import observing_calls, scaled
 
 
 def check_usable(orders: Queue) -> None:
@@ -102,6 +105,59 @@ def test_a_signal_before_sqlalchemy_ends_its_transaction_leaves_the_thread_usabl
     with second.transaction() as tx:
         tx.execute("SELECT 1")
     assert orders.info().counters.completed == 2
+
+
+def begin_and_interrupt(message: Delivery) -> None:
+    """Open a transaction, and handle a signal at the first line of its end."""
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is OfMessages.__exit__.__code__:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    with message.transaction() as tx:
+        tx.execute("CREATE TABLE effect (x INTEGER)")
+        sys.setprofile(interrupt)
+
+
+@pytest.mark.parametrize("then", [in_a_transaction, Delivery.complete, lambda _: None])
+def test_after_ctrl_c_in_the_finalizer_too_the_thread_can_use_the_queue(
+    orders: Queue, monkeypatch: pytest.MonkeyPatch, then: Callable[[Delivery], object]
+) -> None:
+    """Python drops an exception of a finalizer, here one at its first line."""
+    orders.send_many(["interrupted", "next"])
+    first, second = orders.receive(2)
+    dropped = []
+
+    def finalize(_: UserWrite) -> None:
+        raise KeyboardInterrupt
+
+    with observing_calls(), monkeypatch.context() as patch:
+        patch.setattr(UserWrite, "__del__", finalize)
+        patch.setattr(sys, "unraisablehook", lambda told: dropped.append(told.exc_type))
+        with pytest.raises(KeyboardInterrupt):
+            begin_and_interrupt(first)
+    assert dropped == [KeyboardInterrupt]
+    then(second)
+    info = orders.info()
+    assert info.counts.in_flight == 2 - info.counters.completed
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(orders.send, "of another thread").result(timeout=scaled(60))
+    with first.transaction() as tx:
+        tx.execute("CREATE TABLE effect (x INTEGER)")  # the first one was undone
+
+
+def test_a_refused_transaction_inside_another_does_not_end_that(orders: Queue) -> None:
+    orders.send_many(["outer", "inner"])
+    outer, inner = orders.receive(2)
+    with outer.transaction() as tx:
+        tx.execute("CREATE TABLE effect (x INTEGER)")
+        for _ in range(2):
+            with pytest.raises(Conflict):
+                inner.transaction().__enter__()
+            assert orders.info().counts.in_flight == 2
+    with inner.transaction() as tx:
+        tx.execute("INSERT INTO effect VALUES (1)")
 
 
 def transact_with_ctrl_c(message: Delivery, number: int) -> bool:

@@ -56,6 +56,11 @@ def leave_an_interrupted_transaction_open() -> None:
     cls.abandon = lambda _: None
 
 
+def keep_a_forgotten_transaction_open() -> None:
+    cls: Any = session.Session
+    cls.end_forgotten = lambda _: False
+
+
 def let_sqlalchemy_try_out_a_transaction() -> None:
     """Its first connection, on which it rolls back, is that of a session."""
 
@@ -98,6 +103,7 @@ BUGS = (
     let_a_forked_child_commit,
     keep_a_closed_connection,
     keep_the_counts_of_an_interrupted_transaction,
+    keep_a_forgotten_transaction_open,
     leave_an_interrupted_transaction_open,
     let_sqlalchemy_try_out_a_transaction,
 )

@@ -59,6 +59,10 @@ SEEN_BY = [
         CTRL_C + "test_the_counts_of_an_interrupted_transaction_are_not_written_by_the_next",
     ),
     (
+        "keep_a_forgotten_transaction_open",
+        CTRL_C + "test_after_ctrl_c_in_the_finalizer_too_the_thread_can_use_the_queue[complete]",
+    ),
+    (
         "let_sqlalchemy_try_out_a_transaction",
         "tests/engine/test_transaction.py::test_a_send_before_the_first_statement_commits_with_it",
     ),

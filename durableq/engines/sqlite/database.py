@@ -219,9 +219,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Run a read transaction: one consistent view of the file."""
-        raw = self.session().raw
+        session = self.session()
+        raw = session.raw
         raw.text_factory = TEXT
-        tx, is_inside = Transaction(raw, DIALECT), raw.in_transaction
+        is_inside = raw.in_transaction and not session.end_forgotten()
+        tx = Transaction(raw, DIALECT)
         try:
             if is_inside:
                 tx.set_time(steady_time.follow(tx, self.clock))

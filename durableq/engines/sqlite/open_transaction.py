@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ class UserWrite:
         self.end(error)
 
     def __del__(self) -> None:
-        if self._session is not None:  # Ctrl-C came at the first line of the block's end
+        # Ctrl-C came at the first line of the block's end. Where it comes here, too, the session
+        # finds out at its next use: see `Session.end_forgotten`.
+        if self._session is not None:
             self._leave(self._session)
 
     def begin(self) -> Session:
@@ -60,8 +63,9 @@ class UserWrite:
         if connection and connection.in_transaction() and not session.raw.in_transaction:
             database.part_with(session)  # a KeyboardInterrupt came before SQLAlchemy's own end
             session = database.write()
+        this = weakref.ref(self)  # no call stands behind the next one: Ctrl-C could come at its end
         session.__enter__()
-        self._session, self._is_ending = session, False
+        session.user_write, self._session, self._is_ending = this, session, False
         return session
 
     def end(self, error: BaseException | None) -> None:
@@ -80,10 +84,7 @@ class UserWrite:
         session.abandon()  # if a KeyboardInterrupt came before the session's own end
         session.give_turn()
         self._session = None  # the next transaction of the session is another's
-        connection = session.sqlalchemy if session.pid == os.getpid() else None
-        begun = connection.get_transaction() if connection else None
-        if begun is not None:
-            begun.close()  # nothing is left to undo; SQLAlchemy forgets the transaction
+        session.close_user_write()
 
 
 def joined(database: Database, session: Session) -> sqlalchemy.Connection:

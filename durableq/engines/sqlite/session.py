@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +50,7 @@ class Session(WriteTransaction):
         "text_factory",
         "thread",
         "thread_id",
+        "user_write",
     )
 
     def __init__(self, database: Database, raw: Any) -> None:
@@ -58,6 +60,8 @@ class Session(WriteTransaction):
         self._database = database
         #: The connection as SQLAlchemy's, once user code has needed it.
         self.sqlalchemy: sqlalchemy.Connection | None = None
+        #: The transaction of user code that is open: its `UserWrite`.
+        self.user_write: weakref.ref[Any] | None = None
         #: Decodes texts in `Database.run`.
         self.text_factory: Any = str
         self.pid = os.getpid()
@@ -70,7 +74,7 @@ class Session(WriteTransaction):
 
     def __enter__(self) -> Session:
         database = self._database
-        if self.raw.in_transaction:
+        if self.raw.in_transaction and not self.end_forgotten():
             raise Conflict(
                 "This thread is inside message.transaction(): use tx.send and tx.execute there, "
                 "or make this call before or after it."
@@ -156,6 +160,26 @@ class Session(WriteTransaction):
         if self.pid == os.getpid():
             roll_back(self.raw)
             self._database.lock.ticket.release(self)
+
+    def close_user_write(self) -> None:
+        """Let SQLAlchemy forget the transaction of user code, in which nothing is left to undo."""
+        self.user_write = None
+        connection = self.sqlalchemy if self.pid == os.getpid() else None
+        begun = connection.get_transaction() if connection else None
+        if begun is not None:
+            begun.close()
+
+    def end_forgotten(self) -> bool:
+        """End the open transaction if nothing refers to it any more; return whether that is so.
+
+        Ctrl-C came at the first line of its block's end, and at that of its finalizer.
+        """
+        if self.user_write is None or self.user_write() is not None:
+            return False
+        self.abandon()
+        self.give_turn()
+        self.close_user_write()
+        return True
 
     def _undo(self, error: BaseException) -> None:
         """Roll back, and raise durableq's error for one of the driver."""
