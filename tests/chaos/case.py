@@ -25,7 +25,7 @@ ORDERS = {
 }
 KEYS = {"1": "order-1", "2": "order-1", "3": "order-2", "4": "order-3"}
 #: Evidence of queues with limits that had no messages.
-NO_LIMITS = LimitsCase(Recording(File([], [], [], [], [], []), [], [], [], []), ())
+NO_LIMITS = LimitsCase(Recording(File([], [], [], [], [], []), [], [], [], [], []), ())
 
 
 @dataclass

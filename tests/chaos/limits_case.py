@@ -2,6 +2,7 @@
 
 Three calls are received at once, as far as two places allow, and one each tenth of a second later.
 The first fails in an outage. Each of the two steps of a group is received after the one before.
+Two parcels fail, and are received again after pauses; a send finds their queue full.
 """
 
 from __future__ import annotations
@@ -10,9 +11,17 @@ from dataclasses import dataclass, field
 
 from durableq.demo.reading import Event, File, Left, QueueCounters
 from durableq.testing.chaos.ledger import Line, Step
-from durableq.testing.chaos.limited import CALLS, STEPS
+from durableq.testing.chaos.limited import CALLS, PARCELS, STEPS
 from durableq.testing.chaos.limits_checker import LimitsCase
-from durableq.testing.chaos.recording import CLOSED, HALF_OPEN, Effect, Receive, Recording, Stand
+from durableq.testing.chaos.recording import (
+    CLOSED,
+    HALF_OPEN,
+    Effect,
+    Receive,
+    Recording,
+    Stand,
+    Stored,
+)
 
 MS = 1_000_000
 GROUP_OF = {"20": "group-0", "21": "group-1", "22": "group-0", "23": "group-1"}
@@ -30,13 +39,20 @@ class Limited:
     left: list[Left] = field(default_factory=list)
     stands: list[Stand] = field(default_factory=list)
     at_the_end: list[Stand] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
     audited: list[str] = field(default_factory=list)
-    completed: dict[str, int] = field(default_factory=lambda: {CALLS: 4, STEPS: 4})
+    completed: dict[str, int] = field(default_factory=lambda: {CALLS: 4, STEPS: 4, PARCELS: 4})
 
     def send(self, queue: str, of: str, place: str) -> None:
-        """Note an answered send."""
+        """Note an answered send, which found an empty queue."""
+        self.stored.append(Stored(queue, of, 1))
         self.lines.append(Line(0, 5, f"send_{queue}", Step.INVOKE, place))
         self.lines.append(Line(0, 5, f"send_{queue}", Step.OK, place, of))
+
+    def refuse(self, queue: str, place: str) -> None:
+        """Note a send that found its queue full."""
+        self.lines.append(Line(0, 5, f"send_{queue}", Step.INVOKE, place))
+        self.lines.append(Line(0, 5, f"send_{queue}", Step.FULL, place))
 
     def note(self, queue: str, of: str, step: Step, at_ms: float, receive: int = 1) -> None:
         """Note a step of an attempt."""
@@ -48,6 +64,7 @@ class Limited:
         """Record a receive, and note the begin of its handler."""
         group = GROUP_OF.get(of) if queue == STEPS else None
         counts = {"in_flight": 1, "in_group": int(group is not None), "breaker": CLOSED} | more
+        counts["receive_count"] = receive
         self.receives.append(Receive(queue, of, f"{of}.{receive}", at_ms, **counts, group=group))
         self.note(queue, of, Step.INVOKE, at_ms + 1, receive)
 
@@ -65,7 +82,9 @@ class Limited:
             for queue, done in self.completed.items()
         ]
         file = File([], counters, self.left, [], [], self.events)
-        recording = Recording(file, self.receives, self.effects, self.phases, self.at_the_end)
+        recording = Recording(
+            file, self.receives, self.effects, self.phases, self.at_the_end, self.stored
+        )
         lines = sorted(self.lines, key=lambda line: line.at_ns)
         return LimitsCase(recording, lines, self.stands, self.audited, {"outage": 1})
 
@@ -76,8 +95,11 @@ def honest() -> Limited:
     for number in range(4):
         limited.send(CALLS, f"1{number}", f"0:{number}")
         limited.send(STEPS, f"2{number}", f"{number % 2}:{number // 2}")
+        limited.send(PARCELS, f"3{number}", f"0:{number}")
+    limited.refuse(PARCELS, "0:3")
     _calls(limited)
     _steps(limited)
+    _parcels(limited)
     limited.stands = [Stand(CALLS, 2, CLOSED, 2), Stand(STEPS, 0, CLOSED, 3)]
     limited.at_the_end = [Stand(CALLS, 0, CLOSED, 0), Stand(STEPS, 0, CLOSED, 0)]
     return limited
@@ -110,3 +132,15 @@ def _steps(limited: Limited) -> None:
     limited.commit(STEPS, "23", "1:1", 1170)
     limited.receive(STEPS, "22", 1600)
     limited.commit(STEPS, "22", "0:1", 1660)
+
+
+def _parcels(limited: Limited) -> None:
+    for number in range(4):
+        limited.receive(PARCELS, f"3{number}", 2000 + number)
+    for of in ("30", "31"):
+        limited.note(PARCELS, of, Step.FAILED, 2010)
+    for of in ("32", "33"):
+        limited.commit(PARCELS, of, f"0:{of[1]}", 2060)
+    for of, at_ms in (("30", 2150), ("31", 2300)):
+        limited.receive(PARCELS, of, at_ms, 2)
+        limited.commit(PARCELS, of, f"0:{of[1]}", at_ms + 60, 2)

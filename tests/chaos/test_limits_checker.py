@@ -9,9 +9,9 @@ import pytest
 from durableq.demo.reading import Event, Left
 from durableq.testing.chaos.checker import violations
 from durableq.testing.chaos.ledger import Step
-from durableq.testing.chaos.limited import CALLS, STEPS
+from durableq.testing.chaos.limited import CALLS, PARCELS, STEPS
 from durableq.testing.chaos.limits_checker import INVARIANTS, fullest
-from durableq.testing.chaos.recording import HALF_OPEN, OPEN, Stand
+from durableq.testing.chaos.recording import HALF_OPEN, OPEN, Stand, Stored
 from tests.chaos import case
 from tests.chaos.limits_case import Limited, honest
 
@@ -124,6 +124,34 @@ def the_audit_finds_something(limited: Limited) -> None:
     limited.audited.append("calls: in_flight is 1, 0 messages are")
 
 
+def more_than_the_backlog(limited: Limited) -> None:
+    limited.stored.append(Stored(PARCELS, "33", 5))
+
+
+def no_send_is_refused(limited: Limited) -> None:
+    limited.lines = [line for line in limited.lines if line.step is not Step.FULL]
+
+
+def a_refused_send_is_stored(limited: Limited) -> None:
+    limited.stored.append(Stored(PARCELS, "77", 1))
+
+
+def an_accepted_send_is_not_stored(limited: Limited) -> None:
+    limited.stored = [one for one in limited.stored if one.message_id != "30"]
+
+
+def retries_without_credit(limited: Limited) -> None:
+    for at_ms in (2301, 2302, 2303):
+        limited.receive(PARCELS, "31", at_ms, 2)
+
+
+def retries_beyond_those_saved(limited: Limited) -> None:
+    for number in range(60):
+        limited.receive(PARCELS, "33", 2301 + number)
+    for number in range(12):
+        limited.receive(PARCELS, "33", 2370 + number, 2)
+
+
 PLANTS: list[tuple[Plant, str]] = [
     (receives_beyond_the_rate, "14 rate: A window had 3.7 receives of calls beyond its rate; 3"),
     (handlers_beyond_the_rate, "14 rate: A window had 6.01 calls of calls beyond its rate; 5.01"),
@@ -155,6 +183,12 @@ PLANTS: list[tuple[Plant, str]] = [
     (a_step_is_stranded, "18 limited messages end: Message 22 is left in steps, in state 3"),
     (a_completion_is_not_counted, "18 limited messages end: calls counts 3 completed and 1 there"),
     (a_place_is_not_given_back, "18 limited messages end: calls counts 1 in flight at the end"),
+    (more_than_the_backlog, "19 backlog: 5 messages were in parcels; 4 are allowed"),
+    (no_send_is_refused, "19 backlog: No send to parcels met a full queue"),
+    (a_refused_send_is_stored, "19 backlog: Message 77 was stored, and its send was refused"),
+    (an_accepted_send_is_not_stored, "19 backlog: Message 30 was accepted, and never stored"),
+    (retries_without_credit, "20 retries: parcels had 1 retries beyond their share"),
+    (retries_beyond_those_saved, "20 retries: A window had 12 retries of parcels beyond"),
     (the_audit_finds_something, "18 limited messages end: Audit: calls: in_flight is 1"),
 ]
 

@@ -28,6 +28,12 @@ def look_before_the_transaction() -> None:
     module.backlog_of, store.send = as_seen, look_and_send
 
 
+def let_two_more_in() -> None:
+    module: Any = Backlog
+    has_room = module.has_room
+    module.has_room = lambda self, messages, body_bytes: has_room(self, messages - 2, body_bytes)
+
+
 def shed_uncounted() -> None:
     module: Any = sending
     plan = module.plan
@@ -61,6 +67,7 @@ def count_sends_that_were_undone() -> None:
 
 BUGS = (
     look_before_the_transaction,
+    let_two_more_in,
     shed_uncounted,
     keep_the_bytes_of_the_dead,
     count_sends_that_were_undone,
@@ -71,6 +78,11 @@ SEEN_BY = (
         "look_before_the_transaction",
         "tests/process/test_backlog.py::"
         "test_producers_never_exceed_the_backlog_and_make_one_commit_a_batch[raise-16]",
+    ),
+    # `durableq chaos` sees it too: tests/chaos/test_run.py.
+    (
+        "let_two_more_in",
+        _CONTRACT + "test_a_send_to_a_full_queue_is_refused_with_its_numbers",
     ),
     ("shed_uncounted", _CONTRACT + "test_messages_that_do_not_fit_are_shed_and_counted"),
     ("keep_the_bytes_of_the_dead", _CONTRACT + "test_bytes_are_free_however_a_message_ends"),

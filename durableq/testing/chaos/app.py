@@ -16,7 +16,7 @@ from durableq.model.message import DeadLetter
 from durableq.model.settings import QueueOptions
 from durableq.testing.chaos import limited
 from durableq.testing.chaos.ledger import Ledger, Step
-from durableq.testing.chaos.limited import CALLS, LEASE_SECONDS, STEPS
+from durableq.testing.chaos.limited import CALLS, LEASE_SECONDS, PARCELS, STEPS
 
 APP: Final = "durableq.testing.chaos.app:dq"
 SETTINGS: Final = QueueOptions(
@@ -68,6 +68,13 @@ def step(message: Delivery) -> None:
     """Do a step of a group, in which each follows the one before."""
     with _ledger().attempt(STEPS, message) as note:
         limited.step(message, note)
+
+
+@dq.handler(PARCELS)
+def parcel(message: Delivery) -> None:
+    """Deliver a parcel, which fails at first."""
+    with _ledger().attempt(PARCELS, message) as note:
+        limited.parcel(message, note)
 
 
 @dq.recovery(QUEUE)

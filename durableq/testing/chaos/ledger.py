@@ -39,6 +39,8 @@ class Step(StrEnum):
     FAILED = "failed"
     #: The file was busy or full: the message is released, uncounted.
     UNSETTLED = "unsettled"
+    #: The queue was full: the send stored nothing.
+    FULL = "full"
     #: It raised Unavailable: the service that it calls is down.
     UNAVAILABLE = "unavailable"
 

@@ -2,6 +2,8 @@
 
 `calls` have a rate, a number in flight and a circuit breaker: they stand for a service that bears
 no more, and is down at times. `steps` have groups: each step of a group follows the one before.
+`parcels` fail at first, and have a share of retries. A full queue of parcels refuses a send, one of
+calls lets it wait.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from durableq.testing.chaos.ledger import Step
 
 CALLS: Final = "calls"
 STEPS: Final = "steps"
+PARCELS: Final = "parcels"
 #: Short, so that a worker need not be stopped for long to lose its lease.
 LEASE_SECONDS: Final = 1
 _COMMON: Final = QueueOptions(
@@ -40,8 +43,13 @@ SETTINGS: Final[Mapping[str, QueueOptions]] = {
         breaker_open_max=0.6,
         breaker_probes=1,
         slow_start=1,
+        # Less than a clump, so that each clump meets it.
+        max_backlog=5,
+        on_full="block",
+        block_timeout=1,
     ),
     STEPS: QueueOptions(**_COMMON, group_concurrency=1, group_rate=2, group_burst=1),
+    PARCELS: QueueOptions(**_COMMON, retry_share=0.2, max_backlog=4, on_full="raise"),
 }
 QUEUES: Final = (*SETTINGS, *map(dead_letter_name, SETTINGS))
 #: Duration of the first part of a handler, and of the second, after which it commits.
@@ -49,6 +57,8 @@ DWELL_SECONDS: Final = 0.06
 GROUPS: Final = 4
 #: One step in so many fails at first.
 FAILS_EVERY: Final = 7
+#: Receives of a parcel that fail before one succeeds: far more retries than their share.
+FAILURES: Final = 2
 #: In the folder of the ledgers while the service is down.
 DOWN: Final = "down"
 _EFFECT: Final = """
@@ -89,6 +99,17 @@ def step(message: Delivery, note: Callable[[Step], None]) -> None:
     time.sleep(DWELL_SECONDS)
     if message.body["number"] % FAILS_EVERY == 0 and message.receive_count == 1:
         raise ConnectionError("the first attempt of this step fails")
+    _finish(message, note)
+
+
+def parcel(message: Delivery, note: Callable[[Step], None]) -> None:
+    """Deliver a parcel, which fails at first.
+
+    Raises:
+        ConnectionError: it fails this time.
+    """
+    if message.receive_count <= FAILURES:
+        raise ConnectionError("the first attempts of a parcel fail")
     _finish(message, note)
 
 

@@ -1,7 +1,8 @@
-"""The producer of the queues with limits: it sends until the orders of the run have ended.
+"""A producer of the queues with limits: it sends until the orders of the run have ended.
 
-Run as `python -m durableq.testing.chaos.limited_producer`. Messages come in clumps, so that limits
-have something to hold back.
+Run as `python -m durableq.testing.chaos.limited_producer NUMBER`, from 0 to PRODUCERS - 1: each
+sends to groups of its own, and all of them meet the same full queue. Messages come in clumps, so
+that limits have something to hold back.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.queue import Queue
-from durableq.model.errors import PASSING
+from durableq.model.errors import PASSING, QueueFull
 from durableq.testing.chaos.ledger import Ledger, Step
-from durableq.testing.chaos.limited import GROUPS, SETTINGS, STEPS, place
+from durableq.testing.chaos.limited import CALLS, GROUPS, PARCELS, STEPS, place
 from durableq.testing.chaos.producer import PAUSE_SECONDS
 
+PRODUCERS: Final = 2
+#: In the order in which they get a clump. A send waits longest for a queue that refuses it.
+_QUEUES: Final = (STEPS, CALLS, PARCELS)
 #: The messages of a clump in each queue, and the time between two clumps.
 CLUMP: Final = 6
 CLUMP_SECONDS: Final = 2.0
@@ -28,20 +32,22 @@ _ENOUGH: Final = "enough"
 
 
 def stop(folder: Path) -> None:
-    """Let the producer end after its clump."""
+    """Let the producers end after their clumps."""
     (folder / _ENOUGH).touch()
 
 
 def main() -> int:
     """Send until `stop`; return the exit code."""
     dq, ledger = DurableQ(), Ledger.of_this_run()
-    queues = [dq.queue(name) for name in SETTINGS]
+    queues = [dq.queue(name) for name in _QUEUES]
+    this = int(sys.argv[1])
     for clump in itertools.count():
-        for number in range(clump * CLUMP, (clump + 1) * CLUMP):
+        numbers = range(clump * CLUMP, (clump + 1) * CLUMP)
+        mine = [number for number in numbers if number % PRODUCERS == this]
+        for queue, number in itertools.product(queues, mine):
             body = {"group": number % GROUPS, "number": number // GROUPS}
-            for queue in queues:
-                while not _send(queue, ledger, body):
-                    time.sleep(PAUSE_SECONDS)
+            while not _send(queue, ledger, body):
+                time.sleep(PAUSE_SECONDS)
         if _is_enough(ledger.folder, queues):
             break
     return 0
@@ -53,6 +59,9 @@ def _send(queue: Queue, ledger: Ledger, body: dict[str, int]) -> bool:
     ledger.note(operation, Step.INVOKE, place(body))
     try:
         message_id = queue.send(body, group=group)
+    except QueueFull:
+        ledger.note(operation, Step.FULL, place(body))
+        return False
     except PASSING:
         ledger.note(operation, Step.UNSETTLED, place(body))
         return False

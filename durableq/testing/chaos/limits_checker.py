@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from durableq.demo.checker import more_than_once, naming
 from durableq.testing.chaos.ledger import Line, Step
-from durableq.testing.chaos.limited import CALLS, SETTINGS, STEPS
+from durableq.testing.chaos.limited import CALLS, PARCELS, SETTINGS, STEPS
 from durableq.testing.chaos.recording import CLOSED, HALF_OPEN, OPEN, Receive, Recording, Stand
 
 C = TypeVar("C")
@@ -28,9 +28,14 @@ _BURST: Final = {name: settings.get("burst") or 0 for name, settings in SETTINGS
 _GROUP_RATE: Final = {name: each.get("group_rate") or 0 for name, each in SETTINGS.items()}
 _GROUP_BURST: Final = {name: each.get("group_burst") or 0 for name, each in SETTINGS.items()}
 _PLACES: Final = {name: settings.get("max_in_flight") or 0 for name, settings in SETTINGS.items()}
+_BACKLOG: Final = {name: each.get("max_backlog") or 0 for name, each in SETTINGS.items()}
+_SHARE: Final = {name: each.get("retry_share") or 0 for name, each in SETTINGS.items()}
 _PROBES: Final = SETTINGS[CALLS].get("breaker_probes", 0)
 #: The lease clock has whole milliseconds, a ledger nanoseconds.
 _ROUNDING_MS: Final = 1
+#: The retries that a queue may save up, and the pause after which one needs no credit.
+_SAVED: Final = 10
+_IDLE_MS: Final = 100
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -246,12 +251,69 @@ def old_receipts_are_refused(case: LimitsCase) -> Iterator[str]:
     yield from naming("message {} was completed with a stale receipt", stale)
 
 
+def backlogs_are_limited(case: LimitsCase) -> Iterator[str]:
+    """No send stores more than max_backlog, and each limit was met."""
+    for queue, limit in _BACKLOG.items():
+        stored = [one.present for one in case.recording.stored if one.queue == queue]
+        if limit and max(stored, default=0) > limit:
+            yield f"{max(stored)} messages were in {queue}; {limit} are allowed."
+    sends = f"send_{PARCELS}"
+    if case.noted(sends, Step.OK) and not case.noted(sends, Step.FULL):
+        yield f"No send to {PARCELS} met a full queue."
+
+
+def refused_sends_store_nothing(case: LimitsCase) -> Iterator[str]:
+    """Each stored message was accepted, and each accepted one stored."""
+    for queue in SETTINGS:
+        stored = {one.message_id for one in case.recording.stored if one.queue == queue}
+        unknown = case.noted(f"send_{queue}", Step.UNSETTLED)
+        if len(refused := stored - case.places.keys()) > unknown:
+            yield from naming("message {} was stored, and its send was refused", refused)
+    stored = {one.message_id for one in case.recording.stored}
+    yield from naming("message {} was accepted, and never stored", case.places.keys() - stored)
+
+
+def retries_beyond(receives: Iterable[Receive], share: float) -> tuple[float, float]:
+    """Return the most retries beyond what first deliveries and pauses allow.
+
+    Args:
+        receives: of a queue, oldest first.
+        share: of the deliveries that may be retries.
+
+    Returns:
+        Those since the first delivery, and those of any window.
+    """
+    most = window = beyond = 0.0
+    least, before_ms = 0.0, -_IDLE_MS
+    for one in receives:
+        least = min(least, beyond)
+        beyond -= one.at_ms - before_ms >= _IDLE_MS
+        beyond += 1 if one.receive_count > 1 else -share / (1 - share)
+        before_ms = one.at_ms
+        most, window = max(most, beyond), max(window, beyond - least)
+    return round(most, 6), round(window, 6)
+
+
+def retries_are_within_their_share(case: LimitsCase) -> Iterator[str]:
+    """A retry needs a share of first deliveries, of which ten may be saved, or a pause."""
+    for queue, share in _SHARE.items():
+        if not share:
+            continue
+        most, window = retries_beyond(case.receives(queue), share)
+        if most > 0:
+            yield f"{queue} had {most:g} retries beyond their share of the deliveries."
+        if window > _SAVED:
+            yield f"A window had {window:g} retries of {queue} beyond their share; {_SAVED} may be."
+
+
 INVARIANTS: Final[Invariants[LimitsCase]] = (
     ("14 rate", (rates_hold, rates_of_groups_hold)),
     ("15 in flight", (in_flight_is_limited,)),
     ("16 groups in order", (groups_are_in_order,)),
     ("17 breaker", (no_probe_is_lost, an_outage_spends_no_receives)),
     ("18 limited messages end", (limited_messages_end_once, old_receipts_are_refused)),
+    ("19 backlog", (backlogs_are_limited, refused_sends_store_nothing)),
+    ("20 retries", (retries_are_within_their_share,)),
 )
 
 
@@ -268,4 +330,7 @@ def figures(case: LimitsCase) -> dict[str, int]:
         "calls_during_the_outage": case.noted(CALLS, Step.UNAVAILABLE),
         "breaker_opened": opened,
         "steps_completed": sum(effect.queue == STEPS for effect in case.recording.effects),
+        "parcels_completed": sum(effect.queue == PARCELS for effect in case.recording.effects),
+        "parcels_retried": sum(one.receive_count > 1 for one in case.receives(PARCELS)),
+        "sends_refused": case.noted(f"send_{PARCELS}", Step.FULL),
     }

@@ -1,8 +1,9 @@
-"""The receives of the queues with limits, as the file itself records them.
+"""The sends and receives of the queues with limits, as the file itself records them.
 
-A trigger writes a row for each receive, in its transaction: its time on the lease clock, and the
-numbers in flight just then. So a receive is known also if its worker was killed before its handler
-began, and no time of a process stands between. All is read with a plain SQLite connection.
+A trigger writes a row for each stored message: how many its queue had then. Another writes one for
+each receive, in its transaction: its time on the lease clock, and the numbers in flight just then.
+So a receive is known also if its worker was killed before its handler began, and no time of a
+process stands between. All is read with a plain SQLite connection.
 """
 
 from __future__ import annotations
@@ -24,27 +25,40 @@ CREATE TABLE chaos_effect (
     """
 CREATE TABLE chaos_receive (
     id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, at_ms INTEGER,
-    in_flight INTEGER, in_group INTEGER, breaker INTEGER, group_id TEXT
+    in_flight INTEGER, in_group INTEGER, breaker INTEGER, group_id TEXT,
+    receive_count INTEGER
 )""",
+    """
+CREATE TABLE chaos_stored (id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, present INTEGER)""",
+    """
+CREATE TRIGGER chaos_sent AFTER INSERT ON durableq_message
+BEGIN
+    INSERT INTO chaos_stored (queue, message_id, present)
+    SELECT name, CAST(NEW.id AS TEXT),
+        (SELECT count(*) FROM durableq_message WHERE queue_id = NEW.queue_id)
+    FROM durableq_queue WHERE id = NEW.queue_id AND name IN ('calls', 'steps', 'parcels');
+END""",
     """
 CREATE TRIGGER chaos_received AFTER UPDATE OF receipt ON durableq_message
 WHEN NEW.state = 1 AND NEW.receipt <> OLD.receipt
 BEGIN
     INSERT INTO chaos_receive
-        (queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id)
+        (queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id, receive_count)
     SELECT q.name, CAST(NEW.id AS TEXT), lower(hex(NEW.receipt)),
         NEW.lease_until_ms - q.visibility_timeout_ms, count(*),
         coalesce(sum(m.group_id = NEW.group_id), 0),
-        (SELECT breaker_phase FROM durableq_flow WHERE queue_id = NEW.queue_id), NEW.group_id
+        (SELECT breaker_phase FROM durableq_flow WHERE queue_id = NEW.queue_id), NEW.group_id,
+        NEW.receive_count
     FROM durableq_queue AS q JOIN durableq_message AS m ON m.queue_id = q.id AND m.state = 1
-    WHERE q.id = NEW.queue_id AND q.name IN ('calls', 'steps')
+    WHERE q.id = NEW.queue_id AND q.name IN ('calls', 'steps', 'parcels')
     GROUP BY q.id;
 END""",
 )
 _RECEIVES: Final = """
-SELECT queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id
+SELECT queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id, receive_count
 FROM chaos_receive ORDER BY id"""
 _EFFECTS: Final = "SELECT queue, message_id, receipt, place FROM chaos_effect ORDER BY id"
+_STORED: Final = "SELECT queue, message_id, present FROM chaos_stored ORDER BY id"
 _PHASES: Final = """
 SELECT q.name, h.detail FROM durableq_history AS h JOIN durableq_queue AS q ON q.id = h.queue_id
 WHERE h.event = 'breaker' ORDER BY h.id"""
@@ -52,7 +66,7 @@ _STANDS: Final = """
 SELECT q.name, c.in_flight, coalesce(f.breaker_phase, 0),
     (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 1)
 FROM durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id
-LEFT JOIN durableq_flow AS f ON f.queue_id = q.id WHERE q.name IN ('calls', 'steps')"""
+LEFT JOIN durableq_flow AS f ON f.queue_id = q.id WHERE q.name IN ('calls', 'steps', 'parcels')"""
 #: Messages in flight, the newest receive first; and whether others of its group wait behind it.
 _HOLDERS: Final = """
 SELECT r.message_id, r.receipt, EXISTS (
@@ -79,6 +93,17 @@ class Receive(NamedTuple):
     #: The phase of the queue's circuit breaker.
     breaker: int
     group: str | None
+    #: Counted receives of the message, this one included.
+    receive_count: int
+
+
+class Stored(NamedTuple):
+    """A message that a send stored."""
+
+    queue: str
+    message_id: str
+    #: Messages in the queue then, this one included.
+    present: int
 
 
 class Effect(NamedTuple):
@@ -119,10 +144,11 @@ class Recording(NamedTuple):
     #: The phases of each breaker, by queue, with their reasons.
     phases: list[tuple[str, str, str]]
     stands: list[Stand]
+    stored: list[Stored]
 
 
 def prepare(shop: DurableQ) -> None:
-    """Create the tables of effects and receives, and the trigger."""
+    """Create the tables of effects, sends and receives, and the triggers."""
     with shop.engine.begin() as connection:
         for statement in _TABLES:
             connection.exec_driver_sql(statement)
@@ -138,6 +164,7 @@ def read(path: str) -> Recording:
             [Effect(*row) for row in connection.execute(_EFFECTS)],
             [(queue, detail["phase"], detail["reason"]) for queue, detail in phases],
             [Stand(*row) for row in connection.execute(_STANDS)],
+            [Stored(*row) for row in connection.execute(_STORED)],
         )
 
 

@@ -33,8 +33,8 @@ from durableq.testing.chaos.recording import Watch
 
 WORKERS: Final = 4
 LEDGERS: Final = "ledgers"
-#: The process that sends to the queues with limits.
-LIMITED: Final = "produce-limited"
+#: The processes that send to the queues with limits.
+LIMITED: Final = tuple(f"produce-limited-{n}" for n in range(limited_producer.PRODUCERS))
 #: Interval between two steps of the faults: shorter than a handler.
 TICK_SECONDS: Final = 0.02
 #: Interval between two lines of progress.
@@ -214,7 +214,9 @@ class _Run:
             targets.refresh()
         words = (self._asked.messages, self._asked.seed, self._asked.seconds)
         processes.start("produce", *map(str, words), module="durableq.testing.chaos.producer")
-        processes.start(LIMITED, module="durableq.testing.chaos.limited_producer")
+        for number, name in enumerate(LIMITED):
+            module = "durableq.testing.chaos.limited_producer"
+            processes.start(name, str(number), module=module)
 
     def _inject(
         self, processes: Processes, injector: Injector, shop: DurableQ, watch: Watch
@@ -284,10 +286,10 @@ class _Run:
 
 
 def _expect_all(processes: Processes) -> bool:
-    """Check that fleet and recovery run; return whether both producers have ended."""
+    """Check that fleet and recovery run; return whether all producers have ended."""
     processes.expect_running("work")
     processes.expect_running("recover")
-    ended = [processes.ended(name) for name in ("produce", LIMITED)]
+    ended = [processes.ended(name) for name in ("produce", *LIMITED)]
     return all(ended)
 
 
