@@ -106,8 +106,8 @@ def backup(
         copied = operations.back_up(url, to, advance)
     size = output.mebibytes(copied.size_bytes)
     session.show(
-        {"database": url, "backup": copied.path, "bytes": copied.size_bytes},
-        f"{copied.path}: {size}, checked, a copy of {url}.",
+        {"database": session.address, "backup": copied.path, "bytes": copied.size_bytes},
+        f"{copied.path}: {size}, checked, a copy of {session.address}.",
     )
 
 
@@ -189,7 +189,7 @@ def prune_all(session: Session, limit: int = SLICE) -> None:
 
 
 def _show_done(session: Session, found: str) -> None:
-    url, done = session.url, DONE[found]
+    url, done = session.address, DONE[found]
     session.show({"database": url, "found": found, "done": done}, f"{url}: {done}.")
 
 
@@ -197,7 +197,7 @@ def _report(session: Session, findings: list[Finding]) -> None:
     """Print the findings; exit with UNHEALTHY if one is bad."""
     from durableq.model.health import is_healthy
 
-    url, healthy = session.url, is_healthy(findings)
+    url, healthy = session.address, is_healthy(findings)
     found = [_document(each) for each in findings]
     width = max((len(each.name) for each in findings), default=0)
     lines = []

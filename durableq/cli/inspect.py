@@ -55,13 +55,13 @@ def status(
     with session.opened() as store:
         if watch and session.as_json:
             for seen in _looks(store, seconds):
-                output.json_line(document(session.url, seen))
+                output.json_line(document(session.address, seen))
         elif watch:
             _watch(store, seconds)
         else:
             *_, last = _looks(store, SAMPLE_SECONDS, 2)
             if session.as_json:
-                output.document(document(session.url, last))
+                output.document(document(session.address, last))
             else:
                 _print(last, {})
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from durableq.cli import output
 from durableq.cli.help import GENERAL, argument, option
 from durableq.model.errors import AppError, NotFound, UnknownQueue, Unsupported
-from durableq.model.text import visible
+from durableq.model.text import address, visible
 from durableq.runtime.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -32,14 +32,17 @@ DEMO_SEED: Final = 1
 SLOW_SECONDS: Final = 5.0
 APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"
-DATABASE: Final = "Database: a path or an sqlite:/// URL."
+DATABASE: Final = "Database: a path, an sqlite:/// URL or a postgresql:// URL."
+#: The demo reads its file with SQLite.
+DATABASE_FILE: Final = "Database: a path or an sqlite:/// URL."
 
 Db = Annotated[
     str | None,
-    option("--db FILE", DATABASE, section=GENERAL, show_default="$DURABLEQ_DB, or durableq.db"),
+    option("--db DATABASE", DATABASE, section=GENERAL, show_default="$DURABLEQ_DB, or durableq.db"),
 ]
 OwnDb = Annotated[
-    str | None, option("--db FILE", DATABASE, section=GENERAL, show_default="a temporary file")
+    str | None,
+    option("--db FILE", DATABASE_FILE, section=GENERAL, show_default="a temporary file"),
 ]
 Json = Annotated[bool, option("--json", "Print JSON.", section=GENERAL)]
 App = Annotated[
@@ -88,6 +91,11 @@ class Session:
         url = DurableQ(self.db).url
         check_lasting(url)
         return url
+
+    @property
+    def address(self) -> str:
+        """The URL without its passwords, to be shown."""
+        return address(self.url)
 
     @contextmanager
     def opened(self, *, create: bool = False) -> Iterator[Store]:
@@ -152,15 +160,14 @@ def check_there(url: str) -> None:
 
     Raises:
         InvalidInput: the URL names no engine.
-        NotFound: there is no such file.
+        NotFound: there is no such file, or no table of ours.
     """
-    from durableq.client.app import file_named
+    from durableq.client.app import exists
 
-    path = file_named(url)
-    if path is not None and not os.path.exists(path):
+    if not exists(url):
         raise NotFound(
-            f"There is no database at {visible(url, 200)}. Create it with `durableq init`, or name "
-            "another with --db."
+            f"There is no database at {visible(address(url), 200)}. Create it with `durableq "
+            "init`, or name another with --db."
         )
 
 

@@ -206,7 +206,7 @@ def _worker(
     queues = tuple(dict.fromkeys(named or source_queues(loaded.store)))
     if not queues:
         raise output.Misuse(
-            f"{loaded.url} has no queue yet, so there is nothing to run a command for. Create "
+            f"{loaded.address} has no queue yet, so there is nothing to run a command for. Create "
             "one with `durableq queue create NAME`."
         )
     return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded

@@ -12,11 +12,11 @@ from typing import Any, Final, Unpack
 from durableq.client.handlers import Handlers
 from durableq.client.once import Values
 from durableq.client.queue import Queue
-from durableq.engines import create_store, file_of, open_store
+from durableq.engines import create_store, file_of, is_there, open_store
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
 from durableq.model.settings import QueueOptions, QueueSettings, changes_from
-from durableq.model.text import shown, visible
+from durableq.model.text import address, shown, visible
 from durableq.runtime.clock import Clock
 from durableq.store.core import Store
 
@@ -30,8 +30,9 @@ class DurableQ(Handlers, Values):
     Nothing is opened or created before the first use, so a module may make one at import.
 
     Args:
-        url: a path, `sqlite:///path?synchronous=normal`, or `memory://`; None means the
-            environment's DURABLEQ_DB, or durableq.db in the current directory.
+        url: a path, `sqlite:///path?synchronous=normal`, `postgresql://host/database?schema=name`,
+            or `memory://`; None means the environment's DURABLEQ_DB, or durableq.db in the current
+            directory.
         clock: source of the time; for tests.
         rng: numbers in [0, 1) for the backoff's jitter and early refreshes; for tests.
 
@@ -64,6 +65,11 @@ class DurableQ(Handlers, Values):
         """URL of the store that this application uses."""
         return self._url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
+    @property
+    def address(self) -> str:
+        """The URL without its passwords, to be shown."""
+        return address(self.url)
+
     def use(self, url: str | os.PathLike[str]) -> None:
         """Use another file than the one given at first; before anything was opened.
 
@@ -74,9 +80,9 @@ class DurableQ(Handlers, Values):
         url = _checked_url(url)
         if self.opened is not None and url != self.url:
             raise Conflict(
-                f"{visible(self.url, 200)} is open already, so {visible(url, 200)} cannot be used "
-                "instead. Where a module sends or receives while it is imported, do that under "
-                '`if __name__ == "__main__":`.'
+                f"{visible(self.address, 200)} is open already, so {visible(address(url), 200)} "
+                "cannot be used instead. Where a module sends or receives while it is imported, "
+                'do that under `if __name__ == "__main__":`.'
             )
         self._url = url
 
@@ -113,7 +119,7 @@ class DurableQ(Handlers, Values):
         """
         engine = getattr(self.store, "engine", None)
         if engine is None:
-            raise Unsupported(f"{self.url} is not a SQL database: it has no SQLAlchemy engine.")
+            raise Unsupported(f"{self.address} is not a SQL database: it has no SQLAlchemy engine.")
         return engine
 
     def queue(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
@@ -189,12 +195,22 @@ def _checked_url(url: str | os.PathLike[str]) -> str:
 
 
 def file_named(url: str) -> Path | None:
-    """Return the file that a URL names; None where it names a store in memory.
+    """Return the file that a URL names; None where it names a store of another kind.
 
     Raises:
         InvalidInput: it names no store, or not clearly.
     """
     return file_of(url)
+
+
+def exists(url: str) -> bool:
+    """Return whether there is a store where a URL names one.
+
+    Raises:
+        InvalidInput: it names no store, or not clearly.
+        Busy, DatabaseUnusable: the server of a database cannot be asked.
+    """
+    return is_there(url)
 
 
 def _declare(store: Store, name: str, changes: dict[str, float]) -> None:

@@ -46,7 +46,7 @@ class Queue:
         self.name = name
 
     def __repr__(self) -> str:
-        return f"<Queue {self.name!r} in {self._app.url}>"
+        return f"<Queue {self.name!r} in {self._app.address}>"
 
     def send(self, body: Any, *, connection: Any = None, **options: Unpack[SendOptions]) -> str:
         """Store a message and return its id. When this returns, the message is durable.

@@ -33,13 +33,15 @@ CHARGE_SECONDS: Final = {
 
 LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS demo_ledger (
-    id INTEGER PRIMARY KEY,
+    id {id} PRIMARY KEY,
     order_key TEXT NOT NULL,
     amount_cents INTEGER NOT NULL,
     charged_as TEXT NOT NULL,
     message_id TEXT NOT NULL
 )
 """
+#: PostgreSQL refuses one of two processes that create a missing table at once.
+LEDGER_LOCK: Final = 0x1ED6E4
 CHARGE: Final = """
 INSERT INTO demo_ledger (order_key, amount_cents, charged_as, message_id)
 VALUES (:order_key, :amount_cents, :charged_as, :message_id)
@@ -110,7 +112,11 @@ def recover(dead_letter: DeadLetter) -> Decision:
 def make_ledger(shop: DurableQ) -> None:
     """Create the ledger's table if it is missing."""
     with shop.engine.begin() as connection:
-        connection.exec_driver_sql(LEDGER)
+        if shop.engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LEDGER_LOCK})")
+            connection.exec_driver_sql(LEDGER.format(id="BIGINT GENERATED ALWAYS AS IDENTITY"))
+        else:
+            connection.exec_driver_sql(LEDGER.format(id="INTEGER"))
 
 
 @functools.cache

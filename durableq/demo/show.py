@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from durableq.client.app import URL_VARIABLE, DurableQ
+from durableq.client.app import URL_VARIABLE, DurableQ, file_named
 from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.app import QUEUE, SETTINGS, make_ledger
 from durableq.demo.processes import Processes, ended_by_signals
@@ -18,6 +18,7 @@ from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import Conflict, Unsupported
 from durableq.model.queues import dead_letter_name
 from durableq.model.settings import QueueOptions
+from durableq.model.text import address
 from durableq.store.core import Capability, QueueInfo, Store
 
 APP: Final = "durableq.demo.app:dq"
@@ -68,7 +69,7 @@ def run(
         stays = False
         try:
             database = url or str(folder / "demo.db")
-            progress(f"Everything happens in one file: {database}")
+            progress(f"Everything happens in one file: {address(database)}")
             report = _run(database, folder, Traffic(count, procs, seed), progress)
             stays = url is None and (keep or bool(report.problems))
             if stays:
@@ -105,17 +106,15 @@ def prepare(
         Conflict: the file has had messages in the queue, or in any, already.
         Unsupported: several processes cannot share it.
     """
-    try:
-        _ = shop.engine
-    except Unsupported:
+    if file_named(shop.url) is None:
         raise Unsupported(
-            f"{who} runs several processes on one file, and {shop.url} is none. "
+            f"{who} runs several processes on one file, and {shop.address} is none. "
             "Give the path of a file that does not exist yet, or none at all."
-        ) from None
+        )
     for info in shop.store.require(Capability.INSPECT).queues():
         if info.counters.sent and (in_every_queue or info.name == QUEUE):
             raise Conflict(
-                f"{shop.url} has had {info.counters.sent} messages in its queue {info.name!r} "
+                f"{shop.address} has had {info.counters.sent} messages in its queue {info.name!r} "
                 f"already, and {info.counts.present} are there, so the accounts of this run "
                 "could not be told from them. Nothing was started. Give a new file, or none at all."
             )

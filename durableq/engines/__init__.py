@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from durableq.model.errors import InvalidInput, Unsupported
 from durableq.model.health import Copied, Finding, Level, UpgradeEstimate
 from durableq.model.info import QueueInfo, WorkerInfo
-from durableq.model.text import shown, visible
+from durableq.model.text import address, shown, visible
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.store.core import Capability, Store
 
@@ -33,8 +34,9 @@ def open_store(
     """Open the store that a URL names, creating its file if there is none.
 
     Args:
-        url: a path or `sqlite:///path` for a file, `memory://` for one process's memory, or
-            the URL of an engine that an installed distribution registers (see ENTRY_POINTS).
+        url: a path or `sqlite:///path` for a file, `postgresql://…` for a database, `memory://`
+            for one process's memory, or the URL of an engine that an installed distribution
+            registers (see ENTRY_POINTS).
         clock: source of time; None for the clocks of this machine.
         rng: numbers in [0, 1) for the backoff's jitter.
 
@@ -76,10 +78,16 @@ def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: b
     if (entry := _registered(url)) is not None:
         _open_registered(entry, url, clock).close()
         return "current"
-    from durableq.engines.sqlite.schema import Purpose
-    from durableq.engines.sqlite.store import SQLStore
+    from durableq.engines.sql.schema import Purpose
 
     purpose = Purpose.ADOPT if beside_other_tables else Purpose.MIGRATE
+    if is_postgres(url):
+        from durableq.engines.postgres.store import PostgresStore
+
+        with closing(PostgresStore(url, clock=clock, purpose=purpose)) as made:
+            return made.found.value
+    from durableq.engines.sqlite.store import SQLStore
+
     store = SQLStore(url, clock=clock, purpose=purpose)
     store.close()
     return store.found.value
@@ -98,11 +106,29 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
         return [Finding("memory", Level.WARN, "everything is in this process's memory", advice)]
     if (entry := _registered(url)) is not None:
         _open_registered(entry, url, clock).close()
-        return [Finding("engine", Level.OK, f"{entry.value} opens {visible(url, 200)}")]
+        return [Finding("engine", Level.OK, f"{entry.value} opens {visible(address(url), 200)}")]
+    if is_postgres(url):
+        with closing(open_store(url)) as database:
+            storage = database.require(Capability.INSPECT).storage()
+        return [Finding("database", Level.OK, f"PostgreSQL {storage.version}")]
     from durableq.engines.sqlite.doctor import examine
     from durableq.engines.sqlite.location import Location
 
     return examine(Location.parse(url), clock or SystemClock(), deep=deep)
+
+
+def is_there(url: str) -> bool:
+    """Return whether the store that a URL names exists; nothing is changed.
+
+    Raises:
+        Busy, DatabaseUnusable: the server of a database cannot be asked.
+    """
+    if is_postgres(url):
+        from durableq.engines.postgres.store import has_tables
+
+        return has_tables(url)
+    path = file_of(url)
+    return path is None or os.path.exists(path)
 
 
 def registered_workers(url: str) -> list[WorkerInfo]:
@@ -140,7 +166,7 @@ def estimate_upgrade(url: str) -> UpgradeEstimate | None:
     Returns:
         None unless an older durableq made the store.
     """
-    if _is_memory(url) or _registered(url) is not None:
+    if _is_memory(url) or is_postgres(url) or _registered(url) is not None:
         return None
     from durableq.engines.sqlite import doctor
     from durableq.engines.sqlite.location import Location
@@ -208,12 +234,17 @@ def restore_store(
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file that a URL names; None where it names a store in memory.
+    """Return the file that a URL names; None where it names a store of another kind.
 
     Raises:
         InvalidInput: it names no store, or not clearly; the message has the right spelling.
     """
     if _is_memory(url) or _registered(url) is not None:
+        return None
+    if is_postgres(url):
+        from durableq.engines.postgres.location import Location
+
+        Location.parse(url)
         return None
     from durableq.engines.sqlite.url import parse_url
 
@@ -221,11 +252,15 @@ def file_of(url: str) -> Path | None:
 
 
 def _check_copied_here(url: str) -> None:
-    """Refuse to copy the store of a third party's engine.
+    """Refuse to copy the store of a server, or of a third party's engine.
 
     Raises:
         Unsupported: it is one.
     """
+    if is_postgres(url):
+        from durableq.engines.postgres.location import Location
+
+        raise Unsupported(Location.parse(url).backup_advice)
     if (entry := _registered(url)) is not None:
         raise Unsupported(f"Use the tools of the engine {entry.name}:// to copy its stores.")
 
@@ -274,16 +309,22 @@ def _registered(url: str) -> EntryPoint | None:
     others = "".join(sorted(f", {entry.name}://" for entry in registered))
     raise InvalidInput(
         f"No engine serves {visible(scheme, 60)}:// URLs; there are "
-        f"sqlite:// and memory://{others}."
+        f"sqlite://, postgresql:// and memory://{others}."
     )
 
 
 def _listed(url: str, capability: Capability, read: Callable[[Any], list[T]]) -> list[T] | None:
-    """Return a list that a store in memory or of a third party reads; empty if it lacks the
-    capability; None if the URL names a file.
+    """Return a list that a store reads; empty if it is not there or lacks the capability.
+
+    None: the URL names a file.
     """
     if _is_memory(url):
         return []
+    if is_postgres(url):
+        if not is_there(url):
+            return []
+        with closing(open_store(url)) as database:
+            return read(database)
     if (entry := _registered(url)) is None:
         return None
     with closing(_open_registered(entry, url, None)) as store:

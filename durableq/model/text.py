@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 import unicodedata
 from typing import Final
@@ -14,6 +15,13 @@ _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 ELLIPSIS: Final = "…"
 #: The length of a value in an error message.
 SHOWN_CHARS: Final = 60
+#: Schemes whose URLs name no user.
+_WITHOUT_USER: Final = frozenset({"sqlite", "memory"})
+#: Options of a URL that are secret.
+_SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
+#: From the first colon to the last @: a password may have any character by mistake.
+_PASSWORD: Final = re.compile(r"(?<=:).*(?=@)", re.DOTALL)
+_HIDDEN: Final = "***"
 
 _brief: Final = reprlib.Repr()
 _brief.maxlevel = 3
@@ -54,6 +62,16 @@ def shown(value: object) -> str:
     return visible(text, None if isinstance(value, str) else 2 * SHOWN_CHARS)
 
 
+def address(url: str) -> str:
+    """Return a URL without its passwords, to be shown."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() in _WITHOUT_USER:
+        return url
+    before, question, query = _PASSWORD.sub(_HIDDEN, rest, count=1).partition("?")
+    options = "&".join(map(_without_secret, query.split("&")))
+    return f"{scheme}://{before}{question}{options}"
+
+
 def storable(text: str) -> str:
     """Return text with lone surrogates, which UTF-8 cannot encode, as escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
@@ -62,6 +80,12 @@ def storable(text: str) -> str:
 def is_storable(text: str) -> bool:
     """Return whether a text contains no lone surrogate."""
     return storable(text) == text
+
+
+def _without_secret(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    is_secret = name.lower() in _SECRET_OPTIONS or "%" in name  # an escape may stand for a letter
+    return f"{name}{equals}{_HIDDEN}" if is_secret else option
 
 
 def _escape(character: str) -> str:

@@ -128,6 +128,7 @@ class WorkerProcess:
                     stderr=pipe.write,
                     process_group=0,
                     pass_fds=(memory, lifeline, pipe.read, pipe.target),
+                    env=options.environment,
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)

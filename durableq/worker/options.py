@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from durableq.client.app import DurableQ
 from durableq.client.handlers import Handler
 from durableq.model.errors import AppError
 from durableq.model.settings import QueueSettings
-from durableq.model.text import shown
+from durableq.model.text import address, shown
 from durableq.runtime.logs import LogFormat
 from durableq.store.core import Store
 
 SETTLE_WINDOW_MS: Final = 5
 GRACE_MS: Final = 30_000
+#: Variable with the URL of a worker, whose arguments everybody on the machine may read.
+_URL_VARIABLE: Final = "DURABLEQ_WORKER_URL"
 #: Signals that a supervisor blocks for a new worker, which unblocks them once it ignores them.
 #: SIGTERM stays deadly until the application is imported: an import may hang.
 BLOCKED_AT_START: Final = frozenset({signal.SIGHUP, signal.SIGINT})
@@ -65,15 +68,20 @@ class WorkerOptions:
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
-        """Return the options as the argument of `python -m durableq.worker`."""
-        return json.dumps(dataclasses.asdict(self))
+        """Return the options as the argument of `python -m durableq.worker`, without passwords."""
+        return json.dumps(dataclasses.asdict(self) | {"url": address(self.url)})
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """The environment of its process, with the URL if that has a password; None: this one's."""
+        return None if address(self.url) == self.url else {**os.environ, _URL_VARIABLE: self.url}
 
     @classmethod
     def from_json(cls, text: str) -> WorkerOptions:
-        """Read the options back."""
+        """Read the options back; programs that handlers start do not inherit the password."""
         values = json.loads(text)
-        tuples = {name: tuple(values[name]) for name in ("queues", "command")}
-        return cls(**values | tuples)
+        tuples: dict[str, Any] = {name: tuple(values[name]) for name in ("queues", "command")}
+        return cls(**values | tuples | {"url": os.environ.pop(_URL_VARIABLE, values["url"])})
 
 
 def check_in_flight(handler: Handler, settings: QueueSettings) -> None:

@@ -57,7 +57,7 @@ MAY_OPEN_ENGINES = {"durableq/client/app.py", "durableq/admin/operations.py"}
 ENGINE_FUNCTIONS = {
     f"durableq.engines.{name}"
     for name in (
-        *("open_store", "create_store", "file_of"),
+        *("open_store", "create_store", "file_of", "is_there"),
         *(
             "examine_store",
             "registered_workers",

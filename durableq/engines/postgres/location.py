@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from durableq.model.errors import InvalidInput
-from durableq.model.text import shown, visible
+from durableq.model.text import address, shown, visible
 
 SCHEMES: Final = ("postgresql", "postgres")
 #: Milliseconds for which a write waits for the others.
 BUSY_TIMEOUT_MS: Final = 30_000
-#: Options of libpq that a URL may name: https://www.postgresql.org/docs/current/libpq-connect.html
 _LONGEST_NAME: Final = 63
-_PASSWORD: Final = re.compile(r"(?<=:)[^:@/]*(?=@)")
+_SCHEMA: Final = "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +31,59 @@ class Location:
     def parse(cls, url: str) -> Location:
         """Read `postgresql://user@host:port/database?schema=name`, with any options of libpq.
 
+        https://www.postgresql.org/docs/current/libpq-connect.html has the options.
+
         Raises:
             InvalidInput: it is no such URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or "\0" in url:
-            raise InvalidInput(f"{shown(url)} is not the URL of a PostgreSQL database.")
-        given = dict(parse_qsl(parts.query, keep_blank_values=True))
-        schema = given.pop("schema", None)
-        if schema is not None and not 0 < len(schema.encode()) <= _LONGEST_NAME:
+        scheme, separator, rest = url.partition("://")
+        if scheme not in SCHEMES or not separator or "\0" in url:
+            raise InvalidInput(f"{shown(address(url))} is not the URL of a PostgreSQL database.")
+        authority, slash, path = rest.partition("/")
+        user, at, host = authority.rpartition("@")
+        if "@" in user or "@" in path.partition("?")[0]:
             raise InvalidInput(
-                f"schema={visible(schema, 60)} is no name of a schema: it has 1 to "
-                f"{_LONGEST_NAME} bytes."
+                f"{shown(address(url))} has an @ or a / in its user or password. Write %40 and %2F."
             )
-        query = urlencode(given, quote_via=quote)
-        plain = urlunsplit(parts._replace(scheme="postgresql", query=query, fragment=""))
-        return cls(plain, schema)
+        before, _, query = f"{host}{slash}{path}".partition("?")
+        options, schema = [], None
+        for option in filter(None, query.split("&")):
+            name, _, value = option.partition("=")
+            if unquote(name) == _SCHEMA:
+                schema = _checked_schema(unquote(value))
+            else:
+                options.append(option)
+        given = f"?{'&'.join(options)}" if options else ""
+        return cls(f"postgresql://{user}{at}{before}{given}", schema)
 
     @property
     def shown(self) -> str:
         """The address for messages, without its password."""
-        plain = _PASSWORD.sub("***", self.conninfo, count=1)
+        plain = address(self.conninfo)
         return plain if self.schema is None else f"{plain} (schema {self.schema})"
+
+    @property
+    def backup_advice(self) -> str:
+        """How to copy the tables with PostgreSQL's own tools."""
+        tables = f"--table='{self.schema or '*'}.durableq_*'"
+        return (
+            "durableq copies files only. Copy the tables of a PostgreSQL database with its own "
+            f"tools: pg_dump -Fc {tables} -f durableq.dump '{address(self.conninfo)}', and back: "
+            f"pg_restore -d '{address(self.conninfo)}' durableq.dump."
+        )
+
+
+def _checked_schema(name: str) -> str:
+    """Return the name of a schema.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if not 0 < len(name.encode()) <= _LONGEST_NAME:
+        raise InvalidInput(
+            f"schema={visible(name, 60)} is no name of a schema: it has 1 to {_LONGEST_NAME} bytes."
+        )
+    return name
 
 
 def lock_key(database: str, schema: str) -> int:

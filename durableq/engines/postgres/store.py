@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from durableq.engines.postgres import schema
@@ -25,7 +26,7 @@ from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
 from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.releasing import Releasing
-from durableq.engines.sql.schema import Purpose
+from durableq.engines.sql.schema import Purpose, SchemaState
 from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling
 from durableq.engines.sql.together import together
@@ -41,6 +42,16 @@ if TYPE_CHECKING:
 
 #: The durability of a commit by the setting synchronous_commit; that of the others is full.
 _DURABILITY: Final = {"off": "none"}
+
+
+def has_tables(url: str) -> bool:
+    """Return whether durableq's tables are in the schema that a URL names.
+
+    Raises:
+        Busy, DatabaseUnusable: the server cannot be asked.
+    """
+    with closing(Database(Location.parse(url))) as database, database.connected() as (link, _):
+        return schema.state_of(link, database) is not SchemaState.EMPTY
 
 
 class PostgresStore(

@@ -21,6 +21,7 @@ from durableq.demo.show import QUEUES, is_over, path_of, prepare, progress_line
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import DurableQError
 from durableq.model.health import Level
+from durableq.model.text import address
 from durableq.store.core import Capability, QueueInfo
 from durableq.testing.chaos import ledger, limited, limited_producer, recording
 from durableq.testing.chaos.app import APP, SETTINGS
@@ -120,7 +121,7 @@ def run(asked: Asked, url: str | None, progress: Progress, *, keep: bool = False
             database = url or str(folder / "chaos.db")
             found = _Run(asked, database, folder, progress).account()
             kept = keep or bool(found.violations)
-            found.database = database if kept or url else None
+            found.database = address(database) if kept or url else None
             found.ledgers = str(folder / LEDGERS) if kept else None
             return found
         finally:
@@ -144,7 +145,7 @@ class _Run:
     def account(self) -> Account:
         """Run, and check the file afterwards."""
         self._ledgers.mkdir()
-        self._progress(f"One file, {self._database}, and ledgers in {self._ledgers}")
+        self._progress(f"One file, {address(self._database)}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:
             prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
             limited.declare(shop)
