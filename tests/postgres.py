@@ -23,6 +23,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from durableq.engines import open_store
 from tests.support import wait_for
 
 VARIABLE = "DURABLEQ_TEST_POSTGRES"
@@ -171,9 +172,43 @@ def new_schema(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of a schema of this test."""
+    """The URL of a schema of this test, without tables."""
     with new_schema(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def _kept_schema(postgres_server: str) -> Iterator[str]:
+    with new_schema(postgres_server) as url:
+        open_store(url).close()
+        yield url
+
+
+@pytest.fixture
+def postgres_tables_url(_kept_schema: str) -> str:
+    """The URL of a schema with empty tables, which the tests of a process use one after another.
+
+    To make tables takes 70 ms, to empty them less than one.
+    """
+    empty(_kept_schema)
+    return _kept_schema
+
+
+def empty(url: str) -> None:
+    """Remove all rows of a schema but the revision, and begin all ids anew."""
+    server, _, schema = url.rpartition("schema=")
+    with psycopg.connect(server.rstrip("&?"), autocommit=True) as connection:
+        tables = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = %s AND "
+            "tablename LIKE 'durableq%%' AND tablename <> 'durableq_version'",
+            (schema,),
+        ).fetchall()
+        sequences = connection.execute(
+            "SELECT sequencename FROM pg_sequences WHERE schemaname = %s", (schema,)
+        ).fetchall()
+        texts = [f"DELETE FROM {schema}.{table}" for (table,) in tables]
+        texts += [f"SELECT setval('{schema}.{name}', 1, false)" for (name,) in sequences]
+        connection.execute(";".join(["SET lock_timeout = '20s'", *texts]).encode())
 
 
 def serve(run: int, address: Path) -> None:

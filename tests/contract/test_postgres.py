@@ -31,8 +31,8 @@ class OnPostgres:
     stores_nul = False
 
     @pytest.fixture(autouse=True)
-    def schema(self, postgres_url: str) -> None:
-        self.postgres_url = postgres_url
+    def schema(self, postgres_tables_url: str) -> None:
+        self.postgres_url = postgres_tables_url
 
     def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
         return open_store(self.postgres_url, clock=clock, rng=rng)

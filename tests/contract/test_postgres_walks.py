@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from durableq.engines import open_store
 from tests.contract.test_breaker_walk import STEPS
 from tests.contract.test_breaker_walk import walk as walk_with_breaker
 from tests.contract.test_group_walks import GroupsSideBySide
@@ -19,6 +17,7 @@ from tests.contract.test_walks_of_sends import Senders
 from tests.contract.test_walks_with_a_wrong_clock import RightAndWrong
 from tests.contract.test_walks_with_all_limits import AllLimits
 from tests.contract.test_walks_with_limits import WithLimits
+from tests.postgres import empty
 
 #: A step takes ten times as long as on SQLite.
 FEWER = settings(WALKS, max_examples=max(2, WALKS.max_examples // 3))
@@ -32,19 +31,6 @@ class OnPostgres:
     def other_url(self) -> str:
         empty(self.url)
         return self.url
-
-
-def empty(url: str) -> None:
-    """Remove all rows but the revision, and begin all ids anew."""
-    server, _, schema = url.rpartition("schema=")
-    with psycopg.connect(server.rstrip("&?"), autocommit=True) as connection:
-        found = connection.execute(
-            "SELECT string_agg(format('%%I.%%I', schemaname, tablename), ', ') FROM pg_tables "
-            "WHERE schemaname = %s AND tablename <> 'durableq_version'",
-            (schema,),
-        ).fetchone()
-        assert found is not None
-        connection.execute(f"TRUNCATE {found[0]} RESTART IDENTITY".encode())
 
 
 class Plain(OnPostgres, SideBySide):
@@ -77,15 +63,13 @@ class Once(OnPostgres, OnceSideBySide):
 
 @pytest.mark.parametrize("walk", [Plain, Limits, WrongClock, Groups, Sends, All, Once])
 def test_postgresql_and_the_model_that_walk_side_by_side_agree(
-    walk: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    walk: Any, postgres_tables_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_store(postgres_url).close()
-    monkeypatch.setattr(OnPostgres, "url", postgres_url, raising=False)
+    monkeypatch.setattr(OnPostgres, "url", postgres_tables_url, raising=False)
     run_state_machine_as_test(walk, settings=FEWER)
 
 
-def test_postgresql_and_the_model_with_a_breaker_agree(postgres_url: str) -> None:
-    open_store(postgres_url).close()
+def test_postgresql_and_the_model_with_a_breaker_agree(postgres_tables_url: str) -> None:
 
     @given(STEPS)
     @settings(
@@ -94,7 +78,7 @@ def test_postgresql_and_the_model_with_a_breaker_agree(postgres_url: str) -> Non
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     def run(steps: list[tuple[str, int]]) -> None:
-        empty(postgres_url)
-        walk_with_breaker(steps, postgres_url)
+        empty(postgres_tables_url)
+        walk_with_breaker(steps, postgres_tables_url)
 
     run()
