@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,13 +11,19 @@ from typing import Literal
 
 import pytest
 
-from durableq import DurableQ, Queue, StorageFull
+from durableq import DurableQ, Queue, Requeue, StorageFull
+from durableq.admin.operations import audit
 from durableq.engines.sqlite.free_space import KEEP_SECONDS
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.health import is_healthy
+from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.child import Child, Nursery
 from tests.support import wait_for
 
 BATCHES, SIZE, MOST = 12, 10, 30
+#: Two steps of a redrive task.
+DEAD_LETTERS = 14
 #: Notes how many messages there are after each insert.
 WATCH = """
 CREATE TABLE peak (present INTEGER);
@@ -106,6 +113,32 @@ def test_a_full_backlog_loses_no_accepted_send_of_killed_producers(
     assert peak(db) <= MOST
     info = orders.info()
     assert info.counters.sent == len(received) == info.counters.completed
+
+
+def test_a_killed_redrive_into_a_full_queue_loses_nothing(
+    db: Path, orders: Queue, nursery: Nursery
+) -> None:
+    """Its dead letters go past the limit, once each, while producers wait for room."""
+    dq = orders._app
+    dead = orders.send_many(range(DEAD_LETTERS))
+    for message in orders.receive(DEAD_LETTERS):
+        message.reject("the bank is down")
+    dq.queue("orders", on_full="block", block_timeout=3600, max_backlog_bytes=1 << 20)
+    children = producers(nursery, db, 2)
+    wait_for(lambda: orders.info().counts.present == MOST, what="the producers to fill it")
+    tasks = dq.store.require(Capability.REDRIVE)
+    task = tasks.start_redrive(DeadLetterFilter(), Requeue("calm now"))
+    killed = nursery.start("redrive", db, task.id, 2, "within")
+    assert killed.end() == -signal.SIGKILL
+    assert 0 < tasks.redrive_task(task.id).moved < DEAD_LETTERS, "it was not killed half way"
+    assert nursery.start("redrive", db, task.id).end() == 0
+    assert tasks.redrive_task(task.id).moved == DEAD_LETTERS
+    assert orders.info().counts.present == MOST + DEAD_LETTERS, "a send found room beside them"
+    received = consume(orders, have_ended(children))
+    accepted = {one for child in children for one in sent_by(child)}
+    assert received == accepted | {*dead}
+    assert [child.end() for child in children] == [0, 0]
+    assert is_healthy(audit(dq.store))
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import sending, settling, transactions
+from durableq.engines.sql import dead_letters, redrive, sending, settling, transactions
+from durableq.engines.sql.backlog import read_backlog
 from durableq.model.flow.sending import Backlog
+from durableq.model.message import Outcome
 
 
 def look_before_the_transaction() -> None:
@@ -65,7 +67,30 @@ def count_sends_that_were_undone() -> None:
     savepoint.__exit__ = keep_counts
 
 
+def leave_dead_letters_behind_a_full_queue() -> None:
+    """A redrive passes over dead letters whose queue has no room, and does not return to them."""
+    module: Any = redrive
+    decide_one = module.decide_one
+
+    def decide_if_there_is_room(
+        tx: Any, row: Any, letter: Any, decision: Any, actor: str, to_queue: Any
+    ) -> Any:
+        backlog, _ = read_backlog(tx, to_queue.id if to_queue else letter.source_queue_id)
+        if not backlog.has_room(1, 0):
+            return Outcome.STALE
+        return decide_one(tx, row, letter, decision, actor, to_queue)
+
+    module.decide_one = decide_if_there_is_room
+
+
+def count_no_bytes_of_a_redrive() -> None:
+    module: Any = dead_letters
+    module.come = lambda *_: None
+
+
 BUGS = (
+    leave_dead_letters_behind_a_full_queue,
+    count_no_bytes_of_a_redrive,
     look_before_the_transaction,
     let_two_more_in,
     shed_uncounted,
@@ -73,7 +98,12 @@ BUGS = (
     count_sends_that_were_undone,
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
+_PAST = _CONTRACT + "test_a_redrive_goes_past_a_full_backlog_and_sends_wait_for_it"
+_BESIDE = "tests/process/test_backlog.py::test_a_killed_redrive_into_a_full_queue_loses_nothing"
 SEEN_BY = (
+    ("leave_dead_letters_behind_a_full_queue", _PAST + "[None]"),
+    ("leave_dead_letters_behind_a_full_queue", _BESIDE),
+    ("count_no_bytes_of_a_redrive", _PAST + "[mail]"),
     (
         "look_before_the_transaction",
         "tests/process/test_backlog.py::"

@@ -9,7 +9,7 @@ import pytest
 
 from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
-from durableq.model.errors import Conflict, InvalidInput, NotFound, UnknownQueue
+from durableq.model.errors import Conflict, InvalidInput, NotFound, QueueFull, UnknownQueue
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Event, Failure, Outcome, Reason, State
 from durableq.store.core import Capability
@@ -252,6 +252,31 @@ class RedriveProgressContract(StoreCase):
         assert dict(newest(store, message_id).detail) == detail
         assert store.queue("mail").counters.moved_in == 1
         assert store.queue(ORDERS).counters.moved_in == 0
+        assert counters_reconcile(store)
+
+    @needs(Capability.INSPECT)
+    @pytest.mark.parametrize("to_queue", [None, "mail"])
+    def test_a_redrive_goes_past_a_full_backlog_and_sends_wait_for_it(
+        self, store: FullStore, to_queue: str | None
+    ) -> None:
+        """A dead letter was accepted once; senders could keep it out for ever."""
+        target = to_queue or ORDERS
+        for name in {ORDERS, target}:
+            store.declare_queue(name, {"max_backlog": 1, "max_backlog_bytes": 4})
+        for _ in range(3):
+            kill(store, "ab")
+        send(store, "cd", queue=target)
+        assert requeue(store, to_queue=to_queue).moved == 3
+        assert store.queue(target).counts.ready == 4
+        for left in (4, 3, 2):
+            with pytest.raises(QueueFull, match=f"stores {left} messages, its max_backlog is 1"):
+                send(store, "", queue=target)
+            assert complete(store, take(store, target)) == [Outcome.DONE]
+        store.declare_queue(target, {"max_backlog": 0})
+        with pytest.raises(QueueFull, match="stores 4 bytes of bodies, its max_backlog_bytes is 4"):
+            send(store, "", queue=target)
+        assert complete(store, take(store, target)) == [Outcome.DONE]
+        send(store, "", queue=target)
         assert counters_reconcile(store)
 
     @needs(Capability.IDEMPOTENCY)
