@@ -12,6 +12,7 @@ DurableQError
 │   └── QueueFull           a queue has no room for a send
 ├── StaleReceipt            the message is no longer yours
 ├── Busy                    another process holds the file; trying again is safe
+│   └── DatabaseUnreachable a server does not answer, or went away; trying again is safe
 ├── OutcomeUnknown          COMMIT itself failed; repeating the call is safe
 ├── StorageFull             the disk has no room; nothing was lost
 ├── DatabaseUnusable        this file cannot be, or can no longer be, our database
@@ -168,6 +169,14 @@ class Busy(DurableQError):
     """Another process held the write lock, or computed the value of `once`, for the whole wait.
 
     Nothing was stored: try again.
+    """
+
+
+class DatabaseUnreachable(Busy):
+    """The database server does not answer, refuses connections for now, or went away.
+
+    Nothing of the call was stored: try again. It is Busy for callers that repeat on Busy, and
+    workers wait for its end. A server that refuses the user or the database is DatabaseUnusable.
     """
 
 

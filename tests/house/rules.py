@@ -57,15 +57,8 @@ MAY_OPEN_ENGINES = {"durableq/client/app.py", "durableq/admin/operations.py"}
 ENGINE_FUNCTIONS = {
     f"durableq.engines.{name}"
     for name in (
-        *("open_store", "create_store", "file_of", "is_there"),
-        *(
-            "examine_store",
-            "registered_workers",
-            "queues_in",
-            "estimate_upgrade",
-            "back_up_store",
-            "restore_store",
-        ),
+        *("open_store", "create_store", "file_of", "is_there", "examine_store", "queues_in"),
+        *("registered_workers", "estimate_upgrade", "back_up_store", "restore_store"),
     )
 }
 
@@ -95,7 +88,12 @@ IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "pr
 SQL_ENGINES = ("durableq/engines/sqlite", "durableq/engines/postgres")
 # Each library beyond the standard one (and sqlite3), and the only places that import it.
 LIBRARIES = {
-    "sqlalchemy": {*SQL_ENGINES, "durableq/engines/sql/definitions", "migrations"},
+    "sqlalchemy": {
+        *SQL_ENGINES,
+        "durableq/engines/sql/definitions",
+        "durableq/engines/sql/joining.py",
+        "migrations",
+    },
     "psycopg": {"durableq/engines/postgres"},
     "alembic": {"durableq/engines/sqlite", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
@@ -135,6 +133,8 @@ NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Pytho
 
 # Files that an engine may open beside /proc: (path, the call as ast.unparse writes it).
 MAY_OPEN: set[tuple[str, str]] = {
+    # In place of the sockets of the parent, in a forked child.
+    ("durableq/engines/postgres/forking.py", "os.open(os.devnull, os.O_RDWR)"),
     # The marker of a backup or restore; a copy that has no name yet, or its directory.
     ("durableq/engines/sqlite/copy_marker.py", "os.open(path, flags | os.O_CLOEXEC, 384)"),
     (

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from durableq.admin import readers
-from durableq.engines.sql import fleet, receiving
+from durableq.engines.sql import fleet, joining, open_transaction, receiving
 from durableq.engines.sqlite import (
     copy_install,
     copy_marker,
     database,
-    joining,
     location,
     open_files,
-    open_transaction,
     session,
     store,
 )

@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from durableq.engines.sqlite import (
-    database,
-    open_files,
-    open_transaction,
-    session,
-    sqlalchemy_adapter,
-)
+from durableq.engines.sql import open_transaction
+from durableq.engines.sqlite import database, open_files, session, sqlalchemy_adapter
 
 
 def let_a_forked_child_commit() -> None:

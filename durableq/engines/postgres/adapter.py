@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
-from sqlalchemy.pool import NullPool
 
-from durableq.engines.postgres.errors import translate
 from durableq.model.errors import InvalidInput
 from durableq.model.text import shown
 
@@ -16,26 +13,10 @@ if TYPE_CHECKING:
     from durableq.engines.postgres.database import Database
 
 
-class _Handed:
-    """A connection of the driver whose end is not SQLAlchemy's."""
-
-    def __init__(self, connection: Any) -> None:
-        object.__setattr__(self, "_connection", connection)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._connection, name, value)
-
-    def close(self) -> None:
-        """Do nothing: the transaction goes on."""
-
-    commit = rollback = close
-
-
 class SQLAlchemyAdapter:
-    """An engine on the database, and views of open connections.
+    """An engine on the database with connections of its own, and views of open connections.
+
+    Ours commit each statement by themselves, which SQLAlchemy would not expect.
 
     Args:
         database: opens the connections.
@@ -43,19 +24,14 @@ class SQLAlchemyAdapter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._handed = threading.local()
-        self.engine = sqlalchemy.create_engine("postgresql+psycopg://", pool=database.pool)
-        self._views = sqlalchemy.create_engine(
-            "postgresql+psycopg://", creator=self._hand_over, poolclass=NullPool
-        )
+        self.engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=self._connect)
+        # SQLAlchemy asks the server about itself once, and rolls back: not in a transaction.
+        self.engine.connect().close()
+        self.engine.dispose()
 
-    def view(self, connection: Any) -> sqlalchemy.Connection:
-        """Return an open connection of the driver as SQLAlchemy's, which ends nothing."""
-        self._handed.connection = connection
-        try:
-            return self._views.connect()
-        finally:
-            self._handed.connection = None
+    def view(self, pooled: Any) -> sqlalchemy.Connection:
+        """Return a connection of our pool as SQLAlchemy's, in the transaction that is open."""
+        return sqlalchemy.Connection(self.engine, connection=pooled)
 
     def execute(
         self, connection: sqlalchemy.Connection, statement: Any, parameters: Any
@@ -63,7 +39,8 @@ class SQLAlchemyAdapter:
         """Run a user's statement: SQLAlchemy, or SQL text with `:name` parameters.
 
         Raises:
-            StorageFull, DatabaseUnusable: errors of the server, not of the statement.
+            Busy, StorageFull, DatabaseUnusable: errors of the server, not of the statement.
+            Conflict: an earlier statement has failed.
             InvalidInput: it is no statement.
             sqlalchemy.exc.DBAPIError: any other error.
         """
@@ -74,7 +51,13 @@ class SQLAlchemyAdapter:
         try:
             return connection.execute(statement, parameters)
         except sqlalchemy.exc.DBAPIError as error:
-            raise translate(error.orig, self._database.location.shown) or error from error
+            cause = error.orig
+            meaning = cause and self._database.meaning(cause, in_own_statement=False)
+            raise meaning or error from error
 
-    def _hand_over(self) -> Any:
-        return _Handed(self._handed.connection)
+    def let_go(self) -> None:
+        """In a forked child: leave the parent's connections alone."""
+        self.engine.dispose(close=False)
+
+    def _connect(self) -> Any:
+        return self._database.connect(autocommit=False)

@@ -7,46 +7,56 @@ of their schema alone; the few hot statements of `hot.py` hold it together
 
 from __future__ import annotations
 
-import os
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet, ref
 
 import sqlalchemy
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import QueuePool
 
+from durableq.engines.postgres import forking
+from durableq.engines.postgres.connecting import connect
 from durableq.engines.postgres.dialect import dialect, qualified, quoted
-from durableq.engines.postgres.driver import Link, connect, driver
-from durableq.engines.postgres.errors import UNDONE, first_line, is_lost, translate
+from durableq.engines.postgres.driver import Link, driver
+from durableq.engines.postgres.errors import (
+    IDLE_TOO_LONG,
+    READ_ONLY,
+    UNDONE,
+    first_line,
+    is_lost,
+    read_only,
+    translate,
+)
+from durableq.engines.postgres.loan import Loan
 from durableq.engines.postgres.location import Location, lock_key
 from durableq.engines.postgres.server_clock import ServerClock
-from durableq.engines.postgres.session import INSIDE, NOW, Session, values_of
-from durableq.engines.sql import hosts, steady_time
-from durableq.engines.sql.transactions import RevisionCheck, Transaction, WriteTransaction
-from durableq.model.errors import Busy, Conflict, DatabaseUnusable
+from durableq.engines.postgres.session import NOW, Read, Write, outcome_unknown
+from durableq.engines.sql import hosts
+from durableq.engines.sql.open_transaction import INSIDE
+from durableq.engines.sql.transactions import RevisionCheck, WriteTransaction
+from durableq.model.errors import Busy, Conflict, DatabaseUnreachable, DatabaseUnusable
 from durableq.runtime.clock import Clock, Moment, SteadyClock
 
 if TYPE_CHECKING:
     import psycopg
 
     from durableq.engines.postgres.adapter import SQLAlchemyAdapter
+    from durableq.engines.postgres.session import Session
 
-OLDEST_SERVER: Final = 140000
 POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
-BEGIN_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {NOW}"
+#: Seconds for which a thread waits for a connection that others use.
+POOL_TIMEOUT: Final = 30.0
+BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 #: Attempts of an operation that PostgreSQL undid because of others.
 ATTEMPTS: Final = 8
-#: A vanished host is noticed within half a minute; the server's defaults take two hours.
-_LIVENESS: Final = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "connect_timeout": 10,
-}
+
+#: Settings of a transaction: what it is known by, and the lock_timeout of user code.
+_MARK: Final = "durableq.transaction"
+_TIMEOUT: Final = "durableq.lock_timeout"
 
 _T = TypeVar("_T")
 
@@ -74,23 +84,23 @@ class Database:
         self.owner_outside = hosts.owner_outside(self.host_id, self.boot_id)
         self.rng = rng
         self.revision_check: RevisionCheck | None = None
-        self.pid = os.getpid()
+        #: The table of messages; see `joining`.
+        self.identity: tuple[Any, ...] | None = None
         self._local = threading.local()
         self._adapters: list[SQLAlchemyAdapter] = []
+        #: Connections of this process, for its forked children.
+        self._opened: WeakSet[psycopg.Connection[Any]] = WeakSet()
         self.pool = QueuePool(
-            self._connect, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, timeout=30
+            self._connect, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, timeout=POOL_TIMEOUT
         )
+        #: One more whenever all connections are closed: those in use are closed afterwards.
+        self.generation = 0
+        forking.remember(self)
         with self.connected() as (link, _):
             self._look_at(link)
 
     def _look_at(self, link: Link) -> None:
         """Read what the texts of the statements depend on."""
-        connection = link.connection
-        if connection.info.server_version < OLDEST_SERVER:
-            raise DatabaseUnusable(
-                f"{self.location.shown} is PostgreSQL "
-                f"{connection.info.server_version // 10000}: durableq needs 14 or newer."
-            )
         found, name = link.execute("SELECT current_schema(), current_database()").fetchone()
         schema = self.location.schema or found
         if schema is None:
@@ -103,13 +113,27 @@ class Database:
         self.key = key
         self.channel = f"durableq_{key & (1 << 64) - 1:016x}"
         self.notify = f"NOTIFY {self.channel}"
-        self.set_timeout = timeout = f"SET LOCAL lock_timeout = {self.location.busy_timeout_ms}"
-        self.take_lock = alone = f"SELECT pg_advisory_xact_lock({key})"
-        self.lock_alone = f"{timeout}; {alone}"
-        self.begin_alone = f"BEGIN; {timeout}; {alone}; {NOW}"
+        timeout = f"SET LOCAL lock_timeout = {self.location.busy_timeout_ms}"
+        alone = f"SELECT pg_advisory_xact_lock({key})"
+        self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {NOW}"
         tried = NOW.replace("SELECT ", f"SELECT pg_try_advisory_xact_lock({key}), ", 1)
-        self.try_alone = f"BEGIN; {timeout}; {tried}"
+        self.try_alone = f"{BEGIN}; {timeout}; {tried}"
+        # User code has a lock_timeout of its own.
+        mark = f"SELECT current_setting('{_MARK}', true), "
+        self.lock_in_transaction = (
+            f"SELECT set_config('{_TIMEOUT}', current_setting('lock_timeout'), true); {timeout}; "
+            f"{alone}; SELECT set_config('lock_timeout', current_setting('{_TIMEOUT}'), true); "
+            f"{NOW.replace('SELECT ', mark, 1)}"
+        )
         self.commit = f"{self.notify}; COMMIT"
+
+    def begin_beside(self, token: str) -> str:
+        """Return the statements that begin a transaction which takes no lock yet.
+
+        Args:
+            token: by which it is known again.
+        """
+        return f"{BEGIN}; SELECT set_config('{_MARK}', '{token}', true); {NOW}"
 
     @property
     def adapter(self) -> SQLAlchemyAdapter:
@@ -131,84 +155,66 @@ class Database:
 
     # ---- connections
 
-    def _connect(self) -> Any:
-        options = "-c client_connection_check_interval=200"
-        try:
-            return connect(self.location.conninfo, options=options, **_LIVENESS)
-        except driver.Error as error:
-            raise translate(error, self.location.shown) or DatabaseUnusable(
-                f"{self.location.shown} cannot be reached ({first_line(error)})."
-            ) from error
+    def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+        """Open a connection that is not of the pool; see `connecting.connect`."""
+        opened = connect(self.location, autocommit=autocommit)
+        self._opened.add(opened)
+        return opened
 
-    @contextmanager
-    def connected(self) -> Iterator[tuple[Link, PoolProxiedConnection]]:
-        """Take a connection of the pool for a block; one that was lost is not put back.
+    def _connect(self) -> Any:
+        return self.connect()
+
+    def connected(self) -> Loan:
+        """Take a connection of the pool for a block: `with database.connected() as (link, _)`.
 
         Raises:
             Busy: none is free in time.
+            DatabaseUnreachable, DatabaseUnusable: none can be opened.
         """
-        if self.pid != os.getpid():
-            self._forget_parent()
+        return Loan(self)
+
+    def borrow(self) -> Any:
+        """Return a connection of the pool; see `connected`."""
         try:
-            pooled = self.pool.connect()
+            return self.pool.connect()
         except sqlalchemy.exc.TimeoutError as error:
             raise Busy(
                 f"All {POOL_SIZE + POOL_OVERFLOW} connections of this process to "
                 f"{self.location.shown} are in use. Nothing was stored; try again, or use fewer "
                 "threads."
             ) from error
-        link = None
-        try:
-            info = pooled.record_info
-            assert info is not None  # noqa: S101 - it is None for a detached connection only
-            link = info.get("link")
-            if link is None:
-                link = info["link"] = Link(pooled.driver_connection)  # type: ignore[arg-type]
-            yield link, pooled
-        finally:
-            if link is None or link.connection.closed or link.in_transaction:
-                pooled.invalidate()
-            pooled.close()
 
     def listen(self) -> psycopg.Connection[Any]:
         """Open a connection that is notified of writes."""
-        connection: psycopg.Connection[Any] = self._connect()
+        connection = self.connect()
         connection.execute(f"LISTEN {self.channel}", prepare=False)
         return connection
 
-    def _forget_parent(self) -> None:
-        """Leave the parent's connections alone, and open others."""
-        self.pid = os.getpid()
+    def check_writable(self) -> None:
+        """Refuse a standby, and a database that is set to be read.
+
+        Raises:
+            DatabaseUnusable: it is one.
+        """
+        with self.connected() as (link, _):
+            (setting,) = link.execute("SHOW transaction_read_only").fetchone()
+            if setting == "on":
+                raise read_only(self.location.shown, "transaction_read_only is on")
+
+    def let_go(self) -> None:
+        """In a forked child: leave the parent's connections alone, and open others."""
+        forking.detach(self._opened)
+        self._opened = WeakSet()
         self._local = threading.local()
         self.pool = self.pool.recreate()
+        for adapter in self._adapters:
+            adapter.let_go()
 
     # ---- transactions
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction]:
-        """Open a read transaction, in which all statements see one state.
-
-        Inside a transaction of user code, it reads what that has written.
-        """
-        if self.inside is not None:
-            yield self.inside
-            return
-        with self.connected() as (link, _):
-            tx = Transaction(link, self.dialect)
-            tx.execute = link.execute_next
-            try:
-                (now_ms,) = values_of(link.execute_text(BEGIN_READ, prepare=False))
-                tx.set_time(self.moment(now_ms))
-                if self.time.is_due():
-                    tx.set_time(steady_time.follow(tx, self.time))
-                    tx.set_time(self.moment(now_ms))
-                yield tx
-                link.execute_text("COMMIT", prepare=False)
-            except driver.Error as error:
-                raise translate(error, self.location.shown) or error from error
-            finally:
-                if not link.connection.closed and link.in_transaction:
-                    link.execute_text("ROLLBACK", prepare=False)
+    def read(self) -> Read:
+        """Open a read transaction, in which all statements see one state: `with … as tx`."""
+        return Read(self)
 
     def moment(self, now_ms: int) -> Moment:
         """Return the time of a transaction: the server's, or that of an injected clock.
@@ -224,44 +230,21 @@ class Database:
         self.server.observe(now_ms)
         return self.time.moment()._replace(lease_ms=now_ms)
 
-    @contextmanager
-    def write(self, *, patient: bool = True) -> Iterator[Session]:
-        """Open a write transaction alone.
+    def write(self, *, patient: bool = True) -> Write:
+        """Open a write transaction alone: `with database.write() as tx`.
 
         Raises:
             Busy: others wrote for the whole wait, or `patient` is False and another writes.
             Conflict: this thread is inside `message.transaction()`.
             OutcomeUnknown: the connection was lost at COMMIT.
         """
-        with self.session() as session:
-            try:
-                session.begin(patient=patient)
-                yield session
-                session.commit()
-            except BaseException as error:
-                session.undo()
-                meaning = session.meaning(error)
-                if meaning is error:
-                    raise
-                raise meaning from error
+        return Write(self, self.begin_alone if patient else self.try_alone)
 
     def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
         """Take part in a caller's open transaction on this database; see `joining.join`."""
         from durableq.engines.postgres.joining import join  # it imports this module
 
         return join(self, connection)
-
-    @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Take a connection for the transactions of a block."""
-        if self.inside is not None:
-            raise Conflict(INSIDE)
-        with self.connected() as (link, pooled):
-            info: Any = pooled.record_info
-            session = info.get("session")
-            if session is None:
-                session = info["session"] = Session(self, link)
-            yield session
 
     def run(self, operation: Callable[..., _T], *arguments: Any) -> _T:
         """Run an operation in a write transaction; again if PostgreSQL undid it.
@@ -277,27 +260,106 @@ class Database:
             Busy, Conflict, …: as for `write`.
         """
         for attempt in range(1, ATTEMPTS + 1):
+            write = self.write()
             try:
-                with self.write() as tx:
+                with write as tx:
                     return operation(tx, *arguments)
-            except (Busy, DatabaseUnusable) as error:
-                cause = error.__cause__
-                is_undone = getattr(cause, "sqlstate", None) in UNDONE
-                if attempt == ATTEMPTS or not (is_undone or (is_lost(cause) and attempt == 1)):
+            except BaseException as error:
+                write.end(error)  # Ctrl-C may have come before its own end
+                if not _runs_again(error, attempt):
                     raise
         raise AssertionError("unreachable")
+
+    def call(self, statement: Callable[[Link], _T]) -> _T:
+        """Run one statement that writes and commits by itself; again if PostgreSQL undid it.
+
+        A connection that the server has closed while nobody used it is replaced before.
+
+        Args:
+            statement: is called with a connection that is in no transaction.
+
+        Raises:
+            Busy, Conflict, …: as for `write`.
+            OutcomeUnknown: the connection was lost while the statement ran.
+        """
+        self.refuse_inside()
+        for attempt in range(1, ATTEMPTS + 1):
+            with self.connected() as (link, _):
+                try:
+                    return statement(link)
+                except driver.Error as error:
+                    was_lost = is_lost(error) or link.connection.closed
+                    link.is_spent |= was_lost or error.sqlstate == READ_ONLY
+                    if was_lost and error.sqlstate not in IDLE_TOO_LONG:
+                        raise outcome_unknown(self.location.shown, error, "in a write") from error
+                    meaning = self.meaning(error) or error
+                    if not _runs_again(meaning, attempt, error):
+                        raise meaning from (None if meaning is error else error)
+        raise AssertionError("unreachable")
+
+    def meaning(self, error: BaseException, *, in_own_statement: bool = True) -> Any:
+        """Return the durableq error for a driver's error; None for an error of the statement.
+
+        A database that has been writable is read-only for the time of a failover only.
+        """
+        if getattr(error, "sqlstate", None) == READ_ONLY and self.revision_check is not None:
+            return DatabaseUnreachable(
+                f"{self.location.shown} is read-only just now ({first_line(error)}): a failover, "
+                "or default_transaction_read_only. Nothing was stored; try again."
+            )
+        return translate(error, self.location.shown, in_own_statement=in_own_statement)
+
+    def lost(self, says: str) -> DatabaseUnreachable:
+        """Return the error for a connection that was lost before COMMIT."""
+        return DatabaseUnreachable(
+            f"The connection to {self.location.shown} is lost ({says}). Nothing of this call was "
+            "stored; try again."
+        )
+
+    def refuse_inside(self) -> None:
+        """Refuse a call around an open transaction of user code.
+
+        Raises:
+            Conflict: this thread is inside `message.transaction()`.
+        """
+        if self.inside is not None:
+            raise Conflict(INSIDE)
 
     @property
     def inside(self) -> Session | None:
         """The session in which this thread runs a transaction of user code."""
-        found: Session | None = getattr(self._local, "inside", None)
-        return found
+        write = self._of_thread("inside")
+        return None if write is None else write.session
 
-    @inside.setter
-    def inside(self, session: Session | None) -> None:
-        self._local.inside = session
+    @property
+    def unfinished(self) -> Write | None:
+        """The write transaction of this thread that has not ended, for Ctrl-C."""
+        return self._of_thread("unfinished")
+
+    def mark(self, name: str, write: Write | None) -> None:
+        """Note a write transaction as this thread's `inside` or `unfinished`.
+
+        No more than that refers to it: if nothing else does, it ends.
+        """
+        setattr(self._local, name, None if write is None else ref(write))
+
+    def _of_thread(self, name: str) -> Write | None:
+        found: ref[Write] | None = getattr(self._local, name, None)
+        return None if found is None else found()
 
     def close(self) -> None:
-        """Close this process's connections."""
-        if self.pid == os.getpid():
-            self.pool.dispose()
+        """Close this process's connections; those that other threads use, after their use."""
+        self.generation += 1
+        self.pool.dispose()
+        for adapter in self._adapters:
+            adapter.engine.dispose()
+
+
+def _runs_again(error: BaseException, attempt: int, cause: BaseException | None = None) -> bool:
+    """Return whether an operation stored nothing for a reason that another attempt may not meet."""
+    if attempt == ATTEMPTS or not isinstance(error, Busy):
+        return False
+    cause = cause or error.__cause__
+    if getattr(cause, "sqlstate", None) in UNDONE:
+        return True
+    return attempt == 1 and (is_lost(cause) or getattr(cause, "sqlstate", None) == READ_ONLY)

@@ -25,7 +25,10 @@ def qualified(text: str, schema: str) -> str:
     The caller's own connection, in whose transaction a send takes part, may search other schemas.
     """
     prefix = f"{quoted(schema)}.durableq_"
-    return _NAME.sub(lambda _: prefix, text)
+    in_literal = prefix.replace("'", "''")  # nextval('durableq_message_id_seq')
+    return _NAME.sub(
+        lambda found: in_literal if text[found.start() - 1 : found.start()] == "'" else prefix, text
+    )
 
 
 @lru_cache(16)

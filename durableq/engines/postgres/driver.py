@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from durableq.model.errors import Unsupported
 try:
     import psycopg
     from psycopg import RawCursor, adapt, pq
+    from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
 except ImportError as error:  # the extra is not installed, or libpq is missing
     raise Unsupported(
@@ -17,10 +19,17 @@ except ImportError as error:  # the extra is not installed, or libpq is missing
         "Install it: pip install 'durableq[postgres]'."
     ) from error
 
-__all__ = ["IDLE", "Link", "connect", "driver", "pq"]
+__all__ = ["IDLE", "PREPARED", "Link", "driver", "pq"]
 
 driver: Final = psycopg
 IDLE: Final = pq.TransactionStatus.IDLE
+_OPEN: Final = frozenset(
+    (
+        pq.TransactionStatus.INTRANS,
+        pq.TransactionStatus.INERROR,
+        pq.TransactionStatus.ACTIVE,
+    )
+)
 #: Statements that a connection keeps prepared: more than there are.
 PREPARED: Final = 500
 #: The mark of stored bytes. JSON text never begins so.
@@ -59,16 +68,28 @@ class _SumLoader(NumericBinaryLoader):
         return int(super().load(data))
 
 
-def connect(conninfo: str, **options: Any) -> psycopg.Connection[Any]:
-    """Open a connection in autocommit mode, with our types.
+def _adapters() -> adapt.AdaptersMap:
+    """Return the types of our statements: the driver's own, whatever the application registers."""
+    adapters = adapt.AdaptersMap(psycopg.adapters)
+    for number in (int, bool):
+        adapters.register_dumper(number, Int8BinaryDumper)
+    for text in (bytes, bytearray):
+        adapters.register_dumper(text, _BytesDumper)
+    adapters.register_loader("varchar", _BodyLoader)
+    adapters.register_loader("numeric", _SumLoader)
+    return adapters
 
-    Raises:
-        psycopg.OperationalError: the server cannot be reached, or refuses.
-    """
-    connection: psycopg.Connection[Any] = psycopg.connect(conninfo, autocommit=True, **options)
-    connection.prepare_threshold = 0
-    connection.prepared_max = PREPARED
-    return connection
+
+_ADAPTERS: Final = _adapters()
+
+
+class _Cursor(RawCursor[Any]):
+    """A cursor with our types; those of its connection are its owner's."""
+
+    @property
+    def adapters(self) -> adapt.AdaptersMap:
+        """The types of our statements."""
+        return _ADAPTERS
 
 
 class Link:
@@ -76,34 +97,63 @@ class Link:
 
     Args:
         connection: of the driver.
+        prepare: whether to prepare statements at once; None leaves it to the connection.
     """
 
-    __slots__ = ("_cursor", "connection", "execute_text")
+    __slots__ = ("_cursor", "_prepare", "connection", "execute_text", "is_spent")
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool | None = True) -> None:
         self.connection = connection
-        self._cursor = _cursor(connection)
+        self._prepare = prepare
+        self._cursor = self._new_cursor()
         #: Runs text without parameters, perhaps several statements, in one round trip.
-        self.execute_text = connection.cursor().execute
+        self.execute_text = _Cursor(connection, row_factory=tuple_row).execute
+        #: Whether it is not to be used again, although it seems to be open.
+        self.is_spent = False
 
     def execute_next(self, text: str, values: Any = ()) -> Any:
         """Run a statement; read its rows before the next one, for one cursor serves all."""
-        return self._cursor.execute(text, _ordered(text, values))
+        return self._cursor.execute(text, _ordered(text, values), prepare=self._prepare)
 
     def execute(self, text: str, values: Any = ()) -> Any:
         """Run a statement and return a cursor of its own."""
-        return _cursor(self.connection).execute(text, _ordered(text, values))
+        return self._new_cursor().execute(text, _ordered(text, values), prepare=self._prepare)
 
     def executemany(self, text: str, rows: Any) -> Any:
         """Run a statement once for each row of values."""
-        cursor = _cursor(self.connection)
+        cursor = self._new_cursor()
         cursor.executemany(text, [*rows])
         return cursor
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open, perhaps one that has failed."""
-        return self.connection.pgconn.transaction_status != IDLE
+        return self.connection.pgconn.transaction_status in _OPEN
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the connection can be used again: it is open, and not in a transaction."""
+        return not self.is_spent and self.connection.pgconn.transaction_status == IDLE
+
+    def is_alive(self) -> bool:
+        """Return whether the server still has the other end, as far as this end was told.
+
+        What the server says to a connection that is not in use is its last word, or a notice.
+        """
+        pgconn = self.connection.pgconn
+        try:
+            poll = select.poll()
+            poll.register(pgconn.socket, select.POLLIN)
+            while poll.poll(0):
+                pgconn.consume_input()
+        except (driver.Error, OSError, ValueError):
+            return False
+        return True
+
+    def _new_cursor(self) -> _Cursor:
+        cursor = _Cursor(self.connection, row_factory=tuple_row)
+        cursor.format = pq.Format.BINARY
+        return cursor
 
 
 def _ordered(text: Any, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | None:
@@ -111,16 +161,3 @@ def _ordered(text: Any, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[A
     if type(values) is dict:
         return [values[name] for name in text.names] if values else None
     return values or None  # type: ignore[return-value]
-
-
-def _cursor(connection: psycopg.Connection[Any]) -> RawCursor[Any]:
-    cursor = RawCursor(connection)
-    cursor.format = pq.Format.BINARY
-    adapters = cursor.adapters
-    for number in (int, bool):
-        adapters.register_dumper(number, Int8BinaryDumper)
-    for text in (bytes, bytearray):
-        adapters.register_dumper(text, _BytesDumper)
-    adapters.register_loader("varchar", _BodyLoader)
-    adapters.register_loader("numeric", _SumLoader)
-    return cursor

@@ -1,140 +1,93 @@
-"""The transaction that `message.transaction()` gives to user code, which SQLAlchemy may join."""
+"""The write transaction on a database that user code may join through SQLAlchemy."""
 
 from __future__ import annotations
 
+import itertools
 import os
-import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from durableq.engines.postgres.database import Database
-from durableq.engines.postgres.session import FORKED, Session
-from durableq.engines.sql import held, sending, settling
-from durableq.engines.sql.transactions import AllOrNothing
-from durableq.model.errors import Conflict, StaleReceipt
-from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
-from durableq.store.core import OTHER_THREAD
+import sqlalchemy
+
+from durableq.engines.postgres.driver import driver
+from durableq.engines.postgres.session import Session, Write, values_of
+from durableq.model.errors import Conflict
 
 if TYPE_CHECKING:
-    import sqlalchemy
+    from durableq.engines.postgres.database import Database
+
+_numbers: Final = itertools.count(1)
 
 
-class OpenTransaction:
-    """The transaction that settles some messages: its block, and what user code holds in it.
+class UserWrite(Write):
+    """A write transaction that user code may join through SQLAlchemy.
 
     No lock of ours is held while user code runs. If a lease is lost meanwhile, the end finds it
     and undoes everything.
 
     Args:
         database: the tables.
-        receipts: of the messages.
-        actor: the name of the worker, for the history.
     """
 
-    _tx: Session
-    _connection: sqlalchemy.Connection | None = None
+    __slots__ = ("_token", "_view")
 
-    def __init__(self, database: Database, receipts: Sequence[Receipt], actor: str) -> None:
-        self._database = database
-        self._receipts = receipts
-        self._actor = actor
-        self._stack = ExitStack()
-        self._thread = self._pid = 0
-        self._is_open = False
-        self._has_lock = False
+    must_lock = True
 
-    def __enter__(self) -> OpenTransaction:
-        self._thread, self._pid = threading.get_ident(), os.getpid()
-        self._tx = tx = self._stack.enter_context(self._database.session())
-        self._database.inside = tx
-        try:
-            tx.begin_beside()
-            stale = held.first_stale(tx, self._receipts)
-            tx.check_revision()
-            if stale is not None:
-                raise StaleReceipt(stale.message_id, settling.refusal(tx, stale).why)
-        except BaseException as error:
-            self._end(error)
-            meaning = tx.meaning(error)
-            if meaning is error:
-                raise
-            raise meaning from error
-        self._is_open = True
-        return self
+    def __init__(self, database: Database) -> None:
+        self._token = f"{os.getpid()}-{next(_numbers)}"
+        super().__init__(database, database.begin_beside(self._token))
+        self._view: sqlalchemy.Connection | None = None
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._is_open = False
-        if error is None:
-            try:
-                self._tx.commit()
-            except BaseException as failure:
-                self._end(failure)
-                meaning = self._tx.meaning(failure)
-                if meaning is failure:
-                    raise
-                raise meaning from failure
-        self._end(error)
+    @property
+    def driver_error(self) -> type[Exception]:
+        """Base class of the driver's errors."""
+        return driver.Error
 
-    def _end(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._tx.undo()
-        self._database.inside = None
-        if self._connection is not None:
-            self._connection.close()
-        self._stack.close()
+    def begin(self) -> Session:
+        """Begin it."""
+        _ = self.database.adapter  # it imports SQLAlchemy's dialect: not in the transaction
+        session = super().begin()
+        session.has_lock = False
+        self.database.mark("inside", self)
+        return session
 
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Run a statement: SQLAlchemy, or SQL text with `:name` parameters."""
-        self._check()
-        if self._connection is None:
-            self._connection = self._database.adapter.view(self._tx.link.connection)
-        return self._database.adapter.execute(self._connection, statement, parameters)
+    def leave(self) -> None:
+        """Undo what was not committed, and give the connection back."""
+        if self.session is not None and self.database.inside is self.session:
+            self.database.mark("inside", None)
+        super().leave()
+        self._view = None
 
-    def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
-        """Send messages that exist only if this transaction commits."""
-        self._check()
-        self._lock()
-        with AllOrNothing(self._tx):
-            return sending.send(self._tx, queue, drafts)
+    def lock(self) -> None:
+        """Write alone from here to the end.
 
-    def settle(
-        self,
-        completions: Sequence[Completion],
-        failures: Sequence[tuple[Receipt, Failure]],
-    ) -> None:
-        """Say how the messages end; all are still held, or everything is undone."""
-        self._check()
-        self._lock()
-        outcomes = settling.settle(self._tx, completions, failures, self._actor)
-        if outcomes.count(Outcome.DONE) == len(outcomes):
-            return
-        receipts = [c.receipt for c in completions] + [receipt for receipt, _ in failures]
-        for receipt, outcome in zip(receipts, outcomes, strict=True):
-            if outcome.refused:
-                raise StaleReceipt(receipt.message_id, outcome.why)
-
-    def _lock(self) -> None:
-        """Write alone from here to the end."""
-        if not self._has_lock:
-            self._tx.lock()
-            self._has_lock = True
-
-    def _check(self) -> None:
-        """Refuse statements outside the transaction: each would commit by itself.
+        It takes the lock each time: ROLLBACK TO a savepoint of user code gives it up.
 
         Raises:
-            Conflict: the block is over, a statement in it ended the transaction, or this process
-                was forked inside it.
+            Conflict: a statement of user code has ended the transaction, and begun another.
         """
-        if not self._is_open:
-            raise Conflict("This transaction is over: use it inside its `with` block.")
-        if os.getpid() != self._pid:
-            raise Conflict(FORKED)
-        if threading.get_ident() != self._thread:
-            raise Conflict(OTHER_THREAD)
-        if not self._tx.link.in_transaction:
-            raise Conflict(
-                "A statement ended this transaction (COMMIT or ROLLBACK), so nothing more is "
-                "written in it and the message is not settled. Leave its end to the `with` block."
-            )
+        session = self.session
+        assert session is not None  # noqa: S101 - the block is open
+        token, now_ms = values_of(
+            session.link.execute_text(self.database.lock_in_transaction, prepare=False)
+        )
+        session.has_lock = True
+        if token != self._token:
+            raise self.ended()
+        session.set_moment(now_ms)
+
+    def ended(self) -> Exception:
+        """Return the refusal of statements after one that has ended the transaction."""
+        session = self.session
+        if session is not None and session.link.connection.closed:
+            return self.database.lost("it was closed in the transaction")
+        return Conflict(
+            "A statement ended this transaction (COMMIT or ROLLBACK), so nothing more is written "
+            "in it and the message is not settled. Leave its end to the `with` block."
+        )
+
+    def execute(self, statement: Any, parameters: Any) -> sqlalchemy.CursorResult[Any]:
+        """Run a user's statement: SQLAlchemy, or SQL text with `:name` parameters."""
+        adapter = self.database.adapter
+        if self._view is None or self._view.invalidated:
+            self._view = adapter.view(self.loan.pooled)
+        return adapter.execute(self._view, statement, parameters)

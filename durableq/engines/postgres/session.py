@@ -7,9 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from durableq.engines.postgres.driver import Link, driver
-from durableq.engines.postgres.errors import first_line, is_lost, translate
+from durableq.engines.postgres.errors import READ_ONLY, first_line, is_lost
+from durableq.engines.postgres.loan import Loan
 from durableq.engines.sql import steady_time
-from durableq.engines.sql.transactions import WriteTransaction
+from durableq.engines.sql.open_transaction import FORKED
+from durableq.engines.sql.transactions import Transaction, WriteTransaction
 from durableq.model.errors import Busy, Conflict, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -17,14 +19,7 @@ if TYPE_CHECKING:
 
 #: The server's clock, in milliseconds since the Unix epoch.
 NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-FORKED: Final = (
-    "This process was forked inside a transaction, which only its parent can end. End the child "
-    "with os._exit() there, or fork outside the `with` block."
-)
-INSIDE: Final = (
-    "This thread is inside message.transaction(): use tx.send and tx.execute there, "
-    "or make this call before or after it."
-)
+BEGIN_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {NOW}"
 
 
 class Session(WriteTransaction):
@@ -35,7 +30,7 @@ class Session(WriteTransaction):
         link: the connection.
     """
 
-    __slots__ = ("_database", "link", "pid")
+    __slots__ = ("_database", "has_lock", "link", "pid")
 
     def __init__(self, database: Database, link: Link) -> None:
         super().__init__(link, database.dialect, database.rng, database.owner_outside)
@@ -43,34 +38,19 @@ class Session(WriteTransaction):
         self._database = database
         self.link = link
         self.pid = os.getpid()
+        #: Whether it writes alone, in a transaction of user code.
+        self.has_lock = False
 
-    def begin(self, *, patient: bool = True) -> None:
-        """Begin a transaction that writes alone: every other write has ended, or waits.
+    def begin(self, text: str) -> None:
+        """Begin a transaction.
+
+        Args:
+            text: the statements; the last one returns the time, perhaps after whether it could
+                take the lock.
 
         Raises:
-            Busy: the others were not done in time.
+            Busy: it could not.
         """
-        self._begin(self._database.begin_alone if patient else self._database.try_alone)
-
-    def begin_beside(self) -> None:
-        """Begin a transaction that takes no lock yet."""
-        self._begin(f"BEGIN; {NOW}")
-
-    def lock(self) -> None:
-        """Write alone from here to the end of the transaction."""
-        self.link.execute_text(self._database.lock_alone, prepare=False)
-
-    def join(self) -> None:
-        """Write alone from here to the end of a caller's transaction."""
-        self.execute(self._database.set_timeout)
-        self.execute(self._database.take_lock)
-        self.set_moment(self.execute(NOW).fetchone()[0])
-
-    def notify(self) -> None:
-        """Wake those who wait, once the caller's transaction commits."""
-        self.execute(self._database.notify)
-
-    def _begin(self, text: str) -> None:
         *locked, now_ms = values_of(self.link.execute_text(text, prepare=False))
         if False in locked:
             raise Busy(f"{self._database.location.shown} is busy: another process is writing.")
@@ -116,13 +96,9 @@ class Session(WriteTransaction):
         try:
             self.link.execute_text(self._database.commit, prepare=False)
         except driver.Error as error:
-            if not is_lost(error):
+            if not (is_lost(error) or self.link.connection.closed):
                 raise
-            raise OutcomeUnknown(
-                f"The connection to {self._database.location.shown} was lost at COMMIT "
-                f"({first_line(error)}): the write may or may not have happened. Repeat the call "
-                "with the same key or receipt; that is safe."
-            ) from error
+            raise outcome_unknown(self._database.location.shown, error, "at COMMIT") from error
 
     def undo(self) -> None:
         """Roll back, if a transaction is open; a lost connection has done so."""
@@ -135,7 +111,185 @@ class Session(WriteTransaction):
 
     def meaning(self, error: BaseException) -> BaseException:
         """Return durableq's error for one of the driver, or the error itself."""
-        return translate(error, self._database.location.shown) or error
+        if isinstance(error, driver.Error):
+            self.link.is_spent |= is_lost(error) or error.sqlstate == READ_ONLY
+        meaning: BaseException = self._database.meaning(error) or error
+        return meaning
+
+
+class Write:
+    """A write transaction: `with database.write() as tx`.
+
+    It is no generator: Ctrl-C at any line of `contextlib` would leave one suspended, with the
+    transaction open. One that Ctrl-C has left open is ended by the next one of its thread.
+
+    Args:
+        database: the tables.
+        text: the statements that begin it; see `Session.begin`.
+    """
+
+    __slots__ = ("__weakref__", "_is_ending", "_loan", "_text", "database", "session")
+
+    def __init__(self, database: Database, text: str) -> None:
+        self.database = database
+        self._text = text
+        self._loan: Loan | None = None
+        self.session: Session | None = None
+        self._is_ending = False
+
+    def __enter__(self) -> Session:
+        return self.begin()
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.end(error)
+        self.explain(error)
+
+    def __del__(self) -> None:
+        if self._loan is not None:  # Ctrl-C came at the first line of the block's end
+            self.leave()
+
+    def begin(self) -> Session:
+        """Begin it.
+
+        Raises:
+            Busy, Conflict, …: as for `Database.write`.
+        """
+        database = self.database
+        database.refuse_inside()
+        unfinished = database.unfinished
+        if unfinished is not None:
+            unfinished.leave()
+        try:
+            database.mark("unfinished", self)
+            self._loan = loan = Loan(database)
+            link, info = loan.take(), loan.info
+            session = info.get("session")
+            if session is None:
+                session = info["session"] = Session(database, link)
+            self.session = session
+            session.begin(self._text)
+        except BaseException as error:
+            self._is_ending = True
+            self.leave()
+            self.explain(error)
+            raise
+        return session
+
+    def end(self, error: BaseException | None) -> None:
+        """Commit it, or undo it because of an error. A second call finishes an interrupted one.
+
+        Raises:
+            OutcomeUnknown: the connection was lost at COMMIT.
+        """
+        if self._loan is None:
+            return
+        try:
+            if not self._is_ending:
+                self._is_ending = True
+                if error is None:
+                    self._commit()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Undo what was not committed, and give the connection back."""
+        if self.session is not None:
+            self.session.undo()
+        if self._loan is not None:
+            self._loan.give_back()
+        if self.database.unfinished is self:
+            self.database.mark("unfinished", None)
+        self._loan = None
+
+    def explain(self, error: BaseException | None) -> None:
+        """Raise what an error of a statement of ours means, if it means something."""
+        if isinstance(error, driver.Error):
+            meaning = self._meaning(error)
+            if meaning is not error:
+                raise meaning from error
+
+    @property
+    def loan(self) -> Loan:
+        """The connection."""
+        assert self._loan is not None  # noqa: S101 - it has begun
+        return self._loan
+
+    def _commit(self) -> None:
+        assert self.session is not None  # noqa: S101 - it has begun
+        try:
+            self.session.commit()
+        except driver.Error as error:
+            self.explain(error)
+            raise
+
+    def _meaning(self, error: BaseException) -> BaseException:
+        if self.session is not None:
+            return self.session.meaning(error)
+        meaning: BaseException = self.database.meaning(error) or error
+        return meaning
+
+
+class Read:
+    """A read transaction, in which all statements see one state: `with database.read() as tx`.
+
+    Inside a transaction of user code, it reads what that has written.
+
+    Args:
+        database: the tables.
+    """
+
+    __slots__ = ("_database", "_loan")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._loan: Loan | None = None
+
+    def __enter__(self) -> Transaction:
+        database = self._database
+        if database.inside is not None:
+            return database.inside
+        self._loan = loan = Loan(database)
+        try:
+            link = loan.take()
+            tx = Transaction(link, database.dialect)
+            tx.execute = link.execute_next
+            (now_ms,) = values_of(link.execute_text(BEGIN_READ, prepare=False))
+            tx.set_time(database.moment(now_ms))
+            if database.time.is_due():
+                tx.set_time(steady_time.follow(tx, database.time))
+                tx.set_time(database.moment(now_ms))
+        except BaseException as error:
+            self.__exit__(None, error, None)
+            raise
+        return tx
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        loan = self._loan
+        if loan is not None:
+            try:
+                with suppress(driver.Error):
+                    if loan.is_lent and loan.link.in_transaction:
+                        loan.link.execute_text("COMMIT", prepare=False)
+            finally:
+                loan.give_back()
+        if isinstance(error, driver.Error):
+            meaning = self._database.meaning(error)
+            if meaning is not None:
+                raise meaning from error
+
+
+def outcome_unknown(place: str, error: BaseException, when: str) -> OutcomeUnknown:
+    """Return the error for a write whose answer was lost with the connection.
+
+    Args:
+        place: the database.
+        error: the driver's.
+        when: what was lost: `at COMMIT`.
+    """
+    return OutcomeUnknown(
+        f"The connection to {place} was lost {when} ({first_line(error)}): the write may or may "
+        "not have happened. Repeat the call with the same key or receipt; that is safe."
+    )
 
 
 def values_of(cursor: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from durableq.engines.postgres import schema
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.location import Location
-from durableq.engines.postgres.open_transaction import OpenTransaction
+from durableq.engines.postgres.open_transaction import UserWrite
 from durableq.engines.postgres.wakeup import NotifyWatch
 from durableq.engines.sql import hosts
 from durableq.engines.sql.breaker_control import SQLBreakers
@@ -21,6 +21,7 @@ from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
 from durableq.engines.sql.once import SQLOnce
+from durableq.engines.sql.open_transaction import OpenTransaction
 from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
@@ -102,6 +103,7 @@ class PostgresStore(
     ) -> None:
         super().__init__(Database(Location.parse(url), clock, rng))
         try:
+            self._database.check_writable()
             self.found = schema.prepare(self._database, purpose)
             self._notice_restart()
         except BaseException:
@@ -118,7 +120,7 @@ class PostgresStore(
 
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> OpenTransaction:
         """Open a transaction that settles these messages together with other writes."""
-        return OpenTransaction(self._database, receipts, actor)
+        return OpenTransaction(UserWrite(self._database), receipts, actor)
 
     def storage(self) -> Storage:
         """Return the size of the tables with their indexes."""

@@ -149,6 +149,13 @@ class WriteTransaction(Transaction):
         #: transaction compares it before COMMIT; if it is None, it reads it first.
         self.revision: str | None = None
 
+    def check_revision(self) -> None:
+        """Compare the revision of the tables, in an engine's own transactions.
+
+        Raises:
+            NewerDatabase, OlderDatabase: they were migrated while they were open.
+        """
+
     def queue(self, name: str) -> StoredQueue:
         """Return a queue by name.
 

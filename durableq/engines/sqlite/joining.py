@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import sqlalchemy
-from sqlalchemy.pool import PoolProxiedConnection
-
-from durableq.engines.sql import steady_time
+from durableq.engines.sql import joining, steady_time
 from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.engines.sqlite.checkpoints import guard
 from durableq.engines.sqlite.database import Database
@@ -20,60 +16,14 @@ from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.location import Location
 from durableq.model.errors import Conflict, Unsupported
-from durableq.model.text import shown, visible
+from durableq.model.text import visible
 
-_WITHOUT_ASYNCIO: Final = "a connection without asyncio, of dq.engine.begin()"
-#: The object to pass instead, by the name of a type that is close to a connection.
-_INSTEAD: Final = {
-    "Session": "session.connection()",
-    "scoped_session": "session.connection()",
-    "sessionmaker": "the connection of a session: session.connection()",
-    "AsyncSession": _WITHOUT_ASYNCIO,
-    "AsyncConnection": _WITHOUT_ASYNCIO,
-    "AsyncEngine": _WITHOUT_ASYNCIO,
-    "async_sessionmaker": _WITHOUT_ASYNCIO,
-    "async_scoped_session": _WITHOUT_ASYNCIO,
-    "Engine": "its connection: with engine.begin() as connection",
-    "Cursor": "cursor.connection",
-}
-_LIBRARIES: Final = ("sqlalchemy.", driver.__name__.partition(".")[0])
-#: The thread that sends through a connection now, by the id of the connection.
-_in_use: Final[dict[int, int]] = {}
-_in_use_lock: Final = threading.Lock()
-
-
-def driver_connection(connection: Any) -> Any:
-    """Return the driver's connection of a caller's connection, if it can carry a send.
-
-    Raises:
-        Unsupported: it is no connection, or another driver's.
-        Conflict: it is closed, invalidated, in autocommit mode, or its transaction has ended.
-    """
-    for kind in type(connection).__mro__:
-        if kind.__name__ in _INSTEAD and kind.__module__.startswith(_LIBRARIES):
-            instead = _INSTEAD[kind.__name__]
-            name = f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
-            raise Unsupported(f"connection= was given {name}. Give {instead}.")
-    raw = connection
-    if isinstance(connection, sqlalchemy.Connection):
-        _check_usable(connection)
-        raw = connection.connection.driver_connection
-    elif isinstance(connection, PoolProxiedConnection):
-        raw = connection.driver_connection
-        if raw is None:
-            raise _closed()
-    if not isinstance(raw, driver.Connection):
-        if not hasattr(raw, "cursor"):
-            raise Unsupported(
-                f"connection= takes a SQLAlchemy connection or a {driver.__name__} connection, got "
-                f"{shown(connection)}."
-            )
-        raise Unsupported(
-            f"This connection is {type(raw).__module__}'s, and durableq's is "
-            f"{driver.__name__}'s: two SQLite libraries on one file in one process lose each "
-            f"other's locks. Use dq.engine, or create_engine(url, module={driver.__name__})."
-        )
-    return raw
+_DRIVER: Final = joining.Driver(
+    driver.__name__,
+    driver.Connection,
+    "two SQLite libraries on one file in one process lose each other's locks. Use dq.engine, or "
+    f"create_engine(url, module={driver.__name__})",
+)
 
 
 @contextmanager
@@ -87,8 +37,8 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
         DatabaseReplaced: the file is no longer the one that was opened.
         Busy: it is a deferred transaction that cannot begin to write.
     """
-    raw = driver_connection(connection)
-    begun = isinstance(connection, sqlalchemy.Connection) and connection.in_transaction()
+    raw = joining.driver_connection(connection, _DRIVER)
+    begun = joining.has_begun(connection)
     try:
         with alone_with(raw):
             _begin(database, raw, begun=begun)
@@ -113,7 +63,7 @@ def _begin(database: Database, raw: Any, *, begun: bool) -> None:
         )
     if not raw.in_transaction:
         if not begun:
-            raise Conflict("No transaction is open on this connection: use engine.begin().")
+            raise joining.not_begun()
         database.file.use(raw)
         database.begin_once(raw)
     check = database.revision_check
@@ -129,22 +79,14 @@ def alone_with(raw: Any) -> Iterator[None]:
         Conflict: another thread sends through it at this moment, it is another thread's, or it
             is closed.
     """
-    mine = threading.get_ident()
-    with _in_use_lock:
-        if _in_use.setdefault(id(raw), mine) != mine:
-            raise Conflict(
-                "Another thread sends through this connection at this moment, and undoing one send "
-                "would undo the other. Nothing was sent; use a connection for each thread."
-            )
-    rows, texts = raw.row_factory, raw.text_factory
-    try:
-        raw.row_factory, raw.text_factory = None, str
-        _probe(raw)
-        yield
-    finally:
-        raw.row_factory, raw.text_factory = rows, texts
-        with _in_use_lock:
-            _in_use.pop(id(raw), None)
+    with joining.reserved(raw):
+        rows, texts = raw.row_factory, raw.text_factory
+        try:
+            raw.row_factory, raw.text_factory = None, str
+            _probe(raw)
+            yield
+        finally:
+            raw.row_factory, raw.text_factory = rows, texts
 
 
 def _probe(raw: Any) -> None:
@@ -154,35 +96,10 @@ def _probe(raw: Any) -> None:
         raise _unusable(error) from error
 
 
-def _check_usable(connection: sqlalchemy.Connection) -> None:
-    if connection.closed:
-        raise _closed()
-    if connection.invalidated:
-        raise Conflict("This connection was invalidated: its transaction is gone. Begin a new one.")
-    chosen = connection.get_execution_options().get("isolation_level")
-    made_with = getattr(connection.dialect, "_on_connect_isolation_level", None)
-    if "AUTOCOMMIT" in {str(chosen or made_with).upper()}:
-        raise Conflict(
-            "This connection is in autocommit mode: each statement commits itself, so no "
-            "transaction could hold your rows and the message together. Use a connection without "
-            'isolation_level="AUTOCOMMIT", from engine.begin().'
-        )
-    transaction = connection.get_transaction()
-    if transaction is not None and not transaction.is_active:
-        raise Conflict(
-            "The transaction of this connection failed to commit. Close the connection, and begin "
-            "a new one: engine.begin()."
-        )
-
-
-def _closed() -> Conflict:
-    return Conflict("This connection is closed. Send inside the block of its transaction.")
-
-
 def _unusable(error: Exception) -> Conflict:
     """Translate the error of a connection that the driver refuses to use."""
     if "closed" in str(error):
-        return _closed()
+        return joining.closed()
     if "thread" in str(error):
         return Conflict(
             "This connection belongs to another thread. Send in the thread that opened it, or open "

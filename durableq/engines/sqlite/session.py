@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
+from durableq.engines.sql.open_transaction import FORKED, INSIDE
 from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import open_files
 from durableq.engines.sqlite.dialect import DIALECT
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 #: Never deferred: a transaction that reads, then writes, fails if another wrote in between.
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
-FORKED: Final = (
-    "This process was forked inside a transaction, which only its parent can end. End the child "
-    "with os._exit() there, or fork outside the `with` block."
-)
 
 
 class Session(WriteTransaction):
@@ -75,10 +72,7 @@ class Session(WriteTransaction):
     def __enter__(self) -> Session:
         database = self._database
         if self.raw.in_transaction and not self.end_forgotten():
-            raise Conflict(
-                "This thread is inside message.transaction(): use tx.send and tx.execute there, "
-                "or make this call before or after it."
-            )
+            raise Conflict(INSIDE)
         if open_files.are_several_open:
             database.file.use(self.raw)
         try:  # around BEGIN too: a KeyboardInterrupt may come as soon as it returns

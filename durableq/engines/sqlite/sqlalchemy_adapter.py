@@ -106,7 +106,7 @@ class SQLAlchemyAdapter:
 
         Raises:
             StorageFull, DatabaseUnusable: errors of the file, not of the statement.
-            InvalidInput: it is no statement, or a text in it is not UTF-8.
+            InvalidInput: it is no statement.
             sqlalchemy.exc.DBAPIError: any other error.
         """
         if not isinstance(statement, str | sqlalchemy.Executable):
@@ -118,9 +118,6 @@ class SQLAlchemyAdapter:
         except sqlalchemy.exc.DBAPIError as error:
             path = self._database.location.path
             raise translate(error.orig, path, in_own_statement=False) or error from error
-        except UnicodeEncodeError as error:
-            says = "The statement, or one of its parameters, contains a lone surrogate."
-            raise InvalidInput(says) from error
 
     def _connect(self) -> Any:
         handed = getattr(self._handed, "raw", None)

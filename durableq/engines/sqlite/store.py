@@ -17,6 +17,7 @@ from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
 from durableq.engines.sql.once import SQLOnce
+from durableq.engines.sql.open_transaction import OpenTransaction
 from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
@@ -30,7 +31,7 @@ from durableq.engines.sqlite import file_space, schema
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.location import Location, log_bytes
-from durableq.engines.sqlite.open_transaction import OpenTransaction
+from durableq.engines.sqlite.open_transaction import UserWrite
 from durableq.engines.sqlite.wakeup import FileWatch
 from durableq.model.errors import DurableQError
 from durableq.model.health import MaintenanceReport, Storage
@@ -113,7 +114,7 @@ class SQLStore(
 
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> OpenTransaction:
         """Open a transaction that settles these messages together with other writes."""
-        return OpenTransaction(self._database, receipts, actor)
+        return OpenTransaction(UserWrite(self._database), receipts, actor)
 
     def storage(self) -> Storage:
         """Return the size of the file and of its log."""

@@ -1,0 +1,94 @@
+"""Opening connections: options, and what each connection of ours is set to."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from durableq.engines.postgres.driver import PREPARED, driver
+from durableq.engines.postgres.errors import first_line, unconnected
+from durableq.engines.postgres.location import Location
+from durableq.model.errors import DatabaseUnusable, InvalidInput
+
+if TYPE_CHECKING:
+    import psycopg
+
+OLDEST_SERVER: Final = 140000
+#: Options of libpq, where neither the URL nor the environment has them.
+_OPTIONS: Final[dict[str, Any]] = {
+    "fallback_application_name": "durableq",
+    # A vanished host is noticed within half a minute; the server's defaults take two hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "connect_timeout": 10,
+}
+_BY_ENVIRONMENT: Final = {"connect_timeout": "PGCONNECT_TIMEOUT"}
+#: The server notices within this time that the client of a running statement is gone.
+_CHECK_CLIENT: Final = "SET client_connection_check_interval = 200"
+#: What is acknowledged is on the disk; a stricter setting stays.
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) "
+    "WHERE current_setting('synchronous_commit') = 'off'"
+)
+
+
+def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+    """Open a connection.
+
+    Raises:
+        InvalidInput: the URL has an option that libpq does not know.
+        DatabaseUnreachable: no server answers, or it takes no connections just now.
+        DatabaseUnusable: the server refuses the user or the database, or is too old.
+    """
+    try:
+        connection: psycopg.Connection[Any] = driver.connect(autocommit=True, **_options(location))
+    except driver.ProgrammingError as error:
+        raise InvalidInput(f"{location.shown} cannot be read: {first_line(error)}.") from error
+    except driver.Error as error:
+        raise unconnected(error, location.shown) from error
+    try:
+        _check(connection, location)
+        _set_up(connection)
+        connection.autocommit = autocommit
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, driver.Error):
+            raise unconnected(error, location.shown) from error
+        raise
+    return connection
+
+
+def _options(location: Location) -> dict[str, Any]:
+    given = driver.conninfo.conninfo_to_dict(location.conninfo)
+    options = {
+        name: value
+        for name, value in _OPTIONS.items()
+        if _BY_ENVIRONMENT.get(name, "") not in os.environ
+    }
+    return {**options, **given, "client_encoding": "UTF8"}
+
+
+def _check(connection: psycopg.Connection[Any], location: Location) -> None:
+    """Refuse a server that cannot hold our tables."""
+    version = connection.info.server_version
+    if version < OLDEST_SERVER:
+        raise DatabaseUnusable(
+            f"{location.shown} is PostgreSQL {version // 10000}: durableq needs 14 or newer. "
+            "Upgrade the server, or name another one."
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise DatabaseUnusable(
+            f"{location.shown} stores texts as {encoding}, which cannot hold every character. Name "
+            "a database that was made with ENCODING 'UTF8'."
+        )
+
+
+def _set_up(connection: psycopg.Connection[Any]) -> None:
+    connection.prepared_max = PREPARED
+    connection.execute(_DURABLE, prepare=False)
+    with suppress(driver.Error):  # servers on some systems cannot check
+        connection.execute(_CHECK_CLIENT, prepare=False)
