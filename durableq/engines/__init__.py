@@ -108,9 +108,10 @@ def examine_store(url: str, *, deep: bool = False, clock: Clock | None = None) -
         _open_registered(entry, url, clock).close()
         return [Finding("engine", Level.OK, f"{entry.value} opens {visible(address(url), 200)}")]
     if is_postgres(url):
-        with closing(open_store(url)) as database:
-            storage = database.require(Capability.INSPECT).storage()
-        return [Finding("database", Level.OK, f"PostgreSQL {storage.version}")]
+        from durableq.engines.postgres import doctor
+        from durableq.engines.postgres.location import Location as Address
+
+        return doctor.examine(Address.parse(url), deep=deep)
     from durableq.engines.sqlite.doctor import examine
     from durableq.engines.sqlite.location import Location
 
@@ -124,9 +125,10 @@ def is_there(url: str) -> bool:
         Busy, DatabaseUnusable: the server of a database cannot be asked.
     """
     if is_postgres(url):
-        from durableq.engines.postgres.store import has_tables
+        from durableq.engines.postgres.location import Location
+        from durableq.engines.postgres.schema import exists
 
-        return has_tables(url)
+        return exists(Location.parse(url))
     path = file_of(url)
     return path is None or os.path.exists(path)
 
@@ -138,6 +140,11 @@ def registered_workers(url: str) -> list[WorkerInfo]:
     """
     if (found := _listed(url, Capability.FLEET, lambda store: store.workers())) is not None:
         return found
+    if is_postgres(url):
+        from durableq.engines.postgres import doctor
+        from durableq.engines.postgres.location import Location as Address
+
+        return doctor.workers(Address.parse(url))
     from durableq.engines.sqlite.doctor import workers
     from durableq.engines.sqlite.location import Location
 
@@ -151,6 +158,11 @@ def queues_in(url: str) -> list[QueueInfo]:
     """
     if (found := _listed(url, Capability.INSPECT, lambda store: store.queues())) is not None:
         return found
+    if is_postgres(url):
+        from durableq.engines.postgres import doctor
+        from durableq.engines.postgres.location import Location as Address
+
+        return doctor.queues(Address.parse(url))
     from durableq.engines.sqlite.doctor import queues
     from durableq.engines.sqlite.location import Location
 
@@ -316,16 +328,11 @@ def _registered(url: str) -> EntryPoint | None:
 def _listed(url: str, capability: Capability, read: Callable[[Any], list[T]]) -> list[T] | None:
     """Return a list that a store reads; empty if it is not there or lacks the capability.
 
-    None: the URL names a file.
+    None: the URL names a file, or a database of this package's engines.
     """
     if _is_memory(url):
         return []
-    if is_postgres(url):
-        if not is_there(url):
-            return []
-        with closing(open_store(url)) as database:
-            return read(database)
-    if (entry := _registered(url)) is None:
+    if is_postgres(url) or (entry := _registered(url)) is None:
         return None
     with closing(_open_registered(entry, url, None)) as store:
         return read(store) if capability in store.capabilities else []

@@ -38,10 +38,25 @@ class Finding(NamedTuple):
     queue: str | None = None
 
 
+def ok(name: str, what: str, advice: str = "") -> Finding:
+    """Return a finding that asks for nothing."""
+    return Finding(name, Level.OK, what, advice)
+
+
+def warn(name: str, what: str, advice: str) -> Finding:
+    """Return a finding that may become a problem."""
+    return Finding(name, Level.WARN, what, advice)
+
+
+def bad(name: str, what: str, advice: str) -> Finding:
+    """Return a finding that is a problem."""
+    return Finding(name, Level.BAD, what, advice)
+
+
 class Storage(NamedTuple):
     """The storage of an engine."""
 
-    #: The name of the engine: sqlite, memory.
+    #: The name of the engine: sqlite, postgresql, memory.
     engine: str
     #: The version of the storage library.
     version: str

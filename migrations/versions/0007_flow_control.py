@@ -2,10 +2,13 @@
 
 Columns are added last, in place, with the values of limits that are off: no table is rebuilt.
 SQLite reads all messages once, for the new indexes, which are empty.
+
+The history of PostgreSQL begins here: with all tables, whose text is beside this module.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,6 +63,7 @@ STATE = (
     "breaker_judged",
     "breaker_completed",
 )
+POSTGRES_TABLES = Path(__file__).with_name("0007_postgresql.sql")
 STRICT: dict[str, Any] = {"sqlite_strict": True}
 WITHOUT_ROWID: dict[str, Any] = {"sqlite_with_rowid": False, **STRICT}
 
@@ -82,6 +86,10 @@ def text(name: str, default: str | None = None) -> sa.Column[Any]:
 
 def upgrade() -> None:
     """Add the columns and the indexes, and make the tables."""
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in POSTGRES_TABLES.read_text("utf-8").split(";\n"):
+            op.get_bind().exec_driver_sql(statement)
+        return
     for name, default in SETTINGS.items():
         kind = REAL_NUMBER if isinstance(default, float) else WHOLE
         op.add_column("durableq_queue", column(name, kind, default))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.house.groups import fixtures_that_start_processes_have_a_group
+from tests.house.opening import MAY_OPEN, called, engines_open_no_file
 from tests.house.prose import (
     docstrings_begin_with_a_verb_or_a_noun,
     names_of_tests_are_plain,
@@ -74,6 +75,15 @@ MAY_REACH_INTO_ENGINES = {
     ("scripts/write_statements.py", "durableq.engines.sql.definitions.generation"),
     ("scripts/write_statements.py", "durableq.engines.sqlite.compiler"),
     ("scripts/write_statements.py", "durableq.engines.postgres.compiler"),
+    # The tables of PostgreSQL's first migration, and the capabilities without a server.
+    *(
+        (f"scripts/{script}.py", f"durableq.engines.{name}")
+        for script, *names in (
+            ("keep_revision", "postgres.schema", "postgres.statements", "sql.migrating"),
+            ("engine_table", "memory", "sqlite.store", "postgres.store"),
+        )
+        for name in names
+    ),
 }
 
 # The standard modules that the model may import, and the calls that it may not make.
@@ -86,16 +96,14 @@ PURE = {
 IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "open", "input", "print"}
 
 SQL_ENGINES = ("durableq/engines/sqlite", "durableq/engines/postgres")
+SQL_PARTS = {
+    f"durableq/engines/sql/{name}" for name in ("definitions", "joining.py", "migrating.py")
+}
 # Each library beyond the standard one (and sqlite3), and the only places that import it.
 LIBRARIES = {
-    "sqlalchemy": {
-        *SQL_ENGINES,
-        "durableq/engines/sql/definitions",
-        "durableq/engines/sql/joining.py",
-        "migrations",
-    },
-    "psycopg": {"durableq/engines/postgres"},
-    "alembic": {"durableq/engines/sqlite", "migrations"},
+    "sqlalchemy": {*SQL_ENGINES, *SQL_PARTS, "migrations"},
+    "psycopg": {"durableq/engines/postgres", "scripts/keep_revision.py"},
+    "alembic": {"durableq/engines/sql/migrating.py", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
     "pydantic": {"durableq/recovery"},
@@ -130,35 +138,6 @@ RETIRED = {
 
 NOT_OUR_WORDS = {"job", "task", "claim", "manager", "helper", "util", "common"}
 NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Python's own word
-
-# Files that an engine may open beside /proc: (path, the call as ast.unparse writes it).
-MAY_OPEN: set[tuple[str, str]] = {
-    # In place of the sockets of the parent, in a forked child.
-    ("durableq/engines/postgres/forking.py", "os.open(os.devnull, os.O_RDWR)"),
-    # The marker of a backup or restore; a copy that has no name yet, or its directory.
-    ("durableq/engines/sqlite/copy_marker.py", "os.open(path, flags | os.O_CLOEXEC, 384)"),
-    (
-        "durableq/engines/sqlite/copy_marker.py",
-        "os.open(marker_path(target), os.O_RDONLY | os.O_CLOEXEC)",
-    ),
-    (
-        "durableq/engines/sqlite/copy_marker.py",
-        "os.open(self.partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 384)",
-    ),
-    ("durableq/engines/sqlite/copy_marker.py", "os.open(path, os.O_RDONLY | os.O_CLOEXEC)"),
-    # The log, for reading: SQLite locks no byte of it.
-    (
-        "durableq/engines/sqlite/ticket.py",
-        "os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)",
-    ),
-    # A new file, which no connection has open yet.
-    (
-        "durableq/engines/sqlite/open_files.py",
-        "os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 384)",
-    ),
-}
-OPENS = {"open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes", "touch"}
-COPIES = {"shutil"}
 
 # The functions in which a test sleeps: (path, function).
 MAY_SLEEP = {("tests/support.py", "wait_for")}
@@ -347,27 +326,6 @@ def bound(node: ast.AST) -> Iterator[str]:
     else:
         for child in ast.iter_child_nodes(node):
             yield from bound(child)
-
-
-def engines_open_no_file(root: Path) -> Iterator[str]:
-    for module in modules(root, "durableq/engines"):
-        for node in ast.walk(module.tree):
-            if not isinstance(node, ast.Call) or reads_proc(node):
-                continue
-            call = ast.unparse(node)
-            copies = call.split(".")[0] in COPIES
-            if (copies or called(node) in OPENS) and (module.path, call) not in MAY_OPEN:
-                yield module.at(node, f"{call}: closing the database's file drops our locks on it")
-
-
-def called(node: ast.Call) -> str:
-    """Return the last name of a call: `open` of open(), os.open() and path.open()."""
-    return ast.unparse(node.func).rpartition(".")[2]
-
-
-def reads_proc(node: ast.Call) -> bool:
-    constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-    return any(isinstance(value, str) and value.startswith("/proc/") for value in constants)
 
 
 def the_design_names_every_module(root: Path) -> Iterator[str]:

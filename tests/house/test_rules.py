@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import durableq
-from tests.house import groups, prose, rules
+from tests.house import groups, opening, prose, rules
 from tests.house.rules import RULES, Rule
 from tests.house.tree import modules
 
@@ -139,9 +139,19 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
         "from x import a\nif a:\n    import b\n__all__ = ['a']",
         "shows b",
     ),
-    (rules.engines_open_no_file, "durableq/engines/a.py", "open(path + '-shm')", "drops our locks"),
-    (rules.engines_open_no_file, "durableq/engines/a.py", "path.read_bytes()", "path.read_bytes()"),
-    (rules.engines_open_no_file, "durableq/engines/a.py", "shutil.copy(a, b)", "shutil.copy"),
+    (
+        opening.engines_open_no_file,
+        "durableq/engines/a.py",
+        "open(path + '-shm')",
+        "drops our locks",
+    ),
+    (
+        opening.engines_open_no_file,
+        "durableq/engines/a.py",
+        "path.read_bytes()",
+        "path.read_bytes()",
+    ),
+    (opening.engines_open_no_file, "durableq/engines/a.py", "shutil.copy(a, b)", "shutil.copy"),
     (rules.the_design_names_every_module, "durableq/attic.py", "", "no entry in docs/DESIGN.md"),
     (rules.public_names_have_a_docstring, "durableq/a.py", "'''A.'''\ndef f(): ...", "f has no"),
     (rules.public_names_have_a_docstring, "durableq/a.py", "A = 1", "a.py:1 has no docstring"),
@@ -217,7 +227,7 @@ INNOCENT: list[tuple[Rule, str, str]] = [
         "durableq/__init__.py",
         "from x import B, a\n__version__ = '1'\n__all__ = ['B', '__version__', 'a']",
     ),
-    (rules.engines_open_no_file, "durableq/engines/a.py", "open('/proc/locks')\nos.stat(path)"),
+    (opening.engines_open_no_file, "durableq/engines/a.py", "open('/proc/locks')\nos.stat(path)"),
     (rules.public_names_have_a_docstring, "durableq/a.py", "'''A.'''\ndef _f(): ..."),
     (
         rules.tests_wait_for_facts,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from durableq import DatabaseUnusable, DurableQ
+from durableq.engines.sql import migrating
 from durableq.engines.sql.definitions import tables
 from durableq.engines.sqlite import schema
 from durableq.engines.sqlite.driver import driver
@@ -21,15 +22,16 @@ from tests.engine import plain
 
 SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"
 LATER = """
+import sqlalchemy as sa
 from alembic import op
 
 revision, down_revision = "9999", "{before}"
 
 
 def upgrade() -> None:
-    op.execute("CREATE TABLE durableq_later (id INTEGER) STRICT")
+    op.create_table("durableq_later", sa.Column("id", sa.Integer), sqlite_strict=True)
     op.execute("UPDATE durableq_queue SET max_receives = 99")
-    op.execute("DROP TABLE durableq_history")
+    op.drop_table("durableq_once")
     op.execute("{last}")
 """
 
@@ -46,7 +48,7 @@ def migrated(path: Path) -> Path:
     """Make a file by running every migration."""
     engine = sa.create_engine(f"sqlite:///{path}", module=driver)
     with engine.begin() as connection:
-        schema.run_migrations(connection)
+        migrating.run_migrations(connection)
     engine.dispose()
     return path
 
@@ -67,7 +69,7 @@ def test_a_new_file_imports_neither_sqlalchemy_nor_alembic(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(schema.migrations_folder().parent)},
+        env=os.environ | {"PYTHONPATH": str(migrating.migrations_folder().parent)},
         capture_output=True,
         text=True,
         check=True,
@@ -90,7 +92,7 @@ def test_a_creation_that_raises_half_way_leaves_nothing(
 
 
 def test_the_code_knows_every_revision_in_order() -> None:
-    script = ScriptDirectory(str(schema.migrations_folder()))
+    script = ScriptDirectory(str(migrating.migrations_folder()))
     history = [revision.revision for revision in script.walk_revisions()]
     assert history[::-1] == list(schema.REVISIONS)
     assert script.get_heads() == [schema.REVISIONS[-1]]
@@ -98,7 +100,7 @@ def test_the_code_knows_every_revision_in_order() -> None:
 
 def test_a_new_revision_is_generated_from_the_definitions(tmp_path: Path) -> None:
     db, migrations = tmp_path / "queue.db", tmp_path / "migrations"
-    ours = schema.migrations_folder()
+    ours = migrating.migrations_folder()
     shutil.copytree(ours, migrations, ignore=shutil.ignore_patterns("__pycache__"))
     DurableQ(db).init()
     plain.script(db, "DROP VIEW durableq_dead_letter; DROP TABLE durableq_message")
@@ -116,7 +118,7 @@ def test_a_new_revision_is_generated_from_the_definitions(tmp_path: Path) -> Non
 
 
 def test_the_migrations_are_where_the_code_looks() -> None:
-    names = [path.name for path in (schema.migrations_folder() / "versions").glob("*.py")]
+    names = [path.name for path in (migrating.migrations_folder() / "versions").glob("*.py")]
     for revision in schema.REVISIONS:
         assert [name for name in names if name.startswith(f"{revision}_")] != []
 
@@ -124,11 +126,11 @@ def test_the_migrations_are_where_the_code_looks() -> None:
 def later_revision(folder: Path, last: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this code a later one, with one more migration."""
     migrations = folder / "migrations"
-    ours = schema.migrations_folder()
+    ours = migrating.migrations_folder()
     shutil.copytree(ours, migrations, ignore=shutil.ignore_patterns("__pycache__"))
     text = LATER.format(before=schema.REVISIONS[-1], last=last)
     (migrations / "versions" / "9999_later.py").write_text(text)
-    monkeypatch.setattr(schema, "migrations_folder", lambda: migrations)
+    monkeypatch.setattr(migrating, "migrations_folder", lambda: migrations)
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9999"))
 
 

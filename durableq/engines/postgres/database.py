@@ -108,6 +108,7 @@ class Database:
                 f"{self.location.shown} has no schema on the search path. Name one: ?schema=name."
             )
         self.schema = schema
+        self.user = link.connection.info.user
         self.dialect = dialect(schema)
         key = lock_key(name, schema)
         self.key = key

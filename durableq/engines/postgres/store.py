@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from durableq.engines.postgres import schema
+from durableq.engines.postgres import copies, schema
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.open_transaction import UserWrite
@@ -27,7 +26,7 @@ from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
 from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.releasing import Releasing
-from durableq.engines.sql.schema import Purpose, SchemaState
+from durableq.engines.sql.schema import Purpose
 from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling
 from durableq.engines.sql.together import together
@@ -43,16 +42,6 @@ if TYPE_CHECKING:
 
 #: The durability of a commit by the setting synchronous_commit; that of the others is full.
 _DURABILITY: Final = {"off": "none"}
-
-
-def has_tables(url: str) -> bool:
-    """Return whether durableq's tables are in the schema that a URL names.
-
-    Raises:
-        Busy, DatabaseUnusable: the server cannot be asked.
-    """
-    with closing(Database(Location.parse(url))) as database, database.connected() as (link, _):
-        return schema.state_of(link, database) is not SchemaState.EMPTY
 
 
 class PostgresStore(
@@ -157,11 +146,14 @@ class PostgresStore(
         """Do nothing: PostgreSQL writes its own checkpoints."""
 
     def _notice_restart(self) -> None:
-        """Take back every lease of an earlier boot of this host: none of its owners is alive."""
+        """Take back every lease of an earlier boot of this host, and in a copy: no owner lives."""
         database = self._database
         with database.read() as tx:
-            if hosts.known_boots(tx).get(database.host_id) == database.boot_id:
+            is_copy = copies.are_restored(tx, database)
+            if hosts.known_boots(tx).get(database.host_id) == database.boot_id and not is_copy:
                 return
         with database.write() as write:
+            if is_copy:
+                copies.settle(write, database)
             if hosts.known_boots(write).get(database.host_id) != database.boot_id:
                 hosts.enter(write, database.host_id, database.boot_id)

@@ -64,6 +64,17 @@ def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
     return outcomes
 
 
+def release_all(tx: WriteTransaction) -> int:
+    """Return every leased message of a copy, whose owners do not use it; return their number."""
+    receipts = []
+    for *columns, _, queue_id in tx.run(tx.sql.ALL_LEASES).fetchall():
+        leased = LeasedMessage(*columns)
+        queue = tx.queue_by_id(queue_id).name
+        receipts.append(Receipt(queue, str(leased.id), leased.token.hex()))
+    release(tx, receipts)
+    return len(receipts)
+
+
 def _expire(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> Outcome:
     """End the lease of a message that has expired."""
     if isinstance(row.at_expiry, Bury):

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from durableq.engines.sql import hosts, releasing, steady_time
-from durableq.engines.sql.settling import LeasedMessage
-from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import copy_install, copy_marker, schema
 from durableq.engines.sqlite.copy_marker import LOG_SUFFIXES, os_errors_translated
 from durableq.engines.sqlite.database import Database
@@ -37,7 +35,6 @@ from durableq.model.errors import (
     Unsupported,
 )
 from durableq.model.health import Copied
-from durableq.model.message import Receipt
 from durableq.model.text import is_storable
 from durableq.runtime.clock import Clock
 
@@ -229,13 +226,6 @@ def _path_parameter(raw: Any, path: Path) -> str | bytes:
     return os.fsencode(path)
 
 
-def _receipt(tx: WriteTransaction, *lease: Any) -> Receipt:
-    """Return the receipt of a row of ALL_LEASES."""
-    *columns, _, queue_id = lease
-    leased = LeasedMessage(*columns)
-    return Receipt(tx.queue_by_id(queue_id).name, str(leased.id), leased.token.hex())
-
-
 def _release_leases(copy: Location, clock: Clock) -> int:
     """Upgrade a copy if necessary and release the leases in it; return their number.
 
@@ -249,9 +239,8 @@ def _release_leases(copy: Location, clock: Clock) -> int:
             schema.upgrade(database, found)
         with database.write() as tx:
             tx.set_time(steady_time.follow(tx, database.clock))
-            leases = tx.run(tx.sql.ALL_LEASES).fetchall()
-            releasing.release(tx, [_receipt(tx, *lease) for lease in leases])
+            released = releasing.release_all(tx)
             hosts.start_anew(tx, clock.host_id(), clock.boot_id())
     finally:
         database.close()
-    return len(leases)
+    return released

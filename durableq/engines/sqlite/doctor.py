@@ -20,10 +20,10 @@ from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.doctor_tables import check_content
 from durableq.engines.sqlite.driver import DRIVER_TIMEOUT_SECONDS, driver
 from durableq.engines.sqlite.errors import translate
-from durableq.engines.sqlite.location import Location, bad, ok, warn
+from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.schema import SchemaState, estimate_upgrade, state_of
 from durableq.model.errors import Busy, DurableQError, ForeignDatabase
-from durableq.model.health import Finding, UpgradeEstimate, is_healthy
+from durableq.model.health import Finding, UpgradeEstimate, bad, is_healthy, ok, warn
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.runtime.clock import Clock, SteadyClock
 

@@ -13,9 +13,9 @@ from durableq.engines.sqlite import copy_marker, locks
 from durableq.engines.sqlite.checkpoints import IS_GUARDED
 from durableq.engines.sqlite.database import JOURNAL_SIZE_LIMIT
 from durableq.engines.sqlite.driver import check_library, driver
-from durableq.engines.sqlite.location import Location, bad, is_network, log_bytes, ok, warn
+from durableq.engines.sqlite.location import Location, is_network, log_bytes
 from durableq.model.errors import UnsupportedSQLite
-from durableq.model.health import Finding
+from durableq.model.health import Finding, bad, ok, warn
 
 LOW_SPACE_BYTES: Final = 256 << 20
 NO_SPACE_BYTES: Final = 4 << 20

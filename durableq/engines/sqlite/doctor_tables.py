@@ -11,7 +11,7 @@ from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.file_space import page_counts
-from durableq.engines.sqlite.location import Location, bad, ok, warn
+from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.schema import (
     HAS_OCTET_LENGTH,
     INCREMENTAL_VACUUM,
@@ -20,7 +20,7 @@ from durableq.engines.sqlite.schema import (
     lacking,
     state_of,
 )
-from durableq.model.health import Finding
+from durableq.model.health import Finding, bad, ok, warn
 from durableq.model.limits import DAY_MS
 from durableq.model.units import span
 from durableq.runtime.clock import Clock, SteadyClock, jump_words

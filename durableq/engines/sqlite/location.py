@@ -14,7 +14,7 @@ from pathlib import Path
 
 from durableq.engines.sqlite.url import parse_url
 from durableq.model.errors import DatabaseUnusable
-from durableq.model.health import Finding, Level
+from durableq.model.health import Finding, bad
 
 #: File systems on which locks or shared memory between processes fail; also every fuse.* one.
 NETWORK_FILESYSTEMS = frozenset(
@@ -125,21 +125,6 @@ class Location:
         except OSError:
             return None
         return status.st_dev, status.st_ino
-
-
-def ok(name: str, what: str, advice: str = "") -> Finding:
-    """Return a finding that asks for nothing."""
-    return Finding(name, Level.OK, what, advice)
-
-
-def warn(name: str, what: str, advice: str) -> Finding:
-    """Return a finding that may become a problem."""
-    return Finding(name, Level.WARN, what, advice)
-
-
-def bad(name: str, what: str, advice: str) -> Finding:
-    """Return a finding that is a problem."""
-    return Finding(name, Level.BAD, what, advice)
 
 
 def is_network(kind: str) -> bool:

@@ -1,8 +1,7 @@
 """Creation, recognition and upgrade of the tables.
 
 A new file gets the tables of the generated texts at once. An older one is upgraded by Alembic,
-which only then is imported; its migrations stand in `migrations/`, beside the package in a checkout
-and inside it in a wheel. A test compares the results of both.
+which only then is imported (engines/sql/migrating.py). A test compares the results of both.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from durableq.engines.sql.migrating import run_migrations
 from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE, Purpose, SchemaState
 from durableq.engines.sql.transactions import RevisionCheck
 from durableq.engines.sqlite import locks, statements
@@ -42,10 +42,8 @@ __all__ = [
     "estimate_upgrade",
     "lacking",
     "migrated_meanwhile",
-    "migrations_folder",
     "prepare",
     "refuse",
-    "run_migrations",
     "state_of",
     "upgrade",
 ]
@@ -254,17 +252,6 @@ def _migrate(connection: sqlalchemy.Connection, path: Path) -> None:
         ) from error
 
 
-def run_migrations(connection: sqlalchemy.Connection) -> None:
-    """Run the migrations that a file lacks, in the transaction of the connection."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
 def _check_unused(raw: Any, database: Database) -> None:
     """Refuse to migrate under workers of an older durableq, which would continue as before.
 
@@ -331,10 +318,3 @@ def _estimate_rewriting(raw: Any, rows: int, size: int, page_bytes: int) -> Upgr
 
 def _reading_seconds(rows: int, size: int) -> float:
     return rows / READ_ROWS_PER_SECOND + size / READ_BYTES_PER_SECOND
-
-
-def migrations_folder() -> Path:
-    """Return the folder of the migrations: in an installed package, or beside a checkout's."""
-    package = Path(__file__).parents[2]
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
