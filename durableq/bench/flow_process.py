@@ -8,7 +8,10 @@ monotonic clock, which all processes of a machine share.
 from __future__ import annotations
 
 import json
+import os
 import random
+import select
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -42,16 +45,66 @@ def receive(app: DurableQ, seconds: float) -> list[float]:
     return times
 
 
-def hold(app: DurableQ, seconds: float) -> int:
-    """Receive one message at a time and keep it a while; return the number of messages."""
-    number = 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for receipt in _receipts(app):
-            time.sleep(random.uniform(0, HOLD_SECONDS))
-            app.store.complete([Completion(receipt)])
-            number += 1
+def kill_holders(
+    app: DurableQ, seconds: float, *, kills: int, crowd: int, lease_seconds: float
+) -> int:
+    """Fork processes that hold a message, and kill each; return the number that held its lease.
+
+    Args:
+        app: open; a fork of this process is ready at once, where a new one would have to start.
+        seconds: for how long at most.
+        kills: it ends when it has killed so many that held a lease.
+        crowd: the number of processes at a time.
+        lease_seconds: of the queue.
+    """
+    number, end = 0, time.monotonic() + seconds
+    holders: dict[int, int] = {}
+    while number < kills and time.monotonic() < end:
+        while len(holders) < crowd:
+            told, pid = _fork_holder(app)
+            holders[told] = pid
+        for told in select.select([*holders], [], [], WAIT_MS / 1000)[0]:
+            received_at = float(os.read(told, 64))
+            number += time.monotonic() - received_at < lease_seconds
+            _end(told, holders.pop(told))
+    for told, pid in holders.items():
+        _end(told, pid)
     return number
+
+
+def _fork_holder(app: DurableQ) -> tuple[int, int]:
+    """Fork; return a descriptor from which the time can be read once it holds a message."""
+    reading, writing = os.pipe()
+    parent, pid = os.getpid(), os.fork()
+    if pid == 0:
+        try:
+            _hold(app, writing, parent)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    return reading, pid
+
+
+def _hold(app: DurableQ, told: int, parent: int) -> None:
+    """Handle messages, and keep one until this process is killed, or its parent ends."""
+    rng = random.Random(os.getpid())
+    left = rng.randrange(3)
+    while os.getppid() == parent:
+        for receipt in _receipts(app):
+            if left:
+                time.sleep(rng.uniform(0, HOLD_SECONDS))
+                app.store.complete([Completion(receipt)])
+                left -= 1
+                continue
+            os.write(told, f"{time.monotonic()}".encode())
+            while os.getppid() == parent:
+                time.sleep(WAIT_MS / 1000)
+
+
+def _end(told: int, pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(told)
 
 
 def fill(app: DurableQ, seconds: float, *, batch: int) -> dict[str, int]:
@@ -87,7 +140,7 @@ def compute(app: DurableQ, seconds: float, *, key: str, compute_seconds: float) 
 
 
 ROLES: Final[Mapping[str, Callable[..., Any]]] = {
-    role.__name__: role for role in (receive, hold, fill, deduplicated, compute)
+    role.__name__: role for role in (receive, kill_holders, fill, deduplicated, compute)
 }
 
 

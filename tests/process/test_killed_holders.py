@@ -5,19 +5,24 @@ Those of a probe and of a computation of `once` are in test_breaker.py and test_
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from durableq import DurableQ, Queue
+from durableq import Delivery, DurableQ, Queue
 from durableq.admin.operations import audit
+from durableq.bench.app import QUEUE
 from durableq.model.health import Level
+from durableq.model.settings import QueueOptions
 from tests.engine import plain
 from tests.process.child import Nursery
 from tests.support import new_file, wait_for
 
 LEASE_SECONDS = 0.5
+PLACES, KILLS, MESSAGES = 4, 20, 200
 #: A token each two leases.
 TOKEN_SECONDS = 1.0
 #: When the message in flight was received, on the lease clock.
@@ -87,6 +92,44 @@ def test_the_last_place_of_a_killed_process_returns_with_its_lease(
         message.complete()
     assert orders.info().limits.in_flight == 0
     check_sound(orders)
+
+
+def test_of_many_killed_holders_none_keeps_a_place_or_frees_it_twice(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    """`durableq bench flow` kills 1,000 of them; each is a fork that holds a message."""
+    lease = LEASE_SECONDS
+    settings = QueueOptions(visibility_timeout=lease, max_receives=1000, max_in_flight=PLACES)
+    orders = orders._app.queue(QUEUE, **settings)
+    orders.send_many(range(MESSAGES))
+    asked = {"kills": KILLS, "crowd": 2 * PLACES, "lease_seconds": lease}
+    command = [sys.executable, "-m", "durableq.bench.flow_process", "kill_holders"]
+    killer = nursery.run(*command, f"sqlite:///{db}", "20", json.dumps(asked))
+    most: list[int] = []
+
+    def has_ended() -> bool:
+        most.append(orders.info().counts.in_flight)
+        return killer.process.poll() is not None
+
+    wait_for(has_ended, seconds=60, what="the end of the killer")
+    assert max(most) <= PLACES
+    assert int(killer.said[-1]) > PLACES, killer.complaints
+    left = orders.info().counts.present
+    assert left > PLACES
+    held = wait_for(lambda: all_places(orders), what="every place to be free")
+    assert orders.receive(9) == [], "a place was freed twice"
+    orders._app.store.release([one.receipt for one in held])
+    complete_all(orders, left)
+    check_sound(orders)
+
+
+def all_places(orders: Queue) -> list[Delivery] | None:
+    """Return a message for each place; None if leases of killed processes still have some."""
+    received = orders.receive(9, visibility_timeout=3600)
+    if len(received) == PLACES:
+        return received
+    orders._app.store.release([one.receipt for one in received])
+    return None
 
 
 def test_the_head_of_a_group_of_a_killed_process_is_received_again_before_the_others(

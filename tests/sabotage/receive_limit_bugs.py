@@ -122,8 +122,13 @@ BUGS = (
 _SQLITE = "tests/contract/test_sqlite.py::TestSQLite::"
 _PROCESS = "tests/process/test_limits.py::"
 _WORKERS = "tests/engine/test_limited_workers.py::"
+_HOLDERS = (
+    "tests/process/test_killed_holders.py::"
+    "test_of_many_killed_holders_none_keeps_a_place_or_frees_it_twice"
+)
 _KILLED = _PROCESS + "test_killed_before_any_statement_a_call_pays_for_its_leases_or_for_none"
 SEEN_BY = (
+    ("forget_the_end_of_a_lease_that_is_put_back", _HOLDERS),
     ("charge_a_token_after_the_commit", _KILLED + "[receive]"),
     ("give_a_token_back_with_a_release", _SQLITE + "test_a_token_is_not_given_back_with_a_place"),
     (
