@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,16 +126,16 @@ def work(
         with _not_longer_than(start_seconds, log_format):
             return _worker(session, app, command, tuple(queue or ()))
 
-    options, loaded = wait_out(load, log)
-    options = limits.applied(options).changed(
-        threads=threads, drain=drain, log_format=log_format.value
-    )
-    max_rss_bytes = _max_rss(limits.max_rss)
     from durableq.supervisor.supervisor import Supervisor
 
-    plain = log_format is LogFormat.TEXT and not session.as_json
-    hint = demo_hint(app) if plain and command is None else None
+    options, loaded = wait_out(load, log)
     with loaded:
+        options = limits.applied(options).changed(
+            threads=threads, drain=drain, log_format=log_format.value
+        )
+        max_rss_bytes = _max_rss(limits.max_rss)
+        plain = log_format is LogFormat.TEXT and not session.as_json
+        hint = demo_hint(app) if plain and command is None else None
         fleet = Supervisor(
             options,
             procs,
@@ -201,14 +201,16 @@ def _worker(
     from durableq.worker.command import parse
 
     arguments = parse(command)
-    loaded = DurableQ(session.url)
-    named = [loaded.store.require(Capability.INSPECT).queue(name).name for name in queues]
-    queues = tuple(dict.fromkeys(named or source_queues(loaded.store)))
-    if not queues:
-        raise output.Misuse(
-            f"{loaded.address} has no queue yet, so there is nothing to run a command for. Create "
-            "one with `durableq queue create NAME`."
-        )
+    with ExitStack() as stack:  # a retry after an outage opens the file anew
+        loaded = stack.enter_context(DurableQ(session.url))
+        named = [loaded.store.require(Capability.INSPECT).queue(name).name for name in queues]
+        queues = tuple(dict.fromkeys(named or source_queues(loaded.store)))
+        if not queues:
+            raise output.Misuse(
+                f"{loaded.address} has no queue yet, so there is nothing to run a command for. "
+                "Create one with `durableq queue create NAME`."
+            )
+        stack.pop_all()
     return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
 
 

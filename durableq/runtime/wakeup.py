@@ -30,13 +30,18 @@ def wait_readable(seconds: float, *files: int | HasFileno) -> bool:
 
 
 class WakeupEvent:
-    """An event that threads and signal handlers set; its descriptor is readable while it is set."""
+    """An event that threads and signal handlers set; its descriptor is readable while it is set.
+
+    Its pipe is closed with its last reference, if not before.
+    """
+
+    _read = _write = -1
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
+        self._was = os.fstat(self._write)
         for end in (self._read, self._write):
             os.set_blocking(end, False)
-        self._was = os.fstat(self._write)
         #: Whether it has been set, and not cleared since. `set` and `clear` change it.
         self.is_set = False
 
@@ -56,7 +61,7 @@ class WakeupEvent:
         That code has probably closed the database's as well: SQLite would go on writing to numbers
         that may be other files by now. Nothing is logged, because stderr may be another file too.
         """
-        if not self.is_intact:
+        if self._read >= 0 and not self.is_intact:
             os._exit(CLOSED_DESCRIPTORS)
 
     def exit_if_closed(self) -> None:
@@ -95,9 +100,19 @@ class WakeupEvent:
         return self._read
 
     def close(self) -> None:
-        """Close the descriptors."""
-        os.close(self._read)
-        os.close(self._write)
+        """Close the descriptors, unless that was done; a later `set` wakes nobody.
+
+        A number that other code has closed, and that is another file by now, is left open.
+        """
+        ends = self._read, self._write
+        self._read = self._write = -1
+        for end in ends:
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(end), self._was):
+                    os.close(end)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class MessageWaiter:

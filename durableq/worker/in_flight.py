@@ -83,6 +83,10 @@ class InFlight:
         #: Number of those that failed.
         self.failed = 0
 
+    def close(self) -> None:
+        """Close the event, once no thread waits for it."""
+        self.shorter_lease.close()
+
     def works(self) -> list[Work]:
         """Return the receives with messages in flight."""
         return [*self._works]

@@ -75,6 +75,7 @@ class LeaseKeeper:
         """End the thread."""
         self._done.set()
         self._thread.join()
+        self._done.close()
 
     def _run(self) -> None:
         try:

@@ -97,6 +97,11 @@ class WorkerState:
         self.error = self.error or error
         self.stopping.set()
 
+    def close(self) -> None:
+        """Close the events, once no thread of the worker runs."""
+        self.in_flight.close()
+        self.stopping.close()
+
     def mark_ready(self) -> None:
         """Record that the worker has made a receive."""
         if self.scoreboard.stage is Stage.OPENING:

@@ -56,9 +56,17 @@ class Worker:
     def run(self) -> Stage:
         """Work until `stopping` is set or the options end the worker; return the reason.
 
+        To be called once.
+
         Raises:
             DurableQError: the file can no longer be used.
         """
+        try:
+            return self._work()
+        finally:
+            self._state.close()
+
+    def _work(self) -> Stage:
         self._scoreboard.reach(Stage.OPENING)
         lease_keeper = persist(self._register, self.stopping, Outage(logged(log)))
         if lease_keeper is None:  # stopped while it waited

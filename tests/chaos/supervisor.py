@@ -61,3 +61,4 @@ class Supervisor:
         for process in self.processes:
             process.kill()
             process.wait()
+        self.targets.ledger.close()

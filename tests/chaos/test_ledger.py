@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from durableq.testing.chaos.ledger import FOLDER_VARIABLE, NONE, Ledger, Step, a
 
 @pytest.fixture
 def noted(tmp_path: Path) -> Path:
-    ledger = Ledger(tmp_path)
-    ledger.note("send", Step.INVOKE, "k")
-    ledger.note("charge", Step.INVOKE, "k", "7", "token", "1.2")
+    with closing(Ledger(tmp_path)) as ledger:
+        ledger.note("send", Step.INVOKE, "k")
+        ledger.note("charge", Step.INVOKE, "k", "7", "token", "1.2")
     return tmp_path / f"{os.getpid()}.ledger"
 
 
@@ -36,9 +37,9 @@ def test_a_line_that_was_cut_off_is_no_line(noted: Path) -> None:
 
 
 def test_the_last_line_of_a_long_ledger_is_found(noted: Path) -> None:
-    ledger = Ledger(noted.parent)
-    for number in range(200):
-        ledger.note("charge", Step.OK, f"order-{number}")
+    with closing(Ledger(noted.parent)) as ledger:
+        for number in range(200):
+            ledger.note("charge", Step.OK, f"order-{number}")
     found = last(noted.parent, os.getpid())
     assert found is not None
     assert found.key == "order-199"
@@ -53,9 +54,10 @@ def test_an_empty_or_missing_ledger_has_no_last_line(noted: Path) -> None:
 def test_an_answer_is_found_by_its_receipt(noted: Path) -> None:
     asked = read(noted.parent)[-1]
     assert answer(noted.parent, asked) is None
-    Ledger(noted.parent).note("charge", Step.OK, "k", "7", "another", "1.3")
-    assert answer(noted.parent, asked) is None
-    Ledger(noted.parent).note("charge", Step.REFUSED, "k", "7", "token", "1.2")
+    with closing(Ledger(noted.parent)) as ledger:
+        ledger.note("charge", Step.OK, "k", "7", "another", "1.3")
+        assert answer(noted.parent, asked) is None
+        ledger.note("charge", Step.REFUSED, "k", "7", "token", "1.2")
     answered = answer(noted.parent, asked)
     assert answered is not None
     assert answered.step == Step.REFUSED
@@ -65,5 +67,6 @@ def test_outside_a_run_there_is_no_ledger(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(AppError, match=FOLDER_VARIABLE):
         Ledger.of_this_run()
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
-    Ledger.of_this_run().note("send", Step.INVOKE)
+    with closing(Ledger.of_this_run()) as ledger:
+        ledger.note("send", Step.INVOKE)
     assert len(read(tmp_path)) == 1

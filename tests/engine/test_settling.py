@@ -118,6 +118,7 @@ def settling(dq: DurableQ, received: Sequence[Delivery]) -> Iterator[Settling]:
     part.completer.start()
     yield part
     part.completer.close()
+    part.state.close()
     assert part.state.error is None
     assert part.state.in_flight.works() == []
 

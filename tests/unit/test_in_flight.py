@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -21,8 +23,9 @@ def scoreboard() -> Scoreboard:
 
 
 @pytest.fixture
-def in_flight(scoreboard: Scoreboard) -> InFlight:
-    return InFlight(scoreboard, timeout_ms=7)
+def in_flight(scoreboard: Scoreboard) -> Iterator[InFlight]:
+    with closing(InFlight(scoreboard, timeout_ms=7)) as in_flight:
+        yield in_flight
 
 
 def received(number: int = NUMBER) -> Work:

@@ -19,6 +19,7 @@ from durableq.runtime.wakeup import (
     WakeupEvent,
     wait_readable,
 )
+from tests.descriptors import opened
 from tests.support import scaled
 
 
@@ -69,6 +70,27 @@ def test_setting_an_event_with_closed_descriptors_is_harmless() -> None:
     wakeup.close()
     wakeup.set()
     assert wakeup.is_set
+
+
+def test_an_event_closes_its_own_descriptors_and_no_others_once() -> None:
+    wakeup = WakeupEvent()
+    before = opened()
+    read, write = ends(wakeup)
+    os.close(write)
+    other = os.open("/", os.O_RDONLY)
+    assert other == write, "the number is used again"
+    wakeup.close()
+    assert before.keys() - opened().keys() == {read}
+    wakeup.close()
+    wakeup.exit_unless_intact()  # it was closed by its owner
+    wakeup.exit_if_closed()
+    os.close(other)
+
+
+def test_an_event_is_closed_with_its_last_reference() -> None:
+    before = opened()
+    assert len([WakeupEvent() for _ in range(10)]) == 10
+    assert opened() == before
 
 
 def ends(wakeup: WakeupEvent) -> list[int]:

@@ -109,6 +109,7 @@ class Injector:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        self._targets.ledger.close()
 
     def end(self) -> None:
         """Continue all stopped processes, as a stopped one handles no signal; end an outage."""

@@ -106,6 +106,12 @@ class Ledger:
         )
         os.write(self._handle, (" ".join(map(str, line)) + "\n").encode())
 
+    def close(self) -> None:
+        """Close the file; the next line opens it again."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
     @contextmanager
     def attempt(self, operation: str, message: Delivery) -> Iterator[Callable[[Step], None]]:
         """Log an attempt of a handler and its outcome; the value logs a step on the way."""
