@@ -5,12 +5,15 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 pytest_plugins = ["tests.postgres"]
+
+from tests.descriptors import none_left  # noqa: E402 - its assertions are rewritten, too
 
 # Except the choice of the SQLite library, DURABLEQ_SQLITE=stdlib runs all tests with the other, and
 # of the PostgreSQL server.
@@ -39,3 +42,23 @@ settings.register_profile(
 for name, examples in (("fast", 20), ("thorough", 200)):  # pytest --hypothesis-profile=NAME
     settings.register_profile(name, settings.get_profile("durableq"), max_examples=examples)
 settings.load_profile("durableq")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptors_of_the_session(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where fixtures of wider scope leave descriptors open: it is torn down after them."""
+    with none_left("A fixture of a module or of the session", unless=_has_failed(request)):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves descriptors open."""
+    with none_left("This test", unless=_has_failed(request)):
+        yield
+
+
+def _has_failed(request: pytest.FixtureRequest) -> Callable[[], bool]:
+    """Return whether a test has failed since: its traceback may keep descriptors open."""
+    before = request.session.testsfailed
+    return lambda: request.session.testsfailed > before

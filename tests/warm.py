@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import math
 import os
 import runpy
 import select
@@ -18,12 +19,19 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from tests import warm_client
 
 ROOT = Path(__file__).parents[1]
 LONGEST_REQUEST = 1 << 20
+
+
+class HasFileno(Protocol):
+    """A file, a socket: anything with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 class WarmProcess:
@@ -76,7 +84,7 @@ class WarmProcess:
                 environment=self._environment | environment,
             )
             with connection:
-                if not select.select([connection], [], [], seconds)[0]:
+                if not readable(connection, seconds=seconds):
                     os.kill(pid, signal.SIGKILL)
                     warm_client.read_number(connection)
                     out.seek(0)
@@ -87,10 +95,28 @@ class WarmProcess:
             said = (out.read(), err.read())
             return subprocess.CompletedProcess([module, *arguments], code, *said)
 
+    @property
+    def descriptors(self) -> set[int]:
+        """The descriptors that are open as long as it runs."""
+        streams = self._process.stdin, self._process.stdout
+        return {stream.fileno() for stream in streams if stream is not None}
+
     def close(self) -> None:
         """End the process."""
         self._process.communicate(timeout=60)
         self._folder.cleanup()
+
+
+def readable(*files: HasFileno, seconds: float | None = None) -> set[int]:
+    """Wait for files to be readable, or at their end; return the descriptors of those that are.
+
+    select() would not take the descriptors of a process that has more than 1,024.
+    """
+    poller = select.poll()
+    for file in files:
+        poller.register(file, select.POLLIN)
+    ready = poller.poll(None if seconds is None else math.ceil(seconds * 1000))
+    return {descriptor for descriptor, _ in ready}
 
 
 def become(request: dict[str, Any], descriptors: list[int]) -> None:
@@ -150,7 +176,7 @@ def attend(connection: socket.socket) -> None:
 def serve(listener: socket.socket) -> None:
     """Fork for each connection, until stdin ends."""
     children: set[int] = set()
-    while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
+    while sys.stdin.fileno() not in readable(sys.stdin, listener):
         connection, _ = listener.accept()
         if (child := os.fork()) == 0:
             listener.close()

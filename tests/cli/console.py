@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from durableq import DurableQ
+from tests import descriptors
 from tests.support import scaled
 from tests.warm import WarmProcess
 
@@ -52,6 +53,7 @@ def warm() -> list[str]:
     """
     process = WarmProcess("tests.cli.warm_command", PYTHONPATH=str(ROOT))
     atexit.register(process.close)
+    descriptors.KEPT.update(process.descriptors)
     return process.command("durableq")
 
 

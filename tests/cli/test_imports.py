@@ -57,7 +57,8 @@ def imported(program: str, *arguments: str, cwd: Path) -> set[str]:
 
 @pytest.mark.parametrize("line", WITHOUT)
 def test_a_command_does_not_import(line: str, tmp_path: Path) -> None:
-    durableq.DurableQ(tmp_path / "durableq.db").init()
+    with durableq.DurableQ(tmp_path / "durableq.db") as dq:
+        dq.init()
     found = imported(PRINTING + MODULES, *line.split(), cwd=tmp_path)
     assert "durableq.cli" in found
     assert not (HEAVY | WITHOUT[line]) & found

@@ -52,7 +52,9 @@ def half_way(subject: Subject, *, keyed: bool) -> None:
 @pytest.mark.parametrize("table", ["message", "counters", "idempotency", "queue", "history"])
 def test_raw_and_durableq_leave_equal_rows(tmp_path: Path, table: str, keyed: bool) -> None:
     ours, theirs = tmp_path / "ours.db", tmp_path / "theirs.db"
-    half_way(OfDurableQ(ours, "full"), keyed=keyed)
+    subject = OfDurableQ(ours, "full")
+    with subject.app:
+        half_way(subject, keyed=keyed)
     half_way(raw(theirs, "full"), keyed=keyed)
     assert rows(ours, f"durableq_{table}") == rows(theirs, f"durableq_{table}")
 

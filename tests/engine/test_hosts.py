@@ -171,6 +171,7 @@ def test_hosts_that_wrote_nothing_for_long_are_forgotten(hosts: tuple[Host, Host
     first.store.close()
     advance(hosts, 8 * DAY_MS / 1000)
     second.clock.reboot()
+    second.store.close()
     second.open()
     names = "SELECT name FROM durableq_meta WHERE name LIKE 'boot:%' ORDER BY name"
     assert plain.column(second.db, names) == ["boot:b"]

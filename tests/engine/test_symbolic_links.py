@@ -98,7 +98,8 @@ def test_a_link_to_a_missing_file_makes_its_target(named: Path, tmp_path: Path) 
 
 def test_a_hard_link_of_the_file_behind_a_link_is_refused(named: Path, tmp_path: Path) -> None:
     real = tmp_path / "data" / "real.db"
-    DurableQ(real).init()
+    with DurableQ(real) as dq:
+        dq.init()
     real.with_name("other.db").hardlink_to(real)
     with pytest.raises(DatabaseUnusable, match="has 2 hard links"):
         DurableQ(named).init()

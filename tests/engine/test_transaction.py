@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -305,11 +305,12 @@ def test_an_error_of_another_database_fails_the_message(
 
 
 @pytest.fixture
-def late(db: Path, orders: Queue) -> Queue:
+def late(db: Path, orders: Queue) -> Iterator[Queue]:
     """The same queue for a process whose clock has passed every lease."""
     clock = FakeClock(lease_ms=SystemClock().lease_ms() + HOUR_MS)
     clock.boot_id = boot_id_of(db)  # type: ignore[method-assign]
-    return DurableQ(db, clock=clock).queue("orders")
+    with DurableQ(db, clock=clock) as dq:
+        yield dq.queue("orders")
 
 
 def boot_id_of(db: Path) -> Any:

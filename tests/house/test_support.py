@@ -1,11 +1,13 @@
-"""The functions that let every other test wait."""
+"""The functions that let every other test wait, and hold it to closing what it opens."""
 
 import os
+import threading
 import time
 
 import pytest
 
 from tests import support
+from tests.descriptors import KEPT, none_left, opened
 from tests.support import scaled, wait_for
 
 
@@ -29,3 +31,35 @@ def test_a_deadline_grows_with_the_load_up_to_a_limit(monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert [allowed(load, 10) for load in (0, 2, 6, 1000)] == [10, 10, 30, support.LONGEST_SECONDS]
     assert allowed(1000, 500) == 500
+
+
+def test_a_block_that_leaves_a_descriptor_open_fails_once_and_names_it() -> None:
+    descriptor = -1
+
+    def leave() -> None:
+        nonlocal descriptor
+        with none_left("A test"):
+            descriptor = os.open("/", os.O_RDONLY)
+
+    with pytest.raises(pytest.fail.Exception, match=r"A test leaves.*\{\d+: '/'\}"):
+        leave()
+    assert descriptor in KEPT, "the session does not report it again"
+    KEPT.discard(descriptor)
+    os.close(descriptor)
+
+
+def test_garbage_and_a_thread_may_close_a_descriptor_a_little_later() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.file, self.itself = open("/dev/null", "rb", 0), self  # noqa: SIM115 - left to gc
+
+        def __del__(self) -> None:
+            self.file.close()
+
+    before = opened()
+    with none_left("A test"):
+        Cycle()
+        later = threading.Timer(0.05, os.close, [os.open("/", os.O_RDONLY)])
+        later.start()
+    later.join()
+    assert opened() == before

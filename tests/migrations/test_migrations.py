@@ -55,7 +55,8 @@ def migrated(path: Path) -> Path:
 
 def test_a_new_file_has_exactly_the_tables_and_rows_of_the_migrations(tmp_path: Path) -> None:
     new = tmp_path / "new.db"
-    DurableQ(new).init()
+    with DurableQ(new) as dq:
+        dq.init()
     old = migrated(tmp_path / "migrated.db")
     assert schema_of(new) == schema_of(old)
     assert all(name.startswith(("durableq_", "sqlite_")) for name in schema_of(new))
@@ -102,7 +103,8 @@ def test_a_new_revision_is_generated_from_the_definitions(tmp_path: Path) -> Non
     db, migrations = tmp_path / "queue.db", tmp_path / "migrations"
     ours = migrating.migrations_folder()
     shutil.copytree(ours, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    DurableQ(db).init()
+    with DurableQ(db) as dq:
+        dq.init()
     plain.script(db, "DROP VIEW durableq_dead_letter; DROP TABLE durableq_message")
     program = (
         "from alembic import command\nfrom alembic.config import Config\nconfig = Config()\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,19 +93,20 @@ def test_an_older_sqlite_refuses_a_file_of_release_01_and_leaves_it_as_it_is(
 
 
 @pytest.fixture
-def dq(db: Path) -> DurableQ:
+def dq(db: Path) -> Iterator[DurableQ]:
     """The application, a second after the file was kept."""
     clock = FakeClock()
     clock.advance(1)
-    dq = DurableQ(db, clock=clock)
-    dq.migrate()
-    return dq
+    with DurableQ(db, clock=clock) as dq:
+        dq.migrate()
+        yield dq
 
 
 def test_each_file_has_the_tables_of_its_migrations(db: Path, tmp_path: Path) -> None:
     """While a revision is not released: if this fails, run scripts/keep_revision.py."""
     if revision_of(db) == schema.REVISIONS[-1]:
-        DurableQ(tmp_path / "new.db").init()
+        with DurableQ(tmp_path / "new.db") as dq:
+            dq.init()
         assert with_todays_check(db) == with_todays_check(tmp_path / "new.db")
 
 

@@ -33,11 +33,12 @@ CREATE TRIGGER watch AFTER INSERT ON durableq_message BEGIN
 
 
 @pytest.fixture
-def orders(db: Path) -> Queue:
-    queue = DurableQ(str(db)).queue("orders", max_backlog=MOST)
-    assert queue.info().counts.present == 0
-    plain.script(db, WATCH)
-    return queue
+def orders(db: Path) -> Iterator[Queue]:
+    with DurableQ(str(db)) as dq:
+        queue = dq.queue("orders", max_backlog=MOST)
+        assert queue.info().counts.present == 0
+        plain.script(db, WATCH)
+        yield queue
 
 
 def producers(nursery: Nursery, db: Path, number: int) -> list[Child]:

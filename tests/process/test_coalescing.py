@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from durableq import DurableQ
+import pytest
+
+from durableq import DurableQ, Queue
 from tests.process.child import Child, Nursery
 from tests.support import wait_for
 
 PROCESSES, THREADS = 10, 5
 SENDS = 100
+
+
+@pytest.fixture
+def orders(db: Path) -> Iterator[Queue]:
+    with DurableQ(str(db)) as dq:
+        yield dq.queue("orders")
 
 
 def senders(nursery: Nursery, db: Path, gate: Path, number: int, sends: int) -> list[Child]:
@@ -24,9 +33,8 @@ def senders(nursery: Nursery, db: Path, gate: Path, number: int, sends: int) -> 
 
 
 def test_fifty_sends_at_once_with_one_deduplication_id_are_one_message(
-    db: Path, tmp_path: Path, nursery: Nursery
+    orders: Queue, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
-    orders = DurableQ(str(db)).queue("orders")
     children = senders(nursery, db, tmp_path / "gate", PROCESSES, 1)
     ids = [line.removeprefix("sent ") for child in children for line in child.said[1:]]
     assert len(ids) == PROCESSES * THREADS
@@ -37,9 +45,8 @@ def test_fifty_sends_at_once_with_one_deduplication_id_are_one_message(
 
 
 def test_a_thousand_sends_of_several_processes_leave_one_message_beside_the_one_in_flight(
-    db: Path, tmp_path: Path, nursery: Nursery
+    orders: Queue, db: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
-    orders = DurableQ(str(db)).queue("orders")
     orders.send("first", replace_key="k")
     (held,) = orders.receive()
     children = senders(nursery, db, tmp_path / "gate", 2, SENDS)

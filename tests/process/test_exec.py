@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from tests.support import new_file, wait_for
 
 
 @pytest.fixture
-def orders(db: Path) -> Queue:
-    dq = DurableQ(new_file(db))
-    queue = dq.queue("orders", max_receives=1, backoff_base=0)
-    dq.init()
-    return queue
+def orders(db: Path) -> Iterator[Queue]:
+    with DurableQ(new_file(db)) as dq:
+        queue = dq.queue("orders", max_receives=1, backoff_base=0)
+        dq.init()
+        yield queue
 
 
 def work(queue: Queue, *command: str, timeout_ms: int = 0) -> None:

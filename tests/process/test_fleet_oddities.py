@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ def act(message):
 
 
 @pytest.fixture
-def dq(db: Path) -> DurableQ:
-    return DurableQ(db)
+def dq(db: Path) -> Iterator[DurableQ]:
+    with DurableQ(db) as dq:
+        yield dq
 
 
 def start(nursery: Nursery, db: Path, tmp_path: Path, **options: Any) -> Supervisor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -27,13 +28,13 @@ QUEUES = ("orders", "letters", "plain", "plain-batch")
 
 
 @pytest.fixture
-def dq(db: Path) -> DurableQ:
-    dq = DurableQ(new_file(db))
-    for name in QUEUES:
-        dq.queue(name, max_receives=1000, backoff_base=0)
-    dq.init()
-    plain.script(db, EFFECT)
-    return dq
+def dq(db: Path) -> Iterator[DurableQ]:
+    with DurableQ(new_file(db)) as dq:
+        for name in QUEUES:
+            dq.queue(name, max_receives=1000, backoff_base=0)
+        dq.init()
+        plain.script(db, EFFECT)
+        yield dq
 
 
 def start(nursery: Nursery, db: Path, *arguments: object) -> Child:

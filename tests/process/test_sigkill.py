@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,15 +28,15 @@ BODIES = "SELECT id, body FROM durableq_message"
 
 
 @pytest.fixture
-def orders(db: Path) -> Queue:
+def orders(db: Path) -> Iterator[Queue]:
     """Make a queue in a new file, with its table of effects; a lease lasts an hour."""
-    dq = DurableQ(new_file(db))
-    queue = dq.queue("orders", max_receives=1000, backoff_base=0, visibility_timeout=3600)
-    dq.queue("receipts")
-    dq.init()
-    dq.close()
-    plain.script(db, EFFECT)
-    return queue
+    with DurableQ(new_file(db)) as dq:
+        queue = dq.queue("orders", max_receives=1000, backoff_base=0, visibility_timeout=3600)
+        dq.queue("receipts")
+        dq.init()
+        dq.close()
+        plain.script(db, EFFECT)
+        yield queue
 
 
 def effects(db: Path) -> Counter[str]:

@@ -32,6 +32,7 @@ from durableq import (
 from durableq.model.drafts import SEND_OPTIONS
 from durableq.model.settings import OPTIONS
 from durableq.store.core import Capability
+from tests.support import new_file
 
 LONGEST_MESSAGE = 600
 
@@ -216,9 +217,9 @@ def test_an_odd_argument_is_accepted_or_refused_in_memory(name: str, data: st.Da
     check(World(DurableQ("memory://")), {**DECLARING, **STORING}[name], data.draw(arguments))
 
 
-@pytest.fixture(scope="module")
-def dq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DurableQ]:
-    with DurableQ(tmp_path_factory.mktemp("fuzz") / "queue.db") as dq:
+@pytest.fixture
+def dq(tmp_path: Path) -> Iterator[DurableQ]:
+    with DurableQ(new_file(tmp_path / "queue.db")) as dq:
         yield dq
 
 
