@@ -25,6 +25,8 @@ LEASE_SECONDS = 0.5
 PLACES, KILLS, MESSAGES = 4, 20, 200
 #: A token each two leases.
 TOKEN_SECONDS = 1.0
+#: In thousandths of a retry.
+CREDIT = "SELECT max(retry_credit) FROM durableq_counters"
 #: When the message in flight was received, on the lease clock.
 RECEIVED_MS = "SELECT lease_until_ms - 500 FROM durableq_message WHERE state = 1"
 
@@ -74,6 +76,37 @@ def test_the_last_token_of_a_killed_process_is_spent_and_others_follow(
     again.complete()
     orders._app.queue("orders", rate=1000)
     assert {again.id, *complete_all(orders, 1)} == {*sent}
+    check_sound(orders)
+
+
+def test_the_last_token_of_a_group_of_a_killed_process_is_spent(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    orders._app.queue("orders", group_concurrency=1, group_rate=1 / TOKEN_SECONDS, group_burst=1)
+    sent = orders.send("first", group="customer")
+    kill_holder(nursery, db)
+    first_ms = plain.one(db, RECEIVED_MS)
+    (again,) = wait_for(lambda: orders.receive(9), what="the next token of the group")
+    assert plain.one(db, RECEIVED_MS) - first_ms >= TOKEN_SECONDS * 1000
+    again.complete()
+    assert again.id == sent
+    check_sound(orders)
+
+
+def test_the_last_credit_of_retries_of_a_killed_process_is_spent(
+    orders: Queue, db: Path, nursery: Nursery
+) -> None:
+    """The end of its lease gives none back; after a pause one is delivered without credit."""
+    orders._app.queue("orders", retry_share=0.5)
+    sent = orders.send("a first delivery earns a whole retry")
+    orders.receive(1)[0].fail("the bank is down")
+    assert plain.one(db, CREDIT) == 1_000
+    kill_holder(nursery, db)
+    assert plain.one(db, CREDIT) == 0
+    (again,) = wait_for(lambda: orders.receive(9), what="the end of its lease")
+    assert (again.id, again.receive_count) == (sent, 3)
+    assert plain.one(db, CREDIT) == 0
+    again.complete()
     check_sound(orders)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import dead_letters, redrive, sending, settling, transactions
+from durableq.engines.sql import backlog, dead_letters, redrive, sending, settling, transactions
 from durableq.engines.sql.backlog import read_backlog
 from durableq.model.flow.sending import Backlog
 from durableq.model.message import Outcome
@@ -34,6 +34,12 @@ def let_two_more_in() -> None:
     module: Any = Backlog
     has_room = module.has_room
     module.has_room = lambda self, messages, body_bytes: has_room(self, messages - 2, body_bytes)
+
+
+def fill_the_disk() -> None:
+    """`min_free_bytes` is not looked at."""
+    module: Any = backlog
+    module._FREE_SPACE = 0
 
 
 def shed_uncounted() -> None:
@@ -75,8 +81,8 @@ def leave_dead_letters_behind_a_full_queue() -> None:
     def decide_if_there_is_room(
         tx: Any, row: Any, letter: Any, decision: Any, actor: str, to_queue: Any
     ) -> Any:
-        backlog, _ = read_backlog(tx, to_queue.id if to_queue else letter.source_queue_id)
-        if not backlog.has_room(1, 0):
+        stored, _ = read_backlog(tx, to_queue.id if to_queue else letter.source_queue_id)
+        if not stored.has_room(1, 0):
             return Outcome.STALE
         return decide_one(tx, row, letter, decision, actor, to_queue)
 
@@ -93,6 +99,7 @@ BUGS = (
     count_no_bytes_of_a_redrive,
     look_before_the_transaction,
     let_two_more_in,
+    fill_the_disk,
     shed_uncounted,
     keep_the_bytes_of_the_dead,
     count_sends_that_were_undone,
@@ -113,6 +120,11 @@ SEEN_BY = (
     (
         "let_two_more_in",
         _CONTRACT + "test_a_send_to_a_full_queue_is_refused_with_its_numbers",
+    ),
+    (
+        "fill_the_disk",
+        "tests/process/test_backlog.py::"
+        "test_sends_are_refused_on_a_full_disk_and_stored_messages_complete",
     ),
     ("shed_uncounted", _CONTRACT + "test_messages_that_do_not_fit_are_shed_and_counted"),
     ("keep_the_bytes_of_the_dead", _CONTRACT + "test_bytes_are_free_however_a_message_ends"),

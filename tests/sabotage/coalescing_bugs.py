@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from durableq.engines.sql import coalescing
+from durableq.model.flow import sending
 from tests.sabotage.host_bugs import rewrite
 
 _EXPIRES = "durableq_deduplication.expires_at_ms > :now_ms"
@@ -36,7 +37,15 @@ def replace_uncounted() -> None:
     module.carry_out = uncounted
 
 
+def debounce_for_ever() -> None:
+    """Each newer message begins its `max_wait` again."""
+    module: Any = sending
+    debounce = module._debounce
+    module._debounce = lambda made, one, _, now_ms: debounce(made, one, (), now_ms)
+
+
 BUGS = (
+    debounce_for_ever,
     deduplicate_while_the_first_is_there,
     deduplicate_for_ever,
     replace_messages_in_flight,
@@ -44,6 +53,7 @@ BUGS = (
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
+    ("debounce_for_ever", _CONTRACT + "test_a_debounce_ends_after_max_wait_from_the_first"),
     (
         "deduplicate_while_the_first_is_there",
         _CONTRACT + "test_the_first_is_known_after_it_has_ended",

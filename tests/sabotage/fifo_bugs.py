@@ -100,6 +100,11 @@ SEEN_BY = (
         "tests/process/test_group_kills.py::"
         "test_killed_holders_of_batches_leave_each_group_in_order",
     ),
+    (
+        "pay_for_no_group",
+        "tests/process/test_killed_holders.py::"
+        "test_the_last_token_of_a_group_of_a_killed_process_is_spent",
+    ),
     ("pay_for_no_group", _CONTRACT + "test_each_group_has_its_own_rate"),
     ("jump_over_a_message_that_waits", _CONTRACT + "test_a_batch_ends_before_a_message_that_waits"),
 )

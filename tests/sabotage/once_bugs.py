@@ -7,6 +7,7 @@ from typing import Any
 
 from durableq.client import computing
 from durableq.engines.sql import once
+from durableq.model import once as once_rules
 from durableq.model.once import OnceEntry, OnceStep
 from durableq.supervisor.liveness import Liveness
 from tests.sabotage.host_bugs import rewrite
@@ -77,6 +78,12 @@ def serve_for_ever() -> None:
     cls.has_value = lambda self, _now_ms: self.value is not None
 
 
+def refresh_when_a_value_expires() -> None:
+    """No caller refreshes a value early, so all of them meet an expired one."""
+    module: Any = once_rules
+    module.is_due = lambda _request, entry, now_ms: now_ms >= entry.expires_at_ms
+
+
 def prune_leased_keys() -> None:
     rewrite("PRUNE_ONCE", "durableq_once.owner_until_ms <= :lease_now", ":lease_now IS NOT NULL")
 
@@ -94,6 +101,7 @@ BUGS = (
     extend_by_nothing,
     keep_the_lease_of_a_failure,
     serve_for_ever,
+    refresh_when_a_value_expires,
     prune_leased_keys,
     leave_leases_in_copies,
 )
@@ -131,6 +139,10 @@ SEEN_BY = [
     (
         "leave_leases_in_copies",
         "tests/engine/test_restore.py::test_a_copy_knows_no_computation[restored]",
+    ),
+    (
+        "refresh_when_a_value_expires",
+        _CONTRACT + "test_a_value_is_refreshed_early_by_one_caller",
     ),
     ("prune_leased_keys", _CONTRACT + "test_expired_values_are_pruned_in_slices"),
 ]

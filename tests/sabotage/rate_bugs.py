@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from durableq.client import producer
 from durableq.engines.sql import redrive
 from durableq.model.flow import rate
 from tests.sabotage.host_bugs import rewrite
@@ -43,7 +44,13 @@ def limit_each_process_by_itself() -> None:
     module.available = lambda _, *now: rate.available(own_ns, *now)
 
 
+def send_without_a_pause() -> None:
+    module: Any = producer.Producer
+    module._wait_for_turn = lambda self: None
+
+
 BUGS = (
+    send_without_a_pause,
     charge_from_the_start_of_a_millisecond,
     round_intervals_down,
     forget_the_time_of_a_redrive,
@@ -51,6 +58,10 @@ BUGS = (
 )
 _RATE = "tests/unit/test_rate.py::"
 SEEN_BY = (
+    (
+        "send_without_a_pause",
+        "tests/unit/test_producer.py::test_a_rate_spaces_messages_evenly_and_does_not_catch_up",
+    ),
     (
         "charge_from_the_start_of_a_millisecond",
         _RATE + "test_no_window_has_an_excess_at_rates_near_the_clocks_tick",

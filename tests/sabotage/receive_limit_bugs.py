@@ -93,6 +93,15 @@ def let_retries_through_without_credit() -> None:
     module.retries.allowed = lambda *_: 100
 
 
+def charge_no_retry() -> None:
+    """A retry costs nothing, so credit is never used up."""
+    module: Any = capacity
+    credit_after = module.retries.credit_after
+    module.retries.credit_after = lambda credit, share, first, _: credit_after(
+        credit, share, first, 0
+    )
+
+
 def wait_for_nothing_while_a_limit_holds() -> None:
     """A worker that a limit holds back looks again at once."""
     module: Any = queries
@@ -116,6 +125,7 @@ BUGS = (
     forget_the_leases_of_a_redrive,
     switch_the_limit_on_without_a_count,
     let_retries_through_without_credit,
+    charge_no_retry,
     wait_for_nothing_while_a_limit_holds,
     start_a_handler_that_needs_more_than_the_limit,
 )
@@ -129,6 +139,11 @@ _HOLDERS = (
 _KILLED = _PROCESS + "test_killed_before_any_statement_a_call_pays_for_its_leases_or_for_none"
 SEEN_BY = (
     ("forget_the_end_of_a_lease_that_is_put_back", _HOLDERS),
+    (
+        "charge_no_retry",
+        "tests/process/test_killed_holders.py::"
+        "test_the_last_credit_of_retries_of_a_killed_process_is_spent",
+    ),
     ("charge_a_token_after_the_commit", _KILLED + "[receive]"),
     ("give_a_token_back_with_a_release", _SQLITE + "test_a_token_is_not_given_back_with_a_place"),
     (
