@@ -10,7 +10,13 @@ from durableq.engines.sql.definitions import generation
 
 ENGINES = Path(__file__).resolve().parents[1] / "durableq" / "engines"
 SQLITE = generation.Form("SQLite", sqlite.DIALECT, "?", has_names=True)
-POSTGRES = generation.Form("PostgreSQL", postgres.DIALECT, "$", has_names=False)
+POSTGRES = generation.Form(
+    "PostgreSQL",
+    postgres.DIALECT,
+    "$",
+    has_names=False,
+    views={"durableq_counters": "durableq_totals"},
+)
 
 
 def modules() -> dict[Path, str]:

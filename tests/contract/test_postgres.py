@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from durableq.engines import open_store
+from durableq.engines.postgres.store import PostgresStore
 from durableq.model.errors import InvalidInput
 from durableq.model.message import Outcome, Reason, State
 from durableq.store.core import Store, WorkerInfo
@@ -23,6 +24,7 @@ from durableq.testing.contract.case import (
     send,
     take,
 )
+from durableq.testing.contract.queueing import QueueingContract
 
 
 class OnPostgres:
@@ -68,6 +70,15 @@ class TestPostgres(OnPostgres, StoreContract):
         with pytest.raises(InvalidInput, match=r"U\+0000"):
             send(store, key="k\0")
         assert store.queue(ORDERS).counters.sent == 0
+
+
+class TestPostgresAlone(OnPostgres, QueueingContract):
+    """The shared operations keep the contract of the core by themselves."""
+
+    def make_store(self, clock: FakeClock, rng: Callable[[], float], tmp_path: Path) -> Store:
+        store = cast(PostgresStore, super().make_store(clock, rng, tmp_path))
+        store._database.is_hot = False
+        return store
 
 
 class TestPostgresProcesses(OnPostgres, MultiProcessContract):

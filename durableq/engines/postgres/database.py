@@ -84,6 +84,9 @@ class Database:
         self.owner_outside = hosts.owner_outside(self.host_id, self.boot_id)
         self.rng = rng
         self.revision_check: RevisionCheck | None = None
+        #: Whether hot verbs run beside each other; otherwise all operations run alone.
+        self.is_hot = True
+        self.wait_ms = str(location.busy_timeout_ms)
         #: The table of messages; see `joining`.
         self.identity: tuple[Any, ...] | None = None
         self._local = threading.local()

@@ -13,6 +13,8 @@ try:
     from psycopg import RawCursor, adapt, pq
     from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
+
+    from durableq.engines.postgres.arrays import DUMPERS
 except ImportError as error:  # the extra is not installed, or libpq is missing
     raise Unsupported(
         f"PostgreSQL needs the driver psycopg, which cannot be imported ({error}). "
@@ -75,6 +77,8 @@ def _adapters() -> adapt.AdaptersMap:
         adapters.register_dumper(number, Int8BinaryDumper)
     for text in (bytes, bytearray):
         adapters.register_dumper(text, _BytesDumper)
+    for array, dumper in DUMPERS:
+        adapters.register_dumper(array, dumper)
     adapters.register_loader("varchar", _BodyLoader)
     adapters.register_loader("numeric", _SumLoader)
     return adapters

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from durableq.engines.postgres import statements
+from durableq.engines.postgres import functions, statements
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import driver
@@ -145,6 +145,8 @@ def create(database: Database) -> None:
         _search_here(tx, database)
         for text in (*statements.CREATE, DEAD_LETTER_VIEW, _CREATE_VERSION):
             tx.raw.execute_text(text, prepare=False)
+        for text in functions.CREATE:
+            tx.raw.execute_text(database.in_schema(text), prepare=False)
         tx.raw.execute(f"INSERT INTO {VERSION_TABLE} VALUES ($1)", (REVISIONS[-1],))  # noqa: S608
 
 

@@ -289,13 +289,13 @@ CREATE TABLE durableq_worker (
 # backlog
 # BACKLOG: queue_id
 BACKLOG = """\
-SELECT (durableq_counters.sent + durableq_counters.moved_in) - (durableq_counters.moved_out +
-durableq_counters.completed + durableq_counters.duplicates + durableq_counters.discarded +
-durableq_counters.expired + durableq_counters.purged + durableq_counters.cancelled +
-durableq_counters.replaced) AS anon_1, durableq_counters.backlog_bytes,
-durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
-durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes
-FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+SELECT (durableq_totals.sent + durableq_totals.moved_in) - (durableq_totals.moved_out +
+durableq_totals.completed + durableq_totals.duplicates + durableq_totals.discarded +
+durableq_totals.expired + durableq_totals.purged + durableq_totals.cancelled +
+durableq_totals.replaced) AS anon_1, durableq_totals.backlog_bytes, durableq_queue.max_backlog,
+durableq_queue.max_backlog_bytes, durableq_queue.on_full, durableq_queue.block_timeout_ms,
+durableq_queue.min_free_bytes
+FROM durableq_queue JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id
 WHERE durableq_queue.id = $1::BIGINT"""
 SUM_BACKLOG_BYTES = Named(
     """\
@@ -323,11 +323,11 @@ BREAKER = """\
 SELECT durableq_flow.breaker_phase, durableq_flow.breaker_since_ms,
 durableq_flow.breaker_until_ms, durableq_flow.breaker_trips, durableq_flow.breaker_died,
 durableq_flow.breaker_judged, durableq_flow.breaker_completed, durableq_flow.breaker_reason,
-durableq_counters.completed, durableq_queue.breaker_share, durableq_queue.breaker_minimum,
+durableq_totals.completed, durableq_queue.breaker_share, durableq_queue.breaker_minimum,
 durableq_queue.breaker_window_ms, durableq_queue.breaker_open_ms,
 durableq_queue.breaker_open_max_ms, durableq_queue.breaker_probes
 FROM durableq_queue JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id JOIN
-durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+durableq_totals ON durableq_totals.queue_id = durableq_queue.id
 WHERE durableq_queue.id = $1::BIGINT"""
 SET_BREAKER = Named(
     """\
@@ -792,20 +792,19 @@ DELETE FROM durableq_worker"""
 # FLOW: of_queue
 FLOW = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
-durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_counters.tat_ns,
-durableq_counters.retry_credit, durableq_counters.delivered_at_ms, durableq_counters.in_flight,
-0
-FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_totals.tat_ns,
+durableq_totals.retry_credit, durableq_totals.delivered_at_ms, durableq_totals.in_flight, 0
+FROM durableq_queue JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id
 WHERE durableq_queue.id = $1::BIGINT"""
 # FLOW_OF_BREAKER: of_queue
 FLOW_OF_BREAKER = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
-durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_counters.tat_ns,
-durableq_counters.retry_credit, durableq_counters.delivered_at_ms, durableq_counters.in_flight,
-CASE WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
+durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_totals.tat_ns,
+durableq_totals.retry_credit, durableq_totals.delivered_at_ms, durableq_totals.in_flight, CASE
+WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
 durableq_flow.breaker_since_ms ELSE 0 END AS anon_1
-FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
-JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
+FROM durableq_queue JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id JOIN
+durableq_flow ON durableq_flow.queue_id = durableq_queue.id
 WHERE durableq_queue.id = $1::BIGINT"""
 # HOLD_BACK: ids
 HOLD_BACK = """\
@@ -2112,7 +2111,7 @@ WHERE dead_letter_queue_id NOT IN (SELECT id FROM durableq_queue)"""
 QUEUES_WITHOUT_COUNTERS = """\
 SELECT count(*) AS count_1
 FROM durableq_queue
-WHERE id NOT IN (SELECT queue_id FROM durableq_counters) OR id NOT IN (SELECT queue_id FROM
+WHERE id NOT IN (SELECT queue_id FROM durableq_totals) OR id NOT IN (SELECT queue_id FROM
 durableq_flow)"""
 KEYS_WITHOUT_OWNER = """\
 SELECT count(*) AS count_1
@@ -2139,7 +2138,7 @@ FROM durableq_message
 WHERE durableq_message.state = 1 GROUP BY durableq_message.owner_id"""
 QUEUES_WITH_OTHER_BYTES = """\
 SELECT count(*) AS count_1
-FROM durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id
+FROM durableq_queue AS q JOIN durableq_totals AS c ON c.queue_id = q.id
 WHERE q.limits & 64 <> 0 AND c.backlog_bytes <> (SELECT coalesce(sum(body_bytes), 0) FROM
 durableq_message AS m WHERE m.queue_id = q.id AND m.state = 0) + (SELECT
 coalesce(sum(body_bytes), 0) FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 1)
@@ -2629,16 +2628,16 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
-durableq_counters.tat_ns, durableq_counters.retry_credit, durableq_counters.delivered_at_ms,
-durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_totals.tat_ns, durableq_totals.retry_credit, durableq_totals.delivered_at_ms,
+durableq_totals.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
 durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
-durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
-durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
-durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
-durableq_counters.replaced, durableq_counters.shed, durableq_counters.deduplicated
+durableq_totals.sent, durableq_totals.moved_in, durableq_totals.moved_out,
+durableq_totals.completed, durableq_totals.duplicates, durableq_totals.discarded,
+durableq_totals.expired, durableq_totals.purged, durableq_totals.cancelled,
+durableq_totals.replaced, durableq_totals.shed, durableq_totals.deduplicated
 FROM durableq_queue LEFT OUTER JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
-LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id LEFT OUTER
-JOIN durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id
+LEFT OUTER JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id LEFT OUTER JOIN
+durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id
 WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 """,
     ("queue",),
@@ -2672,16 +2671,16 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
-durableq_counters.tat_ns, durableq_counters.retry_credit, durableq_counters.delivered_at_ms,
-durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_totals.tat_ns, durableq_totals.retry_credit, durableq_totals.delivered_at_ms,
+durableq_totals.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
 durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
-durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
-durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
-durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
-durableq_counters.replaced, durableq_counters.shed, durableq_counters.deduplicated
+durableq_totals.sent, durableq_totals.moved_in, durableq_totals.moved_out,
+durableq_totals.completed, durableq_totals.duplicates, durableq_totals.discarded,
+durableq_totals.expired, durableq_totals.purged, durableq_totals.cancelled,
+durableq_totals.replaced, durableq_totals.shed, durableq_totals.deduplicated
 FROM durableq_queue LEFT OUTER JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
-LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id LEFT OUTER
-JOIN durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id ORDER BY
+LEFT OUTER JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id LEFT OUTER JOIN
+durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id ORDER BY
 durableq_queue.name"""
 COUNT_READY = Named(
     """\

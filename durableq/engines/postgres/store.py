@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from durableq.engines.postgres import copies, schema
+from durableq.engines.postgres.calls import fold
 from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.hot import HotVerbs
 from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.open_transaction import UserWrite
 from durableq.engines.postgres.wakeup import NotifyWatch
@@ -23,15 +25,11 @@ from durableq.engines.sql.once import SQLOnce
 from durableq.engines.sql.open_transaction import OpenTransaction
 from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
-from durableq.engines.sql.receiving import Receiving
 from durableq.engines.sql.redrive import SQLRedrive
-from durableq.engines.sql.releasing import Releasing
 from durableq.engines.sql.schema import Purpose
-from durableq.engines.sql.sending import Sending
-from durableq.engines.sql.settling import Settling
 from durableq.engines.sql.together import together
 from durableq.engines.sql.transactions import Transaction
-from durableq.model.health import Storage
+from durableq.model.health import MaintenanceReport, Storage
 from durableq.model.message import Receipt
 from durableq.runtime.clock import Clock
 from durableq.store.capabilities import Inspect, Transactions
@@ -45,10 +43,7 @@ _DURABILITY: Final = {"off": "none"}
 
 
 class PostgresStore(
-    Sending,
-    Receiving,
-    Settling,
-    Releasing,
+    HotVerbs,
     SQLQueues,
     SQLControl,
     SQLBreakers,
@@ -137,6 +132,11 @@ class PostgresStore(
     def engine(self) -> sqlalchemy.Engine:
         """A SQLAlchemy engine on the same database."""
         return self._database.adapter.engine
+
+    def maintain(self, limit: int = 200) -> MaintenanceReport:
+        """Fold the deltas of hot verbs into the counters, and run one short slice if it is due."""
+        fold(self._database)
+        return super().maintain(limit)
 
     def _free_space(self, tx: Transaction) -> int:
         """Return 0: PostgreSQL vacuums by itself."""

@@ -6,11 +6,12 @@ import importlib
 import pkgutil
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy
-from sqlalchemy import BindParameter, literal_column
+from sqlalchemy import BindParameter, Select, literal_column
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.visitors import replacement_traverse
@@ -51,6 +52,15 @@ def compile_text(construct: ClauseElement, dialect: sqlalchemy.Dialect) -> str:
     """Return the text of a construct, with named parameters."""
     whole: Any = replacement_traverse(construct, {}, _as_text)
     return str(whole.compile(dialect=dialect)).strip()
+
+
+def _compiled(construct: ClauseElement, form: Form) -> str:
+    """Return the text of a statement for a database; a query reads the views of its form."""
+    text = compile_text(construct, form.dialect)
+    if isinstance(construct, Select):
+        for table, view in form.views.items():
+            text = re.sub(rf"\b{table}\b", view, text)
+    return text
 
 
 def in_order(text: str, order: Sequence[str], mark: str) -> str:
@@ -122,12 +132,14 @@ class Form(NamedTuple):
         mark: stands before the number of a parameter.
         has_names: whether a parameter may have a name instead of a number; otherwise a text
             whose values are given by name is a `Named`, which has their order.
+        views: what a query reads in place of a table.
     """
 
     database: str
     dialect: sqlalchemy.Dialect
     mark: str
     has_names: bool
+    views: Mapping[str, str] = MappingProxyType({})
 
 
 def texts_module(form: Form) -> str:
@@ -173,7 +185,7 @@ def _texts(form: Form) -> Iterator[str]:
 def _assigned(
     name: str, construct: ClauseElement, order: Sequence[str] | None, form: Form
 ) -> Iterator[str]:
-    text = compile_text(construct, form.dialect)
+    text = _compiled(construct, form)
     if order is not None or form.has_names:
         numbered = text if order is None else in_order(text, order, form.mark)
         yield f"{name} = {_literal(numbered)}"
