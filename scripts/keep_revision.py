@@ -24,7 +24,7 @@ from typing import Any
 import psycopg
 
 from durableq import Decision, Discard, DurableQ, Hold, Queue, Requeue
-from durableq.engines.postgres import schema, statements
+from durableq.engines.postgres import schema, statements, tables
 from durableq.engines.sql import migrating
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.message import Failure, Message, Reason, Receipt
@@ -148,6 +148,7 @@ def keep_dump(target: Path, server: str) -> None:
                 f"{server}{separator}schema={SCHEMA}", clock=FakeClock(), rng=FakeRandom()
             ) as dq:
                 fill(dq)
+            drop_functions(connection)
             options = ["--inserts", "--no-owner", "--no-privileges", f"--schema={SCHEMA}"]
             dumped = subprocess.run(
                 [dump_program(), *options, server], check=True, capture_output=True, text=True
@@ -157,12 +158,24 @@ def keep_dump(target: Path, server: str) -> None:
     target.write_text(NOT_KEPT.sub("", dumped.stdout), "utf-8")
 
 
+def drop_functions(connection: psycopg.Connection) -> None:
+    """Leave the functions out: each release makes its own when it opens the tables."""
+    found = connection.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = %s::regnamespace",
+        [SCHEMA],
+    ).fetchall()
+    for (name,) in found:
+        connection.execute(f"DROP FUNCTION {name}".encode())
+
+
 def keep_first_tables() -> None:
     """Write the tables of PostgreSQL's first migration."""
     (target,) = (migrating.migrations_folder() / "versions").glob(
         f"{migrating.FIRST_ON_POSTGRES}_*.sql"
     )
-    target.write_text(";\n".join((*statements.CREATE, schema.DEAD_LETTER_VIEW)) + "\n", "utf-8")
+    target.write_text(
+        ";\n".join((*statements.CREATE, *tables.CREATE, schema.DEAD_LETTER_VIEW)) + "\n", "utf-8"
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -246,6 +246,24 @@ CREATE TABLE durableq_worker (
     host_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
     PRIMARY KEY (id)
 );
+CREATE TABLE durableq_counter_delta (
+    queue_id BIGINT NOT NULL,
+    sent BIGINT NOT NULL,
+    completed BIGINT NOT NULL
+);
+ALTER TABLE durableq_counter_delta REPLICA IDENTITY FULL;
+CREATE VIEW durableq_totals AS
+SELECT c.queue_id, c.sent + coalesce(d.sent, 0) AS sent,
+    c.completed + coalesce(d.completed, 0) AS completed,
+    c.moved_in, c.moved_out, c.duplicates, c.discarded, c.expired, c.purged, c.cancelled, c.replaced, c.shed, c.deduplicated, c.in_flight, c.backlog_bytes, c.tat_ns, c.delivered_at_ms, c.retry_credit, c.turn
+FROM durableq_counters AS c LEFT JOIN (
+    SELECT queue_id, sum(sent)::bigint AS sent, sum(completed)::bigint AS completed
+    FROM durableq_counter_delta GROUP BY queue_id
+) AS d ON d.queue_id = c.queue_id;
+ALTER TABLE durableq_message SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2);
+ALTER TABLE durableq_idempotency SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2);
+ALTER TABLE durableq_counter_delta SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2);
+ALTER TABLE durableq_counters SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2);
 CREATE VIEW durableq_dead_letter AS
 SELECT m.id, source.name AS queue, m.key, m.burial_reason AS reason,
        to_timestamp(m.enqueued_at_ms / 1000.0) AS died_at,

@@ -79,7 +79,13 @@ MAY_REACH_INTO_ENGINES = {
     *(
         (f"scripts/{script}.py", f"durableq.engines.{name}")
         for script, *names in (
-            ("keep_revision", "postgres.schema", "postgres.statements", "sql.migrating"),
+            (
+                "keep_revision",
+                "postgres.schema",
+                "postgres.statements",
+                "postgres.tables",
+                "sql.migrating",
+            ),
             ("engine_table", "memory", "sqlite.store", "postgres.store"),
         )
         for name in names

@@ -27,9 +27,6 @@ QUERIES = {
     "sequences": """
         SELECT sequencename, data_type::text, start_value, increment_by FROM pg_sequences
         WHERE schemaname = %(schema)s ORDER BY 1""",
-    "functions": """
-        SELECT proname, pg_get_functiondef(oid) FROM pg_proc
-        WHERE pronamespace = %(schema)s::regnamespace ORDER BY 1""",
     "settings": """
         SELECT relname, reloptions FROM pg_class
         WHERE relnamespace = %(schema)s::regnamespace AND reloptions IS NOT NULL ORDER BY 1""",

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.postgres.database import Database
-from durableq.engines.postgres.dialect import qualified
+from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import Link, driver
-from durableq.engines.postgres.functions import DONE
+from durableq.engines.postgres.functions import DONE, functions_of
 from durableq.model.errors import DatabaseUnusable
 from durableq.runtime.clock import Moment
 
@@ -39,7 +39,8 @@ class Answered(NamedTuple):
 def _text(name: str, schema: str) -> str:
     kinds = enumerate((*_FIRST, *_ARGUMENTS[name]), 1)
     given = ", ".join(f"${number}::{kind}" for number, kind in kinds)
-    return qualified(f"SELECT * FROM durableq_{name}({given})", schema)  # noqa: S608 - ours
+    own, _ = functions_of(schema)[name]
+    return f"SELECT * FROM {quoted(schema)}.{own}({given})"  # noqa: S608 - ours
 
 
 def call(database: Database, name: str, *arguments: Any) -> Answered | None:
@@ -91,7 +92,8 @@ def _rows(database: Database, text: str, values: Sequence[Any]) -> list[tuple[An
 
 def fold(database: Database) -> None:
     """Move what hot verbs have counted into the counters, unless another process does."""
-    text = database.in_schema("SELECT durableq_fold($1::bigint, $2::bigint)")
+    own, _ = functions_of(database.schema)["fold"]
+    text = f"SELECT {database.quoted_schema}.{own}($1::bigint, $2::bigint)"
     for _ in range(FOLDS):
         rows = _rows(database, text, (database.key, FOLD_ROWS))
         if rows is None or rows[0][0] < FOLD_ROWS:

@@ -11,40 +11,34 @@ of whole tables and sorts are off where a plan is made.
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
-from durableq.engines.sql.columns import COUNTERS, LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
+from durableq.engines.postgres.dialect import qualified
+from durableq.engines.sql.columns import LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
+from durableq.model.errors import DatabaseUnusable
 from durableq.model.message import FOREVER_MS
 from durableq.runtime.clock import JUMP_MS
+from durableq.runtime.logs import facts
+
+if TYPE_CHECKING:
+    from durableq.engines.postgres.database import Database
+    from durableq.engines.postgres.driver import Link
+
+log = logging.getLogger("durableq.engine")
 
 #: The answers of a function: it has done all, or nothing.
 DONE, BAIL = 0, 1
 
-#: What a hot verb adds to the counters of a queue; maintenance folds the rows into them. It has no
-#: key: a replica that wants one compares whole rows.
-_DELTA: Final = """\
-CREATE TABLE durableq_counter_delta (
-    queue_id BIGINT NOT NULL,
-    sent BIGINT NOT NULL,
-    completed BIGINT NOT NULL
-)"""
-_REPLICATED: Final = "ALTER TABLE durableq_counter_delta REPLICA IDENTITY FULL"
-_AS_STORED: Final = (
-    *(name for name in COUNTERS if name not in {"sent", "completed"}),
-    *("in_flight", "backlog_bytes", "tat_ns", "delivered_at_ms", "retry_credit", "turn"),
-)
-#: The counters as they stand, which all queries read. The planner leaves the sum out where neither
-#: of the two is asked for.
-_TOTALS: Final = f"""\
-CREATE VIEW durableq_totals AS
-SELECT c.queue_id, c.sent + coalesce(d.sent, 0) AS sent,
-    c.completed + coalesce(d.completed, 0) AS completed,
-    {", ".join(f"c.{name}" for name in _AS_STORED)}
-FROM durableq_counters AS c LEFT JOIN (
-    SELECT queue_id, sum(sent)::bigint AS sent, sum(completed)::bigint AS completed
-    FROM durableq_counter_delta GROUP BY queue_id
-) AS d ON d.queue_id = c.queue_id"""  # noqa: S608 - constants
-
+_FIND: Final = """\
+SELECT proname::text FROM pg_proc
+WHERE pronamespace = to_regnamespace($1) AND proname::text = ANY ($2)"""
+_FIND_ALL: Final = """\
+SELECT oid::regprocedure::text FROM pg_proc
+WHERE pronamespace = to_regnamespace($1) AND proname ~ '^durableq_\\w+_[0-9a-f]{8}$'"""
 #: The arguments that each function has first, with their types.
 _FIRST: Final = """\
     p_lock BIGINT, p_wait_ms TEXT, p_revision TEXT, p_clock_ms BIGINT, p_offset_ms BIGINT,
@@ -152,5 +146,57 @@ BEGIN
     RETURN folded;
 END $$"""  # noqa: S608 - constants
 
-#: Created with the tables.
-CREATE: Final = (_DELTA, _REPLICATED, _TOTALS, _SEND, _FOLD)
+#: The functions by name.
+_ALL: Final = {"send": _SEND, "fold": _FOLD}
+
+
+@lru_cache(16)
+def functions_of(schema: str) -> Mapping[str, tuple[str, str]]:
+    """Return the functions for the tables in a schema: name there and text, by our name.
+
+    A name has a hash of the text: each release calls its own, beside those of another release, and
+    a schema that was renamed does not call those that write to the old one.
+    """
+    found = {}
+    for name, text in _ALL.items():
+        whole = qualified(text, schema)
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+        own = f"durableq_{name}_{digest}"
+        found[name] = own, qualified(text.replace(f"durableq_{name}(", f"{own}(", 1), schema)
+    return found
+
+
+def install(database: Database) -> None:
+    """Create the functions that are missing; hot verbs are off where that is not allowed."""
+    wanted = functions_of(database.schema)
+    with database.connected() as (link, _):
+        if len(_found(link, database)) == len(wanted):
+            return
+    try:
+        with database.write() as tx:
+            found = _found(tx.link, database)
+            for name, text in wanted.values():
+                if name not in found:
+                    tx.raw.execute_text(text, prepare=False)
+    except DatabaseUnusable as error:
+        database.is_hot = False
+        log.warning(
+            "sends and receives are slow and one at a time, for the user of the database may not "
+            "create functions: run `durableq init` as the owner of the tables (%s)",
+            error,
+            extra=facts("no_functions"),
+        )
+
+
+def _found(link: Link, database: Database) -> set[str]:
+    """Return the names of those functions that are there."""
+    names = [name for name, _ in functions_of(database.schema).values()]
+    rows = link.execute(_FIND, (database.quoted_schema, names)).fetchall()
+    return {name for (name,) in rows}
+
+
+def remove(link: Link, database: Database) -> None:
+    """Drop all functions, of any release."""
+    rows = link.execute(_FIND_ALL, (database.quoted_schema,)).fetchall()
+    for (name,) in rows:
+        link.execute_text(f"DROP FUNCTION {name}", prepare=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from durableq.engines.postgres import functions, statements
+from durableq.engines.postgres import functions, statements, tables
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import driver
@@ -81,6 +81,7 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     elif found is SchemaState.OLDER:
         upgrade(database)
     query = database.in_schema(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours
+    functions.install(database)
     database.revision_check = RevisionCheck(query, REVISIONS[-1], partial(_migrated, database))
     return found
 
@@ -143,10 +144,8 @@ def create(database: Database) -> None:
         if not has_schema:
             tx.raw.execute_text(f"CREATE SCHEMA {database.quoted_schema}", prepare=False)
         _search_here(tx, database)
-        for text in (*statements.CREATE, DEAD_LETTER_VIEW, _CREATE_VERSION):
+        for text in (*statements.CREATE, *tables.CREATE, DEAD_LETTER_VIEW, _CREATE_VERSION):
             tx.raw.execute_text(text, prepare=False)
-        for text in functions.CREATE:
-            tx.raw.execute_text(database.in_schema(text), prepare=False)
         tx.raw.execute(f"INSERT INTO {VERSION_TABLE} VALUES ($1)", (REVISIONS[-1],))  # noqa: S608
 
 
@@ -166,6 +165,7 @@ def upgrade(database: Database) -> None:
             return
         _check_unused(tx, database)
         _search_here(tx, database)
+        functions.remove(tx.link, database)
         view = adapter.view(write.loan.pooled)
         view.begin()  # so that Alembic leaves the end to us
         try:

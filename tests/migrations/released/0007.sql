@@ -1,4 +1,11 @@
 CREATE SCHEMA kept;
+CREATE TABLE kept.durableq_counter_delta (
+    queue_id bigint NOT NULL,
+    sent bigint NOT NULL,
+    completed bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.2');
+ALTER TABLE ONLY kept.durableq_counter_delta REPLICA IDENTITY FULL;
 CREATE TABLE kept.durableq_counters (
     queue_id bigint NOT NULL,
     sent bigint DEFAULT '0'::bigint NOT NULL,
@@ -19,7 +26,8 @@ CREATE TABLE kept.durableq_counters (
     delivered_at_ms bigint DEFAULT '0'::bigint NOT NULL,
     retry_credit bigint DEFAULT '0'::bigint NOT NULL,
     turn bigint DEFAULT '0'::bigint NOT NULL
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.2');
 CREATE TABLE kept.durableq_history (
     id bigint NOT NULL,
     message_id bigint NOT NULL,
@@ -76,7 +84,8 @@ END <= 67108864)),
     CONSTRAINT durableq_message_key_has_hash CHECK (((key IS NULL) = (payload_hash IS NULL))),
     CONSTRAINT durableq_message_receipt CHECK ((length(receipt) = 16)),
     CONSTRAINT durableq_message_state CHECK ((state = ANY (ARRAY[(0)::bigint, (1)::bigint, (2)::bigint, (3)::bigint])))
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.2');
 CREATE TABLE kept.durableq_queue (
     id bigint NOT NULL,
     name text NOT NULL COLLATE pg_catalog."C",
@@ -187,7 +196,8 @@ CREATE TABLE kept.durableq_idempotency (
     completed_at_ms bigint,
     expires_at_ms bigint,
     CONSTRAINT durableq_idempotency_status CHECK ((status = ANY (ARRAY[(0)::bigint, (1)::bigint])))
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.2');
 CREATE SEQUENCE kept.durableq_message_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -241,6 +251,32 @@ CREATE SEQUENCE kept.durableq_redrive_task_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE kept.durableq_redrive_task_id_seq OWNED BY kept.durableq_redrive_task.id;
+CREATE VIEW kept.durableq_totals AS
+ SELECT c.queue_id,
+    (c.sent + COALESCE(d.sent, (0)::bigint)) AS sent,
+    (c.completed + COALESCE(d.completed, (0)::bigint)) AS completed,
+    c.moved_in,
+    c.moved_out,
+    c.duplicates,
+    c.discarded,
+    c.expired,
+    c.purged,
+    c.cancelled,
+    c.replaced,
+    c.shed,
+    c.deduplicated,
+    c.in_flight,
+    c.backlog_bytes,
+    c.tat_ns,
+    c.delivered_at_ms,
+    c.retry_credit,
+    c.turn
+   FROM (kept.durableq_counters c
+     LEFT JOIN ( SELECT durableq_counter_delta.queue_id,
+            (sum(durableq_counter_delta.sent))::bigint AS sent,
+            (sum(durableq_counter_delta.completed))::bigint AS completed
+           FROM kept.durableq_counter_delta
+          GROUP BY durableq_counter_delta.queue_id) d ON ((d.queue_id = c.queue_id)));
 CREATE TABLE kept.durableq_version (
     version_num character varying(32) NOT NULL
 );
@@ -274,10 +310,23 @@ ALTER TABLE ONLY kept.durableq_message ALTER COLUMN id SET DEFAULT nextval('kept
 ALTER TABLE ONLY kept.durableq_queue ALTER COLUMN id SET DEFAULT nextval('kept.durableq_queue_id_seq'::regclass);
 ALTER TABLE ONLY kept.durableq_redrive_task ALTER COLUMN id SET DEFAULT nextval('kept.durableq_redrive_task_id_seq'::regclass);
 ALTER TABLE ONLY kept.durableq_worker ALTER COLUMN id SET DEFAULT nextval('kept.durableq_worker_id_seq'::regclass);
-INSERT INTO kept.durableq_counters VALUES (2, 4, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counters VALUES (2, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO kept.durableq_counters VALUES (1, 0, 4, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO kept.durableq_counters VALUES (3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-INSERT INTO kept.durableq_counters VALUES (4, 9, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO kept.durableq_counters VALUES (4, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO kept.durableq_flow VALUES (1, 0, 0, 0, 0, 0, 0, 0, '');
 INSERT INTO kept.durableq_flow VALUES (2, 0, 0, 0, 0, 0, 0, 0, '');
 INSERT INTO kept.durableq_flow VALUES (3, 0, 0, 0, 0, 0, 0, 0, '');
@@ -298,19 +347,19 @@ INSERT INTO kept.durableq_history VALUES (13, 4, 2, 1700000000000, 'failed', 'ha
 INSERT INTO kept.durableq_history VALUES (14, 4, 2, 1700000000000, 'failed', 'handler_error', 'ValueError', 'no such card', 'a stack', 'worker-1:4711', NULL, '7c72123081fc', '');
 INSERT INTO kept.durableq_history VALUES (15, 4, 2, 1700000000000, 'buried', 'handler_error', 'ValueError', 'no such card', '', 'worker-1:4711', NULL, '7c72123081fc', '');
 INSERT INTO kept.durableq_history VALUES (16, 10, 4, 1700000000000, 'failed', 'handler_error', 'ValueError', 'no such card', 'a stack', 'worker-1:4711', NULL, '7c72123081fc', '');
-INSERT INTO kept.durableq_idempotency VALUES (4, 'paid', 1, 5, '\x02e26626a1f4aa6d013b1110ebec17de', '\x468bf461e7a04b6464d85ace4108c5335588d2a69353ccd0f6edeeccf1051a0e', '{"paid":120}', 1700000000000, 1700000000000, 1700086400000);
-INSERT INTO kept.durableq_idempotency VALUES (4, 'held', 0, 8, '\x88e954923fcc4567119f9a72ea68a64b', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, 1700000000000, NULL, NULL);
+INSERT INTO kept.durableq_idempotency VALUES (4, 'paid', 1, 5, '\x3a36d8db936ad5b49b948b7b7f2da014', '\x468bf461e7a04b6464d85ace4108c5335588d2a69353ccd0f6edeeccf1051a0e', '{"paid":120}', 1700000000000, 1700000000000, 1700086400000);
+INSERT INTO kept.durableq_idempotency VALUES (4, 'held', 0, 8, '\xbeca49b1826f402d59eec61ff47aed3e', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, 1700000000000, NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (1, 1, 2, 0, 0, 0, 1, 0, 2199023255552, 140737488355327, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 12, 0, 0, 2, NULL, NULL, 'letter-0', '\x31c6fd40bb1003b579abb5aeee1964b33f1b43cd637c2320deee487ebab9438e', NULL, NULL, NULL, '{"letter":0}', 'handler_error', '7c72123081fc');
 INSERT INTO kept.durableq_message VALUES (3, 2, 2, 0, 0, 0, 0, 1, 2199023255552, 1700003600000, 1700000000000, 1700000000000, 1700000000000, 1700003600000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 12, 0, 0, NULL, NULL, NULL, 'letter-2', '\xbbe4c75608d87d6cc07caf346af6b9bbc26af9758effd73feb6f85c256564798', NULL, NULL, NULL, '{"letter":2}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (4, 1, 0, 0, 0, 0, 0, 0, 2199023255552, 0, 1700000000000, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 12, 0, 0, 2, NULL, NULL, 'letter-3', '\xb2aa73f46bdb74ecd45d2fe13e9841fb8ba44a3566bdebe6814494d79eda6b02', NULL, NULL, NULL, '{"letter":3}', 'handler_error', '7c72123081fc');
-INSERT INTO kept.durableq_message VALUES (8, 4, 1, 0, 0, 0, 1, 0, 2199024285552, 0, 1700000000000, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 0, '\x88e954923fcc4567119f9a72ea68a64b', 1099511627777, 15, 0, 0, NULL, NULL, NULL, 'held', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, NULL, NULL, '{"in":"flight"}', NULL, NULL);
+INSERT INTO kept.durableq_message VALUES (8, 4, 1, 0, 0, 0, 1, 0, 2199024285552, 0, 1700000000000, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 0, '\xbeca49b1826f402d59eec61ff47aed3e', 1099511627777, 15, 0, 0, NULL, NULL, NULL, 'held', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, NULL, NULL, '{"in":"flight"}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (9, 4, 2, 0, 0, 1, 0, 0, 2199023255552, 1700000030000, 1700000000000, 1700000000000, 140737488355327, 1700000030000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 15, 0, 0, NULL, NULL, NULL, 'held', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, NULL, NULL, '{"in":"flight"}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (10, 4, 2, 0, 0, 0, 1, 0, 2199023255552, 1700000060000, 1700000000000, 1700000000000, 1700000000000, 1700000060000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 17, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"failed":"once"}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (11, 4, 2, 0, 0, 0, 0, 0, 2199023255552, 1700003600000, 1700000000000, 1700000000000, 140737488355327, 1700003600000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 14, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"later":true}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (12, 4, 0, -7, 7, 0, 0, 0, 2199023255552, 0, 1700000000000, 1700000000000, 140737488355327, 1700000000000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 29, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, '{"source":"shop","n":1}', NULL, '"ready, of high priority ✓"', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (13, 4, 0, 0, 0, 0, 0, 0, 2199023255552, 0, 1700000000000, 1700000000000, 140737488355327, 1700000000000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 256, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff', NULL, NULL);
 INSERT INTO kept.durableq_meta VALUES ('clock:boot-1', '{"wall_ms": 1700000000000, "boot_ms": 1000000, "boot_id": "boot-1", "steady_ms": 1700000000000, "jump_ms": 0, "jumped_at_ms": 0, "lease_offset_ms": 0}');
-INSERT INTO kept.durableq_meta VALUES ('place', '7713737856761557465/5/36321');
+INSERT INTO kept.durableq_meta VALUES ('place', '7713738410561573432/5/17462');
 INSERT INTO kept.durableq_meta VALUES ('boot:host-1', 'boot-1');
 INSERT INTO kept.durableq_meta VALUES ('note:breaker', 'closed');
 INSERT INTO kept.durableq_queue VALUES (1, 'mail-dlq', NULL, 1700000000000, 30000, 0, 1209600000, 3, 3, 1000, 300000, 86400000, 1048576, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.5, 10, 30000, 10000, 300000, 3, 10000, 0, 0, 0, 0, 30000, 0, 300000, 0, 0, 0, 0);
