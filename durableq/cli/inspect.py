@@ -254,6 +254,9 @@ def _facts_below(seen: Overview) -> Iterator[tuple[str, str]]:
     yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"
     kept = seen.storage
     sizes = f"{output.mebibytes(kept.size_bytes)}, log {output.mebibytes(kept.log_bytes)}"
+    if kept.index_bytes:
+        indexes = output.mebibytes(kept.index_bytes)
+        sizes = f"{output.mebibytes(kept.size_bytes)}, {indexes} of it indexes"
     yield "storage", f"{kept.engine} {kept.version}, {sizes}, synchronous {kept.durability}"
 
 

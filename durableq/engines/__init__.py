@@ -204,6 +204,11 @@ def back_up_store(
     """
     if _is_memory(url):
         raise Unsupported("A store in memory has no file to copy.")
+    if is_postgres(url):
+        from durableq.engines.postgres.dumping import backup_advice
+        from durableq.engines.postgres.location import Location as Address
+
+        raise Unsupported(backup_advice(Address.parse(url), str(to)))
     _check_copied_here(url)
     from durableq.engines.sqlite.backup import back_up
     from durableq.engines.sqlite.location import Location
@@ -235,6 +240,11 @@ def restore_store(
     """
     if _is_memory(url):
         raise Unsupported("Nothing can be restored to memory: name a file.")
+    if is_postgres(url):
+        from durableq.engines.postgres.dumping import restore_advice
+        from durableq.engines.postgres.location import Location as Address
+
+        raise Unsupported(restore_advice(Address.parse(url), str(backup)))
     _check_copied_here(url)
     from durableq.engines.sqlite.backup import restore
     from durableq.engines.sqlite.location import Location
@@ -264,15 +274,11 @@ def file_of(url: str) -> Path | None:
 
 
 def _check_copied_here(url: str) -> None:
-    """Refuse to copy the store of a server, or of a third party's engine.
+    """Refuse to copy the store of a third party's engine.
 
     Raises:
         Unsupported: it is one.
     """
-    if is_postgres(url):
-        from durableq.engines.postgres.location import Location
-
-        raise Unsupported(Location.parse(url).backup_advice)
     if (entry := _registered(url)) is not None:
         raise Unsupported(f"Use the tools of the engine {entry.name}:// to copy its stores.")
 

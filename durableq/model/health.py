@@ -62,9 +62,12 @@ class Storage(NamedTuple):
     version: str
     #: The durability of a commit: full (survives power loss), normal (a crash) or none.
     durability: str
+    #: The size of the file, or of the tables with their indexes.
     size_bytes: int
-    #: The size of the write-ahead log.
+    #: The size of the write-ahead log; 0 if it is not the engine's own.
     log_bytes: int
+    #: The part of the size that is the indexes', where the engine tells it.
+    index_bytes: int = 0
 
 
 class KeyCounts(NamedTuple):

@@ -21,7 +21,6 @@ COMMANDS = [
     "queue pause orders",
     "queue resume orders",
     "dlq list",
-    "doctor",
     "audit",
     "explain 1",
     "prune",
@@ -59,6 +58,9 @@ def test_each_command_runs_and_shows_no_password(
         done = run(*command.split())
         assert done.code == 0, (command, done.out, done.err)
         assert PASSWORD not in done.out + done.err
+    examined = run("doctor")
+    assert "fsync is off" in examined.out
+    assert PASSWORD not in examined.out + examined.err
     (orders, _) = json.loads(run("status", "--json").out)["queues"]
     assert orders["counters"]["sent"] == 10
     assert orders["counts"]["in_flight"] == 0
@@ -69,7 +71,8 @@ def test_a_command_that_works_on_files_only_says_so(run: Run, url: str, command:
     result = run(*command.split(), "--db", url)
     assert result.code > 0
     assert PASSWORD not in result.out + result.err
-    assert ("pg_dump" if "copy" in command else "one file") in result.err
+    own = {"backup copy.db": "pg_dump", "restore copy.db": "pg_restore"}
+    assert own.get(command, "one file") in result.err
 
 
 def test_the_arguments_of_a_running_worker_have_no_password(

@@ -1,23 +1,42 @@
-"""The doctor's checks of a PostgreSQL database. They change nothing, and take any database."""
+"""The doctor's checks of a PostgreSQL database. They change nothing, and take any database.
+
+Everything runs on one connection that may only read, with a time limit for each statement. What the
+user may not see is not guessed: the check says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from durableq.engines.postgres import copies, doctor_server, doctor_tables, doctor_use
 from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.driver import Link, driver
+from durableq.engines.postgres.errors import first_line
 from durableq.engines.postgres.location import Location
-from durableq.engines.postgres.schema import state_of
+from durableq.engines.postgres.schema import grants_to_use, state_of
+from durableq.engines.postgres.server_clock import ServerClock
+from durableq.engines.postgres.session import NOW
 from durableq.engines.sql import fleet
+from durableq.engines.sql.examining import check_boot, check_wall_clock
 from durableq.engines.sql.queues import all_queues
-from durableq.engines.sql.schema import SchemaState
+from durableq.engines.sql.schema import REVISIONS, SchemaState
 from durableq.engines.sql.transactions import Transaction
 from durableq.model.errors import DurableQError
 from durableq.model.health import Finding, bad, ok, warn
 from durableq.model.info import QueueInfo, WorkerInfo
 
 T = TypeVar("T")
+#: A check of a connection.
+Check = Callable[[Link, Database], Finding | Iterable[Finding]]
+_READ_ONLY: Final = (
+    "SET default_transaction_read_only = on; SET statement_timeout = '{seconds}s'; "
+    "SET lock_timeout = '2s'"
+)
+#: Seconds for a statement; comparing the indexes with the tables takes its time.
+STATEMENT_SECONDS: Final = 20
+DEEP_SECONDS: Final = 3600
 
 
 def examine(location: Location, *, deep: bool) -> list[Finding]:
@@ -26,18 +45,101 @@ def examine(location: Location, *, deep: bool) -> list[Finding]:
         database = Database(location)
     except DurableQError as error:
         what, _, advice = str(error).partition(". ")
-        return [bad("database", what, advice)]
+        return [bad("server", what, advice or "Check the URL.")]
     with closing(database), database.connected() as (link, _):
-        return [_database(state_of(link, database), location)]
+        seconds = DEEP_SECONDS if deep else STATEMENT_SECONDS
+        link.execute_text(_READ_ONLY.format(seconds=seconds), prepare=False)
+        return list(_findings(link, database, deep=deep))
+
+
+def _findings(link: Link, database: Database, *, deep: bool) -> Iterator[Finding]:
+    link.execute_text(f"SET search_path TO {database.quoted_schema}", prepare=False)
+    yield from _run("server", doctor_server.check_server, link, database)
+    checks = dict(_OF_SERVER)
+    try:
+        found = state_of(link, database)
+    except driver.Error as error:
+        yield bad("database", f"not readable: {first_line(error)}", grants_to_use(database))
+    else:
+        yield _database(found, database.location)
+        if found is SchemaState.CURRENT:
+            also = {"integrity": doctor_tables.check_integrity} if deep else {}
+            checks = _OF_TABLES | also | checks
+    for name, check in checks.items():
+        yield from _run(name, check, link, database)
+
+
+def _run(name: str, check: Check, link: Link, database: Database) -> Iterator[Finding]:
+    """Yield the findings of a check; an error of the server is one."""
+    try:
+        found = check(link, database)
+        yield from [found] if isinstance(found, Finding) else list(found)
+    except driver.Error as error:
+        yield warn(name, f"not examined: {first_line(error)}", "See what the server says there.")
 
 
 def _database(found: SchemaState, location: Location) -> Finding:
+    name, revision = "database", REVISIONS[-1]
     if found is SchemaState.CURRENT:
-        return ok("database", "the tables are those of this durableq")
-    if found is SchemaState.EMPTY:
-        advice = "The first use creates them; or now: durableq init."
-        return warn("database", f"{location.shown} has no tables of durableq", advice)
-    return bad("database", f"{location.shown} has tables of another durableq", "")
+        return ok(name, f"durableq's tables, revision {revision}")
+    what, advice = {
+        SchemaState.EMPTY: (
+            f"{location.shown} has no tables of durableq",
+            "The first use creates them; or now: durableq init --db URL.",
+        ),
+        SchemaState.OLDER: (
+            "tables that an older durableq made",
+            "Stop its workers, make a dump (see durableq backup), and run durableq migrate.",
+        ),
+        SchemaState.NEWER: (
+            f"made by a newer durableq; this one knows revisions up to {revision}",
+            "Upgrade this installation: pip install -U durableq.",
+        ),
+    }.get(found) or (
+        "tables whose names begin with durableq_, and no durableq_version",
+        "Restore a backup of all of them, or name another schema: ?schema=name.",
+    )
+    return (warn if found is SchemaState.EMPTY else bad)(name, what, advice)
+
+
+def _transaction(link: Link, database: Database) -> Transaction:
+    tx = Transaction(link, database.dialect)
+    (now_ms,) = link.execute(NOW).fetchone()
+    tx.set_time(database.moment(now_ms))
+    return tx
+
+
+def _boot(link: Link, database: Database) -> Finding:
+    tx = _transaction(link, database)
+    if copies.are_restored(tx, database):
+        advice = "Nothing: the next opening gives back the leases, and forgets the workers."
+        return ok("boot", "restored from a dump, and not used since", advice)
+    return check_boot(tx, database.host_id, database.boot_id)
+
+
+def _wall_clock(link: Link, database: Database) -> Finding:
+    return check_wall_clock(_transaction(link, database), database.server or ServerClock())
+
+
+_OF_TABLES: Final[dict[str, Check]] = {
+    "tables": doctor_tables.check_parts,
+    "indexes": doctor_tables.check_indexes,
+    "grants": doctor_tables.check_grants,
+    "boot": _boot,
+    "wall_clock": _wall_clock,
+    "vacuum": doctor_tables.check_vacuum,
+    "size": doctor_tables.check_size,
+    "write_lock": doctor_use.check_write_lock,
+}
+_OF_SERVER: Final[dict[str, Check]] = {
+    "durability": doctor_server.check_durability,
+    "settings": doctor_server.check_settings,
+    "connections": doctor_server.check_connections,
+    "transactions": doctor_use.check_transactions,
+    "oldest_xmin": doctor_use.check_oldest_xmin,
+    "replication": doctor_server.check_replication,
+    "server_clock": doctor_server.check_clock,
+}
 
 
 def workers(location: Location) -> list[WorkerInfo]:
@@ -54,11 +156,11 @@ def _read(location: Location, question: Callable[[Transaction], T]) -> T | None:
     """Return the answer of current tables; None if there are none, or they cannot be read."""
     try:
         database = Database(location)
-    except DurableQError:  # the command that uses it names the error
+        with closing(database):
+            with database.connected() as (link, _):
+                if state_of(link, database) is not SchemaState.CURRENT:
+                    return None
+            with database.read() as tx:
+                return question(tx)
+    except (DurableQError, driver.Error):  # the command that uses it names the error
         return None
-    with closing(database):
-        with database.connected() as (link, _):
-            if state_of(link, database) is not SchemaState.CURRENT:
-                return None
-        with database.read() as tx:
-            return question(tx)

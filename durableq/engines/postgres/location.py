@@ -62,16 +62,6 @@ class Location:
         plain = address(self.conninfo)
         return plain if self.schema is None else f"{plain} (schema {self.schema})"
 
-    @property
-    def backup_advice(self) -> str:
-        """How to copy the tables with PostgreSQL's own tools."""
-        tables = f"--table='{self.schema or '*'}.durableq_*'"
-        return (
-            "durableq copies files only. Copy the tables of a PostgreSQL database with its own "
-            f"tools: pg_dump -Fc {tables} -f durableq.dump '{address(self.conninfo)}', and back: "
-            f"pg_restore -d '{address(self.conninfo)}' durableq.dump."
-        )
-
 
 def _checked_schema(name: str) -> str:
     """Return the name of a schema.

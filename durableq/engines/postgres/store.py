@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 #: The durability of a commit by the setting synchronous_commit; that of the others is full.
 _DURABILITY: Final = {"off": "none"}
+_SIZE: Final = """\
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint,
+    coalesce(sum(pg_indexes_size(oid)), 0)::bigint,
+    current_setting('server_version'), current_setting('synchronous_commit')
+FROM pg_class
+WHERE relkind = 'r' AND relname LIKE 'durableq\\_%' AND relnamespace = to_regnamespace($1)"""
 
 
 class PostgresStore(
@@ -108,17 +114,11 @@ class PostgresStore(
 
     def storage(self) -> Storage:
         """Return the size of the tables with their indexes."""
-        text = self._database.in_schema(
-            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0), "
-            "current_setting('server_version'), current_setting('synchronous_commit') "
-            "FROM pg_class AS c WHERE c.relkind = 'r' AND c.relname LIKE 'durableq\\_%' "
-            "AND c.relnamespace = to_regnamespace($1)"
-        )
         with self._database.read() as tx:
-            row = tx.execute(text, (self._database.quoted_schema,)).fetchone()
-            size, version, synchronous = row
-            durability = _DURABILITY.get(synchronous, "full")
-            return Storage("postgresql", version, durability, size, 0)
+            row = tx.execute(_SIZE, (self._database.quoted_schema,)).fetchone()
+        size, indexes, version, synchronous = row
+        durability = _DURABILITY.get(synchronous, "full")
+        return Storage("postgresql", version, durability, size, 0, indexes)
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
-from durableq.engines.sql import hosts, steady_time
+from durableq.engines.sql.examining import check_boot, check_wall_clock
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
 from durableq.engines.sqlite.errors import translate
@@ -21,9 +21,7 @@ from durableq.engines.sqlite.schema import (
     state_of,
 )
 from durableq.model.health import Finding, bad, ok, warn
-from durableq.model.limits import DAY_MS
-from durableq.model.units import span
-from durableq.runtime.clock import Clock, SteadyClock, jump_words
+from durableq.runtime.clock import Clock
 
 #: Maximum number of faults that are named.
 MAX_FAULTS: Final = 3
@@ -31,17 +29,6 @@ MAX_FAULTS: Final = 3
 STEPS: Final = 10_000
 #: Steps in which a check without `--deep` reads rows: some 60,000 messages.
 ROW_STEPS: Final = 5_000_000
-#: A date in the file that lies this far ahead was written by a clock that was ahead.
-AHEAD_MS: Final = 60_000
-#: Time for which a jump of the wall clock is a warning.
-RECENT_JUMP_MS: Final = DAY_MS
-_NEWEST: Final = """
-SELECT max(at_ms) FROM (
-    SELECT max(sent_at_ms) AS at_ms FROM (
-        SELECT sent_at_ms FROM durableq_message ORDER BY id DESC LIMIT 100)
-    UNION ALL SELECT max(at_ms) FROM (
-        SELECT at_ms FROM durableq_history ORDER BY id DESC LIMIT 100)
-    UNION ALL SELECT max(beat_at_ms) FROM durableq_worker)"""
 
 
 def check_content(
@@ -57,8 +44,8 @@ def check_content(
     checks: dict[str, Callable[[], Finding]] = {"journal": lambda: _journal(raw, in_use=in_use)}
     if found is SchemaState.CURRENT:
         checks["tables"] = lambda: _tables(raw, location)
-        checks["boot"] = lambda: _boot(raw, clock)
-        checks["wall_clock"] = lambda: _wall_clock(raw, clock)
+        checks["boot"] = lambda: check_boot(transaction(raw), clock.host_id(), clock.boot_id())
+        checks["wall_clock"] = lambda: check_wall_clock(transaction(raw), clock)
     if found in {
         SchemaState.CURRENT,
         SchemaState.OLDER,
@@ -125,47 +112,6 @@ def _tables(raw: Any, location: Location) -> Finding:
         return ok("tables", "every table, column and index is there")
     advice = f"Keep a copy; restore a backup: {_restore(location)}."
     return bad("tables", f"missing: {', '.join(missing)}", advice)
-
-
-def _boot(raw: Any, clock: Clock) -> Finding:
-    boots, host_id = hosts.known_boots(transaction(raw)), clock.host_id()
-    if boots.get(host_id, boots.get("")) == clock.boot_id():
-        return ok("boot", "leases are of this boot of the machine")
-    if boots and not {"", host_id} & set(boots):
-        advice = "Nothing: the leases of that host run to their ends."
-        return ok("boot", "last used on another host", advice)
-    return ok(
-        "boot",
-        "last used under another boot of a machine, or restored by hand",
-        "Nothing: the next opening takes back the leases of that boot.",
-    )
-
-
-def _wall_clock(raw: Any, clock: Clock) -> Finding:
-    name, check = "wall_clock", "Check the machine's time (timedatectl)."
-    steady = SteadyClock(clock)
-    steady.adopt(steady_time.stored(transaction(raw), clock.boot_id()))
-    now = steady.now()
-    since_ms = now.steady_ms - now.jumped_at_ms
-    ago = f"{span(since_ms)} ago" if since_ms else "just now"
-    if now.jump_ms and since_ms < RECENT_JUMP_MS:
-        return warn(
-            name,
-            f"the wall clock jumped {jump_words(now.jump_ms)}, noticed {ago}",
-            f"{check} Nothing expires or comes due by a jump: lifetimes and delays go on as the "
-            "boot clock has them. Once the machine's time is right, there is nothing to do.",
-        )
-    (newest_ms,) = raw.execute(_NEWEST).fetchone()
-    ahead_ms = (newest_ms or 0) - now.steady_ms
-    if ahead_ms > AHEAD_MS:
-        return warn(
-            name,
-            f"the newest date in the file lies {span(ahead_ms)} ahead: it was written while the "
-            "clock was ahead, or by something else than this durableq",
-            f"{check} What bears such dates is kept for as much longer.",
-        )
-    what = "no jump noticed within a day" if now.boot_id else "its jumps cannot be noticed here"
-    return ok(name, f"{what}, and no date in the file lies ahead")
 
 
 def _free_pages(raw: Any, location: Location) -> Finding:
