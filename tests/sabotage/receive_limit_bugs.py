@@ -36,17 +36,24 @@ def give_a_token_back_with_a_release() -> None:
 def limit_each_process() -> None:
     """Each process has a bucket of its own."""
     module: Any = flow
-    state_of, charge = module.state_of, module.charge
-    own: dict[int, Any] = {}
+    charged = module.charged
+    own = {"tat_ns": 0}
 
-    def own_state(tx: Any, queue_id: int, limits: int) -> Any:
-        return state_of(tx, queue_id, limits)._replace(tat_ns=own.get(queue_id, 0))
+    def own_allowance(state: Any, *of_receive: Any) -> Any:
+        return capacity.allowance(state._replace(**own), *of_receive)
 
-    def own_charge(tx: Any, queue_id: int, limits: int, state: Any, messages: Any) -> None:
-        own[queue_id] = capacity.charged(state, len(messages), 0, tx.lease_now_ms).tat_ns
-        charge(tx, queue_id, limits, state, messages)
+    def own_charged(state: Any, *of_receive: Any) -> Any:
+        paid = charged(state._replace(**own), *of_receive)
+        own["tat_ns"] = paid.tat_ns
+        return paid
 
-    module.state_of, module.charge = own_state, own_charge
+    module.allowance, module.charged = own_allowance, own_charged
+
+
+def read_all_limits_with_the_queue() -> None:
+    """Limits that are switched on between two receives of a process hold in others only."""
+    module: Any = flow
+    module._READ_APART = 0
 
 
 def charge_all_that_was_asked_for() -> None:
@@ -117,6 +124,7 @@ BUGS = (
     charge_a_token_after_the_commit,
     give_a_token_back_with_a_release,
     limit_each_process,
+    read_all_limits_with_the_queue,
     charge_all_that_was_asked_for,
     keep_the_debt_of_a_slow_rate,
     forget_the_end_of_a_lease_that_is_put_back,
@@ -136,6 +144,7 @@ _HOLDERS = (
     "tests/process/test_killed_holders.py::"
     "test_of_many_killed_holders_none_keeps_a_place_or_frees_it_twice"
 )
+_RECEIVES = "tests/engine/test_limited_receives.py::"
 _KILLED = _PROCESS + "test_killed_before_any_statement_a_call_pays_for_its_leases_or_for_none"
 SEEN_BY = (
     ("forget_the_end_of_a_lease_that_is_put_back", _HOLDERS),
@@ -149,6 +158,10 @@ SEEN_BY = (
     (
         "limit_each_process",
         _PROCESS + "test_no_window_of_eight_processes_is_above_the_rate_though_one_is_killed",
+    ),
+    (
+        "read_all_limits_with_the_queue",
+        _RECEIVES + "test_a_breaker_that_is_switched_on_holds_at_the_next_receive",
     ),
     ("charge_all_that_was_asked_for", _SQLITE + "test_only_leased_messages_are_paid_for"),
     (

@@ -789,6 +789,24 @@ UNREGISTER_ALL = """\
 DELETE FROM durableq_worker"""
 
 # flow
+# RECEIVE_LIMITED: queue, now_ms, lease_now
+RECEIVE_LIMITED = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.limits * 2 + CASE WHEN (durableq_queue.paused
+!= 0 OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms <= $2::BIGINT)) OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms <= $3::BIGINT))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
+durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queue.rate,
+durableq_queue.burst, durableq_queue.max_in_flight, durableq_totals.tat_ns,
+durableq_totals.in_flight
+FROM durableq_queue LEFT OUTER JOIN durableq_totals ON durableq_totals.queue_id =
+durableq_queue.id
+WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
+"""
 # FLOW: of_queue
 FLOW = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
@@ -826,6 +844,10 @@ FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms = 140737488355326
  LIMIT 1"""
+# CHARGE_RATE: tat_ns, number, of_queue
+CHARGE_RATE = """\
+UPDATE durableq_counters SET in_flight=(durableq_counters.in_flight + $2::BIGINT),
+tat_ns=$1::BIGINT WHERE durableq_counters.queue_id = $3::BIGINT"""
 # CHARGE: tat_ns, retry_credit, delivered_at_ms, number, of_queue
 CHARGE = """\
 UPDATE durableq_counters SET in_flight=(durableq_counters.in_flight + $4::BIGINT),

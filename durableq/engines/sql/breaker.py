@@ -107,6 +107,8 @@ def room(tx: WriteTransaction, queue_id: int) -> Probing | None:
     An open breaker begins to probe when its time is over, and one that probes may close.
     """
     stored = find(tx, queue_id)
+    if _PHASES[stored.phase] is Phase.CLOSED:
+        return None
     before = stored.state
     state = on_receive(before, At(tx.lease_now_ms, stored.completed), stored)
     if state is not before and not save(tx, queue_id, before, state):

@@ -54,5 +54,7 @@ NEEDS_UPKEEP: Final = 1
 COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))
 #: The limits of a queue and their state, as a receive reads them.
 FLOW_COLUMNS: Final = FlowState._fields
+#: Those of them that a rate and a limit of messages in flight need.
+PACE_COLUMNS: Final = ("rate", "burst", "max_in_flight", "tat_ns", "in_flight")
 #: Those of them that are no settings.
 FLOW_STATE: Final = tuple(name for name in FLOW_COLUMNS if name not in SETTINGS)

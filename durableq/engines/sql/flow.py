@@ -7,7 +7,7 @@ under the write lock, so no two receives grant one token or one place in flight 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from durableq.engines.sql import breaker
 from durableq.engines.sql.columns import FLOW_COLUMNS, FLOW_STATE
@@ -22,23 +22,21 @@ from durableq.model.flow.capacity import (
 from durableq.model.flow.retries import is_limited
 from durableq.model.flow.retries import wait_ms as retry_wait_ms
 from durableq.model.message import Message, of_fields
-from durableq.model.settings import Limits, QueueSettings
+from durableq.model.settings import RECEIVE_LIMITS, Limits, QueueSettings
 
 _BREAKER: Final = int(Limits.BREAKER)
 _IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
 _RETRY_SHARE: Final = int(Limits.RETRY_SHARE)
+#: Limits whose state RECEIVE_LIMITED does not read with the queue.
+_READ_APART: Final = RECEIVE_LIMITS & ~int(Limits.RATE | Limits.IN_FLIGHT)
 _ALL: Final = 1 << 62
 #: Limits with a state that a receive changes.
 _PAID: Final = int(Limits.RATE | Limits.RETRY_SHARE)
 
 
-class Grant(NamedTuple):
-    """The messages that a receive may lease, and the state of the limits before it."""
-
-    allowed: Allowance
-    state: FlowState
-    #: None unless the breaker is open or half-open.
-    probing: breaker.Probing | None = None
+#: The messages that a receive may lease, the state of the limits before it, and the room that a
+#: breaker leaves unless it is closed. A named tuple would take 0.4 µs more.
+Grant = tuple[Allowance, FlowState, breaker.Probing | None]
 
 
 def state_of(tx: Transaction, queue_id: int, limits: int) -> FlowState:
@@ -66,21 +64,37 @@ def of_settings(settings: QueueSettings, values: Iterable[int | None]) -> FlowSt
     return FlowState(**limits, **found)
 
 
-def grant(tx: WriteTransaction, queue_id: int, limits: int, asked: int) -> Grant:
+def grant(
+    tx: WriteTransaction, queue: tuple[str, int, int], asked: int, found: Sequence[Any]
+) -> Grant:
     """Return the number of messages that a receive may lease now.
 
     Args:
-        tx: the transaction; its counters are written.
-        queue_id: the queue.
-        limits: the bits of those that are on.
+        tx: the transaction.
+        queue: its name, its id, and the bits of the limits that are on.
         asked: the number that the caller asks for.
+        found: PACE_COLUMNS, as they were read with the queue; empty: all is read here.
     """
-    probing = breaker.room(tx, queue_id) if limits & _BREAKER else None
-    if probing is not None:
-        asked = min(asked, probing.places)
-    state = state_of(tx, queue_id, limits)
+    name, queue_id, limits = queue
+    probing = None
+    if found and not (limits & _READ_APART or tx.counts):
+        rate, burst, max_in_flight, tat_ns, in_flight = found
+        if tat_ns is None:
+            raise breaker.missing_state()
+        state = of_fields(FlowState, (rate, burst, max_in_flight, 0, 0, tat_ns, 0, 0, in_flight, 0))
+    else:
+        if not limits & _READ_APART:
+            tx.limited.add(name)
+        tx.write_counters()
+        if limits & _BREAKER:
+            probing = breaker.room(tx, queue_id)
+            if probing is not None:
+                asked = min(asked, probing.places)
+        state = state_of(tx, queue_id, limits)
     allowed = allowance(state, asked, tx.lease_now_ms) if asked else Allowance(0)
-    return Grant(allowed, state, probing)
+    if allowed.retries:
+        let_through(tx, queue_id, allowed.retries)
+    return allowed, state, probing
 
 
 def charge(
@@ -99,13 +113,17 @@ def charge(
         state: the state before.
         messages: the leased messages.
     """
-    if messages and limits & _PAID:
-        first = len(messages)
-        if limits & _RETRY_SHARE:
-            first = sum(message.receive_count == 1 for message in messages)
-        paid = charged(state, first, len(messages) - first, tx.lease_now_ms)
-        begun = tx.counts.pop((queue_id, tx.sql.IN_FLIGHT), 0)
-        tx.execute(tx.sql.CHARGE, (*paid, begun, queue_id))
+    if not limits & _PAID:
+        return
+    number = len(messages)
+    begun = tx.counts.pop((queue_id, tx.sql.IN_FLIGHT), 0) if tx.counts else 0
+    if not limits & _RETRY_SHARE:
+        tat_ns, *_ = charged(state, number, 0, tx.lease_now_ms)
+        tx.execute(tx.sql.CHARGE_RATE, (tat_ns, begun, queue_id))
+        return
+    first = sum(message.receive_count == 1 for message in messages)
+    paid = charged(state, first, number - first, tx.lease_now_ms)
+    tx.execute(tx.sql.CHARGE, (*paid, begun, queue_id))
 
 
 def let_through(tx: WriteTransaction, queue_id: int, retries: int) -> None:

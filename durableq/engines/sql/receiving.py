@@ -96,33 +96,33 @@ def receive(
     by_group: bool = False,
 ) -> Received:
     """Lease up to `limit` messages; see Queueing.receive."""
-    found = tx.execute(tx.sql.RECEIVE_FROM, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
+    text = tx.sql.RECEIVE_LIMITED if queue in tx.limited else tx.sql.RECEIVE_FROM
+    found = tx.execute(text, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
     if found is None:
         raise UnknownQueue(queue)
-    tx.revision, flags, queue_id, timeout_ms, retention_ms = found
+    tx.revision, flags, queue_id, timeout_ms, retention_ms, *state = found
     check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     terms = _terms(tx, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
-    more, grant = False, None
+    more, retries, before, probing = False, None, None, None
     if flags & NEEDS_UPKEEP:  # messages are due, leases have ended, or the queue is paused
-        more = _keep_up(tx, queue)
+        more, state = _keep_up(tx, queue), ()
         if tx.queue(queue).paused:
             return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
     if flags & _LIMITED:
-        grant = _grant(tx, terms, limit)
-        if not (limit := grant.allowed.number):
+        (limit, retries, _), before, probing = flow.grant(tx, terms[:3], limit, state)
+        if not limit:
             return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
-    heads = 1 if by_group else limit
-    if grant is None:
-        found = _admit(tx, terms, heads, retention_ms, tx.sql.READY)
-    else:
-        found = _admit_limited(tx, terms, heads, retention_ms, grant)
+    elif state:
+        tx.limited.discard(queue)
+    admit = _admit if probing is None else partial(_admit_probes, probing.taken)
+    found = admit(tx, terms, 1 if by_group else limit, retention_ms, retries)
     admitted, known, undelivered, is_full = found
     aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
     messages = _deliver(tx, terms, admitted, known) if admitted else []
     if by_group and messages:
         messages += _deliver_following(tx, terms, admitted[0], limit - 1, retention_ms)
-    if grant is not None:
-        flow.charge(tx, queue_id, terms.limits, grant.state, messages)
+    if messages and before is not None:
+        flow.charge(tx, queue_id, terms.limits, before, messages)
     more = more or is_full
     idle = not (messages or undelivered.duplicates or aside or more)
     wait_ms = ready_in_ms(tx, [queue]) if idle else None
@@ -204,32 +204,20 @@ def _keep_up(tx: WriteTransaction, queue: str) -> bool:
     return promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
 
 
-def _grant(tx: WriteTransaction, terms: Terms, limit: int) -> flow.Grant:
-    """Return what limits allow a receive, and make retries ready that the budget allows."""
-    tx.write_counters()
-    grant = flow.grant(tx, terms.queue_id, terms.limits, limit)
-    if grant.allowed.number and grant.allowed.retries:
-        flow.let_through(tx, terms.queue_id, grant.allowed.retries)
-    return grant
-
-
-def _admit_limited(
-    tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, grant: flow.Grant
+def _admit_probes(
+    taken: int, tx: WriteTransaction, terms: Terms, limit: int, retention_ms: int, _retries: object
 ) -> _Admitted:
-    """Decide about ready messages, of which limits allow so many, or only some.
+    """Decide about ready messages, of which so many are in flight as probes. All may be retries.
 
     A half-open breaker lets those through that have not raised Unavailable; if there are none, and
     none is in flight, they are the ones that have. So a message that always raises it does not take
     the place of the others.
     """
-    probing = grant.probing
-    if probing is None:
-        return _admit(tx, terms, limit, retention_ms, tx.sql.READY, grant.allowed.retries)
-    found = _admit(tx, terms, limit, retention_ms, tx.sql.READY_FRESH)
+    found = _admit(tx, terms, limit, retention_ms, None, tx.sql.READY_FRESH)
     admitted, _, undelivered, _ = found
-    if admitted or undelivered.number or probing.taken:
+    if admitted or undelivered.number or taken:
         return found
-    return _admit(tx, terms, limit, retention_ms, tx.sql.READY_RETURNED)
+    return _admit(tx, terms, limit, retention_ms, None, tx.sql.READY_RETURNED)
 
 
 def _admit(
@@ -237,8 +225,8 @@ def _admit(
     terms: Terms,
     limit: int,
     retention_ms: int,
-    ready: str,
-    retries: int | None = None,
+    retries: int | None,
+    ready: str | None = None,
 ) -> _Admitted:
     """Decide about ready messages in order, until `limit` are admitted or MAX_SET_ASIDE are not.
 
@@ -254,7 +242,7 @@ def _admit(
     taken: set[str] = set()
     undelivered, is_full = NotDelivered(), False
     values = (terms.queue_id, tx.now_ms - retention_ms, tx.now_ms, limit + MAX_SET_ASIDE)
-    rows = tx.raw.execute(ready, values)  # a cursor of its own
+    rows = tx.raw.execute(ready or tx.sql.READY, values)  # a cursor of its own
     try:
         for row in rows if retries is None else within_budget(rows, retries, undelivered):
             key = row[KEY]

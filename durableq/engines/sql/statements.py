@@ -67,11 +67,13 @@ class Statements(Protocol):
     UNREGISTER_ALL: str
 
     # flow
+    RECEIVE_LIMITED: str
     FLOW: str
     FLOW_OF_BREAKER: str
     HOLD_BACK: str
     LET_THROUGH: str
     HAS_OVER_BUDGET: str
+    CHARGE_RATE: str
     CHARGE: str
     IN_FLIGHT: str
     COMPLETED_IN_FLIGHT: str

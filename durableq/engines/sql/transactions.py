@@ -127,7 +127,7 @@ class WriteTransaction(Transaction):
         free_bytes: returns the free space of the file system; None: it is not known.
     """
 
-    __slots__ = ("counts", "free_bytes", "known", "owner_outside", "revision", "rng")
+    __slots__ = ("counts", "free_bytes", "known", "limited", "owner_outside", "revision", "rng")
 
     def __init__(
         self,
@@ -145,6 +145,9 @@ class WriteTransaction(Transaction):
         self.counts: dict[tuple[int, str], int] = {}
         #: What this transaction has read, above all its queues by name and by id.
         self.known: dict[Any, Any] = {}
+        #: The names of queues that had limits at their last receive, of earlier transactions too:
+        #: the next one reads their state together with the queue.
+        self.limited: set[str] = set()
         #: The revision of the tables, if the operation has read it together with a queue. The
         #: transaction compares it before COMMIT; if it is None, it reads it first.
         self.revision: str | None = None

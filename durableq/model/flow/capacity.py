@@ -7,12 +7,18 @@ messages that are leased are paid for, so nothing is given back when one fails o
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from durableq.model.flow import rate, retries, slow_start
 
-#: A queue's rate seldom changes, and the division of large numbers takes half a microsecond.
-_interval_ns: Final = lru_cache(maxsize=1_000)(rate.interval_ns)
+
+@lru_cache(maxsize=1_000)
+def _pace(tokens: float, burst: int) -> tuple[int, int]:
+    """Return the price of a token and the burst.
+
+    They seldom change, and to compute them takes a microsecond.
+    """
+    return rate.interval_ns(tokens), burst or rate.default_burst(tokens)
 
 
 class FlowState(NamedTuple):
@@ -42,15 +48,14 @@ class FlowState(NamedTuple):
 
     def pace(self, now_ms: int) -> tuple[int, int]:
         """Return the price of a token in nanoseconds and the burst, both as of slow start."""
-        burst = self.burst or rate.default_burst(self.rate)
-        part = self.started(now_ms)
-        if part < 1:
-            return rate.interval_ns(self.rate * part), max(1, int(burst * part))
-        return _interval_ns(self.rate), burst
+        pace = _pace(self.rate, self.burst)
+        if not self.closed_at_ms or (part := self.started(now_ms)) >= 1:
+            return pace
+        return rate.interval_ns(self.rate * part), max(1, int(pace[1] * part))
 
     def places(self, now_ms: int) -> int:
         """Return the number of messages that may be in flight, as of slow start."""
-        if self.rate:  # slow start holds the rate
+        if self.rate or not self.closed_at_ms:  # slow start holds the rate, if there is one
             return self.max_in_flight
         return max(1, int(self.max_in_flight * self.started(now_ms)))
 
@@ -75,17 +80,21 @@ def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
     """
     number = asked
     if flow.max_in_flight:
-        number = min(number, flow.places(now_ms) - flow.in_flight)
-        if number <= 0:
+        left = flow.places(now_ms) - flow.in_flight
+        if left <= 0:
             return Allowance(0)
+        if left < number:
+            number = left
     if flow.rate:
         interval_ns, burst = flow.pace(now_ms)
-        number = min(number, rate.available(flow.tat_ns, now_ms, interval_ns, burst))
-        if number <= 0:
+        left = rate.available(flow.tat_ns, now_ms, interval_ns, burst)
+        if not left:
             return Allowance(0, None, rate.wait_ms(flow.tat_ns, now_ms, interval_ns, burst))
+        if left < number:
+            number = left
     elif not flow.max_in_flight:  # slow start has nothing else to hold
         number = max(1, int(number * flow.started(now_ms)))
-    if not retries.is_limited(flow.retry_share):
+    if not flow.retry_share or not retries.is_limited(flow.retry_share):
         return Allowance(number)
     may_be = retries.allowed(flow.retry_credit, flow.delivered_at_ms, now_ms)
     return Allowance(number, min(number, may_be))
@@ -111,7 +120,7 @@ def charged(flow: FlowState, first: int, retried: int, now_ms: int) -> Paid:
     tat_ns, credit, delivered_at_ms = flow.tat_ns, flow.retry_credit, flow.delivered_at_ms
     if flow.rate:
         tat_ns = rate.charge(tat_ns, now_ms, flow.pace(now_ms)[0], first + retried)
-    if first + retried and retries.is_limited(flow.retry_share):
+    if flow.retry_share and first + retried and retries.is_limited(flow.retry_share):
         credit = retries.credit_after(credit, flow.retry_share, first, retried)
         delivered_at_ms = now_ms
     return Paid(tat_ns, credit, delivered_at_ms)

@@ -66,7 +66,9 @@ def available(tat_ns: int, now_ms: int, interval_ns: int, burst: int) -> int:
         interval_ns: the price of a token.
         burst: tokens that may be granted at once, at least 1.
     """
-    owed_ns = max(0, tat_ns - now_ms * _NS_PER_MS)
+    owed_ns = tat_ns - now_ms * _NS_PER_MS
+    if owed_ns <= 0:
+        return burst
     return max(0, burst - -(-owed_ns // interval_ns))
 
 
