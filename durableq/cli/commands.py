@@ -66,6 +66,9 @@ ENTRIES: Final = {
         "Maintain", "database", "Make a consistent copy of the database while everything runs."
     ),
     "restore": Entry("Maintain", "database", "Restore a database from a backup."),
+    "transfer": Entry(
+        "Maintain", "transfer", "Move everything to another file or PostgreSQL schema, and back."
+    ),
     "prune": Entry(
         "Maintain", "database", "Remove expired messages, keys and values, and old history."
     ),

@@ -16,6 +16,7 @@ from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.text import address, shown, visible
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.store.core import Capability, Store
+from durableq.store.moving import End
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -253,6 +254,33 @@ def restore_store(
     return restore(
         backup.absolute(), location, clock or SystemClock(), replace=replace, progress=progress
     )
+
+
+def open_end(url: str, *, clock: Clock | None = None) -> End | None:
+    """Open a store as the source or the target of a transfer, whatever its mark is.
+
+    Args:
+        url: as for open_store.
+        clock: as for open_store.
+
+    Returns:
+        None: there is no store yet.
+
+    Raises:
+        Unsupported: the engine has no transfers.
+        DatabaseUnusable: the store cannot be used, or was made by another durableq.
+    """
+    if _is_memory(url) or (_registered(url)) is not None:
+        raise Unsupported(f"{shown(address(url))} cannot be moved: only files and PostgreSQL can.")
+    if is_postgres(url):
+        from durableq.engines.postgres import moving as schemas
+        from durableq.engines.postgres.location import Location as Address
+
+        return schemas.open_end(Address.parse(url), address(url), clock)
+    from durableq.engines.sqlite import moving as files
+    from durableq.engines.sqlite.location import Location
+
+    return files.open_end(Location.parse(url), clock)
 
 
 def file_of(url: str) -> Path | None:

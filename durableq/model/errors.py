@@ -19,6 +19,7 @@ DurableQError
 │   ├── ForeignDatabase
 │   ├── OlderDatabase
 │   ├── NewerDatabase
+│   ├── DatabaseMoved
 │   ├── DatabaseReplaced
 │   └── UnsupportedSQLite
 ├── Unsupported             this engine cannot do that
@@ -209,6 +210,10 @@ class NewerDatabase(DatabaseUnusable):
     """The file was made by a newer durableq: upgrade this installation."""
 
 
+class DatabaseMoved(DatabaseUnusable):
+    """The store was moved to another address, or a transfer of it has not ended."""
+
+
 class DatabaseReplaced(DatabaseUnusable):
     """The file was deleted or replaced while it was open: the write went nowhere and is undone."""
 
@@ -225,6 +230,8 @@ class AppError(DurableQError):
     """The application named by --app cannot be imported, or holds no handler."""
 
 
+#: The tables are not ours to write any more, in a process that had them open.
+GONE_MEANWHILE: Final = (NewerDatabase, OlderDatabase, DatabaseMoved)
 #: Transient conditions. Repeating the call, with the same key or receipt, is safe.
 PASSING: Final = (Busy, StorageFull, OutcomeUnknown)
 #: Errors of the store in a handler: its message has not failed.

@@ -21,6 +21,8 @@ REPEAT_SECONDS: Final = 60.0
 TEMPORARY: Final = 75
 #: Exit code of a worker whose database was migrated to another revision while it was open.
 MIGRATED: Final = 76
+#: Exit code of a worker whose database was moved to another address.
+MOVED: Final = 77
 
 
 def cause_of(error: BaseException | None) -> DurableQError | None:

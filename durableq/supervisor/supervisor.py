@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
-from durableq.runtime.outage import MIGRATED, Outage, describe
+from durableq.runtime.outage import MIGRATED, MOVED, Outage, describe
 from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, signal_name
@@ -97,7 +97,7 @@ class Supervisor:
 
         Returns:
             0: all workers finished. 128 + the signal's number: some were killed, and their
-            messages reclaimed. 1: they cannot be started, or the database was migrated.
+            messages reclaimed. 1: they cannot be started, or the database was migrated or moved.
         """
         # Each worker has the other end: it is closed when this process ends, even by SIGKILL.
         lifeline, ours = os.pipe()
@@ -164,8 +164,8 @@ class Supervisor:
         """Reclaim the messages of an ended worker, and decide whether it is replaced."""
         # A stop may reach another worker that is exiting for the same reason: the signal kills it.
         is_same_stop = self._is_migrated and code == -signal.SIGTERM
-        if worker in self._workers and (code == MIGRATED or is_same_stop):
-            self._stop_after_migration(worker)
+        if worker in self._workers and (code in {MIGRATED, MOVED} or is_same_stop):
+            self._stop_after_migration(worker, is_moved=code == MOVED)
             return
         stage = worker.scoreboard.stage
         asked = worker.kill_at is not None
@@ -196,18 +196,19 @@ class Supervisor:
             return
         self._restart(worker, code, cause, had_calls=had_calls)
 
-    def _stop_after_migration(self, worker: WorkerProcess) -> None:
+    def _stop_after_migration(self, worker: WorkerProcess, *, is_moved: bool) -> None:
         """Stop the fleet: neither its workers nor this process can write the database any more."""
         worker.start_at = None
         self._output.wait_until_shown()
-        text = f"{worker} ended: the database was migrated"
+        done = "moved" if is_moved else "migrated"
+        text = f"{worker} ended: the database was {done}"
         self._emit("ended", text, worker)
         if self._is_stopping:
             return
         self._code = 1
         self._is_migrated = True
-        text = "the fleet stops; start it again with the durableq that migrated the database"
-        self._emit("migrated", text)
+        how = "on the new address" if is_moved else "with the durableq that migrated the database"
+        self._emit(done, f"the fleet stops; start it again {how}")
         self._signals.stop()
 
     def _is_replaced(self, worker: WorkerProcess) -> bool:

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 
 from durableq.client.app import DurableQ
 from durableq.client.handlers import load
-from durableq.model.errors import DurableQError, NewerDatabase, OlderDatabase
+from durableq.model.errors import GONE_MEANWHILE, DatabaseMoved, DurableQError
 from durableq.runtime import logs
-from durableq.runtime.outage import MIGRATED, TEMPORARY, cause_of, describe
+from durableq.runtime.outage import MIGRATED, MOVED, TEMPORARY, cause_of, describe
 from durableq.runtime.wakeup import WakeupEvent, wait_readable
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker import command
@@ -51,9 +51,10 @@ def main() -> int:
         finally:
             # Threads left by handlers may run on for a while, even without a supervisor.
             signal.setitimer(signal.ITIMER_REAL, 2 * options.grace_ms / 1000)
-    except (NewerDatabase, OlderDatabase) as error:
-        log.warning("%s", error, extra=logs.facts("migrated"))
-        return MIGRATED
+    except GONE_MEANWHILE as error:
+        is_moved = isinstance(error, DatabaseMoved)
+        log.warning("%s", error, extra=logs.facts("moved" if is_moved else "migrated"))
+        return MOVED if is_moved else MIGRATED
     except DurableQError as error:
         cause = cause_of(error)
         if cause is None:

@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from durableq.client.delivery import Delivery
-from durableq.model.errors import PASSING, DurableQError, NewerDatabase, OlderDatabase
+from durableq.model.errors import GONE_MEANWHILE, PASSING, DurableQError
 from durableq.model.info import WorkerStats
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, describe, logged
@@ -182,8 +182,8 @@ class LeaseKeeper:
         self._stats, self._beat_at = stats, time.monotonic()
         try:
             self._store.require(Capability.FLEET).beat(self._scoreboard.owner_id, stats)
-        except (NewerDatabase, OlderDatabase):
-            raise  # the database was migrated: nothing can be written any more
+        except GONE_MEANWHILE:
+            raise  # the database was migrated or moved: nothing can be written any more
         except DurableQError as error:
             self._log_postponed(error, "unbeaten", "the heartbeat could not be written")
         else:

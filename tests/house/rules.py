@@ -54,11 +54,24 @@ MAY_IMPORT = {
 ENGINE_MAY_IMPORT = {name: {name, "sql"} for name in ("sqlite", "postgres", "sql")}
 
 # The modules that open stores, and the functions of durableq.engines that they may import.
-MAY_OPEN_ENGINES = {"durableq/client/app.py", "durableq/admin/operations.py"}
+MAY_OPEN_ENGINES = {
+    "durableq/client/app.py",
+    "durableq/admin/operations.py",
+    "durableq/admin/transfer.py",
+    "durableq/admin/transfer_plan.py",
+}
 ENGINE_FUNCTIONS = {
     f"durableq.engines.{name}"
     for name in (
-        *("open_store", "create_store", "file_of", "is_there", "examine_store", "queues_in"),
+        *(
+            "open_store",
+            "create_store",
+            "file_of",
+            "open_end",
+            "is_there",
+            "examine_store",
+            "queues_in",
+        ),
         *("registered_workers", "estimate_upgrade", "back_up_store", "restore_store"),
     )
 }

@@ -18,7 +18,7 @@ from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.schema import grants_to_use, state_of
 from durableq.engines.postgres.server_clock import ServerClock
 from durableq.engines.postgres.session import NOW
-from durableq.engines.sql import fleet
+from durableq.engines.sql import fleet, marks
 from durableq.engines.sql.examining import check_boot, check_wall_clock
 from durableq.engines.sql.queues import all_queues
 from durableq.engines.sql.schema import REVISIONS, SchemaState
@@ -61,7 +61,11 @@ def _findings(link: Link, database: Database, *, deep: bool) -> Iterator[Finding
     except driver.Error as error:
         yield bad("database", f"not readable: {first_line(error)}", grants_to_use(database))
     else:
-        yield _database(found, database.location)
+        if found is SchemaState.MARKED:
+            place = database.location.shown
+            yield marks.finding("database", link, place, database.in_schema)
+        else:
+            yield _database(found, database.location)
         if found is SchemaState.CURRENT:
             also = {"integrity": doctor_tables.check_integrity} if deep else {}
             checks = _OF_TABLES | also | checks

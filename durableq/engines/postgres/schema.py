@@ -17,6 +17,7 @@ from durableq.engines.postgres.driver import driver
 from durableq.engines.postgres.errors import first_line, translate
 from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.session import Session
+from durableq.engines.sql import marks
 from durableq.engines.sql.migrating import run_migrations
 from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE, Purpose, SchemaState
 from durableq.engines.sql.transactions import RevisionCheck
@@ -73,6 +74,8 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     """
     with database.connected() as (link, _):
         found = _allowed(database, grants_to_use, lambda: state_of(link, database))
+        if found is SchemaState.MARKED:
+            raise _marked(database, link)
     refusal = refuse(found, purpose, database)
     if refusal is not None:
         raise refusal
@@ -111,6 +114,8 @@ def state_of(link: Any, database: Database) -> SchemaState:
     revision = row[0] if row else None
     if revision == REVISIONS[-1]:
         return SchemaState.CURRENT
+    if revision in marks.MARKS:
+        return SchemaState.MARKED
     return SchemaState.OLDER if revision in REVISIONS else SchemaState.NEWER
 
 
@@ -243,10 +248,17 @@ def grants_to_use(database: Database) -> str:
     )
 
 
+def _marked(database: Database, link: Any) -> DatabaseUnusable:
+    """Return the refusal to use tables that have the mark of a transfer."""
+    return marks.marked(link, database.location.shown, database.in_schema)
+
+
 def _migrated(database: Database, link: Any) -> DatabaseUnusable:
     """Return the refusal to write to tables that were migrated while this process had them open."""
     try:
         found = state_of(link, database)
+        if found is SchemaState.MARKED:
+            return _marked(database, link)
     except driver.Error:
         found = SchemaState.NEWER
     kind = OlderDatabase if found is SchemaState.OLDER else NewerDatabase

@@ -9,7 +9,7 @@ from durableq.model.info import check_metadata, metadata_suffix
 from durableq.store.capabilities import Metadata
 
 #: Prefix of the names that callers choose: the engine's own have none.
-_NOTE: Final = "note:"
+NOTE_PREFIX: Final = "note:"
 
 
 class SQLMetadata(Operations, Metadata):
@@ -29,7 +29,7 @@ class SQLMetadata(Operations, Metadata):
 
 def get_metadata(tx: Transaction, name: str) -> str | None:
     """Return the text stored under a name, or None."""
-    row = tx.run(tx.sql.META, of=_NOTE + name).fetchone()
+    row = tx.run(tx.sql.META, of=NOTE_PREFIX + name).fetchone()
     return row[0] if row else None
 
 
@@ -37,13 +37,13 @@ def compare_and_set(tx: WriteTransaction, name: str, text: str, expected: str | 
     """Store a text under a name; see Metadata.compare_and_set."""
     if get_metadata(tx, name) != expected:
         return False
-    tx.run(tx.sql.SET_META, of=_NOTE + name, value=text)
+    tx.run(tx.sql.SET_META, of=NOTE_PREFIX + name, value=text)
     return True
 
 
 def drop_metadata_of(tx: WriteTransaction, queue: str) -> None:
     """Drop the metadata that belongs to a queue by its name."""
-    tx.run(tx.sql.DROP_NOTES, note=_NOTE, tail=metadata_suffix(queue))
+    tx.run(tx.sql.DROP_NOTES, note=NOTE_PREFIX, tail=metadata_suffix(queue))
 
 
 def own_value(tx: Transaction, name: str) -> str | None:

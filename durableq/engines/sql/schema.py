@@ -18,6 +18,8 @@ class SchemaState(Enum):
     OLDER = "older"
     NEWER = "newer"
     FOREIGN = "foreign"
+    #: The source or the target of a transfer; see model/moving.py.
+    MARKED = "marked"
     NEEDS_NEWER_SQLITE = "needs_newer_sqlite"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
+from durableq.engines.sql import marks
 from durableq.engines.sql.examining import check_boot, check_wall_clock
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.driver import dotted, driver
@@ -40,7 +41,10 @@ def check_content(
         driver.Error: not even the kind of the file can be read.
     """
     found = state_of(raw)
-    yield _file(found, location)
+    if found is SchemaState.MARKED:
+        yield marks.finding("file", raw, str(location.path))
+    else:
+        yield _file(found, location)
     checks: dict[str, Callable[[], Finding]] = {"journal": lambda: _journal(raw, in_use=in_use)}
     if found is SchemaState.CURRENT:
         checks["tables"] = lambda: _tables(raw, location)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from durableq.engines.sql import marks
 from durableq.engines.sql.migrating import run_migrations
 from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE, Purpose, SchemaState
 from durableq.engines.sql.transactions import RevisionCheck
@@ -23,6 +24,7 @@ from durableq.engines.sqlite.errors import translate
 from durableq.engines.sqlite.open_transaction import UserWrite, joined
 from durableq.model.errors import (
     Conflict,
+    DatabaseMoved,
     DatabaseUnusable,
     ForeignDatabase,
     NewerDatabase,
@@ -125,7 +127,9 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     """
     raw = database.session().raw
     found = database.lock.retrying(lambda: state_of(raw))
-    refusal = refuse(found, purpose, database.location.path)
+    path = database.location.path
+    told = marks.refusal(raw, str(path)) if found is SchemaState.MARKED else None
+    refusal = told or refuse(found, purpose, path)
     if refusal is not None:
         raise refusal
     if found is SchemaState.EMPTY:
@@ -133,7 +137,6 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     database.lock.retrying(lambda: _use_wal(raw, database))
     if found is not SchemaState.CURRENT:
         upgrade(database, found)
-    path = database.location.path
     refusal_of = partial(migrated_meanwhile, path=path)
     database.remember_identity(RevisionCheck(_VERSION, REVISIONS[-1], refusal_of))
     return found
@@ -152,6 +155,8 @@ def state_of(raw: Any) -> SchemaState:
     revision = row[0] if row else None
     if revision == REVISIONS[-1]:
         return SchemaState.CURRENT
+    if revision in marks.MARKS:
+        return SchemaState.MARKED
     return SchemaState.OLDER if revision in REVISIONS else SchemaState.NEWER
 
 
@@ -168,7 +173,12 @@ def lacking(raw: Any) -> list[str]:
 
 
 def migrated_meanwhile(raw: Any, path: Path) -> DatabaseUnusable:
-    """Return the refusal to write to tables that were migrated while this process had them open."""
+    """Return the refusal to write to tables that were migrated while this process had them open.
+
+    Or moved, or marked by a transfer.
+    """
+    if (moved := marks.refusal(raw, str(path))) is not None:
+        return moved
     row = raw.execute(_VERSION).fetchone()
     kind = OlderDatabase if row is not None and row[0] in REVISIONS else NewerDatabase
     return kind(
@@ -183,6 +193,11 @@ def refuse(found: SchemaState, purpose: Purpose, path: Path) -> DatabaseUnusable
         return NewerDatabase(
             f"{path} was made by a newer durableq than this one (which knows revisions up to "
             f"{REVISIONS[-1]}). It was not touched. Upgrade: pip install -U durableq."
+        )
+    if found is SchemaState.MARKED:
+        return DatabaseMoved(
+            f"{path} was moved to another address, or a transfer of it has not ended. It was not "
+            f"touched. `durableq doctor --db {path}` says more."
         )
     if found is SchemaState.NEEDS_NEWER_SQLITE:
         return UnsupportedSQLite(
