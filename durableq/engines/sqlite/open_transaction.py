@@ -107,7 +107,6 @@ class UserWrite:
 
     def _leave(self, session: Session) -> None:
         session.abandon()  # if a KeyboardInterrupt came before the session's own end
-        session.give_turn()
         self._session = None  # the next transaction of the session is another's
         session.close_user_write()
 

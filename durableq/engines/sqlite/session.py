@@ -156,7 +156,12 @@ class Session(WriteTransaction):
             self._database.lock.ticket.release(self)
 
     def close_user_write(self) -> None:
-        """Let SQLAlchemy forget the transaction of user code, in which nothing is left to undo."""
+        """Let another thread write, and SQLAlchemy forget the transaction of user code.
+
+        Nothing is left in it to undo.
+        """
+        if not self.keeps_turn:
+            self._database.turn.give(self.thread_id)
         self.user_write = None
         connection = self.sqlalchemy if self.pid == os.getpid() else None
         begun = connection.get_transaction() if connection else None
@@ -171,7 +176,6 @@ class Session(WriteTransaction):
         if self.user_write is None or self.user_write() is not None:
             return False
         self.abandon()
-        self.give_turn()
         self.close_user_write()
         return True
 
