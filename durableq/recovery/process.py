@@ -35,7 +35,8 @@ from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged, persist
 from durableq.runtime.wakeup import MessageWaiter, WakeupEvent
 from durableq.store.core import Capability, Store
-from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, this_process
+from durableq.supervisor.liveness import this_process
+from durableq.supervisor.peers import DeadWorkers
 
 if TYPE_CHECKING:
     from durableq.recovery.rules import Rules
@@ -388,8 +389,9 @@ class Recovery:
         """Process a batch of each queue; return the number of dead letters."""
         if time.monotonic() >= self._maintenance_due:
             self._maintenance_due = time.monotonic() + MAINTENANCE_SECONDS
-            if self._dead_workers.reclaim(context.store):
-                self._maintenance_due = time.monotonic() + CONFIRM_SECONDS
+            again = self._dead_workers.reclaim(context.store)
+            if again is not None:
+                self._maintenance_due = time.monotonic() + min(again, MAINTENANCE_SECONDS)
             self._open_consumers(context)
         count = 0
         for consumer in self._consumers.values():

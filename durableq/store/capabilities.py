@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -279,6 +279,28 @@ class Fleet(Protocol):
             The number of leases; of expired ones at most RECLAIM_BATCH per queue.
         """
         ...
+
+    # An engine whose server knows the connections of workers tells more by these. The others leave
+    # them: then the processes that can be seen decide, and the ends of leases.
+
+    def ended(self) -> dict[int, bool]:
+        """Return the workers whose connection has ended, by owner id.
+
+        Each with whether a supervisor answers for it, which knows its running handlers. A living
+        worker may be among them for a moment: it has lost its connection, and takes another.
+        """
+        return {}
+
+    def answer_for(self, owner_ids: Collection[int]) -> None:
+        """Answer, as their supervisor, for these workers of other processes, and no others."""
+        return
+
+    def follow(self, owner_id: int | None, on_end: Callable[[], None]) -> None:
+        """Call a function, in another thread, when the connection of this worker has ended.
+
+        One worker is followed at a time; None follows none.
+        """
+        return
 
 
 class Inspect(Protocol):

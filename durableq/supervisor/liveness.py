@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from durableq.runtime.clock import SystemClock, boot_offset_ns
-from durableq.store.core import Capability, Store, WorkerInfo
+from durableq.store.core import WorkerInfo
 
-#: Delay between the two checks that find a worker dead before its messages are reclaimed.
-CONFIRM_SECONDS: Final = 0.5
 #: Time after its last heartbeat for which a worker that cannot be seen counts as alive.
 FRESH_BEAT_MS: Final = 60_000
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -130,49 +128,6 @@ def may_be_alive(worker: WorkerInfo) -> bool:
     seen = liveness(worker)
     silent_ms = SystemClock().wall_ms() - worker.beat_at_ms
     return seen is Liveness.ALIVE or (seen is Liveness.UNKNOWN and silent_ms < FRESH_BEAT_MS)
-
-
-def dead_owner_ids(store: Store) -> set[int]:
-    """Return the owner ids of the registered workers that are dead."""
-    return {
-        worker.owner_id
-        for worker in store.require(Capability.FLEET).workers()
-        if liveness(worker) is Liveness.DEAD
-    }
-
-
-def reclaim_dead_workers(store: Store) -> int:
-    """Unregister dead workers and reclaim their messages; return the number of dead workers.
-
-    Several processes may do so at once.
-    """
-    dead = dead_owner_ids(store)
-    for owner_id in dead:
-        store.require(Capability.FLEET).unregister(owner_id)
-    return len(dead)
-
-
-class DeadWorkers:
-    """Reclaims the messages of workers that were found dead twice.
-
-    A worker that died just now may have a supervisor, which knows its running handlers.
-    """
-
-    def __init__(self) -> None:
-        self._suspects: set[int] = set()
-
-    @property
-    def has_suspects(self) -> bool:
-        """Whether the last check found dead workers for the first time."""
-        return bool(self._suspects)
-
-    def reclaim(self, store: Store) -> bool:
-        """Reclaim the messages of suspects that are still dead; return True for new suspects."""
-        dead = dead_owner_ids(store)
-        for owner_id in dead & self._suspects:
-            store.require(Capability.FLEET).unregister(owner_id)
-        self._suspects = dead - self._suspects
-        return self.has_suspects
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import MIGRATED, MOVED, Outage, describe
 from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
-from durableq.supervisor.liveness import CONFIRM_SECONDS, DeadWorkers, signal_name
+from durableq.supervisor.liveness import signal_name
 from durableq.supervisor.output import HandlerOutput
+from durableq.supervisor.peers import DeadWorkers
 from durableq.supervisor.reclaim import ExitReason, reclaim_messages
 from durableq.supervisor.reload import Reload
 from durableq.supervisor.scoreboard import Stage
@@ -83,7 +84,8 @@ class Supervisor:
         self._adopts = adopts()
         self._false_starts = 0
         self._check_at = 0.0
-        self._dead_workers = DeadWorkers()
+        self._dead_workers = DeadWorkers(self._check_soon)
+        self._is_hurried = False
         self._to_reclaim: deque[Callable[[], int]] = deque()
         self._outage = Outage(self._emit)
         self._code = 0
@@ -125,6 +127,7 @@ class Supervisor:
                 reap(workers.__contains__)
             self._handle_signals()
             self._reload.step()
+            self._answer_for_workers()
             self._check_periodically()
             if all(worker.has_ended for worker in self._all_workers()):
                 return self._code
@@ -365,15 +368,31 @@ class Supervisor:
             if worker.is_running:
                 self._cut_short(worker)
 
+    def _answer_for_workers(self) -> None:
+        """Let others know that this process takes back the messages of its workers."""
+        if self._to_reclaim:  # also those of the ended ones
+            return
+        boards = (one.scoreboard for one in self._all_workers() if one.is_running)
+        self._dead_workers.answer_for(
+            self._store, [board.owner_id for board in boards if board.owner_id]
+        )
+
+    def _check_soon(self) -> None:
+        """Check for dead workers at once; another thread may ask for it."""
+        self._is_hurried = True
+        self._signals.woken.set()
+
     def _check_periodically(self) -> None:
         """Check memory and dead workers without a supervisor, once per interval."""
-        if time.monotonic() < self._check_at:
+        if time.monotonic() < self._check_at and not self._is_hurried:
             return
+        self._is_hurried = False
         self._check_at = time.monotonic() + CHECK_SECONDS
         try:
             self._reclaim_all()
-            if self._dead_workers.reclaim(self._store):
-                self._check_at = time.monotonic() + CONFIRM_SECONDS
+            again = self._dead_workers.reclaim(self._store)
+            if again is not None:
+                self._check_at = time.monotonic() + min(again, CHECK_SECONDS)
             self._outage.end()
         except PASSING as error:
             self._outage.report(error, "unreturned", "messages of dead workers are reclaimed later")

@@ -11,7 +11,8 @@ from durableq.model.errors import PASSING
 from durableq.runtime import logs
 from durableq.runtime.outage import Outage, describe, logged, persist
 from durableq.store.core import Capability
-from durableq.supervisor.liveness import reclaim_dead_workers, this_process
+from durableq.supervisor.liveness import this_process
+from durableq.supervisor.peers import reclaim_dead_workers
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.worker.command import Command
 from durableq.worker.completer import Completer

@@ -18,9 +18,9 @@ from durableq.store.core import Capability, Store, WorkerInfo
 from durableq.supervisor.liveness import (
     Liveness,
     liveness,
-    reclaim_dead_workers,
     this_process,
 )
+from durableq.supervisor.peers import reclaim_dead_workers
 from durableq.testing import FakeClock
 from tests.engine import plain
 

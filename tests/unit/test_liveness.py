@@ -21,9 +21,9 @@ from durableq.supervisor.liveness import (
     Liveness,
     end_of,
     liveness,
-    reclaim_dead_workers,
     this_process,
 )
+from durableq.supervisor.peers import reclaim_dead_workers
 from tests.support import scaled, wait_for
 
 CHILD = """

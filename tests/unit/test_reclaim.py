@@ -9,7 +9,8 @@ import pytest
 
 from durableq.engines.memory import MemoryStore
 from durableq.model.message import Receipt, State, draft
-from durableq.supervisor.liveness import DeadWorkers, this_process
+from durableq.supervisor.liveness import this_process
+from durableq.supervisor.peers import CONFIRM_SECONDS, DeadWorkers
 from durableq.supervisor.reclaim import ExitReason, reclaim_messages
 from durableq.supervisor.scoreboard import Scoreboard
 from tests.support import wait_for
@@ -112,8 +113,8 @@ def test_messages_of_dead_workers_are_reclaimed_at_the_second_check(
     worker: Worker,
 ) -> None:
     dead_workers = DeadWorkers()
-    assert dead_workers.reclaim(worker.store), "there is a new one"
+    assert dead_workers.reclaim(worker.store) == CONFIRM_SECONDS, "there is a new one"
     assert len(worker.store.leases_of(worker.owner_id)) == 4
-    assert not dead_workers.reclaim(worker.store)
+    wait_for(lambda: dead_workers.reclaim(worker.store) is None, what="the second check")
     assert worker.store.leases_of(worker.owner_id) == []
     assert worker.store.workers() == []

@@ -35,6 +35,12 @@ _DURABLE: Final = (
 )
 
 
+_PROBES: Final = (
+    "SELECT pg_backend_pid() = {pid} AND pg_try_advisory_lock({key})",
+    "SELECT pg_backend_pid() = {pid} AND pg_advisory_unlock({key})",
+)
+
+
 def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connection[Any]:
     """Open a connection.
 
@@ -59,6 +65,18 @@ def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connectio
             raise unconnected(error, location.shown) from error
         raise
     return connection
+
+
+def keeps_session(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the connection is one session of the server, which keeps its locks.
+
+    A pooler in transaction mode runs each transaction in the session that is free. It introduces
+    itself with a process id of its own; one that does not may change sessions between two
+    statements. Where this is not sure, sessions are not relied on.
+    """
+    key, pid = int.from_bytes(os.urandom(8), "big", signed=True), connection.info.backend_pid
+    probes = (text.format(pid=pid, key=key).encode() for text in _PROBES)
+    return all(connection.execute(probe, prepare=False).fetchone() == (True,) for probe in probes)
 
 
 def _options(location: Location) -> dict[str, Any]:

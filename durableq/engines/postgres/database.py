@@ -18,7 +18,7 @@ import sqlalchemy
 from sqlalchemy.pool import QueuePool
 
 from durableq.engines.postgres import forking
-from durableq.engines.postgres.connecting import connect
+from durableq.engines.postgres.connecting import connect, keeps_session
 from durableq.engines.postgres.dialect import dialect, qualified, quoted
 from durableq.engines.postgres.driver import Link, driver
 from durableq.engines.postgres.errors import (
@@ -31,9 +31,17 @@ from durableq.engines.postgres.errors import (
     translate,
 )
 from durableq.engines.postgres.loan import Loan
-from durableq.engines.postgres.location import Location, lock_key
+from durableq.engines.postgres.location import Location, lock_key, lock_kind
+from durableq.engines.postgres.presence import Presence
 from durableq.engines.postgres.server_clock import ServerClock
-from durableq.engines.postgres.session import NOW, Read, Write, outcome_unknown
+from durableq.engines.postgres.session import (
+    BEGIN_BESIDE,
+    NOW,
+    Beside,
+    Read,
+    Write,
+    outcome_unknown,
+)
 from durableq.engines.sql import hosts
 from durableq.engines.sql.open_transaction import INSIDE
 from durableq.engines.sql.transactions import RevisionCheck, WriteTransaction
@@ -91,6 +99,7 @@ class Database:
         self.identity: tuple[Any, ...] | None = None
         self._local = threading.local()
         self._adapters: list[SQLAlchemyAdapter] = []
+        self._presence = Presence(self)
         #: Connections of this process, for its forked children.
         self._opened: WeakSet[psycopg.Connection[Any]] = WeakSet()
         self.pool = QueuePool(
@@ -99,7 +108,12 @@ class Database:
         #: One more whenever all connections are closed: those in use are closed afterwards.
         self.generation = 0
         forking.remember(self)
+        #: Whether a connection is one session of the server: not through a pooler of transactions.
+        self.keeps_sessions = True
         with self.connected() as (link, _):
+            self.keeps_sessions = link.prepare = keeps_session(link.connection)
+            if not self.keeps_sessions:
+                link.connection.prepare_threshold = None
             self._look_at(link)
 
     def _look_at(self, link: Link) -> None:
@@ -130,6 +144,8 @@ class Database:
             f"{NOW.replace('SELECT ', mark, 1)}"
         )
         self.commit = f"{self.notify}; COMMIT"
+        self.worker_locks = lock_kind("worker", name, schema)
+        self.supervisor_locks = lock_kind("supervisor", name, schema)
 
     def begin_beside(self, token: str) -> str:
         """Return the statements that begin a transaction which takes no lock yet.
@@ -162,6 +178,8 @@ class Database:
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
         """Open a connection that is not of the pool; see `connecting.connect`."""
         opened = connect(self.location, autocommit=autocommit)
+        if not self.keeps_sessions:  # what one session has prepared is not in another
+            opened.prepare_threshold = None
         self._opened.add(opened)
         return opened
 
@@ -188,11 +206,10 @@ class Database:
                 "threads."
             ) from error
 
-    def listen(self) -> psycopg.Connection[Any]:
-        """Open a connection that is notified of writes."""
-        connection = self.connect()
-        connection.execute(f"LISTEN {self.channel}", prepare=False)
-        return connection
+    @property
+    def presence(self) -> Presence | None:
+        """The connection that shows that this process lives; None where sessions are not kept."""
+        return self._presence if self.keeps_sessions else None
 
     def check_writable(self) -> None:
         """Refuse a standby, and a database that is set to be read.
@@ -209,6 +226,7 @@ class Database:
         """In a forked child: leave the parent's connections alone, and open others."""
         forking.detach(self._opened)
         self._opened = WeakSet()
+        self._presence.forget_parent()
         self._local = threading.local()
         self.pool = self.pool.recreate()
         for adapter in self._adapters:
@@ -243,6 +261,14 @@ class Database:
             OutcomeUnknown: the connection was lost at COMMIT.
         """
         return Write(self, self.begin_alone if patient else self.try_alone)
+
+    def beside(self) -> Beside:
+        """Open a transaction that waits for no other write: for rows of this process alone.
+
+        Raises:
+            Conflict, OutcomeUnknown: as for `write`.
+        """
+        return Beside(self, BEGIN_BESIDE)
 
     def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
         """Take part in a caller's open transaction on this database; see `joining.join`."""
@@ -354,6 +380,7 @@ class Database:
     def close(self) -> None:
         """Close this process's connections; those that other threads use, after their use."""
         self.generation += 1
+        self._presence.close()
         self.pool.dispose()
         for adapter in self._adapters:
             adapter.engine.dispose()

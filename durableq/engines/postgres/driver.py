@@ -104,11 +104,11 @@ class Link:
         prepare: whether to prepare statements at once; None leaves it to the connection.
     """
 
-    __slots__ = ("_cursor", "_prepare", "connection", "execute_text", "is_spent")
+    __slots__ = ("_cursor", "connection", "execute_text", "is_spent", "prepare")
 
     def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool | None = True) -> None:
         self.connection = connection
-        self._prepare = prepare
+        self.prepare = prepare
         self._cursor = self._new_cursor()
         #: Runs text without parameters, perhaps several statements, in one round trip.
         self.execute_text = _Cursor(connection, row_factory=tuple_row).execute
@@ -117,11 +117,11 @@ class Link:
 
     def execute_next(self, text: str, values: Any = ()) -> Any:
         """Run a statement; read its rows before the next one, for one cursor serves all."""
-        return self._cursor.execute(text, _ordered(text, values), prepare=self._prepare)
+        return self._cursor.execute(text, _ordered(text, values), prepare=self.prepare)
 
     def execute(self, text: str, values: Any = ()) -> Any:
         """Run a statement and return a cursor of its own."""
-        return self._new_cursor().execute(text, _ordered(text, values), prepare=self._prepare)
+        return self._new_cursor().execute(text, _ordered(text, values), prepare=self.prepare)
 
     def executemany(self, text: str, rows: Any) -> Any:
         """Run a statement once for each row of values."""

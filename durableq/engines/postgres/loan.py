@@ -50,7 +50,9 @@ class Loan:
             info = pooled.info
             link: Link | None = info.get("link")
             if link is None:
-                self.link = info["link"] = Link(pooled.driver_connection)
+                self.link = info["link"] = Link(
+                    pooled.driver_connection, prepare=database.keeps_sessions
+                )
                 return self.link
             self.link = link
             if link.is_alive():

@@ -80,3 +80,9 @@ def lock_key(database: str, schema: str) -> int:
     """Return the key of the advisory lock of a schema's writes: 64 bits with a sign."""
     digest = hashlib.sha256(f"durableq\0{database}\0{schema}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def lock_kind(kind: str, database: str, schema: str) -> int:
+    """Return the first part of the keys of a kind of locks of a schema: 32 bits with a sign."""
+    digest = hashlib.sha256(f"durableq {kind}\0{database}\0{schema}".encode()).digest()
+    return int.from_bytes(digest[:4], "big", signed=True)

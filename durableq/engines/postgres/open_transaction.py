@@ -31,6 +31,7 @@ class UserWrite(Write):
     __slots__ = ("_token", "_view")
 
     must_lock = True
+    is_alone = False
 
     def __init__(self, database: Database) -> None:
         self._token = f"{os.getpid()}-{next(_numbers)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from durableq.engines.postgres.driver import Link, driver
 from durableq.engines.postgres.errors import READ_ONLY, first_line, is_lost
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: The server's clock, in milliseconds since the Unix epoch.
 NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 BEGIN_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {NOW}"
+BEGIN_BESIDE: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"
 
 
 class Session(WriteTransaction):
@@ -41,12 +42,13 @@ class Session(WriteTransaction):
         #: Whether it writes alone, in a transaction of user code.
         self.has_lock = False
 
-    def begin(self, text: str) -> None:
+    def begin(self, text: str, *, alone: bool = True) -> None:
         """Begin a transaction.
 
         Args:
             text: the statements; the last one returns the time, perhaps after whether it could
                 take the lock.
+            alone: whether it takes the lock.
 
         Raises:
             Busy: it could not.
@@ -54,17 +56,20 @@ class Session(WriteTransaction):
         *locked, now_ms = values_of(self.link.execute_text(text, prepare=False))
         if False in locked:
             raise Busy(f"{self._database.location.shown} is busy: another process is writing.")
-        self.set_moment(now_ms)
+        self.set_moment(now_ms, alone=alone)
 
-    def set_moment(self, now_ms: int) -> None:
-        """Begin an operation, at this time of the server."""
+    def set_moment(self, now_ms: int, *, alone: bool = True) -> None:
+        """Begin an operation, at this time of the server; one alone renews the stored time."""
         database = self._database
         moment = database.moment(now_ms)
         self.set_time(moment)
         self.revision = None
         self.known.clear()
         self.counts.clear()
-        if moment.is_due and database.revision_check is not None:
+        if moment.is_due and not alone:
+            steady_time.follow(self, database.time)
+            self.set_time(database.moment(now_ms))
+        elif moment.is_due and database.revision_check is not None:
             renewed = steady_time.renew(self, database.time)
             if renewed is not None:
                 database.time.renew(renewed)
@@ -82,8 +87,8 @@ class Session(WriteTransaction):
         if not check.passes(self.link):
             raise check.refusal(self.link)
 
-    def commit(self) -> None:
-        """Write the counters and commit.
+    def commit(self, *, quietly: bool = False) -> None:
+        """Write the counters and commit; unless `quietly`, wake those who wait.
 
         Raises:
             OutcomeUnknown: the connection was lost at COMMIT.
@@ -94,7 +99,8 @@ class Session(WriteTransaction):
             self.write_counters()
         self.check_revision()
         try:
-            self.link.execute_text(self._database.commit, prepare=False)
+            text = "COMMIT" if quietly else self._database.commit
+            self.link.execute_text(text, prepare=False)
         except driver.Error as error:
             if not (is_lost(error) or self.link.connection.closed):
                 raise
@@ -129,6 +135,11 @@ class Write:
     """
 
     __slots__ = ("__weakref__", "_is_ending", "_loan", "_text", "database", "session")
+
+    #: Whether it takes the lock at its beginning.
+    is_alone: ClassVar[bool] = True
+    #: Whether its commit wakes those who wait for writes.
+    wakes: ClassVar[bool] = True
 
     def __init__(self, database: Database, text: str) -> None:
         self.database = database
@@ -167,7 +178,7 @@ class Write:
             if session is None:
                 session = info["session"] = Session(database, link)
             self.session = session
-            session.begin(self._text)
+            session.begin(self._text, alone=self.is_alone)
         except BaseException as error:
             self._is_ending = True
             self.leave()
@@ -217,7 +228,7 @@ class Write:
     def _commit(self) -> None:
         assert self.session is not None  # noqa: S101 - it has begun
         try:
-            self.session.commit()
+            self.session.commit(quietly=not self.wakes)
         except driver.Error as error:
             self.explain(error)
             raise
@@ -227,6 +238,14 @@ class Write:
             return self.session.meaning(error)
         meaning: BaseException = self.database.meaning(error) or error
         return meaning
+
+
+class Beside(Write):
+    """A transaction that writes rows of one process, waits for no other and wakes none."""
+
+    __slots__ = ()
+    is_alone = False
+    wakes = False
 
 
 class Read:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from durableq.engines.postgres import copies, schema
 from durableq.engines.postgres.calls import fold
 from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.fleet import PostgresFleet
 from durableq.engines.postgres.hot import HotVerbs
 from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.open_transaction import UserWrite
@@ -17,7 +18,6 @@ from durableq.engines.sql import hosts
 from durableq.engines.sql.breaker_control import SQLBreakers
 from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
-from durableq.engines.sql.fleet import SQLFleet
 from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
@@ -57,7 +57,7 @@ class PostgresStore(
     SQLIdempotency,
     SQLDeadLetters,
     SQLRedrive,
-    SQLFleet,
+    PostgresFleet,
     SQLMaintenance,
     SQLMetadata,
     SQLOnce,
@@ -119,10 +119,6 @@ class PostgresStore(
         size, indexes, version, synchronous = row
         durability = _DURABILITY.get(synchronous, "full")
         return Storage("postgresql", version, durability, size, 0, indexes)
-
-    def close(self) -> None:
-        """Close this process's connections."""
-        self._database.close()
 
     def watch(self) -> NotifyWatch:
         """Start watching for writes."""

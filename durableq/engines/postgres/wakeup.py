@@ -4,75 +4,68 @@ from __future__ import annotations
 
 import select
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from durableq.engines.postgres.driver import driver
-from durableq.model.errors import DurableQError
+from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import HasFileno
 
 if TYPE_CHECKING:
     from durableq.engines.postgres.database import Database
 
-#: Longest wait without a look: a pooler in transaction mode loses notifications.
+#: Longest wait without a look, in case a notification was missed.
 LOOK_SECONDS: Final = 5.0
-#: Time between attempts to reach a server that is gone.
-AGAIN_SECONDS: Final = 0.5
+#: The same through a pooler of transactions, which brings no notifications.
+LOOK_WITHOUT_SECONDS: Final = 1.0
 
 
 class NotifyWatch:
-    """A wait for writes, on a connection of its own that listens.
+    """A wait for writes. The connection that listens is the process's; see `presence`.
 
     Args:
         database: the tables.
+
+    Raises:
+        Busy, DatabaseUnusable: the server cannot be reached, or refuses.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection = database.listen()
+        self._presence = database.presence
+        self._event = WakeupEvent()
+        self._is_closed = False
+        self._look_seconds = LOOK_SECONDS if self._presence else LOOK_WITHOUT_SECONDS
+        if self._presence is not None:
+            try:
+                self._presence.listen(self._event)
+            except BaseException:
+                self._event.close()
+                raise
 
     def wait(self, seconds: float, *others: HasFileno) -> bool:
         """Wait for a write, for one of the others, or until the time is over; see Watch.wait."""
         deadline = time.monotonic() + seconds
-        look_at = time.monotonic() + LOOK_SECONDS
+        look_at = time.monotonic() + self._look_seconds
         poll = select.poll()
-        for other in others:
-            poll.register(other, select.POLLIN)
-        fileno = self._connection.fileno()
-        poll.register(fileno, select.POLLIN)
-        while True:
-            if self._was_notified():
-                return True
+        for file in (self._event, *others):
+            poll.register(file, select.POLLIN)
+        while not self._event.is_set:
             now = time.monotonic()
             if now >= look_at:
                 return True
             if now >= deadline:
                 return False
-            ready = poll.poll(max(0.0, min(deadline, look_at) - now) * 1000)
-            if any(descriptor != fileno for descriptor, _ in ready):
-                return self._was_notified()
-
-    def _was_notified(self) -> bool:
-        """Read what the server sent; a lost connection is replaced, and counts as a write."""
-        pgconn = self._connection.pgconn
-        try:
-            pgconn.consume_input()
-            found = False
-            while pgconn.notifies() is not None:
-                found = True
-        except driver.Error:
-            self._reconnect()
-            return True
-        return found
-
-    def _reconnect(self) -> None:
-        with suppress(driver.Error):
-            self._connection.close()
-        with suppress(DurableQError):
-            self._connection = self._database.listen()
-            return
-        time.sleep(AGAIN_SECONDS)
+            ready = {fileno for fileno, _ in poll.poll((min(deadline, look_at) - now) * 1000)}
+            if self._event.fileno() in ready:
+                break
+            if ready:
+                return False
+        self._event.clear()
+        return True
 
     def close(self) -> None:
-        """Stop watching."""
-        self._connection.close()
+        """Stop watching; a second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._presence is not None:
+            self._presence.ignore(self._event)
+        self._event.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from durableq.engines.sql import queries, reclaiming
 from durableq.engines.sql.transactions import Operations, Transaction
@@ -22,10 +22,7 @@ class SQLFleet(Operations, Fleet):
     def register(self, worker: WorkerInfo) -> WorkerInfo:
         """Register a worker."""
         with self._database.write() as tx:
-            registered = dataclasses.replace(worker, started_at_ms=tx.now_ms, beat_at_ms=tx.now_ms)
-            values = dataclasses.asdict(registered) | {"queues": _as_stored(worker.queues)}
-            owner_id = tx.run(tx.sql.REGISTER, **values).fetchone()[0]
-            return tx.shown(dataclasses.replace(registered, owner_id=owner_id))
+            return tx.shown(enter(tx, worker))
 
     def beat(
         self,
@@ -36,14 +33,7 @@ class SQLFleet(Operations, Fleet):
     ) -> bool:
         """Record that a worker lives."""
         with self._database.write() as tx:
-            if queues is not None:
-                tx.run(tx.sql.TELL_QUEUES, of=owner_id, queues=_as_stored(queues))
-            if stats is None:
-                return bool(tx.run(tx.sql.BEAT, of=owner_id, now_ms=tx.now_ms).rowcount)
-            values = dataclasses.asdict(stats)
-            return bool(
-                tx.run(tx.sql.BEAT_AND_TELL, of=owner_id, now_ms=tx.now_ms, **values).rowcount
-            )
+            return beat(tx, owner_id, stats, queues)
 
     def unregister(self, owner_id: int) -> None:
         """Remove a worker, and reclaim its leases."""
@@ -68,6 +58,32 @@ class SQLFleet(Operations, Fleet):
                 return reclaiming.reclaim_lost(tx, owner_id)
             rows = [tx.queue_by_id(row[0]) for row in tx.run(tx.sql.QUEUES).fetchall()]
             return sum(reclaiming.reclaim_expired(tx, row) for row in rows)
+
+
+def enter(tx: Transaction, worker: WorkerInfo) -> WorkerInfo:
+    """Enter a worker, and return it with its owner id and its times."""
+    entered = dataclasses.replace(worker, started_at_ms=tx.now_ms, beat_at_ms=tx.now_ms)
+    owner_id = tx.run(tx.sql.REGISTER, **as_row(entered)).fetchone()[0]
+    return dataclasses.replace(entered, owner_id=owner_id)
+
+
+def as_row(worker: WorkerInfo) -> dict[str, Any]:
+    """Return the values of a worker's row by column, without its id."""
+    values = dataclasses.asdict(worker) | {"queues": _as_stored(worker.queues)}
+    del values["owner_id"]
+    return values
+
+
+def beat(
+    tx: Transaction, owner_id: int, stats: WorkerStats | None, queues: Sequence[str] | None
+) -> bool:
+    """Record that a worker lives; return False if it is not there."""
+    if queues is not None:
+        tx.run(tx.sql.TELL_QUEUES, of=owner_id, queues=_as_stored(queues))
+    if stats is None:
+        return bool(tx.run(tx.sql.BEAT, of=owner_id, now_ms=tx.now_ms).rowcount)
+    values = dataclasses.asdict(stats)
+    return bool(tx.run(tx.sql.BEAT_AND_TELL, of=owner_id, now_ms=tx.now_ms, **values).rowcount)
 
 
 def workers(tx: Transaction) -> list[WorkerInfo]:
