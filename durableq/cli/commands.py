@@ -73,7 +73,7 @@ ENTRIES: Final = {
         "Maintain", "database", "Remove expired messages, keys and values, and old history."
     ),
     "demo": Entry(
-        "Try out", "demo", "Run producer, fleet and recovery on one file, and check the sums."
+        "Try out", "demo", "Run producer, fleet and recovery on one database, and check the sums."
     ),
     "chaos": Entry("Try out", "demo", "Kill and stop workers at random, and check every promise."),
     "message": Entry("Manage", "message", "Cancel or reschedule single messages.", "COMMANDS"),

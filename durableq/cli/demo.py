@@ -8,7 +8,7 @@ import typer
 
 from durableq.cli import output
 from durableq.cli.help import option
-from durableq.cli.options import DEMO_SEED, Json, OwnDb, Procs, check_lasting
+from durableq.cli.options import DEMO_SEED, Json, NewDb, Procs, check_lasting
 
 if TYPE_CHECKING:
     from durableq.testing.chaos.run import Account
@@ -41,10 +41,10 @@ def demo(
     seed: int | None = option("--seed N", _SEED, None, show_default=str(DEMO_SEED)),
     spike: bool = option("--spike", _SPIKE, False),
     unprotected: bool = option("--unprotected", _UNPROTECTED, False),
-    db: OwnDb = None,
+    db: NewDb = None,
     as_json: Json = False,
 ) -> None:
-    """Run producer, fleet and recovery on one file, and check the sums.
+    """Run producer, fleet and recovery on one database, and check the sums.
 
     Prints each figure beside its reference. The exit code is 6 if an account does not balance.
 
@@ -107,17 +107,17 @@ def chaos(
     messages: int = _number("--messages N", "Number of messages.", 400),
     seconds: float = _number("--seconds SECONDS", "Length of traffic and faults.", 20),
     keep: bool = option("--keep", "Keep the database and the ledgers.", False),
-    db: OwnDb = None,
+    db: NewDb = None,
     as_json: Json = False,
 ) -> None:
     """Kill and stop workers at random, and check every promise.
 
-    A producer, four workers and recovery run on one new file until every message has ended. Each
-    order must be charged exactly once, or discarded with a reason; no order may be lost or
-    invented, and every stale receipt must be refused. Two more queues have limits: a rate, a number
-    in flight, a circuit breaker, groups in order. Workers are killed with the last token, the last
-    place, the head of a group and a probe in an outage, and no limit may be exceeded. The exit code
-    is 6 after a violation, and the file is then kept.
+    A producer, four workers and recovery run on one new file, or one new schema of PostgreSQL,
+    until every message has ended. Each order must be charged exactly once, or discarded with a
+    reason; no order may be lost or invented, and every stale receipt must be refused. More queues
+    have limits: a rate, a number in flight, a circuit breaker, groups in order. Workers are killed
+    with the last token, the last place, the head of a group and a probe in an outage, and no limit
+    may be exceeded. The exit code is 6 after a violation, and the file is then kept.
 
     Example: durableq chaos --kills 100 --seconds 60
     """

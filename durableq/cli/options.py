@@ -33,7 +33,7 @@ SLOW_SECONDS: Final = 5.0
 APP_VARIABLE: Final = "DURABLEQ_APP"
 PROJECT_FILE: Final = "pyproject.toml"
 DATABASE: Final = "Database: a path, an sqlite:/// URL or a postgresql:// URL."
-#: The demo reads its file with SQLite.
+#: A benchmark compares files.
 DATABASE_FILE: Final = "Database: a path or an sqlite:/// URL."
 
 Db = Annotated[
@@ -43,6 +43,9 @@ Db = Annotated[
 OwnDb = Annotated[
     str | None,
     option("--db FILE", DATABASE_FILE, section=GENERAL, show_default="a temporary file"),
+]
+NewDb = Annotated[
+    str | None, option("--db DATABASE", DATABASE, section=GENERAL, show_default="a temporary file")
 ]
 Json = Annotated[bool, option("--json", "Print JSON.", section=GENERAL)]
 App = Annotated[

@@ -254,8 +254,8 @@ def everything_ends(case: Case) -> Iterator[str]:
 
 
 def the_file_is_sound(case: Case) -> Iterator[str]:
-    """SQLite finds no fault in the file, and every queue's counters reconcile."""
-    yield from naming("SQLite's integrity check: {}", case.file.faults_found)
+    """The database finds no fault in itself, and every queue's counters reconcile."""
+    yield from naming("the integrity check: {}", case.file.faults_found)
     for counters in case.file.counters:
         if counters.expected != counters.present:
             yield (

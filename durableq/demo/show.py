@@ -1,4 +1,4 @@
-"""The whole demo: a producer, a fleet and recovery as separate processes on one file."""
+"""The whole demo: a producer, a fleet and recovery as separate processes on one database."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from durableq.client.app import URL_VARIABLE, DurableQ, file_named
+from durableq.demo import reading
 from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.app import QUEUE, SETTINGS, make_ledger
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.demo.reading import read
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import Conflict, Unsupported
 from durableq.model.queues import dead_letter_name
@@ -52,15 +52,16 @@ def run(
     """Run the demo and return its accounts. No process outlives the call.
 
     Args:
-        url: the file to use; None means a new one in a temporary directory, removed at the end.
+        url: the file or PostgreSQL database to use; None means a new file in a temporary
+            directory, removed at the end.
         count: the number of messages.
         procs: the number of worker processes.
         seed: the seed of the traffic.
-        progress: called with the path of the file, and then with a line at each change.
+        progress: called with the place, and then with a line at each change.
         keep: keep the temporary file; it is also kept when an account does not balance.
 
     Raises:
-        Conflict: the file has had messages in the demo's queue already.
+        Conflict: the database has had messages in the demo's queue already.
         Unsupported: several processes cannot share the database of the URL.
         DurableQError: one of the processes failed.
     """
@@ -68,8 +69,9 @@ def run(
         folder = Path(tempfile.mkdtemp(prefix="durableq-demo-"))
         stays = False
         try:
-            database = url or str(folder / "demo.db")
-            progress(f"Everything happens in one file: {address(database)}")
+            database = reading.alone(url or str(folder / "demo.db"))
+            what = "schema" if reading.on_server(database) else "file"
+            progress(f"Everything happens in one {what}: {address(database)}")
             report = _run(database, folder, Traffic(count, procs, seed), progress)
             stays = url is None and (keep or bool(report.problems))
             if stays:
@@ -87,43 +89,47 @@ def _run(database: str, folder: Path, traffic: Traffic, progress: Callable[[str]
         with Processes(folder, {URL_VARIABLE: database}, progress) as processes:
             _start(processes, traffic)
             interruptions = _watch(processes, shop.store, plan, progress)
-        path = path_of(shop)
-    return judge(read(path, QUEUES), plan, interruptions)
+        place = place_of(shop)
+    return judge(reading.read(place, QUEUES), plan, interruptions)
 
 
 def prepare(
     shop: DurableQ, who: str, settings: QueueOptions, *, in_every_queue: bool = False
 ) -> None:
-    """Create the queue and the ledger; refuse a file that has had other messages.
+    """Create the queue and the ledger; refuse a database that has had other messages.
 
     Args:
-        shop: the application on the file.
+        shop: the application on the database.
         who: the run, as the first words of a sentence.
         settings: the settings of the queue.
-        in_every_queue: whether messages in any queue of the file are refused.
+        in_every_queue: whether messages in any queue of the database are refused.
 
     Raises:
-        Conflict: the file has had messages in the queue, or in any, already.
+        Conflict: the database has had messages in the queue, or in any, already.
         Unsupported: several processes cannot share it.
     """
-    if file_named(shop.url) is None:
+    if file_named(shop.url) is None and not reading.on_server(shop.url):
         raise Unsupported(
             f"{who} runs several processes on one file, and {shop.address} is none. "
-            "Give the path of a file that does not exist yet, or none at all."
+            "Give the path of a file that does not exist yet, the URL of a PostgreSQL schema, or "
+            "none at all."
         )
     for info in shop.store.require(Capability.INSPECT).queues():
         if info.counters.sent and (in_every_queue or info.name == QUEUE):
             raise Conflict(
                 f"{shop.address} has had {info.counters.sent} messages in its queue {info.name!r} "
                 f"already, and {info.counts.present} are there, so the accounts of this run "
-                "could not be told from them. Nothing was started. Give a new file, or none at all."
+                "could not be told from them. Nothing was started. Give a new file or schema, or "
+                "none at all."
             )
     shop.queue(QUEUE, **settings)
     make_ledger(shop)
 
 
-def path_of(shop: DurableQ) -> str:
-    """Return the path of its file."""
+def place_of(shop: DurableQ) -> str:
+    """Return the path of its file, or its URL, for `reading`."""
+    if reading.on_server(shop.url):
+        return shop.url
     with shop.engine.begin() as connection:
         ((_, _, path),) = connection.exec_driver_sql("PRAGMA database_list").all()
     return str(path)

@@ -231,7 +231,7 @@ PLANTS: list[tuple[Plant, str]] = [
         order_that_can_be_charged_is_discarded,
         "11 liveness: Order-2 can be charged, but was discarded",
     ),
-    (file_damaged, "12 soundness: SQLite's integrity check: row 7 missing"),
+    (file_damaged, "12 soundness: The integrity check: row 7 missing"),
     (counters_off, "12 soundness: By its counters orders-dlq holds 1 messages, but 0 are there"),
     (moves_do_not_cancel, "12 soundness: The messages moved out of queues are not as many"),
     (no_kill_happened, "13 not vacuous: 3 faults of kind 'kill' were asked for, and none"),

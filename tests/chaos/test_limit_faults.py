@@ -14,7 +14,7 @@ import pytest
 
 from durableq import Delivery, DurableQ, Unavailable
 from durableq.demo.app import make_ledger
-from durableq.demo.show import path_of
+from durableq.demo.show import place_of
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
 from durableq.runtime.clock import SystemClock
 from durableq.testing.chaos import limit_faults, limited, recording
@@ -92,7 +92,7 @@ def dq(tmp_path: Path) -> Iterator[DurableQ]:
 
 @pytest.fixture
 def watch(dq: DurableQ) -> Iterator[Watch]:
-    with closing(Watch(path_of(dq))) as watch:
+    with closing(Watch(place_of(dq))) as watch:
         yield watch
 
 
@@ -154,7 +154,7 @@ def test_each_receive_is_recorded_in_its_transaction(dq: DurableQ) -> None:
     calls.receive(2)
     steps.receive()[0].release()
     wait_for(steps.receive, what="the next token of the group")
-    recorded = recording.read(path_of(dq)).receives
+    recorded = recording.read(place_of(dq)).receives
     assert [(one.queue, one.message_id, one.in_flight, one.in_group) for one in recorded] == [
         (CALLS, call, 1, 0),
         (CALLS, other, 2, 0),

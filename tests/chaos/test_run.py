@@ -82,6 +82,21 @@ def test_a_planted_bug_is_seen_and_the_evidence_stays(
     assert list(Path(ledgers.removeprefix("The ledgers:").strip()).glob("*.ledger"))
 
 
+def test_a_small_run_on_postgresql_holds_every_promise(tmp_path: Path, postgres_url: str) -> None:
+    few = ("--messages", 12, "--kills", 5, "--seconds", 2)
+    ran = chaos(*few, "--db", postgres_url, "--json", temporary=tmp_path)
+    assert ran.code == 0, ran.out + ran.err
+    report = ran.json
+    assert report["violations"] == []
+    assert report["faults"] == report["asked"]["faults"] == {"kill": 4, "stop": 1, **LIMIT_FAULTS}
+    accounts = report["accounts"]
+    assert accounts["messages_sent"] == 12
+    assert accounts["stale_receipts_refused"] >= 1
+    assert accounts["calls_completed"] >= accounts["calls_in_flight_at_most"] > 0
+    assert accounts["sends_refused"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_without_faults_needs_none(tmp_path: Path) -> None:
     database = tmp_path / "calm.db"
     ran = chaos(

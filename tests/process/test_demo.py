@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy
 
 from durableq import Conflict, DurableQ, DurableQError, Unsupported
-from durableq.demo import show
+from durableq.demo import reading, show
 from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.processes import ended_by_signals
 from durableq.demo.reading import read
@@ -96,7 +97,7 @@ def problems_after(shop: DurableQ, *statements: str) -> str:
     with shop.engine.begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    file = read(show.path_of(shop), show.QUEUES)
+    file = read(show.place_of(shop), show.QUEUES)
     return "\n".join(judge(file, Plan.of(SMALL, DUPLICATES, SEED)).problems)
 
 
@@ -119,6 +120,26 @@ def test_every_order_is_charged_once_while_a_worker_is_killed(temporary: Path) -
     assert figures["duplicates recognised"] == "50"
     assert family() == []
     assert list(temporary.iterdir()) == []
+
+
+def test_the_accounts_balance_on_postgresql_and_all_tables_are_in_its_schema(
+    postgres_url: str,
+) -> None:
+    said: list[str] = []
+    assert show.run(postgres_url, SMALL, 2, SEED, said.append).problems == []
+    assert said[0].startswith("Everything happens in one schema: postgresql://")
+    with DurableQ(postgres_url) as dq:
+        schema = sqlalchemy.inspect(dq.engine)
+        assert "demo_ledger" in schema.get_table_names(postgres_url.rpartition("=")[2])
+        assert "demo_ledger" not in schema.get_table_names()
+        with dq.engine.begin() as connection:
+            name = postgres_url.rpartition("=")[2]
+            connection.exec_driver_sql(f"UPDATE {name}.demo_ledger SET amount_cents = 1")
+    found = judge(read(reading.alone(postgres_url), show.QUEUES), Plan.of(SMALL, DUPLICATES, SEED))
+    assert any("The ledger holds" in problem for problem in found.problems)
+    with pytest.raises(Conflict, match=f"has had {SMALL} messages"):
+        show.run(postgres_url, SMALL, 1, SEED, ignore)
+    assert family() == []
 
 
 @reads_finished

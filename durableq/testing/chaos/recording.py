@@ -1,14 +1,15 @@
-"""The sends and receives of the queues with limits, as the file itself records them.
+"""The sends and receives of the queues with limits, as the database itself records them.
 
 A trigger writes a row for each stored message: how many its queue had then. Another writes one for
 each receive, in its transaction: its time on the lease clock, and the numbers in flight just then.
 So a receive is known also if its worker was killed before its handler began, and no time of a
-process stands between. All is read with a plain SQLite connection.
+process stands between. All is read by plain statements of the driver.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Final, NamedTuple
 
@@ -16,43 +17,44 @@ from durableq.client.app import DurableQ
 from durableq.demo import reading
 from durableq.testing.chaos.limited import QUEUES
 
-# Numbers of states: 1 is in flight, 3 is blocked.
+_QUEUES: Final = "('calls', 'steps', 'parcels')"
+# In both databases. Numbers of states: 1 is in flight, 3 is blocked.
 _TABLES: Final = (
     """
 CREATE TABLE chaos_effect (
-    id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, place TEXT
+    id {id} PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, place TEXT
 )""",
     """
 CREATE TABLE chaos_receive (
-    id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, receipt TEXT, at_ms INTEGER,
-    in_flight INTEGER, in_group INTEGER, breaker INTEGER, group_id TEXT,
-    receive_count INTEGER
+    id {id} PRIMARY KEY, queue TEXT, message_id TEXT, receipt {bytes}, at_ms BIGINT,
+    in_flight BIGINT, in_group BIGINT, breaker BIGINT, group_id TEXT, receive_count BIGINT
 )""",
-    """
-CREATE TABLE chaos_stored (id INTEGER PRIMARY KEY, queue TEXT, message_id TEXT, present INTEGER)""",
-    """
-CREATE TRIGGER chaos_sent AFTER INSERT ON durableq_message
-BEGIN
+    "CREATE TABLE chaos_stored (id {id} PRIMARY KEY, queue TEXT, message_id TEXT, present BIGINT)",
+)
+_SENT: Final = f"""
     INSERT INTO chaos_stored (queue, message_id, present)
     SELECT name, CAST(NEW.id AS TEXT),
         (SELECT count(*) FROM durableq_message WHERE queue_id = NEW.queue_id)
-    FROM durableq_queue WHERE id = NEW.queue_id AND name IN ('calls', 'steps', 'parcels');
-END""",
-    """
-CREATE TRIGGER chaos_received AFTER UPDATE OF receipt ON durableq_message
-WHEN NEW.state = 1 AND NEW.receipt <> OLD.receipt
-BEGIN
+    FROM durableq_queue WHERE id = NEW.queue_id AND name IN {_QUEUES};"""  # noqa: S608 - constants
+_RECEIVED: Final = f"""
     INSERT INTO chaos_receive
         (queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id, receive_count)
-    SELECT q.name, CAST(NEW.id AS TEXT), lower(hex(NEW.receipt)),
-        NEW.lease_until_ms - q.visibility_timeout_ms, count(*),
-        coalesce(sum(m.group_id = NEW.group_id), 0),
+    SELECT q.name, CAST(NEW.id AS TEXT), NEW.receipt,
+        NEW.lease_until_ms - q.visibility_timeout_ms,
+        (SELECT count(*) FROM durableq_message WHERE queue_id = q.id AND state = 1),
+        (SELECT count(*) FROM durableq_message
+            WHERE queue_id = q.id AND state = 1 AND group_id = NEW.group_id),
         (SELECT breaker_phase FROM durableq_flow WHERE queue_id = NEW.queue_id), NEW.group_id,
         NEW.receive_count
-    FROM durableq_queue AS q JOIN durableq_message AS m ON m.queue_id = q.id AND m.state = 1
-    WHERE q.id = NEW.queue_id AND q.name IN ('calls', 'steps', 'parcels')
-    GROUP BY q.id;
-END""",
+    FROM durableq_queue AS q WHERE q.id = NEW.queue_id AND q.name IN {_QUEUES};"""  # noqa: S608
+_WHEN: Final = (
+    ("chaos_sent", "AFTER INSERT ON durableq_message", "", _SENT),
+    (
+        "chaos_received",
+        "AFTER UPDATE OF receipt ON durableq_message",
+        "WHEN (NEW.state = 1 AND NEW.receipt <> OLD.receipt)",
+        _RECEIVED,
+    ),
 )
 _RECEIVES: Final = """
 SELECT queue, message_id, receipt, at_ms, in_flight, in_group, breaker, group_id, receive_count
@@ -74,7 +76,7 @@ SELECT r.message_id, r.receipt, EXISTS (
     WHERE other.queue_id = m.queue_id AND other.group_id = m.group_id AND other.state = 3
 )
 FROM chaos_receive AS r JOIN durableq_message AS m
-    ON m.id = CAST(r.message_id AS INTEGER) AND m.state = 1 AND lower(hex(m.receipt)) = r.receipt
+    ON m.id = CAST(r.message_id AS BIGINT) AND m.state = 1 AND m.receipt = r.receipt
 WHERE r.queue = ? ORDER BY r.id DESC"""
 CLOSED, OPEN, HALF_OPEN = range(3)
 
@@ -107,7 +109,7 @@ class Stored(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """The effect of a completed message, in the order of the commits."""
+    """The effect of a completed message; those of a group are in the order of the commits."""
 
     queue: str
     message_id: str
@@ -136,7 +138,7 @@ class Holder(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """The facts about the queues with limits in the final file."""
+    """The facts about the queues with limits in the final database."""
 
     file: reading.File
     receives: list[Receive]
@@ -150,39 +152,59 @@ class Recording(NamedTuple):
 def prepare(shop: DurableQ) -> None:
     """Create the tables of effects, sends and receives, and the triggers."""
     with shop.engine.begin() as connection:
-        for statement in _TABLES:
-            connection.exec_driver_sql(statement)
+        is_postgres = shop.engine.dialect.name == "postgresql"
+        number = "BIGINT GENERATED ALWAYS AS IDENTITY" if is_postgres else "INTEGER"
+        kinds = {"id": number, "bytes": "BYTEA" if is_postgres else "BLOB"}
+        for text in _TABLES:
+            connection.exec_driver_sql(text.format_map(kinds))
+        for name, event, condition, action in _WHEN:
+            for text in _trigger(name, event, condition, action, is_postgres=is_postgres):
+                connection.exec_driver_sql(text)
 
 
-def read(path: str) -> Recording:
-    """Read the file at its end."""
-    with closing(reading.connect(path)) as connection:
-        phases = [(queue, json.loads(detail)) for queue, detail in connection.execute(_PHASES)]
+def _trigger(
+    name: str, event: str, condition: str, action: str, *, is_postgres: bool
+) -> Iterator[str]:
+    """Yield the statements that create a trigger."""
+    if not is_postgres:
+        yield f"CREATE TRIGGER {name} {event} FOR EACH ROW {condition} BEGIN {action} END"
+        return
+    yield (
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN {action} RETURN NULL; END $$"
+    )
+    yield (f"CREATE TRIGGER {name} {event} FOR EACH ROW {condition} EXECUTE FUNCTION {name}()")
+
+
+def read(place: str) -> Recording:
+    """Read the database at its end; `place` is as for `reading.connect`."""
+    with closing(reading.connect(place)) as reader:
+        phases = [(queue, json.loads(detail)) for queue, detail in reader.rows(_PHASES)]
         return Recording(
-            reading.read(path, QUEUES),
-            [Receive(*row) for row in connection.execute(_RECEIVES)],
-            [Effect(*row) for row in connection.execute(_EFFECTS)],
+            reading.read(place, QUEUES),
+            [Receive(*row) for row in reader.rows(_RECEIVES)],
+            [Effect(*row) for row in reader.rows(_EFFECTS)],
             [(queue, detail["phase"], detail["reason"]) for queue, detail in phases],
-            [Stand(*row) for row in connection.execute(_STANDS)],
-            [Stored(*row) for row in connection.execute(_STORED)],
+            [Stand(*row) for row in reader.rows(_STANDS)],
+            [Stored(*row) for row in reader.rows(_STORED)],
         )
 
 
 class Watch:
-    """Reads the file while it is used.
+    """Reads the database while it is used.
 
     Args:
-        path: its path.
+        place: as for `reading.connect`.
     """
 
-    def __init__(self, path: str) -> None:
-        self._connection = reading.connect(path)
+    def __init__(self, place: str) -> None:
+        self._reader = reading.connect(place)
         #: Each look at each queue.
         self.stands: list[Stand] = []
 
     def look(self) -> None:
         """Read how the queues stand."""
-        self.stands += [Stand(*row) for row in self._connection.execute(_STANDS).fetchall()]
+        self.stands += [Stand(*row) for row in self._reader.rows(_STANDS)]
 
     def stand(self, queue: str) -> Stand:
         """Return how a queue stood at the last look."""
@@ -190,8 +212,8 @@ class Watch:
 
     def holders(self, queue: str) -> list[Holder]:
         """Return the messages in flight, the newest receive first."""
-        return [Holder(*row) for row in self._connection.execute(_HOLDERS, (queue,)).fetchall()]
+        return [Holder(*row) for row in self._reader.rows(_HOLDERS, queue)]
 
     def close(self) -> None:
         """Close its connection."""
-        self._connection.close()
+        self._reader.close()

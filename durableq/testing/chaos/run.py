@@ -17,7 +17,7 @@ from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo import reading
 from durableq.demo.accounts import Plan
 from durableq.demo.processes import Processes, ended_by_signals
-from durableq.demo.show import QUEUES, is_over, path_of, prepare, progress_line
+from durableq.demo.show import QUEUES, is_over, place_of, prepare, progress_line
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import DurableQError
 from durableq.model.health import Level
@@ -106,19 +106,19 @@ def run(asked: Asked, url: str | None, progress: Progress, *, keep: bool = False
 
     Args:
         asked: the settings.
-        url: the file to use; None means a new one in a temporary directory.
+        url: the database to use; None means a new file in a temporary directory.
         progress: called with lines of progress.
         keep: keep the file and the ledgers; they are also kept after a violation.
 
     Raises:
-        Conflict: the file has had messages already.
+        Conflict: the database has had messages already.
         Unsupported: several processes cannot share the database of the URL.
     """
     with ended_by_signals():
         folder = Path(tempfile.mkdtemp(prefix="durableq-chaos-"))
         kept = keep
         try:
-            database = url or str(folder / "chaos.db")
+            database = reading.alone(url or str(folder / "chaos.db"))
             found = _Run(asked, database, folder, progress).account()
             kept = keep or bool(found.violations)
             found.database = address(database) if kept or url else None
@@ -145,13 +145,13 @@ class _Run:
     def account(self) -> Account:
         """Run, and check the file afterwards."""
         self._ledgers.mkdir()
-        self._progress(f"One file, {address(self._database)}, and ledgers in {self._ledgers}")
+        self._progress(f"All in {address(self._database)}, and ledgers in {self._ledgers}")
         with DurableQ(self._database) as shop:
             prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
             limited.declare(shop)
             recording.prepare(shop)
-            path = path_of(shop)
-            with closing(Watch(path)) as watch:
+            place = place_of(shop)
+            with closing(Watch(place)) as watch:
                 injector = self._run(shop, watch)
             audited = [
                 finding.what for finding in audit(shop.store) if finding.level is not Level.OK
@@ -160,12 +160,12 @@ class _Run:
         case = ChaosCase.of(
             Plan.of(self._asked.messages, DUPLICATES, self._asked.seed).orders,
             lines,
-            reading.read(path, QUEUES),
+            reading.read(place, QUEUES),
             asked=injector.asked,
             happened=injector.happened,
             interruptions=self._interruptions,
             limits=LimitsCase(
-                recording.read(path), lines, watch.stands, audited, injector.happened
+                recording.read(place), lines, watch.stands, audited, injector.happened
             ),
         )
         return Account(
