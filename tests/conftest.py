@@ -18,7 +18,7 @@ from tests.descriptors import none_left  # noqa: E402 - its assertions are rewri
 # Except the choice of the SQLite library, DURABLEQ_SQLITE=stdlib runs all tests with the other, and
 # of the PostgreSQL server.
 for name in [name for name in os.environ if name.startswith("DURABLEQ_")]:
-    if name not in {"DURABLEQ_SQLITE", "DURABLEQ_TEST_POSTGRES"}:
+    if name != "DURABLEQ_SQLITE" and not name.startswith("DURABLEQ_TEST_"):
         del os.environ[name]
 
 # Processes that the tests start compile durableq once, not each time. Not beside the sources, where

