@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from durableq import Busy, DurableQ, DurableQError, Queue
+from durableq import Busy, DurableQ, Queue
 from durableq.engines.sqlite import write_lock
 from durableq.engines.sqlite.ticket import DESCRIPTORS, Ticket
 from durableq.runtime.waits import waited_seconds
 from tests.engine import plain
-from tests.support import scaled, wait_for
+from tests.support import wait_for
 
 HOLD_TICKET = """
 import fcntl, sys
@@ -67,6 +68,10 @@ for number in range(100_000):
     if number == 200:
         print("READY", flush=True)
 """
+
+
+#: Pauses of a single wait. None is under half a millisecond, so it has lasted half a second.
+MOST_PAUSES = 1_000
 
 
 @pytest.fixture
@@ -177,7 +182,25 @@ def test_without_contention_no_ticket_is_taken(database: Any, orders: Queue) -> 
     assert not database.lock.is_contended
 
 
-@pytest.mark.usefixtures("lasting_contention")
+@pytest.fixture
+def no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that goes on and on raises an AssertionError, long before a deadline of a test.
+
+    Its pauses are counted, not its seconds: on a loaded machine a wait takes longer, but has no
+    more pauses.
+    """
+    pauses = Counter[write_lock._Wait]()
+    pause = write_lock._Wait.pause
+
+    def counted(wait: write_lock._Wait) -> None:
+        pauses[wait] += 1
+        assert pauses[wait] < MOST_PAUSES, "the wait does not end"
+        pause(wait)
+
+    monkeypatch.setattr(write_lock._Wait, "pause", counted)
+
+
+@pytest.mark.usefixtures("lasting_contention", "no_endless_wait")
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stop", "kill"])
 def test_a_holder_of_the_ticket_that_stops_or_dies_holds_up_no_write(
     database: Any, orders: Queue, db: Path, number: signal.Signals
@@ -186,19 +209,12 @@ def test_a_holder_of_the_ticket_that_stops_or_dies_holds_up_no_write(
     with child(HOLD_TICKET, f"{db}-wal") as holder:
         assert said(holder) == "READY"
         holder.send_signal(number)
-        done = threading.Event()
-
-        def send() -> None:
-            for body in range(20):
-                orders.send(body)
-            done.set()
-
-        threading.Thread(target=send, daemon=True).start()
-        assert done.wait(scaled(20))
+        for body in range(20):
+            orders.send(body)
     wait_for(lambda: ticket_is_free(db), what="the ticket")
 
 
-@pytest.mark.usefixtures("lasting_contention")
+@pytest.mark.usefixtures("lasting_contention", "no_endless_wait")
 def test_behind_a_stopped_holder_of_the_ticket_a_wait_ends_in_time(db: Path) -> None:
     """The lock is held by a third process: both waits, for ticket and lock, count as one."""
     with DurableQ(f"sqlite:///{db}?busy_timeout=0.3") as dq:
@@ -209,17 +225,8 @@ def test_behind_a_stopped_holder_of_the_ticket_a_wait_ends_in_time(db: Path) -> 
         with child(HOLD_TICKET, f"{db}-wal") as holder, plain.connection(db) as other:
             assert said(holder) == "READY"
             other.execute("BEGIN IMMEDIATE")
-            raised: list[Exception] = []
-
-            def send() -> None:
-                try:
-                    orders.send(1)
-                except DurableQError as error:
-                    raised.append(error)
-
-            threading.Thread(target=send, daemon=True).start()
-            wait_for(lambda: raised, what="the end of the wait")
-            assert isinstance(raised[0], Busy)
+            with ThreadPoolExecutor(1) as pool, pytest.raises(Busy):
+                pool.submit(orders.send, 1).result()
 
 
 def test_a_child_that_a_killed_holder_forked_does_not_keep_the_ticket(db: Path) -> None:
@@ -231,7 +238,7 @@ def test_a_child_that_a_killed_holder_forked_does_not_keep_the_ticket(db: Path) 
                 assert not ticket_is_free(db)
                 parent.kill()
                 parent.wait()
-                wait_for(lambda: ticket_is_free(db), what="the ticket")
+                wait_for(lambda: ticket_is_free(db), seconds=1, what="the ticket")
             finally:
                 os.kill(forked, signal.SIGKILL)
 
