@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -345,6 +346,13 @@ SEEN_BY = [
 
 
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+#: The end of a traceback: its file, and the name of the error.
+RAISED = re.compile(r"^([^\s:]+\.py):\d+: (\w+)$", re.MULTILINE)
+#: Errors of a bug that no longer fits the code that it changes. They say nothing about the rule.
+MISTAKES = {
+    *("AttributeError", "ImportError", "ModuleNotFoundError", "NameError", "SyntaxError"),
+    *("TypeError", "UnboundLocalError"),
+}
 #: Longer than a test waits for a fact on a machine of any load: it ends before, and says for what.
 LIMIT_SECONDS = LONGEST_SECONDS + 40
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PLANTS), str(ROOT)])}
@@ -397,6 +405,33 @@ def check_red(planted: subprocess.CompletedProcess[str], bug: str, test: str) ->
     assert planted.returncode == 1, planted.stdout + planted.stderr
     assert any("FAILED" in line and name in line for line in planted.stdout.splitlines())
     assert "ERROR" not in planted.stdout, planted.stdout
+    raised = RAISED.findall(planted.stdout)
+    assert raised, planted.stdout
+    file, error = raised[-1]
+    assert not file.startswith("tests/sabotage/"), planted.stdout
+    assert error not in MISTAKES, planted.stdout
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "tests/engine/test_x.py:7: TypeError",
+        "tests/sabotage/bugs.py:7: ValueError",
+        "tests/engine/test_x.py:3: AssertionError\n\ndurableq/x.py:7: AttributeError",
+        "",
+    ],
+)
+def test_a_mistake_in_a_bug_does_not_count_as_red(end: str) -> None:
+    told = f"durableq/y.py:9: Busy\n{end}\nFAILED tests/engine/test_x.py::test_x"
+    planted = subprocess.CompletedProcess([], 1, told if end else told.partition("\n")[2], "")
+    with pytest.raises(AssertionError):
+        check_red(planted, "a bug", "tests/engine/test_x.py::test_x")
+
+
+@pytest.mark.parametrize("error", ["AssertionError", "Failed", "StaleReceipt", "ValueError"])
+def test_an_error_of_a_test_or_of_durableq_counts_as_red(error: str) -> None:
+    told = f"tests/engine/test_x.py:7: {error}\nFAILED tests/engine/test_x.py::test_x"
+    check_red(subprocess.CompletedProcess([], 1, told, ""), "", "tests/engine/test_x.py::test_x")
 
 
 def test_every_bug_is_seen_by_a_test() -> None:
