@@ -69,7 +69,7 @@ def test_new_tables_are_exactly_those_of_the_migrations(postgres_url: str, secon
 
 def test_the_tables_and_columns_are_those_of_sqlite(postgres_url: str, tmp_path: Path) -> None:
     db = tmp_path / "queue.db"
-    DurableQ(db).init()
+    init(str(db))
     init(postgres_url)
     ours = [(row[0], row[1]) for row in described(postgres_url)["columns"]]
     theirs = plain.rows(db, SQLITE_PARTS)
@@ -80,7 +80,7 @@ def test_the_tables_and_columns_are_those_of_sqlite(postgres_url: str, tmp_path:
 
 def test_the_indexes_have_the_columns_of_those_of_sqlite(postgres_url: str, tmp_path: Path) -> None:
     db = tmp_path / "queue.db"
-    DurableQ(db).init()
+    init(str(db))
     init(postgres_url)
     constraints = {name for _, name, _ in described(postgres_url)["constraints"]}
     ours = {
