@@ -1,4 +1,6 @@
-"""The file as a plain connection sees it, so that durableq is not its own witness.
+"""The database as a plain connection sees it, so that durableq is not its own witness.
+
+It is a file, or a schema of PostgreSQL, named by its URL.
 
 The driver is durableq's own: a second SQLite library in one process would lose the locks of both.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from durableq.engines.sqlite.driver import driver
+from tests import plain_postgres
 
 UNBALANCED = """
 SELECT name FROM durableq_queue AS q LEFT JOIN durableq_counters ON queue_id = id
@@ -30,14 +33,16 @@ def connection(path: Path) -> Iterator[Any]:
         raw.close()
 
 
-def rows(path: Path, sql: str, *values: Any) -> list[Any]:
+def rows(path: Path | str, sql: str, *values: Any) -> list[Any]:
     """Return the rows of a statement."""
+    if isinstance(path, str):
+        return plain_postgres.rows(path, sql, *values)
     with connection(path) as raw:
         found: list[Any] = raw.execute(sql, values).fetchall()
         return found
 
 
-def column(path: Path, sql: str, *values: Any) -> list[Any]:
+def column(path: Path | str, sql: str, *values: Any) -> list[Any]:
     """Return the first column of a statement's rows."""
     return [row[0] for row in rows(path, sql, *values)]
 
@@ -60,8 +65,11 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def script(path: Path, sql: str) -> None:
+def script(path: Path | str, sql: str) -> None:
     """Run statements."""
+    if isinstance(path, str):
+        plain_postgres.script(path, sql)
+        return
     with connection(path) as raw:
         raw.executescript(sql)
 
@@ -78,15 +86,20 @@ def check_whole(path: Path) -> None:
     assert column(path, "PRAGMA integrity_check") == ["ok"]
 
 
-def check_sound(path: Path) -> None:
+def check_sound(path: Path | str) -> None:
     """Check that the file is sound, and that the counters of every queue reconcile."""
+    if isinstance(path, str):
+        assert column(path, plain_postgres.UNBALANCED) == []
+        return
     check_whole(path)
     assert column(path, UNBALANCED) == []
 
 
-def counters(path: Path, queue: str) -> dict[str, int]:
+def counters(path: Path | str, queue: str) -> dict[str, int]:
     """Return a queue's counters."""
     names = ("sent", "moved_in", "moved_out", "completed", "duplicates", "discarded")
+    if isinstance(path, str):
+        return dict(zip(names, plain_postgres.counters(path, queue, names), strict=True))
     found = (
         f"SELECT {', '.join(names)} FROM durableq_counters "
         "WHERE queue_id = (SELECT id FROM durableq_queue WHERE name = ?)"

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.xdist_group("postgres doctor")
 
 NAMES = [
     *("server", "database", "tables", "indexes", "grants", "boot", "wall_clock", "vacuum", "size"),
-    *("write_lock", "durability", "settings", "connections", "transactions", "oldest_xmin"),
-    *("replication", "server_clock", "workers", "handlers"),
+    *("write_lock", "durability", "settings", "connections", "sessions", "transactions"),
+    *("oldest_xmin", "replication", "server_clock", "workers", "handlers"),
 ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 from durableq import DeadLetter, Decision, Delivery, Discard, DurableQ, Requeue
@@ -25,13 +26,20 @@ class Line(NamedTuple):
     pid: int
 
 
+def place_of(db: str | Path) -> Path:
+    """Return the file of a database, or a path that stands for a schema of PostgreSQL."""
+    _, is_postgres, schema = str(db).rpartition("schema=")
+    return Path(gettempdir(), f"durableq-{schema}.pg") if is_postgres else Path(db)
+
+
 class Ledger:
     """A file beside the database to which processes append, one write a line."""
 
     def __init__(self, db: str | Path) -> None:
-        self.path = Path(db).with_suffix(".ledger")
-        self.breaker = Path(db).with_suffix(".open")
-        self.pipe = Path(db).with_suffix(".pipe")
+        beside = place_of(db)
+        self.path = beside.with_suffix(".ledger")
+        self.breaker = beside.with_suffix(".open")
+        self.pipe = beside.with_suffix(".pipe")
 
     def note(self, word: str, of: str) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -6,18 +6,27 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
-from tests.process.app import Ledger
+from tests.postgres import new_schema
+from tests.process.app import Ledger, place_of
 from tests.process.child import Nursery
 from tests.support import new_file
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return tmp_path / "queue.db"
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """A file; or with `on_both_engines`, also the URL of a schema of PostgreSQL."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield tmp_path / "queue.db"
+        return
+    with new_schema(request.getfixturevalue("postgres_server")) as url:
+        server, _, schema = url.rpartition("schema=")
+        yield f"{server}options=-csearch_path%3D{schema}&schema={schema}"
+        for path in place_of(url).parent.glob(f"{place_of(url).stem}.*"):
+            path.unlink()
 
 
 @pytest.fixture
-def ledger(db: Path) -> Ledger:
+def ledger(db: Path | str) -> Ledger:
     return Ledger(db)
 
 
@@ -29,12 +38,12 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def dq(db: Path) -> Iterator[DurableQ]:
+def dq(db: Path | str) -> Iterator[DurableQ]:
     """Open a new file with two queues.
 
     A lease lasts an hour: a test fails where a message comes back only when its lease ends.
     """
-    with DurableQ(new_file(db)) as dq:
+    with DurableQ(db if isinstance(db, str) else new_file(db)) as dq:
         for name in ("orders", "bulk"):
             dq.queue(name, backoff_base=0, max_receives=10, visibility_timeout=3600)
         dq.init()

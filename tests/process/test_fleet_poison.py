@@ -9,8 +9,10 @@ from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery
-from tests.process.facts import completed, events_of, send
+from tests.process.facts import completed, events_of, on_both_engines, send
 from tests.process.fleet_app import APP
+
+pytestmark = on_both_engines
 
 LOST = ("failed", "worker_lost")
 

@@ -18,12 +18,15 @@ from tests.process.facts import (
     REASONS,
     STATES,
     completed,
+    on_both_engines,
     receives,
     send,
     send_five,
 )
 from tests.process.fleet_app import APP
 from tests.support import wait_for
+
+pytestmark = on_both_engines
 
 
 def wait_for_five(fleet: Supervisor, ledger: Ledger, db: Path) -> None:

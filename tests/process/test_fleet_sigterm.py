@@ -14,9 +14,19 @@ from durableq.store.core import Capability
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Supervisor
-from tests.process.facts import REASONS, STATES, completed, receives, send, send_five
+from tests.process.facts import (
+    REASONS,
+    STATES,
+    completed,
+    on_both_engines,
+    receives,
+    send,
+    send_five,
+)
 from tests.process.fleet_app import APP
 from tests.support import wait_for
+
+pytestmark = on_both_engines
 
 #: Both signals have the same handler. So both meet the first stop, each one of the others.
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)

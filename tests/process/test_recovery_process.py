@@ -19,6 +19,7 @@ from tests.engine import plain
 from tests.process import fleet_app
 from tests.process.app import Ledger
 from tests.process.child import Nursery, Recoverer
+from tests.process.facts import on_both_engines
 from tests.process.recovery_app import APP
 from tests.support import new_file, wait_for
 
@@ -50,8 +51,8 @@ LOST = "SELECT count(*) FROM durableq_history WHERE event = 'lease_expired'"
 
 
 @pytest.fixture
-def orders(db: Path) -> Iterator[Queue]:
-    with DurableQ(new_file(db)) as dq:
+def orders(db: Path | str) -> Iterator[Queue]:
+    with DurableQ(db if isinstance(db, str) else new_file(db)) as dq:
         queue = dq.queue("orders", max_receives=1)
         dq.init()
         yield queue
@@ -78,12 +79,13 @@ def expected(n: int) -> str:
     return "retried" if n % 10 in {3, 9} else "discarded"
 
 
+@on_both_engines
 @pytest.mark.parametrize("seed", [5])
 def test_two_processes_with_rules_one_killed_at_random_decide_each_dead_letter_once(
-    orders: Queue, db: Path, nursery: Nursery, seed: int
+    orders: Queue, db: Path, tmp_path: Path, nursery: Nursery, seed: int
 ) -> None:
     ids = bury(orders, *[{"n": n, "even": n % 2 == 0} for n in range(DEAD_LETTERS)])
-    path = db.with_name("rules.toml")
+    path = tmp_path / "rules.toml"
     path.write_text(RULES)
     arguments = ("--db", db, "--policy", path, "--rate", 100)
     both = [nursery.recover(*arguments) for _ in range(2)]
@@ -104,6 +106,7 @@ def test_two_processes_with_rules_one_killed_at_random_decide_each_dead_letter_o
     plain.check_sound(db)
 
 
+@on_both_engines
 def test_dead_letters_of_a_killed_process_are_released_before_their_lease_ends(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
@@ -116,6 +119,7 @@ def test_dead_letters_of_a_killed_process_are_released_before_their_lease_ends(
     assert Counter(dict(plain.rows(db, DECISIONS)).values()) == {"discarded": 21}
 
 
+@on_both_engines
 def test_a_recovery_process_reclaims_the_messages_of_a_dead_worker_without_a_supervisor(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
@@ -190,6 +194,7 @@ def test_the_output_of_a_policy_goes_to_stderr_with_control_characters_shown(
     assert "a policy's \\e[31mwords\n" in recovery.complaints
 
 
+@on_both_engines
 @pytest.mark.parametrize("stop", [signal.SIGTERM])
 def test_a_signal_finishes_the_dead_letter_in_hand_and_gives_back_the_rest(
     stop: signal.Signals, orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
@@ -268,8 +273,11 @@ def test_a_dead_letter_is_decided_as_soon_as_it_is_there_and_idling_writes_nothi
     assert reached(1, recovery)
 
 
-def test_it_outlives_the_deletion_of_a_queue(orders: Queue, db: Path, nursery: Nursery) -> None:
-    path = db.with_name("rules.toml")
+@on_both_engines
+def test_it_outlives_the_deletion_of_a_queue(
+    orders: Queue, db: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    path = tmp_path / "rules.toml"
     path.write_text("[[rule]]\nwhen.reason = 'rejected'\nthen = 'discard'\n")
     orders._app.queue("other")
     recovery = nursery.recover("--db", db, "--policy", path)

@@ -9,9 +9,11 @@ from durableq import DurableQ
 from tests.engine import plain
 from tests.process.app import EFFECT, Ledger
 from tests.process.child import Nursery
-from tests.process.facts import REASONS, completed, receives, send
+from tests.process.facts import REASONS, completed, on_both_engines, receives, send
 from tests.process.fleet_app import APP as FLEET_APP
 from tests.support import scaled
+
+pytestmark = on_both_engines
 
 
 def test_a_worker_stopped_past_its_lease_can_no_longer_write_its_effect(

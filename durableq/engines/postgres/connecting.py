@@ -10,6 +10,7 @@ from durableq.engines.postgres.driver import PREPARED, driver
 from durableq.engines.postgres.errors import first_line, unconnected
 from durableq.engines.postgres.location import Location
 from durableq.model.errors import DatabaseUnusable, InvalidInput
+from durableq.model.text import address
 
 if TYPE_CHECKING:
     import psycopg
@@ -35,6 +36,11 @@ _DURABLE: Final = (
 )
 
 
+#: A role may have limits for the sessions of applications; not every server knows each of them.
+_LIFT: Final = (
+    "SELECT set_config(name, '0', false) FROM pg_settings "
+    "WHERE name IN ('idle_session_timeout', 'statement_timeout', 'transaction_timeout')"
+)
 _PROBES: Final = (
     "SELECT pg_backend_pid() = {pid} AND pg_try_advisory_lock({key})",
     "SELECT pg_backend_pid() = {pid} AND pg_advisory_unlock({key})",
@@ -52,7 +58,12 @@ def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connectio
     try:
         connection: psycopg.Connection[Any] = driver.connect(autocommit=True, **_options(location))
     except driver.ProgrammingError as error:
-        raise InvalidInput(f"{location.shown} cannot be read: {first_line(error)}.") from error
+        has_password = address(location.conninfo) != location.conninfo
+        says = "" if has_password else f" ({first_line(error)})"  # it may quote the password
+        raise InvalidInput(
+            f"{location.shown} cannot be read by libpq{says}. Write %25 for a % in it, and options "
+            "as name=value."
+        ) from (None if has_password else error)
     except driver.Error as error:
         raise unconnected(error, location.shown) from error
     try:
@@ -65,6 +76,11 @@ def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connectio
             raise unconnected(error, location.shown) from error
         raise
     return connection
+
+
+def lift_limits(connection: psycopg.Connection[Any]) -> None:
+    """Let the session be idle, or blocked, for as long as it takes."""
+    connection.execute(_LIFT, prepare=False)
 
 
 def keeps_session(connection: psycopg.Connection[Any]) -> bool:

@@ -7,7 +7,7 @@ user may not see is not guessed: the check says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Final, TypeVar
 
 from durableq.engines.postgres import copies, doctor_server, doctor_tables, doctor_use
@@ -32,7 +32,11 @@ T = TypeVar("T")
 Check = Callable[[Link, Database], Finding | Iterable[Finding]]
 _READ_ONLY: Final = (
     "SET default_transaction_read_only = on; SET statement_timeout = '{seconds}s'; "
-    "SET lock_timeout = '2s'"
+    "SET lock_timeout = '2s'; SET search_path TO {schema}"
+)
+#: The same for one transaction: behind a pooler, a setting would stay for other clients.
+_READ_ONLY_ONCE: Final = (
+    f"BEGIN READ ONLY; {_READ_ONLY.partition('; ')[2].replace('SET ', 'SET LOCAL ')}"
 )
 #: Seconds for a statement; comparing the indexes with the tables takes its time.
 STATEMENT_SECONDS: Final = 20
@@ -48,16 +52,58 @@ def examine(location: Location, *, deep: bool) -> list[Finding]:
         return [bad("server", what, advice or "Check the URL.")]
     with closing(database), database.connected() as (link, _):
         seconds = DEEP_SECONDS if deep else STATEMENT_SECONDS
-        link.execute_text(_READ_ONLY.format(seconds=seconds), prepare=False)
-        return list(_findings(link, database, deep=deep))
+        limits = {"seconds": seconds, "schema": database.quoted_schema}
+        begin = _READ_ONLY_ONCE.format(**limits)
+        if database.keeps_sessions:
+            link.execute_text(_READ_ONLY.format(**limits), prepare=False)
+            begin = ""
+        return list(_findings(_Checks(link, database, begin), deep=deep))
 
 
-def _findings(link: Link, database: Database, *, deep: bool) -> Iterator[Finding]:
-    link.execute_text(f"SET search_path TO {database.quoted_schema}", prepare=False)
-    yield from _run("server", doctor_server.check_server, link, database)
+class _Checks:
+    """Runs checks on one connection.
+
+    Args:
+        link: the connection.
+        database: the database.
+        begin: begins a transaction for each check; empty for none.
+    """
+
+    def __init__(self, link: Link, database: Database, begin: str) -> None:
+        self.link = link
+        self.database = database
+        self._begin = begin
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Limit what statements in the block may do, and for how long."""
+        if not self._begin:
+            yield
+            return
+        self.link.execute_text(self._begin, prepare=False)
+        try:
+            yield
+        finally:
+            self.link.execute_text("ROLLBACK", prepare=False)
+
+    def run(self, name: str, check: Check) -> list[Finding]:
+        """Return the findings of a check; an error of the server is one."""
+        try:
+            with self.limited():
+                found = check(self.link, self.database)
+                return [found] if isinstance(found, Finding) else list(found)
+        except driver.Error as error:
+            says = first_line(error)
+            return [warn(name, f"not examined: {says}", "See what the server says there.")]
+
+
+def _findings(examiner: _Checks, *, deep: bool) -> Iterator[Finding]:
+    link, database = examiner.link, examiner.database
+    yield from examiner.run("server", doctor_server.check_server)
     checks = dict(_OF_SERVER)
     try:
-        found = state_of(link, database)
+        with examiner.limited():
+            found = state_of(link, database)
     except driver.Error as error:
         yield bad("database", f"not readable: {first_line(error)}", grants_to_use(database))
     else:
@@ -70,16 +116,7 @@ def _findings(link: Link, database: Database, *, deep: bool) -> Iterator[Finding
             also = {"integrity": doctor_tables.check_integrity} if deep else {}
             checks = _OF_TABLES | also | checks
     for name, check in checks.items():
-        yield from _run(name, check, link, database)
-
-
-def _run(name: str, check: Check, link: Link, database: Database) -> Iterator[Finding]:
-    """Yield the findings of a check; an error of the server is one."""
-    try:
-        found = check(link, database)
-        yield from [found] if isinstance(found, Finding) else list(found)
-    except driver.Error as error:
-        yield warn(name, f"not examined: {first_line(error)}", "See what the server says there.")
+        yield from examiner.run(name, check)
 
 
 def _database(found: SchemaState, location: Location) -> Finding:
@@ -139,6 +176,7 @@ _OF_SERVER: Final[dict[str, Check]] = {
     "durability": doctor_server.check_durability,
     "settings": doctor_server.check_settings,
     "connections": doctor_server.check_connections,
+    "sessions": doctor_server.check_sessions,
     "transactions": doctor_use.check_transactions,
     "oldest_xmin": doctor_use.check_oldest_xmin,
     "replication": doctor_server.check_replication,

@@ -166,6 +166,19 @@ def check_connections(link: Link, _: Database) -> Finding:
     return ok(name, what)
 
 
+def check_sessions(_: Link, database: Database) -> Finding:
+    """Say whether a connection is a session of the server, or a pooler's."""
+    name = "sessions"
+    if database.keeps_sessions:
+        return ok(name, "each connection is a session of its own: a worker's end is seen by it")
+    return warn(
+        name,
+        "through a pooler, so no locks and notifications are relied on: workers look each second, "
+        "and the messages of a worker that died on another host wait for the end of their leases",
+        "Let workers and recovery connect to the server itself, and producers to the pooler.",
+    )
+
+
 def check_replication(link: Link, _: Database) -> Iterator[Finding]:
     """Judge how far standbys are behind, and slots that nobody reads."""
     name = "replication"

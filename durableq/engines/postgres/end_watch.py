@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from durableq.engines.postgres.connecting import lift_limits
 from durableq.engines.postgres.driver import driver
 from durableq.engines.postgres.presence import lock_key_of
 from durableq.engines.postgres.session import values_of
@@ -114,6 +115,7 @@ class EndWatch:
         """Wait until a worker's lock is free; False if it was not in time."""
         if self._connection is None:
             self._connection = self._database.connect()
+            lift_limits(self._connection)
         kind, of = lock_key_of(self._database.worker_locks, owner_id)
         text = _WAIT.format(seconds=WAIT_SECONDS, kind=kind, of=of)
         cursor = self._connection.execute(text.encode(), prepare=False)

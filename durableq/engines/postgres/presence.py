@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from durableq.engines.postgres.connecting import lift_limits
 from durableq.engines.postgres.driver import Link, driver
 from durableq.engines.postgres.session import BEGIN_BESIDE, Session
 from durableq.engines.sql import fleet
@@ -179,6 +180,7 @@ class Presence:
         if self._connection is None:
             self._connection = connection = self._database.connect()
             try:
+                lift_limits(connection)
                 connection.execute(f"LISTEN {self._database.channel}".encode(), prepare=False)
                 self._enter_rows(self._rows.values())
                 for key in self._wanted:
