@@ -37,6 +37,7 @@ from durableq.engines.postgres.server_clock import ServerClock
 from durableq.engines.postgres.session import (
     BEGIN_BESIDE,
     NOW,
+    PLANNED_NOW,
     Beside,
     Read,
     Write,
@@ -133,8 +134,8 @@ class Database:
         self.notify = f"NOTIFY {self.channel}"
         timeout = f"SET LOCAL lock_timeout = {self.location.busy_timeout_ms}"
         alone = f"SELECT pg_advisory_xact_lock({key})"
-        self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {NOW}"
-        tried = NOW.replace("SELECT ", f"SELECT pg_try_advisory_xact_lock({key}), ", 1)
+        self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {PLANNED_NOW}"
+        tried = PLANNED_NOW.replace("SELECT ", f"SELECT pg_try_advisory_xact_lock({key}), ", 1)
         self.try_alone = f"{BEGIN}; {timeout}; {tried}"
         # User code has a lock_timeout of its own.
         mark = f"SELECT current_setting('{_MARK}', true), "

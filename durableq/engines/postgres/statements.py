@@ -389,12 +389,12 @@ ON CONFLICT (queue_id, message_id) DO UPDATE SET
 )
 FAILURE_WINDOW = Named(
     """\
-SELECT durableq_failure.queue_id, durableq_failure.message_id, NOT (EXISTS (SELECT
-durableq_message.id
+SELECT durableq_failure.queue_id, durableq_failure.message_id, coalesce((SELECT
+durableq_message.queue_id
 FROM durableq_message
-WHERE durableq_message.id = durableq_failure.message_id AND durableq_message.queue_id =
-durableq_failure.queue_id)) OR durableq_failure.unavailable = 0 AND durableq_failure.at_ms < $1
-- durableq_queue.breaker_window_ms AS anon_1
+WHERE durableq_message.id = durableq_failure.message_id), 0) != durableq_failure.queue_id OR
+durableq_failure.unavailable = 0 AND durableq_failure.at_ms < $1 -
+durableq_queue.breaker_window_ms AS anon_1
 FROM durableq_failure JOIN durableq_queue ON durableq_queue.id = durableq_failure.queue_id
 WHERE (durableq_failure.queue_id, durableq_failure.message_id) > ($2, $3) ORDER BY
 durableq_failure.queue_id, durableq_failure.message_id
@@ -532,8 +532,8 @@ DELAY = Named(
 UPDATE durableq_message SET state=2, deferred=0, delayed_until_ms=$1::BIGINT,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > $1::BIGINT) THEN
 durableq_message.enqueued_at_ms ELSE $1 END WHERE durableq_message.id = ANY ($2) AND
-(durableq_message.state = 0 OR durableq_message.state = 2) AND durableq_message.source_queue_id
-IS NULL RETURNING durableq_message.id""",
+(durableq_message.state + 0 = 0 OR durableq_message.state + 0 = 2) AND
+durableq_message.source_queue_id IS NULL RETURNING durableq_message.id""",
     (
         "until",
         "ids",
@@ -544,7 +544,7 @@ RUN_NOW = Named(
 UPDATE durableq_message SET state=0, deferred=0, delayed_until_ms=$1::BIGINT,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > $1::BIGINT) THEN
 durableq_message.enqueued_at_ms ELSE $1 END WHERE durableq_message.id = ANY ($2) AND
-durableq_message.state = 2 AND durableq_message.source_queue_id IS NULL RETURNING
+durableq_message.state + 0 = 2 AND durableq_message.source_queue_id IS NULL RETURNING
 durableq_message.id""",
     (
         "until",
@@ -827,7 +827,7 @@ WHERE durableq_queue.id = $1::BIGINT"""
 # HOLD_BACK: ids
 HOLD_BACK = """\
 UPDATE durableq_message SET state=2, delayed_until_ms=140737488355326 WHERE durableq_message.id
-= ANY ($1) AND durableq_message.state = 0"""
+= ANY ($1) AND durableq_message.state + 0 = 0"""
 # LET_THROUGH: in_queue, limit
 LET_THROUGH = """\
 UPDATE durableq_message SET state=0, delayed_until_ms=0 WHERE durableq_message.id IN (SELECT
@@ -1271,7 +1271,7 @@ UPDATE durableq_message SET state=0, deferred=0, delayed_until_ms=$1::BIGINT,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > $1::BIGINT) THEN
 durableq_message.enqueued_at_ms ELSE $1 END WHERE durableq_message.queue_id = $2::BIGINT AND
 durableq_message.key = $3::VARCHAR COLLATE "C" AND durableq_message.deferred = 1 AND
-durableq_message.state = 2""",
+durableq_message.state + 0 = 2""",
     (
         "now_ms",
         "in_queue",
@@ -1284,7 +1284,7 @@ UPDATE durableq_message SET state=0, deferred=0, delayed_until_ms=$1::BIGINT,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > $1::BIGINT) THEN
 durableq_message.enqueued_at_ms ELSE $1 END WHERE durableq_message.queue_id = $2::BIGINT AND
 durableq_message.key = $3::VARCHAR COLLATE "C" AND durableq_message.deferred = 1 AND
-durableq_message.state = 2""",
+durableq_message.state + 0 = 2""",
     itemgetter(
         "now_ms",
         "in_queue",
@@ -1379,25 +1379,25 @@ durableq_idempotency.expires_at_ms > $3::BIGINT""",
 # COMPLETE_COUNTED: ids, in_queue, token
 COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id
-+ 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state = 1 RETURNING
++ 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state + 0 = 1 RETURNING
 durableq_message.id, durableq_message.queue_id, durableq_message.body_bytes,
 durableq_message.state, durableq_message.source_queue_id, durableq_message.group_id,
 durableq_message.key"""
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = $1::BIGINT AND
 durableq_message.queue_id + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND
-durableq_message.state = 1 RETURNING durableq_message.id, durableq_message.queue_id,
+durableq_message.state + 0 = 1 RETURNING durableq_message.id, durableq_message.queue_id,
 durableq_message.body_bytes, durableq_message.state, durableq_message.source_queue_id,
 durableq_message.group_id, durableq_message.key"""
 # COMPLETE_GROUPED: ids, in_queue, token
 COMPLETE_GROUPED = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id
-+ 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state = 1 RETURNING
++ 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state + 0 = 1 RETURNING
 durableq_message.id, durableq_message.key, durableq_message.group_id"""
 COMPLETE_GROUPED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = $1::BIGINT AND
 durableq_message.queue_id + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND
-durableq_message.state = 1 RETURNING durableq_message.id, durableq_message.key,
+durableq_message.state + 0 = 1 RETURNING durableq_message.id, durableq_message.key,
 durableq_message.group_id"""
 
 # maintenance
@@ -1596,14 +1596,14 @@ durableq_message.id
 PROMOTE = Named(
     """\
 UPDATE durableq_message SET state=0, deferred=0 WHERE durableq_message.id = ANY ($1) AND
-durableq_message.state = 2 RETURNING durableq_message.id""",
+durableq_message.state + 0 = 2 RETURNING durableq_message.id""",
     ("ids",),
 )
 CHOOSE = Named(
     """\
 UPDATE durableq_message SET state=0, deferred=0, delayed_until_ms=0,
 retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id = ANY ($1) AND
-durableq_message.state = 2 RETURNING durableq_message.id""",
+durableq_message.state + 0 = 2 RETURNING durableq_message.id""",
     ("ids",),
 )
 # READY: in_queue, oldest_ms, now_ms, limit
@@ -1653,29 +1653,29 @@ LEASE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=$4::BIGINT, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms
 = 140737488355327) THEN $5 ELSE durableq_message.first_received_at_ms END, receipt=$2,
-owner_id=$3::BIGINT WHERE durableq_message.id = ANY ($1) AND durableq_message.state = 0"""
+owner_id=$3::BIGINT WHERE durableq_message.id = ANY ($1) AND durableq_message.state + 0 = 0"""
 LEASE_ONE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=$4::BIGINT, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms
 = 140737488355327) THEN $5 ELSE durableq_message.first_received_at_ms END, receipt=$2,
-owner_id=$3::BIGINT WHERE durableq_message.id = $1::BIGINT AND durableq_message.state = 0"""
+owner_id=$3::BIGINT WHERE durableq_message.id = $1::BIGINT AND durableq_message.state + 0 = 0"""
 # LEASE_FOLLOWING: ids, token, owner, until, now_ms
 LEASE_FOLLOWING = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=$4::BIGINT, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms
 = 140737488355327) THEN $5 ELSE durableq_message.first_received_at_ms END, receipt=$2,
-owner_id=$3::BIGINT WHERE durableq_message.id = ANY ($1) AND durableq_message.state = 3"""
+owner_id=$3::BIGINT WHERE durableq_message.id = ANY ($1) AND durableq_message.state + 0 = 3"""
 LEASE_FOLLOWING_ONE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=$4::BIGINT, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms
 = 140737488355327) THEN $5 ELSE durableq_message.first_received_at_ms END, receipt=$2,
-owner_id=$3::BIGINT WHERE durableq_message.id = $1::BIGINT AND durableq_message.state = 3"""
+owner_id=$3::BIGINT WHERE durableq_message.id = $1::BIGINT AND durableq_message.state + 0 = 3"""
 UNDER_RECEIPT = Named(
     """\
 SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.id = ANY ($1) AND durableq_message.receipt = $2 AND
-durableq_message.state = 1""",
+durableq_message.state + 0 = 1""",
     (
         "ids",
         "token",
@@ -1689,7 +1689,8 @@ durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, $3
 anon_1
 FROM durableq_message
 WHERE durableq_message.id = ANY ($1) AND durableq_message.receipt = $2 AND
-durableq_message.state = 1 ORDER BY durableq_message.key ON CONFLICT (queue_id, key) DO NOTHING"""
+durableq_message.state + 0 = 1 ORDER BY durableq_message.key ON CONFLICT (queue_id, key) DO
+NOTHING"""
 TAKE_NEW_KEYS_ONE = """\
 INSERT INTO durableq_idempotency (queue_id, key, status, owner_message_id, owner_receipt,
 payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message.key, 0,
@@ -1697,7 +1698,8 @@ durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, $3
 anon_1
 FROM durableq_message
 WHERE durableq_message.id = $1::BIGINT AND durableq_message.receipt = $2 AND
-durableq_message.state = 1 ORDER BY durableq_message.key ON CONFLICT (queue_id, key) DO NOTHING"""
+durableq_message.state + 0 = 1 ORDER BY durableq_message.key ON CONFLICT (queue_id, key) DO
+NOTHING"""
 TAKE_KEY = Named(
     """\
 INSERT INTO durableq_idempotency
@@ -1753,7 +1755,7 @@ OWNER_LEASE = Named(
 SELECT durableq_message.lease_until_ms
 FROM durableq_message
 WHERE durableq_message.id = $1::BIGINT AND durableq_message.receipt = $2 AND
-durableq_message.state = 1""",
+durableq_message.state + 0 = 1""",
     (
         "id",
         "token",
@@ -1764,7 +1766,7 @@ DEFER = Named(
 UPDATE durableq_message SET state=2, deferred=1, delayed_until_ms=$1::BIGINT,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > $1::BIGINT) THEN
 durableq_message.enqueued_at_ms ELSE $1 END WHERE durableq_message.id = $2::BIGINT AND
-durableq_message.state = 0""",
+durableq_message.state + 0 = 0""",
     (
         "until",
         "of",
@@ -1772,8 +1774,8 @@ durableq_message.state = 0""",
 )
 END_READY = Named(
     """\
-DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.state = 0
-RETURNING durableq_message.id, durableq_message.queue_id, durableq_message.body_bytes,
+DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.state + 0
+= 0 RETURNING durableq_message.id, durableq_message.queue_id, durableq_message.body_bytes,
 durableq_message.state, durableq_message.source_queue_id, durableq_message.group_id""",
     ("ids",),
 )
@@ -1789,17 +1791,17 @@ WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 # COMPLETE: ids, in_queue, token
 COMPLETE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id
-+ 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state = 1 RETURNING
++ 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state + 0 = 1 RETURNING
 durableq_message.id, durableq_message.key"""
 COMPLETE_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = $1::BIGINT AND
 durableq_message.queue_id + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND
-durableq_message.state = 1 RETURNING durableq_message.id, durableq_message.key"""
+durableq_message.state + 0 = 1 RETURNING durableq_message.id, durableq_message.key"""
 EXTEND = Named(
     """\
 UPDATE durableq_message SET lease_until_ms=$1::BIGINT WHERE durableq_message.id = ANY ($2) AND
 durableq_message.queue_id + 0 = $3::BIGINT AND durableq_message.receipt = $4 AND
-durableq_message.state = 1 RETURNING durableq_message.id""",
+durableq_message.state + 0 = 1 RETURNING durableq_message.id""",
     (
         "until",
         "ids",
@@ -1814,7 +1816,7 @@ durableq_message.group_id, durableq_message.expires_at_ms, durableq_message.reco
 durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id + 0 = $2::BIGINT AND
-durableq_message.receipt = $3 AND durableq_message.state = 1""",
+durableq_message.receipt = $3 AND durableq_message.state + 0 = 1""",
     (
         "ids",
         "in_queue",
@@ -1828,7 +1830,7 @@ durableq_message.group_id, durableq_message.expires_at_ms, durableq_message.reco
 durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id = $1::BIGINT AND durableq_message.queue_id + 0 = $2::BIGINT AND
-durableq_message.receipt = $3 AND durableq_message.state = 1""",
+durableq_message.receipt = $3 AND durableq_message.state + 0 = 1""",
     (
         "ids",
         "in_queue",
@@ -1844,7 +1846,7 @@ durableq_message.delayed_until_ms), retention_from_ms=CASE WHEN (durableq_messag
 coalesce($3, durableq_message.retention_from_ms) END,
 receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776 WHERE
 durableq_message.id = $4::BIGINT AND durableq_message.queue_id + 0 = $5::BIGINT AND
-durableq_message.receipt = $6 AND durableq_message.state = 1""",
+durableq_message.receipt = $6 AND durableq_message.state + 0 = 1""",
     (
         "to_state",
         "uncounted",
@@ -1886,7 +1888,7 @@ owner_id=1099511627776, body_bytes=coalesce($9, durableq_message.body_bytes),
 sequence=coalesce($10, durableq_message.sequence), source_queue_id=NULL, body=coalesce($11,
 durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL WHERE durableq_message.id =
 $12::BIGINT AND durableq_message.queue_id + 0 = $13::BIGINT AND durableq_message.receipt = $14
-AND durableq_message.state = 1 RETURNING durableq_message.body_bytes""",
+AND durableq_message.state + 0 = 1 RETURNING durableq_message.body_bytes""",
     (
         "target",
         "to_state",
@@ -1908,7 +1910,7 @@ DISCARD = Named(
     """\
 DELETE FROM durableq_message WHERE durableq_message.id = $1::BIGINT AND
 durableq_message.queue_id + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND
-durableq_message.state = 1 RETURNING durableq_message.id, durableq_message.queue_id,
+durableq_message.state + 0 = 1 RETURNING durableq_message.id, durableq_message.queue_id,
 durableq_message.body_bytes, durableq_message.state, durableq_message.source_queue_id,
 durableq_message.group_id""",
     (
@@ -2243,22 +2245,22 @@ SELECT ready.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 0 AND
-durableq_message.id > $2::BIGINT ORDER BY durableq_message.id
+durableq_message.id + 0 > $2::BIGINT ORDER BY durableq_message.id + 0
  LIMIT $3) AS ready UNION ALL SELECT delayed.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 2 AND
-durableq_message.id > $2::BIGINT ORDER BY durableq_message.id
+durableq_message.id + 0 > $2::BIGINT ORDER BY durableq_message.id + 0
  LIMIT $3) AS delayed UNION ALL SELECT in_flight.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 1 AND
-durableq_message.id > $2::BIGINT ORDER BY durableq_message.id
+durableq_message.id + 0 > $2::BIGINT ORDER BY durableq_message.id + 0
  LIMIT $3) AS in_flight UNION ALL SELECT blocked.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 3 AND
-durableq_message.id > $2::BIGINT ORDER BY durableq_message.id
+durableq_message.id + 0 > $2::BIGINT ORDER BY durableq_message.id + 0
  LIMIT $3) AS blocked""",
     (
         "in_queue",
@@ -2891,7 +2893,7 @@ SELECT (SELECT durableq_version.version_num
 FROM durableq_version) AS anon_1, (SELECT count(durableq_message.id) AS count_1
 FROM durableq_message
 WHERE durableq_message.id = ANY ($2) AND durableq_message.queue_id + 0 = durableq_queue.id AND
-durableq_message.receipt = $3 AND durableq_message.state = 1) AS anon_2
+durableq_message.receipt = $3 AND durableq_message.state + 0 = 1) AS anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 """
@@ -2900,7 +2902,7 @@ SELECT (SELECT durableq_version.version_num
 FROM durableq_version) AS anon_1, (SELECT count(durableq_message.id) AS count_1
 FROM durableq_message
 WHERE durableq_message.id = $2::BIGINT AND durableq_message.queue_id + 0 = durableq_queue.id AND
-durableq_message.receipt = $3 AND durableq_message.state = 1) AS anon_2
+durableq_message.receipt = $3 AND durableq_message.state + 0 = 1) AS anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 """

@@ -364,12 +364,12 @@ VALUES (:in_queue, :of, :at_ms, :uncounted, :completed)
 ON CONFLICT (queue_id, message_id) DO UPDATE SET
     at_ms = excluded.at_ms, unavailable = excluded.unavailable, completed = excluded.completed"""
 FAILURE_WINDOW = """\
-SELECT durableq_failure.queue_id, durableq_failure.message_id, NOT (EXISTS (SELECT
-durableq_message.id
+SELECT durableq_failure.queue_id, durableq_failure.message_id, coalesce((SELECT
+durableq_message.queue_id
 FROM durableq_message
-WHERE durableq_message.id = durableq_failure.message_id AND durableq_message.queue_id =
-durableq_failure.queue_id)) OR durableq_failure.unavailable = 0 AND durableq_failure.at_ms <
-:lease_now - durableq_queue.breaker_window_ms AS anon_1
+WHERE durableq_message.id = durableq_failure.message_id), 0) != durableq_failure.queue_id OR
+durableq_failure.unavailable = 0 AND durableq_failure.at_ms < :lease_now -
+durableq_queue.breaker_window_ms AS anon_1
 FROM durableq_failure JOIN durableq_queue ON durableq_queue.id = durableq_failure.queue_id
 WHERE (durableq_failure.queue_id, durableq_failure.message_id) > (:after_queue, :after) ORDER BY
 durableq_failure.queue_id, durableq_failure.message_id
@@ -476,13 +476,13 @@ DELAY = """\
 UPDATE durableq_message SET state=2, "deferred"=0, delayed_until_ms=:until,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
 durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id IN (SELECT value FROM
-json_each(:ids)) AND (durableq_message.state = 0 OR durableq_message.state = 2) AND
+json_each(:ids)) AND (durableq_message.state + 0 = 0 OR durableq_message.state + 0 = 2) AND
 durableq_message.source_queue_id IS NULL RETURNING id"""
 RUN_NOW = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:until,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
 durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id IN (SELECT value FROM
-json_each(:ids)) AND durableq_message.state = 2 AND durableq_message.source_queue_id IS NULL
+json_each(:ids)) AND durableq_message.state + 0 = 2 AND durableq_message.source_queue_id IS NULL
 RETURNING id"""
 
 # dead_letters
@@ -656,7 +656,7 @@ WHERE durableq_queue.id = ?1"""
 # HOLD_BACK: ids
 HOLD_BACK = """\
 UPDATE durableq_message SET state=2, delayed_until_ms=140737488355326 WHERE durableq_message.id
-IN (SELECT value FROM json_each(?1)) AND durableq_message.state = 0"""
+IN (SELECT value FROM json_each(?1)) AND durableq_message.state + 0 = 0"""
 # LET_THROUGH: in_queue, limit
 LET_THROUGH = """\
 UPDATE durableq_message SET state=0, delayed_until_ms=0 WHERE durableq_message.id IN (SELECT
@@ -975,13 +975,13 @@ UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=:now_ms,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :now_ms) THEN
 durableq_message.enqueued_at_ms ELSE :now_ms END WHERE durableq_message.queue_id = :in_queue AND
 durableq_message."key" = :of_key AND durableq_message."deferred" = 1 AND durableq_message.state
-= 2"""
++ 0 = 2"""
 WAKE_DEFERRED_ROWS = RowStatement(
     """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=?, retention_from_ms=CASE
 WHEN (durableq_message.enqueued_at_ms > ?) THEN durableq_message.enqueued_at_ms ELSE ? END WHERE
 durableq_message.queue_id = ? AND durableq_message."key" = ? AND durableq_message."deferred" = 1
-AND durableq_message.state = 2""",
+AND durableq_message.state + 0 = 2""",
     itemgetter(
         "now_ms",
         "now_ms",
@@ -1038,21 +1038,21 @@ durableq_idempotency.expires_at_ms > :now_ms"""
 COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
 durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-= 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
++ 0 = 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
 """
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
-?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, queue_id,
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1 RETURNING id, queue_id,
 body_bytes, state, source_queue_id, group_id, "key"\
 """
 # COMPLETE_GROUPED: ids, in_queue, token
 COMPLETE_GROUPED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
 durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-= 1 RETURNING id, "key", group_id"""
++ 0 = 1 RETURNING id, "key", group_id"""
 COMPLETE_GROUPED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
-?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, "key",
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1 RETURNING id, "key",
 group_id"""
 
 # maintenance
@@ -1183,11 +1183,11 @@ durableq_message.id
  LIMIT (:limit+0)"""
 PROMOTE = """\
 UPDATE durableq_message SET state=0, "deferred"=0 WHERE durableq_message.id IN (SELECT value
-FROM json_each(:ids)) AND durableq_message.state = 2 RETURNING id"""
+FROM json_each(:ids)) AND durableq_message.state + 0 = 2 RETURNING id"""
 CHOOSE = """\
 UPDATE durableq_message SET state=0, "deferred"=0, delayed_until_ms=0,
 retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id IN (SELECT value
-FROM json_each(:ids)) AND durableq_message.state = 2 RETURNING id"""
+FROM json_each(:ids)) AND durableq_message.state + 0 = 2 RETURNING id"""
 # READY: in_queue, oldest_ms, now_ms, limit
 READY = """\
 SELECT durableq_message.id, durableq_message.body, durableq_message."key",
@@ -1228,28 +1228,30 @@ LEASE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
 140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
-WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.state = 0"""
+WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.state + 0 =
+0"""
 LEASE_ONE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
 140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
-WHERE durableq_message.id = ?1 AND durableq_message.state = 0"""
+WHERE durableq_message.id = ?1 AND durableq_message.state + 0 = 0"""
 # LEASE_FOLLOWING: ids, token, owner, until, now_ms
 LEASE_FOLLOWING = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
 140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
-WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.state = 3"""
+WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.state + 0 =
+3"""
 LEASE_FOLLOWING_ONE = """\
 UPDATE durableq_message SET state=1, receive_count=(durableq_message.receive_count + 1),
 lease_until_ms=?4, first_received_at_ms=CASE WHEN (durableq_message.first_received_at_ms =
 140737488355327) THEN ?5 ELSE durableq_message.first_received_at_ms END, receipt=?2, owner_id=?3
-WHERE durableq_message.id = ?1 AND durableq_message.state = 3"""
+WHERE durableq_message.id = ?1 AND durableq_message.state + 0 = 3"""
 UNDER_RECEIPT = """\
 SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.receipt =
-:token AND durableq_message.state = 1"""
+:token AND durableq_message.state + 0 = 1"""
 # TAKE_NEW_KEYS: ids, token, now_ms
 TAKE_NEW_KEYS = """\
 INSERT INTO durableq_idempotency (queue_id, "key", status, owner_message_id, owner_receipt,
@@ -1257,15 +1259,15 @@ payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message.
 durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, ?3 AS anon_1
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND durableq_message.receipt = ?2
-AND durableq_message.state = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO
-NOTHING"""
+AND durableq_message.state + 0 = 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id, key)
+DO NOTHING"""
 TAKE_NEW_KEYS_ONE = """\
 INSERT INTO durableq_idempotency (queue_id, "key", status, owner_message_id, owner_receipt,
 payload_hash, created_at_ms) SELECT durableq_message.queue_id, durableq_message."key", 0,
 durableq_message.id, durableq_message.receipt, durableq_message.payload_hash, ?3 AS anon_1
 FROM durableq_message
-WHERE durableq_message.id = ?1 AND durableq_message.receipt = ?2 AND durableq_message.state = 1
-ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO NOTHING"""
+WHERE durableq_message.id = ?1 AND durableq_message.receipt = ?2 AND durableq_message.state + 0
+= 1 ORDER BY durableq_message."key" ON CONFLICT (queue_id, key) DO NOTHING"""
 TAKE_KEY = """\
 INSERT INTO durableq_idempotency
     (queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms)
@@ -1307,15 +1309,15 @@ OWNER_LEASE = """\
 SELECT durableq_message.lease_until_ms
 FROM durableq_message
 WHERE durableq_message.id = :id AND durableq_message.receipt = :token AND durableq_message.state
-= 1"""
++ 0 = 1"""
 DEFER = """\
 UPDATE durableq_message SET state=2, "deferred"=1, delayed_until_ms=:until,
 retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms > :until) THEN
 durableq_message.enqueued_at_ms ELSE :until END WHERE durableq_message.id = :of AND
-durableq_message.state = 0"""
+durableq_message.state + 0 = 0"""
 END_READY = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
-AND durableq_message.state = 0 RETURNING id, queue_id, body_bytes, state, source_queue_id,
+AND durableq_message.state + 0 = 0 RETURNING id, queue_id, body_bytes, state, source_queue_id,
 group_id"""
 # COMPLETE_IN: queue
 COMPLETE_IN = """\
@@ -1329,30 +1331,30 @@ WHERE durableq_queue.name = ?1"""
 COMPLETE = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
 durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-= 1 RETURNING id, "key"\
++ 0 = 1 RETURNING id, "key"\
 """
 COMPLETE_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
-?2 AND durableq_message.receipt = ?3 AND durableq_message.state = 1 RETURNING id, "key"\
+?2 AND durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1 RETURNING id, "key"\
 """
 EXTEND = """\
 UPDATE durableq_message SET lease_until_ms=:until WHERE durableq_message.id IN (SELECT value
 FROM json_each(:ids)) AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt
-= :token AND durableq_message.state = 1 RETURNING id"""
+= :token AND durableq_message.state + 0 = 1 RETURNING id"""
 LEASED = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
 durableq_message.group_id, durableq_message.expires_at_ms, durableq_message.recovery_count,
 durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.queue_id +
-0 = :in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1"""
+0 = :in_queue AND durableq_message.receipt = :token AND durableq_message.state + 0 = 1"""
 LEASED_ONE = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
 durableq_message.group_id, durableq_message.expires_at_ms, durableq_message.recovery_count,
 durableq_message.source_queue_id
 FROM durableq_message
 WHERE durableq_message.id = :ids AND durableq_message.queue_id + 0 = :in_queue AND
-durableq_message.receipt = :token AND durableq_message.state = 1"""
+durableq_message.receipt = :token AND durableq_message.state + 0 = 1"""
 PUT_BACK = """\
 UPDATE durableq_message SET state=:to_state, receive_count=(durableq_message.receive_count -
 :uncounted), lease_until_ms=2199023255552, delayed_until_ms=coalesce(:until,
@@ -1361,7 +1363,7 @@ durableq_message.delayed_until_ms), retention_from_ms=CASE WHEN (durableq_messag
 ELSE coalesce(:until, durableq_message.retention_from_ms) END,
 receipt=x'00000000000000000000000000000000', owner_id=1099511627776 WHERE durableq_message.id =
 :of AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
-durableq_message.state = 1"""
+durableq_message.state + 0 = 1"""
 BURY = """\
 UPDATE durableq_message SET queue_id=:to_queue, state=0, rank=(0 - durableq_message.priority),
 "deferred"=0, receive_count=0, lease_until_ms=2199023255552, delayed_until_ms=0,
@@ -1380,10 +1382,10 @@ owner_id=1099511627776, body_bytes=coalesce(:new_body_bytes, durableq_message.bo
 sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
 body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
-durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING body_bytes"""
+durableq_message.receipt = :token AND durableq_message.state + 0 = 1 RETURNING body_bytes"""
 DISCARD = """\
 DELETE FROM durableq_message WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
-:in_queue AND durableq_message.receipt = :token AND durableq_message.state = 1 RETURNING id,
+:in_queue AND durableq_message.receipt = :token AND durableq_message.state + 0 = 1 RETURNING id,
 queue_id, body_bytes, state, source_queue_id, group_id"""
 EXISTS = """\
 SELECT durableq_message.id
@@ -1585,22 +1587,22 @@ SELECT ready.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message INDEXED BY durableq_message_ready
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND
-durableq_message.id > :after ORDER BY durableq_message.id
+durableq_message.id + 0 > :after ORDER BY durableq_message.id + 0
  LIMIT (:limit+0)) AS ready UNION ALL SELECT delayed.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message INDEXED BY durableq_message_delayed
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND
-durableq_message.id > :after ORDER BY durableq_message.id
+durableq_message.id + 0 > :after ORDER BY durableq_message.id + 0
  LIMIT (:limit+0)) AS delayed UNION ALL SELECT in_flight.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message INDEXED BY durableq_message_leased
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
-durableq_message.id > :after ORDER BY durableq_message.id
+durableq_message.id + 0 > :after ORDER BY durableq_message.id + 0
  LIMIT (:limit+0)) AS in_flight UNION ALL SELECT blocked.id
 FROM (SELECT durableq_message.id AS id
 FROM durableq_message INDEXED BY durableq_message_blocked
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3 AND
-durableq_message.id > :after ORDER BY durableq_message.id
+durableq_message.id + 0 > :after ORDER BY durableq_message.id + 0
  LIMIT (:limit+0)) AS blocked"""
 LEASED_BY = """\
 SELECT durableq_message.id, own.name, durableq_message.body, durableq_message."key",
@@ -1992,7 +1994,8 @@ SELECT (SELECT durableq_version.version_num
 FROM durableq_version) AS anon_1, (SELECT count(durableq_message.id) AS count_1
 FROM durableq_message
 WHERE durableq_message.id IN (SELECT value FROM json_each(?2)) AND durableq_message.queue_id + 0
-= durableq_queue.id AND durableq_message.receipt = ?3 AND durableq_message.state = 1) AS anon_2
+= durableq_queue.id AND durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1) AS
+anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
 HELD_ONE = """\
@@ -2000,6 +2003,6 @@ SELECT (SELECT durableq_version.version_num
 FROM durableq_version) AS anon_1, (SELECT count(durableq_message.id) AS count_1
 FROM durableq_message
 WHERE durableq_message.id = ?2 AND durableq_message.queue_id + 0 = durableq_queue.id AND
-durableq_message.receipt = ?3 AND durableq_message.state = 1) AS anon_2
+durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1) AS anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""

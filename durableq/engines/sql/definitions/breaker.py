@@ -93,10 +93,11 @@ ON CONFLICT (queue_id, message_id) DO UPDATE SET
 )
 # A window of the table, and whether a row is of no use any more: its message has left the queue,
 # or it has no uncounted receive and is from before the window of the breaker.
-_is_there = select(_m.id).where(_m.id == _f.message_id, _m.queue_id == _f.queue_id).exists()
+_now_in = select(_m.queue_id).where(_m.id == _f.message_id).scalar_subquery()
+_has_left = func.coalesce(_now_in, zero) != _f.queue_id
 _is_old = (_f.unavailable == zero) & (_f.at_ms < _p("lease_now") - _q.breaker_window_ms)
 FAILURE_WINDOW = Statement(
-    select(_f.queue_id, _f.message_id, ~_is_there | _is_old)
+    select(_f.queue_id, _f.message_id, _has_left | _is_old)
     .join(queue, _q.id == _f.queue_id)
     .where(tuple_(_f.queue_id, _f.message_id) > tuple_(_p("after_queue"), _p("after")))
     .order_by(_f.queue_id, _f.message_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import delete, or_, select, update
 
-from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.elements import Statement, has_state, in_list, parameter
 from durableq.engines.sql.definitions.messages import delayed, from_arrival_or, left, ready, zero
 from durableq.engines.sql.definitions.tables import is_state, message
 from durableq.model.message import State
@@ -15,7 +15,10 @@ _m = message.c
 _until = parameter("until")
 _is_alive = _m.source_queue_id.is_(None)
 #: A message that no process holds, and that no decision is needed for.
-_is_waiting: Any = (or_(is_state(State.READY), is_state(State.DELAYED)), _is_alive)
+_is_waiting: Any = (
+    or_(has_state(_m.state, State.READY), has_state(_m.state, State.DELAYED)),
+    _is_alive,
+)
 _named = in_list(_m.id, "ids")
 
 NAMED = Statement(
@@ -42,7 +45,7 @@ DELAY = Statement(
 )
 RUN_NOW = Statement(
     update(message)
-    .where(_named, is_state(State.DELAYED), _is_alive)
+    .where(_named, has_state(_m.state, State.DELAYED), _is_alive)
     .values(state=ready, deferred=zero, **_is_due_at)
     .returning(_m.id)
 )

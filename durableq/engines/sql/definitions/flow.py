@@ -8,10 +8,16 @@ from sqlalchemy import func, literal_column, select, update
 
 from durableq.engines.sql.columns import FLOW_COLUMNS, PACE_COLUMNS
 from durableq.engines.sql.definitions import messages
-from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.elements import Statement, has_state, in_list, parameter
 from durableq.engines.sql.definitions.messages import ready, zero
 from durableq.engines.sql.definitions.queues import flow_column
-from durableq.engines.sql.definitions.tables import counters, flow, is_state, message, queue
+from durableq.engines.sql.definitions.tables import (
+    counters,
+    flow,
+    is_state,
+    message,
+    queue,
+)
 from durableq.model.message import OVER_BUDGET_MS, State
 
 _q, _c, _m = queue.c, counters.c, message.c
@@ -44,7 +50,7 @@ _is_over_budget = (
 # Retries that the budget does not cover make room for the messages behind them.
 HOLD_BACK = Statement(
     update(message)
-    .where(in_list(_m.id, "ids"), is_state(State.READY))
+    .where(in_list(_m.id, "ids"), has_state(_m.state, State.READY))
     .values(
         state=literal_column(str(int(State.DELAYED))),
         delayed_until_ms=literal_column(str(OVER_BUDGET_MS)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import case, delete, func, literal_column, select, true, update
 
-from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.elements import Statement, has_state, in_list, parameter
 from durableq.engines.sql.definitions.messages import from_arrival_or, ready, status_is, zero
 from durableq.engines.sql.definitions.tables import idempotency, is_state, message
 from durableq.model.message import RecordStatus, State
@@ -57,7 +57,7 @@ WAKE_DEFERRED = Statement(
         _m.queue_id == _p("in_queue"),
         _m.key == _p("of_key"),
         _m.deferred == literal_column("1"),
-        is_state(State.DELAYED),
+        has_state(_m.state, State.DELAYED),
     )
     .values(
         state=ready,

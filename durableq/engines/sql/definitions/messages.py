@@ -37,6 +37,7 @@ from durableq.engines.sql.definitions.elements import (
     Statement,
     bytes_literal,
     given_id,
+    has_state,
     in_list,
     last_id,
     parameter,
@@ -194,7 +195,7 @@ DUE = Statement(
     .order_by(_m.delayed_until_ms, _m.id)
     .limit(_p("limit"))
 )
-_make_ready = update(message).where(in_list(_m.id, "ids"), is_state(State.DELAYED))
+_make_ready = update(message).where(in_list(_m.id, "ids"), has_state(_m.state, State.DELAYED))
 # The date stays: retention counts from when a message became due.
 PROMOTE = Statement(_make_ready.values(state=ready, deferred=zero).returning(_m.id))
 CHOOSE = Statement(
@@ -254,7 +255,7 @@ def _lease(state: State) -> Statement:
     """Return the statement that leases messages in a state."""
     return Statement(
         update(message)
-        .where(in_list(_m.id, "ids"), is_state(state))
+        .where(in_list(_m.id, "ids"), has_state(_m.state, state))
         .values(
             state=in_flight,
             receipt=_p("token"),
@@ -271,7 +272,7 @@ def _lease(state: State) -> Statement:
 
 
 LEASE, LEASE_FOLLOWING = _lease(State.READY), _lease(State.BLOCKED)
-under_receipt = (_m.receipt == _p("token"), is_state(State.IN_FLIGHT))
+under_receipt = (_m.receipt == _p("token"), has_state(_m.state, State.IN_FLIGHT))
 UNDER_RECEIPT = Statement(select(_m.id).where(in_list(_m.id, "ids"), *under_receipt))
 # The keys of messages leased just now, in order: where rows are locked, two processes that take the
 # same keys do not wait for each other. A key that has a record by now is left to its owner.
@@ -323,12 +324,12 @@ WHERE durableq_idempotency.status = :seen_status
 )
 OWNER_LEASE = Statement(
     select(_m.lease_until_ms).where(
-        _m.id == _p("id"), _m.receipt == _p("token"), is_state(State.IN_FLIGHT)
+        _m.id == _p("id"), _m.receipt == _p("token"), has_state(_m.state, State.IN_FLIGHT)
     )
 )
 DEFER = Statement(
     update(message)
-    .where(_m.id == _p("of"), is_state(State.READY))
+    .where(_m.id == _p("of"), has_state(_m.state, State.READY))
     .values(
         state=delayed,
         deferred=literal_column("1"),
@@ -337,7 +338,7 @@ DEFER = Statement(
     )
 )
 END_READY = Statement(
-    delete(message).where(in_list(_m.id, "ids"), is_state(State.READY)).returning(*left)
+    delete(message).where(in_list(_m.id, "ids"), has_state(_m.state, State.READY)).returning(*left)
 )
 
 # ---- settle, fenced by the receipt
