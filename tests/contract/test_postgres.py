@@ -11,7 +11,7 @@ import pytest
 
 from durableq.engines import open_store
 from durableq.engines.postgres.store import PostgresStore
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.message import Outcome, Reason, State
 from durableq.store.core import Store, WorkerInfo
 from durableq.testing import FakeClock, FakeRandom, MultiProcessContract, StoreContract
@@ -86,3 +86,26 @@ class TestPostgresProcesses(OnPostgres, MultiProcessContract):
 
     def url(self, tmp_path: Path) -> str:
         return self.postgres_url
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def test_an_operation_that_is_undone_keeps_the_stored_time(
+    postgres_tables_url: str, clock: FakeClock
+) -> None:
+    """A process that has noticed a jump counts from it, so the others have to find it stored."""
+    with (
+        closing(cast(FullStore, open_store(postgres_tables_url, clock=clock))) as first,
+        closing(cast(FullStore, open_store(postgres_tables_url, clock=clock))) as second,
+    ):
+        first.declare_queue(ORDERS, {})
+        clock.set_wall(clock.wall_ms() + 60_000)
+        with pytest.raises(UnknownQueue):
+            first.purge("no such queue")
+        clock.set_wall(clock.wall_ms() + 20_000)
+        ids = [send(store, expires_in=10) for store in (first, second)]
+        ends = [look(first, message_id).expires_at_ms for message_id in ids]
+        assert ends[0] == ends[1]

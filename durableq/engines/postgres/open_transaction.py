@@ -46,6 +46,9 @@ class UserWrite(Write):
     def begin(self) -> Session:
         """Begin it."""
         _ = self.database.adapter  # it imports SQLAlchemy's dialect: not in the transaction
+        if self.database.time.is_due() and self.database.inside is None:
+            with self.database.write():  # which renews the stored time
+                pass
         session = super().begin()
         session.has_lock = False
         self.database.mark("inside", self)

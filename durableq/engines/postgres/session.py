@@ -71,27 +71,42 @@ class Session(WriteTransaction):
         Raises:
             Busy: it could not.
         """
+        self._begin(text)
+        if alone and self._renews_time():
+            self._begin(text)
+
+    def _begin(self, text: str) -> None:
         *locked, now_ms = values_of(self.link.execute_text(text, prepare=False))
         if False in locked:
             raise Busy(f"{self._database.location.shown} is busy: another process is writing.")
-        self.set_moment(now_ms, alone=alone)
+        self.set_moment(now_ms)
 
-    def set_moment(self, now_ms: int, *, alone: bool = True) -> None:
-        """Begin an operation, at this time of the server; one alone renews the stored time."""
+    def set_moment(self, now_ms: int) -> None:
+        """Begin an operation, at this time of the server."""
         database = self._database
         moment = database.moment(now_ms)
         self.set_time(moment)
         self.revision = None
         self.known.clear()
         self.counts.clear()
-        if moment.is_due and not alone:
+        if moment.is_due and database.revision_check is not None:
             steady_time.follow(self, database.time)
             self.set_time(database.moment(now_ms))
-        elif moment.is_due and database.revision_check is not None:
-            renewed = steady_time.renew(self, database.time)
-            if renewed is not None:
-                database.time.renew(renewed)
-                self.set_time(database.moment(now_ms))
+
+    def _renews_time(self) -> bool:
+        """Renew the stored anchor of steady time if it is due, and commit; return whether it was.
+
+        It has a transaction of its own, for that of the operation may be undone.
+        """
+        time, check = self._database.time, self._database.revision_check
+        if not time.is_due() or check is None or not check.passes(self.link):
+            return False
+        anchor = steady_time.renew(self, time)
+        if anchor is None:
+            return False
+        self.link.execute_text("COMMIT", prepare=False)
+        time.renew(anchor)
+        return True
 
     def check_revision(self) -> None:
         """Compare the revision of the tables, which a statement of the operation may have read.
