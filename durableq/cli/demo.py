@@ -22,6 +22,7 @@ _FAULTS: Final = (
     "Number of faults: kills, and for one in five a stop past the lease. Four that meet limits "
     "come on top."
 )
+_POSTGRES: Final = "On a PostgreSQL server that the run starts, and kills too."
 
 
 def _number(shown: str, text: str, default: int, most: int = MOST, least: int = 1) -> Any:
@@ -107,6 +108,7 @@ def chaos(
     messages: int = _number("--messages N", "Number of messages.", 400),
     seconds: float = _number("--seconds SECONDS", "Length of traffic and faults.", 20),
     keep: bool = option("--keep", "Keep the database and the ledgers.", False),
+    postgres: bool = option("--postgres", _POSTGRES, False),
     db: NewDb = None,
     as_json: Json = False,
 ) -> None:
@@ -117,15 +119,20 @@ def chaos(
     reason; no order may be lost or invented, and every stale receipt must be refused. More queues
     have limits: a rate, a number in flight, a circuit breaker, groups in order. Workers are killed
     with the last token, the last place, the head of a group and a probe in an outage, and no limit
-    may be exceeded. The exit code is 6 after a violation, and the file is then kept.
+    may be exceeded. On PostgreSQL connections are cut. With --postgres a server of the run's own
+    is killed too, all its processes, and started again. The exit code is 6 after a violation, and
+    the database is then kept.
 
     Example: durableq chaos --kills 100 --seconds 60
     """
     if db is not None:
         check_lasting(db)
+        if postgres:
+            raise output.Misuse("--postgres starts a server of its own: drop --db.")
     from durableq.testing.chaos.run import Asked, run
 
-    account = run(Asked(seed, kills, messages, seconds), db, output.live(), keep=keep)
+    asked = Asked(seed, kills, messages, seconds)
+    account = run(asked, db, output.live(), keep=keep, own_postgres=postgres)
     if as_json:
         output.document(account.as_dict())
     else:

@@ -33,6 +33,31 @@ AUTOGROUP_ATTEMPTS: Final = 5
 _Fact = TypeVar("_Fact")
 
 
+class Guard:
+    """A process that kills the sessions it was told of when this process dies."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "durableq.demo.processes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+
+    def watch(self, session: int) -> None:
+        """Tell it of a session."""
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # the guard was killed
+                print(session, file=self._process.stdin, flush=True)
+
+    def end(self) -> None:
+        """End it: every process of the sessions has ended."""
+        self._process.kill()
+        self._process.communicate()
+
+
 class Processes:
     """Several `python -m durableq …` processes; leaving the `with` block ends them all.
 
@@ -53,7 +78,7 @@ class Processes:
         self._progress = progress
         self._environment = {**os.environ, **environment}
         self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._guard: subprocess.Popen[str] | None = None
+        self._guard: Guard | None = None
 
     def start(self, name: str, *arguments: str, module: str = "") -> None:
         """Start `python -m durableq name arguments…`, or `python -m module arguments…`."""
@@ -68,9 +93,8 @@ class Processes:
                 start_new_session=True,
             )
         share_niceness(self._started[name].pid)
-        if self._guard is not None and self._guard.stdin is not None:
-            with suppress(BrokenPipeError):  # the guard was killed
-                print(self._started[name].pid, file=self._guard.stdin, flush=True)
+        if self._guard is not None:
+            self._guard.watch(self._started[name].pid)
 
     def pid(self, name: str) -> int:
         """Return its process id."""
@@ -146,14 +170,7 @@ class Processes:
             psutil.wait_procs([one for one in left if one.pid not in sessions], KILL_SECONDS)
 
     def __enter__(self) -> Processes:
-        self._guard = subprocess.Popen(
-            [sys.executable, "-m", "durableq.demo.processes"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            text=True,
-        )
+        self._guard = Guard()
         return self
 
     def __exit__(
@@ -166,8 +183,7 @@ class Processes:
             self.stop()
         finally:
             if self._guard is not None:
-                self._guard.kill()  # every process has ended
-                self._guard.communicate()
+                self._guard.end()
 
     def log(self, name: str) -> Path:
         """Return the file of its stderr."""

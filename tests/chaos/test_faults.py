@@ -13,6 +13,7 @@ from durableq.testing.chaos import faults
 from durableq.testing.chaos.faults import FALSE_STARTS, Kill, Phase, Stop
 from durableq.testing.chaos.injection import KINDS, ONCE, Injector, Planned, plan
 from durableq.testing.chaos.ledger import Step, read
+from durableq.testing.chaos.server_faults import Crash, Cut
 from tests.chaos.supervisor import Supervisor
 
 
@@ -30,9 +31,27 @@ def test_the_same_seed_plans_the_same_faults() -> None:
     assert plan(0, 20, random.Random(1)) == []
 
 
-@pytest.mark.parametrize("kind", [*(kind.fault for kind in KINDS.values()), *ONCE.values()])
+def test_faults_of_a_server_come_on_top() -> None:
+    planned = [fault.name for _, fault in plan(10, 5, random.Random(1), (Cut, Crash))]
+    assert len(planned) == 10 + len(ONCE) + 6 + 1
+    assert (planned.count("cut"), planned.count("crash")) == (6, 1)
+    assert plan(0, 5, random.Random(1), (Cut, Crash)) == []
+
+
+@pytest.mark.parametrize("kind", [Cut, Crash])
+def test_without_a_server_its_faults_do_not_happen(
+    kind: type[faults.Fault], fleet: Supervisor
+) -> None:
+    assert fleet.advance(kind()) is Phase.WAITING
+    assert read(fleet.folder) == []
+
+
+@pytest.mark.parametrize(
+    "kind", [*(kind.fault for kind in KINDS.values()), *ONCE.values(), Cut, Crash]
+)
 def test_every_kind_describes_its_fault_and_the_proof(kind: type[faults.Fault]) -> None:
-    assert kind is (ONCE[kind.name] if kind.name in ONCE else KINDS[kind.name].fault)
+    if kind not in (Cut, Crash):
+        assert kind is (ONCE[kind.name] if kind.name in ONCE else KINDS[kind.name].fault)
     assert kind.does
     assert kind.proof
 

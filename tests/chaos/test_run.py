@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -88,13 +89,42 @@ def test_a_small_run_on_postgresql_holds_every_promise(tmp_path: Path, postgres_
     assert ran.code == 0, ran.out + ran.err
     report = ran.json
     assert report["violations"] == []
-    assert report["faults"] == report["asked"]["faults"] == {"kill": 4, "stop": 1, **LIMIT_FAULTS}
+    happened = {"kill": 4, "stop": 1, "cut": 3, **LIMIT_FAULTS}
+    assert report["faults"] == report["asked"]["faults"] == happened
     accounts = report["accounts"]
-    assert accounts["messages_sent"] == 12
+    assert accounts["messages_sent"] >= 12
     assert accounts["stale_receipts_refused"] >= 1
     assert accounts["calls_completed"] >= accounts["calls_in_flight_at_most"] > 0
     assert accounts["sends_refused"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_kills_its_own_postgresql_and_holds_every_promise(tmp_path: Path) -> None:
+    few = ("--messages", 12, "--kills", 1, "--seconds", 2)
+    ran = chaos(*few, "--postgres", "--json", temporary=tmp_path)
+    assert ran.code == 0, ran.out + ran.err
+    report = ran.json
+    assert report["violations"] == []
+    assert report["faults"] == {"kill": 1, "cut": 1, "crash": 1, **LIMIT_FAULTS}
+    (place,) = re.findall(r"host=(\S+?),", ran.err)
+    assert not Path(unquote(place)).exists()
+
+
+@pytest.mark.parametrize(
+    ("bug", "messages", "seen"),
+    [
+        ("see_a_place_for_each", 8, "15 in flight: "),
+        ("let_all_of_a_group_be_active", 8, "16 groups in order: Step 0:0 was received"),
+    ],
+)
+def test_a_planted_bug_is_seen_on_postgresql(
+    bug: str, messages: int, seen: str, tmp_path: Path, postgres_url: str
+) -> None:
+    path = os.pathsep.join([PLANTS, str(ROOT)])
+    asked = ("--messages", messages, "--kills", 0, "--seconds", 1, "--db", postgres_url)
+    ran = chaos(*asked, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
+    assert ran.code == output.UNHEALTHY, ran.out + ran.err
+    assert re.search(f"^VIOLATION: {seen}", ran.out, re.MULTILINE), ran.out
 
 
 def test_a_run_without_faults_needs_none(tmp_path: Path) -> None:
@@ -132,6 +162,7 @@ def test_a_file_with_messages_of_others_is_refused(
         (["--seconds", "0"], 2, "--seconds"),
         (["--seconds", "nan"], 2, "--seconds"),
         (["--db", "memory://"], 1, "name a file"),
+        (["--db", "new.db", "--postgres"], 2, "drop --db"),
         (["--db", "."], 2, "is a directory"),
     ],
 )

@@ -115,6 +115,7 @@ NEEDS = {
 }
 #: Options that contradict each other.
 EXCLUDED = {
+    "chaos": [("postgres", "db")],
     "demo": [("spike", "seed"), ("spike", "db")],
     "dlq discard": [
         *(("ids", name) for name in ("all_", *FILTERS)),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 import psutil
 
@@ -48,6 +48,19 @@ class Limit(Enum):
 Holders = Callable[[Limit], Collection[tuple[str, str]]]
 
 
+class ServerFaults(Protocol):
+    """The server of a run, and its faults."""
+
+    def cut(self, rng: random.Random) -> int | None:
+        """Cut a random connection; return its process, or None if there was none."""
+
+    def crash(self) -> int | None:
+        """Kill the server and start it again; return its process, None if it was not there."""
+
+    def is_back(self) -> bool:
+        """Return whether it answers, and was started after its crash."""
+
+
 class Phase(Enum):
     """The progress of a fault."""
 
@@ -69,6 +82,7 @@ class Targets:
         lease: the lease of a message, in seconds.
         rng: selects the workers.
         holders: returns the messages in flight that hold the last of a limit; see `limit_faults`.
+        server: the server of the database, if it has one.
     """
 
     def __init__(
@@ -79,8 +93,10 @@ class Targets:
         lease: float,
         rng: random.Random,
         holders: Holders = lambda _: (),
+        server: ServerFaults | None = None,
     ) -> None:
         self.holders = holders
+        self.server = server
         self.folder = folder
         self.lease = lease
         self.rng = rng

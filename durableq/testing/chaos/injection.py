@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ import psutil
 from durableq.testing.chaos.faults import Fault, Kill, Phase, Stop, Targets
 from durableq.testing.chaos.limit_faults import KillHead, KillLastPlace, KillLastToken, Outage
 from durableq.testing.chaos.limited import end_outage
+from durableq.testing.chaos.server_faults import ServerFault
 
 
 class Kind(NamedTuple):
@@ -46,16 +47,27 @@ class Planned(NamedTuple):
     fault: Fault
 
 
-def plan(number: int, seconds: float, rng: random.Random) -> list[Planned]:
+def plan(
+    number: int, seconds: float, rng: random.Random, of_server: Sequence[type[ServerFault]] = ()
+) -> list[Planned]:
     """Return a number of faults of all kinds, by their shares, at random times.
 
-    If there are any, each fault that happens once comes on top.
+    If there are any, each fault that happens once comes on top, and faults of a server.
+
+    Args:
+        number: of the faults of workers.
+        seconds: the length of the run.
+        rng: chooses the times.
+        of_server: the kinds of faults that its server can have.
     """
     shares = [kind for kind in KINDS.values() for _ in range(kind.share)]
     kinds = [shares[at % len(shares)] for at in range(number)]
     found = [Planned(rng.uniform(0, kind.until * seconds), kind.fault()) for kind in kinds]
     if number:
         found += [Planned(rng.uniform(0, 0.5 * seconds), fault()) for fault in ONCE.values()]
+    for fault in of_server if number else ():
+        times = max(1, round(fault.share * number))
+        found += [Planned(rng.uniform(0, seconds), fault()) for _ in range(times)]
     return sorted(found, key=lambda planned: planned.due)
 
 

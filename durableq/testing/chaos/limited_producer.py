@@ -11,6 +11,7 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from durableq.client.queue import Queue
 from durableq.model.errors import PASSING, QueueFull
 from durableq.testing.chaos.ledger import Ledger, Step
 from durableq.testing.chaos.limited import CALLS, GROUPS, PARCELS, STEPS, place
-from durableq.testing.chaos.producer import PAUSE_SECONDS
+from durableq.testing.chaos.producer import PAUSE_SECONDS, patient
 
 PRODUCERS: Final = 2
 #: In the order in which they get a clump. A send waits longest for a queue that refuses it.
@@ -38,8 +39,9 @@ def stop(folder: Path) -> None:
 
 def main() -> int:
     """Send until `stop`; return the exit code."""
-    dq, ledger = DurableQ(), Ledger.of_this_run()
-    queues = [dq.queue(name) for name in _QUEUES]
+    ledger = Ledger.of_this_run()
+    dq = patient(DurableQ)
+    queues = [patient(partial(dq.queue, name)) for name in _QUEUES]
     this = int(sys.argv[1])
     for clump in itertools.count():
         numbers = range(clump * CLUMP, (clump + 1) * CLUMP)
@@ -78,7 +80,7 @@ def _is_enough(folder: Path, queues: Sequence[Queue]) -> bool:
     until = time.monotonic() + CLUMP_SECONDS
     while not (folder / _ENOUGH).exists():
         is_due = time.monotonic() >= until
-        if is_due and all(queue.info().counts.present < CLUMP for queue in queues):
+        if is_due and all(patient(queue.info).counts.present < CLUMP for queue in queues):
             return False
         time.sleep(PAUSE_SECONDS)
     return True

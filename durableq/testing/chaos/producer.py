@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from durableq.client.app import DurableQ
 from durableq.client.queue import Queue
@@ -17,6 +18,7 @@ from durableq.demo.traffic import DUPLICATES, orders
 from durableq.model.errors import PASSING
 from durableq.testing.chaos.ledger import Ledger, Step
 
+T = TypeVar("T")
 #: Pause before a send is repeated that found the file busy.
 PAUSE_SECONDS: Final = 0.1
 
@@ -24,7 +26,7 @@ PAUSE_SECONDS: Final = 0.1
 def main() -> int:
     """Send the traffic evenly over some seconds; return the exit code."""
     count, seed, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    queue, ledger = DurableQ().queue(QUEUE), Ledger.of_this_run()
+    queue, ledger = patient(lambda: DurableQ().queue(QUEUE)), Ledger.of_this_run()
     started = time.monotonic()
     for number, envelope in enumerate(orders(count, DUPLICATES, seed)):
         due = started + seconds * number / count
@@ -32,6 +34,15 @@ def main() -> int:
         while not _send(queue, ledger, envelope):
             time.sleep(PAUSE_SECONDS)
     return 0
+
+
+def patient(call: Callable[[], T]) -> T:
+    """Return the result of a call, repeated as long as the database is busy or gone."""
+    while True:
+        try:
+            return call()
+        except PASSING:
+            time.sleep(PAUSE_SECONDS)
 
 
 def _send(queue: Queue, ledger: Ledger, envelope: dict[str, Any]) -> bool:

@@ -149,10 +149,17 @@ class Recording(NamedTuple):
     stored: list[Stored]
 
 
-def prepare(shop: DurableQ) -> None:
-    """Create the tables of effects, sends and receives, and the triggers."""
+def prepare(shop: DurableQ, *, checks_indexes: bool = False) -> None:
+    """Create the tables of effects, sends and receives, and the triggers.
+
+    Args:
+        shop: the application on the database.
+        checks_indexes: whether the server is to check its indexes at the end.
+    """
     with shop.engine.begin() as connection:
         is_postgres = shop.engine.dialect.name == "postgresql"
+        if checks_indexes:
+            connection.exec_driver_sql("CREATE EXTENSION amcheck")
         number = "BIGINT GENERATED ALWAYS AS IDENTITY" if is_postgres else "INTEGER"
         kinds = {"id": number, "bytes": "BYTEA" if is_postgres else "BLOB"}
         for text in _TABLES:
@@ -198,13 +205,13 @@ class Watch:
     """
 
     def __init__(self, place: str) -> None:
-        self._reader = reading.connect(place)
+        self.reader: Final = reading.connect(place)
         #: Each look at each queue.
         self.stands: list[Stand] = []
 
     def look(self) -> None:
         """Read how the queues stand."""
-        self.stands += [Stand(*row) for row in self._reader.rows(_STANDS)]
+        self.stands += [Stand(*row) for row in self.reader.rows(_STANDS)]
 
     def stand(self, queue: str) -> Stand:
         """Return how a queue stood at the last look."""
@@ -212,8 +219,8 @@ class Watch:
 
     def holders(self, queue: str) -> list[Holder]:
         """Return the messages in flight, the newest receive first."""
-        return [Holder(*row) for row in self._reader.rows(_HOLDERS, queue)]
+        return [Holder(*row) for row in self.reader.rows(_HOLDERS, queue)]
 
     def close(self) -> None:
         """Close its connection."""
-        self._reader.close()
+        self.reader.close()

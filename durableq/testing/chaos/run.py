@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from durableq.demo.accounts import Plan
 from durableq.demo.processes import Processes, ended_by_signals
 from durableq.demo.show import QUEUES, is_over, place_of, prepare, progress_line
 from durableq.demo.traffic import DUPLICATES
-from durableq.model.errors import DurableQError
+from durableq.model.errors import DatabaseUnreachable, DurableQError
 from durableq.model.health import Level
 from durableq.model.text import address
 from durableq.store.core import Capability, QueueInfo
@@ -31,6 +31,8 @@ from durableq.testing.chaos.injection import Injector, plan
 from durableq.testing.chaos.limit_faults import Limits
 from durableq.testing.chaos.limits_checker import LimitsCase
 from durableq.testing.chaos.recording import Watch
+from durableq.testing.chaos.server import Server
+from durableq.testing.chaos.server_faults import RunsServer
 
 WORKERS: Final = 4
 LEDGERS: Final = "ledgers"
@@ -101,14 +103,22 @@ class Account:
         }
 
 
-def run(asked: Asked, url: str | None, progress: Progress, *, keep: bool = False) -> Account:
+def run(
+    asked: Asked,
+    url: str | None,
+    progress: Progress,
+    *,
+    keep: bool = False,
+    own_postgres: bool = False,
+) -> Account:
     """Run the demo's processes under faults, and check the result. No process outlives the call.
 
     Args:
         asked: the settings.
         url: the database to use; None means a new file in a temporary directory.
         progress: called with lines of progress.
-        keep: keep the file and the ledgers; they are also kept after a violation.
+        keep: keep the database and the ledgers; they are also kept after a violation.
+        own_postgres: use a PostgreSQL server that is started for the run, and killed too.
 
     Raises:
         Conflict: the database has had messages already.
@@ -117,14 +127,23 @@ def run(asked: Asked, url: str | None, progress: Progress, *, keep: bool = False
     with ended_by_signals():
         folder = Path(tempfile.mkdtemp(prefix="durableq-chaos-"))
         kept = keep
+        server = None
         try:
-            database = reading.alone(url or str(folder / "chaos.db"))
-            found = _Run(asked, database, folder, progress).account()
+            if own_postgres:
+                server = Server("fsync=on")
+                server.start()
+                url = server.url
+            database = url or str(folder / "chaos.db")
+            found = _Run(asked, database, folder, progress, server).account()
             kept = keep or bool(found.violations)
             found.database = address(database) if kept or url else None
+            if server is not None:
+                found.database = str(server.data) if kept else None
             found.ledgers = str(folder / LEDGERS) if kept else None
             return found
         finally:
+            if server is not None:
+                server.stop(keep=kept)
             if not kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -132,9 +151,19 @@ def run(asked: Asked, url: str | None, progress: Progress, *, keep: bool = False
 class _Run:
     """One run, with the state that its parts share."""
 
-    def __init__(self, asked: Asked, database: str, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        database: str,
+        folder: Path,
+        progress: Progress,
+        server: Server | None,
+    ) -> None:
         self._asked = asked
-        self._database = database
+        self._database = reading.alone(database)
+        self._server = server
+        #: The application name of its processes' connections.
+        self._name = f"durableq-{folder.name}"
         self._folder = folder
         self._ledgers = folder / LEDGERS
         self._progress = progress
@@ -149,7 +178,7 @@ class _Run:
         with DurableQ(self._database) as shop:
             prepare(shop, "A chaos run", SETTINGS, in_every_queue=True)
             limited.declare(shop)
-            recording.prepare(shop)
+            recording.prepare(shop, checks_indexes=self._server is not None)
             place = place_of(shop)
             with closing(Watch(place)) as watch:
                 injector = self._run(shop, watch)
@@ -174,7 +203,13 @@ class _Run:
 
     def _run(self, shop: DurableQ, watch: Watch) -> Injector:
         """Run the processes until every message has ended; return the injector of the faults."""
-        environment = {URL_VARIABLE: self._database, ledger.FOLDER_VARIABLE: str(self._ledgers)}
+        environment = {
+            URL_VARIABLE: reading.alone(self._database, self._name),
+            ledger.FOLDER_VARIABLE: str(self._ledgers),
+        }
+        server = None
+        if reading.on_server(self._database):
+            server = RunsServer(watch.reader, self._name, self._server)
         rng = random.Random(self._asked.seed)
         with Processes(self._folder, environment, self._interrupted) as processes:
             targets = Targets(
@@ -184,8 +219,10 @@ class _Run:
                 limited.LEASE_SECONDS,
                 rng,
                 Limits(watch, lambda name: _queue(shop, name).limits).holders,
+                server,
             )
-            injector = Injector(plan(self._asked.kills, self._asked.seconds, rng), targets)
+            kinds = server.kinds if server else ()
+            injector = Injector(plan(self._asked.kills, self._asked.seconds, rng, kinds), targets)
             try:
                 self._start(processes, targets)
                 with injector:
@@ -230,11 +267,12 @@ class _Run:
         longest = 1.5 * seconds + OVERTIME_SECONDS
         while injector.elapsed < seconds or not (injector.is_over or injector.elapsed > longest):
             _expect_all(processes)
-            watch.look()
-            injector.tick()
-            if self._is_due():
-                self._queues = _queues(shop)
-                self._report(f"chaos {injector.elapsed:.0f} of {seconds:g} s", injector)
+            with suppress(DatabaseUnreachable):  # it was killed, and is not back yet
+                watch.look()
+                injector.tick()
+                if self._is_due():
+                    self._queues = _queues(shop)
+                    self._report(f"chaos {injector.elapsed:.0f} of {seconds:g} s", injector)
             time.sleep(TICK_SECONDS)
 
     def _drain(
