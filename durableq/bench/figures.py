@@ -162,6 +162,7 @@ class Setting:
         peers: whether to measure the installed peers too.
         against: another source tree to measure beside this one.
         progress: called with each line of progress.
+        database: the URL of a PostgreSQL database to measure; empty: SQLite files.
     """
 
     folder: Path
@@ -171,6 +172,7 @@ class Setting:
     peers: bool
     against: Path | None
     progress: Callable[[str], None]
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True)

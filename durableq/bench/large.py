@@ -189,7 +189,7 @@ def _over_backlogs(rows: Sequence[Row], setting: Setting, rounds: int) -> Iterat
 
 def _opened(stack: ExitStack, path: Path, backlog: int, setting: Setting) -> OfDurableQ:
     """Open a file until the stack is closed, and store a backlog in it."""
-    subject = OfDurableQ(path, "normal")
+    subject = OfDurableQ(f"sqlite:///{path}?synchronous=normal")
     stack.enter_context(closing(subject.app))
     _send(path, QUEUE, backlog, setting)
     return subject

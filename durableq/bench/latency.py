@@ -104,28 +104,28 @@ def _sample(setting: Setting, *, loaded: bool) -> list[float]:
         processes.start("work", "--procs", str(PROCS), "--app", APP)
         fleet = app.store.require(Capability.FLEET)
         processes.wait_for(
-            lambda: len(fleet.workers()) == PROCS and len(_begun(notes)) == 1, "the fleet", SECONDS
+            lambda: len(fleet.workers()) == PROCS and len(begun(notes)) == 1, "the fleet", SECONDS
         )
         time.sleep(0.5)
         pause = None
         if loaded:
             pause = 2 * _capacity(app, notes, processes, QUICK * 10 if setting.quick else CAPACITY)
         count = QUICK if setting.quick else LOADED if loaded else IDLE
-        return _timed(app, notes, processes, count, pause)
+        return timed(app, notes, processes, count, pause)
 
 
 def _capacity(app: DurableQ, notes: Path, processes: Processes, count: int) -> float:
     """Return the seconds that the fleet takes for a message of a backlog."""
-    before = len(_begun(notes))
+    before = len(begun(notes))
     began = time.monotonic()
     with app.queue(QUEUE).producer(batch_size=100, linger=None) as producer:
         for _ in range(count):
             producer.send("")
-    processes.wait_for(lambda: len(_begun(notes)) >= before + count, "the messages", SECONDS)
+    processes.wait_for(lambda: len(begun(notes)) >= before + count, "the messages", SECONDS)
     return (time.monotonic() - began) / count
 
 
-def _timed(
+def timed(
     app: DurableQ, notes: Path, processes: Processes, count: int, pause: float | None
 ) -> list[float]:
     """Send messages singly; return the ms from each send's return to its handler.
@@ -147,12 +147,13 @@ def _timed(
             time.sleep(max(0.0, due - time.monotonic()))
         message_id = queue.send("")
         sent[message_id] = time.monotonic_ns()
-    processes.wait_for(lambda: sent.keys() <= _begun(notes).keys(), "the messages", SECONDS)
-    begun = _begun(notes)
-    return [(begun[message_id] - at) / 1e6 for message_id, at in sent.items()]
+    processes.wait_for(lambda: sent.keys() <= begun(notes).keys(), "the messages", SECONDS)
+    at_ns = begun(notes)
+    return [(at_ns[message_id] - at) / 1e6 for message_id, at in sent.items()]
 
 
-def _begun(notes: Path) -> dict[str, int]:
+def begun(notes: Path) -> dict[str, int]:
+    """Return when the handler of each message began, in ns, from the handlers' notes."""
     lines = notes.read_text().rpartition("\n")[0].splitlines()
     return {message_id: int(at) for message_id, _, at in map(str.split, lines)}
 

@@ -109,7 +109,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
                     sample = side.run(row.workload, count)
                     if number:  # the first round warms up
                         samples[side.name].append(sample)
-            yield _figure(row, setting.synchronous, samples)
+            yield figure_of(row, setting.synchronous, samples)
 
 
 def _count(row: Row, *, quick: bool) -> int:
@@ -121,11 +121,9 @@ def _count(row: Row, *, quick: bool) -> int:
     return max(count // 10, 2) if quick else count
 
 
-def _figure(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]]) -> Figure:
-    details = {}
-    for name, of_side in samples.items():
-        details[f"{name}, µs CPU"] = Spread.of([1e6 * one.cpu_seconds for one in of_side])
-        details[f"{name}, µs wall"] = Spread.of([1e6 * one.wall_seconds for one in of_side])
+def figure_of(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]]) -> Figure:
+    """Return raw's processor time divided by durableq's, round by round, and that of all sides."""
+    details = times_of(samples)
     pairs = [*zip(samples[RAW], samples[SUBJECT], strict=True)]
     details["wall, x raw"] = Spread.of([a.wall_seconds / b.wall_seconds for a, b in pairs])
     for name in [one for one in samples if one not in {RAW, SUBJECT}]:
@@ -133,6 +131,15 @@ def _figure(row: Row, synchronous: str, samples: Mapping[str, Sequence[Sample]])
         details[f"x {name}"] = Spread.of([a.cpu_seconds / b.cpu_seconds for a, b in of_peer])
     value = Spread.of([a.cpu_seconds / b.cpu_seconds for a, b in pairs])
     return Figure(row, synchronous, value, details)
+
+
+def times_of(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Spread]:
+    """Return the microseconds of a message on each side."""
+    found = {}
+    for name, of_side in samples.items():
+        found[f"{name}, µs CPU"] = Spread.of([1e6 * one.cpu_seconds for one in of_side])
+        found[f"{name}, µs wall"] = Spread.of([1e6 * one.wall_seconds for one in of_side])
+    return found
 
 
 MESSAGES: Final = Theme("messages", ROWS, measure, ROUNDS)

@@ -49,7 +49,8 @@ class Report:
         load_before: the load average of the last minute, at the start.
         peers: the installed peers by name, if they were to be measured.
         missing_peers: the names of those that are not installed.
-        sqlite: the version of SQLite.
+        sqlite: the version of SQLite; empty if a server was measured.
+        postgres: of a measured server the version, settings and what the time is of.
         figures: the measured rows.
         missing: the rows that are not measured, each with the reason.
         exit_code: 0; 1 if a row failed; 128 and its number after a signal.
@@ -62,6 +63,7 @@ class Report:
     peers: dict[str, PeerInfo]
     missing_peers: list[str]
     sqlite: str = ""
+    postgres: dict[str, str] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     missing: dict[Planned, str] = field(default_factory=dict)
     exit_code: int = 0
@@ -86,6 +88,7 @@ class Report:
             "schema": SCHEMA,
             "machine": self.machine,
             "sqlite": self.sqlite,
+            "postgres": self.postgres or None,
             "load": {"before": self.load_before, "after": self.load_after},
             "seconds": round(self.seconds, 1),
             "peers": {
@@ -104,8 +107,11 @@ class Report:
     def heading(self) -> str:
         """The circumstances, in a line."""
         load = f"load {self.load_before} before and {self.load_after} after"
-        sqlite = f"SQLite {self.sqlite or 'unknown'}"
-        return f"{self.machine}, {sqlite}, {load}, {self.seconds:.0f} s"
+        storage = f"SQLite {self.sqlite or 'unknown'}"
+        if self.postgres:
+            version, *settings = (f"{name} {value}" for name, value in self.postgres.items())
+            storage = f"PostgreSQL {version.partition(' ')[2]} ({', '.join(settings)})"
+        return f"{self.machine}, {storage}, {load}, {self.seconds:.0f} s"
 
     @property
     def cells(self) -> list[tuple[str, ...]]:

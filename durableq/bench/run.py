@@ -6,10 +6,11 @@ cases the report has the figures so far, and the rows that are missing.
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -49,7 +50,17 @@ THEMES: Final[tuple[Theme, ...]] = (
     flow_costs.FLOW_COSTS,
     flow_exact.FLOW_EXACT,
 )
-SYNCHRONOUS: Final = {"normal": ("normal",), "full": ("full",), "both": ("normal", "full")}
+#: What `durableq bench --db postgresql://…` measures; imported then, for the driver is an extra.
+POSTGRES: Final = "durableq.bench.postgres.themes"
+_SERVER, _PEERS = "durableq.bench.postgres.server", "durableq.bench.postgres.peers"
+#: On PostgreSQL, synchronous_commit.
+ON: Final = "on"
+SYNCHRONOUS: Final = {
+    "normal": ("normal",),
+    "full": ("full",),
+    "both": ("normal", "full"),
+    ON: (ON,),
+}
 FAILED, CTRL_C = 1, 130
 
 Selection = Sequence[tuple[Theme, list[Row]]]
@@ -69,30 +80,41 @@ class Part(NamedTuple):
         return {row.name: Planned(row.name, which) for row in self.rows}
 
 
-def names() -> list[str]:
+def themes_of(database: str) -> tuple[Theme, ...]:
+    """Return the themes of SQLite, or where a URL is given, of PostgreSQL."""
+    if not database:
+        return THEMES
+    found: tuple[Theme, ...] = importlib.import_module(POSTGRES).THEMES
+    return found
+
+
+def names(themes: Sequence[Theme] = THEMES) -> list[str]:
     """Return the names of all themes and rows."""
-    return [name for theme in THEMES for name in (theme.name, *(row.name for row in theme.rows))]
+    return [name for theme in themes for name in (theme.name, *(row.name for row in theme.rows))]
 
 
-def chosen(wanted: Sequence[str], *, everything: bool) -> Selection:
+def chosen(
+    wanted: Sequence[str], *, everything: bool, themes: Sequence[Theme] = THEMES
+) -> Selection:
     """Return rows by theme.
 
     Args:
         wanted: names of themes and rows; none: those that are not large.
         everything: the large ones too.
+        themes: from which to choose.
 
     Raises:
         InvalidInput: a name that is neither.
     """
     for name in wanted:
-        if name not in names():
-            meant = near_miss(name, names())
+        if name not in names(themes):
+            meant = near_miss(name, names(themes))
             question = f" Did you mean {meant!r}?" if meant else ""
             raise InvalidInput(
                 f"There is no row {name!r}.{question} `durableq bench --list` shows all."
             )
     found = []
-    for theme in THEMES:
+    for theme in themes:
         rows = [
             row
             for row in theme.rows
@@ -135,22 +157,20 @@ def run(
     *,
     is_terse: bool = False,
 ) -> Report:
-    """Measure rows on temporary files; no process or file outlives the call.
+    """Measure rows on temporary files or schemas; none of them outlives the call, nor a process.
 
     Args:
         selected: the rows by theme.
-        synchronous: `normal`, `full` or `both`.
-        options: quick, rounds, peers, against: as for Setting.
+        synchronous: `normal`, `full` or `both`; `on` for PostgreSQL.
+        options: quick, rounds, peers, against, database: as for Setting.
         progress: called with each line of progress.
         is_terse: whether that is one for each row, not for each round.
     """
     began = time.monotonic()
     report = Report(machine(), _load(), {}, [])
+    database = options.get("database", "")
     if options["peers"]:
-        for name in peers.installed():
-            peer = peers.PEERS[name]
-            report.peers[name] = PeerInfo(peer.version, peer.promise)
-        report.missing_peers = peers.missing()
+        _add_peers(report, database)
     try:
         with ended_by_signals(), TemporaryDirectory(prefix="durableq-bench-") as name:
             settings = [
@@ -159,7 +179,10 @@ def run(
             ]
             parts = [*_parts(selected, settings)]
             report.plan(row for part in parts for row in part.planned.values())
-            report.sqlite = _sqlite(Path(name))
+            if database:
+                report.postgres = importlib.import_module(_SERVER).described(database)
+            else:
+                report.sqlite = _sqlite(Path(name))
             _measure(parts, report, _progress(parts, progress, is_terse=is_terse))
     except KeyboardInterrupt:
         report.exit_code = CTRL_C
@@ -168,6 +191,17 @@ def run(
     report.seconds = time.monotonic() - began
     report.load_after = _load()
     return report
+
+
+def _add_peers(report: Report, database: str) -> None:
+    registry: Mapping[str, Any] = peers.PEERS
+    if database:
+        registry = importlib.import_module(_PEERS).PEERS
+    for name, peer in registry.items():
+        if peer.is_installed:
+            report.peers[name] = PeerInfo(peer.version, peer.promise)
+        else:
+            report.missing_peers.append(name)
 
 
 def _parts(selected: Selection, settings: Sequence[Setting]) -> Iterator[Part]:

@@ -12,6 +12,7 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,12 +37,16 @@ class Subject(Protocol):
 
 
 class OfDurableQ:
-    """durableq by its public API."""
+    """durableq by its public API.
 
-    def __init__(self, path: Path, synchronous: str) -> None:
+    Args:
+        url: of the store.
+    """
+
+    def __init__(self, url: str) -> None:
         from durableq import DurableQ
 
-        self.app = DurableQ(f"sqlite:///{path}?synchronous={synchronous}")
+        self.app = DurableQ(url)
         self.queue = self.app.queue(QUEUE, visibility_timeout=3600, max_body_bytes=1 << 20)
         _ = self.app.store  # creates the file
         self.send_one = self.queue.send
@@ -86,7 +91,7 @@ def raw(path: Path, synchronous: str) -> Subject:
     """Return the statements by hand, on a file that durableq makes."""
     from durableq.bench.raw import Raw
 
-    OfDurableQ(path, synchronous).app.close()
+    OfDurableQ(f"sqlite:///{path}?synchronous={synchronous}").app.close()
     return Raw(path, QUEUE, synchronous)
 
 
@@ -95,21 +100,23 @@ def opened(name: str, folder: Path, synchronous: str) -> Subject:
     if name == "raw":
         return raw(folder / "raw.db", synchronous)
     if name in {"durableq", "against"}:
-        return OfDurableQ(folder / f"{name}.db", synchronous)
+        return OfDurableQ(f"sqlite:///{folder / name}.db?synchronous={synchronous}")
     peers = importlib.import_module("durableq.bench.peers")
     peer: Subject = peers.PEERS[name].open(folder / name, synchronous)
     return peer
 
 
 class Workloads:
-    """The workloads of a subject; each leaves the queue empty.
+    """The workloads of a subject; each but `store` leaves the queue as it was.
 
     Args:
         subject: the subject.
+        cpu: the seconds of processor time that count, up to now.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, cpu: Callable[[], float] = time.process_time) -> None:
         self._subject = subject
+        self._cpu = cpu
         self._sent = 0
 
     def run(
@@ -118,19 +125,29 @@ class Workloads:
         """Run one workload; return the seconds of processor time and of wall time.
 
         Args:
-            operation: `send` or `receive`, which is the timed half.
+            operation: `send` or `receive`, which is the timed half; `both`: the whole is timed;
+                `store`: messages are sent, and stay.
             count: the number of messages, a multiple of `batch`.
             batch: messages in a commit; 1: single calls.
             body_bytes: the length of a body, about.
             keyed: whether each message has a key of its own.
         """
         bodies, keys = self._messages(count, body_bytes, keyed=keyed)
+        if operation == "store":
+            return self._timed(lambda: self._send(bodies, keys, batch))
+        if operation == "both":
+
+            def cycle() -> None:
+                self._send(bodies, keys, batch)
+                self._receive(count, batch)
+
+            return self._timed(cycle)
         if operation == "send":
-            times = _timed(lambda: self._send(bodies, keys, batch))
+            times = self._timed(lambda: self._send(bodies, keys, batch))
             self._receive(count, 100)
         else:
             self._send(bodies, keys, 100 if count % 100 == 0 else 1)
-            times = _timed(lambda: self._receive(count, batch))
+            times = self._timed(lambda: self._receive(count, batch))
         return times
 
     def _messages(
@@ -154,6 +171,9 @@ class Workloads:
 
     def _receive(self, count: int, batch: int) -> None:
         subject, left = self._subject, count
+        if (drain := getattr(subject, "drain", None)) is not None:  # it has no verbs of its own
+            drain(count, batch)
+            return
         while left > 0:
             received = subject.receive(batch)
             if not received:
@@ -161,12 +181,12 @@ class Workloads:
             left -= len(received)
             subject.complete(received)
 
-
-def _timed(work: Any) -> tuple[float, float]:
-    gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall
+    def _timed(self, work: Callable[[], None]) -> tuple[float, float]:
+        gc.collect()
+        cpu, wall = self._cpu(), time.perf_counter()
+        work()
+        ended = time.perf_counter()
+        return self._cpu() - cpu, ended - wall
 
 
 def main() -> None:

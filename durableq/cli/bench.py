@@ -87,6 +87,9 @@ def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = 
     median, beside its target and its quartiles; no target changes the exit code. After Ctrl-C, or
     when a row fails, the other figures are printed, and the exit code is 130 or 1.
 
+    With the URL of a PostgreSQL database, it measures the server, in schemas that it makes and
+    drops. --list shows other rows then, and --synchronous and --against do not apply.
+
     Example: durableq bench --quick --row messages
     """
     if ctx.invoked_subcommand is not None:
@@ -95,16 +98,29 @@ def bench(ctx: typer.Context, choice: Choice, db: OwnDb = None, as_json: Json = 
             raise output.Misuse(f"The options of `bench` do not apply to `bench {name}`.")
         return
     if db is not None:
+        _check_database(db, choice)
+    _measure(choice, db or "", as_json=as_json)
+
+
+def _check_database(db: str, choice: Choice) -> None:
+    """Refuse what cannot be measured, or not on PostgreSQL.
+
+    Raises:
+        Misuse: it cannot.
+    """
+    if db.partition("://")[0] not in {"postgresql", "postgres"}:
         raise output.Misuse("`bench` makes files of its own: leave out --db.")
-    _measure(choice, as_json=as_json)
+    if choice.synchronous is not Synchronous.BOTH or choice.against is not None:
+        raise output.Misuse("--synchronous and --against do not apply to PostgreSQL.")
 
 
-def _measure(choice: Choice, *, as_json: bool) -> None:
+def _measure(choice: Choice, database: str = "", *, as_json: bool) -> None:
     """List or measure the chosen rows, and show the figures."""
-    from durableq.bench.run import chosen, measurable, run
+    from durableq.bench.run import ON, chosen, measurable, run, themes_of
 
     everything = choice.everything or (choice.listing and not choice.rows)
-    selected = chosen(choice.rows or (), everything=everything)
+    themes = themes_of(database)
+    selected = chosen(choice.rows or (), everything=everything, themes=themes)
     if choice.listing:
         _list(selected, as_json=as_json)
         return
@@ -112,8 +128,8 @@ def _measure(choice: Choice, *, as_json: bool) -> None:
     choice.check()
     report = run(
         selected,
-        choice.synchronous.value,
-        choice.options,
+        ON if database else choice.synchronous.value,
+        {**choice.options, "database": database},
         output.live(),
         is_terse=not sys.stderr.isatty(),
     )

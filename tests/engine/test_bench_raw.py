@@ -52,7 +52,7 @@ def half_way(subject: Subject, *, keyed: bool) -> None:
 @pytest.mark.parametrize("table", ["message", "counters", "idempotency", "queue", "history"])
 def test_raw_and_durableq_leave_equal_rows(tmp_path: Path, table: str, keyed: bool) -> None:
     ours, theirs = tmp_path / "ours.db", tmp_path / "theirs.db"
-    subject = OfDurableQ(ours, "full")
+    subject = OfDurableQ(f"sqlite:///{ours}?synchronous=full")
     with subject.app:
         half_way(subject, keyed=keyed)
     half_way(raw(theirs, "full"), keyed=keyed)

@@ -85,6 +85,9 @@ MAY_REACH_INTO_ENGINES = {
     ("durableq/demo/reading.py", "durableq.engines.sqlite.driver.driver"),
     # The benchmark's statements by hand run on the same library.
     ("durableq/bench/raw.py", "durableq.engines.sqlite.driver.driver"),
+    ("durableq/bench/postgres/server.py", "durableq.engines.postgres.connecting.connect"),
+    ("durableq/bench/postgres/server.py", "durableq.engines.postgres.driver.driver"),
+    ("durableq/bench/postgres/server.py", "durableq.engines.postgres.location.Location"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.driver"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.driver.is_affected"),
     ("scripts/wal_reset.py", "durableq.engines.sqlite.checkpoints.Checkpointer"),

@@ -89,7 +89,7 @@ def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     document = json.loads(ran.stdout)
     assert set(document) == {
-        *("schema", "machine", "sqlite", "load", "seconds"),
+        *("schema", "machine", "sqlite", "postgres", "load", "seconds"),
         *("peers", "missing_peers", "rows", "missing"),
     }
     listed = json.loads(bench("--list", "--row", "messages", "--json").stdout)

@@ -1,0 +1,1 @@
+"""The benchmark of a PostgreSQL database: `durableq bench --db postgresql://…`."""
