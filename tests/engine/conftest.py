@@ -1,4 +1,7 @@
-"""A file with the queue `orders`, and the application that holds it open."""
+"""A database with the queue `orders`, and the application that holds it open.
+
+It is a file, and for tests with the mark `plain.ON_BOTH` a schema of PostgreSQL as well.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +11,22 @@ import pytest
 from durableq import DurableQ, Queue
 from durableq.engines.sqlite import group_commit
 from tests.engine.crowd import Crowd
+from tests.engine.plain import Place
 from tests.process.child import Nursery
 from tests.support import new_file
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Path:
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if getattr(request, "param", "") == "postgres":
+        server, _, name = request.getfixturevalue("postgres_url").rpartition("schema=")
+        return f"{server}options=-csearch_path%3D{name}&schema={name}"
     return tmp_path / "queue.db"
 
 
 @pytest.fixture
-def dq(db: Path) -> Iterator[DurableQ]:
-    with DurableQ(new_file(db)) as dq:
+def dq(db: Place) -> Iterator[DurableQ]:
+    with DurableQ(db if isinstance(db, str) else new_file(db)) as dq:
         dq.queue("orders", backoff_base=0)
         dq.init()
         yield dq

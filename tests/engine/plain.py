@@ -10,10 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import psycopg
+import pytest
+import sqlalchemy as sa
 
 from durableq.engines.sqlite.driver import driver
 from tests import plain_postgres
+
+Place: TypeAlias = Path | str
+ENGINES = ("sqlite", "postgres")
+#: The mark of tests that run on each engine; their fixture `db` is a Place.
+ON_BOTH = pytest.mark.parametrize("db", ENGINES, indirect=True)
 
 UNBALANCED = """
 SELECT name FROM durableq_queue AS q LEFT JOIN durableq_counters ON queue_id = id
@@ -24,16 +33,36 @@ WHERE queue_id IS NULL
 
 
 @contextmanager
-def connection(path: Path) -> Iterator[Any]:
+def connection(place: Place) -> Iterator[Any]:
     """A connection in the driver's autocommit mode; it creates no file."""
-    raw = driver.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None, timeout=20)
+    if isinstance(place, str):
+        with plain_postgres.connection(place) as connected:
+            yield connected
+        return
+    raw = driver.connect(f"file:{place}?mode=rw", uri=True, isolation_level=None, timeout=20)
     try:
         yield raw
     finally:
         raw.close()
 
 
-def rows(path: Path | str, sql: str, *values: Any) -> list[Any]:
+def postgres(url: str) -> psycopg.Connection[Any]:
+    """Connect to the schema of a URL, as an application would."""
+    server, _, schema = url.rpartition("schema=")
+    connected: psycopg.Connection[Any] = psycopg.connect(
+        server.rstrip("&?"), options=f"-c search_path={schema}"
+    )
+    return connected
+
+
+def engine(place: Place, **options: Any) -> sa.Engine:
+    """An engine that an application makes itself, with SQLAlchemy's defaults."""
+    if isinstance(place, str):
+        return sa.create_engine("postgresql+psycopg://", creator=lambda: postgres(place), **options)
+    return sa.create_engine(f"sqlite:///{place}", module=driver, **options)
+
+
+def rows(path: Place, sql: str, *values: Any) -> list[Any]:
     """Return the rows of a statement."""
     if isinstance(path, str):
         return plain_postgres.rows(path, sql, *values)
@@ -42,12 +71,12 @@ def rows(path: Path | str, sql: str, *values: Any) -> list[Any]:
         return found
 
 
-def column(path: Path | str, sql: str, *values: Any) -> list[Any]:
+def column(path: Place, sql: str, *values: Any) -> list[Any]:
     """Return the first column of a statement's rows."""
     return [row[0] for row in rows(path, sql, *values)]
 
 
-def one(path: Path, sql: str, *values: Any) -> Any:
+def one(path: Place, sql: str, *values: Any) -> Any:
     """Return the single value of a statement."""
     ((value,),) = rows(path, sql, *values)
     return value
@@ -65,7 +94,7 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def script(path: Path | str, sql: str) -> None:
+def script(path: Place, sql: str) -> None:
     """Run statements."""
     if isinstance(path, str):
         plain_postgres.script(path, sql)
@@ -86,7 +115,7 @@ def check_whole(path: Path) -> None:
     assert column(path, "PRAGMA integrity_check") == ["ok"]
 
 
-def check_sound(path: Path | str) -> None:
+def check_sound(path: Place) -> None:
     """Check that the file is sound, and that the counters of every queue reconcile."""
     if isinstance(path, str):
         assert column(path, plain_postgres.UNBALANCED) == []
@@ -95,7 +124,7 @@ def check_sound(path: Path | str) -> None:
     assert column(path, UNBALANCED) == []
 
 
-def counters(path: Path | str, queue: str) -> dict[str, int]:
+def counters(path: Place, queue: str) -> dict[str, int]:
     """Return a queue's counters."""
     names = ("sent", "moved_in", "moved_out", "completed", "duplicates", "discarded")
     if isinstance(path, str):

@@ -18,6 +18,7 @@ from durableq import Conflict, DurableQ, Queue, Unsupported
 from durableq.engines.sql import sending
 from durableq.engines.sqlite.driver import driver
 from tests.engine import plain
+from tests.engine.plain import Place
 from tests.support import scaled
 
 #: Deadline of a thread on a loaded machine.
@@ -31,17 +32,18 @@ def engine(dq: DurableQ) -> sa.Engine:
 
 
 @pytest.fixture
-def own_engine(db: Path, engine: sa.Engine) -> Iterator[sa.Engine]:
+def own_engine(db: Place, engine: sa.Engine) -> Iterator[sa.Engine]:
     """An engine that the application made itself."""
-    own = sa.create_engine(f"sqlite:///{db}", module=driver)
+    own = plain.engine(db)
     yield own
     own.dispose()
 
 
+@plain.ON_BOTH
 def test_a_connection_in_autocommit_mode_is_refused(
-    orders: Queue, db: Path, engine: sa.Engine, own_engine: sa.Engine
+    orders: Queue, db: Place, engine: sa.Engine, own_engine: sa.Engine
 ) -> None:
-    made_so = sa.create_engine(f"sqlite:///{db}", module=driver, isolation_level="AUTOCOMMIT")
+    made_so = plain.engine(db, isolation_level="AUTOCOMMIT")
     engines = [engine, own_engine, own_engine.execution_options(isolation_level="AUTOCOMMIT")]
     for one in (*engines, made_so):
         with one.connect() as opened:
@@ -56,7 +58,8 @@ def test_a_connection_in_autocommit_mode_is_refused(
     assert orders.info().counters.sent == 1
 
 
-def test_a_closed_connection_is_refused(orders: Queue, db: Path, engine: sa.Engine) -> None:
+@plain.ON_BOTH
+def test_a_closed_connection_is_refused(orders: Queue, db: Place, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         pass
     with plain.connection(db) as raw:
@@ -68,6 +71,7 @@ def test_a_closed_connection_is_refused(orders: Queue, db: Path, engine: sa.Engi
             orders.send(1, connection=closed)
 
 
+@plain.ON_BOTH
 def test_a_connection_whose_transaction_is_gone_is_refused(
     orders: Queue, engine: sa.Engine
 ) -> None:
@@ -79,13 +83,17 @@ def test_a_connection_whose_transaction_is_gone_is_refused(
     assert orders.info().counters.sent == 0
 
 
-def test_a_connection_whose_commit_failed_is_refused(orders: Queue, engine: sa.Engine) -> None:
+@plain.ON_BOTH
+def test_a_connection_whose_commit_failed_is_refused(
+    orders: Queue, engine: sa.Engine, db: Place
+) -> None:
     with engine.connect() as connection:
-        raw: Any = connection.connection.driver_connection
-        raw.execute("PRAGMA foreign_keys = ON")
+        if isinstance(db, Path):
+            raw: Any = connection.connection.driver_connection
+            raw.execute("PRAGMA foreign_keys = ON")
         connection.exec_driver_sql("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
         connection.exec_driver_sql(
-            "CREATE TABLE child (of REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+            "CREATE TABLE child (owner INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
         )
         connection.commit()
         connection.exec_driver_sql("INSERT INTO child VALUES (1)")
@@ -98,6 +106,7 @@ def test_a_connection_whose_commit_failed_is_refused(orders: Queue, engine: sa.E
     assert orders.info().counters.sent == 1
 
 
+@plain.ON_BOTH
 def test_a_connection_without_a_transaction_is_refused(orders: Queue, engine: sa.Engine) -> None:
     with engine.begin() as ended:
         ended.rollback()
@@ -127,6 +136,7 @@ def async_engine() -> asyncio.AsyncEngine:
 ASYNC = ("AsyncEngine", "AsyncConnection", "AsyncSession", "async_sessionmaker")
 
 
+@plain.ON_BOTH
 @pytest.mark.parametrize("kind", [*ASYNC, "async_scoped_session"])
 def test_an_object_of_sqlalchemys_asyncio_is_refused_with_the_alternative(
     orders: Queue, async_engine: asyncio.AsyncEngine, kind: str
@@ -145,6 +155,7 @@ def test_an_object_of_sqlalchemys_asyncio_is_refused_with_the_alternative(
     assert orders.info().counters.sent == 0
 
 
+@plain.ON_BOTH
 def test_a_subclass_of_a_session_is_refused_with_the_alternative(
     orders: Queue, engine: sa.Engine
 ) -> None:
@@ -158,6 +169,7 @@ def test_a_subclass_of_a_session_is_refused_with_the_alternative(
         orders.send(1, connection=session)
 
 
+@plain.ON_BOTH
 def test_a_session_an_engine_and_a_cursor_are_refused_with_the_alternative(
     orders: Queue, engine: sa.Engine
 ) -> None:
@@ -185,6 +197,7 @@ def test_a_session_an_engine_and_a_cursor_are_refused_with_the_alternative(
 ODD: Sequence[Any] = (0, False, "", "orders", b"x" * 1_000_000, [], object)
 
 
+@plain.ON_BOTH
 @pytest.mark.parametrize("given", ODD, ids=range(7))
 def test_an_object_of_another_type_is_refused(orders: Queue, given: Any) -> None:
     with pytest.raises(Unsupported, match="takes a SQLAlchemy connection or") as refused:
@@ -211,7 +224,7 @@ def in_a_thread(call: Any) -> None:
         raise raised[0]
 
 
-def test_a_connection_of_another_thread_is_refused(orders: Queue, db: Path) -> None:
+def test_a_connection_of_another_thread_is_refused(orders: Queue, db: Place) -> None:
     with plain.connection(db) as raw:
         raw.execute("BEGIN IMMEDIATE")
         with pytest.raises(Conflict, match="belongs to another thread"):
@@ -221,8 +234,9 @@ def test_a_connection_of_another_thread_is_refused(orders: Queue, db: Path) -> N
     assert orders.info().counters.sent == 1
 
 
+@plain.ON_BOTH
 def test_a_connection_may_go_from_one_thread_to_the_next(
-    orders: Queue, db: Path, engine: sa.Engine
+    orders: Queue, db: Place, engine: sa.Engine
 ) -> None:
     with engine.begin() as connection:
         orders.send(1, connection=connection)
@@ -231,8 +245,9 @@ def test_a_connection_may_go_from_one_thread_to_the_next(
     plain.check_sound(db)
 
 
+@plain.ON_BOTH
 def test_two_threads_that_send_through_one_connection_at_once_are_noticed(
-    orders: Queue, db: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    orders: Queue, db: Place, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, leave = threading.Event(), threading.Event()
     send = sending.send
@@ -259,7 +274,7 @@ def test_two_threads_that_send_through_one_connection_at_once_are_noticed(
     plain.check_sound(db)
 
 
-def test_a_connection_may_read_its_rows_in_another_form(orders: Queue, db: Path) -> None:
+def test_a_connection_may_read_its_rows_in_another_form(orders: Queue, db: Place) -> None:
     def as_dict(cursor: Any, row: Any) -> dict[str, Any]:
         return dict(zip((column[0] for column in cursor.description), row, strict=True))
 

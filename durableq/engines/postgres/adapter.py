@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from durableq.model.errors import InvalidInput
 from durableq.model.text import shown
 
 if TYPE_CHECKING:
     from durableq.engines.postgres.database import Database
+    from durableq.engines.postgres.driver import Link
+
+
+class _Lent(Pool):
+    """A pool of one connection, which goes on when SQLAlchemy has done with it."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        return self._create_connection()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        """Leave it open."""
 
 
 class SQLAlchemyAdapter:
@@ -29,9 +41,11 @@ class SQLAlchemyAdapter:
         self.engine.connect().close()
         self.engine.dispose()
 
-    def view(self, pooled: Any) -> sqlalchemy.Connection:
-        """Return a connection of our pool as SQLAlchemy's, in the transaction that is open."""
-        return sqlalchemy.Connection(self.engine, connection=pooled)
+    def view(self, link: Link) -> sqlalchemy.Connection:
+        """Return a connection of ours as SQLAlchemy's, in the transaction that is open."""
+        raw: Any = link.connection
+        pool = _Lent(lambda: raw, reset_on_return=None)
+        return sqlalchemy.Connection(self.engine, connection=pool.connect())
 
     def execute(
         self, connection: sqlalchemy.Connection, statement: Any, parameters: Any

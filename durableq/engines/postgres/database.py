@@ -14,9 +14,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet, ref
 
-import sqlalchemy
-from sqlalchemy.pool import QueuePool
-
 from durableq.engines.postgres import forking
 from durableq.engines.postgres.connecting import connect, keeps_session
 from durableq.engines.postgres.dialect import dialect, qualified, quoted
@@ -32,6 +29,7 @@ from durableq.engines.postgres.errors import (
 )
 from durableq.engines.postgres.loan import Loan
 from durableq.engines.postgres.location import Location, lock_key, lock_kind
+from durableq.engines.postgres.pool import Pool
 from durableq.engines.postgres.presence import Presence
 from durableq.engines.postgres.server_clock import ServerClock
 from durableq.engines.postgres.session import (
@@ -55,10 +53,6 @@ if TYPE_CHECKING:
     from durableq.engines.postgres.adapter import SQLAlchemyAdapter
     from durableq.engines.postgres.session import Session
 
-POOL_SIZE: Final = 8
-POOL_OVERFLOW: Final = 24
-#: Seconds for which a thread waits for a connection that others use.
-POOL_TIMEOUT: Final = 30.0
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 #: Attempts of an operation that PostgreSQL undid because of others.
 ATTEMPTS: Final = 8
@@ -103,11 +97,7 @@ class Database:
         self._presence = Presence(self)
         #: Connections of this process, for its forked children.
         self._opened: WeakSet[psycopg.Connection[Any]] = WeakSet()
-        self.pool = QueuePool(
-            self._connect, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, timeout=POOL_TIMEOUT
-        )
-        #: One more whenever all connections are closed: those in use are closed afterwards.
-        self.generation = 0
+        self.pool = Pool(self._new_link, location.shown)
         forking.remember(self)
         #: Whether a connection is one session of the server: not through a pooler of transactions.
         self.keeps_sessions = True
@@ -184,8 +174,8 @@ class Database:
         self._opened.add(opened)
         return opened
 
-    def _connect(self) -> Any:
-        return self.connect()
+    def _new_link(self) -> Link:
+        return Link(self.connect(), prepare=self.keeps_sessions)
 
     def connected(self) -> Loan:
         """Take a connection of the pool for a block: `with database.connected() as (link, _)`.
@@ -195,17 +185,6 @@ class Database:
             DatabaseUnreachable, DatabaseUnusable: none can be opened.
         """
         return Loan(self)
-
-    def borrow(self) -> Any:
-        """Return a connection of the pool; see `connected`."""
-        try:
-            return self.pool.connect()
-        except sqlalchemy.exc.TimeoutError as error:
-            raise Busy(
-                f"All {POOL_SIZE + POOL_OVERFLOW} connections of this process to "
-                f"{self.location.shown} are in use. Nothing was stored; try again, or use fewer "
-                "threads."
-            ) from error
 
     @property
     def presence(self) -> Presence | None:
@@ -229,7 +208,7 @@ class Database:
         self._opened = WeakSet()
         self._presence.forget_parent()
         self._local = threading.local()
-        self.pool = self.pool.recreate()
+        self.pool.forget()
         for adapter in self._adapters:
             adapter.let_go()
 
@@ -380,9 +359,8 @@ class Database:
 
     def close(self) -> None:
         """Close this process's connections; those that other threads use, after their use."""
-        self.generation += 1
         self._presence.close()
-        self.pool.dispose()
+        self.pool.close()
         for adapter in self._adapters:
             adapter.engine.dispose()
 

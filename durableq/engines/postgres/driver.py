@@ -25,13 +25,7 @@ __all__ = ["IDLE", "PREPARED", "Link", "driver", "pq"]
 
 driver: Final = psycopg
 IDLE: Final = pq.TransactionStatus.IDLE
-_OPEN: Final = frozenset(
-    (
-        pq.TransactionStatus.INTRANS,
-        pq.TransactionStatus.INERROR,
-        pq.TransactionStatus.ACTIVE,
-    )
-)
+_OPEN: Final = frozenset((pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR))
 #: Statements that a connection keeps prepared: more than there are.
 PREPARED: Final = 500
 #: The mark of stored bytes. JSON text never begins so.
@@ -104,7 +98,7 @@ class Link:
         prepare: whether to prepare statements at once; None leaves it to the connection.
     """
 
-    __slots__ = ("_cursor", "connection", "execute_text", "is_spent", "prepare")
+    __slots__ = ("_cursor", "connection", "execute_text", "generation", "is_spent", "prepare")
 
     def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool | None = True) -> None:
         self.connection = connection
@@ -114,6 +108,8 @@ class Link:
         self.execute_text = _Cursor(connection, row_factory=tuple_row).execute
         #: Whether it is not to be used again, although it seems to be open.
         self.is_spent = False
+        #: Changes whenever the pool closes all its connections.
+        self.generation = 0
 
     def execute_next(self, text: str, values: Any = ()) -> Any:
         """Run a statement; read its rows before the next one, for one cursor serves all."""
@@ -131,7 +127,11 @@ class Link:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open, perhaps one that has failed."""
+        """Whether a transaction is open, perhaps one that has failed.
+
+        After Ctrl-C within the driver a statement may be running still: such a connection takes no
+        other one, and is closed.
+        """
         return self.connection.pgconn.transaction_status in _OPEN
 
     @property

@@ -48,7 +48,8 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
         Busy: others wrote for the whole wait, or the transaction has read an older state.
     """
     raw = joining.driver_connection(connection, _DRIVER)
-    _check(database, raw, begun=joining.has_begun(connection) or raw is connection)
+    # The driver begins a transaction by itself, and leaves its end to the caller.
+    _check(database, raw, begun=joining.has_begun(connection) is not False)
     session = Session(database, Link(raw, prepare=None))
     try:
         with joining.reserved(raw), AllOrNothing(session):

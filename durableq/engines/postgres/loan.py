@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from durableq.engines.postgres.driver import Link
+from durableq.engines.postgres.driver import Link, driver
+from durableq.engines.postgres.errors import is_lost
 
 if TYPE_CHECKING:
     from durableq.engines.postgres.database import Database
@@ -21,19 +22,24 @@ class Loan:
         database: has the pool.
     """
 
-    __slots__ = ("_database", "_generation", "_pid", "_pooled", "link")
-
-    link: Link
+    link: Link | None = None
+    _place: Any = None
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pooled: Any = None
+        self._pid = os.getpid()
 
-    def __enter__(self) -> tuple[Link, Any]:
-        return self.take(), self._pooled
+    def __enter__(self) -> tuple[Link, Loan]:
+        return self.take(), self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, driver.Error) and is_lost(error) and self.link is not None:
+            self.link.is_spent = True
         self.give_back()
+        if isinstance(error, driver.Error):
+            meaning = self._database.meaning(error)
+            if meaning is not None:
+                raise meaning from error
 
     def take(self) -> Link:
         """Take a connection whose server is there, as far as this end was told.
@@ -42,54 +48,29 @@ class Loan:
             Busy: none is free in time.
             DatabaseUnreachable, DatabaseUnusable: none can be opened.
         """
-        database = self._database
-        self._pid = os.getpid()
-        while True:
-            self._generation = database.generation
-            self._pooled = pooled = database.borrow()
-            info = pooled.info
-            link: Link | None = info.get("link")
-            if link is None:
-                self.link = info["link"] = Link(
-                    pooled.driver_connection, prepare=database.keeps_sessions
-                )
-                return self.link
-            self.link = link
-            if link.is_alive():
-                return link
-            link.is_spent = True
+        pool = self._database.pool
+        try:
+            self._place = pool.enter()
+            self.link = link = pool.take()
+        except BaseException:
             self.give_back()
+            raise
+        return link
 
     @property
-    def info(self) -> dict[str, Any]:
-        """Objects that are kept with the connection."""
-        kept: dict[str, Any] = self._pooled.info
-        return kept
-
-    @property
-    def pooled(self) -> Any:
-        """The connection as the pool's, which SQLAlchemy can use."""
-        return self._pooled
-
-    @property
-    def is_lent(self) -> bool:
-        """Whether it has a connection of this process, which is to be given back."""
-        return self._pooled is not None and self._pid == os.getpid()
+    def is_own(self) -> bool:
+        """Whether its connection is this process's, and not a parent's."""
+        return self._pid == os.getpid()
 
     def give_back(self) -> None:
-        """Give the connection back; a second call finishes an interrupted one."""
-        pooled = self._pooled
-        if self.is_lent and pooled.dbapi_connection is not None:
-            if self._is_reusable:
-                pooled.close()
-            else:
-                pooled.invalidate()
-        self._pooled = None
+        """Give the connection back; a second call finishes an interrupted one.
 
-    @property
-    def _is_reusable(self) -> bool:
-        return (
-            getattr(self, "link", None) is not None
-            and self.link.is_usable
-            and self._generation == self._database.generation
-        )
+        What Ctrl-C makes this lose is closed: never is one connection given back twice.
+        """
+        pool = self._database.pool
+        link, self.link = self.link, None
+        if link is not None and self.is_own:
+            pool.give_back(link)
+        place, self._place = self._place, None
+        if place is not None and self.is_own:
+            pool.leave(place)

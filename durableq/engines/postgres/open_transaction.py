@@ -28,15 +28,13 @@ class UserWrite(Write):
         database: the tables.
     """
 
-    __slots__ = ("_token", "_view")
-
     must_lock = True
     is_alone = False
+    _view: sqlalchemy.Connection | None = None
 
     def __init__(self, database: Database) -> None:
         self._token = f"{os.getpid()}-{next(_numbers)}"
         super().__init__(database, database.begin_beside(self._token))
-        self._view: sqlalchemy.Connection | None = None
 
     @property
     def driver_error(self) -> type[Exception]:
@@ -93,5 +91,6 @@ class UserWrite(Write):
         """Run a user's statement: SQLAlchemy, or SQL text with `:name` parameters."""
         adapter = self.database.adapter
         if self._view is None or self._view.invalidated:
-            self._view = adapter.view(self.loan.pooled)
+            assert self.session is not None  # noqa: S101 - the block is open
+            self._view = adapter.view(self.session.link)
         return adapter.execute(self._view, statement, parameters)

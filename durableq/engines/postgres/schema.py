@@ -164,14 +164,13 @@ def upgrade(database: Database) -> None:
     import sqlalchemy
 
     adapter = database.adapter  # made beforehand: it asks the server on a connection of its own
-    write = database.write()
-    with write as tx:
+    with database.write() as tx:
         if state_of(tx.link, database) is not SchemaState.OLDER:
             return
         _check_unused(tx, database)
         _search_here(tx, database)
         functions.remove(tx.link, database)
-        view = adapter.view(write.loan.pooled)
+        view = adapter.view(tx.link)
         view.begin()  # so that Alembic leaves the end to us
         try:
             run_migrations(view)

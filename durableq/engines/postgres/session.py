@@ -167,7 +167,9 @@ class Write:
         text: the statements that begin it; see `Session.begin`.
     """
 
-    __slots__ = ("__weakref__", "_is_ending", "_loan", "_text", "database", "session")
+    session: Session | None = None
+    _loan: Loan | None = None
+    _is_ending = False
 
     #: Whether it takes the lock at its beginning.
     is_alone: ClassVar[bool] = True
@@ -177,9 +179,6 @@ class Write:
     def __init__(self, database: Database, text: str) -> None:
         self.database = database
         self._text = text
-        self._loan: Loan | None = None
-        self.session: Session | None = None
-        self._is_ending = False
 
     def __enter__(self) -> Session:
         return self.begin()
@@ -206,11 +205,7 @@ class Write:
         try:
             database.mark("unfinished", self)
             self._loan = loan = Loan(database)
-            link, info = loan.take(), loan.info
-            session = info.get("session")
-            if session is None:
-                session = info["session"] = Session(database, link)
-            self.session = session
+            self.session = session = Session(database, loan.take())
             session.begin(self._text, alone=self.is_alone)
         except BaseException as error:
             self._is_ending = True
@@ -252,12 +247,6 @@ class Write:
             if meaning is not error:
                 raise meaning from error
 
-    @property
-    def loan(self) -> Loan:
-        """The connection."""
-        assert self._loan is not None  # noqa: S101 - it has begun
-        return self._loan
-
     def _commit(self) -> None:
         assert self.session is not None  # noqa: S101 - it has begun
         try:
@@ -290,11 +279,10 @@ class Read:
         database: the tables.
     """
 
-    __slots__ = ("_database", "_loan")
+    _loan: Loan | None = None
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._loan: Loan | None = None
 
     def __enter__(self) -> Transaction:
         database = self._database
@@ -320,8 +308,9 @@ class Read:
         if loan is not None:
             try:
                 with suppress(driver.Error):
-                    if loan.is_lent and loan.link.in_transaction:
-                        loan.link.execute_text("COMMIT", prepare=False)
+                    link = loan.link
+                    if link is not None and loan.is_own and link.in_transaction:
+                        link.execute_text("COMMIT", prepare=False)
             finally:
                 loan.give_back()
         if isinstance(error, driver.Error):

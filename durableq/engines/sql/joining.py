@@ -72,9 +72,14 @@ def driver_connection(connection: Any, driver: Driver) -> Any:
     return raw
 
 
-def has_begun(connection: Any) -> bool:
-    """Return whether SQLAlchemy has begun a transaction on it, perhaps without the driver."""
-    return isinstance(connection, sqlalchemy.Connection) and connection.in_transaction()
+def has_begun(connection: Any) -> bool | None:
+    """Return whether SQLAlchemy has begun a transaction on it, perhaps without the driver.
+
+    None: the connection is the driver's, and not SQLAlchemy's.
+    """
+    if not isinstance(connection, sqlalchemy.Connection):
+        return None
+    return connection.in_transaction()
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
         Busy: it is a deferred transaction that cannot begin to write.
     """
     raw = joining.driver_connection(connection, _DRIVER)
-    begun = joining.has_begun(connection)
+    begun = bool(joining.has_begun(connection))
     try:
         with alone_with(raw):
             _begin(database, raw, begun=begun)

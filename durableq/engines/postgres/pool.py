@@ -1,0 +1,116 @@
+"""The connections of a process, which its threads take in turn.
+
+Not SQLAlchemy's pool: Ctrl-C while that takes its lock leaves the lock taken, and every thread
+waits for ever. Here each step is one call of C, which Ctrl-C comes before or after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final
+from weakref import ReferenceType, ref
+
+from durableq.engines.postgres.driver import Link
+from durableq.model.errors import Busy
+
+#: The most connections in use, and of those that are not.
+MOST: Final = 32
+MOST_IDLE: Final = 8
+#: Seconds for which a thread waits for a connection that others use.
+WAIT_SECONDS: Final = 30.0
+
+
+class Pool:
+    """Connections, opened when they are needed.
+
+    Args:
+        open_link: opens one.
+        place: the database, for messages.
+    """
+
+    def __init__(self, open_link: Callable[[], Link], place: str) -> None:
+        self._open_link = open_link
+        self._place = place
+        #: Changes whenever all connections are closed: those in use are closed afterwards.
+        self._generation = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without connections; those of a parent process are left alone."""
+        self._idle: deque[Link] = deque()
+        self._places: SimpleQueue[_Place] = SimpleQueue()
+        for _ in range(MOST):
+            self._places.put(_Place(ref(self)))
+
+    def enter(self) -> _Place:
+        """Wait for the right to use a connection.
+
+        Raises:
+            Busy: none is free in time.
+        """
+        try:
+            return self._places.get(timeout=WAIT_SECONDS)
+        except Empty as error:
+            raise Busy(
+                f"All {MOST} connections of this process to {self._place} are in use. Nothing was "
+                "stored; try again, or use fewer threads."
+            ) from error
+
+    def leave(self, place: _Place) -> None:
+        """Give the right back."""
+        self._places.put(place)
+
+    def take(self) -> Link:
+        """Return a connection whose server is there, as far as this end was told.
+
+        Raises:
+            DatabaseUnreachable, DatabaseUnusable: none can be opened.
+        """
+        while self._idle:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                break
+            if link.is_alive():
+                return link
+            link.connection.close()
+        link = self._open_link()
+        link.generation = self._generation
+        return link
+
+    def give_back(self, link: Link) -> None:
+        """Take a connection back, or close it if it is not to be used again."""
+        is_welcome = len(self._idle) < MOST_IDLE and link.generation == self._generation
+        if is_welcome and link.is_usable:
+            self._idle.append(link)
+        else:
+            link.connection.close()
+
+    def close(self) -> None:
+        """Close all connections; those that are in use, after their use."""
+        self._generation += 1
+        while self._idle:
+            self._idle.pop().connection.close()
+
+    @property
+    def free(self) -> int:
+        """Number of connections that may be taken now."""
+        return self._places.qsize()
+
+
+class _Place:
+    """The right to use a connection, which comes back even if Ctrl-C makes its holder lose it."""
+
+    __slots__ = ("_pid", "_pool")
+
+    def __init__(self, pool: ReferenceType[Pool]) -> None:
+        self._pool = pool
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        pool = self._pool()
+        if pool is not None and self._pid == os.getpid():
+            pool.leave(_Place(self._pool))
