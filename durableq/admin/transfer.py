@@ -100,7 +100,7 @@ def transfer(
     """
     with both(source, target, clocks) as (old, new):
         mark, _ = old.look()
-        _refuse(old, new, mark)
+        _refuse(old, new, mark, target)
         if new is not None:
             return _Run(old, new, show).run()
         open_store(target, clock=clocks[1]).close()
@@ -108,7 +108,7 @@ def transfer(
             return _Run(old, made, show).run()
 
 
-def _refuse(old: End, new: End | None, mark: Mark | None) -> None:
+def _refuse(old: End, new: End | None, mark: Mark | None, target: str) -> None:
     """Raise the reason for which a transfer cannot begin, before anything is changed."""
     is_ours = new is not None and is_filled_from(new, old)
     if mark is not None and not (is_ours and mark is not Mark.FILLING):
@@ -118,7 +118,7 @@ def _refuse(old: End, new: End | None, mark: Mark | None) -> None:
     if mark is not None:
         return
     check_unused(old.address)(old.workers())
-    if (new is None or not new.stores_nul) and (error := nul_refusal(old)):
+    if error := nul_refusal(old, target):
         raise error
 
 

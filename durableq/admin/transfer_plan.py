@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from durableq.engines import open_end
+from durableq.engines import is_postgres, open_end
 from durableq.model.errors import Conflict, DurableQError, NotFound
 from durableq.model.info import WorkerInfo
 from durableq.model.moving import Mark, refused
@@ -51,7 +51,7 @@ def plan(source: str, target: str, clocks: Clocks = (None, None)) -> Plan:
     """
     with both(source, target, clocks) as (old, new):
         mark, note = old.look()
-        refusals = [*_source_refusals(old, new)]
+        refusals = [*_source_refusals(old, target)]
         target_is = "new"
         if new is not None:
             target_is = "empty"
@@ -66,11 +66,11 @@ def plan(source: str, target: str, clocks: Clocks = (None, None)) -> Plan:
         return Plan(old.address, to, target_is, old.counts(), queues, old.leases(), refusals)
 
 
-def _source_refusals(old: End, new: End | None) -> Iterator[str]:
+def _source_refusals(old: End, target: str) -> Iterator[str]:
     living = [worker for worker in old.workers() if may_be_alive(worker)]
     if living:
         yield str(_in_use(old.address, living))
-    if new is not None and not new.stores_nul and (error := nul_refusal(old)):
+    if error := nul_refusal(old, target):
         yield str(error)
 
 
@@ -98,8 +98,10 @@ def is_filled_from(new: End, old: End) -> bool:
     return mark is Mark.FILLING and note is not None and note.source_is == old.identity
 
 
-def nul_refusal(old: End) -> Conflict | None:
+def nul_refusal(old: End, target: str) -> Conflict | None:
     """Return the refusal to move texts with U+0000 to PostgreSQL; None if there are none."""
+    if not is_postgres(target):
+        return None
     found = old.with_nul()
     if not found:
         return None

@@ -38,8 +38,6 @@ class End(Protocol):
     identity: tuple[str, ...]
     #: The tables that are copied, in order.
     tables: Sequence[str]
-    #: Whether texts may have the character U+0000.
-    stores_nul: bool
 
     def look(self) -> tuple[Mark | None, Note | None]:
         """Return the mark and the note of the store."""

@@ -115,6 +115,7 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     "READY_IN": (
         sql.READY_IN,
         {
+            *REVISION,
             "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_ready (queue_id=?)",
             f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_delayed (queue_id=?)",

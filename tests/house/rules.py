@@ -68,6 +68,7 @@ ENGINE_FUNCTIONS = {
             "create_store",
             "file_of",
             "open_end",
+            "is_postgres",
             "is_there",
             "examine_store",
             "queues_in",

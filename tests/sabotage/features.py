@@ -16,6 +16,7 @@ from tests.sabotage import (
     once_bugs,
     rate_bugs,
     receive_limit_bugs,
+    transfer_bugs,
 )
 
 _MODULES: Final = (
@@ -29,6 +30,7 @@ _MODULES: Final = (
     once_bugs,
     rate_bugs,
     receive_limit_bugs,
+    transfer_bugs,
 )
 BUGS: Final = tuple(itertools.chain.from_iterable(module.BUGS for module in _MODULES))
 #: Pairs of a bug and a test that sees it.

@@ -181,6 +181,26 @@ def test_a_second_transfer_at_the_same_time_is_refused(places: Places) -> None:
     assert rows(places.target) == rows(places.source)
 
 
+def test_of_two_transfers_that_write_in_turn_one_stops(places: Places) -> None:
+    with opened(places.source) as store:
+        fill(store)
+    told: list[str] = []
+
+    def stop_after_one(_done: int, _total: int, _step: str) -> None:
+        raise Stopped
+
+    def again(_done: int, _total: int, step: str) -> None:
+        if not told:
+            told.append(step)
+            with pytest.raises(Stopped):
+                transfer(*places, stop_after_one)
+
+    with pytest.raises(Conflict, match=r"Another process fills .* too"):
+        transfer(*places, again)
+    assert transfer(*places).resumed
+    assert rows(places.target) == rows(places.source)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -47,7 +47,6 @@ class SchemaEnd(SQLEnd):
         address: its URL, without a password.
     """
 
-    stores_nul = False
     _database: Database
 
     def __init__(self, database: Database, address: str) -> None:

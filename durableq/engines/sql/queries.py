@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from durableq.engines.sql import flow
+from durableq.engines.sql.marks import MARKS
 from durableq.engines.sql.transactions import Operations, StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
 from durableq.model.errors import UnknownQueue
@@ -114,7 +115,10 @@ def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
         if name not in found:
             raise UnknownQueue(name)
     waits_ms: list[int] = []
-    for paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms in found.values():
+    for revision, *row in found.values():
+        if revision in MARKS:
+            return 0  # a receive says where the store was moved
+        paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms = row
         if paused:
             continue
         due_ms = None

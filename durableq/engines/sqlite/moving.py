@@ -35,7 +35,6 @@ class FileEnd(SQLEnd):
         database: the file.
     """
 
-    stores_nul = True
     _database: Database
 
     def __init__(self, database: Database) -> None:

@@ -1632,16 +1632,17 @@ WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= :lease_now
  LIMIT (:limit+0)) AS first"""
 READY_IN = """\
-SELECT durableq_queue.name, durableq_queue.paused, durableq_queue.id, durableq_queue.limits,
-EXISTS (SELECT durableq_message.id
+SELECT durableq_queue.name, (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.paused, durableq_queue.id,
+durableq_queue.limits, EXISTS (SELECT durableq_message.id
 FROM durableq_message
-WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_1,
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_2,
 (SELECT min(durableq_message.delayed_until_ms) AS min_1
 FROM durableq_message
-WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2) AS anon_2,
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2) AS anon_3,
 (SELECT min(durableq_message.lease_until_ms) AS min_2
 FROM durableq_message
-WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) AS anon_3
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) AS anon_4
 FROM durableq_queue
 WHERE durableq_queue.name IN (SELECT value FROM json_each(:names))"""
 

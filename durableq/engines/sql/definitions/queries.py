@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Select, func, literal_column, select, union_all
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
-from durableq.engines.sql.definitions.messages import zero
+from durableq.engines.sql.definitions.messages import revision, zero
 from durableq.engines.sql.definitions.tables import is_state, message, queue
 from durableq.model.message import State
 
@@ -134,6 +134,7 @@ COUNT_GATHERED = Statement(
 READY_IN = Statement(
     select(
         queue.c.name,
+        revision,
         queue.c.paused,
         queue.c.id,
         queue.c.limits,
