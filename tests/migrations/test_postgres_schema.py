@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from durableq import DatabaseUnusable, DurableQ
 from durableq.engines.postgres import schema
+from durableq.engines.postgres.location import lock_key
 from durableq.engines.sql import migrating
 from durableq.engines.sql.schema import REVISIONS
 from durableq.model.errors import Conflict, ForeignDatabase, NewerDatabase, OlderDatabase
@@ -22,6 +23,7 @@ from tests.engine import plain
 from tests.migrations.catalog import connected, described, split
 from tests.migrations.test_migrations import later_revision
 from tests.postgres import new_schema
+from tests.support import wait_for
 
 #: What one engine has and the other has not.
 ONLY_SQLITE = {"sqlite_sequence"}
@@ -92,15 +94,35 @@ def test_the_indexes_have_the_columns_of_those_of_sqlite(postgres_url: str, tmp_
     assert len(ours) > 10
 
 
-def test_two_processes_that_open_an_empty_database_make_the_tables_once(postgres_url: str) -> None:
-    command = [sys.executable, "-c", CREATED, postgres_url]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    found = [process.communicate()[0].strip() for process in running]
-    assert [process.returncode for process in running] == [0] * 4
-    assert set(found) <= {"empty", "current"}
+def test_processes_that_open_an_empty_database_make_the_tables_once(
+    postgres_url: str, postgres_server: str
+) -> None:
+    """Each has seen that there are no tables, and waits for the lock of the schema's writes."""
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        key = lock_key(name, split(postgres_url)[1])
+        connection.execute("SELECT pg_advisory_lock(%s)", [key])
+        command = [sys.executable, "-c", CREATED, postgres_url]
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        try:
+            wait_for(lambda: waiting(connection, key) == 3, seconds=20, what="three that wait")
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+            found = [process.communicate()[0].strip() for process in running]
+    assert (found, [process.returncode for process in running]) == (["empty"] * 3, [0] * 3)
     with connected(postgres_url) as connection:
         rows = connection.execute("SELECT version_num FROM durableq_version").fetchall()
     assert rows == [(REVISIONS[-1],)]
+
+
+def waiting(connection: psycopg.Connection, key: int) -> int:
+    """The number of sessions that wait for an advisory lock."""
+    waiters = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND "
+        "(classid::bigint << 32 | objid::bigint) = %s"
+    )
+    (number,) = connection.execute(waiters, [key]).fetchone() or (0,)
+    return int(number)
 
 
 def test_a_creation_that_raises_half_way_leaves_nothing(
