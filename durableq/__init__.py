@@ -1,4 +1,4 @@
-"""A durable message queue, a dead-letter queue and an idempotency store in one SQLite file.
+"""A durable message queue, dead-letter queue and idempotency store, in SQLite or PostgreSQL.
 
 The names below are the public API. Every other name may change without notice.
 """

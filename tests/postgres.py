@@ -47,6 +47,19 @@ class Server(of_chaos.Server):
         super().__init__("fsync=off", *settings, place=_PLACE, found=programs())
 
 
+class Standby(Server):
+    """A standby of a server that runs."""
+
+    def __init__(self, of: Server, *settings: str) -> None:
+        self._of = of
+        super().__init__(*settings)
+
+    def make(self) -> None:
+        """Copy the data of the other server."""
+        options = ["-h", str(self._of.folder), "-U", USER, "-R", "-c", "fast", "--no-sync"]
+        self.run("pg_basebackup", "-D", self.data, *options)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of the run's server, which the first test that needs it starts."""

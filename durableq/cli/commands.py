@@ -58,7 +58,9 @@ ENTRIES: Final = {
     "explain": Entry("Inspect", "inspect", "Explain why a message is not delivered right now."),
     "init": Entry("Set up", "database", "Create the database, or upgrade an older one."),
     "migrate": Entry("Set up", "database", "Upgrade a database that an older durableq made."),
-    "doctor": Entry("Maintain", "database", "Check the file, its disk, its locks and its workers."),
+    "doctor": Entry(
+        "Maintain", "database", "Check the database, what it stands on, and what uses it."
+    ),
     "audit": Entry(
         "Maintain", "database", "Compare every queue's counters with its messages; find orphans."
     ),
@@ -155,10 +157,10 @@ def _root(
         is_eager=True,
     ),
 ) -> None:
-    """Message queue, dead-letter queue and idempotency store in one SQLite file.
+    """Message queue, dead-letter queue and idempotency store in one SQLite file, or in PostgreSQL.
 
-    Producers, workers and recovery are separate processes that share the file. `durableq COMMAND
-    --help` describes a command and its options.
+    Producers, workers and recovery are separate processes that share the database. `durableq
+    COMMAND --help` describes a command and its options.
 
     Example: durableq produce             # send the demo's orders
         durableq work --procs 4      # handle them, in a second terminal

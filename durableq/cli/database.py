@@ -1,4 +1,4 @@
-"""The database file: init, migrate, doctor, audit, backup, restore, prune."""
+"""The database: init, migrate, doctor, audit, backup, restore, prune."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def init(
 ) -> None:
     """Create the database, or upgrade an older one.
 
+    A schema of PostgreSQL is created if it is missing, and may have other tables.
+
     Example: durableq init --db shop.db
     """
     with DurableQ(session.url) as app:
@@ -59,13 +61,14 @@ def migrate(session: Session) -> None:
 def doctor(
     session: Session,
     deep: bool = option(
-        "--deep", "Compare every index with its table; slow on a large file.", False
+        "--deep", "Compare every index with its table; slow on a large database.", False
     ),
 ) -> None:
-    """Check the file, its disk, its locks and its workers.
+    """Check the database, what it stands on, and what uses it.
 
     Each line is ok, warn or bad, with advice; the exit code is 6 if one is bad. Nothing is changed,
-    and the file may be missing, damaged, in use, or another application's.
+    and the file may be missing, damaged, in use, or another application's. Of PostgreSQL it checks
+    the server, its settings and grants, the tables, and what holds vacuum or the writers back.
 
     Example: durableq doctor --db shop.db
     """
@@ -95,7 +98,8 @@ def backup(
     """Make a consistent copy of the database while everything runs.
 
     The copy is compact, checked and on the disk when the command ends; an unfinished copy never has
-    the target's name. A database of an older durableq can be copied too.
+    the target's name. A database of an older durableq can be copied too. For PostgreSQL, the
+    command of pg_dump is named that copies durableq's tables.
 
     Example: durableq backup shop-monday.db --db shop.db
     """
@@ -123,7 +127,7 @@ def restore(
 
     The backup is checked, and upgraded if an older durableq made it. Messages that were in flight
     are ready again, uncounted, and no worker is registered. Work done since the backup is not in it
-    and will be done again.
+    and will be done again. For PostgreSQL, the command of pg_restore is named.
 
     Example: durableq restore shop-monday.db --db shop.db --replace
     """

@@ -15,7 +15,7 @@ from durableq.engines.postgres import doctor_tables, doctor_use
 from durableq.engines.postgres.location import lock_key
 from durableq.model.health import Finding, Level
 from tests.migrations.catalog import connected, described, split
-from tests.postgres import USER, Server, new_schema
+from tests.postgres import USER, Server, Standby, new_schema
 
 pytestmark = pytest.mark.xdist_group("postgres doctor")
 
@@ -120,6 +120,12 @@ def test_a_server_that_is_not_there_is_bad(url: str, what: str) -> None:
         ),
         ("DROP INDEX durableq_message_ready", "tables", "missing: durableq_message_ready"),
         ("DROP TABLE durableq_once", "tables", "missing: durableq_once"),
+        (
+            "DROP TABLE durableq_counter_delta CASCADE",
+            "tables",
+            "durableq_counter_delta, durableq_",
+        ),
+        ("DROP VIEW durableq_dead_letter", "tables", "missing: durableq_dead_letter"),
         (
             "ALTER TABLE durableq_flow DROP CONSTRAINT durableq_flow_pkey",
             "tables",
@@ -313,3 +319,22 @@ def test_a_deep_examination_compares_the_indexes(url: str) -> None:
             connection.execute("DROP EXTENSION amcheck")
     assert found.level is Level.OK
     assert "indexes have every row of their tables" in found.what
+
+
+@pytest.fixture
+def standby(server: Server, url: str) -> Iterator[Server]:
+    """A standby of the server, which has the schema."""
+    standby = Standby(server, "max_prepared_transactions=5")
+    standby.start()
+    yield standby
+    standby.stop()
+
+
+def test_a_standby_is_bad_and_is_read(standby: Server, url: str) -> None:
+    there = f"{standby.url}&schema={split(url)[1]}"
+    found = examined(there)
+    assert found["server"].level is Level.BAD
+    assert "a standby, which is read-only" in found["server"].what
+    assert found["database"].level is Level.OK
+    assert found["handlers"].queue == "orders"
+    assert "standbys: walreceiver (async)" in examined(url)["replication"].what

@@ -160,6 +160,25 @@ def test_tables_of_a_newer_durableq_are_refused(postgres_url: str) -> None:
     assert described(postgres_url) == before
 
 
+@pytest.mark.parametrize(("revision", "kind"), [("9999", NewerDatabase), ("0006", OlderDatabase)])
+def test_nothing_is_written_to_tables_that_were_migrated_meanwhile(
+    postgres_url: str, revision: str, kind: type[DatabaseUnusable]
+) -> None:
+    with DurableQ(postgres_url) as dq:
+        orders = dq.queue("orders", max_in_flight=5)  # a queue with limits, and one without
+        mail = dq.queue("mail")
+        orders.send(1)
+        with connected(postgres_url) as connection:
+            set_to = "UPDATE durableq_version SET version_num = %s"
+            connection.execute(set_to, [revision])
+            for act in (lambda: orders.send(2), lambda: mail.send(2), orders.receive):
+                with pytest.raises(kind, match=r"another revision.*Nothing was written"):
+                    act()
+            connection.execute(set_to, [REVISIONS[-1]])
+        assert orders.info().counts.ready == 1
+        assert mail.info().counts.ready == 0
+
+
 def test_tables_with_our_names_that_are_not_ours_are_refused(postgres_url: str) -> None:
     name = split(postgres_url)[1]
     with connected(postgres_url) as connection:

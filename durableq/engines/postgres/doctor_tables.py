@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from durableq.engines.postgres import statements
+from durableq.engines.postgres import statements, tables
 from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import driver
 from durableq.engines.postgres.errors import first_line
-from durableq.engines.postgres.schema import grants_to_use
+from durableq.engines.postgres.schema import DEAD_LETTER_VIEW, grants_to_use
 from durableq.model.health import Finding, bad, ok, warn
 from durableq.model.units import span
 
@@ -30,11 +30,15 @@ BLOATED: Final = 4
 
 _TABLE: Final = re.compile(r"CREATE TABLE (\w+) \(\n(.*)\n\)", re.DOTALL)
 _COLUMN: Final = re.compile(r"^    ([a-z_]+) ", re.MULTILINE)
+_VIEW: Final = re.compile(r"CREATE VIEW (\w+)")
 _INDEX: Final = re.compile(r"CREATE (?:UNIQUE )?INDEX (\w+) ON (\w+)")
 _PRESENT: Final = """\
 SELECT c.relname::text, c.relname || '.' || a.attname
 FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') AND NOT a.attisdropped
+UNION ALL
+SELECT relname::text, relname::text FROM pg_class
+WHERE relnamespace = to_regnamespace($1) AND relkind = 'v'
 UNION ALL
 SELECT t.relname::text, i.relname::text
 FROM pg_index AS x
@@ -51,10 +55,11 @@ WHERE i.relnamespace = to_regnamespace($1) AND i.relname LIKE 'durableq\\_%'
 ORDER BY 1"""
 _GRANTS: Final = """\
 SELECT c.relname::text, wanted
-FROM pg_class AS c, unnest(CASE c.relkind WHEN 'S' THEN ARRAY['USAGE', 'SELECT', 'UPDATE']
+FROM pg_class AS c, unnest(CASE c.relkind WHEN 'v' THEN ARRAY['SELECT']
+    WHEN 'S' THEN ARRAY['USAGE', 'SELECT', 'UPDATE']
     ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) AS wanted
 WHERE c.relnamespace = to_regnamespace($1) AND c.relname LIKE 'durableq\\_%'
-    AND c.relkind IN ('r', 'p', 'S')
+    AND c.relkind IN ('r', 'p', 'S', 'v')
     AND NOT CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, wanted)
         ELSE has_table_privilege(c.oid, wanted) END
 ORDER BY 1, 2"""
@@ -93,28 +98,31 @@ _RESTORE: Final = "Restore a dump of all tables; durableq restore says how."
 
 
 def lacking(link: Link, database: Database) -> list[str]:
-    """Return the tables, columns, primary keys and indexes that current tables lack."""
+    """Return the tables, columns, primary keys, indexes and views that current tables lack."""
     wanted = []
-    for text in statements.CREATE:
+    for text in (*statements.CREATE, *tables.CREATE, DEAD_LETTER_VIEW):
         if made := _TABLE.match(text):
             table, columns = made.groups()
             wanted += [(table, f"{table}.{column}") for column in _COLUMN.findall(columns)]
-            wanted.append((table, f"the primary key of {table}"))
+            if "PRIMARY KEY" in columns:
+                wanted.append((table, f"the primary key of {table}"))
         elif index := _INDEX.match(text):
             wanted.append((index[2], index[1]))
+        elif view := _VIEW.match(text):
+            wanted.append((view[1], view[1]))
     present = link.execute(_PRESENT, (database.quoted_schema,)).fetchall()
-    tables, parts = {table for table, _ in present}, {part for _, part in present}
+    names, parts = {name for name, _ in present}, {part for _, part in present}
     return sorted(
-        {part if table in tables else table for table, part in wanted if part not in parts}
+        {part if table in names else table for table, part in wanted if part not in parts}
     )
 
 
 def check_parts(link: Link, database: Database) -> Finding:
-    """Judge whether every table, column, primary key and index is there."""
+    """Judge whether every table, column, primary key, index and view is there."""
     missing = lacking(link, database)
     if missing:
         return bad("tables", f"missing: {', '.join(missing)}", _RESTORE)
-    return ok("tables", "every table, column, primary key and index is there")
+    return ok("tables", "every table, column, primary key, index and view is there")
 
 
 def check_indexes(link: Link, database: Database) -> Finding:
@@ -162,7 +170,7 @@ def check_vacuum(link: Link, database: Database) -> Finding:
 def check_size(link: Link, database: Database) -> Iterator[Finding]:
     """Judge the size of tables and indexes by what their rows need."""
     name, schema = "size", database.quoted_schema
-    tables, indexes = link.execute(_TOTAL, (schema,)).fetchone()
+    of_tables, of_indexes = link.execute(_TOTAL, (schema,)).fetchone()
     bloated = [
         row
         for row in link.execute(_SIZES, (database.schema, schema)).fetchall()
@@ -177,7 +185,7 @@ def check_size(link: Link, database: Database) -> Iterator[Finding]:
         what = f"{relation} has {size // MIB:,} MiB; its rows need about {needed // MIB:,}"
         yield warn(name, what, f"If it does not fill again: {remedy}.")
     if not bloated:
-        what = f"the tables have {tables / MIB:,.1f} MiB, their indexes {indexes / MIB:,.1f}"
+        what = f"the tables have {of_tables / MIB:,.1f} MiB, their indexes {of_indexes / MIB:,.1f}"
         yield ok(name, what)
 
 

@@ -76,6 +76,10 @@ class Server:
             group = os.stat(self.folder).st_gid
             self._user = {"user": "nobody", "group": group, "extra_groups": []}
             shutil.chown(self.folder, "nobody")
+        self.make()
+
+    def make(self) -> None:
+        """Make its data."""
         options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         self.run("initdb", "-D", self.data, *options)
 
