@@ -129,8 +129,7 @@ CREATE TABLE durableq_message (
     CONSTRAINT durableq_message_state CHECK (state IN (0, 1, 2, 3)),
     CONSTRAINT durableq_message_receipt CHECK (length(receipt) = 16),
     CONSTRAINT durableq_message_key_has_hash CHECK ((key IS NULL) = (payload_hash IS NULL)),
-    CONSTRAINT durableq_message_body_size CHECK (CASE WHEN starts_with(body, '\x') THEN
-octet_length(body) / 2 - 1 ELSE octet_length(body) END <= 67108864)
+    CONSTRAINT durableq_message_body_size CHECK (octet_length(body) <= 134217730)
 );
 CREATE INDEX durableq_message_blocked ON durableq_message (queue_id, group_id, sequence, id)
 WHERE state = 3;

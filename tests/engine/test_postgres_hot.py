@@ -10,16 +10,30 @@ import psycopg
 import pytest
 
 from durableq.engines import open_store
+from durableq.engines.postgres import installing
+from durableq.engines.postgres.driver import Link
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.errors import (
     Busy,
     Conflict,
+    DatabaseUnusable,
     InvalidBody,
     InvalidInput,
     UnknownQueue,
 )
-from durableq.model.message import Draft, draft
+from durableq.model.message import (
+    Completion,
+    Draft,
+    IdempotencyRecord,
+    Message,
+    Outcome,
+    Receipt,
+    Received,
+    draft,
+)
+from durableq.store.core import Receive, Settle
 from durableq.testing.contract.case import DEAD, ORDERS, FullStore
+from tests.postgres import empty
 
 DRAFTS = [
     draft({"n": 1}),
@@ -33,7 +47,7 @@ DRAFTS = [
 def opened(url: str, *, hot: bool = True) -> PostgresStore:
     store = open_store(url)
     assert isinstance(store, PostgresStore)
-    store._database.is_hot = hot
+    store._database.is_hot &= hot
     store.declare_queue(ORDERS, {})
     return store
 
@@ -185,3 +199,106 @@ def test_a_connection_that_ended_between_two_verbs_is_replaced(
         )
     store.send(ORDERS, DRAFTS)
     assert deltas(postgres_tables_url) == [(len(DRAFTS), 0)] * 2
+
+
+def plainly(message: Message) -> Message:
+    """Return a message without what differs between two stores."""
+    return message._replace(receipt=None, sent_at_ms=0, enqueued_at_ms=0)
+
+
+def life(store: PostgresStore) -> list[object]:
+    """Return the answers of a store in the life of some messages."""
+    seen: list[object] = []
+    store.send(ORDERS, [draft("a", key="a"), draft(b"b"), draft("c", key="c"), draft("d", key="a")])
+    received = store.receive(ORDERS, 3, visibility_ms=60_000)
+    a, b, c = received.messages
+    of_c = Completion(receipt(c), '{"paid":1}', "c")
+    seen += [plainly(a), plainly(b), plainly(c), received.more, received.wait_ms]
+    seen += store.extend([receipt(a), receipt(b)._replace(token="00")], 90_000)
+    seen += store.complete([of_c, Completion(receipt(b)), Completion(receipt(b))])
+    seen += store.complete([of_c, of_c._replace(key="a"), Completion(Receipt("no", "1", "00"))])
+    behind = store.receive(ORDERS, 3)
+    seen += [behind.messages, behind.set_aside, behind.wait_ms is not None]
+    store.send(ORDERS, [draft("e", priority=1), draft("f", key="c"), draft("g")])
+    seen += [
+        [*map(plainly, part.messages)]
+        for part in (store.receive(ORDERS, 2), store.receive(ORDERS, 5))
+    ]
+    seen += store.complete([Completion(receipt(a), None, "a")])
+    last = store.receive(ORDERS, 5)
+    seen += [(one.key, one.result) for one in last.duplicates]
+    record = store.record(ORDERS, "c")
+    assert record is not None
+    seen += [record.result, record.status, store.queue(ORDERS).counters, store.record(ORDERS, "a")]
+    return [
+        one if not isinstance(one, IdempotencyRecord) else (one.status, one.result) for one in seen
+    ]
+
+
+def receipt(message: Message) -> Receipt:
+    assert message.receipt is not None
+    return message.receipt
+
+
+def test_hot_verbs_and_shared_operations_give_the_same_answers(
+    postgres_tables_url: str,
+) -> None:
+    answers = []
+    for hot in (True, False):
+        empty(postgres_tables_url)
+        with closing(opened(postgres_tables_url, hot=hot)) as store:
+            answers.append(life(store))
+    assert answers[0] == answers[1]
+
+
+def test_a_settlement_and_a_receive_are_one_call(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.send(ORDERS, [draft(n, key=f"{n}") for n in range(4)])
+    first = store.receive(ORDERS, 2).messages
+    calls: list[str] = []
+    execute = Link.execute_next
+
+    def noted(self: Link, text: str, *rest: object) -> object:
+        calls.append(text)
+        return execute(self, text, *rest)
+
+    monkeypatch.setattr(Link, "execute_next", noted)
+    settle = Settle([Completion(receipt(one), None, one.key) for one in first], [])
+    outcomes, received = store.together([settle, Receive(ORDERS, 2)])
+    assert outcomes == [Outcome.DONE] * 2
+    assert isinstance(received, Received)
+    assert len(received.messages) == 2
+    assert len(calls) == 1
+
+
+def test_completions_of_several_receives_and_queues_are_one_call(store: PostgresStore) -> None:
+    store.declare_queue("mail", {})
+    completions: list[Completion] = []
+    for queue in (ORDERS, "mail", ORDERS):
+        store.send(queue, [draft(1, key=f"{len(completions)}")])
+        (message,) = store.receive(queue, 1).messages
+        completions.append(Completion(receipt(message), f"{len(completions)}", message.key))
+    assert store.complete(completions[::-1]) == [Outcome.DONE] * 3
+    results = [store.record(*where) for where in ((ORDERS, "0"), ("mail", "1"), (ORDERS, "2"))]
+    assert [result and result.result for result in results] == ["0", "1", "2"]
+    assert store.queue(ORDERS).counters.completed == 2
+    assert store.queue("mail").counters.completed == 1
+
+
+def test_without_a_right_to_make_functions_all_operations_run_alone(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DatabaseUnusable("permission denied for schema")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(installing, "_create", refuse)
+        with closing(opened(postgres_url)) as store:
+            assert not store._database.is_hot
+            assert "may not create functions" in caplog.text
+            store.send(ORDERS, DRAFTS)
+            assert deltas(postgres_url) == []
+    with closing(opened(postgres_url)) as store:
+        store.send(ORDERS, DRAFTS)
+        assert deltas(postgres_url) == [(len(DRAFTS), 0)]

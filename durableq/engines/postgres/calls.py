@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import Link, driver
-from durableq.engines.postgres.functions import DONE, functions_of
+from durableq.engines.postgres.functions import DONE
+from durableq.engines.postgres.installing import functions_of
 from durableq.model.errors import DatabaseUnusable
 from durableq.runtime.clock import Moment
 
@@ -24,6 +25,11 @@ _ARGUMENTS: Final = {
         *("text", "bigint", "text"),
         *("text[]", "text[]", "bytea[]", "text[]", "bigint[]", "bigint[]"),
     ),
+    "work": (
+        *("text", "text[]", "bytea[]", "bigint[]", "bigint[]", "text[]"),
+        *("text", "bigint", "bigint", "bytea", "bigint", "bigint", "bigint", "bigint", "bigint"),
+    ),
+    "extend": ("text[]", "bytea[]", "bigint[]", "bigint[]", "bigint"),
 }
 
 
@@ -70,7 +76,7 @@ def call(database: Database, name: str, *arguments: Any) -> Answered | None:
         *arguments,
     )
     rows = _rows(database, _text(name, database.schema), values)
-    if rows is None or rows[0][0] != DONE:
+    if not rows or rows[0][0] != DONE:
         return None
     if database.server is not None:
         database.server.observe(rows[0][1])

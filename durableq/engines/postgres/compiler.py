@@ -8,8 +8,8 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.compiler import compiles
 
 from durableq.engines.sql.definitions.elements import (
-    byte_length,
     bytes_literal,
+    fits,
     given_id,
     in_list,
     last_id,
@@ -28,13 +28,14 @@ def _bytes_literal(element: bytes_literal, _compiler: Any, **_: Any) -> str:
     return f"'\\x{element.value.hex()}'::bytea"
 
 
-@compiles(byte_length, "postgresql")
-def _byte_length(element: byte_length, compiler: Any, **kw: Any) -> str:
-    r"""Return the length of a body: bytes are stored as `\x` and two digits for each."""
+@compiles(fits, "postgresql")
+def _fits(element: fits, compiler: Any, **kw: Any) -> str:
+    r"""Return a condition that does not read the body, for each change of a message checks it.
+
+    Bytes are stored as `\x` and two digits for each.
+    """
     (column,) = element.clauses
-    text = compiler.process(column, **kw)
-    is_bytes, digits = f"starts_with({text}, '\\x')", f"octet_length({text})"
-    return f"CASE WHEN {is_bytes} THEN {digits} / 2 - 1 ELSE {digits} END"
+    return f"octet_length({compiler.process(column, **kw)}) <= {2 * element.most + 2}"
 
 
 @compiles(last_id, "postgresql")

@@ -6,39 +6,24 @@ waited for, a function sees what the others have committed. Where it meets anyth
 know, it has changed nothing and answers BAIL; the shared operation does it then.
 
 Plans are made once in a session, perhaps when the tables are empty, and serve it for long. So scans
-of whole tables and sorts are off where a plan is made.
+of whole tables and sorts are off, and conditions that an index of few rows would serve are written
+so that it does not: `state + 0`. To plan anew each time, which the server would do because of the
+lists, takes as long as the rest.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from durableq.engines.postgres.dialect import qualified
 from durableq.engines.sql.columns import LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
-from durableq.model.errors import DatabaseUnusable
 from durableq.model.message import FOREVER_MS
 from durableq.runtime.clock import JUMP_MS
-from durableq.runtime.logs import facts
-
-if TYPE_CHECKING:
-    from durableq.engines.postgres.database import Database
-    from durableq.engines.postgres.driver import Link
-
-log = logging.getLogger("durableq.engine")
 
 #: The answers of a function: it has done all, or nothing.
 DONE, BAIL = 0, 1
+#: What a receive says: it has leased as many as it was to, or the shared operation shall go on.
+FULL, DECLINED = 1, 2
 
-_FIND: Final = """\
-SELECT proname::text FROM pg_proc
-WHERE pronamespace = to_regnamespace($1) AND proname::text = ANY ($2)"""
-_FIND_ALL: Final = """\
-SELECT oid::regprocedure::text FROM pg_proc
-WHERE pronamespace = to_regnamespace($1) AND proname ~ '^durableq_\\w+_[0-9a-f]{8}$'"""
 #: The arguments that each function has first, with their types.
 _FIRST: Final = """\
     p_lock BIGINT, p_wait_ms TEXT, p_revision TEXT, p_clock_ms BIGINT, p_offset_ms BIGINT,
@@ -62,7 +47,14 @@ _BEGIN: Final = f"""\
 _VARIABLES: Final = "now_ms BIGINT; lease_ms BIGINT;"
 _OPTIONS: Final = """\
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off"""
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off"""
+#: The pages of the index of ready messages that this transaction has read: where many are of
+#: messages that are gone, a look from the start is slow.
+_PAGES: Final = (
+    "pg_stat_get_xact_blocks_fetched('durableq_message_ready'::regclass) + "
+    "pg_stat_get_xact_blocks_fetched('durableq_message_leased'::regclass)"
+)
 
 _SEND: Final = f"""\
 CREATE FUNCTION durableq_send(
@@ -71,24 +63,19 @@ CREATE FUNCTION durableq_send(
     p_bodies TEXT[], p_keys TEXT[], p_hashes BYTEA[], p_attributes TEXT[], p_delays BIGINT[],
     p_priorities BIGINT[],
     OUT answer INT, OUT clock_ms BIGINT, OUT ids BIGINT[]
-) {_OPTIONS} AS $$
+) {_OPTIONS} AS $durableq$
 #variable_conflict use_column
 DECLARE
     {_VARIABLES}
-    to_queue BIGINT;
-    queue_delay_ms BIGINT;
 BEGIN
     answer := {BAIL};
 {_BEGIN}
-    SELECT q.id, q.delay_ms INTO to_queue, queue_delay_ms
-    FROM durableq_queue AS q
-    WHERE q.name = p_queue AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
-        AND q.max_body_bytes >= p_largest
-        AND (SELECT version_num FROM durableq_version) = p_revision;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    WITH added AS (
+    WITH target AS (
+        SELECT q.id, q.delay_ms FROM durableq_queue AS q
+        WHERE q.name = p_queue AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
+            AND q.max_body_bytes >= p_largest
+            AND (SELECT version_num FROM durableq_version) = p_revision
+    ), added AS (
         INSERT INTO durableq_message (
             queue_id, state, rank, priority, deferred, receive_count, recovery_count,
             lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms, first_received_at_ms,
@@ -96,7 +83,8 @@ BEGIN
             body_format, sequence, key, payload_hash, attributes, body
         )
         SELECT
-            to_queue, CASE WHEN d.delay_ms > 0 THEN 2 ELSE 0 END, -d.priority, d.priority, 0, 0, 0,
+            d.queue_id, CASE WHEN d.delay_ms > 0 THEN 2 ELSE 0 END, -d.priority, d.priority,
+            0, 0, 0,
             {LEASE_EPOCH_MS}, CASE WHEN d.delay_ms > 0 THEN now_ms + d.delay_ms ELSE 0 END,
             now_ms, now_ms, {FOREVER_MS},
             now_ms + d.delay_ms, {FOREVER_MS}, 0, '\\x{NO_RECEIPT.hex()}'::bytea, {OWNER_BASE},
@@ -105,24 +93,28 @@ BEGIN
             0, 0, d.key, d.hash, d.attributes, d.body
         FROM (
             SELECT
-                u.body, u.key, u.hash, u.attributes, coalesce(u.delay, queue_delay_ms) AS delay_ms,
-                coalesce(u.priority, 0) AS priority
-            FROM unnest(p_bodies, p_keys, p_hashes, p_attributes, p_delays, p_priorities)
-                AS u (body, key, hash, attributes, delay, priority)
+                t.id AS queue_id, u.body, u.key, u.hash, u.attributes,
+                coalesce(u.delay, t.delay_ms) AS delay_ms, coalesce(u.priority, 0) AS priority
+            FROM target AS t, unnest(
+                p_bodies, p_keys, p_hashes, p_attributes, p_delays, p_priorities
+            ) AS u (body, key, hash, attributes, delay, priority)
         ) AS d
         RETURNING id
     ), counted AS (
-        INSERT INTO durableq_counter_delta VALUES (to_queue, cardinality(p_bodies), 0)
+        INSERT INTO durableq_counter_delta SELECT t.id, cardinality(p_bodies), 0 FROM target AS t
     )
     SELECT array_agg(a.id) INTO ids FROM added AS a;
+    IF ids IS NULL THEN
+        RETURN;
+    END IF;
     PERFORM pg_notify(p_channel, '');
     answer := {DONE};
-END $$"""  # noqa: S608 - constants
+END $durableq$"""  # noqa: S608 - constants
 
 #: Moves rows of deltas into the counters, while no other session does; returns their number.
 _FOLD: Final = f"""\
 CREATE FUNCTION durableq_fold(p_lock BIGINT, p_most BIGINT) RETURNS BIGINT
-{_OPTIONS} AS $$
+{_OPTIONS} AS $durableq$
 DECLARE
     folded BIGINT;
 BEGIN
@@ -144,59 +136,223 @@ BEGIN
     )
     SELECT count(*) INTO folded FROM gone;
     RETURN folded;
-END $$"""  # noqa: S608 - constants
+END $durableq$"""  # noqa: S608 - constants
+
+#: Ends leases in success. The messages of each receive, of `p_tokens`, are those up to its end in
+#: `p_ends`, and `p_from` has its queue. Messages are locked before records, both in order.
+_SETTLE: Final = """\
+    IF cardinality(p_from) > 1 THEN
+        SELECT count(*) INTO number
+        FROM unnest(p_from) AS u (name) JOIN durableq_queue AS q ON q.name = u.name
+        WHERE q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL;
+        IF number < cardinality(p_from) THEN
+            RETURN;
+        END IF;
+    END IF;
+    FOR i IN 1 .. coalesce(cardinality(p_from), 0) LOOP
+        WITH source AS MATERIALIZED (
+            SELECT q.id, q.idempotency_ttl_ms FROM durableq_queue AS q
+            WHERE q.name = p_from[i] AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
+                AND (SELECT version_num FROM durableq_version) = p_revision
+        ), gone AS (
+            DELETE FROM durableq_message AS m
+            WHERE m.id = ANY (p_ids[coalesce(p_ends[i - 1], 0) + 1 : p_ends[i]])
+                AND m.queue_id + 0 = (SELECT s.id FROM source AS s)
+                AND m.receipt = p_tokens[i] AND m.state + 0 = 1
+            RETURNING m.id, m.key
+        ), counted AS (
+            INSERT INTO durableq_counter_delta
+            SELECT s.id, 0, count(*) FROM source AS s, gone GROUP BY s.id
+        ), recorded AS (
+            UPDATE durableq_idempotency AS r
+            SET status = 1, completed_at_ms = now_ms,
+                expires_at_ms = now_ms + (SELECT s.idempotency_ttl_ms FROM source AS s),
+                result = p_results[array_position(p_ids, r.owner_message_id)]
+            WHERE r.queue_id = (SELECT s.id FROM source AS s)
+                AND r.key = ANY (ARRAY(SELECT g.key FROM gone AS g WHERE g.key IS NOT NULL))
+                AND r.owner_receipt = p_tokens[i] AND r.status = 0
+            RETURNING 1
+        )
+        SELECT (SELECT s.id FROM source AS s), array_agg(g.id),
+            count(g.key) - (SELECT count(*) FROM recorded),
+            array_agg(g.key) FILTER (WHERE g.key IS NOT NULL)
+        INTO of_queue, ids, number, keys FROM gone AS g;
+        IF of_queue IS NULL THEN
+            RETURN;
+        END IF;
+        done := done || ids;
+        lost := lost + number;
+        CONTINUE WHEN keys IS NULL OR (
+            SELECT m.deferred FROM durableq_message AS m
+            WHERE m.queue_id = of_queue AND m.deferred = 1 LIMIT 1
+        ) IS NULL;
+        UPDATE durableq_message AS m
+        SET state = 0, deferred = 0, delayed_until_ms = now_ms,
+            retention_from_ms = greatest(m.enqueued_at_ms, now_ms)
+        WHERE m.queue_id = of_queue AND m.key = ANY (keys) AND m.deferred = 1 AND m.state + 0 = 2;
+        IF FOUND THEN
+            PERFORM pg_notify(p_channel, '');
+        END IF;
+    END LOOP;"""
+#: Leases the first ready messages, in order, up to one that is not plain: DECLINED says that the
+#: shared operation shall look at the rest.
+_RECEIVE: Final = f"""\
+    IF p_queue IS NULL THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    began := clock_timestamp();
+    of_queue := NULL;
+    pages := {_PAGES};
+    SELECT q.id, coalesce(p_visibility_ms, q.visibility_timeout_ms), c.ids, c.keys, c.hashes,
+        c.are_plain, c.ranks[1],
+        (SELECT 1 FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 2
+            AND m.delayed_until_ms > p_due_ms AND m.delayed_until_ms <= now_ms LIMIT 1) IS NOT NULL
+        OR (SELECT 1 FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 1
+            AND m.lease_until_ms > p_ended_ms AND m.lease_until_ms <= lease_ms LIMIT 1) IS NOT NULL
+    INTO of_queue, visibility_ms, ids, keys, hashes, are_plain, first_rank, is_behind
+    FROM durableq_queue AS q CROSS JOIN LATERAL (
+        SELECT array_agg(r.id) AS ids, array_agg(r.key) AS keys, array_agg(r.rank) AS ranks,
+            array_agg(r.payload_hash) AS hashes, array_agg(r.is_plain) AS are_plain
+        FROM (
+            SELECT m.id, m.rank, m.key, m.payload_hash,
+                m.retention_from_ms > now_ms - q.retention_ms AND m.expires_at_ms > now_ms AND (
+                    m.key IS NULL OR (SELECT r.status FROM durableq_idempotency AS r
+                        WHERE r.queue_id = q.id AND r.key = m.key) IS NULL
+                ) AS is_plain
+            FROM durableq_message AS m
+            WHERE m.queue_id = q.id AND m.state = 0 AND (m.rank, m.id) >= (p_rank, p_id)
+            ORDER BY m.rank, m.id LIMIT p_limit FOR UPDATE OF m SKIP LOCKED
+        ) AS r
+    ) AS c
+    WHERE q.name = p_queue AND q.limits = 0 AND q.paused = 0 AND q.dead_letter_queue_id IS NOT NULL
+        AND (SELECT version_num FROM durableq_version) = p_revision;
+    IF of_queue IS NULL OR is_behind THEN
+        numbers := ARRAY[{DECLINED}, lost];
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    first_id := ids[1];
+    number := coalesce(cardinality(ids), 0);
+    says := CASE WHEN number = p_limit THEN {FULL} ELSE 0 END;
+    position := array_position(are_plain, false);
+    IF position IS NOT NULL THEN
+        says := {DECLINED};
+        ids := ids[: position - 1];
+        keys := keys[: position - 1];
+    END IF;
+    number := cardinality(array_remove(keys, NULL));
+    IF number > 0 THEN
+        INSERT INTO durableq_idempotency (
+            queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms
+        )
+        SELECT of_queue, u.key, 0, u.id, p_token, u.hash, now_ms
+        FROM unnest(ids, keys, hashes) WITH ORDINALITY AS u (id, key, hash, n)
+        WHERE u.key IS NOT NULL AND u.id IS NOT NULL ORDER BY u.key COLLATE "C", u.n
+        ON CONFLICT (queue_id, key) DO NOTHING;
+        GET DIAGNOSTICS taken = ROW_COUNT;
+        IF taken < number THEN
+            says := {DECLINED};
+            SELECT array_agg(u.id ORDER BY u.n) INTO ids
+            FROM unnest(ids, keys) WITH ORDINALITY AS u (id, key, n)
+            WHERE u.key IS NULL OR (
+                SELECT r.owner_message_id FROM durableq_idempotency AS r
+                WHERE r.queue_id = of_queue AND r.key = u.key AND r.owner_receipt = p_token
+            ) = u.id;
+        END IF;
+    END IF;
+    IF first_id IS NULL THEN
+        SELECT m.delayed_until_ms INTO due_ms FROM durableq_message AS m
+        WHERE m.queue_id = of_queue AND m.state = 2 AND m.delayed_until_ms > p_due_ms
+        ORDER BY m.delayed_until_ms LIMIT 1;
+        SELECT m.lease_until_ms INTO until_ms FROM durableq_message AS m
+        WHERE m.queue_id = of_queue AND m.state = 1 AND m.lease_until_ms > p_ended_ms
+        ORDER BY m.lease_until_ms LIMIT 1;
+    END IF;
+    numbers := ARRAY[
+        says, lost, visibility_ms, first_rank, first_id, now_ms, lease_ms, due_ms, until_ms,
+        {_PAGES} - pages, extract(epoch FROM clock_timestamp() - began) * 1000000
+    ];
+    RETURN NEXT;
+    RETURN QUERY
+        WITH leased AS (
+            UPDATE durableq_message AS m
+            SET state = 1, receipt = p_token, owner_id = p_owner,
+                lease_until_ms = lease_ms + visibility_ms, receive_count = m.receive_count + 1,
+                first_received_at_ms = CASE WHEN m.first_received_at_ms = {FOREVER_MS} THEN now_ms
+                    ELSE m.first_received_at_ms END
+            WHERE m.id = ANY (ids) AND m.state + 0 = 0
+            RETURNING m.*
+        )
+        SELECT d.id, d.sent_at_ms, d.body, d.key, d.attributes, d.priority, d.receive_count,
+            d.recovery_count, d.enqueued_at_ms, d.group_id, d.expires_at_ms, NULL::BIGINT[],
+            NULL::BIGINT[]
+        FROM leased AS d ORDER BY d.rank, d.id;"""  # noqa: S608 - constants
+#: Settles, receives, or both. The first row of its answer has `id` for `answer`, `sent_at_ms` for
+#: `clock_ms`, the numbers, and the ids of the messages that have ended.
+_WORK: Final = f"""\
+CREATE FUNCTION durableq_work(
+{_FIRST},
+    p_channel TEXT,
+    p_from TEXT[], p_tokens BYTEA[], p_ends BIGINT[], p_ids BIGINT[], p_results TEXT[],
+    p_queue TEXT, p_limit BIGINT, p_visibility_ms BIGINT, p_token BYTEA, p_owner BIGINT,
+    p_rank BIGINT, p_id BIGINT, p_due_ms BIGINT, p_ended_ms BIGINT
+) RETURNS TABLE (
+    id BIGINT, sent_at_ms BIGINT, body VARCHAR, key TEXT, attributes TEXT, priority BIGINT,
+    receive_count BIGINT, recovery_count BIGINT, enqueued_at_ms BIGINT, group_id TEXT,
+    expires_at_ms BIGINT, numbers BIGINT[], done BIGINT[]
+) {_OPTIONS} AS $durableq$
+#variable_conflict use_column
+DECLARE
+    {_VARIABLES}
+    clock_ms BIGINT;
+    ids BIGINT[]; keys TEXT[]; hashes BYTEA[];
+    are_plain BOOLEAN[]; number BIGINT; lost BIGINT := 0; taken BIGINT; position INT; says BIGINT;
+    of_queue BIGINT; visibility_ms BIGINT; is_behind BOOLEAN; first_rank BIGINT;
+    first_id BIGINT; due_ms BIGINT; until_ms BIGINT; pages BIGINT; began TIMESTAMPTZ;
+BEGIN
+{_BEGIN}
+{_SETTLE}
+    id := {DONE};
+    sent_at_ms := clock_ms;
+    numbers := ARRAY[0, lost];
+{_RECEIVE}
+END $durableq$"""
+
+#: Lets leases end later. Its lists are those of `work`.
+_EXTEND: Final = f"""\
+CREATE FUNCTION durableq_extend(
+{_FIRST},
+    p_from TEXT[], p_tokens BYTEA[], p_ends BIGINT[], p_ids BIGINT[], p_visibility_ms BIGINT,
+    OUT answer INT, OUT clock_ms BIGINT, OUT done BIGINT[]
+) {_OPTIONS} AS $durableq$
+#variable_conflict use_column
+DECLARE
+    {_VARIABLES}
+    queues BIGINT[];
+    ids BIGINT[];
+BEGIN
+    answer := {BAIL};
+{_BEGIN}
+    SELECT array_agg(q.id ORDER BY u.n) INTO queues
+    FROM unnest(p_from) WITH ORDINALITY AS u (name, n)
+    JOIN durableq_queue AS q ON q.name = u.name
+    WHERE (SELECT version_num FROM durableq_version) = p_revision;
+    IF coalesce(cardinality(queues), 0) < cardinality(p_from) THEN
+        RETURN;
+    END IF;
+    FOR i IN 1 .. cardinality(p_from) LOOP
+        WITH longer AS (
+            UPDATE durableq_message AS m SET lease_until_ms = lease_ms + p_visibility_ms
+            WHERE m.id = ANY (p_ids[coalesce(p_ends[i - 1], 0) + 1 : p_ends[i]])
+                AND m.queue_id + 0 = queues[i] AND m.receipt = p_tokens[i] AND m.state + 0 = 1
+            RETURNING m.id
+        )
+        SELECT array_agg(g.id) INTO ids FROM longer AS g;
+        done := done || ids;
+    END LOOP;
+    answer := {DONE};
+END $durableq$"""  # noqa: S608 - constants
 
 #: The functions by name.
-_ALL: Final = {"send": _SEND, "fold": _FOLD}
-
-
-@lru_cache(16)
-def functions_of(schema: str) -> Mapping[str, tuple[str, str]]:
-    """Return the functions for the tables in a schema: name there and text, by our name.
-
-    A name has a hash of the text: each release calls its own, beside those of another release, and
-    a schema that was renamed does not call those that write to the old one.
-    """
-    found = {}
-    for name, text in _ALL.items():
-        whole = qualified(text, schema)
-        digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-        own = f"durableq_{name}_{digest}"
-        found[name] = own, qualified(text.replace(f"durableq_{name}(", f"{own}(", 1), schema)
-    return found
-
-
-def install(database: Database) -> None:
-    """Create the functions that are missing; hot verbs are off where that is not allowed."""
-    wanted = functions_of(database.schema)
-    with database.connected() as (link, _):
-        if len(_found(link, database)) == len(wanted):
-            return
-    try:
-        with database.write() as tx:
-            found = _found(tx.link, database)
-            for name, text in wanted.values():
-                if name not in found:
-                    tx.raw.execute_text(text, prepare=False)
-    except DatabaseUnusable as error:
-        database.is_hot = False
-        log.warning(
-            "sends and receives are slow and one at a time, for the user of the database may not "
-            "create functions: run `durableq init` as the owner of the tables (%s)",
-            error,
-            extra=facts("no_functions"),
-        )
-
-
-def _found(link: Link, database: Database) -> set[str]:
-    """Return the names of those functions that are there."""
-    names = [name for name, _ in functions_of(database.schema).values()]
-    rows = link.execute(_FIND, (database.quoted_schema, names)).fetchall()
-    return {name for (name,) in rows}
-
-
-def remove(link: Link, database: Database) -> None:
-    """Drop all functions, of any release."""
-    rows = link.execute(_FIND_ALL, (database.quoted_schema,)).fetchall()
-    for (name,) in rows:
-        link.execute_text(f"DROP FUNCTION {name}", prepare=False)
+FUNCTIONS: Final = {"send": _SEND, "work": _WORK, "extend": _EXTEND, "fold": _FOLD}

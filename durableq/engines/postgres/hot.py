@@ -6,28 +6,37 @@ Each calls a function of `functions`. What that declines, the shared operation d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 from durableq.engines.postgres.arrays import ByteStrings, Texts, Wholes
 from durableq.engines.postgres.calls import call
 from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.looks import Looks
+from durableq.engines.postgres.working import Done, in_lists, work
+from durableq.engines.sql import releasing
 from durableq.engines.sql.receiving import Receiving
 from durableq.engines.sql.releasing import Releasing
 from durableq.engines.sql.sending import Sending
-from durableq.engines.sql.settling import Settling
+from durableq.engines.sql.settling import Settling, by_receive
+from durableq.engines.sql.together import together
 from durableq.model import codec
-from durableq.model.limits import MAX_SEND_BATCH
-from durableq.model.message import Draft
+from durableq.model.errors import DurableQError
+from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_SEND_BATCH, MAX_VISIBILITY_MS
+from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
+from durableq.store.core import Answer, Call, Receive, Settle
 
 _flow: Final = attrgetter("flow")
-_first: Final = itemgetter(0)
 
 
 class HotVerbs(Sending, Receiving, Settling, Releasing):
     """The core of the store: hot where that is possible, shared otherwise."""
 
     _database: Database
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._looks = Looks()
 
     def send(self, queue: str, drafts: Sequence[Draft], *, connection: Any = None) -> list[str]:
         """Store a batch, or let it join the caller's transaction."""
@@ -36,6 +45,113 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
             if ids is not None:
                 return ids
         return super().send(queue, drafts, connection=connection)
+
+    def receive(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        visibility_ms: int | None = None,
+        owner_id: int = 0,
+        wait_ms: int = 0,
+        by_group: bool = False,
+    ) -> Received:
+        """Lease ready messages, or wait for one."""
+        wanted = Receive(queue, limit, visibility_ms, owner_id, by_group)
+        if type(wait_ms) is int and not wait_ms and _is_plain(wanted):
+            done = self._work((), wanted)
+            if done is not None:
+                if isinstance(done.received, DurableQError):
+                    raise done.received
+                return done.received
+        return super().receive(
+            queue,
+            limit,
+            visibility_ms=visibility_ms,
+            owner_id=owner_id,
+            wait_ms=wait_ms,
+            by_group=by_group,
+        )
+
+    def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
+        """End messages in success."""
+        done = self._work(completions, None) if completions else None
+        return super().complete(completions) if done is None else done.outcomes
+
+    def settle(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail."""
+        if failures:
+            return super().settle(completions, failures, actor=actor)
+        return self.complete(completions)
+
+    def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
+        """Let leases end later."""
+        outcomes = None
+        if receipts and _is_whole(visibility_ms, MAX_VISIBILITY_MS):
+            outcomes = _extend(self._database, receipts, visibility_ms)
+        return super().extend(receipts, visibility_ms) if outcomes is None else outcomes
+
+    def together(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run several operations in one transaction."""
+        match calls:
+            case [Settle([_, *_] as completions, [])]:
+                done = self._work(completions, None)
+                answers: list[Answer] = [] if done is None else [done.outcomes]
+            case [Receive() as wanted] if _is_plain(wanted):
+                done = self._work((), wanted)
+                answers = [] if done is None else [done.received]
+            case [Settle([_, *_] as completions, []), Receive() as wanted] if _is_plain(wanted):
+                done = self._work(completions, wanted)
+                answers = [] if done is None else [done.outcomes, done.received]
+            case _:
+                answers = []
+        return answers or self._database.run(together, calls)
+
+    def _work(self, completions: Sequence[Completion], wanted: Receive | None) -> Done | None:
+        return work(self._database, self._looks, completions, wanted)
+
+
+def _is_plain(wanted: Receive) -> bool:
+    """Return whether a function can do a receive; the shared operation explains bad arguments."""
+    visibility_ms = wanted.visibility_ms
+    return (
+        not wanted.by_group
+        and _is_whole(wanted.limit, MAX_RECEIVE_BATCH)
+        and (visibility_ms is None or _is_whole(visibility_ms, MAX_VISIBILITY_MS))
+        and type(wanted.owner_id) is int
+        and wanted.owner_id >= 0
+    )
+
+
+def _is_whole(number: object, most: int) -> bool:
+    return type(number) is int and 1 <= number <= most
+
+
+def _extend(
+    database: Database, receipts: Sequence[Receipt], visibility_ms: int
+) -> list[Outcome] | None:
+    """Extend leases; None: not done."""
+    groups = by_receive(receipts)
+    lists = in_lists(groups)
+    answered = None if lists is None else call(database, "extend", *lists, visibility_ms)
+    if answered is None:
+        return None
+    done = {*(answered.rows[0][2] or ())}
+    longer = {place for *_, at in groups for message_id, place in at.items() if message_id in done}
+    others = [place for place in range(len(receipts)) if place not in longer]
+    outcomes = [Outcome.DONE] * len(receipts)
+    if others:  # the shared operation says why
+        refused = [receipts[place] for place in others]
+        judged = database.run(releasing.extend, refused, visibility_ms)
+        for place, outcome in zip(others, judged, strict=True):
+            outcomes[place] = outcome
+    return outcomes
 
 
 def _send(database: Database, queue: str, drafts: Sequence[Draft]) -> list[str] | None:

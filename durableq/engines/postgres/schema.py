@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from durableq.engines.postgres import functions, statements, tables
+from durableq.engines.postgres import installing, statements, tables
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import driver
@@ -84,7 +84,7 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     elif found is SchemaState.OLDER:
         upgrade(database)
     query = database.in_schema(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours
-    functions.install(database)
+    installing.install(database)
     database.revision_check = RevisionCheck(query, REVISIONS[-1], partial(_migrated, database))
     return found
 
@@ -169,7 +169,7 @@ def upgrade(database: Database) -> None:
             return
         _check_unused(tx, database)
         _search_here(tx, database)
-        functions.remove(tx.link, database)
+        installing.remove(tx.link, database)
         view = adapter.view(tx.link)
         view.begin()  # so that Alembic leaves the end to us
         try:

@@ -27,13 +27,12 @@ from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.schema import Purpose
-from durableq.engines.sql.together import together
 from durableq.engines.sql.transactions import Transaction
 from durableq.model.health import MaintenanceReport, Storage
 from durableq.model.message import Receipt
 from durableq.runtime.clock import Clock
 from durableq.store.capabilities import Inspect, Transactions
-from durableq.store.core import Answer, Call, Capability, Store
+from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -99,10 +98,6 @@ class PostgresStore(
         except BaseException:
             self._database.close()
             raise
-
-    def together(self, calls: Sequence[Call]) -> list[Answer]:
-        """Run several operations in one transaction."""
-        return self._database.run(together, calls)
 
     def prepare_transactions(self) -> None:
         """Make SQLAlchemy's engine."""

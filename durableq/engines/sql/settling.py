@@ -151,18 +151,23 @@ def _complete_keys(
             if result is not None or "\0" in key
         ]
         completed += tx.run_many(tx.sql.COMPLETE_KEY_ROWS, by_row).rowcount
-    if completed != len(ended):  # other code than durableq has changed records
-        log.warning(
-            "%s of %s completed messages of %s had lost their records: duplicates of them will be "
-            "delivered",
-            len(ended) - completed,
-            len(ended),
-            source.name,
-            extra=facts("record_lost", queue=source.name),
-        )
+    if completed != len(ended):
+        warn_lost(source.name, len(ended) - completed, len(ended))
     if tx.execute(tx.sql.HAS_DEFERRED, (source.id,)).fetchone() is not None:
         woken = [{"in_queue": source.id, "of_key": key, **at} for _, key, _ in ended]
         tx.run_many(tx.sql.WAKE_DEFERRED_ROWS, woken)
+
+
+def warn_lost(queue: str, lost: int, number: int) -> None:
+    """Log that completed messages had no records: other code than durableq has changed them."""
+    log.warning(
+        "%s of %s completed messages of %s had lost their records: duplicates of them will be "
+        "delivered",
+        lost,
+        number,
+        queue,
+        extra=facts("record_lost", queue=queue),
+    )
 
 
 def _complete_alike(tx: WriteTransaction, source: _Source, token: Token, keys: list[str]) -> int:

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.ext.compiler import compiles
 
 from durableq.engines.sql.definitions.elements import (
-    byte_length,
     bytes_literal,
+    fits,
     given_id,
     in_list,
     last_id,
@@ -50,11 +50,11 @@ def _bytes_literal(element: bytes_literal, _compiler: Any, **_: Any) -> str:
     return f"x'{element.value.hex()}'"
 
 
-@compiles(byte_length, "sqlite")
-def _byte_length(element: byte_length, compiler: Any, **kw: Any) -> str:
-    """Return a call for every SQLite: octet_length came with 3.43."""
+@compiles(fits, "sqlite")
+def _fits(element: fits, compiler: Any, **kw: Any) -> str:
+    """Return a condition for every SQLite: octet_length came with 3.43."""
     (column,) = element.clauses
-    return f"length(CAST({compiler.process(column, **kw)} AS BLOB))"
+    return f"length(CAST({compiler.process(column, **kw)} AS BLOB)) <= {element.most}"
 
 
 @compiles(last_id, "sqlite")

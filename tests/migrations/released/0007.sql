@@ -76,11 +76,7 @@ CREATE TABLE kept.durableq_message (
     body character varying NOT NULL COLLATE pg_catalog."C",
     burial_reason text COLLATE pg_catalog."C",
     burial_fingerprint text COLLATE pg_catalog."C",
-    CONSTRAINT durableq_message_body_size CHECK ((
-CASE
-    WHEN starts_with((body)::text, '\x'::text) THEN ((octet_length((body)::text) / 2) - 1)
-    ELSE octet_length((body)::text)
-END <= 67108864)),
+    CONSTRAINT durableq_message_body_size CHECK ((octet_length((body)::text) <= 134217730)),
     CONSTRAINT durableq_message_key_has_hash CHECK (((key IS NULL) = (payload_hash IS NULL))),
     CONSTRAINT durableq_message_receipt CHECK ((length(receipt) = 16)),
     CONSTRAINT durableq_message_state CHECK ((state = ANY (ARRAY[(0)::bigint, (1)::bigint, (2)::bigint, (3)::bigint])))
@@ -315,7 +311,9 @@ INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
 INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
 INSERT INTO kept.durableq_counter_delta VALUES (2, 1, 0);
 INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 0, 1);
 INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
+INSERT INTO kept.durableq_counter_delta VALUES (4, 0, 1);
 INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
 INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
 INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
@@ -326,7 +324,7 @@ INSERT INTO kept.durableq_counter_delta VALUES (4, 1, 0);
 INSERT INTO kept.durableq_counters VALUES (2, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO kept.durableq_counters VALUES (1, 0, 4, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO kept.durableq_counters VALUES (3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-INSERT INTO kept.durableq_counters VALUES (4, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO kept.durableq_counters VALUES (4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 INSERT INTO kept.durableq_flow VALUES (1, 0, 0, 0, 0, 0, 0, 0, '');
 INSERT INTO kept.durableq_flow VALUES (2, 0, 0, 0, 0, 0, 0, 0, '');
 INSERT INTO kept.durableq_flow VALUES (3, 0, 0, 0, 0, 0, 0, 0, '');
@@ -347,19 +345,19 @@ INSERT INTO kept.durableq_history VALUES (13, 4, 2, 1700000000000, 'failed', 'ha
 INSERT INTO kept.durableq_history VALUES (14, 4, 2, 1700000000000, 'failed', 'handler_error', 'ValueError', 'no such card', 'a stack', 'worker-1:4711', NULL, '7c72123081fc', '');
 INSERT INTO kept.durableq_history VALUES (15, 4, 2, 1700000000000, 'buried', 'handler_error', 'ValueError', 'no such card', '', 'worker-1:4711', NULL, '7c72123081fc', '');
 INSERT INTO kept.durableq_history VALUES (16, 10, 4, 1700000000000, 'failed', 'handler_error', 'ValueError', 'no such card', 'a stack', 'worker-1:4711', NULL, '7c72123081fc', '');
-INSERT INTO kept.durableq_idempotency VALUES (4, 'paid', 1, 5, '\x3a36d8db936ad5b49b948b7b7f2da014', '\x468bf461e7a04b6464d85ace4108c5335588d2a69353ccd0f6edeeccf1051a0e', '{"paid":120}', 1700000000000, 1700000000000, 1700086400000);
-INSERT INTO kept.durableq_idempotency VALUES (4, 'held', 0, 8, '\xbeca49b1826f402d59eec61ff47aed3e', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, 1700000000000, NULL, NULL);
+INSERT INTO kept.durableq_idempotency VALUES (4, 'paid', 1, 5, '\xf86a3da35bc208d3a544b96315d39bbc', '\x468bf461e7a04b6464d85ace4108c5335588d2a69353ccd0f6edeeccf1051a0e', '{"paid":120}', 1700000000000, 1700000000000, 1700086400000);
+INSERT INTO kept.durableq_idempotency VALUES (4, 'held', 0, 8, '\x806d4222049b27c8cade2c9172a9af00', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, 1700000000000, NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (1, 1, 2, 0, 0, 0, 1, 0, 2199023255552, 140737488355327, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 12, 0, 0, 2, NULL, NULL, 'letter-0', '\x31c6fd40bb1003b579abb5aeee1964b33f1b43cd637c2320deee487ebab9438e', NULL, NULL, NULL, '{"letter":0}', 'handler_error', '7c72123081fc');
 INSERT INTO kept.durableq_message VALUES (3, 2, 2, 0, 0, 0, 0, 1, 2199023255552, 1700003600000, 1700000000000, 1700000000000, 1700000000000, 1700003600000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 12, 0, 0, NULL, NULL, NULL, 'letter-2', '\xbbe4c75608d87d6cc07caf346af6b9bbc26af9758effd73feb6f85c256564798', NULL, NULL, NULL, '{"letter":2}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (4, 1, 0, 0, 0, 0, 0, 0, 2199023255552, 0, 1700000000000, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 12, 0, 0, 2, NULL, NULL, 'letter-3', '\xb2aa73f46bdb74ecd45d2fe13e9841fb8ba44a3566bdebe6814494d79eda6b02', NULL, NULL, NULL, '{"letter":3}', 'handler_error', '7c72123081fc');
-INSERT INTO kept.durableq_message VALUES (8, 4, 1, 0, 0, 0, 1, 0, 2199024285552, 0, 1700000000000, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 0, '\xbeca49b1826f402d59eec61ff47aed3e', 1099511627777, 15, 0, 0, NULL, NULL, NULL, 'held', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, NULL, NULL, '{"in":"flight"}', NULL, NULL);
+INSERT INTO kept.durableq_message VALUES (8, 4, 1, 0, 0, 0, 1, 0, 2199024285552, 0, 1700000000000, 1700000000000, 1700000000000, 1700000000000, 140737488355327, 0, '\x806d4222049b27c8cade2c9172a9af00', 1099511627777, 15, 0, 0, NULL, NULL, NULL, 'held', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, NULL, NULL, '{"in":"flight"}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (9, 4, 2, 0, 0, 1, 0, 0, 2199023255552, 1700000030000, 1700000000000, 1700000000000, 140737488355327, 1700000030000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 15, 0, 0, NULL, NULL, NULL, 'held', '\xec5fca1cc870d102e44c620634dd47f9a80bf85e95173dbc101947a053114532', NULL, NULL, NULL, '{"in":"flight"}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (10, 4, 2, 0, 0, 0, 1, 0, 2199023255552, 1700000060000, 1700000000000, 1700000000000, 1700000000000, 1700000060000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 17, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"failed":"once"}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (11, 4, 2, 0, 0, 0, 0, 0, 2199023255552, 1700003600000, 1700000000000, 1700000000000, 140737488355327, 1700003600000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 14, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{"later":true}', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (12, 4, 0, -7, 7, 0, 0, 0, 2199023255552, 0, 1700000000000, 1700000000000, 140737488355327, 1700000000000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 29, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, '{"source":"shop","n":1}', NULL, '"ready, of high priority ✓"', NULL, NULL);
 INSERT INTO kept.durableq_message VALUES (13, 4, 0, 0, 0, 0, 0, 0, 2199023255552, 0, 1700000000000, 1700000000000, 140737488355327, 1700000000000, 140737488355327, 0, '\x00000000000000000000000000000000', 1099511627776, 256, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff', NULL, NULL);
 INSERT INTO kept.durableq_meta VALUES ('clock:boot-1', '{"wall_ms": 1700000000000, "boot_ms": 1000000, "boot_id": "boot-1", "steady_ms": 1700000000000, "jump_ms": 0, "jumped_at_ms": 0, "lease_offset_ms": 0}');
-INSERT INTO kept.durableq_meta VALUES ('place', '7713738410561573432/5/17462');
+INSERT INTO kept.durableq_meta VALUES ('place', '7713738410561573432/5/25434');
 INSERT INTO kept.durableq_meta VALUES ('boot:host-1', 'boot-1');
 INSERT INTO kept.durableq_meta VALUES ('note:breaker', 'closed');
 INSERT INTO kept.durableq_queue VALUES (1, 'mail-dlq', NULL, 1700000000000, 30000, 0, 1209600000, 3, 3, 1000, 300000, 86400000, 1048576, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.5, 10, 30000, 10000, 300000, 3, 10000, 0, 0, 0, 0, 30000, 0, 300000, 0, 0, 0, 0);

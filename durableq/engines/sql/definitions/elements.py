@@ -12,7 +12,6 @@ import sqlalchemy
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Integer,
     LargeBinary,
     bindparam,
     literal_column,
@@ -43,11 +42,20 @@ class in_list(FunctionElement[bool]):  # noqa: N801 - reads as SQL where it is u
         return self
 
 
-class byte_length(FunctionElement[int]):  # noqa: N801
-    """The number of bytes in a text or binary column."""
+class fits(FunctionElement[bool]):  # noqa: N801
+    """The condition that a body has at most so many bytes.
 
-    type = Integer()
-    inherit_cache = True
+    Args:
+        column: the body.
+        most: the number of bytes.
+    """
+
+    type = Boolean()
+    inherit_cache = False
+
+    def __init__(self, column: ColumnElement[Any], most: int) -> None:
+        super().__init__(column)
+        self.most = most
 
 
 class last_id(FunctionElement[int]):  # noqa: N801

@@ -42,7 +42,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-from durableq.engines.sql.definitions.elements import byte_length
+from durableq.engines.sql.definitions.elements import fits
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import FOREVER_MS, RecordStatus, State
 from durableq.model.settings import LIMIT_SETTINGS, SETTINGS, Kind, QueueSettings
@@ -193,10 +193,7 @@ message = Table(
     CheckConstraint("state IN (0, 1, 2, 3)", name="durableq_message_state"),
     CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
     CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
-    CheckConstraint(
-        byte_length(column("body")) <= literal_column(str(BODY_CEILING_BYTES)),
-        name="durableq_message_body_size",
-    ),
+    CheckConstraint(fits(column("body"), BODY_CEILING_BYTES), name="durableq_message_body_size"),
     sqlite_autoincrement=True,
     **_strict,
 )

@@ -1,0 +1,195 @@
+"""Hot verbs of PostgreSQL in many threads: no message and no key twice, and none waits for ever."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Barrier
+
+import psycopg
+import pytest
+
+from durableq.engines.postgres.store import PostgresStore
+from durableq.model.message import Completion, Message, Outcome, Receipt, draft
+from durableq.store.core import Receive, Settle
+from durableq.testing.contract.case import ORDERS
+from tests.engine.test_postgres_hot import opened, plain
+from tests.support import scaled
+
+THREADS = 8
+
+
+@pytest.fixture
+def store(postgres_tables_url: str) -> Iterator[PostgresStore]:
+    with closing(opened(postgres_tables_url)) as store:
+        yield store
+
+
+def receipt_of(message: Message) -> Receipt:
+    assert message.receipt is not None
+    return message.receipt
+
+
+def completion(message: Message) -> Completion:
+    return Completion(receipt_of(message), None, message.key)
+
+
+def at_once(work: Callable[[int], object]) -> None:
+    """Run a function in threads that begin together, and raise what it raises."""
+    barrier = Barrier(THREADS)
+
+    def run(number: int) -> None:
+        barrier.wait(scaled(30))
+        work(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for running in [pool.submit(run, number) for number in range(THREADS)]:
+            running.result(scaled(100))
+
+
+def deadlocks(url: str) -> int:
+    with plain(url) as connection:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        (number,) = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone() or (0,)
+    return int(number)
+
+
+def received_once(store: PostgresStore, sent: int, *, batch: int, together: bool) -> None:
+    """Receive and complete in threads until nothing is left; each message comes once."""
+    taken: list[str] = []
+
+    def work(_: int) -> None:
+        messages: list[Message] = []
+        while True:
+            completions = [*map(completion, messages)]
+            if together and completions:
+                answers = store.together([Settle(completions, []), Receive(ORDERS, batch)])
+                outcomes, received = answers
+                assert outcomes == [Outcome.DONE] * len(completions)
+                messages = received.messages  # type: ignore[union-attr]
+            else:
+                assert store.complete(completions) == [Outcome.DONE] * len(completions)
+                messages = store.receive(ORDERS, batch).messages
+            if not messages:
+                return
+            taken.extend(message.id for message in messages)
+
+    at_once(work)
+    assert Counter(taken).most_common(1)[0][1] == 1
+    assert len(taken) == sent
+    counters, counts = store.queue(ORDERS).counters, store.queues(recount=True)[0].counts
+    assert (counters.sent, counters.completed, counts.present) == (sent, sent, 0)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "together"])
+def test_receivers_share_the_messages_of_senders(store: PostgresStore, together: bool) -> None:
+    def send(number: int) -> None:
+        for batch in range(20):
+            ids = store.send(ORDERS, [draft(n, key=f"{number} {batch} {n}") for n in range(20)])
+            assert [*map(int, ids)] == sorted(map(int, ids))
+
+    at_once(send)
+    received_once(store, THREADS * 400, batch=7, together=together)
+
+
+def test_equal_keys_in_any_order_are_taken_once_and_no_receivers_wait_for_each_other(
+    store: PostgresStore, postgres_tables_url: str
+) -> None:
+    before = deadlocks(postgres_tables_url)
+    done: Counter[str] = Counter()
+    keys = [f"key {number}" for number in range(60)]
+    for _ in range(THREADS):
+        random.shuffle(keys)
+        store.send(ORDERS, [draft(1, key=key) for key in keys])
+
+    def work(_: int) -> None:
+        while True:
+            received = store.receive(ORDERS, 15)
+            messages = received.messages
+            assert len({message.key for message in messages}) == len(messages)
+            done.update(str(message.key) for message in messages)
+            assert store.complete([*map(completion, messages)]) == [Outcome.DONE] * len(messages)
+            if received.idle and store.queue(ORDERS).counts.present == 0:
+                return
+
+    at_once(work)
+    assert done == Counter(keys)
+    counters = store.queue(ORDERS).counters
+    assert (counters.completed, counters.duplicates) == (60, (THREADS - 1) * 60)
+    assert deadlocks(postgres_tables_url) == before
+
+
+def test_one_completion_of_many_is_done_and_the_others_are_refused(store: PostgresStore) -> None:
+    store.send(ORDERS, [draft(n) for n in range(50)])
+    completions = [completion(message) for message in store.receive(ORDERS, 50).messages]
+    outcomes: list[Outcome] = []
+    at_once(lambda _: outcomes.extend(store.complete(random.sample(completions, 50))))
+    assert Counter(outcomes) == {Outcome.DONE: 50, Outcome.GONE: 50 * (THREADS - 1)}
+    assert store.queue(ORDERS).counters.completed == 50
+
+
+def test_a_receive_passes_over_messages_that_another_is_taking(
+    store: PostgresStore, postgres_tables_url: str
+) -> None:
+    ids = store.send(ORDERS, [draft(n) for n in range(3)])
+    with plain(postgres_tables_url) as other, other.transaction():
+        other.execute("SELECT 1 FROM durableq_message WHERE id = %s FOR UPDATE", [int(ids[0])])
+        other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [store._database.key])
+        store._database.wait_ms = "2000"
+        assert [message.id for message in store.receive(ORDERS, 2).messages] == ids[1:]
+        assert store.receive(ORDERS, 2).messages == []
+    assert [message.id for message in store.receive(ORDERS, 2).messages] == ids[:1]
+
+
+def test_a_limit_in_flight_that_is_set_beside_receives_is_kept(store: PostgresStore) -> None:
+    """A receive reads the queue after it has the lock, not before."""
+    store.send(ORDERS, [draft(n) for n in range(200)])
+
+    def work(number: int) -> None:
+        if number == 0:
+            store.declare_queue(ORDERS, {"max_in_flight": 5})
+            return
+        for _ in range(10):
+            store.receive(ORDERS, 1)
+
+    at_once(work)
+    taken = store.queue(ORDERS).counts.in_flight
+    assert store.receive(ORDERS, 10).messages == [] or taken < 5
+    assert store.queue(ORDERS).counts.in_flight == max(taken, 5)
+
+
+def test_an_operation_alone_and_hot_ones_exclude_each_other(
+    store: PostgresStore, postgres_tables_url: str
+) -> None:
+    """Purges between sends and receives: each message is counted at exactly one end."""
+
+    def work(number: int) -> None:
+        for n in range(30):
+            if number == 0:
+                store.purge(ORDERS)
+            elif number % 2:
+                store.send(ORDERS, [draft(n, key=f"{number} {n}")])
+            else:
+                store.complete([*map(completion, store.receive(ORDERS, 5).messages)])
+
+    at_once(work)
+    store.maintain()
+    counters, counts = store.queue(ORDERS).counters, store.queues(recount=True)[0].counts
+    assert counters.sent == counters.completed + counters.purged + counts.present
+    with plain(postgres_tables_url) as connection:
+        assert owners_missing(connection) == 0
+
+
+def owners_missing(connection: psycopg.Connection) -> int:
+    """Return the number of records in progress whose message is not leased under them."""
+    (number,) = connection.execute(
+        "SELECT count(*) FROM durableq_idempotency AS r WHERE status = 0 AND NOT EXISTS "
+        "(SELECT 1 FROM durableq_message AS m WHERE m.id = r.owner_message_id "
+        "AND m.receipt = r.owner_receipt AND m.state = 1)"
+    ).fetchone() or (0,)
+    return int(number)
