@@ -74,6 +74,8 @@ OF_COMMAND = {
     ("once list", "after"): ("k", "\udcff"),
     ("queue create", "name"): ("mail", "a b"),
     ("restore", "db"): ("new.db", "sqlite://["),
+    ("transfer", "source"): ("durableq.db", "sqlite://["),
+    ("transfer", "to"): ("new.db", "sqlite://["),
 }
 FILTERS = ("queue", "reason", "error_type", "group", "older_than")
 CHOICES = {"ids", "all_", *FILTERS}
@@ -132,6 +134,7 @@ EXCLUDED = {
         *(("envelope", name) for name in ("key_field", "group_field", "raw")),
     ],
     "recover": [("policy", "app"), ("dry_run", "rate")],
+    "transfer": [("dry_run", "abort")],
     "work": [("command", "app")],
 }
 
