@@ -71,6 +71,7 @@ ENTRIES: Final = {
     "transfer": Entry(
         "Maintain", "transfer", "Move everything to another file or PostgreSQL schema, and back."
     ),
+    "lint": Entry("Maintain", "lint", "Say what of an application another store does not take."),
     "prune": Entry(
         "Maintain", "database", "Remove expired messages, keys and values, and old history."
     ),

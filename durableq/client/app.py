@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -69,6 +69,11 @@ class DurableQ(Handlers, Values):
     def address(self) -> str:
         """The URL without its passwords, to be shown."""
         return address(self.url)
+
+    @property
+    def declared(self) -> Mapping[str, Mapping[str, float]]:
+        """The settings that the application has declared, as they are stored, by queue."""
+        return self._declared
 
     def use(self, url: str | os.PathLike[str]) -> None:
         """Use another file than the one given at first; before anything was opened.
