@@ -73,6 +73,7 @@ OF_COMMAND = {
     ("idempotency list", "after"): ("k", "\udcff"),
     ("once list", "after"): ("k", "\udcff"),
     ("queue create", "name"): ("mail", "a b"),
+    ("lint", "target"): ("postgres", "mongo"),
     ("restore", "db"): ("new.db", "sqlite://["),
     ("transfer", "source"): ("durableq.db", "sqlite://["),
     ("transfer", "to"): ("new.db", "sqlite://["),
