@@ -148,7 +148,7 @@ def check_redrive_limit(limit: int, most: int) -> None:
 def unknown_redrive(task_id: str) -> NotFound:
     """Return the error for an unknown redrive task."""
     return NotFound(
-        f"There is no redrive task {shown(task_id)} in this file; only the newest are kept."
+        f"There is no redrive task {shown(task_id)} in this database; only the newest are kept."
     )
 
 

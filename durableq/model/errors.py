@@ -63,11 +63,11 @@ class NotFound(DurableQError, LookupError):
 
 
 class UnknownQueue(NotFound):
-    """There is no queue of that name in this file."""
+    """There is no queue of that name in this database."""
 
     def __init__(self, queue: str) -> None:
         super().__init__(
-            f"There is no queue {shown(queue)} in this file. Create it with "
+            f"There is no queue {shown(queue)} in this database. Create it with "
             f"`durableq queue create {visible(str(queue), 80)}`, or declare it: "
             f"dq.queue({shown(queue)})."
         )
@@ -75,11 +75,11 @@ class UnknownQueue(NotFound):
 
 
 class UnknownMessage(NotFound):
-    """There is no message of that id in this file."""
+    """There is no message of that id in this database."""
 
     def __init__(self, message_id: str) -> None:
         super().__init__(
-            f"There is no message {visible(str(message_id), 80)} in this file. "
+            f"There is no message {visible(str(message_id), 80)} in this database. "
             "It has ended and was removed, or it never existed."
         )
         self.message_id = message_id

@@ -78,7 +78,7 @@ class Event(_Sentence):
 class Refusal(_Sentence):
     """Why a message cannot be cancelled or rescheduled. The sentence follows "Message 17 "."""
 
-    UNKNOWN = "unknown", "is not in this file: it has ended, or it never existed"
+    UNKNOWN = "unknown", "is not in this database: it has ended, or it never existed"
     ELSEWHERE = "elsewhere", "is in another queue: use that queue"
     IN_FLIGHT = "in_flight", "is in flight: its receiver settles it, or its lease ends first"
     DEAD = "dead", "is a dead letter: use `durableq dlq redrive` or `durableq dlq discard`"

@@ -70,6 +70,7 @@ def test_status_as_json_has_every_queue_and_its_counters(run: Run, shop: Shop) -
         "durability",
         "size_bytes",
         "log_bytes",
+        "index_bytes",
     }
 
 
@@ -155,7 +156,7 @@ def test_show_knows_a_message_that_has_ended(run: Run, shop: Shop) -> None:
 def test_show_of_an_unknown_message_is_nothing_found(message_id: str, run: Run, shop: Shop) -> None:
     shown = run("show", message_id)
     assert (shown.code, shown.out) == (3, "")
-    assert f"There is no message {message_id} in this file." in shown.err
+    assert f"There is no message {message_id} in this database." in shown.err
 
 
 def test_the_content_of_a_message_cannot_command_the_terminal(run: Run, shop: Shop) -> None:
@@ -401,6 +402,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "dlq explain": [one, "--db", "durableq.db"],
         "dlq set": [running.id, "--rate", "off"],
         "dlq discard": [three, "--yes"],
+        "transfer": ["--to", "moved.db", "--dry-run"],
     }
     elsewhere = {"work", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "once forget", "dlq resume", "dlq cancel"}

@@ -56,7 +56,7 @@ def test_one_message_that_is_not_there_is_not_found(verb: list[str], run: Run, s
     for unknown in ("77", "x"):
         shown = run("message", *verb, unknown)
         assert shown.code == 3
-        assert f"There is no message {unknown} in this file." in shown.err
+        assert f"There is no message {unknown} in this database." in shown.err
 
 
 def test_a_message_is_rescheduled_by_seconds_and_by_time(run: Run, shop: Shop) -> None:

@@ -195,7 +195,7 @@ def test_an_unknown_queue_is_refused_with_the_known_ones(
 ) -> None:
     sent = run("produce", lines_file(tmp_path, "1"), "--queue", "mail")
     assert sent.code == 3
-    assert "There is no queue 'mail' in this file." in sent.err
+    assert "There is no queue 'mail' in this database." in sent.err
     assert "There are: orders, orders-dlq." in sent.err
     assert "durableq queue create mail" in sent.err
     assert [info.name for info in shop.store.queues()] == ["orders", "orders-dlq"]

@@ -20,7 +20,18 @@ from tests.postgres import USER, Server, Standby, new_schema
 pytestmark = pytest.mark.xdist_group("postgres doctor")
 
 NAMES = [
-    *("server", "database", "tables", "indexes", "grants", "boot", "wall_clock", "vacuum", "size"),
+    *(
+        "server",
+        "database",
+        "tables",
+        "indexes",
+        "functions",
+        "grants",
+        "boot",
+        "wall_clock",
+        "vacuum",
+        "size",
+    ),
     *("write_lock", "durability", "settings", "connections", "sessions", "transactions"),
     *("oldest_xmin", "replication", "server_clock", "workers", "handlers"),
 ]
@@ -172,6 +183,13 @@ def test_a_user_without_rights_is_told_which(server: Server, url: str) -> None:
             assert found["grants"].level is Level.BAD
             assert "DELETE, INSERT, UPDATE on durableq_counters" in found["grants"].what
             assert "GRANT SELECT, INSERT" in found["grants"].advice
+            assert "each function" in found["functions"].what
+            functions = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = %s"
+            for (function,) in connection.execute(f"{functions}::regnamespace", [name]).fetchall():
+                connection.execute(f"DROP FUNCTION {function}".encode())
+            found = examined(as_reader)
+            assert found["functions"].level is Level.WARN
+            assert "slow and one at a time: send," in found["functions"].what
             assert "not shown to this one" in found["transactions"].what
         finally:
             connection.execute("DROP OWNED BY reader; DROP ROLE reader")

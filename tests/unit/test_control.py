@@ -41,7 +41,7 @@ def test_a_refusal_says_why_and_how_many_were_changed(orders: Queue) -> None:
         orders.cancel(leased, *others, "77")
     assert str(refused.value) == (
         f"Message {leased} is in flight: its receiver settles it, or its lease ends first. Message "
-        "77 is not in this file: it has ended, or it never existed. 2 of 4 were changed."
+        "77 is not in this database: it has ended, or it never existed. 2 of 4 were changed."
     )
     assert refused.value.refusals == {leased: Refusal.IN_FLIGHT, "77": Refusal.UNKNOWN}
     assert isinstance(refused.value, Conflict)

@@ -165,6 +165,7 @@ def _wall_clock(link: Link, database: Database) -> Finding:
 _OF_TABLES: Final[dict[str, Check]] = {
     "tables": doctor_tables.check_parts,
     "indexes": doctor_tables.check_indexes,
+    "functions": doctor_tables.check_functions,
     "grants": doctor_tables.check_grants,
     "boot": _boot,
     "wall_clock": _wall_clock,

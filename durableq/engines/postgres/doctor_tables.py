@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from durableq.engines.postgres import statements, tables
+from durableq.engines.postgres import installing, statements, tables
 from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import driver
 from durableq.engines.postgres.errors import first_line
@@ -63,6 +63,7 @@ WHERE c.relnamespace = to_regnamespace($1) AND c.relname LIKE 'durableq\\_%'
     AND NOT CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, wanted)
         ELSE has_table_privilege(c.oid, wanted) END
 ORDER BY 1, 2"""
+_MAY_CREATE: Final = "SELECT has_schema_privilege($1::regnamespace::oid, 'CREATE')"
 _VACUUM: Final = """\
 SELECT relname::text, n_live_tup, n_dead_tup,
     extract(epoch FROM clock_timestamp() - greatest(last_vacuum, last_autovacuum))::float8
@@ -134,6 +135,23 @@ def check_indexes(link: Link, database: Database) -> Finding:
         f"REINDEX INDEX CONCURRENTLY {database.quoted_schema}.{quoted(name)}" for name in invalid
     )
     return bad("indexes", f"invalid, so no statement uses it: {', '.join(invalid)}", f"{again}.")
+
+
+def check_functions(link: Link, database: Database) -> Finding:
+    """Judge whether the functions of this release are there, and may be called."""
+    name, wanted = "functions", installing.functions_of(database.schema)
+    present = installing.found(link, database)
+    missing = [ours for ours, (named, _) in wanted.items() if named not in present]
+    if not missing:
+        return ok(name, "each function of the fast path is there")
+    may_create = link.execute(_MAY_CREATE, (database.quoted_schema,)).fetchone()[0]
+    if may_create:
+        return ok(name, f"missing, and made by the next opening: {', '.join(missing)}")
+    return warn(
+        name,
+        f"missing, so these are slow and one at a time: {', '.join(missing)}",
+        "Run durableq init of this release as the owner of the tables.",
+    )
 
 
 def check_grants(link: Link, database: Database) -> Finding:

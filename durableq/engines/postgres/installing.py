@@ -53,7 +53,7 @@ def install(database: Database) -> None:
     """Create the functions that are missing; hot verbs are off where that is not allowed."""
     wanted = functions_of(database.schema)
     with database.connected() as (link, _):
-        if len(_found(link, database)) == len(wanted):
+        if len(found(link, database)) == len(wanted):
             return
     try:
         _create(database, wanted)
@@ -69,13 +69,13 @@ def install(database: Database) -> None:
 
 def _create(database: Database, wanted: Mapping[str, tuple[str, str]]) -> None:
     with database.write() as tx:
-        found = _found(tx.link, database)
+        present = found(tx.link, database)
         for name, text in wanted.values():
-            if name not in found:
+            if name not in present:
                 tx.raw.execute_text(text, prepare=False)
 
 
-def _found(link: Link, database: Database) -> set[str]:
+def found(link: Link, database: Database) -> set[str]:
     """Return the names of those functions that are there."""
     names = [name for name, _ in functions_of(database.schema).values()]
     rows = link.execute(_FIND, (database.quoted_schema, names)).fetchall()
