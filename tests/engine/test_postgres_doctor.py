@@ -246,7 +246,6 @@ def test_who_holds_the_write_lock_all_the_while_is_named(url: str) -> None:
     ("name", "value", "what"),
     [
         ("statement_timeout", "5s", "statement_timeout is 5 s"),
-        ("idle_session_timeout", "1min", "idle_session_timeout is 1 min"),
         ("idle_in_transaction_session_timeout", "10s", "idle_in_transaction_session_timeout is 10"),
     ],
 )

@@ -18,6 +18,7 @@ from tests.process.app import APP
 from tests.support import scaled, wait_for
 
 ROOT = Path(__file__).parents[2]
+OTHER_HOST = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 PATH = [
     *filter(None, [os.environ.get("PYTHONPATH")]),
     str(ROOT),
@@ -195,14 +196,27 @@ class Nursery:
         return child
 
     def fleet(
-        self, db: Path | str, *, app: str, cwd: Path = ROOT, drain: bool = False, **options: object
+        self,
+        db: Path | str,
+        *,
+        app: str,
+        cwd: Path = ROOT,
+        drain: bool = False,
+        host: str = "",
+        **options: object,
     ) -> Supervisor:
-        """Start `durableq work --json`: `grace=2` gives --grace=2."""
+        """Start `durableq work --json`: `grace=2` gives --grace=2.
+
+        With a host's id it runs in a pid namespace, which is killed with this child: to others, a
+        machine that fails.
+        """
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         words += ["--drain"] if drain else []
         command = ["durableq", "work", "--json", f"--db={db}", f"--app={app}", *words]
         out = self._folder / f"child-{len(self._children)}.out"
-        child = Supervisor([sys.executable, "-m", *command], out, subprocess.DEVNULL, cwd=cwd)
+        words = [*(OTHER_HOST if host else ()), sys.executable, "-m", *command]
+        environment = {"DURABLEQ_HOST_ID": host} if host else {}
+        child = Supervisor(words, out, subprocess.DEVNULL, cwd=cwd, **environment)
         self._children.append(child)
         return child
 

@@ -1,6 +1,7 @@
 """Fixtures of process tests: a database's path, its ledger, and a nursery."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,24 @@ from tests.process.child import Nursery
 from tests.support import new_file
 
 
+@contextmanager
+def new_place(server: str) -> Iterator[str]:
+    """Yield the URL of a new schema, also for tables of handlers; remove it and its ledger."""
+    with new_schema(server) as url:
+        server, _, schema = url.rpartition("schema=")
+        yield f"{server}options=-csearch_path%3D{schema}&schema={schema}"
+        for path in place_of(url).parent.glob(f"{place_of(url).stem}.*"):
+            path.unlink()
+
+
 @pytest.fixture
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
     """A file; or with `on_both_engines`, also the URL of a schema of PostgreSQL."""
     if getattr(request, "param", "sqlite") == "sqlite":
         yield tmp_path / "queue.db"
         return
-    with new_schema(request.getfixturevalue("postgres_server")) as url:
-        server, _, schema = url.rpartition("schema=")
-        yield f"{server}options=-csearch_path%3D{schema}&schema={schema}"
-        for path in place_of(url).parent.glob(f"{place_of(url).stem}.*"):
-            path.unlink()
+    with new_place(request.getfixturevalue("postgres_server")) as url:
+        yield url
 
 
 @pytest.fixture

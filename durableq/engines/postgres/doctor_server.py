@@ -32,7 +32,7 @@ _SETTINGS: Final = """\
 SELECT name, setting, coalesce(unit, '') FROM pg_settings WHERE name IN (
     'synchronous_commit', 'fsync', 'full_page_writes', 'autovacuum', 'track_counts',
     'client_connection_check_interval', 'default_transaction_isolation', 'statement_timeout',
-    'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout',
+    'idle_in_transaction_session_timeout', 'transaction_timeout',
     'lock_timeout', 'synchronous_standby_names', 'default_transaction_deferrable')"""
 #: These are of the role or the database; ours has set some for this session.
 _RESET: Final = "SELECT reset_val FROM pg_settings WHERE name = 'statement_timeout'"
@@ -106,10 +106,10 @@ def check_durability(link: Link, _: Database) -> Iterator[Finding]:
     yield bad(name, f"no standby of synchronous_standby_names ({standbys}) is there", advice)
 
 
-def check_settings(link: Link, _: Database) -> Iterator[Finding]:
+def check_settings(link: Link, database: Database) -> Iterator[Finding]:
     """Judge the other settings that concern us."""
     name, settings = "settings", settings_of(link)
-    before = list(_warnings(settings))
+    before = list(_warnings(settings, database))
     (statement_ms,) = link.execute(_RESET).fetchone()
     if 0 < int(statement_ms) < 60_000:
         before.append(
@@ -125,22 +125,16 @@ def check_settings(link: Link, _: Database) -> Iterator[Finding]:
         yield ok(name, "none is in the way")
 
 
-def _warnings(settings: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _warnings(settings: dict[str, str], database: Database) -> Iterator[tuple[str, str]]:
     if settings["autovacuum"] == "off" or settings["track_counts"] == "off":
         yield (
             "autovacuum does not run (autovacuum or track_counts is off)",
             "Set both on: a queue leaves a dead row with each step of a message.",
         )
-    if settings["client_connection_check_interval"] == "0":
+    if settings["client_connection_check_interval"] == "0" and database.keeps_sessions:
         yield (
             "client_connection_check_interval cannot be set on this server",
             "Nothing: the death of a worker inside a statement is noticed when that ends.",
-        )
-    if int(settings["idle_session_timeout"]):
-        yield (
-            f"idle_session_timeout is {span(int(settings['idle_session_timeout']))}",
-            "It ends connections that wait for messages: ALTER ROLE … SET idle_session_timeout = "
-            "0.",
         )
     for each in ("idle_in_transaction_session_timeout", "transaction_timeout"):
         limit_ms = int(settings.get(each, 0))

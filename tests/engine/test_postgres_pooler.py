@@ -1,0 +1,121 @@
+"""Behind a pooler in transaction mode: nothing relies on a session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from durableq import DurableQ
+from durableq.admin import operations
+from durableq.engines import open_store
+from durableq.engines.postgres import wakeup
+from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.location import Location
+from durableq.engines.postgres.store import PostgresStore
+from durableq.model.health import Level
+from durableq.model.message import draft
+from durableq.store.core import WorkerInfo
+from durableq.supervisor.liveness import this_process
+from durableq.supervisor.peers import ENDED_SECONDS, DeadWorkers
+from tests.proxies import Network, Pooler
+from tests.support import wait_for
+
+pytestmark = pytest.mark.xdist_group("postgres pooler")
+
+
+@pytest.fixture(params=[True, False], ids=["introduces itself", "does not"])
+def pooler(request: pytest.FixtureRequest, postgres_server: str) -> Iterator[Pooler]:
+    pooler = Pooler(postgres_server, introduces_itself=request.param)
+    yield pooler
+    pooler.close()
+
+
+@pytest.fixture
+def url(pooler: Pooler, postgres_url: str) -> str:
+    """The URL of the test's schema through the pooler."""
+    return f"{pooler.url}&schema={postgres_url.rpartition('schema=')[2]}"
+
+
+def keeps_sessions(url: str) -> bool:
+    with closing(Database(Location.parse(url))) as database:
+        return database.keeps_sessions
+
+
+def unseen(name: str) -> WorkerInfo:
+    """A worker of another host."""
+    return replace(this_process(name), pid_namespace="pid:[1]", boot_id="b", host_id="other")
+
+
+def test_sessions_are_relied_on_only_where_they_are_kept(url: str, postgres_server: str) -> None:
+    network = Network(postgres_server)
+    assert keeps_sessions(postgres_server)
+    assert keeps_sessions(network.url)
+    assert not keeps_sessions(url)
+    network.close()
+
+
+def test_messages_live_their_lives_without_prepared_statements(url: str, pooler: Pooler) -> None:
+    with DurableQ(url) as dq:
+        orders = dq.queue("orders", backoff_base=0)
+        orders.send_many([{"n": n} for n in range(60)])
+        for message in orders.receive(30):
+            message.complete()
+        with orders.receive(1)[0].transaction() as tx:
+            tx.execute("SELECT 1")
+            tx.send("orders", "inside")
+        for message in orders.receive(100):
+            message.complete()
+        assert orders.info().counters.completed == 61
+        assert {finding.level for finding in operations.audit(dq.store)} == {Level.OK}
+    assert pooler.prepared == []
+
+
+def test_a_fleet_has_no_locks_and_its_workers_beat(url: str) -> None:
+    with closing(open_store(url)) as store:
+        assert isinstance(store, PostgresStore)
+        worker = store.register(this_process("here"))
+        assert store.beat(worker.owner_id)
+        store.answer_for([worker.owner_id])
+        store.follow(worker.owner_id, lambda: pytest.fail("it has no lock that could be free"))
+        assert store.ended() == {}
+        store.unregister(worker.owner_id)
+        assert store.workers() == []
+        assert not store.beat(worker.owner_id)
+
+
+def test_the_messages_of_an_unseen_worker_wait_for_the_end_of_their_lease(url: str) -> None:
+    with closing(open_store(url)) as store:
+        store.declare_queue("orders", {"backoff_base_ms": 0})
+        store.send("orders", [draft(1)])
+        assert isinstance(store, PostgresStore)
+        owner_id = store.register(unseen("there")).owner_id
+        store.receive("orders", 1, owner_id=owner_id, visibility_ms=700)
+        dead_workers, until = DeadWorkers(), time.monotonic() + 5 * ENDED_SECONDS
+        while time.monotonic() < until:
+            assert dead_workers.reclaim(store) is None
+        assert len(store.leases_of(owner_id)) == 1
+        wait_for(lambda: store.receive("orders", 1).messages, what="the end of the lease")
+
+
+def test_a_wait_looks_each_second(url: str) -> None:
+    with closing(open_store(url)) as store, closing(store.watch()) as watch:
+        began = time.monotonic()
+        assert watch.wait(30)
+        assert time.monotonic() - began >= wakeup.LOOK_WITHOUT_SECONDS
+
+
+def test_doctor_says_so_and_leaves_nothing_behind_in_a_session(url: str, pooler: Pooler) -> None:
+    with DurableQ(url) as dq:
+        dq.init()
+    found = {finding.name: finding for finding in operations.examine(url)}
+    assert found["sessions"].level is Level.WARN
+    assert "through a pooler" in found["sessions"].what
+    assert [f.name for f in found.values() if f.level is not Level.OK] == ["durability", "sessions"]
+    for session in pooler.sessions:
+        assert session.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
+        assert session.execute("SHOW statement_timeout").fetchone() == ("0",)
+        assert session.execute("SHOW search_path").fetchone() == ('"$user", public',)
