@@ -402,6 +402,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "dlq explain": [one, "--db", "durableq.db"],
         "dlq set": [running.id, "--rate", "off"],
         "dlq discard": [three, "--yes"],
+        "lint": ["--target", "postgres"],
         "transfer": ["--to", "moved.db", "--dry-run"],
     }
     elsewhere = {"work", "demo", "chaos", "bench fleet", "bench flow"}
