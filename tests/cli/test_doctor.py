@@ -13,7 +13,8 @@ import pytest
 
 from durableq import DurableQ
 from durableq.admin import operations
-from durableq.engines.sqlite import doctor, doctor_file, doctor_tables, location, locks
+from durableq.engines.sql import examining
+from durableq.engines.sqlite import doctor, doctor_file, location, locks
 from durableq.engines.sqlite.driver import check_library, driver
 from durableq.store.core import WorkerInfo
 from durableq.supervisor.liveness import this_process
@@ -368,7 +369,7 @@ def test_dead_workers_still_listed_are_named(run: Run, shop: Shop) -> None:
 def test_an_error_of_one_check_is_one_line(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_tables, "_NEWEST", "SELECT nonsense FROM nowhere")
+    monkeypatch.setattr(examining, "_NEWEST", "SELECT nonsense FROM nowhere")
     shown = run("doctor", "--json")
     assert levels(shown, "bad") == {"wall_clock"}
     assert list(findings(shown)) == NAMES
