@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from durableq.model.errors import PASSING, Busy, DurableQError, OutcomeUnknown, StorageFull
+from durableq.model.errors import (
+    PASSING,
+    Busy,
+    DatabaseUnreachable,
+    DurableQError,
+    OutcomeUnknown,
+    StorageFull,
+)
 from durableq.runtime import logs
 from durableq.runtime.wakeup import WakeupEvent
 
@@ -42,6 +49,8 @@ def describe(error: DurableQError) -> str:
     """Return an error as a phrase for a log, without advice to try again: the process does that."""
     if isinstance(error, StorageFull):
         return "the disk of the database is full"
+    if isinstance(error, DatabaseUnreachable):
+        return _text(error).partition(". Nothing")[0]
     if isinstance(error, Busy):
         return "the database is busy: another process is writing"
     if isinstance(error, OutcomeUnknown):

@@ -127,15 +127,16 @@ def with_threads(call: Callable[[], object], number: int = 8) -> None:
         assert not thread.is_alive()
 
 
-def test_a_kept_traceback_keeps_no_lock(orders: Queue, db: str) -> None:
+def test_a_kept_traceback_keeps_no_lock(dq: DurableQ, db: str) -> None:
     """An interactive Python keeps the last traceback, and with it all that its frames hold."""
+    limited = dq.queue("limited", max_backlog=10_000)  # a send to it writes alone
     kept: list[BaseException] = []
     number = 0
-    while interrupt_at(number, send(orders), ROOT, kept):
-        orders.send("afterwards")
+    while interrupt_at(number, send(limited), ROOT, kept):
+        limited.send("afterwards")
         number += 1
     assert len(kept) > SOME
-    info = orders.info()
+    info = limited.info()
     assert info.counts.present == info.counters.sent >= number
     kept.clear()  # before the pool is closed, to which connections go back from its frames
 
