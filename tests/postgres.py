@@ -89,6 +89,14 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     return address.read_text()
 
 
+#: Ends the transactions that use the tables of a schema.
+_END_USERS = """
+SELECT pg_terminate_backend(held.pid) FROM pg_locks AS held
+JOIN pg_class AS used ON used.oid = held.relation
+JOIN pg_namespace AS of ON of.oid = used.relnamespace
+WHERE of.nspname = %s AND held.pid <> pg_backend_pid()"""
+
+
 @contextmanager
 def new_schema(server: str) -> Iterator[str]:
     """Yield the URL of a new schema, which is dropped afterwards."""
@@ -98,6 +106,7 @@ def new_schema(server: str) -> Iterator[str]:
         yield f"{server}{separator}schema={name}"
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(_END_USERS, [name])  # a test that failed may keep some
             connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
 
 

@@ -329,11 +329,16 @@ class Database:
     def refuse_inside(self) -> None:
         """Refuse a call around an open transaction of user code.
 
+        It ends a write of this thread that Ctrl-C has left open: its lock would be in the way.
+
         Raises:
             Conflict: this thread is inside `message.transaction()`.
         """
         if self.inside is not None:
             raise Conflict(INSIDE)
+        unfinished = self.unfinished
+        if unfinished is not None:
+            unfinished.leave()
 
     @property
     def inside(self) -> Session | None:

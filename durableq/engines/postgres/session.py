@@ -199,9 +199,6 @@ class Write:
         """
         database = self.database
         database.refuse_inside()
-        unfinished = database.unfinished
-        if unfinished is not None:
-            unfinished.leave()
         try:
             database.mark("unfinished", self)
             self._loan = loan = Loan(database)
