@@ -12,6 +12,7 @@ from threading import Barrier
 import psycopg
 import pytest
 
+from durableq.engines.postgres.arrays import whole
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.message import Completion, Message, Outcome, Receipt, draft
 from durableq.store.core import Receive, Settle
@@ -140,7 +141,7 @@ def test_a_receive_passes_over_messages_that_another_is_taking(
     with plain(postgres_tables_url) as other, other.transaction():
         other.execute("SELECT 1 FROM durableq_message WHERE id = %s FOR UPDATE", [int(ids[0])])
         other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [store._database.key])
-        store._database.wait_ms = "2000"
+        store._database.wait_ms = whole(2000)
         assert [message.id for message in store.receive(ORDERS, 2).messages] == ids[1:]
         assert store.receive(ORDERS, 2).messages == []
     assert [message.id for message in store.receive(ORDERS, 2).messages] == ids[:1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from threading import Thread
 
@@ -11,6 +11,7 @@ import pytest
 
 from durableq.engines import open_store
 from durableq.engines.postgres import installing
+from durableq.engines.postgres.arrays import whole
 from durableq.engines.postgres.driver import Link
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.errors import (
@@ -161,7 +162,7 @@ def test_hot_verbs_wait_for_an_operation_that_runs_alone(
 
 
 def test_a_hot_verb_that_waits_for_too_long_is_busy(store: PostgresStore) -> None:
-    store._database.wait_ms = "50"
+    store._database.wait_ms = whole(50)
     errors: list[Exception] = []
 
     def send() -> None:
@@ -257,13 +258,13 @@ def test_a_settlement_and_a_receive_are_one_call(
     store.send(ORDERS, [draft(n, key=f"{n}") for n in range(4)])
     first = store.receive(ORDERS, 2).messages
     calls: list[str] = []
-    execute = Link.execute_next
+    execute = Link.call
 
-    def noted(self: Link, text: str, *rest: object) -> object:
+    def noted(self: Link, text: str, values: Sequence[bytes | None]) -> object:
         calls.append(text)
-        return execute(self, text, *rest)
+        return execute(self, text, values)
 
-    monkeypatch.setattr(Link, "execute_next", noted)
+    monkeypatch.setattr(Link, "call", noted)
     settle = Settle([Completion(receipt(one), None, one.key) for one in first], [])
     outcomes, received = store.together([settle, Receive(ORDERS, 2)])
     assert outcomes == [Outcome.DONE] * 2

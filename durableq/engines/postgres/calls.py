@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+from durableq.engines.postgres.arrays import whole
 from durableq.engines.postgres.database import Database
-from durableq.engines.postgres.dialect import quoted
 from durableq.engines.postgres.driver import Link, driver
-from durableq.engines.postgres.functions import DONE
 from durableq.engines.postgres.installing import functions_of
-from durableq.model.errors import DatabaseUnusable
+from durableq.model.errors import DatabaseUnusable, DurableQError
 from durableq.runtime.clock import Moment
 
 #: Rows of deltas that one fold moves, and the folds of one call.
 FOLD_ROWS: Final = 10_000
 FOLDS: Final = 10
-#: The types of the arguments that each function has first.
-_FIRST: Final = ("bigint", "text", "text", "bigint", "bigint", "bigint")
-#: The types of the others.
-_ARGUMENTS: Final = {
-    "send": (
-        *("text", "bigint", "text"),
-        *("text[]", "text[]", "bytea[]", "text[]", "bigint[]", "bigint[]"),
-    ),
-    "work": (
-        *("text", "text[]", "bytea[]", "bigint[]", "bigint[]", "text[]"),
-        *("text", "bigint", "bigint", "bytea", "bigint", "bigint", "bigint", "bigint", "bigint"),
-    ),
-    "extend": ("text[]", "bytea[]", "bigint[]", "bigint[]", "bigint"),
-}
+
+#: Rows of an answer.
+Rows = list[tuple[Any, ...]]
 
 
 class Answered(NamedTuple):
     """The answer of a function, and when it was called."""
 
-    #: Its rows, without the columns `answer` and `clock_ms` of the first.
-    rows: list[tuple[Any, ...]]
+    rows: Rows
     moment: Moment
 
-
-@lru_cache(32)
-def _text(name: str, schema: str) -> str:
-    kinds = enumerate((*_FIRST, *_ARGUMENTS[name]), 1)
-    given = ", ".join(f"${number}::{kind}" for number, kind in kinds)
-    own, _ = functions_of(schema)[name]
-    return f"SELECT * FROM {quoted(schema)}.{own}({given})"  # noqa: S608 - ours
+    @property
+    def numbers(self) -> list[int]:
+        """The answer of a function that returns numbers."""
+        numbers: list[int] = self.rows[0][0]
+        return numbers
 
 
-def call(database: Database, name: str, *arguments: Any) -> Answered | None:
+def call(database: Database, name: str, *arguments: bytes | None) -> Answered | None:
     """Call a function; None: it has changed nothing, and the shared operation does all.
 
     Args:
         database: the schema.
         name: of the function.
-        arguments: those that are its own.
+        arguments: those that are its own, as `arrays` makes them.
 
     Raises:
         Conflict: this thread is inside `message.transaction()`.
@@ -63,44 +48,50 @@ def call(database: Database, name: str, *arguments: Any) -> Answered | None:
         OutcomeUnknown: the connection was lost.
     """
     database.refuse_inside()
-    check, moment = database.revision_check, database.time.moment()
-    if not database.is_hot or moment.is_due or check is None:
+    moment = database.time.moment()
+    if not database.is_hot or moment.is_due or database.revision_check is None:
         return None
-    values = (
-        database.key,
+    first = (
         database.wait_ms,
-        check.expected,
-        moment.now_ms + moment.offset_ms,
-        moment.offset_ms,
-        moment.lease_ms if database.server is None else None,
-        *arguments,
+        whole(moment.now_ms + moment.offset_ms),
+        whole(moment.offset_ms),
+        whole(moment.lease_ms) if database.server is None else None,
     )
-    rows = _rows(database, _text(name, database.schema), values)
-    if not rows or rows[0][0] != DONE:
+    rows = _rows(database, name, (*first, *arguments))
+    if not rows or rows[0][0] is None:
         return None
-    if database.server is not None:
-        database.server.observe(rows[0][1])
     return Answered(rows, moment)
 
 
-def _rows(database: Database, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]] | None:
-    """Run a statement; None after an error that the shared operation shall meet, and explain."""
-
-    def run(link: Link) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = link.execute_next(text, values).fetchall()
-        return found
-
+def _rows(database: Database, name: str, values: tuple[bytes | None, ...]) -> Rows | None:
+    """Call a function; None after an error that the shared operation shall meet, and explain."""
+    text = functions_of(database).calls[name]
     try:
-        return database.call(run)
+        return database.call(partial(Link.call, text=text, values=values))
     except (driver.Error, DatabaseUnusable):
         return None
 
 
+def observe(database: Database, clock_ms: int) -> None:
+    """Take notice of the time of the server, unless another clock is injected."""
+    if database.server is not None:
+        database.server.observe(clock_ms)
+
+
 def fold(database: Database) -> None:
     """Move what hot verbs have counted into the counters, unless another process does."""
-    own, _ = functions_of(database.schema)["fold"]
-    text = f"SELECT {database.quoted_schema}.{own}($1::bigint, $2::bigint)"
     for _ in range(FOLDS):
-        rows = _rows(database, text, (database.key, FOLD_ROWS))
+        rows = _rows(database, "fold", (whole(FOLD_ROWS),)) if database.is_hot else None
         if rows is None or rows[0][0] < FOLD_ROWS:
             return
+
+
+def notify(database: Database) -> None:
+    """Wake those who wait for writes, after a commit.
+
+    In the transaction itself, a notification would hold a lock of the whole server until the commit
+    is on the disk: no two senders would commit together. If this process ends before, those who
+    wait find the message at their next look.
+    """
+    with suppress(driver.Error, DurableQError), database.connected() as (link, _):
+        link.execute_text(database.notify, prepare=False)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet, ref
 
 from durableq.engines.postgres import forking
+from durableq.engines.postgres.arrays import whole
 from durableq.engines.postgres.connecting import connect, keeps_session
 from durableq.engines.postgres.dialect import dialect, qualified, quoted
 from durableq.engines.postgres.driver import Link, driver
@@ -28,7 +29,7 @@ from durableq.engines.postgres.errors import (
     translate,
 )
 from durableq.engines.postgres.loan import Loan
-from durableq.engines.postgres.location import Location, lock_key, lock_kind
+from durableq.engines.postgres.location import LISTENING, Location, lock_key, lock_kind
 from durableq.engines.postgres.pool import Pool
 from durableq.engines.postgres.presence import Presence
 from durableq.engines.postgres.server_clock import ServerClock
@@ -89,7 +90,7 @@ class Database:
         self.revision_check: RevisionCheck | None = None
         #: Whether hot verbs run beside each other; otherwise all operations run alone.
         self.is_hot = True
-        self.wait_ms = str(location.busy_timeout_ms)
+        self.wait_ms = whole(location.busy_timeout_ms)
         #: The table of messages; see `joining`.
         self.identity: tuple[Any, ...] | None = None
         self._local = threading.local()
@@ -122,6 +123,12 @@ class Database:
         self.key = key
         self.channel = f"durableq_{key & (1 << 64) - 1:016x}"
         self.notify = f"NOTIFY {self.channel}"
+        listening = key ^ LISTENING
+        self.begin_listening = f"SELECT pg_try_advisory_lock_shared({listening})"
+        self.end_listening = f"SELECT pg_advisory_unlock_shared({listening})"
+        self.let_writers_end = (
+            f"BEGIN; SET LOCAL lock_timeout = 1000; SELECT pg_advisory_xact_lock({key}); COMMIT"
+        )
         timeout = f"SET LOCAL lock_timeout = {self.location.busy_timeout_ms}"
         alone = f"SELECT pg_advisory_xact_lock({key})"
         self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {PLANNED_NOW}"

@@ -139,9 +139,11 @@ def check_indexes(link: Link, database: Database) -> Finding:
 
 def check_functions(link: Link, database: Database) -> Finding:
     """Judge whether the functions of this release are there, and may be called."""
-    name, wanted = "functions", installing.functions_of(database.schema)
+    name, wanted = "functions", installing.functions_of(database)
     present = installing.found(link, database)
-    missing = [ours for ours, (named, _) in wanted.items() if named not in present]
+    missing = [
+        ours for ours, own in zip(wanted.calls, wanted.texts, strict=True) if own not in present
+    ]
     if not missing:
         return ok(name, "each function of the fast path is there")
     may_create = link.execute(_MAY_CREATE, (database.quoted_schema,)).fetchone()[0]

@@ -10,11 +10,10 @@ from durableq.model.errors import Unsupported
 
 try:
     import psycopg
-    from psycopg import RawCursor, adapt, pq
+    from psycopg import RawCursor, adapt, generators, pq
+    from psycopg.errors import error_from_result
     from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
-
-    from durableq.engines.postgres.arrays import DUMPERS
 except ImportError as error:  # the extra is not installed, or libpq is missing
     raise Unsupported(
         f"PostgreSQL needs the driver psycopg, which cannot be imported ({error}). "
@@ -71,8 +70,6 @@ def _adapters() -> adapt.AdaptersMap:
         adapters.register_dumper(number, Int8BinaryDumper)
     for text in (bytes, bytearray):
         adapters.register_dumper(text, _BytesDumper)
-    for array, dumper in DUMPERS:
-        adapters.register_dumper(array, dumper)
     adapters.register_loader("varchar", _BodyLoader)
     adapters.register_loader("numeric", _SumLoader)
     return adapters
@@ -98,7 +95,16 @@ class Link:
         prepare: whether to prepare statements at once; None leaves it to the connection.
     """
 
-    __slots__ = ("_cursor", "connection", "execute_text", "generation", "is_spent", "prepare")
+    __slots__ = (
+        "_cursor",
+        "_loader",
+        "_names",
+        "connection",
+        "execute_text",
+        "generation",
+        "is_spent",
+        "prepare",
+    )
 
     def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool | None = True) -> None:
         self.connection = connection
@@ -106,6 +112,9 @@ class Link:
         self._cursor = self._new_cursor()
         #: Runs text without parameters, perhaps several statements, in one round trip.
         self.execute_text = _Cursor(connection, row_factory=tuple_row).execute
+        #: Of `call`: the names of prepared statements, and what reads rows.
+        self._names: dict[str, bytes] = {}
+        self._loader = adapt.Transformer(self._cursor)
         #: Whether it is not to be used again, although it seems to be open.
         self.is_spent = False
         #: Changes whenever the pool closes all its connections.
@@ -124,6 +133,39 @@ class Link:
         cursor = self._new_cursor()
         cursor.executemany(text, [*rows])
         return cursor
+
+    def call(self, text: str, values: Sequence[bytes | None]) -> list[tuple[Any, ...]]:
+        """Run a statement with values in binary form, and return its rows.
+
+        A cursor takes 20 µs more: it looks for the form of each value, and describes the answer.
+        """
+        pgconn = self.connection.pgconn
+        formats = [pq.Format.BINARY] * len(values)
+        if self.prepare is not True:  # what one session has prepared may not be in the next
+            pgconn.send_query_params(text.encode(), values, None, formats, pq.Format.BINARY)
+        else:
+            name = self._names.get(text) or self._prepare(text)
+            pgconn.send_query_prepared(name, values, formats, pq.Format.BINARY)
+        result = self._answer()
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            self._names.pop(text, None)  # other code may have dropped it
+            raise error_from_result(result)
+        self._loader.set_pgresult(result)
+        return self._loader.load_rows(0, result.ntuples, tuple)
+
+    def _prepare(self, text: str) -> bytes:
+        name = f"durableq_{len(self._names)}_{id(text)}".encode()
+        self.connection.pgconn.send_prepare(name, text.encode())
+        result = self._answer()
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            raise error_from_result(result)
+        self._names[text] = name
+        return name
+
+    def _answer(self) -> Any:
+        """Wait for the answer of a statement, as the driver does."""
+        (result,) = self.connection.wait(generators.execute(self.connection.pgconn))
+        return result
 
     @property
     def in_transaction(self) -> bool:

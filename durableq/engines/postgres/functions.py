@@ -3,12 +3,15 @@
 A function takes the lock of the schema shared, so no shared operation runs meanwhile, and any
 number of other functions. PL/pgSQL takes a new snapshot for each statement: after the lock was
 waited for, a function sees what the others have committed. Where it meets anything that it does not
-know, it has changed nothing and answers BAIL; the shared operation does it then.
+know, it has changed nothing and answers so: with NULL, or without rows. The shared operation does
+it then.
 
 Plans are made once in a session, perhaps when the tables are empty, and serve it for long. So scans
 of whole tables and sorts are off, and conditions that an index of few rows would serve are written
 so that it does not: `state + 0`. To plan anew each time, which the server would do because of the
 lists, takes as long as the rest.
+
+`@lock@` and other words between such signs stand for constants of a schema: see `installing`.
 """
 
 from __future__ import annotations
@@ -19,62 +22,57 @@ from durableq.engines.sql.columns import LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
 from durableq.model.message import FOREVER_MS
 from durableq.runtime.clock import JUMP_MS
 
-#: The answers of a function: it has done all, or nothing.
-DONE, BAIL = 0, 1
 #: What a receive says: it has leased as many as it was to, or the shared operation shall go on.
 FULL, DECLINED = 1, 2
 
 #: The arguments that each function has first, with their types.
-_FIRST: Final = """\
-    p_lock BIGINT, p_wait_ms TEXT, p_revision TEXT, p_clock_ms BIGINT, p_offset_ms BIGINT,
-    p_lease_ms BIGINT"""
-#: Takes the lock and the time. An injected clock gives p_lease_ms; the server's may not be far from
+_FIRST: Final = "p_wait_ms BIGINT, p_clock_ms BIGINT, p_offset_ms BIGINT, p_lease_ms BIGINT"
+_TIMES: Final = "clock_ms BIGINT; now_ms BIGINT; lease_ms BIGINT;"
+_OPTIONS: Final = """\
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off"""
+
+
+#: Takes the lock and the time. An injected clock gives p_lease_ms. The server's may not be far from
 #: what the caller expects, for a jump has to be noted in a shared operation.
 _BEGIN: Final = f"""\
-    IF NOT pg_try_advisory_xact_lock_shared(p_lock) THEN
-        PERFORM set_config('lock_timeout', p_wait_ms, true);
-        PERFORM pg_advisory_xact_lock_shared(p_lock);
+    IF NOT pg_try_advisory_xact_lock_shared(@lock@) THEN
+        PERFORM set_config('lock_timeout', p_wait_ms::text, true);
+        PERFORM pg_advisory_xact_lock_shared(@lock@);
     END IF;
     clock_ms := p_clock_ms;
     IF p_lease_ms IS NULL THEN
         clock_ms := extract(epoch FROM clock_timestamp()) * 1000;
         IF abs(clock_ms - p_clock_ms) > {JUMP_MS} THEN
-            RETURN;
+            @bail@;
         END IF;
     END IF;
     now_ms := clock_ms - p_offset_ms;
     lease_ms := coalesce(p_lease_ms, clock_ms) + {LEASE_EPOCH_MS};"""
-_VARIABLES: Final = "now_ms BIGINT; lease_ms BIGINT;"
-_OPTIONS: Final = """\
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off"""
-#: The pages of the index of ready messages that this transaction has read: where many are of
-#: messages that are gone, a look from the start is slow.
-_PAGES: Final = (
-    "pg_stat_get_xact_blocks_fetched('durableq_message_ready'::regclass) + "
-    "pg_stat_get_xact_blocks_fetched('durableq_message_leased'::regclass)"
-)
 
+
+#: Stores a batch. Its answer: whether a process waits for writes, the time, and the ids. The lock
+#: of those that wait is taken for a moment in one expression, which no interruption comes between.
 _SEND: Final = f"""\
 CREATE FUNCTION durableq_send(
-{_FIRST},
-    p_queue TEXT, p_largest BIGINT, p_channel TEXT,
+    {_FIRST},
+    p_queue TEXT, p_largest BIGINT,
     p_bodies TEXT[], p_keys TEXT[], p_hashes BYTEA[], p_attributes TEXT[], p_delays BIGINT[],
-    p_priorities BIGINT[],
-    OUT answer INT, OUT clock_ms BIGINT, OUT ids BIGINT[]
-) {_OPTIONS} AS $durableq$
+    p_priorities BIGINT[]
+) RETURNS BIGINT[] {_OPTIONS} AS $durableq$
 #variable_conflict use_column
 DECLARE
-    {_VARIABLES}
+    {_TIMES}
+    ids BIGINT[];
+    has_listeners BOOLEAN;
 BEGIN
-    answer := {BAIL};
-{_BEGIN}
+{_BEGIN.replace("@bail@", "RETURN NULL")}
     WITH target AS (
         SELECT q.id, q.delay_ms FROM durableq_queue AS q
         WHERE q.name = p_queue AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
             AND q.max_body_bytes >= p_largest
-            AND (SELECT version_num FROM durableq_version) = p_revision
+            AND (SELECT version_num FROM durableq_version) = '@revision@'
     ), added AS (
         INSERT INTO durableq_message (
             queue_id, state, rank, priority, deferred, receive_count, recovery_count,
@@ -105,20 +103,23 @@ BEGIN
     )
     SELECT array_agg(a.id) INTO ids FROM added AS a;
     IF ids IS NULL THEN
-        RETURN;
+        RETURN NULL;
     END IF;
-    PERFORM pg_notify(p_channel, '');
-    answer := {DONE};
+    has_listeners := CASE WHEN pg_try_advisory_lock(@listening@)
+        THEN NOT pg_advisory_unlock(@listening@) ELSE true END;
+    RETURN ARRAY[has_listeners::int, clock_ms] || ids;
 END $durableq$"""  # noqa: S608 - constants
 
 #: Moves rows of deltas into the counters, while no other session does; returns their number.
 _FOLD: Final = f"""\
-CREATE FUNCTION durableq_fold(p_lock BIGINT, p_most BIGINT) RETURNS BIGINT
+CREATE FUNCTION durableq_fold(p_most BIGINT) RETURNS BIGINT
 {_OPTIONS} AS $durableq$
 DECLARE
     folded BIGINT;
 BEGIN
-    IF NOT (pg_try_advisory_xact_lock_shared(p_lock) AND pg_try_advisory_xact_lock(p_lock # 1)) THEN
+    IF NOT (
+        pg_try_advisory_xact_lock_shared(@lock@) AND pg_try_advisory_xact_lock(@folding@)
+    ) THEN
         RETURN 0;
     END IF;
     WITH gone AS (
@@ -138,22 +139,29 @@ BEGIN
     RETURN folded;
 END $durableq$"""  # noqa: S608 - constants
 
-#: Ends leases in success. The messages of each receive, of `p_tokens`, are those up to its end in
-#: `p_ends`, and `p_from` has its queue. Messages are locked before records, both in order.
+#: The messages of each receive, of `p_tokens`, are those up to its end in `p_ends`; `p_from` has
+#: its queue.
+_LISTS: Final = "p_from TEXT[], p_tokens BYTEA[], p_ends BIGINT[], p_ids BIGINT[]"
+_SETTLED: Final = """\
+    ids BIGINT[]; done BIGINT[]; keys TEXT[]; of_queue BIGINT; number BIGINT; lost BIGINT := 0;"""
+
+
+#: Ends leases in success. It locks messages before records, and both in order of an index, so no
+#: two wait in a circle. `@bail@` leaves the function.
 _SETTLE: Final = """\
     IF cardinality(p_from) > 1 THEN
         SELECT count(*) INTO number
         FROM unnest(p_from) AS u (name) JOIN durableq_queue AS q ON q.name = u.name
         WHERE q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL;
         IF number < cardinality(p_from) THEN
-            RETURN;
+            @bail@;
         END IF;
     END IF;
     FOR i IN 1 .. coalesce(cardinality(p_from), 0) LOOP
         WITH source AS MATERIALIZED (
             SELECT q.id, q.idempotency_ttl_ms FROM durableq_queue AS q
             WHERE q.name = p_from[i] AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
-                AND (SELECT version_num FROM durableq_version) = p_revision
+                AND (SELECT version_num FROM durableq_version) = '@revision@'
         ), gone AS (
             DELETE FROM durableq_message AS m
             WHERE m.id = ANY (p_ids[coalesce(p_ends[i - 1], 0) + 1 : p_ends[i]])
@@ -178,7 +186,7 @@ _SETTLE: Final = """\
             array_agg(g.key) FILTER (WHERE g.key IS NOT NULL)
         INTO of_queue, ids, number, keys FROM gone AS g;
         IF of_queue IS NULL THEN
-            RETURN;
+            @bail@;
         END IF;
         done := done || ids;
         lost := lost + number;
@@ -191,16 +199,50 @@ _SETTLE: Final = """\
             retention_from_ms = greatest(m.enqueued_at_ms, now_ms)
         WHERE m.queue_id = of_queue AND m.key = ANY (keys) AND m.deferred = 1 AND m.state + 0 = 2;
         IF FOUND THEN
-            PERFORM pg_notify(p_channel, '');
+            PERFORM pg_notify('@channel@', '');
         END IF;
     END LOOP;"""
+#: The answer: the time, the number of records that were not there, and the ids that have ended.
+_COMPLETE: Final = f"""\
+CREATE FUNCTION durableq_complete(
+    {_FIRST},
+    {_LISTS}, p_results TEXT[]
+) RETURNS BIGINT[] {_OPTIONS} AS $durableq$
+#variable_conflict use_column
+DECLARE
+    {_TIMES}
+{_SETTLED}
+BEGIN
+{_BEGIN.replace("@bail@", "RETURN NULL")}
+{_SETTLE.replace("@bail@", "RETURN NULL")}
+    RETURN ARRAY[clock_ms, lost] || done;
+END $durableq$"""
+
+_TERMS: Final = """\
+    p_queue TEXT, p_limit BIGINT, p_visibility_ms BIGINT, p_token BYTEA, p_owner BIGINT,
+    p_rank BIGINT, p_id BIGINT, p_due_ms BIGINT, p_ended_ms BIGINT"""
+#: The first row has the time for `sent_at_ms`, and `numbers`; see `working`.
+_RETURNS: Final = f"""\
+RETURNS TABLE (
+    id BIGINT, sent_at_ms BIGINT, body VARCHAR, key TEXT, attributes TEXT, priority BIGINT,
+    receive_count BIGINT, recovery_count BIGINT, enqueued_at_ms BIGINT, group_id TEXT,
+    expires_at_ms BIGINT, numbers BIGINT[], done BIGINT[]
+) {_OPTIONS}"""
+_RECEIVED: Final = """\
+    hashes BYTEA[]; are_plain BOOLEAN[]; taken BIGINT; position INT; says BIGINT; pages BIGINT;
+    visibility_ms BIGINT; is_behind BOOLEAN; first_rank BIGINT; first_id BIGINT; due_ms BIGINT;
+    until_ms BIGINT; began TIMESTAMPTZ;"""
+#: The pages of indexes that this transaction has read: where many entries are of messages that are
+#: gone, a look from the start is slow.
+_PAGES: Final = (
+    "pg_stat_get_xact_blocks_fetched('durableq_message_ready'::regclass) + "
+    "pg_stat_get_xact_blocks_fetched('durableq_message_leased'::regclass)"
+)
 #: Leases the first ready messages, in order, up to one that is not plain: DECLINED says that the
-#: shared operation shall look at the rest.
+#: shared operation shall look at the rest. Others take keys too: they are taken in their order.
 _RECEIVE: Final = f"""\
-    IF p_queue IS NULL THEN
-        RETURN NEXT;
-        RETURN;
-    END IF;
+    id := 0;
+    sent_at_ms := clock_ms;
     began := clock_timestamp();
     of_queue := NULL;
     pages := {_PAGES};
@@ -226,7 +268,7 @@ _RECEIVE: Final = f"""\
         ) AS r
     ) AS c
     WHERE q.name = p_queue AND q.limits = 0 AND q.paused = 0 AND q.dead_letter_queue_id IS NOT NULL
-        AND (SELECT version_num FROM durableq_version) = p_revision;
+        AND (SELECT version_num FROM durableq_version) = '@revision@';
     IF of_queue IS NULL OR is_behind THEN
         numbers := ARRAY[{DECLINED}, lost];
         RETURN NEXT;
@@ -288,58 +330,58 @@ _RECEIVE: Final = f"""\
             d.recovery_count, d.enqueued_at_ms, d.group_id, d.expires_at_ms, NULL::BIGINT[],
             NULL::BIGINT[]
         FROM leased AS d ORDER BY d.rank, d.id;"""  # noqa: S608 - constants
-#: Settles, receives, or both. The first row of its answer has `id` for `answer`, `sent_at_ms` for
-#: `clock_ms`, the numbers, and the ids of the messages that have ended.
-_WORK: Final = f"""\
-CREATE FUNCTION durableq_work(
-{_FIRST},
-    p_channel TEXT,
-    p_from TEXT[], p_tokens BYTEA[], p_ends BIGINT[], p_ids BIGINT[], p_results TEXT[],
-    p_queue TEXT, p_limit BIGINT, p_visibility_ms BIGINT, p_token BYTEA, p_owner BIGINT,
-    p_rank BIGINT, p_id BIGINT, p_due_ms BIGINT, p_ended_ms BIGINT
-) RETURNS TABLE (
-    id BIGINT, sent_at_ms BIGINT, body VARCHAR, key TEXT, attributes TEXT, priority BIGINT,
-    receive_count BIGINT, recovery_count BIGINT, enqueued_at_ms BIGINT, group_id TEXT,
-    expires_at_ms BIGINT, numbers BIGINT[], done BIGINT[]
-) {_OPTIONS} AS $durableq$
+_RECEIVE_ALONE: Final = f"""\
+CREATE FUNCTION durableq_receive(
+    {_FIRST},
+{_TERMS}
+) {_RETURNS} AS $durableq$
 #variable_conflict use_column
 DECLARE
-    {_VARIABLES}
-    clock_ms BIGINT;
-    ids BIGINT[]; keys TEXT[]; hashes BYTEA[];
-    are_plain BOOLEAN[]; number BIGINT; lost BIGINT := 0; taken BIGINT; position INT; says BIGINT;
-    of_queue BIGINT; visibility_ms BIGINT; is_behind BOOLEAN; first_rank BIGINT;
-    first_id BIGINT; due_ms BIGINT; until_ms BIGINT; pages BIGINT; began TIMESTAMPTZ;
+    {_TIMES}
+    ids BIGINT[]; keys TEXT[]; of_queue BIGINT; number BIGINT; lost BIGINT := 0;
+{_RECEIVED}
 BEGIN
-{_BEGIN}
-{_SETTLE}
-    id := {DONE};
-    sent_at_ms := clock_ms;
-    numbers := ARRAY[0, lost];
+{_BEGIN.replace("@bail@", "RETURN")}
+{_RECEIVE}
+END $durableq$"""
+#: `complete` and then `receive`.
+_WORK: Final = f"""\
+CREATE FUNCTION durableq_work(
+    {_FIRST},
+    {_LISTS}, p_results TEXT[],
+{_TERMS}
+) {_RETURNS} AS $durableq$
+#variable_conflict use_column
+DECLARE
+    {_TIMES}
+{_SETTLED.replace(" done BIGINT[];", "")}
+{_RECEIVED}
+BEGIN
+{_BEGIN.replace("@bail@", "RETURN")}
+{_SETTLE.replace("@bail@", "RETURN")}
 {_RECEIVE}
 END $durableq$"""
 
-#: Lets leases end later. Its lists are those of `work`.
+#: Lets leases end later. Its answer: the time, and the ids.
 _EXTEND: Final = f"""\
 CREATE FUNCTION durableq_extend(
-{_FIRST},
-    p_from TEXT[], p_tokens BYTEA[], p_ends BIGINT[], p_ids BIGINT[], p_visibility_ms BIGINT,
-    OUT answer INT, OUT clock_ms BIGINT, OUT done BIGINT[]
-) {_OPTIONS} AS $durableq$
+    {_FIRST},
+    {_LISTS}, p_visibility_ms BIGINT
+) RETURNS BIGINT[] {_OPTIONS} AS $durableq$
 #variable_conflict use_column
 DECLARE
-    {_VARIABLES}
+    {_TIMES}
     queues BIGINT[];
     ids BIGINT[];
+    done BIGINT[];
 BEGIN
-    answer := {BAIL};
-{_BEGIN}
+{_BEGIN.replace("@bail@", "RETURN NULL")}
     SELECT array_agg(q.id ORDER BY u.n) INTO queues
     FROM unnest(p_from) WITH ORDINALITY AS u (name, n)
     JOIN durableq_queue AS q ON q.name = u.name
-    WHERE (SELECT version_num FROM durableq_version) = p_revision;
+    WHERE (SELECT version_num FROM durableq_version) = '@revision@';
     IF coalesce(cardinality(queues), 0) < cardinality(p_from) THEN
-        RETURN;
+        RETURN NULL;
     END IF;
     FOR i IN 1 .. cardinality(p_from) LOOP
         WITH longer AS (
@@ -351,8 +393,15 @@ BEGIN
         SELECT array_agg(g.id) INTO ids FROM longer AS g;
         done := done || ids;
     END LOOP;
-    answer := {DONE};
+    RETURN ARRAY[clock_ms] || done;
 END $durableq$"""  # noqa: S608 - constants
 
 #: The functions by name.
-FUNCTIONS: Final = {"send": _SEND, "work": _WORK, "extend": _EXTEND, "fold": _FOLD}
+FUNCTIONS: Final = {
+    "send": _SEND,
+    "receive": _RECEIVE_ALONE,
+    "complete": _COMPLETE,
+    "work": _WORK,
+    "extend": _EXTEND,
+    "fold": _FOLD,
+}

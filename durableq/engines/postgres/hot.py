@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from durableq.engines.postgres.arrays import ByteStrings, Texts, Wholes
-from durableq.engines.postgres.calls import call
+from durableq.engines.postgres.arrays import byte_strings, text, texts, whole, wholes
+from durableq.engines.postgres.calls import call, notify, observe
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.looks import Looks
 from durableq.engines.postgres.working import Done, in_lists, work
@@ -139,10 +139,12 @@ def _extend(
     """Extend leases; None: not done."""
     groups = by_receive(receipts)
     lists = in_lists(groups)
-    answered = None if lists is None else call(database, "extend", *lists, visibility_ms)
+    answered = None if lists is None else call(database, "extend", *lists, whole(visibility_ms))
     if answered is None:
         return None
-    done = {*(answered.rows[0][2] or ())}
+    clock_ms, *done_ids = answered.numbers
+    observe(database, clock_ms)
+    done = {*done_ids}
     longer = {place for *_, at in groups for message_id, place in at.items() if message_id in done}
     others = [place for place in range(len(receipts)) if place not in longer]
     outcomes = [Outcome.DONE] * len(receipts)
@@ -163,18 +165,20 @@ def _send(database: Database, queue: str, drafts: Sequence[Draft]) -> list[str] 
     answered = call(
         database,
         "send",
-        queue,
-        largest,
-        database.channel,
-        Texts(bodies),
-        Texts(keys) if any(keys) else None,
-        ByteStrings(hashes) if any(hashes) else None,
-        Texts(attributes) if any(attributes) else None,
-        None if delays.count(None) == len(delays) else Wholes(delays),
-        Wholes(priorities) if any(priorities) else None,
+        text(queue),
+        whole(largest),
+        texts(bodies),
+        texts(keys) if any(keys) else None,
+        byte_strings(hashes) if any(hashes) else None,
+        texts(attributes) if any(attributes) else None,
+        None if delays.count(None) == len(delays) else wholes(delays),
+        wholes(priorities) if any(priorities) else None,
     )
     if answered is None:
         return None
-    ids = answered.rows[0][2]
+    has_listeners, clock_ms, *ids = answered.numbers
+    observe(database, clock_ms)
+    if has_listeners:
+        notify(database)
     ids.sort()  # in the order of the drafts: they were taken in it
     return [*map(str, ids)]

@@ -16,6 +16,10 @@ BUSY_TIMEOUT_MS: Final = 30_000
 _LONGEST_NAME: Final = 63
 _SCHEMA: Final = "schema"
 
+#: Differences of the keys of locks from that of the schema's writes: of the fold of counters, and
+#: of the processes that wait for writes.
+FOLDING, LISTENING = 1, 2
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

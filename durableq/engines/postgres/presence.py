@@ -4,6 +4,11 @@ It holds a session advisory lock for each worker of this process, and one for ea
 process, as its supervisor, answers for. The server frees them when the connection ends, as it does
 with the process. A connection may also be lost alone: it is replaced at once, and the locks are
 taken again, so others look twice before they take a worker for dead.
+
+While the process waits for writes, or may begin to, it also holds a lock that all such processes
+share: hot sends notify only where somebody holds it. A process that is busy for QUIET_SECONDS gives
+it back. One that takes it waits for all that write at that moment, and looks for messages then: a
+send that did not see the lock has committed by then, and is found.
 """
 
 from __future__ import annotations
@@ -35,6 +40,10 @@ if TYPE_CHECKING:
 AGAIN_SECONDS: Final = 0.2
 #: Time between attempts to take a lock that another process tries at the moment.
 RETRY_SECONDS: Final = 0.02
+#: Time after which a process that was notified and does not wait is busy.
+QUIET_SECONDS: Final = 0.5
+#: Attempts to take the lock of those that wait: a sender looks at it for a moment.
+ATTEMPTS: Final = 50
 _TRY: Final = "SELECT pg_try_advisory_lock($1::int, $2::int)"
 _UNLOCK: Final = "SELECT pg_advisory_unlock($1::int, $2::int)"
 _ENTER: Final = (
@@ -79,6 +88,11 @@ class Presence:
         #: The rows of this process's workers, to be entered again if they were taken for dead.
         self._rows: dict[int, str] = {}
         self._listeners: set[WakeupEvent] = set()
+        #: Whether senders notify this process, and have done so since a wait began.
+        self._is_told = self._is_heard = False
+        #: The number of waits, and when the last one ended.
+        self._waiting = 0
+        self._waited_at = 0.0
 
     # ---- for callers
 
@@ -148,11 +162,32 @@ class Presence:
         with self._turn:
             self._opened()
             self._listeners.add(event)
+            self._ask()
 
     def ignore(self, event: WakeupEvent) -> None:
         """Set this event no more."""
         with self._turn:
             self._listeners.discard(event)
+            if not self._listeners:
+                self._rest()
+
+    def begin_wait(self) -> bool:
+        """Begin a wait; return whether no write can have been missed since the last one."""
+        with self._turn:
+            self._waiting += 1
+            self._is_heard = False
+            if self._is_told:
+                return True
+            with suppress(driver.Error, DurableQError):
+                self._opened()
+                self._ask()
+            return False
+
+    def end_wait(self) -> None:
+        """End a wait."""
+        with self._turn:
+            self._waiting -= 1
+            self._waited_at = time.monotonic()
 
     def close(self) -> None:
         """Close the connection: the locks are free."""
@@ -185,6 +220,8 @@ class Presence:
                 self._enter_rows(self._rows.values())
                 for key in self._wanted:
                     self._take(key)
+                if self._listeners:
+                    self._ask()
             except BaseException:
                 self._lose()
                 raise
@@ -209,6 +246,31 @@ class Presence:
             except driver.Error:
                 self._lose()
 
+    def _ask(self) -> None:
+        """Let senders notify this process, and wait for those that write already."""
+        connection = self._connection
+        if connection is None or self._is_told:
+            return
+        for _ in range(ATTEMPTS):  # a session that keeps it is a sender's that was cut off: as good
+            (taken,) = connection.execute(self._database.begin_listening).fetchone() or (True,)
+            if taken:
+                break
+            time.sleep(0.001)
+        self._is_told = True
+        try:
+            connection.execute(self._database.let_writers_end, prepare=False)
+        except driver.errors.LockNotAvailable:  # a transaction of user code: the next look serves
+            connection.execute("ROLLBACK", prepare=False)
+
+    def _rest(self) -> None:
+        """Let senders notify this process no more."""
+        if self._is_told and self._connection is not None:
+            self._is_told = False
+            try:
+                self._connection.execute(self._database.end_listening)
+            except driver.Error:
+                self._lose()
+
     def _enter_rows(self, rows: Iterable[str]) -> None:
         link = Link(self._opened())
         for row in rows:
@@ -218,6 +280,7 @@ class Presence:
         """Drop the connection, and with it the locks."""
         connection, self._connection = self._connection, None
         self._since = math.inf
+        self._is_told = False
         self._was_lost |= connection is not None
         self._held.clear()
         if connection is not None:
@@ -260,9 +323,24 @@ class Presence:
             return -1, 0.0 if was is not None else AGAIN_SECONDS
         if heard:
             self._tell()
-        return connection.fileno(), RETRY_SECONDS if self._wanted - self._held else None
+        seconds = self._seconds_until_busy()
+        return connection.fileno(), RETRY_SECONDS if self._wanted - self._held else seconds
+
+    def _seconds_until_busy(self) -> float | None:
+        """Return when to look whether this process is busy; rest if it is.
+
+        None: nobody has notified it since a wait began, so to be told costs nobody anything.
+        """
+        if not (self._is_told and self._is_heard):
+            return None
+        left = self._waited_at + QUIET_SECONDS - time.monotonic()
+        if self._waiting or left > 0:
+            return QUIET_SECONDS if self._waiting else left
+        self._rest()
+        return None
 
     def _tell(self) -> None:
+        self._is_heard = True
         for event in self._listeners:
             if not event.is_set:
                 event.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from durableq.runtime.wakeup import WakeupEvent
@@ -42,6 +43,14 @@ class NotifyWatch:
 
     def wait(self, seconds: float, *others: HasFileno) -> bool:
         """Wait for a write, for one of the others, or until the time is over; see Watch.wait."""
+        if self._presence is None:
+            return self._wait(seconds, others)
+        try:
+            return not self._presence.begin_wait() or self._wait(seconds, others)
+        finally:
+            self._presence.end_wait()
+
+    def _wait(self, seconds: float, others: Sequence[HasFileno]) -> bool:
         deadline = time.monotonic() + seconds
         look_at = time.monotonic() + self._look_seconds
         poll = select.poll()

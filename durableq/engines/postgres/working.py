@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from durableq.engines.postgres.arrays import ByteStrings, Texts, Wholes
-from durableq.engines.postgres.calls import Answered, call
+from durableq.engines.postgres.arrays import byte_strings, text, texts, whole, wholes
+from durableq.engines.postgres.calls import Answered, call, observe
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.functions import DECLINED, FULL
 from durableq.engines.postgres.looks import FROM_THE_START, Look, Looks
@@ -33,11 +33,8 @@ _receipt: Final = attrgetter("receipt")
 _IN_FLIGHT: Final = State.IN_FLIGHT  # to look up a member takes 0.2 µs for each message
 #: The receipts of each receive: queue, token, and where each message id stands among all.
 Groups = list[tuple[str, Token, dict[int, int]]]
-#: Columns of the answer.
-_NUMBERS, _DONE = 11, 12
-#: Places in the arguments of a receive.
-_TOKEN, _ARGUMENTS = 3, 9
-_NOTHING_TO_SETTLE: Final = (None,) * 5
+#: Columns of the first row of an answer.
+_CLOCK, _NUMBERS, _DONE = 1, 11, 12
 _NOTHING_RECEIVED: Final = Received([], [], 0)
 
 
@@ -80,29 +77,37 @@ def work(
     Raises:
         Busy, Conflict, OutcomeUnknown: as for `calls.call`.
     """
+    ended: tuple[bytes | None, ...] = ()
     groups: Groups = []
-    ended: tuple[Any, ...] = _NOTHING_TO_SETTLE
     if completions:
         groups = settling.by_receive([*map(_receipt, completions)])
         lists = in_lists(groups)
         if lists is None:
             return None
         results = [completions[place].result for _, _, at in groups for place in at.values()]
-        ended = *lists, Texts(results) if any(results) else None
-    terms: tuple[Any, ...] = (None,) * _ARGUMENTS
-    if wanted is not None:
-        terms = _terms(database, wanted, looks.next(wanted.queue))
-    answered = call(database, "work", database.channel, *ended, *terms)
+        ended = *lists, texts(results) if any(results) else None
+    if wanted is None:
+        answered = call(database, "complete", *ended)
+        if answered is None:
+            return None
+        clock_ms, lost, *done = answered.numbers
+        observe(database, clock_ms)
+        return Done(_outcomes(database, completions, groups, lost, done), _NOTHING_RECEIVED)
+    look, token = looks.next(wanted.queue), receiving.new_token()
+    terms = _terms(database, wanted, look, token)
+    answered = call(database, "work" if completions else "receive", *ended, *terms)
     if answered is None:
         return None
-    outcomes = _outcomes(database, completions, groups, answered) if completions else []
-    received: Received | DurableQError = _NOTHING_RECEIVED
-    if wanted is not None:
-        received = _received(database, looks, wanted, terms, answered)
-    return Done(outcomes, received)
+    head = answered.rows[0]
+    observe(database, head[_CLOCK])
+    outcomes = []
+    if completions:
+        lost, done = head[_NUMBERS][1], head[_DONE] or []
+        outcomes = _outcomes(database, completions, groups, lost, done)
+    return Done(outcomes, _received(database, looks, wanted, (look, token), answered))
 
 
-def in_lists(groups: Groups) -> tuple[Texts, ByteStrings, Wholes, Wholes] | None:
+def in_lists(groups: Groups) -> tuple[bytes, bytes, bytes, bytes] | None:
     """Return queues, tokens, ends and ids as a function takes them; None: it cannot."""
     ids = [message_id for *_, at in groups for message_id in at]
     if not ids or len({*ids}) != len(ids):
@@ -112,19 +117,28 @@ def in_lists(groups: Groups) -> tuple[Texts, ByteStrings, Wholes, Wholes] | None
         end += len(at)
         ends.append(end)
     queues, tokens, _ = zip(*groups, strict=True)
-    return Texts(queues), ByteStrings(tokens), Wholes(ends), Wholes(ids)
+    return texts(queues), byte_strings(tokens), wholes(ends), wholes(ids)
 
 
 # ---- completions
 
 
 def _outcomes(
-    database: Database, completions: Sequence[Completion], groups: Groups, answered: Answered
+    database: Database,
+    completions: Sequence[Completion],
+    groups: Groups,
+    lost: int,
+    done: list[int],
 ) -> list[Outcome]:
-    """Return the outcomes; the shared operation says why a receipt was refused."""
-    head = answered.rows[0]
-    lost = head[_NUMBERS][1]
-    done: list[int] = head[_DONE] or []
+    """Return the outcomes; the shared operation says why a receipt was refused.
+
+    Args:
+        database: the schema.
+        completions: of the call.
+        groups: their receipts.
+        lost: the number of records that were not there.
+        done: the ids of the messages that have ended.
+    """
     if lost:
         names = ", ".join(dict.fromkeys(queue for queue, *_ in groups))
         settling.warn_lost(names, lost, len(done))
@@ -157,31 +171,51 @@ def _judge(
 # ---- a receive
 
 
-def _terms(database: Database, wanted: Receive, look: Look) -> tuple[Any, ...]:
+def _terms(
+    database: Database, wanted: Receive, look: Look, token: Token
+) -> tuple[bytes | None, ...]:
     """Return the arguments of a receive."""
     owner = stored_owner(wanted.owner_id) if wanted.owner_id else database.owner_outside
-    token = receiving.new_token()
-    return wanted.queue, wanted.limit, wanted.visibility_ms, token, owner, *look
+    return (
+        text(wanted.queue),
+        whole(wanted.limit),
+        whole(wanted.visibility_ms),
+        bytes(token),
+        whole(owner),
+        *map(whole, look),
+    )
 
 
 def _received(
-    database: Database, looks: Looks, wanted: Receive, terms: tuple[Any, ...], answered: Answered
+    database: Database,
+    looks: Looks,
+    wanted: Receive,
+    begun: tuple[Look, Token],
+    answered: Answered,
 ) -> Received | DurableQError:
-    """Return the answer of a receive, to which the shared operation may add."""
+    """Return the answer of a receive, to which the shared operation may add.
+
+    Args:
+        database: the schema.
+        looks: where looks begin.
+        wanted: the receive.
+        begun: where this look began, and the token of its receipts.
+        answered: the answer of the function.
+    """
     head, *rows = answered.rows
     says, _, *numbers = head[_NUMBERS]
     if not numbers:  # it has not looked: the queue is paused, or something is due
         return _rest(database, wanted, [])
     seen = _Seen(*numbers)
-    begun = Look(*terms[-len(Look._fields) :])
+    look, token = begun
     if seen.first_id is not None and seen.rank is not None:
         found = Look(seen.rank, seen.first_id, seen.now_ms, seen.lease_ms)
-        looks.note(wanted.queue, begun, found, seen.pages, seen.microseconds / 1e6)
-    elif begun != FROM_THE_START:
+        looks.note(wanted.queue, look, found, seen.pages, seen.microseconds / 1e6)
+    elif look != FROM_THE_START:
         looks.forget(wanted.queue)
         again = work(database, looks, (), wanted)
         return _rest(database, wanted, []) if again is None else again.received
-    messages = _messages(wanted.queue, terms[_TOKEN].hex(), seen.visibility_ms, rows)
+    messages = _messages(wanted.queue, token.hex(), seen.visibility_ms, rows)
     messages = shift(messages, answered.moment.offset_ms)
     if says & DECLINED:
         return _rest(database, wanted, messages)
