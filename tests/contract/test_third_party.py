@@ -99,5 +99,7 @@ def test_two_engines_of_one_scheme_are_refused(site: Path) -> None:
 
 
 def test_an_unknown_scheme_names_the_known_ones(site: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"there are sqlite:// and memory://, shelf://\."):
+    with pytest.raises(
+        InvalidInput, match=r"there are sqlite://, postgresql:// and memory://, shelf://\."
+    ):
         open_store("redis://")
