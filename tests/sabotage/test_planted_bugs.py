@@ -115,7 +115,7 @@ SEEN_BY = [
     ),
     (
         "split_effect_and_acknowledgement",
-        "tests/engine/test_transaction.py::test_an_exception_inside_undoes_all_of_it",
+        "tests/engine/test_transaction.py::test_an_exception_inside_undoes_all_of_it[sqlite]",
     ),
     (
         "wait_for_ones_own_lock",
@@ -162,7 +162,7 @@ SEEN_BY = [
     ),
     (
         "count_each_signal",
-        "tests/process/test_fleet_sigterm.py::test_a_signal_delivered_twice_is_one_stop[SIGTERM]",
+        "tests/process/test_fleet_sigterm.py::test_a_signal_delivered_twice_is_one_stop[SIGTERM-sqlite]",
     ),
     (
         "start_impatiently",
