@@ -8,7 +8,7 @@ from durableq.engines.sql import control
 from durableq.model import lifecycle
 from tests.sabotage.host_bugs import rewrite
 
-_IS_WAITING = "(durableq_message.state = 0 OR durableq_message.state = 2)"
+_IS_WAITING = "(durableq_message.state + 0 = 0 OR durableq_message.state + 0 = 2)"
 
 
 def cancel_without_looking() -> None:
@@ -18,7 +18,7 @@ def cancel_without_looking() -> None:
 
 def reschedule_without_looking() -> None:
     rewrite("DELAY", _IS_WAITING, "1")
-    rewrite("RUN_NOW", "durableq_message.state = 2", "1")
+    rewrite("RUN_NOW", "durableq_message.state + 0 = 2", "1")
 
 
 def cancel_uncounted() -> None:
