@@ -39,6 +39,7 @@ GROUPS = "tests/engine/test_group_commit.py::"
 INTERRUPTED = "tests/engine/test_interrupted_groups.py::"
 OPENING = "tests/process/test_opening.py::"
 STARTING = "tests/process/test_fleet_starting.py::"
+SIGTERM = "tests/process/test_fleet_sigterm.py::"
 
 SEEN_BY = [
     ("remove_the_fence", CONTRACT + "test_a_stale_receipt_can_do_nothing"),
@@ -162,7 +163,7 @@ SEEN_BY = [
     ),
     (
         "count_each_signal",
-        "tests/process/test_fleet_sigterm.py::test_a_signal_delivered_twice_is_one_stop[SIGTERM-sqlite]",
+        SIGTERM + "test_a_signal_delivered_twice_is_one_stop[SIGTERM-sqlite]",
     ),
     (
         "start_impatiently",
