@@ -18,7 +18,7 @@ from durableq.model.message import Completion, Message, Outcome, Receipt, draft
 from durableq.store.core import Receive, Settle
 from durableq.testing.contract.case import ORDERS
 from tests.engine.test_postgres_hot import opened, plain
-from tests.support import scaled
+from tests.support import scaled, wait_for
 
 THREADS = 8
 
@@ -125,6 +125,32 @@ def test_equal_keys_in_any_order_are_taken_once_and_no_receivers_wait_for_each_o
     assert deadlocks(postgres_tables_url) == before
 
 
+def test_keys_are_taken_in_their_order(store: PostgresStore, postgres_tables_url: str) -> None:
+    """Behind a key that another is taking, a receive has the lower keys, and no higher one."""
+    store.send(ORDERS, [draft(1, key=key) for key in ("c", "b", "a")])
+    take = (
+        "INSERT INTO durableq_idempotency "
+        "(queue_id, key, status, owner_message_id, owner_receipt, payload_hash, created_at_ms) "
+        "SELECT id, %s, 0, 0, '', '', 0 FROM durableq_queue WHERE name = 'orders'"
+    )
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        plain(postgres_tables_url) as third,
+        plain(postgres_tables_url) as other,
+        other.transaction(force_rollback=True),
+    ):
+        other.execute(take, ["b"])
+        receiving = pool.submit(store.receive, ORDERS, 3)
+        wait_for(lambda: third.execute(waiting, ["durableq_receive"]).fetchone() == (1,))
+        third.execute("SET lock_timeout = 300")
+        with pytest.raises(psycopg.errors.LockNotAvailable), third.transaction():
+            third.execute(take, ["a"])
+        with third.transaction(force_rollback=True):
+            third.execute(take, ["c"])
+    assert len(receiving.result().messages) == 3
+
+
 def test_one_completion_of_many_is_done_and_the_others_are_refused(store: PostgresStore) -> None:
     store.send(ORDERS, [draft(n) for n in range(50)])
     completions = [completion(message) for message in store.receive(ORDERS, 50).messages]
@@ -138,11 +164,17 @@ def test_a_receive_passes_over_messages_that_another_is_taking(
     store: PostgresStore, postgres_tables_url: str
 ) -> None:
     ids = store.send(ORDERS, [draft(n) for n in range(3)])
-    with plain(postgres_tables_url) as other, other.transaction():
+    with (
+        ThreadPoolExecutor(1) as pool,
+        plain(postgres_tables_url) as other,
+        other.transaction(),
+    ):
         other.execute("SELECT 1 FROM durableq_message WHERE id = %s FOR UPDATE", [int(ids[0])])
         other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [store._database.key])
         store._database.wait_ms = whole(2000)
-        assert [message.id for message in store.receive(ORDERS, 2).messages] == ids[1:]
+        receiving = pool.submit(store.receive, ORDERS, 2)
+        wait_for(receiving.done, what="a receive beside a message that is being taken")
+        assert [message.id for message in receiving.result().messages] == ids[1:]
         assert store.receive(ORDERS, 2).messages == []
     assert [message.id for message in store.receive(ORDERS, 2).messages] == ids[:1]
 

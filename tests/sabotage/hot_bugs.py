@@ -7,6 +7,7 @@ from typing import Final
 from durableq.engines.postgres import functions
 
 HOT: Final = "tests/engine/test_postgres_hot.py::"
+BESIDE: Final = "tests/engine/test_postgres_beside.py::"
 WAKING: Final = "tests/engine/test_postgres_waking.py::"
 
 
@@ -26,6 +27,14 @@ def take_no_lock_in_hot_verbs() -> None:
     change("IF NOT pg_try_advisory_xact_lock_shared(@lock@) THEN", "IF false THEN")
 
 
+def wait_for_messages_that_others_take() -> None:
+    change(" SKIP LOCKED", "")
+
+
+def take_keys_in_any_order() -> None:
+    change(' ORDER BY u.key COLLATE "C", u.n\n', "\n")
+
+
 def count_sends_in_place() -> None:
     """Each send of a queue waits until the one before has committed."""
     change(
@@ -41,6 +50,8 @@ def see_no_listeners() -> None:
 
 BUGS: Final = (
     take_no_lock_in_hot_verbs,
+    wait_for_messages_that_others_take,
+    take_keys_in_any_order,
     count_sends_in_place,
     see_no_listeners,
 )
@@ -49,6 +60,11 @@ SEEN_BY: Final = [
         "take_no_lock_in_hot_verbs",
         HOT + "test_hot_verbs_wait_for_an_operation_that_runs_alone",
     ),
+    (
+        "wait_for_messages_that_others_take",
+        BESIDE + "test_a_receive_passes_over_messages_that_another_is_taking",
+    ),
+    ("take_keys_in_any_order", BESIDE + "test_keys_are_taken_in_their_order"),
     ("count_sends_in_place", HOT + "test_hot_verbs_run_beside_each_other"),
     ("see_no_listeners", WAKING + "test_a_send_notifies_only_while_a_process_waits"),
 ]
