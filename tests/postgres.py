@@ -47,6 +47,17 @@ class Server(of_chaos.Server):
         super().__init__("fsync=off", *settings, place=_PLACE, found=programs())
 
 
+@contextmanager
+def running(*settings: str) -> Iterator[Server]:
+    """Run a server of a test module's own."""
+    server = Server(*settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 class Standby(Server):
     """A standby of a server that runs."""
 
@@ -56,8 +67,8 @@ class Standby(Server):
 
     def make(self) -> None:
         """Copy the data of the other server."""
-        options = ["-h", str(self._of.folder), "-U", USER, "-R", "-c", "fast", "--no-sync"]
-        self.run("pg_basebackup", "-D", self.data, *options)
+        options = ["-h", str(self._of.folder), "-U", USER, "-R", "-X", "stream", "-c", "fast"]
+        self.run("pg_basebackup", "-D", self.data, *options, "--no-sync")
 
 
 @pytest.fixture(scope="session")

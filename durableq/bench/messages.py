@@ -66,8 +66,18 @@ BODIES: Final = tuple(
 )
 
 
-class Side(PipedProcess):
-    """A running subject.
+class MessageSide(PipedProcess):
+    """A running subject of a workload of messages."""
+
+    def run(self, workload: Mapping[str, Any], count: int) -> Sample:
+        """Run a workload and return the seconds of each message."""
+        self.tell(json.dumps({**workload, "count": count}))
+        cpu, wall = json.loads(self.answer())
+        return Sample(cpu / count, wall / count)
+
+
+class Side(MessageSide):
+    """A running subject on a file.
 
     Args:
         name: `durableq`, `raw`, `against` or a peer.
@@ -81,11 +91,28 @@ class Side(PipedProcess):
         arguments = ("-P", script, name, str(setting.folder), setting.synchronous)
         super().__init__(name, *arguments, environment={"PYTHONPATH": path})
 
-    def run(self, workload: Mapping[str, Any], count: int) -> Sample:
-        """Run a workload and return the seconds of each message."""
-        self.tell(json.dumps({**workload, "count": count}))
-        cpu, wall = json.loads(self.answer())
-        return Sample(cpu / count, wall / count)
+
+def in_turns(
+    row: Row, sides: Sequence[MessageSide], count: int, rounds: int, setting: Setting
+) -> dict[str, list[Sample]]:
+    """Run a row on each side in each round, in another order each time; return the samples.
+
+    Args:
+        row: its workload is run.
+        sides: those that can run it.
+        count: the messages of a side in a round.
+        rounds: their number, without the first one, which warms up.
+        setting: is told of the progress.
+    """
+    samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
+    for number in range(rounds + 1):
+        setting.progress(f"{row.name} ({setting.synchronous}): round {number} of {rounds}")
+        turn = number % len(sides)
+        for side in (*sides[turn:], *sides[:turn]):
+            sample = side.run(row.workload, count)
+            if number:
+                samples[side.name].append(sample)
+    return samples
 
 
 def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
@@ -101,14 +128,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
         for row in rows:
             able = [side for side in sides if peers.can(side.name, row.workload)]
             count = _count(row, quick=setting.quick)
-            samples: dict[str, list[Sample]] = {side.name: [] for side in able}
-            for number in range(rounds + 1):
-                setting.progress(f"{row.name} ({setting.synchronous}): round {number} of {rounds}")
-                turn = number % len(able)
-                for side in able[turn:] + able[:turn]:
-                    sample = side.run(row.workload, count)
-                    if number:  # the first round warms up
-                        samples[side.name].append(sample)
+            samples = in_turns(row, able, count, rounds, setting)
             yield figure_of(row, setting.synchronous, samples)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.contract.test_breaker_walk import STEPS
+from tests.contract.test_breaker_walk import STEPS, seen
 from tests.contract.test_breaker_walk import walk as walk_with_breaker
 from tests.contract.test_group_walks import GroupsSideBySide
 from tests.contract.test_once_walk import OnceSideBySide
@@ -66,7 +66,9 @@ def test_postgresql_and_the_model_that_walk_side_by_side_agree(
     walk: Any, postgres_tables_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OnPostgres, "url", postgres_tables_url, raising=False)
+    before = SideBySide.compared + OnceSideBySide.asked
     run_state_machine_as_test(walk, settings=FEWER)
+    assert SideBySide.compared + OnceSideBySide.asked - before >= FEWER.max_examples
 
 
 def test_postgresql_and_the_model_with_a_breaker_agree(postgres_tables_url: str) -> None:
@@ -81,4 +83,6 @@ def test_postgresql_and_the_model_with_a_breaker_agree(postgres_tables_url: str)
         empty(postgres_tables_url)
         walk_with_breaker(steps, postgres_tables_url)
 
+    seen.clear()
     run()
+    assert seen["closed to open"] > 0

@@ -15,7 +15,7 @@ from durableq.engines.postgres import doctor_tables, doctor_use
 from durableq.engines.postgres.location import lock_key
 from durableq.model.health import Finding, Level
 from tests.migrations.catalog import connected, described, split
-from tests.postgres import USER, Server, Standby, new_schema
+from tests.postgres import USER, Server, Standby, new_schema, running
 
 pytestmark = pytest.mark.xdist_group("postgres doctor")
 
@@ -40,10 +40,8 @@ NAMES = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server of these tests, whose settings may be changed."""
-    server = Server("fsync=on", "max_prepared_transactions=5", "wal_level=logical")
-    server.start()
-    yield server
-    server.stop()
+    with running("fsync=on", "max_prepared_transactions=5", "wal_level=logical") as server:
+        yield server
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ from durableq.cli import output
 from durableq.engines import open_store
 from durableq.engines.postgres import pool
 from durableq.model.errors import PASSING
-from durableq.testing.chaos.server import Server
 from tests.engine import plain
+from tests.postgres import Server, Standby, running
 from tests.support import scaled, wait_for
 
 on_postgres = pytest.mark.parametrize("db", ["postgres"], indirect=True)
@@ -40,12 +40,8 @@ TRY_AGAIN, FIX_IT = 4, 1
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server of the test's own."""
-    server = Server("fsync=off", "max_connections=12", "superuser_reserved_connections=3")
-    try:
-        server.start()
+    with running("fsync=off", "max_connections=12", "superuser_reserved_connections=3") as server:
         yield server
-    finally:
-        server.stop()
 
 
 def refusal(url: str, kind: type[Exception]) -> str:
@@ -176,23 +172,14 @@ def test_a_missing_driver_is_named() -> None:
     assert "pip install 'durableq[postgres]'" in ran.stdout
 
 
-def replica(primary: Server) -> Server:
-    """Return a standby of a server, which follows it."""
-    standby = Server("fsync=off")
-    subprocess.run(["rm", "-r", str(standby.data)], check=True)
-    source = ("-h", str(primary.folder), "-U", "durableq")
-    standby.run("pg_basebackup", "-D", standby.data, *source, "-R", "-X", "stream", "-c", "fast")
-    standby.start()
-    return standby
-
-
 def test_a_standby_is_refused_and_taken_once_it_is_promoted(server: Server) -> None:
     """A failover: two hosts in the URL, and the primary dies."""
     first = DurableQ(server.url)
     first.queue("orders").send("before")
     first.close()
-    standby = replica(server)
+    standby = Standby(server, "max_connections=12")
     try:
+        standby.start()
         assert "is read-only" in refusal(standby.url, DatabaseUnusable)
         hosts = f"{server.folder},{standby.folder}"
         both = f"postgresql://durableq@/postgres?host={hosts}&target_session_attrs=read-write"

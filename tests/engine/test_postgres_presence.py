@@ -23,7 +23,7 @@ from durableq.engines.postgres.store import PostgresStore
 from durableq.model.message import draft
 from durableq.store.core import WorkerInfo
 from durableq.supervisor.liveness import this_process
-from tests.postgres import Server, new_schema
+from tests.postgres import Server, new_schema, running
 from tests.proxies import Network, options_of
 from tests.support import scaled, wait_for
 
@@ -48,10 +48,8 @@ time.sleep(600)
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server of these tests, whose log is read."""
-    server = Server("log_min_error_statement=info")
-    server.start()
-    yield server
-    server.stop()
+    with running("log_min_error_statement=info") as server:
+        yield server
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from durableq import DurableQ
 from durableq.store.core import Capability
 from tests.engine import plain
-from tests.postgres import Server
+from tests.postgres import Server, running
 from tests.process.app import Ledger
 from tests.process.child import OTHER_HOST, Nursery, Supervisor, runs
 from tests.process.conftest import new_place
@@ -35,10 +35,8 @@ OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'durableq'"
 def server() -> Iterator[Server]:
     """A server of these tests, whose connections are cut, and which is killed."""
     check_allowed(*OTHER_HOST)
-    server = Server()
-    server.start()
-    yield server
-    server.stop()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,18 +8,14 @@ import pytest
 
 from durableq import DurableQ
 from durableq.engines.postgres import connecting
-from tests.postgres import Server
+from tests.postgres import Server, running
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server that by itself acknowledges commits ten seconds before they are on the disk."""
-    server = Server("fsync=on", "synchronous_commit=off", "wal_writer_delay=10s")
-    try:
-        server.start()
+    with running("fsync=on", "synchronous_commit=off", "wal_writer_delay=10s") as server:
         yield server
-    finally:
-        server.stop()
 
 
 def acknowledged_and_there(server: Server) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import pytest
 
 from durableq import DurableQ, Queue
 from durableq.model.errors import PASSING
-from durableq.testing.chaos.server import Server
+from tests.postgres import Server, running
 from tests.process.app import APP, EFFECT, Ledger
 from tests.process.child import Child, Nursery
 from tests.support import scaled, wait_for
@@ -32,12 +32,8 @@ CUT = (
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server whose commits are on the disk."""
-    server = Server("fsync=on")
-    try:
-        server.start()
+    with running("fsync=on") as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

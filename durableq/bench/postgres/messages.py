@@ -5,14 +5,12 @@ Each side is a process of its own with a schema of its own, and they take turns 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
-from durableq.bench.figures import RAW, SUBJECT, Figure, Row, Sample, Setting, Theme
-from durableq.bench.messages import figure_of
-from durableq.bench.piped import PipedProcess
+from durableq.bench.figures import RAW, SUBJECT, Figure, Row, Setting, Theme
+from durableq.bench.messages import MessageSide, figure_of, in_turns
 from durableq.bench.postgres import peers
 from durableq.bench.postgres.server import Schemas
 
@@ -40,8 +38,8 @@ ROWS: Final = tuple(
 )
 
 
-class Side(PipedProcess):
-    """A running subject.
+class Side(MessageSide):
+    """A running subject in a schema.
 
     Args:
         name: `durableq`, `raw` or a peer.
@@ -50,12 +48,6 @@ class Side(PipedProcess):
 
     def __init__(self, name: str, url: str) -> None:
         super().__init__(name, "-m", "durableq.bench.postgres.subject", name, url)
-
-    def run(self, workload: Mapping[str, Any], count: int) -> Sample:
-        """Run a workload and return the seconds of each message."""
-        self.tell(json.dumps({**workload, "count": count}))
-        cpu, wall = json.loads(self.answer())
-        return Sample(cpu / count, wall / count)
 
 
 def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
@@ -70,14 +62,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
             able = [side for side in sides if peers.can(side.name, row.workload)]
             count = COUNTS[row.workload["batch"]]
             count = max(count // 10, row.workload["batch"]) if setting.quick else count
-            samples: dict[str, list[Sample]] = {side.name: [] for side in able}
-            for number in range(rounds + 1):
-                setting.progress(f"{row.name}: round {number} of {rounds}")
-                turn = number % len(able)
-                for side in able[turn:] + able[:turn]:
-                    sample = side.run(row.workload, count)
-                    if number:  # the first round warms up
-                        samples[side.name].append(sample)
+            samples = in_turns(row, able, count, rounds, setting)
             yield figure_of(row, setting.synchronous, samples)
 
 

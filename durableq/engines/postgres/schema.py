@@ -19,7 +19,14 @@ from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.session import Session
 from durableq.engines.sql import marks
 from durableq.engines.sql.migrating import run_migrations
-from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE, Purpose, SchemaState
+from durableq.engines.sql.schema import (
+    CREATE_VERSION,
+    REVISIONS,
+    VERSION_TABLE,
+    Purpose,
+    SchemaState,
+    dead_letter_view,
+)
 from durableq.engines.sql.transactions import RevisionCheck
 from durableq.model.errors import (
     Conflict,
@@ -43,23 +50,8 @@ SELECT name FROM durableq_worker
 WHERE beat_at_ms > extract(epoch FROM clock_timestamp()) * 1000 - 60000 ORDER BY name"""
 #: Without the right to use a schema, PostgreSQL does not find it on the search path.
 _FORBIDDEN: Final = {"42501", "3F000"}
-_CREATE_VERSION: Final = (
-    f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, "
-    f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
-)
 T = TypeVar("T")
-#: A view for people: the dead letters with their last failure.
-DEAD_LETTER_VIEW: Final = """\
-CREATE VIEW durableq_dead_letter AS
-SELECT m.id, source.name AS queue, m.key, m.burial_reason AS reason,
-       to_timestamp(m.enqueued_at_ms / 1000.0) AS died_at,
-       failure.error_type, failure.error_message, failure.actor,
-       m.recovery_count, m.body, m.burial_fingerprint AS fingerprint
-FROM durableq_message AS m
-JOIN durableq_queue AS source ON source.id = m.source_queue_id
-LEFT JOIN durableq_history AS failure ON failure.id =
-    (SELECT max(id) FROM durableq_history
-     WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
+DEAD_LETTER_VIEW: Final = dead_letter_view("to_timestamp(m.enqueued_at_ms / 1000.0)")
 
 
 def prepare(database: Database, purpose: Purpose) -> SchemaState:
@@ -149,7 +141,7 @@ def create(database: Database) -> None:
         if not has_schema:
             tx.raw.execute_text(f"CREATE SCHEMA {database.quoted_schema}", prepare=False)
         _search_here(tx, database)
-        for text in (*statements.CREATE, *tables.CREATE, DEAD_LETTER_VIEW, _CREATE_VERSION):
+        for text in (*statements.CREATE, *tables.CREATE, DEAD_LETTER_VIEW, CREATE_VERSION):
             tx.raw.execute_text(text, prepare=False)
         tx.raw.execute(f"INSERT INTO {VERSION_TABLE} VALUES ($1)", (REVISIONS[-1],))  # noqa: S608
 

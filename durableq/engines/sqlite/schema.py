@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durableq.engines.sql import marks
 from durableq.engines.sql.migrating import run_migrations
-from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE, Purpose, SchemaState
+from durableq.engines.sql.schema import (
+    CREATE_VERSION,
+    REVISIONS,
+    VERSION_TABLE,
+    Purpose,
+    SchemaState,
+    dead_letter_view,
+)
 from durableq.engines.sql.transactions import RevisionCheck
 from durableq.engines.sqlite import locks, statements
 from durableq.engines.sqlite.database import Database
@@ -59,11 +66,6 @@ WHERE m.type = 'table' AND m.name GLOB 'durableq_*'
 UNION ALL
 SELECT tbl_name, name FROM sqlite_schema
 WHERE type = 'index' AND sql IS NOT NULL AND tbl_name GLOB 'durableq_*'"""
-#: As Alembic creates and fills it.
-_CREATE_VERSION: Final = (
-    f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, "
-    f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
-)
 _STAMP: Final = f"INSERT INTO {VERSION_TABLE} VALUES (?)"  # noqa: S608 - a constant
 #: `durQ`, in the header of a file that we made.
 APPLICATION_ID: Final = 0x64757251
@@ -102,18 +104,8 @@ DEAD_LETTER_GROWTH_BYTES: Final = 100
 _DEAD_LETTERS: Final = """\
 SELECT count(*), count(DISTINCT id / :rows_in_page), coalesce(sum(body_bytes), 0) / :page_bytes
 FROM durableq_message WHERE source_queue_id IS NOT NULL"""
-#: A view for users of a SQLite shell: the dead letters with their last failure.
-DEAD_LETTER_VIEW: Final = """\
-CREATE VIEW durableq_dead_letter AS
-SELECT m.id, source.name AS queue, m.key, m.burial_reason AS reason,
-       datetime(m.enqueued_at_ms / 1000, 'unixepoch') AS died_at,
-       failure.error_type, failure.error_message, failure.actor,
-       m.recovery_count, m.body, m.burial_fingerprint AS fingerprint
-FROM durableq_message AS m
-JOIN durableq_queue AS source ON source.id = m.source_queue_id
-LEFT JOIN durableq_history AS failure ON failure.id =
-    (SELECT max(id) FROM durableq_history
-     WHERE message_id = m.id AND event IN ('failed', 'lease_expired'))"""
+#: For users of a SQLite shell.
+DEAD_LETTER_VIEW: Final = dead_letter_view("datetime(m.enqueued_at_ms / 1000, 'unixepoch')")
 
 
 def prepare(database: Database, purpose: Purpose) -> SchemaState:
@@ -241,7 +233,7 @@ def upgrade(database: Database, found: SchemaState) -> None:
             _check_unused(tx.raw, database)
             _migrate(joined(database, tx), database.location.path)
             return
-        for text in (*statements.CREATE, DEAD_LETTER_VIEW, _CREATE_VERSION):
+        for text in (*statements.CREATE, DEAD_LETTER_VIEW, CREATE_VERSION):
             tx.execute(text)
         tx.execute(_STAMP, (REVISIONS[-1],))
         if found is SchemaState.EMPTY:
