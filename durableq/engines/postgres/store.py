@@ -15,24 +15,13 @@ from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.open_transaction import UserWrite
 from durableq.engines.postgres.wakeup import NotifyWatch
 from durableq.engines.sql import hosts
-from durableq.engines.sql.breaker_control import SQLBreakers
-from durableq.engines.sql.control import SQLControl
-from durableq.engines.sql.dead_letters import SQLDeadLetters
-from durableq.engines.sql.idempotency import SQLIdempotency
-from durableq.engines.sql.maintenance import SQLMaintenance
-from durableq.engines.sql.metadata import SQLMetadata
-from durableq.engines.sql.once import SQLOnce
 from durableq.engines.sql.open_transaction import OpenTransaction
-from durableq.engines.sql.queries import SQLMessages
-from durableq.engines.sql.queues import SQLQueues
-from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.schema import Purpose
+from durableq.engines.sql.store import SharedCapabilities
 from durableq.engines.sql.transactions import Transaction
 from durableq.model.health import MaintenanceReport, Storage
 from durableq.model.message import Receipt
 from durableq.runtime.clock import Clock
-from durableq.store.capabilities import Inspect, Transactions
-from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -47,23 +36,7 @@ FROM pg_class
 WHERE relkind = 'r' AND relname LIKE 'durableq\\_%' AND relnamespace = to_regnamespace($1)"""
 
 
-class PostgresStore(
-    HotVerbs,
-    SQLQueues,
-    SQLControl,
-    SQLBreakers,
-    SQLMessages,
-    SQLIdempotency,
-    SQLDeadLetters,
-    SQLRedrive,
-    PostgresFleet,
-    SQLMaintenance,
-    SQLMetadata,
-    SQLOnce,
-    Transactions,
-    Inspect,
-    Store,
-):
+class PostgresStore(HotVerbs, PostgresFleet, SharedCapabilities):
     """A Store in a schema of a PostgreSQL database. Safe to use from several threads.
 
     Args:
@@ -78,7 +51,6 @@ class PostgresStore(
     """
 
     scheme = "postgresql"
-    capabilities = frozenset(Capability)
 
     _database: Database
 

@@ -9,22 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durableq.engines.sql import hosts
-from durableq.engines.sql.breaker_control import SQLBreakers
-from durableq.engines.sql.control import SQLControl
-from durableq.engines.sql.dead_letters import SQLDeadLetters
 from durableq.engines.sql.fleet import SQLFleet
-from durableq.engines.sql.idempotency import SQLIdempotency
-from durableq.engines.sql.maintenance import SQLMaintenance
-from durableq.engines.sql.metadata import SQLMetadata
-from durableq.engines.sql.once import SQLOnce
 from durableq.engines.sql.open_transaction import OpenTransaction
-from durableq.engines.sql.queries import SQLMessages
-from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.receiving import Receiving
-from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.releasing import Releasing
 from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling
+from durableq.engines.sql.store import SharedCapabilities
 from durableq.engines.sql.together import together
 from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import file_space, schema
@@ -37,38 +28,16 @@ from durableq.model.errors import DurableQError
 from durableq.model.health import MaintenanceReport, Storage
 from durableq.model.message import Receipt
 from durableq.runtime.clock import Clock
-from durableq.store.capabilities import Inspect, Transactions
 from durableq.store.core import (
     Answer,
     Call,
-    Capability,
-    Store,
 )
 
 if TYPE_CHECKING:
     import sqlalchemy
 
 
-class SQLStore(
-    Sending,
-    Receiving,
-    Settling,
-    Releasing,
-    SQLQueues,
-    SQLControl,
-    SQLBreakers,
-    SQLMessages,
-    SQLIdempotency,
-    SQLDeadLetters,
-    SQLRedrive,
-    SQLFleet,
-    SQLMaintenance,
-    SQLMetadata,
-    SQLOnce,
-    Transactions,
-    Inspect,
-    Store,
-):
+class SQLStore(Sending, Receiving, Settling, Releasing, SQLFleet, SharedCapabilities):
     """A Store in a SQLite file. Safe to use from several threads; not to be taken across a fork.
 
     Args:
@@ -83,7 +52,6 @@ class SQLStore(
     """
 
     scheme = "sqlite"
-    capabilities = frozenset(Capability)
 
     _database: Database
 
