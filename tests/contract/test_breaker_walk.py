@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from durableq.model.flow.breaker import Phase
 from durableq.model.message import Completion, Failure, Outcome, Reason, Receipt, draft
 from durableq.testing import FakeClock
 from durableq.testing.contract.case import FullStore
-from tests.contract.engines import Engine
+from tests.contract.engines import Engine, Lease, without_rivals
 from tests.support import new_file
 
 PROBES = 2
@@ -71,7 +72,8 @@ class Walk:
     def step(self, name: str, number: int) -> Any:
         """Make a step, and return its answer without tokens."""
         store = self.store
-        chosen, rest = self.held[:number], self.held[number:]
+        leases: list[Lease] = [(receipt,) for receipt in self.held[:number]]
+        chosen, rest = [lease[0] for lease in without_rivals(leases)], self.held[number:]
         match name:
             case "send":
                 return store.send("orders", [draft(None)] * number)
@@ -157,12 +159,17 @@ def check_receive(name: str, model: Walk, phase: Phase, before: int) -> None:
         assert after <= max(before, probes)
 
 
-@given(STEPS)
-@settings(
+#: As in the walk of queues: shrinking one takes longer than a test may.
+WALKS = settings(
     max_examples=max(30, settings().max_examples // 3),
     deadline=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@given(STEPS)
+@WALKS
 def run(steps: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = new_file(Path(folder, "q.db"), FakeClock)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.contract.test_breaker_walk import STEPS, seen
+from tests.contract.test_breaker_walk import WALKS as BREAKER_WALKS
 from tests.contract.test_breaker_walk import walk as walk_with_breaker
 from tests.contract.test_group_walks import GroupsSideBySide
 from tests.contract.test_once_walk import OnceSideBySide
@@ -74,11 +75,7 @@ def test_postgresql_and_the_model_that_walk_side_by_side_agree(
 def test_postgresql_and_the_model_with_a_breaker_agree(postgres_tables_url: str) -> None:
 
     @given(STEPS)
-    @settings(
-        max_examples=max(5, settings().max_examples // 10),
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    @settings(BREAKER_WALKS, max_examples=max(5, settings().max_examples // 10))
     def run(steps: list[tuple[str, int]]) -> None:
         empty(postgres_tables_url)
         walk_with_breaker(steps, postgres_tables_url)
