@@ -1,8 +1,7 @@
 """A process of `bench flow`: it sends, receives or computes until the end of its time.
 
 `python -m durableq.bench.flow_process ROLE URL SECONDS ARGUMENTS`, with ARGUMENTS as JSON. It says
-`ready`, waits for a line, does its work, and answers with one line of JSON. Times are of the
-monotonic clock, which all processes of a machine share.
+`ready`, waits for a line, does its work, and answers with one line of JSON.
 """
 
 from __future__ import annotations
@@ -34,15 +33,21 @@ def _receipts(app: DurableQ) -> list[Receipt]:
     return [message.receipt for message in received.messages if message.receipt is not None]
 
 
-def receive(app: DurableQ, seconds: float) -> list[float]:
-    """Receive one message at a time; return the time of each receive, in seconds."""
-    times = []
-    end = time.monotonic() + seconds
+def receive(app: DurableQ, seconds: float, *, completes: bool) -> int:
+    """Receive one message at a time; return their number.
+
+    Args:
+        app: open.
+        seconds: for how long.
+        completes: whether each is completed; if not, it stays in flight.
+    """
+    number, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        for receipt in _receipts(app):
-            times.append(time.monotonic())
-            app.store.complete([Completion(receipt)])
-    return times
+        receipts = _receipts(app)
+        number += len(receipts)
+        if completes:
+            app.store.complete([Completion(receipt) for receipt in receipts])
+    return number
 
 
 def kill_holders(

@@ -51,6 +51,7 @@ class OfDurableQ:
         _ = self.app.store  # creates the file
         self.send_one = self.queue.send
         self.complete_many = getattr(self.queue, "complete_many", None)  # not in release 0.1
+        self._producers: dict[int, Any] = {}
 
     def send(self, body: Any, key: str | None = None) -> None:
         """Store one message."""
@@ -61,9 +62,12 @@ class OfDurableQ:
         if keys is None:
             self.queue.send_many(bodies)
             return
-        with self.queue.producer(batch_size=len(bodies), linger=None) as producer:
-            for body, key in zip(bodies, keys, strict=True):
-                producer.send(body, key=key)
+        producer = self._producers.get(len(bodies))
+        if producer is None:
+            producer = self.queue.producer(batch_size=len(bodies), linger=None)
+            self._producers[len(bodies)] = producer
+        for body, key in zip(bodies, keys, strict=True):
+            producer.send(body, key=key)  # the last one fills the batch, which is sent at once
 
     def receive(self, limit: int) -> Any:
         """Lease messages and decode their bodies."""
