@@ -56,6 +56,9 @@ ENTRIES: Final = {
     "peek": Entry("Inspect", "inspect", "List messages of a queue without receiving them."),
     "show": Entry("Inspect", "inspect", "Show a message: body, state and history."),
     "explain": Entry("Inspect", "inspect", "Explain why a message is not delivered right now."),
+    "metrics": Entry(
+        "Inspect", "metrics", "Print counters and gauges of the database for Prometheus."
+    ),
     "init": Entry("Set up", "database", "Create the database, or upgrade an older one."),
     "migrate": Entry("Set up", "database", "Upgrade a database that an older durableq made."),
     "doctor": Entry(

@@ -17,6 +17,7 @@ PLAIN_PROSE = {
     "durableq/bench",
     "durableq/cli",
     "durableq/engines",
+    "durableq/metrics",
     "durableq/store",
     "migrations",
     "scripts",

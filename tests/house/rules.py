@@ -31,6 +31,7 @@ LAYERS = {
     "supervisor": "services",
     "recovery": "services",
     "admin": "services",
+    "metrics": "services",
     "testing.chaos": "interfaces",
     "testing": "testing",
     "bench": "interfaces",
@@ -147,6 +148,7 @@ LIBRARIES = {
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},
     "pytest": {"durableq/testing"},
     "packaging": {"scripts/wheels.py"},
+    "prometheus_client": {"durableq/metrics"},
 }
 
 # What `make statements` writes; a test compares it with the definitions.
