@@ -6,6 +6,7 @@ The fork runs the module as `python -m` does, and ends as a process of its own.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -191,6 +192,7 @@ def main() -> None:
     address, *imports = sys.argv[1:]
     for name in imports:
         importlib.import_module(name)
+    gc.freeze()  # no collection of a fork looks at the modules again
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(16)

@@ -7,15 +7,34 @@
             return MyStore(tmp_path / "q", clock, rng)
 
 The class collects the tests of the core and of these capabilities. MultiProcessContract has the
-tests of an engine whose stores are shared by processes. This package needs pytest.
+tests of an engine whose stores are shared by processes. Both need pytest, which is imported with
+them: `durableq chaos` has a package in here, and runs without pytest.
 """
 
-import pytest
+from typing import TYPE_CHECKING
 
-pytest.register_assert_rewrite("durableq.testing.contract")
-
-from durableq.testing.contract import StoreContract  # noqa: E402 - after the registration
-from durableq.testing.contract.processes import MultiProcessContract  # noqa: E402
-from durableq.testing.fakes import FakeClock, FakeRandom  # noqa: E402
+if TYPE_CHECKING:
+    from durableq.testing.contract import StoreContract
+    from durableq.testing.contract.processes import MultiProcessContract
+    from durableq.testing.fakes import FakeClock, FakeRandom
 
 __all__ = ["FakeClock", "FakeRandom", "MultiProcessContract", "StoreContract"]
+
+#: The module of each name, which is imported at the name's first use.
+_HOMES = {
+    "FakeClock": "durableq.testing.fakes",
+    "FakeRandom": "durableq.testing.fakes",
+    "MultiProcessContract": "durableq.testing.contract.processes",
+    "StoreContract": "durableq.testing.contract",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of this package."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found

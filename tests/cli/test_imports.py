@@ -7,10 +7,11 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-import durableq
+import durableq.testing
 from tests.cli.console import environment
 from tests.support import scaled
 
@@ -88,6 +89,12 @@ def test_an_application_that_runs_imports_no_sqlalchemy(tmp_path: Path) -> None:
     assert not HEAVY & imported(program + MODULES, cwd=tmp_path)
 
 
+def test_chaos_does_not_need_pytest(tmp_path: Path) -> None:
+    """An installation has none; and each process of a run would import the contract."""
+    found = imported("import sys, durableq.testing.chaos.run; " + MODULES, cwd=tmp_path)
+    assert not {"pytest", "durableq.testing.contract"} & found
+
+
 def test_a_worker_does_not_import(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
     with durableq.DurableQ(tmp_path / "durableq.db") as dq:
@@ -98,10 +105,11 @@ def test_a_worker_does_not_import(tmp_path: Path) -> None:
     assert not (HEAVY | {"typer", "psutil", "regex", "durableq.cli"}) & found
 
 
-def test_the_package_names_the_module_of_each_public_name() -> None:
+@pytest.mark.parametrize("package", [durableq, durableq.testing], ids=lambda one: one.__name__)
+def test_the_package_names_the_module_of_each_public_name(package: ModuleType) -> None:
     """Type checkers read the imports, the interpreter the mapping."""
     (block,) = (
-        node for node in ast.parse(inspect.getsource(durableq)).body if isinstance(node, ast.If)
+        node for node in ast.parse(inspect.getsource(package)).body if isinstance(node, ast.If)
     )
     homes = {
         alias.name: node.module
@@ -109,7 +117,7 @@ def test_the_package_names_the_module_of_each_public_name() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert homes == durableq._HOMES
-    assert sorted(homes) == sorted(durableq.__all__)
-    for name in durableq.__all__:
-        assert getattr(durableq, name) is not None
+    assert homes == package._HOMES
+    assert sorted(homes) == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name) is not None

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -16,9 +15,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from durableq.engines.postgres import end_watch, fleet, wakeup
+from durableq.engines.postgres import end_watch, fleet, presence, wakeup
 from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.presence import Presence
+from durableq.engines.postgres.session import Session
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.message import draft
 from durableq.store.core import WorkerInfo
@@ -102,22 +102,22 @@ def test_a_registered_worker_is_seen_to_live_until_its_process_closes(
         assert here.ended() == {first: False, second: False}
 
 
-def test_a_worker_is_never_listed_without_its_lock(url: str, here: PostgresStore) -> None:
-    wrong: list[dict[int, bool]] = []
-    done = threading.Event()
+def test_a_worker_is_never_listed_without_its_lock(
+    url: str, here: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, dict[int, bool]]] = []
 
-    def look() -> None:
-        while not done.is_set():
-            if ended := here.ended():
-                wrong.append(ended)
+    class Watched(Session):
+        """Looks from outside as soon as a row is there."""
 
-    looker = threading.Thread(target=look)
-    looker.start()
+        def commit(self, *, quietly: bool = False) -> None:
+            super().commit(quietly=quietly)
+            seen.append((len(here.workers()), here.ended()))
+
+    monkeypatch.setattr(presence, "Session", Watched)
     with opened(url) as there:
-        owner_ids = [there.register(unseen()).owner_id for _ in range(50)]
-        done.set()
-        looker.join()
-        assert wrong == []
+        owner_ids = [there.register(unseen()).owner_id for _ in range(2)]
+        assert seen == [(1, {}), (2, {})]
         assert [worker.owner_id for worker in here.workers()] == owner_ids
 
 

@@ -346,7 +346,8 @@ SEEN_BY = [
 ]
 
 
-OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+#: The first failure is enough, and no plugin is needed but our own.
+OPTIONS = ["-qx", "-p", "no:cacheprovider", "--disable-plugin-autoload", "-W", "default"]
 #: The end of a traceback: its file, and the name of the error.
 RAISED = re.compile(r"^([^\s:]+\.py):\d+: (\w+)$", re.MULTILINE)
 #: Errors of a bug that no longer fits the code that it changes. They say nothing about the rule.
@@ -360,7 +361,11 @@ ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PLANTS), str(ROOT)])}
 
 #: The imports of the warm process: everything that a test imports, except durableq and the tests.
 #: It imports only the modules of durableq that tests.sabotage.bugs names, as each planted process.
-IMPORTS = ["hypothesis.strategies", "alembic.command", "psutil", "typer", "tests.sabotage.planted"]
+IMPORTS = [
+    *("hypothesis.stateful", "hypothesis.strategies", "alembic.command", "psutil", "typer"),
+    *("packaging.version", "pdb", "xml.etree.ElementTree"),  # pytest's plugins import them
+    "tests.sabotage.planted",
+]
 
 
 def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pkgutil import iter_modules
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
+
 from durableq.testing.contract.control import ControlContract
 from durableq.testing.contract.dead_letters import DeadLettersContract
 from durableq.testing.contract.fleet import FleetContract
