@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from durableq.model.errors import Conflict, InvalidInput
 from durableq.model.flow.breaker import Phase
@@ -31,6 +32,17 @@ class QueueInfo:
     oldest_ready_ms: int | None
     #: Its limits as they stand.
     limits: LimitsInfo = field(default_factory=LimitsInfo)
+
+
+class Sample(NamedTuple):
+    """A queue at a time, as maintenance found it."""
+
+    #: Milliseconds of the wall clock.
+    at_ms: int
+    #: Numbers of messages since the queue was created: a rate is the difference of two samples.
+    counters: Counters
+    #: Numbers of messages then.
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered
 from durableq.model.decisions import Decision
 from durableq.model.health import Finding, KeyCounts, MaintenanceReport, Storage
-from durableq.model.info import GroupInfo, Pruned, QueueInfo, WorkerInfo, WorkerStats
+from durableq.model.info import GroupInfo, Pruned, QueueInfo, Sample, WorkerInfo, WorkerStats
 from durableq.model.message import (
     Completion,
     DeadLetter,
@@ -339,6 +339,24 @@ class Inspect(Protocol):
 
     def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:
         """Return the active messages of a group, and its dead letters: at most `limit` of each.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
+    def samples(self, queue: str, since_ms: int) -> list[Sample]:
+        """Return a queue, or a dead-letter queue, as it stood at times, oldest first.
+
+        Maintenance takes a sample once a minute of each queue that has changed, and keeps it for
+        SAMPLES_KEPT_MS. Between two samples a queue has changed evenly as far as is known; after
+        the last one it had not changed when maintenance last looked. An engine without the
+        capability of maintenance has no samples.
+
+        Args:
+            queue: its name.
+            since_ms: wall clock. The first sample is the last one from before, if there is one,
+                which tells how the queue stood then.
 
         Raises:
             UnknownQueue: there is no such queue.

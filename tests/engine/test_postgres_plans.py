@@ -25,8 +25,8 @@ TEXTS = {
     for name, value in vars(statements).items()
     if name.isupper() and isinstance(value, str | RowStatement)
 }
-#: Tables with a row for each message, key, event, value or send.
-LARGE = ("message", "history", "idempotency", "deduplication", "once")
+#: Tables with a row for each message, key, event, value, send, or minute of a queue.
+LARGE = ("message", "history", "idempotency", "deduplication", "once", "sample")
 #: Statements of the audit, and of a copy, that read a whole table: on SQLite too.
 READ_ALL = {
     "END_ONCE_LEASES": {"once"},
@@ -66,6 +66,9 @@ INDEXES: dict[str, set[str]] = {
     "IN_QUEUE": OF_QUEUE,
     "PURGE": {*OF_QUEUE, "message_pkey"},
     "INFOS": OF_QUEUE,
+    "STANDING": {*OF_QUEUE - {"message_ready"}, "sample_time"},
+    "SAMPLES": {"sample_time"},
+    "PRUNE_SAMPLES": {"sample_time"},
     "MAKE_ACTIVE": {"message_blocked", "message_pkey"},
     "FOLLOWING": {"message_blocked", "idempotency_key"},
     "DEAD_LETTERS_MEANT": {"message_dead", "history_message", "history_pkey"},
@@ -87,6 +90,7 @@ INDEXES: dict[str, set[str]] = {
 IN_ORDER = (
     *("READY", "DUE", "EXPIRED_LEASES", "EXPIRED_MESSAGES", "PEEK_NEAR", "DEAD_LETTER_PAGE"),
     *("DEAD_LETTERS_MEANT", "HISTORY", "RECORDS", "OVERDUE", "OLD_EVENTS", "MESSAGES"),
+    "SAMPLES",
 )
 SORT = re.compile(r"^(?: *-> +)?Sort$", re.MULTILINE)
 FILL = """
@@ -116,8 +120,11 @@ FROM generate_series(1, 50000) AS i, durableq_queue AS q WHERE q.name = 'orders'
 INSERT INTO durableq_deduplication SELECT 1, '', 'd' || i, i, i FROM generate_series(1, 20000) i;
 INSERT INTO durableq_once SELECT 'o' || i, '1', 1, i, i, 1, NULL, 0, ''
 FROM generate_series(1, 20000) AS i;
+INSERT INTO durableq_sample
+SELECT q.id, i, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+FROM generate_series(1, 5000) AS i, durableq_queue AS q;
 ANALYZE durableq_message, durableq_history, durableq_idempotency, durableq_deduplication,
-    durableq_once
+    durableq_once, durableq_sample
 """
 
 Plans = dict[str, str]

@@ -293,6 +293,9 @@ def test_an_upgrade_is_estimated_beforehand(db: Path) -> None:
         assert found is None
         return
     assert found is not None
+    if revision >= "0007":
+        assert found.sentence().startswith("This upgrade rebuilds no table")
+        return
     assert found.rows == len(MESSAGES)
     assert 0 < found.disk_bytes <= 3 * db.stat().st_size
     work = f"rebuilds durableq_message ({len(MESSAGES)} rows)"

@@ -14,7 +14,7 @@ from durableq.engines.memory.once import MemoryOnce
 from durableq.engines.memory.transactions import MemoryTransactions
 from durableq.model.arguments import check_page_start
 from durableq.model.health import Storage
-from durableq.model.info import GroupInfo, QueueInfo, check_metadata
+from durableq.model.info import GroupInfo, QueueInfo, Sample, check_metadata
 from durableq.model.message import Message, State
 from durableq.store.capabilities import Inspect, Metadata
 from durableq.store.core import Capability, Store
@@ -73,6 +73,12 @@ class MemoryStore(
         after = check_page_start(after_id)
         rows = [row for row in self._tables.in_queue(queue) if int(row.id) > after]
         return [self._as_message(row) for row in rows[:limit]]
+
+    @query
+    def samples(self, queue: str, since_ms: int) -> list[Sample]:
+        """Return nothing: no maintenance takes samples here."""
+        self._queue(queue)
+        return []
 
     def storage(self) -> Storage:
         """Return the storage; its size is not measured."""

@@ -264,6 +264,29 @@ CREATE TABLE durableq_redrive_task (
     PRIMARY KEY (id)
 )""",
     """\
+CREATE TABLE durableq_sample (
+    queue_id BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    sent BIGINT NOT NULL,
+    moved_in BIGINT NOT NULL,
+    moved_out BIGINT NOT NULL,
+    completed BIGINT NOT NULL,
+    duplicates BIGINT NOT NULL,
+    discarded BIGINT NOT NULL,
+    expired BIGINT NOT NULL,
+    purged BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL,
+    replaced BIGINT NOT NULL,
+    shed BIGINT NOT NULL,
+    deduplicated BIGINT NOT NULL,
+    ready BIGINT NOT NULL,
+    delayed BIGINT NOT NULL,
+    in_flight BIGINT NOT NULL,
+    held BIGINT NOT NULL,
+    blocked BIGINT NOT NULL,
+    CONSTRAINT durableq_sample_time PRIMARY KEY (queue_id, at_ms)
+)""",
+    """\
 CREATE TABLE durableq_worker (
     id BIGSERIAL NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
@@ -2885,6 +2908,163 @@ coalesce_1
 FROM durableq_history) WHERE durableq_redrive_task.state = 'running' AND
 durableq_redrive_task.last_event > (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history)"""
+
+# samples
+STANDING = """\
+SELECT durableq_queue.id, durableq_totals.sent, durableq_totals.moved_in,
+durableq_totals.moved_out, durableq_totals.completed, durableq_totals.duplicates,
+durableq_totals.discarded, durableq_totals.expired, durableq_totals.purged,
+durableq_totals.cancelled, durableq_totals.replaced, durableq_totals.shed,
+durableq_totals.deduplicated, (SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) AS anon_2,
+(SELECT count(*) AS count_3
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, (SELECT count(*) AS count_4
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3) AS anon_4,
+(SELECT first.at_ms
+FROM durableq_sample AS first
+WHERE first.queue_id = durableq_queue.id ORDER BY first.at_ms
+ LIMIT 1 OFFSET 1) AS anon_5, last.at_ms, last.sent AS sent_1, last.moved_in AS moved_in_1,
+last.moved_out AS moved_out_1, last.completed AS completed_1, last.duplicates AS duplicates_1,
+last.discarded AS discarded_1, last.expired AS expired_1, last.purged AS purged_1,
+last.cancelled AS cancelled_1, last.replaced AS replaced_1, last.shed AS shed_1,
+last.deduplicated AS deduplicated_1, last.ready, last.delayed, last.in_flight, last.held,
+last.blocked
+FROM durableq_queue LEFT OUTER JOIN durableq_totals ON durableq_totals.queue_id =
+durableq_queue.id LEFT OUTER JOIN durableq_sample AS last ON last.queue_id = durableq_queue.id
+AND last.at_ms = (SELECT max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = durableq_queue.id)"""
+KEEP_SAMPLE = Named(
+    """\
+INSERT INTO durableq_sample (queue_id, at_ms, sent, moved_in, moved_out, completed, duplicates,
+discarded, expired, purged, cancelled, replaced, shed, deduplicated, ready, delayed, in_flight,
+held, blocked) SELECT durableq_queue.id, $1::BIGINT AS anon_1, $2::BIGINT AS anon_2, $3::BIGINT
+AS anon_3, $4::BIGINT AS anon_4, $5::BIGINT AS anon_5, $6::BIGINT AS anon_6, $7::BIGINT AS
+anon_7, $8::BIGINT AS anon_8, $9::BIGINT AS anon_9, $10::BIGINT AS anon_10, $11::BIGINT AS
+anon_11, $12::BIGINT AS anon_12, $13::BIGINT AS anon_13, $14::BIGINT AS anon_14, $15::BIGINT AS
+anon_15, $16::BIGINT AS anon_16, $17::BIGINT AS anon_17, $18::BIGINT AS anon_18
+FROM durableq_queue
+WHERE durableq_queue.id = $19::BIGINT AND NOT (EXISTS (SELECT durableq_sample.at_ms
+FROM durableq_sample
+WHERE durableq_sample.queue_id = durableq_queue.id AND durableq_sample.at_ms = $1::BIGINT))""",
+    (
+        "at_ms",
+        "sent",
+        "moved_in",
+        "moved_out",
+        "completed",
+        "duplicates",
+        "discarded",
+        "expired",
+        "purged",
+        "cancelled",
+        "replaced",
+        "shed",
+        "deduplicated",
+        "ready",
+        "delayed",
+        "in_flight",
+        "held",
+        "blocked",
+        "of_queue",
+    ),
+)
+KEEP_SAMPLE_ROWS = RowStatement(
+    """\
+INSERT INTO durableq_sample (queue_id, at_ms, sent, moved_in, moved_out, completed, duplicates,
+discarded, expired, purged, cancelled, replaced, shed, deduplicated, ready, delayed, in_flight,
+held, blocked) SELECT durableq_queue.id, $1::BIGINT AS anon_1, $2::BIGINT AS anon_2, $3::BIGINT
+AS anon_3, $4::BIGINT AS anon_4, $5::BIGINT AS anon_5, $6::BIGINT AS anon_6, $7::BIGINT AS
+anon_7, $8::BIGINT AS anon_8, $9::BIGINT AS anon_9, $10::BIGINT AS anon_10, $11::BIGINT AS
+anon_11, $12::BIGINT AS anon_12, $13::BIGINT AS anon_13, $14::BIGINT AS anon_14, $15::BIGINT AS
+anon_15, $16::BIGINT AS anon_16, $17::BIGINT AS anon_17, $18::BIGINT AS anon_18
+FROM durableq_queue
+WHERE durableq_queue.id = $19::BIGINT AND NOT (EXISTS (SELECT durableq_sample.at_ms
+FROM durableq_sample
+WHERE durableq_sample.queue_id = durableq_queue.id AND durableq_sample.at_ms = $1::BIGINT))""",
+    itemgetter(
+        "at_ms",
+        "sent",
+        "moved_in",
+        "moved_out",
+        "completed",
+        "duplicates",
+        "discarded",
+        "expired",
+        "purged",
+        "cancelled",
+        "replaced",
+        "shed",
+        "deduplicated",
+        "ready",
+        "delayed",
+        "in_flight",
+        "held",
+        "blocked",
+        "of_queue",
+    ),
+)
+PRUNE_SAMPLES = Named(
+    """\
+DELETE FROM durableq_sample WHERE durableq_sample.queue_id = $1::BIGINT AND
+durableq_sample.at_ms IN (SELECT "old".at_ms
+FROM durableq_sample AS "old"
+WHERE "old".queue_id = $1::BIGINT AND "old".at_ms < (SELECT max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = $1::BIGINT AND newest.at_ms <= $2::BIGINT) ORDER BY "old".at_ms
+ LIMIT $3)""",
+    (
+        "of_queue",
+        "until_ms",
+        "limit",
+    ),
+)
+PRUNE_SAMPLES_ROWS = RowStatement(
+    """\
+DELETE FROM durableq_sample WHERE durableq_sample.queue_id = $1::BIGINT AND
+durableq_sample.at_ms IN (SELECT "old".at_ms
+FROM durableq_sample AS "old"
+WHERE "old".queue_id = $1::BIGINT AND "old".at_ms < (SELECT max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = $1::BIGINT AND newest.at_ms <= $2::BIGINT) ORDER BY "old".at_ms
+ LIMIT $3)""",
+    itemgetter(
+        "of_queue",
+        "until_ms",
+        "limit",
+    ),
+)
+SAMPLES = Named(
+    """\
+SELECT durableq_sample.at_ms, durableq_sample.sent, durableq_sample.moved_in,
+durableq_sample.moved_out, durableq_sample.completed, durableq_sample.duplicates,
+durableq_sample.discarded, durableq_sample.expired, durableq_sample.purged,
+durableq_sample.cancelled, durableq_sample.replaced, durableq_sample.shed,
+durableq_sample.deduplicated, durableq_sample.ready, durableq_sample.delayed,
+durableq_sample.in_flight, durableq_sample.held, durableq_sample.blocked
+FROM durableq_sample
+WHERE durableq_sample.queue_id = $1::BIGINT AND durableq_sample.at_ms >= coalesce((SELECT
+max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = $1::BIGINT AND newest.at_ms <= $2::BIGINT), $2) ORDER BY
+durableq_sample.at_ms""",
+    (
+        "of_queue",
+        "since_ms",
+    ),
+)
+DROP_SAMPLES = Named(
+    """\
+DELETE FROM durableq_sample WHERE durableq_sample.queue_id = $1::BIGINT""",
+    ("in_queue",),
+)
 
 # transactions
 # HELD: queue, ids, token

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Final
 
 from durableq.model.flow.capacity import FlowState
-from durableq.model.queues import Counters
+from durableq.model.queues import Counters, Counts
 from durableq.model.settings import SETTINGS
 
 #: Added to a lease's deadline before it is stored, for its width alone.
@@ -52,6 +52,8 @@ STORED_QUEUE: Final = (
 NEEDS_UPKEEP: Final = 1
 #: The running counters of a queue.
 COUNTERS: Final = tuple(field.name for field in dataclasses.fields(Counters))
+#: The numbers of a queue's messages, by state.
+COUNTS: Final = tuple(field.name for field in dataclasses.fields(Counts))
 #: The limits of a queue and their state, as a receive reads them.
 FLOW_COLUMNS: Final = FlowState._fields
 #: Those of them that a rate and a limit of messages in flight need.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq.engines.sql import breaker, once, orphans, redrive, regrouping
+from durableq.engines.sql import breaker, once, orphans, redrive, regrouping, samples
 from durableq.engines.sql.expiring import expire_messages
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
@@ -40,6 +40,8 @@ class _Note(NamedTuple):
     #: Queue and message of a record of a failure.
     failed_in: int = 0
     failed_id: int = 0
+    #: The time of the last samples.
+    sampled_ms: int = 0
 
     def is_due(self, now_ms: int) -> bool:
         """Return whether the slice is due; a time far ahead is from before a clock was set back."""
@@ -64,13 +66,16 @@ class SQLMaintenance(Operations, Maintenance):
         """Run one short slice if it is due and no other process runs one."""
         with self._database.read() as tx:
             seen = get_metadata(tx, NOTE)
-            is_due = _read(seen).is_due(tx.now_ms)
+            note = _read(seen)
+            if not note.is_due(tx.now_ms):
+                return MaintenanceReport()
+            taken = samples.take(tx, note.sampled_ms)
         report = MaintenanceReport()
-        if not is_due:
-            return report
         with suppress(Busy), self._database.write(patient=False) as write:
             if get_metadata(write, NOTE) == seen:  # otherwise another process was first
-                report, note = _slice(write, _read(seen), limit, self._free_space)
+                report, note = _slice(write, note, limit, self._free_space)
+                samples.keep(write, taken)
+                note = note._replace(sampled_ms=taken.at_ms)
                 compare_and_set(write, NOTE, json.dumps(note), expected=seen)
         if report.due:
             self._after_slice()

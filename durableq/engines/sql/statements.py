@@ -282,6 +282,15 @@ class Statements(Protocol):
     FORGET_REDRIVES: str
     CLAMP_REDRIVES: str
 
+    # samples
+    STANDING: str
+    KEEP_SAMPLE: str
+    KEEP_SAMPLE_ROWS: RowStatement
+    PRUNE_SAMPLES: str
+    PRUNE_SAMPLES_ROWS: RowStatement
+    SAMPLES: str
+    DROP_SAMPLES: str
+
     # transactions
     HELD: str
     HELD_ONE: str

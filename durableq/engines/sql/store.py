@@ -12,6 +12,7 @@ from durableq.engines.sql.once import SQLOnce
 from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.redrive import SQLRedrive
+from durableq.engines.sql.samples import SQLSamples
 from durableq.store.capabilities import Inspect, Transactions
 from durableq.store.core import Capability, Store
 
@@ -21,6 +22,7 @@ class SharedCapabilities(
     SQLControl,
     SQLBreakers,
     SQLMessages,
+    SQLSamples,
     SQLIdempotency,
     SQLDeadLetters,
     SQLRedrive,

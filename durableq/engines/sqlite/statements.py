@@ -281,6 +281,31 @@ CREATE TABLE durableq_redrive_task (
 )
  STRICT""",
     """\
+CREATE TABLE durableq_sample (
+    queue_id INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    sent INTEGER NOT NULL,
+    moved_in INTEGER NOT NULL,
+    moved_out INTEGER NOT NULL,
+    completed INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL,
+    discarded INTEGER NOT NULL,
+    expired INTEGER NOT NULL,
+    purged INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    replaced INTEGER NOT NULL,
+    shed INTEGER NOT NULL,
+    deduplicated INTEGER NOT NULL,
+    ready INTEGER NOT NULL,
+    delayed INTEGER NOT NULL,
+    in_flight INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    blocked INTEGER NOT NULL,
+    CONSTRAINT durableq_sample_time PRIMARY KEY (queue_id, at_ms)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
 CREATE TABLE durableq_worker (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -1987,6 +2012,125 @@ coalesce_1
 FROM durableq_history) WHERE durableq_redrive_task.state = 'running' AND
 durableq_redrive_task.last_event > (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history)"""
+
+# samples
+STANDING = """\
+SELECT durableq_queue.id, durableq_counters.sent, durableq_counters.moved_in,
+durableq_counters.moved_out, durableq_counters.completed, durableq_counters.duplicates,
+durableq_counters.discarded, durableq_counters.expired, durableq_counters.purged,
+durableq_counters.cancelled, durableq_counters.replaced, durableq_counters.shed,
+durableq_counters.deduplicated, (SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) AS anon_2,
+(SELECT count(*) AS count_3
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms >= 140737488355327) AS anon_3, (SELECT count(*) AS count_4
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3) AS anon_4,
+(SELECT first.at_ms
+FROM durableq_sample AS first
+WHERE first.queue_id = durableq_queue.id ORDER BY first.at_ms
+ LIMIT (1+0) OFFSET (1+0)) AS anon_5, last.at_ms, last.sent AS sent_1, last.moved_in AS
+moved_in_1, last.moved_out AS moved_out_1, last.completed AS completed_1, last.duplicates AS
+duplicates_1, last.discarded AS discarded_1, last.expired AS expired_1, last.purged AS purged_1,
+last.cancelled AS cancelled_1, last.replaced AS replaced_1, last.shed AS shed_1,
+last.deduplicated AS deduplicated_1, last.ready, last.delayed, last.in_flight, last.held,
+last.blocked
+FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
+durableq_queue.id LEFT OUTER JOIN durableq_sample AS last ON last.queue_id = durableq_queue.id
+AND last.at_ms = (SELECT max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = durableq_queue.id)"""
+KEEP_SAMPLE = """\
+INSERT INTO durableq_sample (queue_id, at_ms, sent, moved_in, moved_out, completed, duplicates,
+discarded, expired, purged, cancelled, replaced, shed, deduplicated, ready, delayed, in_flight,
+held, blocked) SELECT durableq_queue.id, :at_ms AS anon_1, :sent AS anon_2, :moved_in AS anon_3,
+:moved_out AS anon_4, :completed AS anon_5, :duplicates AS anon_6, :discarded AS anon_7,
+:expired AS anon_8, :purged AS anon_9, :cancelled AS anon_10, :replaced AS anon_11, :shed AS
+anon_12, :deduplicated AS anon_13, :ready AS anon_14, :delayed AS anon_15, :in_flight AS
+anon_16, :held AS anon_17, :blocked AS anon_18
+FROM durableq_queue
+WHERE durableq_queue.id = :of_queue AND NOT (EXISTS (SELECT durableq_sample.at_ms
+FROM durableq_sample
+WHERE durableq_sample.queue_id = durableq_queue.id AND durableq_sample.at_ms = :at_ms))"""
+KEEP_SAMPLE_ROWS = RowStatement(
+    """\
+INSERT INTO durableq_sample (queue_id, at_ms, sent, moved_in, moved_out, completed, duplicates,
+discarded, expired, purged, cancelled, replaced, shed, deduplicated, ready, delayed, in_flight,
+held, blocked) SELECT durableq_queue.id, ? AS anon_1, ? AS anon_2, ? AS anon_3, ? AS anon_4, ?
+AS anon_5, ? AS anon_6, ? AS anon_7, ? AS anon_8, ? AS anon_9, ? AS anon_10, ? AS anon_11, ? AS
+anon_12, ? AS anon_13, ? AS anon_14, ? AS anon_15, ? AS anon_16, ? AS anon_17, ? AS anon_18
+FROM durableq_queue
+WHERE durableq_queue.id = ? AND NOT (EXISTS (SELECT durableq_sample.at_ms
+FROM durableq_sample
+WHERE durableq_sample.queue_id = durableq_queue.id AND durableq_sample.at_ms = ?))""",
+    itemgetter(
+        "at_ms",
+        "sent",
+        "moved_in",
+        "moved_out",
+        "completed",
+        "duplicates",
+        "discarded",
+        "expired",
+        "purged",
+        "cancelled",
+        "replaced",
+        "shed",
+        "deduplicated",
+        "ready",
+        "delayed",
+        "in_flight",
+        "held",
+        "blocked",
+        "of_queue",
+        "at_ms",
+    ),
+)
+PRUNE_SAMPLES = """\
+DELETE FROM durableq_sample WHERE durableq_sample.queue_id = :of_queue AND durableq_sample.at_ms
+IN (SELECT old.at_ms
+FROM durableq_sample AS old
+WHERE old.queue_id = :of_queue AND old.at_ms < (SELECT max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = :of_queue AND newest.at_ms <= :until_ms) ORDER BY old.at_ms
+ LIMIT (:limit+0))"""
+PRUNE_SAMPLES_ROWS = RowStatement(
+    """\
+DELETE FROM durableq_sample WHERE durableq_sample.queue_id = ? AND durableq_sample.at_ms IN
+(SELECT old.at_ms
+FROM durableq_sample AS old
+WHERE old.queue_id = ? AND old.at_ms < (SELECT max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = ? AND newest.at_ms <= ?) ORDER BY old.at_ms
+ LIMIT (?+0))""",
+    itemgetter(
+        "of_queue",
+        "of_queue",
+        "of_queue",
+        "until_ms",
+        "limit",
+    ),
+)
+SAMPLES = """\
+SELECT durableq_sample.at_ms, durableq_sample.sent, durableq_sample.moved_in,
+durableq_sample.moved_out, durableq_sample.completed, durableq_sample.duplicates,
+durableq_sample.discarded, durableq_sample.expired, durableq_sample.purged,
+durableq_sample.cancelled, durableq_sample.replaced, durableq_sample.shed,
+durableq_sample.deduplicated, durableq_sample.ready, durableq_sample.delayed,
+durableq_sample.in_flight, durableq_sample.held, durableq_sample.blocked
+FROM durableq_sample
+WHERE durableq_sample.queue_id = :of_queue AND durableq_sample.at_ms >= coalesce((SELECT
+max(newest.at_ms) AS max_1
+FROM durableq_sample AS newest
+WHERE newest.queue_id = :of_queue AND newest.at_ms <= :since_ms), :since_ms) ORDER BY
+durableq_sample.at_ms"""
+DROP_SAMPLES = """\
+DELETE FROM durableq_sample WHERE durableq_sample.queue_id = :in_queue"""
 
 # transactions
 # HELD: queue, ids, token

@@ -89,6 +89,12 @@ class InspectContract(StoreCase):
         assert (counts.ready, counts.delayed, counts.in_flight, counts.held) == (1, 2, 1, 0)
         assert counts.present == store.queue(ORDERS).counters.expected == 4
 
+    def test_a_store_without_maintenance_yet_has_no_samples(self, store: FullStore) -> None:
+        send(store)
+        assert store.samples(ORDERS, 0) == []
+        with pytest.raises(UnknownQueue):
+            store.samples("nowhere", 0)
+
     def test_storage_has_an_engine_a_version_and_a_size(self, store: FullStore) -> None:
         send(store, "x" * 1000)
         storage = store.storage()

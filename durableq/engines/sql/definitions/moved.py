@@ -40,6 +40,7 @@ COPIED: Final = (
     tables.history,
     tables.redrive_task,
     tables.once,
+    tables.sample,
     tables.meta,
 )
 #: The other tables, and why they are not copied.

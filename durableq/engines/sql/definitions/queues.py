@@ -103,6 +103,19 @@ def _number_of(state: State, *conditions: Any) -> Any:
     return counted.scalar_subquery()
 
 
+def numbers_waiting() -> tuple[Any, ...]:
+    """Return the numbers of a queue's messages that are not ready: COUNTS without its first.
+
+    Ready messages are not counted: there may be millions, and the counters tell their number.
+    """
+    return (
+        _number_of(State.DELAYED, ~_is_held),
+        _number_of(State.IN_FLIGHT),
+        _number_of(State.DELAYED, _is_held),
+        _number_of(State.BLOCKED),
+    )
+
+
 def flow_column(name: str) -> Any:
     """Return a column of FLOW_COLUMNS, of the queue and its rows of flow and counters."""
     if name == "closed_at_ms":
@@ -111,7 +124,6 @@ def flow_column(name: str) -> Any:
     return next(table.c[name] for table in (queue, counters) if name in table.c)
 
 
-# Ready messages are not counted: there may be millions, and the counters tell their number.
 _infos = (
     select(
         _q.id,
@@ -119,10 +131,7 @@ _infos = (
         _q.dead_letter_queue_id,
         *(_q[name] for name in SETTINGS),
         _pair.c.name,
-        _number_of(State.DELAYED, ~_is_held),
-        _number_of(State.IN_FLIGHT),
-        _number_of(State.DELAYED, _is_held),
-        _number_of(State.BLOCKED),
+        *numbers_waiting(),
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
         *(flow_column(name) for name in FLOW_STATE),
         *(counters.c[name] for name in COUNTERS),

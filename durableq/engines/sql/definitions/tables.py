@@ -42,6 +42,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
+from durableq.engines.sql.columns import COUNTERS, COUNTS
 from durableq.engines.sql.definitions.elements import fits
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import FOREVER_MS, RecordStatus, State
@@ -123,18 +124,7 @@ counters = Table(
     "durableq_counters",
     metadata,
     Column("queue_id", _Whole, primary_key=True, nullable=False, autoincrement=False),
-    _counter("sent"),
-    _counter("moved_in"),
-    _counter("moved_out"),
-    _counter("completed"),
-    _counter("duplicates"),
-    _counter("discarded"),
-    _counter("expired"),
-    _counter("purged"),
-    _counter("cancelled"),
-    _counter("replaced"),
-    _counter("shed"),
-    _counter("deduplicated"),
+    *map(_counter, COUNTERS),
     # As they stand, where a limit needs them.
     _counter("in_flight"),
     _counter("backlog_bytes"),
@@ -436,6 +426,18 @@ once = Table(
     **_strict,
 )
 Index("durableq_once_expiry", once.c.stale_until_ms)
+
+# A queue at a time: its running counters, and the numbers of its messages by state.
+sample = Table(
+    "durableq_sample",
+    metadata,
+    _whole("queue_id"),
+    _whole("at_ms"),
+    *map(_whole, (*COUNTERS, *COUNTS)),
+    PrimaryKeyConstraint("queue_id", "at_ms", name="durableq_sample_time"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
 
 meta = Table(
     "durableq_meta",

@@ -6,6 +6,7 @@ from durableq.testing.contract.maintenance.aging import RankedAgainContract
 from durableq.testing.contract.maintenance.clock_jumps import PrunedClockJumpsContract
 from durableq.testing.contract.maintenance.expiry import PrunedExpiryContract
 from durableq.testing.contract.maintenance.retention import PrunedRetentionContract
+from durableq.testing.contract.maintenance.samples import SamplesContract
 from durableq.testing.contract.maintenance.slices import SlicesContract
 
 
@@ -14,6 +15,7 @@ class MaintenanceContract(
     PrunedRetentionContract,
     PrunedExpiryContract,
     RankedAgainContract,
+    SamplesContract,
     PrunedClockJumpsContract,
 ):
     """The tests of the capability Maintenance."""
