@@ -59,6 +59,9 @@ ENTRIES: Final = {
     "metrics": Entry(
         "Inspect", "metrics", "Print counters and gauges of the database for Prometheus."
     ),
+    "dashboard": Entry(
+        "Inspect", "dashboard", "Serve pages that show and change queues, for a browser."
+    ),
     "init": Entry("Set up", "database", "Create the database, or upgrade an older one."),
     "migrate": Entry("Set up", "database", "Upgrade a database that an older durableq made."),
     "doctor": Entry(

@@ -22,6 +22,7 @@ PLAIN_PROSE = {
     "migrations",
     "scripts",
     "durableq/client",
+    "durableq/dashboard",
     "durableq/demo",
     "durableq/model",
     "durableq/recovery",

@@ -36,6 +36,7 @@ LAYERS = {
     "testing": "testing",
     "bench": "interfaces",
     "cli": "interfaces",
+    "dashboard": "interfaces",
     "demo": "interfaces",
     "__main__": "interfaces",
     "__init__": "api",
@@ -138,6 +139,10 @@ LIBRARIES = {
     "regex": {"durableq/recovery/rule_values.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
+    "starlette": {"durableq/dashboard"},
+    "uvicorn": {"durableq/dashboard/server.py"},
+    "jinja2": {"durableq/dashboard/rendering.py"},
+    "anyio": {"durableq/dashboard"},
     "psutil": {
         "durableq/bench",
         "durableq/supervisor/liveness.py",

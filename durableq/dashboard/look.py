@@ -1,0 +1,115 @@
+"""Looks at the whole store that pages share: rates between two samples, and the health."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from durableq.admin import operations
+from durableq.admin.status import Overview, look
+from durableq.client.app import DurableQ
+from durableq.dashboard.errors import log
+from durableq.model.health import Finding, Level
+
+#: A rate is the mean over this time, at least: shorter ones jump.
+RATE_SECONDS: Final = 5.0
+#: A sample before a longer pause says nothing about the rate now.
+FORGET_SECONDS: Final = 120.0
+#: A health check may read the whole file, so its result is shown for a while.
+HEALTH_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """The findings of a doctor's check."""
+
+    findings: list[Finding]
+    #: On the monotonic clock.
+    at: float
+
+    def number(self, level: str) -> int:
+        """Return the number of findings of a level: ok, warn or bad."""
+        return sum(finding.level.value == level for finding in self.findings)
+
+    @property
+    def worst(self) -> Level:
+        """The worst level of a finding."""
+        return worst_first(self.findings)[0].level if self.findings else Level.OK
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in order of their level."""
+    order = [Level.BAD, Level.WARN, Level.OK]
+    return sorted(findings, key=lambda finding: order.index(finding.level))
+
+
+class Look:
+    """Samples of a store. Safe to use from several threads.
+
+    Args:
+        dq: the application with the store.
+    """
+
+    def __init__(self, dq: DurableQ) -> None:
+        self._dq = dq
+        self._lock = threading.Lock()
+        self._samples: deque[Overview] = deque()
+        self._health: Health | None = None
+        self._is_checking = False
+
+    @property
+    def address(self) -> str:
+        """The URL of the store, without its passwords."""
+        return self._dq.address
+
+    def overview(self) -> Overview:
+        """Return a sample of now, with the rates since an earlier one."""
+        before = self._before()
+        seen = look(self._dq.store, before)
+        with self._lock:
+            self._samples.append(seen)
+        return seen
+
+    def _before(self) -> Overview | None:
+        """Return the newest sample that is RATE_SECONDS old, or the oldest that there is."""
+        now, samples = time.monotonic(), self._samples
+        with self._lock:
+            while len(samples) > 1 and samples[1].at <= now - RATE_SECONDS:
+                samples.popleft()
+            while samples and samples[0].at <= now - FORGET_SECONDS:
+                samples.popleft()
+            return samples[0] if samples else None
+
+    def health(self) -> Health | None:
+        """Return the newest health; begin a check in another thread if that is old.
+
+        None: the first check has not ended.
+        """
+        with self._lock:
+            newest = self._health
+            is_old = newest is None or newest.at < time.monotonic() - HEALTH_SECONDS
+            begins = is_old and not self._is_checking
+            self._is_checking |= begins
+        if begins:
+            threading.Thread(target=self._check, name="durableq health", daemon=True).start()
+        return newest
+
+    def check(self) -> Health:
+        """Check the health now, and return it."""
+        health = Health(operations.examine(self._dq.url), time.monotonic())
+        with self._lock:
+            self._health = health
+        return health
+
+    def _check(self) -> None:
+        try:
+            self.check()
+        except Exception as error:  # noqa: BLE001 - the page that is open shows no health
+            log.warning("The health cannot be checked: %s", error)
+        finally:
+            with self._lock:
+                self._is_checking = False

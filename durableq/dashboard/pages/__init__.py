@@ -1,0 +1,20 @@
+"""The pages: for each its path, its template, and the function that reads its values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from durableq.dashboard.pages import health, overview, queue, workers
+from durableq.dashboard.visit import Visit
+
+Page = Callable[[Visit], Mapping[str, Any] | Response]
+
+PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
+    ("/", "overview.html", overview.values),
+    ("/queues/{name}", "queue.html", queue.values),
+    ("/workers", "workers.html", workers.values),
+    ("/health", "health.html", health.values),
+)

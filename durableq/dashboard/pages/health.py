@@ -1,0 +1,19 @@
+"""The health page: the findings of doctor, and of an audit on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.admin import operations
+from durableq.dashboard.look import worst_first
+from durableq.dashboard.visit import Visit
+
+
+def values(visit: Visit) -> dict[str, Any]:
+    """Return the values of the page; with `?audit` also those of an audit."""
+    wants_audit = "audit" in visit.request.query_params
+    return {
+        "address": visit.look.address,
+        "health": worst_first(visit.look.check().findings),
+        "audit": worst_first(operations.audit(visit.store)) if wants_audit else None,
+    }

@@ -1,0 +1,47 @@
+"""The overview: every queue in a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from durableq.admin import limits
+from durableq.admin.status import Overview, QueueView
+from durableq.dashboard.visit import Visit
+
+
+class Row(NamedTuple):
+    """A queue in the table."""
+
+    view: QueueView
+    #: Its limits in words.
+    limits: list[str]
+    #: The time until no message is ready, if the rates stay as they are; None: not known, or never.
+    empty_ms: int | None
+    #: That no worker handles its messages, as a sentence, or empty.
+    neglect: str
+
+
+def values(visit: Visit) -> dict[str, Any]:
+    """Return the values of the page."""
+    seen = visit.look.overview()
+    return {
+        "address": visit.look.address,
+        "health": visit.look.health(),
+        "queues": [_row(seen, view) for view in seen.queues],
+        "seen": seen,
+        "states": sorted(Counter(worker.state for worker in seen.workers).items()),
+    }
+
+
+def _row(seen: Overview, view: QueueView) -> Row:
+    neglect = seen.readers.neglect(view.info)
+    return Row(view, list(limits.words(view.info)), time_to_empty(view), neglect)
+
+
+def time_to_empty(view: QueueView) -> int | None:
+    """Return the ms until no message is ready if the rates stay as they are; None if never."""
+    ready, flow = view.info.counts.ready, view.flow
+    if not ready or flow is None or flow.out_per_second <= flow.in_per_second:
+        return None
+    return round(1000 * ready / (flow.out_per_second - flow.in_per_second))

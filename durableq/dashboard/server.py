@@ -1,0 +1,68 @@
+"""The server of `durableq dashboard`."""
+
+from __future__ import annotations
+
+import socket
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from durableq.model.errors import Conflict, InvalidInput
+
+#: A page that is still being read when the server ends is cut off after this time.
+_END_SECONDS = 2
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address.
+
+    Raises:
+        InvalidInput: there is no such host here.
+        Conflict: the port is in use, or not for this user.
+    """
+    try:
+        return socket.create_server((host, port), family=_family(host), backlog=128)
+    except socket.gaierror as error:
+        raise InvalidInput(f"--host {host} is no address of this machine: {error.strerror}.") from (
+            error
+        )
+    except OSError as error:
+        raise Conflict(
+            f"The dashboard cannot listen at {host} port {port}: {error.strerror}. "
+            "Choose another --port, or 0 for any free one."
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def serve(app: ASGIApp, listening: socket.socket) -> None:
+    """Serve an application until SIGTERM or Ctrl-C."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        date_header=True,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_END_SECONDS,
+        ws="none",
+    )
+    _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at a signal; the process ends as one that has done its work."""
+        self.force_exit = self.should_exit
+        self.should_exit = True

@@ -1,0 +1,166 @@
+"""The application: its routes, and how a request becomes a page."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, quote, unquote
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from durableq.client.app import DurableQ
+from durableq.dashboard import login
+from durableq.dashboard.access import Access
+from durableq.dashboard.actions import ACTIONS, Action
+from durableq.dashboard.errors import Refusal, refusal_of
+from durableq.dashboard.guard import FORM_FIELD, Guard, check_form, cookie, path_of, root_of
+from durableq.dashboard.look import Look
+from durableq.dashboard.pages import PAGES, Page
+from durableq.dashboard.rendering import environment
+from durableq.dashboard.visit import Visit
+
+T = TypeVar("T")
+Endpoint = Callable[[Request], Awaitable[Response]]
+STATIC: Final = Path(__file__).parent / "static"
+#: Reads and actions that run at the same time, each with a connection of its own.
+MAX_THREADS: Final = 4
+MAX_FORM_BYTES: Final = 4 << 20
+MAX_FORM_FIELDS: Final = 1_000
+NOTICE_COOKIE: Final = "durableq_notice"
+_NOTICE_CHARS: Final = 500
+
+
+def dashboard(dq: DurableQ, *, access: Access | None = None, read_only: bool = False) -> Starlette:
+    """Return the dashboard of an application's store, to be served or mounted.
+
+    The application that mounts it decides who reaches it. A person whom Starlette's
+    AuthenticationMiddleware knows is the actor of actions.
+
+    Args:
+        dq: the application; nothing is opened before the first page.
+        access: the rules of access; None: the application that mounts it has its own.
+        read_only: leave out all actions.
+    """
+    return _Site(dq, access or Access(), is_read_only=read_only).application()
+
+
+class _Site:
+    def __init__(self, dq: DurableQ, access: Access, *, is_read_only: bool) -> None:
+        self._dq = dq
+        self._access = access
+        self._is_read_only = is_read_only
+        self._look = Look(dq)
+        self._templates = environment()
+        self._limiter = CapacityLimiter(MAX_THREADS)
+
+    def application(self) -> Starlette:
+        """Return the ASGI application."""
+        routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC))]
+        for path, template, page in PAGES:
+            routes.append(Route(path, self._page(template, page), methods=["GET"]))
+        if not self._is_read_only:
+            for path, action in ACTIONS:
+                routes.append(Route(path, self._action(action), methods=["POST"]))
+        if self._access.tokens:
+            routes += login.routes(self._access, self._form, self._render)
+        handlers: dict[Any, Any] = {HTTPException: self._failed}
+        guard = Middleware(Guard, access=self._access, refused=self._refused)
+        return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+
+    def _page(self, template: str, page: Page) -> Endpoint:
+        """Return the endpoint of a page."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                shown = await self._in_thread(lambda: page(self._visit(request)))
+                return (
+                    shown if isinstance(shown, Response) else self._render(request, template, shown)
+                )
+            except Exception as error:  # noqa: BLE001 - every error is a page
+                return self._refused(request, refusal_of(error))
+
+        return answer
+
+    def _action(self, action: Action) -> Endpoint:
+        """Return the endpoint of an action, which leads to a page."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                fields = await self._form(request)
+                done = await self._in_thread(lambda: action(self._visit(request, fields)))
+            except Exception as error:  # noqa: BLE001 - every error is a page
+                return self._refused(request, refusal_of(error))
+            response = RedirectResponse(root_of(request) + done.path, 303)
+            said = quote(done.sentence[:_NOTICE_CHARS])
+            response.headers.append("set-cookie", cookie(request, NOTICE_COOKIE, said, 60))
+            return response
+
+        return answer
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(function, limiter=self._limiter)
+
+    def _visit(self, request: Request, fields: list[tuple[str, str]] | None = None) -> Visit:
+        given = fields or []
+        ids = tuple(value for name, value in given if name == "id")
+        return Visit(request, self._dq.store, self._look, dict(given), ids)
+
+    async def _form(self, request: Request) -> list[tuple[str, str]]:
+        """Return the fields of a form of ours.
+
+        Raises:
+            Refusal: it is not ours, or too large.
+        """
+        text = bytearray()
+        async for part in request.stream():
+            text += part
+            if len(text) > MAX_FORM_BYTES:
+                raise Refusal(413, f"A form has at most {MAX_FORM_BYTES >> 20} MiB.")
+        try:
+            fields = parse_qsl(
+                text.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS
+            )
+        except ValueError:
+            raise Refusal(400, "The form cannot be read.") from None
+        check_form(request, dict(fields).get(FORM_FIELD, ""))
+        return fields
+
+    def _render(
+        self, request: Request, template: str, values: Mapping[str, Any], status: int = 200
+    ) -> Response:
+        root = root_of(request)
+        text = self._templates.get_template(template).render(
+            actor=request.state.actor,
+            form_field=FORM_FIELD,
+            form_token=request.state.form_token,
+            has_login=bool(self._access.tokens),
+            here=path_of(request),
+            is_read_only=self._is_read_only,
+            link=partial(_link, root),
+            notice=unquote(request.cookies.get(NOTICE_COOKIE, "")),
+            **values,
+        )
+        response = HTMLResponse(text, status)
+        if NOTICE_COOKIE in request.cookies and "hx-request" not in request.headers:
+            response.headers.append("set-cookie", cookie(request, NOTICE_COOKIE, "", 0))
+        return response
+
+    def _refused(self, request: Request, refusal: Refusal) -> Response:
+        return self._render(request, "refused.html", {"refusal": refusal}, refusal.status)
+
+    async def _failed(self, request: Request, error: Exception) -> Response:
+        return self._refused(request, refusal_of(error))
+
+
+def _link(root: str, path: str) -> str:
+    return root + path

@@ -1,0 +1,63 @@
+"""One request, as pages and actions see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from durableq.dashboard.errors import Refusal
+from durableq.dashboard.look import Look
+from durableq.model.text import shown
+from durableq.store.core import Store
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request: who asks, for which address, and the store that answers."""
+
+    request: Request
+    store: Store
+    look: Look
+    #: The fields of the form of an action; of several values under one name, the last.
+    form: Mapping[str, str] = field(default_factory=dict)
+    #: The values of each name in the order of the form.
+    ids: tuple[str, ...] = ()
+
+    @property
+    def actor(self) -> str:
+        """The person, for the history."""
+        return str(self.request.state.actor)
+
+    def named(self, name: str) -> str:
+        """Return a part of the path."""
+        return str(self.request.path_params[name])
+
+    def query(self, name: str) -> str:
+        """Return a value of the address after the `?`; an empty text if it is not there."""
+        return self.request.query_params.get(name, "")
+
+    def number(self, name: str, least: float = 0) -> float | None:
+        """Return a field of the form as a number; None if it is empty.
+
+        Raises:
+            Refusal: it is no number of at least `least`.
+        """
+        text = self.form.get(name, "").strip()
+        try:
+            number = float(text) if text else None
+        except ValueError:
+            number = least - 1
+        if number is not None and not least <= number < float("inf"):
+            label = name.replace("_", " ")
+            raise Refusal(400, f"{label.capitalize()} is a number, got {shown(text)}.")
+        return number
+
+
+class Done(NamedTuple):
+    """The result of an action: where to go, and what to say there."""
+
+    path: str
+    sentence: str

@@ -1,0 +1,26 @@
+"""A file with a dashboard, and a client that behaves as a browser does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ
+from tests.dashboard.client import Client
+from tests.support import new_file
+
+
+@pytest.fixture
+def dq(tmp_path: Path) -> Iterator[DurableQ]:
+    """An application with two queues and some messages."""
+    with DurableQ(new_file(tmp_path / "shop.db")) as made:
+        made.queue("orders", max_receives=1)
+        made.queue("mail")
+        yield made
+
+
+@pytest.fixture
+def client(dq: DurableQ) -> Iterator[Client]:
+    """A browser that has no JavaScript, at the dashboard of `dq`."""
+    with Client.of(dq) as made:
+        yield made

@@ -1,0 +1,74 @@
+"""The pages show the store, and errors are sentences."""
+
+import logging
+
+import pytest
+
+from durableq import Busy, DurableQ
+from tests.dashboard.client import Client
+from tests.support import wait_for
+
+
+def test_the_overview_counts(dq: DurableQ, client: Client) -> None:
+    dq.queue("orders").send_many([{"n": 1}, {"n": 2}])
+    dq.queue("mail", paused=True).send({"n": 3}, delay=60)
+    page = client.page("/")
+    assert "orders no worker 2 0 0 0 0 0" in page.text
+    assert "mail paused 0 1 0 0 0 0" in page.text
+    assert "sqlite 3." in page.text
+
+
+def test_the_overview_has_the_health(client: Client) -> None:
+    assert wait_for(lambda: "being checked" not in client.page("/").text, what="the health")
+
+
+def test_the_health_page_audits_on_request(client: Client) -> None:
+    page = client.page("/health")
+    assert "quick_check: ok" in page.text
+    assert "as its counters say" not in page.text
+    assert "orders: 0 messages, as its counters say" in client.page("/health?audit=1").text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/nowhere", 404, "There is no such page."),
+        ("/queues/nothing", 404, "There is no queue 'nothing'"),
+    ],
+)
+def test_errors_are_sentences(client: Client, path: str, status: int, sentence: str) -> None:
+    page = client.page(path)
+    assert page.status == status
+    assert sentence in page.text
+
+
+def test_an_unavailable_store_is_a_sentence(
+    dq: DurableQ, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise Busy("The file is busy.")
+
+    monkeypatch.setattr(dq.store, "queue", busy)
+    page = client.page("/queues/orders")
+    assert (page.status, "The file is busy." in page.text) == (503, True)
+
+
+def test_a_defect_shows_no_traceback(
+    dq: DurableQ,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret of the code")
+
+    monkeypatch.setattr(dq.store, "queue", broken)
+    with caplog.at_level(logging.WARNING, "durableq.dashboard"):
+        page = client.page("/queues/orders")
+    assert page.status == 500
+    assert "which is a defect: RuntimeError." in page.text
+    assert "secret" not in page.html
+    assert "Traceback" not in page.html
+    assert [record.getMessage() for record in caplog.records] == [
+        "A page failed: RuntimeError: secret of the code"
+    ]
