@@ -18,7 +18,7 @@ import typer
 
 from durableq import __version__
 from durableq.cli import help, output
-from durableq.cli.options import Db, Json
+from durableq.cli.options import App, Db, Json
 from durableq.model.errors import DurableQError
 from durableq.runtime import startup
 
@@ -154,6 +154,7 @@ def _print_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     db: Db = None,
+    app: App = None,
     as_json: Json = False,
     version: bool = help.option(
         "--version",
@@ -177,7 +178,7 @@ def _root(
     startup.release(context.invoked_subcommand)
 
 
-def _group(db: Db = None, as_json: Json = False) -> None:
+def _group(db: Db = None, app: App = None, as_json: Json = False) -> None:
     """Options of a group apply to its commands."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from gzip import BadGzipFile
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from durableq.model import codec
@@ -17,6 +19,8 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: The number of bytes that are read to find the end of a line.
 MAX_LINE_BYTES: Final = 256 << 20
 FIELDS: Final = ("body", *SEND_OPTIONS)
+#: Makes lines of a file that is one array.
+SPLIT_ARRAY: Final = "jq -c '.[]'"
 
 
 class BadLine(InvalidBody):
@@ -54,6 +58,8 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
     for number in itertools.count(1):
         try:
             line, size = _next(stream, longest, limit)
+        except (BadGzipFile, EOFError, zlib.error) as error:
+            raise DurableQError(f"{name} is damaged after line {number - 1}: {error}.") from error
         except OSError as error:
             raise DurableQError(f"{name} cannot be read on: {error.strerror}.") from error
         if size > limit:
@@ -73,6 +79,8 @@ def read(stream: BinaryIO, name: str, longest: int, shape: Shape) -> Iterator[En
                 raise BadLine(f"it has {size} bytes; at most {longest} are read of a line.")
             body, options = shape(line)
         except BadLine as bad:
+            if number == 1 and line.lstrip().startswith(b"["):
+                bad = BadLine(f"{bad} If the file is one array, `{SPLIT_ARRAY}` makes lines of it.")
             yield Entry(number, position, bad=bad)
         else:
             yield Entry(number, position, body, options)

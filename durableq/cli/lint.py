@@ -9,14 +9,13 @@ import typer
 from durableq.admin.porting import Target
 from durableq.cli import output
 from durableq.cli.help import option
-from durableq.cli.options import App, Session, application
+from durableq.cli.options import Session
 from durableq.model.health import Finding, is_healthy
 
 
 def lint(
     session: Session,
     target: Target = option("--target STORE", "The store to move to: postgres or sqs."),
-    app: App = None,
 ) -> None:
     """Say what of an application another store does not take.
 
@@ -30,7 +29,7 @@ def lint(
     from durableq.admin import porting
     from durableq.client.app import DurableQ, exists
 
-    spec, loaded = application(app, session.db)
+    spec, loaded = session.application()
     if exists(loaded.url):
         with DurableQ(loaded.url) as plain:  # opening the application would declare its queues
             findings = porting.lint(loaded, target, plain.store)

@@ -38,7 +38,12 @@ DATABASE_FILE: Final = "Database: a path or an sqlite:/// URL."
 
 Db = Annotated[
     str | None,
-    option("--db DATABASE", DATABASE, section=GENERAL, show_default="$DURABLEQ_DB, or durableq.db"),
+    option(
+        "--db DATABASE",
+        DATABASE,
+        section=GENERAL,
+        show_default="the application's, $DURABLEQ_DB, or durableq.db",
+    ),
 ]
 OwnDb = Annotated[
     str | None,
@@ -52,8 +57,9 @@ App = Annotated[
     str | None,
     option(
         "--app MODULE:ATTRIBUTE",
-        "Application that defines the handlers and policies.",
-        show_default="$DURABLEQ_APP, tool.durableq.app in pyproject.toml, or the demo",
+        "Application: its database, queues, handlers and policies.",
+        section=GENERAL,
+        show_default="$DURABLEQ_APP, or tool.durableq.app in pyproject.toml",
     ),
 ]
 Queue = Annotated[
@@ -80,20 +86,50 @@ class Session:
     """One run of a command: the database that it names, and the form of its result."""
 
     db: Db = None
+    app: App = None
     as_json: Json = False
 
     @property
     def url(self) -> str:
-        """URL of the database.
+        """URL of the database: the one given, or that of the application that is named.
 
         Raises:
+            AppError: the application cannot be imported, or pyproject.toml cannot be read.
             Unsupported: it names a database in memory, which ends with this process.
         """
         from durableq.client.app import DurableQ
 
-        url = DurableQ(self.db).url
-        check_lasting(url)
-        return url
+        if self.app is None and self.db is not None:
+            url = DurableQ(self.db).url
+            check_lasting(url)
+            return url
+        try:
+            named = self.application()[1] if self.names_application else DurableQ()
+        except AppError as error:
+            if self.app is None:
+                error.add_note("Or name the database with --db: this command needs nothing else.")
+            raise
+        check_lasting(named.url)
+        return named.url
+
+    @property
+    def names_application(self) -> bool:
+        """Whether an application is named, by the option, the environment or the project."""
+        return _named(self.app) is not None
+
+    def application(self) -> tuple[str, DurableQ]:
+        """Return the application, by default the demo's, on the database to use, and its name.
+
+        Raises:
+            AppError: it cannot be imported, or pyproject.toml cannot be read.
+            Unsupported: its database is in memory.
+        """
+        spec = _named(self.app) or DEMO_APP
+        loaded = _loaded(spec)
+        if self.db is not None:
+            loaded.use(self.db)
+        check_lasting(loaded.url)
+        return spec, loaded
 
     @property
     def address(self) -> str:
@@ -208,33 +244,24 @@ def chosen_queue(store: Store, name: str | None) -> str:
     return names[0]
 
 
-def application(named: str | None, db: str | None) -> tuple[str, DurableQ]:
-    """Return the application's name and the loaded application, on the database to use.
-
-    Raises:
-        AppError: it cannot be imported, or pyproject.toml cannot be read.
-    """
+def _loaded(spec: str) -> DurableQ:
+    """Import an application, once in a process; say so if that takes long."""
     from durableq.client.app import DurableQ
     from durableq.client.handlers import load
 
-    spec = _named(named) or DEMO_APP
     text = "%s is still being imported after %g s"  # an import may never end
     timer = threading.Timer(SLOW_SECONDS, log.warning, (text, spec, SLOW_SECONDS))
     timer.daemon = True
     timer.start()
     try:
-        app = load(spec, DurableQ)
+        return load(spec, DurableQ)
     finally:
         timer.cancel()
-    if db is not None:
-        app.use(db)
-    check_lasting(app.url)
-    return spec, app
 
 
-def demo_hint(named: str | None) -> str | None:
+def demo_hint(session: Session) -> str | None:
     """Return a hint if no application is named and the demo's is used; None otherwise."""
-    if _named(named) is not None:
+    if session.names_application:
         return None
     return "No application is named: this is the demo's. To run your own: --app MODULE:ATTRIBUTE"
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import shlex
 import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from durableq.cli import jsonl, output
 from durableq.cli.help import argument, option
@@ -20,10 +23,11 @@ from durableq.client.app import DurableQ
 from durableq.client.handlers import load
 from durableq.client.producer import Producer
 from durableq.model.arguments import listed
-from durableq.model.errors import Conflict, DurableQError, InvalidInput, UnknownQueue
+from durableq.model.errors import Conflict, DurableQError, InvalidInput, NotFound, UnknownQueue
 from durableq.model.flow.sending import SHED
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft
+from durableq.model.text import visible
 from durableq.store.core import Capability, Store
 
 DEMO_QUEUE: Final = "orders"
@@ -36,9 +40,16 @@ MAX_BAD: Final = 10_000
 ESCAPED: Final = 6
 #: Bytes of an envelope besides the body.
 SLACK_BYTES: Final = 1 << 20
-_OF_FILE: Final = "Options of a FILE"
+_OF_FILE: Final = (
+    "JSON Lines, packed by gzip or not; - is standard input. Without FILE, the demo's orders are "
+    "sent."
+)
 _OF_DEMO: Final = "Options of the demo's orders, without a FILE"
-_FILE: Final = "JSON Lines; - is standard input. Without FILE, the demo's orders are sent."
+_FILE: Final = (
+    "JSON Lines, packed by gzip or not; - is standard input. Without FILE, the demo's orders are "
+    "sent."
+)
+_GZIP: Final = b"\x1f\x8b"
 _ENVELOPE: Final = f"Each line is an object with {listed(jsonl.FIELDS)}."
 _KEY_FIELD: Final = "Field of the body that holds the idempotency key."
 _GROUP_FIELD: Final = "Field of the body that holds the group."
@@ -152,7 +163,8 @@ def produce(
     Each batch is one commit, and stays stored if the run ends early. The run ends at the first bad
     line; with --skip-bad bad lines are reported and counted. A line is also bad if it has a number
     that a double cannot hold, or an object with a name twice: no value is changed silently. Use
-    --raw for payloads that are signed.
+    --raw for payloads that are signed. A queue that the application declares is created, and the
+    database with it, if they are missing.
 
     Example: durableq produce orders.jsonl --queue orders --key-field id
     """
@@ -166,6 +178,8 @@ def produce(
     if file is not None and orders != OrderOptions(None, None, None):
         raise output.Misuse("--count, --duplicates and --seed are for the demo, without a FILE.")
     shape = lines.shape()
+    if queue is not None:
+        _ensure_queue(session, queue)
     with session.opened(create=queue is None) as store:
         if queue is None:
             _ensure_demo_queue(store, session.url)
@@ -284,9 +298,11 @@ def _run(
         max_bytes=MAX_BODY_BYTES,
     )
     stopped: tuple[Entry, InvalidInput] | None = None
+    last: Entry | None = None
     try:
         with output.progress(source.name, source.total) as advance, producer:
             for entry in _paced(source.entries, rate):
+                last = entry
                 bad = entry.bad or _send(producer, entry)
                 if not sending.take(entry, bad) and bad is not None:
                     stopped = entry, bad
@@ -295,6 +311,9 @@ def _run(
         if stopped is not None:
             raise sending.stop(*stopped)  # after the producer has stored its last batch
         _conclude(sending, source)
+        if sending.sent == 1 and last is not None and isinstance(last.body, list):
+            split = f"{jsonl.SPLIT_ARRAY} FILE | durableq produce - --queue {sending.queue}"
+            output.say(f"Its body is an array. To send each element of one: {split}")
     except KeyboardInterrupt:
         output.error(f"Interrupted. {sending.so_far}")
         raise
@@ -341,12 +360,24 @@ def _paced(entries: Iterable[Entry], rate: float | None) -> Iterator[Entry]:
 def _read(file: Path, shape: Shape, longest: int) -> Iterator[_Source]:
     name = "standard input" if file == STDIN else str(file)
     with _open(file, name) as stream:
+        if _is_packed(stream, name):
+            with gzip.open(stream) as unpacked:
+                lines: Any = unpacked
+                yield _Source(name, jsonl.read(lines, name, longest, shape), None)
+            return
         status = os.fstat(stream.fileno())
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
         yield _Source(name, jsonl.read(stream, name, longest, shape), total)
 
 
-def _open(file: Path, name: str) -> BinaryIO:
+def _is_packed(stream: BufferedReader, name: str) -> bool:
+    try:
+        return stream.peek(len(_GZIP)).startswith(_GZIP)
+    except OSError as error:
+        raise DurableQError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def _open(file: Path, name: str) -> BufferedReader:
     if file == STDIN and sys.stdin is None:
         raise DurableQError(f"{name} is closed. Give it a file, or name one instead of -.")
     try:
@@ -371,6 +402,28 @@ def _traffic(given: OrderOptions) -> Iterator[_Source]:
         for number, envelope in enumerate(envelopes, 1)
     )
     yield _Source("the demo's traffic", entries, count)
+
+
+def _ensure_queue(session: Session, queue: str) -> None:
+    """Let the application make a queue that it declares, and the database with it.
+
+    Raises:
+        NotFound: the database or the queue is missing, and no application declares the queue.
+    """
+    try:
+        with session.opened() as store:
+            store.settings(queue)
+    except NotFound as error:
+        if session.names_application:
+            _, app = session.application()
+            if queue in {*app.declared, *app.handlers, *app.policies}:
+                with app:
+                    _ = app.store  # declares its queues
+                return
+        if not isinstance(error, UnknownQueue):  # which says it already
+            create = f"durableq queue create {shlex.quote(queue)}"
+            error.add_note(f"`{visible(create, 200)}` makes both.")
+        raise
 
 
 def _ensure_demo_queue(store: Store, url: str) -> None:

@@ -17,12 +17,10 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import (
-    App,
     Logs,
     MessageId,
     Queues,
     Session,
-    application,
     check_there,
     demo_hint,
 )
@@ -66,7 +64,6 @@ PolicyFile = Annotated[
 def recover(
     session: Session,
     policy: PolicyFile = None,
-    app: App = None,
     queue: Queues = None,
     rate: float | None = option("--rate N", _RATE, None, show_default="no limit"),
     once: bool = option("--once", "Stop when no dead letter is ready.", False),
@@ -87,10 +84,10 @@ def recover(
     from durableq.recovery.process import Recovery
 
     configure(log_format, "recovery", sys.stderr)
-    loaded, rules = wait_out(lambda: _chosen_policies(session, policy, app), log)
+    loaded, rules = wait_out(lambda: _chosen_policies(session, policy), log)
     report = _Report(session.as_json, log_format)
     plain = log_format is LogFormat.TEXT and not session.as_json
-    hint = demo_hint(app) if plain and policy is None else None
+    hint = demo_hint(session) if plain and policy is None else None
     queues = tuple(queue or ())
     recovery = Recovery(loaded, queues=queues, rules=rules, rate=rate, on_change=report.change)
     if dry_run:
@@ -104,9 +101,7 @@ def recover(
     report.comment("decided", f"{'Would decide' if dry_run else 'Decided'}: {counts or 'nothing'}.")
 
 
-def explain(
-    session: Session, message_id: MessageId, policy: PolicyFile = None, app: App = None
-) -> None:
+def explain(session: Session, message_id: MessageId, policy: PolicyFile = None) -> None:
     """Show what recovery would decide about a dead letter.
 
     Names the rule or policy that decides, and why each rule before it does not match.
@@ -115,7 +110,7 @@ def explain(
     """
     from durableq.recovery.process import Recovery
 
-    loaded, rules = _chosen_policies(session, policy, app)
+    loaded, rules = _chosen_policies(session, policy)
     policies = Recovery(loaded, rules=rules).policies
     with Session(loaded.url).opened() as store:
         dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message_id)
@@ -131,9 +126,7 @@ def explain(
     session.show(_explanation(dead_letter, decided, breaker) | {"met": met}, *lines)
 
 
-def _chosen_policies(
-    session: Session, policy: str | None, app: str | None
-) -> tuple[DurableQ, Rules | None]:
+def _chosen_policies(session: Session, policy: str | None) -> tuple[DurableQ, Rules | None]:
     """Return the application, and the rules of the file that decides in its place.
 
     Raises:
@@ -142,8 +135,8 @@ def _chosen_policies(
         NotFound: the database does not exist.
     """
     if policy is None:
-        return application(app, session.db)[1], None
-    if app is not None:
+        return session.application()[1], None
+    if session.app is not None:
         raise output.Misuse("Name --policy or --app, not both: one of them decides.")
     from durableq.recovery.rules_file import read
 

@@ -17,12 +17,10 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import (
-    App,
     Logs,
     Procs,
     Queues,
     Session,
-    application,
     demo_hint,
     source_queues,
 )
@@ -101,7 +99,6 @@ def work(
     session: Session,
     procs: Procs = 1,
     threads: int = option("--threads N", _THREADS, 1, min=1, max=256),
-    app: App = None,
     queue: Queues = None,
     command: str | None = option("--exec COMMAND", _EXEC, None),
     drain: bool = option("--drain", "Stop when no message is left.", False),
@@ -124,7 +121,7 @@ def work(
 
     def load() -> tuple[WorkerOptions, DurableQ]:
         with _not_longer_than(start_seconds, log_format):
-            return _worker(session, app, command, tuple(queue or ()))
+            return _worker(session, command, tuple(queue or ()))
 
     from durableq.supervisor.supervisor import Supervisor
 
@@ -135,7 +132,7 @@ def work(
         )
         max_rss_bytes = _max_rss(limits.max_rss)
         plain = log_format is LogFormat.TEXT and not session.as_json
-        hint = demo_hint(app) if plain and command is None else None
+        hint = demo_hint(session) if plain and command is None else None
         fleet = Supervisor(
             options,
             procs,
@@ -187,16 +184,16 @@ def _not_longer_than(seconds: float, log_format: LogFormat) -> Iterator[None]:
 
 
 def _worker(
-    session: Session, app: str | None, command: str | None, queues: tuple[str, ...]
+    session: Session, command: str | None, queues: tuple[str, ...]
 ) -> tuple[WorkerOptions, DurableQ]:
     """Return the options of each worker and the application, checked before anything starts."""
     from durableq.worker.options import WorkerOptions, chosen_handlers
 
     if command is None:
-        spec, loaded = application(app, session.db)
+        spec, loaded = session.application()
         chosen_handlers(loaded, queues)
         return WorkerOptions(app=spec, url=loaded.url, name="worker", queues=queues), loaded
-    if app is not None:
+    if session.app is not None:
         raise output.Misuse("--exec runs a command for each message, --app functions: choose one.")
     from durableq.worker.command import parse
 

@@ -209,9 +209,9 @@ def test_a_dead_letter_queue_takes_no_messages(run: Run, shop: Shop, tmp_path: P
 
 def test_a_named_queue_in_a_missing_file_makes_no_file(run: Run, tmp_path: Path) -> None:
     sent = run("produce", lines_file(tmp_path, "1"), "--queue", "orders")
-    assert sent.code == 3
+    assert (sent.code, (tmp_path / "durableq.db").exists()) == (3, False)
     assert "There is no database at durableq.db." in sent.err
-    assert not (tmp_path / "durableq.db").exists()
+    assert "`durableq queue create orders` makes both." in sent.err
 
 
 def test_an_envelope_sets_every_option_of_a_message(run: Run, shop: Shop, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.cli import output
-from durableq.cli.options import DEMO_APP, application
+from durableq.cli.options import DEMO_APP, Session
 from durableq.demo import show
 from durableq.demo.accounts import Report
 from durableq.engines.sqlite import schema
@@ -194,7 +194,7 @@ def test_a_pyproject_without_an_application_means_the_demos(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "durableq.demo.app", raising=False)  # another test's database
     (tmp_path / "pyproject.toml").write_text(text)
-    spec, _ = application(None, None)
+    spec, _ = Session().application()
     assert spec == DEMO_APP
 
 
