@@ -17,6 +17,7 @@ from durableq.bench.app import QUEUE
 from durableq.bench.figures import Figure, Row, Sample, Setting, Spread, Theme
 from durableq.client.app import DurableQ
 from durableq.client.queue import Queue
+from durableq.model.message import Completion
 
 ROUNDS, QUICK_ROUNDS = 11, 3
 #: Messages received in a round, singly and in batches; in the quick mode a tenth.
@@ -41,6 +42,8 @@ class Case:
         groups: the number of groups among which the messages are spread; 0: they have none.
         backlog: messages that wait behind those of a round.
         sends: whether sends are timed, instead of receives with their completions.
+        by_group: whether a receive takes consecutive messages of one group, as for a handler with
+            `group_by="group"`; both sides then use the engine, for a Queue has no such receive.
     """
 
     settings: Mapping[str, Any]
@@ -48,6 +51,7 @@ class Case:
     groups: int = 0
     backlog: int = 0
     sends: bool = False
+    by_group: bool = False
 
     def count(self, *, quick: bool) -> int:
         """Return the number of messages in a round."""
@@ -97,6 +101,11 @@ ROWS: Final = (
     *_grouped(1_000),
     *_grouped(10_000),
     _row("one group of 100,000: one", 1.2, Case(GROUPS, 1, 1, 100_000)),
+    _row(
+        "one group of 100,000: batches of 100",
+        1.25,
+        Case(GROUPS, 100, 1, 100_000, by_group=True),
+    ),
     *(
         _row(f"groups: send in {batch}", None, Case(GROUPS, batch, 100, sends=True))
         for batch in (1, 10, 100)
@@ -126,6 +135,7 @@ class Side:
         options: Any = {"visibility_timeout": 3600, **settings}
         self._queue = self._app.queue(QUEUE, **options)
         self._case = case
+        self._is_limited = bool(settings)
         self._sent = 0
         self._send(case.backlog // (10 if setting.quick else 1), 1_000)
 
@@ -144,7 +154,20 @@ class Side:
             _drain(self._queue, count, 100)
             return sample
         self._send(count, 1_000)
+        if case.by_group:
+            return _timed(lambda: self._drain_engine(count), count)
         return _timed(lambda: _drain(self._queue, count, case.batch), count)
+
+    def _drain_engine(self, count: int) -> None:
+        """Receive and complete messages; on the limited side those of one group."""
+        store, by_group = self._app.store, self._is_limited
+        left = count
+        while left > 0:
+            received = store.receive(QUEUE, self._case.batch, by_group=by_group).messages
+            if not received:
+                raise _missing(left, count)
+            left -= len(received)
+            store.complete([Completion(one.receipt) for one in received if one.receipt is not None])
 
     def _send(self, count: int, batch: int) -> None:
         """Send messages in batches; those of groups go to each group in turn."""
@@ -165,9 +188,13 @@ def _drain(queue: Queue, count: int, batch: int) -> None:
     while left > 0:
         received = queue.receive(min(batch, left))
         if not received:
-            raise ValueError(f"{left} of {count} messages are missing")
+            raise _missing(left, count)
         left -= len(received)
         queue.complete_many(received)
+
+
+def _missing(left: int, count: int) -> ValueError:
+    return ValueError(f"{left} of {count} messages are missing")
 
 
 def _timed(work: Any, count: int) -> Sample:

@@ -1,82 +1,72 @@
-"""How exactly limits hold, measured with several processes on one file.
+"""How exactly limits hold, measured with several processes on one file: those of receives.
 
 The figures are numbers of messages, shares and times, each beside the limit that it may not pass.
-The tests hold the same limits under more conditions; these figures are of the machine at hand.
+They do not depend on the durability, so each is measured once. The tests hold the same limits under
+more conditions; these figures are of the machine at hand.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from typing import Any, Final, NamedTuple
+from contextlib import closing
+from itertools import chain
+from typing import Final
 
 from durableq.admin.operations import audit
+from durableq.bench import flow_once, flow_sends
 from durableq.bench.app import QUEUE
-from durableq.bench.figures import Figure, Row, Setting, Spread, Theme, percentile
-from durableq.bench.piped import PipedProcess
+from durableq.bench.figures import Figure, Row, Setting, Theme
+from durableq.bench.flow_crew import (
+    Crew,
+    Fact,
+    Measured,
+    beyond_rate,
+    beyond_share,
+    fact,
+    kill,
+    most_in,
+    row,
+)
 from durableq.client.app import DurableQ
 from durableq.demo import reading
+from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.decisions import Requeue
 from durableq.model.health import Level
+from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_SEND_BATCH
+from durableq.model.message import Failure, Reason, Receipt
+from durableq.store.core import Capability
 
 RATE, BURST, SECONDS = 100, 10, 30
 CAP, KILLS = 8, 1_000
 #: Short, as the place of a killed holder returns with its lease.
 LEASE_SECONDS = 0.25
-BACKLOG, PRODUCERS = 1_000, 16
-SENDERS, REPLACED = 50, 1_000
-COMPUTE_SECONDS: Final = 1.0
+#: So long that 50 processes get their turn, also on a busy machine.
+BUSY_SECONDS = 60
 NOISY, QUIET = 5_000, 50
-#: The ends of leases, all of one length: a process may see a receive later than it was.
-_LEASES: Final = "SELECT lease_until_ms FROM durableq_message WHERE state = 1 ORDER BY 1"
+#: As many retries are due at once as messages are delivered in these seconds.
+RETRY_RATE, RETRY_SHARE, RETRY_SECONDS, RETRY_WINDOW = 200, 0.2, 22.0, 10.0
+DEAD_LETTERS, REDRIVE_RATE = 20_000, 2_000
+#: Seconds that a level of priority is worth; the levels between the lowest and the others.
+AGING, LEVELS = 0.2, 10
+#: The first rate is that of the sends: it is greater, so that messages always wait.
+AGING_SENDS, AGING_RATE = 100, 80
+#: The sends fill a batch in half of its window.
+BATCH, WINDOW, BATCH_SECONDS = 100, 1.0, 8.0
+#: The ends of leases, all of one length, and whether the delivery is a retry: a process may see a
+#: receive later than it was.
+_LEASES: Final = """
+SELECT lease_until_ms, receive_count > 1 FROM durableq_message WHERE state = 1 ORDER BY 1"""
+_REDRIVEN: Final = "SELECT at_ms FROM durableq_history WHERE event = 'requeued' ORDER BY 1"
+_BROKEN: Final = Failure(Reason.HANDLER_ERROR, "OSError", "refused", retry_in_ms=0)
 
 
-class Measured(NamedTuple):
-    """A figure, and others beside it."""
-
-    value: float
-    details: Mapping[str, float]
-
-
-class Crew:
-    """Processes on one file, which start their work together.
-
-    Args:
-        path: of the file.
-        url: the same, with options.
-    """
-
-    def __init__(self, path: str, url: str) -> None:
-        self.path: Final = path
-        self._url = url
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def start(self, number: int, role: str, seconds: float, **arguments: Any) -> list[PipedProcess]:
-        """Start processes of a role, which work from now on."""
-        words = ("-m", "durableq.bench.flow_process", role, self._url, str(seconds))
-        found = [
-            self._stack.enter_context(PipedProcess(role, *words, json.dumps(arguments)))
-            for _ in range(number)
-        ]
-        for process in found:
-            process.answer()
-        for process in found:
-            process.tell()
-        return found
-
-
-def _kill(process: PipedProcess) -> None:
-    os.kill(process.pid, signal.SIGKILL)
+def _leases(crew: Crew) -> list[tuple[float, bool]]:
+    """Return for each lease when it ends, in seconds, and whether its delivery is a retry."""
+    with closing(reading.connect(crew.path)) as reader:
+        return [(until_ms / 1000, bool(retried)) for until_ms, retried in reader.rows(_LEASES)]
 
 
 def _rate(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
@@ -86,27 +76,12 @@ def _rate(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
     queue.send_many([None] * int(2 * RATE * seconds))
     processes = crew.start(8, "receive", seconds, completes=False)
     time.sleep(seconds / 2)
-    _kill(processes.pop())
+    kill(processes.pop())
     for process in processes:
         process.answer()
-    with closing(reading.connect(crew.path)) as reader:
-        times = [until_ms / 1000 for (until_ms,) in reader.rows(_LEASES)]
+    times = [at for at, _ in _leases(crew)]
     ideal = BURST + RATE * (times[-1] - times[0])
     return Measured(beyond_rate(times, RATE), {"received, % of ideal": 100 * len(times) / ideal})
-
-
-def beyond_rate(times: Sequence[float], rate: float) -> float:
-    """Return the most that any window has beyond rate x window, in messages.
-
-    Args:
-        times: of messages, in seconds and in order.
-        rate: messages a second.
-    """
-    most, lowest = 0.0, float("inf")
-    for number, at in enumerate(times):
-        lowest = min(lowest, number - rate * at)
-        most = max(most, number + 1 - rate * at - lowest)
-    return most
 
 
 def _in_flight(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
@@ -132,52 +107,6 @@ def _in_flight(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
     )
 
 
-def _backlog(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
-    """Producers fill a queue, from which one process receives."""
-    seconds = 2 if quick else 5
-    queue = app.queue(QUEUE, max_backlog=BACKLOG)
-    producers = crew.start(PRODUCERS, "fill", seconds, batch=10)
-    receivers = crew.start(1, "receive", seconds, completes=True)
-    most, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
-        most = max(most, queue.info().counts.present)
-    counts = [json.loads(process.answer()) for process in producers]
-    sent = sum(one["sent"] for one in counts)
-    received = sum(json.loads(process.answer()) for process in receivers)
-    lost = sent - received - queue.info().counts.present
-    refused = sum(one["refused"] for one in counts)
-    return Measured(most, {"sent": sent, "refused batches": refused, "lost": lost})
-
-
-def _deduplication(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
-    """Processes send with one deduplication id."""
-    number = SENDERS // 10 if quick else SENDERS
-    senders = crew.start(number, "deduplicated", 0)
-    ids = {json.loads(process.answer()) for process in senders}
-    return Measured(app.queue(QUEUE).info().counts.present, {"ids": len(ids), "sends": number})
-
-
-def _replaced(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
-    """One process sends with one replace_key."""
-    queue = app.queue(QUEUE)
-    for number in range(REPLACED):
-        queue.send(number, replace_key="one")
-    (newest,) = queue.receive(10)
-    return Measured(1 + queue.info().counts.ready, {"newest": newest.body})
-
-
-def _once(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
-    """Processes ask for a value that is not there; in a second run its computer is killed."""
-    number = SENDERS // 10 if quick else SENDERS
-    asked = {"key": "cold", "compute_seconds": COMPUTE_SECONDS}
-    answers = [json.loads(one.answer()) for one in crew.start(number, "compute", 0, **asked)]
-    waits = [1000 * (took - COMPUTE_SECONDS) for took, _ in answers]
-    return Measured(
-        sum(computed > 0 for _, computed in answers),
-        {"processes": number, "p95 beyond the computation, ms": percentile(waits, 95)},
-    )
-
-
 def _quiet(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
     """Messages of quiet groups are sent behind those of a noisy one."""
     queue = app.queue(QUEUE, group_concurrency=1)
@@ -193,36 +122,136 @@ def _quiet(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
     return Measured(deliveries, {"quiet groups": QUIET, "messages of the noisy one": NOISY})
 
 
-def _row(name: str, unit: str, target: float, seconds: int, *, at_least: bool = False) -> Row:
-    return Row(name, unit, target, at_least=at_least, seconds=seconds, is_large=True)
+def _fail_all(app: DurableQ) -> None:
+    """Receive every message of the queue; then fail them all."""
+    store, held = app.store, list[tuple[Receipt, Failure]]()
+    while messages := store.receive(QUEUE, MAX_RECEIVE_BATCH).messages:
+        held += [(one.receipt, _BROKEN) for one in messages if one.receipt is not None]
+    for first in range(0, len(held), MAX_RECEIVE_BATCH):
+        store.fail(held[first : first + MAX_RECEIVE_BATCH])
 
 
-_FACTS: Final[tuple[tuple[Row, Callable[..., Measured]], ...]] = (
-    (_row("rate: most beyond rate x window", "messages", BURST, 35), _rate),
-    (_row("max_in_flight: most in flight", "messages", CAP, 60), _in_flight),
-    (_row("max_backlog: most stored", "messages", BACKLOG, 10), _backlog),
-    (_row("deduplication: stored of 50 sends", "messages", 1, 10), _deduplication),
-    (_row("replace_key: waiting of 1,000 sends", "messages", 1, 2), _replaced),
-    (_row("once: computations of 50 processes", "computations", 1, 12), _once),
-    (_row("groups: deliveries until the quiet are out", "messages", 2 * QUIET + 2, 5), _quiet),
+def _retries(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
+    """As after an outage, many retries are due at once; behind them are as many new messages."""
+    seconds, window = RETRY_SECONDS, RETRY_WINDOW
+    if quick:
+        seconds, window = seconds / 5, window / 5
+    queue = app.queue(QUEUE, visibility_timeout=3600)
+    number = int(RETRY_RATE * seconds)
+    queue.send_many([None] * number)
+    _fail_all(app)
+    app.queue(QUEUE, rate=RETRY_RATE, retry_share=RETRY_SHARE)
+    queue.send_many([None] * number)
+    for process in crew.start(4, "receive", seconds, completes=False):
+        process.answer()
+    deliveries = _leases(crew)
+    return Measured(
+        beyond_share(deliveries, RETRY_SHARE, window),
+        {
+            "deliveries": len(deliveries),
+            "retries": sum(is_retry for _, is_retry in deliveries),
+            "due at once": number,
+        },
+    )
+
+
+def _redrive(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
+    """Three processes continue a redrive task with a rate; one is killed half way."""
+    number = DEAD_LETTERS // 10 if quick else DEAD_LETTERS
+    rate = REDRIVE_RATE // 2 if quick else REDRIVE_RATE
+    queue = app.queue(QUEUE, visibility_timeout=3600, max_receives=1)
+    for _ in range(0, number, MAX_SEND_BATCH):
+        queue.send_many([None] * min(number, MAX_SEND_BATCH))
+    _fail_all(app)
+    tasks = app.store.require(Capability.REDRIVE)
+    task = tasks.start_redrive(DeadLetterFilter(), Requeue("the service is back"), rate=rate)
+    processes = crew.start(3, "continue_redrive", 3600, task_id=task.id)
+    time.sleep(number / rate / 2)
+    kill(processes.pop())
+    for process in processes:
+        process.answer()
+    with closing(reading.connect(crew.path)) as reader:
+        times = [at_ms / 1000 for (at_ms,) in reader.rows(_REDRIVEN)]
+    return Measured(
+        100 * most_in(times, 1) / rate,
+        {
+            "sent back": len(times),
+            "sent back twice": len(times) - queue.info().counts.ready,
+            "rate": rate,
+            "beyond rate x window, messages": beyond_rate(times, rate),
+        },
+    )
+
+
+def _aging(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
+    """More important messages are sent without a pause, faster than they are received."""
+    aging = AGING / 2 if quick else AGING
+    queue = app.queue(QUEUE, priority_aging=aging, rate=AGING_RATE, burst=1)
+    crew.start(1, "send_evenly", 3600, rate=AGING_SENDS, priority=LEVELS)
+    while not queue.info().counts.ready:
+        time.sleep(0.01)
+    lowest = queue.send(None)
+    sent_at = time.monotonic()
+    youngest, before = 0.0, 0
+    while True:
+        for message in app.store.receive(QUEUE, 1, wait_ms=1000).messages:
+            if message.id == lowest:
+                waited = {"waited, s": time.monotonic() - sent_at, "went before it": before}
+                return Measured(100 * youngest / (LEVELS * aging), waited)
+            before += 1
+            youngest = max(youngest, json.loads(message.body) - sent_at)
+
+
+def _windows(app: DurableQ, crew: Crew, *, quick: bool) -> Sequence[Measured]:
+    """One process gathers batches, then two, of messages sent at twice the rate that fills them."""
+    seconds = BATCH_SECONDS / 4 if quick else BATCH_SECONDS
+    queue = app.queue(QUEUE, visibility_timeout=4 * WINDOW)
+    crew.start(1, "send_evenly", 3600, rate=2 * BATCH / WINDOW)
+    found = []
+    for number in (1, 2):
+        queue.purge()
+        gatherers = crew.start(number, "gather_batches", seconds, batch=BATCH, window=WINDOW)
+        sizes = [*chain.from_iterable(json.loads(process.answer()) for process in gatherers)]
+        details = {"batches": len(sizes), "smallest": min(sizes)}
+        found.append(Measured(100 * sum(sizes) / len(sizes) / BATCH, details))
+    return found
+
+
+FACTS: Final[tuple[Fact, ...]] = (
+    fact(_rate, "rate: most beyond rate x window", "messages", BURST, 35),
+    fact(_in_flight, "max_in_flight: most in flight", "messages", CAP, 60),
+    *flow_sends.FACTS,
+    *flow_once.FACTS,
+    fact(_quiet, "groups: deliveries until the quiet are out", "messages", 2 * QUIET + 2, 5),
+    fact(_retries, "retry_share: most beyond 20 % of any 10 s", "messages", 1, 30),
+    fact(_aging, "priority_aging: youngest before the lowest", "% of levels x aging", 100, 6),
+    Fact(
+        tuple(
+            row(f"receive window: batches of {processes}", "% full", 95, 10, at_least=True)
+            for processes in ("one process", "two processes")
+        ),
+        _windows,
+    ),
+    fact(_redrive, "redrive at a rate: most in a second", "% of the rate", 110, 18),
 )
-ROWS: Final = tuple(row for row, _ in _FACTS)
+ROWS: Final = tuple(chain.from_iterable(each.rows for each in FACTS))
 
 
 def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
-    """Measure rows of this module, each on a file of its own."""
-    wanted = {row.name for row in rows}
-    for number, (row, measured) in enumerate(_FACTS):
-        if row.name not in wanted:
+    """Measure rows of this module, each fact on a file of its own."""
+    for number, (found, measured) in enumerate(FACTS):
+        wanted = [each in rows for each in found]
+        if not any(wanted):
             continue
-        setting.progress(f"{row.name} ({setting.synchronous})")
+        setting.progress(f"{found[wanted.index(True)].name} ({setting.synchronous})")
         path = str(setting.folder / f"{number}.db")
-        url = f"sqlite:///{path}?synchronous={setting.synchronous}"
+        url = f"sqlite:///{path}?synchronous={setting.synchronous}&busy_timeout={BUSY_SECONDS}"
         with DurableQ(url) as app, Crew(path, url) as crew:
             _ = app.store  # creates the file before the processes start
-            value, details = measured(app, crew, quick=setting.quick)
-        spreads = {name: Spread.of([detail]) for name, detail in details.items()}
-        yield Figure(row, setting.synchronous, Spread.of([value]), spreads)
+            figures = measured(app, crew, quick=setting.quick)
+        for each, is_wanted, figure in zip(found, wanted, figures, strict=True):
+            if is_wanted:
+                yield figure.figure(each, setting.synchronous)
 
 
-FLOW_EXACT: Final = Theme("flow-exact", ROWS, measure, rounds=1)
+FLOW_EXACT: Final = Theme("flow-exact", ROWS, measure, rounds=1, by_synchronous=False)

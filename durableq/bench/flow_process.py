@@ -13,18 +13,25 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from durableq.bench.app import QUEUE
 from durableq.client.app import DurableQ
+from durableq.model.dead_letters import RedriveState
 from durableq.model.errors import QueueFull
 from durableq.model.message import Completion, Receipt
+from durableq.store.core import Capability
 
 #: Longest wait of a receive, so that a process sees the end of its time.
 WAIT_MS: Final = 200
 #: Longest time that a receiver keeps a message in flight.
 HOLD_SECONDS: Final = 0.01
+#: Dead letters that a step of a redrive task decides about.
+SLICE: Final = 200
 
 
 def _receipts(app: DurableQ) -> list[Receipt]:
@@ -130,22 +137,106 @@ def deduplicated(app: DurableQ, seconds: float) -> str:
     return app.queue(QUEUE).send(None, deduplication_id="one")
 
 
-def compute(app: DurableQ, seconds: float, *, key: str, compute_seconds: float) -> list[float]:
-    """Ask for a value; return the seconds of the answer, and of the computation or 0."""
-    computed = []
+def debounced(app: DurableQ, seconds: float, *, after: float, most: float) -> list[float]:
+    """Send with one replace_key; return the time before the first send, and their number."""
+    queue, number = app.queue(QUEUE), 0
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        queue.send(number, replace_key="one", debounce=after, max_wait=most)
+        number += 1
+        time.sleep(after / 25)
+    return [began, number]
 
-    def slow() -> int:
-        computed.append(compute_seconds)
+
+def send_evenly(app: DurableQ, seconds: float, *, rate: float, priority: int = 0) -> int:
+    """Send one message after the other at a rate, with the time in each; return their number."""
+    number, end = 0, time.monotonic() + seconds
+    with app.queue(QUEUE).producer(batch_size=1, rate=rate) as producer:
+        while time.monotonic() < end:
+            producer.send(time.monotonic(), priority=priority)
+            number += 1
+    return number
+
+
+def gather_batches(app: DurableQ, seconds: float, *, batch: int, window: float) -> list[int]:
+    """Gather batches and complete them; return their sizes."""
+    queue, sizes, end = app.queue(QUEUE), [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        received = queue.receive(batch, window=window)
+        queue.complete_many(received)
+        sizes += [len(received)] if received else []
+    return sizes
+
+
+def continue_redrive(app: DurableQ, seconds: float, *, task_id: str) -> int:
+    """Carry out a redrive task to its end, at its rate; return the number sent back by all."""
+    tasks = app.store.require(Capability.REDRIVE)
+    task, end = tasks.redrive_task(task_id), time.monotonic() + seconds
+    while task.state is RedriveState.RUNNING and time.monotonic() < end:
+        task = tasks.continue_redrive(task_id, SLICE)
+        time.sleep(task.wait_ms / 1000)
+    return task.moved
+
+
+def compute(
+    app: DurableQ, seconds: float, *, keys: Sequence[str], compute_seconds: float, notes: str
+) -> dict[str, float]:
+    """Ask for a value of each key; return the seconds of each answer.
+
+    Args:
+        app: open.
+        seconds: has no meaning here.
+        keys: one after the other.
+        compute_seconds: of a computation.
+        notes: a file in which a computation notes its key when it begins.
+    """
+
+    def slow(key: str) -> int:
+        with Path(notes).open("a", encoding="utf-8") as file:
+            file.write(f"{key}\n")
         time.sleep(compute_seconds)
         return 1
 
-    began = time.monotonic()
-    app.once(key, slow, ttl=60)
-    return [time.monotonic() - began, sum(computed)]
+    took = {}
+    for key in keys:
+        began = time.monotonic()
+        app.once(key, partial(slow, key), ttl=60)
+        took[key] = time.monotonic() - began
+    return took
+
+
+def read(
+    app: DurableQ, seconds: float, *, key: str, ttl: float, compute_seconds: float
+) -> dict[str, int]:
+    """Read a value again and again; return the numbers of reads, computations and misses.
+
+    A miss is a computation that does not end before the value expires: others have to wait. The
+    first read is not counted.
+    """
+    once, counts = app.store.require(Capability.ONCE), Counter[str]()
+
+    def computed() -> int:
+        entry = once.once_entry(key)
+        time.sleep(compute_seconds)
+        is_early = entry is not None and entry.is_fresh(round(time.time() * 1000))
+        counts.update(computations=1, misses=not is_early)
+        return 1
+
+    app.once(key, computed, ttl=ttl, stale=0)
+    counts.clear()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        app.once(key, computed, ttl=ttl, stale=0)
+        counts["reads"] += 1
+    return {name: counts[name] for name in ("reads", "computations", "misses")}
 
 
 ROLES: Final[Mapping[str, Callable[..., Any]]] = {
-    role.__name__: role for role in (receive, kill_holders, fill, deduplicated, compute)
+    role.__name__: role
+    for role in (
+        *(receive, kill_holders, gather_batches, fill, send_evenly, deduplicated, debounced),
+        *(continue_redrive, compute, read),
+    )
 }
 
 

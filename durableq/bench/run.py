@@ -21,6 +21,7 @@ from durableq.bench import (
     contention,
     flow_costs,
     flow_exact,
+    flow_outage,
     large,
     latency,
     memory,
@@ -49,6 +50,7 @@ THEMES: Final[tuple[Theme, ...]] = (
     large.LARGE,
     flow_costs.FLOW_COSTS,
     flow_exact.FLOW_EXACT,
+    flow_outage.FLOW_OUTAGE,
 )
 #: What `durableq bench --db postgresql://…` measures; imported then, for the driver is an extra.
 POSTGRES: Final = "durableq.bench.postgres.themes"

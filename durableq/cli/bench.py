@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ROWS: Final = "Measure this row or theme only; may be repeated."
 _SYNC: Final = "Durability to measure with: normal, full or both."
 _PEERS: Final = "Measure the installed other queues too."
-_FLOW: Final = ("flow", "flow-exact")
+_FLOW: Final = ("flow", "flow-exact", "flow-outage")
 _AGAINST: Final = "Measure another source tree of durableq beside this one."
 
 

@@ -116,6 +116,13 @@ def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
         ("large",),
         ("rate: receive + complete one", "100 groups: in 10", "backlog limits: send in 10"),
         ("rate: most beyond rate x window", "replace_key: waiting of 1,000 sends"),
+        (
+            "debounce: received after max_wait",
+            "once: wait beyond the computation, p95",
+            "redrive at a rate: most in a second",
+            "slow start: most calls in a second",
+            "one group of 100,000: batches of 100",
+        ),
     ],
     ids="-".join,
 )
