@@ -231,7 +231,7 @@ def test_a_database_that_becomes_read_only_is_worth_another_try(
     reading = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reading'"
     assert plain.one(db, reading) == 0
     connect = store._database.connect
-    store._database.connect = lambda: read_only(connect())
+    store._database.connect = lambda **given: read_only(connect(**given))
     with store._database.connected() as (link, _):
         link.is_spent = True
     with pytest.raises(DatabaseUnreachable, match="is read-only just now"):

@@ -13,7 +13,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.engines.postgres import statements
-from durableq.engines.postgres.session import BEGIN_READ
+from durableq.engines.postgres.planning import PLAN_SESSION
 from durableq.engines.sql.dialect import RowStatement
 from tests.migrations.catalog import connected, split
 from tests.postgres import new_schema
@@ -73,7 +73,7 @@ INDEXES: dict[str, set[str]] = {
     "FOLLOWING": {"message_blocked", "idempotency_key"},
     "DEAD_LETTERS_MEANT": {"message_dead", "history_message", "history_pkey"},
     "DEAD_LETTER_PAGE": {"message_dead", "history_message", "history_pkey"},
-    "GROUPS": {"message_burial", "message_dead", "history_message", "history_pkey"},
+    "GROUPS": {"message_burial", "history_message", "history_pkey"},
     "HISTORY": {"history_message"},
     "RECOVERIES": {"history_queue", "history_message", "message_pkey"},
     "LEASED_BY": {"message_leased"},
@@ -85,6 +85,8 @@ INDEXES: dict[str, set[str]] = {
     "OVERDUE": {"message_pkey"},
     "OLD_EVENTS": {"history_pkey", "message_pkey"},
 }
+#: An index of all dead letters that serves as well as another one which has them.
+OR_ALSO: dict[str, set[str]] = {"GROUPS": {"message_dead"}}
 #: Statements that return their rows in the order of an index: nothing is sorted but rows with
 #: equal values of it.
 IN_ORDER = (
@@ -149,7 +151,7 @@ def plan(connection: psycopg.Connection, text: str) -> str:
     number = len({*re.findall(r"\$(\d+)", text)})
     values = f"({', '.join(['NULL'] * number)})" if number else ""
     connection.prepare_threshold = None
-    connection.execute(f"{BEGIN_READ}; SET LOCAL plan_cache_mode = force_generic_plan".encode())
+    connection.execute(f"BEGIN READ ONLY; {PLAN_SESSION}".encode())
     try:
         connection.execute(f"PREPARE judged AS {text}".encode())
         rows = connection.execute(f"EXPLAIN (COSTS OFF) EXECUTE judged{values}".encode())
@@ -176,7 +178,7 @@ def test_no_statement_reads_a_whole_table(plans: Plans) -> None:
 
 @pytest.mark.parametrize("name", INDEXES)
 def test_the_plan_uses_the_index(name: str, plans: Plans) -> None:
-    assert used(plans[name]) == INDEXES[name], plans[name]
+    assert used(plans[name]) - OR_ALSO.get(name, set()) == INDEXES[name], plans[name]
 
 
 @pytest.mark.parametrize("name", IN_ORDER)

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
+import psycopg
 import pytest
 
 from durableq import DurableQ
@@ -14,6 +16,7 @@ from durableq.admin import operations
 from durableq.engines import open_store
 from durableq.engines.postgres import wakeup
 from durableq.engines.postgres.database import Database
+from durableq.engines.postgres.installing import functions_of
 from durableq.engines.postgres.location import Location
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.health import Level
@@ -72,6 +75,20 @@ def test_messages_live_their_lives_without_prepared_statements(url: str, pooler:
         assert orders.info().counters.completed == 61
         assert {finding.level for finding in operations.audit(dq.store)} == {Level.OK}
     assert pooler.prepared == []
+    for session in pooler.sessions:
+        assert session.execute("SHOW plan_cache_mode").fetchone() == ("auto",)
+        assert session.execute("SHOW enable_seqscan").fetchone() == ("on",)
+
+
+def test_a_hot_verb_plans_as_it_does_in_a_session_of_ours(url: str, postgres_url: str) -> None:
+    with DurableQ(url) as dq:
+        dq.queue("orders").send(1)
+        store: Any = dq.store
+        call = functions_of(store._database).calls["fold"]
+    with closing(psycopg.connect(postgres_url.partition("&schema=")[0])) as session:
+        session.execute(call.replace("$1", "100").encode())
+        assert session.execute("SHOW plan_cache_mode").fetchone() == ("force_generic_plan",)
+        assert session.execute("SHOW enable_seqscan").fetchone() == ("off",)
 
 
 def test_a_fleet_has_no_locks_and_its_workers_beat(url: str) -> None:

@@ -162,6 +162,23 @@ def test_user_code_keeps_its_own_lock_timeout(dq: DurableQ, orders: Queue) -> No
         assert connection.execute(sa.text("SHOW lock_timeout")).scalar_one() == "0"
 
 
+def test_user_code_has_the_servers_settings_of_plans_and_hot_verbs_have_ours(
+    dq: DurableQ, orders: Queue
+) -> None:
+    names = ("plan_cache_mode", "enable_seqscan", "enable_hashjoin", "jit", "search_path")
+    show = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
+    with dq.engine.begin() as connection:
+        theirs = tuple(connection.execute(sa.text(show)).one())
+    orders.send(1)
+    (message,) = orders.receive()
+    with message.transaction() as tx:
+        assert tuple(tx.execute(show).one()) == theirs
+    store: Any = dq.store
+    with store._database.connected() as (link, _):
+        ours = link.execute(show).fetchone()
+    assert ours == ("force_generic_plan", "off", "off", "off", theirs[-1])
+
+
 def in_threads(*calls: Callable[[], object]) -> list[BaseException]:
     """Call functions side by side, and return what they raised."""
     raised: list[BaseException] = []

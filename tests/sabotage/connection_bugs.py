@@ -29,6 +29,11 @@ def keep_the_lock_of_a_savepoint() -> None:
     cls.lock = lock_once
 
 
+def plan_statements_of_user_code_as_ours() -> None:
+    module: Any = database
+    module.UNPLAN = "SELECT 1"
+
+
 def settle_in_a_transaction_that_user_code_began() -> None:
     cls: Any = UserWrite
     lock = cls.lock
@@ -132,6 +137,7 @@ def forget_an_unfinished_write() -> None:
 
 BUGS: Final[tuple[Callable[[], None], ...]] = (
     keep_the_lock_of_a_savepoint,
+    plan_statements_of_user_code_as_ours,
     settle_in_a_transaction_that_user_code_began,
     change_the_lock_timeout_of_user_code,
     send_to_any_database,
@@ -146,6 +152,12 @@ SEEN_BY: Final = [
     (
         "keep_the_lock_of_a_savepoint",
         TRANSACTION + "test_the_lock_is_taken_again_after_a_rollback_to_a_savepoint" + ON_POSTGRES,
+    ),
+    (
+        "plan_statements_of_user_code_as_ours",
+        TRANSACTION
+        + "test_user_code_has_the_servers_settings_of_plans_and_hot_verbs_have_ours"
+        + ON_POSTGRES,
     ),
     (
         "settle_in_a_transaction_that_user_code_began",

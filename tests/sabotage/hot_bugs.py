@@ -8,6 +8,7 @@ from durableq.engines.postgres import functions
 
 HOT: Final = "tests/engine/test_postgres_hot.py::"
 BESIDE: Final = "tests/engine/test_postgres_beside.py::"
+POOLER: Final = "tests/engine/test_postgres_pooler.py::"
 WAKING: Final = "tests/engine/test_postgres_waking.py::"
 
 
@@ -44,6 +45,10 @@ def count_sends_in_place() -> None:
     )
 
 
+def plan_for_small_tables_behind_a_pooler() -> None:
+    change("IF current_setting('durableq.planning', true)", "IF 'on'")
+
+
 def see_no_listeners() -> None:
     change("ELSE true END;", "ELSE false END;")
 
@@ -54,6 +59,7 @@ BUGS: Final = (
     take_keys_in_any_order,
     count_sends_in_place,
     see_no_listeners,
+    plan_for_small_tables_behind_a_pooler,
 )
 SEEN_BY: Final = [
     (
@@ -66,5 +72,9 @@ SEEN_BY: Final = [
     ),
     ("take_keys_in_any_order", BESIDE + "test_keys_are_taken_in_their_order"),
     ("count_sends_in_place", HOT + "test_hot_verbs_run_beside_each_other"),
+    (
+        "plan_for_small_tables_behind_a_pooler",
+        POOLER + "test_a_hot_verb_plans_as_it_does_in_a_session_of_ours[does not]",
+    ),
     ("see_no_listeners", WAKING + "test_a_send_notifies_only_while_a_process_waits"),
 ]

@@ -47,8 +47,15 @@ _PROBES: Final = (
 )
 
 
-def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+def connect(
+    location: Location, *, autocommit: bool = True, settings: str = ""
+) -> psycopg.Connection[Any]:
     """Open a connection.
+
+    Args:
+        location: of the database.
+        autocommit: whether each statement commits by itself.
+        settings: a statement that sets more for the session.
 
     Raises:
         InvalidInput: the URL has an option that libpq does not know.
@@ -68,7 +75,7 @@ def connect(location: Location, *, autocommit: bool = True) -> psycopg.Connectio
         raise unconnected(error, location.shown) from error
     try:
         _check(connection, location)
-        _set_up(connection)
+        _set_up(connection, settings)
         connection.autocommit = autocommit
     except BaseException as error:
         connection.close()
@@ -121,8 +128,10 @@ def _check(connection: psycopg.Connection[Any], location: Location) -> None:
         )
 
 
-def _set_up(connection: psycopg.Connection[Any]) -> None:
+def _set_up(connection: psycopg.Connection[Any], settings: str) -> None:
     connection.prepared_max = PREPARED
     connection.execute(_DURABLE, prepare=False)
+    if settings:
+        connection.execute(settings.encode(), prepare=False)
     with suppress(driver.Error):  # servers on some systems cannot check
         connection.execute(_CHECK_CLIENT, prepare=False)

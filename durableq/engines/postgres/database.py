@@ -30,13 +30,12 @@ from durableq.engines.postgres.errors import (
 )
 from durableq.engines.postgres.loan import Loan
 from durableq.engines.postgres.location import LISTENING, Location, lock_key, lock_kind
+from durableq.engines.postgres.planning import NOW, PLAN_SESSION, PLANNED_NOW, UNPLAN
 from durableq.engines.postgres.pool import Pool
 from durableq.engines.postgres.presence import Presence
 from durableq.engines.postgres.server_clock import ServerClock
 from durableq.engines.postgres.session import (
     BEGIN_BESIDE,
-    NOW,
-    PLANNED_NOW,
     Beside,
     Read,
     Write,
@@ -102,9 +101,13 @@ class Database:
         forking.remember(self)
         #: Whether a connection is one session of the server: not through a pooler of transactions.
         self.keeps_sessions = True
+        self._settings = ""
         with self.connected() as (link, _):
             self.keeps_sessions = link.prepare = keeps_session(link.connection)
-            if not self.keeps_sessions:
+            if self.keeps_sessions:
+                self._settings = PLAN_SESSION
+                link.execute_text(PLAN_SESSION, prepare=False)
+            else:
                 link.connection.prepare_threshold = None
             self._look_at(link)
 
@@ -131,8 +134,10 @@ class Database:
         )
         timeout = f"SET LOCAL lock_timeout = {self.location.busy_timeout_ms}"
         alone = f"SELECT pg_advisory_xact_lock({key})"
-        self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {PLANNED_NOW}"
-        tried = PLANNED_NOW.replace("SELECT ", f"SELECT pg_try_advisory_xact_lock({key}), ", 1)
+        planned_now = NOW if self.keeps_sessions else PLANNED_NOW
+        self.begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {planned_now}"
+        self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {planned_now}"
+        tried = planned_now.replace("SELECT ", f"SELECT pg_try_advisory_xact_lock({key}), ", 1)
         self.try_alone = f"{BEGIN}; {timeout}; {tried}"
         # User code has a lock_timeout of its own.
         mark = f"SELECT current_setting('{_MARK}', true), "
@@ -146,12 +151,13 @@ class Database:
         self.supervisor_locks = lock_kind("supervisor", name, schema)
 
     def begin_beside(self, token: str) -> str:
-        """Return the statements that begin a transaction which takes no lock yet.
+        """Return the statements that begin a transaction of user code: it takes no lock yet.
 
         Args:
             token: by which it is known again.
         """
-        return f"{BEGIN}; SELECT set_config('{_MARK}', '{token}', true); {NOW}"
+        begin = f"{BEGIN}; {UNPLAN}" if self.keeps_sessions else BEGIN
+        return f"{begin}; SELECT set_config('{_MARK}', '{token}', true); {NOW}"
 
     @property
     def adapter(self) -> SQLAlchemyAdapter:
@@ -173,16 +179,16 @@ class Database:
 
     # ---- connections
 
-    def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+    def connect(self, *, autocommit: bool = True, settings: str = "") -> psycopg.Connection[Any]:
         """Open a connection that is not of the pool; see `connecting.connect`."""
-        opened = connect(self.location, autocommit=autocommit)
+        opened = connect(self.location, autocommit=autocommit, settings=settings)
         if not self.keeps_sessions:  # what one session has prepared is not in another
             opened.prepare_threshold = None
         self._opened.add(opened)
         return opened
 
     def _new_link(self) -> Link:
-        return Link(self.connect(), prepare=self.keeps_sessions)
+        return Link(self.connect(settings=self._settings), prepare=self.keeps_sessions)
 
     def connected(self) -> Loan:
         """Take a connection of the pool for a block: `with database.connected() as (link, _)`.

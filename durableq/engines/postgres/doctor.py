@@ -15,9 +15,9 @@ from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.driver import Link, driver
 from durableq.engines.postgres.errors import first_line
 from durableq.engines.postgres.location import Location
+from durableq.engines.postgres.planning import NOW
 from durableq.engines.postgres.schema import grants_to_use, state_of
 from durableq.engines.postgres.server_clock import ServerClock
-from durableq.engines.postgres.session import NOW
 from durableq.engines.sql import fleet, marks
 from durableq.engines.sql.examining import check_boot, check_wall_clock
 from durableq.engines.sql.queues import all_queues

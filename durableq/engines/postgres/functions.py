@@ -6,10 +6,9 @@ waited for, a function sees what the others have committed. Where it meets anyth
 know, it has changed nothing and answers so: with NULL, or without rows. The shared operation does
 it then.
 
-Plans are made once in a session, perhaps when the tables are empty, and serve it for long. So scans
-of whole tables and sorts are off, and conditions that an index of few rows would serve are written
-so that it does not: `state + 0`. To plan anew each time, which the server would do because of the
-lists, takes as long as the rest.
+Plans are made once in a session, perhaps when the tables are empty, and serve it for long: see
+`planning`. Conditions that an index of few rows would serve are written so that it does not:
+`state + 0`.
 
 `@lock@` and other words between such signs stand for constants of a schema: see `installing`.
 """
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from durableq.engines.postgres.planning import PLAN_FUNCTION
 from durableq.engines.sql.columns import LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
 from durableq.model.message import FOREVER_MS
 from durableq.runtime.clock import JUMP_MS
@@ -28,15 +28,13 @@ FULL, DECLINED = 1, 2
 #: The arguments that each function has first, with their types.
 _FIRST: Final = "p_wait_ms BIGINT, p_clock_ms BIGINT, p_offset_ms BIGINT, p_lease_ms BIGINT"
 _TIMES: Final = "clock_ms BIGINT; now_ms BIGINT; lease_ms BIGINT;"
-_OPTIONS: Final = """\
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off"""
+_OPTIONS: Final = "LANGUAGE plpgsql"
 
 
 #: Takes the lock and the time. An injected clock gives p_lease_ms. The server's may not be far from
 #: what the caller expects, for a jump has to be noted in a shared operation.
 _BEGIN: Final = f"""\
+{PLAN_FUNCTION}
     IF NOT pg_try_advisory_xact_lock_shared(@lock@) THEN
         PERFORM set_config('lock_timeout', p_wait_ms::text, true);
         PERFORM pg_advisory_xact_lock_shared(@lock@);
@@ -117,6 +115,7 @@ CREATE FUNCTION durableq_fold(p_most BIGINT) RETURNS BIGINT
 DECLARE
     folded BIGINT;
 BEGIN
+{PLAN_FUNCTION}
     IF NOT (
         pg_try_advisory_xact_lock_shared(@lock@) AND pg_try_advisory_xact_lock(@folding@)
     ) THEN

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from durableq.engines.postgres.driver import Link, driver
 from durableq.engines.postgres.errors import READ_ONLY, first_line, is_lost
 from durableq.engines.postgres.loan import Loan
+from durableq.engines.postgres.planning import NOW
 from durableq.engines.sql import steady_time
 from durableq.engines.sql.open_transaction import FORKED
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
@@ -17,27 +18,6 @@ from durableq.model.errors import Busy, Conflict, OutcomeUnknown
 if TYPE_CHECKING:
     from durableq.engines.postgres.database import Database
 
-#: The server's clock, in milliseconds since the Unix epoch.
-NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-#: The settings of our plans. A plan may be made while a table is empty, and serve when it is full,
-#: so it is to use the indexes. To start other processes, or a compiler, takes longer than a read.
-_PLANNING: Final = {
-    "enable_seqscan": "off",
-    "enable_sort": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "max_parallel_workers_per_gather": "0",
-    "jit": "off",
-}
-#: Sets them, for the transaction alone: user code has the connection too, and behind a pooler
-#: anybody. Returns the time last.
-PLANNED_NOW: Final = NOW.replace(
-    "SELECT ",
-    "SELECT "
-    + "".join(f"set_config('{name}', '{value}', true), " for name, value in _PLANNING.items()),
-    1,
-)
-BEGIN_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {PLANNED_NOW}"
 BEGIN_BESIDE: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED; {NOW}"
 
 
@@ -290,7 +270,7 @@ class Read:
             link = loan.take()
             tx = Transaction(link, database.dialect)
             tx.execute = link.execute_next
-            *_, now_ms = values_of(link.execute_text(BEGIN_READ, prepare=False))
+            *_, now_ms = values_of(link.execute_text(database.begin_read, prepare=False))
             tx.set_time(database.moment(now_ms))
             if database.time.is_due():
                 tx.set_time(steady_time.follow(tx, database.time))
