@@ -112,7 +112,8 @@ class Fetcher:
             _log_duplicates(received)
             if received.messages:
                 store, actor = self._store, self._state.name
-                work = Work(handler, [Delivery(one, store, actor) for one in received.messages])
+                taken = [Delivery(one, store, actor) for one in received.messages]
+                work = Work(handler, taken, began_at)
                 self._state.in_flight.add(work)
                 return work
         return None

@@ -23,9 +23,14 @@ class Work:
 
     An executor and the lease keeper, which releases messages that wait too long, both take waiting
     messages. A deque's pop is atomic, so each message has one taker.
+
+    Args:
+        handler: the handler for them.
+        deliveries: the messages.
+        asked_at: time before the receive, on the monotonic clock: the lease began later.
     """
 
-    def __init__(self, handler: Handler, deliveries: Sequence[Delivery]) -> None:
+    def __init__(self, handler: Handler, deliveries: Sequence[Delivery], asked_at: float) -> None:
         self.handler = handler
         #: The messages that are not taken yet.
         self.waiting = deque(deliveries)
@@ -34,8 +39,8 @@ class Work:
         self.token = deliveries[0].receipt.token
         self.lease_ms = deliveries[0].message.lease_left_ms
         self.taken_at = time.monotonic()
-        #: Time of the next extension, on the monotonic clock: after a third of the lease.
-        self.extend_at = self.taken_at + self.lease_ms / 3000
+        #: The next extension is not later than this, on the monotonic clock.
+        self.extend_at = asked_at + self.lease_ms / 3000
         #: The messages whose last extension was refused.
         self.refused: set[Delivery] = set()
 

@@ -41,6 +41,11 @@ QUIET_SECONDS: Final = 60.0
 
 class LeaseKeeper:
     """A thread that runs while messages are in flight, also while the worker drains.
+
+    A lease is extended at the last check before a third of it is over. Both counts begin before a
+    call of the store, whose transaction reads the clock later. So an extension has two thirds of
+    the lease for the write lock, and what is left of the whole for its COMMIT.
+
     Args:
         state: its scoreboard gets a beat at each check; without them the supervisor extends the
             leases.
@@ -84,11 +89,11 @@ class LeaseKeeper:
             self._state.give_up(error)
 
     def _keep_leases(self) -> None:
+        check_at = time.monotonic() + self._seconds
         while not self._done.is_set:
             lifelines = [] if self._lifeline < 0 else [self._lifeline]
-            woken = wait_readable(
-                self._seconds, self._done, self._in_flight.shorter_lease, *lifelines
-            )
+            left = check_at - time.monotonic()
+            woken = wait_readable(left, self._done, self._in_flight.shorter_lease, *lifelines)
             self._stopping.exit_unless_intact()
             self._in_flight.shorter_lease.clear()
             self._set_interval()
@@ -97,9 +102,10 @@ class LeaseKeeper:
             if time.monotonic() >= self._stop_commands_at:
                 self._stop_commands()
             self._scoreboard.beat(int(self._seconds * 1000))
+            # From here: a check that takes long, at the disk or the interpreter, delays no other.
+            check_at = time.monotonic() + self._seconds
             self._release_waiting()
-            now = time.monotonic()
-            self._extend([work for work in self._in_flight.works() if work.extend_at <= now])
+            self._extend([one for one in self._in_flight.works() if one.extend_at <= check_at])
             self._beat()
             self._maintain()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ class Settling:
     def __init__(self, dq: DurableQ, received: Sequence[Delivery]) -> None:
         options = WorkerOptions("", dq.url, "worker", settle_window_ms=NEVER_MS)
         self.state = WorkerState(dq, options, Scoreboard())
-        self.work = Work(Handler("orders", print, batch=None), received)
+        self.work = Work(Handler("orders", print, batch=None), received, time.monotonic())
         self.state.in_flight.add(self.work)
         self.completer = Completer(self.state)
 

@@ -32,7 +32,7 @@ def received(number: int = NUMBER) -> Work:
     dq = DurableQ("memory://")
     orders = dq.queue("orders", visibility_timeout=30)
     orders.send_many(list(range(number)))
-    return Work(Handler("orders", print, batch=None), orders.receive(number))
+    return Work(Handler("orders", print, batch=None), orders.receive(number), time.monotonic())
 
 
 def begin(in_flight: InFlight, work: Work) -> Delivery:
