@@ -13,14 +13,19 @@ from durableq.admin import limits
 from durableq.cli import output, rendering
 from durableq.cli.help import option
 from durableq.cli.options import After, Limit, MessageId, Queue, Session, chosen_queue
+from durableq.model.arguments import listed
 from durableq.model.errors import UnknownMessage
-from durableq.model.message import HistoryEvent, Message
+from durableq.model.info import ANYTHING, Search
+from durableq.model.message import HistoryEvent, Message, State
+from durableq.model.text import shown
 from durableq.model.units import span
 from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
     from durableq.admin.status import Overview, QueueView, WorkerView
 
+#: The names of the states of a message.
+STATES_LISTED: Final = listed(state.label for state in State)
 #: Between the two samples of a single status: a rate needs two.
 SAMPLE_SECONDS: Final = 0.2
 #: Between the samples of --watch without --every.
@@ -66,15 +71,32 @@ def status(
                 _print(last, {})
 
 
-def peek(session: Session, queue: Queue = None, limit: Limit = 20, after: After = None) -> None:
+def peek(
+    session: Session,
+    queue: Queue = None,
+    limit: Limit = 20,
+    after: After = None,
+    newest: bool = option("--newest", "The newest messages first.", False),
+    state: str | None = option("--state STATE", f"Only messages that are {STATES_LISTED}.", None),
+    key: str | None = option("--key KEY", "Only messages with this idempotency key.", None),
+    text: str | None = option("--text TEXT", "Only messages with this in their JSON.", None),
+) -> None:
     """List messages of a queue without receiving them.
 
-    Messages of every state are listed in order of id. QUEUE may be a dead-letter queue.
+    Messages of every state are listed in order of id. QUEUE may be a dead-letter queue. With
+    --newest, --state, --key or --text the newest come first, and --after means those before ID. A
+    search looks at a bounded number of messages, and says where to go on. TEXT is compared with
+    the JSON as it is stored, without blanks between its parts; bytes are not searched.
 
-    Example: durableq peek --queue orders --limit 5
+    Example: durableq peek --queue orders --state delayed --text '"country":"NO"'
     """
+    wanted = Search(None if state is None else _state(state), key, text)
     with session.opened() as store:
-        found = store.require(Capability.INSPECT).peek(chosen_queue(store, queue), limit, after)
+        inspect, name = store.require(Capability.INSPECT), chosen_queue(store, queue)
+        if newest or wanted != ANYTHING:
+            found, looked_to = inspect.search(name, limit, wanted, after)
+        else:
+            found, looked_to = inspect.peek(name, limit, after), None
     session.table(
         found,
         rendering.message_document,
@@ -88,6 +110,20 @@ def peek(session: Session, queue: Queue = None, limit: Limit = 20, after: After 
             "BODY": rendering.body_cell,
         },
     )
+    if looked_to is not None:
+        output.say(f"Looked down to message {looked_to}. Go on with --after {looked_to}.")
+
+
+def _state(label: str) -> State:
+    """Return a state by its name.
+
+    Raises:
+        Misuse: there is none of that name.
+    """
+    found = next((state for state in State if state.label == label), None)
+    if found is None:
+        raise output.Misuse(f"--state is one of {STATES_LISTED}, got {shown(label)}.")
+    return found
 
 
 def show(session: Session, message_id: MessageId) -> None:

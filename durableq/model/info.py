@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from durableq.model.arguments import check_page_start, check_text
 from durableq.model.errors import Conflict, InvalidInput
 from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import LimitsInfo
 from durableq.model.flow.queue_breaker import QueueBreaker
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
-from durableq.model.message import HistoryEvent, Message
+from durableq.model.message import HistoryEvent, Message, State
 from durableq.model.queues import Counters, Counts
 from durableq.model.settings import QueueSettings
 from durableq.model.text import shown, storable
@@ -43,6 +44,47 @@ class Sample(NamedTuple):
     counters: Counters
     #: Numbers of messages then.
     counts: Counts
+
+
+class Search(NamedTuple):
+    """The messages that are wanted: those that meet each of the conditions that are not None."""
+
+    state: State | None = None
+    #: The idempotency key.
+    key: str | None = None
+    #: Somewhere in a JSON body, as it is stored: without blanks between its parts, with quotes and
+    #: control characters in strings escaped. Case counts. Bodies of bytes are not searched.
+    text: str | None = None
+
+    def check(self, before_id: str | None) -> int:
+        """Return the row number before which the next page begins.
+
+        Raises:
+            InvalidInput: `before_id` is no message id; a key or a text that no message has.
+        """
+        for name, value in (("key", self.key), ("text", self.text)):
+            if value is None:
+                continue
+            check_text(value, f"The {name} of a search")
+            if not value or "\0" in value or storable(value) != value:
+                raise InvalidInput(
+                    f"The {name} of a search has characters, and neither U+0000 nor lone "
+                    f"surrogates: got {shown(value)}."
+                )
+        return check_page_start(before_id) if before_id is not None else (1 << 63) - 1
+
+
+#: All messages.
+ANYTHING: Final = Search()
+
+
+class SearchPage(NamedTuple):
+    """Messages that a search has found."""
+
+    #: Newest first.
+    messages: list[Message]
+    #: The id down to which it has looked, which the next page comes before; None: to the end.
+    looked_to: str | None
 
 
 @dataclass(frozen=True, slots=True)

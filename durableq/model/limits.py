@@ -58,6 +58,8 @@ MAINTENANCE_AGAIN_MS: Final = 250
 #: The time between samples of a queue at least, and how long they are kept.
 SAMPLE_EVERY_MS: Final = 60_000
 SAMPLES_KEPT_MS: Final = 25 * 3_600_000
+#: Messages that one search looks at.
+SEARCHED: Final = 10_000
 #: Receives of one message that an unavailable service may leave uncounted; later ones count.
 MAX_UNCOUNTED: Final = 100
 #: Expired leases that one receive reclaims, so that no receive is long.

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered
 from durableq.model.decisions import Decision
-from durableq.model.health import Finding, KeyCounts, MaintenanceReport, Storage
-from durableq.model.info import GroupInfo, Pruned, QueueInfo, Sample, WorkerInfo, WorkerStats
+from durableq.model.health import Finding, KeyCounts, MaintenanceReport
+from durableq.model.info import Pruned, WorkerInfo, WorkerStats
 from durableq.model.message import (
     Completion,
     DeadLetter,
@@ -22,6 +22,7 @@ from durableq.model.message import (
     Receipt,
 )
 from durableq.store.control import Control
+from durableq.store.inspect import Inspect
 from durableq.store.once import Once
 from durableq.store.redrive import Redrive
 
@@ -301,71 +302,6 @@ class Fleet(Protocol):
         One worker is followed at a time; None follows none.
         """
         return
-
-
-class Inspect(Protocol):
-    """Reads for people and programs. Nothing here writes."""
-
-    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
-        """Return every queue, by name.
-
-        Args:
-            recount: count each message, which takes time in proportion to their number. Otherwise
-                the number of ready messages may be taken from the counters, and is wrong if they
-                are.
-        """
-        ...
-
-    def queue(self, name: str) -> QueueInfo:
-        """Return one queue, with the counts of its messages.
-
-        Raises:
-            UnknownQueue: there is no such queue.
-        """
-        ...
-
-    def message(self, message_id: str) -> Message | None:
-        """Return one message, in any queue; None once it has ended."""
-        ...
-
-    def peek(self, queue: str, limit: int, after_id: str | None = None) -> list[Message]:
-        """Return messages of a queue in order of id, in any state, without receiving them.
-
-        Raises:
-            UnknownQueue: there is no such queue.
-            InvalidInput: `after_id` cannot be the id of a message.
-        """
-        ...
-
-    def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:
-        """Return the active messages of a group, and its dead letters: at most `limit` of each.
-
-        Raises:
-            UnknownQueue: there is no such queue.
-        """
-        ...
-
-    def samples(self, queue: str, since_ms: int) -> list[Sample]:
-        """Return a queue, or a dead-letter queue, as it stood at times, oldest first.
-
-        Maintenance takes a sample once a minute of each queue that has changed, and keeps it for
-        SAMPLES_KEPT_MS. Between two samples a queue has changed evenly as far as is known; after
-        the last one it had not changed when maintenance last looked. An engine without the
-        capability of maintenance has no samples.
-
-        Args:
-            queue: its name.
-            since_ms: wall clock. The first sample is the last one from before, if there is one,
-                which tells how the queue stood then.
-
-        Raises:
-            UnknownQueue: there is no such queue.
-        """
-        ...
-
-    def storage(self) -> Storage:
-        """Return the storage's location and size."""
-        ...
 
 
 class Maintenance(Protocol):

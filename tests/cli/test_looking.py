@@ -82,6 +82,30 @@ def test_peek_pages_in_order_without_receiving(run: Run, shop: Shop) -> None:
     assert {message["receive_count"] for message in first + rest} == {0}
 
 
+def test_peek_finds_the_newest_that_match(run: Run, shop: Shop) -> None:
+    first, second, third = (
+        shop.queue.send({"city": city}, key=city, delay=delay)
+        for city, delay in (("Oslo", 0), ("Bergen", 60), ("Oslo west", 60))
+    )
+    newest = run("peek", "--newest", "--limit", 2, "--json")
+    assert [message["id"] for message in newest.json] == [third, second]
+    assert newest.err == f"Looked down to message {second}. Go on with --after {second}.\n"
+    rest = run("peek", "--newest", "--after", second, "--json")
+    assert ([message["id"] for message in rest.json], rest.err) == ([first], "")
+    for options, ids in (
+        (["--text", "Oslo"], [third, first]),
+        (["--text", "Oslo", "--state", "delayed"], [third]),
+        (["--key", "Bergen"], [second]),
+        (["--state", "blocked"], []),
+    ):
+        assert [message["id"] for message in run("peek", *options, "--json").json] == ids
+    wrong = run("peek", "--state", "dead")
+    assert (wrong.code, wrong.err.partition(" See")[0]) == (
+        2,
+        "durableq: --state is one of ready, in_flight, delayed and blocked, got 'dead'.",
+    )
+
+
 def test_peek_needs_a_name_only_beside_other_queues(run: Run, shop: Shop) -> None:
     assert run("peek").code == 0
     shop.dq.queue("mail").info()

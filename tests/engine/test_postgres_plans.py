@@ -66,6 +66,10 @@ INDEXES: dict[str, set[str]] = {
     "IN_QUEUE": OF_QUEUE,
     "PURGE": {*OF_QUEUE, "message_pkey"},
     "INFOS": OF_QUEUE,
+    "COUNT_CANDIDATES": OF_QUEUE,
+    "SEARCH_QUEUE": {*OF_QUEUE, "message_pkey"},
+    "SEARCH_WINDOW": {"message_pkey"},
+    "LOOKED_AT": {"message_pkey"},
     "STANDING": {*OF_QUEUE - {"message_ready"}, "sample_time"},
     "SAMPLES": {"sample_time"},
     "PRUNE_SAMPLES": {"sample_time"},
@@ -92,7 +96,7 @@ OR_ALSO: dict[str, set[str]] = {"GROUPS": {"message_dead"}}
 IN_ORDER = (
     *("READY", "DUE", "EXPIRED_LEASES", "EXPIRED_MESSAGES", "PEEK_NEAR", "DEAD_LETTER_PAGE"),
     *("DEAD_LETTERS_MEANT", "HISTORY", "RECORDS", "OVERDUE", "OLD_EVENTS", "MESSAGES"),
-    "SAMPLES",
+    *("SAMPLES", "SEARCH_WINDOW"),
 )
 SORT = re.compile(r"^(?: *-> +)?Sort$", re.MULTILINE)
 FILL = """

@@ -11,10 +11,20 @@ from durableq.engines.memory.dead_letters import MemoryDeadLetters
 from durableq.engines.memory.fleet import MemoryFleet
 from durableq.engines.memory.idempotency import MemoryIdempotency
 from durableq.engines.memory.once import MemoryOnce
+from durableq.engines.memory.tables import Row
 from durableq.engines.memory.transactions import MemoryTransactions
 from durableq.model.arguments import check_page_start
 from durableq.model.health import Storage
-from durableq.model.info import GroupInfo, QueueInfo, Sample, check_metadata
+from durableq.model.info import (
+    ANYTHING,
+    GroupInfo,
+    QueueInfo,
+    Sample,
+    Search,
+    SearchPage,
+    check_metadata,
+)
+from durableq.model.limits import SEARCHED
 from durableq.model.message import Message, State
 from durableq.store.capabilities import Inspect, Metadata
 from durableq.store.core import Capability, Store
@@ -75,6 +85,20 @@ class MemoryStore(
         return [self._as_message(row) for row in rows[:limit]]
 
     @query
+    def search(
+        self, queue: str, limit: int, wanted: Search = ANYTHING, before_id: str | None = None
+    ) -> SearchPage:
+        """Return messages of a queue, newest first."""
+        before = wanted.check(before_id)
+        self._queue(queue)
+        older = [row for row in reversed(self._tables.in_queue(queue)) if int(row.id) < before]
+        looked_at = older[:SEARCHED]
+        found = [self._as_message(row) for row in looked_at if _matches(row, wanted)][:limit]
+        if len(found) == limit:
+            return SearchPage(found, found[-1].id)
+        return SearchPage(found, looked_at[-1].id if len(older) > SEARCHED else None)
+
+    @query
     def samples(self, queue: str, since_ms: int) -> list[Sample]:
         """Return nothing: no maintenance takes samples here."""
         self._queue(queue)
@@ -99,3 +123,12 @@ class MemoryStore(
             return False
         self._tables.metadata[name] = text
         return True
+
+
+def _matches(row: Row, wanted: Search) -> bool:
+    body = row.draft.body
+    return (
+        wanted.state in {None, row.state}
+        and wanted.key in {None, row.draft.key}
+        and (wanted.text is None or (isinstance(body, str) and wanted.text in body))
+    )

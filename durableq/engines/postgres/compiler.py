@@ -11,6 +11,7 @@ from durableq.engines.sql.definitions.elements import (
     bytes_literal,
     fits,
     given_id,
+    has_text,
     in_list,
     last_id,
     take_id,
@@ -36,6 +37,13 @@ def _fits(element: fits, compiler: Any, **kw: Any) -> str:
     """
     (column,) = element.clauses
     return f"octet_length({compiler.process(column, **kw)}) <= {2 * element.most + 2}"
+
+
+@compiles(has_text, "postgresql")
+def _has_text(element: has_text, compiler: Any, **kw: Any) -> str:
+    r"""Return a condition that bytes, stored as `\x` and their digits, do not meet."""
+    column, text = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(left({column}, 2) <> '\\x' AND strpos({column}, {text}) > 0)"
 
 
 @compiles(last_id, "postgresql")

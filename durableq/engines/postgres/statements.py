@@ -3066,6 +3066,105 @@ DELETE FROM durableq_sample WHERE durableq_sample.queue_id = $1::BIGINT""",
     ("in_queue",),
 )
 
+# searching
+COUNT_CANDIDATES = Named(
+    """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 0 AND ($2::BIGINT = -1
+OR $2::BIGINT = 0) AND durableq_message.id + 0 < $3::BIGINT UNION ALL SELECT durableq_message.id
+AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 2 AND ($2::BIGINT = -1
+OR $2::BIGINT = 2) AND durableq_message.id + 0 < $3::BIGINT UNION ALL SELECT durableq_message.id
+AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 1 AND ($2::BIGINT = -1
+OR $2::BIGINT = 1) AND durableq_message.id + 0 < $3::BIGINT UNION ALL SELECT durableq_message.id
+AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 3 AND ($2::BIGINT = -1
+OR $2::BIGINT = 3) AND durableq_message.id + 0 < $3::BIGINT
+ LIMIT $4) AS "some"\
+""",
+    (
+        "in_queue",
+        "only",
+        "before",
+        "limit",
+    ),
+)
+SEARCH_QUEUE = Named(
+    """\
+SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 0 AND ($2::BIGINT = -1
+OR $2::BIGINT = 0) AND durableq_message.id + 0 < $3::BIGINT UNION ALL SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 2 AND ($2::BIGINT = -1
+OR $2::BIGINT = 2) AND durableq_message.id + 0 < $3::BIGINT UNION ALL SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 1 AND ($2::BIGINT = -1
+OR $2::BIGINT = 1) AND durableq_message.id + 0 < $3::BIGINT UNION ALL SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 3 AND ($2::BIGINT = -1
+OR $2::BIGINT = 3) AND durableq_message.id + 0 < $3::BIGINT) AND ($4::VARCHAR COLLATE "C" IS
+NULL OR durableq_message.key = $4::VARCHAR COLLATE "C") AND ($5::VARCHAR COLLATE "C" IS NULL OR
+(SELECT (left(read.body, 2) <> '\\x' AND strpos(read.body, $5::VARCHAR) > 0) AS anon_1
+FROM durableq_message AS read
+WHERE read.id = durableq_message.id)) ORDER BY durableq_message.id DESC
+ LIMIT $6""",
+    (
+        "in_queue",
+        "only",
+        "before",
+        "of_key",
+        "words",
+        "limit",
+    ),
+)
+SEARCH_WINDOW = Named(
+    """\
+SELECT near.id
+FROM (SELECT durableq_message.id AS id, durableq_message.queue_id AS queue_id,
+durableq_message.state AS state, durableq_message.key AS key
+FROM durableq_message
+WHERE durableq_message.id < $1::BIGINT ORDER BY durableq_message.id DESC
+ LIMIT $2) AS near
+WHERE near.queue_id = $3::BIGINT AND ($4::BIGINT = -1 OR near.state = $4::BIGINT) AND
+($5::VARCHAR COLLATE "C" IS NULL OR near.key = $5::VARCHAR COLLATE "C") AND ($6::VARCHAR COLLATE
+"C" IS NULL OR (SELECT (left(read.body, 2) <> '\\x' AND strpos(read.body, $6::VARCHAR) > 0) AS
+anon_1
+FROM durableq_message AS read
+WHERE read.id = near.id)) ORDER BY near.id DESC
+ LIMIT $7""",
+    (
+        "before",
+        "window",
+        "in_queue",
+        "only",
+        "of_key",
+        "words",
+        "limit",
+    ),
+)
+LOOKED_AT = Named(
+    """\
+SELECT count(*) AS count_1, min(near.id) AS min_1
+FROM (SELECT durableq_message.id AS id, durableq_message.queue_id AS queue_id,
+durableq_message.state AS state, durableq_message.key AS key
+FROM durableq_message
+WHERE durableq_message.id < $1::BIGINT ORDER BY durableq_message.id DESC
+ LIMIT $2) AS near""",
+    (
+        "before",
+        "window",
+    ),
+)
+
 # transactions
 # HELD: queue, ids, token
 HELD = """\

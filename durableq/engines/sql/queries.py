@@ -74,7 +74,7 @@ class SQLMessages(Operations):
         after = check_page_start(after_id)
         with self._database.read() as tx:
             row = find_queue(tx, queue)
-            return tx.shown(_of_ids(tx, _next_ids(tx, row.id, after, limit)))
+            return tx.shown(messages_of(tx, _next_ids(tx, row.id, after, limit)))
 
 
 def _next_ids(tx: Transaction, queue_id: int, after: int, limit: int) -> list[int]:
@@ -96,7 +96,8 @@ def one_message(tx: Transaction, message_id: str) -> Message | None:
     return None if row is None else as_message(row, tx)
 
 
-def _of_ids(tx: Transaction, ids: list[int]) -> list[Message]:
+def messages_of(tx: Transaction, ids: list[int]) -> list[Message]:
+    """Return the messages with these ids that are there, in order of id."""
     found = tx.run(tx.sql.MESSAGES, ids=tx.list_of(ids)).fetchall()
     return [as_message(row, tx) for row in found]
 

@@ -291,6 +291,12 @@ class Statements(Protocol):
     SAMPLES: str
     DROP_SAMPLES: str
 
+    # searching
+    COUNT_CANDIDATES: str
+    SEARCH_QUEUE: str
+    SEARCH_WINDOW: str
+    LOOKED_AT: str
+
     # transactions
     HELD: str
     HELD_ONE: str

@@ -13,6 +13,7 @@ from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.samples import SQLSamples
+from durableq.engines.sql.searching import SQLSearch
 from durableq.store.capabilities import Inspect, Transactions
 from durableq.store.core import Capability, Store
 
@@ -23,6 +24,7 @@ class SharedCapabilities(
     SQLBreakers,
     SQLMessages,
     SQLSamples,
+    SQLSearch,
     SQLIdempotency,
     SQLDeadLetters,
     SQLRedrive,

@@ -13,6 +13,7 @@ from durableq.engines.sql.definitions.elements import (
     bytes_literal,
     fits,
     given_id,
+    has_text,
     in_list,
     last_id,
     take_id,
@@ -55,6 +56,12 @@ def _fits(element: fits, compiler: Any, **kw: Any) -> str:
     """Return a condition for every SQLite: octet_length came with 3.43."""
     (column,) = element.clauses
     return f"length(CAST({compiler.process(column, **kw)} AS BLOB)) <= {element.most}"
+
+
+@compiles(has_text, "sqlite")
+def _has_text(element: has_text, compiler: Any, **kw: Any) -> str:
+    column, text = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(typeof({column}) = 'text' AND instr({column}, {text}) > 0)"
 
 
 @compiles(last_id, "sqlite")

@@ -2132,6 +2132,65 @@ durableq_sample.at_ms"""
 DROP_SAMPLES = """\
 DELETE FROM durableq_sample WHERE durableq_sample.queue_id = :in_queue"""
 
+# searching
+COUNT_CANDIDATES = """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND (:only = -1 OR
+:only = 0) AND durableq_message.id + 0 < :before UNION ALL SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND (:only = -1 OR
+:only = 2) AND durableq_message.id + 0 < :before UNION ALL SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND (:only = -1 OR
+:only = 1) AND durableq_message.id + 0 < :before UNION ALL SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3 AND (:only = -1 OR
+:only = 3) AND durableq_message.id + 0 < :before
+ LIMIT (:limit+0)) AS some"""
+SEARCH_QUEUE = """\
+SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 AND (:only = -1 OR
+:only = 0) AND durableq_message.id + 0 < :before UNION ALL SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 AND (:only = -1 OR
+:only = 2) AND durableq_message.id + 0 < :before UNION ALL SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND (:only = -1 OR
+:only = 1) AND durableq_message.id + 0 < :before UNION ALL SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3 AND (:only = -1 OR
+:only = 3) AND durableq_message.id + 0 < :before) AND (:of_key IS NULL OR durableq_message."key"
+= :of_key) AND (:words IS NULL OR (SELECT (typeof(read.body) = 'text' AND instr(read.body,
+:words) > 0) AS anon_1
+FROM durableq_message AS read
+WHERE read.id = durableq_message.id)) ORDER BY durableq_message.id DESC
+ LIMIT (:limit+0)"""
+SEARCH_WINDOW = """\
+SELECT near.id
+FROM (SELECT durableq_message.id AS id, durableq_message.queue_id AS queue_id,
+durableq_message.state AS state, durableq_message."key" AS "key"
+FROM durableq_message
+WHERE durableq_message.id < :before ORDER BY durableq_message.id DESC
+ LIMIT (:window+0)) AS near
+WHERE near.queue_id = :in_queue AND (:only = -1 OR near.state = :only) AND (:of_key IS NULL OR
+near."key" = :of_key) AND (:words IS NULL OR (SELECT (typeof(read.body) = 'text' AND
+instr(read.body, :words) > 0) AS anon_1
+FROM durableq_message AS read
+WHERE read.id = near.id)) ORDER BY near.id DESC
+ LIMIT (:limit+0)"""
+LOOKED_AT = """\
+SELECT count(*) AS count_1, min(near.id) AS min_1
+FROM (SELECT durableq_message.id AS id, durableq_message.queue_id AS queue_id,
+durableq_message.state AS state, durableq_message."key" AS "key"
+FROM durableq_message
+WHERE durableq_message.id < :before ORDER BY durableq_message.id DESC
+ LIMIT (:window+0)) AS near"""
+
 # transactions
 # HELD: queue, ids, token
 HELD = """\

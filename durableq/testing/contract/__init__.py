@@ -18,6 +18,7 @@ from durableq.testing.contract.metadata import MetadataContract
 from durableq.testing.contract.once import OnceContract
 from durableq.testing.contract.queueing import QueueingContract
 from durableq.testing.contract.redrive import RedriveContract
+from durableq.testing.contract.search import SearchContract
 from durableq.testing.contract.transactions import TransactionsContract
 
 
@@ -29,6 +30,7 @@ class StoreContract(
     RedriveContract,
     FleetContract,
     InspectContract,
+    SearchContract,
     ControlContract,
     MaintenanceContract,
     MetadataContract,

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     LargeBinary,
+    Text,
     bindparam,
     literal_column,
 )
@@ -56,6 +57,21 @@ class fits(FunctionElement[bool]):  # noqa: N801
     def __init__(self, column: ColumnElement[Any], most: int) -> None:
         super().__init__(column)
         self.most = most
+
+
+class has_text(FunctionElement[bool]):  # noqa: N801
+    """The condition that a JSON body has a text somewhere. Bytes have none.
+
+    Args:
+        column: the body.
+        parameter: the parameter's name.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any], parameter: str) -> None:
+        super().__init__(column, bindparam(parameter, type_=Text()))
 
 
 class last_id(FunctionElement[int]):  # noqa: N801

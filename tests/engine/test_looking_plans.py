@@ -1,4 +1,4 @@
-"""Samples are read and removed by the key of their table: no scan, no sort."""
+"""Charts and searches read by keys and indexes: no scan of a table, no sort of one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from tests.engine.test_plans import MESSAGE, OF_QUEUE, ROWID, plan, pytestmark
 
 __all__ = ["pytestmark"]
 
+#: The messages of a queue in each state.
+OF_STATES = {"COMPOUND QUERY", "LEFT-MOST SUBQUERY", "UNION ALL", *OF_QUEUE}
+WINDOW = {
+    "CO-ROUTINE near",
+    "SEARCH durableq_message USING INTEGER PRIMARY KEY (rowid<?)",
+    "SCAN near",
+}
+#: A body, if a text is wanted.
+READ = f"SEARCH read {ROWID}"
 PLANS: dict[str, tuple[str, set[str]]] = {
     # Each queue, and its last sample.
     "STANDING": (
@@ -46,6 +55,11 @@ PLANS: dict[str, tuple[str, set[str]]] = {
             "SEARCH newest USING PRIMARY KEY (queue_id=? AND at_ms<?)",
         },
     ),
+    "COUNT_CANDIDATES": (sql.COUNT_CANDIDATES, {*OF_STATES, "CO-ROUTINE some", "SCAN some"}),
+    "SEARCH_QUEUE": (sql.SEARCH_QUEUE, {*OF_STATES, f"SEARCH {MESSAGE} {ROWID}", READ}),
+    # The next rows of all queues, a bounded number.
+    "SEARCH_WINDOW": (sql.SEARCH_WINDOW, {*WINDOW, READ}),
+    "LOOKED_AT": (sql.LOOKED_AT, WINDOW),
 }
 
 
