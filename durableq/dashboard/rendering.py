@@ -28,6 +28,7 @@ def environment() -> Environment:
     made.globals.update(version=__version__, now_ms=rendering.now_ms)
     made.filters.update(
         ago=rendering.ago,
+        body=rendering.body_cell,
         cell=_cell,
         count=_count,
         error=rendering.event_words,

@@ -6,8 +6,9 @@ import socket
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
+from durableq.dashboard.live import Live
 from durableq.model.errors import Conflict, InvalidInput
 
 #: A page that is still being read when the server ends is cut off after this time.
@@ -44,8 +45,8 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve an application until SIGTERM or Ctrl-C."""
+def serve(app: Starlette, listening: socket.socket) -> None:
+    """Serve a dashboard until SIGTERM or Ctrl-C."""
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -58,11 +59,16 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_END_SECONDS,
         ws="none",
     )
-    _Server(config).run(sockets=[listening])
+    _Server(config, app.state.live).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End at a signal; the process ends as one that has done its work."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._live.end()  # they would hold the end up

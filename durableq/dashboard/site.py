@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -24,6 +24,7 @@ from durableq.dashboard.access import Access
 from durableq.dashboard.actions import ACTIONS, Action
 from durableq.dashboard.errors import Refusal, refusal_of
 from durableq.dashboard.guard import FORM_FIELD, Guard, check_form, cookie, path_of, root_of
+from durableq.dashboard.live import Live
 from durableq.dashboard.look import Look
 from durableq.dashboard.pages import PAGES, Page
 from durableq.dashboard.rendering import environment
@@ -60,6 +61,7 @@ class _Site:
         self._access = access
         self._is_read_only = is_read_only
         self._look = Look(dq)
+        self._live = Live(dq)
         self._templates = environment()
         self._limiter = CapacityLimiter(MAX_THREADS)
 
@@ -68,6 +70,7 @@ class _Site:
         routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC))]
         for path, template, page in PAGES:
             routes.append(Route(path, self._page(template, page), methods=["GET"]))
+        routes.append(Route("/events", self._events, methods=["GET"]))
         if not self._is_read_only:
             for path, action in ACTIONS:
                 routes.append(Route(path, self._action(action), methods=["POST"]))
@@ -75,7 +78,9 @@ class _Site:
             routes += login.routes(self._access, self._form, self._render)
         handlers: dict[Any, Any] = {HTTPException: self._failed}
         guard = Middleware(Guard, access=self._access, refused=self._refused)
-        return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+        made = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+        made.state.live = self._live
+        return made
 
     def _page(self, template: str, page: Page) -> Endpoint:
         """Return the endpoint of a page."""
@@ -107,13 +112,18 @@ class _Site:
 
         return answer
 
+    async def _events(self, request: Request) -> Response:
+        headers = {"x-accel-buffering": "no"}  # a proxy passes each event on at once
+        events = self._live.events()
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(function, limiter=self._limiter)
 
     def _visit(self, request: Request, fields: list[tuple[str, str]] | None = None) -> Visit:
         given = fields or []
         ids = tuple(value for name, value in given if name == "id")
-        return Visit(request, self._dq.store, self._look, dict(given), ids)
+        return Visit(request, self._dq, self._look, dict(given), ids)
 
     async def _form(self, request: Request) -> list[tuple[str, str]]:
         """Return the fields of a form of ours.
@@ -138,7 +148,7 @@ class _Site:
     def _render(
         self, request: Request, template: str, values: Mapping[str, Any], status: int = 200
     ) -> Response:
-        root = root_of(request)
+        root, query = root_of(request), request.url.query
         text = self._templates.get_template(template).render(
             actor=request.state.actor,
             form_field=FORM_FIELD,
@@ -147,6 +157,7 @@ class _Site:
             here=path_of(request),
             is_read_only=self._is_read_only,
             link=partial(_link, root),
+            own_address=root + path_of(request) + (f"?{query}" if query else ""),
             notice=unquote(request.cookies.get(NOTICE_COOKIE, "")),
             **values,
         )

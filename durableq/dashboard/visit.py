@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
+from durableq.client.app import DurableQ
 from durableq.dashboard.errors import Refusal
 from durableq.dashboard.look import Look
 from durableq.model.text import shown
@@ -16,15 +17,20 @@ from durableq.store.core import Store
 
 @dataclass(frozen=True)
 class Visit:
-    """One request: who asks, for which address, and the store that answers."""
+    """One request: who asks, for which address, and the application that answers."""
 
     request: Request
-    store: Store
+    dq: DurableQ
     look: Look
     #: The fields of the form of an action; of several values under one name, the last.
     form: Mapping[str, str] = field(default_factory=dict)
     #: The values of each name in the order of the form.
     ids: tuple[str, ...] = ()
+
+    @property
+    def store(self) -> Store:
+        """The store, opened at its first use."""
+        return self.dq.store
 
     @property
     def actor(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from durableq.dashboard.pages import health, overview, queue, workers
+from durableq.dashboard.pages import dead_letters, health, message, overview, queue, workers
 from durableq.dashboard.visit import Visit
 
 Page = Callable[[Visit], Mapping[str, Any] | Response]
@@ -15,6 +15,9 @@ Page = Callable[[Visit], Mapping[str, Any] | Response]
 PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     ("/", "overview.html", overview.values),
     ("/queues/{name}", "queue.html", queue.values),
+    ("/messages/{id}", "message.html", message.values),
+    ("/messages/{id}/body", "", message.raw),
+    ("/dead-letters", "dead_letters.html", dead_letters.values),
     ("/workers", "workers.html", workers.values),
     ("/health", "health.html", health.values),
 )

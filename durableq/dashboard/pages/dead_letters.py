@@ -1,0 +1,73 @@
+"""Dead letters: groups by their failure first, then the letters of one."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from durableq.dashboard.visit import Visit
+from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
+from durableq.model.message import DeadLetter, Reason, State
+from durableq.store.core import Capability
+
+#: Dead letters in a page.
+PAGE: Final = 50
+#: Groups in a page, the largest.
+MAX_GROUPS: Final = 100
+
+
+def values(visit: Visit) -> dict[str, Any]:
+    """Return the values of the page.
+
+    Without a filter in the address it has the groups; with one the letters too.
+    """
+    queue, fingerprint = visit.query("queue"), visit.query("group")
+    reason = _reason(visit.query("reason"))
+    dead_letters = visit.store.require(Capability.DEAD_LETTERS)
+    groups = dead_letters.dead_letter_groups(queue or None)
+    shown = [group for group in groups if _is_shown(group, fingerprint, reason)]
+    wanted = DeadLetterFilter(queue or None, reason, None, fingerprint or None)
+    is_chosen = bool(fingerprint or visit.query("all"))
+    letters = []
+    if is_chosen:
+        letters = dead_letters.dead_letters(wanted, PAGE + 1, visit.query("after") or None)
+    return {
+        "queue": queue,
+        "groups": [(group, address(group)) for group in shown[:MAX_GROUPS]],
+        "groups_left": max(0, len(shown) - MAX_GROUPS),
+        "total": sum(group.count for group in shown),
+        "is_chosen": is_chosen,
+        "letters": [(letter, _state(letter)) for letter in letters[:PAGE]],
+        "next_address": _next(visit, letters),
+        "filter": {"queue": queue, "reason": reason or "", "group": fingerprint},
+        "redrives": visit.store.require(Capability.REDRIVE).redrive_tasks()[:10],
+    }
+
+
+def address(group: DeadLetterGroup) -> str:
+    """Return the address of the letters of a group."""
+    return "/dead-letters?" + urlencode(
+        {"queue": group.queue, "reason": group.reason, "group": group.fingerprint}
+    )
+
+
+def _next(visit: Visit, letters: list[DeadLetter]) -> str:
+    if len(letters) <= PAGE:
+        return ""
+    query = dict(visit.request.query_params) | {"after": letters[PAGE - 1].id}
+    return "/dead-letters?" + urlencode(query)
+
+
+def _reason(text: str) -> Reason | None:
+    return next((reason for reason in Reason if reason == text), None)
+
+
+def _is_shown(group: DeadLetterGroup, fingerprint: str, reason: Reason | None) -> bool:
+    return (not fingerprint or group.fingerprint == fingerprint) and reason in {None, group.reason}
+
+
+def _state(letter: DeadLetter) -> str:
+    message = letter.message
+    if message.held:
+        return "held"
+    return "in recovery" if message.state is State.IN_FLIGHT else message.state.label

@@ -1,0 +1,38 @@
+"""Redrive tasks that the dashboard has started, carried out in threads of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from durableq.client.app import DurableQ
+from durableq.dashboard.errors import log
+from durableq.model.dead_letters import RedriveState, RedriveTask
+from durableq.model.errors import DurableQError
+from durableq.store.core import Capability
+
+#: Dead letters in one transaction, so that other writers wait only briefly.
+SLICE: Final = 200
+LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+def carry_out(dq: DurableQ, started: RedriveTask) -> None:
+    """Carry out a redrive task in a thread; `durableq dlq resume` continues it if this ends."""
+    name = f"durableq redrive {started.id}"
+    threading.Thread(target=_carry_out, args=(dq, started), name=name, daemon=True).start()
+
+
+def _carry_out(dq: DurableQ, started: RedriveTask) -> None:
+    current = started
+    try:
+        while current.state is RedriveState.RUNNING:
+            redrive = dq.store.require(Capability.REDRIVE)
+            current = redrive.continue_redrive(current.id, SLICE)
+            if current.wait_ms:  # another process may change the rate, or cancel it
+                time.sleep(min(current.wait_ms / 1000, LONGEST_PAUSE_SECONDS))
+    except DurableQError as error:
+        log.warning(
+            "Redrive task %s was interrupted: %s To continue: durableq dlq resume %s.",
+            *(started.id, error, started.id),
+        )

@@ -1,0 +1,150 @@
+"""The pages in a real browser: each page, each kind of action, live updates."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from durableq import DurableQ
+from durableq.model.message import Failure, Reason
+from durableq.store.core import Capability
+from tests.dashboard.browser import Browser, started
+from tests.dashboard.serving import serving
+from tests.dashboard.test_escaping import poisoned
+from tests.support import new_file, wait_for
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+class Place(NamedTuple):
+    """A browser, the URL of a dashboard, and the application on its file."""
+
+    browser: Browser
+    url: str
+    dq: DurableQ
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with started() as browser:
+        path = new_file(tmp_path_factory.mktemp("browser") / "shop.db")
+        with DurableQ(path) as dq, serving(path) as (url, _):
+            dq.queue("orders", max_receives=1)
+            _ = dq.store
+            yield Place(browser, url.rstrip("/"), dq)
+
+
+@pytest.fixture
+def place(opened: Place) -> Place:
+    """The same browser and server for each test, with empty queues."""
+    for info in opened.dq.store.require(Capability.INSPECT).queues():
+        opened.dq.store.require(Capability.CONTROL).purge(info.name)
+    opened.browser.says()
+    return opened
+
+
+def bury(dq: DurableQ, number: int) -> list[str]:
+    ids = dq.queue("orders").send_many([{"n": n} for n in range(number)])
+    received = dq.store.receive("orders", number).messages
+    failure = Failure(Reason.HANDLER_ERROR, "ValueError", "it failed")
+    dq.store.fail([(one.receipt, failure) for one in received if one.receipt], actor="worker")
+    return ids
+
+
+def test_every_page_is_whole_at_every_size(place: Place) -> None:
+    browser, (dead, waiting, blob) = place.browser, poisoned(place.dq)
+    (group,) = place.dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
+    letters = f"/dead-letters?queue=orders&group={group.fingerprint}"
+    messages = [f"/messages/{one}" for one in (dead, waiting, blob)]
+    pages = ("/", "/queues/orders", "/workers", "/health", "/dead-letters", letters, *messages)
+    for path in (*pages, "/queues/none"):
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            browser.open(place.url + path, width=width, scheme=scheme)
+            assert browser.run("return window.hacked") is None
+            assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), path
+            said = [line for line in browser.says() if "404 (Not Found)" not in line]
+            assert said == [], path
+
+
+def test_a_queue_is_paused_resumed_and_purged(place: Place) -> None:
+    browser = place.browser
+    place.dq.queue("orders").send_many([1, 2, 3])
+    browser.open(f"{place.url}/queues/orders")
+    browser.click("Pause")
+    browser.shows("orders is paused")
+    browser.click("Resume")
+    browser.shows("orders is resumed")
+    browser.click("Purge…")
+    browser.find("input[name=name]").send_keys("orders")
+    browser.click("Purge orders")
+    browser.shows("Purged 3 messages of orders.")
+    assert browser.says() == []
+
+
+def test_a_message_is_rescheduled_run_and_cancelled(place: Place) -> None:
+    browser, one = place.browser, place.dq.queue("orders").send({"n": 1})
+    browser.open(f"{place.url}/messages/{one}")
+    browser.click("Reschedule")
+    browser.shows("as it was rescheduled by dashboard")
+    browser.click("Run now")
+    browser.shows("is ready")
+    browser.click("Cancel")
+    browser.shows("removed on request by dashboard")
+    assert browser.says() == []
+
+
+def test_dead_letters_are_held_redriven_and_discarded(place: Place) -> None:
+    browser, ids = place.browser, bury(place.dq, 5)
+    browser.open(f"{place.url}/dead-letters")
+    browser.click("ValueError")
+    for number, (button, says) in enumerate(
+        (("Hold", "Held: 1."), ("Redrive", "Redriven: 1."), ("Discard for good", "Discarded: 1."))
+    ):
+        browser.find(f"input[value='{ids[number]}']").click()
+        browser.click(button)
+        browser.shows(says)
+    browser.find("input[value=all]").click()
+    browser.click("Redrive")
+    browser.shows("decides about 3 letters")
+    wait_for(lambda: place.dq.store.count_ready("orders", 10).number == 4, what="the redrive")
+    assert browser.says() == []
+
+
+def test_a_page_is_live(place: Place) -> None:
+    browser, queue = place.browser, place.dq.queue("orders")
+    browser.open(place.url)
+    browser.shows("live")
+    browser.run("window.kept = true")
+    queue.send_many([1, 2, 3])
+    ready = "#queues td[data-label=Ready]"
+    wait_for(lambda: browser.text_of(ready) == "3", seconds=20, what="the new number")
+    hidden = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    browser.run(hidden % "true" + tell)
+    browser.shows("paused")
+    queue.send_many([4, 5])
+    browser.run(hidden % "false" + tell)
+    wait_for(lambda: browser.text_of(ready) == "5", seconds=20, what="the number after a pause")
+    assert browser.run("return window.kept") is True  # parts were replaced, not the page
+    assert browser.says() == []
+
+
+def test_a_live_page_leaves_a_selection_alone(place: Place) -> None:
+    browser, ids = place.browser, bury(place.dq, 2)
+    browser.open(f"{place.url}/dead-letters")
+    browser.click("ValueError")
+    box = browser.find(f"input[value='{ids[0]}']")
+    box.click()
+    bury(place.dq, 1)
+    wait_for(lambda: "3" in browser.text_of("#groups").split(), seconds=20, what="the new letter")
+    assert box.is_selected()
+
+
+def test_the_keyboard_reaches_the_content(place: Place) -> None:
+    browser = place.browser
+    browser.open(place.url)
+    browser.find("body").send_keys(Keys.TAB)
+    assert browser.run("return document.activeElement.textContent") == "Skip to the content"
+    browser.find("body").send_keys(Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER)
+    wait_for(lambda: browser.run("return location.pathname") == "/dead-letters", what="the page")
