@@ -62,3 +62,9 @@ def _has_failed(request: pytest.FixtureRequest) -> Callable[[], bool]:
     """Return whether a test has failed since: its traceback may keep descriptors open."""
     before = request.session.testsfailed
     return lambda: request.session.testsfailed > before
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest may run without xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one worker more than there are processors, as many tests wait, and use none."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 2

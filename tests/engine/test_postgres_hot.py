@@ -195,7 +195,7 @@ def test_a_connection_that_ended_between_two_verbs_is_replaced(
     with plain(postgres_tables_url) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
-            "WHERE pid <> pg_backend_pid() AND query LIKE %s",
+            "WHERE application_name = 'durableq' AND query LIKE %s",
             [f"%{postgres_tables_url.rpartition('=')[2]}%"],
         )
     store.send(ORDERS, DRAFTS)

@@ -238,14 +238,19 @@ def test_the_lock_is_freed_though_a_forked_child_lives_on(url: str, here: Postgr
 
 def test_idle_sessions_may_be_limited(url: str, here: PostgresStore) -> None:
     limited = f"{url}&options=-cidle_session_timeout%3D200%20-cstatement_timeout%3D2000"
-    with opened(limited) as there:
-        owner_id = there.register(unseen()).owner_id
-        with psycopg.connect(url.rpartition("&")[0], autocommit=True) as raw:
-            count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'durableq'"
-            before = raw.execute(count).fetchone()
-            wait_for(lambda: raw.execute(count).fetchone() != before, what="one to be ended")
-        assert here.ended() == {}
-        assert there.beat(owner_id)
+    with psycopg.connect(url.rpartition("&")[0], autocommit=True) as raw:
+
+        def sessions() -> list[tuple[Any, ...]]:
+            return raw.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'durableq'"
+            ).fetchall()
+
+        before = len(sessions())
+        with opened(limited) as there:
+            owner_id = there.register(unseen()).owner_id
+            wait_for(lambda: len(sessions()) == before + 1, what="the end of all but one")
+            assert here.ended() == {}
+            assert there.beat(owner_id)
 
 
 def test_many_waits_have_one_connection(url: str, here: PostgresStore) -> None:
