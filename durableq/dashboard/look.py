@@ -12,8 +12,12 @@ from typing import Final
 from durableq.admin import operations
 from durableq.admin.status import Overview, look
 from durableq.client.app import DurableQ
+from durableq.dashboard import charts
+from durableq.dashboard.charts import Spark
 from durableq.dashboard.errors import log
 from durableq.model.health import Finding, Level
+from durableq.model.info import QueueInfo
+from durableq.store.core import Capability
 
 #: A rate is the mean over this time, at least: shorter ones jump.
 RATE_SECONDS: Final = 5.0
@@ -21,6 +25,8 @@ RATE_SECONDS: Final = 5.0
 FORGET_SECONDS: Final = 120.0
 #: A health check may read the whole file, so its result is shown for a while.
 HEALTH_SECONDS: Final = 60.0
+#: Samples are a minute apart.
+SPARK_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Look:
         self._lock = threading.Lock()
         self._samples: deque[Overview] = deque()
         self._health: Health | None = None
+        self._sparks: dict[str, tuple[float, Spark | None]] = {}
         self._is_checking = False
 
     @property
@@ -83,6 +90,16 @@ class Look:
             while samples and samples[0].at <= now - FORGET_SECONDS:
                 samples.popleft()
             return samples[0] if samples else None
+
+    def spark(self, info: QueueInfo, now_ms: int) -> Spark | None:
+        """Return the last minutes of a queue, as they were at most SPARK_SECONDS ago."""
+        at, drawn = self._sparks.get(info.name, (0.0, None))
+        if time.monotonic() >= at + SPARK_SECONDS:
+            inspect = self._dq.store.require(Capability.INSPECT)
+            samples = inspect.samples(info.name, now_ms - charts.SPARK_MS)
+            drawn = charts.spark(samples, info, now_ms)
+            self._sparks[info.name] = time.monotonic(), drawn
+        return drawn
 
     def health(self) -> Health | None:
         """Return the newest health; begin a check in another thread if that is old.

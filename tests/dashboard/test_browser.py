@@ -54,6 +54,7 @@ def bury(dq: DurableQ, number: int) -> list[str]:
 
 def test_every_page_is_whole_at_every_size(place: Place) -> None:
     browser, (dead, waiting, blob) = place.browser, poisoned(place.dq)
+    place.dq.store.require(Capability.MAINTENANCE).maintain()  # a sample for the charts
     (group,) = place.dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
     letters = f"/dead-letters?queue=orders&group={group.fingerprint}"
     messages = [f"/messages/{one}" for one in (dead, waiting, blob)]
@@ -65,6 +66,8 @@ def test_every_page_is_whole_at_every_size(place: Place) -> None:
             assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), path
             said = [line for line in browser.says() if "404 (Not Found)" not in line]
             assert said == [], path
+            if path == "/queues/orders":
+                assert browser.run("return document.querySelectorAll('.chart canvas').length") == 2
 
 
 def test_a_queue_is_paused_resumed_and_purged(place: Place) -> None:

@@ -22,7 +22,10 @@ CORPUS = (
 )
 TEXT = " ".join(CORPUS)
 #: The only elements that a page may have in its own right.
-SCRIPTS = {"/static/vendor/htmx.min.js", "/static/app.js"}
+SCRIPTS = {
+    *("/static/app.js", "/static/chart.js"),
+    *("/static/vendor/htmx.min.js", "/static/vendor/uPlot.iife.min.js"),
+}
 
 
 def poisoned(dq: DurableQ) -> list[str]:

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from durableq import Busy, DurableQ
-from tests.dashboard.client import Client
+from tests.dashboard.client import Client, Page
 from tests.support import wait_for
 
 
@@ -72,3 +72,24 @@ def test_a_defect_shows_no_traceback(
     assert [record.getMessage() for record in caplog.records] == [
         "A page failed: RuntimeError: secret of the code"
     ]
+
+
+def test_messages_are_listed_newest_first_and_searched(dq: DurableQ, client: Client) -> None:
+    ids = dq.queue("orders").send_many([{"n": n} for n in range(60)])
+    one = dq.queue("orders").send({"name": "Ada"}, key="the key", delay=60)
+
+    def listed(page: Page) -> list[str]:
+        links = page.values("a", "href")
+        return [link.rpartition("/")[2] for link in links if link.startswith("/messages/")]
+
+    first = client.page("/queues/orders")
+    assert listed(first) == [one, *reversed(ids[11:])]
+    (older,) = [link for link in first.values("a", "href") if "before=" in link]
+    assert listed(client.page(older)) == [*reversed(ids[:11])]
+    for by, text in (("text", "Ada"), ("key", "the key"), ("text", "")):
+        query = {"by": by, "text": text, "state": "delayed"}
+        assert listed(client.page("/queues/orders", params=query)) == [one]
+    assert listed(client.page("/queues/orders", params={"by": "key", "text": "none"})) == []
+    page = client.page("/queues/orders", params={"by": "id", "text": f" {one} "})
+    assert page.text.startswith(f"Message {one}")
+    assert client.page("/queues/orders", params={"by": "id", "text": "../x?y"}).status == 404

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from durableq.admin import limits
 from durableq.admin.status import Overview, QueueView
+from durableq.cli import rendering
+from durableq.dashboard.charts import Spark
 from durableq.dashboard.visit import Visit
 
 
@@ -20,6 +22,8 @@ class Row(NamedTuple):
     empty_ms: int | None
     #: That no worker handles its messages, as a sentence, or empty.
     neglect: str
+    #: The number of its messages in the last minutes; None: not known.
+    spark: Spark | None
 
 
 def values(visit: Visit) -> dict[str, Any]:
@@ -28,15 +32,16 @@ def values(visit: Visit) -> dict[str, Any]:
     return {
         "address": visit.look.address,
         "health": visit.look.health(),
-        "queues": [_row(seen, view) for view in seen.queues],
+        "queues": [_row(visit, seen, view) for view in seen.queues],
         "seen": seen,
         "states": sorted(Counter(worker.state for worker in seen.workers).items()),
     }
 
 
-def _row(seen: Overview, view: QueueView) -> Row:
+def _row(visit: Visit, seen: Overview, view: QueueView) -> Row:
     neglect = seen.readers.neglect(view.info)
-    return Row(view, list(limits.words(view.info)), time_to_empty(view), neglect)
+    spark = visit.look.spark(view.info, rendering.now_ms())
+    return Row(view, list(limits.words(view.info)), time_to_empty(view), neglect, spark)
 
 
 def time_to_empty(view: QueueView) -> int | None:

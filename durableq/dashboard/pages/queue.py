@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+
+from starlette.responses import RedirectResponse, Response
 
 from durableq.admin import limits
 from durableq.admin.readers import Readers
 from durableq.cli import rendering
+from durableq.dashboard import charts
+from durableq.dashboard.guard import root_of
 from durableq.dashboard.visit import Visit
-from durableq.model.info import QueueInfo
-from durableq.model.message import Message
+from durableq.model.info import QueueInfo, Search
+from durableq.model.message import State
 from durableq.store.core import Capability
 
 #: Messages in a page.
 PAGE: Final = 50
 
 
-def values(visit: Visit) -> dict[str, Any]:
-    """Return the values of the page."""
+def values(visit: Visit) -> dict[str, Any] | Response:
+    """Return the values of the page; a search for an id leads to the message."""
+    by, text = visit.query("by"), visit.query("text")
+    if by == "id" and text:
+        return RedirectResponse(f"{root_of(visit.request)}/messages/{quote(text.strip(), safe='')}")
     inspect = visit.store.require(Capability.INSPECT)
     info = inspect.queue(visit.named("name"))
     dead = inspect.queue(info.dead_letter_queue) if info.dead_letter_queue else None
     readers = Readers(visit.store.require(Capability.FLEET).workers())
     neglect = readers.neglect(info)
-    messages = inspect.peek(info.name, PAGE + 1, visit.query("after") or None)
+    wanted = _wanted(visit.query("state"), by, text)
+    page = inspect.search(info.name, PAGE, wanted, visit.query("before") or None)
+    now_ms = rendering.now_ms()
+    samples = inspect.samples(info.name, now_ms - charts.DAY_MS)
     return {
-        "messages": messages[:PAGE],
-        "next_address": _next(info.name, messages),
+        "day": charts.day(samples, info, now_ms),
+        "messages": page.messages,
+        "next_address": _next(visit, page.looked_to),
+        "searched": {"by": by, "text": text, "state": visit.query("state")},
+        "states": [state.label for state in State],
         "queue": info,
         "numbers": _numbers(info, dead),
         "neglect": f"{neglect[:1].upper()}{neglect[1:]}",
@@ -37,10 +49,18 @@ def values(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _next(name: str, messages: Sequence[Message]) -> str:
-    if len(messages) <= PAGE:
+def _wanted(label: str, by: str, text: str) -> Search:
+    state = next((each for each in State if each.label == label), None)
+    key, part = text if by == "key" else None, text if by == "text" else None
+    return Search(state, key or None, part or None)
+
+
+def _next(visit: Visit, looked_to: str | None) -> str:
+    """Return the address of the next page; empty after the last one."""
+    if looked_to is None:
         return ""
-    return f"/queues/{name}?" + urlencode({"after": messages[PAGE - 1].id})
+    query = dict(visit.request.query_params) | {"before": looked_to}
+    return f"/queues/{visit.named('name')}?{urlencode(query)}"
 
 
 def _numbers(info: QueueInfo, dead: QueueInfo | None) -> list[tuple[str, int, str]]:
