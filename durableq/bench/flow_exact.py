@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final
 
 from durableq.admin.operations import audit
@@ -34,6 +34,7 @@ from durableq.client.app import DurableQ
 from durableq.demo import reading
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Requeue
+from durableq.model.flow.retries import IDLE_MS
 from durableq.model.health import Level
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_SEND_BATCH
 from durableq.model.message import Failure, Reason, Receipt
@@ -132,7 +133,10 @@ def _fail_all(app: DurableQ) -> None:
 
 
 def _retries(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
-    """As after an outage, many retries are due at once; behind them are as many new messages."""
+    """As after an outage, many retries are due at once; behind them are as many new messages.
+
+    After a pause of IDLE_MS without a delivery a retry is free, so a busy machine shows more.
+    """
     seconds, window = RETRY_SECONDS, RETRY_WINDOW
     if quick:
         seconds, window = seconds / 5, window / 5
@@ -151,6 +155,9 @@ def _retries(app: DurableQ, crew: Crew, *, quick: bool) -> Measured:
             "deliveries": len(deliveries),
             "retries": sum(is_retry for _, is_retry in deliveries),
             "due at once": number,
+            "pauses": sum(
+                later - at > IDLE_MS / 1000 for (at, _), (later, _) in pairwise(deliveries)
+            ),
         },
     )
 
