@@ -186,7 +186,8 @@ def _delayed(store: Store, message: Message, now_ms: int) -> str:
     until = f"It is delayed until {_moment(message.delayed_until_ms)} (in {wait})"
     history = store.require(Capability.DEAD_LETTERS).history(message.id)
     if history and history[-1].event is Event.RESCHEDULED:
-        return f"{until}, as it was rescheduled by {visible(history[-1].actor, 200)}."
+        why = f": {visible(history[-1].reason, 200)}" if history[-1].reason else ""
+        return f"{until}, as it was rescheduled by {visible(history[-1].actor, 200)}{why}."
     failures = [event for event in history if event.event is Event.FAILED]
     if message.receive_count and failures:
         last = failures[-1]

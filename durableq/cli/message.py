@@ -21,11 +21,12 @@ from durableq.store.core import Capability
 PAGE: Final = 100
 
 Ids = Annotated[list[str], argument("ID", "Ids of messages.")]
+Note = Annotated[str | None, option("--note TEXT", "Reason to record in the history.")]
 #: Changes a page of messages and returns the refusals.
 _Change = Callable[[Sequence[str]], list[Refusal | None]]
 
 
-def cancel(session: Session, ids: Ids, yes: Yes = False) -> None:
+def cancel(session: Session, ids: Ids, note: Note = None, yes: Yes = False) -> None:
     """Remove messages that are not in flight. Asks first.
 
     They are counted as cancelled, and `durableq show` still tells who cancelled them. Messages that
@@ -39,7 +40,7 @@ def cancel(session: Session, ids: Ids, yes: Yes = False) -> None:
     with session.opened() as store:
         output.confirm(f"Cancel {named}, for good?", yes=yes)
         control = store.require(Capability.CONTROL)
-        _change(session, ids, "cancelled", partial(control.cancel, actor=person()))
+        _change(session, ids, "cancelled", partial(control.cancel, actor=person(), note=note or ""))
 
 
 def reschedule(
@@ -47,6 +48,7 @@ def reschedule(
     ids: Ids,
     delay: float | None = option("--delay SECONDS", "Wait from now.", None, min=0),
     at: str | None = option("--at TIME", "Time instead, such as 2027-01-31T09:00.", None),
+    note: Note = None,
 ) -> None:
     """Delay messages that are ready or delayed until another time.
 
@@ -62,11 +64,12 @@ def reschedule(
     at_ms = None if at is None else wall_ms(_time(at))
     with session.opened() as store:
         control = store.require(Capability.CONTROL)
-        change = partial(control.reschedule, delay_ms=delay_ms, at_ms=at_ms, actor=person())
+        by = {"actor": person(), "note": note or ""}
+        change = partial(control.reschedule, delay_ms=delay_ms, at_ms=at_ms, **by)
         _change(session, ids, "rescheduled", change)
 
 
-def run_now(session: Session, ids: Ids) -> None:
+def run_now(session: Session, ids: Ids, note: Note = None) -> None:
     """Make delayed messages ready at once, retries too.
 
     A message that is ready already does not change. One that waits behind another one with its key
@@ -77,7 +80,7 @@ def run_now(session: Session, ids: Ids) -> None:
     """
     with session.opened() as store:
         control = store.require(Capability.CONTROL)
-        _change(session, ids, "ready", partial(control.reschedule, actor=person()))
+        _change(session, ids, "ready", partial(control.reschedule, actor=person(), note=note or ""))
 
 
 COMMANDS: Final = (cancel, reschedule, run_now)

@@ -205,7 +205,7 @@ class Queue:
         some = [*itertools.islice(deliveries, MAX_SEND_BATCH + 1)]
         _complete(store, self.name, some, {} if results is None else results)
 
-    def cancel(self, *ids: str) -> None:
+    def cancel(self, *ids: str, note: str = "") -> None:
         """Remove messages that are not in flight: `queue.cancel(message_id)`.
 
         They are counted as `cancelled`, and their histories say so. Their keys are free: a later
@@ -213,17 +213,25 @@ class Queue:
 
         Args:
             ids: of messages in this queue, at most MAX_RECEIVE_BATCH.
+            note: why, for the history; at most MAX_ERROR_CHARS characters.
 
         Raises:
             UnknownMessage: there is no such message, where one id is given.
             Refused: some are in flight, dead letters, in another queue, or not there. Its
                 `refusals` has the reason for each; the others were removed.
-            InvalidInput: too many ids, or one is not a string.
+            InvalidInput: too many ids, one is not a string, or the note is too long.
         """
         control = self._app.store.require(Capability.CONTROL)
-        check_refusals(ids, control.cancel(ids, queue=self.name, actor=_actor()))
+        refusals = control.cancel(ids, queue=self.name, actor=_actor(), note=note)
+        check_refusals(ids, refusals)
 
-    def reschedule(self, *ids: str, delay: float | None = None, at: datetime | None = None) -> None:
+    def reschedule(
+        self,
+        *ids: str,
+        delay: float | None = None,
+        at: datetime | None = None,
+        note: str = "",
+    ) -> None:
         """Delay messages that are ready or delayed until another time.
 
         A message that waits for its retry is received at that time instead. One that waits behind
@@ -233,6 +241,7 @@ class Queue:
             ids: as for cancel.
             delay: seconds from now; 0 makes them ready, as run_now does.
             at: the time instead, a datetime with a time zone; one in the past makes them ready.
+            note: as for cancel.
 
         Raises:
             UnknownMessage, Refused: as for cancel; the others were rescheduled.
@@ -245,21 +254,22 @@ class Queue:
                 f"{'neither' if delay is None else 'both'}."
             )
         delay_ms = 0 if delay is None else to_ms(delay, "delay", MAX_DELAY_MS)
-        self._reschedule(ids, delay_ms, None if at is None else wall_ms(at))
+        self._reschedule(ids, delay_ms, None if at is None else wall_ms(at), note)
 
-    def run_now(self, *ids: str) -> None:
+    def run_now(self, *ids: str, note: str = "") -> None:
         """Make delayed messages ready at once, also those that wait for their retry.
 
         Nothing is counted, and a message that is ready already does not change.
 
         Args:
             ids: as for cancel.
+            note: as for cancel.
 
         Raises:
             UnknownMessage, Refused, InvalidInput: as for cancel; the others are ready. A message
                 behind its key, in progress with another message, is refused too.
         """
-        self._reschedule(ids, 0, None)
+        self._reschedule(ids, 0, None, note)
 
     def breaker(self) -> BreakerInfo:
         """Return the queue's circuit breaker: its phase, the reason and the last changes."""
@@ -291,10 +301,10 @@ class Queue:
         control = self._app.store.require(Capability.CONTROL)
         return control.set_breaker(self.name, is_open=False, actor=_actor())
 
-    def _reschedule(self, ids: Sequence[str], delay_ms: int, at_ms: int | None) -> None:
+    def _reschedule(self, ids: Sequence[str], delay_ms: int, at_ms: int | None, note: str) -> None:
         control = self._app.store.require(Capability.CONTROL)
         refusals = control.reschedule(
-            ids, delay_ms=delay_ms, at_ms=at_ms, queue=self.name, actor=_actor()
+            ids, delay_ms=delay_ms, at_ms=at_ms, queue=self.name, actor=_actor(), note=note
         )
         check_refusals(ids, refusals)
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from durableq.model.arguments import check_text
 from durableq.model.errors import InvalidInput, Refused, UnknownMessage
-from durableq.model.limits import MAX_DELAY_MS, MAX_RECEIVE_BATCH
+from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_RECEIVE_BATCH
 from durableq.model.message import Refusal
-from durableq.model.text import shown
+from durableq.model.text import is_storable, shown
 from durableq.model.units import check_whole
 
 _DAYS: Final = MAX_DELAY_MS // 86_400_000
@@ -30,6 +30,20 @@ def check_ids(ids: Sequence[str]) -> None:
         raise InvalidInput(
             f"One call changes at most {MAX_RECEIVE_BATCH} messages, got {len(ids)}."
         )
+
+
+def check_note(note: str) -> None:
+    """Check the note of a person about a change, for the history.
+
+    Raises:
+        InvalidInput: it is no string, longer than MAX_ERROR_CHARS, or has U+0000 or a lone
+            surrogate.
+    """
+    check_text(note, "A note")
+    if len(note) > MAX_ERROR_CHARS:
+        raise InvalidInput(f"A note has at most {MAX_ERROR_CHARS} characters, got {len(note)}.")
+    if "\0" in note or not is_storable(note):
+        raise InvalidInput(f"A note has neither U+0000 nor lone surrogates: got {shown(note)}.")
 
 
 def due_ms(delay_ms: int, at_ms: int | None, now_ms: int) -> int:

@@ -13,7 +13,7 @@ class Control(Protocol):
     """Operations on single messages by id, and on whole queues."""
 
     def cancel(
-        self, ids: Sequence[str], *, queue: str | None = None, actor: str = ""
+        self, ids: Sequence[str], *, queue: str | None = None, actor: str = "", note: str = ""
     ) -> list[Refusal | None]:
         """Remove messages that are ready, delayed or blocked, with an event in their histories.
 
@@ -24,13 +24,14 @@ class Control(Protocol):
             ids: at most MAX_RECEIVE_BATCH.
             queue: only messages of this queue; None: of any.
             actor: the person or process, for the history.
+            note: why; the reason of the event in the history, at most MAX_ERROR_CHARS characters.
 
         Returns:
             For each id, in order, the reason why it was not removed; None: it was.
 
         Raises:
             UnknownQueue: there is no such queue.
-            InvalidInput: too many ids.
+            InvalidInput: too many ids, or a note that is too long.
         """
         ...
 
@@ -42,6 +43,7 @@ class Control(Protocol):
         at_ms: int | None = None,
         queue: str | None = None,
         actor: str = "",
+        note: str = "",
     ) -> list[Refusal | None]:
         """Delay messages that are ready or delayed until another time, or make them ready.
 
@@ -56,13 +58,14 @@ class Control(Protocol):
                 the past makes them ready.
             queue: as for cancel.
             actor: as for cancel.
+            note: as for cancel. A message that does not change has no event for it.
 
         Returns:
             As cancel.
 
         Raises:
             UnknownQueue: there is no such queue.
-            InvalidInput: too many ids, or a time out of bounds.
+            InvalidInput: too many ids, a time out of bounds, or a note that is too long.
         """
         ...
 

@@ -25,6 +25,20 @@ def test_messages_are_cancelled_and_their_history_says_who_did_it(run: Run, shop
     assert run("audit").code == 0
 
 
+def test_a_note_is_shown_with_the_change(run: Run, shop: Shop) -> None:
+    first, second, third = shop.queue.send_many(["a", "b", "c"])
+    run("message", "cancel", first, "--yes", "--note", "sent twice")
+    run("message", "reschedule", second, "--delay", 60, "--note", "after the sale")
+    shop.queue.cancel(third, note="from Python")
+    assert run("show", first).lines[-1].endswith("sent twice")
+    assert run("explain", first).out.rstrip().endswith(": sent twice.")
+    assert run("show", second, "--json").json["history"][-1]["reason"] == "after the sale"
+    assert "after the sale" in run("explain", second).out
+    assert run("explain", third).out.rstrip().endswith(": from Python.")
+    run("message", "run-now", second, "--note", "the sale is over")
+    assert run("show", second).lines[-1].endswith("the sale is over")
+
+
 def test_cancelling_asks_first(run: Run, shop: Shop) -> None:
     message_id = shop.queue.send("a")
     shown = run("message", "cancel", message_id)

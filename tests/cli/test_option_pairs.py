@@ -59,6 +59,8 @@ VALUES = {
     "queue": ("orders", "none"),
     "reason": (Reason.HANDLER_ERROR.value, "boredom"),
     "retry_share": ("0.5", "half"),
+    "state": ("delayed", "dead"),
+    "text": ("b", "\udcff"),
     "to": ("orders", "none"),
 }
 NUMBER = ("2", "never")

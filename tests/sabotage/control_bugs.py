@@ -25,8 +25,8 @@ def cancel_uncounted() -> None:
     module: Any = control
     cancel = module._cancel
 
-    def uncounted(tx: Any, messages: Any, actor: str) -> Any:
-        ended = cancel(tx, messages, actor)
+    def uncounted(tx: Any, messages: Any, **by: str) -> Any:
+        ended = cancel(tx, messages, **by)
         tx.counts.clear()
         return ended
 

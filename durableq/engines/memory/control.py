@@ -10,7 +10,7 @@ from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.queueing import MemoryQueueing
 from durableq.engines.memory.tables import Row
 from durableq.model import lifecycle
-from durableq.model.control import check_ids, due_ms
+from durableq.model.control import check_ids, check_note, due_ms
 from durableq.model.errors import Conflict
 from durableq.model.flow.queue_breaker import by_hand
 from durableq.model.info import BreakerInfo, metadata_suffix, no_breaker
@@ -23,15 +23,16 @@ class MemoryControl(MemoryQueueing, Control):
 
     @operation
     def cancel(
-        self, ids: Sequence[str], *, queue: str | None = None, actor: str = ""
+        self, ids: Sequence[str], *, queue: str | None = None, actor: str = "", note: str = ""
     ) -> list[Refusal | None]:
         """Remove messages that are ready or delayed."""
 
         def step(row: Row) -> None:
-            self._record(row, Event.CANCELLED, actor=actor)
+            self._record(row, Event.CANCELLED, actor=actor, reason=note)
             self._end(row, "cancelled")
 
         check_ids(ids)
+        check_note(note)
         return self._control(ids, queue, None, step)
 
     @operation
@@ -43,20 +44,23 @@ class MemoryControl(MemoryQueueing, Control):
         at_ms: int | None = None,
         queue: str | None = None,
         actor: str = "",
+        note: str = "",
     ) -> list[Refusal | None]:
         """Delay messages until another time, or make them ready."""
         check_ids(ids)
+        check_note(note)
         moment = self._clock.moment()
         wall_ms = moment.now_ms + moment.offset_ms
         until_ms = due_ms(delay_ms, at_ms, wall_ms) - moment.offset_ms
-        step = partial(self._reschedule, until_ms=until_ms, actor=actor)
+        step = partial(self._reschedule, until_ms=until_ms, actor=actor, note=note)
         return self._control(ids, queue, until_ms, step)
 
-    def _reschedule(self, row: Row, until_ms: int, actor: str) -> None:
+    def _reschedule(self, row: Row, until_ms: int, actor: str, note: str) -> None:
         wait_ms = max(0, until_ms - self._clock.now_ms())
         if row.state is State.READY and not wait_ms:
             return
-        self._record(row, Event.RESCHEDULED, actor=actor, detail={"delay_ms": wait_ms})
+        detail = {"delay_ms": wait_ms}
+        self._record(row, Event.RESCHEDULED, actor=actor, reason=note, detail=detail)
         state = State.DELAYED if wait_ms else State.READY
         due_at_ms = self._clock.now_ms() + wait_ms
         self._put(row, state=state, deferred=False, delayed_until_ms=due_at_ms)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.transactions import Operations, WriteTransaction, row_id
 from durableq.model import lifecycle
-from durableq.model.control import check_ids, due_ms
+from durableq.model.control import check_ids, check_note, due_ms
 from durableq.model.message import Event, Refusal, State
 
 
@@ -47,12 +47,13 @@ class SQLControl(Operations):
     """The single messages of the capability of control, in SQL."""
 
     def cancel(
-        self, ids: Sequence[str], *, queue: str | None = None, actor: str = ""
+        self, ids: Sequence[str], *, queue: str | None = None, actor: str = "", note: str = ""
     ) -> list[Refusal | None]:
         """Remove messages that are ready or delayed."""
         check_ids(ids)
+        check_note(note)
         with self._database.write() as tx:
-            return _control(tx, ids, queue, None, partial(_cancel, actor=actor))
+            return _control(tx, ids, queue, None, partial(_cancel, actor=actor, note=note))
 
     def reschedule(
         self,
@@ -62,13 +63,15 @@ class SQLControl(Operations):
         at_ms: int | None = None,
         queue: str | None = None,
         actor: str = "",
+        note: str = "",
     ) -> list[Refusal | None]:
         """Delay messages until another time, or make them ready."""
         check_ids(ids)
+        check_note(note)
         with self._database.write() as tx:
             wall_ms = tx.now_ms + tx.offset_ms
             until_ms = due_ms(delay_ms, at_ms, wall_ms) - tx.offset_ms
-            change = partial(_reschedule, until_ms=until_ms, actor=actor)
+            change = partial(_reschedule, until_ms=until_ms, actor=actor, note=note)
             return _control(tx, ids, queue, until_ms, change)
 
 
@@ -124,17 +127,17 @@ def _refusal(
     return message.refusal(until_ms, tx.now_ms)
 
 
-def _cancel(tx: WriteTransaction, messages: list[_Named], actor: str) -> set[int]:
+def _cancel(tx: WriteTransaction, messages: list[_Named], actor: str, note: str) -> set[int]:
     ended = left(tx, tx.run(tx.sql.CANCEL, ids=tx.list_of([message.id for message in messages])))
     for message in messages:
         if message.id in ended:
             tx.count(message.queue_id, tx.sql.CANCELLED)
-            tx.record(message.id, message.queue_id, Event.CANCELLED, actor=actor)
+            tx.record(message.id, message.queue_id, Event.CANCELLED, actor=actor, reason=note)
     return ended
 
 
 def _reschedule(
-    tx: WriteTransaction, messages: list[_Named], until_ms: int, actor: str
+    tx: WriteTransaction, messages: list[_Named], until_ms: int, actor: str, note: str
 ) -> set[int]:
     """Make messages due at `until_ms`; those that are ready already stay so."""
     is_later = until_ms > tx.now_ms
@@ -142,8 +145,9 @@ def _reschedule(
     ids = [message.id for message in messages if message.id not in stay]
     statement = tx.sql.DELAY if is_later else tx.sql.RUN_NOW
     moved = tx.moved(statement, ids=tx.list_of(ids), until=max(until_ms, tx.now_ms))
-    detail = {"delay_ms": max(0, until_ms - tx.now_ms)}
+    told: dict[str, Any] = {"actor": actor, "reason": note}
+    told["detail"] = {"delay_ms": max(0, until_ms - tx.now_ms)}
     for message in messages:
         if message.id in moved:
-            tx.record(message.id, message.queue_id, Event.RESCHEDULED, actor=actor, detail=detail)
+            tx.record(message.id, message.queue_id, Event.RESCHEDULED, **told)
     return moved | stay

@@ -10,7 +10,7 @@ import pytest
 
 from durableq.model.decisions import Hold
 from durableq.model.errors import InvalidInput, UnknownQueue
-from durableq.model.limits import MAX_DELAY_MS, MAX_RECEIVE_BATCH
+from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_RECEIVE_BATCH
 from durableq.model.message import Event, Outcome, Refusal, State
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
@@ -74,6 +74,28 @@ class SingleMessagesContract(StoreCase):
         assert store.queue(ORDERS).counters.cancelled == 2
         assert story(store, left) == []
         assert counters_reconcile(store)
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_note_is_the_reason_in_the_history(self, store: FullStore) -> None:
+        cancelled, later, sooner = send(store), send(store), send(store, delay=60)
+        store.cancel([cancelled], note="the customer said \u201cno\u201d\n\u2713")
+        store.reschedule([later], delay_ms=60_000, note="after the sale")
+        store.reschedule([sooner], note="")
+        assert newest(store, cancelled).reason == "the customer said \u201cno\u201d\n\u2713"
+        assert newest(store, later).reason == "after the sale"
+        assert newest(store, sooner).reason == ""
+
+    @pytest.mark.parametrize("note", ["x" * (MAX_ERROR_CHARS + 1), "a\0b", "\udcff"])
+    @needs(Capability.INSPECT)
+    def test_an_impossible_note_is_refused_and_nothing_changes(
+        self, store: FullStore, note: str
+    ) -> None:
+        message_id = send(store)
+        before = look(store, message_id)
+        for change in (store.cancel, store.reschedule):
+            with pytest.raises(InvalidInput, match="A note has"):
+                change([message_id], note=note)
+        assert look(store, message_id) == before
 
     @each
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
