@@ -53,17 +53,22 @@ def demo(
     more than 200 calls a second, and is down for ten seconds half way: once with the limits of a
     queue, then without. It takes about four minutes; --messages makes it shorter. The figures and
     plots of both runs are written to durableq-spike.html in the current folder, in place of an
-    earlier one. The exit code is 6 if the limits did not hold.
+    earlier one. With --db both runs use this database, which has no queue "calls" before and after
+    them. The exit code is 6 if the limits did not hold.
 
     Example: durableq demo --procs 4
     """
+    if db is not None:
+        check_lasting(db)
     if spike:
-        _run_spike(count, procs, seed, db, is_unprotected=unprotected, as_json=as_json)
+        if seed is not None:
+            raise output.Misuse("--spike has its own messages: drop --seed.")
+        from durableq.cli.spike import run as run_spike
+
+        run_spike(count, procs, db, is_unprotected=unprotected, as_json=as_json)
         return
     if unprotected:
         raise output.Misuse("--unprotected is a run of --spike: add --spike.")
-    if db is not None:
-        check_lasting(db)
     from durableq.demo import show
 
     seed = DEMO_SEED if seed is None else seed
@@ -78,28 +83,6 @@ def demo(
             output.line("Every account balances.")
     if report.problems:
         raise typer.Exit(output.UNHEALTHY)
-
-
-def _run_spike(
-    count: int | None,
-    procs: int,
-    seed: int | None,
-    db: str | None,
-    *,
-    is_unprotected: bool,
-    as_json: bool,
-) -> None:
-    """Run `demo --spike`.
-
-    Raises:
-        Misuse: an option of the other demo was given.
-    """
-    for name, value in (("--seed", seed), ("--db", db)):
-        if value is not None:
-            raise output.Misuse(f"--spike has its own messages and its own files: drop {name}.")
-    from durableq.cli import spike
-
-    spike.run(count, procs, is_unprotected=is_unprotected, as_json=as_json)
 
 
 def chaos(

@@ -23,10 +23,13 @@ _ON_TERMINAL, _ELSEWHERE = 0.25, 5.0
 _COLUMNS, _CELLS = 79, 36
 
 
-def run(messages: int | None, procs: int, *, is_unprotected: bool, as_json: bool) -> None:
+def run(
+    messages: int | None, procs: int, url: str | None, *, is_unprotected: bool, as_json: bool
+) -> None:
     """Run the spike with limits and without them, or unprotected only; write the page.
 
     Raises:
+        Conflict: the database has a queue of that name already.
         DurableQError: the page cannot be written, or one of the processes failed.
         typer.Exit: a fact does not hold.
     """
@@ -34,7 +37,7 @@ def run(messages: int | None, procs: int, *, is_unprotected: bool, as_json: bool
     from durableq.demo.spike import run as spike
     from durableq.demo.spike.load import MESSAGES, Load
 
-    unprotected = Load(messages=messages or MESSAGES, procs=procs)
+    unprotected = Load(messages=messages or MESSAGES, procs=procs, url=url)
     loads = [unprotected] if is_unprotected else [unprotected.with_limits(), unprotected]
     path = Path(page.FILE)
     _try_to_write(path)

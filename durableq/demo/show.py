@@ -108,12 +108,7 @@ def prepare(
         Conflict: the database has had messages in the queue, or in any, already.
         Unsupported: several processes cannot share it.
     """
-    if file_named(shop.url) is None and not reading.on_server(shop.url):
-        raise Unsupported(
-            f"{who} runs several processes on one file, and {shop.address} is none. "
-            "Give the path of a file that does not exist yet, the URL of a PostgreSQL schema, or "
-            "none at all."
-        )
+    check_shared(shop, who)
     for info in shop.store.require(Capability.INSPECT).queues():
         if info.counters.sent and (in_every_queue or info.name == QUEUE):
             raise Conflict(
@@ -124,6 +119,24 @@ def prepare(
             )
     shop.queue(QUEUE, **settings)
     make_ledger(shop)
+
+
+def check_shared(shop: DurableQ, who: str) -> None:
+    """Check that several processes can share a database.
+
+    Args:
+        shop: the application on the database.
+        who: the run, as the first words of a sentence.
+
+    Raises:
+        Unsupported: they cannot.
+    """
+    if file_named(shop.url) is None and not reading.on_server(shop.url):
+        raise Unsupported(
+            f"{who} runs several processes on one file, and {shop.address} is none. "
+            "Give the path of a file that does not exist yet, the URL of a PostgreSQL schema, or "
+            "none at all."
+        )
 
 
 def place_of(shop: DurableQ) -> str:

@@ -121,7 +121,7 @@ NEEDS = {
 #: Options that contradict each other.
 EXCLUDED = {
     "chaos": [("postgres", "db")],
-    "demo": [("spike", "seed"), ("spike", "db")],
+    "demo": [("spike", "seed")],
     "dlq discard": [
         *(("ids", name) for name in ("all_", *FILTERS)),
         *(("all_", name) for name in FILTERS),

@@ -11,12 +11,14 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
+from durableq import DurableQ
 from durableq.cli import main
 from durableq.demo.spike import figures, page, run
-from durableq.demo.spike.load import Load
+from durableq.demo.spike.load import QUEUE, Load
 from durableq.demo.spike.recording import Recording
 from durableq.model.errors import DurableQError
 from durableq.model.flow.breaker import Phase
+from durableq.store.core import Capability
 from tests.process.child import Child, runs
 from tests.support import wait_for
 
@@ -78,6 +80,37 @@ def test_without_limits_the_downstream_is_overloaded_and_messages_die(temporary:
     assert last.ended == 120
     assert {sample.breaker for sample in recording.samples} == {None}
     assert list(temporary.iterdir()) == []
+
+
+def test_both_runs_use_one_schema_of_postgresql_one_after_the_other(
+    temporary: Path, postgres_tables_url: str
+) -> None:
+    load = Load(messages=20, procs=2, capacity=20, outage_seconds=0.5, url=postgres_tables_url)
+    runs = [record(load.with_limits()), record(load)]
+    assert [figures.problems(one) for one in runs] == [[], []]
+    assert [one.last.ended for one in runs] == [20, 20]
+    assert runs[0].downstream.most_in_a_second <= 20
+    assert runs[1].total.down > 0
+    assert runs[0].changes[0].phase is Phase.OPEN
+    assert "queue in one schema of PostgreSQL" in page.page(runs)
+    with DurableQ(postgres_tables_url) as left:
+        assert left.store.require(Capability.INSPECT).queues() == []
+    assert processes_naming(temporary) == []
+
+
+def test_a_database_with_a_queue_of_that_name_is_left_alone(
+    temporary: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with DurableQ("shop.db") as dq:
+        dq.queue(QUEUE).send("mine")
+        assert main(["demo", "--spike", "--messages", "5", "--db", "shop.db"]) == 5
+        assert "has a queue 'calls' already" in capsys.readouterr().err
+        assert dq.queue(QUEUE).info().counts.present == 1
+    assert not (tmp_path / page.FILE).exists()
 
 
 def test_a_run_that_does_not_end_in_time_is_a_problem(

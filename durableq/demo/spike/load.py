@@ -10,6 +10,7 @@ from typing import Final
 from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
 from durableq.demo.spike.downstream import Client
+from durableq.engines import is_postgres
 from durableq.model.errors import Unavailable
 from durableq.model.settings import QueueOptions
 
@@ -51,7 +52,7 @@ def limits(capacity: int, outage_seconds: float) -> QueueOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """The size of a run, and the settings of its queue."""
+    """The size of a run, its database, and the settings of its queue."""
 
     messages: int = MESSAGES
     #: The number of worker processes.
@@ -59,6 +60,8 @@ class Load:
     capacity: int = CAPACITY
     #: The length of the outage, which begins when half of the messages have been called for.
     outage_seconds: float = OUTAGE_SECONDS
+    #: The file or PostgreSQL database to use; None means a new file in a temporary directory.
+    url: str | None = None
     #: Its limits; without any the queue has the default settings.
     settings: QueueOptions = field(default_factory=QueueOptions)
 
@@ -70,6 +73,12 @@ class Load:
     def is_limited(self) -> bool:
         """Whether the queue has limits."""
         return bool(self.settings)
+
+    @property
+    def place(self) -> str:
+        """The place of its queue for people."""
+        is_file = self.url is None or not is_postgres(self.url)
+        return "one SQLite file" if is_file else "one schema of PostgreSQL"
 
     @property
     def name(self) -> str:

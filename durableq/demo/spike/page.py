@@ -50,7 +50,7 @@ def _lines(recordings: Sequence[Recording]) -> Iterator[str]:
 def _paragraphs(recording: Recording) -> Iterator[str]:
     load = recording.load
     yield (
-        f"A producer sends {load.messages:,} messages at once to a queue in one SQLite file. "
+        f"A producer sends {load.messages:,} messages at once to a queue in {load.place}. "
         f"{load.procs} worker processes receive them; their handler calls a downstream, a process "
         f"of its own that answers {load.capacity} calls in any second and refuses those above. "
         f"After calls for half of the messages it refuses everything for "

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.show import check_shared
 from durableq.demo.spike.downstream import Client
 from durableq.demo.spike.load import APP, DOWNSTREAM_VARIABLE, QUEUE, Load
 from durableq.demo.spike.recording import Recording, Sampler
+from durableq.model.errors import Conflict
 from durableq.store.core import Capability, Store
 
 DOWNSTREAM: Final = "durableq.demo.spike.downstream"
@@ -30,26 +32,44 @@ def run(
 ) -> Recording:
     """Send all messages at once, and record the run until each has ended.
 
-    Its files are temporary. No process outlives the call.
+    No process outlives the call, and nothing stays in the database.
 
     Args:
-        load: the size of the run.
+        load: the size of the run, and its database.
         show: called after each sample.
         progress: called with a line for each process that had to be killed.
 
     Raises:
+        Conflict: the database has such a queue already.
+        Unsupported: several processes cannot share the database.
         DurableQError: one of the processes failed.
     """
     with ended_by_signals(), TemporaryDirectory(prefix="durableq-spike-") as name:
         folder = Path(name)
-        with DurableQ(folder / "spike.db") as app:
-            app.queue(QUEUE, **load.settings)
+        with DurableQ(load.url or folder / "spike.db") as app, _queue(app, load):
             port = folder / "port"
             environment = {URL_VARIABLE: app.url, DOWNSTREAM_VARIABLE: str(port)}
             with Processes(folder, environment, progress) as processes:
                 _start(processes, load, port, app.store)
                 with closing(Client(port)) as client:
                     return _record(processes, load, app.store, client, folder, show)
+
+
+@contextmanager
+def _queue(app: DurableQ, load: Load) -> Iterator[None]:
+    """Create the queue of a run; delete it after the run, so the next one finds none."""
+    check_shared(app, "The spike")
+    inspect, control = app.store.require(Capability.INSPECT), app.store.require(Capability.CONTROL)
+    if any(info.name == QUEUE for info in inspect.queues()):
+        raise Conflict(
+            f"{app.address} has a queue {QUEUE!r} already, and the spike would delete it at its "
+            "end. Nothing was started. Give a new file or schema, or none at all."
+        )
+    app.queue(QUEUE, **load.settings)
+    try:
+        yield
+    finally:
+        control.delete_queue(QUEUE, force=True)
 
 
 def _start(processes: Processes, load: Load, port: Path, store: Store) -> None:
