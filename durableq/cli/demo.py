@@ -11,6 +11,7 @@ from durableq.cli.help import option
 from durableq.cli.options import DEMO_SEED, Json, NewDb, Procs, check_lasting
 
 if TYPE_CHECKING:
+    from durableq.demo.accounts import Report
     from durableq.testing.chaos.run import Account
 
 MOST: Final = 100_000
@@ -52,9 +53,8 @@ def demo(
     With --spike a producer sends 20,000 messages at once. Workers call a downstream that refuses
     more than 200 calls a second, and is down for ten seconds half way: once with the limits of a
     queue, then without. It takes about four minutes; --messages makes it shorter. The figures and
-    plots of both runs are written to durableq-spike.html in the current folder, in place of an
-    earlier one. With --db both runs use this database, which has no queue "calls" before and after
-    them. The exit code is 6 if the limits did not hold.
+    plots of both runs replace durableq-spike.html in the current folder. A database of --db has no
+    queue "calls", before and after both. The exit code is 6 if the limits did not hold.
 
     Example: durableq demo --procs 4
     """
@@ -76,13 +76,17 @@ def demo(
     if as_json:
         output.document(report.as_dict())
     else:
-        output.table(("ACCOUNT", "REFERENCE", "MEASURED"), report.rows)
-        output.line()
-        output.lines(f"PROBLEM: {problem}" for problem in report.problems)
-        if not report.problems:
-            output.line("Every account balances.")
+        _print_report(report)
     if report.problems:
         raise typer.Exit(output.UNHEALTHY)
+
+
+def _print_report(report: Report) -> None:
+    output.table(("ACCOUNT", "REFERENCE", "MEASURED"), report.rows)
+    output.line()
+    output.lines(f"PROBLEM: {problem}" for problem in report.problems)
+    if not report.problems:
+        output.line("Every account balances.")
 
 
 def chaos(

@@ -111,17 +111,27 @@ def test_a_run_kills_its_own_postgresql_and_holds_every_promise(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("bug", "messages", "seen"),
+    ("bug", "messages", "kills", "seconds", "seen"),
     [
-        ("see_a_place_for_each", 8, "15 in flight: "),
-        ("let_all_of_a_group_be_active", 8, "16 groups in order: Step 0:0 was received"),
+        # Both are planted in the functions of the hot verbs too.
+        ("forget_the_record", 16, 0, 1, "4 effects once: "),
+        ("remove_the_fence", 40, 10, 3, "(6|18) .* stale receipt"),
+        ("see_a_place_for_each", 8, 0, 1, "15 in flight: "),
+        ("let_all_of_a_group_be_active", 8, 0, 1, "16 groups in order: Step 0:0 was received"),
     ],
 )
 def test_a_planted_bug_is_seen_on_postgresql(
-    bug: str, messages: int, seen: str, tmp_path: Path, postgres_url: str
+    bug: str,
+    messages: int,
+    kills: int,
+    seconds: int,
+    seen: str,
+    tmp_path: Path,
+    postgres_url: str,
 ) -> None:
     path = os.pathsep.join([PLANTS, str(ROOT)])
-    asked = ("--messages", messages, "--kills", 0, "--seconds", 1, "--db", postgres_url)
+    faults = ("--messages", messages, "--kills", kills, "--seconds", seconds)
+    asked = (*faults, "--db", postgres_url)
     ran = chaos(*asked, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
     assert ran.code == output.UNHEALTHY, ran.out + ran.err
     assert re.search(f"^VIOLATION: {seen}", ran.out, re.MULTILINE), ran.out

@@ -8,7 +8,7 @@ from typing import Any
 from durableq.engines.sql import breaker
 from durableq.model.flow import breaker as machine
 from durableq.model.flow import queue_breaker
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 
 def count_the_receives_of_an_outage() -> None:
@@ -42,7 +42,7 @@ def let_one_poison_message_open_it() -> None:
 
 
 def probe_with_any_message() -> None:
-    rewrite("READY_FRESH", "durableq_failure.unavailable > 0", "0")
+    rewrite("READY_FRESH", "durableq_failure.unavailable > 0", "false")
 
 
 def know_the_breaker_of_this_process_only() -> None:

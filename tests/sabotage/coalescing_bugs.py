@@ -6,7 +6,7 @@ from typing import Any
 
 from durableq.engines.sql import coalescing
 from durableq.model.flow import sending
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 _EXPIRES = "durableq_deduplication.expires_at_ms > :now_ms"
 
@@ -22,8 +22,8 @@ def deduplicate_for_ever() -> None:
 
 
 def replace_messages_in_flight() -> None:
-    rewrite("WAITING", "durableq_message.state != 1", "1")
-    rewrite("END_REPLACED", "durableq_message.state != 1", "1")
+    rewrite("WAITING", "durableq_message.state != 1", "true")
+    rewrite("END_REPLACED", "durableq_message.state != 1", "true")
 
 
 def replace_uncounted() -> None:

@@ -6,19 +6,19 @@ from typing import Any
 
 from durableq.engines.sql import control
 from durableq.model import lifecycle
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 _IS_WAITING = "(durableq_message.state + 0 = 0 OR durableq_message.state + 0 = 2)"
 
 
 def cancel_without_looking() -> None:
     """A message that a worker has received meanwhile is removed under its hands."""
-    rewrite("CANCEL", "durableq_message.state != 1", "1")
+    rewrite("CANCEL", "durableq_message.state != 1", "true")
 
 
 def reschedule_without_looking() -> None:
-    rewrite("DELAY", _IS_WAITING, "1")
-    rewrite("RUN_NOW", "durableq_message.state + 0 = 2", "1")
+    rewrite("DELAY", _IS_WAITING, "true")
+    rewrite("RUN_NOW", "durableq_message.state + 0 = 2", "true")
 
 
 def cancel_uncounted() -> None:

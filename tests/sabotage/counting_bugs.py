@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from durableq.engines.sql import queues
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 
 def audit_the_counters_by_themselves() -> None:
@@ -21,4 +21,22 @@ def bury_without_a_group() -> None:
 
 def believe_each_group() -> None:
     """An audit compares no dead letter with its last burial."""
-    rewrite("DEAD_LETTERS_MISGROUPED", "fingerprint <> m.burial_fingerprint", "0")
+    rewrite("DEAD_LETTERS_MISGROUPED", "fingerprint <> m.burial_fingerprint", "false")
+
+
+BUGS = (audit_the_counters_by_themselves, bury_without_a_group, believe_each_group)
+SEEN_BY = (
+    (
+        "audit_the_counters_by_themselves",
+        "tests/engine/test_counts.py::test_an_audit_counts_each_message_and_trusts_no_counter",
+    ),
+    (
+        "bury_without_a_group",
+        "tests/contract/test_sqlite.py::TestSQLite::"
+        "test_dead_letters_killed_by_the_same_failure_are_one_group",
+    ),
+    (
+        "believe_each_group",
+        "tests/cli/test_audit.py::test_a_dead_letter_in_a_wrong_group_is_counted[fingerprint]",
+    ),
+)

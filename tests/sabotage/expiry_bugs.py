@@ -8,7 +8,7 @@ from durableq.client import gathering
 from durableq.engines.sql import settling
 from durableq.model.flow import rank
 from durableq.model.message import FOREVER_MS
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import change, rewrite
 
 
 def deliver_expired_messages() -> None:
@@ -22,6 +22,8 @@ def refuse_late_completions() -> None:
         "durableq_message.receipt = :token",
         f"durableq_message.receipt = :token AND durableq_message.expires_at_ms = {FOREVER_MS}",
     )
+    settled = "m.state + 0 = 1\n            RETURNING m.id, m.key"
+    change(settled, f"m.expires_at_ms = {FOREVER_MS} AND {settled}")
 
 
 def retry_expired_messages() -> None:
@@ -47,8 +49,8 @@ def leave_expired_messages_to_receives() -> None:
 
 
 def expire_messages_in_flight() -> None:
-    rewrite("EXPIRED_MESSAGES", "durableq_message.state != 1", "1")
-    rewrite("END_WAITING", "durableq_message.state != 1", "1")
+    rewrite("EXPIRED_MESSAGES", "durableq_message.state != 1", "true")
+    rewrite("END_WAITING", "durableq_message.state != 1", "true")
 
 
 def keep_the_keys_of_expired_messages() -> None:

@@ -11,6 +11,7 @@ from tests.sabotage import (
     coalescing_bugs,
     connection_bugs,
     control_bugs,
+    counting_bugs,
     dashboard_bugs,
     expiry_bugs,
     fifo_bugs,
@@ -23,6 +24,7 @@ from tests.sabotage import (
     rate_bugs,
     receive_limit_bugs,
     transfer_bugs,
+    trap_bugs,
 )
 
 _MODULES: Final = (
@@ -31,6 +33,7 @@ _MODULES: Final = (
     coalescing_bugs,
     connection_bugs,
     control_bugs,
+    counting_bugs,
     dashboard_bugs,
     expiry_bugs,
     fifo_bugs,
@@ -43,6 +46,7 @@ _MODULES: Final = (
     rate_bugs,
     receive_limit_bugs,
     transfer_bugs,
+    trap_bugs,
 )
 BUGS: Final = tuple(itertools.chain.from_iterable(module.BUGS for module in _MODULES))
 #: Pairs of a bug and a test that sees it.

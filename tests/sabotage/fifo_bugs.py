@@ -6,7 +6,7 @@ from typing import Any
 
 from durableq.engines.sql import groups, leaving
 from durableq.engines.sql.group_rate import GroupTokens
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 
 def give_a_place_to_two() -> None:

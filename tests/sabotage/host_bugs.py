@@ -1,42 +1,12 @@
-"""Bugs to plant among several hosts, and the tool to plant one in a statement."""
+"""Bugs to plant among several hosts."""
 
 from __future__ import annotations
 
-import re
-from operator import itemgetter
 from typing import Any
 
 from durableq.engines.sql import hosts
-from durableq.engines.sql.dialect import RowStatement
-from durableq.engines.sqlite import statements
 from durableq.runtime import clock
-
-#: A named parameter in a statement's text.
-PARAMETER = re.compile(r":(\w+)")
-
-
-def rewrite(name: str, old: str, new: str) -> None:
-    """Change the text of a statement, in both of its forms.
-
-    Args:
-        name: of the statement.
-        old: the text to replace; one parameter in it, `:name`, is found by its number too.
-        new: the text in its place, with the same parameter.
-    """
-    module: Any = statements
-    text = " ".join(getattr(module, name).split())
-    wanted = PARAMETER.sub(r"(?P<given>:\1|\\?\\d+)", re.escape(old))
-    found = re.search(wanted, text)
-    if found is None:
-        raise AssertionError(f"{old!r} is not in {text!r}: plant the bug anew")
-    given = found.groupdict().get("given", "")
-    changed = text.replace(found[0], PARAMETER.sub(lambda _: given, new) if given else new)
-    setattr(module, name, changed)
-    if hasattr(module, f"{name}_ONE"):
-        rewrite(f"{name}_ONE", old, new)
-    if hasattr(module, f"{name}_ROWS"):
-        pick = itemgetter(*PARAMETER.findall(changed))
-        setattr(module, f"{name}_ROWS", RowStatement(PARAMETER.sub("?", changed), pick))
+from tests.sabotage.texts import rewrite
 
 
 def know_one_host_only() -> None:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from durableq.engines.postgres import functions
+from tests.sabotage.texts import change
 
 HOT: Final = "tests/engine/test_postgres_hot.py::"
 BESIDE: Final = "tests/engine/test_postgres_beside.py::"
 POOLER: Final = "tests/engine/test_postgres_pooler.py::"
 WAKING: Final = "tests/engine/test_postgres_waking.py::"
-
-
-def change(before: str, after: str) -> None:
-    """Replace a part of the functions that have it."""
-    changed = {
-        name: text.replace(before, after)
-        for name, text in functions.FUNCTIONS.items()
-        if before in text
-    }
-    if not changed:
-        raise LookupError(f"No function has {before!r}.")
-    functions.FUNCTIONS.update(changed)
+CONTRACT: Final = "tests/contract/test_postgres.py::TestPostgres::"
+#: The shared statements, without the functions.
+ALONE: Final = "tests/contract/test_postgres.py::TestPostgresAlone::"
 
 
 def take_no_lock_in_hot_verbs() -> None:
@@ -61,6 +52,13 @@ BUGS: Final = (
     see_no_listeners,
     plan_for_small_tables_behind_a_pooler,
 )
+_OF_BOTH: Final = {
+    "remove_the_fence": "test_a_stale_receipt_can_do_nothing",
+    "forget_the_record": "test_a_later_message_under_the_key_is_a_duplicate",
+    "reverse_the_lease": "test_a_leased_message_is_not_received_again",
+    "wake_nobody": "test_deferred_messages_are_ready_once_the_key_is_settled",
+    "refuse_late_completions": "test_a_completion_after_the_expiry_wins",
+}
 SEEN_BY: Final = [
     (
         "take_no_lock_in_hot_verbs",
@@ -77,4 +75,7 @@ SEEN_BY: Final = [
         POOLER + "test_a_hot_verb_plans_as_it_does_in_a_session_of_ours[does not]",
     ),
     ("see_no_listeners", WAKING + "test_a_send_notifies_only_while_a_process_waits"),
+    # Rules of the shared statements that the functions have too: the functions replace those.
+    *((bug, CONTRACT + test) for bug, test in _OF_BOTH.items()),
+    *((bug, ALONE + _OF_BOTH[bug]) for bug in ("remove_the_fence", "forget_the_record")),
 ]

@@ -9,7 +9,7 @@ from durableq.model.flow import rate, slow_start
 from durableq.model.flow.breaker import Breaker
 from durableq.model.flow.capacity import FlowState
 from durableq.model.flow.groups import Group
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 
 def charge_no_token() -> None:

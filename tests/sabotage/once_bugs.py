@@ -10,7 +10,7 @@ from durableq.engines.sql import once
 from durableq.model import once as once_rules
 from durableq.model.once import OnceEntry, OnceStep
 from durableq.supervisor.liveness import Liveness
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 
 def lease_by_the_first_look() -> None:
@@ -29,13 +29,16 @@ def lease_by_the_first_look() -> None:
     module._lease = lease
 
 
+_TOKEN = "durableq_once.owner_token = :token"
+
+
 def store_under_any_token() -> None:
-    rewrite("ONCE_STORE", "durableq_once.owner_token = :token", ":token IS NOT NULL")
+    rewrite("ONCE_STORE", _TOKEN, f"({_TOKEN} OR true)")
 
 
 def give_back_under_any_token() -> None:
     for name in ("ONCE_DROP", "ONCE_FAIL"):
-        rewrite(name, "durableq_once.owner_token = :token", ":token IS NOT NULL")
+        rewrite(name, _TOKEN, f"({_TOKEN} OR true)")
 
 
 def take_any_lease_for_the_dead_one() -> None:
@@ -58,7 +61,7 @@ def take_no_lease_of_the_dead() -> None:
 
 def extend_by_nothing() -> None:
     rewrite(
-        "ONCE_EXTEND", "owner_until_ms=:until_ms", "owner_until_ms=min(owner_until_ms, :until_ms)"
+        "ONCE_EXTEND", "owner_until_ms=:until_ms", "owner_until_ms=owner_until_ms + 0 * :until_ms"
     )
 
 
@@ -85,7 +88,8 @@ def refresh_when_a_value_expires() -> None:
 
 
 def prune_leased_keys() -> None:
-    rewrite("PRUNE_ONCE", "durableq_once.owner_until_ms <= :lease_now", ":lease_now IS NOT NULL")
+    until = "durableq_once.owner_until_ms <= :lease_now"
+    rewrite("PRUNE_ONCE", until, f"({until} OR true)")
 
 
 def leave_leases_in_copies() -> None:

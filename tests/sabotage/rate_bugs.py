@@ -7,7 +7,7 @@ from typing import Any
 from durableq.client import producer
 from durableq.engines.sql import redrive
 from durableq.model.flow import rate
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 _MS_NS = 1_000_000
 

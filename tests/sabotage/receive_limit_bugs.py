@@ -8,7 +8,7 @@ from durableq.engines.memory import flow as memory_flow
 from durableq.engines.sql import dead_letters, flow, queries, redrive, settling
 from durableq.model.flow import capacity
 from durableq.worker import options
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import rewrite
 
 
 def charge_a_token_after_the_commit() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from durableq.engines.sql import held, receiving, releasing, settling
-from tests.sabotage.host_bugs import rewrite
+from tests.sabotage.texts import change, rewrite
 
 
 def take_new_keys_of_others() -> None:
@@ -14,7 +14,8 @@ def take_new_keys_of_others() -> None:
 
 
 def take_keys_of_lost_leases() -> None:
-    rewrite("TAKE_NEW_KEYS", "durableq_message.receipt = :token", ":token IS NOT NULL")
+    receipt = "durableq_message.receipt = :token"
+    rewrite("TAKE_NEW_KEYS", receipt, f"({receipt} OR true)")
 
 
 def complete_keys_without_looking() -> None:
@@ -30,7 +31,8 @@ def complete_keys_without_looking() -> None:
 
 
 def wake_nobody() -> None:
-    rewrite("HAS_DEFERRED", '"deferred" = 1', '"deferred" = 1 AND 0')
+    rewrite("HAS_DEFERRED", '"deferred" = 1', '"deferred" = 1 AND false')
+    change("m.deferred = 1 LIMIT 1", "m.deferred = 1 AND false LIMIT 1")
 
 
 def take_the_first_lease_for_all() -> None:
@@ -51,8 +53,11 @@ def deliver_without_looking() -> None:
     module.lease_ready = chosen
 
 
+_SEEN = "durableq_idempotency.status = :seen_status"
+
+
 def take_any_key() -> None:
-    rewrite("TAKE_KEY", "durableq_idempotency.status = :seen_status", "1 OR 1")
+    rewrite("TAKE_KEY", _SEEN, f"true OR {_SEEN}")
 
 
 def settle_without_looking() -> None:

@@ -9,8 +9,8 @@ from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
+from durableq.demo import reading
 from durableq.demo.spike.downstream import Client
-from durableq.engines import is_postgres
 from durableq.model.errors import Unavailable
 from durableq.model.settings import QueueOptions
 
@@ -77,7 +77,7 @@ class Load:
     @property
     def place(self) -> str:
         """The place of its queue for people."""
-        is_file = self.url is None or not is_postgres(self.url)
+        is_file = self.url is None or not reading.on_server(self.url)
         return "one SQLite file" if is_file else "one schema of PostgreSQL"
 
     @property
