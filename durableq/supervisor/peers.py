@@ -19,9 +19,11 @@ from durableq.supervisor.liveness import Liveness, liveness
 CONFIRM_SECONDS: Final = 0.5
 #: The same for a worker that cannot be seen, and that has perhaps lost its connection only. It is
 #: also the interval of checks while a supervisor without its worker may end as well.
-ENDED_SECONDS: Final = 0.1
+ENDED_SECONDS: Final = 1 / 16
 #: Time for which the latter is expected.
 CLOSELY_SECONDS: Final = 1.0
+#: Time after which a server has ended, or committed, what a dead worker had asked it for.
+LATE_SECONDS: Final = 1.0
 
 
 class _Suspect(NamedTuple):
@@ -65,6 +67,8 @@ class DeadWorkers:
         self._on_end = on_end
         self._suspects: dict[int, _Suspect] = {}
         self._own: frozenset[int] = frozenset()
+        #: Workers whose messages were reclaimed, and when.
+        self._reclaimed: dict[int, float] = {}
 
     @property
     def has_suspects(self) -> bool:
@@ -96,11 +100,35 @@ class DeadWorkers:
             since = before[owner_id].since if owner_id in before else now
             if now - since >= delay:
                 fleet.unregister(owner_id)
+                self.watch_for_late(owner_id)
             else:
                 self._suspects[owner_id] = _Suspect(since, delay, bool(answered))
         fleet.follow(self._next(workers), self._on_end)
+        self._release_late(store, {worker.owner_id for worker in workers})
         left = min((one.left(now) for one in self._suspects.values()), default=math.inf)
         return max(0.0, left) if left < math.inf else None
+
+    def watch_for_late(self, owner_id: int) -> None:
+        """Look later for what a worker is given whose messages were reclaimed just now."""
+        self._reclaimed[owner_id] = time.monotonic()
+
+    def _release_late(self, store: Store, registered: Collection[int]) -> None:
+        """Release what a server has leased to dead workers after their messages were reclaimed.
+
+        A receive that was on its way may be committed then. No handler has begun.
+
+        Args:
+            store: the store.
+            registered: a worker that was taken for dead may be back: it keeps its messages.
+        """
+        now = time.monotonic()
+        due = [one for one, since in self._reclaimed.items() if now - since >= LATE_SECONDS]
+        for owner_id in due:
+            leased = store.require(Capability.FLEET).leases_of(owner_id)
+            receipts = [message.receipt for message in leased if message.receipt is not None]
+            if receipts and owner_id not in registered:
+                store.release(receipts)
+            del self._reclaimed[owner_id]
 
     def _next(self, workers: Sequence[WorkerInfo]) -> int | None:
         """Return the worker behind one of this fleet, in a ring of all: its end is waited for.

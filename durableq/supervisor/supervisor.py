@@ -86,7 +86,7 @@ class Supervisor:
         self._check_at = 0.0
         self._dead_workers = DeadWorkers(self._check_soon)
         self._is_hurried = False
-        self._to_reclaim: deque[Callable[[], int]] = deque()
+        self._to_reclaim: deque[tuple[int, Callable[[], int]]] = deque()
         self._outage = Outage(self._emit)
         self._code = 0
         self._is_migrated = False
@@ -270,7 +270,7 @@ class Supervisor:
         reclaim = partial(
             reclaim_messages, self._store, worker.scoreboard, actor, reason, cause, ended_ns
         )
-        self._to_reclaim.append(reclaim)
+        self._to_reclaim.append((worker.scoreboard.owner_id, reclaim))
         try:
             self._reclaim_all()
         except DurableQError as error:
@@ -280,8 +280,11 @@ class Supervisor:
     def _reclaim_all(self) -> None:
         """Reclaim the messages of ended workers; after PASSING, the next call tries again."""
         while self._to_reclaim:
+            owner_id, reclaim = self._to_reclaim[0]
             try:
-                self._to_reclaim[0]()
+                reclaim()
+                if owner_id:
+                    self._dead_workers.watch_for_late(owner_id)
             except PASSING:
                 raise
             except DurableQError:

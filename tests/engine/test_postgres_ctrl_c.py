@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, Queue
-from durableq.engines.postgres.pool import MOST
+from durableq.engines.postgres.location import POOL_SIZE
 from scripts.count_calls import ROOT
 from tests.engine import plain
 from tests.support import observing_calls, scaled, wait_for
@@ -114,7 +114,7 @@ def test_ctrl_c_at_any_call_leaves_the_thread_and_the_pool_usable(
         assert counters.completed == dq.queue("orders-2").info().counters.sent
     assert number > SOME
     gc.collect()
-    assert pool(orders).free == MOST, "connections were lost"
+    assert pool(orders).free == POOL_SIZE, "connections were lost"
     with_threads(lambda: orders.send("of a thread"))
     plain.check_sound(db)
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 from urllib.parse import quote
 
@@ -27,7 +27,6 @@ from durableq import (
 )
 from durableq.cli import output
 from durableq.engines import open_store
-from durableq.engines.postgres import pool
 from durableq.model.errors import PASSING
 from tests.engine import plain
 from tests.postgres import Server, Standby, running
@@ -326,25 +325,36 @@ def test_connections_that_the_server_closed_meanwhile_are_replaced(orders: Queue
 
 
 @on_postgres
-def test_more_threads_than_connections_wait_for_them(
-    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database: Any = dq.store
-    database = database._database
-    monkeypatch.setattr(pool, "WAIT_SECONDS", 0.05)
-    loans = [database.connected() for _ in range(pool.MOST)]
-    for loan in loans:
-        loan.__enter__()
-    with pytest.raises(Busy, match=f"All {pool.MOST} connections of this process"):
-        orders.send(1)
-    monkeypatch.setattr(pool, "WAIT_SECONDS", scaled(60))
-    sender = threading.Thread(target=lambda: orders.send(2))
-    sender.start()
-    for loan in loans:
-        loan.__exit__(None, None, None)
-    sender.join(scaled(60))
-    assert orders.info().counters.sent == 1
-    assert database.pool.free == pool.MOST
+@pytest.mark.parametrize("seconds", [0.05, 240])
+def test_more_threads_than_connections_wait_for_them(db: str, seconds: float) -> None:
+    with DurableQ(f"{db}&pool_size=3&busy_timeout={seconds}") as dq:
+        orders = dq.queue("orders")
+        store: Any = dq.store
+        database, sender = store._database, threading.Thread(target=orders.send, args=[1])
+        with ExitStack() as loans:
+            for _ in range(3):
+                loans.enter_context(database.connected())
+            if seconds < 1:
+                with pytest.raises(Busy, match=r"All 3 connections of this process.*pool_size=N"):
+                    orders.send(1)
+            else:
+                sender.start()
+        if seconds > 1:
+            sender.join(scaled(60))
+        assert orders.info().counters.sent == (seconds > 1)
+        assert database.pool.free == 3
+
+
+@on_postgres
+def test_a_write_waits_for_the_others_as_long_as_the_url_says(dq: DurableQ, db: str) -> None:
+    dq.queue("orders")
+    with DurableQ(f"{db}&busy_timeout=0") as impatient:
+        orders, store = impatient.queue("orders"), dq.store
+        holding: Any = store
+        with holding._database.write(), pytest.raises(Busy):
+            orders.send(1)
+        orders.send(2)
+    assert dq.queue("orders").info().counters.sent == 1
 
 
 @on_postgres
@@ -374,6 +384,7 @@ def test_a_closed_store_leaves_no_connection(db: str) -> None:
         ("", "application_name", "durableq"),
         ("application_name=shop%20%26%20co", "application_name", "shop & co"),
         ("", "client_connection_check_interval", "200ms"),
+        ("pool_size=2", "application_name", "durableq"),
         ("options=-csynchronous_commit%3Doff", "synchronous_commit", "on"),
         ("options=-csynchronous_commit%3Dremote_apply", "synchronous_commit", "remote_apply"),
         ("", "client_encoding", "UTF8"),

@@ -203,18 +203,20 @@ class Nursery:
         cwd: Path = ROOT,
         drain: bool = False,
         host: str = "",
+        network: str = "",
         **options: object,
     ) -> Supervisor:
         """Start `durableq work --json`: `grace=2` gives --grace=2.
 
         With a host's id it runs in a pid namespace, which is killed with this child: to others, a
-        machine that fails.
+        machine that fails. `network` is the name of a network namespace for it.
         """
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         words += ["--drain"] if drain else []
         command = ["durableq", "work", "--json", f"--db={db}", f"--app={app}", *words]
         out = self._folder / f"child-{len(self._children)}.out"
-        words = [*(OTHER_HOST if host else ()), sys.executable, "-m", *command]
+        inside = ["ip", "netns", "exec", network] if network else []
+        words = [*inside, *(OTHER_HOST if host else ()), sys.executable, "-m", *command]
         environment = {"DURABLEQ_HOST_ID": host} if host else {}
         child = Supervisor(words, out, subprocess.DEVNULL, cwd=cwd, **environment)
         self._children.append(child)

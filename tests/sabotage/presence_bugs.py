@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from durableq.engines.postgres import database, fleet, forking, location, presence
+from durableq.engines.postgres import connecting, database, fleet, forking, location, presence
 from durableq.engines.sql.fleet import SQLFleet
 from durableq.model import text
 from durableq.supervisor import peers
@@ -70,6 +70,25 @@ def take_a_lost_connection_for_a_death() -> None:
     module.ENDED_SECONDS = 0.0
 
 
+def leave_late_leases() -> None:
+    """Messages that a server leases to a dead worker stay leased."""
+    cls: Any = peers.DeadWorkers
+    cls._release_late = lambda *_: None
+
+
+def take_late_leases_of_the_living() -> None:
+    """A worker that was taken for dead, and is back, loses its messages again."""
+    cls: Any = peers.DeadWorkers
+    release = cls._release_late
+    cls._release_late = lambda self, store, _registered: release(self, store, ())
+
+
+def let_vanished_clients_stay() -> None:
+    """The server waits for them as long as its system does."""
+    module: Any = connecting
+    module._OF_SERVER = {}
+
+
 def take_workers_from_their_supervisors() -> None:
     module: Any = peers
     decide = module._delay
@@ -113,9 +132,23 @@ BUGS = (
     *(leave_the_living_out, trust_free_locks_after_a_loss, trust_free_locks_after_a_restart),
     *(take_a_lost_connection_for_a_death, take_workers_from_their_supervisors),
     *(beat_in_the_line_of_writes, rely_on_every_session, keep_the_connections_of_the_parent),
+    *(leave_late_leases, take_late_leases_of_the_living, let_vanished_clients_stay),
     show_passwords,
 )
 SEEN_BY = (
+    (
+        "leave_late_leases",
+        PEERS + "test_a_message_leased_to_a_worker_after_its_death_is_released",
+    ),
+    (
+        "take_late_leases_of_the_living",
+        PEERS + "test_a_worker_that_is_registered_again_keeps_its_messages",
+    ),
+    (
+        "let_vanished_clients_stay",
+        "tests/process/test_postgres_vanished.py::"
+        "test_the_server_gives_up_a_vanished_client_as_soon_as_the_client_would",
+    ),
     (
         "hold_no_locks",
         PRESENCE + "test_a_registered_worker_is_seen_to_live_until_its_process_closes",

@@ -68,9 +68,33 @@ def test_a_location_has_the_url_for_libpq_and_the_schema(
     assert Location.parse(url) == Location(conninfo, schema)
 
 
+def test_a_location_has_the_limits_of_its_url() -> None:
+    limited = "postgresql://host/shop?pool_size=4&sslmode=disable&busy_timeout=1.5&schema=q"
+    found = Location("postgresql://host/shop?sslmode=disable", "q", 1_500, 4)
+    assert Location.parse(limited) == found
+    assert Location.parse("postgresql://host/shop?busy_timeout=0").busy_timeout_ms == 1
+    assert Location.parse("postgresql://host/shop") == Location("postgresql://host/shop")
+
+
+_SHOP = "postgresql://me:ret@host/shop?"
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
+        (_SHOP + "pool_size=0", "pool_size is a whole number from 1 to 1000, got '?0"),
+        (_SHOP + "pool_size=many", "pool_size is a whole number"),
+        (_SHOP + "pool_size=1001", "pool_size is a whole number"),
+        (_SHOP + "pool_size=" + "9" * 5_000, "pool_size is a whole number"),
+        (_SHOP + "pool_size", "pool_size is a whole number"),
+        (_SHOP + "pool_size=1&pool_size=2", "pool_size is given twice in .*Leave one out"),
+        (_SHOP + "schema=a&schema=a", "schema is given twice"),
+        (_SHOP + "busy_timeout=soon", "busy_timeout is in seconds, got 'soon'"),
+        (_SHOP + "busy_timeout=nan", "busy_timeout is a number of seconds of at least 0"),
+        (_SHOP + "busy_timeout=-1", "busy_timeout is a number of seconds of at least 0"),
+        (_SHOP + "busy_timeout=86401", "busy_timeout is at most 86400 seconds"),
+        (_SHOP + "synchronous_commit=off", "always on the disk of the server"),
+        (_SHOP + "synchronous_commit=on", "always on the disk of the server"),
         ("postgresql://me:sec@ret@host/shop", "Write %40"),
         ("postgresql://me:sec/ret@host/shop", "Write %40"),
         ("postgresql://host/shop?schema=", "no name of a schema"),

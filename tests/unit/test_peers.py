@@ -8,10 +8,17 @@ from dataclasses import replace
 import pytest
 
 from durableq.engines.memory import MemoryStore
+from durableq.model.message import draft
 from durableq.store.core import WorkerInfo
 from durableq.supervisor import peers
 from durableq.supervisor.liveness import this_process
-from durableq.supervisor.peers import CLOSELY_SECONDS, CONFIRM_SECONDS, ENDED_SECONDS, DeadWorkers
+from durableq.supervisor.peers import (
+    CLOSELY_SECONDS,
+    CONFIRM_SECONDS,
+    ENDED_SECONDS,
+    LATE_SECONDS,
+    DeadWorkers,
+)
 
 ALIVE = this_process("alive")
 DEAD = replace(ALIVE, created_ms=1)
@@ -173,3 +180,36 @@ def test_the_ring_closes_over_a_worker_whose_connection_has_ended(store: Server)
     store.told = {2: True}
     dead_workers.reclaim(store)
     assert store.followed == 3
+
+
+def dead_with_a_late_lease(store: Server) -> tuple[DeadWorkers, int]:
+    """Reclaim the messages of a worker; then the server commits its last receive."""
+    dead_workers, owner_id = DeadWorkers(), store.enter(DEAD)
+    store.declare_queue("orders", {})
+    store.send("orders", [draft(1)])
+    store.told = {owner_id: False}
+    dead_workers.reclaim(store)
+    assert len(store.receive("orders", 1, owner_id=owner_id).messages) == 1
+    return dead_workers, owner_id
+
+
+def test_a_message_leased_to_a_worker_after_its_death_is_released(
+    store: Server, time: Time
+) -> None:
+    dead_workers, _ = dead_with_a_late_lease(store)
+    dead_workers.reclaim(store)
+    assert store.receive("orders", 1).messages == []
+    time.now += LATE_SECONDS
+    dead_workers.reclaim(store)
+    (message,) = store.receive("orders", 1).messages
+    assert message.receive_count == 1, "no handler has begun"
+
+
+def test_a_worker_that_is_registered_again_keeps_its_messages(store: Server, time: Time) -> None:
+    dead_workers, owner_id = dead_with_a_late_lease(store)
+    registered = [replace(ALIVE, owner_id=owner_id)]
+    store.workers = lambda: registered  # type: ignore[method-assign]
+    store.told = {}
+    time.now += LATE_SECONDS
+    dead_workers.reclaim(store)
+    assert store.receive("orders", 1).messages == []

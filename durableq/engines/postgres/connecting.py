@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from durableq.engines.postgres.driver import PREPARED, driver
@@ -25,6 +27,13 @@ _OPTIONS: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
     "connect_timeout": 10,
+}
+#: The same at the server's end: what a vanished client held, locks above all, is free in time.
+_OF_SERVER: Final = {
+    "keepalives_idle": "tcp_keepalives_idle",
+    "keepalives_interval": "tcp_keepalives_interval",
+    "keepalives_count": "tcp_keepalives_count",
+    "tcp_user_timeout": "tcp_user_timeout",
 }
 _BY_ENVIRONMENT: Final = {"connect_timeout": "PGCONNECT_TIMEOUT"}
 #: The server notices within this time that the client of a running statement is gone.
@@ -63,7 +72,8 @@ def connect(
         DatabaseUnusable: the server refuses the user or the database, or is too old.
     """
     try:
-        connection: psycopg.Connection[Any] = driver.connect(autocommit=True, **_options(location))
+        options = _options(location)
+        connection: psycopg.Connection[Any] = driver.connect(autocommit=True, **options)
     except driver.ProgrammingError as error:
         has_password = address(location.conninfo) != location.conninfo
         says = "" if has_password else f" ({first_line(error)})"  # it may quote the password
@@ -75,7 +85,7 @@ def connect(
         raise unconnected(error, location.shown) from error
     try:
         _check(connection, location)
-        _set_up(connection, settings)
+        _set_up(connection, options, settings)
         connection.autocommit = autocommit
     except BaseException as error:
         connection.close()
@@ -128,10 +138,14 @@ def _check(connection: psycopg.Connection[Any], location: Location) -> None:
         )
 
 
-def _set_up(connection: psycopg.Connection[Any], settings: str) -> None:
+def _set_up(connection: psycopg.Connection[Any], options: Mapping[str, Any], settings: str) -> None:
     connection.prepared_max = PREPARED
     connection.execute(_DURABLE, prepare=False)
     if settings:
         connection.execute(settings.encode(), prepare=False)
     with suppress(driver.Error):  # servers on some systems cannot check
         connection.execute(_CHECK_CLIENT, prepare=False)
+    pairs = [(name, str(options[given])) for given, name in _OF_SERVER.items()]
+    text = ", ".join(["set_config(%s, %s, false)"] * len(pairs))
+    with suppress(driver.Error):  # the same
+        connection.execute(f"SELECT {text}".encode(), [*chain(*pairs)], prepare=False)

@@ -97,7 +97,7 @@ class Database:
         self._presence = Presence(self)
         #: Connections of this process, for its forked children.
         self._opened: WeakSet[psycopg.Connection[Any]] = WeakSet()
-        self.pool = Pool(self._new_link, location.shown)
+        self.pool = Pool(self._new_link, location)
         forking.remember(self)
         #: Whether a connection is one session of the server: not through a pooler of transactions.
         self.keeps_sessions = True

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from durableq.model.errors import InvalidInput
 from durableq.model.text import address, shown, visible
+from durableq.model.units import check_whole, to_ms
 
 SCHEMES: Final = ("postgresql", "postgres")
-#: Milliseconds for which a write waits for the others.
+#: Milliseconds for which a write waits for the others, and a thread for a connection.
 BUSY_TIMEOUT_MS: Final = 30_000
+_LONGEST_TIMEOUT_MS: Final = 24 * 3_600_000
+#: The most connections for the calls of a process.
+POOL_SIZE: Final = 32
+_LARGEST_POOL: Final = 1_000
 _LONGEST_NAME: Final = 63
-_SCHEMA: Final = "schema"
 
 #: Differences of the keys of locks from that of the schema's writes: of the fold of counters, and
 #: of the processes that wait for writes.
@@ -30,11 +35,13 @@ class Location:
     #: None: the first schema of the user's search path.
     schema: str | None = None
     busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    pool_size: int = POOL_SIZE
 
     @classmethod
     def parse(cls, url: str) -> Location:
         """Read `postgresql://user@host:port/database?schema=name`, with any options of libpq.
 
+        `schema`, `busy_timeout` (seconds) and `pool_size` are options of durableq.
         https://www.postgresql.org/docs/current/libpq-connect.html has the options.
 
         Raises:
@@ -50,15 +57,19 @@ class Location:
                 f"{shown(address(url))} has an @ or a / in its user or password. Write %40 and %2F."
             )
         before, _, query = f"{host}{slash}{path}".partition("?")
-        options, schema = [], None
+        options, fields = [], {}
         for option in filter(None, query.split("&")):
-            name, _, value = option.partition("=")
-            if unquote(name) == _SCHEMA:
-                schema = _checked_schema(unquote(value))
-            else:
+            name, value = map(unquote, option.partition("=")[::2])
+            if name not in _READERS:
                 options.append(option)
+                continue
+            field, read = _READERS[name]
+            if field in fields:
+                place = shown(address(url))
+                raise InvalidInput(f"{name} is given twice in {place}. Leave one out.")
+            fields[field] = read(value)
         given = f"?{'&'.join(options)}" if options else ""
-        return cls(f"postgresql://{user}{at}{before}{given}", schema)
+        return cls(f"postgresql://{user}{at}{before}{given}", **fields)
 
     @property
     def shown(self) -> str:
@@ -78,6 +89,38 @@ def _checked_schema(name: str) -> str:
             f"schema={visible(name, 60)} is no name of a schema: it has 1 to {_LONGEST_NAME} bytes."
         )
     return name
+
+
+def _busy_timeout_ms(value: str) -> int:
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise InvalidInput(f"busy_timeout is in seconds, got {shown(value)}.") from None
+    # At least one: for the server, 0 is no limit.
+    return max(1, to_ms(seconds, "busy_timeout", _LONGEST_TIMEOUT_MS))
+
+
+def _pool_size(value: str) -> int:
+    size: Any = int(value) if value.isascii() and value.isdigit() and len(value) < 9 else value
+    check_whole(size, "pool_size", 1, _LARGEST_POOL)
+    return int(size)
+
+
+def _refuse_synchronous_commit(value: str) -> None:
+    raise InvalidInput(
+        f"synchronous_commit={visible(value, 60)} is no option of a URL: what durableq has "
+        "acknowledged is always on the disk of the server. Leave it out; for standbys too, write "
+        "options=-csynchronous_commit%3Dremote_apply."
+    )
+
+
+#: The options of ours: the field of a Location, and what reads its value.
+_READERS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
+    "schema": ("schema", _checked_schema),
+    "busy_timeout": ("busy_timeout_ms", _busy_timeout_ms),
+    "pool_size": ("pool_size", _pool_size),
+    "synchronous_commit": ("", _refuse_synchronous_commit),
+}
 
 
 def lock_key(database: str, schema: str) -> int:

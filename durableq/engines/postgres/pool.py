@@ -14,13 +14,11 @@ from typing import Final
 from weakref import ReferenceType, ref
 
 from durableq.engines.postgres.driver import Link
+from durableq.engines.postgres.location import Location
 from durableq.model.errors import Busy
 
-#: The most connections in use, and of those that are not.
-MOST: Final = 32
+#: The most connections that are not in use.
 MOST_IDLE: Final = 8
-#: Seconds for which a thread waits for a connection that others use.
-WAIT_SECONDS: Final = 30.0
 
 
 class Pool:
@@ -28,12 +26,12 @@ class Pool:
 
     Args:
         open_link: opens one.
-        place: the database, for messages.
+        location: the database: how many connections may be in use, and how long a thread waits.
     """
 
-    def __init__(self, open_link: Callable[[], Link], place: str) -> None:
+    def __init__(self, open_link: Callable[[], Link], location: Location) -> None:
         self._open_link = open_link
-        self._place = place
+        self._location = location
         #: Changes whenever all connections are closed: those in use are closed afterwards.
         self._generation = 0
         self.forget()
@@ -42,7 +40,7 @@ class Pool:
         """Begin without connections; those of a parent process are left alone."""
         self._idle: deque[Link] = deque()
         self._places: SimpleQueue[_Place] = SimpleQueue()
-        for _ in range(MOST):
+        for _ in range(self._location.pool_size):
             self._places.put(_Place(ref(self)))
 
     def enter(self) -> _Place:
@@ -52,11 +50,12 @@ class Pool:
             Busy: none is free in time.
         """
         try:
-            return self._places.get(timeout=WAIT_SECONDS)
+            return self._places.get(timeout=self._location.busy_timeout_ms / 1000)
         except Empty as error:
             raise Busy(
-                f"All {MOST} connections of this process to {self._place} are in use. Nothing was "
-                "stored; try again, or use fewer threads."
+                f"All {self._location.pool_size} connections of this process to "
+                f"{self._location.shown} are in use. Nothing was stored; try again, use fewer "
+                "threads, or write a larger pool_size=N into the URL."
             ) from error
 
     def leave(self, place: _Place) -> None:

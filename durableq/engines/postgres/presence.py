@@ -215,11 +215,11 @@ class Presence:
         if self._connection is None:
             self._connection = connection = self._database.connect()
             try:
+                for key in self._wanted:  # first: others look twice, with little time between
+                    self._take(key)
                 lift_limits(connection)
                 connection.execute(f"LISTEN {self._database.channel}".encode(), prepare=False)
                 self._enter_rows(self._rows.values())
-                for key in self._wanted:
-                    self._take(key)
                 if self._listeners:
                     self._ask()
             except BaseException:
