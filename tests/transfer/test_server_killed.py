@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,23 @@ from tests.postgres import Server, running
 from tests.process.child import Nursery
 from tests.transfer.places import Places, opened, revision, rows, settle_all
 
-MESSAGES = 1_200
-#: Runs a transfer in hundreds of batches, and prints a line for each step of it, and its error.
+MESSAGES = 600
+#: Runs a transfer in small batches, prints a line for each step and its error, and waits at one
+#: of the steps for a line or the end of its stdin.
 RUN = """
 import sys
 from durableq.admin import transfer as moving
 from durableq.model.errors import DurableQError
 moving.FIRST_ROWS = moving.MOST_ROWS = 10
+steps = 0
+def tell(*step):
+    global steps
+    steps += 1
+    print(*step, flush=True)
+    if steps == 20:
+        sys.stdin.readline()
 try:
-    moving.transfer(sys.argv[1], sys.argv[2], lambda *step: print(*step, flush=True))
+    moving.transfer(sys.argv[1], sys.argv[2], tell)
 except DurableQError as error:
     print(type(error).__name__, error, flush=True)
 """
@@ -48,9 +57,11 @@ def test_a_transfer_goes_on_after_the_kill_of_its_server(
         queue = dq.queue("orders")
         queue.send_many(range(MESSAGES))
         queue.receive(20)
-    child = nursery.run(sys.executable, "-c", RUN, *places)
+    child = nursery.run(sys.executable, "-c", RUN, *places, stdin=subprocess.PIPE)
     child.wait_until(lambda: len(child.said) >= 20, "some of its batches")
     server.kill()
+    assert child.process.stdin is not None
+    child.process.stdin.close()
     assert child.end() == 0, child.complaints
     assert child.said[-1].startswith("DatabaseUnreachable "), child.said[-3:]
     server.start()
