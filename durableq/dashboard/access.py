@@ -24,6 +24,7 @@ MAX_ACTOR_CHARS: Final = 80
 #: A login lasts so long.
 LOGIN_SECONDS: Final = 12 * 3600
 _LOCAL: Final = frozenset({"localhost"})
+_HOST: Final = re.compile(r"[\w.-]+")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -38,7 +39,7 @@ class Access:
         header: the header in which a proxy names the person; requests without it are refused.
 
     Raises:
-        InvalidInput: a token is too short, or the header's name is none.
+        InvalidInput: a token is too short, or the name of a host or of the header is none.
     """
 
     hosts: Collection[str] | None = None
@@ -51,6 +52,9 @@ class Access:
                 f"A token of the dashboard has at least {MIN_TOKEN_CHARS} characters. Make one: "
                 "python -c 'import secrets; print(secrets.token_urlsafe())'."
             )
+        for host in self.hosts or ():
+            if not (_is_address(host) or _HOST.fullmatch(host)):
+                raise InvalidInput(f"{visible(host, 60)!r} is no name of a host, without a port.")
         if self.header is not None and not _HEADER.fullmatch(self.header):
             raise InvalidInput(
                 f"{visible(self.header, 60)!r} is no name of an HTTP header: use A-Z a-z 0-9 -."

@@ -102,6 +102,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ):
         monkeypatch.setattr(target, refuse)
+    monkeypatch.setattr("durableq.dashboard.server.serve", lambda *_: None)
 
     def sleep(seconds: float) -> None:
         if seconds != SAMPLE_SECONDS:  # the loop of --watch, which ends with Ctrl-C

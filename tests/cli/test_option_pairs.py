@@ -30,6 +30,7 @@ RUNS = {0, 5, 6, WATCHED}
 VALUES = {
     "after": ("1", "x"),
     "at": ("2027-01-31T09:00", "tomorrow"),
+    "allow_host": ("shop.example", "a b"),
     "app": ("durableq.demo.app:dq", "no_such_module:dq"),
     "backup": ("copy.db", "missing.db"),
     "breaker": ("on", "maybe"),
@@ -43,6 +44,7 @@ VALUES = {
     "group": ("0123456789ab", ""),
     "group_field": ("body", ""),
     "group_on_dead": ("hold", "wait"),
+    "host": ("localhost", "a b"),
     "ids": ("1", "999"),
     "key": ("k", "\udcff"),
     "key_field": ("body", ""),
@@ -56,12 +58,15 @@ VALUES = {
     "on_expiry": ("dead", "keep"),
     "on_full": ("shed", "explode"),
     "policy": ("rules.toml", "missing.toml"),
+    "port": ("0", "never"),
     "queue": ("orders", "none"),
     "reason": (Reason.HANDLER_ERROR.value, "boredom"),
     "retry_share": ("0.5", "half"),
     "state": ("delayed", "dead"),
     "text": ("b", "\udcff"),
     "to": ("orders", "none"),
+    "token_file": ("tokens", "missing"),
+    "trust_header": ("X-User", "a b"),
 }
 NUMBER = ("2", "never")
 SMALL = {"every": "0.5", "duplicates": "0.25"}
@@ -121,6 +126,7 @@ NEEDS = {
 #: Options that contradict each other.
 EXCLUDED = {
     "chaos": [("postgres", "db")],
+    "dashboard": [("token_file", "trust_header")],
     "demo": [("spike", "seed")],
     "dlq discard": [
         *(("ids", name) for name in ("all_", *FILTERS)),
@@ -154,6 +160,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop.dq.close()
     shutil.copy2(shop.path, place / "copy.db")
     (place / "in.jsonl").write_text('{"body": 1}\n')
+    (place / "tokens").write_text("a-token-of-sixteen-characters\n")
     (place / "rules.toml").write_text('[[rule]]\nthen = "hold"\n')
     return place
 

@@ -131,6 +131,8 @@ def test_tokens_are_read_from_a_file(tmp_path: Path) -> None:
         Access(tokens={"short": "ada"})
     with pytest.raises(InvalidInput, match="no name of an HTTP header"):
         Access(header="X User")
+    with pytest.raises(InvalidInput, match="no name of a host, without a port"):
+        Access(hosts=["shop.example:8080"])
 
 
 def test_it_is_mounted_in_another_application(dq: DurableQ) -> None:
