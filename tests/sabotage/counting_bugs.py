@@ -16,7 +16,8 @@ def audit_the_counters_by_themselves() -> None:
 
 
 def bury_without_a_group() -> None:
-    rewrite("BURY", "burial_fingerprint=:fingerprint", "burial_fingerprint=''")
+    column = "burial_fingerprint"
+    rewrite("BURY", f"{column}=:fingerprint", f"{column}=substr(:fingerprint, 1, 0)")
 
 
 def believe_each_group() -> None:
