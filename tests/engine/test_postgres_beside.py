@@ -1,4 +1,4 @@
-"""Hot verbs of PostgreSQL in many threads: no message and no key twice, and none waits for ever."""
+"""Hot verbs of PostgreSQL side by side: no message and no key twice, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from durableq.engines.postgres.arrays import whole
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.message import Completion, Message, Outcome, Receipt, draft
-from durableq.store.core import Receive, Settle
 from durableq.testing.contract.case import ORDERS
+from tests.engine import postgres_sides as sides
 from tests.engine.test_postgres_hot import opened, plain
 from tests.support import scaled, wait_for
 
@@ -60,68 +60,30 @@ def deadlocks(url: str) -> int:
     return int(number)
 
 
-def received_once(store: PostgresStore, sent: int, *, batch: int, together: bool) -> None:
-    """Receive and complete in threads until nothing is left; each message comes once."""
-    taken: list[str] = []
-
-    def work(_: int) -> None:
-        messages: list[Message] = []
-        while True:
-            completions = [*map(completion, messages)]
-            if together and completions:
-                answers = store.together([Settle(completions, []), Receive(ORDERS, batch)])
-                outcomes, received = answers
-                assert outcomes == [Outcome.DONE] * len(completions)
-                messages = received.messages  # type: ignore[union-attr]
-            else:
-                assert store.complete(completions) == [Outcome.DONE] * len(completions)
-                messages = store.receive(ORDERS, batch).messages
-            if not messages:
-                return
-            taken.extend(message.id for message in messages)
-
-    at_once(work)
+@pytest.mark.parametrize("way", ["apart", "together"])
+def test_receivers_share_the_messages_of_senders(
+    store: PostgresStore, postgres_tables_url: str, way: str
+) -> None:
+    sides.in_processes(sides.send, postgres_tables_url)
+    answers = sides.in_processes(sides.share, postgres_tables_url, way)
+    taken = [message_id for answer in answers for message_id in answer]
+    sent = sides.PROCESSES * sides.SENT_EACH
     assert Counter(taken).most_common(1)[0][1] == 1
     assert len(taken) == sent
     counters, counts = store.queue(ORDERS).counters, store.queues(recount=True)[0].counts
     assert (counters.sent, counters.completed, counts.present) == (sent, sent, 0)
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["apart", "together"])
-def test_receivers_share_the_messages_of_senders(store: PostgresStore, together: bool) -> None:
-    def send(number: int) -> None:
-        for batch in range(20):
-            ids = store.send(ORDERS, [draft(n, key=f"{number} {batch} {n}") for n in range(20)])
-            assert [*map(int, ids)] == sorted(map(int, ids))
-
-    at_once(send)
-    received_once(store, THREADS * 400, batch=7, together=together)
-
-
 def test_equal_keys_in_any_order_are_taken_once_and_no_receivers_wait_for_each_other(
     store: PostgresStore, postgres_tables_url: str
 ) -> None:
     before = deadlocks(postgres_tables_url)
-    done: Counter[str] = Counter()
-    keys = [f"key {number}" for number in range(60)]
-    for _ in range(THREADS):
-        random.shuffle(keys)
-        store.send(ORDERS, [draft(1, key=key) for key in keys])
-
-    def work(_: int) -> None:
-        while True:
-            received = store.receive(ORDERS, 15)
-            messages = received.messages
-            assert len({message.key for message in messages}) == len(messages)
-            done.update(str(message.key) for message in messages)
-            assert store.complete([*map(completion, messages)]) == [Outcome.DONE] * len(messages)
-            if received.idle and store.queue(ORDERS).counts.present == 0:
-                return
-
-    at_once(work)
-    assert done == Counter(keys)
+    sides.in_processes(sides.send_equal_keys, postgres_tables_url)
+    answers = sides.in_processes(sides.take_keys, postgres_tables_url)
+    assert Counter(key for answer in answers for key in answer) == Counter(sides.KEYS)
     counters = store.queue(ORDERS).counters
-    assert (counters.completed, counters.duplicates) == (60, (THREADS - 1) * 60)
+    sent = sides.PROCESSES * sides.TIMES * len(sides.KEYS)
+    assert (counters.completed, counters.duplicates) == (60, sent - 60)
     assert deadlocks(postgres_tables_url) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from threading import Thread
 
@@ -10,8 +11,10 @@ import psycopg
 import pytest
 
 from durableq.engines import open_store
-from durableq.engines.postgres import installing
+from durableq.engines.postgres import calls, installing
 from durableq.engines.postgres.arrays import whole
+from durableq.engines.postgres.calls import FOLD_IDS
+from durableq.engines.postgres.database import TURN_MS
 from durableq.engines.postgres.driver import Link
 from durableq.engines.postgres.store import PostgresStore
 from durableq.model.errors import (
@@ -20,6 +23,7 @@ from durableq.model.errors import (
     DatabaseUnusable,
     InvalidBody,
     InvalidInput,
+    OutcomeUnknown,
     UnknownQueue,
 )
 from durableq.model.message import (
@@ -35,6 +39,7 @@ from durableq.model.message import (
 from durableq.store.core import Receive, Settle
 from durableq.testing.contract.case import DEAD, ORDERS, FullStore
 from tests.postgres import empty
+from tests.support import wait_for
 
 DRAFTS = [
     draft({"n": 1}),
@@ -113,6 +118,61 @@ def test_maintenance_folds_the_counts_of_hot_verbs(
     store.maintain()
     assert deltas(postgres_tables_url) == []
     assert store.queue(ORDERS).counters.sent == 3 * len(DRAFTS)
+
+
+def test_without_maintenance_sends_fold_their_counts(
+    store: PostgresStore, postgres_tables_url: str
+) -> None:
+    with plain(postgres_tables_url) as connection:
+        connection.execute("SELECT setval('durableq_message_id_seq', %s)", [FOLD_IDS - 4])
+    store.send(ORDERS, DRAFTS[:3])
+    assert deltas(postgres_tables_url) == [(3, 0)]
+    store.send(ORDERS, DRAFTS[:1])  # has the id of FOLD_IDS
+    assert deltas(postgres_tables_url) == []
+    store.send(ORDERS, DRAFTS)
+    assert deltas(postgres_tables_url) == [(len(DRAFTS), 0)]
+    assert store.queue(ORDERS).counters.sent == 4 + len(DRAFTS)
+
+
+def test_a_send_whose_fold_fails_is_stored(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OutcomeUnknown("lost")
+
+    monkeypatch.setattr(calls, "fold", fail)
+    monkeypatch.setattr(calls, "FOLD_IDS", 1)
+    assert len(store.send(ORDERS, DRAFTS)) == len(DRAFTS)
+
+
+def waits_alone(connection: psycopg.Connection) -> bool:
+    """Return whether a session waits for the lock of those that write alone."""
+    (number,) = connection.execute(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' "
+        "AND NOT granted"
+    ).fetchone() or (0,)
+    return bool(number)
+
+
+def test_maintenance_gets_its_turn_among_hot_verbs_that_always_hold_the_lock(
+    store: PostgresStore, postgres_tables_url: str
+) -> None:
+    """Those that come later wait behind it, so it waits for those that have begun alone."""
+    database = store._database
+    with (
+        ThreadPoolExecutor(2) as pool,
+        plain(postgres_tables_url) as looking,
+        plain(postgres_tables_url) as other,
+    ):
+        with other.transaction():
+            other.execute("SELECT pg_advisory_xact_lock_shared(%s)", [database.key])
+            assert not store.maintain().due  # it gives up after a while
+            database.begin_in_turn = database.begin_in_turn.replace(f"= {TURN_MS};", "= 60000;")
+            maintaining = pool.submit(store.maintain)
+            wait_for(lambda: waits_alone(looking))
+            sending = pool.submit(store.send, ORDERS, DRAFTS)
+        assert maintaining.result().due
+        assert len(sending.result()) == len(DRAFTS)
 
 
 def test_a_limit_that_is_switched_on_counts_the_sends_of_hot_verbs(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from durableq.engines.postgres import database, hot, working
+from durableq.engines.postgres.looks import FROM_THE_START, Look, Looks
 from tests.sabotage.texts import change
 
 HOT: Final = "tests/engine/test_postgres_hot.py::"
 BESIDE: Final = "tests/engine/test_postgres_beside.py::"
+LOOKS: Final = "tests/engine/test_postgres_looks.py::"
 POOLER: Final = "tests/engine/test_postgres_pooler.py::"
 WAKING: Final = "tests/engine/test_postgres_waking.py::"
 CONTRACT: Final = "tests/contract/test_postgres.py::TestPostgres::"
@@ -36,6 +39,53 @@ def count_sends_in_place() -> None:
     )
 
 
+def lease_what_another_is_leasing() -> None:
+    """No row is locked, and its state is not looked at again."""
+    change(" FOR UPDATE OF m SKIP LOCKED", "")
+    change("WHERE m.id = ANY (ids) AND m.state + 0 = 0", "WHERE m.id = ANY (ids)")
+
+
+def give_maintenance_no_turn() -> None:
+    """It takes the lock only where no hot verb holds it just then."""
+    cls: Any = database.Database
+    look_at = cls._look_at
+
+    def look_and_change(self: Any, link: Any) -> None:
+        look_at(self, link)
+        self.begin_in_turn = self.begin_in_turn.replace(
+            f"pg_advisory_xact_lock({self.key})",
+            f"1 / pg_try_advisory_xact_lock({self.key})::int",
+        )
+
+    cls._look_at = look_and_change
+
+
+def fold_only_in_maintenance() -> None:
+    module: Any = hot
+    module.fold_in_turn = lambda *_: None
+
+
+def never_look_from_the_start_again() -> None:
+    cls: Any = Looks
+    cls.next = lambda self, queue: self._known.get(queue, (FROM_THE_START,))[0]
+
+
+def look_from_the_start_always() -> None:
+    cls: Any = Looks
+    cls.note = lambda *_: None
+
+
+def begin_a_look_behind_what_is_ready() -> None:
+    change("first_id := ids[1];", "first_id := ids[1] + 3;")
+
+
+def take_what_is_due_later_for_seen() -> None:
+    module: Any = working
+    module.Look = lambda rank, message_id, due_ms, ended_ms: Look(
+        rank, message_id, due_ms + 60_000, ended_ms + 60_000
+    )
+
+
 def plan_for_small_tables_behind_a_pooler() -> None:
     change("IF current_setting('durableq.planning', true)", "IF 'on'")
 
@@ -51,6 +101,13 @@ BUGS: Final = (
     count_sends_in_place,
     see_no_listeners,
     plan_for_small_tables_behind_a_pooler,
+    lease_what_another_is_leasing,
+    give_maintenance_no_turn,
+    fold_only_in_maintenance,
+    never_look_from_the_start_again,
+    look_from_the_start_always,
+    begin_a_look_behind_what_is_ready,
+    take_what_is_due_later_for_seen,
 )
 _OF_BOTH: Final = {
     "remove_the_fence": "test_a_stale_receipt_can_do_nothing",
@@ -69,6 +126,31 @@ SEEN_BY: Final = [
         BESIDE + "test_a_receive_passes_over_messages_that_another_is_taking",
     ),
     ("take_keys_in_any_order", BESIDE + "test_keys_are_taken_in_their_order"),
+    (
+        "lease_what_another_is_leasing",
+        BESIDE + "test_receivers_share_the_messages_of_senders[apart]",
+    ),
+    (
+        "give_maintenance_no_turn",
+        HOT + "test_maintenance_gets_its_turn_among_hot_verbs_that_always_hold_the_lock",
+    ),
+    ("fold_only_in_maintenance", HOT + "test_without_maintenance_sends_fold_their_counts"),
+    (
+        "never_look_from_the_start_again",
+        LOOKS + "test_a_message_behind_the_place_comes_at_the_next_look_from_the_start",
+    ),
+    (
+        "look_from_the_start_always",
+        LOOKS + "test_a_look_from_the_place_passes_over_messages_that_are_gone",
+    ),
+    (
+        "begin_a_look_behind_what_is_ready",
+        LOOKS + "test_a_message_behind_the_place_comes_at_the_next_look_from_the_start",
+    ),
+    (
+        "take_what_is_due_later_for_seen",
+        LOOKS + "test_a_message_that_becomes_due_behind_the_place_is_seen_at_once",
+    ),
     ("count_sends_in_place", HOT + "test_hot_verbs_run_beside_each_other"),
     (
         "plan_for_small_tables_behind_a_pooler",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,8 @@ from durableq.runtime.clock import Moment
 #: Rows of deltas that one fold moves, and the folds of one call.
 FOLD_ROWS: Final = 10_000
 FOLDS: Final = 10
+#: The send that stores a message whose id is a multiple of this folds.
+FOLD_IDS: Final = 2_000
 
 #: Rows of an answer.
 Rows = list[tuple[Any, ...]]
@@ -76,6 +79,20 @@ def observe(database: Database, clock_ms: int) -> None:
     """Take notice of the time of the server, unless another clock is injected."""
     if database.server is not None:
         database.server.observe(clock_ms)
+
+
+def fold_in_turn(database: Database, ids: Sequence[int]) -> None:
+    """Fold, if messages with these ids are those that bring it about: one in each FOLD_IDS.
+
+    Where no worker runs, there is no maintenance, and senders alone would add rows for ever.
+
+    Args:
+        database: the schema.
+        ids: of the messages that a send has stored, in order.
+    """
+    if ids[-1] // FOLD_IDS != (ids[0] - 1) // FOLD_IDS:
+        with suppress(driver.Error, DurableQError):  # the messages are stored
+            fold(database)
 
 
 def fold(database: Database) -> None:

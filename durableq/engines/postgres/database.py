@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 #: Attempts of an operation that PostgreSQL undid because of others.
 ATTEMPTS: Final = 8
+#: The wait of a write that is not patient, in milliseconds. Hot verbs hold the lock together, and
+#: where many do, it is never free; but those that come later wait behind a write that waits.
+TURN_MS: Final = 500
 
 #: Settings of a transaction: what it is known by, and the lock_timeout of user code.
 _MARK: Final = "durableq.transaction"
@@ -137,8 +140,8 @@ class Database:
         planned_now = NOW if self.keeps_sessions else PLANNED_NOW
         self.begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {planned_now}"
         self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {planned_now}"
-        tried = planned_now.replace("SELECT ", f"SELECT pg_try_advisory_xact_lock({key}), ", 1)
-        self.try_alone = f"{BEGIN}; {timeout}; {tried}"
+        short = timeout.replace(str(self.location.busy_timeout_ms), str(TURN_MS))
+        self.begin_in_turn = f"{BEGIN}; {short}; {alone}; {timeout}; {planned_now}"
         # User code has a lock_timeout of its own.
         mark = f"SELECT current_setting('{_MARK}', true), "
         self.lock_in_transaction = (
@@ -249,11 +252,11 @@ class Database:
         """Open a write transaction alone: `with database.write() as tx`.
 
         Raises:
-            Busy: others wrote for the whole wait, or `patient` is False and another writes.
+            Busy: others wrote for the whole wait; that is short where `patient` is False.
             Conflict: this thread is inside `message.transaction()`.
             OutcomeUnknown: the connection was lost at COMMIT.
         """
-        return Write(self, self.begin_alone if patient else self.try_alone)
+        return Write(self, self.begin_alone if patient else self.begin_in_turn)
 
     def beside(self) -> Beside:
         """Open a transaction that waits for no other write: for rows of this process alone.

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from durableq.engines.postgres.arrays import byte_strings, text, texts, whole, wholes
-from durableq.engines.postgres.calls import call, notify, observe
+from durableq.engines.postgres.calls import call, fold_in_turn, notify, observe
 from durableq.engines.postgres.database import Database
 from durableq.engines.postgres.looks import Looks
 from durableq.engines.postgres.working import Done, in_lists, work
@@ -181,4 +181,5 @@ def _send(database: Database, queue: str, drafts: Sequence[Draft]) -> list[str] 
     if has_listeners:
         notify(database)
     ids.sort()  # in the order of the drafts: they were taken in it
+    fold_in_turn(database, ids)
     return [*map(str, ids)]

@@ -13,7 +13,7 @@ from durableq.engines.postgres.planning import NOW
 from durableq.engines.sql import steady_time
 from durableq.engines.sql.open_transaction import FORKED
 from durableq.engines.sql.transactions import Transaction, WriteTransaction
-from durableq.model.errors import Busy, Conflict, OutcomeUnknown
+from durableq.model.errors import Conflict, OutcomeUnknown
 
 if TYPE_CHECKING:
     from durableq.engines.postgres.database import Database
@@ -44,21 +44,15 @@ class Session(WriteTransaction):
         """Begin a transaction.
 
         Args:
-            text: the statements; the last one returns the time, perhaps after whether it could
-                take the lock.
+            text: the statements; the last one returns the time last.
             alone: whether it takes the lock.
-
-        Raises:
-            Busy: it could not.
         """
         self._begin(text)
         if alone and self._renews_time():
             self._begin(text)
 
     def _begin(self, text: str) -> None:
-        *locked, now_ms = values_of(self.link.execute_text(text, prepare=False))
-        if False in locked:
-            raise Busy(f"{self._database.location.shown} is busy: another process is writing.")
+        *_, now_ms = values_of(self.link.execute_text(text, prepare=False))
         self.set_moment(now_ms)
 
     def set_moment(self, now_ms: int) -> None:
