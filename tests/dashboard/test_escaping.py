@@ -16,7 +16,7 @@ CORPUS = (
     "'><svg/onload=hacked=1>",
     "javascript:hacked=1",
     "</title></pre></textarea><script>hacked=1</script>",
-    "{{ 7 * 7 }}{% raw %}",
+    "{{ 7777 * 7777 }}{% raw %}",
     "&lt;b&gt; <!-- ]]>",
     "\u202egpj.exe\x1b[31m\x00\x07",
 )
@@ -53,7 +53,7 @@ def check(page: Page) -> None:
     assert not [link for link in page.values("a", "href") if link.startswith("javascript")]
     assert "\u202e" not in page.html
     assert "\x1b" not in page.html
-    assert "49" not in page.text or "{{ 7 * 7 }}" in page.text
+    assert "60481729" not in page.text
 
 
 def test_texts_of_messages_stay_texts(dq: DurableQ, client: Client) -> None:
