@@ -32,6 +32,7 @@ from durableq.runtime.outage import wait_out
 from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
+    from durableq.supervisor.histograms import FleetHistograms
     from durableq.supervisor.supervisor import SupervisorEvent
     from durableq.worker.options import WorkerOptions
 
@@ -103,6 +104,12 @@ def work(
     command: str | None = option("--exec COMMAND", _EXEC, None),
     drain: bool = option("--drain", "Stop when no message is left.", False),
     log_format: Logs = LogFormat.TEXT,
+    metrics: str | None = option(
+        "--metrics HOST:PORT",
+        "Serve histograms of handlers and waits to Prometheus.",
+        None,
+        show_default="off",
+    ),
     *,
     limits: Limits,
 ) -> None:
@@ -125,8 +132,9 @@ def work(
 
     from durableq.supervisor.supervisor import Supervisor
 
+    report = _reporter(log_format, session.as_json)
     options, loaded = wait_out(load, log)
-    with loaded:
+    with loaded, _histograms(metrics, report) as histograms:
         options = limits.applied(options).changed(
             threads=threads, drain=drain, log_format=log_format.value
         )
@@ -137,13 +145,41 @@ def work(
             options,
             procs,
             wait_out(lambda: _store(loaded, options), log),
-            on_event=_reporter(log_format, session.as_json),
+            on_event=report,
             max_rss_bytes=max_rss_bytes,
             start_seconds=start_seconds,
+            histograms=histograms,
         )
         if hint is not None:
             output.say(hint)
         raise typer.Exit(fleet.run())
+
+
+@contextmanager
+def _histograms(
+    address: str | None, report: Callable[[SupervisorEvent], None]
+) -> Iterator[FleetHistograms | None]:
+    """Serve the histograms of a fleet during the block; yield None without an address.
+
+    Raises:
+        Unsupported: prometheus-client is not installed.
+    """
+    if address is None:
+        yield None
+        return
+    from durableq.metrics import library
+
+    library()
+    from durableq.metrics.fleet import FleetMetrics
+    from durableq.metrics.serving import MetricsServer, parse_address
+    from durableq.supervisor.histograms import FleetHistograms
+    from durableq.supervisor.supervisor import SupervisorEvent
+
+    histograms = FleetHistograms()
+    server = MetricsServer(FleetMetrics(histograms), *parse_address(address, "--metrics"))
+    with server.running():
+        report(SupervisorEvent("metrics", f"metrics of this fleet are at {server.url}"))
+        yield histograms
 
 
 def _store(loaded: DurableQ, options: WorkerOptions) -> Store:

@@ -6,7 +6,9 @@ import logging
 import re
 import socket
 import socketserver
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -71,13 +73,20 @@ class MetricsServer:
         return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/metrics"
 
     def serve(self) -> None:
-        """Answer requests until `close` is called in another thread."""
+        """Answer requests until the process ends."""
         self._server.serve_forever()
 
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Answer requests in a thread during the block."""
+        thread = threading.Thread(target=self.serve, name="metrics", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):

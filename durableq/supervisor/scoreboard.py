@@ -184,10 +184,15 @@ class Scoreboard:
 
 def shared_memory() -> int:
     """Return a descriptor of new memory for a Scoreboard, to be inherited by a worker."""
+    return anonymous_file("durableq-scoreboard", _SIZE)
+
+
+def anonymous_file(name: str, size: int) -> int:
+    """Return a descriptor of new memory of `size` bytes, all of them 0."""
     if hasattr(os, "memfd_create"):
-        fileno = os.memfd_create("durableq-scoreboard")
+        fileno = os.memfd_create(name)
     else:
-        fileno, path = tempfile.mkstemp(prefix="durableq-scoreboard-")
+        fileno, path = tempfile.mkstemp(prefix=f"{name}-")
         os.unlink(path)
-    os.ftruncate(fileno, _SIZE)
+    os.ftruncate(fileno, size)
     return fileno

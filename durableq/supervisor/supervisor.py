@@ -15,6 +15,7 @@ from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import MIGRATED, MOVED, Outage, describe
 from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
+from durableq.supervisor.histograms import FleetHistograms
 from durableq.supervisor.liveness import signal_name
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.peers import DeadWorkers
@@ -58,6 +59,7 @@ class Supervisor:
         on_event: called for each start, death and stop.
         max_rss_bytes: memory beyond which a receiving worker is replaced; 0 for no limit.
         start_seconds: time limit of the import of the application.
+        histograms: the workers' histograms; None without metrics.
     """
 
     def __init__(
@@ -69,13 +71,14 @@ class Supervisor:
         on_event: Callable[[SupervisorEvent], None],
         max_rss_bytes: int = 0,
         start_seconds: float = START_SECONDS,
+        histograms: FleetHistograms | None = None,
     ) -> None:
         self._options = options
         self._store = store
         self._on_event = on_event
         self._max_rss_bytes = max_rss_bytes
         self._workers = [
-            WorkerProcess(options.changed(name=f"worker-{number}"))
+            WorkerProcess(options.changed(name=f"worker-{number}"), histograms)
             for number in range(1, procs + 1)
         ]
         self._signals = SupervisorSignals()

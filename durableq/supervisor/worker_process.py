@@ -13,6 +13,7 @@ from typing import Final
 
 import psutil
 
+from durableq.supervisor.histograms import FleetHistograms, WorkerHistograms
 from durableq.supervisor.liveness import sees_others, usage
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.reclaim import ExitReason
@@ -31,11 +32,19 @@ class WorkerProcess:
 
     Args:
         options: options of the worker.
+        histograms: gives each process memory for its histograms; None without metrics.
         starts: number of processes so far.
     """
 
-    def __init__(self, options: WorkerOptions, starts: int = 0) -> None:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        histograms: FleetHistograms | None = None,
+        starts: int = 0,
+    ) -> None:
         self._options = options
+        self._fleet_histograms = histograms
+        self._histograms: WorkerHistograms | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._scoreboard: Scoreboard | None = None
         self._was_ready = False
@@ -86,7 +95,7 @@ class WorkerProcess:
 
     def successor(self) -> WorkerProcess:
         """Return a worker with the same options, to be started beside this one."""
-        return WorkerProcess(self._options, self._starts)
+        return WorkerProcess(self._options, self._fleet_histograms, self._starts)
 
     def became_ready(self) -> bool:
         """Return whether it has made its first receive since the last call."""
@@ -111,14 +120,17 @@ class WorkerProcess:
         pipe = output.open(self.name)
         try:
             self._scoreboard = Scoreboard(memory)
+            histograms = self._take_histograms()
             options = self._options.changed(
                 scoreboard=memory,
+                histograms=-1 if histograms is None else histograms.fileno,
                 lifeline=lifeline,
                 output=pipe.read,
                 terminal=pipe.target,
                 restarts=self._starts,
             )
             # Its own process group: Ctrl-C in the terminal reaches the supervisor only.
+            kept = () if histograms is None else (histograms.fileno,)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)  # is inherited
             try:
                 self._process = subprocess.Popen(
@@ -127,7 +139,7 @@ class WorkerProcess:
                     stdout=pipe.write,
                     stderr=pipe.write,
                     process_group=0,
-                    pass_fds=(memory, lifeline, pipe.read, pipe.target),
+                    pass_fds=(memory, lifeline, pipe.read, pipe.target, *kept),
                     env=options.environment,
                 )
             finally:
@@ -144,6 +156,12 @@ class WorkerProcess:
         self.returning = False
         self.exit_reason = ExitReason.DEATH
 
+    def _take_histograms(self) -> WorkerHistograms | None:
+        """Return memory for the histograms of its next process, until that has ended."""
+        if self._histograms is None and self._fleet_histograms is not None:
+            self._histograms = self._fleet_histograms.take()
+        return self._histograms
+
     def wait_longer(self) -> None:
         """Schedule the next start after a pause, twice as long as the last."""
         first, longest = RESTART_SECONDS
@@ -155,6 +173,9 @@ class WorkerProcess:
         code = None if self._process is None else self._process.poll()
         if code is not None:
             self._process = None
+            if self._histograms is not None and self._fleet_histograms is not None:
+                self._fleet_histograms.give_back(self._histograms)
+                self._histograms = None
             for call in self.scoreboard.calls():
                 if call.group:
                     kill_group(call.group)

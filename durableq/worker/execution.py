@@ -169,7 +169,7 @@ class Execution:
             self._in_flight.finish([(work, delivery)])
             return time.monotonic_ns()
         failure = failure_of(error)
-        self._in_flight.mark_returned(work, delivery)
+        self._in_flight.mark_returned(work, delivery, failed=True)
         if delivery.settled:
             return self._end_settled(work, delivery, failure, None)
         now_ns = time.monotonic_ns()
@@ -220,7 +220,7 @@ class Execution:
             self._in_flight.reset(work, batch)
             return
         failure = None if error is None else failure_of(error)
-        self._in_flight.mark_returned(work, batch[0])
+        self._in_flight.mark_returned(work, batch[0], failed=failure is not None or bool(failed))
         if batch.settled:
             if failure := failure or (_NAMED if failed else None):
                 _log_late("raised_late", "the batch's handler failed messages", batch[0], failure)

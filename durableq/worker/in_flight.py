@@ -10,12 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from durableq.client.delivery import Delivery
 from durableq.client.handlers import Handler
 from durableq.model.info import WorkerStats
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.supervisor.scoreboard import Scoreboard
+
+if TYPE_CHECKING:
+    from durableq.supervisor.histograms import WorkerHistograms
 
 
 class Work:
@@ -69,10 +73,14 @@ class InFlight:
     Args:
         scoreboard: gets the handler calls.
         timeout_ms: time limit of a handler; 0 for none.
+        histograms: get the waits of messages and the durations of handlers; None without metrics.
     """
 
-    def __init__(self, scoreboard: Scoreboard, timeout_ms: int) -> None:
+    def __init__(
+        self, scoreboard: Scoreboard, timeout_ms: int, histograms: WorkerHistograms | None = None
+    ) -> None:
         self._scoreboard = scoreboard
+        self._histograms = histograms
         self._timeout_ns = timeout_ms * 1_000_000
         #: Threads add and remove, each one atomic step.
         self._works: set[Work] = set()
@@ -109,6 +117,8 @@ class InFlight:
         work.open[first] = self._scoreboard.begin(
             work.token, message_id, began_ns, timeout_ns=self._timeout_ns
         )
+        if self._histograms is not None:
+            self._histograms.begin(work.handler.queue, deliveries)
         with self._counting:
             self.started += number
 
@@ -118,10 +128,13 @@ class InFlight:
             if (slot := work.open.get(delivery)) is not None:
                 self._scoreboard.set_process_group(slot, group)
 
-    def mark_returned(self, work: Work, delivery: Delivery) -> None:
+    def mark_returned(self, work: Work, delivery: Delivery, *, failed: bool = False) -> None:
         """Mark the handler call of a message, or of a batch with it as the first, as returned."""
         slot = work.open[delivery]
         if slot is not None:
+            if self._histograms is not None:
+                ran_ns = time.monotonic_ns() - self._scoreboard.began_ns(slot)
+                self._histograms.end(work.handler.queue, ran_ns, failed=failed)
             self._scoreboard.mark_returned(slot)
 
     def reset(self, work: Work, deliveries: Iterable[Delivery]) -> None:

@@ -56,6 +56,8 @@ class WorkerOptions:
     log_format: str = LogFormat.TEXT
     #: Descriptor of the memory shared with the supervisor; -1 for none.
     scoreboard: int = -1
+    #: Descriptor of the memory for its histograms; -1 for none.
+    histograms: int = -1
     #: Descriptor that ends with the supervisor; -1 for no supervisor.
     lifeline: int = -1
     #: Read end of the pipe that is this worker's stdout and stderr; -1: they are not a pipe.

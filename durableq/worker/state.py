@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from durableq.client.app import DurableQ
 from durableq.client.delivery import Delivery
@@ -14,6 +14,9 @@ from durableq.store.core import Store
 from durableq.supervisor.scoreboard import Scoreboard, Stage
 from durableq.worker.in_flight import InFlight
 from durableq.worker.options import WorkerOptions
+
+if TYPE_CHECKING:
+    from durableq.supervisor.histograms import WorkerHistograms
 
 log = logging.getLogger("durableq.worker")
 
@@ -75,7 +78,7 @@ class WorkerState:
         self.scoreboard = scoreboard
         #: Name of the worker in the history of messages.
         self.name = f"{options.name}:{os.getpid()}"
-        self.in_flight = InFlight(scoreboard, options.timeout_ms)
+        self.in_flight = InFlight(scoreboard, options.timeout_ms, _histograms(options))
         self.prefetch = AdaptivePrefetch()
         #: Set it to drain and stop; a signal handler may.
         self.stopping = WakeupEvent()
@@ -106,6 +109,14 @@ class WorkerState:
         """Record that the worker has made a receive."""
         if self.scoreboard.stage is Stage.OPENING:
             self.scoreboard.reach(Stage.READY)
+
+
+def _histograms(options: WorkerOptions) -> WorkerHistograms | None:
+    if options.histograms < 0:
+        return None
+    from durableq.supervisor.histograms import WorkerHistograms
+
+    return WorkerHistograms(options.histograms)
 
 
 def warn(delivery: Delivery, event: str, text: str, *values: object, **known: Any) -> None:

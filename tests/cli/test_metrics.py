@@ -167,6 +167,7 @@ def test_bad_arguments_are_refused(run: Run) -> None:
     refused(run("metrics", "--listen", "localhost:70000"), 2, "--listen is HOST:PORT")
     refused(run("metrics", "--listen", "192.0.2.1:9464"), 1, "192.0.2.1:9464 cannot be listened")
     refused(run("metrics", "--listen", ":1", "--textfile", "x.prom"), 2, "choose one")
+    refused(run("work", "--metrics", "9465"), 2, "--metrics is HOST:PORT", "got '9465'")
     refused(run("metrics", "--db", "nowhere.db"), 3, "There is no database at nowhere.db")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -17,6 +18,7 @@ from durableq import Batch, Delivery, DurableQ, Queue
 from durableq.engines.sql import sending
 from durableq.engines.sql.definitions.messages import INSERT
 from durableq.model.message import SendOptions, State, draft
+from durableq.supervisor.histograms import WorkerHistograms
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker.completer import Completer
 from durableq.worker.execution import Execution
@@ -164,9 +166,11 @@ def test_an_empty_receive(dq: DurableQ, orders: Queue) -> None:
     assert cost.prepares == []
 
 
-def handling(dq: DurableQ) -> Callable[[], None]:
+def handling(dq: DurableQ, histograms: int = -1) -> Callable[[], None]:
     """Return an operation of a worker: receive 100 messages, settle the last 100, and handle."""
-    state = WorkerState(dq, WorkerOptions("", dq.url, "worker"), Scoreboard())
+    state = WorkerState(
+        dq, WorkerOptions("", dq.url, "worker", histograms=histograms), Scoreboard()
+    )
     completer = Completer(state)  # its thread is not started: each receive settles
     fetcher = Fetcher(state, [*dq.handlers.values()], completer)
     execution = Execution(state, completer)
@@ -189,3 +193,15 @@ def test_a_message_of_a_worker(dq: DurableQ, orders: Queue) -> None:
     assert len(cost.statements) <= 15, cost.statements
     assert cost.prepares == []
     assert len(ours) <= 1_750, Counter(ours)
+
+
+def test_the_histograms_of_a_worker_add_five_calls_a_message(dq: DurableQ, orders: Queue) -> None:
+    """The start and the end of its handler, each in its bucket; one reads when it began."""
+    keyed(orders, 600)
+    dq.handler("orders", prefetch=100)(lambda message: message.body and None)
+    without = spent(dq, handling(dq))
+    with closing(WorkerHistograms()) as histograms:
+        cost = spent(dq, handling(dq, histograms=histograms.fileno))
+        assert sum(histograms.read()["orders"].handler.buckets) == 300
+    assert len(cost.statements) == len(without.statements)
+    assert len(cost.calls) - len(without.calls) <= 500, Counter(cost.calls)
