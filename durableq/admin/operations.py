@@ -8,12 +8,14 @@ from typing import Final
 
 from durableq.admin import limits
 from durableq.admin.readers import ADVICE, Readers
+from durableq.admin.thresholds import Thresholds
 from durableq.engines import back_up_store as back_up
 from durableq.engines import estimate_upgrade as upgrade_estimate
 from durableq.engines import examine_store, queues_in, registered_workers, restore_store
 from durableq.model.errors import Conflict
 from durableq.model.health import Copied, Finding, Level, reconcile
 from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.runtime.clock import SystemClock
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, liveness, may_be_alive
 
@@ -22,18 +24,23 @@ __all__ = ["audit", "back_up", "examine", "restore", "upgrade_estimate"]
 _SOUND: Final = {("file", Level.OK), ("database", Level.OK)}
 
 
-def examine(url: str, *, deep: bool = False) -> list[Finding]:
+def examine(url: str, *, deep: bool = False, thresholds: Thresholds | None = None) -> list[Finding]:
     """Examine the file that a URL names, of any kind, and its workers; change nothing.
 
     Args:
         url: a path, or as DurableQ takes it.
         deep: compare everything with everything, however long it takes.
+        thresholds: what is exceeded is a bad finding.
     """
     findings = examine_store(url, deep=deep)
     if not _SOUND.isdisjoint((finding.name, finding.level) for finding in findings):
         workers = registered_workers(url)
         queues = queues_in(url)
         findings += [_workers(workers), *_handlers(queues, workers), *limits.findings(queues)]
+        if thresholds:
+            findings += thresholds.findings(queues, SystemClock().wall_ms())
+    elif thresholds:
+        findings.append(thresholds.not_checked())
     return findings
 
 

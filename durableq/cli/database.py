@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,23 @@ DONE: Final = {
     "current": "ready already",
 }
 SLICE: Final = 1_000
+
+
+#: Seconds of each unit of a duration.
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:[.][0-9]{1,3})?)([smhd])")
+
+
+def _threshold(shown: str, text: str, **more: Any) -> Any:
+    return option(shown, text, None, "Thresholds", show_default="not checked", **more)
+
+
+def _duration_ms(text: str, option: str) -> int:
+    """Return a duration such as 5m in milliseconds."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise output.Misuse(f"{option} is a number with s, m, h or d, such as 5m, got {text!r}.")
+    return round(float(found[1]) * _UNITS[found[2]] * 1000)
 
 
 def init(
@@ -63,18 +81,31 @@ def doctor(
     deep: bool = option(
         "--deep", "Compare every index with its table; slow on a large database.", False
     ),
+    max_backlog: int | None = _threshold(
+        "--max-backlog N", "Bad if a queue has more messages, dead ones not counted.", min=0
+    ),
+    max_age: str | None = _threshold(
+        "--max-age TIME", "Bad if a message is ready for longer: 30s, 5m, 2h, 1d."
+    ),
+    max_dead: int | None = _threshold(
+        "--max-dead N", "Bad if a queue has more dead letters.", min=0
+    ),
 ) -> None:
     """Check the database, what it stands on, and what uses it.
 
-    Each line is ok, warn or bad, with advice; the exit code is 6 if one is bad. Nothing is changed,
+    Each line is ok, warn or bad, with advice; the exit code is 6 if one is bad, so that a monitor
+    can run it, with thresholds of its own. Nothing is changed,
     and the file may be missing, damaged, in use, or another application's. Of PostgreSQL it checks
     the server, its settings and grants, the tables, and what holds vacuum or the writers back.
 
     Example: durableq doctor --db shop.db
     """
     from durableq.admin import operations
+    from durableq.admin.thresholds import Thresholds
 
-    _report(session, operations.examine(session.url, deep=deep))
+    age_ms = None if max_age is None else _duration_ms(max_age, "--max-age")
+    thresholds = Thresholds(max_backlog, age_ms, max_dead)
+    _report(session, operations.examine(session.url, deep=deep, thresholds=thresholds))
 
 
 def audit(session: Session) -> None:

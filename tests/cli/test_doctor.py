@@ -405,3 +405,23 @@ def test_a_file_without_readers_or_writers_needs_one_look_at_its_locks(
     found = {finding.name: finding.what for finding in operations.examine(str(shop.path))}
     assert found["oldest_reader"] == "no process reads for long"
     assert found["write_lock"] == "no process holds it for long"
+
+
+def test_a_queue_over_a_threshold_is_unhealthy(run: Run, shop: Shop) -> None:
+    shop.bury()
+    shop.queue.send_many([1, 2])
+    within = run("doctor", "--json", "--max-backlog=2", "--max-age=1h", "--max-dead=1")
+    assert (within.code, findings(within)["thresholds"]["level"]) == (0, "ok")
+    plain.script(shop.path, "UPDATE durableq_message SET enqueued_at_ms = enqueued_at_ms - 360000")
+    over = run("doctor", "--json", "--max-backlog=1", "--max-age=5.5m", "--max-dead=0")
+    assert over.code == 6
+    found = findings(over)
+    exceeded = ("max_backlog", "max_age", "max_dead")
+    assert [found[name]["queue"] for name in exceeded] == ["orders", "orders", "orders-dlq"]
+    assert found["max_backlog"]["what"] == "orders: messages 2, threshold 1"
+    assert found["max_age"]["what"].startswith("orders: oldest ready message 6 min")
+    assert found["max_dead"]["what"] == "orders-dlq: dead letters 1, threshold 0"
+    assert run("doctor", "--max-age=7m").code == 0
+    assert run("doctor", "--max-age=5").code == 2
+    unread = run("doctor", "--json", "--db", "nowhere.db", "--max-dead=0")
+    assert (unread.code, findings(unread)["thresholds"]["level"]) == (6, "bad")
