@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Unpack
 
+from durableq.client import tracing
 from durableq.client.handlers import Handlers
 from durableq.client.once import Values
 from durableq.client.queue import Queue
@@ -104,6 +105,7 @@ class DurableQ(Handlers, Values):
                 names = {*self.handlers, *self.policies, *self._declared}
                 for name in sorted(names, key=lambda n: (n.endswith(DEAD_LETTER_SUFFIX), n)):
                     _declare(opened, name, self._declared.get(name, {}))
+                tracing.activate()
                 self.opened = opened
             return self.opened
 

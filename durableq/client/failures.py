@@ -33,7 +33,13 @@ MAX_LINE_CHARS: Final = 500
 _PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
 _OURS: Final = tuple(
     os.path.join(_PACKAGE, name)
-    for name in ("worker", "engines", "recovery", os.path.join("client", "delivery.py"))
+    for name in (
+        "worker",
+        "engines",
+        "recovery",
+        os.path.join("client", "delivery.py"),
+        os.path.join("client", "tracing.py"),
+    )
 )
 #: Places of code that is not the user's: durableq's, Python's, installed packages.
 _LIBRARIES: Final = ("<frozen", *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))

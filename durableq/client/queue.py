@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
+from durableq.client import tracing
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
@@ -74,7 +77,10 @@ class Queue:
         """
         made = [draft(body, **options)]
         if connection is None:
-            return (self._app.opened or self._app.store).send(self.name, made)[0]
+            store = self._app.opened or self._app.store
+            if tracing.active is None:
+                return store.send(self.name, made)[0]
+            return tracing.active.send(self.name, made, partial(store.send, self.name))[0]
         return self._send_joining(made, connection)[0]
 
     def send_many(
@@ -97,13 +103,23 @@ class Queue:
             QueueFull, StorageFull: as for send.
         """
         made = _drafts(bodies, options)
-        if connection is None:
-            return (self._app.opened or self._app.store).send(self.name, made)
-        return self._send_joining(made, connection)
+        if connection is not None:
+            return self._send_joining(made, connection)
+        store = self._app.opened or self._app.store
+        if tracing.active is None:  # as _send, without a call
+            return store.send(self.name, made)
+        return tracing.active.send(self.name, made, partial(store.send, self.name))
+
+    def _send(self, made: list[Draft]) -> list[str]:
+        store = self._app.opened or self._app.store
+        if tracing.active is None:
+            return store.send(self.name, made)
+        return tracing.active.send(self.name, made, partial(store.send, self.name))
 
     def _send_joining(self, made: list[Draft], connection: Any) -> list[str]:
         joining = self._app.store.require(Capability.TRANSACTIONS)
-        return joining.send(self.name, made, connection=connection)
+        send = partial(joining.send, self.name, connection=connection)
+        return send(made) if tracing.active is None else tracing.active.send(self.name, made, send)
 
     def producer(
         self,
@@ -124,13 +140,9 @@ class Queue:
         Raises:
             InvalidInput: a number out of bounds.
         """
-
-        def commit(batch: list[Draft]) -> list[str]:
-            return self._app.store.send(self.name, batch)
-
         limit = self._app.store.settings(self.name).max_body_bytes
         options: Any = {"linger": linger, "max_bytes": max_bytes, "rate": rate}
-        return Producer(commit, limit, batch_size=batch_size, **options)
+        return Producer(self._send, limit, batch_size=batch_size, **options)
 
     def receive(
         self,
@@ -171,12 +183,15 @@ class Queue:
             if wanted is not None:
                 wanted.check(self.name, store.settings(self.name))
                 gather(store, self.name, wanted)
+        began_at = time.monotonic()
         received = store.receive(self.name, limit, visibility_ms=visibility_ms)
         receives = 1
         while received.more and not received.messages and receives < MAX_STORE_RECEIVES:
             # In another transaction: other processes can write in between.
             received = store.receive(self.name, limit, visibility_ms=visibility_ms)
             receives += 1
+        if tracing.active is not None and received.messages:
+            tracing.active.received(self.name, received.messages, time.monotonic() - began_at)
         actor = f"pid {os.getpid()}"  # a call of _actor would count in each receive
         deliveries = [Delivery(message, store, actor) for message in received.messages]
         return Deliveries(deliveries, more=received.more)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from durableq.client import tracing
 from durableq.model.errors import InvalidInput
 from durableq.model.message import Completion, SendOptions, draft
 from durableq.model.queues import check_queue_name
@@ -74,7 +76,10 @@ class Transaction:
             InvalidInput: the message cannot be sent; see Queue.send.
         """
         check_queue_name(queue)
-        return self._opened.send(queue, [draft(body, **options)])[0]
+        made = [draft(body, **options)]
+        if tracing.active is None:
+            return self._opened.send(queue, made)[0]
+        return tracing.active.send(queue, made, partial(self._opened.send, queue))[0]
 
 
 class MessageTransaction(Transaction):

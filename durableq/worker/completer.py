@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, cast
 
+from durableq.client import tracing
 from durableq.client.delivery import Delivery
 from durableq.model.errors import PASSING, DurableQError
 from durableq.model.message import Completion, Failure, Outcome, Received
@@ -140,12 +141,16 @@ class Completer:
                 calls.insert(0, _settle(batch, self._state.name))
             if not calls:  # a receive has taken them along
                 return []
+            began_at = time.monotonic()
             try:
                 answers = self._store.together(calls)
             except BaseException as error:
                 self._put_back(batch, error)
                 raise
         if batch:
+            if tracing.active is not None:
+                settled = [delivery for _, delivery, _ in batch]
+                tracing.active.settled(settled, time.monotonic() - began_at)
             self._end(batch, cast(list[Outcome], _result(answers.pop(0))))
         return answers
 

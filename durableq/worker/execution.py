@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+from durableq.client import tracing
 from durableq.client.answers import FAILURES, encode_answer, failed_of_batch
 from durableq.client.delivery import Batch, Delivery
 from durableq.client.failures import failure_of
@@ -231,6 +232,7 @@ class Execution:
         self._commit_batch(work, batch)
 
     def _commit_batch(self, work: Work, batch: Batch) -> None:
+        began_at = time.monotonic()
         try:
             lost = batch.settle()
         except PASSING as error:  # the completer tries again
@@ -240,6 +242,8 @@ class Execution:
                 self._completer.submit(work, delivery, how, 0)
             self._in_flight.reset(work, batch.behind)  # to be released
             return
+        if tracing.active is not None and batch:
+            tracing.active.settled(batch, time.monotonic() - began_at)
         for delivery in lost:
             delivery.lost = True
             warn(delivery, "lost", ": its lease was lost")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from durableq.client import tracing
 from durableq.client.delivery import Delivery
 from durableq.client.handlers import Handler
 from durableq.model.errors import PASSING
@@ -111,6 +112,9 @@ class Fetcher:
             self._more |= received.more
             _log_duplicates(received)
             if received.messages:
+                if tracing.active is not None:
+                    seconds = time.monotonic() - began_at
+                    tracing.active.received(handler.queue, received.messages, seconds)
                 store, actor = self._store, self._state.name
                 taken = [Delivery(one, store, actor) for one in received.messages]
                 work = Work(handler, taken, began_at)

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import threading
 
+from durableq.client import tracing
 from durableq.client.app import DurableQ
 from durableq.model.errors import PASSING
 from durableq.runtime import logs
@@ -121,8 +122,11 @@ class Worker:
     def _run_executors(self, completer: Completer) -> bool:
         """Run all executors to their end; return whether the queues were drained."""
         execution = Execution(self._state, completer)
-        functions = [handler for handler in self.handlers if not handler.is_async]
-        coroutines = [handler for handler in self.handlers if handler.is_async]
+        handlers = self.handlers
+        if tracing.active is not None:
+            handlers = [*map(tracing.active.traced, handlers)]
+        functions = [handler for handler in handlers if not handler.is_async]
+        coroutines = [handler for handler in handlers if handler.is_async]
         fetchers: list[Fetcher] = []
         executors: list[ThreadExecutor | AsyncExecutor] = []
         if functions:

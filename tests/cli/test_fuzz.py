@@ -92,6 +92,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         *(
             "durableq.supervisor.supervisor.Supervisor.run",
             "durableq.recovery.process.Recovery.run",
+            "durableq.metrics.serving.MetricsServer.serve",
         ),
         *(
             "durableq.demo.show.run",

@@ -153,6 +153,7 @@ LIBRARIES = {
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},
     "pytest": {"durableq/testing"},
     "packaging": {"scripts/wheels.py"},
+    "opentelemetry": {"durableq/client/tracing.py"},
     "prometheus_client": {"durableq/metrics"},
 }
 
