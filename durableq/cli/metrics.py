@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +69,12 @@ def _serve(session: Session, collector: DatabaseMetrics, listen: str) -> None:
 
     configure(LogFormat.TEXT, "metrics", sys.stderr)
     server = MetricsServer(collector, *parse_address(listen, "--listen"))
-    if session.as_json:
-        output.json_line({"database": session.address, "url": server.url})
-    else:
-        output.say(f"Metrics of {session.address} are at {server.url}, until Ctrl-C.")
-    server.serve()
+    with closing(server):
+        if session.as_json:
+            output.json_line({"database": session.address, "url": server.url})
+        else:
+            output.say(f"Metrics of {session.address} are at {server.url}, until Ctrl-C.")
+        server.serve()
 
 
 def _document(family: Any) -> dict[str, Any]:

@@ -79,14 +79,19 @@ class MetricsServer:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Answer requests in a thread during the block."""
-        thread = threading.Thread(target=self.serve, name="metrics", daemon=True)
+        answer = self._server.serve_forever
+        thread = threading.Thread(target=answer, name="metrics", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._server.shutdown()
             thread.join()
-            self._server.server_close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._server.server_close()
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):

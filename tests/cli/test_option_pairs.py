@@ -146,6 +146,7 @@ EXCLUDED = {
         *(("file", name) for name in ("count", "duplicates", "seed")),
         *(("envelope", name) for name in ("key_field", "group_field", "raw")),
     ],
+    "metrics": [("textfile", "listen")],
     "recover": [("policy", "app"), ("dry_run", "rate")],
     "transfer": [("dry_run", "abort")],
     "work": [("command", "app")],
