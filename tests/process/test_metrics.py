@@ -68,7 +68,7 @@ def test_the_histograms_of_a_fleet_survive_its_workers(
     count = "durableq_handler_seconds_count"
     fleet.wait_until(lambda: Scraped(url)(count, "orders") == 5, "five calls")
     orders.send_many(["die"])
-    fleet.wait_event("died")
+    fleet.wait_event("ready", times=3)
     fleet.process.send_signal(signal.SIGHUP)
     fleet.wait_event("ready", times=5)
     orders.send_many([0])
