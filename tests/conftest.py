@@ -1,6 +1,7 @@
 """The environment of every test: none of the user's settings, and no deadlines but our own."""
 
 import atexit
+import logging
 import os
 import shutil
 import signal
@@ -68,3 +69,13 @@ def _has_failed(request: pytest.FixtureRequest) -> Callable[[], bool]:
 def pytest_xdist_auto_num_workers() -> int:
     """Run one worker more than there are processors, as many tests wait, and use none."""
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 2
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    """Undo what a command that ran in this process has set up for its log."""
+    ours = logging.getLogger("durableq")
+    before = ours.handlers[:], ours.level, ours.propagate
+    yield
+    ours.handlers[:], level, ours.propagate = before
+    ours.setLevel(level)

@@ -17,7 +17,7 @@ from durableq.cli import output
 from durableq.cli.help import GENERAL, argument, option
 from durableq.model.errors import AppError, NotFound, UnknownQueue, Unsupported
 from durableq.model.text import address, visible
-from durableq.runtime.logs import LogFormat
+from durableq.runtime.logs import LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from durableq.client.app import DurableQ
@@ -75,6 +75,9 @@ Queues = Annotated[
 ]
 Procs = Annotated[int, option("--procs N", "Number of worker processes.", min=1, max=256)]
 Logs = Annotated[LogFormat, option("--log-format FORMAT", "Format of log lines: text or json.")]
+Level = Annotated[
+    LogLevel, option("--log-level LEVEL", "Least level of log lines: debug, info, warning, error.")
+]
 Limit = Annotated[int, option("--limit N", "Maximum number of rows.", min=1, max=10_000)]
 After = Annotated[str | None, option("--after ID", "Start after this message, for the next page.")]
 Yes = Annotated[bool, option("-y, --yes", "Do not ask for confirmation.")]

@@ -17,6 +17,7 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import (
+    Level,
     Logs,
     MessageId,
     Queues,
@@ -29,7 +30,7 @@ from durableq.model.decisions import Requeue, Retry
 from durableq.model.errors import NotFound
 from durableq.model.message import DeadLetter
 from durableq.model.units import span
-from durableq.runtime.logs import LogFormat, configure, json_line
+from durableq.runtime.logs import LogFormat, LogLevel, configure, json_line
 from durableq.runtime.outage import wait_out
 from durableq.runtime.signals import Handler, StopRequests, handling, has_terminal
 from durableq.store.core import Capability, Store
@@ -69,6 +70,7 @@ def recover(
     once: bool = option("--once", "Stop when no dead letter is ready.", False),
     dry_run: bool = option("--dry-run", "Print the decisions, and change nothing.", False),
     log_format: Logs = LogFormat.TEXT,
+    log_level: Level = LogLevel.INFO,
     schema: bool = option("--schema", _SCHEMA, False, is_eager=True, callback=_print_schema),
 ) -> None:
     """Decide about dead letters by policies or rules, until stopped.
@@ -83,7 +85,7 @@ def recover(
         raise output.Misuse("--rate limits messages sent back, and --dry-run sends none: drop one.")
     from durableq.recovery.process import Recovery
 
-    configure(log_format, "recovery", sys.stderr)
+    configure(log_format, "recovery", sys.stderr, log_level)
     loaded, rules = wait_out(lambda: _chosen_policies(session, policy), log)
     report = _Report(session.as_json, log_format)
     plain = log_format is LogFormat.TEXT and not session.as_json

@@ -17,6 +17,7 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import (
+    Level,
     Logs,
     Procs,
     Queues,
@@ -27,7 +28,7 @@ from durableq.cli.options import (
 from durableq.client.app import DurableQ
 from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.units import to_ms
-from durableq.runtime.logs import LogFormat, configure, json_line
+from durableq.runtime.logs import LogFormat, LogLevel, configure, json_line, text_line
 from durableq.runtime.outage import wait_out
 from durableq.store.core import Capability, Store
 
@@ -45,6 +46,11 @@ _EXEC: Final = (
     "Run this command for each message, its body on stdin, in place of an application: "
     "exit 0 completes, 65 rejects, 69 is unavailable, others fail."
 )
+#: Events of a fleet that an operator looks at.
+_WARNINGS: Final = {
+    *("died", "not_started", "crash_loop", "not_renewed", "overdue", "timeout", "too_large"),
+    *("unreturned", "unextended", "busy", "migrated", "moved"),
+}
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _SIZE: Final = re.compile(r"(\d{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)
 
@@ -104,6 +110,7 @@ def work(
     command: str | None = option("--exec COMMAND", _EXEC, None),
     drain: bool = option("--drain", "Stop when no message is left.", False),
     log_format: Logs = LogFormat.TEXT,
+    log_level: Level = LogLevel.INFO,
     metrics: str | None = option(
         "--metrics HOST:PORT",
         "Serve histograms of handlers and waits to Prometheus.",
@@ -124,7 +131,7 @@ def work(
     Example: durableq work --procs 4 --app shop:dq
     """
     start_seconds = _above_zero(limits.start_timeout, "--start-timeout") / 1000
-    configure(log_format, "supervisor", sys.stderr)
+    configure(log_format, "supervisor", sys.stderr, log_level)
 
     def load() -> tuple[WorkerOptions, DurableQ]:
         with _not_longer_than(start_seconds, log_format):
@@ -132,11 +139,11 @@ def work(
 
     from durableq.supervisor.supervisor import Supervisor
 
-    report = _reporter(log_format, session.as_json)
+    report = _reporter(log_format, log_level, session.as_json)
     options, loaded = wait_out(load, log)
     with loaded, _histograms(metrics, report) as histograms:
         options = limits.applied(options).changed(
-            threads=threads, drain=drain, log_format=log_format.value
+            threads=threads, drain=drain, log_format=log_format.value, log_level=log_level.value
         )
         max_rss_bytes = _max_rss(limits.max_rss)
         plain = log_format is LogFormat.TEXT and not session.as_json
@@ -247,18 +254,25 @@ def _worker(
     return WorkerOptions("", loaded.url, "worker", queues, arguments), loaded
 
 
-def _reporter(log_format: LogFormat, as_json: bool) -> Callable[[SupervisorEvent], None]:
-    """Return the function that prints an event of the fleet, as commentary or as JSON."""
+def _reporter(
+    log_format: LogFormat, log_level: LogLevel, as_json: bool
+) -> Callable[[SupervisorEvent], None]:
+    """Return the function that prints an event of the fleet, as a log line or as JSON data."""
+    shown = [*LogLevel][[*LogLevel].index(log_level) :]
 
     def report(event: SupervisorEvent) -> None:
         with suppress(OSError, DurableQError):  # a closed output does not end the fleet
             if as_json:
                 output.json_line(event._asdict())
-            elif log_format is LogFormat.JSON:
-                known: dict[str, Any] = {"worker": event.worker, "pid": event.pid}
+                return
+            level = LogLevel.WARNING if event.event in _WARNINGS else LogLevel.INFO
+            if level not in shown:
+                return
+            if log_format is LogFormat.JSON:
+                known: dict[str, Any] = {"worker": event.worker, "pid": event.pid, "level": level}
                 output.say(json_line(event.event, event.text, process="supervisor", **known))
             else:
-                output.say(event.text)
+                output.say(text_line(event.text, process="supervisor", level=level))
 
     return report
 

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from durableq.model.errors import DurableQError, InvalidInput
 from durableq.model.text import shown
+from durableq.runtime.outage import describe
 
 log = logging.getLogger("durableq.metrics")
 
@@ -106,7 +107,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say in one line that a client has gone, or was too slow."""
-        log.info("a client of the metrics went away: %s", client_address)
+        log.debug("a client of the metrics went away: %s", client_address)
 
 
 class _Handler(WSGIRequestHandler):
@@ -134,7 +135,7 @@ def _application(collector: Collector) -> _Application:
                 status, body, kind = "503 Service Unavailable", f"{error}\n".encode(), "text/plain"
                 if str(error) not in failing:
                     failing.add(str(error))
-                    log.warning("the metrics cannot be read: %s", error)
+                    log.warning("the metrics cannot be read: %s", describe(error))
         start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

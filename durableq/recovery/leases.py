@@ -170,7 +170,7 @@ class RecoveryLeases:
                 return
             lost = [r for r, o in zip(receipts, outcomes, strict=True) if o.refused]
             for receipt in self.forget(lost):  # not those that were settled just now
-                log.info("dead letter %s is not ours any more", receipt.message_id)
+                log.debug("dead letter %s is not ours any more", receipt.message_id)
         for _, lease in due:
             lease.extend_at = now + lease.lease_ms / 3000
 

@@ -398,7 +398,7 @@ class Recovery:
             try:
                 count += consumer.process_batch()
             except UnknownQueue as error:  # deleted; it may come back
-                log.info("%s", error)
+                log.debug("%s", error)
         return count
 
     def _open_consumers(self, context: RecoveryContext) -> None:

@@ -21,6 +21,15 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class LogLevel(StrEnum):
+    """The least severe events that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def facts(event: str, **known: Any) -> dict[str, Any]:
     """Return a log call's `extra`: the kind of the event and its fields.
 
@@ -31,20 +40,26 @@ def facts(event: str, **known: Any) -> dict[str, Any]:
     return {_FACTS: {"event": event, **known}}
 
 
-def configure(form: LogFormat, name: str, stream: TextIO) -> None:
-    """Write this process's events of level WARNING and above to a stream.
+def configure(form: LogFormat, name: str, stream: TextIO, level: LogLevel = LogLevel.INFO) -> None:
+    """Write durableq's events of this process to a stream.
+
+    Only the logger `durableq` is configured: the application's own stay as it has set them up.
 
     Args:
-        form: text begins with the name; JSON carries it as `process`.
+        form: text begins with time, level and the name; JSON carries the name as `process`.
         name: of the process, as an operator knows it.
         stream: the output.
+        level: events below it are left out.
     """
     handler = logging.StreamHandler(stream)
     if form is LogFormat.JSON:
         handler.setFormatter(_JsonLines(name))
     else:
-        handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+        handler.setFormatter(_TextLines(name))
+    ours = logging.getLogger("durableq")
+    ours.handlers[:] = [handler]
+    ours.setLevel(level.upper())
+    ours.propagate = False
 
 
 def json_line(event: str, text: str, *, process: str, level: str = "info", **known: Any) -> str:
@@ -52,6 +67,23 @@ def json_line(event: str, text: str, *, process: str, level: str = "info", **kno
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     document = {"at": at, "level": level, "process": process, "event": event, "text": text}
     return json.dumps(document | known, default=str).replace("\x7f", "\\u007f")
+
+
+def text_line(text: str, *, process: str, level: str) -> str:
+    """Return an event as a line of text: its time in UTC, its level, the process, the sentence."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return f"{at} {level.upper()} {process}: {text}"
+
+
+class _TextLines(logging.Formatter):
+    """A record as a line of text; a traceback follows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the library
+        return text_line(record.message, process=self._name, level=record.levelname)
 
 
 class _JsonLines(logging.Formatter):

@@ -20,7 +20,7 @@ from durableq.runtime import logs
 from durableq.runtime.outage import describe
 from durableq.store.core import Answer, Call, Receive, Settle
 from durableq.worker.in_flight import Work
-from durableq.worker.state import WorkerState, warn
+from durableq.worker.state import WorkerState, log_success, warn
 
 log = logging.getLogger("durableq.worker")
 
@@ -30,7 +30,8 @@ AGAIN_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 20.0
 
 _Settlement = Completion | Failure
-_Ended = tuple[Work, Delivery, _Settlement]
+#: The last is the duration of the handler, in ns.
+_Ended = tuple[Work, Delivery, _Settlement, int]
 
 
 class Completer:
@@ -45,6 +46,7 @@ class Completer:
     def __init__(self, state: WorkerState) -> None:
         self._state = state
         self._store = state.store
+        self._is_verbose = log.isEnabledFor(logging.DEBUG)
         self._window_ns = state.options.settle_window_ms * 1_000_000
         #: Executors append without a lock, which would cost more than the message does.
         self._pending: deque[_Ended] = deque()
@@ -67,7 +69,7 @@ class Completer:
 
         `ran_ns` is the duration of its handler.
         """
-        self._pending.append((work, delivery, how))
+        self._pending.append((work, delivery, how, ran_ns))
         is_slow = ran_ns >= self._window_ns
         if self._due is None or is_slow:  # read after the append: see _take
             due = time.monotonic() + (0.0 if is_slow else self._window_ns / 1e9)
@@ -149,7 +151,7 @@ class Completer:
                 raise
         if batch:
             if tracing.active is not None:
-                settled = [delivery for _, delivery, _ in batch]
+                settled = [delivery for _, delivery, *_ in batch]
                 tracing.active.settled(settled, time.monotonic() - began_at)
             self._end(batch, cast(list[Outcome], _result(answers.pop(0))))
         return answers
@@ -158,14 +160,16 @@ class Completer:
         """Read the outcomes, after the commit: until then nothing has happened."""
         failed = 0
         done = Outcome.DONE  # to look up a member takes as long as the rest of the loop
-        for (_, delivery, how), outcome in zip(batch, outcomes, strict=True):
+        for (_, delivery, how, ran_ns), outcome in zip(batch, outcomes, strict=True):
             if isinstance(how, Failure):
                 _log_failed(delivery, how, outcome)
                 failed += 1
             elif outcome is not done:
                 delivery.lost = True
                 warn(delivery, "lost", ": its lease was lost; %s", outcome.why)
-        self.finish([(work, delivery) for work, delivery, _ in batch], failed=failed)
+            elif self._is_verbose:
+                log_success(delivery, ran_ns)
+        self.finish([(work, delivery) for work, delivery, *_ in batch], failed=failed)
 
     def _put_back(self, batch: Sequence[_Ended], error: BaseException) -> None:
         """Queue the deliveries again; their leases are extended meanwhile."""
@@ -192,8 +196,8 @@ def _result(answer: Answer) -> list[str] | Received | list[Outcome]:
 
 
 def _settle(batch: Sequence[_Ended], actor: str) -> Settle:
-    completions = [how for _, _, how in batch if isinstance(how, Completion)]
-    failures = [(one.receipt, how) for _, one, how in batch if isinstance(how, Failure)]
+    completions = [how for _, _, how, _ in batch if isinstance(how, Completion)]
+    failures = [(one.receipt, how) for _, one, how, _ in batch if isinstance(how, Failure)]
     return Settle(completions, failures, actor)
 
 

@@ -20,7 +20,7 @@ from durableq.runtime.outage import describe
 from durableq.runtime.waits import waited_seconds
 from durableq.worker.completer import Completer
 from durableq.worker.in_flight import Work
-from durableq.worker.state import WorkerState, message_facts, warn
+from durableq.worker.state import WorkerState, log_success, message_facts, warn
 
 log = logging.getLogger("durableq.worker")
 
@@ -45,6 +45,7 @@ class Execution:
         self._in_flight = state.in_flight
         self._completer = completer
         self._pid = os.getpid()
+        self._is_verbose = log.isEnabledFor(logging.DEBUG)
         #: By queue, the first message without a key whose handler returned a value.
         self._unkept: dict[str, str] = {}
 
@@ -148,6 +149,8 @@ class Execution:
         self._check_process()
         self._in_flight.mark_returned(work, delivery)
         if delivery.settled:
+            if self._is_verbose:
+                log_success(delivery, time.monotonic_ns() - began_ns)
             return self._end_settled(work, delivery, None, encoded)
         now_ns = time.monotonic_ns()
         completion = Completion(delivery.receipt, encoded, delivery.message.key)

@@ -159,7 +159,7 @@ class Fetcher:
 def _log_duplicates(received: Received) -> None:
     for one in received.duplicates:
         facts = {"message_id": one.message_id, "queue": one.queue, "key": one.key}
-        log.info(
+        log.debug(
             "message %s of %s: duplicate of key %s, skipped",
             *(one.message_id, one.queue, visible(one.key)),
             extra=logs.facts("duplicate", **facts),

@@ -15,7 +15,7 @@ from durableq.client.handlers import Handler
 from durableq.model.errors import AppError
 from durableq.model.settings import QueueSettings
 from durableq.model.text import address, shown
-from durableq.runtime.logs import LogFormat
+from durableq.runtime.logs import LogFormat, LogLevel
 from durableq.store.core import Store
 
 SETTLE_WINDOW_MS: Final = 5
@@ -54,6 +54,7 @@ class WorkerOptions:
     #: Number of workers that this one and its predecessors replaced.
     restarts: int = 0
     log_format: str = LogFormat.TEXT
+    log_level: str = LogLevel.INFO
     #: Descriptor of the memory shared with the supervisor; -1 for none.
     scoreboard: int = -1
     #: Descriptor of the memory for its histograms; -1 for none.

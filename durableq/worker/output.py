@@ -32,7 +32,8 @@ def keep_output_apart(options: WorkerOptions) -> None:
         encoding = sys.stderr.encoding
     os.dup2(2, 1)
     mark = b"" if options.output < 0 else RECORD
-    logs.configure(form, options.name, _text(_Unbuffered(mark), encoding))
+    stream, level = _text(_Unbuffered(mark), encoding), logs.LogLevel(options.log_level)
+    logs.configure(form, options.name, stream, level)
     if options.output >= 0:
         _OutputTakeover(options, sys.stderr.encoding or encoding).start()
     printed = _Printed(mark, LineFilter(options.name, form, encoding))

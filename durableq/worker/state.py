@@ -126,6 +126,14 @@ def warn(delivery: Delivery, event: str, text: str, *values: object, **known: An
     log.warning(text, delivery.id, delivery.queue, *values, extra=facts)
 
 
+def log_success(delivery: Delivery, ran_ns: int) -> None:
+    """Log that a message was handled, and for how long its handler ran."""
+    seconds = ran_ns / 1e9
+    text = "message %s of %s was handled in %.3f s"
+    facts = message_facts(delivery, "handled", seconds=round(seconds, 6))
+    log.debug(text, delivery.id, delivery.queue, seconds, extra=facts)
+
+
 def message_facts(delivery: Delivery, event: str, **known: Any) -> dict[str, Any]:
     """Return a log call's `extra` for an event of a message, without its payload."""
     count = delivery.receive_count

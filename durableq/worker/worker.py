@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 
 from durableq.client import tracing
 from durableq.client.app import DurableQ
@@ -45,6 +46,7 @@ class Worker:
         self, app: DurableQ, options: WorkerOptions, scoreboard: Scoreboard | None = None
     ) -> None:
         self._options = options
+        self._began_at = time.monotonic()
         self._scoreboard = scoreboard or Scoreboard()
         self._state = WorkerState(app, options, self._scoreboard)
         self.name = self._state.name
@@ -85,6 +87,7 @@ class Worker:
             completer.close()
             lease_keeper.close()
             self._unregister()
+            self._log_summary()
         if self._state.error is not None:
             raise self._state.error
         stage = Stage.DRAINED if drained else Stage.STOPPED
@@ -114,6 +117,15 @@ class Worker:
         except PASSING as error:
             text = "this worker stays listed until another process notices its end: %s"
             log.warning(text, describe(error), extra=logs.facts("unregistered_later"))
+
+    def _log_summary(self) -> None:
+        """Log in one line what this worker has done."""
+        of, seconds = self._state.in_flight, time.monotonic() - self._began_at
+        facts = logs.facts(
+            "summary", handled=of.handled, failed=of.failed, seconds=round(seconds, 3)
+        )
+        text = "%s messages handled, %s of them failed, in %.1f s"
+        log.info(text, of.handled, of.failed, seconds, extra=facts)
 
     def _end(self, stage: Stage) -> Stage:
         self._scoreboard.reach(stage)

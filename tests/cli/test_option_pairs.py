@@ -50,6 +50,7 @@ VALUES = {
     "key_field": ("body", ""),
     "listen": ("127.0.0.1:0", "nowhere"),
     "log_format": ("json", "xml"),
+    "log_level": ("debug", "loud"),
     "max_age": ("5m", "soon"),
     "max_rss": ("500M", "much"),
     "message_id": ("1", "999"),

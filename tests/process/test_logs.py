@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ def charge(message):
 """
 
 
+#: It sets up logging of its own.
+QUIET = """
+import logging
+from durableq import DurableQ
+
+logging.basicConfig(format="of the shop: %(message)s", level=logging.INFO)
+dq = DurableQ()
+
+
+@dq.handler("orders")
+def charge(message):
+    logging.getLogger("shop").info("charged")
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "shop.py").write_text(APP)
@@ -40,10 +56,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def work(folder: Path, form: str) -> list[str]:
+def work(folder: Path, form: str, level: str = "info") -> list[str]:
     command = [sys.executable, "-m", "durableq", "work", "--app", "shop:dq", "--drain"]
     ended = subprocess.run(
-        [*command, "--log-format", form],
+        [*command, "--log-format", form, "--log-level", level],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
@@ -88,6 +104,26 @@ def test_as_text_control_characters_are_shown(folder: Path) -> None:
     assert "one\\e[31m" in lines
     assert "two and three" in lines
     (failed,) = [line for line in lines if "failed at receive 1" in line]
-    assert failed.startswith("worker-1: message 1 of orders failed at receive 1: ValueError: ")
+    at, level, rest = failed.split(" ", 2)
+    assert datetime.fromisoformat(at).tzinfo is not None
+    assert level == "WARNING"
+    assert rest.startswith("worker-1: message 1 of orders failed at receive 1: ValueError: ")
     assert not any("\x1b" in line for line in lines)
     assert SECRET not in "".join(lines)
+
+
+def test_the_level_decides_what_is_logged_and_the_applications_loggers_stay(folder: Path) -> None:
+    (folder / "shop.py").write_text(QUIET)
+    lines = work(folder, "json", "debug")
+    told = [json.loads(line) for line in lines]
+    (handled,) = [line for line in told if line["event"] == "handled"]
+    assert (handled["level"], handled["message_id"], handled["queue"]) == ("debug", "1", "orders")
+    assert handled["seconds"] > 0
+    (summary,) = [line for line in told if line["event"] == "summary"]
+    assert (summary["level"], summary["handled"], summary["failed"]) == ("info", 1, 0)
+    assert [line["text"] for line in told if line["event"] == "printed"] == ["of the shop: charged"]
+
+
+def test_at_level_error_a_run_says_nothing(folder: Path) -> None:
+    (folder / "shop.py").write_text(QUIET)
+    assert work(folder, "text", "error") == ["of the shop: charged"]
