@@ -102,6 +102,20 @@ class Limits:
         )
 
 
+@dataclass(frozen=True)
+class Watching:
+    """Options that say how a fleet reports."""
+
+    log_format: Logs = LogFormat.TEXT
+    log_level: Level = LogLevel.INFO
+    metrics: str | None = option(
+        "--metrics HOST:PORT",
+        "Serve histograms of handlers and waits to Prometheus.",
+        None,
+        show_default="off",
+    )
+
+
 def work(
     session: Session,
     procs: Procs = 1,
@@ -109,15 +123,8 @@ def work(
     queue: Queues = None,
     command: str | None = option("--exec COMMAND", _EXEC, None),
     drain: bool = option("--drain", "Stop when no message is left.", False),
-    log_format: Logs = LogFormat.TEXT,
-    log_level: Level = LogLevel.INFO,
-    metrics: str | None = option(
-        "--metrics HOST:PORT",
-        "Serve histograms of handlers and waits to Prometheus.",
-        None,
-        show_default="off",
-    ),
     *,
+    watching: Watching,
     limits: Limits,
 ) -> None:
     """Run worker processes that receive messages and call handlers.
@@ -130,8 +137,10 @@ def work(
 
     Example: durableq work --procs 4 --app shop:dq
     """
+    log_format, log_level = watching.log_format, watching.log_level
     start_seconds = _above_zero(limits.start_timeout, "--start-timeout") / 1000
     configure(log_format, "supervisor", sys.stderr, log_level)
+    report = _reporter(log_format, log_level, session.as_json)
 
     def load() -> tuple[WorkerOptions, DurableQ]:
         with _not_longer_than(start_seconds, log_format):
@@ -139,21 +148,18 @@ def work(
 
     from durableq.supervisor.supervisor import Supervisor
 
-    report = _reporter(log_format, log_level, session.as_json)
     options, loaded = wait_out(load, log)
-    with loaded, _histograms(metrics, report) as histograms:
-        options = limits.applied(options).changed(
-            threads=threads, drain=drain, log_format=log_format.value, log_level=log_level.value
-        )
-        max_rss_bytes = _max_rss(limits.max_rss)
-        plain = log_format is LogFormat.TEXT and not session.as_json
-        hint = demo_hint(session) if plain and command is None else None
+    with loaded, _histograms(watching.metrics, report) as histograms:
+        forms = {"log_format": log_format.value, "log_level": log_level.value}
+        options = limits.applied(options).changed(threads=threads, drain=drain, **forms)
+        is_plain = log_format is LogFormat.TEXT and not session.as_json and command is None
+        hint = demo_hint(session) if is_plain else None
         fleet = Supervisor(
             options,
             procs,
             wait_out(lambda: _store(loaded, options), log),
             on_event=report,
-            max_rss_bytes=max_rss_bytes,
+            max_rss_bytes=_max_rss(limits.max_rss),
             start_seconds=start_seconds,
             histograms=histograms,
         )

@@ -112,7 +112,7 @@ def test_as_text_control_characters_are_shown(folder: Path) -> None:
     assert SECRET not in "".join(lines)
 
 
-def test_the_level_decides_what_is_logged_and_the_applications_loggers_stay(folder: Path) -> None:
+def test_the_level_chooses_lines_and_the_loggers_of_the_application_stay(folder: Path) -> None:
     (folder / "shop.py").write_text(QUIET)
     lines = work(folder, "json", "debug")
     told = [json.loads(line) for line in lines]
