@@ -196,7 +196,7 @@ def _list(selected: Sequence[tuple[Any, list[Any]]], *, as_json: bool) -> None:
         for row in rows
     ]
     if as_json:
-        output.document(found)
+        output.json_lines(found)
         return
     cells = [
         (row.name, theme.name, f"{row.bound} {row.unit}".strip(), row.seconds)

@@ -241,33 +241,42 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as done:
         return done.exit_code
     except typer.Abort:
-        output.error("Nothing was changed.")
-        return output.FAILED
+        return _failed(arguments, "Abort", output.FAILED, "Nothing was changed.")
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")
         end = "" if sentence.endswith("?") else "."
-        output.error(f"{sentence}{end} See `{_path(error)} --help`.")
-        return error.exit_code
+        sentence = f"{sentence}{end} See `{_path(error)} --help`."
+        return _failed(arguments, "UsageError", error.exit_code, sentence)
     except DurableQError as error:
         _show_traceback()
-        output.error(" ".join([str(error), *getattr(error, "__notes__", [])]))
-        return output.exit_code(error)
+        sentence = " ".join([str(error), *getattr(error, "__notes__", [])])
+        return _failed(arguments, type(error).__name__, output.exit_code(error), sentence)
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence prints, not raises
-        undecoded = next(filter(_is_undecoded, arguments), None)
-        if isinstance(error, UnicodeEncodeError) and undecoded is not None:
-            _show_traceback()
-            output.error(f"The argument {undecoded[:_SHOWN]} is not UTF-8. Use a UTF-8 name.")
-            return output.USAGE
-        if isinstance(error, OSError) and error.strerror is not None:
-            _show_traceback()
-            output.error(_refused(error))
-        elif not _show_traceback():
-            hint = f"This is a defect; {DEBUG_VARIABLE}=1 shows the traceback."
-            output.error(f"{type(error).__name__}: {error}. {hint}")
-        return output.FAILED
+        return _failed(arguments, type(error).__name__, *_unexpected(error, arguments))
     return output.OK
+
+
+def _failed(arguments: list[str], kind: str, exit_code: int, sentence: str) -> int:
+    """Print an error in the form that the arguments ask for; return the exit code."""
+    if "--json" in arguments:
+        output.error_document(kind, exit_code, sentence)
+    else:
+        output.error(sentence)
+    return exit_code
+
+
+def _unexpected(error: Exception, arguments: list[str]) -> tuple[int, str]:
+    """Return the exit code and the sentence of an error that no command expects."""
+    shown = _show_traceback()
+    undecoded = next(filter(_is_undecoded, arguments), None)
+    if isinstance(error, UnicodeEncodeError) and undecoded is not None:
+        return output.USAGE, f"The argument {undecoded[:_SHOWN]} is not UTF-8. Use a UTF-8 name."
+    if isinstance(error, OSError) and error.strerror is not None:
+        return output.FAILED, _refused(error)
+    hint = "" if shown else f" This is a defect; {DEBUG_VARIABLE}=1 shows the traceback."
+    return output.FAILED, f"{type(error).__name__}: {error}.{hint}"
 
 
 def _is_undecoded(argument: str) -> bool:

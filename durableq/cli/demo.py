@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -30,6 +31,15 @@ def _number(shown: str, text: str, default: int, most: int = MOST, least: int = 
     return option(shown, text, default, min=least, max=most)
 
 
+#: What to do with the file of the demo.
+_NEXT: Final = (
+    "The file stays. To look around: export DURABLEQ_DB={}",
+    "  durableq status       # the queues, with their counters",
+    "  durableq show 8       # an order that failed, and its history",
+    "  durableq dashboard    # the same in a browser",
+)
+
+
 def demo(
     count: int | None = option(
         "--count, --messages N",
@@ -48,7 +58,8 @@ def demo(
 ) -> None:
     """Run producer, fleet and recovery on one database, and check the sums.
 
-    Prints each figure beside its reference. The exit code is 6 if an account does not balance.
+    Prints each figure beside its reference. The exit code is 6 if an account does not balance. A
+    temporary file stays, and is named at the end.
 
     With --spike a producer sends 20,000 messages at once. Workers call a downstream that refuses
     more than 200 calls a second, and is down for ten seconds half way: once with the limits of a
@@ -72,7 +83,7 @@ def demo(
     from durableq.demo import show
 
     seed = DEMO_SEED if seed is None else seed
-    report = show.run(db, count or DEMO_COUNT, procs, seed, output.live())
+    report = show.run(db, count or DEMO_COUNT, procs, seed, output.live(), keep=True)
     if as_json:
         output.document(report.as_dict())
     else:
@@ -87,6 +98,9 @@ def _print_report(report: Report) -> None:
     output.lines(f"PROBLEM: {problem}" for problem in report.problems)
     if not report.problems:
         output.line("Every account balances.")
+    if report.kept:
+        for line in _NEXT:
+            output.say(line.format(shlex.quote(report.kept)))
 
 
 def chaos(

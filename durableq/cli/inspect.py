@@ -126,20 +126,32 @@ def _state(label: str) -> State:
     return found
 
 
-def show(session: Session, message_id: MessageId) -> None:
+def show(
+    session: Session,
+    message_id: MessageId,
+    body: bool = option("--body", "Show the whole body, also a long one.", False),
+    raw: bool = option("--raw", "Write the body alone, byte for byte.", False),
+) -> None:
     """Show a message: body, state and history.
 
     A message that has ended is shown as long as its history is kept.
 
     Example: durableq show 17
     """
+    if raw and (body or session.as_json):
+        raise output.Misuse("--raw writes the body and nothing else: drop --body and --json.")
     with session.opened() as store:
         found = store.require(Capability.INSPECT).message(message_id)
         history = store.require(Capability.DEAD_LETTERS).history(message_id)
     if found is None and not history:
         raise UnknownMessage(message_id)
+    if raw:
+        if found is None:
+            raise UnknownMessage(message_id)
+        output.raw(found.body if isinstance(found.body, bytes) else str(found.body).encode())
+        return
     if not session.as_json:
-        print_message(message_id, found, history)
+        print_message(message_id, found, history, whole_body=body)
         return
     known: dict[str, Any] = {"id": message_id, "state": "ended"}
     if found is not None:
@@ -167,9 +179,19 @@ def explain(session: Session, message_id: MessageId) -> None:
 # ---- one message
 
 
-def print_message(message_id: str, found: Message | None, history: list[HistoryEvent]) -> None:
+def print_message(
+    message_id: str,
+    found: Message | None,
+    history: list[HistoryEvent],
+    *,
+    whole_body: bool = False,
+) -> None:
     """Print a message and its history, and the traceback of its last failure."""
-    facts = [("state", rendering.ended_words(history))] if found is None else _facts(found, history)
+    if found is None:
+        facts = [("state", rendering.ended_words(history))]
+    else:
+        shown = rendering.whole_body if whole_body else rendering.folded_body
+        facts = [*_facts(found, history), ("body", shown(found))]
     output.lines(output.fields([("message", message_id), *facts]))
     if not history:
         return
@@ -205,7 +227,6 @@ def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, s
         ("sent", rendering.moment_and_age(found.sent_at_ms)),
         ("receives", receives),
         *((name, value) for name, value in optional.items() if value is not None),
-        ("body", rendering.body_text(found)),
     ]
 
 

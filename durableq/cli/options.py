@@ -174,7 +174,7 @@ class Session:
         document: Callable[[T], Any],
         columns: Mapping[str, Callable[[T], Any]],
     ) -> None:
-        """Print rows: the document of each with --json, otherwise a table.
+        """Print rows: with --json a line of JSON for each, otherwise a table.
 
         Args:
             rows: values of any type, used up one at a time.
@@ -182,7 +182,7 @@ class Session:
             columns: by heading, a row's cell.
         """
         if self.as_json:
-            output.document([document(row) for row in rows])
+            output.json_lines(map(document, rows))
         else:
             output.rows(rows, columns)
 

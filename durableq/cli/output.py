@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any, Final, TextIO, TypeVar
 
 import typer
@@ -45,6 +46,10 @@ EXIT_CODES: Final[tuple[tuple[type[DurableQError], int], ...]] = (
 )
 #: A longer line of an error is cut in its middle: errors repeat arguments, which have no bound.
 MAX_SENTENCE_CHARS: Final = 1_200
+#: Of each JSON document: it changes if a name changes its meaning, or goes.
+SCHEMA: Final = 1
+#: Rows of a list that are written at once.
+_LINES: Final = 500
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -67,6 +72,12 @@ def error(sentence: str) -> None:
     say(f"durableq: {_shortened(first)}")
     for text in more:
         say(f"    {_shortened(text.strip())}")
+
+
+def error_document(kind: str, exit_code: int, sentence: str) -> None:
+    """Print an error on stderr as one line of JSON."""
+    found = {"type": kind, "exit_code": exit_code, "message": _shortened(sentence)}
+    say(_ascii({"schema": SCHEMA, "error": found}))
 
 
 def _shortened(sentence: str) -> str:
@@ -98,14 +109,38 @@ def lines(texts: Iterable[str]) -> None:
         line(text)
 
 
-def document(value: Any) -> None:
+def raw(content: bytes) -> None:
+    """Write bytes as they are."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        give_up(sys.stdout)
+        raise DurableQError(f"The output cannot be written: {failure.strerror}.") from failure
+
+
+def document(value: Mapping[str, Any]) -> None:
     """Print a command's one JSON document."""
+    _write(_ascii({"schema": SCHEMA, **value}, indent=2))
+
+
+def foreign_document(value: Any) -> None:
+    """Print a JSON document whose names are not ours."""
     _write(_ascii(value, indent=2))
 
 
-def json_line(value: Any) -> None:
+def json_line(value: Mapping[str, Any]) -> None:
     """Print one line of a stream of JSON documents."""
-    _write(_ascii(value))
+    json_lines([value])
+
+
+def json_lines(values: Iterable[Mapping[str, Any]]) -> None:
+    """Print JSON documents, one a line; they are used up one at a time."""
+    texts = (_ascii({"schema": SCHEMA, **value}) for value in values)
+    while lines := [*islice(texts, _LINES)]:
+        _write("\n".join(lines))
 
 
 def _ascii(value: Any, indent: int | None = None) -> str:

@@ -40,10 +40,7 @@ MAX_BAD: Final = 10_000
 ESCAPED: Final = 6
 #: Bytes of an envelope besides the body.
 SLACK_BYTES: Final = 1 << 20
-_OF_FILE: Final = (
-    "JSON Lines, packed by gzip or not; - is standard input. Without FILE, the demo's orders are "
-    "sent."
-)
+_OF_FILE: Final = "Options of a FILE"
 _OF_DEMO: Final = "Options of the demo's orders, without a FILE"
 _FILE: Final = (
     "JSON Lines, packed by gzip or not; - is standard input. Without FILE, the demo's orders are "

@@ -52,7 +52,7 @@ def _print_schema(wanted: bool) -> None:
     if wanted:
         from durableq.recovery.rules_file import json_schema
 
-        output.document(json_schema())
+        output.foreign_document(json_schema())
         raise typer.Exit
 
 

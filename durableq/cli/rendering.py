@@ -29,6 +29,8 @@ from durableq.store.core import QueueInfo
 
 BODY_COLUMNS: Final = 60
 ERROR_COLUMNS: Final = 60
+#: Characters of a body that `show` prints.
+FOLDED_CHARS: Final = 1_000
 _ENDS: Final = {Event.DISCARDED, Event.CANCELLED, Event.EXPIRED}
 
 
@@ -58,6 +60,21 @@ def body_text(message: Message) -> str:
     if isinstance(body, bytes):
         return f"{len(body)} bytes: {body[:BODY_COLUMNS]!r}"
     return str(body)  # not a str if another program has written to the file
+
+
+def whole_body(message: Message) -> str:
+    """Return a body on one line; bytes as Python writes them."""
+    return repr(message.body) if isinstance(message.body, bytes) else str(message.body)
+
+
+def folded_body(message: Message) -> str:
+    """Return a body on one line, or its beginning and how to see the rest."""
+    text = body_text(message)
+    more = len(text) - FOLDED_CHARS
+    if more <= 0:
+        return text
+    rest = f"({more:,} more characters: durableq show {message.id} --body)"
+    return f"{text[:FOLDED_CHARS]} … {rest}"
 
 
 def body_cell(message: Message) -> str:

@@ -77,6 +77,8 @@ class Report:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     #: A sentence each; none means that every account balances.
     problems: list[str] = field(default_factory=list)
+    #: The temporary file, where it stays; otherwise empty.
+    kept: str = ""
 
     def add(self, account: str, reference: object, measured: object) -> None:
         """Add a figure."""
@@ -89,6 +91,7 @@ class Report:
             "ok": not self.problems,
             "accounts": [dict(zip(names, row, strict=True)) for row in self.rows],
             "problems": list(self.problems),
+            "kept": self.kept or None,
         }
 
 

@@ -53,12 +53,13 @@ def run(
 
     Args:
         url: the file or PostgreSQL database to use; None means a new file in a temporary
-            directory, removed at the end.
+            directory.
         count: the number of messages.
         procs: the number of worker processes.
         seed: the seed of the traffic.
         progress: called with the place, and then with a line at each change.
-        keep: keep the temporary file; it is also kept when an account does not balance.
+        keep: keep the temporary file, and name it in the report; otherwise it is only kept when an
+            account does not balance.
 
     Raises:
         Conflict: the database has had messages in the demo's queue already.
@@ -75,7 +76,7 @@ def run(
             report = _run(database, folder, Traffic(count, procs, seed), progress)
             stays = url is None and (keep or bool(report.problems))
             if stays:
-                progress(f"The file stays for you to look at: {database}")
+                report.kept = database
             return report
         finally:
             if not stays:

@@ -33,6 +33,11 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
     @property
+    def rows(self) -> list[Any]:
+        """The documents of a list, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
     def lines(self) -> list[str]:
         return self.out.splitlines()
 

@@ -134,17 +134,17 @@ def test_a_dead_letter_in_a_wrong_group_is_counted(run: Run, shop: Shop, wrong: 
     assert shown.code == 6
     assert levels(shown, "bad") == {"dead_letters_misgrouped"}
     assert "1 dead letters in another" in findings(shown)["dead_letters_misgrouped"]["what"]
-    assert sum(group["count"] for group in run("dlq", "groups", "--json").json) == 2
+    assert sum(group["count"] for group in run("dlq", "groups", "--json").rows) == 2
 
 
 def test_a_dead_letter_whose_history_has_lost_the_burial_is_in_its_group(
     run: Run, shop: Shop
 ) -> None:
     shop.bury()
-    [before] = run("dlq", "groups", "--json").json
+    [before] = run("dlq", "groups", "--json").rows
     plain.script(shop.path, "DELETE FROM durableq_history")
     assert run("audit").code == 0
-    [group] = run("dlq", "groups", "--json").json
+    [group] = run("dlq", "groups", "--json").rows
     assert (group["fingerprint"], group["count"]) == (before["fingerprint"], 1)
 
 

@@ -23,9 +23,10 @@ def test_a_backup_is_made_beside_a_running_application(
     shop.queue.send("kept")
     shown = run("backup", "copy.db")
     assert (shown.code, shown.err) == (0, "")
-    assert shown.out == f"{tmp_path}/copy.db: 0.1 MiB, checked, a copy of durableq.db.\n"
+    assert shown.out == f"{tmp_path}/copy.db: 0.2 MiB, checked, a copy of durableq.db.\n"
     told = run("backup", "second.db", "--json").json
     assert told == {
+        "schema": 1,
         "database": "durableq.db",
         "backup": f"{tmp_path}/second.db",
         "bytes": (tmp_path / "second.db").stat().st_size,
@@ -40,11 +41,12 @@ def test_a_backup_is_restored_under_another_name(run: Run, shop: Shop, tmp_path:
     shown = run("restore", "copy.db", "--db", "again.db")
     assert (shown.code, shown.err) == (0, "")
     assert shown.lines == [
-        "again.db: restored from copy.db, 0.1 MiB, checked.",
+        "again.db: restored from copy.db, 0.2 MiB, checked.",
         "1 messages that were in flight are ready again.",
     ]
     told = run("restore", "copy.db", "--db", "third.db", "--json").json
     assert told == {
+        "schema": 1,
         "database": "third.db",
         "backup": "copy.db",
         "bytes": (tmp_path / "third.db").stat().st_size,
@@ -147,7 +149,7 @@ def test_prune_goes_on_until_nothing_is_left(
     monkeypatch.setattr(SQLStore, "prune", counted)
     told = run("prune", "--limit", "2", "--json")
     assert told.code == 0
-    assert told.json == {"expired": 5, "records": 1, "history": 0, "values": 0}
+    assert told.json == {"schema": 1, "expired": 5, "records": 1, "history": 0, "values": 0}
     assert slices == [2, 2, 2]
     again = run("prune")
     assert again.out == "Pruned 0 records, 0 expired messages, 0 values and 0 events of history.\n"

@@ -28,7 +28,7 @@ def test_show_tells_the_phase_the_reason_and_the_changes(run: Run) -> None:
     assert shown.lines[0].split() == ["QUEUE", "BREAKER", "FOR", "PROBES", "IN", "TRIPS", "REASON"]
     assert shown.lines[1].startswith("orders  open")
     assert shown.lines[1].endswith(DOWN)
-    (document,) = run("breaker", "show", "orders", "--json").json
+    (document,) = run("breaker", "show", "orders", "--json").rows
     assert (document["phase"], document["trips"], document["reason"]) == ("open", 1, DOWN)
     assert 240_000 * 0.9 < document["left_ms"] <= 300_000
     (change,) = document["transitions"]
@@ -37,8 +37,8 @@ def test_show_tells_the_phase_the_reason_and_the_changes(run: Run) -> None:
 
 def test_show_names_queues_that_have_a_breaker_and_any_that_is_named(run: Run, shop: Shop) -> None:
     assert shop.bodies() == []
-    assert run("breaker", "show", "--json").json == []
-    (document,) = run("breaker", "show", "orders", "--json").json
+    assert run("breaker", "show", "--json").rows == []
+    (document,) = run("breaker", "show", "orders", "--json").rows
     assert (document["is_on"], document["phase"]) == (False, "closed")
     assert run("breaker", "show", "orders").lines[1].split()[:2] == ["orders", "off"]
     assert run("breaker", "show", "nowhere").code == 3
@@ -51,7 +51,7 @@ def test_a_person_opens_and_closes_it(run: Run, down: Shop) -> None:
     shown = run("breaker", "open", "orders", "--seconds", "90", "--json")
     assert (shown.json["phase"], shown.json["left_ms"]) == ("open", 90_000)
     assert down.queue.receive(5) == []
-    (document,) = run("breaker", "show", "orders", "--json").json
+    (document,) = run("breaker", "show", "orders", "--json").rows
     assert [change["phase"] for change in document["transitions"]] == ["open", "closed", "open"]
     assert document["transitions"][-1]["actor"].startswith("person (")
 

@@ -100,6 +100,8 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
             "durableq.testing.chaos.run.run",
             "durableq.bench.fleet.measure",
             "durableq.bench.run.run",
+            "durableq.dashboard.server.listen",
+            "durableq.metrics.serving.MetricsServer",
         ),
     ):
         monkeypatch.setattr(target, refuse)

@@ -1,6 +1,5 @@
 """`status`, `peek`, `show`, and the properties of all output."""
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -76,8 +75,8 @@ def test_status_as_json_has_every_queue_and_its_counters(run: Run, shop: Shop) -
 
 def test_peek_pages_in_order_without_receiving(run: Run, shop: Shop) -> None:
     ids = shop.queue.send_many(range(5))
-    first = run("peek", "--limit", 2, "--json").json
-    rest = run("peek", "--after", first[-1]["id"], "--json").json
+    first = run("peek", "--limit", 2, "--json").rows
+    rest = run("peek", "--after", first[-1]["id"], "--json").rows
     assert [message["id"] for message in first + rest] == ids
     assert {message["receive_count"] for message in first + rest} == {0}
 
@@ -88,17 +87,17 @@ def test_peek_finds_the_newest_that_match(run: Run, shop: Shop) -> None:
         for city, delay in (("Oslo", 0), ("Bergen", 60), ("Oslo west", 60))
     )
     newest = run("peek", "--newest", "--limit", 2, "--json")
-    assert [message["id"] for message in newest.json] == [third, second]
+    assert [message["id"] for message in newest.rows] == [third, second]
     assert newest.err == f"Looked down to message {second}. Go on with --after {second}.\n"
     rest = run("peek", "--newest", "--after", second, "--json")
-    assert ([message["id"] for message in rest.json], rest.err) == ([first], "")
+    assert ([message["id"] for message in rest.rows], rest.err) == ([first], "")
     for options, ids in (
         (["--text", "Oslo"], [third, first]),
         (["--text", "Oslo", "--state", "delayed"], [third]),
         (["--key", "Bergen"], [second]),
         (["--state", "blocked"], []),
     ):
-        assert [message["id"] for message in run("peek", *options, "--json").json] == ids
+        assert [message["id"] for message in run("peek", *options, "--json").rows] == ids
     wrong = run("peek", "--state", "dead")
     assert (wrong.code, wrong.err.partition(" See")[0]) == (
         2,
@@ -215,7 +214,7 @@ def test_the_content_of_a_message_cannot_command_the_terminal(run: Run, shop: Sh
             assert not any(
                 line.startswith("injected") for line in (shown.out + shown.err).splitlines()
             )
-    assert run("dlq", "list", "--json").json[0]["body"] == {"note": HOSTILE}
+    assert run("dlq", "list", "--json").rows[0]["body"] == {"note": HOSTILE}
 
 
 READ_ONLY = ["status", "peek", "show", "dlq list", "dlq show", "idempotency get", "queue list"]
@@ -262,7 +261,7 @@ def test_the_database_and_json_may_be_named_before_or_after(run: Run, tmp_path: 
         ["queue", "list", "--db", "a.db", "--json"],
         ["--db", "nowhere.db", "--json", "queue", "list", "--db", "a.db"],
     ):
-        assert [info["name"] for info in run(*command).json] == ["mail", "mail-dlq"]
+        assert [info["name"] for info in run(*command).rows] == ["mail", "mail-dlq"]
     assert not (tmp_path / "nowhere.db").exists()
 
 
@@ -407,6 +406,13 @@ ARGUMENTS = {
 }
 
 
+#: The commands whose --json is a line for each row.
+LISTS = {
+    *("peek", "queue list", "dlq list", "dlq groups", "dlq redrives", "dlq moves"),
+    *("breaker show", "idempotency list", "once list"),
+}
+
+
 def test_every_command_has_json(run: Run, shop: Shop) -> None:
     """Each prints one document; `recover` prints one for each dead letter."""
     shop.complete(key="k", result={"ok": True})
@@ -429,11 +435,12 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "lint": ["--target", "postgres"],
         "transfer": ["--to", "moved.db", "--dry-run"],
     }
-    elsewhere = {"work", "demo", "chaos", "bench fleet", "bench flow"}
+    elsewhere = {"work", "dashboard", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "once forget", "dlq resume", "dlq cancel"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:
         shown = run(*path.split(), *arguments.get(path, []), "--json")
         assert shown.code == 0, (path, shown)
-        documents = shown.lines if path == "recover" else [shown.out]
-        assert [json.loads(document) for document in documents], path
+        is_list = path in LISTS or path == "recover"
+        documents = shown.rows if is_list else [shown.json]
+        assert [document["schema"] for document in documents], path

@@ -50,7 +50,7 @@ def test_a_queue_is_created_changed_listed_and_deleted(run: Run) -> None:
     assert made.code == 0
     assert made.lines[0] == "mail: created, with mail-dlq."
     assert run("queue", "set", "mail", "--delay", 2, "--max-body-bytes", 100).code == 0
-    mail, dead = run("queue", "list", "--json").json
+    mail, dead = run("queue", "list", "--json").rows
     assert dead["name"] == "mail-dlq"
     changed = {
         "visibility_timeout_ms": 1500,
@@ -63,7 +63,7 @@ def test_a_queue_is_created_changed_listed_and_deleted(run: Run) -> None:
     assert "1.5 s" in shown
     assert "1209600 s" in shown, "the default retention, as --retention takes it"
     assert run("queue", "delete", "mail", "--yes").code == 0
-    assert run("queue", "list", "--json").json == []
+    assert run("queue", "list", "--json").rows == []
 
 
 def test_every_setting_has_its_option(run: Run) -> None:
@@ -114,7 +114,7 @@ def test_creating_again_changes_nothing_or_is_refused(run: Run) -> None:
     other = run("queue", "create", "mail", "--max-receives", 6)
     assert other.code == 5
     assert "Change them with `durableq queue set mail`." in other.err
-    assert run("queue", "list", "--json").json[0]["settings"]["max_receives"] == 5
+    assert run("queue", "list", "--json").rows[0]["settings"]["max_receives"] == 5
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_filters_choose_the_same_dead_letters_everywhere(
     ids = buried(shop)
     chosen = {ids[name] for name in names}
     assert {
-        dead_letter["id"] for dead_letter in run("dlq", "list", *options, "--json").json
+        dead_letter["id"] for dead_letter in run("dlq", "list", *options, "--json").rows
     } == chosen
     move = run("dlq", "discard", *options, "--yes", "--json").json["redrive_task"]
     assert (move["state"], move["moved"], move["skipped"]) == ("done", len(chosen), 0)
-    left = {dead_letter["id"] for dead_letter in run("dlq", "list", "--json").json}
+    left = {dead_letter["id"] for dead_letter in run("dlq", "list", "--json").rows}
     assert left == set(ids.values()) - chosen
 
 
@@ -217,8 +217,8 @@ def test_a_list_pages_over_all_dead_letter_queues_in_order(run: Run, shop: Shop)
     other = Shop(shop.path, "mail")
     ids = [(shop, other)[number % 2].bury(number) for number in range(5)]
     other.dq.close()
-    first = run("dlq", "list", "--limit", 2, "--json").json
-    rest = run("dlq", "list", "--after", first[-1]["id"], "--json").json
+    first = run("dlq", "list", "--limit", 2, "--json").rows
+    rest = run("dlq", "list", "--after", first[-1]["id"], "--json").rows
     assert [dead_letter["id"] for dead_letter in first + rest] == ids
 
 
@@ -381,8 +381,8 @@ def test_an_idempotency_record_can_be_shown_and_forgotten(run: Run, shop: Shop) 
 def test_keys_are_listed_in_pages(run: Run, shop: Shop) -> None:
     for name in "abc":
         shop.complete(key=name)
-    first = run("idempotency", "list", "--limit", 2, "--json").json
-    rest = run("idempotency", "list", "--after", first[-1]["key"], "--json").json
+    first = run("idempotency", "list", "--limit", 2, "--json").rows
+    rest = run("idempotency", "list", "--after", first[-1]["key"], "--json").rows
     assert [record["key"] for record in first + rest] == ["a", "b", "c"]
     assert run("idempotency", "list").lines[1].split()[:2] == ["a", "completed"]
 
@@ -401,4 +401,4 @@ def test_pruning_reports_the_removed_rows(run: Run, shop: Shop) -> None:
     shop.complete(key="k")
     wait_for(lambda: shop.queue.record("k") is None, what="the record to expire")
     pruned = run("idempotency", "prune", "--json").json
-    assert pruned == {"expired": 0, "records": 1, "history": 0, "values": 0}
+    assert pruned == {"schema": 1, "expired": 0, "records": 1, "history": 0, "values": 0}

@@ -52,8 +52,8 @@ def test_the_process_that_computes_is_shown(run: Run, shop: Shop) -> None:
 def test_values_are_listed_in_pages(run: Run, shop: Shop) -> None:
     for name in "abc":
         shop.dq.once(name, name.upper, ttl=3600)
-    first = run("once", "list", "--limit", 2, "--json").json
-    rest = run("once", "list", "--after", first[-1]["key"], "--json").json
+    first = run("once", "list", "--limit", 2, "--json").rows
+    rest = run("once", "list", "--after", first[-1]["key"], "--json").rows
     assert [entry["key"] for entry in first + rest] == ["a", "b", "c"]
     assert [entry["value"] for entry in first + rest] == ["A", "B", "C"]
     assert run("once", "list").lines[1].split()[:2] == ["a", "fresh"]
@@ -67,7 +67,7 @@ def test_a_stale_value_is_shown_as_one(run: Run, shop: Shop) -> None:
 def test_a_damaged_value_is_shown_as_text(run: Run, shop: Shop) -> None:
     shop.dq.once("rates", lambda: 1, ttl=3600)
     plain.script(shop.path, "UPDATE durableq_once SET value = '{'")
-    assert run("once", "list", "--json").json[0]["value"] == "{"
+    assert run("once", "list", "--json").rows[0]["value"] == "{"
 
 
 @pytest.mark.parametrize("verb", ["get", "forget"])

@@ -80,6 +80,8 @@ OF_COMMAND = {
     ("bench flow", "rows"): ("flow", "none"),
     ("bench flow", "synchronous"): ("full", "loud"),
     ("backup", "to"): ("new.db", "durableq.db"),
+    ("metrics", "listen"): ("127.0.0.1:0", "nowhere"),
+    ("metrics", "textfile"): ("new.prom", "new.txt"),
     ("chaos", "db"): ("new.db", "sqlite://["),
     ("demo", "db"): ("new.db", "sqlite://["),
     ("idempotency list", "after"): ("k", "\udcff"),
@@ -149,6 +151,7 @@ EXCLUDED = {
     ],
     "metrics": [("textfile", "listen")],
     "recover": [("policy", "app"), ("dry_run", "rate")],
+    "show": [("raw", "body"), ("raw", "as_json")],
     "transfer": [("dry_run", "abort")],
     "work": [("command", "app")],
 }

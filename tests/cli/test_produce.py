@@ -227,7 +227,7 @@ def test_an_envelope_sets_every_option_of_a_message(run: Run, shop: Shop, tmp_pa
     bare = {"body": None, "key": None, "delay": None, "priority": None, "attributes": None}
     file = lines_file(tmp_path, json.dumps(envelope), json.dumps(bare), '{"body": 1, "key": 12}')
     assert run("produce", file, "--queue", "orders", "--envelope").code == 0
-    full, empty, numbered = run("peek", "--json").json
+    full, empty, numbered = run("peek", "--json").rows
     for name in ("body", "key", "priority", "attributes", "group"):
         assert full[name] == envelope[name]
     ends_at_ms = full["sent_at_ms"] + 3_600_000
@@ -274,7 +274,7 @@ def test_a_key_field_gives_each_key(run: Run, shop: Shop, tmp_path: Path) -> Non
     values = ["a", 7, 1.5, 2**70]
     file = lines_file(tmp_path, *(json.dumps({"id": value}) for value in values))
     assert run("produce", file, "--queue", "orders", "--key-field", "id").code == 0
-    keys = [message["key"] for message in run("peek", "--json").json]
+    keys = [message["key"] for message in run("peek", "--json").rows]
     assert keys == ["a", "7", "1.5", str(2**70)]
 
 
@@ -353,7 +353,7 @@ def test_without_a_file_the_demo_sends_orders(run: Run, tmp_path: Path) -> None:
     assert "seed 3" in sent.err
     again = run("produce", "--count", 8, "--seed", 3, "--db", "other.db")
     assert again.code == 0
-    first, second = run("peek", "--json").json, run("peek", "--json", "--db", "other.db").json
+    first, second = run("peek", "--json").rows, run("peek", "--json", "--db", "other.db").rows
     assert [(m["key"], m["body"]) for m in first] == [(m["key"], m["body"]) for m in second]
 
 
@@ -446,5 +446,5 @@ def test_lines_that_name_no_expiry_get_that_of_the_command(
     file = lines_file(tmp_path, '{"body": 1}', '{"body": 2, "expires_in": 9}')
     options = ("--queue", "orders", "--envelope", "--expires-in", "60")
     assert run("produce", file, *options).code == 0
-    lives = [one["expires_at_ms"] - one["sent_at_ms"] for one in run("peek", "--json").json]
+    lives = [one["expires_at_ms"] - one["sent_at_ms"] for one in run("peek", "--json").rows]
     assert lives == [60_000, 9_000]

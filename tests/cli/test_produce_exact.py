@@ -96,7 +96,7 @@ def test_raw_lines_take_their_keys_from_a_field(run: Run, shop: Shop, tmp_path: 
     options = ("--queue", "orders", "--raw", "--key-field", "id")
     assert run("produce", tmp_path / "in", *options).code == 0
     assert stored(shop) == lines
-    assert [message["key"] for message in run("peek", "--json").json] == ["7", "1.1"]
+    assert [message["key"] for message in run("peek", "--json").rows] == ["7", "1.1"]
     for bad in ('{"id": 1234567890123456.789}', '{"id": 1, "id": 2}', "no JSON"):
         (tmp_path / "in").write_text(bad)
         assert run("produce", tmp_path / "in", *options).code == 1

@@ -32,7 +32,7 @@ def test_an_application_makes_the_queue_that_it_declares(
     assert (sent.code, sent.err[:26]) == (0, "Sent 1 message to orders i")
     # Each command finds the database of the application, also of one that the project names.
     (tmp_path / "pyproject.toml").write_text(f"[tool.durableq]\napp = '{name}:dq'\n")
-    assert [each["body"] for each in run("peek", "--queue", "orders", "--json").json] == [1]
+    assert [each["body"] for each in run("peek", "--queue", "orders", "--json").rows] == [1]
     assert run("queue", "list", "--db", "durableq.db").code == 3
 
 

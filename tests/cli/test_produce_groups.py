@@ -13,14 +13,14 @@ def test_fields_give_each_group_and_key(run: Run, shop: Shop, tmp_path: Path) ->
     file = lines_file(tmp_path, '{"id": 1, "customer": "ann"}', '{"id": 2, "customer": 7}')
     options = ("--queue", "orders", "--group-field", "customer", "--key-field", "id")
     assert run("produce", file, *options).code == 0
-    sent = [(message["key"], message["group"]) for message in run("peek", "--json").json]
+    sent = [(message["key"], message["group"]) for message in run("peek", "--json").rows]
     assert sent == [("1", "ann"), ("2", "7")]
 
 
 def test_an_envelope_has_a_group(run: Run, shop: Shop, tmp_path: Path) -> None:
     file = lines_file(tmp_path, '{"body": 1, "group": 7}')
     assert run("produce", file, "--queue", "orders", "--envelope").code == 0
-    assert [message["group"] for message in run("peek", "--json").json] == ["7"]
+    assert [message["group"] for message in run("peek", "--json").rows] == ["7"]
 
 
 def test_a_group_that_is_too_long_is_a_bad_line(run: Run, shop: Shop, tmp_path: Path) -> None:

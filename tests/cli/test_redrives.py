@@ -48,7 +48,7 @@ def test_groups_count_dead_letters_by_cause(run: Run, shop: Shop) -> None:
             error.args = (f"no answer in {number} s to order {number}",)
             shop.bury(number, error)
     other = shop.bury("x", ValueError("boom"))
-    timeouts, boom = run("dlq", "groups", "--json").json
+    timeouts, boom = run("dlq", "groups", "--json").rows
     assert (timeouts["count"], timeouts["error_type"], timeouts["place"]) == (
         3,
         "TimeoutError",
@@ -57,7 +57,7 @@ def test_groups_count_dead_letters_by_cause(run: Run, shop: Shop) -> None:
     assert (boom["count"], boom["example_id"], boom["reason"]) == (1, other, "handler_error")
     shown = run("dlq", "groups", "--queue", "orders")
     assert timeouts["fingerprint"] in shown.lines[1]
-    chosen = run("dlq", "list", "--group", timeouts["fingerprint"], "--json").json
+    chosen = run("dlq", "list", "--group", timeouts["fingerprint"], "--json").rows
     assert [dead_letter["fingerprint"] for dead_letter in chosen] == [timeouts["fingerprint"]] * 3
     assert run("dlq", "redrive", "--group", timeouts["fingerprint"]).lines == [
         "Redriven 3 dead letters."
@@ -73,7 +73,7 @@ def test_dead_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
         "UPDATE durableq_history SET at_ms = at_ms - 9000000",
     )
     young = shop.bury("young")
-    listed = run("dlq", "list", "--older-than", 3600, "--json").json
+    listed = run("dlq", "list", "--older-than", 3600, "--json").rows
     assert [dead_letter["id"] for dead_letter in listed] == [old]
     assert run("dlq", "discard", "--older-than", 3600, "--yes").code == 0
     assert shop.dead_ids() == [young]
@@ -110,7 +110,7 @@ def test_a_redrive_task_killed_half_way_is_resumed_and_sends_nothing_twice(tmp_p
         os.kill(child.pid, signal.SIGKILL)
     half = plain.one(path, moved)
     assert 0 < half < DEAD_LETTERS, "it was not killed half way"
-    (task,) = json.loads(durableq(tmp_path, "dlq", "redrives", "--json"))
+    task = json.loads(durableq(tmp_path, "dlq", "redrives", "--json"))
     assert (task["state"], task["moved"], task["total"]) == ("running", half, DEAD_LETTERS)
     finished = json.loads(durableq(tmp_path, "dlq", "resume", "--json"))["redrive_task"]
     assert (finished["state"], finished["moved"]) == ("done", DEAD_LETTERS)
@@ -158,10 +158,10 @@ def test_the_names_of_release_0_1_still_work(run: Run, shop: Shop) -> None:
     shop.bury()
     done = run("dlq", "redrive", "--all", "--json").json
     assert done["move"] == done["redrive_task"]
-    assert run("dlq", "moves", "--json").json == run("dlq", "redrives", "--json").json
-    (task,) = run("dlq", "moves", "--json").json
+    assert run("dlq", "moves", "--json").rows == run("dlq", "redrives", "--json").rows
+    (task,) = run("dlq", "moves", "--json").rows
     assert (task["verdict"], task["note"]) == (task["decision"]["name"], task["decision"]["reason"])
-    for queue in run("queue", "list", "--json").json:
+    for queue in run("queue", "list", "--json").rows:
         assert queue["totals"] == queue["counters"]
 
 

@@ -50,7 +50,7 @@ def test_init_reports_whether_the_file_was_there(run: Run, tmp_path: Path) -> No
     assert run("init").lines == ["durableq.db: created."]
     assert run("init").lines == ["durableq.db: ready already."]
     assert run("migrate", "--json").json == {
-        "database": "durableq.db", "found": "current", "done": "ready already"
+        "schema": 1, "database": "durableq.db", "found": "current", "done": "ready already"
     }  # fmt: skip
 
 
@@ -243,20 +243,24 @@ def test_the_demo_prints_its_accounts_and_the_exit_code_judges_them(
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def fake(*arguments: Any) -> Report:
+    def fake(*arguments: Any, keep: bool) -> Report:
         calls.append(arguments[:-1])
         arguments[-1]("sent 1/2")
-        return Report([("produced", "200", "199")], problems)
+        kept = "/tmp/its file.db" if keep and arguments[0] is None else ""
+        return Report([("produced", "200", "199")], problems, kept)
 
     monkeypatch.setattr(show, "run", fake)
     shown = run("demo", "--count", 5, "--procs", 2, "--seed", 9)
-    assert (shown.code, shown.err) == (code, "sent 1/2\n")
+    assert shown.code == code
+    assert shown.err.startswith("sent 1/2\n")
+    assert "export DURABLEQ_DB='/tmp/its file.db'\n" in shown.err
     assert shown.lines[0].split() == ["ACCOUNT", "REFERENCE", "MEASURED"]
     assert shown.lines[1].split() == ["produced", "200", "199"]
     decision = [f"PROBLEM: {problem}" for problem in problems] or ["Every account balances."]
     assert shown.lines[3:] == decision
     as_json = run("demo", "--json", "--db", "there.db")
     assert (as_json.code, as_json.json["problems"]) == (code, problems)
+    assert (as_json.json["kept"], as_json.err) == (None, "sent 1/2\n")
     assert [call[:3] for call in calls] == [(None, 5, 2), ("there.db", 200, 4)]
 
 

@@ -143,7 +143,7 @@ def test_as_json_each_event_is_a_line_with_a_stable_name_and_prints_stay_on_stde
     assert worked.code == 0
     events = [json.loads(line) for line in worked.lines]
     for event in events:
-        assert list(event) == ["event", "text", "worker", "pid"]
+        assert list(event) == ["schema", "event", "text", "worker", "pid"]
         assert event["event"] in EVENTS
         assert event["text"].startswith(f"{event['worker']} (pid {event['pid']}) ")
     for name in ("worker-1", "worker-2"):

@@ -130,7 +130,10 @@ def test_the_other_rows_are_measured(chosen: tuple[str, ...]) -> None:
     rows = [word for name in chosen for word in ("--row", name)]
     ran = bench(*rows, "--quick", "--rounds", "1", "--json")
     assert ran.returncode == 0, ran.stderr
-    listed = {row["name"]: row for row in json.loads(bench("--list", *rows, "--json").stdout)}
+    listed = {
+        row["name"]: row
+        for row in map(json.loads, bench("--list", *rows, "--json").stdout.splitlines())
+    }
     measured = json.loads(ran.stdout)["rows"]
     assert {row["name"] for row in measured} == set(listed)
     for row in measured:
