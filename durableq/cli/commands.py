@@ -86,6 +86,7 @@ ENTRIES: Final = {
     ),
     "chaos": Entry("Try out", "demo", "Kill and stop workers at random, and check every promise."),
     "message": Entry("Manage", "message", "Cancel or reschedule single messages.", "COMMANDS"),
+    "worker": Entry("Manage", "worker", "Let one worker finish and end.", "COMMANDS"),
     "breaker": Entry(
         "Manage", "breaker", "Show, open and close the circuit breakers of queues.", "COMMANDS"
     ),

@@ -202,6 +202,8 @@ class WorkerInfo:
     queues: tuple[str, ...] | None = None
     #: The id of its machine or container; empty if it registered before revision 0005.
     host_id: str = ""
+    #: Whether it is asked to end, and not to be replaced.
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

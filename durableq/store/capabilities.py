@@ -257,6 +257,13 @@ class Fleet(Protocol):
         """
         ...
 
+    def drain(self, owner_id: int) -> bool:
+        """Ask a worker to finish its messages and end; False if it is not registered.
+
+        Its supervisor reads that within a second, on whatever host it is, and does not replace it.
+        """
+        ...
+
     def unregister(self, owner_id: int) -> None:
         """Remove a worker; its leases, if any, are reclaimed as lost."""
         ...

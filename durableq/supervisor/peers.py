@@ -69,6 +69,8 @@ class DeadWorkers:
         self._own: frozenset[int] = frozenset()
         #: Workers whose messages were reclaimed, and when.
         self._reclaimed: dict[int, float] = {}
+        #: The owner ids of workers that were asked to end, at the last check.
+        self.draining: frozenset[int] = frozenset()
 
     @property
     def has_suspects(self) -> bool:
@@ -90,6 +92,7 @@ class DeadWorkers:
         """
         fleet = store.require(Capability.FLEET)
         workers, ended = fleet.workers(), fleet.ended()
+        self.draining = frozenset(worker.owner_id for worker in workers if worker.draining)
         now, before = time.monotonic(), self._suspects
         self._suspects = {}
         for worker in workers:

@@ -13,10 +13,8 @@ from typing import Final, NamedTuple
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import MIGRATED, MOVED, Outage, describe
-from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.store.core import Capability, Store
 from durableq.supervisor.histograms import FleetHistograms
-from durableq.supervisor.liveness import signal_name
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.peers import DeadWorkers
 from durableq.supervisor.reclaim import ExitReason, reclaim_messages
@@ -24,7 +22,7 @@ from durableq.supervisor.reload import Reload
 from durableq.supervisor.scoreboard import Stage
 from durableq.supervisor.signals import Request, SupervisorSignals, adopts, reap
 from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
-from durableq.supervisor.worker_process import WorkerProcess
+from durableq.supervisor.worker_process import WorkerProcess, describe_exit
 from durableq.worker.options import WorkerOptions
 
 #: Time for a worker to import its application.
@@ -184,7 +182,7 @@ class Supervisor:
         if obeyed or (stage.ended and (code == 0 or worker.exit_reason is ExitReason.CUT_SHORT)):
             if obeyed:
                 worker.exit_reason = ExitReason.CUT_SHORT
-                self._reclaim(worker, _describe_exit(code))
+                self._reclaim(worker, describe_exit(code))
             again = worker.returning or stage is not Stage.DRAINED
             worker.start_at = time.monotonic() if again and self._is_replaced(worker) else None
             how = "stopped" if obeyed else stage.name.lower().replace("_", " ")
@@ -192,7 +190,7 @@ class Supervisor:
             self._emit("ended", f"{worker} ended: {how}", worker)
             return
         had_calls = any(worker.scoreboard.calls())
-        cause = _describe_exit(code)
+        cause = describe_exit(code)
         if worker.exit_reason is ExitReason.START_TIMEOUT:
             cause = "its application was not imported in time"
         self._reclaim(worker, cause)
@@ -219,7 +217,8 @@ class Supervisor:
 
     def _is_replaced(self, worker: WorkerProcess) -> bool:
         """Return whether an ended worker is to be replaced."""
-        return not self._is_stopping and not self._reload.is_leaving(worker)
+        is_leaving = worker.is_dismissed or self._reload.is_leaving(worker)
+        return not self._is_stopping and not is_leaving
 
     def _restart(self, worker: WorkerProcess, code: int, cause: str, *, had_calls: bool) -> None:
         """Schedule the replacement of a worker that died; count it if it never received."""
@@ -404,6 +403,7 @@ class Supervisor:
             self._outage.report(error, "unreturned", "messages of dead workers are reclaimed later")
         except DurableQError as error:
             self._emit("unreturned", f"messages of dead workers are reclaimed later: {error}")
+        self._dismiss()
         for worker in self._workers if self._max_rss_bytes else ():
             # A start often needs more for a while; a worker killed in it would never receive.
             rss = worker.rss_bytes() if worker.is_running and worker.is_ready else 0
@@ -411,6 +411,16 @@ class Supervisor:
                 text = f"{worker} uses {rss >> 20} MiB: it is replaced"
                 self._emit("too_large", text, worker)
                 worker.drain(self._options.grace_ms / 1000, returning=True)
+
+    def _dismiss(self) -> None:
+        """Drain the workers that were asked to end."""
+        for worker in self._all_workers():
+            asked = worker.is_running and worker.scoreboard.owner_id in self._dead_workers.draining
+            if asked and not worker.is_dismissed:
+                worker.is_dismissed = True
+                text = f"{worker} was asked to end: it finishes its messages and is not replaced"
+                self._emit("dismissed", text, worker)
+                worker.drain(self._options.grace_ms / 1000)
 
     def _seconds_until_check(self) -> float:
         """Return the time until the next check that is due without a signal."""
@@ -431,11 +441,3 @@ class Supervisor:
     def _emit(self, event: str, text: str, worker: WorkerProcess | None = None) -> None:
         name, pid = ("", 0) if worker is None else (worker.name, worker.pid)
         self._on_event(SupervisorEvent(event, text, name, pid))
-
-
-def _describe_exit(code: int) -> str:
-    if code < 0:
-        return signal_name(-code)
-    if code == CLOSED_DESCRIPTORS:
-        return f"exit code {code}, a handler closed file descriptors that are not its own"
-    return f"exit code {code}"

@@ -13,8 +13,9 @@ from typing import Final
 
 import psutil
 
+from durableq.runtime.wakeup import CLOSED_DESCRIPTORS
 from durableq.supervisor.histograms import FleetHistograms, WorkerHistograms
-from durableq.supervisor.liveness import sees_others, usage
+from durableq.supervisor.liveness import sees_others, signal_name, usage
 from durableq.supervisor.output import HandlerOutput
 from durableq.supervisor.reclaim import ExitReason
 from durableq.supervisor.scoreboard import HandlerCall, Scoreboard, Stage, shared_memory
@@ -62,6 +63,8 @@ class WorkerProcess:
         self._grace_ends_at = 0.0
         #: Whether a worker that was asked to stop is to be replaced.
         self.returning = False
+        #: Whether a person has asked it to end for good.
+        self.is_dismissed = False
         #: Reason of the end, if the supervisor kills it.
         self.exit_reason = ExitReason.DEATH
 
@@ -229,3 +232,12 @@ class WorkerProcess:
         """Return the memory that its process uses; 0 where it cannot be seen."""
         used = None if self._process is None else usage(self.pid)
         return 0 if used is None else used.rss_bytes
+
+
+def describe_exit(code: int) -> str:
+    """Return how a process ended, in words: its exit code, or the signal."""
+    if code < 0:
+        return signal_name(-code)
+    if code == CLOSED_DESCRIPTORS:
+        return f"exit code {code}, a handler closed file descriptors that are not its own"
+    return f"exit code {code}"

@@ -22,7 +22,7 @@ COMMANDS = {
     *("message cancel", "message reschedule", "message run-now"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq redrives", "dlq moves", "dlq resume", "dlq set", "dlq cancel"),
-    *("bench fleet", "bench flow"),
+    *("bench fleet", "bench flow", "worker drain"),
     *("once get", "once list", "once forget"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }
@@ -35,7 +35,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
-GROUPS = ("message", "breaker", "queue", "dlq", "idempotency", "once", "bench")
+GROUPS = ("message", "breaker", "queue", "dlq", "idempotency", "once", "bench", "worker")
 FOUND = dict(walk(commands.tree()))
 
 

@@ -435,7 +435,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
         "lint": ["--target", "postgres"],
         "transfer": ["--to", "moved.db", "--dry-run"],
     }
-    elsewhere = {"work", "dashboard", "demo", "chaos", "bench fleet", "bench flow"}
+    elsewhere = {"work", "worker drain", "dashboard", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "once forget", "dlq resume", "dlq cancel"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:

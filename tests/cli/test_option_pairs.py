@@ -18,6 +18,7 @@ from durableq.cli import main
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Requeue
 from durableq.model.message import Reason
+from durableq.supervisor.liveness import this_process
 from tests.cli.console import Result, Shop
 from tests.cli.test_fuzz import CODES, WATCHED, cut_loops, is_flag, judge
 from tests.cli.test_help import FOUND
@@ -89,6 +90,7 @@ OF_COMMAND = {
     ("queue create", "name"): ("mail", "a b"),
     ("lint", "target"): ("postgres", "mongo"),
     ("restore", "db"): ("new.db", "sqlite://["),
+    ("worker drain", "name"): ("worker-1:7", "worker-9:9"),
     ("transfer", "source"): ("durableq.db", "sqlite://["),
     ("transfer", "to"): ("new.db", "sqlite://["),
 }
@@ -191,6 +193,8 @@ def attempt(
         monkeypatch.chdir(shutil.copytree(template, tmp_path / str(next(numbers))))
         if line[:2] in (["dlq", "resume"], ["dlq", "set"], ["dlq", "cancel"]):
             leave_a_move_running()
+        if line[:2] == ["worker", "drain"]:
+            register_this_process()
         capsys.readouterr()
         code = main(line)
         out, err = capsys.readouterr()
@@ -198,6 +202,12 @@ def attempt(
         return Result(code, out, err)
 
     return run
+
+
+def register_this_process() -> None:
+    shop = Shop(Path("durableq.db"))
+    shop.store.register(this_process("worker-1:7"))
+    shop.dq.close()
 
 
 def leave_a_move_running() -> None:

@@ -43,6 +43,14 @@ class MemoryFleet(MemoryBase, Fleet):
         return True
 
     @operation
+    def drain(self, owner_id: int) -> bool:
+        """Ask a worker to end."""
+        found = self._tables.workers.get(owner_id)
+        if found is not None:
+            self._tables.workers[owner_id] = replace(found, draining=True)
+        return found is not None
+
+    @operation
     def unregister(self, owner_id: int) -> None:
         """Remove a worker, and reclaim its leases."""
         self.reclaim(owner_id=owner_id)

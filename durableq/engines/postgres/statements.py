@@ -304,6 +304,7 @@ CREATE TABLE durableq_worker (
     oldest_began_ms BIGINT DEFAULT '0' NOT NULL,
     queues TEXT COLLATE "C" DEFAULT '' NOT NULL,
     host_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    draining BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (id)
 )""",
 )
@@ -720,11 +721,11 @@ $1::BIGINT AND durableq_message.state != 1 ORDER BY durableq_message.expires_at_
 REGISTER = Named(
     """\
 INSERT INTO durableq_worker (name, pid, created_ms, boot_id, started_at_ms, beat_at_ms,
-pid_namespace, restarts, state, handled, failed, in_flight, oldest_began_ms, queues, host_id)
-VALUES ($1::VARCHAR COLLATE "C", $2::BIGINT, $3::BIGINT, $4::VARCHAR COLLATE "C", $5::BIGINT,
-$6::BIGINT, $7::VARCHAR COLLATE "C", $8::BIGINT, $9::VARCHAR COLLATE "C", $10::BIGINT,
-$11::BIGINT, $12::BIGINT, $13::BIGINT, $14::VARCHAR COLLATE "C", $15::VARCHAR COLLATE "C")
-RETURNING durableq_worker.id""",
+pid_namespace, restarts, state, handled, failed, in_flight, oldest_began_ms, queues, host_id,
+draining) VALUES ($1::VARCHAR COLLATE "C", $2::BIGINT, $3::BIGINT, $4::VARCHAR COLLATE "C",
+$5::BIGINT, $6::BIGINT, $7::VARCHAR COLLATE "C", $8::BIGINT, $9::VARCHAR COLLATE "C",
+$10::BIGINT, $11::BIGINT, $12::BIGINT, $13::BIGINT, $14::VARCHAR COLLATE "C", $15::VARCHAR
+COLLATE "C", $16::BIGINT) RETURNING durableq_worker.id""",
     (
         "name",
         "pid",
@@ -741,6 +742,7 @@ RETURNING durableq_worker.id""",
         "oldest_began_ms",
         "queues",
         "host_id",
+        "draining",
     ),
 )
 BEAT = Named(
@@ -774,6 +776,11 @@ UPDATE durableq_worker SET queues=$1::VARCHAR COLLATE "C" WHERE durableq_worker.
         "of",
     ),
 )
+DRAIN = Named(
+    """\
+UPDATE durableq_worker SET draining=1 WHERE durableq_worker.id = $1::BIGINT""",
+    ("of",),
+)
 UNREGISTER = Named(
     """\
 DELETE FROM durableq_worker WHERE durableq_worker.id = $1::BIGINT""",
@@ -785,7 +792,7 @@ durableq_worker.boot_id, durableq_worker.pid_namespace, durableq_worker.id,
 durableq_worker.started_at_ms, durableq_worker.beat_at_ms, durableq_worker.restarts,
 durableq_worker.state, durableq_worker.handled, durableq_worker.failed,
 durableq_worker.in_flight, durableq_worker.oldest_began_ms, durableq_worker.queues,
-durableq_worker.host_id
+durableq_worker.host_id, durableq_worker.draining
 FROM durableq_worker ORDER BY durableq_worker.id"""
 EARLIER_WORKERS = Named(
     """\

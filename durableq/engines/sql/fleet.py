@@ -35,6 +35,11 @@ class SQLFleet(Operations, Fleet):
         with self._database.write() as tx:
             return beat(tx, owner_id, stats, queues)
 
+    def drain(self, owner_id: int) -> bool:
+        """Ask a worker to end."""
+        with self._database.write() as tx:
+            return bool(tx.run(tx.sql.DRAIN, of=owner_id).rowcount)
+
     def unregister(self, owner_id: int) -> None:
         """Remove a worker, and reclaim its leases."""
         with self._database.write() as tx:
@@ -69,7 +74,8 @@ def enter(tx: Transaction, worker: WorkerInfo) -> WorkerInfo:
 
 def as_row(worker: WorkerInfo) -> dict[str, Any]:
     """Return the values of a worker's row by column, without its id."""
-    values = dataclasses.asdict(worker) | {"queues": _as_stored(worker.queues)}
+    stored = {"queues": _as_stored(worker.queues), "draining": int(worker.draining)}
+    values = dataclasses.asdict(worker) | stored
     del values["owner_id"]
     return values
 
@@ -89,7 +95,10 @@ def beat(
 def workers(tx: Transaction) -> list[WorkerInfo]:
     """Return the registered workers."""
     rows = tx.run(tx.sql.WORKERS).fetchall()
-    return [WorkerInfo(*(*told, _names(queues), host_id)) for *told, queues, host_id in rows]
+    return [
+        WorkerInfo(*(*told, _names(queues), host_id, bool(draining)))
+        for *told, queues, host_id, draining in rows
+    ]
 
 
 def _names(stored: str) -> tuple[str, ...] | None:

@@ -60,6 +60,7 @@ class Statements(Protocol):
     BEAT: str
     BEAT_AND_TELL: str
     TELL_QUEUES: str
+    DRAIN: str
     UNREGISTER: str
     WORKERS: str
     EARLIER_WORKERS: str

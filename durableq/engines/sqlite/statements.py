@@ -322,7 +322,8 @@ CREATE TABLE durableq_worker (
     in_flight INTEGER DEFAULT '0' NOT NULL,
     oldest_began_ms INTEGER DEFAULT '0' NOT NULL,
     queues TEXT DEFAULT '' NOT NULL,
-    host_id TEXT DEFAULT '' NOT NULL
+    host_id TEXT DEFAULT '' NOT NULL,
+    draining INTEGER DEFAULT '0' NOT NULL
 )
  STRICT""",
 )
@@ -610,10 +611,10 @@ WHERE durableq_message.expires_at_ms != 140737488355327 AND durableq_message.exp
 # fleet
 REGISTER = """\
 INSERT INTO durableq_worker (name, pid, created_ms, boot_id, started_at_ms, beat_at_ms,
-pid_namespace, restarts, state, handled, failed, in_flight, oldest_began_ms, queues, host_id)
-VALUES (:name, :pid, :created_ms, :boot_id, :started_at_ms, :beat_at_ms, :pid_namespace,
-:restarts, :state, :handled, :failed, :in_flight, :oldest_began_ms, :queues, :host_id) RETURNING
-id"""
+pid_namespace, restarts, state, handled, failed, in_flight, oldest_began_ms, queues, host_id,
+draining) VALUES (:name, :pid, :created_ms, :boot_id, :started_at_ms, :beat_at_ms,
+:pid_namespace, :restarts, :state, :handled, :failed, :in_flight, :oldest_began_ms, :queues,
+:host_id, :draining) RETURNING id"""
 BEAT = """\
 UPDATE durableq_worker SET beat_at_ms=:now_ms WHERE durableq_worker.id = :of"""
 BEAT_AND_TELL = """\
@@ -621,6 +622,8 @@ UPDATE durableq_worker SET beat_at_ms=:now_ms, state=:state, handled=:handled, f
 in_flight=:in_flight, oldest_began_ms=:oldest_began_ms WHERE durableq_worker.id = :of"""
 TELL_QUEUES = """\
 UPDATE durableq_worker SET queues=:queues WHERE durableq_worker.id = :of"""
+DRAIN = """\
+UPDATE durableq_worker SET draining=1 WHERE durableq_worker.id = :of"""
 UNREGISTER = """\
 DELETE FROM durableq_worker WHERE durableq_worker.id = :of"""
 WORKERS = """\
@@ -629,7 +632,7 @@ durableq_worker.boot_id, durableq_worker.pid_namespace, durableq_worker.id,
 durableq_worker.started_at_ms, durableq_worker.beat_at_ms, durableq_worker.restarts,
 durableq_worker.state, durableq_worker.handled, durableq_worker.failed,
 durableq_worker.in_flight, durableq_worker.oldest_began_ms, durableq_worker.queues,
-durableq_worker.host_id
+durableq_worker.host_id, durableq_worker.draining
 FROM durableq_worker ORDER BY durableq_worker.id"""
 EARLIER_WORKERS = """\
 SELECT durableq_worker.id

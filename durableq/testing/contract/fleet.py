@@ -60,6 +60,16 @@ class FleetContract(StoreCase):
         assert [worker.queues for worker in store.workers()] == [(DEAD,), (ORDERS, DEAD), (ORDERS,)]
         assert [worker.handled for worker in store.workers()] == [0, STATS.handled, STATS.handled]
 
+    def test_a_worker_that_is_asked_to_end_is_marked_until_it_does(self, store: FullStore) -> None:
+        first, second = store.register(WORKER), store.register(WORKER)
+        assert store.drain(second.owner_id)
+        assert store.workers() == [first, replace(second, draining=True)]
+        assert store.beat(second.owner_id, STATS)
+        assert [worker.draining for worker in store.workers()] == [False, True]
+        store.unregister(second.owner_id)
+        assert not store.drain(second.owner_id)
+        assert not store.register(WORKER).draining
+
     def test_a_beat_without_statistics_leaves_the_last_ones(
         self, store: FullStore, clock: FakeClock
     ) -> None:

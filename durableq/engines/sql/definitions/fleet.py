@@ -30,6 +30,9 @@ BEAT_AND_TELL = Statement(
 TELL_QUEUES = Statement(
     update(worker).where(worker.c.id == parameter("of")).values(queues=parameter("queues"))
 )
+DRAIN = Statement(
+    update(worker).where(worker.c.id == parameter("of")).values(draining=literal_column("1"))
+)
 UNREGISTER = Statement(delete(worker).where(worker.c.id == parameter("of")))
 WORKERS = Statement(
     select(
@@ -49,6 +52,7 @@ WORKERS = Statement(
         _w.oldest_began_ms,
         _w.queues,
         _w.host_id,
+        _w.draining,
     ).order_by(_w.id)
 )
 _other_boot = _w.boot_id != parameter("boot_id")

@@ -315,6 +315,7 @@ worker = Table(
     # A JSON array of names; empty text where the worker has not told them.
     Column("queues", _Text, nullable=False, server_default=""),
     Column("host_id", _Text, nullable=False, server_default=""),
+    _counter("draining"),
     sqlite_autoincrement=True,
     **_strict,
 )
