@@ -1,6 +1,7 @@
 """The receive window: a receive waits until there are enough messages for a batch, or for so long.
 
 It waits before it leases, so no lease runs meanwhile, and other receivers can take the messages.
+The receive counts them again in its transaction: of several receivers, one takes the batch.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Final, NamedTuple
 
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.message import Gather, Received
 from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole, to_ms
-from durableq.store.core import Queueing
+from durableq.store.core import Queueing, Watch
 
 #: Between two looks while other processes write.
 _PAUSE_SECONDS: Final = 0.005
@@ -29,9 +31,10 @@ class Gathering(NamedTuple):
     #: The lease of the messages; None means that of the queue.
     lease_ms: int | None = None
 
-    def bound_ms(self, settings: QueueSettings) -> int:
-        """Return how long a message waits at most: a third of the lease, where that is less."""
-        return min(self.window_ms, (self.lease_ms or settings.visibility_timeout_ms) // 3)
+    @property
+    def terms(self) -> Gather:
+        """The condition of a receive."""
+        return Gather(self.least, self.window_ms)
 
     def check(self, queue: str, settings: QueueSettings) -> None:
         """Check the window against the settings of a queue.
@@ -58,9 +61,8 @@ class Gathering(NamedTuple):
         if ready_in_ms != 0:
             return ready_in_ms
         ready = store.count_ready(queue, self.least)
-        if ready.number >= self.least or not ready.number:
-            return 0
-        return max(0, self.bound_ms(store.settings(queue)) - ready.waited_ms)
+        lease_ms = self.lease_ms or store.settings(queue).visibility_timeout_ms
+        return self.terms.left_ms(ready, lease_ms)
 
 
 def gathering(
@@ -100,15 +102,37 @@ def gathering(
     return Gathering(least, window_ms, lease_ms)
 
 
-def gather(store: Queueing, queue: str, wanted: Gathering) -> None:
-    """Wait until a receive should take messages; without any, as long as the window."""
+def gather(store: Queueing, queue: str, limit: int, wanted: Gathering) -> Received:
+    """Receive a batch when it is time; without any message, wait as long as the window."""
     ends_at = time.monotonic() + wanted.window_ms / 1000
     with closing(store.watch()) as watch:
-        while (left_ms := wanted.left_ms(store, queue)) != 0:
-            seconds = ends_at - time.monotonic() if left_ms is None else left_ms / 1000
-            if store.ready_in_ms([queue]) != 0:  # none is there yet
-                seconds = min(seconds, ends_at - time.monotonic())
-                if seconds <= 0:
-                    return
-            if watch.wait(max(0.0, seconds)):
-                time.sleep(_PAUSE_SECONDS)
+        while True:
+            _wait(store, queue, wanted, watch, ends_at)
+            received = store.receive(
+                queue, limit, visibility_ms=wanted.lease_ms, gather=wanted.terms
+            )
+            is_over = time.monotonic() >= ends_at and store.ready_in_ms([queue]) != 0
+            if received.messages or is_over:
+                return received
+            if not received.more:  # another receiver took the batch: wait for the next one
+                watch.wait(_PAUSE_SECONDS)
+
+
+def _wait(store: Queueing, queue: str, wanted: Gathering, watch: Watch, ends_at: float) -> None:
+    """Wait until a receive should take messages, or until the end where there are none.
+
+    Args:
+        store: the store.
+        queue: the source.
+        wanted: the window.
+        watch: of the store.
+        ends_at: on the monotonic clock.
+    """
+    while (left_ms := wanted.left_ms(store, queue)) != 0:
+        seconds = ends_at - time.monotonic() if left_ms is None else left_ms / 1000
+        if store.ready_in_ms([queue]) != 0:  # none is there yet
+            seconds = min(seconds, ends_at - time.monotonic())
+            if seconds <= 0:
+                return
+        if watch.wait(max(0.0, seconds)):
+            time.sleep(_PAUSE_SECONDS)

@@ -178,13 +178,15 @@ class Queue:
             None if visibility_timeout is None else to_ms(visibility_timeout, "visibility_timeout")
         )
         store = self._app.opened or self._app.store
+        wanted = None
         if min is not None or window is not None:
             wanted = gathering(limit, min, window, visibility_ms)
-            if wanted is not None:
-                wanted.check(self.name, store.settings(self.name))
-                gather(store, self.name, wanted)
         began_at = time.monotonic()
-        received = store.receive(self.name, limit, visibility_ms=visibility_ms)
+        if wanted is None:
+            received = store.receive(self.name, limit, visibility_ms=visibility_ms)
+        else:
+            wanted.check(self.name, store.settings(self.name))
+            received = gather(store, self.name, limit, wanted)
         receives = 1
         while received.more and not received.messages and receives < MAX_STORE_RECEIVES:
             # In another transaction: other processes can write in between.

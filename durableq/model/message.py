@@ -167,6 +167,26 @@ class Ready(NamedTuple):
     waited_ms: int = 0
 
 
+class Gather(NamedTuple):
+    """The condition of a receive that gathers a batch."""
+
+    #: The number of ready messages that is enough.
+    least: int
+    #: How long the first of fewer messages waits for the others.
+    window_ms: int
+
+    def left_ms(self, ready: Ready, lease_ms: int) -> int:
+        """Return the time until they may be leased; 0: now, or there is none.
+
+        Args:
+            ready: of the queue.
+            lease_ms: the length of the lease; a window is at most a third of it.
+        """
+        if ready.number >= self.least or not ready.number:
+            return 0
+        return max(0, min(self.window_ms, lease_ms // 3) - ready.waited_ms)
+
+
 class Completion(NamedTuple):
     """The success of one delivery: receipt, result as JSON text, and the message's key.
 

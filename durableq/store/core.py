@@ -26,7 +26,16 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, overload
 from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.model.limits import MAX_WAIT_MS
-from durableq.model.message import Completion, Draft, Failure, Outcome, Ready, Receipt, Received
+from durableq.model.message import (
+    Completion,
+    Draft,
+    Failure,
+    Gather,
+    Outcome,
+    Ready,
+    Receipt,
+    Received,
+)
 from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole
 
@@ -129,6 +138,7 @@ class Receive:
     visibility_ms: int | None = None
     owner_id: int = 0
     by_group: bool = False
+    gather: Gather | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +217,7 @@ class Queueing(Protocol):
         owner_id: int = 0,
         wait_ms: int = 0,
         by_group: bool = False,
+        gather: Gather | None = None,
     ) -> Received:
         """Lease up to `limit` ready messages: highest priority first, then oldest first.
 
@@ -227,10 +238,12 @@ class Queueing(Protocol):
             by_group: lease one ready message, and behind it the next of its group in order, up to
                 the first that is delayed, or was received before: more than may be active, as one
                 batch. A message without a group, or one that was received before, comes alone.
+            gather: lease none while fewer are ready, and not long enough. `count_ready` counts
+                them in the transaction that leases: of several receivers, one takes a batch.
 
         Returns:
             The messages and duplicates. With neither, `wait_ms` is the time until a receive may
-            bring a message, as `ready_in_ms` returns it.
+            bring a message, as `ready_in_ms` returns it, or until `gather` allows it.
         """
         ...
 
@@ -376,7 +389,8 @@ def receive_or_wait(
     if not received.idle:
         return received
     if not wait_ms:
-        return received._replace(wait_ms=store.ready_in_ms([queue]))
+        is_known = received.wait_ms is not None
+        return received if is_known else received._replace(wait_ms=store.ready_in_ms([queue]))
     deadline = time.monotonic() + wait_ms / 1000
     with closing(store.watch()) as watch:
         while True:
@@ -385,6 +399,7 @@ def receive_or_wait(
                 received = receive()
                 if not received.idle:
                     return received
+                ready_in_ms = received.wait_ms or 0  # of a batch that is not gathered yet
             left_seconds = deadline - time.monotonic()
             if left_seconds <= 0:
                 return received._replace(wait_ms=ready_in_ms)

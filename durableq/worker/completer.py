@@ -14,7 +14,7 @@ from typing import Final, cast
 from durableq.client import tracing
 from durableq.client.delivery import Delivery
 from durableq.model.errors import PASSING, DurableQError
-from durableq.model.message import Completion, Failure, Outcome, Received
+from durableq.model.message import Completion, Failure, Gather, Outcome, Received
 from durableq.model.text import visible
 from durableq.runtime import logs
 from durableq.runtime.outage import describe
@@ -79,7 +79,9 @@ class Completer:
                     if due < self._wakes_at:
                         self._changed.notify()
 
-    def receive(self, queue: str, limit: int, *, by_group: bool = False) -> Received:
+    def receive(
+        self, queue: str, limit: int, *, by_group: bool = False, gather: Gather | None = None
+    ) -> Received:
         """Receive messages; settle in the same transaction all that are queued.
 
         Raises:
@@ -87,7 +89,7 @@ class Completer:
             UnknownQueue: the queue is gone; the others are settled.
         """
         owner_id = self._state.scoreboard.owner_id
-        (received,) = self._write(Receive(queue, limit, None, owner_id, by_group))
+        (received,) = self._write(Receive(queue, limit, None, owner_id, by_group, gather))
         return cast(Received, _result(received))
 
     def finish(self, ended: Sequence[tuple[Work, Delivery]], *, failed: int = 0) -> None:

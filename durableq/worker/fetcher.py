@@ -107,10 +107,17 @@ class Fetcher:
             began_at = time.monotonic()
             if handler.gathering is None:  # a batch takes one slot
                 prefetch = min(limit, prefetch)
-            received = self._completer.receive(handler.queue, prefetch, by_group=handler.by_group)
+            received = self._completer.receive(
+                handler.queue,
+                prefetch,
+                by_group=handler.by_group,
+                gather=None if handler.gathering is None else handler.gathering.terms,
+            )
             self._state.prefetch.record_receive(time.monotonic() - began_at)
             self._more |= received.more
             _log_duplicates(received)
+            if handler.gathering is not None and received.idle:  # others have taken the batch
+                self._look_in(received.wait_ms)
             if received.messages:
                 if tracing.active is not None:
                     seconds = time.monotonic() - began_at
@@ -127,9 +134,13 @@ class Fetcher:
         if handler.gathering is None:
             return True
         left_ms = handler.gathering.left_ms(self._store, handler.queue)
+        self._look_in(left_ms)
+        return left_ms == 0
+
+    def _look_in(self, left_ms: int | None) -> None:
+        """Look at the windows again after this time, if it is known and not over."""
         if left_ms:
             self._left_ms = left_ms if self._left_ms is None else min(left_ms, self._left_ms)
-        return left_ms == 0
 
     def _wait(self) -> None:
         """Wait until a receive may return messages, or until the queues are drained."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from durableq.client import gathering
 from durableq.engines.sql import settling
+from durableq.model import message
 from durableq.model.flow import rank
 from durableq.model.message import FOREVER_MS
 from tests.sabotage.texts import change, rewrite
@@ -92,8 +93,15 @@ def lease_while_gathering() -> None:
     module.left_ms = look_and_lease
 
 
+def lease_what_a_batch_has_left() -> None:
+    """A receive that finds the batch taken leases what there is."""
+    module: Any = message.Gather
+    module.left_ms = lambda *_: 0
+
+
 BUGS = (
     lease_while_gathering,
+    lease_what_a_batch_has_left,
     begin_the_window_again_with_each_message,
     let_priorities_never_age,
     leave_the_last_message_of_a_slice_unranked,
@@ -124,6 +132,10 @@ SEEN_BY = (
     (
         "forget_the_expiry_with_the_lease",
         _EXPIRY + "test_a_message_that_expired_in_a_killed_worker_is_not_retried[dead]",
+    ),
+    (
+        "lease_what_a_batch_has_left",
+        _CONTRACT + "test_messages_that_a_batch_leaves_are_gathered_anew",
     ),
     (
         "begin_the_window_again_with_each_message",

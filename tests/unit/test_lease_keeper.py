@@ -11,6 +11,7 @@ from durableq import DurableQ
 from durableq.client.handlers import Handler
 from durableq.model.message import Outcome, Receipt
 from durableq.supervisor.scoreboard import Scoreboard
+from durableq.testing.fakes import FakeClock
 from durableq.worker import in_flight, lease_keeper
 from durableq.worker.in_flight import Work
 from durableq.worker.lease_keeper import LeaseKeeper
@@ -61,7 +62,7 @@ class Keeping:
     def __init__(
         self, store: SlowStore, monkeypatch: pytest.MonkeyPatch, lease_ms: int = LEASE_MS
     ) -> None:
-        dq = DurableQ("memory://")
+        dq = DurableQ("memory://", clock=FakeClock())
         store.until_ms = store.now_ms + lease_ms
         orders = dq.queue("orders", visibility_timeout=lease_ms / 1000)
         orders.send(1)

@@ -43,6 +43,7 @@ from durableq.model.message import (
     Duplicate,
     Event,
     Failure,
+    Gather,
     Message,
     Outcome,
     Reason,
@@ -175,9 +176,10 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
         owner_id: int = 0,
         wait_ms: int = 0,
         by_group: bool = False,
+        gather: Gather | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
-        receive = partial(self._receive, queue, limit, visibility_ms, owner_id, by_group)
+        receive = partial(self._receive, queue, limit, visibility_ms, owner_id, by_group, gather)
         return receive_or_wait(self, queue, wait_ms, receive)
 
     @operation
@@ -188,6 +190,7 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
         visibility_ms: int | None,
         owner_id: int,
         by_group: bool = False,
+        gather: Gather | None = None,
     ) -> Received:
         lease = self._lease(queue, limit, visibility_ms, owner_id)
         promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
@@ -195,6 +198,8 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
         if self._queue(queue).settings.paused:
             return received
         more = promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
+        if gather is not None and (left_ms := self._gathered_in_ms(queue, lease, gather)):
+            return received._replace(more=more, wait_ms=left_ms)
         limit, retries, ready = self._admissible(queue, limit)
         if not limit:
             return received._replace(more=more)
@@ -218,6 +223,11 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
         self._charge(queue, received.messages)
         groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
         return received._replace(more=more)
+
+    def _gathered_in_ms(self, queue: str, lease: Lease, gather: Gather) -> int:
+        """Return the time until a batch may be leased; 0: now."""
+        lease_ms = lease.until_ms - self._clock.lease_ms()
+        return gather.left_ms(self.count_ready(queue, gather.least), lease_ms)
 
     def _admissible(self, queue: str, limit: int) -> tuple[int, int | None, list[Row]]:
         """Return how many messages, and how many retries, may be leased, and the ready ones.
@@ -412,8 +422,8 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
             match call:
                 case Send(queue, drafts):
                     return self.send_now(queue, drafts)
-                case Receive(queue, limit, visibility_ms, owner_id, by_group):
-                    return self._receive(queue, limit, visibility_ms, owner_id, by_group)
+                case Receive(queue, limit, visibility_ms, owner_id, by_group, gather):
+                    return self._receive(queue, limit, visibility_ms, owner_id, by_group, gather)
                 case Extend(receipts, visibility_ms):
                     return self.extend(receipts, visibility_ms)
                 case Settle(completions, failures, actor):

@@ -23,7 +23,7 @@ from durableq.engines.sql.together import together
 from durableq.model import codec
 from durableq.model.errors import DurableQError
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_SEND_BATCH, MAX_VISIBILITY_MS
-from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt, Received
+from durableq.model.message import Completion, Draft, Failure, Gather, Outcome, Receipt, Received
 from durableq.store.core import Answer, Call, Receive, Settle
 
 _flow: Final = attrgetter("flow")
@@ -55,9 +55,10 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
         owner_id: int = 0,
         wait_ms: int = 0,
         by_group: bool = False,
+        gather: Gather | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
-        wanted = Receive(queue, limit, visibility_ms, owner_id, by_group)
+        wanted = Receive(queue, limit, visibility_ms, owner_id, by_group, gather)
         if type(wait_ms) is int and not wait_ms and _is_plain(wanted):
             done = self._work((), wanted)
             if done is not None:
@@ -71,6 +72,7 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
             owner_id=owner_id,
             wait_ms=wait_ms,
             by_group=by_group,
+            gather=gather,
         )
 
     def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
@@ -122,6 +124,7 @@ def _is_plain(wanted: Receive) -> bool:
     visibility_ms = wanted.visibility_ms
     return (
         not wanted.by_group
+        and wanted.gather is None
         and _is_whole(wanted.limit, MAX_RECEIVE_BATCH)
         and (visibility_ms is None or _is_whole(visibility_ms, MAX_VISIBILITY_MS))
         and type(wanted.owner_id) is int

@@ -39,7 +39,16 @@ from durableq.model.limits import (
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
-from durableq.model.message import FOREVER_MS, Message, Ready, Receipt, Received, State, of_fields
+from durableq.model.message import (
+    FOREVER_MS,
+    Gather,
+    Message,
+    Ready,
+    Receipt,
+    Received,
+    State,
+    of_fields,
+)
 from durableq.model.settings import RECEIVE_LIMITS, Limits
 from durableq.model.units import check_whole
 from durableq.store.core import Watch, receive_or_wait
@@ -63,14 +72,15 @@ class Receiving(Operations):
         owner_id: int = 0,
         wait_ms: int = 0,
         by_group: bool = False,
+        gather: Gather | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
         if wait_ms or type(wait_ms) is not int:
             lease: dict[str, Any] = {"visibility_ms": visibility_ms, "owner_id": owner_id}
-            lease["by_group"] = by_group
+            lease |= {"by_group": by_group, "gather": gather}
             once = partial(self.receive, queue, limit, **lease)
             return receive_or_wait(self, queue, wait_ms, once)
-        return self._database.run(receive, queue, limit, visibility_ms, owner_id, by_group)
+        return self._database.run(receive, queue, limit, visibility_ms, owner_id, by_group, gather)
 
     def watch(self) -> Watch:
         """Start watching for writes; each engine has its own way."""
@@ -94,6 +104,7 @@ def receive(
     visibility_ms: int | None,
     owner_id: int,
     by_group: bool = False,
+    gather: Gather | None = None,
 ) -> Received:
     """Lease up to `limit` messages; see Queueing.receive."""
     text = tx.sql.RECEIVE_LIMITED if queue in tx.limited else tx.sql.RECEIVE_FROM
@@ -101,13 +112,12 @@ def receive(
     if found is None:
         raise UnknownQueue(queue)
     tx.revision, flags, queue_id, timeout_ms, retention_ms, *state = found
-    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
-    terms = _terms(tx, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
+    terms = _terms(tx, limit, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
     more, retries, before, probing = False, None, None, None
-    if flags & NEEDS_UPKEEP:  # messages are due, leases have ended, or the queue is paused
-        more, state = _keep_up(tx, queue), ()
-        if tx.queue(queue).paused:
-            return Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
+    if flags & NEEDS_UPKEEP or gather is not None:
+        (more, nothing), state = _prepare(tx, flags, terms, gather), ()
+        if nothing is not None:
+            return nothing
     if flags & _LIMITED:
         (limit, retries, _), before, probing = flow.grant(tx, terms[:3], limit, state)
         if not limit:
@@ -130,14 +140,33 @@ def receive(
     return tx.shown(received) if tx.offset_ms else received
 
 
+def _prepare(
+    tx: WriteTransaction, flags: int, terms: Terms, gather: Gather | None
+) -> tuple[bool, Received | None]:
+    """Do what is due before a receive.
+
+    Returns:
+        Whether more is due, and the answer of a receive that may lease nothing.
+    """
+    more, queue = False, terms.queue
+    if flags & NEEDS_UPKEEP:  # messages are due, leases have ended, or the queue is paused
+        more = _keep_up(tx, queue)
+        if tx.queue(queue).paused:
+            return more, Received([], [], 0, wait_ms=ready_in_ms(tx, [queue]))
+    if gather is not None:
+        ready = count_ready(tx, terms.queue_id, gather.least)
+        if left_ms := gather.left_ms(ready, terms.visibility_ms):
+            return more, Received([], [], 0, more, left_ms)
+    return more, None
+
+
 def lease_dead_letters(
     tx: WriteTransaction, queue: str, ids: Sequence[str], visibility_ms: int | None, owner_id: int
 ) -> list[Message]:
     """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
     row = tx.queue(queue)
-    check_whole(len(ids), "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     of_queue = queue, row.id, row.limits
-    terms = _terms(tx, of_queue, visibility_ms, row.visibility_timeout_ms, owner_id)
+    terms = _terms(tx, len(ids), of_queue, visibility_ms, row.visibility_timeout_ms, owner_id)
     _promote(tx, row.id)
     reclaim_expired(tx, row)
     chosen = _dead_letters(tx, row.id, len(ids), ids)
@@ -146,6 +175,7 @@ def lease_dead_letters(
 
 def _terms(
     tx: WriteTransaction,
+    limit: int,
     queue: tuple[str, int, int],
     visibility_ms: int | None,
     default_ms: int,
@@ -155,6 +185,7 @@ def _terms(
 
     Args:
         tx: the transaction.
+        limit: the number of messages.
         queue: name, id and limits of the queue.
         visibility_ms: the length of the leases; None means the queue's.
         default_ms: the queue's.
@@ -163,6 +194,7 @@ def _terms(
     Raises:
         InvalidInput: an argument out of bounds.
     """
+    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
     if visibility_ms is None:
         visibility_ms = default_ms
     else:

@@ -37,8 +37,8 @@ def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Ou
     match call:
         case Send(queue, drafts):
             return sending.send(tx, queue, drafts)
-        case Receive(queue, limit, visibility_ms, owner_id, by_group):
-            return receiving.receive(tx, queue, limit, visibility_ms, owner_id, by_group)
+        case Receive(queue, limit, visibility_ms, owner_id, by_group, gather):
+            return receiving.receive(tx, queue, limit, visibility_ms, owner_id, by_group, gather)
         case Extend(receipts, visibility_ms):
             return releasing.extend(tx, receipts, visibility_ms)
         case Settle(completions, failures, actor):

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from durableq.model.errors import UnknownQueue
-from durableq.model.message import Ready
-from durableq.store.core import Capability
+from durableq.model.message import Gather, Ready
+from durableq.store.core import Capability, Receive
 from durableq.testing.contract.case import (
     ORDERS,
     FullStore,
@@ -23,7 +23,7 @@ from durableq.testing.fakes import FakeClock
 
 
 class GatheringContract(StoreCase):
-    """`count_ready`."""
+    """`count_ready`, and receives that gather."""
 
     def test_an_empty_queue_has_nothing_to_gather(self, store: FullStore) -> None:
         assert store.count_ready(ORDERS, 10) == Ready(0, 0)
@@ -65,3 +65,27 @@ class GatheringContract(StoreCase):
         fail(store, take(store), retry_in_ms=3_000)
         clock.advance(3)
         assert store.count_ready(ORDERS, 10) == Ready(1, 0)
+
+    def test_messages_that_a_batch_leaves_are_gathered_anew(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.send(ORDERS, drafts(1, 2, 3))
+        gather = Gather(2, 5_000)
+        assert len(store.receive(ORDERS, 2, gather=gather).messages) == 2
+        left = store.receive(ORDERS, 2, gather=gather)
+        assert (left.messages, left.idle, left.wait_ms) == ([], True, 5_000)
+        clock.advance(4.999)
+        (left,) = store.together([Receive(ORDERS, 2, gather=gather)])  # type: ignore[assignment]
+        assert (left.messages, left.wait_ms) == ([], 1)
+        clock.advance(0.001)
+        assert len(store.receive(ORDERS, 2, gather=gather).messages) == 1
+        nothing = store.receive(ORDERS, 2, gather=gather)
+        assert nothing.messages == []
+
+    def test_a_window_is_at_most_a_third_of_the_lease(self, store: FullStore) -> None:
+        send(store)
+        gather = Gather(2, 5_000)
+        asked = store.receive(ORDERS, 2, visibility_ms=3_000, gather=gather)
+        assert (asked.messages, asked.wait_ms) == ([], 1_000)
+        waited = store.receive(ORDERS, 2, visibility_ms=3_000, wait_ms=20, gather=gather)
+        assert (waited.messages, waited.wait_ms) == ([], 1_000)
