@@ -91,7 +91,7 @@ def test_a_returned_value_is_kept_and_given_to_duplicates(
         return {"paid": message.body}
 
     sent = [orders.send(120, key="k"), orders.send(120, key="k"), orders.send(7)]
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         work(dq)
     assert handled == [sent[0], sent[2]]
     record = orders.record("k")

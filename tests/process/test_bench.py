@@ -92,8 +92,8 @@ def test_the_rows_of_messages_are_measured_beside_raw(tmp_path: Path) -> None:
         *("schema", "machine", "sqlite", "postgres", "load", "seconds"),
         *("peers", "missing_peers", "rows", "missing"),
     }
-    listed = json.loads(bench("--list", "--row", "messages", "--json").stdout)
-    assert [row["name"] for row in document["rows"]] == [row["name"] for row in listed]
+    listed = bench("--list", "--row", "messages", "--json").stdout.splitlines()
+    assert [row["name"] for row in document["rows"]] == [json.loads(row)["name"] for row in listed]
     for row in document["rows"]:
         assert 0.01 < row["value"]["low"] <= row["value"]["median"] <= row["value"]["high"] < 10
         assert row["reached"] == (row["target"] and row["value"]["median"] >= row["target"])

@@ -78,8 +78,8 @@ def test_rows_are_measured_and_no_schema_is_left(
     assert document["sqlite"] == ""
     assert document["postgres"]["synchronous_commit"] == "on"
     assert document["postgres"]["version"]
-    listed = json.loads(bench("--db", postgres_server, "--list", *words, "--json").stdout)
-    assert [row["name"] for row in document["rows"]] == [row["name"] for row in listed]
+    listed = bench("--db", postgres_server, "--list", *words, "--json").stdout.splitlines()
+    assert [row["name"] for row in document["rows"]] == [json.loads(row)["name"] for row in listed]
     for row in document["rows"]:
         assert 0.01 < row["value"]["low"] <= row["value"]["median"] <= row["value"]["high"]
         assert row["details"]

@@ -18,7 +18,6 @@ from durableq.testing.contract.metadata import MetadataContract
 from durableq.testing.contract.once import OnceContract
 from durableq.testing.contract.queueing import QueueingContract
 from durableq.testing.contract.redrive import RedriveContract
-from durableq.testing.contract.search import SearchContract
 from durableq.testing.contract.transactions import TransactionsContract
 
 
@@ -30,7 +29,6 @@ class StoreContract(
     RedriveContract,
     FleetContract,
     InspectContract,
-    SearchContract,
     ControlContract,
     MaintenanceContract,
     MetadataContract,

@@ -32,7 +32,7 @@ from durableq.testing.fakes import FakeClock
 
 
 @needs(Capability.INSPECT)
-class InspectContract(StoreCase):
+class LookingContract(StoreCase):
     """The queries of the Inspect capability."""
 
     def test_peeking_shows_every_state_in_order_of_id(self, store: FullStore) -> None:
