@@ -62,13 +62,13 @@ def status(
             for seen in _looks(store, seconds):
                 output.json_line(document(session.address, seen))
         elif watch:
-            _watch(store, seconds)
+            _watch(store, session.address, seconds)
         else:
             *_, last = _looks(store, SAMPLE_SECONDS, 2)
             if session.as_json:
                 output.document(document(session.address, last))
             else:
-                _print(last, {})
+                _print(session.address, last, {})
 
 
 def peek(
@@ -266,7 +266,7 @@ def _looks(store: Store, seconds: float, number: int = 0) -> Iterator[Overview]:
         number -= 1
 
 
-def _watch(store: Store, every: float) -> None:
+def _watch(store: Store, address: str, every: float) -> None:
     """Show an overview every `every` seconds; on a terminal each replaces the last one."""
     flows: dict[str, deque[float]] = {}
     for seen in _looks(store, every):
@@ -276,12 +276,12 @@ def _watch(store: Store, every: float) -> None:
                 line.append(view.flow.out_per_second)
         if sys.stdout.isatty():
             sys.stdout.write("\x1b[H\x1b[2J")
-        _print(seen, flows)
+        _print(address, seen, flows)
         if not sys.stdout.isatty():
             output.line()
 
 
-def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
+def _print(address: str, seen: Overview, flows: dict[str, deque[float]]) -> None:
     columns = dict(_QUEUES)
     if flows:
         columns["OUT"] = lambda view: output.sparkline(flows.get(view.info.name, ()))
@@ -296,7 +296,7 @@ def _print(seen: Overview, flows: dict[str, deque[float]]) -> None:
     output.lines(f"{sentence[0].upper()}{sentence[1:]}." for sentence in neglected)
     if neglected:
         output.line()
-    output.lines(output.fields(list(_facts_below(seen))))
+    output.lines(output.fields([*_facts_below(seen), ("database", address)]))
 
 
 def _facts_below(seen: Overview) -> Iterator[tuple[str, str]]:

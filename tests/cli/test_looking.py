@@ -36,7 +36,7 @@ def test_status_counts_stored_and_ended_messages(run: Run, shop: Shop) -> None:
     shop.queue.send("delayed", delay=60)
     shown = run("status")
     assert shown.code == 0
-    head, row, blank, workers, blank_too, neglected, _, keys, storage = shown.lines
+    head, row, blank, workers, blank_too, neglected, _, keys, storage, database = shown.lines
     assert dict(zip(head.split(), row.split()[:6], strict=False)) == {
         "QUEUE": "orders",
         "READY": "1",
@@ -50,8 +50,9 @@ def test_status_counts_stored_and_ended_messages(run: Run, shop: Shop) -> None:
     none = "No running worker is registered, so none handles 'orders'; 2 messages wait there."
     assert neglected == none
     assert keys.split(maxsplit=1) == ["keys", "0 in progress, 2 completed"]
-    assert storage.startswith("storage  sqlite ")
+    assert storage.startswith("storage   sqlite ")
     assert storage.endswith("synchronous full")
+    assert database == "database  durableq.db"
 
 
 def test_status_as_json_has_every_queue_and_its_counters(run: Run, shop: Shop) -> None:
