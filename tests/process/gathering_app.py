@@ -11,7 +11,6 @@ from durableq import Batch, DurableQ
 from durableq.client.gathering import Gathering
 from tests.process.app import Ledger
 
-APP = "tests.process.gathering_app:dq"
 LEAST: Final = 3
 
 dq = DurableQ()

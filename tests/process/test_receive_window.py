@@ -8,7 +8,11 @@ from durableq import DurableQ
 from tests.engine import plain
 from tests.process.app import Ledger
 from tests.process.child import Nursery
-from tests.process.gathering_app import APP, LEAST
+
+#: Not imported here: its looks are noted in whatever process imports it.
+APP = "tests.process.gathering_app:dq"
+#: The number of messages that its batches wait for.
+LEAST = 3
 
 
 def gatherers(ledger: Ledger, ready: int) -> list[int]:
