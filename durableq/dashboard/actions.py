@@ -15,6 +15,7 @@ from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Decision, Discard, Hold, Requeue
 from durableq.model.limits import MAX_DELAY_MS
 from durableq.model.message import DeadLetter, Reason
+from durableq.model.text import shown
 from durableq.model.units import to_ms
 from durableq.store.core import Capability
 
@@ -125,9 +126,11 @@ def _decide_all(visit: Visit, decision: Decision) -> Done:
     if not isinstance(decision, Requeue | Discard):
         raise Refusal(400, "All that match cannot be held at once.", "Select them, page by page.")
     reason = visit.form.get("reason")
+    if reason and reason not in set(Reason):  # without it all would match
+        raise Refusal(400, f"There is no reason {shown(reason)}. Nothing was changed.")
     wanted = DeadLetterFilter(
         queue=visit.form.get("queue") or None,
-        reason=Reason(reason) if reason in set(Reason) else None,
+        reason=Reason(reason) if reason else None,
         fingerprint=visit.form.get("group") or None,
     )
     rate = visit.number("rate") if isinstance(decision, Requeue) else None

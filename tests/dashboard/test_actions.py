@@ -129,6 +129,8 @@ def test_all_that_match_are_redriven(dq: DurableQ, client: Client) -> None:
     fields = {"scope": "all", "queue": "orders", "group": group.fingerprint, "reason": ""}
     page = client.act("/dead-letters/hold", **fields)
     assert (page.status, "cannot be held at once" in page.text) == (400, True)
+    page = client.act("/dead-letters/discard", **{**fields, "reason": "boredom"})
+    assert (page.status, "There is no reason 'boredom'." in page.text) == (400, True)
     page = client.act("/dead-letters/redrive", **fields)
     assert "decides about 3 letters" in page.text
     wait_for(lambda: dq.store.count_ready("orders", 10).number == 3, what="the redrive")
