@@ -2,8 +2,7 @@
 
 Run as `python -m durableq.testing.chaos.limited_producer NUMBER`, from 0 to PRODUCERS - 1: each
 sends to groups of its own, and all of them meet the same full queue. Messages come in clumps, so
-that limits have something to hold back. In a short run workers may keep up with the first clumps:
-then more follow, until a send has met a full queue.
+that limits have something to hold back.
 """
 
 from __future__ import annotations
@@ -29,8 +28,6 @@ _QUEUES: Final = (STEPS, CALLS, PARCELS)
 #: The messages of a clump in each queue, and the time between two clumps.
 CLUMP: Final = 6
 CLUMP_SECONDS: Final = 2.0
-#: Clumps after which it ends although no send has met a full queue.
-MOST_CLUMPS: Final = 50
 #: In the folder of the ledgers once enough was sent.
 _ENOUGH: Final = "enough"
 
@@ -45,22 +42,20 @@ def main() -> int:
     ledger = Ledger.of_this_run()
     dq = patient(DurableQ)
     queues = [patient(partial(dq.queue, name)) for name in _QUEUES]
-    this, has_met_full = int(sys.argv[1]), False
+    this = int(sys.argv[1])
     for clump in itertools.count():
         numbers = range(clump * CLUMP, (clump + 1) * CLUMP)
         mine = [number for number in numbers if number % PRODUCERS == this]
         for queue, number in itertools.product(queues, mine):
             body = {"group": number % GROUPS, "number": number // GROUPS}
-            while (step := _send(queue, ledger, body)) is not Step.OK:
-                has_met_full |= step is Step.FULL
+            while not _send(queue, ledger, body):
                 time.sleep(PAUSE_SECONDS)
-        if _is_enough(ledger.folder, queues) and (has_met_full or clump >= MOST_CLUMPS):
+        if _is_enough(ledger.folder, queues):
             break
     return 0
 
 
-def _send(queue: Queue, ledger: Ledger, body: dict[str, int]) -> Step:
-    """Send a message; return how that ended: OK, FULL or UNSETTLED."""
+def _send(queue: Queue, ledger: Ledger, body: dict[str, int]) -> bool:
     operation = f"send_{queue.name}"
     group = f"group-{body['group']}" if queue.name == STEPS else None
     ledger.note(operation, Step.INVOKE, place(body))
@@ -68,12 +63,12 @@ def _send(queue: Queue, ledger: Ledger, body: dict[str, int]) -> Step:
         message_id = queue.send(body, group=group)
     except QueueFull:
         ledger.note(operation, Step.FULL, place(body))
-        return Step.FULL
+        return False
     except PASSING:
         ledger.note(operation, Step.UNSETTLED, place(body))
-        return Step.UNSETTLED
+        return False
     ledger.note(operation, Step.OK, place(body), message_id)
-    return Step.OK
+    return True
 
 
 def _is_enough(folder: Path, queues: Sequence[Queue]) -> bool:

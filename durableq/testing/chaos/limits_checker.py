@@ -29,6 +29,8 @@ _GROUP_RATE: Final = {name: each.get("group_rate") or 0 for name, each in SETTIN
 _GROUP_BURST: Final = {name: each.get("group_burst") or 0 for name, each in SETTINGS.items()}
 _PLACES: Final = {name: settings.get("max_in_flight") or 0 for name, settings in SETTINGS.items()}
 _BACKLOG: Final = {name: each.get("max_backlog") or 0 for name, each in SETTINGS.items()}
+#: Accepted sends after which the backlog must have been full: workers may keep up with a few.
+_ENOUGH: Final = 20
 _SHARE: Final = {name: each.get("retry_share") or 0 for name, each in SETTINGS.items()}
 _PROBES: Final = SETTINGS[CALLS].get("breaker_probes", 0)
 #: The lease clock has whole milliseconds, a ledger nanoseconds.
@@ -258,7 +260,7 @@ def backlogs_are_limited(case: LimitsCase) -> Iterator[str]:
         if limit and max(stored, default=0) > limit:
             yield f"{max(stored)} messages were in {queue}; {limit} are allowed."
     sends = f"send_{PARCELS}"
-    if case.noted(sends, Step.OK) and not case.noted(sends, Step.FULL):
+    if case.noted(sends, Step.OK) >= _ENOUGH and not case.noted(sends, Step.FULL):
         yield f"No send to {PARCELS} met a full queue."
 
 
