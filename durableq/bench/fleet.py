@@ -96,7 +96,7 @@ def measure(
     """
     with ended_by_signals(), TemporaryDirectory(prefix="durableq-bench-") as name:
         folder = Path(name)
-        notes = _Notes(folder / "notes")
+        notes = Notes(folder / "notes")
         with (
             DurableQ(folder / "bench.db") as app,
             _fleet(app, folder, procs, notes, progress) as processes,
@@ -125,7 +125,7 @@ def measure(
     )
 
 
-class _Notes:
+class Notes:
     """The handlers' notes: message, start time and worker."""
 
     def __init__(self, path: Path) -> None:
@@ -137,10 +137,15 @@ class _Notes:
         lines = [line.split() for line in text.rpartition("\n")[0].splitlines()]
         return [(int(pid), int(at)) for of, pid, at in lines if of == message_id]
 
+    def again(self, message_id: str) -> int:
+        """Return the time, in ns, of the second start of the message's handler; 0 before."""
+        starts = self.of(message_id)
+        return starts[1][1] if len(starts) > 1 else 0
+
 
 @contextmanager
 def _fleet(
-    app: DurableQ, folder: Path, procs: int, notes: _Notes, progress: Callable[[str], None]
+    app: DurableQ, folder: Path, procs: int, notes: Notes, progress: Callable[[str], None]
 ) -> Iterator[Processes]:
     """Run `durableq work` as a process of its own."""
     _ = app.store  # creates the file before the workers start
@@ -173,7 +178,7 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
     return sum(used.user + used.system for used in times)
 
 
-def _wake_up(processes: Processes, queue: Queue, notes: _Notes) -> float:
+def _wake_up(processes: Processes, queue: Queue, notes: Notes) -> float:
     time.sleep(random.uniform(*BETWEEN_SECONDS))
     message_id = queue.send("")
     sent_ns = time.monotonic_ns()
@@ -184,7 +189,7 @@ def _wake_up(processes: Processes, queue: Queue, notes: _Notes) -> float:
 
 
 def _give_back(
-    processes: Processes, app: DurableQ, queue: Queue, notes: _Notes, procs: int
+    processes: Processes, app: DurableQ, queue: Queue, notes: Notes, procs: int
 ) -> float:
     """Return the time, in ms, from the kill of a message's worker to its next handler."""
     message_id = queue.send(HOLD)
@@ -194,11 +199,11 @@ def _give_back(
     time.sleep(random.uniform(*BETWEEN_SECONDS))
     killed_ns = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
-    begun = processes.wait_for(lambda: notes.of(message_id)[1:], "its return", ANSWER_SECONDS)
+    begun_ns = processes.wait_for(lambda: notes.again(message_id), "its return", ANSWER_SECONDS)
     processes.wait_for(
         lambda: len(_workers(app)) == procs, "the replacement to start", START_SECONDS
     )
-    return (begun[0][1] - killed_ns) / 1e6
+    return (begun_ns - killed_ns) / 1e6
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
