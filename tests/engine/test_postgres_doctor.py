@@ -336,6 +336,33 @@ def test_a_deep_examination_compares_the_indexes(url: str) -> None:
     assert "indexes have every row of their tables" in found.what
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("state = 4", "1 in durableq_message with a wrong state"),
+        ("receipt = ''", "1 in durableq_message with a wrong receipt"),
+        ("key = 'k'", "1 in durableq_message with a wrong payload hash"),
+        ("body = repeat('x', (128 << 20) + 3)", "1 in durableq_message with a wrong size"),
+    ],
+)
+def test_a_deep_examination_finds_impossible_messages(url: str, change: str, fault: str) -> None:
+    assert examined(url, deep=True)["rows"].level is Level.OK
+    with connected(url) as connection:
+        connection.execute(f"UPDATE durableq_message SET {change}".encode())
+    found = examined(url, deep=True)["rows"]
+    assert (found.level, found.what) == (Level.BAD, fault)
+
+
+def test_a_deep_examination_finds_impossible_records(url: str) -> None:
+    with DurableQ(url) as dq:
+        dq.queue("orders").send(1, key="k")
+        (message, *_) = dq.store.receive("orders", 2).messages
+        assert message.state.label == "in_flight"
+    with connected(url) as connection:
+        connection.execute("UPDATE durableq_idempotency SET status = 2")
+    assert examined(url, deep=True)["rows"].what == "1 in durableq_idempotency with a wrong status"
+
+
 @pytest.fixture
 def standby(server: Server, url: str) -> Iterator[Server]:
     """A standby of the server, which has the schema."""

@@ -113,8 +113,7 @@ def _findings(examiner: _Checks, *, deep: bool) -> Iterator[Finding]:
         else:
             yield _database(found, database.location)
         if found is SchemaState.CURRENT:
-            also = {"integrity": doctor_tables.check_integrity} if deep else {}
-            checks = _OF_TABLES | also | checks
+            checks = _OF_TABLES | (_DEEP if deep else {}) | checks
     for name, check in checks.items():
         yield from examiner.run(name, check)
 
@@ -172,6 +171,10 @@ _OF_TABLES: Final[dict[str, Check]] = {
     "vacuum": doctor_tables.check_vacuum,
     "size": doctor_tables.check_size,
     "write_lock": doctor_use.check_write_lock,
+}
+_DEEP: Final[dict[str, Check]] = {
+    "rows": doctor_tables.check_rows,
+    "integrity": doctor_tables.check_integrity,
 }
 _OF_SERVER: Final[dict[str, Check]] = {
     "durability": doctor_server.check_durability,

@@ -12,6 +12,7 @@ from durableq.engines.postgres.driver import driver
 from durableq.engines.postgres.errors import first_line
 from durableq.engines.postgres.schema import DEAD_LETTER_VIEW, grants_to_use
 from durableq.model.health import Finding, bad, ok, warn
+from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.units import span
 
 if TYPE_CHECKING:
@@ -95,6 +96,17 @@ SELECT i.oid::regclass::text FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.
 WHERE i.relnamespace = to_regnamespace($1) AND i.relname LIKE 'durableq\\_%'
     AND x.indisvalid AND x.indisready
 ORDER BY 1"""
+#: The rules of rows that SQLite checks at each write, as the condition of a row that breaks one.
+_RULES: Final = {
+    "durableq_message": {
+        "state": "state NOT IN (0, 1, 2, 3)",
+        "receipt": "length(receipt) <> 16",
+        "payload hash": "(key IS NULL) <> (payload_hash IS NULL)",
+        # Bytes are stored as two digits each, after a mark.
+        "size": f"octet_length(body) > {2 * BODY_CEILING_BYTES + 2}",
+    },
+    "durableq_idempotency": {"status": "status NOT IN (0, 1)"},
+}
 _RESTORE: Final = "Restore a dump of all tables; durableq restore says how."
 
 
@@ -207,6 +219,19 @@ def check_size(link: Link, database: Database) -> Iterator[Finding]:
     if not bloated:
         what = f"the tables have {of_tables / MIB:,.1f} MiB, their indexes {of_indexes / MIB:,.1f}"
         yield ok(name, what)
+
+
+def check_rows(link: Link, database: Database) -> Finding:
+    """Look at every message and record for values that durableq never writes."""
+    name, faults = "rows", []
+    for table, rules in _RULES.items():
+        counts = ", ".join(f"count(*) FILTER (WHERE {broken})" for broken in rules.values())
+        text = database.in_schema(f"SELECT {counts} FROM {table}")  # noqa: S608 - constants
+        found = zip(rules, link.execute(text).fetchone(), strict=True)
+        faults += [f"{number:,} in {table} with a wrong {rule}" for rule, number in found if number]
+    if faults:
+        return bad(name, "; ".join(faults), f"Find out what else writes there. {_RESTORE}")
+    return ok(name, "every message and idempotency record has possible values")
 
 
 def check_integrity(link: Link, database: Database) -> Finding:

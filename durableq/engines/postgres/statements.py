@@ -108,8 +108,7 @@ CREATE TABLE durableq_idempotency (
     created_at_ms BIGINT NOT NULL,
     completed_at_ms BIGINT,
     expires_at_ms BIGINT,
-    CONSTRAINT durableq_idempotency_key PRIMARY KEY (queue_id, key),
-    CONSTRAINT durableq_idempotency_status CHECK (status IN (0, 1))
+    CONSTRAINT durableq_idempotency_key PRIMARY KEY (queue_id, key)
 )""",
     """\
 CREATE INDEX durableq_idempotency_expiry ON durableq_idempotency (expires_at_ms) WHERE status =
@@ -148,11 +147,7 @@ CREATE TABLE durableq_message (
     body VARCHAR COLLATE "C" NOT NULL,
     burial_reason TEXT COLLATE "C",
     burial_fingerprint TEXT COLLATE "C",
-    PRIMARY KEY (id),
-    CONSTRAINT durableq_message_state CHECK (state IN (0, 1, 2, 3)),
-    CONSTRAINT durableq_message_receipt CHECK (length(receipt) = 16),
-    CONSTRAINT durableq_message_key_has_hash CHECK ((key IS NULL) = (payload_hash IS NULL)),
-    CONSTRAINT durableq_message_body_size CHECK (octet_length(body) <= 134217730)
+    PRIMARY KEY (id)
 )""",
     """\
 CREATE INDEX durableq_message_blocked ON durableq_message (queue_id, group_id, sequence, id)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.expression import ClauseElement, ColumnElement, Executable
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.types import UserDefinedType
 
 from durableq.model.message import State
 
@@ -181,3 +182,13 @@ def has_state(column: Any, state: State) -> Any:
     PostgreSQL does so where its plan was made while there were few.
     """
     return column + literal_column("0") == literal_column(str(int(state)))
+
+
+class StrictAny(UserDefinedType[Any]):
+    """SQLite's ANY: JSON bodies are stored as text, bytes as a blob, and the value tells."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Return the type's name in a STRICT table."""
+        return "ANY"

@@ -40,30 +40,18 @@ from sqlalchemy import (
     column,
     literal_column,
 )
-from sqlalchemy.types import UserDefinedType
 
 from durableq.engines.sql.columns import COUNTERS, COUNTS
-from durableq.engines.sql.definitions.elements import fits
+from durableq.engines.sql.definitions.elements import StrictAny, fits
 from durableq.model.limits import BODY_CEILING_BYTES
 from durableq.model.message import FOREVER_MS, RecordStatus, State
 from durableq.model.settings import LIMIT_SETTINGS, SETTINGS, Kind, QueueSettings
-
-
-class _Any(UserDefinedType[Any]):
-    """SQLite's ANY: JSON bodies are stored as text, bytes as a blob, and the value tells."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        """Return the type's name in a STRICT table."""
-        return "ANY"
-
 
 _Whole = BigInteger().with_variant(Integer(), "sqlite")
 _Real: Any = Double().with_variant(REAL(), "sqlite")
 _Text: Any = Text().with_variant(Text(collation="C"), "postgresql")
 # On PostgreSQL no other column is VARCHAR: the driver knows bodies by it (docs/decisions/0047).
-_Body: Any = String(collation="C").with_variant(_Any(), "sqlite")
+_Body: Any = String(collation="C").with_variant(StrictAny(), "sqlite")
 
 
 def is_state(state: State, column: Any = None) -> Any:
@@ -82,6 +70,15 @@ def _whole(name: str, **options: Any) -> Column[int]:
 
 def _counter(name: str) -> Column[int]:
     return _whole(name, server_default="0")
+
+
+def _check(condition: Any, name: str) -> CheckConstraint:
+    """Return a check of each row, for SQLite.
+
+    PostgreSQL reads the text of every check again in each statement that writes, which was a
+    quarter of a send's function (ExecRelCheck in its execMain.c). There `doctor --deep` looks.
+    """
+    return CheckConstraint(condition, name=name).ddl_if(dialect="sqlite")
 
 
 def _setting(name: str) -> Column[Any]:
@@ -180,10 +177,10 @@ message = Table(
     # Of the last burial of a dead letter: with its source queue, its group.
     Column("burial_reason", _Text),
     Column("burial_fingerprint", _Text),
-    CheckConstraint("state IN (0, 1, 2, 3)", name="durableq_message_state"),
-    CheckConstraint("length(receipt) = 16", name="durableq_message_receipt"),
-    CheckConstraint("(key IS NULL) = (payload_hash IS NULL)", name="durableq_message_key_has_hash"),
-    CheckConstraint(fits(column("body"), BODY_CEILING_BYTES), name="durableq_message_body_size"),
+    _check("state IN (0, 1, 2, 3)", "durableq_message_state"),
+    _check("length(receipt) = 16", "durableq_message_receipt"),
+    _check("(key IS NULL) = (payload_hash IS NULL)", "durableq_message_key_has_hash"),
+    _check(fits(column("body"), BODY_CEILING_BYTES), "durableq_message_body_size"),
     sqlite_autoincrement=True,
     **_strict,
 )
@@ -264,7 +261,7 @@ idempotency = Table(
     Column("completed_at_ms", _Whole),
     Column("expires_at_ms", _Whole),
     PrimaryKeyConstraint("queue_id", "key", name="durableq_idempotency_key"),
-    CheckConstraint("status IN (0, 1)", name="durableq_idempotency_status"),
+    _check("status IN (0, 1)", "durableq_idempotency_status"),
     sqlite_with_rowid=False,
     **_strict,
 )
