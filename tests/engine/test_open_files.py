@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,10 @@ import pytest
 from durableq import DatabaseReplaced, DatabaseUnusable, Delivery, DurableQ, Queue, Unsupported
 from durableq.engines.sqlite import locks, open_files
 from durableq.engines.sqlite.checkpoints import IS_GUARDED
+from durableq.engines.sqlite.doctor import open_read_only
 from durableq.engines.sqlite.driver import driver
+from durableq.engines.sqlite.location import Location
+from durableq.engines.sqlite.open_files import OpenFile
 from durableq.store.core import Capability
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
@@ -415,3 +419,25 @@ def test_an_opening_leaves_no_statement_active_that_another_thread_could_keep(
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
     assert kept
     kept.clear()  # a cursor keeps its connection open
+
+
+def test_a_reader_that_opens_the_file_meanwhile_is_no_reason_to_refuse(
+    orders: Queue, db: Path
+) -> None:
+    orders.send("before")
+    file = OpenFile(Location(db))
+    file.check_before_open()
+    with open_read_only(db) as (reader, _), closing(driver.connect(str(db))) as raw:
+        assert reader.execute("SELECT count(*) FROM durableq_message").fetchone() == (1,)
+        file.add(raw)
+        file.remove(raw)
+
+
+def test_a_connection_for_reading_is_refused(orders: Queue, db: Path) -> None:
+    orders.send("before")
+    file = OpenFile(Location(db))
+    file.check_before_open()
+    with closing(driver.connect(f"file:{db}?mode=ro", uri=True)) as raw:
+        raw.execute("SELECT count(*) FROM durableq_message").fetchone()
+        with pytest.raises(DatabaseUnusable, match="was opened for reading only"):
+            file.add(raw)

@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.errors import read_only
+from durableq.engines.sqlite.errors import code_of, read_only
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.ticket import DESCRIPTORS, Ticket
 from durableq.model.errors import Busy, Conflict, DatabaseReplaced, DatabaseUnusable, Unsupported
@@ -178,7 +178,8 @@ class OpenFile:
         self.remember()
         if not self._connections:
             new = self._descriptors() - self._open_before
-            if any(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY for fd in new):
+            reads = [fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY for fd in new]
+            if any(reads) and _cannot_write(raw):
                 raise read_only(self.path)
         self._connections[id(raw)] = Connection(raw)
         _guard(self)
@@ -284,6 +285,22 @@ def create(path: Path) -> None:
                 os.fchmod(descriptor, 0o600)  # in spite of the umask
         finally:
             os.close(descriptor)
+
+
+def _cannot_write(raw: Any) -> bool:
+    """Return whether a connection cannot write.
+
+    A descriptor for reading may also be that of doctor, which has the file open in another thread.
+    """
+    raw.execute("BEGIN")
+    try:
+        raw.execute("PRAGMA user_version = 1")  # BEGIN IMMEDIATE does not tell
+    except driver.Error as error:  # of a busy file, if it can write
+        return code_of(error) == driver.SQLITE_READONLY
+    finally:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+    return False
 
 
 def replaced(path: object, part: str = "") -> DatabaseReplaced:
