@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from durableq.model.decisions import Discard, Requeue
 from durableq.model.errors import Conflict, InvalidInput, NotFound
 from durableq.model.flow.rate import check_rate
-from durableq.model.message import DeadLetter, Reason
+from durableq.model.message import DeadLetter, Event, Reason
 from durableq.model.text import shown
 from durableq.model.units import check_whole
 
 #: The prefix of the name of every recovery process.
 RECOVERY_ACTOR: Final = "recovery:"
+#: The events of decisions about dead letters.
+DECISION_EVENTS: Final = (Event.DISCARDED, Event.RETRIED, Event.REQUEUED, Event.HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +202,24 @@ class Recovered:
     #: The wall-clock time of the last redrive.
     at_ms: int
     fate: RecoveredFate
+
+
+class DecisionCount(NamedTuple):
+    """Equal decisions of recovery processes about dead letters of a queue."""
+
+    #: DISCARDED, RETRIED, REQUEUED or HELD.
+    event: Event
+    #: It begins with the rule, if one decided.
+    reason: str
+    number: int
+    #: The wall-clock time of the last one.
+    at_ms: int
+
+
+class RecoveryDecisions(NamedTuple):
+    """The decisions of recovery processes about dead letters of a queue."""
+
+    #: The largest number first.
+    counts: list[DecisionCount]
+    #: Whether there were events before the newest SEARCHED, which were not looked at.
+    is_partial: bool

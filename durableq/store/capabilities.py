@@ -6,7 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered
+from durableq.model.dead_letters import (
+    DeadLetterFilter,
+    DeadLetterGroup,
+    Recovered,
+    RecoveryDecisions,
+)
 from durableq.model.decisions import Decision
 from durableq.model.health import Finding, KeyCounts, MaintenanceReport
 from durableq.model.info import Pruned, WorkerInfo, WorkerStats
@@ -230,6 +235,22 @@ class DeadLetters(Protocol):
             queue: the queue where they died and to which they were sent back.
             since_ms: wall clock.
             limit: maximum number of messages.
+        """
+        ...
+
+    def recovery_decisions(self, queue: str, since_ms: int, limit: int) -> RecoveryDecisions:
+        """Count the decisions of recovery processes about dead letters of a queue.
+
+        Equal decisions with the same reason are one count. It looks at the newest SEARCHED events
+        of the dead-letter queue at most, of persons too.
+
+        Args:
+            queue: the queue where the messages died.
+            since_ms: wall clock.
+            limit: maximum number of counts; the smallest are left out.
+
+        Raises:
+            UnknownQueue: there is no such queue.
         """
         ...
 

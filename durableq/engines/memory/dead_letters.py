@@ -12,14 +12,18 @@ from durableq.engines.memory.tables import Row
 from durableq.model import codec
 from durableq.model.arguments import check_page_start
 from durableq.model.dead_letters import (
+    DECISION_EVENTS,
     RECOVERY_ACTOR,
     DeadLetterFilter,
     DeadLetterGroup,
+    DecisionCount,
     Recovered,
     RecoveredFate,
+    RecoveryDecisions,
 )
 from durableq.model.decisions import Decision, Discard, Hold, Retry
 from durableq.model.errors import Conflict, InvalidBody
+from durableq.model.limits import SEARCHED
 from durableq.model.message import (
     FOREVER_MS,
     DeadLetter,
@@ -176,6 +180,26 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
                 found.append(Recovered(message_id, ours[-1].at_ms, self._fate(since)))
         found.sort(key=lambda recovered: (recovered.at_ms, int(recovered.message_id)))
         return found[::-1][:limit]
+
+    @query
+    def recovery_decisions(self, queue: str, since_ms: int, limit: int) -> RecoveryDecisions:
+        """Count the decisions of recovery processes about dead letters of a queue."""
+        dead_letter_queue = self._queue(queue).dead_letter_queue
+        since_ms = self._clock.of_wall(since_ms)
+        events = [
+            event
+            for events in self._tables.history.values()
+            for event in events
+            if event.queue == dead_letter_queue and event.at_ms >= since_ms
+        ]
+        events.sort(key=lambda event: event.at_ms, reverse=True)
+        times: dict[tuple[Event, str], list[int]] = {}
+        for event in events[:SEARCHED]:
+            if event.event in DECISION_EVENTS and event.actor.startswith(RECOVERY_ACTOR):
+                times.setdefault((event.event, event.reason), []).append(event.at_ms)
+        counts = [DecisionCount(*kind, len(at_ms), max(at_ms)) for kind, at_ms in times.items()]
+        counts.sort(key=lambda each: (-each.number, each.event, each.reason))
+        return RecoveryDecisions(counts[:limit], len(events) > SEARCHED)
 
     def _fate(self, since: Sequence[HistoryEvent]) -> RecoveredFate:
         if any(event.event is Event.BURIED for event in since):

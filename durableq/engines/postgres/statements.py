@@ -664,6 +664,41 @@ AND (later.event = 'retried' OR later.event = 'requeued') AND substr(later.actor
         "limit",
     ),
 )
+DECISIONS = Named(
+    """\
+SELECT near.event, near.reason, count(*) AS number, max(near.at_ms) AS max_1
+FROM (SELECT durableq_history.event AS event, durableq_history.reason AS reason,
+durableq_history.actor AS actor, durableq_history.at_ms AS at_ms
+FROM durableq_history
+WHERE durableq_history.queue_id = $1::BIGINT AND durableq_history.at_ms >= $2::BIGINT ORDER BY
+durableq_history.at_ms DESC
+ LIMIT $3) AS near
+WHERE (near.event = 'discarded' OR near.event = 'retried' OR near.event = 'requeued' OR
+near.event = 'held') AND substr(near.actor, 1, 9) = 'recovery:' GROUP BY near.event, near.reason
+ORDER BY number DESC, near.event, near.reason
+ LIMIT $4""",
+    (
+        "in_queue",
+        "since_ms",
+        "window",
+        "limit",
+    ),
+)
+EVENTS_LOOKED_AT = Named(
+    """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_history.event AS event, durableq_history.reason AS reason,
+durableq_history.actor AS actor, durableq_history.at_ms AS at_ms
+FROM durableq_history
+WHERE durableq_history.queue_id = $1::BIGINT AND durableq_history.at_ms >= $2::BIGINT ORDER BY
+durableq_history.at_ms DESC
+ LIMIT $3) AS near""",
+    (
+        "in_queue",
+        "since_ms",
+        "window",
+    ),
+)
 HISTORY = Named(
     """\
 SELECT durableq_history.message_id, durableq_queue.name, durableq_history.event,

@@ -22,9 +22,17 @@ from durableq.engines.sql.transactions import (
 )
 from durableq.model import codec
 from durableq.model.arguments import check_page_start
-from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup, Recovered, RecoveredFate
+from durableq.model.dead_letters import (
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DecisionCount,
+    Recovered,
+    RecoveredFate,
+    RecoveryDecisions,
+)
 from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody
+from durableq.model.limits import SEARCHED
 from durableq.model.message import (
     FOREVER_MS,
     DeadLetter,
@@ -126,6 +134,18 @@ class SQLDeadLetters(Operations, DeadLetters):
                 for message_id, at_ms, died_again, is_there in found.fetchall()
             ]
             return tx.shown(recovered)
+
+    def recovery_decisions(self, queue: str, since_ms: int, limit: int) -> RecoveryDecisions:
+        """Count the decisions of recovery processes about dead letters of a queue."""
+        with self._database.read() as tx:
+            of = {
+                "in_queue": find_queue(tx, queue).dead_letter_queue_id,
+                "since_ms": since_ms - tx.offset_ms,
+            }
+            (number,) = tx.run(tx.sql.EVENTS_LOOKED_AT, window=SEARCHED + 1, **of).fetchone()
+            rows = tx.run(tx.sql.DECISIONS, window=SEARCHED, limit=limit, **of).fetchall()
+            counts = [DecisionCount(_EVENTS[event], *rest) for event, *rest in rows]
+            return tx.shown(RecoveryDecisions(counts, number > SEARCHED))
 
 
 def _decide(

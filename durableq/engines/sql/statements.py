@@ -47,6 +47,8 @@ class Statements(Protocol):
     DEAD_LETTER_PAGE: str
     GROUPS: str
     RECOVERIES: str
+    DECISIONS: str
+    EVENTS_LOOKED_AT: str
     HISTORY: str
 
     # expiry

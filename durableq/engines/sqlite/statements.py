@@ -578,6 +578,26 @@ WHERE later.message_id = back.message_id AND later.id > back.id AND later.queue_
 AND (later.event = 'retried' OR later.event = 'requeued') AND substr(later.actor, 1, 9) =
 'recovery:')) ORDER BY back.at_ms DESC, back.message_id DESC
  LIMIT (:limit+0)"""
+DECISIONS = """\
+SELECT near.event, near.reason, count(*) AS number, max(near.at_ms) AS max_1
+FROM (SELECT durableq_history.event AS event, durableq_history.reason AS reason,
+durableq_history.actor AS actor, durableq_history.at_ms AS at_ms
+FROM durableq_history
+WHERE durableq_history.queue_id = :in_queue AND durableq_history.at_ms >= :since_ms ORDER BY
+durableq_history.at_ms DESC
+ LIMIT (:window+0)) AS near
+WHERE (near.event = 'discarded' OR near.event = 'retried' OR near.event = 'requeued' OR
+near.event = 'held') AND substr(near.actor, 1, 9) = 'recovery:' GROUP BY near.event, near.reason
+ORDER BY number DESC, near.event, near.reason
+ LIMIT (:limit+0)"""
+EVENTS_LOOKED_AT = """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_history.event AS event, durableq_history.reason AS reason,
+durableq_history.actor AS actor, durableq_history.at_ms AS at_ms
+FROM durableq_history
+WHERE durableq_history.queue_id = :in_queue AND durableq_history.at_ms >= :since_ms ORDER BY
+durableq_history.at_ms DESC
+ LIMIT (:window+0)) AS near"""
 HISTORY = """\
 SELECT durableq_history.message_id, durableq_queue.name, durableq_history.event,
 durableq_history.at_ms, durableq_history.actor, durableq_history.reason,

@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, literal_column, or_, select
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
 from durableq.engines.sql.definitions.queries import select_messages, source
 from durableq.engines.sql.definitions.tables import history, message, queue
-from durableq.model.dead_letters import RECOVERY_ACTOR
+from durableq.model.dead_letters import DECISION_EVENTS, RECOVERY_ACTOR
 from durableq.model.message import Event, Reason
 
 dead = message.alias("m")
@@ -144,18 +144,21 @@ GROUPS = Statement(
 _back, _later = history.alias("back"), history.alias("later")
 
 
+def _is_recovery(actor: Any) -> Any:
+    """Return the condition that an actor is a recovery process."""
+    begins = func.substr(actor, literal_column("1"), literal_column(str(len(RECOVERY_ACTOR))))
+    return begins == text_literal(RECOVERY_ACTOR)
+
+
 def _sent_back(event: Any) -> tuple[Any, ...]:
     """Return the conditions for an event in which recovery sent a message back."""
-    actor = func.substr(
-        event.c.actor, literal_column("1"), literal_column(str(len(RECOVERY_ACTOR)))
-    )
     return (
         event.c.queue_id == parameter("in_queue"),
         or_(
             event.c.event == text_literal(Event.RETRIED),
             event.c.event == text_literal(Event.REQUEUED),
         ),
-        actor == text_literal(RECOVERY_ACTOR),
+        _is_recovery(event.c.actor),
     )
 
 
@@ -186,6 +189,27 @@ RECOVERIES = Statement(
     .order_by(_back.c.at_ms.desc(), _back.c.message_id.desc())
     .limit(parameter("limit"))
 )
+# The newest events of a dead-letter queue.
+_newest_events = (
+    select(history.c.event, history.c.reason, history.c.actor, history.c.at_ms)
+    .where(history.c.queue_id == parameter("in_queue"), history.c.at_ms >= parameter("since_ms"))
+    .order_by(history.c.at_ms.desc())
+    .limit(parameter("window"))
+    .subquery("near")
+)
+_decided = _newest_events.c
+_number = func.count().label("number")
+DECISIONS = Statement(
+    select(_decided.event, _decided.reason, _number, func.max(_decided.at_ms))
+    .where(
+        or_(*(_decided.event == text_literal(event) for event in DECISION_EVENTS)),
+        _is_recovery(_decided.actor),
+    )
+    .group_by(_decided.event, _decided.reason)
+    .order_by(_number.desc(), _decided.event, _decided.reason)
+    .limit(parameter("limit"))
+)
+EVENTS_LOOKED_AT = Statement(select(func.count()).select_from(_newest_events))
 HISTORY = Statement(
     select(
         history.c.message_id,

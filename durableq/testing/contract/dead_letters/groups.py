@@ -10,10 +10,11 @@ import pytest
 from durableq.model.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
+    DecisionCount,
     Recovered,
     RecoveredFate,
 )
-from durableq.model.decisions import Discard, Hold, Requeue, Retry
+from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, Failure, Reason
@@ -225,3 +226,40 @@ class GroupsContract(StoreCase):
         assert store.recoveries(DEAD, 0, 10) == []
         with pytest.raises(UnknownQueue):
             store.recoveries("unknown", 0, 10)
+
+    def test_decisions_of_recovery_are_counted_by_reason(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        decided: list[tuple[Decision, str]] = [
+            (Discard("rule 1"), "recovery:1"),
+            (Hold("rule 2"), "recovery:1"),
+            (Discard("rule 1"), "recovery:22"),
+            (Discard("rule 1"), "ada"),
+            (Requeue("rule 1", delay=9), "recovery:1"),
+            (Retry("easier", "rule 1: smaller", delay=9), "recovery:1"),
+        ]
+        times_ms = []
+        for decision, actor in decided:
+            die(store)
+            decide(store, decision, actor)
+            times_ms.append(clock.wall_ms())
+            clock.advance(1)
+        found = store.recovery_decisions(ORDERS, 0, 10)
+        assert found.counts == [
+            DecisionCount(Event.DISCARDED, "rule 1", 2, times_ms[2]),
+            DecisionCount(Event.HELD, "rule 2", 1, times_ms[1]),
+            DecisionCount(Event.REQUEUED, "rule 1", 1, times_ms[4]),
+            DecisionCount(Event.RETRIED, "rule 1: smaller", 1, times_ms[5]),
+        ]
+        assert not found.is_partial
+        assert store.recovery_decisions(ORDERS, 0, 2).counts == found.counts[:2]
+        assert store.recovery_decisions(ORDERS, times_ms[4], 9).counts == found.counts[2:]
+
+    def test_decisions_are_those_of_one_queue(self, store: FullStore) -> None:
+        store.declare_queue("mail", {})
+        die(store)
+        decide(store, Discard("enough"))
+        assert store.recovery_decisions("mail", 0, 10) == ([], False)
+        assert store.recovery_decisions(DEAD, 0, 10) == ([], False)
+        with pytest.raises(UnknownQueue):
+            store.recovery_decisions("unknown", 0, 10)
