@@ -56,6 +56,7 @@ ENTRIES: Final = {
     "peek": Entry("Inspect", "inspect", "List messages of a queue without receiving them."),
     "show": Entry("Inspect", "inspect", "Show a message: body, state and history."),
     "explain": Entry("Inspect", "inspect", "Explain why a message is not delivered right now."),
+    "events": Entry("Inspect", "events", "List the events of all messages, newest last."),
     "metrics": Entry(
         "Inspect", "metrics", "Print counters and gauges of the database for Prometheus."
     ),

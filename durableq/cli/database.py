@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +11,7 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, Yes
+from durableq.cli.times import duration_ms
 from durableq.client.app import DurableQ
 from durableq.store.core import Capability, Pruned
 
@@ -27,21 +27,8 @@ DONE: Final = {
 SLICE: Final = 1_000
 
 
-#: Seconds of each unit of a duration.
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:[.][0-9]{1,3})?)([smhd])")
-
-
 def _threshold(shown: str, text: str, **more: Any) -> Any:
     return option(shown, text, None, "Thresholds", show_default="not checked", **more)
-
-
-def _duration_ms(text: str, option: str) -> int:
-    """Return a duration such as 5m in milliseconds."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise output.Misuse(f"{option} is a number with s, m, h or d, such as 5m, got {text!r}.")
-    return round(float(found[1]) * _UNITS[found[2]] * 1000)
 
 
 def init(
@@ -103,7 +90,7 @@ def doctor(
     from durableq.admin import operations
     from durableq.admin.thresholds import Thresholds
 
-    age_ms = None if max_age is None else _duration_ms(max_age, "--max-age")
+    age_ms = None if max_age is None else duration_ms(max_age, "--max-age")
     thresholds = Thresholds(max_backlog, age_ms, max_dead)
     _report(session, operations.examine(session.url, deep=deep, thresholds=thresholds))
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Final
 
 from durableq.cli import output, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, Yes, person
+from durableq.cli.times import time_of
 from durableq.model.control import check_refusals, wall_ms
 from durableq.model.limits import MAX_DELAY_MS
 from durableq.model.message import Refusal
-from durableq.model.text import shown
 from durableq.model.units import to_ms
 from durableq.store.core import Capability
 
@@ -61,7 +60,7 @@ def reschedule(
     if (delay is None) == (at is None):
         raise output.Misuse("Give either --delay or --at: the time from which to receive them.")
     delay_ms = 0 if delay is None else to_ms(delay, "--delay", MAX_DELAY_MS)
-    at_ms = None if at is None else wall_ms(_time(at))
+    at_ms = None if at is None else wall_ms(time_of(at, "--at"))
     with session.opened() as store:
         control = store.require(Capability.CONTROL)
         by = {"actor": person(), "note": note or ""}
@@ -84,21 +83,6 @@ def run_now(session: Session, ids: Ids, note: Note = None) -> None:
 
 
 COMMANDS: Final = (cancel, reschedule, run_now)
-
-
-def _time(text: str) -> datetime:
-    """Return a time of the command line, local unless it names its zone.
-
-    Raises:
-        Misuse: it is no time.
-    """
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise output.Misuse(
-            f"--at takes a time such as 2027-01-31T09:00 or 2027-01-31T09:00+01:00, got "
-            f"{shown(text)}."
-        ) from None
 
 
 def _change(session: Session, ids: Sequence[str], done: str, change: _Change) -> None:

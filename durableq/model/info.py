@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ from durableq.model.flow.breaker import Phase
 from durableq.model.flow.info import LimitsInfo
 from durableq.model.flow.queue_breaker import QueueBreaker
 from durableq.model.limits import MAX_METADATA_CHARS, MAX_METADATA_NAME_CHARS
-from durableq.model.message import HistoryEvent, Message, State
+from durableq.model.message import Event, HistoryEvent, Message, State
 from durableq.model.queues import Counters, Counts
 from durableq.model.settings import QueueSettings
 from durableq.model.text import shown, storable
@@ -85,6 +86,62 @@ class SearchPage(NamedTuple):
     messages: list[Message]
     #: The id down to which it has looked, which the next page comes before; None: to the end.
     looked_to: str | None
+
+
+class HistoryFilter(NamedTuple):
+    """The events of the history that are wanted."""
+
+    #: Names of the queues in which they happened. None: all queues.
+    queues: Collection[str] = ()
+    #: None: all kinds of events.
+    kinds: Collection[Event] = ()
+
+    def fits(self, event: HistoryEvent) -> bool:
+        """Whether an event is wanted."""
+        is_of_queue = not self.queues or event.queue in self.queues
+        return is_of_queue and (not self.kinds or event.event in self.kinds)
+
+
+#: All events.
+ALL_EVENTS: Final = HistoryFilter()
+
+
+class HistoryMark(NamedTuple):
+    """An event in the history of all messages, as a place from which to go on."""
+
+    #: 0: before the first one.
+    id: int = 0
+    #: Steady time, and the message: an engine may give the id of a removed event again.
+    at_ms: int = 0
+    message_id: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.id}.{self.at_ms}.{self.message_id}" if self.id else ""
+
+    @classmethod
+    def parse(cls, text: str) -> HistoryMark:
+        """Parse the string form of a mark.
+
+        Raises:
+            InvalidInput: it is none.
+        """
+        if text == "":
+            return cls()
+        found = re.fullmatch("([0-9]{1,18})[.]([0-9]{1,18})[.](-?[0-9]{1,18})", text)
+        if found is None:
+            raise InvalidInput(
+                f"{shown(text)} is not a mark in the history. A page continues at the mark of the "
+                "page before it."
+            )
+        return cls(*map(int, found.groups()))
+
+
+class HistoryPage(NamedTuple):
+    """Events of all messages, in the order in which they were written."""
+
+    events: list[HistoryEvent]
+    #: The next page continues here.
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)

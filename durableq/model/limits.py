@@ -60,6 +60,8 @@ SAMPLE_EVERY_MS: Final = 60_000
 SAMPLES_KEPT_MS: Final = 25 * 3_600_000
 #: Messages that one search looks at.
 SEARCHED: Final = 10_000
+#: Events of the history among which the last ones that match are found.
+LOOKED_BACK: Final = 100_000
 #: Receives of one message that an unavailable service may leave uncounted; later ones count.
 MAX_UNCOUNTED: Final = 100
 #: Expired leases that one receive reclaims, so that no receive is long.

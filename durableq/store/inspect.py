@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from durableq.model.health import Storage
-from durableq.model.info import ANYTHING, GroupInfo, QueueInfo, Sample, Search, SearchPage
+from durableq.model.info import (
+    ALL_EVENTS,
+    ANYTHING,
+    GroupInfo,
+    HistoryFilter,
+    HistoryPage,
+    QueueInfo,
+    Sample,
+    Search,
+    SearchPage,
+)
 from durableq.model.message import Message
 
 
@@ -61,6 +71,43 @@ class Inspect(Protocol):
             UnknownQueue: there is no such queue.
             InvalidInput: `before_id` cannot be the id of a message, or `wanted` is not possible.
         """
+        ...
+
+    def events(
+        self, after: str = "", limit: int = 1000, wanted: HistoryFilter = ALL_EVENTS
+    ) -> HistoryPage:
+        """Return the next events of the histories of all messages, in the order of their writes.
+
+        One call looks at a bounded number of events, SEARCHED: a page may have less than `limit`,
+        or none, and not be the last one. It is the last one if its mark is `after`. An event that
+        was not there yet comes behind the mark, whoever writes it: no reader misses one. One that
+        is removed meanwhile, by retention or with its queue, may let others come twice.
+
+        Args:
+            after: the mark of the page before, or of the functions below; empty: from the oldest.
+            limit: maximum number of events.
+            wanted: which ones.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            InvalidInput: `after` is no mark.
+        """
+        ...
+
+    def mark_before(self, number: int, wanted: HistoryFilter = ALL_EVENTS) -> str:
+        """Return the mark before the last events that match; 0: behind all.
+
+        Args:
+            number: of the events; where they are fewer among the last LOOKED_BACK, all of those.
+            wanted: which ones.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
+    def mark_since(self, since_ms: int) -> str:
+        """Return the mark before the first event since a time of the wall clock."""
         ...
 
     def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:

@@ -28,7 +28,7 @@ from tests.cli.test_help import FOUND
 from tests.support import scaled
 
 CODES = set(range(7))
-#: The exit code of `status --watch`, interrupted as by Ctrl-C.
+#: The exit code of `status --watch` and `events --follow`, interrupted as by Ctrl-C.
 WATCHED = 130
 LONGEST_LINE = 4_000
 #: Odd values; none of them is a path outside the working directory.
@@ -112,6 +112,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("durableq.cli.inspect.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("durableq.cli.events.time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr("durableq.cli.redrive_tasks.time", SimpleNamespace(sleep=sleep))
     orders = traffic.orders
     monkeypatch.setattr(traffic, "orders", lambda *a: itertools.islice(orders(*a), 3))
@@ -152,7 +153,7 @@ def attempt(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     code = main(line)
     out, err = capsys.readouterr()
-    watches = bool({"--watch", "-w"} & set(line))
+    watches = bool({"--watch", "-w", "--follow", "-f"} & set(line))
     judge(line, code, out, err, CODES | ({WATCHED} if watches else set()))
 
 

@@ -14,7 +14,7 @@ from tests.cli.console import Run, process
 
 COMMANDS = {
     *("produce", "work", "recover", "demo", "chaos", "status", "peek", "show"),
-    *("explain", "dashboard", "metrics", "init", "migrate"),
+    *("explain", "events", "dashboard", "metrics", "init", "migrate"),
     *("doctor", "audit", "backup", "restore", "prune", "transfer", "lint"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
     *("queue pause", "queue resume"),

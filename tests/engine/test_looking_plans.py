@@ -19,6 +19,7 @@ WINDOW = {
     "SEARCH durableq_message USING INTEGER PRIMARY KEY (rowid<?)",
     "SCAN near",
 }
+EVENT = "SEARCH durableq_history USING INTEGER PRIMARY KEY (rowid{}?)"
 #: A body, if a text is wanted.
 READ = f"SEARCH read {ROWID}"
 PLANS: dict[str, tuple[str, set[str]]] = {
@@ -60,6 +61,18 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     # The next rows of all queues, a bounded number.
     "SEARCH_WINDOW": (sql.SEARCH_WINDOW, {*WINDOW, READ}),
     "LOOKED_AT": (sql.LOOKED_AT, WINDOW),
+    "EVENTS_AFTER": (sql.EVENTS_AFTER, {EVENT.format(">")}),
+    "EVENTS_BEFORE": (sql.EVENTS_BEFORE, {EVENT.format("<")}),
+    "EVENT_BEFORE_GONE": (sql.EVENT_BEFORE_GONE, {EVENT.format("<")}),
+    "EVENT_HEAD": (sql.EVENT_HEAD, {EVENT.format("=")}),
+    "FIRST_EVENT_SINCE": (
+        sql.FIRST_EVENT_SINCE,
+        {
+            "SEARCH durableq_queue USING COVERING INDEX sqlite_autoindex_durableq_queue_1",
+            "SEARCH durableq_history USING COVERING INDEX durableq_history_queue "
+            "(queue_id=? AND at_ms>?)",
+        },
+    ),
 }
 
 

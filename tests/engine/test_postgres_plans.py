@@ -79,6 +79,11 @@ INDEXES: dict[str, set[str]] = {
     "DEAD_LETTER_PAGE": {"message_dead", "history_message", "history_pkey"},
     "GROUPS": {"message_burial", "history_message", "history_pkey"},
     "HISTORY": {"history_message"},
+    "EVENTS_AFTER": {"history_pkey"},
+    "EVENTS_BEFORE": {"history_pkey"},
+    "EVENTS": {"history_pkey"},
+    "EVENT_BEFORE_GONE": {"history_pkey"},
+    "FIRST_EVENT_SINCE": {"history_queue"},
     "RECOVERIES": {"history_queue", "history_message", "message_pkey"},
     "LEASED_BY": {"message_leased"},
     "RECORDS": {"idempotency_key"},
@@ -96,7 +101,7 @@ OR_ALSO: dict[str, set[str]] = {"GROUPS": {"message_dead"}}
 IN_ORDER = (
     *("READY", "DUE", "EXPIRED_LEASES", "EXPIRED_MESSAGES", "PEEK_NEAR", "DEAD_LETTER_PAGE"),
     *("DEAD_LETTERS_MEANT", "HISTORY", "RECORDS", "OVERDUE", "OLD_EVENTS", "MESSAGES"),
-    *("SAMPLES", "SEARCH_WINDOW"),
+    *("SAMPLES", "SEARCH_WINDOW", "EVENTS_AFTER", "EVENTS_BEFORE"),
 )
 SORT = re.compile(r"^(?: *-> +)?Sort$", re.MULTILINE)
 FILL = """

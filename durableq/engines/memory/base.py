@@ -15,7 +15,7 @@ from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.lifecycle import Bury, Redeliver, after_failure, at_expiry
-from durableq.model.limits import MAX_HISTORY, PROMOTE_BATCH, RECLAIM_BATCH
+from durableq.model.limits import PROMOTE_BATCH, RECLAIM_BATCH
 from durableq.model.message import (
     FOREVER_MS,
     Event,
@@ -275,8 +275,7 @@ class MemoryBase:
         """Add an event to the history of a message, stored or not."""
         at_ms = self._clock.now_ms()
         recorded = HistoryEvent(message_id, queue, event, at_ms, actor, **texts)
-        before = self._tables.history.get(message_id, ())
-        self._tables.history[message_id] = (*before, recorded)[-MAX_HISTORY:]
+        self._tables.add_event(recorded)
 
     # ---- keys
 

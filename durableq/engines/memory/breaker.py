@@ -16,7 +16,6 @@ from durableq.model.flow.queue_breaker import (
     on_receive,
     settings_of,
 )
-from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import Event, Failure, HistoryEvent, State
 
 
@@ -58,7 +57,7 @@ def save(tables: Tables, queue: str, after: QueueBreaker, now: Now, actor: str =
     if (after.phase, after.since_ms) != (before.phase, before.since_ms):
         name, event = subject(queue), Event.BREAKER
         told = HistoryEvent(name, queue, event, now.now_ms, actor, detail=after.transition)
-        tables.history[name] = (*tables.history.get(name, ()), told)[-MAX_HISTORY:]
+        tables.add_event(told)
 
 
 def judge_failure(

@@ -161,10 +161,7 @@ class MemoryControl(MemoryQueueing, Control):
         tables.rows = {n: row for n, row in tables.rows.items() if row.queue not in both}
         tables.sent = {at: known for at, known in tables.sent.items() if at[0] not in both}
         tables.records = {at: record for at, record in tables.records.items() if at[0] not in both}
-        tables.history = {
-            n: tuple(event for event in events if event.queue not in both)
-            for n, events in tables.history.items()
-        }
+        tables.drop_events(both)
         tables.breakers = {n: one for n, one in tables.breakers.items() if n not in both}
         tables.failures = {of: one for of, one in tables.failures.items() if of[0] not in both}
         suffixes = tuple(map(metadata_suffix, both))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -9,6 +11,7 @@ from durableq.model import codec
 from durableq.model.flow import retries
 from durableq.model.flow.capacity import Paid
 from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
+from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import (
     FOREVER_MS,
     OVER_BUDGET_MS,
@@ -23,6 +26,8 @@ from durableq.model.queues import Counters
 from durableq.model.settings import QueueSettings
 from durableq.store.core import WorkerInfo
 
+#: The order of the events of all messages.
+_numbers: Final = itertools.count(1)
 #: The state of the limits of a queue before its first receive.
 NOTHING_PAID: Final = Paid(0, 0, -retries.IDLE_MS)
 
@@ -137,6 +142,8 @@ class Tables:
     rows: dict[str, Row] = field(default_factory=dict)
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     history: dict[str, tuple[HistoryEvent, ...]] = field(default_factory=dict)
+    #: The place of each of these events in the order of all.
+    event_numbers: dict[str, tuple[int, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerInfo] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     #: Circuit breakers that have left their first state, by queue.
@@ -155,6 +162,21 @@ class Tables:
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""
         return Tables(*(dict(table) for table in vars(self).values()))
+
+    def add_event(self, event: HistoryEvent) -> None:
+        """Add an event to a history, and drop the oldest beyond the limit."""
+        name = event.message_id
+        numbers = (*self.event_numbers.get(name, ()), next(_numbers))
+        self.event_numbers[name] = numbers[-MAX_HISTORY:]
+        self.history[name] = (*self.history.get(name, ()), event)[-MAX_HISTORY:]
+
+    def drop_events(self, queues: Collection[str]) -> None:
+        """Drop the events in these queues."""
+        for name, events in self.history.copy().items():
+            numbered = zip(self.event_numbers[name], events, strict=True)
+            kept = [(number, event) for number, event in numbered if event.queue not in queues]
+            self.event_numbers[name] = tuple(number for number, _ in kept)
+            self.history[name] = tuple(event for _, event in kept)
 
     def in_queue(self, name: str) -> list[Row]:
         """Return the messages of a queue, in order of id."""

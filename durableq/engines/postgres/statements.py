@@ -712,6 +712,70 @@ durableq_history.id""",
     ("ids",),
 )
 
+# events
+EVENTS_AFTER = Named(
+    """\
+SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
+durableq_history.queue_id, durableq_history.event
+FROM durableq_history
+WHERE durableq_history.id > $1::BIGINT ORDER BY durableq_history.id
+ LIMIT $2""",
+    (
+        "after",
+        "window",
+    ),
+)
+EVENTS_BEFORE = Named(
+    """\
+SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
+durableq_history.queue_id, durableq_history.event
+FROM durableq_history
+WHERE durableq_history.id < $1::BIGINT ORDER BY durableq_history.id DESC
+ LIMIT $2""",
+    (
+        "before",
+        "window",
+    ),
+)
+EVENTS = Named(
+    """\
+SELECT durableq_history.message_id, durableq_queue.name, durableq_history.event,
+durableq_history.at_ms, durableq_history.actor, durableq_history.reason,
+durableq_history.error_type, durableq_history.error_message, durableq_history.traceback,
+durableq_history.detail, durableq_history.fingerprint, durableq_history.place
+FROM durableq_history LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
+durableq_history.queue_id
+WHERE durableq_history.id = ANY ($1) ORDER BY durableq_history.id""",
+    ("ids",),
+)
+EVENT_HEAD = Named(
+    """\
+SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
+durableq_history.queue_id, durableq_history.event
+FROM durableq_history
+WHERE durableq_history.id = $1::BIGINT""",
+    ("of",),
+)
+EVENT_BEFORE_GONE = Named(
+    """\
+SELECT max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.id < $1::BIGINT AND durableq_history.at_ms < $2::BIGINT""",
+    (
+        "gone",
+        "at_ms",
+    ),
+)
+FIRST_EVENT_SINCE = Named(
+    """\
+SELECT min((SELECT min(durableq_history.id + 0) AS min_2
+FROM durableq_history
+WHERE durableq_history.queue_id = durableq_queue.id AND durableq_history.at_ms >= $1::BIGINT))
+AS min_1
+FROM durableq_queue""",
+    ("since_ms",),
+)
+
 # expiry
 # AT_SEND: queue_id
 AT_SEND = """\

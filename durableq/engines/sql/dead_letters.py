@@ -292,24 +292,28 @@ def histories(tx: Transaction, ids: Sequence[int]) -> dict[int, list[HistoryEven
     """Return the exceptional events of messages by message id, oldest first."""
     found: dict[int, list[HistoryEvent]] = {}
     for row in tx.run(tx.sql.HISTORY, ids=tx.list_of([*ids])).fetchall():
-        of, name, event, at_ms, actor, *texts, detail, fingerprint, place = row
-        reason, error_type, error_message, trace = texts
-        told = HistoryEvent(
-            str(of),
-            name or "",
-            _EVENTS[event],
-            at_ms,
-            actor,
-            reason,
-            error_type,
-            error_message,
-            trace,
-            json.loads(detail) if detail else {},
-            fingerprint,
-            place,
-        )
-        found.setdefault(of, []).append(told)
+        found.setdefault(row[0], []).append(as_event(row))
     return found
+
+
+def as_event(row: tuple[Any, ...]) -> HistoryEvent:
+    """Return the event of a row of the history."""
+    of, name, event, at_ms, actor, *texts, detail, fingerprint, place = row
+    reason, error_type, error_message, trace = texts
+    return HistoryEvent(
+        str(of),
+        name or "",
+        _EVENTS[event],
+        at_ms,
+        actor,
+        reason,
+        error_type,
+        error_message,
+        trace,
+        json.loads(detail) if detail else {},
+        fingerprint,
+        place,
+    )
 
 
 def _fate(died_again: int, is_there: int) -> RecoveredFate:

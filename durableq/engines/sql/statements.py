@@ -51,6 +51,14 @@ class Statements(Protocol):
     EVENTS_LOOKED_AT: str
     HISTORY: str
 
+    # events
+    EVENTS_AFTER: str
+    EVENTS_BEFORE: str
+    EVENTS: str
+    EVENT_HEAD: str
+    EVENT_BEFORE_GONE: str
+    FIRST_EVENT_SINCE: str
+
     # expiry
     AT_SEND: str
     LAST_MESSAGE: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from durableq.engines.sql.breaker_control import SQLBreakers
 from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
+from durableq.engines.sql.events import SQLEvents
 from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
@@ -25,6 +26,7 @@ class SharedCapabilities(
     SQLMessages,
     SQLSamples,
     SQLSearch,
+    SQLEvents,
     SQLIdempotency,
     SQLDeadLetters,
     SQLRedrive,

@@ -608,6 +608,43 @@ durableq_history.queue_id
 WHERE durableq_history.message_id IN (SELECT value FROM json_each(:ids)) ORDER BY
 durableq_history.message_id, durableq_history.id"""
 
+# events
+EVENTS_AFTER = """\
+SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
+durableq_history.queue_id, durableq_history.event
+FROM durableq_history
+WHERE durableq_history.id > :after ORDER BY durableq_history.id
+ LIMIT (:window+0)"""
+EVENTS_BEFORE = """\
+SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
+durableq_history.queue_id, durableq_history.event
+FROM durableq_history
+WHERE durableq_history.id < :before ORDER BY durableq_history.id DESC
+ LIMIT (:window+0)"""
+EVENTS = """\
+SELECT durableq_history.message_id, durableq_queue.name, durableq_history.event,
+durableq_history.at_ms, durableq_history.actor, durableq_history.reason,
+durableq_history.error_type, durableq_history.error_message, durableq_history.traceback,
+durableq_history.detail, durableq_history.fingerprint, durableq_history.place
+FROM durableq_history LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
+durableq_history.queue_id
+WHERE durableq_history.id IN (SELECT value FROM json_each(:ids)) ORDER BY durableq_history.id"""
+EVENT_HEAD = """\
+SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
+durableq_history.queue_id, durableq_history.event
+FROM durableq_history
+WHERE durableq_history.id = :of"""
+EVENT_BEFORE_GONE = """\
+SELECT max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.id < :gone AND durableq_history.at_ms < :at_ms"""
+FIRST_EVENT_SINCE = """\
+SELECT min((SELECT min(durableq_history.id + 0) AS min_2
+FROM durableq_history
+WHERE durableq_history.queue_id = durableq_queue.id AND durableq_history.at_ms >= :since_ms)) AS
+min_1
+FROM durableq_queue"""
+
 # expiry
 # AT_SEND: queue_id
 AT_SEND = """\

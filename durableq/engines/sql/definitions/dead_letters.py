@@ -210,21 +210,22 @@ DECISIONS = Statement(
     .limit(parameter("limit"))
 )
 EVENTS_LOOKED_AT = Statement(select(func.count()).select_from(_newest_events))
+event_columns: tuple[Any, ...] = (
+    history.c.message_id,
+    queue.c.name,
+    history.c.event,
+    history.c.at_ms,
+    history.c.actor,
+    history.c.reason,
+    history.c.error_type,
+    history.c.error_message,
+    history.c.traceback,
+    history.c.detail,
+    history.c.fingerprint,
+    history.c.place,
+)
 HISTORY = Statement(
-    select(
-        history.c.message_id,
-        queue.c.name,
-        history.c.event,
-        history.c.at_ms,
-        history.c.actor,
-        history.c.reason,
-        history.c.error_type,
-        history.c.error_message,
-        history.c.traceback,
-        history.c.detail,
-        history.c.fingerprint,
-        history.c.place,
-    )
+    select(*event_columns)
     .outerjoin(queue, queue.c.id == history.c.queue_id)
     .where(in_list(history.c.message_id, "ids"))
     .order_by(history.c.message_id, history.c.id)

@@ -114,6 +114,8 @@ class SearchContract(StoreCase):
         page = store.search(ORDERS, 5, Search(text="needle"), page.looked_to)
         assert [message.id for message in page.messages] == [first]
         assert page.looked_to is None
+        store.declare_queue("mail", {})
+        store.send("mail", drafts("hay"))
         assert [message.id for message in store.search(ORDERS, 2).messages] == ids[:-3:-1]
 
     @pytest.mark.parametrize("wanted", [Search(key=""), Search(text=""), Search(text="a\0b")])
