@@ -80,4 +80,11 @@ class Hold(_Reasoned):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Release(_Reasoned):
+    """Let recovery decide again about a dead letter that is held. A person's; no policy has it."""
+
+    reason: str = ""
+
+
 Decision = Discard | Retry | Requeue | Hold

@@ -73,7 +73,7 @@ EDGES: tuple[Edge, ...] = (
     Edge(_X, _R, "decide", "retry or requeue"),
     Edge(_X, _D, "decide", "retry or requeue, with a delay"),
     Edge(_X, _B, "decide", "retry or requeue, behind others of its group"),
-    Edge(_X, _X, "decide", "hold"),
+    Edge(_X, _X, "decide", "hold, or release"),
     Edge(_X, _E, "decide", "discard"),
     Edge(_X, _E, "complete", "by a handler of the dead-letter queue"),
     Edge(_R, _E, "cancel"),

@@ -66,6 +66,7 @@ class Event(_Sentence):
     RETRIED = "retried", "recovered with a changed body"
     REQUEUED = "requeued", "recovered unchanged"
     HELD = "held", "left for a person to look at"
+    RELEASED = "released", "left for recovery again, after it was held"
     DISCARDED = "discarded", "removed by a decision"
     EXPIRED = "expired", "removed by retention or expires_in"
     CANCELLED = "cancelled", "removed on request"

@@ -12,7 +12,7 @@ from durableq.model.dead_letters import (
     Recovered,
     RecoveryDecisions,
 )
-from durableq.model.decisions import Decision
+from durableq.model.decisions import Decision, Release
 from durableq.model.health import Finding, KeyCounts, MaintenanceReport
 from durableq.model.info import Pruned, WorkerInfo, WorkerStats
 from durableq.model.message import (
@@ -145,7 +145,7 @@ class DeadLetters(Protocol):
     """Dead letters: their history, and decisions about them."""
 
     def decide(
-        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
+        self, decisions: Sequence[tuple[Receipt, Decision | Release]], *, actor: str = ""
     ) -> list[Outcome]:
         """Apply decisions to leased dead letters, with history: DONE, or refused.
 
@@ -159,9 +159,12 @@ class DeadLetters(Protocol):
         ...
 
     def decide_by_id(
-        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
+        self, queue: str, ids: Sequence[str], decision: Decision | Release, *, actor: str = ""
     ) -> list[str]:
         """Apply one decision to these dead letters of a queue, held ones too.
+
+        Release makes them ready, so that recovery decides about them, and their retention counts
+        from now.
 
         An interrupted call leaves each of them either decided or as it was, and never leased.
 

@@ -21,7 +21,7 @@ from durableq.model.dead_letters import (
     RecoveredFate,
     RecoveryDecisions,
 )
-from durableq.model.decisions import Decision, Discard, Hold, Retry
+from durableq.model.decisions import Decision, Discard, Hold, Release, Retry
 from durableq.model.errors import Conflict, InvalidBody
 from durableq.model.limits import SEARCHED
 from durableq.model.message import (
@@ -62,7 +62,7 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
 
     @operation
     def decide(
-        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
+        self, decisions: Sequence[tuple[Receipt, Decision | Release]], *, actor: str = ""
     ) -> list[Outcome]:
         """Apply decisions to leased dead letters."""
         step = partial(self._decide, actor=actor)
@@ -70,14 +70,14 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
 
     @operation
     def decide_by_id(
-        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
+        self, queue: str, ids: Sequence[str], decision: Decision | Release, *, actor: str = ""
     ) -> list[str]:
         """Apply one decision to dead letters by id."""
         leased = self.lease_dead_letters(queue, ids)
         self.decide([(m.receipt, decision) for m in leased if m.receipt], actor=actor)
         return [message.id for message in leased]
 
-    def _decide(self, row: Row, decision: Decision, actor: str) -> Outcome:
+    def _decide(self, row: Row, decision: Decision | Release, actor: str) -> Outcome:
         if row.source_queue is None:
             raise Conflict(f"Message {row.id} in queue {row.queue!r} is not a dead letter.")
         recovery_count = row.recovery_count
@@ -88,6 +88,10 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
             case Hold():
                 event = Event.HELD
                 self._put_back(row, FOREVER_MS)
+            case Release():
+                event = Event.RELEASED
+                self._put_back(row, 0)
+                self._put(self._tables.rows[row.id], delayed_until_ms=self._clock.now_ms())
             case _:
                 event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
                 recovery_count += 1

@@ -30,7 +30,7 @@ from durableq.model.dead_letters import (
     RecoveredFate,
     RecoveryDecisions,
 )
-from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.decisions import Decision, Discard, Hold, Release, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody
 from durableq.model.limits import SEARCHED
 from durableq.model.message import (
@@ -70,14 +70,14 @@ class SQLDeadLetters(Operations, DeadLetters):
             return tx.shown(lease_dead_letters(tx, queue, ids, visibility_ms, owner_id))
 
     def decide(
-        self, decisions: Sequence[tuple[Receipt, Decision]], *, actor: str = ""
+        self, decisions: Sequence[tuple[Receipt, Decision | Release]], *, actor: str = ""
     ) -> list[Outcome]:
         """Apply decisions to leased dead letters."""
         with self._database.write() as tx:
             return _decide(tx, decisions, actor)
 
     def decide_by_id(
-        self, queue: str, ids: Sequence[str], decision: Decision, *, actor: str = ""
+        self, queue: str, ids: Sequence[str], decision: Decision | Release, *, actor: str = ""
     ) -> list[str]:
         """Apply one decision to these letters."""
         if not ids:
@@ -149,7 +149,7 @@ class SQLDeadLetters(Operations, DeadLetters):
 
 
 def _decide(
-    tx: WriteTransaction, decisions: Sequence[tuple[Receipt, Decision]], actor: str
+    tx: WriteTransaction, decisions: Sequence[tuple[Receipt, Decision | Release]], actor: str
 ) -> list[Outcome]:
     """Apply decisions to leased dead letters; see DeadLetters.decide."""
     outcomes, leased = [], find_leased(tx, [receipt for receipt, _ in decisions])
@@ -166,7 +166,7 @@ def decide_one(
     tx: WriteTransaction,
     row: StoredQueue,
     leased: LeasedMessage,
-    decision: Decision,
+    decision: Decision | Release,
     actor: str,
     to_queue: StoredQueue | None = None,
 ) -> Outcome:
@@ -197,6 +197,9 @@ def decide_one(
         case Hold():
             event = Event.HELD
             moved = put_back(tx, row, leased, State.DELAYED, FOREVER_MS)
+        case Release():
+            event = Event.RELEASED
+            moved = put_back(tx, row, leased, State.READY, tx.now_ms)  # retention counts anew
         case Retry() | Requeue():
             event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
             target = to_queue or tx.queue_by_id(source_queue_id)

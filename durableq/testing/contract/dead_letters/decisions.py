@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
+from durableq.model.decisions import Decision, Discard, Hold, Release, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput
 from durableq.model.limits import MAX_RECEIVE_BATCH
 from durableq.model.message import FOREVER_MS, Event, Outcome, State
@@ -124,6 +124,26 @@ class DecisionsContract(StoreCase):
         clock.advance(10 * 365 * 24 * 3600)
         assert store.receive(DEAD, 10).idle
         assert store.prune().expired == 0
+
+    @needs(Capability.INSPECT, Capability.MAINTENANCE)
+    def test_a_released_dead_letter_is_received_again(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        message_id = kill(store)
+        decide(store, Hold("ask Ann"))
+        clock.advance(10 * 365 * 24 * 3600)
+        assert store.decide_by_id(DEAD, [message_id], Release("Ann knows"), actor="ann") == [
+            message_id
+        ]
+        seen = look(store, message_id)
+        assert (seen.held, seen.state, seen.source_queue) == (False, State.READY, ORDERS)
+        event = newest(store, message_id)
+        assert (event.event, event.queue) == (Event.RELEASED, DEAD)
+        assert (event.reason, event.actor) == ("Ann knows", "ann")
+        assert dict(event.detail) == {"recovery_count": 0}
+        assert counters_reconcile(store)
+        assert store.prune().expired == 0
+        assert [message.id for message in receive(store, queue=DEAD)] == [message_id]
 
     @needs(Capability.INSPECT)
     def test_dead_letters_are_leased_by_id_in_order_of_id(
