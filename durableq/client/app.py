@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Any, ClassVar, Final, Unpack
 
 from durableq.client import tracing
 from durableq.client.handlers import Handlers
@@ -41,6 +41,9 @@ class DurableQ(Handlers, Values):
         InvalidInput: the URL names no store, or not clearly; the message says what to write.
     """
 
+    #: Whether the database refuses each write; see client/reader.py.
+    _is_reader: ClassVar[bool] = False
+
     def __init__(
         self,
         url: str | os.PathLike[str] | None = None,
@@ -58,6 +61,8 @@ class DurableQ(Handlers, Values):
         self._clock = clock
         self._declared: dict[str, dict[str, float]] = {}
         self._opening = threading.RLock()
+        #: Second openings of the store, which are closed with it.
+        self.seconds: list[DurableQ] = []
         #: The engine, once it is open.
         self.opened: Store | None = None
 
@@ -111,7 +116,8 @@ class DurableQ(Handlers, Values):
 
     def _open(self) -> Store:
         try:
-            return open_store(self.url, clock=self._clock, rng=self._rng)
+            read_only = self._is_reader
+            return open_store(self.url, clock=self._clock, rng=self._rng, read_only=read_only)
         except InvalidInput as error:
             if self._url is None and os.environ.get(URL_VARIABLE):
                 error.add_note(f"It stands in the environment's {URL_VARIABLE}.")
@@ -176,6 +182,8 @@ class DurableQ(Handlers, Values):
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        for second in self.seconds:
+            second.close()
         with self._opening:
             if self.opened is not None:
                 self.opened.close()

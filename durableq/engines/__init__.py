@@ -30,7 +30,11 @@ _MEMORY_NAME: Final = re.compile(r"[\w.-]*")
 
 
 def open_store(
-    url: str, *, clock: Clock | None = None, rng: Callable[[], float] = random.random
+    url: str,
+    *,
+    clock: Clock | None = None,
+    rng: Callable[[], float] = random.random,
+    read_only: bool = False,
 ) -> Store:
     """Open the store that a URL names, creating its file if there is none.
 
@@ -40,24 +44,32 @@ def open_store(
             registers (see ENTRY_POINTS).
         clock: source of time; None for the clocks of this machine.
         rng: numbers in [0, 1) for the backoff's jitter.
+        read_only: let the database refuse every write; it must be there and current.
 
     Raises:
         InvalidInput: no engine serves this kind of URL.
+        Unsupported: `read_only`, and the engine has no such opening.
         DatabaseUnusable: the file cannot be used; it was left untouched.
     """
+    entry = None if _is_memory(url) else _registered(url)
+    if read_only and (entry is not None or _is_memory(url)):
+        raise Unsupported(f"{visible(address(url), 200)} cannot be opened for reading only.")
     if _is_memory(url):
         from durableq.engines.memory import MemoryStore
 
         return MemoryStore(clock=clock, rng=rng)
-    if (entry := _registered(url)) is not None:
+    if entry is not None:
         return _open_registered(entry, url, clock, rng)
+    from durableq.engines.sql.schema import Purpose
+
+    purpose = Purpose.READ if read_only else Purpose.USE
     if is_postgres(url):
         from durableq.engines.postgres.store import PostgresStore
 
-        return PostgresStore(url, clock=clock, rng=rng)
+        return PostgresStore(url, clock=clock, rng=rng, purpose=purpose)
     from durableq.engines.sqlite.store import SQLStore
 
-    return SQLStore(url, clock=clock, rng=rng)
+    return SQLStore(url, clock=clock, rng=rng, purpose=purpose)
 
 
 def create_store(url: str, *, clock: Clock | None = None, beside_other_tables: bool = False) -> str:

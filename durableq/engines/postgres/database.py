@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from durableq.engines.postgres.session import Session
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+#: For the connections of a reader. Through a pooler a setting would stay for other clients.
+READ_SESSION: Final = "SET default_transaction_read_only = on"
 #: Attempts of an operation that PostgreSQL undid because of others.
 ATTEMPTS: Final = 8
 #: The wait of a write that is not patient, in milliseconds. Hot verbs hold the lock together, and
@@ -74,6 +76,7 @@ class Database:
         location: its address.
         clock: the source of the time; None means the server's clock.
         rng: numbers in [0, 1) for the backoff's jitter.
+        is_read_only: whether the server refuses each write of its connections.
     """
 
     def __init__(
@@ -81,8 +84,11 @@ class Database:
         location: Location,
         clock: Clock | None = None,
         rng: Callable[[], float] = random.random,
+        *,
+        is_read_only: bool = False,
     ) -> None:
         self.location = location
+        self.is_read_only = is_read_only
         #: The server's clock, unless one is injected.
         self.server = ServerClock() if clock is None else None
         self.time = SteadyClock(clock or self.server or ServerClock())
@@ -91,7 +97,7 @@ class Database:
         self.rng = rng
         self.revision_check: RevisionCheck | None = None
         #: Whether hot verbs run beside each other; otherwise all operations run alone.
-        self.is_hot = True
+        self.is_hot = not is_read_only
         self.wait_ms = whole(location.busy_timeout_ms)
         #: The table of messages; see `joining`.
         self.identity: tuple[Any, ...] | None = None
@@ -104,15 +110,20 @@ class Database:
         forking.remember(self)
         #: Whether a connection is one session of the server: not through a pooler of transactions.
         self.keeps_sessions = True
-        self._settings = ""
+        self._settings = self._limits = ""
         with self.connected() as (link, _):
-            self.keeps_sessions = link.prepare = keeps_session(link.connection)
-            if self.keeps_sessions:
-                self._settings = PLAN_SESSION
-                link.execute_text(PLAN_SESSION, prepare=False)
-            else:
-                link.connection.prepare_threshold = None
+            self._probe(link)
             self._look_at(link)
+
+    def _probe(self, link: Link) -> None:
+        """Find out whether sessions are kept, and set up this one, and those to come."""
+        self.keeps_sessions = link.prepare = keeps_session(link.connection)
+        if not self.keeps_sessions:
+            link.connection.prepare_threshold = None
+            return
+        self._settings = PLAN_SESSION
+        self._limits = READ_SESSION if self.is_read_only else ""
+        link.execute_text(f"{PLAN_SESSION}; {self._limits}", prepare=False)
 
     def _look_at(self, link: Link) -> None:
         """Read what the texts of the statements depend on."""
@@ -139,9 +150,11 @@ class Database:
         alone = f"SELECT pg_advisory_xact_lock({key})"
         planned_now = NOW if self.keeps_sessions else PLANNED_NOW
         self.begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {planned_now}"
-        self.begin_alone = f"{BEGIN}; {timeout}; {alone}; {planned_now}"
+        begin = f"{BEGIN} READ ONLY" if self.is_read_only else BEGIN
+        self.begin_quietly = BEGIN_BESIDE.replace(BEGIN, begin)
+        self.begin_alone = f"{begin}; {timeout}; {alone}; {planned_now}"
         short = timeout.replace(str(self.location.busy_timeout_ms), str(TURN_MS))
-        self.begin_in_turn = f"{BEGIN}; {short}; {alone}; {timeout}; {planned_now}"
+        self.begin_in_turn = f"{begin}; {short}; {alone}; {timeout}; {planned_now}"
         # User code has a lock_timeout of its own.
         mark = f"SELECT current_setting('{_MARK}', true), "
         self.lock_in_transaction = (
@@ -184,6 +197,7 @@ class Database:
 
     def connect(self, *, autocommit: bool = True, settings: str = "") -> psycopg.Connection[Any]:
         """Open a connection that is not of the pool; see `connecting.connect`."""
+        settings = "; ".join(filter(None, (settings, self._limits)))
         opened = connect(self.location, autocommit=autocommit, settings=settings)
         if not self.keeps_sessions:  # what one session has prepared is not in another
             opened.prepare_threshold = None
@@ -264,7 +278,7 @@ class Database:
         Raises:
             Conflict, OutcomeUnknown: as for `write`.
         """
-        return Beside(self, BEGIN_BESIDE)
+        return Beside(self, self.begin_quietly)
 
     def join(self, connection: Any) -> AbstractContextManager[WriteTransaction]:
         """Take part in a caller's open transaction on this database; see `joining.join`."""
@@ -328,6 +342,11 @@ class Database:
 
         A database that has been writable is read-only for the time of a failover only.
         """
+        if getattr(error, "sqlstate", None) == READ_ONLY and self.is_read_only:
+            return DatabaseUnusable(
+                f"{self.location.shown} is opened for reading only, so that nothing can be changed "
+                "here. Nothing was stored."
+            )
         if getattr(error, "sqlstate", None) == READ_ONLY and self.revision_check is not None:
             return DatabaseUnreachable(
                 f"{self.location.shown} is read-only just now ({first_line(error)}): a failover, "

@@ -76,7 +76,8 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     elif found is SchemaState.OLDER:
         upgrade(database)
     query = database.in_schema(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - ours
-    installing.install(database)
+    if purpose is not Purpose.READ:
+        installing.install(database)
     database.revision_check = RevisionCheck(query, REVISIONS[-1], partial(_migrated, database))
     return found
 
@@ -119,7 +120,11 @@ def refuse(found: SchemaState, purpose: Purpose, database: Database) -> Database
             f"{place} was made by a newer durableq than this one (which knows revisions up to "
             f"{REVISIONS[-1]}). It was not touched. Upgrade: pip install -U durableq."
         )
-    if found is SchemaState.OLDER and purpose is Purpose.USE:
+    if found is SchemaState.EMPTY and purpose is Purpose.READ:
+        return DatabaseUnusable(
+            f"{place} has no tables of durableq, and a reader makes none. Make them: durableq init."
+        )
+    if found is SchemaState.OLDER and purpose in {Purpose.USE, Purpose.READ}:
         return OlderDatabase(
             f"{place} was made by an older durableq. Stop its workers and run `durableq migrate`."
         )

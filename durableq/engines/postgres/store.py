@@ -43,7 +43,7 @@ class PostgresStore(HotVerbs, PostgresFleet, SharedCapabilities):
         url: `postgresql://user@host/database?schema=name`, with any options of libpq.
         clock: source of the time; None means the server's clock.
         rng: numbers in [0, 1) for the backoff's jitter.
-        purpose: USE creates missing tables; MIGRATE and ADOPT also upgrade.
+        purpose: USE creates missing tables; MIGRATE and ADOPT also upgrade; READ only reads.
 
     Raises:
         DatabaseUnusable: the database cannot be used; it was left untouched.
@@ -62,11 +62,14 @@ class PostgresStore(HotVerbs, PostgresFleet, SharedCapabilities):
         rng: Callable[[], float] = random.random,
         purpose: Purpose = Purpose.USE,
     ) -> None:
-        super().__init__(Database(Location.parse(url), clock, rng))
+        is_read_only = purpose is Purpose.READ
+        super().__init__(Database(Location.parse(url), clock, rng, is_read_only=is_read_only))
         try:
-            self._database.check_writable()
+            if not is_read_only:
+                self._database.check_writable()
             self.found = schema.prepare(self._database, purpose)
-            self._notice_restart()
+            if not is_read_only:
+                self._notice_restart()
         except BaseException:
             self._database.close()
             raise

@@ -57,3 +57,5 @@ class Purpose(Enum):
     MIGRATE = "migrate"
     #: As MIGRATE, and also put the tables beside an application's own.
     ADOPT = "adopt"
+    #: Only read it: it must be there and current, and the database refuses every write.
+    READ = "read"

@@ -68,7 +68,8 @@ class Database:
         rng: Callable[[], float] = random.random,
     ) -> None:
         check_library(driver.sqlite_version_info)
-        copy_marker.recover(location.path)
+        if not location.is_read_only:
+            copy_marker.recover(location.path)
         location.check()
         self.location = location
         self.clock = SteadyClock(clock or SystemClock())
@@ -321,11 +322,13 @@ class Database:
         """Open one connection. Nothing set here is stored in the file."""
         path = self.location.path
         self.file.check_before_open()
-        create(path)
+        if not self.location.is_read_only:
+            create(path)
         raw = None
         try:
             raw = driver.connect(
-                str(path),
+                self.location.target,
+                uri=self.location.is_read_only,
                 timeout=0,  # no signal is handled while the driver waits; WriteLock does
                 isolation_level=None,
                 check_same_thread=False,

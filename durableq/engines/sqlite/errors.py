@@ -120,6 +120,14 @@ def read_only(path: Path) -> DatabaseUnusable:
     )
 
 
+def reader_writes(path: object) -> DatabaseUnusable:
+    """Return the refusal of a write by a store that was opened to read."""
+    return DatabaseUnusable(
+        f"{path} is opened for reading only, so that nothing can be changed here. Nothing was "
+        "stored."
+    )
+
+
 def _cause(path: Path) -> int:
     """Return the errno of a write beside the database; 0 if that succeeds."""
     sizes = [0]

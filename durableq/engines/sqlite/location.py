@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from durableq.engines.sqlite.url import parse_url
 from durableq.model.errors import DatabaseUnusable
@@ -39,6 +40,8 @@ class Location:
     allow_network_filesystem: bool = False
     #: The path that was given; it may lead to another file later.
     named: Path = Path()
+    #: Whether its connections only read.
+    is_read_only: bool = False
 
     def __post_init__(self) -> None:
         if self.named == Path():
@@ -54,6 +57,13 @@ class Location:
         """
         path, options = parse_url(url)
         return cls(path.absolute(), **options)
+
+    @property
+    def target(self) -> str:
+        """The name by which the driver opens it: a path, or a URI of a file that is only read."""
+        if not self.is_read_only:
+            return str(self.path)
+        return f"file:{quote(os.fsencode(self.path))}?mode=ro"
 
     def check(self) -> None:
         """Refuse a path that cannot hold a shared database.

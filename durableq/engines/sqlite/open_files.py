@@ -176,7 +176,7 @@ class OpenFile:
             DatabaseUnusable: SQLite could open a file only for reading, and would leave it so.
         """
         self.remember()
-        if not self._connections:
+        if not (self._connections or self._location.is_read_only):
             new = self._descriptors() - self._open_before
             reads = [fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY for fd in new]
             if any(reads) and _cannot_write(raw):

@@ -126,7 +126,8 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
         raise refusal
     if found is SchemaState.EMPTY:
         database.lock.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
-    database.lock.retrying(lambda: _use_wal(raw, database))
+    if purpose is not Purpose.READ:
+        database.lock.retrying(lambda: _use_wal(raw, database))
     if found is not SchemaState.CURRENT:
         upgrade(database, found)
     refusal_of = partial(migrated_meanwhile, path=path)
@@ -197,7 +198,12 @@ def refuse(found: SchemaState, purpose: Purpose, path: Path) -> DatabaseUnusable
             f"{dotted(HAS_OCTET_LENGTH)} or newer; this is {driver.sqlite_version}. It was not "
             "touched. Use a Python that brings a newer one, or pip install 'pysqlite3>=0.6.1'."
         )
-    if found is SchemaState.OLDER and purpose is Purpose.USE:
+    if found is SchemaState.EMPTY and purpose is Purpose.READ:
+        return DatabaseUnusable(
+            f"{path} has no tables of durableq, and a reader makes none. Make them: "
+            f"`durableq init --db {path}`."
+        )
+    if found is SchemaState.OLDER and purpose in {Purpose.USE, Purpose.READ}:
         return OlderDatabase(
             f"{path} was made by an older durableq. Stop its workers and run "
             f"`durableq migrate --db {path}`."

@@ -14,7 +14,7 @@ from durableq.engines.sql.transactions import WriteTransaction
 from durableq.engines.sqlite import open_files
 from durableq.engines.sqlite.dialect import DIALECT
 from durableq.engines.sqlite.driver import driver
-from durableq.engines.sqlite.errors import code_of, translate
+from durableq.engines.sqlite.errors import code_of, reader_writes, translate
 from durableq.model.errors import Conflict, DatabaseReplaced
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ class Session(WriteTransaction):
             if is_stuck or code_of(error) == driver.SQLITE_READONLY:
                 database.part_with(self)
             meaning = migrated or translate(error, database.location.path, undone=not is_stuck)
+            if code_of(error) == driver.SQLITE_READONLY and database.location.is_read_only:
+                meaning = reader_writes(database.location.path)
             if meaning is not None:
                 raise meaning from error
         elif isinstance(error, DatabaseReplaced):

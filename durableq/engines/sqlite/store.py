@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from durableq.engines.sql import hosts
@@ -44,7 +45,7 @@ class SQLStore(Sending, Receiving, Settling, Releasing, SQLFleet, SharedCapabili
         url: a path, or `sqlite:///path?synchronous=normal`.
         clock: source of the time; None means this machine's clocks.
         rng: numbers in [0, 1) for the backoff's jitter.
-        purpose: USE creates a missing file; MIGRATE and ADOPT also upgrade.
+        purpose: USE creates a missing file; MIGRATE and ADOPT also upgrade; READ only reads.
 
     Raises:
         DatabaseUnusable: the file cannot be a durableq database; it was left untouched.
@@ -63,10 +64,13 @@ class SQLStore(Sending, Receiving, Settling, Releasing, SQLFleet, SharedCapabili
         rng: Callable[[], float] = random.random,
         purpose: schema.Purpose = schema.Purpose.USE,
     ) -> None:
-        super().__init__(Database(Location.parse(url), clock, rng))
+        is_read_only = purpose is schema.Purpose.READ
+        location = replace(Location.parse(url), is_read_only=is_read_only)
+        super().__init__(Database(location, clock, rng))
         try:
             self.found = schema.prepare(self._database, purpose)
-            self._finish_opening()
+            if not is_read_only:
+                self._finish_opening()
         except BaseException:
             self._database.close()
             raise

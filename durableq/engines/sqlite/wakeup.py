@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from durableq.engines.sqlite import locks
 from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.session import BEGIN_WRITE, roll_back
@@ -119,6 +120,8 @@ class FileWatch:
 
 def has_no_writer(database: Database) -> bool:
     """Return whether no write was in progress, so that all earlier writes can be read now."""
+    if database.location.is_read_only:  # its BEGIN IMMEDIATE takes no lock
+        return not locks.writers(database.location.path)
     raw = database.session().raw
     try:
         raw.execute(BEGIN_WRITE)
