@@ -4,28 +4,73 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import Session, check_there
 from durableq.client.app import DurableQ
+from durableq.client.reader import Reader
+
+if TYPE_CHECKING:
+    from durableq.dashboard import Access
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Options that say where it listens, and who is let in."""
+
+    host: str = option("--host ADDRESS", "Address to listen at.", "127.0.0.1")
+    port: int = option("--port N", "Port; 0 is any free one.", 8080, min=0, max=65_535)
+    token_file: Path | None = option(
+        "--token-file FILE", "Let in who has a token of this file: TOKEN or NAME TOKEN lines.", None
+    )
+    trust_header: str | None = option(
+        "--trust-header NAME", "Header in which a proxy names the person who is logged in.", None
+    )
+    allow_host: list[str] | None = option(
+        "--allow-host NAME", "Host name to be served under; may be repeated.", None
+    )
+
+    def access(self) -> Access:
+        """Return the rules of access.
+
+        Raises:
+            Misuse: two options exclude each other, or other machines would be let in.
+            InvalidInput: the tokens cannot be read, or a name is none.
+        """
+        if self.token_file is not None and self.trust_header is not None:
+            raise output.Misuse("--token-file and --trust-header both say who is let in: give one.")
+        if not (_is_loopback(self.host) or self.token_file or self.trust_header):
+            raise output.Misuse(
+                f"At {self.host} other machines reach the dashboard, and could purge queues. Give "
+                "--token-file FILE or --trust-header NAME, or leave --host out."
+            )
+        from durableq.dashboard import Access
+        from durableq.dashboard.access import read_tokens
+
+        tokens = {} if self.token_file is None else read_tokens(self.token_file)
+        names = {self.host, socket.gethostname(), *(self.allow_host or ())}
+        return Access(names, tokens, self.trust_header)
 
 
 def dashboard(
     session: Session,
-    host: str = option("--host ADDRESS", "Address to listen at.", "127.0.0.1"),
-    port: int = option("--port N", "Port; 0 is any free one.", 8080, min=0, max=65_535),
-    token_file: Path | None = option(
-        "--token-file FILE", "Let in who has a token of this file: TOKEN or NAME TOKEN lines.", None
+    reach: Reach,
+    read_only: bool = option(
+        "--read-only", "Serve no actions, and let the database refuse every write.", False
     ),
-    trust_header: str | None = option(
-        "--trust-header NAME", "Header in which a proxy names the person who is logged in.", None
+    redact: list[str] | None = option(
+        "--redact FIELD", "Hide a field of bodies, attributes and results; may be repeated.", None
     ),
-    allow_host: list[str] | None = option(
-        "--allow-host NAME", "Host name to be served under; may be repeated.", None
+    rules: str | None = option(
+        "--rules FILE",
+        "TOML file of recovery rules, for dry runs.",
+        None,
+        show_default="the policies of --app",
     ),
-    read_only: bool = option("--read-only", "Serve no actions.", False),
 ) -> None:
     """Serve pages that show and change queues, for a browser.
 
@@ -34,28 +79,21 @@ def dashboard(
 
     Example: durableq dashboard --db shop.db
     """
-    if token_file is not None and trust_header is not None:
-        raise output.Misuse("--token-file and --trust-header both say who is let in: give one.")
-    if not (_is_loopback(host) or token_file or trust_header):
-        raise output.Misuse(
-            f"At {host} other machines reach the dashboard, and could purge queues. Give "
-            "--token-file FILE or --trust-header NAME, or leave --host out."
-        )
-    from durableq.dashboard import Access, server
+    access = reach.access()
     from durableq.dashboard import dashboard as made
-    from durableq.dashboard.access import read_tokens
+    from durableq.dashboard import server
 
-    tokens = {} if token_file is None else read_tokens(token_file)
-    names = {host, socket.gethostname(), *(allow_host or ())}
-    access = Access(names, tokens, trust_header)
-    with DurableQ(session.url) as app:
+    policies = session.application()[1].policies if session.app is not None else {}
+    given: dict[str, Any] = {"redact": redact or (), "rules": rules or policies}
+    with DurableQ(session.url) as named, Reader(named) if read_only else named as app:
         check_there(app.url)
+        site = made(app, access=access, read_only=read_only, **given)
         _ = app.store  # refused here, not in the browser
-        with server.listen(host, port) as listening:
+        with server.listen(reach.host, reach.port) as listening:
             url = server.url_of(listening)
             session.show({"url": url, "database": session.address}, url)
             output.say(f"The dashboard of {session.address}. Ctrl-C ends it.")
-            server.serve(made(app, access=access, read_only=read_only), listening)
+            server.serve(site, listening)
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -50,6 +51,8 @@ class Refusal(Exception):
         self.status = status
         self.what = what
         self.advice = advice
+        #: The fields of a form that the page of the refusal shows again, to be mended.
+        self.form: Mapping[str, str] = {}
 
 
 def refusal_of(error: Exception) -> Refusal:

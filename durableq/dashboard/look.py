@@ -15,6 +15,7 @@ from durableq.client.app import DurableQ
 from durableq.dashboard import charts
 from durableq.dashboard.charts import Spark
 from durableq.dashboard.errors import log
+from durableq.dashboard.redaction import Redaction
 from durableq.model.health import Finding, Level
 from durableq.model.info import QueueInfo
 from durableq.store.core import Capability
@@ -58,10 +59,12 @@ class Look:
 
     Args:
         dq: the application with the store.
+        redaction: the fields that are hidden.
     """
 
-    def __init__(self, dq: DurableQ) -> None:
+    def __init__(self, dq: DurableQ, redaction: Redaction) -> None:
         self._dq = dq
+        self._redaction = redaction
         self._lock = threading.Lock()
         self._samples: deque[Overview] = deque()
         self._health: Health | None = None
@@ -76,7 +79,7 @@ class Look:
     def overview(self) -> Overview:
         """Return a sample of now, with the rates since an earlier one."""
         before = self._before()
-        seen = look(self._dq.store, before)
+        seen = look(self._redaction.store(self._dq.store), before)
         with self._lock:
             self._samples.append(seen)
         return seen
@@ -117,7 +120,8 @@ class Look:
 
     def check(self) -> Health:
         """Check the health now, and return it."""
-        health = Health(operations.examine(self._dq.url), time.monotonic())
+        found = map(self._redaction.finding, operations.examine(self._dq.url))
+        health = Health(list(found), time.monotonic())
         with self._lock:
             self._health = health
         return health

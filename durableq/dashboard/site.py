@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from durableq.client.app import DurableQ
+from durableq.client.reader import Reader
 from durableq.dashboard import login
 from durableq.dashboard.access import Access
 from durableq.dashboard.actions import ACTIONS, Action
@@ -27,7 +28,9 @@ from durableq.dashboard.guard import FORM_FIELD, Guard, check_form, cookie, path
 from durableq.dashboard.live import Live
 from durableq.dashboard.look import Look
 from durableq.dashboard.pages import PAGES, Page
+from durableq.dashboard.redaction import Redaction
 from durableq.dashboard.rendering import environment
+from durableq.dashboard.rules import Given, Rules
 from durableq.dashboard.visit import Visit
 
 T = TypeVar("T")
@@ -41,7 +44,14 @@ NOTICE_COOKIE: Final = "durableq_notice"
 _NOTICE_CHARS: Final = 500
 
 
-def dashboard(dq: DurableQ, *, access: Access | None = None, read_only: bool = False) -> Starlette:
+def dashboard(
+    dq: DurableQ,
+    *,
+    access: Access | None = None,
+    read_only: bool = False,
+    redact: Sequence[str] = (),
+    rules: Given | None = None,
+) -> Starlette:
     """Return the dashboard of an application's store, to be served or mounted.
 
     The application that mounts it decides who reaches it. A person whom Starlette's
@@ -50,17 +60,38 @@ def dashboard(dq: DurableQ, *, access: Access | None = None, read_only: bool = F
     Args:
         dq: the application; nothing is opened before the first page.
         access: the rules of access; None: the application that mounts it has its own.
-        read_only: leave out all actions.
+        read_only: leave out all actions, and open the store a second time so that the database
+            refuses every write.
+        redact: names of fields whose values no page shows; see Redaction.
+        rules: a file of recovery rules, or policies by queue, for dry runs; None: the
+            application's policies.
+
+    Raises:
+        InvalidInput: a name in `redact` is none, or the rules are wrong.
     """
-    return _Site(dq, access or Access(), is_read_only=read_only).application()
+    redaction = Redaction(redact)
+    known = Rules(dq.policies if rules is None else rules, redaction)
+    if known.is_file:
+        known.policies()  # refused here, not in the browser
+    if read_only and not isinstance(dq, Reader):
+        dq = Reader(dq)
+    look = Look(dq, redaction)
+    make_visit = partial(Visit, dq=dq, look=look, redaction=redaction, rules=known)
+    return _Site(dq, access or Access(), make_visit, is_read_only=read_only).application()
 
 
 class _Site:
-    def __init__(self, dq: DurableQ, access: Access, *, is_read_only: bool) -> None:
-        self._dq = dq
+    def __init__(
+        self,
+        dq: DurableQ,
+        access: Access,
+        make_visit: Callable[..., Visit],
+        *,
+        is_read_only: bool,
+    ) -> None:
         self._access = access
         self._is_read_only = is_read_only
-        self._look = Look(dq)
+        self._make_visit = make_visit
         self._live = Live(dq)
         self._templates = environment()
         self._limiter = CapacityLimiter(MAX_THREADS)
@@ -123,7 +154,7 @@ class _Site:
     def _visit(self, request: Request, fields: list[tuple[str, str]] | None = None) -> Visit:
         given = fields or []
         ids = tuple(value for name, value in given if name == "id")
-        return Visit(request, self._dq, self._look, dict(given), ids)
+        return self._make_visit(request, form=dict(given), ids=ids)
 
     async def _form(self, request: Request) -> list[tuple[str, str]]:
         """Return the fields of a form of ours.

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from durableq.client.app import DurableQ
 from durableq.dashboard.errors import Refusal
 from durableq.dashboard.look import Look
+from durableq.dashboard.redaction import Redaction
+from durableq.dashboard.rules import Rules
 from durableq.model.text import shown
 from durableq.store.core import Store
 
@@ -22,6 +24,8 @@ class Visit:
     request: Request
     dq: DurableQ
     look: Look
+    redaction: Redaction
+    rules: Rules
     #: The fields of the form of an action; of several values under one name, the last.
     form: Mapping[str, str] = field(default_factory=dict)
     #: The values of each name in the order of the form.
@@ -29,13 +33,18 @@ class Visit:
 
     @property
     def store(self) -> Store:
-        """The store, opened at its first use."""
-        return self.dq.store
+        """The store, opened at its first use; its reads have no values of hidden fields."""
+        return self.redaction.store(self.dq.store)
 
     @property
     def actor(self) -> str:
         """The person, for the history."""
         return str(self.request.state.actor)
+
+    @property
+    def note(self) -> str:
+        """The note of the person, for the history; empty if there is none."""
+        return self.form.get("note", "").strip()
 
     def named(self, name: str) -> str:
         """Return a part of the path."""

@@ -66,6 +66,8 @@ VALUES = {
     "policy": ("rules.toml", "missing.toml"),
     "port": ("0", "never"),
     "queue": ("orders", "none"),
+    "redact": ("card", ""),
+    "rules": ("rules.toml", "missing.toml"),
     "reason": (Reason.HANDLER_ERROR.value, "boredom"),
     "retry_share": ("0.5", "half"),
     "since": ("5m", "soon"),

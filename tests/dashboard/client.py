@@ -38,9 +38,13 @@ class Page(HTMLParser):
 
     def form_token(self) -> str:
         """Return the token that the forms of this page have."""
-        for name, attributes in self.elements:
-            if name == "input" and attributes.get("name") == "form_token":
-                return str(attributes["value"])
+        return self.field("form_token")
+
+    def field(self, name: str) -> str:
+        """Return the value of the first field of this name; empty if there is none."""
+        for tag, attributes in self.elements:
+            if tag == "input" and attributes.get("name") == name:
+                return str(attributes.get("value") or "")
         return ""
 
 

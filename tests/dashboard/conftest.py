@@ -24,3 +24,15 @@ def client(dq: DurableQ) -> Iterator[Client]:
     """A browser that has no JavaScript, at the dashboard of `dq`."""
     with Client.of(dq) as made:
         yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DurableQ]:
+    """An application on a file, and one on PostgreSQL."""
+    if request.param == "sqlite":
+        url = str(new_file(tmp_path / "either.db"))
+    else:
+        url = request.getfixturevalue("postgres_tables_url")
+    with DurableQ(url) as dq:
+        dq.queue("orders", max_receives=1)
+        yield dq

@@ -1,8 +1,5 @@
 """Actions change the store, on files and on PostgreSQL, and name who acted."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from durableq import DurableQ
@@ -10,7 +7,7 @@ from durableq.dashboard import Access
 from durableq.model.message import Failure, Message, Reason
 from durableq.store.core import Capability
 from tests.dashboard.client import Client
-from tests.support import new_file, wait_for
+from tests.support import wait_for
 
 
 def bury(dq: DurableQ, number: int = 1, error: str = "ValueError") -> list[str]:
@@ -29,18 +26,6 @@ def message(dq: DurableQ, message_id: str) -> Message | None:
 def last_event(dq: DurableQ, message_id: str) -> tuple[str, str]:
     event = dq.store.require(Capability.DEAD_LETTERS).history(message_id)[-1]
     return str(event.event), event.actor
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DurableQ]:
-    """An application on a file, and one on PostgreSQL."""
-    if request.param == "sqlite":
-        url = str(new_file(tmp_path / "either.db"))
-    else:
-        url = request.getfixturevalue("postgres_tables_url")
-    with DurableQ(url) as dq:
-        dq.queue("orders", max_receives=1)
-        yield dq
 
 
 def test_both_engines_are_shown_and_changed(either: DurableQ) -> None:

@@ -29,7 +29,9 @@ class Place(NamedTuple):
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with started() as browser:
         path = new_file(tmp_path_factory.mktemp("browser") / "shop.db")
-        with DurableQ(path) as dq, serving(path) as (url, _):
+        rules = path.with_name("rules.toml")
+        rules.write_text('[[rule]]\nname = "<i>all</i>"\nthen = "requeue"\n')
+        with DurableQ(path) as dq, serving(path, "--rules", str(rules)) as (url, _):
             dq.queue("orders", max_receives=1)
             _ = dq.store
             yield Place(browser, url.rstrip("/"), dq)
@@ -59,7 +61,7 @@ def test_every_page_is_whole_at_every_size(place: Place) -> None:
     letters = f"/dead-letters?queue=orders&group={group.fingerprint}"
     messages = [f"/messages/{one}" for one in (dead, waiting, blob)]
     pages = ("/", "/queues/orders", "/workers", "/health", "/dead-letters", letters, *messages)
-    for path in (*pages, "/queues/none"):
+    for path in (*pages, "/dead-letters/dry-run", "/queues/none"):
         for width, scheme in ((1280, "light"), (360, "dark")):
             browser.open(place.url + path, width=width, scheme=scheme)
             assert browser.run("return window.hacked") is None
@@ -112,6 +114,55 @@ def test_dead_letters_are_held_redriven_and_discarded(place: Place) -> None:
     browser.shows("decides about 3 letters")
     wait_for(lambda: place.dq.store.count_ready("orders", 10).number == 4, what="the redrive")
     assert browser.says() == []
+
+
+def test_a_body_is_edited_and_retried(place: Place) -> None:
+    browser, (one,) = place.browser, bury(place.dq, 1)
+    browser.open(f"{place.url}/messages/{one}")
+    browser.shows('requeue, by rule "<i>all</i>"')
+    browser.find("details.edit summary").send_keys(Keys.ENTER)  # by keyboard
+    form = browser.find("#edited")
+    assert form.get_attribute("value") == '{\n  "n": 0\n}'
+    form.clear()
+    form.send_keys('{"n": 5,}')
+    browser.find("details.edit input[name=note]").send_keys("a smaller order")
+    browser.click("Retry with this body")
+    browser.shows("The body, line 1: it is not JSON")
+    form = browser.find("#edited")
+    assert form.get_attribute("value") == '{"n": 5,}'  # the text of the person is still there
+    form.clear()
+    form.send_keys('{"n": 5}')
+    browser.click("Retry with this body")
+    browser.shows("is sent back with another body")
+    browser.shows("a smaller order")
+    assert "retried" in browser.text_of("#history")
+    found = place.dq.store.require(Capability.INSPECT).message(one)
+    assert found is not None
+    assert found.body == '{"n":5}'
+
+
+def test_a_held_dead_letter_is_released(place: Place) -> None:
+    browser, (one,) = place.browser, bury(place.dq, 1)
+    browser.open(f"{place.url}/messages/{one}")
+    browser.click("Hold")
+    browser.shows("It is held now.")
+    browser.click("Release")
+    browser.shows("Released: 1.")
+    browser.shows("It is dead now.")
+    browser.open(f"{place.url}/dead-letters")
+    browser.click("What would recovery decide about these?")
+    browser.shows("Looked at 1, to the end.")
+    assert browser.says() == []
+
+
+def test_a_live_page_leaves_a_note_alone(place: Place) -> None:
+    browser, one = place.browser, place.dq.queue("orders").send({"n": 1}, delay=60)
+    browser.open(f"{place.url}/messages/{one}")
+    browser.find("#now input[name=note]").send_keys("half a no")
+    browser.find("h1").click()  # the field is not active any more
+    place.dq.queue("orders").reschedule(one, delay=3600)
+    wait_for(lambda: "rescheduled" in browser.text_of("#history"), seconds=20, what="the event")
+    assert browser.find("#now input[name=note]").get_attribute("value") == "half a no"
 
 
 def test_a_page_is_live(place: Place) -> None:

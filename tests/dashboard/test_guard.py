@@ -68,6 +68,7 @@ def test_an_action_is_no_page(dq: DurableQ, client: Client) -> None:
 
 
 def test_read_only_has_no_actions(dq: DurableQ) -> None:
+    _ = dq.store
     with Client.of(dq, read_only=True) as client:
         page = client.page("/queues/orders")
         assert page.status == 200

@@ -42,14 +42,134 @@ def let_markup_of_messages_through() -> None:
     module.environment = unescaped
 
 
+def show_hidden_fields() -> None:
+    from durableq.dashboard import redaction
+
+    module: Any = redaction
+    module.Redaction._hides = lambda *_: False
+
+
+def quote_errors_beside_hidden_fields() -> None:
+    """The text of an error repeats the value that its page hides."""
+    from durableq.dashboard import redaction
+
+    module: Any = redaction
+    module.Redaction.event = lambda _, event: event
+
+
+def quote_the_error_that_opened_a_breaker() -> None:
+    from durableq.dashboard import redaction
+
+    module: Any = redaction
+    module.Redaction.sentence = lambda _, text: text
+
+
+def search_hidden_values() -> None:
+    """Letter by letter, a search finds out what a page does not show."""
+    from durableq.dashboard import redaction
+
+    module: Any = redaction
+    del module.RedactedStore.search
+
+
+def retry_whatever_is_there() -> None:
+    """A person's body replaces one that the person has not seen."""
+    from durableq.dashboard import decisions
+
+    class Same(str):
+        __slots__ = ()
+
+        def __ne__(self, _: object) -> bool:
+            return False
+
+    module: Any = decisions
+    module.seen = lambda _: Same()
+
+
+def open_a_reader_for_writing() -> None:
+    from durableq.client import reader
+
+    module: Any = reader
+    module.Reader._is_reader = False
+
+
+def let_a_reader_write_on_the_server() -> None:
+    from durableq.engines.postgres import database
+
+    module: Any = database
+    module.READ_SESSION = "SELECT 1"
+    look_at = module.Database._look_at
+
+    def forget(self: Any, link: Any) -> None:
+        self.is_read_only = False
+        look_at(self, link)
+
+    module.Database._look_at = forget
+
+
+def act_without_a_name() -> None:
+    from durableq.dashboard import visit
+
+    module: Any = visit
+    module.Visit.actor = property(lambda _: "")
+
+
+def expire_a_released_dead_letter() -> None:
+    """Its retention has counted while it was held, so that the next slice removes it."""
+    from durableq.engines.sql import dead_letters
+    from durableq.model.message import State
+
+    module: Any = dead_letters
+    put_back = module.put_back
+
+    def from_arrival(tx: Any, row: Any, leased: Any, state: State, until_ms: int | None) -> bool:
+        return bool(put_back(tx, row, leased, state, 0 if state is State.READY else until_ms))
+
+    module.put_back = from_arrival
+
+
 BUGS = (
+    show_hidden_fields,
+    quote_errors_beside_hidden_fields,
+    quote_the_error_that_opened_a_breaker,
+    search_hidden_values,
+    retry_whatever_is_there,
+    open_a_reader_for_writing,
+    let_a_reader_write_on_the_server,
+    act_without_a_name,
+    expire_a_released_dead_letter,
     serve_any_host,
     believe_any_origin,
     take_forms_without_their_token,
     let_markup_of_messages_through,
 )
 _GUARD = "tests/dashboard/test_guard.py::"
+_REDACTION = "tests/dashboard/test_redaction.py::"
+_NO_PAGE = _REDACTION + "test_no_page_shows_a_hidden_value[sqlite]"
+_DECISIONS = "tests/dashboard/test_decisions.py::"
+_READ_ONLY = "tests/dashboard/test_read_only.py::"
 SEEN_BY = (
+    ("show_hidden_fields", _NO_PAGE),
+    ("quote_errors_beside_hidden_fields", _NO_PAGE),
+    ("quote_the_error_that_opened_a_breaker", _NO_PAGE),
+    ("search_hidden_values", _REDACTION + "test_a_search_does_not_find_hidden_values"),
+    (
+        "retry_whatever_is_there",
+        _DECISIONS + "test_a_dead_letter_that_has_changed_is_not_retried[sqlite]",
+    ),
+    ("open_a_reader_for_writing", _READ_ONLY + "test_the_database_refuses_a_write[sqlite]"),
+    (
+        "let_a_reader_write_on_the_server",
+        _READ_ONLY + "test_the_database_refuses_a_write[postgres]",
+    ),
+    (
+        "act_without_a_name",
+        _DECISIONS + "test_a_decision_names_the_person_and_the_note[sqlite-hold-held]",
+    ),
+    (
+        "expire_a_released_dead_letter",
+        "tests/contract/test_sqlite.py::TestSQLite::test_a_released_dead_letter_is_received_again",
+    ),
     ("serve_any_host", _GUARD + "test_another_host_is_refused[evil.example:8080-421]"),
     ("believe_any_origin", _GUARD + "test_another_origin_is_refused[http://evil.example]"),
     (

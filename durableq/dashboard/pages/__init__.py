@@ -18,6 +18,7 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     ("/messages/{id}", "message.html", message.values),
     ("/messages/{id}/body", "", message.raw),
     ("/dead-letters", "dead_letters.html", dead_letters.values),
+    ("/dead-letters/dry-run", "dry_run.html", dead_letters.dry_run),
     ("/workers", "workers.html", workers.values),
     ("/health", "health.html", health.values),
 )

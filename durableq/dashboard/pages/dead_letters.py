@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from durableq.dashboard import letters as choice
+from durableq.dashboard.errors import Refusal
 from durableq.dashboard.visit import Visit
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from durableq.model.message import DeadLetter, Reason, State
@@ -39,6 +41,7 @@ def values(visit: Visit) -> dict[str, Any]:
         "is_chosen": is_chosen,
         "letters": [(letter, _state(letter)) for letter in letters[:PAGE]],
         "next_address": _next(visit, letters),
+        "has_rules": bool(visit.rules.source),
         "filter": {"queue": queue, "reason": reason or "", "group": fingerprint},
         "redrives": visit.store.require(Capability.REDRIVE).redrive_tasks()[:10],
     }
@@ -71,3 +74,33 @@ def _state(letter: DeadLetter) -> str:
     if message.held:
         return "held"
     return "in recovery" if message.state is State.IN_FLIGHT else message.state.label
+
+
+def dry_run(visit: Visit) -> dict[str, Any]:
+    """Return the decisions that recovery would make about those that match the address.
+
+    Raises:
+        Refusal: there are no rules, or there is no such reason.
+        InvalidInput: the rules are wrong.
+    """
+    if not visit.rules.source:
+        raise Refusal(
+            404,
+            "This dashboard has no rules of recovery.",
+            "Start it with --rules FILE, or with --app MODULE:ATTRIBUTE for its policies.",
+        )
+    wanted = choice.wanted(visit.query)
+    # The whole of them: the rules compare hidden fields too.
+    run = visit.rules.dry_run(visit.dq.store, wanted, visit.query("after") or None)
+    query = dict(visit.request.query_params)
+    filters = {name: query.get(name, "") for name in ("queue", "reason", "group")}
+    return {
+        "source": visit.rules.source,
+        "run": run,
+        "filter": filters,
+        "began_after": query.get("after", ""),
+        "back": "/dead-letters?" + urlencode(filters | {"all": "1"}),
+        "next_address": f"/dead-letters/dry-run?{urlencode(filters | {'after': run.after})}"
+        if run.after
+        else "",
+    }

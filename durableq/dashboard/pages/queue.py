@@ -39,6 +39,7 @@ def values(visit: Visit) -> dict[str, Any] | Response:
         "day": charts.day(samples, info, now_ms),
         "messages": page.messages,
         "next_address": _next(visit, page.looked_to),
+        "hides": visit.redaction.is_on,
         "searched": {"by": by, "text": text, "state": visit.query("state")},
         "states": [state.label for state in State],
         "queue": info,

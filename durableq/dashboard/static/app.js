@@ -22,7 +22,8 @@
   // A part in which a person is typing or selecting is left as it is.
   function isUsed(part) {
     var active = document.activeElement;
-    return part.querySelector("input:checked, details[open]:not([data-open])") !== null ||
+    var fields = part.querySelectorAll("input:not([type=hidden]), textarea");
+    return Array.from(fields).some(function (field) { return field.value !== field.defaultValue; }) || part.querySelector("input:checked, details[open]:not([data-open])") !== null ||
       (part.contains(active) && /^(INPUT|SELECT|TEXTAREA)$/.test(active.tagName));
   }
 

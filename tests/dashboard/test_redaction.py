@@ -1,0 +1,213 @@
+"""No page shows the value of a hidden field."""
+
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+
+from durableq import DurableQ, InvalidInput
+from durableq.dashboard import dashboard
+from durableq.dashboard.redaction import HIDDEN, RedactedStore, Redaction
+from durableq.model.dead_letters import DeadLetterGroup
+from durableq.model.info import BreakerInfo, GroupInfo, QueueInfo, SearchPage
+from durableq.model.message import (
+    DeadLetter,
+    Failure,
+    HistoryEvent,
+    IdempotencyRecord,
+    Message,
+    Reason,
+    Received,
+)
+from durableq.model.once import OnceEntry
+from durableq.store import capabilities
+from durableq.store.core import Capability, Queueing
+from tests.dashboard.client import Client
+
+SECRET = "4111-SECRET"
+FIELDS = ("card", "*.Password", "customer.na*")
+BODY = {
+    "n": 1,
+    "card": SECRET,
+    "list": [{"CARD": {"number": SECRET}, "open": "shown"}],
+    "login": {"password": SECRET},
+    "customer": {"name": SECRET, "city": "Paris"},
+    "name": "not hidden",
+    "a.card": SECRET,
+}
+RULES = """\
+[[rule]]
+name = "cards"
+then = "hold"
+[rule.when]
+body = {card = "another"}
+
+[[rule]]
+name = "others"
+then = "retry"
+set = {card = "4111-SECRET"}
+"""
+
+
+def secrets(dq: DurableQ) -> list[str]:
+    """Put the secret where hidden fields are, and where a text may quote them."""
+    orders = dq.queue("orders", max_receives=1)
+    dead = orders.send(BODY, attributes={"card": SECRET, "tenant": "north"})
+    (received,) = dq.store.receive("orders", 1).messages
+    assert received.receipt is not None
+    text = f"refused: {SECRET}"
+    failure = Failure(Reason.HANDLER_ERROR, "ValueError", text, f"Traceback\n{text}", place="a:f")
+    dq.store.fail([(received.receipt, failure)], actor="worker")
+    waiting = orders.send(BODY, delay=60, key="k")
+    blob = orders.send(SECRET.encode(), delay=60)
+    outage = dq.queue("mail", breaker=True).send(BODY)
+    (received,) = dq.store.receive("mail", 1).messages
+    assert received.receipt is not None
+    dq.store.fail([(received.receipt, Failure(Reason.UNAVAILABLE, "Unavailable", text))])
+    return [dead, waiting, blob, outage]
+
+
+def test_no_page_shows_a_hidden_value(either: DurableQ, tmp_path: Path) -> None:
+    dead, waiting, blob, outage = secrets(either)
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    (group,) = either.store.require(Capability.DEAD_LETTERS).dead_letter_groups()
+    letters = f"/dead-letters?queue=orders&group={group.fingerprint}"
+    messages = [f"/messages/{one}" for one in (dead, waiting, blob, outage)]
+    bodies = [f"/messages/{one}/body" for one in (dead, waiting, blob)]
+    pages = (
+        "/",
+        "/queues/mail",
+        "/queues/orders",
+        "/queues/orders-dlq",
+        "/workers",
+        "/health",
+        "/dead-letters",
+    )
+    with Client.of(either, redact=FIELDS, rules=rules) as client:
+        for path in (*pages, letters, "/dead-letters/dry-run", *messages, *bodies):
+            page = client.page(path)
+            assert page.status == (403 if path == bodies[2] else 200), path
+            assert SECRET not in page.html, path
+        page = client.page(messages[0])
+        for word in (
+            HIDDEN,
+            "shown",
+            "Paris",
+            "not hidden",
+            "north",
+            "ValueError",
+            "fields are hidden",
+        ):
+            assert word in page.text, word
+        assert client.get(bodies[1]).json()["customer"] == {"name": HIDDEN, "city": "Paris"}
+        assert "others" in client.page("/dead-letters/dry-run").text
+        assert "retry, by rule" in page.text
+
+
+def test_without_fields_nothing_is_hidden(dq: DurableQ, client: Client) -> None:
+    dead, _, blob, _ = secrets(dq)
+    assert SECRET in client.page(f"/messages/{dead}").html
+    for path in ("/", "/queues/mail", "/health"):
+        assert SECRET in client.page(path).html
+    assert client.get(f"/messages/{blob}/body").content == SECRET.encode()
+
+
+def test_a_search_does_not_find_hidden_values(dq: DurableQ) -> None:
+    secrets(dq)
+    with Client.of(dq, redact=FIELDS) as client:
+        for text in ("4", "Paris", "nothing"):
+            page = client.page("/queues/orders", params={"by": "text", "text": text})
+            assert (page.status, "cannot be searched" in page.text) == (403, True)
+        assert "text in the body" not in client.page("/queues/orders").text
+        page = client.page("/queues/orders", params={"by": "key", "text": "k"})
+        assert (page.status, '{"n":1,"card":"hidden"' in page.text) == (200, True)
+
+
+def test_a_body_is_not_edited_while_fields_are_hidden(dq: DurableQ) -> None:
+    dead, *_ = secrets(dq)
+    with Client.of(dq, redact=FIELDS) as client:
+        assert "cannot be edited here" in client.page(f"/messages/{dead}").text
+        page = client.act(f"/messages/{dead}/retry", body='{"n": 2}')
+        assert (page.status, "while fields are hidden" in page.text) == (403, True)
+    found = dq.store.require(Capability.INSPECT).message(dead)
+    assert found is not None
+    assert (found.source_queue, SECRET in str(found.body)) == ("orders", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "hidden"),
+    [
+        (("card",), {"card", "a.card", "in.card", "list.card"}),
+        (("*.card",), {"card", "a.card", "in.card", "list.card"}),
+        (("in.card",), {"in.card"}),
+        (("IN.*",), {"in.card", "in.open"}),
+        (("*ar*",), {"card", "a.card", "in.card", "list.card"}),
+        (("in",), {"in"}),
+        (("rd",), set[str]()),
+        (("*",), {"card", "a.card", "in", "list"}),
+    ],
+)
+def test_a_pattern_hides_fields_by_their_last_names(
+    fields: tuple[str, ...], hidden: set[str]
+) -> None:
+    value = {"card": 1, "a.card": 1, "in": {"Card": 1, "open": 1}, "list": [[{"card": 1}], 2]}
+
+    def found(value: object, place: str = "") -> set[str]:
+        if value == HIDDEN:
+            return {place.casefold()}
+        if isinstance(value, list):
+            return set().union(*(found(each, place) for each in value))
+        inner = value.items() if isinstance(value, dict) else ()
+        return set().union(*(found(each, f"{place}.{name}".strip(".")) for name, each in inner))
+
+    assert found(Redaction(fields).value(value)) == hidden
+
+
+@pytest.mark.parametrize("fields", ["card", [""], ["a..b"], [".a"], ["a."], [7]])
+def test_a_field_without_a_name_is_refused(dq: DurableQ, fields: typing.Any) -> None:
+    with pytest.raises(InvalidInput, match=r"field|redact"):
+        dashboard(dq, redact=fields)
+
+
+def test_a_name_that_is_given_twice_hides_both_values() -> None:
+    stored = f'{{"a": {{"card": "{SECRET}"}}, "a": 2}}'
+    assert Redaction(["card"]).body(stored) == '{"a":2}'
+    assert Redaction(["card"]).body(f'{{"card": "{SECRET}"') == '"hidden"'
+    assert Redaction(["x"]).body('{"é": "\\ud800"}') == '{"\\u00e9":"\\ud800"}'
+
+
+def test_of_a_reason_of_recovery_only_its_origin_is_left() -> None:
+    hide = Redaction(["card"])
+    for reason, left in {
+        f'rule "a: b": its card is {SECRET}': 'rule "a: b"',
+        f"rule 3: {SECRET}": "rule 3",
+        "rule 3": "rule 3",
+        f"the policy raised ValueError: {SECRET}": "the policy raised ValueError",
+        SECRET: HIDDEN,
+        "": "",
+    }.items():
+        assert hide.reason(reason, "recovery:7") == left
+    assert hide.reason("a note", "ada") == "a note"
+
+
+#: Reads that no page uses: they lease, or settle.
+NOT_FOR_PAGES = {"receive", "together", "lease_dead_letters", "once_get_or_lease"}
+TEXTS = (
+    *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry),
+    *(SearchPage, GroupInfo, QueueInfo, BreakerInfo, Received),
+)
+
+
+def test_every_read_of_a_text_is_redacted() -> None:
+    protocols = [getattr(capabilities, name) for name in capabilities.__all__]
+    missing = []
+    for protocol in (*protocols, Queueing):
+        for name, method in inspect.getmembers(protocol, inspect.isfunction):
+            returned = str(inspect.signature(method).return_annotation)
+            has_text = any(kind.__name__ in returned for kind in TEXTS) or "Answer" in returned
+            is_known = name in vars(RedactedStore) or name in NOT_FOR_PAGES
+            if has_text and not name.startswith("_") and not is_known:
+                missing.append(f"{protocol.__name__}.{name}")
+    assert missing == []
