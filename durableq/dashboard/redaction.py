@@ -16,7 +16,12 @@ from typing import Any, Final, cast
 from durableq.dashboard.errors import Refusal
 from durableq.model import codec
 from durableq.model.codec import Encoded
-from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterFilter, DeadLetterGroup
+from durableq.model.dead_letters import (
+    RECOVERY_ACTOR,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    RecoveryDecisions,
+)
 from durableq.model.errors import InvalidBody, InvalidInput
 from durableq.model.health import Finding
 from durableq.model.info import ANYTHING, BreakerInfo, GroupInfo, QueueInfo, Search, SearchPage
@@ -242,6 +247,13 @@ class RedactedStore:
     def history(self, message_id: str) -> list[HistoryEvent]:
         """Return the exceptional events of a message."""
         return [self._redaction.event(event) for event in self._store.history(message_id)]
+
+    def recovery_decisions(self, queue: str, since_ms: int, limit: int) -> RecoveryDecisions:
+        """Count the decisions of recovery processes about dead letters of a queue."""
+        found = self._store.recovery_decisions(queue, since_ms, limit)
+        hide = self._redaction.reason
+        counts = [each._replace(reason=hide(each.reason, RECOVERY_ACTOR)) for each in found.counts]
+        return RecoveryDecisions(counts, found.is_partial)
 
     def record(self, queue: str, key: str) -> IdempotencyRecord | None:
         """Return the record of a key."""

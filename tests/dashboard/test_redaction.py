@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from durableq import DurableQ, InvalidInput
+from durableq import DurableQ, Hold, InvalidInput
 from durableq.dashboard import dashboard
 from durableq.dashboard.redaction import HIDDEN, RedactedStore, Redaction
-from durableq.model.dead_letters import DeadLetterGroup
+from durableq.model.dead_letters import DeadLetterGroup, RecoveryDecisions
 from durableq.model.info import BreakerInfo, GroupInfo, QueueInfo, SearchPage
 from durableq.model.message import (
     DeadLetter,
@@ -192,11 +192,21 @@ def test_of_a_reason_of_recovery_only_its_origin_is_left() -> None:
     assert hide.reason("a note", "ada") == "a note"
 
 
+def test_counted_reasons_of_recovery_are_hidden(dq: DurableQ) -> None:
+    dead, *_ = secrets(dq)
+    dead_letters = dq.store.require(Capability.DEAD_LETTERS)
+    decision = Hold(f"the policy raised ValueError: {SECRET}")
+    dead_letters.decide_by_id("orders-dlq", [dead], decision, actor="recovery:7")
+    store = Redaction(["card"]).store(dq.store).require(Capability.DEAD_LETTERS)
+    (count,) = store.recovery_decisions("orders", 0, 10).counts
+    assert count.reason == "the policy raised ValueError"
+
+
 #: Reads that no page uses: they lease, or settle.
 NOT_FOR_PAGES = {"receive", "together", "lease_dead_letters", "once_get_or_lease"}
 TEXTS = (
     *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry),
-    *(SearchPage, GroupInfo, QueueInfo, BreakerInfo, Received),
+    *(SearchPage, GroupInfo, QueueInfo, BreakerInfo, Received, RecoveryDecisions),
 )
 
 
