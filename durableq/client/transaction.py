@@ -64,7 +64,7 @@ class Transaction:
 
         Raises:
             InvalidInput: it is no statement, or a text in it is not UTF-8.
-            Unsupported: the engine holds no tables of yours (memory://).
+            Unsupported: the engine is not a SQL database.
         """
         return self._opened.execute(statement, parameters)
 

@@ -414,3 +414,9 @@ OTHER_THREAD: Final = (
     "This transaction was opened in another thread, and its statements would run between that "
     "thread's. Use it in the thread that opened it."
 )
+#: The message of an engine with SQL for a transaction that user code has ended by itself.
+ENDED_BY_STATEMENT: Final = (
+    "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is resolved "
+    "by ROLLBACK), so nothing more is written in it and the message is not settled. Leave "
+    "its end to the `with` block."
+)

@@ -77,6 +77,8 @@ def test_an_application_uses_a_registered_engine(site: Path) -> None:
         assert [delivery.body for delivery in dq.queue("orders").receive(1)] == [{"order": 7}]
         with pytest.raises(Unsupported, match="A shelf:// store cannot run redrive tasks"):
             dq.store.require(Capability.REDRIVE)
+        with pytest.raises(Unsupported, match="is not a SQL database"):
+            _ = dq.engine
 
 
 def test_the_command_line_finds_a_registered_engine(site: Path) -> None:

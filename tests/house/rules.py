@@ -129,7 +129,7 @@ SQL_PARTS = {
 }
 # Each library beyond the standard one (and sqlite3), and the only places that import it.
 LIBRARIES = {
-    "sqlalchemy": {*SQL_ENGINES, *SQL_PARTS, "migrations"},
+    "sqlalchemy": {*SQL_ENGINES, *SQL_PARTS, "durableq/engines/memory/rows.py", "migrations"},
     "psycopg": {"durableq/engines/postgres", "scripts/keep_revision.py"},
     "alembic": {"durableq/engines/sql/migrating.py", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},

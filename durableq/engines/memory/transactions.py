@@ -5,20 +5,40 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durableq.engines.memory.queueing import MemoryQueueing
-from durableq.model.errors import Conflict, StaleReceipt, Unsupported
+from durableq.model.errors import Conflict, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
 from durableq.store.capabilities import Transaction, Transactions
 from durableq.store.core import OTHER_THREAD
+
+if TYPE_CHECKING:
+    from durableq.engines.memory.rows import OpenRows, Rows
 
 
 class MemoryTransactions(MemoryQueueing, Transactions):
     """Writes that commit together with an acknowledgement."""
 
+    _rows: Rows | None = None
+
     def prepare_transactions(self) -> None:
-        """Do nothing: there is nothing to load."""
+        """Do nothing: SQLAlchemy is loaded by the first statement."""
+
+    @property
+    def rows(self) -> Rows:
+        """The database in memory for the rows of user code, made at its first use."""
+        with self._lock:
+            if self._rows is None:
+                from durableq.engines.memory.rows import Rows
+
+                self._rows = Rows()
+            return self._rows
+
+    @property
+    def engine(self) -> Any:
+        """A SQLAlchemy engine on those rows. The messages are not in that database."""
+        return self.rows.engine
 
     @contextmanager
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[Transaction]:
@@ -30,9 +50,10 @@ class MemoryTransactions(MemoryQueueing, Transactions):
             self._in_transaction = True
             try:
                 yield opened
+                opened.end(commit=True)
             finally:
                 self._in_transaction = False
-                opened.ended = True
+                opened.end(commit=False)
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -55,12 +76,22 @@ class OpenTransaction:
     def __init__(self, store: MemoryTransactions, actor: str) -> None:
         self._store, self._actor = store, actor
         self._thread = threading.get_ident()
-        #: Whether its block is over.
-        self.ended = False
+        self._rows: OpenRows | None = None
+        self._ended = False
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Refuse: there are no tables here."""
-        raise Unsupported("A store in memory holds no tables. Use a database file.")
+        """Run a statement on the rows in memory, which commit and roll back with the messages."""
+        self._check()
+        if self._rows is None:
+            self._rows = self._store.rows.begin()
+        return self._rows.execute(statement, parameters)
+
+    def end(self, *, commit: bool) -> None:
+        """Refuse further calls, and commit or undo the rows. A second call does nothing."""
+        self._ended = True
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            rows.end(commit=commit)
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
@@ -82,10 +113,12 @@ class OpenTransaction:
             _require_done(receipt, outcome)
 
     def _check(self) -> None:
-        if self.ended:
+        if self._ended:
             raise Conflict("This transaction is over: use it inside its `with` block.")
         if threading.get_ident() != self._thread:
             raise Conflict(OTHER_THREAD)
+        if self._rows is not None:
+            self._rows.check()
 
 
 def _require_done(receipt: Receipt, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.session import Session
 from durableq.model.errors import Conflict
+from durableq.store.core import ENDED_BY_STATEMENT
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -90,11 +91,7 @@ class UserWrite:
 
     def ended(self) -> Conflict:
         """Return the refusal of statements after one that has ended the transaction."""
-        return Conflict(
-            "A statement ended this transaction (COMMIT, ROLLBACK, or a conflict that is resolved "
-            "by ROLLBACK), so nothing more is written in it and the message is not settled. Leave "
-            "its end to the `with` block."
-        )
+        return Conflict(ENDED_BY_STATEMENT)
 
     def execute(self, statement: Any, parameters: Any) -> sqlalchemy.CursorResult[Any]:
         """Run a user's statement: SQLAlchemy, or SQL text with `:name` parameters."""
