@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ import typer
 
 from durableq.cli import output
 from durableq.cli.help import option
+from durableq.cli.live_line import LiveLine, is_possible
 from durableq.cli.options import (
     Level,
     Logs,
@@ -33,8 +34,10 @@ from durableq.runtime.outage import wait_out
 from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
+    from durableq.cli.drain import Report
     from durableq.supervisor.histograms import FleetHistograms
-    from durableq.supervisor.supervisor import SupervisorEvent
+    from durableq.supervisor.output import Around
+    from durableq.supervisor.supervisor import Supervisor, SupervisorEvent
     from durableq.worker.options import WorkerOptions
 
 log = logging.getLogger("durableq.supervisor")
@@ -91,6 +94,25 @@ class Limits:
         max=1000,
     )
 
+    def check(self) -> None:
+        """Refuse a time that is none, before anything is imported."""
+        _above_zero(self.start_timeout, "--start-timeout")
+
+    def supervisor(
+        self, options: WorkerOptions, procs: int, store: Store, **watched: Any
+    ) -> Supervisor:
+        """Return the supervisor of a fleet, with its watchers."""
+        from durableq.supervisor.supervisor import Supervisor
+
+        return Supervisor(
+            options,
+            procs,
+            store,
+            max_rss_bytes=_max_rss(self.max_rss),
+            start_seconds=self.start_timeout,
+            **watched,
+        )
+
     def applied(self, options: WorkerOptions) -> WorkerOptions:
         """Return the options of a worker with these limits."""
         timeout = self.timeout
@@ -133,20 +155,23 @@ def work(
     least a second later, stops them at once. SIGHUP replaces the workers one by one. A worker that
     dies is replaced, and its messages are ready again at once.
 
+    With --drain the progress is shown, in one line of a terminal, otherwise as a log line every ten
+    seconds; at the end a line counts the messages that completed, failed and died.
+
     Exit codes: 0 if all handlers finished, 130 or 143 if some were stopped, 1 if no worker starts.
 
     Example: durableq work --procs 4 --app shop:dq
     """
     log_format, log_level = watching.log_format, watching.log_level
-    start_seconds = _above_zero(limits.start_timeout, "--start-timeout") / 1000
-    configure(log_format, "supervisor", sys.stderr, log_level)
-    report = _reporter(log_format, log_level, session.as_json)
+    limits.check()
+    line = _line(log_format, log_level) if drain else None
+    around = nullcontext if line is None else line.above
+    configure(log_format, "supervisor", sys.stderr if line is None else line, log_level)
+    report = _reporter(log_format, log_level, around, as_json=session.as_json)
 
     def load() -> tuple[WorkerOptions, DurableQ]:
-        with _not_longer_than(start_seconds, log_format):
+        with _not_longer_than(limits.start_timeout, log_format):
             return _worker(session, command, tuple(queue or ()))
-
-    from durableq.supervisor.supervisor import Supervisor
 
     options, loaded = wait_out(load, log)
     with loaded, _histograms(watching.metrics, report) as histograms:
@@ -154,18 +179,31 @@ def work(
         options = limits.applied(options).changed(threads=threads, drain=drain, **forms)
         is_plain = log_format is LogFormat.TEXT and not session.as_json and command is None
         hint = demo_hint(session) if is_plain else None
-        fleet = Supervisor(
-            options,
-            procs,
-            wait_out(lambda: _store(loaded, options), log),
-            on_event=report,
-            max_rss_bytes=_max_rss(limits.max_rss),
-            start_seconds=start_seconds,
-            histograms=histograms,
-        )
+        store = wait_out(lambda: _store(loaded, options), log)
+        watched = {"on_event": report, "histograms": histograms, "around": around}
+        fleet = limits.supervisor(options, procs, store, **watched)
         if hint is not None:
             output.say(hint)
-        raise typer.Exit(fleet.run())
+        if not drain:
+            raise typer.Exit(fleet.run())
+        from durableq.cli.drain import run
+
+        raise typer.Exit(run(fleet.run, store, _queues(loaded, options), report, line))
+
+
+def _line(log_format: LogFormat, log_level: LogLevel) -> LiveLine | None:
+    """Return the line for the progress; None where log lines have it, or it is not wanted."""
+    is_wanted = log_format is LogFormat.TEXT and log_level in {LogLevel.DEBUG, LogLevel.INFO}
+    return LiveLine() if is_wanted and is_possible() else None
+
+
+def _queues(loaded: DurableQ, options: WorkerOptions) -> list[str]:
+    """Return the names of the queues that a fleet receives from."""
+    from durableq.worker.options import chosen_handlers
+
+    if options.command:
+        return list(options.queues)
+    return [handler.queue for handler in chosen_handlers(loaded, options.queues)]
 
 
 @contextmanager
@@ -261,21 +299,21 @@ def _worker(
 
 
 def _reporter(
-    log_format: LogFormat, log_level: LogLevel, as_json: bool
-) -> Callable[[SupervisorEvent], None]:
+    log_format: LogFormat, log_level: LogLevel, around: Around, *, as_json: bool
+) -> Report:
     """Return the function that prints an event of the fleet, as a log line or as JSON data."""
     shown = [*LogLevel][[*LogLevel].index(log_level) :]
 
-    def report(event: SupervisorEvent) -> None:
-        with suppress(OSError, DurableQError):  # a closed output does not end the fleet
+    def report(event: SupervisorEvent, **facts: Any) -> None:
+        with suppress(OSError, DurableQError), around():  # a closed output does not end the fleet
             if as_json:
-                output.json_line(event._asdict())
+                output.json_line(event._asdict() | facts)
                 return
             level = LogLevel.WARNING if event.event in _WARNINGS else LogLevel.INFO
             if level not in shown:
                 return
             if log_format is LogFormat.JSON:
-                known: dict[str, Any] = {"worker": event.worker, "pid": event.pid, "level": level}
+                known = {"worker": event.worker, "pid": event.pid, "level": level, **facts}
                 output.say(json_line(event.event, event.text, process="supervisor", **known))
             else:
                 output.say(text_line(event.text, process="supervisor", level=level))

@@ -97,6 +97,11 @@ class Counters:
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Counters(*(one + another for one, another in pairs))
 
+    def __sub__(self, other: Counters) -> Counters:
+        """Return the differences: what was counted since the other."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Counters(*(one - another for one, another in pairs))
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -9,9 +9,21 @@ import json
 import logging
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol
 
 _FACTS: Final = "facts"
+
+
+class Stream(Protocol):
+    """An output of log lines."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+        ...
+
+    def flush(self) -> None:
+        """Bring it to the reader."""
+        ...
 
 
 class LogFormat(StrEnum):
@@ -40,7 +52,7 @@ def facts(event: str, **known: Any) -> dict[str, Any]:
     return {_FACTS: {"event": event, **known}}
 
 
-def configure(form: LogFormat, name: str, stream: TextIO, level: LogLevel = LogLevel.INFO) -> None:
+def configure(form: LogFormat, name: str, stream: Stream, level: LogLevel = LogLevel.INFO) -> None:
     """Write durableq's events of this process to a stream.
 
     Only the logger `durableq` is configured: the application's own stay as it has set them up.

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final, NamedTuple
 
 from durableq.runtime import logs
@@ -22,6 +23,8 @@ from durableq.runtime.printable import LineFilter
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.worker.output import write_all
 
+#: Makes a context for writing to stderr.
+Around = Callable[[], AbstractContextManager[object]]
 READ_BYTES: Final = 64 << 10
 #: Largest output that waits for stderr; lines beyond it are dropped.
 MAX_WAITING_BYTES: Final = 4 << 20
@@ -40,10 +43,16 @@ class Pipe(NamedTuple):
 
 
 class HandlerOutput:
-    """Shows the output of a fleet's workers on this process's stderr."""
+    """Shows the output of a fleet's workers on this process's stderr.
 
-    def __init__(self, form: LogFormat) -> None:
+    Args:
+        form: of the lines.
+        around: makes a context for each write.
+    """
+
+    def __init__(self, form: LogFormat, around: Around = nullcontext) -> None:
         self._form = form
+        self._around = around
         self._encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding or "utf-8"
         # Without a stderr, 2 may be the number of any file.
         self._target = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else os.dup(2)
@@ -129,7 +138,7 @@ class HandlerOutput:
                 if not self._waiting:
                     return
                 data = self._waiting.popleft()
-            with suppress(OSError):  # stderr has no reader
+            with suppress(OSError), self._around():  # stderr has no reader
                 write_all(self._target, data)
             with self._shown:
                 self._waiting_bytes -= len(data)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -15,7 +16,7 @@ from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import MIGRATED, MOVED, Outage, describe
 from durableq.store.core import Capability, Store
 from durableq.supervisor.histograms import FleetHistograms
-from durableq.supervisor.output import HandlerOutput
+from durableq.supervisor.output import Around, HandlerOutput
 from durableq.supervisor.peers import DeadWorkers
 from durableq.supervisor.reclaim import ExitReason, reclaim_messages
 from durableq.supervisor.reload import Reload
@@ -58,6 +59,7 @@ class Supervisor:
         max_rss_bytes: memory beyond which a receiving worker is replaced; 0 for no limit.
         start_seconds: time limit of the import of the application.
         histograms: the workers' histograms; None without metrics.
+        around: makes a context for each write of workers' output to stderr.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Supervisor:
         max_rss_bytes: int = 0,
         start_seconds: float = START_SECONDS,
         histograms: FleetHistograms | None = None,
+        around: Around = nullcontext,
     ) -> None:
         self._options = options
+        self._around = around
         self._store = store
         self._on_event = on_event
         self._max_rss_bytes = max_rss_bytes
@@ -104,7 +108,7 @@ class Supervisor:
         """
         # Each worker has the other end: it is closed when this process ends, even by SIGKILL.
         lifeline, ours = os.pipe()
-        self._output = HandlerOutput(LogFormat(self._options.log_format))
+        self._output = HandlerOutput(LogFormat(self._options.log_format), self._around)
         try:
             with self._signals.listening():
                 return self._watch(lifeline)
@@ -402,7 +406,8 @@ class Supervisor:
         except PASSING as error:
             self._outage.report(error, "unreturned", "messages of dead workers are reclaimed later")
         except DurableQError as error:
-            self._emit("unreturned", f"messages of dead workers are reclaimed later: {error}")
+            text = f"messages of dead workers are reclaimed later: {describe(error)}"
+            self._emit("unreturned", text)
         self._dismiss()
         for worker in self._workers if self._max_rss_bytes else ():
             # A start often needs more for a while; a worker killed in it would never receive.

@@ -141,7 +141,8 @@ def test_as_json_each_event_is_a_line_with_a_stable_name_and_prints_stay_on_stde
     shop.queue.send_many(["good", "bad"])
     worked = forked("work", "--app", app, "--drain", "--procs", 2, "--json", cwd=tmp_path)
     assert worked.code == 0
-    events = [json.loads(line) for line in worked.lines]
+    *events, summary = [json.loads(line) for line in worked.lines]
+    assert (summary["event"], summary["completed"]) == ("fleet_summary", 1)
     for event in events:
         assert list(event) == ["schema", "event", "text", "worker", "pid"]
         assert event["event"] in EVENTS
@@ -159,7 +160,8 @@ def test_without_json_stdout_stays_empty(tmp_path: Path) -> None:
     worked = forked("work", "--drain", "--exec", "echo '{}'", cwd=tmp_path)
     assert (worked.code, worked.out) == (0, "")
     assert " INFO worker-1: 1 messages handled, 0 of them failed, in " in worked.err
-    told = [line for line in worked.err.splitlines() if " INFO supervisor: " in line]
+    *told, summary = [line for line in worked.err.splitlines() if " INFO supervisor: " in line]
+    assert "drained in " in summary
     assert [line.split(") ")[1] for line in told if "receives" not in line] == [
         "started",
         "ended: drained",
