@@ -9,12 +9,13 @@ from urllib.parse import urlencode
 
 from durableq.dashboard import redrives
 from durableq.dashboard.errors import Refusal, refusal_of
-from durableq.dashboard.letters import UNCHANGED, seen, wanted
+from durableq.dashboard.letters import UNCHANGED, escaped, seen, wanted
 from durableq.dashboard.visit import Done, Visit
 from durableq.model import codec
 from durableq.model.decisions import Decision, Discard, Hold, Release, Requeue, Retry
 from durableq.model.errors import DurableQError, InvalidBody
 from durableq.model.message import DeadLetter
+from durableq.model.text import visible
 from durableq.store.core import Capability
 
 
@@ -49,7 +50,8 @@ def retry(visit: Visit) -> Done:
         return _retry(visit)
     except (Refusal, DurableQError) as error:
         refusal = refusal_of(error)
-        refusal.form = visit.form
+        refusal.form = {name: visible(value) for name, value in visit.form.items()}
+        refusal.form["body"] = escaped(visit.form.get("body", ""))
         raise refusal from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -52,7 +51,7 @@ class Refusal(Exception):
         self.what = what
         self.advice = advice
         #: The fields of a form that the page of the refusal shows again, to be mended.
-        self.form: Mapping[str, str] = {}
+        self.form: dict[str, str] = {}
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -57,13 +57,21 @@ def editable(message: Message) -> str | None:
     text = json.dumps(value, ensure_ascii=False, indent=2)
     if len(text) > MAX_EDITED_CHARS:
         return None
-    if not text.replace("\n", "").isprintable():
-        text = "".join(map(_escaped, text))
-    return text
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    r"""Return a text of JSON with escapes for the characters that act on a screen: \u202e.
+
+    In a string of JSON an escape means the same; elsewhere such a character is wrong anyway.
+    """
+    text = text.replace("\r\n", "\n")
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(map(_escaped, text))
 
 
 def _escaped(character: str) -> str:
-    r"""Return a character of a JSON text; one that acts on a screen as its escape, \u202e."""
-    if character == "\n" or character.isprintable():
+    if character in "\n\t" or character.isprintable():
         return character
     return json.dumps(character)[1:-1]

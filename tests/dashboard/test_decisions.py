@@ -203,6 +203,19 @@ def test_characters_that_act_on_a_screen_are_escapes_in_the_form(
     assert "\u202e" not in page.html
 
 
+def test_a_refused_text_is_shown_again_to_be_mended(dq: DurableQ, client: Client) -> None:
+    (one,) = bury(dq)
+    page = edit(client, one, '{\r\n\t"n": 5,\r\n\t"x": "\u202e",}', note="why")
+    assert '{\n\t"n": 5,\n\t"x": "\\u202e",}</textarea>' in page.html.replace("&#34;", '"')
+    seen, note = page.field("seen"), page.field("note")
+    text = '{\n\t"n": 5,\n\t"x": "\\u202e"}'
+    assert edit(client, one, text, seen=seen, note=note).status == 200
+    found = message(dq, one)
+    assert found is not None
+    assert json.loads(found.body) == {"n": 5, "x": "\u202e"}
+    assert history(dq, one)[-1] == ("retried", "dashboard", "why")
+
+
 def test_a_note_that_cannot_be_stored_is_a_sentence(dq: DurableQ, client: Client) -> None:
     one = dq.queue("orders").send({"n": 1}, delay=60)
     page = client.act(f"/messages/{one}/cancel", note="x" * 2001)

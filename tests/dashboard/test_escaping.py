@@ -1,10 +1,13 @@
 """Nothing of a message becomes markup, in any field of any page."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from durableq import DurableQ
+from durableq.dashboard import Access
 from durableq.dashboard.pages import body
 from durableq.model.message import Failure, Reason
 from durableq.store.core import Capability
@@ -81,6 +84,29 @@ def test_addresses_and_notices_stay_texts(client: Client, text: str) -> None:
     check(client.page(f"/queues/{text.replace('/', '')}"))
     client.cookies.set("durableq_notice", "%3Cscript%3Ehacked%3D1%3C%2Fscript%3E")
     check(client.page("/"))
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_texts_of_persons_and_rules_stay_texts(dq: DurableQ, tmp_path: Path, text: str) -> None:
+    dead, waiting, _ = poisoned(dq)
+    path = tmp_path / "rules.toml"
+    name, value = "".join(filter(str.isprintable, text)).replace('"', ""), json.dumps(text)
+    rule = f'[[rule]]\nname = {json.dumps(name)}\nreason = {value}\nthen = "retry"\n'
+    path.write_text(f"{rule}[rule.set]\n{json.dumps(name)} = {value}\n")
+    with Client.of(dq, rules=path, access=Access(header="X-User")) as client:
+        client.headers["x-user"] = name or "ada"
+        for action in ("run-now", "reschedule"):
+            check(client.act(f"/messages/{waiting}/{action}", delay="60", note=text))
+        for action in ("hold", "release", "hold"):
+            check(client.act(f"/dead-letters/{action}", id=dead, note=text))
+        seen = client.page(f"/messages/{dead}").field("seen")
+        fields = {"seen": seen, "note": text, "delay": text}
+        check(client.act(f"/messages/{dead}/retry", body=text, **fields))  # not JSON
+        check(client.act(f"/messages/{dead}/retry", body=value, **fields))  # no delay
+        for page in (f"/messages/{dead}", "/dead-letters/dry-run", "/dead-letters?all=1"):
+            check(client.page(page))
+        check(client.act(f"/messages/{dead}/retry", body=value, seen=seen, note=text))
+        check(client.page(f"/messages/{dead}"))
 
 
 def test_a_body_is_downloaded_as_a_file(dq: DurableQ, client: Client) -> None:

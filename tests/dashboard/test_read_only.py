@@ -12,6 +12,7 @@ import pytest
 from durableq import DatabaseUnusable, DurableQ, Unsupported
 from durableq.client.reader import Reader
 from durableq.engines import open_store
+from durableq.engines.postgres import database
 from durableq.model.drafts import drafts
 from durableq.model.info import WorkerInfo
 from durableq.store.core import Capability
@@ -60,15 +61,15 @@ def test_the_database_refuses_a_write(either: DurableQ) -> None:
         ):
             with pytest.raises(DatabaseUnusable, match="opened for reading only"):
                 write()
-        database: Any
+        tables: Any
         connection: Any
-        database = store.__dict__["_database"]
+        tables = store.__dict__["_database"]
         if store.scheme == "sqlite":
-            connection = nullcontext(database.session().raw)
+            connection = nullcontext(tables.session().raw)
             name = "durableq_message"
         else:
-            connection = database.connect()
-            name = f"{database.quoted_schema}.durableq_message"
+            connection = tables.connect()
+            name = f"{tables.quoted_schema}.durableq_message"
         with (
             pytest.raises(Exception, match=r"readonly database|read-only transaction"),
             connection as raw,
@@ -79,6 +80,21 @@ def test_the_database_refuses_a_write(either: DurableQ) -> None:
     assert found.receipt is None
     assert found.state.label == "ready"
     assert either.queue("orders").send({"n": 2})
+
+
+def test_behind_a_pooler_each_transaction_only_reads(
+    postgres_tables_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DurableQ(postgres_tables_url) as dq:
+        dq.queue("orders").send({"n": 1})
+        monkeypatch.setattr(database, "keeps_session", lambda _: False)
+        with Reader(dq) as reader:
+            assert reader.store.count_ready("orders", 10).number == 1
+            with pytest.raises(DatabaseUnusable, match="opened for reading only"):
+                reader.store.send("orders", drafts([({"n": 2}, {})]))
+            with pytest.raises(DatabaseUnusable, match="opened for reading only"):
+                reader.store.receive("orders", 1)
+        assert dq.store.count_ready("orders", 10).number == 1
 
 
 def test_a_reader_hears_of_writes(either: DurableQ) -> None:
