@@ -6,6 +6,7 @@ stdout is data, stderr is commentary. A command imports its libraries when it ru
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; print every error as one sentence."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if shell := os.environ.get("_DURABLEQ_COMPLETE"):  # the script of a shell asks
+            from durableq.cli import completion
+
+            return completion.answer(shell, words)
         if words == ["--version"] and _is_version_printed():
             return 0
         from durableq.cli import commands

@@ -65,6 +65,7 @@ ENTRIES: Final = {
     ),
     "init": Entry("Set up", "database", "Create the database, or upgrade an older one."),
     "migrate": Entry("Set up", "database", "Upgrade a database that an older durableq made."),
+    "completion": Entry("Set up", "completion", "Print the completion script of a shell."),
     "doctor": Entry(
         "Maintain", "database", "Check the database, what it stands on, and what uses it."
     ),

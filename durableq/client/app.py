@@ -13,7 +13,7 @@ from durableq.client import tracing
 from durableq.client.handlers import Handlers
 from durableq.client.once import Values
 from durableq.client.queue import Queue
-from durableq.engines import create_store, file_of, is_there, open_store
+from durableq.engines import create_store, file_of, is_there, open_store, queue_names_in
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
 from durableq.model.settings import QueueOptions, QueueSettings, changes_from
@@ -226,6 +226,15 @@ def exists(url: str) -> bool:
         Busy, DatabaseUnusable: the server of a database cannot be asked.
     """
     return is_there(url)
+
+
+def queue_names(url: str) -> list[str]:
+    """Return the names of the queues of a store; none if it is not there. Nothing is changed.
+
+    Raises:
+        InvalidInput: it names no store, or not clearly.
+    """
+    return queue_names_in(url)
 
 
 def _declare(store: Store, name: str, changes: dict[str, float]) -> None:

@@ -182,6 +182,25 @@ def queues_in(url: str) -> list[QueueInfo]:
     return queues(Location.parse(url), SystemClock())
 
 
+def queue_names_in(url: str) -> list[str]:
+    """Return the names of the queues of a store, quickly; nothing is created or changed.
+
+    There are none if the store does not exist, is another application's, or of a third party's
+    engine, whose stores cannot be looked into without opening them.
+    """
+    if _is_memory(url) or _registered(url) is not None:
+        return []
+    if is_postgres(url):
+        from durableq.engines.postgres import doctor
+        from durableq.engines.postgres.location import Location as Address
+
+        return doctor.queue_names(Address.parse(url))
+    from durableq.engines.sqlite.doctor import queue_names
+    from durableq.engines.sqlite.location import Location
+
+    return queue_names(Location.parse(url))
+
+
 def estimate_upgrade(url: str) -> UpgradeEstimate | None:
     """Return the expected cost of upgrading a store, without changing it.
 

@@ -59,6 +59,7 @@ PLAUSIBLE = {
     "to": "copy.db",
     "backup": "durableq.db",
     "queue": "orders",
+    "shell": "bash",
 }
 
 

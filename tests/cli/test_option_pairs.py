@@ -70,6 +70,7 @@ VALUES = {
     "rules": ("rules.toml", "missing.toml"),
     "reason": (Reason.HANDLER_ERROR.value, "boredom"),
     "retry_share": ("0.5", "half"),
+    "shell": ("bash", "sh"),
     "since": ("5m", "soon"),
     "state": ("delayed", "dead"),
     "text": ("b", "\udcff"),

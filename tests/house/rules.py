@@ -74,6 +74,7 @@ ENGINE_FUNCTIONS = {
             "is_there",
             "examine_store",
             "queues_in",
+            "queue_names_in",
         ),
         *("registered_workers", "estimate_upgrade", "back_up_store", "restore_store"),
     )

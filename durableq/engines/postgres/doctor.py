@@ -198,6 +198,15 @@ def queues(location: Location) -> list[QueueInfo]:
     return _read(location, all_queues) or []
 
 
+def queue_names(location: Location) -> list[str]:
+    """Return the names of the queues; none if there are no current tables."""
+
+    def stored(tx: Transaction) -> list[str]:
+        return [name for (name,) in tx.run(tx.sql.QUEUE_NAMES).fetchall()]
+
+    return _read(location, stored) or []
+
+
 def _read(location: Location, question: Callable[[Transaction], T]) -> T | None:
     """Return the answer of current tables; None if there are none, or they cannot be read."""
     try:

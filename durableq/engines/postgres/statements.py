@@ -2660,6 +2660,9 @@ limits=$36::BIGINT WHERE durableq_queue.id = $37::BIGINT""",
         "queue_id",
     ),
 )
+QUEUE_NAMES = """\
+SELECT durableq_queue.name
+FROM durableq_queue ORDER BY durableq_queue.name"""
 OWNER_OF_QUEUE = Named(
     """\
 SELECT durableq_queue.name

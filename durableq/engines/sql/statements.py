@@ -263,6 +263,7 @@ class Statements(Protocol):
     CREATE_COUNTERS: str
     CREATE_FLOW: str
     CHANGE_QUEUE: str
+    QUEUE_NAMES: str
     OWNER_OF_QUEUE: str
     IN_QUEUE: str
     PURGE: str

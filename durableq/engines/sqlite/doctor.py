@@ -107,6 +107,22 @@ def queues(location: Location, clock: Clock) -> list[QueueInfo]:
     return _read(location, SchemaState.CURRENT, stored) or []
 
 
+def queue_names(location: Location) -> list[str]:
+    """Return the names of the queues; none if the file is not a current durableq database.
+
+    A file whose log was left behind by a process that is gone is not opened: to read it, SQLite
+    would make an index of the log beside it.
+    """
+    if os.path.lexists(f"{location.path}-wal") != os.path.lexists(f"{location.path}-shm"):
+        return []
+
+    def stored(raw: Any) -> list[str]:
+        tx = transaction(raw)
+        return [name for (name,) in tx.run(tx.sql.QUEUE_NAMES).fetchall()]
+
+    return _read(location, SchemaState.CURRENT, stored) or []
+
+
 def upgrade_estimate(location: Location) -> UpgradeEstimate | None:
     """Return the expected cost of upgrading a file; None unless an older durableq made it."""
     return _read(location, SchemaState.OLDER, estimate_upgrade)

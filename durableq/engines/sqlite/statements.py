@@ -1852,6 +1852,9 @@ block_timeout_ms=:new_block_timeout_ms, min_free_bytes=:new_min_free_bytes,
 deduplication_window_ms=:new_deduplication_window_ms, expires_in_ms=:new_expires_in_ms,
 on_expiry=:new_on_expiry, priority_aging_ms=:new_priority_aging_ms, limits=:new_limits WHERE
 durableq_queue.id = :queue_id"""
+QUEUE_NAMES = """\
+SELECT durableq_queue.name
+FROM durableq_queue ORDER BY durableq_queue.name"""
 OWNER_OF_QUEUE = """\
 SELECT durableq_queue.name
 FROM durableq_queue

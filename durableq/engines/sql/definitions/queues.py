@@ -73,6 +73,7 @@ CHANGE_QUEUE = Statement(
     .where(_q.id == parameter("queue_id"))
     .values({name: parameter(f"new_{name}") for name in ("limits", *SETTINGS)})
 )
+QUEUE_NAMES = Statement(select(_q.name).order_by(_q.name))
 OWNER_OF_QUEUE = Statement(select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")))
 _in_any_state = union_all(*map(ids_in_queue, STATES))
 IN_QUEUE = Statement(_in_any_state.limit(1))
