@@ -1,6 +1,7 @@
 """The pages in a real browser: each page, each kind of action, live updates."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -139,6 +140,22 @@ def test_a_body_is_edited_and_retried(place: Place) -> None:
     found = place.dq.store.require(Capability.INSPECT).message(one)
     assert found is not None
     assert found.body == '{"n":5}'
+
+
+def test_pages_that_hide_and_only_read_are_whole(place: Place) -> None:
+    browser, (dead, waiting, blob) = place.browser, poisoned(place.dq)
+    path = place.dq.url
+    with serving(Path(path), "--read-only", "--redact", "x", "--redact", "a") as (url, _):
+        messages = [f"/messages/{one}" for one in (dead, waiting, blob)]
+        for page in (*messages, "/queues/orders", "/dead-letters?all=1", "/queues/orders?text=x"):
+            for width, scheme in ((1280, "light"), (360, "dark")):
+                browser.open(url.rstrip("/") + page, width=width, scheme=scheme)
+                assert browser.run("return window.hacked") is None
+                whole = "return document.documentElement.scrollWidth <= innerWidth"
+                assert browser.run(whole), page
+                assert browser.run("return document.querySelector('form[method=post]')") is None
+                said = [line for line in browser.says() if "403 (Forbidden)" not in line]
+                assert said == [], page
 
 
 def test_a_held_dead_letter_is_released(place: Place) -> None:

@@ -146,6 +146,16 @@ def test_a_body_that_cannot_be_sent_is_a_sentence(
     assert [event for event, _, _ in history(dq, one)] == ["failed", "buried"]
 
 
+def test_a_body_that_is_no_json_is_refused(either: DurableQ) -> None:
+    (one,) = bury(either)
+    with Client.of(either) as client:
+        page = edit(client, one, '{"n": 5')
+    assert (page.status, "it is not JSON" in page.text) == (400, True)
+    found = message(either, one)
+    assert found is not None
+    assert (found.body, found.source_queue) == ('{"n":0}', "orders")
+
+
 def test_a_dead_letter_that_has_changed_is_not_retried(either: DurableQ) -> None:
     (one,) = bury(either)
     with Client.of(either) as client:

@@ -1,6 +1,7 @@
 """No page shows the value of a hidden field."""
 
 import inspect
+import json
 import typing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from durableq.dashboard.redaction import HIDDEN, RedactedStore, Redaction
 from durableq.model.dead_letters import DeadLetterGroup, RecoveryDecisions
 from durableq.model.info import BreakerInfo, GroupInfo, QueueInfo, SearchPage
 from durableq.model.message import (
+    Completion,
     DeadLetter,
     Failure,
     HistoryEvent,
@@ -190,6 +192,18 @@ def test_of_a_reason_of_recovery_only_its_origin_is_left() -> None:
     }.items():
         assert hide.reason(reason, "recovery:7") == left
     assert hide.reason("a note", "ada") == "a note"
+
+
+def test_results_are_redacted(either: DurableQ) -> None:
+    either.queue("orders").send({"n": 1}, key="k")
+    (received,) = either.store.receive("orders", 1).messages
+    assert received.receipt is not None
+    result = json.dumps({"card": SECRET, "open": "shown"})
+    either.store.complete([Completion(received.receipt, result, "k")])
+    store = Redaction(["card"]).store(either.store).require(Capability.IDEMPOTENCY)
+    for record in (store.record("orders", "k"), *store.records("orders", 10)):
+        assert record is not None
+        assert record.result == '{"card":"hidden","open":"shown"}'
 
 
 def test_counted_reasons_of_recovery_are_hidden(dq: DurableQ) -> None:

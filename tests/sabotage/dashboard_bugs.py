@@ -86,6 +86,32 @@ def retry_whatever_is_there() -> None:
     module.seen = lambda _: Same()
 
 
+def edit_a_body_with_hidden_fields() -> None:
+    """The word in place of a value would be sent as the value."""
+    import dataclasses
+
+    from durableq.dashboard import decisions
+    from durableq.dashboard.redaction import Redaction
+
+    module: Any = decisions
+    retry = module._retry
+    module._retry = lambda visit: retry(dataclasses.replace(visit, redaction=Redaction()))
+
+
+def send_an_edited_text_that_is_no_json() -> None:
+    from durableq.dashboard import decisions
+
+    module: Any = decisions
+    module._edited = lambda text: text
+
+
+def show_what_acts_on_a_screen_again() -> None:
+    from durableq.dashboard import decisions
+
+    module: Any = decisions
+    module.escaped = module.visible = lambda text: text
+
+
 def open_a_reader_for_writing() -> None:
     from durableq.client import reader
 
@@ -134,6 +160,9 @@ BUGS = (
     quote_the_error_that_opened_a_breaker,
     search_hidden_values,
     retry_whatever_is_there,
+    edit_a_body_with_hidden_fields,
+    send_an_edited_text_that_is_no_json,
+    show_what_acts_on_a_screen_again,
     open_a_reader_for_writing,
     let_a_reader_write_on_the_server,
     act_without_a_name,
@@ -147,6 +176,7 @@ _GUARD = "tests/dashboard/test_guard.py::"
 _REDACTION = "tests/dashboard/test_redaction.py::"
 _NO_PAGE = _REDACTION + "test_no_page_shows_a_hidden_value[sqlite]"
 _DECISIONS = "tests/dashboard/test_decisions.py::"
+_BROKEN = _DECISIONS + "test_a_body_that_is_no_json_is_refused[sqlite]"
 _READ_ONLY = "tests/dashboard/test_read_only.py::"
 SEEN_BY = (
     ("show_hidden_fields", _NO_PAGE),
@@ -156,6 +186,18 @@ SEEN_BY = (
     (
         "retry_whatever_is_there",
         _DECISIONS + "test_a_dead_letter_that_has_changed_is_not_retried[sqlite]",
+    ),
+    (
+        "edit_a_body_with_hidden_fields",
+        _REDACTION + "test_a_body_is_not_edited_while_fields_are_hidden",
+    ),
+    (
+        "send_an_edited_text_that_is_no_json",
+        _BROKEN,
+    ),
+    (
+        "show_what_acts_on_a_screen_again",
+        _DECISIONS + "test_a_refused_text_is_shown_again_to_be_mended",
     ),
     ("open_a_reader_for_writing", _READ_ONLY + "test_the_database_refuses_a_write[sqlite]"),
     (
