@@ -17,6 +17,7 @@ from durableq.demo.spike.run import run
 from durableq.model.errors import DurableQError
 from durableq.model.flow.breaker import Phase
 from durableq.model.settings import QueueSettings
+from durableq.model.units import to_ms
 
 LOAD: Final = Load(messages=20_000, capacity=400, outage_seconds=10).with_limits()
 QUICK: Final = Load(messages=200, procs=2, capacity=100, outage_seconds=1).with_limits()
@@ -54,12 +55,13 @@ def measured(recording: Recording) -> list[Measured]:
         raise DurableQError(recording.interruption)
     load, last = recording.load, recording.last
     began, ended, closed = _outage(recording)
+    slow_start_ms = to_ms(load.settings["slow_start"] or 0, "slow_start")
     opened = sum(one.at > closed and one.phase is Phase.OPEN for one in recording.changes)
     return [
         Measured(last.dead, {"completed": last.completed}),
         _calls(recording, began, ended),
         Measured(opened, {"closed after the outage, s": closed - ended}),
-        _peak(recording, closed, closed + (load.settings["slow_start"] or 0.0)),
+        _peak(recording, closed, closed + slow_start_ms / 1000),
     ]
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from gzip import BadGzipFile
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -145,11 +146,25 @@ def as_envelope(line: bytes) -> tuple[Any, SendOptions]:
     for what in ("key", "group"):
         if what in given:
             given[what] = _name_text(given[what], what, what)
+    if "at" in given:
+        given["at"] = _time(given["at"])
     if type(given.get("priority", 0)) is not int:
         raise BadLine("the priority is not a whole number.")
     if not isinstance(given.get("attributes", {}), dict):
         raise BadLine("the attributes are not an object.")
     return value["body"], given
+
+
+def _time(text: Any) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.tzinfo is None:
+        raise BadLine(
+            f"at is a time with a time zone, such as 2027-01-31T09:00:00+01:00, got {shown(text)}."
+        )
+    return found
 
 
 def named_by(fields: Mapping[Literal["key", "group"], str], *, raw: bool = False) -> Shape:

@@ -10,10 +10,10 @@ from durableq.cli import output, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, Yes, person
 from durableq.cli.times import time_of
-from durableq.model.control import check_refusals, wall_ms
+from durableq.model.control import check_refusals
 from durableq.model.limits import MAX_DELAY_MS
 from durableq.model.message import Refusal
-from durableq.model.units import to_ms
+from durableq.model.units import to_ms, wall_ms
 from durableq.store.core import Capability
 
 #: Messages in one transaction, so that other writers wait only briefly.

@@ -35,7 +35,7 @@ from durableq.model.once import (
     check_beta,
 )
 from durableq.model.text import shown
-from durableq.model.units import to_ms
+from durableq.model.units import Seconds, to_ms
 from durableq.runtime.logs import facts
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import Capability, HasFileno, Store
@@ -65,7 +65,7 @@ class Terms:
 
     @classmethod
     def of(
-        cls, ttl: float, stale: float | None, lease: float, wait: float | None, beta: float
+        cls, ttl: Seconds, stale: Seconds | None, lease: Seconds, wait: Seconds | None, beta: float
     ) -> Terms:
         """Check arguments in seconds; see `once`.
 

@@ -25,7 +25,7 @@ from durableq.model.message import (
     Receipt,
 )
 from durableq.model.text import shown
-from durableq.model.units import to_ms
+from durableq.model.units import Seconds, to_ms
 from durableq.store.core import Capability, Store
 
 
@@ -158,7 +158,7 @@ class Delivery:
         if outcome.refused:
             raise StaleReceipt(self.id, "its key was completed by another delivery, or forgotten")
 
-    def fail(self, error: BaseException | str, *, retry_in: float | None = None) -> Outcome:
+    def fail(self, error: BaseException | str, *, retry_in: Seconds | None = None) -> Outcome:
         """Record a failure; the message is retried later, or goes to the dead-letter queue.
 
         Args:
@@ -191,7 +191,7 @@ class Delivery:
         """
         self._settle(self._store.release([self.receipt])[0])
 
-    def extend(self, seconds: float) -> None:
+    def extend(self, seconds: Seconds) -> None:
         """Set the end of the lease to `seconds` from now. Workers do it for their handlers.
 
         Raises:

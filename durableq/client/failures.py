@@ -19,7 +19,7 @@ from typing import Any, Final
 from durableq.model.errors import InvalidInput, Reject, RetryLater, Unavailable
 from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_ERROR_TYPE_CHARS
 from durableq.model.message import Failure, Reason
-from durableq.model.units import to_ms
+from durableq.model.units import Seconds, to_ms
 
 #: Exceptions of one failure that its traceback shows: causes, contexts, members of groups.
 MAX_EXCEPTIONS: Final = 20
@@ -65,7 +65,7 @@ class HandlerFailed(Exception):
         self.failure = failure
 
 
-def failure_of(error: BaseException | str, *, retry_in: float | None = None) -> Failure:
+def failure_of(error: BaseException | str, *, retry_in: Seconds | None = None) -> Failure:
     """Return the failure record of an exception, or of a text. No exception makes it raise.
 
     Args:

@@ -14,7 +14,7 @@ from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_RECEIVE_BATCH
 from durableq.model.message import Gather, Received
 from durableq.model.settings import QueueSettings
-from durableq.model.units import check_whole, to_ms
+from durableq.model.units import Seconds, check_whole, to_ms
 from durableq.store.core import Queueing, Watch
 
 #: Between two looks while other processes write.
@@ -68,7 +68,7 @@ class Gathering(NamedTuple):
 def gathering(
     limit: int | None,
     least: int | None,
-    window: float | None,
+    window: Seconds | None,
     lease_ms: int | None = None,
     *,
     what: str = "limit",

@@ -19,7 +19,7 @@ from durableq.model.limits import MAX_RECEIVE_BATCH
 from durableq.model.message import DeadLetter
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
 from durableq.model.text import shown
-from durableq.model.units import check_whole
+from durableq.model.units import Seconds, check_whole
 
 Policy = Callable[[DeadLetter], Decision]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -62,7 +62,7 @@ class Handlers:
         prefetch: int | None = None,
         group_by: str | None = None,
         min: int | None = None,
-        window: float | None = None,
+        window: Seconds | None = None,
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function for a queue's messages.
 

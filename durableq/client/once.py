@@ -16,6 +16,7 @@ from durableq.model.drafts import check_key
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_KEY_CHARS
 from durableq.model.text import shown, visible
+from durableq.model.units import Seconds
 from durableq.store.core import Capability, Store
 
 P = ParamSpec("P")
@@ -70,10 +71,10 @@ class Values:
         key: str,
         compute: Callable[[], T],
         *,
-        ttl: float,
-        stale: float | None = None,
-        lease: float = LEASE_SECONDS,
-        wait: float | None = None,
+        ttl: Seconds,
+        stale: Seconds | None = None,
+        lease: Seconds = LEASE_SECONDS,
+        wait: Seconds | None = None,
         beta: float = 1.0,
     ) -> T:
         """Return the value of a key; if there is none, one process computes it for all.
@@ -115,10 +116,10 @@ class Values:
         key: str,
         compute: Callable[[], Awaitable[T]],
         *,
-        ttl: float,
-        stale: float | None = None,
-        lease: float = LEASE_SECONDS,
-        wait: float | None = None,
+        ttl: Seconds,
+        stale: Seconds | None = None,
+        lease: Seconds = LEASE_SECONDS,
+        wait: Seconds | None = None,
         beta: float = 1.0,
     ) -> T:
         """Do as `once` does, in a coroutine; the event loop is not blocked.
@@ -147,11 +148,11 @@ class Values:
     def cached(
         self,
         *,
-        ttl: float,
+        ttl: Seconds,
         key: Callable[..., str] | None = None,
-        stale: float | None = None,
-        lease: float = LEASE_SECONDS,
-        wait: float | None = None,
+        stale: Seconds | None = None,
+        lease: Seconds = LEASE_SECONDS,
+        wait: Seconds | None = None,
         beta: float = 1.0,
     ) -> Decorator:
         """Keep the results of the decorated function, which may be `async def`; see `once`.

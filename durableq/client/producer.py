@@ -15,7 +15,7 @@ from durableq.model.errors import InvalidBody, InvalidInput
 from durableq.model.flow.rate import check_rate
 from durableq.model.limits import BODY_CEILING_BYTES, MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft, SendOptions, draft
-from durableq.model.units import check_whole, to_ms
+from durableq.model.units import Seconds, check_whole, to_ms
 
 _Pending = list[tuple[Draft, "Future[str]"]]
 
@@ -44,7 +44,7 @@ class Producer:
         max_body_bytes: int,
         *,
         batch_size: int = 10,
-        linger: float | None = 0.05,
+        linger: Seconds | None = 0.05,
         max_bytes: int = MAX_BODY_BYTES,
         rate: float | None = None,
     ) -> None:

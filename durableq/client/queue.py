@@ -14,7 +14,7 @@ from durableq.client import tracing
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
-from durableq.model.control import check_refusals, wall_ms
+from durableq.model.control import check_refusals
 from durableq.model.errors import InvalidInput, StaleReceipt
 from durableq.model.info import BreakerInfo
 from durableq.model.limits import (
@@ -34,7 +34,7 @@ from durableq.model.message import (
     drafts,
 )
 from durableq.model.text import shown
-from durableq.model.units import to_ms
+from durableq.model.units import Seconds, to_ms, wall_ms
 from durableq.store.core import Capability, QueueInfo, Store
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ class Queue:
             connection: a SQLAlchemy connection with an open transaction on the same file (of a
                 Session: `session.connection()`), used by one thread at a time: the message then
                 exists only if that commits (transactional outbox). None: a commit of its own.
-            options: key, attributes, delay (seconds), priority, group, deduplication_id,
-                replace_key, debounce, max_wait and expires_in (seconds); see SendOptions.
+            options: key, attributes, delay or at, priority, group, deduplication_id, replace_key,
+                debounce, max_wait and expires_in; see SendOptions. Times are in seconds, or
+                timedelta; `at` is a datetime with a time zone.
 
         Raises:
             InvalidInput: the message cannot be sent; nothing was stored.
@@ -125,7 +126,7 @@ class Queue:
         self,
         *,
         batch_size: int = 10,
-        linger: float | None = 0.05,
+        linger: Seconds | None = 0.05,
         max_bytes: int = MAX_BODY_BYTES,
         rate: float | None = None,
     ) -> Producer:
@@ -148,9 +149,9 @@ class Queue:
         self,
         limit: int = 1,
         *,
-        visibility_timeout: float | None = None,
+        visibility_timeout: Seconds | None = None,
         min: int | None = None,
-        window: float | None = None,
+        window: Seconds | None = None,
     ) -> Deliveries:
         """Lease up to `limit` messages, without a worker: settle each yourself.
 
@@ -245,7 +246,7 @@ class Queue:
     def reschedule(
         self,
         *ids: str,
-        delay: float | None = None,
+        delay: Seconds | None = None,
         at: datetime | None = None,
         note: str = "",
     ) -> None:
@@ -292,7 +293,7 @@ class Queue:
         """Return the queue's circuit breaker: its phase, the reason and the last changes."""
         return self._app.store.require(Capability.CONTROL).breaker(self.name)
 
-    def open_breaker(self, *, seconds: float | None = None) -> BreakerInfo:
+    def open_breaker(self, *, seconds: Seconds | None = None) -> BreakerInfo:
         """Open the queue's circuit breaker for all processes: nothing is received.
 
         Args:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
 
 from durableq.model.arguments import check_text
 from durableq.model.errors import InvalidInput, Refused, UnknownMessage
-from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS, MAX_RECEIVE_BATCH
+from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH
 from durableq.model.message import Refusal
 from durableq.model.text import is_storable, shown
-from durableq.model.units import check_whole
-
-_DAYS: Final = MAX_DELAY_MS // 86_400_000
 
 
 def check_ids(ids: Sequence[str]) -> None:
@@ -44,41 +39,6 @@ def check_note(note: str) -> None:
         raise InvalidInput(f"A note has at most {MAX_ERROR_CHARS} characters, got {len(note)}.")
     if "\0" in note or not is_storable(note):
         raise InvalidInput(f"A note has neither U+0000 nor lone surrogates: got {shown(note)}.")
-
-
-def due_ms(delay_ms: int, at_ms: int | None, now_ms: int) -> int:
-    """Return the time at which rescheduled messages are due.
-
-    Args:
-        delay_ms: the wait from now.
-        at_ms: the time instead; None for `delay_ms`.
-        now_ms: the clock of `at_ms`.
-
-    Raises:
-        InvalidInput: the delay is negative, or the time is more than MAX_DELAY_MS ahead.
-    """
-    if at_ms is None:
-        check_whole(delay_ms, "The delay of a message in ms", 0, MAX_DELAY_MS)
-        return now_ms + delay_ms
-    if at_ms - now_ms > MAX_DELAY_MS:
-        raise InvalidInput(
-            f"A message can be delayed by at most {_DAYS} days: give an earlier time."
-        )
-    return at_ms
-
-
-def wall_ms(at: datetime) -> int:
-    """Return a date as milliseconds of the wall clock.
-
-    Raises:
-        InvalidInput: it is no datetime, or without a time zone.
-    """
-    if not isinstance(at, datetime) or at.tzinfo is None:
-        raise InvalidInput(
-            f"A time is a datetime with a time zone, got {shown(at)}: datetime.now(UTC) + "
-            "timedelta(hours=1), or local_time.astimezone()."
-        )
-    return round(at.timestamp() * 1000)
 
 
 def check_refusals(ids: Sequence[str], refusals: Sequence[Refusal | None]) -> None:

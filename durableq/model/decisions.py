@@ -8,7 +8,7 @@ from typing import Any
 from durableq.model.arguments import check_text
 from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
-from durableq.model.units import to_ms
+from durableq.model.units import Seconds, to_ms
 
 
 class _Reasoned:
@@ -42,8 +42,8 @@ class Retry(_Reasoned):
 
     body: Any
     reason: str = ""
-    #: Seconds before the message is ready.
-    delay: float = 0
+    #: Seconds, or a timedelta, before the message is ready.
+    delay: Seconds = 0
 
     @property
     def delay_ms(self) -> int:
@@ -60,8 +60,8 @@ class Requeue(_Reasoned):
     """Send a dead letter back unchanged, after a transient failure."""
 
     reason: str = ""
-    #: Seconds before the message is ready.
-    delay: float = 0
+    #: Seconds, or a timedelta, before the message is ready.
+    delay: Seconds = 0
 
     @property
     def delay_ms(self) -> int:

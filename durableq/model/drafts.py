@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple, TypedDict, Unpack
 
 from durableq.model import codec
@@ -18,7 +19,7 @@ from durableq.model.limits import (
     MAX_PRIORITY,
 )
 from durableq.model.text import shown
-from durableq.model.units import check_whole, to_ms
+from durableq.model.units import Seconds, check_whole, due_ms, to_ms, wall_ms
 
 
 class DraftFlow(NamedTuple):
@@ -36,6 +37,8 @@ class DraftFlow(NamedTuple):
     max_wait_ms: int | None = None
     #: The time for its success, from the send; None: that of the queue.
     expires_in_ms: int | None = None
+    #: The time at which it is ready, on the wall clock; None: after its delay.
+    at_ms: int | None = None
 
     @property
     def is_planned(self) -> bool:
@@ -64,8 +67,10 @@ class SendOptions(TypedDict, total=False):
     key: str | None
     #: At most 10 named strings and numbers, beside the body.
     attributes: Mapping[str, str | int | float] | None
-    #: Seconds before the message is ready; None means the delay of the queue.
-    delay: float | None
+    #: Seconds or a timedelta before the message is ready; None means the delay of the queue.
+    delay: Seconds | None
+    #: The time at which it is ready instead, a datetime with a time zone; one in the past is now.
+    at: datetime | None
     #: -100 to 100; a higher priority is received first.
     priority: int
     #: The messages of a group, a customer's for example, share a limit; see `group_concurrency`.
@@ -77,14 +82,15 @@ class SendOptions(TypedDict, total=False):
     #: in flight is left alone, and the new one waits.
     replace_key: str | None
     #: With a replace_key: seconds before the message is ready, counted again from each newer one.
-    debounce: float | None
+    debounce: Seconds | None
     #: With debounce: seconds after which it is ready anyway, from the first that was replaced.
-    max_wait: float | None
+    max_wait: Seconds | None
     #: Seconds from the send; a message that has not succeeded by then expires. None means the
     #: queue's `expires_in`, and `on_expiry` says what becomes of it.
-    expires_in: float | None
+    expires_in: Seconds | None
 
 
+_NOTHING: Final = DraftFlow()
 #: Options that no two messages of a batch share.
 _OF_ONE_MESSAGE: Final = ("key", "deduplication_id", "replace_key")
 SEND_OPTIONS: Final = tuple(SendOptions.__annotations__)
@@ -95,14 +101,15 @@ def draft(
     *,
     key: str | None = None,
     attributes: Mapping[str, str | int | float] | None = None,
-    delay: float | None = None,
+    delay: Seconds | None = None,
+    at: datetime | None = None,
     priority: int = 0,
     group: str | None = None,
     deduplication_id: str | None = None,
     replace_key: str | None = None,
-    debounce: float | None = None,
-    max_wait: float | None = None,
-    expires_in: float | None = None,
+    debounce: Seconds | None = None,
+    max_wait: Seconds | None = None,
+    expires_in: Seconds | None = None,
     **unknown: object,
 ) -> Draft:
     """Return a checked, encoded message. The options are those of SendOptions.
@@ -128,6 +135,8 @@ def draft(
         if one is not None:
             flow = _flow(*given, delay)
             break
+    if at is not None:
+        flow = _timed(flow or DraftFlow(), delay, at)
     if expires_in is not None:
         flow = _expiring(flow or DraftFlow(), delay_ms, expires_in)
     return Draft(encoded, key, hashed, stored, delay_ms, priority, flow)
@@ -137,9 +146,9 @@ def _flow(
     group: str | None,
     deduplication_id: str | None,
     replace_key: str | None,
-    debounce: float | None,
-    max_wait: float | None,
-    delay: float | None,
+    debounce: Seconds | None,
+    max_wait: Seconds | None,
+    delay: Seconds | None,
 ) -> DraftFlow:
     """Return the checked options of flow control.
 
@@ -168,12 +177,47 @@ def _flow(
     max_wait_ms = None if max_wait is None else to_ms(max_wait, "max_wait", MAX_DELAY_MS)
     if max_wait_ms is not None and max_wait_ms < debounce_ms:
         raise InvalidInput(
-            f"max_wait ({max_wait} s) is shorter than debounce ({debounce} s): change one of them."
+            f"max_wait ({max_wait_ms / 1000:.15g} s) is shorter than debounce "
+            f"({debounce_ms / 1000:.15g} s): change one of them."
         )
     return DraftFlow(group, deduplication_id, replace_key, debounce_ms, max_wait_ms)
 
 
-def _expiring(flow: DraftFlow, delay_ms: int | None, expires_in: float) -> DraftFlow:
+def _timed(flow: DraftFlow, delay: Seconds | None, at: datetime) -> DraftFlow:
+    """Return options with the checked time at which the message is ready.
+
+    Raises:
+        InvalidInput: no datetime with a time zone; there is a delay or a debounce as well.
+    """
+    if delay is not None or flow.debounce_ms is not None:
+        other = "debounce" if delay is None else "delay"
+        raise InvalidInput(f"{other} and at both say when a message is ready: give one of them.")
+    return flow._replace(at_ms=wall_ms(at))
+
+
+def with_delays(drafts: Sequence[Draft], now_ms: int) -> Sequence[Draft]:
+    """Return drafts with delays in place of the times at which they are ready.
+
+    Args:
+        drafts: some with flow options.
+        now_ms: the wall clock.
+
+    Raises:
+        InvalidInput: a time is more than MAX_DELAY_MS ahead.
+    """
+    return [_delayed(one, now_ms) for one in drafts]
+
+
+def _delayed(one: Draft, now_ms: int) -> Draft:
+    flow = one.flow
+    if flow is None or flow.at_ms is None:
+        return one
+    left_ms = max(0, due_ms(0, flow.at_ms, now_ms) - now_ms)
+    rest = flow._replace(at_ms=None)
+    return one._replace(delay_ms=left_ms, flow=None if rest == _NOTHING else rest)
+
+
+def _expiring(flow: DraftFlow, delay_ms: int | None, expires_in: Seconds) -> DraftFlow:
     """Return options with a checked expiry."""
     expires_in_ms = to_ms(expires_in, "expires_in", MAX_EXPIRES_IN_MS)
     check_whole(expires_in_ms, "expires_in in ms", 1, MAX_EXPIRES_IN_MS)

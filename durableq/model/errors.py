@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 from durableq.model.limits import MAX_DELAY_MS
@@ -245,10 +246,11 @@ class Reject(Exception):
 class RetryLater(Exception):
     """Raise in a handler to receive the message again in `seconds`. It counts as a failure."""
 
-    def __init__(self, seconds: float, reason: str = "the handler asked to be retried") -> None:
-        _check_seconds(seconds, "RetryLater takes")
+    def __init__(
+        self, seconds: float | timedelta, reason: str = "the handler asked to be retried"
+    ) -> None:
+        self.seconds = _checked_seconds(seconds, "RetryLater takes")
         super().__init__(reason)
-        self.seconds = seconds
 
 
 class Unavailable(Exception):
@@ -270,16 +272,19 @@ class Unavailable(Exception):
         self,
         reason: str = "a service that the handler needs is unavailable",
         *,
-        retry_after: float | None = None,
+        retry_after: float | timedelta | None = None,
     ) -> None:
         if retry_after is not None:
-            _check_seconds(retry_after, "Unavailable has a retry_after of")
+            retry_after = _checked_seconds(retry_after, "Unavailable has a retry_after of")
         super().__init__(reason)
         self.retry_after = retry_after
 
 
-def _check_seconds(seconds: float, takes: str) -> None:
+def _checked_seconds(seconds: float | timedelta, takes: str) -> float:
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not number or not 0 <= seconds * 1000 <= MAX_DELAY_MS:
         most = MAX_DELAY_MS // 1000
         raise InvalidInput(f"{takes} 0 to {most} seconds, got {shown(seconds)}.")
+    return seconds

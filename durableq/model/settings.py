@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum, IntFlag
 from typing import Any, Final, Literal, NamedTuple, TypedDict, Unpack
 
@@ -31,7 +32,7 @@ from durableq.model.limits import (
     SECOND_MS,
 )
 from durableq.model.text import shown
-from durableq.model.units import to_ms
+from durableq.model.units import Seconds, to_ms
 
 _YEARS_MS: Final = 10 * 366 * DAY_MS
 _MANY: Final = 10**15
@@ -289,16 +290,19 @@ class QueueSettings:
 
 
 class QueueOptions(TypedDict, total=False):
-    """The settings of a queue as users write them, with times in seconds. See QueueSettings."""
+    """The settings of a queue as users write them; times are seconds or timedelta.
 
-    visibility_timeout: float
-    delay: float
-    retention: float
+    See QueueSettings.
+    """
+
+    visibility_timeout: Seconds
+    delay: Seconds
+    retention: Seconds
     max_receives: int
     max_recoveries: int
-    backoff_base: float
-    backoff_max: float
-    idempotency_ttl: float
+    backoff_base: Seconds
+    backoff_max: Seconds
+    idempotency_ttl: Seconds
     max_body_bytes: int
     paused: bool
     rate: float | None
@@ -311,21 +315,21 @@ class QueueOptions(TypedDict, total=False):
     breaker: bool
     breaker_share: float
     breaker_minimum: int
-    breaker_window: float
-    breaker_open: float
-    breaker_open_max: float
+    breaker_window: Seconds
+    breaker_open: Seconds
+    breaker_open_max: Seconds
     breaker_probes: int
-    slow_start: float | None
+    slow_start: Seconds | None
     retry_share: float | None
     max_backlog: int | None
     max_backlog_bytes: int | None
     on_full: Literal["raise", "block", "shed"]
-    block_timeout: float
+    block_timeout: Seconds
     min_free_bytes: int | None
-    deduplication_window: float
-    expires_in: float | None
+    deduplication_window: Seconds
+    expires_in: Seconds | None
     on_expiry: Literal["drop", "dead"]
-    priority_aging: float | None
+    priority_aging: Seconds | None
 
 
 def changes_from(**options: Unpack[QueueOptions]) -> dict[str, float]:
@@ -347,7 +351,7 @@ def _stored(option: str, setting: Setting, value: Any) -> Any:
     if setting.can_be_off:
         if value is None:
             return 0
-        if type(value) in {int, float} and value == 0:
+        if type(value) in {int, float, timedelta} and not value:
             raise InvalidInput(
                 f"{option} is more than 0, got {shown(value)}; None, or off on "
                 "the command line, switches it off."

@@ -66,7 +66,7 @@ def test_a_near_miss_is_found_by_words_and_by_spelling(given: str, meant: str | 
 
 def test_a_name_like_no_other_is_refused_with_all_names() -> None:
     with pytest.raises(
-        InvalidInput, match=r"'x'[.] There are key, attributes, delay, priority, group"
+        InvalidInput, match=r"'x'[.] There are key, attributes, delay, at, priority, group"
     ):
         check_known(["key", "x"], SEND_OPTIONS, "option")
     with pytest.raises(InvalidInput):

@@ -10,11 +10,12 @@ from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.queueing import MemoryQueueing
 from durableq.engines.memory.tables import Row
 from durableq.model import lifecycle
-from durableq.model.control import check_ids, check_note, due_ms
+from durableq.model.control import check_ids, check_note
 from durableq.model.errors import Conflict
 from durableq.model.flow.queue_breaker import by_hand
 from durableq.model.info import BreakerInfo, metadata_suffix, no_breaker
 from durableq.model.message import Event, Refusal, State
+from durableq.model.units import due_ms
 from durableq.store.capabilities import Control
 
 

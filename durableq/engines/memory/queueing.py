@@ -15,7 +15,7 @@ from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.engines.memory.waiting import MemoryWaiting
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow
+from durableq.model.drafts import DraftFlow, with_delays
 from durableq.model.errors import (
     Conflict,
     DurableQError,
@@ -150,6 +150,8 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
                     f"Message {number} of this batch has a body of {size} bytes; queue {queue!r} "
                     f"takes at most {most}. Nothing of the batch was sent."
                 )
+        moment = self._clock.moment()
+        drafts = with_delays(drafts, moment.now_ms + moment.offset_ms)
         numbered = dict(enumerate(drafts, self._last_id + 1))
         flows = [draft.flow or DraftFlow() for draft in drafts]
         incoming = [

@@ -10,8 +10,9 @@ from durableq.engines.sql.leaving import left
 from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.transactions import Operations, WriteTransaction, row_id
 from durableq.model import lifecycle
-from durableq.model.control import check_ids, check_note, due_ms
+from durableq.model.control import check_ids, check_note
 from durableq.model.message import Event, Refusal, State
+from durableq.model.units import due_ms
 
 
 class _Named(NamedTuple):

@@ -14,7 +14,7 @@ from durableq.engines.sql.leaving import come
 from durableq.engines.sql.send_terms import NO_TERMS, RANKED_BY_TIME, WITH_TERMS, send_terms
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow, expires_at_ms
+from durableq.model.drafts import DraftFlow, expires_at_ms, with_delays
 from durableq.model.errors import (
     Conflict,
     DurableQError,
@@ -90,10 +90,12 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
         raise _refused(tx, queue)
     tx.revision, limits, *target = row
     queue_id, *_, last_id = target
+    if has_flow := any(map(_flow, drafts)):
+        drafts = with_delays(drafts, tx.now_ms + tx.offset_ms)
     rows, insert = _rows(tx.now_ms, queue, target, drafts), sql.INSERT
     needs_plan = limits & SEND_LIMITS
     terms = send_terms(tx, queue_id, limits) if limits & WITH_TERMS else NO_TERMS
-    if terms.expires_in_ms or any(map(_flow, drafts)):
+    if terms.expires_in_ms or has_flow:
         with_flow = partial(_with_flow, terms.expires_in_ms)
         rows, insert = list(map(with_flow, rows, drafts)), sql.INSERT_FLOW
         needs_plan = needs_plan or any(each.flow and each.flow.is_planned for each in drafts)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,6 +16,7 @@ from durableq.testing.contract.case import (
     ORDERS,
     FullStore,
     StoreCase,
+    bodies,
     complete,
     fail,
     needs,
@@ -62,6 +64,18 @@ class ClockJumpsContract(StoreCase):
             send(store, key=key)
             assert complete(store, take(store)) == [Outcome.DONE]
         assert store.queue(ORDERS).counters.completed == 2
+
+    @jumps
+    def test_a_message_for_a_time_is_due_when_the_wall_clock_says_so(
+        self, store: FullStore, clock: FakeClock, jump_ms: int
+    ) -> None:
+        send(store)
+        set_ahead(clock, jump_ms)
+        send(store, at=datetime.fromtimestamp(clock.wall_ms() / 1000 + 5, UTC), priority=1)
+        clock.advance(4.9)
+        assert bodies(receive(store)) == ['"a"']
+        clock.advance(0.1)
+        assert len(receive(store)) == 1
 
     def test_a_jump_is_logged_once(
         self, store: FullStore, clock: FakeClock, caplog: pytest.LogCaptureFixture

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from durableq.model.errors import Conflict, InvalidBody, InvalidInput, UnknownQueue
-from durableq.model.limits import MAX_SEND_BATCH
+from durableq.model.limits import MAX_DELAY_MS, MAX_SEND_BATCH
 from durableq.model.message import Draft, State, draft
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
@@ -24,6 +26,11 @@ from durableq.testing.contract.case import (
     take,
 )
 from durableq.testing.fakes import FakeClock
+
+
+def in_seconds(clock: FakeClock, seconds: float) -> datetime:
+    """Return a time so many seconds from now."""
+    return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC) + timedelta(seconds=seconds)
 
 
 class SendingContract(StoreCase):
@@ -82,6 +89,47 @@ class SendingContract(StoreCase):
     def test_a_send_to_an_unknown_queue_is_refused(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue, match="'unknown'"):
             send(store, queue="unknown")
+
+    def test_a_message_for_a_time_is_received_from_then_on(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        send(store, "later", at=in_seconds(clock, 3))
+        clock.advance(2.999)
+        assert receive(store) == []
+        clock.advance(0.001)
+        assert bodies(receive(store)) == ['"later"']
+
+    def test_a_time_in_the_past_is_now_also_in_a_queue_with_a_delay(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"delay_ms": 60_000})
+        send(store, "early", at=in_seconds(clock, -3))
+        assert bodies(receive(store)) == ['"early"']
+
+    @needs(Capability.INSPECT)
+    def test_messages_of_a_batch_have_times_and_delays_of_their_own(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        made = [
+            draft("at", at=in_seconds(clock, 5)),
+            draft("delay", delay=timedelta(seconds=9), group="g"),
+            draft("both", at=in_seconds(clock, 7), replace_key="k"),
+        ]
+        ids = store.send(ORDERS, made)
+        due = [look(store, one).delayed_until_ms - clock.wall_ms() for one in ids]
+        assert due == [5_000, 9_000, 7_000]
+
+    @needs(Capability.INSPECT)
+    def test_a_time_that_is_too_far_is_refused(self, store: FullStore, clock: FakeClock) -> None:
+        with pytest.raises(InvalidInput, match="at most"):
+            send(store, at=in_seconds(clock, MAX_DELAY_MS / 1000 + 1))
+        assert store.peek(ORDERS, 10) == []
+
+    @needs(Capability.INSPECT)
+    def test_a_time_after_the_expiry_is_refused(self, store: FullStore, clock: FakeClock) -> None:
+        with pytest.raises(InvalidInput, match="expires before it is due"):
+            send(store, at=in_seconds(clock, 5), expires_in=5)
+        assert store.peek(ORDERS, 10) == []
 
     @needs(Capability.INSPECT)
     def test_a_send_to_a_dead_letter_queue_is_refused(self, store: FullStore) -> None:
