@@ -37,6 +37,7 @@ from durableq.model.once import (
 from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms
 from durableq.runtime.logs import facts
+from durableq.runtime.outage import describe
 from durableq.runtime.wakeup import wait_readable
 from durableq.store.core import Capability, HasFileno, Store
 from durableq.store.once import Once
@@ -259,7 +260,7 @@ class Computing:
             log.warning(
                 "the value of %s was computed and could not be stored: %s",
                 shown(self._key),
-                error,
+                describe(error),
                 extra=facts("value_not_stored", key=self._key),
             )
         else:
@@ -289,7 +290,7 @@ class Computing:
                 log.warning(
                     "the lease of %s could not be extended: %s",
                     shown(self._key),
-                    error,
+                    describe(error),
                     extra=facts("unextended", key=self._key),
                 )
 

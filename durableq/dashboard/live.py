@@ -11,6 +11,7 @@ from typing import Final
 from durableq.client.app import DurableQ
 from durableq.dashboard.errors import log
 from durableq.model.errors import DurableQError
+from durableq.runtime.outage import describe
 from durableq.runtime.wakeup import WakeupEvent
 
 #: A page is renewed at most as often.
@@ -83,7 +84,8 @@ class Live:
                             self._tell()
                         stopping.wait(PAUSE_SECONDS)
             except DurableQError as error:
-                log.warning("Live pages do not see writes: %s", error)
+                text = "Live pages do not see writes for now: %s"
+                log.warning(text, describe(error))
                 stopping.wait(RETRY_SECONDS)
 
     def _tell(self) -> None:

@@ -18,6 +18,7 @@ from durableq.dashboard.errors import log
 from durableq.dashboard.redaction import Redaction
 from durableq.model.health import Finding, Level
 from durableq.model.info import QueueInfo
+from durableq.runtime.outage import describe
 from durableq.store.core import Capability
 
 #: A rate is the mean over this time, at least: shorter ones jump.
@@ -130,7 +131,7 @@ class Look:
         try:
             self.check()
         except Exception as error:  # noqa: BLE001 - the page that is open shows no health
-            log.warning("The health cannot be checked: %s", error)
+            log.warning("The health cannot be checked: %s", describe(error))
         finally:
             with self._lock:
                 self._is_checking = False

@@ -10,6 +10,7 @@ from durableq.client.app import DurableQ
 from durableq.dashboard.errors import log
 from durableq.model.dead_letters import RedriveState, RedriveTask
 from durableq.model.errors import DurableQError
+from durableq.runtime.outage import describe
 from durableq.store.core import Capability
 
 #: Dead letters in one transaction, so that other writers wait only briefly.
@@ -33,6 +34,6 @@ def _carry_out(dq: DurableQ, started: RedriveTask) -> None:
                 time.sleep(min(current.wait_ms / 1000, LONGEST_PAUSE_SECONDS))
     except DurableQError as error:
         log.warning(
-            "Redrive task %s was interrupted: %s To continue: durableq dlq resume %s.",
-            *(started.id, error, started.id),
+            "Redrive task %s was interrupted: %s. To continue: durableq dlq resume %s.",
+            *(started.id, describe(error).rstrip("."), started.id),
         )

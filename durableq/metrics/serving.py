@@ -132,10 +132,11 @@ def _application(collector: Collector) -> _Application:
                 body = encode(collector)
                 failing.clear()
             except DurableQError as error:
-                status, body, kind = "503 Service Unavailable", f"{error}\n".encode(), "text/plain"
-                if str(error) not in failing:
-                    failing.add(str(error))
-                    log.warning("the metrics cannot be read: %s", describe(error))
+                why = describe(error)  # Prometheus asks again by itself
+                status, body, kind = "503 Service Unavailable", f"{why}\n".encode(), "text/plain"
+                if why not in failing:
+                    failing.add(why)
+                    log.warning("the metrics cannot be read: %s", why)
         start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

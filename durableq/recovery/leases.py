@@ -140,7 +140,7 @@ class RecoveryLeases:
                 if waiting:
                     self._store.release(list(waiting))
             except DurableQError as error:
-                log.warning("%s dead letters go back later: %s", len(waiting), error)
+                log.warning("%s dead letters go back later: %s", len(waiting), describe(error))
                 with self._changing:
                     self._leases |= waiting
 

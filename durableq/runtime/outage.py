@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -19,6 +20,9 @@ from durableq.runtime import logs
 from durableq.runtime.wakeup import WakeupEvent
 
 T = TypeVar("T")
+
+#: The sentences that tell a caller what to do follow one of these.
+_ADVICE: Final = re.compile(r"[.:] (?=Nothing |Repeat |Try |the write may)")
 
 #: Pause before a call that met a transient condition is repeated.
 PAUSE_SECONDS: Final = 1.0
@@ -45,17 +49,21 @@ def cause_of(error: BaseException | None) -> DurableQError | None:
     return None
 
 
-def describe(error: DurableQError) -> str:
+def describe(error: BaseException) -> str:
     """Return an error as a phrase for a log, without advice to try again: the process does that."""
     if isinstance(error, StorageFull):
         return "the disk of the database is full"
     if isinstance(error, DatabaseUnreachable):
-        return _text(error).partition(". Nothing")[0]
+        return _without_advice(error)
     if isinstance(error, Busy):
         return "the database is busy: another process is writing"
     if isinstance(error, OutcomeUnknown):
-        return f"a commit failed ({_text(error.__cause__ or error)})"
+        return f"a commit failed ({_without_advice(error.__cause__ or error)})"
     return _text(error)
+
+
+def _without_advice(error: BaseException) -> str:
+    return _ADVICE.split(_text(error), maxsplit=1)[0].rstrip(".")
 
 
 def _text(error: BaseException) -> str:

@@ -200,7 +200,7 @@ class LeaseKeeper:
         if isinstance(error, PASSING):
             self._outage.report(error, event, what)
         else:
-            log.warning("%s: %s", what, error, extra=logs.facts(event))
+            log.warning("%s: %s", what, describe(error), extra=logs.facts(event))
 
     def _maintain(self) -> None:
         """Run a slice of maintenance when it is due, so that no cron is needed."""

@@ -16,6 +16,7 @@ from tests.house.prose import (
     names_of_tests_are_plain,
     prose_is_plain,
 )
+from tests.house.sentences import log_lines_give_no_advice
 from tests.house.tree import Definition, Function, Module, modules, tracked
 
 Rule = Callable[[Path], Iterator[str]]
@@ -434,6 +435,7 @@ RULES: list[Rule] = [
     prose_is_plain,
     docstrings_begin_with_a_verb_or_a_noun,
     names_of_tests_are_plain,
+    log_lines_give_no_advice,
     tests_wait_for_facts,
     fixtures_that_start_processes_have_a_group,
     no_file_names_a_machine_or_a_registry,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import durableq
-from tests.house import groups, opening, prose, rules
+from tests.house import groups, opening, prose, rules, sentences
 from tests.house.rules import RULES, Rule
 from tests.house.tree import modules
 
@@ -184,6 +184,24 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
     (rules.tests_wait_for_facts, "tests/a.py", "from time import sleep", "time.sleep"),
     (rules.tests_wait_for_facts, "tests/support.py", "import time\ntime.sleep(1)", "time.sleep"),
     (
+        sentences.log_lines_give_no_advice,
+        "durableq/worker/a.py",
+        "try:\n    f()\nexcept DurableQError as error:\n    log.warning('later: %s', error)",
+        "durableq/worker/a.py:4 logs error as it is",
+    ),
+    (
+        sentences.log_lines_give_no_advice,
+        "durableq/worker/a.py",
+        "def f(self):\n  try: g()\n  except PASSING as e: self._emit('busy', f'later: {e}')",
+        "logs e as it is",
+    ),
+    (
+        sentences.log_lines_give_no_advice,
+        "durableq/worker/a.py",
+        "log.warning('the database is busy: try again')",
+        "logs advice: 'the database is busy: try again'",
+    ),
+    (
         groups.fixtures_that_start_processes_have_a_group,
         "tests/a.py",
         FLEET_FIXTURE + "def test_a(fleet): ...",
@@ -201,6 +219,16 @@ PLANTS: list[tuple[Rule, str, str, str]] = [
 
 # Code that resembles a violation and is none.
 INNOCENT: list[tuple[Rule, str, str]] = [
+    (
+        sentences.log_lines_give_no_advice,
+        "durableq/worker/a.py",
+        "try:\n    f()\nexcept Busy as error:\n    log.warning('later: %s', describe(error))",
+    ),
+    (
+        sentences.log_lines_give_no_advice,
+        "durableq/worker/a.py",
+        "try:\n    f()\nexcept OSError as error:\n    log.warning('later: %s', error)",
+    ),
     (rules.imports_point_inward, "durableq/model/message.py", "from .errors import A\nimport json"),
     (rules.imports_point_inward, "durableq/__main__.py", "from durableq.cli import main"),
     (rules.engines_import_no_other_engine, "durableq/engines/__init__.py", "from . import sql"),

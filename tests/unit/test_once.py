@@ -133,7 +133,7 @@ def test_a_value_that_cannot_be_stored_is_returned_to_its_caller(
     with monkeypatch.context() as patch:
         patch.setattr(dq.store, "once_store", refuse)
         assert dq.once("k", lambda: 7, ttl=60) == 7
-    assert "could not be stored: The disk is full." in caplog.text
+    assert "could not be stored: the disk of the database is full" in caplog.text
     assert entry(dq) is None
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from durableq.model.errors import Busy, DatabaseUnusable, DurableQError, StorageFull
+from durableq.runtime.outage import describe
 
 #: Suffixes of files that SQLite applies to any database of that name.
 LOG_SUFFIXES: Final = ("-wal", "-journal")
@@ -229,7 +230,8 @@ def copy_in_progress(target: Path, operation: str, source: Path) -> Iterator[Cop
             _finish(target, marker if copy is None else copy.marker)
             _remove_marker(target)
         except (OSError, DurableQError) as error:
-            log.warning("%s is not cleared up yet; the next command does it: %s", target, error)
+            text = "%s is not cleared up yet; the next command does it: %s"
+            log.warning(text, target, describe(error))
         finally:
             os.close(descriptor)
 
