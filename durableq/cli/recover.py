@@ -33,7 +33,7 @@ from durableq.model.units import span
 from durableq.runtime.logs import LogFormat, LogLevel, configure, json_line
 from durableq.runtime.outage import wait_out
 from durableq.runtime.signals import Handler, StopRequests, handling, has_terminal
-from durableq.store.core import Capability, Store
+from durableq.store.core import Capability
 
 if TYPE_CHECKING:
     from durableq.model.decisions import Decision
@@ -110,6 +110,7 @@ def explain(session: Session, message_id: MessageId, policy: PolicyFile = None) 
 
     Example: durableq dlq explain 17 --policy recovery.toml
     """
+    from durableq.recovery import circuit_breaker
     from durableq.recovery.process import Recovery
 
     loaded, rules = _chosen_policies(session, policy)
@@ -120,7 +121,7 @@ def explain(session: Session, message_id: MessageId, policy: PolicyFile = None) 
             raise NotFound(f"There is no dead letter {message_id}.")
         decided = policies.decide(dead_letter)
         met = dead_letter.source_queue in policies.queues(store)
-        breaker = _breaker_state(store, dead_letter.source_queue)
+        breaker = circuit_breaker.words(store, dead_letter.source_queue)
     lines = list(_explained(dead_letter, decided, breaker))
     if not met:
         source = dead_letter.source_queue
@@ -163,12 +164,14 @@ class _Report:
             output.line(_result_line(applied))
 
     def plan(self, recovery: Recovery, url: str, hint: str | None) -> None:
+        from durableq.recovery import circuit_breaker
+
         with Session(url).opened() as store:
             self.hint(hint)
             for decision in recovery.plan(store):
                 self.decision(decision)
             for name in recovery.policies.queues(store):
-                if (text := _breaker_state(store, name)) is not None:
+                if (text := circuit_breaker.words(store, name)) is not None:
                     self.comment("breaker", text)
 
     def hint(self, text: str | None) -> None:
@@ -278,22 +281,6 @@ def _change_document(change: BreakerChange) -> dict[str, Any]:
         "cool_down_ms": change.cool_down_ms if state.phase.value == "open" else None,
         "text": change.text,
     }
-
-
-def _breaker_state(store: Store, queue: str) -> str | None:
-    """Return the state of a queue's circuit breaker in words; None if it is closed."""
-    from durableq.model.flow.breaker import Phase
-    from durableq.recovery import circuit_breaker
-
-    state = circuit_breaker.read(store, queue)
-    if state is None or state.phase is Phase.CLOSED:
-        return None
-    if state.phase is Phase.HALF_OPEN:
-        return f"The breaker of {queue} is half-open: only probes are sent back."
-    return (
-        f"The breaker of {queue} is open: {state.died} of {state.judged} messages that recovery "
-        "sent back died again; nothing is sent back until it probes."
-    )
 
 
 def _rule_document(rule: Rule) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from durableq.dashboard.redaction import Redaction
 from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterFilter
 from durableq.model.decisions import Decision, Requeue, Retry
 from durableq.model.message import DeadLetter
+from durableq.recovery import circuit_breaker
 from durableq.recovery.policies import AppPolicies, Policies, PolicyDecision, RulePolicies
 from durableq.runtime.clock import SystemClock
 from durableq.store.core import Capability, Store
@@ -45,6 +46,8 @@ class Answer(NamedTuple):
     delay_ms: int
     #: The changed body of a retry, as JSON; empty while fields are hidden.
     body: str
+    #: Sentences about the queue: that no rule is for it, or its breaker.
+    notes: list[str]
     #: The rules before that one, and why each does not fit; empty while fields are hidden.
     passed_over: list[tuple[str, str]]
 
@@ -126,14 +129,23 @@ class Rules:
             self._read = stamp, RulePolicies(read(self._path), SystemClock())
         return self._read[1]
 
-    def decide(self, letter: DeadLetter) -> Answer:
+    def decide(self, store: Store, letter: DeadLetter) -> Answer:
         """Return the decision that recovery would make about a dead letter.
+
+        Args:
+            store: of the dead letter.
+            letter: with all its fields.
 
         Raises:
             InvalidInput: as for `policies`.
         """
-        decided = _decided(self.policies(), letter)
-        decision = decided.decision
+        policies = self.policies()
+        decided = _decided(policies, letter)
+        decision, notes = decided.decision, []
+        if letter.source_queue not in policies.queues(store):
+            notes.append("Recovery would not meet it: no rule or policy is for its queue.")
+        elif isinstance(decision, (Retry, Requeue)):
+            notes += filter(None, [circuit_breaker.words(store, letter.source_queue)])
         passed_over = [] if self._redaction.is_on else decided.passed_over
         return Answer(
             _word(decided),
@@ -141,6 +153,7 @@ class Rules:
             self._reason(decided),
             decision.delay_ms if isinstance(decision, (Retry, Requeue)) else 0,
             self._body(decision),
+            notes,
             [(rule.location, why) for rule, why in passed_over],
         )
 

@@ -113,6 +113,19 @@ def read(store: Store, queue: str) -> BreakerState | None:
     return _state(store.require(Capability.METADATA).get_metadata(METADATA_PREFIX + queue))
 
 
+def words(store: Store, queue: str) -> str | None:
+    """Return the state of a queue's breaker as a sentence; None if it is closed."""
+    state = read(store, queue)
+    if state is None or state.phase is Phase.CLOSED:
+        return None
+    if state.phase is Phase.HALF_OPEN:
+        return f"The breaker of {queue} is half-open: only probes are sent back."
+    return (
+        f"The breaker of {queue} is open: {state.died} of {state.judged} messages that recovery "
+        "sent back died again; nothing is sent back until it probes."
+    )
+
+
 def _state(text: str | None) -> BreakerState | None:
     try:
         return None if text is None else BreakerState.from_json(text)

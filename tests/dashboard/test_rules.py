@@ -6,6 +6,8 @@ import pytest
 
 from durableq import DurableQ, Hold, InvalidInput, Requeue, Retry
 from durableq.dashboard import dashboard, rules
+from durableq.model.flow.breaker import Phase
+from durableq.recovery.circuit_breaker import METADATA_PREFIX, BreakerState
 from durableq.store.core import Capability
 from tests.dashboard.client import Client
 from tests.dashboard.test_actions import bury
@@ -51,6 +53,19 @@ def test_the_page_of_a_dead_letter_names_the_rule(either: DurableQ, path: Path) 
         check(page)
         client.act("/dead-letters/hold", id=two)
         assert "It is held: recovery leaves it" in client.page(f"/messages/{two}").text
+
+
+def test_the_page_tells_of_the_breaker_and_of_rules_for_others(dq: DurableQ, path: Path) -> None:
+    one, two = bury(dq, 2)
+    opened = BreakerState(Phase.OPEN, 1, 1, 1 << 45, died=11, judged=20)
+    metadata = dq.store.require(Capability.METADATA)
+    metadata.compare_and_set(METADATA_PREFIX + "orders", opened.to_json(), expected=None)
+    words = "The breaker of orders is open: 11 of 20 messages"
+    with Client.of(dq, rules=path) as client:
+        assert words in client.page(f"/messages/{two}").text
+        assert words not in client.page(f"/messages/{one}").text  # nothing is sent back
+        path.write_text(RULES.replace('"orders"', '"mail"'))
+        assert "Recovery would not meet it" in client.page(f"/messages/{two}").text
 
 
 def test_a_dry_run_counts_by_rule_and_changes_nothing(either: DurableQ, path: Path) -> None:

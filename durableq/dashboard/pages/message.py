@@ -109,11 +109,12 @@ def _recovery(visit: Visit) -> Recovery | None:
     if not source:
         return None
     # The whole of it: the rules compare hidden fields too.
-    letter = visit.dq.store.require(Capability.DEAD_LETTERS).dead_letter(visit.named("id"))
+    store = visit.dq.store
+    letter = store.require(Capability.DEAD_LETTERS).dead_letter(visit.named("id"))
     if letter is None:
         return None
     try:
-        return Recovery(source, visit.rules.decide(letter))
+        return Recovery(source, visit.rules.decide(store, letter))
     except DurableQError as error:
         return Recovery(source, None, str(error))
 
