@@ -13,7 +13,14 @@ from durableq.client import tracing
 from durableq.client.handlers import Handlers
 from durableq.client.once import Values
 from durableq.client.queue import Queue
-from durableq.engines import create_store, file_of, is_there, open_store, queue_names_in
+from durableq.engines import (
+    create_store,
+    file_of,
+    is_served,
+    is_there,
+    open_store,
+    queue_names_in,
+)
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
 from durableq.model.settings import QueueOptions, QueueSettings, changes_from
@@ -216,6 +223,15 @@ def file_named(url: str) -> Path | None:
         InvalidInput: it names no store, or not clearly.
     """
     return file_of(url)
+
+
+def is_shared(url: str) -> bool:
+    """Return whether processes of other hosts can use the store that a URL names.
+
+    Raises:
+        InvalidInput: it names no store, or not clearly.
+    """
+    return is_served(url)
 
 
 def exists(url: str) -> bool:

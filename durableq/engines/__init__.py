@@ -363,6 +363,15 @@ def is_postgres(url: str) -> bool:
     return url.partition("://")[0] in {"postgresql", "postgres"} and "://" in url
 
 
+def is_served(url: str) -> bool:
+    """Return whether a URL names a store that processes of other hosts can use.
+
+    Raises:
+        InvalidInput: it names no store, or not clearly.
+    """
+    return file_of(url) is None and not _is_memory(url)
+
+
 def _registered(url: str) -> EntryPoint | None:
     """Return the entry point of a third party's engine; None for the engines of this package.
 

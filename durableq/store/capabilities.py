@@ -64,6 +64,13 @@ class Transaction(Protocol):
         """Send messages that exist only if this transaction commits."""
         ...
 
+    def once_store(self, key: str, token: bytes, value: str, *, ttl_ms: int) -> bool:
+        """Store a value as Once.once_store does, if this transaction commits.
+
+        False if the lease is not this one any more: the caller must undo the whole transaction.
+        """
+        ...
+
     def settle(
         self,
         completions: Sequence[Completion],

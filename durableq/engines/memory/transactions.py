@@ -99,6 +99,16 @@ class OpenTransaction:
         with self._store.inside():
             return self._store.send_now(queue, drafts)
 
+    def once_store(self, key: str, token: bytes, value: str, *, ttl_ms: int) -> bool:
+        """Store a value of `once` that exists only if this transaction commits."""
+        self._check()
+        with self._store.inside():
+            values: Any = self._store  # with all its capabilities
+            stored: bool = values.once_store(
+                key, token, value, ttl_ms=ttl_ms, stale_ms=0, compute_ms=0
+            )
+            return stored
+
     def settle(
         self,
         completions: Sequence[Completion],

@@ -34,7 +34,7 @@ class SQLOnce(Operations, Once):
         self, key: str, token: bytes, value: str, *, ttl_ms: int, stale_ms: int, compute_ms: int
     ) -> bool:
         """Store a computed value and end the lease."""
-        return self._database.run(_store, key, token, value, ttl_ms, stale_ms, compute_ms)
+        return self._database.run(store, key, token, value, ttl_ms, stale_ms, compute_ms)
 
     def once_extend(self, key: str, token: bytes, lease_ms: int) -> bool:
         """Extend a lease."""
@@ -75,6 +75,30 @@ def prune(tx: WriteTransaction, limit: int) -> int:
     return removed
 
 
+def store(
+    tx: WriteTransaction,
+    key: str,
+    token: bytes,
+    value: str,
+    ttl_ms: int,
+    stale_ms: int,
+    compute_ms: int,
+) -> bool:
+    """Store a computed value and end the lease; see Once.once_store."""
+    expires_ms = tx.now_ms + ttl_ms
+    stored = tx.run(
+        tx.sql.ONCE_STORE,
+        of_key=key,
+        token=token,
+        new_value=value,
+        now_ms=tx.now_ms,
+        expires_ms=expires_ms,
+        stale_ms=expires_ms + stale_ms,
+        took_ms=compute_ms,
+    )
+    return bool(stored.rowcount)
+
+
 def _lease(tx: WriteTransaction, key: str, request: OnceRequest) -> OnceAnswer:
     """Decide again, with the write lock, and lease the key if it is still to be computed."""
     answer = answer_once(request, _entry(tx, key), tx.now_ms)
@@ -91,29 +115,6 @@ def _lease(tx: WriteTransaction, key: str, request: OnceRequest) -> OnceAnswer:
         elif tx.run(tx.sql.ONCE_LEASE, seen_token=answer.entry.token, **lease).rowcount != 1:
             answer = answer._replace(step=OnceStep.WAIT)  # another caller was first
     return tx.shown(answer)
-
-
-def _store(
-    tx: WriteTransaction,
-    key: str,
-    token: bytes,
-    value: str,
-    ttl_ms: int,
-    stale_ms: int,
-    compute_ms: int,
-) -> bool:
-    expires_ms = tx.now_ms + ttl_ms
-    stored = tx.run(
-        tx.sql.ONCE_STORE,
-        of_key=key,
-        token=token,
-        new_value=value,
-        now_ms=tx.now_ms,
-        expires_ms=expires_ms,
-        stale_ms=expires_ms + stale_ms,
-        took_ms=compute_ms,
-    )
-    return bool(stored.rowcount)
 
 
 def _extend(tx: WriteTransaction, key: str, token: bytes, lease_ms: int) -> bool:

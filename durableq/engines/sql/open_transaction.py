@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from durableq.engines.sql import held, sending, settling
+from durableq.engines.sql import held, once, sending, settling
 from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
@@ -133,6 +133,17 @@ class OpenTransaction:
                 self._write.lock()
             with AllOrNothing(self._tx):
                 return sending.send(self._tx, queue, drafts)
+        except self._write.driver_error as error:
+            self._write.explain(error)
+            raise
+
+    def once_store(self, key: str, token: bytes, value: str, *, ttl_ms: int) -> bool:
+        """Store a value of `once` that exists only if this transaction commits."""
+        self._check()
+        try:
+            if self._write.must_lock:
+                self._write.lock()
+            return once.store(self._tx, key, token, value, ttl_ms, 0, 0)
         except self._write.driver_error as error:
             self._write.explain(error)
             raise

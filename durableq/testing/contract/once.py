@@ -1,5 +1,6 @@
 """Values that one caller computes for all: leased, stored, served, refreshed, forgotten."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
+# ruff: noqa: PT012 - an error at the end of a transaction needs the transaction in the block
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ from durableq.model.errors import InvalidInput
 from durableq.model.limits import MAX_KEY_CHARS
 from durableq.model.once import OnceAnswer, OnceEntry, OnceRequest, OnceStep
 from durableq.store.core import Capability
-from durableq.testing.contract.case import FullStore, StoreCase, needs
+from durableq.testing.contract.case import (
+    ORDERS,
+    FullStore,
+    StoreCase,
+    bodies,
+    drafts,
+    needs,
+    receive,
+)
 from durableq.testing.fakes import FakeClock
 
 KEY = "rates"
@@ -99,6 +108,34 @@ class OnceContract(StoreCase):
         assert keep(store, SECOND, "2")
         assert ask(store, THIRD).entry == entry_of(store)
         assert entry_of(store).value == "2"
+
+    @needs(Capability.TRANSACTIONS)
+    def test_a_transaction_stores_a_value_with_its_other_writes(self, store: FullStore) -> None:
+        ask(store)
+        with store.transaction([]) as tx:
+            tx.send(ORDERS, drafts(1))
+            assert tx.once_store(KEY, FIRST.token, "7", ttl_ms=60_000)
+        assert (entry_of(store).value, entry_of(store).is_leased) == ("7", False)
+        assert bodies(receive(store)) == ["1"]
+
+    @needs(Capability.TRANSACTIONS)
+    def test_a_transaction_that_is_undone_stores_no_value(self, store: FullStore) -> None:
+        ask(store)
+        with pytest.raises(InvalidInput), store.transaction([]) as tx:
+            tx.once_store(KEY, FIRST.token, "7", ttl_ms=60_000)
+            raise InvalidInput
+        assert (entry_of(store).value, entry_of(store).is_leased) == (None, True)
+
+    @needs(Capability.TRANSACTIONS)
+    def test_a_transaction_stores_nothing_under_a_lease_that_another_has(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        ask(store)
+        clock.advance(30)
+        ask(store, SECOND)
+        with store.transaction([]) as tx:
+            assert not tx.once_store(KEY, FIRST.token, "7", ttl_ms=60_000)
+        assert step(store, THIRD) is OnceStep.WAIT
 
     def test_asking_again_with_a_token_returns_its_lease(self, store: FullStore) -> None:
         ask(store)

@@ -1,0 +1,1 @@
+"""Integrations with frameworks and services, one module for each; nothing else imports them."""

@@ -1,0 +1,99 @@
+"""A message of SQS as the Delivery that a handler is given."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+from durableq.client.delivery import Delivery
+from durableq.client.transaction import Transaction
+from durableq.contrib.awslambda.keys import HeldKey
+from durableq.model.errors import StaleReceipt, Unsupported
+from durableq.model.message import Message, Outcome
+from durableq.model.units import Seconds
+
+_NO_TRANSACTION: Final = (
+    "message.transaction() ends a message together with your writes, and this message is in SQS: "
+    "the record of its key takes its place, in PostgreSQL. Give the entry a key, as in "
+    "entry(dq, {queue!r}, key='messageId'), on an application whose store is PostgreSQL, or use "
+    "Powertools (durableq.contrib.powertools)."
+)
+
+
+class SQSDelivery(Delivery):
+    """One delivery of a message by SQS.
+
+    The handler's return acknowledges it and its exception fails it. The verbs that settle by hand
+    are refused: the answer of the invocation is all that SQS reads.
+
+    Args:
+        message: the message.
+        held: its key, while this invocation holds it; None without keys.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self, message: Message, held: HeldKey | None = None) -> None:
+        opened: Any = None if held is None else held.store
+        super().__init__(message, opened)
+        self._held = held
+
+    def transaction(self) -> Transaction:
+        """Open the transaction that commits your writes together with the record of the key.
+
+        SQS deletes the message after the invocation. If that does not happen, the next delivery
+        finds the record, and the handler is not called again.
+
+        Raises:
+            Unsupported: the entry has no keys.
+            StaleReceipt: at the end: another invocation took the key over; nothing was written.
+        """
+        if self._held is None:
+            raise Unsupported(_NO_TRANSACTION.format(queue=self.queue))
+        return _KeyTransaction(self, self._held)
+
+    def complete(self, result: Any = None) -> None:
+        """Refuse: return from the handler."""
+        self._refuse("complete", "Return from the handler, with the result")
+
+    def fail(self, error: BaseException | str, *, retry_in: Seconds | None = None) -> Outcome:
+        """Refuse: raise an exception in the handler."""
+        self._refuse("fail", "Raise an exception")
+
+    def reject(self, reason: str) -> Outcome:
+        """Refuse: raise Reject in the handler."""
+        self._refuse("reject", "Raise durableq.Reject")
+
+    def release(self) -> None:
+        """Refuse: SQS has no such operation for an invocation."""
+        self._refuse("release", "Raise an exception")
+
+    def extend(self, seconds: Seconds) -> None:
+        """Refuse: the visibility timeout is the queue's."""
+        self._refuse("extend", "Set the queue's visibility timeout to six times the function's")
+
+    def attach_encoded(self, encoded: str | None) -> None:
+        """Refuse: the record of a key is written once."""
+        self._refuse("attach_result", "Set tx.result in the transaction")
+
+    def _refuse(self, verb: str, instead: str) -> NoReturn:
+        raise Unsupported(
+            f"message.{verb}() does not reach SQS from inside an invocation. {instead}."
+        )
+
+
+class _KeyTransaction(Transaction):
+    """The transaction that completes the key of a message."""
+
+    def __init__(self, delivery: SQSDelivery, held: HeldKey) -> None:
+        super().__init__(held.transaction())
+        self._delivery, self._held = delivery, held
+        self._encoded: str | None = None
+
+    def _settle(self) -> None:
+        self._encoded = self._delivery.encoded(self.result)
+        if not self._held.complete_in(self._opened, self._encoded):
+            raise StaleReceipt(self._delivery.id, "another invocation took its key over")
+
+    def _mark_settled(self) -> None:
+        self._delivery.settled = True
+        self._delivery.transaction_result = self._encoded

@@ -1,0 +1,256 @@
+"""Registered handlers on events of SQS: what they are given, and what is answered."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durableq import AppError, Batch, Delivery, DurableQ, InvalidInput, Reject, Unsupported
+from durableq.contrib.awslambda import entry
+from tests.contrib.lambdas import Context, event, failed, record
+
+
+@pytest.fixture
+def dq(tmp_path: Path) -> DurableQ:
+    """An application whose file is never made."""
+    return DurableQ(tmp_path / "never.db")
+
+
+def test_a_handler_sees_the_message_as_from_the_store(dq: DurableQ) -> None:
+    seen: list[Delivery] = []
+    dq.handler("orders")(seen.append)
+    given = record("059f36b4", '{"total": 12}')
+    given["attributes"] |= {"ApproximateReceiveCount": "3", "MessageGroupId": "customer-7"}
+    given["messageAttributes"] = {
+        "type": {"stringValue": "order", "dataType": "String"},
+        "version": {"stringValue": "2", "dataType": "Number.int"},
+        "ratio": {"stringValue": "0.5", "dataType": "Number"},
+        "blob": {"binaryValue": "AAE=", "dataType": "Binary"},
+    }
+    assert failed(entry(dq, "orders")(event(given), Context())) == []
+    [message] = seen
+    assert (message.id, message.queue, message.body) == ("059f36b4", "orders", {"total": 12})
+    assert (message.receive_count, message.message.group) == (3, "customer-7")
+    assert message.attributes == {"type": "order", "version": 2, "ratio": 0.5, "blob": "AAE="}
+    assert (message.key, message.message.sent_at_ms) == (None, 1545082649183)
+    assert message.receipt.token == "handle-059f36b4"
+    assert not Path(dq.url).exists()
+
+
+def test_a_body_that_is_no_json_is_text(dq: DurableQ) -> None:
+    seen: list[Any] = []
+    dq.handler("orders")(lambda message: seen.append(message.body))
+    function = entry(dq, "orders")
+    assert failed(function(event(record("1", "plain text"), record("2", '"json"')), None)) == []
+    assert seen == ["plain text", "json"]
+
+
+def test_the_messages_that_fail_are_answered_and_the_others_go_on(
+    dq: DurableQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    @dq.handler("orders")
+    def handle(message: Delivery) -> None:
+        if message.body == 1:
+            raise ValueError("no such customer")
+        if message.body == 2:
+            raise Reject("it can never succeed")
+        if message.body == 3:
+            raise SystemExit
+
+    with caplog.at_level(logging.WARNING, "durableq"):
+        answer = entry(dq, "orders")(event(*(record(f"m{n}", str(n)) for n in range(5))), None)
+    assert failed(answer) == ["m1", "m2", "m3"]
+    assert "ValueError: no such customer" in caplog.text
+    assert "in handle" in caplog.text  # the traceback is kept nowhere else
+
+
+def test_of_a_fifo_queue_nothing_behind_a_groups_first_failure_is_handled(dq: DurableQ) -> None:
+    called: list[str] = []
+
+    @dq.handler("orders")
+    def handle(message: Delivery) -> None:
+        called.append(message.id)
+        if message.id == "a2":
+            raise ValueError
+
+    batch = [record(f"{group}{n}", "1", group) for n in (1, 2, 3) for group in "ab"]
+    assert failed(entry(dq, "orders")(event(*batch), None)) == ["a2", "a3"]
+    assert called == ["a1", "b1", "a2", "b2", "b3"]
+
+
+def test_groups_of_a_standard_queue_have_no_order(dq: DurableQ) -> None:
+    @dq.handler("orders")
+    def handle(message: Delivery) -> None:
+        if message.id == "1":
+            raise ValueError
+
+    batch = [record(str(n), "1") for n in (1, 2)]
+    for one in batch:
+        one["attributes"]["MessageGroupId"] = "tenant"
+    assert failed(entry(dq, "orders")(event(*batch), None)) == ["1"]
+
+
+def test_a_record_that_cannot_be_read_fails_alone(dq: DurableQ) -> None:
+    dq.handler("orders")(lambda message: None)
+    bad = record("bad", "1")
+    bad["messageAttributes"] = {"size": {"stringValue": "big", "dataType": "Number"}}
+    assert failed(entry(dq, "orders")(event(bad, record("good", "1")), None)) == ["bad"]
+
+
+def test_a_coroutine_is_run_to_its_end(dq: DurableQ) -> None:
+    seen: list[str] = []
+
+    @dq.handler("orders")
+    async def handle(message: Delivery) -> None:
+        seen.append(message.id)
+        if message.id == "1":
+            raise ValueError
+
+    function = entry(dq, "orders")
+    for _ in range(2):
+        assert failed(function(event(record("1", "1"), record("2", "2")), None)) == ["1"]
+    assert seen == ["1", "2", "1", "2"]
+
+
+class TestBatches:
+    """Handlers of batches."""
+
+    def test_it_is_given_as_many_as_it_takes_and_names_those_that_fail(self, dq: DurableQ) -> None:
+        sizes: list[int] = []
+
+        @dq.handler("orders", batch=2)
+        def handle(batch: Batch) -> Any:
+            sizes.append(len(batch))
+            if batch[0].id == "2":
+                raise ValueError
+            batch.fail(batch[0], "this one")
+            return {"batchItemFailures": [{"itemIdentifier": batch[-1].id}]}
+
+        answer = entry(dq, "orders")(event(*(record(str(n), "1") for n in range(5))), None)
+        assert (sizes, failed(answer)) == ([2, 2, 1], ["0", "1", "2", "3", "4"])
+
+    def test_a_batch_of_one_group_ends_at_its_first_failure(self, dq: DurableQ) -> None:
+        seen: list[list[str]] = []
+
+        @dq.handler("orders", batch=10, group_by="group")
+        def handle(batch: Batch) -> Any:
+            seen.append(batch.ids)
+            return {"batchItemFailures": [{"itemIdentifier": "a2"}]} if batch[0].id == "a1" else {}
+
+        batch = [record(f"{group}{n}", "1", group) for n in (1, 2, 3) for group in "ab"]
+        assert failed(entry(dq, "orders")(event(*batch), None)) == ["a2", "a3"]
+        assert seen == [["a1", "a2", "a3"], ["b1", "b2", "b3"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "not of SQS"),
+        ({"Records": [{"eventSource": "aws:sns"}]}, "no other source"),
+        ({"Records": [{"eventSource": "aws:sqs", "messageId": "1"}]}, "has no receiptHandle"),
+        (None, "not of SQS"),
+    ],
+)
+def test_another_event_fails_the_invocation(dq: DurableQ, given: Any, says: str) -> None:
+    dq.handler("orders")(lambda message: None)
+    with pytest.raises(InvalidInput, match=says):
+        entry(dq, "orders")(given, None)
+
+
+@pytest.mark.parametrize("verb", ["complete", "reject", "release", "extend", "fail"])
+def test_verbs_that_do_not_reach_sqs_are_refused(dq: DurableQ, verb: str) -> None:
+    refused: list[str] = []
+
+    @dq.handler("orders")
+    def handle(message: Any) -> None:
+        given: dict[str, list[Any]] = {"reject": ["x"], "extend": [1], "fail": ["x"]}
+        with pytest.raises(Unsupported) as caught:
+            getattr(message, verb)(*given.get(verb, []))
+        refused.append(str(caught.value))
+
+    assert failed(entry(dq, "orders")(event(record("1", "1")), None)) == []
+    assert f"message.{verb}()" in refused[0]
+
+
+class TestRefused:
+    """Entries that could not keep their promise."""
+
+    @pytest.mark.parametrize("url", ["orders.db", "sqlite:///orders.db", "memory://"])
+    def test_keys_in_a_file(self, url: str) -> None:
+        dq = DurableQ(url)
+        dq.handler("orders")(lambda message: None)
+        with pytest.raises(Unsupported, match=r"PostgreSQL .* Powertools"):
+            entry(dq, "orders", key="messageId")
+
+    def test_a_transaction_in_a_file(self, dq: DurableQ) -> None:
+        def handle(message: Delivery) -> None:
+            with message.transaction():
+                pass
+
+        dq.handler("orders")(functools.partial(handle))
+        with pytest.raises(Unsupported, match=r"(?s)message\.transaction\(\).*Powertools"):
+            entry(dq, "orders")
+        assert not Path(dq.url).exists()
+
+    def test_a_transaction_of_a_coroutine_or_an_object(self, dq: DurableQ) -> None:
+        class Handles:
+            def __call__(self, message: Delivery) -> None:
+                with message.transaction():
+                    pass
+
+        @dq.handler("mail")
+        async def handle(message: Delivery) -> None:
+            with message.transaction():
+                pass
+
+        dq.handler("orders")(Handles())
+        for queue in ("orders", "mail"):
+            with pytest.raises(Unsupported, match="Powertools"):
+                entry(dq, queue)
+
+    def test_not_the_transaction_of_another_library(self, dq: DurableQ) -> None:
+        @dq.handler("orders")
+        def handle(message: Delivery) -> None:
+            other: Any = message.body
+            other.transaction()
+
+        assert failed(entry(dq, "orders")(event(record("1", "1")), None)) == ["1"]
+
+    def test_a_transaction_that_the_entry_could_not_see(self, dq: DurableQ) -> None:
+        says: list[str] = []
+
+        def inner(given: Delivery) -> None:
+            with pytest.raises(Unsupported) as caught:
+                given.transaction()
+            says.append(str(caught.value))
+
+        dq.handler("orders")(lambda message: inner(message))  # noqa: PLW0108 - its own code
+        assert failed(entry(dq, "orders")(event(record("1", "1")), None)) == []
+        assert "PostgreSQL" in says[0]
+        assert "Powertools" in says[0]
+
+    def test_a_transaction_without_a_key(self) -> None:
+        dq = DurableQ("postgresql://localhost/none")
+
+        @dq.handler("orders")
+        def handle(message: Delivery) -> None:
+            with message.transaction():
+                pass
+
+        with pytest.raises(Unsupported, match="key='messageId'"):
+            entry(dq, "orders")
+
+    def test_no_handler(self, dq: DurableQ) -> None:
+        dq.handler("mail")(lambda message: None)
+        with pytest.raises(AppError, match=r"no handler for queue 'orders'; it has: mail"):
+            entry(dq, "orders")
+
+    def test_a_key_of_a_batch(self) -> None:
+        dq = DurableQ("postgresql://localhost/none")
+        dq.handler("orders", batch=2)(lambda batch: None)
+        with pytest.raises(InvalidInput, match="takes batches"):
+            entry(dq, "orders", key="messageId")
