@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from durableq.cli.help import option
 from durableq.cli.options import Session, check_there
 from durableq.client.app import DurableQ
 from durableq.client.reader import Reader
+from durableq.runtime.logs import LogFormat, configure
 
 if TYPE_CHECKING:
     from durableq.dashboard import Access
@@ -71,20 +73,28 @@ def dashboard(
         None,
         show_default="the policies of --app",
     ),
+    backup_dir: Path | None = option(
+        "--backup-dir DIR", "Folder for backups of a file.", None, show_default="the database's"
+    ),
 ) -> None:
     """Serve pages that show and change queues, for a browser.
 
     It runs until SIGTERM or Ctrl-C. Other machines reach it only with --host, which needs
-    --token-file or --trust-header. It needs the extra: pip install 'durableq[dashboard]'.
+    --token-file or --trust-header. stderr has a line for each action: when, who, which. It needs
+    the extra: pip install 'durableq[dashboard]'.
 
     Example: durableq dashboard --db shop.db
     """
     access = reach.access()
+    if read_only and backup_dir is not None:
+        raise output.Misuse("--read-only makes no backups: drop it, or --backup-dir.")
     from durableq.dashboard import dashboard as made
     from durableq.dashboard import server
 
+    configure(LogFormat.TEXT, "dashboard", sys.stderr)
     policies = session.application()[1].policies if session.app is not None else {}
     given: dict[str, Any] = {"redact": redact or (), "rules": rules or policies}
+    given["backup_dir"] = backup_dir
     with DurableQ(session.url) as named, Reader(named) if read_only else named as app:
         check_there(app.url)
         site = made(app, access=access, read_only=read_only, **given)

@@ -52,10 +52,10 @@ def list_(
         _document,
         {
             "KEY": lambda entry: entry.key,
-            "STATE": _state,
+            "STATE": state_of,
             "EXPIRES": lambda entry: moment(entry.expires_at_ms) if entry.value else "-",
             "COMPUTED_IN": lambda entry: span(entry.compute_ms) if entry.value else "-",
-            "COMPUTED_BY": _computed_by,
+            "COMPUTED_BY": computed_by,
             "VALUE": lambda entry: visible(entry.value or "", VALUE_COLUMNS),
         },
     )
@@ -78,7 +78,7 @@ def forget(session: Session, key: Key) -> None:
 COMMANDS: Final = (get, list_, forget)
 
 
-def _state(entry: OnceEntry) -> str:
+def state_of(entry: OnceEntry) -> str:
     """Return `fresh`, `stale`, or `none` before the first value."""
     if not entry.has_value(now_ms()):
         return "none"
@@ -89,7 +89,8 @@ def _owner(entry: OnceEntry) -> WorkerInfo | None:
     return owner_of(entry) if entry.is_leased else None
 
 
-def _computed_by(entry: OnceEntry) -> str:
+def computed_by(entry: OnceEntry) -> str:
+    """Return the process that computes the next value, in words; `-` if none does."""
     owner = _owner(entry)
     if owner is None:
         return "another process" if entry.is_leased else "-"
@@ -97,7 +98,7 @@ def _computed_by(entry: OnceEntry) -> str:
 
 
 def _facts(entry: OnceEntry) -> list[tuple[str, str]]:
-    told = [("key", entry.key), ("state", _state(entry))]
+    told = [("key", entry.key), ("state", state_of(entry))]
     if entry.value is not None:
         told += [
             ("computed", f"{moment_and_age(entry.created_at_ms)}, in {span(entry.compute_ms)}"),
@@ -105,14 +106,14 @@ def _facts(entry: OnceEntry) -> list[tuple[str, str]]:
             ("stale until", moment(entry.stale_until_ms)),
         ]
     lease = f", lease {span(entry.lease_left_ms)}" if entry.is_leased else ""
-    return [*told, ("computed by", _computed_by(entry) + lease), ("value", entry.value or "-")]
+    return [*told, ("computed by", computed_by(entry) + lease), ("value", entry.value or "-")]
 
 
 def _document(entry: OnceEntry) -> dict[str, Any]:
     owner = _owner(entry)
     return {
         "key": entry.key,
-        "state": _state(entry),
+        "state": state_of(entry),
         "value": _decoded(entry),
         "created_at_ms": entry.created_at_ms,
         "expires_at_ms": entry.expires_at_ms,

@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from durableq.dashboard.access import MAX_ACTOR_CHARS, UNNAMED, Access
@@ -22,6 +22,8 @@ LOGIN_COOKIE: Final = "durableq_login"
 FORM_FIELD: Final = "form_token"
 _READING: Final = frozenset({"GET", "HEAD"})
 _FREE: Final = ("/static/", "/login")
+#: Read by programs, which have a token, and no cookie.
+METRICS: Final = "/metrics"
 #: No script or style but our own files; no other site may show a page in a frame.
 POLICY: Final = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -81,6 +83,9 @@ class Guard:
         request.state.actor = actor
         if actor is not None or path_of(request).startswith(_FREE):
             return None
+        if path_of(request) == METRICS:
+            says = "The metrics need the header Authorization: Bearer TOKEN.\n"
+            return PlainTextResponse(says, 401, {"www-authenticate": "Bearer"})
         if request.method in _READING and "hx-request" not in request.headers:
             return RedirectResponse(root_of(request) + "/login", 303)
         return self._refused(request, Refusal(403, "Nobody is logged in.", "Log in first."))
@@ -116,11 +121,19 @@ class Guard:
                 )
             return visible(name, MAX_ACTOR_CHARS)
         if access.tokens:
-            return access.person_logged_in(request.cookies.get(LOGIN_COOKIE, ""))
+            cookie = request.cookies.get(LOGIN_COOKIE, "")
+            return access.person_logged_in(cookie) or access.person_of(bearer_token(request))
         user = request.scope.get("user")  # of the application that mounts this one
         is_known = getattr(user, "is_authenticated", False)
         name = getattr(user, "display_name", "") if is_known else ""
         return visible(str(name), MAX_ACTOR_CHARS) or UNNAMED
+
+
+def bearer_token(request: Request) -> str:
+    """Return the token of a program; empty without one, and for a request that is an action."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    is_read = request.method in _READING
+    return token.strip() if is_read and kind.lower() == "bearer" else ""
 
 
 def root_of(request: HTTPConnection) -> str:

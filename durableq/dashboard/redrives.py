@@ -1,4 +1,4 @@
-"""Redrive tasks that the dashboard has started, carried out in threads of it."""
+"""Redrive tasks that the dashboard carries out, in threads of it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,17 @@ LONGEST_PAUSE_SECONDS: Final = 1.0
 
 def carry_out(dq: DurableQ, started: RedriveTask) -> None:
     """Carry out a redrive task in a thread; `durableq dlq resume` continues it if this ends."""
-    name = f"durableq redrive {started.id}"
-    threading.Thread(target=_carry_out, args=(dq, started), name=name, daemon=True).start()
+    name, arguments = _name(dq, started.id), (dq, started)
+    threading.Thread(target=_carry_out, args=arguments, name=name, daemon=True).start()
+
+
+def is_carried_out(dq: DurableQ, task_id: str) -> bool:
+    """Return whether a thread of this process carries out a redrive task."""
+    return any(thread.name == _name(dq, task_id) for thread in threading.enumerate())
+
+
+def _name(dq: DurableQ, task_id: str) -> str:
+    return f"durableq redrive {task_id} of {dq.address}"
 
 
 def _carry_out(dq: DurableQ, started: RedriveTask) -> None:

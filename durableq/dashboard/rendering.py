@@ -35,6 +35,7 @@ def environment() -> Environment:
         lines=_lines,
         moment=rendering.moment,
         iso=_iso,
+        per_second=rendering.rate_words,
         rate=_rate,
         size=_size,
         span=span,

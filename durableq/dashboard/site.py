@@ -20,10 +20,11 @@ from starlette.staticfiles import StaticFiles
 
 from durableq.client.app import DurableQ
 from durableq.client.reader import Reader
-from durableq.dashboard import login
+from durableq.dashboard import actions, login, upkeep
 from durableq.dashboard.access import Access
-from durableq.dashboard.actions import ACTIONS, Action
-from durableq.dashboard.errors import Refusal, refusal_of
+from durableq.dashboard.actions import Action
+from durableq.dashboard.backups import Backups
+from durableq.dashboard.errors import Refusal, log, refusal_of
 from durableq.dashboard.guard import FORM_FIELD, Guard, check_form, cookie, path_of, root_of
 from durableq.dashboard.live import Live
 from durableq.dashboard.look import Look
@@ -32,6 +33,7 @@ from durableq.dashboard.redaction import Redaction
 from durableq.dashboard.rendering import environment
 from durableq.dashboard.rules import Given, Rules
 from durableq.dashboard.visit import Visit
+from durableq.model.text import visible
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -51,6 +53,7 @@ def dashboard(
     read_only: bool = False,
     redact: Sequence[str] = (),
     rules: Given | None = None,
+    backup_dir: str | Path | None = None,
 ) -> Starlette:
     """Return the dashboard of an application's store, to be served or mounted.
 
@@ -65,19 +68,23 @@ def dashboard(
         redact: names of fields whose values no page shows; see Redaction.
         rules: a file of recovery rules, or policies by queue, for dry runs; None: the
             application's policies.
+        backup_dir: the folder for backups of a file; None: that of the database.
 
     Raises:
-        InvalidInput: a name in `redact` is none, or the rules are wrong.
+        InvalidInput: a name in `redact` is none, the rules are wrong, or `backup_dir` is no folder.
     """
     redaction = Redaction(redact)
     known = Rules(dq.policies if rules is None else rules, redaction)
     if known.is_file:
         known.policies()  # refused here, not in the browser
+    backups = Backups(dq, None if backup_dir is None else Path(backup_dir))
     if read_only and not isinstance(dq, Reader):
         dq = Reader(dq)
     look = Look(dq, redaction)
-    make_visit = partial(Visit, dq=dq, look=look, redaction=redaction, rules=known)
-    return _Site(dq, access or Access(), make_visit, is_read_only=read_only).application()
+    make_visit = partial(Visit, dq=dq, look=look, redaction=redaction, rules=known, backups=backups)
+    made = _Site(dq, access or Access(), make_visit, is_read_only=read_only).application()
+    made.state.backups = backups
+    return made
 
 
 class _Site:
@@ -103,7 +110,7 @@ class _Site:
             routes.append(Route(path, self._page(template, page), methods=["GET"]))
         routes.append(Route("/events", self._events, methods=["GET"]))
         if not self._is_read_only:
-            for path, action in ACTIONS:
+            for path, action in (*actions.ACTIONS, *upkeep.ACTIONS):
                 routes.append(Route(path, self._action(action), methods=["POST"]))
         if self._access.tokens:
             routes += login.routes(self._access, self._form, self._render)
@@ -136,6 +143,7 @@ class _Site:
                 done = await self._in_thread(lambda: action(self._visit(request, fields)))
             except Exception as error:  # noqa: BLE001 - every error is a page
                 return self._refused(request, refusal_of(error))
+            log.info("%s: %s", request.state.actor, visible(done.sentence))
             response = RedirectResponse(root_of(request) + done.path, 303)
             said = quote(done.sentence[:_NOTICE_CHARS])
             response.headers.append("set-cookie", cookie(request, NOTICE_COOKIE, said, 60))

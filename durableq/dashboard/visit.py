@@ -9,10 +9,12 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from durableq.client.app import DurableQ
+from durableq.dashboard.backups import Backups
 from durableq.dashboard.errors import Refusal
 from durableq.dashboard.look import Look
 from durableq.dashboard.redaction import Redaction
 from durableq.dashboard.rules import Rules
+from durableq.model.drafts import check_key
 from durableq.model.text import shown
 from durableq.store.core import Store
 
@@ -24,6 +26,7 @@ class Visit:
     request: Request
     dq: DurableQ
     look: Look
+    backups: Backups
     redaction: Redaction
     rules: Rules
     #: The fields of the form of an action; of several values under one name, the last.
@@ -53,6 +56,16 @@ class Visit:
     def query(self, name: str) -> str:
         """Return a value of the address after the `?`; an empty text if it is not there."""
         return self.request.query_params.get(name, "")
+
+    def key(self, name: str = "key") -> str:
+        """Return a key in the address: a field of a form would change ends of lines in it.
+
+        Raises:
+            InvalidInput: no message or value can have it.
+        """
+        key = self.query(name)
+        check_key(key)
+        return key
 
     def number(self, name: str, least: float = 0) -> float | None:
         """Return a field of the form as a number; None if it is empty.

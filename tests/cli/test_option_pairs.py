@@ -34,6 +34,7 @@ VALUES = {
     "allow_host": ("shop.example", "a b"),
     "app": ("durableq.demo.app:dq", "no_such_module:dq"),
     "backup": ("copy.db", "missing.db"),
+    "backup_dir": (".", "missing"),
     "breaker": ("on", "maybe"),
     "breaker_open_max": ("60", "never"),
     "breaker_share": ("0.5", "half"),
@@ -140,7 +141,7 @@ NEEDS = {
 #: Options that contradict each other.
 EXCLUDED = {
     "chaos": [("postgres", "db")],
-    "dashboard": [("token_file", "trust_header")],
+    "dashboard": [("token_file", "trust_header"), ("read_only", "backup_dir")],
     "demo": [("spike", "seed")],
     "dlq discard": [
         *(("ids", name) for name in ("all_", *FILTERS)),

@@ -2,8 +2,10 @@
 
 import signal
 import socket
+from http.cookiejar import CookieJar
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
 
@@ -50,3 +52,29 @@ def test_a_used_port_is_a_sentence(db: Path, tmp_path: Path) -> None:
 def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
     refused = process("dashboard", "--db", tmp_path / "no.db", cwd=tmp_path)
     assert (refused.code, (tmp_path / "no.db").exists()) == (3, False)
+
+
+def test_backups_have_a_folder_or_are_refused(db: Path, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    refused = process("dashboard", "--db", db, "--port", "0", "--backup-dir", missing, cwd=tmp_path)
+    assert refused.code == 2
+    assert f"{missing} is no folder for backups" in refused.err
+    both = ("--read-only", "--backup-dir", str(tmp_path))
+    refused = process("dashboard", "--db", db, "--port", "0", *both, cwd=tmp_path)
+    assert refused.code == 2
+    assert "--read-only makes no backups" in refused.err
+
+
+def test_the_log_says_who_did_it(db: Path) -> None:
+    jar = CookieJar()
+    browser = build_opener(HTTPCookieProcessor(jar))
+    with serving(db) as (url, run):
+        browser.open(url, timeout=scaled(20)).close()
+        (token,) = [str(each.value) for each in jar if each.name == "durableq_form"]
+        fields = urlencode({"form_token": token}).encode()
+        action = Request(f"{url}queues/orders/pause", fields, {"Origin": url.rstrip("/")})
+        with browser.open(action, timeout=scaled(20)) as answer:
+            assert b"orders is paused" in answer.read()
+        run.send_signal(signal.SIGTERM)
+        _, says = run.communicate(timeout=scaled(20))
+    assert " INFO dashboard: dashboard: orders is paused: nothing is received" in says

@@ -154,6 +154,70 @@ def expire_a_released_dead_letter() -> None:
     module.put_back = from_arrival
 
 
+def let_scrapers_in_without_a_token() -> None:
+    """The metrics are free, as the login is."""
+    from durableq.dashboard import guard
+
+    module: Any = guard
+    module._FREE = (*module._FREE, module.METRICS)
+
+
+def believe_any_token_of_a_scraper() -> None:
+    from durableq.dashboard import access
+
+    module: Any = access
+    module.Access.person_of = lambda _, token: token or None
+
+
+def take_actions_of_scrapers() -> None:
+    """The token of a program lets it in for actions too."""
+    from durableq.dashboard import guard
+
+    module: Any = guard
+    module.bearer_token = lambda request: request.headers.get("authorization", "")[7:]
+
+
+def let_a_request_choose_the_folder_of_a_backup() -> None:
+    from durableq.admin import operations
+    from durableq.dashboard import upkeep
+    from durableq.dashboard.visit import Done
+
+    module: Any = upkeep
+
+    def back_up(visit: Any) -> Any:
+        given = {**visit.request.query_params, **visit.form}
+        paths = [value for value in given.values() if value.startswith("/")]
+        copied = operations.back_up(visit.dq.url, paths[0])
+        return Done("/health", copied.path)
+
+    module.ACTIONS = (*module.ACTIONS[:-1], ("/health/backup", back_up))
+
+
+def keep_the_upkeep_of_a_read_only_dashboard() -> None:
+    """With --read-only only the actions on messages are left out."""
+    from starlette.routing import Route
+
+    from durableq.dashboard import site, upkeep
+
+    module: Any = site._Site
+    application = module.application
+
+    def with_upkeep(self: Any) -> Any:
+        made = application(self)
+        for path, action in upkeep.ACTIONS:
+            made.router.routes.append(Route(path, self._action(action), methods=["POST"]))
+        return made
+
+    module.application = with_upkeep
+
+
+def drain_recovery_processes() -> None:
+    from durableq.dashboard import upkeep
+
+    module: Any = upkeep
+    module.RECOVERY_ACTOR = "no process has this name"
+
+
 BUGS = (
     show_hidden_fields,
     quote_errors_beside_hidden_fields,
@@ -171,6 +235,12 @@ BUGS = (
     believe_any_origin,
     take_forms_without_their_token,
     let_markup_of_messages_through,
+    let_scrapers_in_without_a_token,
+    believe_any_token_of_a_scraper,
+    take_actions_of_scrapers,
+    let_a_request_choose_the_folder_of_a_backup,
+    keep_the_upkeep_of_a_read_only_dashboard,
+    drain_recovery_processes,
 )
 _GUARD = "tests/dashboard/test_guard.py::"
 _REDACTION = "tests/dashboard/test_redaction.py::"
@@ -178,6 +248,7 @@ _NO_PAGE = _REDACTION + "test_no_page_shows_a_hidden_value[sqlite]"
 _DECISIONS = "tests/dashboard/test_decisions.py::"
 _BROKEN = _DECISIONS + "test_a_body_that_is_no_json_is_refused[sqlite]"
 _READ_ONLY = "tests/dashboard/test_read_only.py::"
+_SCRAPING = "tests/dashboard/test_scraping.py::"
 SEEN_BY = (
     ("show_hidden_fields", _NO_PAGE),
     ("quote_errors_beside_hidden_fields", _NO_PAGE),
@@ -221,5 +292,27 @@ SEEN_BY = (
     (
         "let_markup_of_messages_through",
         "tests/dashboard/test_escaping.py::test_texts_of_messages_stay_texts",
+    ),
+    (
+        "let_markup_of_messages_through",
+        "tests/dashboard/test_upkeep_guard.py::test_texts_of_keys_rules_and_workers_stay_texts",
+    ),
+    ("let_scrapers_in_without_a_token", _SCRAPING + "test_a_scraper_needs_a_token[-401]"),
+    (
+        "believe_any_token_of_a_scraper",
+        _SCRAPING + "test_a_scraper_needs_a_token[Bearer another-token-of-many-characters-401]",
+    ),
+    ("take_actions_of_scrapers", _SCRAPING + "test_the_token_of_a_scraper_changes_nothing"),
+    (
+        "let_a_request_choose_the_folder_of_a_backup",
+        "tests/dashboard/test_backups.py::test_a_request_has_no_part_in_the_path[to]",
+    ),
+    (
+        "keep_the_upkeep_of_a_read_only_dashboard",
+        "tests/dashboard/test_upkeep_guard.py::test_read_only_has_none_of_these_actions",
+    ),
+    (
+        "drain_recovery_processes",
+        "tests/dashboard/test_upkeep.py::test_a_worker_is_drained[sqlite]",
     ),
 )

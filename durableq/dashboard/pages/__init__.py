@@ -7,7 +7,19 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from durableq.dashboard.pages import dead_letters, health, message, overview, queue, workers
+from durableq.dashboard.pages import (
+    dead_letters,
+    health,
+    keys,
+    message,
+    metrics,
+    overview,
+    queue,
+    recovery,
+    redrives,
+    values,
+    workers,
+)
 from durableq.dashboard.visit import Visit
 
 Page = Callable[[Visit], Mapping[str, Any] | Response]
@@ -19,6 +31,12 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     ("/messages/{id}/body", "", message.raw),
     ("/dead-letters", "dead_letters.html", dead_letters.values),
     ("/dead-letters/dry-run", "dry_run.html", dead_letters.dry_run),
+    ("/redrives", "redrives.html", redrives.values),
+    ("/redrives/{id}", "redrive.html", redrives.one),
     ("/workers", "workers.html", workers.values),
+    ("/keys", "keys.html", keys.values),
+    ("/values", "values.html", values.values),
+    ("/recovery", "recovery.html", recovery.values),
     ("/health", "health.html", health.values),
+    ("/metrics", "", metrics.text),
 )

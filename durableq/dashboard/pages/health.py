@@ -1,4 +1,4 @@
-"""The health page: the findings of doctor, and of an audit on request."""
+"""The health page: the findings of doctor, those of an audit on request, and backups."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from durableq.dashboard.visit import Visit
 def values(visit: Visit) -> dict[str, Any]:
     """Return the values of the page; with `?audit` also those of an audit."""
     wants_audit = "audit" in visit.request.query_params
+    folder = visit.backups.folder
     return {
         "address": visit.look.address,
         "health": worst_first(visit.look.check().findings),
         "audit": worst_first(operations.audit(visit.store)) if wants_audit else None,
+        "backup_folder": "" if folder is None else str(folder),
+        "backup_advice": visit.backups.advice,
     }

@@ -10,6 +10,10 @@ from durableq.admin.status import Overview, QueueView
 from durableq.cli import rendering
 from durableq.dashboard.charts import Spark
 from durableq.dashboard.visit import Visit
+from durableq.model.dead_letters import RECOVERY_ACTOR, RedriveState
+from durableq.model.errors import Unsupported
+from durableq.model.flow.breaker import Phase
+from durableq.store.core import Capability, Store
 
 
 class Row(NamedTuple):
@@ -30,12 +34,24 @@ def values(visit: Visit) -> dict[str, Any]:
     """Return the values of the page."""
     seen = visit.look.overview()
     return {
+        "redriving": _running(visit.store),
+        "recovering": sum(each.info.name.startswith(RECOVERY_ACTOR) for each in seen.workers),
+        "stopped": [name for name, state in seen.breakers.items() if state.phase is Phase.OPEN],
         "address": visit.look.address,
         "health": visit.look.health(),
         "queues": [_row(visit, seen, view) for view in seen.queues],
         "seen": seen,
         "states": sorted(Counter(worker.state for worker in seen.workers).items()),
     }
+
+
+def _running(store: Store) -> int:
+    """Return the number of redrive tasks that run."""
+    try:
+        tasks = store.require(Capability.REDRIVE).redrive_tasks()
+    except Unsupported:  # of a store in memory
+        return 0
+    return sum(task.state is RedriveState.RUNNING for task in tasks)
 
 
 def _row(visit: Visit, seen: Overview, view: QueueView) -> Row:
