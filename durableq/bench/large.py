@@ -34,7 +34,9 @@ QUICK_SHARE: Final = 100
 #: Messages that are received and completed in a round from each backlog.
 RECEIVED: Final = 300
 BUILD: Final = 10_000
-_EMPTY, _OTHER, _SICK = "empty", "other", "sick"
+_EMPTY: Final = "empty"
+#: The queues of the ready messages, and of the dead letters.
+OTHER, SICK = "other", "sick"
 _KINDS: Final = 20
 
 PEEK, COUNTS, GROUPS = "peek of an empty queue", "counts", "dlq groups"
@@ -64,7 +66,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
     if looking or beside:
         path = setting.folder / "large.db"
         with DurableQ(path) as app:
-            _build(app, path, setting)
+            build(app, path, setting)
             for row in looking:
                 setting.progress(f"{row.name}: {rounds} rounds")
                 look = _LOOKS[row.name]
@@ -81,20 +83,21 @@ def _size(count: int, setting: Setting) -> int:
     return count // QUICK_SHARE if setting.quick else count
 
 
-def _build(app: DurableQ, path: Path, setting: Setting) -> None:
+def build(app: DurableQ, path: Path, setting: Setting) -> None:
+    """Fill a new file with READY messages and DEAD dead letters."""
     ready, dead = _size(READY, setting), _size(DEAD, setting)
-    for name in (_OTHER, _EMPTY):
+    for name in (OTHER, _EMPTY):
         app.queue(name)
-    app.queue(_SICK, max_receives=1, visibility_timeout=3600)
+    app.queue(SICK, max_receives=1, visibility_timeout=3600)
     _ = app.store
-    _send(path, _OTHER, ready, setting)
-    _send(path, _SICK, dead, setting)
+    _send(path, OTHER, ready, setting)
+    _send(path, SICK, dead, setting)
     failures = [
         Failure(Reason.HANDLER_ERROR, "ValueError", f"kind {number}", "a traceback\n" * 10)
         for number in range(_KINDS)
     ]
     buried = 0
-    while received := app.store.receive(_SICK, MAX_RECEIVE_BATCH).messages:
+    while received := app.store.receive(SICK, MAX_RECEIVE_BATCH).messages:
         failed = [
             (message.receipt, failures[number % _KINDS])
             for number, message in enumerate(received)

@@ -6,11 +6,17 @@ from typing import Annotated, Any, Final
 
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, person
+from durableq.cli.screen import RED, YELLOW
+from durableq.cli.totals import say_total
+from durableq.model.flow.breaker import Phase
 from durableq.model.info import BreakerInfo
 from durableq.model.limits import MAX_DELAY_MS
 from durableq.model.text import visible
 from durableq.model.units import span, to_ms
 from durableq.store.core import Capability
+
+#: The colours of the phases.
+PHASES: Final = {Phase.CLOSED: "", Phase.HALF_OPEN: YELLOW, Phase.OPEN: RED}
 
 Name = Annotated[str, argument("QUEUE", "Name of the queue.")]
 Names = Annotated[list[str] | None, argument("[QUEUE]", "Names of queues; all that have one.")]
@@ -40,7 +46,8 @@ def show(session: Session, names: Names = None) -> None:
         "TRIPS": lambda info: info.trips,
         "REASON": lambda info: visible(info.reason),
     }
-    session.table(found, _document, columns)
+    colours: dict[str, Any] = {"BREAKER": lambda info: PHASES[info.phase] if info.is_on else ""}
+    say_total(session, session.table(found, _document, columns, colours), "breaker")
 
 
 def open_(

@@ -52,7 +52,7 @@ ENTRIES: Final = {
     "recover": Entry(
         "Run", "recover", "Decide about dead letters by policies or rules, until stopped."
     ),
-    "status": Entry("Inspect", "inspect", "Show queues, rates, workers, recovery and storage."),
+    "status": Entry("Inspect", "status", "Show queues, rates, workers, recovery and storage."),
     "peek": Entry("Inspect", "inspect", "List messages of a queue without receiving them."),
     "show": Entry("Inspect", "inspect", "Show a message: body, state and history."),
     "explain": Entry("Inspect", "inspect", "Explain why a message is not delivered right now."),

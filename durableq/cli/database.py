@@ -11,6 +11,7 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, Yes
+from durableq.cli.screen import RED, Line
 from durableq.cli.times import duration_ms
 from durableq.client.app import DurableQ
 from durableq.store.core import Capability, Pruned
@@ -105,7 +106,7 @@ def audit(session: Session) -> None:
     """
     from durableq.admin import operations
 
-    with session.opened() as store:
+    with session.opened(is_named=False) as store:
         findings = operations.audit(store)
     _report(session, findings)
 
@@ -153,20 +154,20 @@ def restore(
         raise output.Misuse("--yes answers the question of --replace: give both, or drop --yes.")
     from durableq.admin import operations
 
-    url = session.url
+    url, shown = session.url, session.address
     if replace:
-        question = f"Set aside what is at {url}, and restore {backup} in its place?"
+        question = f"Set aside what is at {shown}, and restore {backup} in its place?"
         output.confirm(question, yes=yes)
     with output.progress("restored, in %", 100) as advance:
         copied = operations.restore(backup, url, replace=replace, progress=advance)
     lines = [
-        f"{url}: restored from {backup}, {output.mebibytes(copied.size_bytes)}, checked.",
+        f"{shown}: restored from {backup}, {output.mebibytes(copied.size_bytes)}, checked.",
         f"{copied.released} messages that were in flight are ready again.",
     ]
     if copied.set_aside is not None:
         lines.append(f"What was there before is now {copied.set_aside}.")
     document = {
-        "database": url,
+        "database": shown,
         "backup": str(backup),
         "bytes": copied.size_bytes,
         "released": copied.released,
@@ -222,12 +223,12 @@ def _report(session: Session, findings: list[Finding]) -> None:
     url, healthy = session.address, is_healthy(findings)
     found = [_document(each) for each in findings]
     width = max((len(each.name) for each in findings), default=0)
-    lines = []
+    lines: list[str | Line] = []
     for each in findings:
-        lines.append(f"{each.level.value:<4}  {each.name:<{width}}  {each.what}")
-        if each.advice:
-            lines.append(f"{'':<4}  {'':<{width}}  -> {each.advice}")
-    lines.append(f"{url}: {'nothing is bad' if healthy else 'something is bad, see above'}.")
+        lines += output.finding(each.level.value, each.name, width, each.what, each.advice)
+    summary = "nothing is bad" if healthy else "something is bad, see above"
+    colour = "" if healthy else RED
+    lines.append(Line(f"{url}: {summary}.", mark="something is bad", colour=colour))
     session.show({"database": url, "healthy": healthy, "findings": found}, *lines)
     if not healthy:
         raise typer.Exit(output.UNHEALTHY)

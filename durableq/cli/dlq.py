@@ -15,11 +15,13 @@ from durableq.cli import output, recover, redrive_tasks, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.inspect import print_message
 from durableq.cli.options import After, Limit, MessageId, Session, Yes, person
+from durableq.cli.screen import YELLOW
+from durableq.cli.totals import Total, number_of, say_total
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, NotFound
 from durableq.model.message import DeadLetter, Reason, State
-from durableq.model.queues import DEAD_LETTER_SUFFIX
+from durableq.model.queues import DEAD_LETTER_SUFFIX, dead_letter_name
 from durableq.model.text import visible
 from durableq.model.units import to_ms
 from durableq.store.core import Capability, Store
@@ -70,13 +72,16 @@ class Filters:
 
 
 def list_(session: Session, filters: Filters, limit: Limit = 50, after: After = None) -> None:
-    """List dead letters.
+    """List dead letters, the newest first.
+
+    Newest means sent last. --after goes on below a dead letter.
 
     Example: durableq dlq list --queue orders --error-type ConnectionError
     """
     with session.opened() as store:
-        found = _matching(store, filters.wanted(store), after)
-        session.table(
+        wanted = filters.wanted(store)
+        found = _matching(store, wanted, after)
+        ids = session.table(
             itertools.islice(found, limit),
             rendering.dead_letter_document,
             {
@@ -90,7 +95,11 @@ def list_(session: Session, filters: Filters, limit: Limit = 50, after: After = 
                 "ERROR": _last_error,
                 "BODY": lambda dead_letter: rendering.body_cell(dead_letter.message),
             },
+            {"STATE": lambda dead_letter: YELLOW if dead_letter.message.held else ""},
         )
+        is_whole = after is None and len(ids) < limit
+        total = Total(len(ids)) if is_whole or session.as_json else _total(store, wanted)
+        say_total(session, ids, "dead letter", limit, total)
 
 
 def groups(session: Session, queue: Source = None) -> None:
@@ -100,7 +109,7 @@ def groups(session: Session, queue: Source = None) -> None:
     """
     with session.opened() as store:
         found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(_source(queue))
-    session.table(
+    fingerprints = session.table(
         found,
         dataclasses.asdict,
         {
@@ -115,6 +124,9 @@ def groups(session: Session, queue: Source = None) -> None:
             "EXAMPLE": lambda group: group.example_id,
         },
     )
+    if not session.as_json:
+        letters = number_of(sum(group.count for group in found), "dead letter")
+        output.say(f"{number_of(len(fingerprints), 'group')} of {letters}.")
 
 
 def show(session: Session, message_id: MessageId) -> None:
@@ -228,9 +240,21 @@ def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
     )
 
 
+def _total(store: Store, wanted: DeadLetterFilter) -> Total:
+    """Return the number of dead letters that match a filter, from counters where they have it."""
+    if wanted == DeadLetterFilter(wanted.queue):
+        infos = store.require(Capability.INSPECT).queues()
+        names = {dead_letter_name(wanted.queue)} if wanted.queue else None
+        dead = [info for info in infos if info.dead_letter_queue is None]
+        return Total(sum(info.counts.present for info in dead if not names or info.name in names))
+    how = "at most " if wanted.died_before_ms is not None else ""
+    return Total(_at_most(store, wanted), how)
+
+
 def _matching(store: Store, wanted: DeadLetterFilter, after: str | None) -> Iterator[DeadLetter]:
-    """Yield the matching dead letters in order of id, a page at a time."""
-    while page := store.require(Capability.DEAD_LETTERS).dead_letters(wanted, PAGE, after):
+    """Yield the matching dead letters, the newest first, a page at a time."""
+    dead_letters = store.require(Capability.DEAD_LETTERS).dead_letters
+    while page := dead_letters(wanted, PAGE, after, newest_first=True):
         yield from page
         after = page[-1].id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
@@ -14,6 +15,9 @@ from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from durableq.cli.screen import BOLD, has_colour
+from durableq.cli.tables import painted
 
 DOCUMENTATION: Final = "Documentation: README.md and docs/ of the source distribution."
 EXAMPLE: Final = "Example: "
@@ -300,7 +304,7 @@ def _argument_name(param: Any) -> str:
 
 
 def _heading(text: str) -> str:
-    return typer.style(f"{text}:", bold=True)  # echo drops the style where there is no terminal
+    return painted(f"{text}:", BOLD if has_colour(sys.stdout) else "")
 
 
 def _columns() -> int:

@@ -9,6 +9,7 @@ from durableq.cli.help import argument, option
 from durableq.cli.options import Limit, Queue, Session, chosen_queue
 from durableq.cli.output import fields
 from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
+from durableq.cli.totals import MOST_COUNTED, counted, say_total
 from durableq.model.errors import NotFound
 from durableq.model.message import IdempotencyRecord
 from durableq.model.text import shown, visible
@@ -45,8 +46,10 @@ def list_(
     """
     with session.opened() as store:
         name = chosen_queue(store, queue)
-        records = store.require(Capability.IDEMPOTENCY).records(name, limit, after)
-    session.table(
+        idempotency = store.require(Capability.IDEMPOTENCY)
+        records = idempotency.records(name, limit, after)
+        number = 0 if session.as_json else idempotency.count_records(name, MOST_COUNTED + 1)
+    keys = session.table(
         records,
         record_document,
         {
@@ -58,6 +61,7 @@ def list_(
             "RESULT": lambda record: visible(record.result or "", RESULT_COLUMNS),
         },
     )
+    say_total(session, keys, "key", limit, counted(number))
 
 
 def forget(session: Session, key: Key, queue: Queue = None) -> None:

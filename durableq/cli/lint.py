@@ -10,6 +10,7 @@ from durableq.admin.porting import Target
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import Session
+from durableq.cli.screen import RED, Line
 from durableq.model.health import Finding, is_healthy
 
 
@@ -31,18 +32,19 @@ def lint(
 
     spec, loaded = session.application()
     if exists(loaded.url):
+        session.announce(loaded.url)
         with DurableQ(loaded.url) as plain:  # opening the application would declare its queues
             findings = porting.lint(loaded, target, plain.store)
     else:
         findings = porting.lint(loaded, target, None)
     healthy = is_healthy(findings)
     width = max(len(each.name) for each in findings)
-    lines = []
+    lines: list[str | Line] = []
     for each in findings:
-        lines.append(f"{each.level.value:<4}  {each.name:<{width}}  {each.what}")
-        if each.advice:
-            lines.append(f"{'':<4}  {'':<{width}}  -> {each.advice}")
-    lines.append(f"{spec} to {target.value}: {_summary(healthy)}.")
+        lines += output.finding(each.level.value, each.name, width, each.what, each.advice)
+    colour = "" if healthy else RED
+    summary = f"{spec} to {target.value}: {_summary(healthy)}."
+    lines.append(Line(summary, mark="something does not port", colour=colour))
     found = [_document(each) for each in findings]
     document = {"application": spec, "target": target.value, "healthy": healthy, "findings": found}
     session.show(document, *lines)

@@ -46,7 +46,7 @@ def metrics(
     client = library()
     from durableq.metrics.database import DatabaseMetrics
 
-    with session.opened() as store:
+    with session.opened(is_named=False) as store:
         collector = DatabaseMetrics(store)
         if listen is not None:
             _serve(session, collector, listen)
@@ -61,7 +61,7 @@ def metrics(
             document = [*map(_document, collector.collect())]
             output.document({"database": session.address, "metrics": document})
         else:
-            output.lines(client.generate_latest(collector).decode().splitlines())
+            output.verbatim(client.generate_latest(collector).decode())
 
 
 def _serve(session: Session, collector: DatabaseMetrics, listen: str) -> None:

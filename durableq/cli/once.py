@@ -8,6 +8,7 @@ from durableq.cli.help import argument, option
 from durableq.cli.options import Limit, Session
 from durableq.cli.output import fields
 from durableq.cli.rendering import moment, moment_and_age, now_ms
+from durableq.cli.totals import MOST_COUNTED, counted, say_total
 from durableq.client.computing import OWNER, owner_of
 from durableq.model import codec
 from durableq.model.drafts import check_key
@@ -46,8 +47,10 @@ def list_(
     Example: durableq once list --limit 10
     """
     with session.opened() as store:
-        entries = store.require(Capability.ONCE).once_entries(limit, after)
-    session.table(
+        once = store.require(Capability.ONCE)
+        entries = once.once_entries(limit, after)
+        number = 0 if session.as_json else once.count_once(MOST_COUNTED + 1)
+    keys = session.table(
         entries,
         _document,
         {
@@ -59,6 +62,7 @@ def list_(
             "VALUE": lambda entry: visible(entry.value or "", VALUE_COLUMNS),
         },
     )
+    say_total(session, keys, "value", limit, counted(number))
 
 
 def forget(session: Session, key: Key) -> None:

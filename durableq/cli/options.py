@@ -20,6 +20,7 @@ from durableq.model.text import address, visible
 from durableq.runtime.logs import LogFormat, LogLevel
 
 if TYPE_CHECKING:
+    from durableq.cli.screen import Line
     from durableq.client.app import DurableQ
     from durableq.store.core import Store
 
@@ -140,8 +141,12 @@ class Session:
         return address(self.url)
 
     @contextmanager
-    def opened(self, *, create: bool = False) -> Iterator[Store]:
+    def opened(self, *, create: bool = False, is_named: bool = True) -> Iterator[Store]:
         """Open the database, and close it at the end.
+
+        Args:
+            create: create it if it is missing.
+            is_named: name it before the text output; if false, the command names it itself.
 
         Raises:
             NotFound: there is none, and `create` is false.
@@ -153,6 +158,8 @@ class Session:
         with DurableQ(self.url) as app:
             if not create:
                 check_there(app.url)
+            if is_named:
+                self.announce(app.url)
             store = app.store
             try:
                 yield store
@@ -161,7 +168,17 @@ class Session:
                 error.add_note(f"There are: {names}." if names else "There is none yet.")
                 raise
 
-    def show(self, document: Any, *lines: str) -> None:
+    def announce(self, url: str) -> None:
+        """Name the database before the text output; JSON has no commentary."""
+        if not self.as_json:
+            output.announce(f"Database: {address(url)}")
+
+    def name(self, url: str) -> None:
+        """Name the database now; JSON has no commentary."""
+        self.announce(url)
+        output.say_announced()
+
+    def show(self, document: Any, *lines: str | Line) -> None:
         """Print a result: the document with --json, otherwise the lines."""
         if self.as_json:
             output.document(document)
@@ -173,18 +190,23 @@ class Session:
         rows: Iterable[T],
         document: Callable[[T], Any],
         columns: Mapping[str, Callable[[T], Any]],
-    ) -> None:
+        colours: Mapping[str, Callable[[T], str]] | None = None,
+    ) -> list[Any]:
         """Print rows: with --json a line of JSON for each, otherwise a table.
 
         Args:
             rows: values of any type, used up one at a time.
             document: a row as JSON.
             columns: by heading, a row's cell.
+            colours: by heading, the colour of a row's cell on a terminal, or an empty text.
+
+        Returns:
+            The cells of the first column; none with --json.
         """
         if self.as_json:
             output.json_lines(map(document, rows))
-        else:
-            output.rows(rows, columns)
+            return []
+        return output.rows(rows, columns, colours)
 
 
 def check_lasting(url: str) -> None:

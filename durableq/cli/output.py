@@ -13,6 +13,18 @@ from typing import Any, Final, TextIO, TypeVar
 
 import typer
 
+from durableq.cli.screen import (
+    BOLD,
+    COLOURS,
+    RED,
+    Line,
+    fitted,
+    has_colour,
+    moves_cursor,
+    width_of,
+    wrapped,
+)
+from durableq.cli.tables import painted
 from durableq.model.errors import (
     Busy,
     Conflict,
@@ -51,6 +63,12 @@ SCHEMA: Final = 1
 #: Rows of a list that are written at once.
 _LINES: Final = 500
 _BARS: Final = "▁▂▃▄▅▆▇█"
+#: A longer name of a field stands beside the column of names.
+_NAME_CHARS: Final = 30
+#: Further lines of commentary are indented as much.
+_HANG: Final = 4
+#: Commentary that goes before the next output.
+_announced: Final[list[str]] = []
 
 
 class Misuse(typer.BadParameter):
@@ -69,15 +87,16 @@ def exit_code(error: DurableQError) -> int:
 def error(sentence: str) -> None:
     """Print an error; lines after the first are indented."""
     first, *more = sentence.splitlines() or [""]
-    say(f"durableq: {_shortened(first)}")
+    begins = painted("durableq:", RED if has_colour(sys.stderr) else "")
+    _say(f"{begins} {visible(_shortened(first))}")
     for text in more:
-        say(f"    {_shortened(text.strip())}")
+        _say(f"    {visible(_shortened(text.strip()))}")
 
 
 def error_document(kind: str, exit_code: int, sentence: str) -> None:
     """Print an error on stderr as one line of JSON."""
     found = {"type": kind, "exit_code": exit_code, "message": _shortened(sentence)}
-    say(_ascii({"schema": SCHEMA, "error": found}))
+    _say(_ascii({"schema": SCHEMA, "error": found}))
 
 
 def _shortened(sentence: str) -> str:
@@ -89,28 +108,59 @@ def _shortened(sentence: str) -> str:
     return f"{sentence[:half]} … ({cut:,} characters) … {sentence[-half:]}"
 
 
+def announce(text: str) -> None:
+    """Let a line of commentary go before the next output; an error alone goes without it."""
+    _announced[:] = [text]
+
+
 def say(text: str, limit: int | None = None) -> None:
     """Print a line of commentary on stderr; a failure to write it is ignored."""
-    shown = visible(text, limit)
+    say_announced()
+    _say(visible(text, limit))
+
+
+def say_sentence(text: str) -> None:
+    """Print commentary for people: a terminal shows a long line on several, with whole words."""
+    say_announced()
+    shown, width = visible(text), width_of(sys.stderr)
+    texts = [shown] if width is None else wrapped(shown, width, _HANG, keeps_words=True)
+    _say("\n".join(texts))
+
+
+def say_announced() -> None:
+    """Print the announced commentary now."""
+    while _announced:
+        _say(visible(_announced.pop()))
+
+
+def _say(text: str) -> None:
     try:
-        print(shown, file=sys.stderr, flush=True)  # noqa: T201 - printing is done here
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - printing is done here
     except OSError:
         give_up(sys.stderr)
 
 
-def line(text: str = "") -> None:
-    """Print one line of data."""
-    _write(visible(text).rstrip())
+def line(text: str | Line = "") -> None:
+    """Print one line of data; a terminal shows a long one on several."""
+    given = Line(text) if isinstance(text, str) else text
+    shown = given._replace(text=visible(given.text).rstrip(), mark=visible(given.mark))
+    _write(fitted(shown, sys.stdout))
 
 
-def lines(texts: Iterable[str]) -> None:
+def lines(texts: Iterable[str | Line]) -> None:
     """Print several lines of data."""
     for text in texts:
         line(text)
 
 
+def verbatim(text: str) -> None:
+    """Print lines for programs, which a terminal does not break."""
+    _write("\n".join(map(visible, text.splitlines())))
+
+
 def raw(content: bytes) -> None:
     """Write bytes as they are."""
+    say_announced()
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
@@ -149,6 +199,7 @@ def _ascii(value: Any, indent: int | None = None) -> str:
 
 
 def _write(text: str) -> None:
+    say_announced()
     try:
         print(text, flush=True)  # noqa: T201 - and here
     except BrokenPipeError:
@@ -160,34 +211,63 @@ def _write(text: str) -> None:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows of cells as a table."""
-    _table(headings, [*zip(*rows, strict=True)] or [()] * len(headings))
+    _table(headings, [*zip(*rows, strict=True)] or [()] * len(headings), {})
 
 
-def rows(values: Iterable[T], columns: Mapping[str, Callable[[T], Any]]) -> None:
+def rows(
+    values: Iterable[T],
+    columns: Mapping[str, Callable[[T], Any]],
+    colours: Mapping[str, Callable[[T], str]] | None = None,
+    *,
+    is_one_line: bool = False,
+) -> list[Any]:
     """Print a table of values; each column is a heading and a function of the value.
 
     Of the values only the cells are kept.
+
+    Args:
+        values: one for each row.
+        columns: by heading, the cell of a value.
+        colours: by heading, the colour of a cell on a terminal, or an empty text.
+        is_one_line: shorten texts that are too long for a terminal, rather than fold them.
+
+    Returns:
+        The cells of the first column.
     """
-    filled: list[list[Any]] = [[] for _ in columns]
-    places = [(column.append, cell) for column, cell in zip(filled, columns.values(), strict=True)]
+    wanted = {} if colours is None or not has_colour(sys.stdout) else colours
+    functions = [*columns.values(), *wanted.values()]
+    filled: list[list[Any]] = [[] for _ in functions]
+    places = [(column.append, cell) for column, cell in zip(filled, functions, strict=True)]
     for value in values:
         for add, cell in places:
             add(cell(value))
-    _table(list(columns), filled)
+    headings, number = [*columns], len(columns)
+    coloured = zip(map(headings.index, wanted), filled[number:], strict=True)
+    _table(headings, filled[:number], dict(coloured), is_one_line=is_one_line)
+    return filled[0]
 
 
-def _table(headings: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+def _table(
+    headings: Sequence[str],
+    columns: Sequence[Sequence[Any]],
+    colours: Mapping[int, Sequence[str]],
+    *,
+    is_one_line: bool = False,
+) -> None:
     """Print columns under their headings: numbers to the right, never cut in a pipe.
 
     On a narrow terminal the columns that do not fit follow in a second table, which repeats the
     first column.
     """
-    from durableq.cli.tables import layout
+    from durableq.cli.tables import Look, layout
 
     numbers = [bool(column) and all(isinstance(cell, int) for cell in column) for column in columns]
-    width, bold = _terminal()
-    parts = layout(headings, [*map(_texts, columns)], numbers, width)
-    tables = ["\n".join([*map(bold.format, part.heading), *part.body]) for part in parts]
+    texts, look = [*map(_texts, columns)], Look(colours, is_one_line)
+    bold = BOLD if has_colour(sys.stdout) else ""
+    parts = layout(headings, texts, numbers, width_of(sys.stdout), look)
+    tables = [
+        "\n".join([*(painted(text, bold) for text in part.heading), *part.body]) for part in parts
+    ]
     _write("\n\n".join(tables))
 
 
@@ -197,20 +277,31 @@ def _texts(column: Sequence[Any]) -> list[str]:
     return texts if "".join(texts).isprintable() else [*map(visible, texts)]
 
 
-def _terminal() -> tuple[int | None, str]:
-    """Return the columns of stdout, None if it is no terminal, and its format of a heading."""
-    if not sys.stdout.isatty():
-        return None, "{}"
-    from rich.console import Console
-
-    console = Console(file=sys.stdout)
-    return console.width, "{}" if console.color_system is None else "\x1b[1m{}\x1b[0m"
-
-
-def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
+def fields(pairs: Sequence[tuple[str, str | Line]]) -> list[Line]:
     """Return names and values as lines, a pair on each."""
-    width = max(len(name) for name, _ in pairs)
-    return [f"{name:<{width}}  {value}" for name, value in pairs]
+    width = min(max(len(name) for name, _ in pairs), _NAME_CHARS)
+    hang, made = width + 2, []
+    for name, value in pairs:
+        told = Line(value) if isinstance(value, str) else value
+        made.append(told._replace(text=f"{name:<{width}}  {told.text}", hang=hang))
+    return made
+
+
+def finding(level: str, name: str, width: int, what: str, advice: str = "") -> list[Line]:
+    """Return the lines of a finding: its level, what was checked, the result, and the advice.
+
+    Args:
+        level: ok, warn or bad.
+        name: of the check.
+        width: of the longest name beside it.
+        what: the result.
+        advice: the remedy, or empty.
+    """
+    hang = len("warn") + 2 + width + 2
+    told = [Line(f"{level:<4}  {name:<{width}}  {what}", hang, level, COLOURS[level])]
+    if advice:
+        told.append(Line(f"{'':<{hang}}-> {advice}", hang + len("-> ")))
+    return told
 
 
 def mebibytes(size_bytes: int) -> str:
@@ -228,7 +319,7 @@ def sparkline(values: Sequence[float], most: float | None = None) -> str:
 
 def live() -> Callable[[str], None]:
     """Return a `say` that, on a terminal, replaces the last line if both start with one word."""
-    if not sys.stderr.isatty():
+    if not moves_cursor(sys.stderr):
         return say
     before = ""
 
@@ -250,9 +341,10 @@ def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
     Yields:
         A function of the position and, optionally, a new label.
     """
-    if not sys.stderr.isatty():
+    if not moves_cursor(sys.stderr):
         yield lambda done, label=None: None
         return
+    say_announced()
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
@@ -278,11 +370,13 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin and sys.stdin.isatty()):
         raise Misuse(f"{question} There is no terminal to ask on: confirm with --yes.")
+    say_announced()
     typer.confirm(visible(question), abort=True, err=True)
 
 
 def prepare() -> None:
     """Make stdout and stderr accept any text, and replace those that the shell has closed."""
+    _announced.clear()
     nowhere = None
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Final
 from durableq.cli import output
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session, Yes
-from durableq.cli.rendering import limit_words, queue_document, setting_words
+from durableq.cli.rendering import limit_words, messages, queue_document, setting_words
+from durableq.cli.screen import YELLOW
+from durableq.cli.totals import say_total
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.settings import SETTINGS, Kind, QueueSettings, changes_from
 from durableq.model.text import shown
@@ -190,7 +192,8 @@ def list_(session: Session) -> None:
     for setting in setting_words(QueueSettings(), limits=False):
         columns[setting.upper()] = lambda info, name=setting: setting_words(info.settings)[name]
     columns["LIMITS"] = lambda info: limit_words(info.settings)
-    session.table(infos, queue_document, columns)
+    colours: dict[str, Any] = {"PAUSED": lambda info: YELLOW if info.settings.paused else ""}
+    say_total(session, session.table(infos, queue_document, columns, colours), "queue")
 
 
 def purge(session: Session, name: Name, yes: Yes = False) -> None:
@@ -200,9 +203,10 @@ def purge(session: Session, name: Name, yes: Yes = False) -> None:
     """
     with session.opened() as store:
         present = store.require(Capability.INSPECT).queue(name).counts.present
-        output.confirm(f"Remove all {present} messages of queue {name}, for good?", yes=yes)
+        question = f"Remove all {messages(present)} of queue {name}, for good?"
+        output.confirm(question, yes=yes)
         purged = store.require(Capability.CONTROL).purge(name)
-    session.show({"queue": name, "purged": purged}, f"Purged {purged} messages of {name}.")
+    session.show({"queue": name, "purged": purged}, f"Purged {messages(purged)} of {name}.")
 
 
 def delete(

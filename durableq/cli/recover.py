@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -90,6 +91,8 @@ def recover(
     report = _Report(session.as_json, log_format)
     plain = log_format is LogFormat.TEXT and not session.as_json
     hint = demo_hint(session) if plain and policy is None else None
+    if plain:
+        session.announce(loaded.url)
     queues = tuple(queue or ())
     recovery = Recovery(loaded, queues=queues, rules=rules, rate=rate, on_change=report.change)
     if dry_run:
@@ -115,7 +118,7 @@ def explain(session: Session, message_id: MessageId, policy: PolicyFile = None) 
 
     loaded, rules = _chosen_policies(session, policy)
     policies = Recovery(loaded, rules=rules).policies
-    with Session(loaded.url).opened() as store:
+    with dataclasses.replace(session, db=loaded.url, app=None).opened() as store:
         dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message_id)
         if dead_letter is None:
             raise NotFound(f"There is no dead letter {message_id}.")
@@ -166,7 +169,7 @@ class _Report:
     def plan(self, recovery: Recovery, url: str, hint: str | None) -> None:
         from durableq.recovery import circuit_breaker
 
-        with Session(url).opened() as store:
+        with Session(url).opened(is_named=False) as store:
             self.hint(hint)
             for decision in recovery.plan(store):
                 self.decision(decision)

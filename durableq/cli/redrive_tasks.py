@@ -8,6 +8,8 @@ from typing import Annotated, Final
 from durableq.cli import output, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session
+from durableq.cli.screen import YELLOW
+from durableq.cli.totals import say_total
 from durableq.model.dead_letters import RedriveState, RedriveTask
 from durableq.model.errors import Conflict
 from durableq.model.text import shown
@@ -32,7 +34,7 @@ def redrives(session: Session) -> None:
     """
     with session.opened() as store:
         tasks = store.require(Capability.REDRIVE).redrive_tasks()
-    session.table(
+    ids = session.table(
         tasks,
         rendering.redrive_document,
         {
@@ -47,7 +49,9 @@ def redrives(session: Session) -> None:
             "BY": lambda task: task.actor,
             "STARTED": lambda task: rendering.moment_and_age(task.started_at_ms),
         },
+        {"SKIPPED": lambda task: YELLOW if task.skipped else ""},
     )
+    say_total(session, ids, "redrive task")
 
 
 def moves(session: Session) -> None:

@@ -1,5 +1,7 @@
 """Tables as text: columns as wide as their cells, and folded where the terminal is narrower.
 
+A table whose rows are one line each is shortened instead: never its numbers.
+
 A column is measured and padded as a whole, in loops of the interpreter where it is Latin text; a
 cell is looked at by itself only in a column that is folded. The layout is that of rich's tables
 without borders, which render each cell through several objects.
@@ -8,7 +10,7 @@ without borders, which render each cell through several objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
@@ -18,9 +20,23 @@ from durableq.model.text import ELLIPSIS
 GAP: Final = "  "
 #: A longer text is folded to this width if the terminal is narrow.
 FOLDED: Final = 40
+#: The name of a row has at least this width.
+_LEAST_NAME: Final = 12
 #: Characters below this one take one cell each, except controls.
 COMBINING: Final = "\u0300"
 _WORD: Final = re.compile(r"\s*\S+\s*")
+
+
+class Look(NamedTuple):
+    """Properties of a table besides its texts."""
+
+    #: By the number of a column, the colour of each of its cells.
+    colours: Mapping[int, Sequence[str]] = {}
+    #: Whether longer texts are shortened rather than folded.
+    is_one_line: bool = False
+
+
+PLAIN: Final = Look()
 
 
 class Part(NamedTuple):
@@ -35,6 +51,7 @@ def layout(
     columns: Sequence[Sequence[str]],
     numbers: Sequence[bool],
     available: int | None,
+    look: Look = PLAIN,
 ) -> Iterator[Part]:
     """Yield a table in parts: columns that do not fit follow, and repeat the first column.
 
@@ -43,16 +60,20 @@ def layout(
         columns: the cells of each column; a cell is one line.
         numbers: for each column, whether it is set to the right.
         available: cells of the terminal; None if there is no limit.
+        look: the colours, and whether rows are one line each.
     """
+    if look.is_one_line and available is not None:
+        columns = _shortened(columns, numbers, available)
     tops = [[heading] for heading in headings]
     widths = [max(map(_widest, both)) for both in zip(tops, columns, strict=True)]
     for part in _side_by_side(widths, available):
         fitted = _fitted([widths[at] for at in part], available)
         placed = [
-            _Column(at, width, numbers[at], width < widths[at])
+            _Column(at, width, numbers[at], width < widths[at], look.colours.get(at))
             for at, width in zip(part, fitted, strict=True)
         ]
-        yield Part([*_lines(tops, placed, at_the_bottom=True)], [*_lines(columns, placed)])
+        heading = _lines(tops, [one._replace(colours=None) for one in placed], at_the_bottom=True)
+        yield Part([*heading], [*_lines(columns, placed)])
 
 
 class _Column(NamedTuple):
@@ -62,6 +83,8 @@ class _Column(NamedTuple):
     width: int
     to_the_right: bool
     is_folded: bool
+    #: The colour of each cell; None if no cell has one.
+    colours: Sequence[str] | None
 
     def padded(self, texts: Sequence[str]) -> list[str]:
         """Return texts with blanks up to the width."""
@@ -75,8 +98,18 @@ class _Column(NamedTuple):
     def folded(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the lines of each text."""
         if not self.is_folded:
-            return [[text] for text in self.padded(texts)]
-        return [self.padded(_folded(text, self.width)) for text in texts]
+            return [[text] for text in self.coloured(texts)]
+        lines = [self.padded(fold(text, self.width)) for text in texts]
+        if self.colours is None:
+            return lines
+        both = zip(lines, self.colours, strict=True)
+        return [[painted(line, colour) for line in cell] for cell, colour in both]
+
+    def coloured(self, texts: Sequence[str]) -> list[str]:
+        """Return padded cells, one line each, in their colours."""
+        if self.colours is None:
+            return self.padded(texts)
+        return [*map(painted, self.padded(texts), self.colours)]
 
 
 def _lines(
@@ -84,7 +117,7 @@ def _lines(
 ) -> Iterator[str]:
     """Yield the rows of columns as lines; a row with a folded cell has several."""
     if not any(column.is_folded for column in columns):
-        for row in zip(*(column.padded(texts[column.number]) for column in columns), strict=True):
+        for row in zip(*(column.coloured(texts[column.number]) for column in columns), strict=True):
             yield GAP.join(row).rstrip()
         return
     blanks = [" " * column.width for column in columns]
@@ -100,6 +133,11 @@ def _lines(
 
 def _widest(texts: Sequence[str]) -> int:
     return max(map(len if _are_narrow(texts) else cells, texts), default=0)
+
+
+def is_narrow(text: str) -> bool:
+    """Return whether each character of a text, which has no controls, surely takes one cell."""
+    return _are_narrow((text,))
 
 
 def _are_narrow(texts: Sequence[str]) -> bool:
@@ -146,8 +184,11 @@ def _fitted(widths: Sequence[int], available: int | None) -> list[int]:
     return [max(1, width - gap) for width, gap in zip(fitted, gaps, strict=True)]
 
 
-def _folded(text: str, width: int) -> list[str]:
+def fold(
+    text: str, width: int, break_word: Callable[[str, int], list[str]] | None = None
+) -> list[str]:
     """Return a text as lines of a width: broken between words, and within longer ones."""
+    break_word = break_word or chop
     if cells(text) <= width:
         return [text]
     breaks, filled = [0], 0
@@ -156,7 +197,7 @@ def _folded(text: str, width: int) -> list[str]:
         if filled + cells(word.rstrip()) <= width:
             filled += cells(word)
             continue
-        pieces = [word] if cells(word.rstrip()) <= width else _chopped(word, width)
+        pieces = [word] if cells(word.rstrip()) <= width else break_word(word, width)
         for piece in pieces:
             breaks.append(start)
             start += len(piece)
@@ -165,12 +206,47 @@ def _folded(text: str, width: int) -> list[str]:
     return [text[start:end] for start, end in zip_longest(starts, starts[1:])]
 
 
-def _chopped(word: str, width: int) -> list[str]:
+def chop(word: str, width: int) -> list[str]:
+    """Return a word as pieces of a width."""
     if _are_narrow((word,)):
         return [word[start : start + width] for start in range(0, len(word), width)]
     from rich.cells import chop_cells
 
     return chop_cells(word, width)
+
+
+def _shortened(
+    columns: Sequence[Sequence[str]], numbers: Sequence[bool], available: int
+) -> list[Sequence[str]]:
+    """Return columns of which the first, which names the rows, fits beside each of the others."""
+    first = max(_LEAST_NAME, available // 3)
+    others = max(1, available - first - len(GAP))
+    return [
+        column if is_number else [shorten(text, others if at else first) for text in column]
+        for at, (column, is_number) in enumerate(zip(columns, numbers, strict=True))
+    ]
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text of at most a width, with an ellipsis in place of its middle."""
+    if cells(text) <= width:
+        return text
+    end = (width - 1) // 2
+    tail = chop(text[::-1], end)[0][::-1] if end else ""
+    return f"{chop(text, width - 1 - end)[0]}{ELLIPSIS}{tail}"
+
+
+def painted(text: str, colour: str) -> str:
+    """Return a text in a colour, without the blanks around it; unchanged without one.
+
+    Args:
+        text: what is shown.
+        colour: parameters of the escape sequence, or empty.
+    """
+    inner = text.strip()
+    if not (colour and inner):
+        return text
+    return text.replace(inner, f"\x1b[{colour}m{inner}\x1b[0m", 1)
 
 
 def _padded(text: str, width: int, *, to_the_right: bool) -> str:

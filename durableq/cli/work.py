@@ -182,6 +182,8 @@ def work(
         store = wait_out(lambda: _store(loaded, options), log)
         watched = {"on_event": report, "histograms": histograms, "around": around}
         fleet = limits.supervisor(options, procs, store, **watched)
+        if log_format is LogFormat.TEXT:
+            session.announce(loaded.url)
         if hint is not None:
             output.say(hint)
         if not drain:
@@ -316,7 +318,7 @@ def _reporter(
                 known = {"worker": event.worker, "pid": event.pid, "level": level, **facts}
                 output.say(json_line(event.event, event.text, process="supervisor", **known))
             else:
-                output.say(text_line(event.text, process="supervisor", level=level))
+                output.say_sentence(text_line(event.text, process="supervisor", level=level))
 
     return report
 

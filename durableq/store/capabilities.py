@@ -131,6 +131,14 @@ class Idempotency(Protocol):
         """Return a queue's records in order of key."""
         ...
 
+    def count_records(self, queue: str, limit: int) -> int:
+        """Count the records that `records` returns for a queue, at most `limit`.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
     def forget(self, queue: str, key: str) -> bool:
         """Drop a completed record, so that the key may succeed again; False if there is none.
 
@@ -212,9 +220,20 @@ class DeadLetters(Protocol):
         ...
 
     def dead_letters(
-        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+        self,
+        wanted: DeadLetterFilter,
+        limit: int,
+        after_id: str | None = None,
+        *,
+        newest_first: bool = False,
     ) -> list[DeadLetter]:
         """Return dead letters that match a filter, with their histories, in order of id.
+
+        Args:
+            wanted: the filter.
+            limit: maximum number of dead letters.
+            after_id: the last one of the page before.
+            newest_first: in the opposite order, in which `after_id` comes before those returned.
 
         Raises:
             InvalidInput: `after_id` cannot be the id of a message.

@@ -67,3 +67,7 @@ class Once(Protocol):
     def once_entries(self, limit: int, after_key: str | None = None) -> Sequence[OnceEntry]:
         """Return the states that `once_entry` returns, in order of key."""
         ...
+
+    def count_once(self, limit: int) -> int:
+        """Count the states that `once_entries` returns, at most `limit`."""
+        ...

@@ -124,7 +124,7 @@ class Worker:
         facts = logs.facts(
             "summary", handled=of.handled, failed=of.failed, seconds=round(seconds, 3)
         )
-        text = "%s messages handled, %s of them failed, in %.1f s"
+        text = "%s handled, %s failed, in %.1f s"
         log.info(text, of.handled, of.failed, seconds, extra=facts)
 
     def _end(self, stage: Stage) -> Stage:

@@ -38,6 +38,12 @@ class Result(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
+    def said(self) -> str:
+        """The commentary, without the line that names the database."""
+        first, _, rest = self.err.partition("\n")
+        return rest if first.startswith("Database: ") else self.err
+
+    @property
     def lines(self) -> list[str]:
         return self.out.splitlines()
 

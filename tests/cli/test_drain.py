@@ -97,7 +97,7 @@ def test_a_fleet_that_does_not_drain_has_no_such_summary(
     fleet.send_signal(signal.SIGTERM)
     _, said = fleet.communicate(timeout=scaled(60))
     assert "drained" not in said
-    assert "2 messages handled, 0 of them failed, in " in said, "the worker's own line"
+    assert "2 handled, 0 failed, in " in said, "the worker's own line"
 
 
 class Line:
@@ -212,10 +212,11 @@ def test_on_a_terminal_the_progress_is_one_line_below_all_others(
     assert sum("handling" in line for line in above) == 301
     (tmp_path / "wait").unlink()
     assert terminal.end() == 0
-    *lines, last, empty = terminal.screen()
+    *lines, empty = terminal.screen()
     assert empty == ""
+    last = " ".join(line.strip() for line in lines[-2:])
     assert last.endswith("301 completed, 0 failed, 0 dead, 0 duplicates skipped")
-    assert not [line for line in lines if " left" in line]
+    assert [line for line in lines if " left" in line or len(line) > 80] == []
 
 
 def test_ctrl_c_on_a_terminal_takes_the_line_away(terminal: Terminal, tmp_path: Path) -> None:

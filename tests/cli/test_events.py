@@ -40,7 +40,7 @@ def test_events_of_all_messages_are_lines_newest_last(
     first, second = bury
     shop.queue.cancel(shop.queue.send(3), note="a test")
     shown = run("events")
-    assert (shown.code, shown.err) == (0, "")
+    assert (shown.code, shown.said) == (0, "")
     assert kinds(shown.lines) == [
         *(("failed", first), ("buried", first), ("failed", second), ("buried", second)),
         ("cancelled", str(int(second) + 1)),

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from durableq.cli import main
-from durableq.cli.inspect import SAMPLE_SECONDS
+from durableq.cli.status import SAMPLE_SECONDS
 from durableq.model.errors import Conflict
 from durableq.model.text import visible
 from tests.cli.console import Shop, environment, warm
@@ -112,7 +112,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         if seconds != SAMPLE_SECONDS:  # the loop of --watch, which ends with Ctrl-C
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("durableq.cli.inspect.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("durableq.cli.status.time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr("durableq.cli.events.time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr("durableq.cli.redrive_tasks.time", SimpleNamespace(sleep=sleep))
     orders = traffic.orders

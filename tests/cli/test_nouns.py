@@ -167,7 +167,7 @@ def test_on_a_terminal_a_question_is_asked(
     shop.queue.send("b")
     ended, screen = on_terminal(answer, "queue", "purge", "orders", cwd=tmp_path)
     assert (ended, len(shop.bodies())) == (code, left)
-    assert "Remove all 1 messages of queue orders, for good?" in screen
+    assert "Remove all 1 message of queue orders, for good?" in screen
     assert ("Nothing was changed." in screen) == (code == 1)
 
 
@@ -219,7 +219,7 @@ def test_a_list_pages_over_all_dead_letter_queues_in_order(run: Run, shop: Shop)
     other.dq.close()
     first = run("dlq", "list", "--limit", 2, "--json").rows
     rest = run("dlq", "list", "--after", first[-1]["id"], "--json").rows
-    assert [dead_letter["id"] for dead_letter in first + rest] == ids
+    assert [dead_letter["id"] for dead_letter in first + rest] == ids[::-1]
 
 
 def test_show_has_the_history_of_dead_letters_only(run: Run, shop: Shop) -> None:

@@ -331,7 +331,7 @@ def test_a_bad_value_is_refused(path: str, attempt: Attempt) -> None:
             names = completed(path, {name})
             ended = attempt(line_of(path, names, bad=name))
             assert ended.code in {1, 2, 3, 5}, f"{line_of(path, names, bad=name)}: {ended}"
-            assert ended.err.startswith("durableq: "), ended
+            assert ended.said.startswith("durableq: "), ended
 
 
 @pytest.mark.parametrize("line", [["--db=new.db", "bench"], ["bench", "--db=new.db"]])

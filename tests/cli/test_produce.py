@@ -28,7 +28,7 @@ def test_lines_become_messages_in_order(run: Run, shop: Shop, tmp_path: Path) ->
     file = lines_file(tmp_path, *map(json.dumps, bodies))
     sent = run("produce", file, "--queue", "orders")
     assert (sent.code, sent.out) == (0, "")
-    assert sent.err.startswith("Sent 8 messages to orders in ")
+    assert sent.said.startswith("Sent 8 messages to orders in ")
     assert "1 commit)" in sent.err
     assert shop.bodies() == bodies
 
@@ -178,7 +178,7 @@ def test_an_empty_file_has_nothing_to_send(
 ) -> None:
     sent = run("produce", lines_file(tmp_path, content), "--queue", "orders")
     assert sent.code == 0
-    assert sent.err == f"Nothing to send: {tmp_path / 'lines.jsonl'} is empty.\n"
+    assert sent.said == f"Nothing to send: {tmp_path / 'lines.jsonl'} is empty.\n"
     assert shop.bodies() == []
 
 

@@ -29,7 +29,7 @@ def test_an_application_makes_the_queue_that_it_declares(
     refused = run("produce", lines, "--queue", "other", "--app", f"{name}:dq")
     assert (refused.code, (tmp_path / "own.db").exists()) == (3, False)
     sent = run("produce", lines, "--queue", "orders", "--app", f"{name}:dq")
-    assert (sent.code, sent.err[:26]) == (0, "Sent 1 message to orders i")
+    assert (sent.code, sent.said[:26]) == (0, "Sent 1 message to orders i")
     # Each command finds the database of the application, also of one that the project names.
     (tmp_path / "pyproject.toml").write_text(f"[tool.durableq]\napp = '{name}:dq'\n")
     assert [each["body"] for each in run("peek", "--queue", "orders", "--json").rows] == [1]

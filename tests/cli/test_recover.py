@@ -66,7 +66,7 @@ def test_a_dry_run_names_the_rule_and_its_line_and_changes_nothing(
     run: Run, shop: Shop, dead: list[str], policy: Path
 ) -> None:
     shown = run("recover", "--policy", policy.name, "--dry-run")
-    assert (shown.code, shown.err) == (0, "Would decide: 1 discard, 1 hold, 1 requeue, 1 retry.\n")
+    assert (shown.code, shown.said) == (0, "Would decide: 1 discard, 1 hold, 1 requeue, 1 retry.\n")
     assert [" ".join(line.split()) for line in shown.lines] == [
         f'discard {dead[0]} of orders: rule "hopeless": no use '
         '[rule "hopeless" (line 1) of recovery.toml]',
@@ -102,7 +102,7 @@ def test_a_dry_run_with_an_application_names_its_function(
 def test_a_dry_run_makes_no_queue_of_the_application(run: Run, shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "a_bank.py").write_text(APP.replace('"orders"', '"bank"'))
     message_id = shop.bury("bad")
-    assert run("recover", "--app", "a_bank:dq", "--dry-run").err == "Would decide: nothing.\n"
+    assert run("recover", "--app", "a_bank:dq", "--dry-run").said == "Would decide: nothing.\n"
     told = run("dlq", "explain", message_id, "--app", "a_bank:dq")
     assert "no policy for this queue" in told.out
     assert told.lines[-1] == "Recovery would not meet it: nothing here is for queue 'orders'."
@@ -120,7 +120,7 @@ def test_rules_are_applied(run: Run, shop: Shop, dead: list[str], policy: Path) 
     ]
     assert shop.bodies() == [{"amount": 10}, {"amount": 7}]
     assert shop.dead_ids() == [dead[3]]
-    assert run("recover", "--policy", policy, "--once").err == "Decided: nothing.\n"
+    assert run("recover", "--policy", policy, "--once").said == "Decided: nothing.\n"
     assert (
         "It is held: recovery leaves it to a person."
         in run("dlq", "explain", dead[3], "--policy", policy).lines
@@ -181,7 +181,7 @@ def test_an_open_breaker_is_reported_and_sends_nothing_back(
     assert run("dlq", "explain", dead[0], "--policy", policy, "--json").json["breaker"] == words
     assert words in run("recover", "--policy", policy, "--dry-run").err
     done = run("recover", "--policy", policy, "--once")
-    assert done.err == "Decided: 1 discard, 1 hold.\n"
+    assert done.said == "Decided: 1 discard, 1 hold.\n"
     left = shop.store.peek("orders-dlq", 10)
     assert [message.state.label for message in left] == ["ready", "ready", "delayed"]
 

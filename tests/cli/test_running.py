@@ -138,7 +138,7 @@ def test_a_whole_life_from_the_command_line(shop: Shop, tmp_path: Path, app: str
     planned = forked("recover", "--app", app, "--dry-run", cwd=tmp_path)
     assert planned.code == 0
     assert planned.lines[0].startswith("requeue ")
-    assert planned.err == "Would decide: 1 requeue.\n"
+    assert planned.said == "Would decide: 1 requeue.\n"
     assert len(shop.dead_ids()) == 1
     decided = forked("recover", "--app", app, "--once", "--json", cwd=tmp_path)
     (decision,) = map(json.loads, decided.lines)

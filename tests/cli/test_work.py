@@ -159,7 +159,7 @@ def test_without_json_stdout_stays_empty(tmp_path: Path) -> None:
         dq.queue("orders").send(1, key="k")
     worked = forked("work", "--drain", "--exec", "echo '{}'", cwd=tmp_path)
     assert (worked.code, worked.out) == (0, "")
-    assert " INFO worker-1: 1 messages handled, 0 of them failed, in " in worked.err
+    assert " INFO worker-1: 1 handled, 0 failed, in " in worked.err
     *told, summary = [line for line in worked.err.splitlines() if " INFO supervisor: " in line]
     assert "drained in " in summary
     assert [line.split(") ")[1] for line in told if "receives" not in line] == [

@@ -157,6 +157,12 @@ LIBRARIES = {
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},
     "pytest": {"durableq/testing"},
     "packaging": {"scripts/wheels.py"},
+    # Pictures and captures are taken as the tests look: by a browser, on a terminal.
+    "tests": {
+        "scripts/capture_output.py",
+        "scripts/draw_dashboard.py",
+        "scripts/time_dashboard.py",
+    },
     "opentelemetry": {"durableq/client/tracing.py"},
     "prometheus_client": {"durableq/metrics"},
 }

@@ -136,14 +136,23 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
 
     @query
     def dead_letters(
-        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+        self,
+        wanted: DeadLetterFilter,
+        limit: int,
+        after_id: str | None = None,
+        *,
+        newest_first: bool = False,
     ) -> list[DeadLetter]:
         """Return dead letters that match a filter, with their histories, in order of id."""
         after, before_ms = check_page_start(after_id), wanted.died_before_ms
         if before_ms is not None:
             wanted = replace(wanted, died_before_ms=self._clock.of_wall(before_ms))
         rows = sorted(self._tables.rows.values(), key=lambda row: int(row.id))
-        found = [self._dead_letter(row) for row in rows if int(row.id) > after]
+        if newest_first:
+            rows = [row for row in rows[::-1] if after_id is None or int(row.id) < after]
+        else:
+            rows = [row for row in rows if int(row.id) > after]
+        found = [self._dead_letter(row) for row in rows]
         return [one for one in found if one is not None and wanted.fits(one)][:limit]
 
     def _dead_letter(self, row: Row) -> DeadLetter | None:

@@ -42,6 +42,11 @@ class MemoryIdempotency(MemoryBase, Idempotency):
         found = [self.record(queue, key) for key in keys if key > (after_key or "")]
         return [record for record in found if record is not None][:limit]
 
+    @query
+    def count_records(self, queue: str, limit: int) -> int:
+        """Count records, up to a limit."""
+        return len(self.records(queue, limit))
+
     @operation
     def forget(self, queue: str, key: str) -> bool:
         """Drop a completed record."""

@@ -99,6 +99,11 @@ class MemoryOnce(MemoryBase, Once):
         entries = map(self.once_entry, keys)
         return [entry for entry in entries if entry is not None][:limit]
 
+    @query
+    def count_once(self, limit: int) -> int:
+        """Count states, up to a limit."""
+        return len(self.once_entries(limit))
+
     def _leased_value(self, key: str, token: bytes) -> Value | None:
         """Return the row of a key whose lease has this token."""
         found = self._tables.values.get(key)

@@ -615,6 +615,37 @@ BY m.id
         "limit",
     ),
 )
+DEAD_LETTER_PAGE_BACK = Named(
+    """\
+SELECT m.id, own.name, m.body, m.key, m.attributes, m.priority, m.state, m.receive_count,
+m.recovery_count, m.sent_at_ms, m.enqueued_at_ms, m.delayed_until_ms, m.lease_until_ms,
+source.name AS name_1, m.group_id, m.expires_at_ms, m.receipt, source.max_recoveries,
+coalesce(m.burial_reason, 'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS
+coalesce_2
+FROM durableq_message AS m JOIN durableq_queue AS own ON own.id = m.queue_id LEFT OUTER JOIN
+durableq_queue AS source ON source.id = m.source_queue_id
+WHERE m.source_queue_id IS NOT NULL AND source.id IS NOT NULL AND m.id < $1::BIGINT AND
+($2::VARCHAR COLLATE "C" IS NULL OR source.name = $2::VARCHAR COLLATE "C") AND ($3::VARCHAR
+COLLATE "C" IS NULL OR coalesce(m.burial_reason, 'handler_error') = $3::VARCHAR COLLATE "C") AND
+($4::VARCHAR COLLATE "C" IS NULL OR coalesce((SELECT died.error_type
+FROM durableq_history AS died
+WHERE died.id = (SELECT max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried')), '') =
+$4::VARCHAR COLLATE "C") AND ($5::VARCHAR COLLATE "C" IS NULL OR coalesce(m.burial_fingerprint,
+'') = $5::VARCHAR COLLATE "C") AND ($6::BIGINT IS NULL OR m.enqueued_at_ms < $6::BIGINT) ORDER
+BY m.id DESC
+ LIMIT $7""",
+    (
+        "cursor",
+        "of_queue",
+        "of_reason",
+        "of_type",
+        "of_fingerprint",
+        "before_ms",
+        "limit",
+    ),
+)
 GROUPS = Named(
     """\
 SELECT source.name, coalesce(of_kind.burial_reason, 'handler_error') AS coalesce_1,
@@ -1467,6 +1498,20 @@ SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message.key IS NOT NULL AND
 durableq_message.source_queue_id IS NULL"""
+COUNT_RECORDS = Named(
+    """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_idempotency.key AS key
+FROM durableq_idempotency
+WHERE durableq_idempotency.queue_id = $1::BIGINT AND CASE WHEN (durableq_idempotency.status = 1)
+THEN durableq_idempotency.expires_at_ms > $2::BIGINT ELSE true END
+ LIMIT $3) AS counted""",
+    (
+        "in_queue",
+        "now_ms",
+        "limit",
+    ),
+)
 RECORDS = Named(
     """\
 SELECT durableq_idempotency.queue_id, durableq_idempotency.key, durableq_idempotency.status,
@@ -2216,6 +2261,19 @@ DELETE FROM durableq_once WHERE durableq_once.key = $1::VARCHAR COLLATE "C"\
 END_ONCE_LEASES = """\
 UPDATE durableq_once SET owner_token=NULL, owner_until_ms=0, owner_process='' WHERE
 durableq_once.owner_token IS NOT NULL"""
+COUNT_ONCE = Named(
+    """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_once.key AS key
+FROM durableq_once
+WHERE durableq_once.owner_until_ms > $1::BIGINT OR durableq_once.stale_until_ms > $2::BIGINT
+ LIMIT $3) AS counted""",
+    (
+        "lease_now",
+        "now_ms",
+        "limit",
+    ),
+)
 ONCE_ENTRIES = Named(
     """\
 SELECT durableq_once.key, durableq_once.value, durableq_once.created_at_ms,

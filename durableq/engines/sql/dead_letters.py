@@ -49,6 +49,8 @@ from durableq.store.capabilities import DeadLetters
 
 #: By stored value: to call the enum takes fifty times as long, for each of thousands of rows.
 _EVENTS: Final = {event.value: event for event in Event}
+#: Larger than each row number.
+_BEHIND_ALL: Final = (1 << 63) - 1
 _REASONS: Final = {reason.value: reason for reason in Reason}
 
 
@@ -99,13 +101,21 @@ class SQLDeadLetters(Operations, DeadLetters):
             return tx.shown(next(iter(_dead_letters(tx, found)), None))
 
     def dead_letters(
-        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+        self,
+        wanted: DeadLetterFilter,
+        limit: int,
+        after_id: str | None = None,
+        *,
+        newest_first: bool = False,
     ) -> list[DeadLetter]:
         """Return dead letters that match a filter, with their histories, in order of id."""
         cursor = check_page_start(after_id)
+        if newest_first and after_id is None:
+            cursor = _BEHIND_ALL
         with self._database.read() as tx:
             meant = meant_by(shift(wanted, -tx.offset_ms), cursor)
-            found = tx.run(tx.sql.DEAD_LETTER_PAGE, limit=limit, **meant).fetchall()
+            page = tx.sql.DEAD_LETTER_PAGE_BACK if newest_first else tx.sql.DEAD_LETTER_PAGE
+            found = tx.run(page, limit=limit, **meant).fetchall()
             return tx.shown(_dead_letters(tx, found))
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:
@@ -259,7 +269,7 @@ def meant_by(wanted: DeadLetterFilter, cursor: int) -> dict[str, Any]:
 
     Args:
         wanted: the filter.
-        cursor: only dead letters after this id.
+        cursor: only dead letters after this id, or before it where the newest come first.
     """
     return {
         "cursor": cursor,

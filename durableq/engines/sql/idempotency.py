@@ -38,6 +38,13 @@ class SQLIdempotency(Operations, Idempotency):
             )
             return tx.shown([_record(record, queue) for record in found.fetchall()])
 
+    def count_records(self, queue: str, limit: int) -> int:
+        """Count a queue's records, up to a limit."""
+        with self._database.read() as tx:
+            of_queue = {"in_queue": find_queue(tx, queue).id, "now_ms": tx.now_ms}
+            (number,) = tx.run(tx.sql.COUNT_RECORDS, limit=limit, **of_queue).fetchone()
+            return tx.shown(int(number))
+
     def forget(self, queue: str, key: str) -> bool:
         """Drop a completed record."""
         with self._database.write() as tx:

@@ -66,6 +66,13 @@ class SQLOnce(Operations, Once):
             )
             return tx.shown([_entry_of(tx, row) for row in rows.fetchall()])
 
+    def count_once(self, limit: int) -> int:
+        """Count states, up to a limit."""
+        with self._database.read() as tx:
+            now = {"lease_now": tx.lease_now_ms, "now_ms": tx.now_ms}
+            (number,) = tx.run(tx.sql.COUNT_ONCE, limit=limit, **now).fetchone()
+            return tx.shown(int(number))
+
 
 def prune(tx: WriteTransaction, limit: int) -> int:
     """Remove at most `limit` values that are not served any more; return the number."""

@@ -45,6 +45,7 @@ class Statements(Protocol):
     # dead_letters
     DEAD_LETTER: str
     DEAD_LETTER_PAGE: str
+    DEAD_LETTER_PAGE_BACK: str
     GROUPS: str
     RECOVERIES: str
     DECISIONS: str
@@ -139,6 +140,7 @@ class Statements(Protocol):
     ATTACH_RESULT: str
     KEYS_COMPLETED: str
     KEYS_IN_PROGRESS: str
+    COUNT_RECORDS: str
     RECORDS: str
     DROP_RECORD: str
 
@@ -215,6 +217,7 @@ class Statements(Protocol):
     ONCE_FAIL: str
     ONCE_FORGET: str
     END_ONCE_LEASES: str
+    COUNT_ONCE: str
     ONCE_ENTRIES: str
     PRUNE_ONCE: str
 

@@ -539,6 +539,24 @@ WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried'))
 :of_type) AND (:of_fingerprint IS NULL OR coalesce(m.burial_fingerprint, '') = :of_fingerprint)
 AND (:before_ms IS NULL OR m.enqueued_at_ms < :before_ms) ORDER BY m.id
  LIMIT (:limit+0)"""
+DEAD_LETTER_PAGE_BACK = """\
+SELECT m.id, own.name, m.body, m."key", m.attributes, m.priority, m.state, m.receive_count,
+m.recovery_count, m.sent_at_ms, m.enqueued_at_ms, m.delayed_until_ms, m.lease_until_ms,
+source.name AS name_1, m.group_id, m.expires_at_ms, m.receipt, source.max_recoveries,
+coalesce(m.burial_reason, 'handler_error') AS coalesce_1, coalesce(m.burial_fingerprint, '') AS
+coalesce_2
+FROM durableq_message AS m INDEXED BY durableq_message_dead JOIN durableq_queue AS own ON own.id
+= m.queue_id LEFT OUTER JOIN durableq_queue AS source ON source.id = m.source_queue_id
+WHERE m.source_queue_id IS NOT NULL AND source.id IS NOT NULL AND m.id < :cursor AND (:of_queue
+IS NULL OR source.name = :of_queue) AND (:of_reason IS NULL OR coalesce(m.burial_reason,
+'handler_error') = :of_reason) AND (:of_type IS NULL OR coalesce((SELECT died.error_type
+FROM durableq_history AS died
+WHERE died.id = (SELECT max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND durableq_history.event = 'buried')), '') =
+:of_type) AND (:of_fingerprint IS NULL OR coalesce(m.burial_fingerprint, '') = :of_fingerprint)
+AND (:before_ms IS NULL OR m.enqueued_at_ms < :before_ms) ORDER BY m.id DESC
+ LIMIT (:limit+0)"""
 GROUPS = """\
 SELECT source.name, coalesce(of_kind.burial_reason, 'handler_error') AS coalesce_1,
 coalesce(of_kind.burial_fingerprint, '') AS coalesce_2, coalesce(died.error_type, '') AS
@@ -1102,6 +1120,13 @@ SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message."key" IS NOT NULL AND
 durableq_message.source_queue_id IS NULL"""
+COUNT_RECORDS = """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_idempotency."key" AS "key"
+FROM durableq_idempotency
+WHERE durableq_idempotency.queue_id = :in_queue AND CASE WHEN (durableq_idempotency.status = 1)
+THEN durableq_idempotency.expires_at_ms > :now_ms ELSE 1 END = 1
+ LIMIT (:limit+0)) AS counted"""
 RECORDS = """\
 SELECT durableq_idempotency.queue_id, durableq_idempotency."key", durableq_idempotency.status,
 durableq_idempotency.owner_message_id, durableq_idempotency.owner_receipt,
@@ -1550,6 +1575,12 @@ DELETE FROM durableq_once WHERE durableq_once."key" = :of_key"""
 END_ONCE_LEASES = """\
 UPDATE durableq_once SET owner_token=NULL, owner_until_ms=0, owner_process='' WHERE
 durableq_once.owner_token IS NOT NULL"""
+COUNT_ONCE = """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_once."key" AS "key"
+FROM durableq_once
+WHERE durableq_once.owner_until_ms > :lease_now OR durableq_once.stale_until_ms > :now_ms
+ LIMIT (:limit+0)) AS counted"""
 ONCE_ENTRIES = """\
 SELECT durableq_once."key", durableq_once.value, durableq_once.created_at_ms,
 durableq_once.expires_at_ms, durableq_once.stale_until_ms, durableq_once.compute_ms,

@@ -146,6 +146,19 @@ class IdempotencyContract(StoreCase):
         page = store.records(ORDERS, 2, after_key="a")
         assert [record.key for record in page] == ["b", "ü"]
 
+    def test_records_are_counted_up_to_a_limit(self, store: FullStore, clock: FakeClock) -> None:
+        store.declare_queue(ORDERS, {"idempotency_ttl_ms": 5_000})
+        store.declare_queue("mail", {})
+        for key in "abc":
+            send(store, key=key)
+            complete(store, take(store))
+        assert [store.count_records(ORDERS, limit) for limit in (2, 3, 9)] == [2, 3, 3]
+        assert store.count_records("mail", 9) == 0
+        clock.advance(5)
+        assert store.count_records(ORDERS, 9) == 0
+        with pytest.raises(UnknownQueue):
+            store.count_records("unknown", 9)
+
     def test_keys_are_counted_by_status(self, store: FullStore) -> None:
         send(store, 1, key="done")
         complete(store, take(store))

@@ -251,8 +251,10 @@ class OnceContract(StoreCase):
             ask(store, key=key)
         assert [one.key for one in store.once_entries(10)] == ["B", "a", "b", "ü", "\uffff", "𝄞"]
         assert [one.key for one in store.once_entries(2, after_key="a")] == ["b", "ü"]
+        assert [store.count_once(limit) for limit in (2, 6, 9)] == [2, 6, 6]
         clock.advance(30)
         assert store.once_entries(10) == []
+        assert store.count_once(9) == 0
 
     def test_a_jump_of_the_wall_clock_expires_no_value(
         self, store: FullStore, clock: FakeClock

@@ -59,15 +59,17 @@ def _wanted_is(name: str, value: Any) -> Any:
     return or_(wanted.is_(None), value == wanted)
 
 
-def matching(error_type: Any) -> tuple[Any, ...]:
+def matching(error_type: Any, *, newest_first: bool = False) -> tuple[Any, ...]:
     """Return the conditions of a filter for dead letters behind a cursor.
 
     Args:
         error_type: of the last burial.
+        newest_first: whether the order is that of falling ids.
     """
+    cursor = parameter("cursor")
     before_ms = parameter("before_ms", dead.c.enqueued_at_ms)
     return (
-        dead.c.id > parameter("cursor"),
+        dead.c.id < cursor if newest_first else dead.c.id > cursor,
         _wanted_is("of_queue", source.c.name),
         _wanted_is("of_reason", reason),
         _wanted_is("of_type", func.coalesce(error_type, empty)),
@@ -76,11 +78,10 @@ def matching(error_type: Any) -> tuple[Any, ...]:
     )
 
 
-_rows = (
-    select_messages(source.c.max_recoveries, reason, fingerprint, of=dead)
-    .where(dead.c.source_queue_id.is_not(None), source.c.id.is_not(None))
-    .order_by(dead.c.id)
+_any = select_messages(source.c.max_recoveries, reason, fingerprint, of=dead).where(
+    dead.c.source_queue_id.is_not(None), source.c.id.is_not(None)
 )
+_rows = _any.order_by(dead.c.id)
 # The history is read only where a filter names an error.
 _error_type = (
     select(died.c.error_type).where(died.c.id == last_burial_of(dead.c.id)).scalar_subquery()
@@ -88,6 +89,12 @@ _error_type = (
 DEAD_LETTER = Statement(_rows.where(dead.c.id == parameter("of")))
 DEAD_LETTER_PAGE = Statement(
     _rows.where(*matching(_error_type))
+    .limit(parameter("limit"))
+    .with_hint(dead, "durableq_message_dead", "sqlite")
+)
+DEAD_LETTER_PAGE_BACK = Statement(
+    _any.where(*matching(_error_type, newest_first=True))
+    .order_by(dead.c.id.desc())
     .limit(parameter("limit"))
     .with_hint(dead, "durableq_message_dead", "sqlite")
 )

@@ -87,9 +87,12 @@ KEYS_IN_PROGRESS = Statement(
     )
 )
 _live = case((_r.status == 1, _r.expires_at_ms > _p("now_ms")), else_=true())
+_of_queue = _r.queue_id == _p("in_queue")
+_counted = select(_r.key).where(_of_queue, _live).limit(_p("limit")).subquery("counted")
+COUNT_RECORDS = Statement(select(func.count()).select_from(_counted))
 RECORDS = Statement(
     select(idempotency)
-    .where(_r.queue_id == _p("in_queue"), _r.key > _p("after"), _live)
+    .where(_of_queue, _r.key > _p("after"), _live)
     .order_by(_r.key)
     .limit(_p("limit"))
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, insert, literal_column, or_, select, update
+from sqlalchemy import delete, func, insert, literal_column, or_, select, update
 
 from durableq.engines.sql.definitions.elements import Statement, parameter
 from durableq.engines.sql.definitions.tables import once
@@ -73,10 +73,11 @@ END_ONCE_LEASES = Statement(update(once).where(_o.owner_token.is_not(None)).valu
 
 # ---- for people
 
+_is_known = or_(_is_leased, _o.stale_until_ms > _p("now_ms"))
+_counted = select(_o.key).where(_is_known).limit(_p("limit")).subquery("counted")
+COUNT_ONCE = Statement(select(func.count()).select_from(_counted))
 ONCE_ENTRIES = Statement(
-    _entry.where(_o.key > _p("after"), or_(_is_leased, _o.stale_until_ms > _p("now_ms")))
-    .order_by(_o.key)
-    .limit(_p("limit"))
+    _entry.where(_o.key > _p("after"), _is_known).order_by(_o.key).limit(_p("limit"))
 )
 
 # ---- pruned

@@ -59,6 +59,15 @@ class HistoryContract(StoreCase):
         assert [*first, *rest] == [store.dead_letter(message_id) for message_id in ids]
         assert store.dead_letters(DeadLetterFilter(), 2, ids[-1]) == []
 
+    def test_the_newest_dead_letters_come_first_on_request(self, store: FullStore) -> None:
+        ids, wanted = [kill(store, body) for body in range(5)], DeadLetterFilter(ORDERS)
+        first = store.dead_letters(wanted, 2, newest_first=True)
+        rest = store.dead_letters(wanted, 9, first[-1].id, newest_first=True)
+        assert [each.id for each in (*first, *rest)] == ids[::-1]
+        assert store.dead_letters(wanted, 2, ids[0], newest_first=True) == []
+        with pytest.raises(InvalidInput, match="is not a message id"):
+            store.dead_letters(wanted, 1, "x", newest_first=True)
+
     def test_dead_letters_are_filtered(self, store: FullStore, clock: FakeClock) -> None:
         old = kill(store)
         clock.advance(10)
