@@ -73,6 +73,7 @@ def test_queues_of_the_database_are_offered(
     assert values("breaker", "show", "orders", "") == names, "it takes several"
     assert values("queue", "pause", "orders", "") == []
     assert values("peek", "--db", "other.db", "--queue", "") == []
+    assert not (tmp_path / "other.db").exists()
     shop.dq.close()
     shutil.move(tmp_path / "durableq.db", tmp_path / "moved.db")
     monkeypatch.setenv("DURABLEQ_DB", "moved.db")

@@ -1,4 +1,4 @@
-"""Bugs to plant in samples, in the search for messages, and in the history of all messages."""
+"""Bugs to plant in reads for people: samples, the search, the history, completion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from durableq.engines.postgres import database
 from durableq.engines.sql import events, samples, searching
 from durableq.engines.sqlite import statements as of_sqlite
+from durableq.store.core import Capability
 from tests.sabotage import texts
 from tests.sabotage.texts import rewrite
 
@@ -110,6 +111,27 @@ def begin_a_page_with_the_last_event() -> None:
     rewrite("EVENTS_AFTER", "id > :after", "id >= :after")
 
 
+def open_the_database_to_complete_a_line() -> None:
+    """A Tab in the wrong folder leaves an empty database there."""
+    from durableq.client import app
+
+    module: Any = app
+
+    def opened(url: str) -> list[str]:
+        with app.DurableQ(url) as dq:
+            return [info.name for info in dq.store.require(Capability.INSPECT).queues()]
+
+    module.queue_names_in = opened
+
+
+def complete_with_queues_of_another_database() -> None:
+    """The application has one of its own, whose name is not known without importing it."""
+    from durableq.cli import options
+
+    cls: Any = options.Session
+    cls.names_application = False
+
+
 BUGS = (
     sample_a_queue_that_has_not_changed,
     sample_at_each_slice,
@@ -126,6 +148,8 @@ BUGS = (
     write_events_beside_others,
     trust_the_id_of_a_mark,
     begin_a_page_with_the_last_event,
+    open_the_database_to_complete_a_line,
+    complete_with_queues_of_another_database,
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 _PRUNED = _CONTRACT + "test_old_samples_are_removed_but_the_last"
@@ -171,5 +195,13 @@ SEEN_BY = (
     (
         "begin_a_page_with_the_last_event",
         _CONTRACT + "test_a_page_begins_at_the_mark_of_the_page_before",
+    ),
+    (
+        "open_the_database_to_complete_a_line",
+        "tests/cli/test_completion.py::test_queues_of_the_database_are_offered",
+    ),
+    (
+        "complete_with_queues_of_another_database",
+        "tests/cli/test_completion.py::test_an_application_is_not_imported",
     ),
 )
