@@ -1,15 +1,20 @@
 """Keys, values, recovery, redrive tasks and workers are shown and changed, on both engines."""
 
+import json
 import logging
+import os
 from urllib.parse import urlencode
 
 import pytest
 
 from durableq import DurableQ
+from durableq.client.computing import OWNER
 from durableq.dashboard import Access
 from durableq.model.dead_letters import DeadLetterFilter, RedriveState
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
+from durableq.model.once import TOKEN_BYTES, OnceRequest
 from durableq.store.core import Capability
+from durableq.supervisor.liveness import this_process
 from tests.dashboard.client import Client
 from tests.dashboard.upkeep import (
     bury,
@@ -104,6 +109,20 @@ def test_a_value_of_once_is_shown_and_forgotten(either: DurableQ) -> None:
         assert "There is no value" in client.page("/values").text
         assert "There is no value of this key" in client.page("/values?key=rates").text
         assert client.act("/values/forget?key=rates").status == 404
+
+
+def test_a_value_that_is_being_computed_names_the_process(either: DurableQ) -> None:
+    this = this_process("")
+    owner = json.dumps({name: getattr(this, name) for name in OWNER})
+    request = OnceRequest(b"0" * TOKEN_BYTES, 60_000, owner)
+    either.store.require(Capability.ONCE).once_get_or_lease("slow", request)
+    with Client.of(either) as client:
+        page = client.page("/values")
+        assert "slow none" in page.text
+        assert f" pid {os.getpid()}" in page.text
+        page = client.page("/values?key=slow")
+        assert f"computed by pid {os.getpid()}, lease 5" in page.text
+        assert "The first value is being computed." in page.text
 
 
 def test_decisions_are_counted_by_rule(either: DurableQ) -> None:
