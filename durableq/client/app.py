@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Unpack
 
@@ -70,6 +71,8 @@ class DurableQ(Handlers, Values):
         self._opening = threading.RLock()
         #: Second openings of the store, which are closed with it.
         self.seconds: list[DurableQ] = []
+        #: Opens another store than that of the URL; see `override`.
+        self._opener: Callable[[], Store] | None = None
         #: The engine, once it is open.
         self.opened: Store | None = None
 
@@ -91,11 +94,15 @@ class DurableQ(Handlers, Values):
     def use(self, url: str | os.PathLike[str]) -> None:
         """Use another file than the one given at first; before anything was opened.
 
+        Inside `override` the URL is checked, and the store stays that of the test.
+
         Raises:
             InvalidInput: the URL names no store, or not clearly.
             Conflict: the application has opened another file already.
         """
         url = _checked_url(url)
+        if self._opener is not None:
+            return
         if self.opened is not None and url != self.url:
             raise Conflict(
                 f"{visible(self.address, 200)} is open already, so {visible(address(url), 200)} "
@@ -121,7 +128,48 @@ class DurableQ(Handlers, Values):
                 self.opened = opened
             return self.opened
 
+    @contextmanager
+    def override(self, url: str, opener: Callable[[], Store]) -> Iterator[None]:
+        """Use another store inside the block, and forget at its end what was declared in it.
+
+        For tests; see `durableq.contrib.pytest.fresh`.
+
+        Args:
+            url: the name of the store.
+            opener: opens it, at the first use and after each `close`.
+
+        Raises:
+            Conflict: the application has opened its own store already, or another one like this.
+        """
+        if self._opener is not None:
+            raise Conflict("This application has a fresh store already. Give it one at a time.")
+        if self.opened is not None:
+            raise Conflict(
+                f"{visible(self.address, 200)} is open already in this process, so this "
+                "application cannot be given another store. Something has used it before: a module "
+                "that sends or receives while it is imported (do that under "
+                '`if __name__ == "__main__":`), or an earlier test. dq.close() ends that use.'
+            )
+        before, declared = self._url, {name: dict(of) for name, of in self._declared.items()}
+        handlers, policies = dict(self.handlers), dict(self.policies)
+        seconds = len(self.seconds)
+        self._url, self._opener = url, opener
+        try:
+            yield
+        finally:
+            self.close()
+            self._url, self._opener = before, None
+            self._declared, self.handlers, self.policies = declared, handlers, policies
+            del self.seconds[seconds:]
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether the store is that of a test; see `override`."""
+        return self._opener is not None
+
     def _open(self) -> Store:
+        if self._opener is not None:
+            return self._opener()
         try:
             read_only = self._is_reader
             return open_store(self.url, clock=self._clock, rng=self._rng, read_only=read_only)
@@ -179,7 +227,12 @@ class DurableQ(Handlers, Values):
         Raises:
             DatabaseUnusable: the file cannot be used; it was left untouched.
         """
-        found = create_store(self.url, clock=self._clock, beside_other_tables=beside_other_tables)
+        if self._opener is not None:
+            found = "empty" if self.opened is None else "current"
+        else:
+            found = create_store(
+                self.url, clock=self._clock, beside_other_tables=beside_other_tables
+            )
         _ = self.store
         return found
 

@@ -98,6 +98,14 @@ class Completer:
             delivery.settled = True
         self._state.in_flight.finish(ended, failed=failed)
 
+    def flush(self) -> None:
+        """Settle all that is queued, in the calling thread, which needs no other one then.
+
+        Raises:
+            Busy, StorageFull, OutcomeUnknown: nothing is lost, and another call tries again.
+        """
+        self._write()
+
     def close(self) -> None:
         """Settle the remaining deliveries and end the thread."""
         with self._changed:

@@ -83,6 +83,12 @@ class Fetcher:
                     self._state.stopping.wait(PAUSE_SECONDS)
         return None
 
+    def poll(self, limit: int = MAX_RECEIVE_BATCH) -> Work | None:
+        """Return at most `limit` messages that are ready, without waiting; None if none is."""
+        while (work := self._receive(limit)) is None and self._more:
+            pass
+        return work
+
     def close(self) -> None:
         """Stop watching."""
         if self._waiter is not None:

@@ -33,6 +33,7 @@ LAYERS = {
     "recovery": "services",
     "admin": "services",
     "metrics": "services",
+    "contrib.pytest": "interfaces",
     "contrib": "services",
     "testing.chaos": "interfaces",
     "testing": "testing",
@@ -50,7 +51,8 @@ MAY_IMPORT = {
     "engines": {"model", "store", "runtime"},
     "services": {"model", "store", "runtime", "services"},
     "testing": {"model", "store", "runtime", "testing"},
-    "interfaces": {"model", "store", "runtime", "services", "interfaces", "api"},
+    # The testing kit has the fakes of the contract's tests.
+    "interfaces": {"model", "store", "runtime", "services", "interfaces", "api", "testing"},
     "api": {"model", "store", "runtime", "services"},
 }
 
@@ -60,6 +62,7 @@ ENGINE_MAY_IMPORT = {name: {name, "sql"} for name in ("sqlite", "postgres", "sql
 # The modules that open stores, and the functions of durableq.engines that they may import.
 MAY_OPEN_ENGINES = {
     "durableq/client/app.py",
+    "durableq/contrib/pytest/isolation.py",
     "durableq/admin/operations.py",
     "durableq/admin/transfer.py",
     "durableq/admin/transfer_plan.py",
@@ -67,19 +70,9 @@ MAY_OPEN_ENGINES = {
 ENGINE_FUNCTIONS = {
     f"durableq.engines.{name}"
     for name in (
-        *(
-            "open_store",
-            "create_store",
-            "file_of",
-            "open_end",
-            "is_postgres",
-            "is_served",
-            "is_there",
-            "examine_store",
-            "queues_in",
-            "queue_names_in",
-        ),
-        *("registered_workers", "estimate_upgrade", "back_up_store", "restore_store"),
+        *("open_store", "create_store", "file_of", "open_end", "is_postgres", "is_served"),
+        *("is_there", "examine_store", "queues_in", "queue_names_in", "registered_workers"),
+        *("estimate_upgrade", "back_up_store", "restore_store"),
     )
 }
 
@@ -155,7 +148,7 @@ LIBRARIES = {
         "durableq/demo",
     },
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},
-    "pytest": {"durableq/testing"},
+    "pytest": {"durableq/contrib/pytest", "durableq/testing"},
     "packaging": {"scripts/wheels.py"},
     # Pictures and captures are taken as the tests look: by a browser, on a terminal.
     "tests": {
