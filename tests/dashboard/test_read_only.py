@@ -36,6 +36,15 @@ def test_every_page_works_on_it(either: DurableQ) -> None:
                 "/health?audit=1",
             ),
             *("/dead-letters", "/dead-letters?all=1", f"/messages/{one}", f"/messages/{waiting}"),
+            *(
+                "/redrives",
+                "/keys",
+                "/keys?key=k",
+                "/values",
+                "/values?key=v",
+                "/recovery",
+                "/metrics",
+            ),
             *(f"/messages/{two}/body", "/queues/orders?by=text&text=n&state=ready"),
         ):
             assert client.get(path).status_code == 200, path

@@ -11,6 +11,7 @@ from durableq import DurableQ, Hold, InvalidInput
 from durableq.dashboard import dashboard
 from durableq.dashboard.redaction import HIDDEN, RedactedStore, Redaction
 from durableq.model.dead_letters import DeadLetterGroup, RecoveryDecisions
+from durableq.model.decisions import Release
 from durableq.model.info import BreakerInfo, GroupInfo, QueueInfo, SearchPage
 from durableq.model.message import (
     Completion,
@@ -63,11 +64,26 @@ def secrets(dq: DurableQ) -> list[str]:
     dq.store.fail([(received.receipt, failure)], actor="worker")
     waiting = orders.send(BODY, delay=60, key="k")
     blob = orders.send(SECRET.encode(), delay=60)
+    decision = Hold(f"the policy raised ValueError: {SECRET}")
+    dead_letters = dq.store.require(Capability.DEAD_LETTERS)
+    dead_letters.decide_by_id("orders-dlq", [dead], decision, actor="recovery:7")
+    dead_letters.decide_by_id("orders-dlq", [dead], Release("looked at"), actor="ada")
+    complete(dq)
+    dq.once("price", lambda: {"card": SECRET, "open": "shown"}, ttl=60)
     outage = dq.queue("mail", breaker=True).send(BODY)
     (received,) = dq.store.receive("mail", 1).messages
     assert received.receipt is not None
     dq.store.fail([(received.receipt, Failure(Reason.UNAVAILABLE, "Unavailable", text))])
     return [dead, waiting, blob, outage]
+
+
+def complete(dq: DurableQ) -> None:
+    """Complete a message with a key, and with the secret in its result."""
+    dq.queue("orders").send({"n": 1}, key="k2")
+    (received,) = dq.store.receive("orders", 1).messages
+    assert received.receipt is not None
+    result = json.dumps({"card": SECRET, "open": "shown"})
+    dq.store.complete([Completion(received.receipt, result, "k2")])
 
 
 def test_no_page_shows_a_hidden_value(either: DurableQ, tmp_path: Path) -> None:
@@ -79,13 +95,9 @@ def test_no_page_shows_a_hidden_value(either: DurableQ, tmp_path: Path) -> None:
     messages = [f"/messages/{one}" for one in (dead, waiting, blob, outage)]
     bodies = [f"/messages/{one}/body" for one in (dead, waiting, blob)]
     pages = (
-        "/",
-        "/queues/mail",
-        "/queues/orders",
-        "/queues/orders-dlq",
-        "/workers",
-        "/health",
-        "/dead-letters",
+        *("/", "/queues/mail", "/queues/orders", "/queues/orders-dlq", "/workers", "/health"),
+        *("/keys", "/keys?queue=orders&key=k2", "/values", "/values?key=price", "/recovery"),
+        *("/redrives", "/metrics", "/dead-letters"),
     )
     with Client.of(either, redact=FIELDS, rules=rules) as client:
         for path in (*pages, letters, "/dead-letters/dry-run", *messages, *bodies):
@@ -111,7 +123,7 @@ def test_no_page_shows_a_hidden_value(either: DurableQ, tmp_path: Path) -> None:
 def test_without_fields_nothing_is_hidden(dq: DurableQ, client: Client) -> None:
     dead, _, blob, _ = secrets(dq)
     assert SECRET in client.page(f"/messages/{dead}").html
-    for path in ("/", "/queues/mail", "/health"):
+    for path in ("/", "/queues/mail", "/health", "/keys?queue=orders&key=k2", "/values?key=price"):
         assert SECRET in client.page(path).html
     assert client.get(f"/messages/{blob}/body").content == SECRET.encode()
 
@@ -195,22 +207,15 @@ def test_of_a_reason_of_recovery_only_its_origin_is_left() -> None:
 
 
 def test_results_are_redacted(either: DurableQ) -> None:
-    either.queue("orders").send({"n": 1}, key="k")
-    (received,) = either.store.receive("orders", 1).messages
-    assert received.receipt is not None
-    result = json.dumps({"card": SECRET, "open": "shown"})
-    either.store.complete([Completion(received.receipt, result, "k")])
+    complete(either)
     store = Redaction(["card"]).store(either.store).require(Capability.IDEMPOTENCY)
-    for record in (store.record("orders", "k"), *store.records("orders", 10)):
+    for record in (store.record("orders", "k2"), *store.records("orders", 10)):
         assert record is not None
         assert record.result == '{"card":"hidden","open":"shown"}'
 
 
 def test_counted_reasons_of_recovery_are_hidden(dq: DurableQ) -> None:
-    dead, *_ = secrets(dq)
-    dead_letters = dq.store.require(Capability.DEAD_LETTERS)
-    decision = Hold(f"the policy raised ValueError: {SECRET}")
-    dead_letters.decide_by_id("orders-dlq", [dead], decision, actor="recovery:7")
+    secrets(dq)
     store = Redaction(["card"]).store(dq.store).require(Capability.DEAD_LETTERS)
     (count,) = store.recovery_decisions("orders", 0, 10).counts
     assert count.reason == "the policy raised ValueError"
