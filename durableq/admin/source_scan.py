@@ -39,7 +39,7 @@ def calls_of(app: Handlers) -> tuple[list[Call], list[str]]:
     found: dict[Path, None] = {}
     missing = []
     functions: list[tuple[str, Callable[..., Any]]] = [
-        *((queue, handler.function) for queue, handler in app.handlers.items()),
+        *((queue, one) for queue, handler in app.handlers.items() for one in handler.functions),
         *app.policies.items(),
     ]
     for queue, function in functions:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from durableq.client.failures import failure_of
 from durableq.client.transaction import BatchTransaction, MessageTransaction, Transaction
@@ -28,12 +28,22 @@ from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms
 from durableq.store.core import Capability, Store
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # the first with a default before Python 3.13
 
-class Delivery:
+    Body = TypeVar("Body", default=Any)
+else:
+    from typing import TypeVar
+
+    Body = TypeVar("Body")
+
+
+class Delivery(Generic[Body]):
     """One delivery of a message: its content, and the verbs that settle it.
 
     The argument of a handler, whose return completes it and whose exception fails it. The verbs are
-    for code that receives by itself (`queue.receive()`).
+    for code that receives by itself (`queue.receive()`). A handler that is annotated with
+    `Delivery[Order]` gets bodies of that type.
     """
 
     __slots__ = ("_body", "_store", "actor", "lost", "message", "settled", "transaction_result")
@@ -64,15 +74,27 @@ class Delivery:
         return self.message.queue
 
     @property
-    def body(self) -> Any:
-        """The body: decoded JSON, or bytes.
+    def body(self) -> Body:
+        """The body: decoded JSON, or bytes; in a handler that names their type, an object of it.
 
         Raises:
             InvalidBody: the stored body cannot be decoded.
         """
         if self._body is _UNREAD:
             self._body = codec.decode(self.message.body)
-        return self._body
+        body: Body = self._body
+        return body
+
+    def read(self, reader: Callable[[Delivery[Any]], Any] | None) -> None:
+        """Read the body, as an object of the handler's type if there is a reader.
+
+        Raises:
+            InvalidBody: the stored body cannot be decoded, or does not fit the type.
+        """
+        if self._body is _UNREAD:
+            self._body = codec.decode(self.message.body)
+        if reader is not None:
+            self._body = reader(self)
 
     @property
     def key(self) -> str | None:
@@ -227,7 +249,7 @@ class Deliveries(list[Delivery]):
         self.more = more
 
 
-class Batch(Sequence[Delivery]):
+class Batch(Sequence[Delivery[Body]]):
     """Deliveries that are settled together, in one transaction: the argument of a batch handler.
 
     Deliveries passed to `fail` fail, and those that the handler's answer names, as in AWS Lambda:
@@ -239,7 +261,7 @@ class Batch(Sequence[Delivery]):
     """
 
     def __init__(
-        self, deliveries: Sequence[Delivery], opened: Store, *, in_order: bool = False
+        self, deliveries: Sequence[Delivery[Body]], opened: Store, *, in_order: bool = False
     ) -> None:
         self._in_order = in_order
         self._deliveries = list(deliveries)
@@ -249,16 +271,16 @@ class Batch(Sequence[Delivery]):
         self.settled = False
 
     @overload
-    def __getitem__(self, index: int) -> Delivery: ...
+    def __getitem__(self, index: int) -> Delivery[Body]: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Delivery]: ...
-    def __getitem__(self, index: int | slice) -> Delivery | Sequence[Delivery]:
+    def __getitem__(self, index: slice) -> Sequence[Delivery[Body]]: ...
+    def __getitem__(self, index: int | slice) -> Delivery[Body] | Sequence[Delivery[Body]]:
         return self._deliveries[index]
 
     def __len__(self) -> int:
         return len(self._deliveries)
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[Delivery[Body]]:
         return iter(self._deliveries)
 
     def fail(self, delivery: Delivery, error: BaseException | str) -> None:

@@ -37,6 +37,8 @@ _OURS: Final = tuple(
         "worker",
         "engines",
         "recovery",
+        os.path.join("client", "arguments.py"),
+        os.path.join("client", "by_type.py"),
         os.path.join("client", "delivery.py"),
         os.path.join("client", "tracing.py"),
     )

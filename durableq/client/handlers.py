@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from durableq.client.arguments import with_argument
+from durableq.client.by_type import joined
 from durableq.client.failures import failure_of, frames_of, type_name
 from durableq.client.gathering import Gathering, gathering
 from durableq.model.decisions import Decision
@@ -20,6 +22,9 @@ from durableq.model.message import DeadLetter
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
 from durableq.model.text import shown
 from durableq.model.units import Seconds, check_whole
+
+if TYPE_CHECKING:
+    from durableq.client.delivery import Delivery
 
 Policy = Callable[[DeadLetter], Decision]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -40,6 +45,12 @@ class Handler:
     by_group: bool = False
     #: The window in which a batch is gathered; None for none.
     gathering: Gathering | None = None
+    #: Returns the body as an object of its type; None: it is a JSON value.
+    reader: Callable[[Delivery[Any]], Any] | None = None
+    #: The functions as they were registered.
+    functions: tuple[Callable[..., Any], ...] = ()
+    #: Several handlers of the queue, by the type of their messages; None is any other.
+    types: Mapping[str | None, Handler] | None = None
 
     @property
     def is_async(self) -> bool:
@@ -63,10 +74,14 @@ class Handlers:
         group_by: str | None = None,
         min: int | None = None,
         window: Seconds | None = None,
+        type: str | None = None,
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function for a queue's messages.
 
         It is called with one Delivery, or, if `batch` is given, with a Batch of at most that many.
+        If its argument is annotated with the type of a body (a dataclass, a pydantic model, a
+        TypedDict, a msgspec Struct), it is called with that instead, or with a list of them;
+        `Delivery[Order]` has such a body. A body that does not fit is a permanent failure.
         Its return value completes the message and is kept under the key; an exception fails it.
         It may be `async def`: a worker runs many coroutines together on one event loop. Do not
         await inside `message.transaction()`, which holds the file's write lock.
@@ -81,16 +96,21 @@ class Handlers:
             min: with a window, the number of messages to wait for; None means the batch.
             window: seconds, at most a third of the visibility timeout: a worker leases a batch when
                 `min` messages are ready, or the first of them has been ready for so long.
+            type: only messages with this attribute `type`; a queue may have a handler for each, and
+                one without `type` for all others. One that no handler takes is rejected.
 
         Raises:
-            InvalidInput: no queue can have that name, the queue has a handler, a number is out of
-                bounds, batch and prefetch are both given, group_by is given without batch, or the
-                function cannot be a handler: it yields, or does not take one argument. Nothing is
-                registered.
+            InvalidInput: no queue can have that name, the queue has such a handler, a number is out
+                of bounds, batch and prefetch are both given, group_by is given without batch, or
+                the function cannot be a handler: it yields, does not take one argument, or is
+                annotated with what no body can be. Nothing is registered.
         """
         _check_decorated(queue, "handler")
-        if queue in self.handlers:
-            raise InvalidInput(f"Queue {queue!r} has a handler already: one queue, one handler.")
+        if type is None and queue in self.handlers and not self.handlers[queue].types:
+            raise InvalidInput(
+                f"Queue {queue!r} has a handler already. Handlers for different messages of a "
+                'queue name their type: type="created".'
+            )
         _check_numbers(batch, prefetch)
         if group_by is not None:
             _check_group_by(group_by, batch)
@@ -103,9 +123,9 @@ class Handlers:
 
         def register(function: _Function) -> _Function:
             check_callable(function, "handler", "the message" if batch is None else "the batch")
-            self.handlers[queue] = Handler(
-                queue, function, batch, batch or prefetch, group_by is not None, wanted
-            )
+            by_group = group_by is not None
+            made = Handler(queue, function, batch, batch or prefetch, by_group, wanted)
+            self.handlers[queue] = joined(self.handlers.get(queue), with_argument(made), type)
             return function
 
         return register

@@ -25,7 +25,8 @@ from durableq.model.text import shown, visible
 
 #: The stored form of a body: `str` is JSON text, `bytes` are the bytes of the sender.
 Encoded = str | bytes
-#: dict, list, str, int, float, bool or None, nested to at most MAX_BODY_DEPTH.
+#: dict, list, str, int, float, bool or None, and objects that a converter takes, nested to at most
+#: MAX_BODY_DEPTH.
 Json = Any
 
 #: Types of names and values in a flat JSON object.
@@ -35,7 +36,28 @@ _FLAT: Final = frozenset({str, int, float, bool, type(None)})
 #: Without an exponent: 15 digits, which every double keeps, and a point.
 SURELY_EXACT_CHARS: Final = 16
 
-_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+#: Returns an object that JSON does not know as a JSON value, or raises TypeError.
+Convert = Callable[[Any], Json]
+_converters: Final[list[Convert]] = []
+
+
+def encode_objects_by(convert: Convert) -> None:
+    """Let bodies and results hold objects that this function returns as JSON values."""
+    _converters[:] = [convert]
+
+
+def _plain(value: Any) -> Json:
+    for convert in _converters:
+        made = convert(value)
+        _check_names(made, "body", InvalidBody)
+        return made
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_dumps = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+).encode
 _canonical = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True).encode
 _decoder: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once

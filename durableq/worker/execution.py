@@ -85,7 +85,7 @@ class Execution:
         """
         self._mark_started(work, [delivery], now_ns)
         try:
-            _ = delivery.body
+            delivery.read(work.handler.reader)
         except InvalidBody as error:
             failure = Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
             self._completer.submit(work, delivery, failure, 0)
@@ -101,7 +101,7 @@ class Execution:
         in_order = work.handler.by_group
         while (delivery := work.take()) is not None:
             try:
-                _ = delivery.body
+                delivery.read(work.handler.reader)
             except InvalidBody:
                 if in_order and readable:  # it and those behind it are released
                     work.waiting.appendleft(delivery)

@@ -131,7 +131,7 @@ LIBRARIES = {
     "alembic": {"durableq/engines/sql/migrating.py", "migrations"},
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
-    "pydantic": {"durableq/recovery"},
+    "pydantic": {"durableq/recovery", "durableq/runtime/objects.py"},
     "pydantic_core": {"durableq/recovery"},
     "regex": {"durableq/recovery/rule_values.py"},
     "typer": {"durableq/cli"},
@@ -152,10 +152,9 @@ LIBRARIES = {
     "packaging": {"scripts/wheels.py"},
     # Pictures and captures are taken as the tests look: by a browser, on a terminal.
     "tests": {
-        "scripts/capture_output.py",
-        "scripts/draw_dashboard.py",
-        "scripts/time_dashboard.py",
+        f"scripts/{name}.py" for name in ("capture_output", "draw_dashboard", "time_dashboard")
     },
+    "typing_extensions": {"durableq/client/delivery.py"},
     "opentelemetry": {"durableq/client/tracing.py"},
     "prometheus_client": {"durableq/metrics"},
 }
