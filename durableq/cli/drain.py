@@ -25,6 +25,8 @@ from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability, Store
 from durableq.supervisor.supervisor import SupervisorEvent
 
+#: Before the first look on a terminal: the fleet has begun by then.
+FIRST_SECONDS: Final = 0.5
 #: Between two looks, and between two lines where stderr is no terminal.
 LOOK_SECONDS: Final = 1.0
 LINE_SECONDS: Final = 10.0
@@ -154,7 +156,7 @@ class _Progress:
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
-        pause = 0.0 if self._line is not None else LINE_SECONDS
+        pause = FIRST_SECONDS if self._line is not None else LINE_SECONDS
         while not self._done.wait(pause):
             began_at = time.monotonic()
             with suppress(DurableQError):

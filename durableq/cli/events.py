@@ -14,6 +14,7 @@ from typing import Any, Final
 from durableq.cli import output, rendering
 from durableq.cli.help import option
 from durableq.cli.options import Session
+from durableq.cli.screen import RED, YELLOW, Line
 from durableq.cli.times import since_ms
 from durableq.model.arguments import listed
 from durableq.model.info import HistoryFilter
@@ -36,6 +37,10 @@ LOOK_SECONDS: Final = 60.0
 #: Characters of a reason on a terminal.
 WHY_COLUMNS: Final = 200
 _KINDS: Final = {event.value: event for event in Event}
+_COLOURS: Final = {
+    Event.BURIED: RED,
+    **dict.fromkeys((Event.FAILED, Event.UNAVAILABLE, Event.LEASE_EXPIRED, Event.BREAKER), YELLOW),
+}
 _KIND_COLUMNS: Final = max(map(len, _KINDS))
 
 
@@ -131,13 +136,15 @@ class _Printer:
                 return
             self._mark = page.mark
 
-    def _line(self, event: HistoryEvent) -> str:
+    def _line(self, event: HistoryEvent) -> Line:
         is_of_queue = event.message_id.startswith("-")
         of = f"queue {event.queue}" if is_of_queue else f"{event.message_id} of {event.queue}"
         why = visible(_why(event), self._why_columns)
         words = [f"{event.event:<{_KIND_COLUMNS}} {of}", f": {why}" if why else ""]
         by = f" [{event.actor}]" if event.actor else ""
-        return f"{rendering.moment(event.at_ms)} {''.join(words)}{by}"
+        when, kind = rendering.moment(event.at_ms), event.event.value
+        text = f"{when} {''.join(words)}{by}"
+        return Line(text, len(when) + 1, kind, _COLOURS.get(event.event, ""))
 
 
 def _why(event: HistoryEvent) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Final
 
 import typer
 
+from durableq.cli.screen import moves_cursor
 from durableq.model.text import visible
 
 _ERASE: Final = "\r\x1b[2K"
@@ -18,7 +18,7 @@ _ERASE: Final = "\r\x1b[2K"
 
 def is_possible() -> bool:
     """Return whether stderr is a terminal on which a line can be renewed."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return moves_cursor(sys.stderr)
 
 
 class LiveLine:

@@ -17,7 +17,7 @@ from durableq.cli import commands, completion, help
 from durableq.cli.completion import offers
 from durableq.model.message import Event, State
 from tests.cli.console import Run, Shop, environment, process, run_process
-from tests.cli.terminal import Terminal
+from tests.cli.terminals import Terminal
 from tests.cli.test_help import FOUND
 from tests.support import scaled, wait_for
 

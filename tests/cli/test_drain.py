@@ -18,7 +18,7 @@ from durableq.cli.drain import Counting
 from durableq.model.message import Failure, Reason
 from durableq.supervisor.supervisor import SupervisorEvent
 from tests.cli.console import COMMAND, Shop, environment, forked
-from tests.cli.terminal import Terminal
+from tests.cli.terminals import Terminal
 from tests.support import scaled, wait_for
 
 APP = """
@@ -220,7 +220,7 @@ def test_on_a_terminal_the_progress_is_one_line_below_all_others(
 
 
 def test_ctrl_c_on_a_terminal_takes_the_line_away(terminal: Terminal, tmp_path: Path) -> None:
-    wait_for(lambda: terminal.shows("1 left"), seconds=60, what="the progress")
+    wait_for(lambda: terminal.shows("300 done, 1 left"), seconds=60, what="the progress")
     terminal.type("\x03")
     wait_for(lambda: terminal.shows("stopping: "), seconds=30, what="the stop")
     (tmp_path / "wait").unlink()

@@ -16,10 +16,12 @@ from durableq import Busy
 from durableq.cli import events
 from durableq.cli.output import BROKEN_PIPE, INTERRUPTED
 from durableq.cli.rendering import event_document
+from durableq.cli.screen import RED
 from durableq.model.info import ALL_EVENTS
 from durableq.model.message import Event
 from durableq.store.core import Capability
 from tests.cli.console import COMMAND, Run, Shop, environment
+from tests.cli.terminals import on_terminal
 from tests.support import scaled
 
 
@@ -220,3 +222,15 @@ def test_following_goes_on_after_an_outage(
         (message_id, Event.FAILED.value),
         (message_id, Event.BURIED.value),
     ]
+
+
+def test_on_a_terminal_lines_fit_and_deaths_have_a_colour(shop: Shop, tmp_path: Path) -> None:
+    shop.bury(1, ValueError("no such order: " + "a long reason " * 5))
+    shown = on_terminal("events", cwd=tmp_path)
+    assert max(map(len, shown.lines)) <= 80
+    assert f"\x1b[{RED}mburied\x1b[0m" in shown.text
+    hang = " " * 26
+    assert [line for line in shown.lines if line.startswith(hang)]
+    plain = on_terminal("events", cwd=tmp_path, env={"NO_COLOR": "1"})
+    assert plain.lines == shown.lines
+    assert "\x1b" not in plain.text
