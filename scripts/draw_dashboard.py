@@ -1,4 +1,4 @@
-"""Take the pictures of docs/dashboard: each page of the dashboard at two widths, light and dark.
+"""Take the pictures of docs/DASHBOARD.md: each page at two widths, light and dark.
 
 python -m scripts.draw_dashboard
 
@@ -15,42 +15,72 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from durableq import DurableQ
+from durableq.dashboard.look import RATE_SECONDS
 from durableq.dashboard.pages import PAGES
 from durableq.store.core import Capability
-from scripts.example_shop import Example, fill
+from scripts.example_shop import RULES, Example, fill
 from tests.cli.console import COMMAND, environment
 from tests.dashboard.browser import Browser, started
 from tests.dashboard.serving import serving
 from tests.support import wait_for
 
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "dashboard"
-SIZES: Final = {1280: 1_300, 360: 1_500}
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "DASHBOARD.md"
+PICTURES = DOCUMENT.parent / "dashboard"
+#: The pictures in the document.
+SHOWN: Final = re.compile("(?<=<!-- pictures -->\n).*(?=<!-- end of pictures -->)", re.DOTALL)
+WIDTHS: Final = (1280, 360)
+#: Pixels of a page from its top; less of those that go on alike.
+HEIGHT: Final = 1_800
+HEIGHTS: Final = {"queue": 1_000, "group": 850, "keys": 800, "health": 900}
 SCHEMES: Final = ("light", "dark")
-COLOURS: Final = 64
-#: Addresses of pages that show more with a query.
-QUERIES: Final = {"dead_letters": "group"}
+COLOURS: Final = 80
+#: Pages that show more with a query, by the name of their template: names of pictures, and queries.
+MORE: Final = {
+    "dead_letters": (("dead-letters", ""), ("group", "?{group}")),
+    "keys": (("keys", "?queue=orders"), ("key", "?queue=orders&key={key}")),
+}
 
 
-def names() -> Iterator[tuple[str, str]]:
-    """Yield each page that is HTML: a name for its pictures, and its path."""
+def names() -> Iterator[tuple[str, str, str]]:
+    """Yield each page that is HTML: a name for its pictures, its path, and a query."""
     for path, template, _ in PAGES:
         if template:
-            yield template.partition(".")[0], path
+            name = template.partition(".")[0]
+            for title, query in MORE.get(name, ((name.replace("_", "-"), ""),)):
+                yield title, path, query
 
 
 def picture(name: str, width: int, scheme: str) -> str:
     """Return the file name of a picture."""
-    return f"{name.replace('_', '-')}-{width}-{scheme}.png"
+    return f"{name}-{width}-{scheme}.png"
 
 
-def address(path: str, example: Example) -> str:
+def shown() -> str:
+    """Return the pictures of all pages as the document shows them."""
+    return "".join(
+        f"**{name.replace('-', ' ').capitalize()}**\n\n{images(name)}\n" for name, _, _ in names()
+    )
+
+
+def images(name: str) -> str:
+    """Return the pictures of a page: beside each other, and of the same height or so."""
+    return "".join(
+        f'<img src="{PICTURES.name}/{picture(name, width, scheme)}" '
+        f'width="{"36" if width > 1_000 else "12"}%" alt="{name}, {width} pixels, {scheme}">\n'
+        for width, scheme in product(WIDTHS, SCHEMES)
+    )
+
+
+def address(path: str, query: str, example: Example) -> str:
     """Return the address of a page of the example.
 
     Raises:
@@ -61,8 +91,9 @@ def address(path: str, example: Example) -> str:
         "queue": example.queue,
         "id": example.redrive_id if "redrive" in path else example.message_id,
         "key": example.key,
+        "group": example.group,
     }
-    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: known[part[1]], path)
+    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: known[part[1]], path + query)
 
 
 def main() -> int:
@@ -72,23 +103,34 @@ def main() -> int:
         path = Path("shop.db")
         with DurableQ(path) as dq:
             example = fill(dq)
-            with fleet(path), serving(path) as (url, _), started() as browser:
+            Path("recovery.toml").write_text(RULES, "utf-8")
+            options = ("--rules", "recovery.toml")
+            with fleet(), serving(path, *options) as (url, _), started() as browser:
                 workers = dq.store.require(Capability.FLEET).workers
                 wait_for(lambda: sum(one.in_flight > 0 for one in workers()) == 3, what="work")
+                dead = dq.queue("payments-dlq").info
+                wait_for(lambda: not dead().counts.present, what="recovery")
                 take(browser, url.rstrip("/"), example)
+    DOCUMENT.write_text(SHOWN.sub(lambda _: shown(), DOCUMENT.read_text("utf-8")), "utf-8")
     return 0
 
 
 @contextmanager
-def fleet(path: Path) -> Iterator[None]:
-    """Run workers whose handlers take long."""
-    options = ("work", "--db", str(path), "--procs", "3", "--queue", "thumbnails")
-    command = [*COMMAND, *options, "--exec", "sleep 600", "--grace", "1"]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as run:
-        try:
-            yield
-        finally:
-            run.terminate()
+def fleet() -> Iterator[None]:
+    """Run workers whose handlers take long, and a recovery process."""
+    work = ("work", "--procs", "3", "--queue", "thumbnails", "--exec", "sleep 600", "--grace", "1")
+    recover = ("recover", "--policy", "recovery.toml", "--queue", "payments")
+    with ExitStack() as stack:
+        for words in (work, recover):
+            process = subprocess.Popen(
+                [*COMMAND, *words, "--db", "shop.db"],
+                env=environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            run = stack.enter_context(process)
+            stack.callback(run.terminate)
+        yield
 
 
 def take(browser: Browser, url: str, example: Example) -> None:
@@ -96,21 +138,30 @@ def take(browser: Browser, url: str, example: Example) -> None:
     PICTURES.mkdir(exist_ok=True)
     for old in PICTURES.glob("*.png"):
         old.unlink()
-    for name, path in names():
-        query = f"?{example.group}" if QUERIES.get(name) == "group" else ""
-        for width, height in SIZES.items():
-            for scheme in SCHEMES:
-                browser.open(url + address(path, example) + query, width=width, scheme=scheme)
-                browser.open(url + address(path, example) + query, width=width, scheme=scheme)
-                wait_for(lambda: "live" in browser.text_of("#live") or no_updates(browser))
-                file = PICTURES / picture(name, width, scheme)
-                file.write_bytes(small(shot(browser, width, height)))
-                print(f"{file.name}: {file.stat().st_size:,} bytes")
+    warm_up(browser, url)
+    for name, path, query in names():
+        page = url + address(path, query, example)
+        height = HEIGHTS.get(name, HEIGHT)
+        for width, scheme in product(WIDTHS, SCHEMES):
+            browser.open(page, width=width, scheme=scheme)
+            wait_for(lambda: is_ready(browser), what=page)
+            file = PICTURES / picture(name, width, scheme)
+            file.write_bytes(small(shot(browser, width, height if width > 1_000 else 1_500)))
+            print(f"{file.name}: {file.stat().st_size:,} bytes")
 
 
-def no_updates(browser: Browser) -> bool:
-    """Return whether a page is not live."""
-    return not browser.run("return !!document.querySelector('#updates')")
+def is_ready(browser: Browser) -> bool:
+    """Return whether a page is live, or does not mean to be."""
+    is_live = "return document.querySelector('#updates') === null"
+    return browser.text_of("#live") == "live" or bool(browser.run(is_live))
+
+
+def warm_up(browser: Browser, url: str) -> None:
+    """Wait until the overview has rates, and the result of the health check."""
+    browser.open(url)
+    time.sleep(RATE_SECONDS)
+    browser.open(url)
+    wait_for(lambda: "being checked" not in browser.text_of("#facts"), seconds=30, what="health")
 
 
 def shot(browser: Browser, width: int, most: int) -> bytes:
@@ -129,7 +180,7 @@ def small(png: bytes) -> bytes:
     except ImportError:
         return png
     with image.open(io.BytesIO(png)) as full:
-        reduced = full.convert("RGB").quantize(COLOURS, method=image.Quantize.MEDIANCUT, dither=0)
+        reduced = full.convert("RGB").quantize(COLOURS, method=0, kmeans=2, dither=0)
     out = io.BytesIO()
     reduced.save(out, "PNG", optimize=True)
     return min(png, out.getvalue(), key=len)

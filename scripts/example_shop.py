@@ -37,7 +37,40 @@ _FAILURES: Final[tuple[tuple[str, str, str, str, int], ...]] = (
     ("orders", "ValidationError", "order has no delivery address", "charge", 12),
     ("orders", "KeyError", "'vat_rate'", "charge", 3),
     ("thumbnails", "UnidentifiedImageError", "cannot identify image file", "resize", 5),
+    ("payments", "ConnectionError", "the bank answers 503", "charge", 40),
+    ("payments", "CardExpired", "the card ended in 2025", "charge", 6),
 )
+
+#: Rules of recovery for the dead letters.
+RULES: Final = """\
+[[rule]]
+name = "the bank was down"
+when.queue = "payments"
+when.error_type = "ConnectionError"
+then = "requeue"
+delay = 3600
+
+[[rule]]
+name = "card expired"
+when.queue = "payments"
+when.error_type = "CardExpired"
+then = "discard"
+reason = "the customer is asked for another card"
+
+[[rule]]
+name = "a partner was away"
+when.queue = "webhooks"
+when.error_type = ["ConnectionError", "TimeoutError"]
+then = "requeue"
+delay = 60
+
+[[rule]]
+name = "no address"
+when.queue = "orders"
+when.message = "no delivery address"
+then = "hold"
+reason = "ask the customer"
+"""
 
 
 class Example(NamedTuple):
@@ -176,7 +209,9 @@ def _write_samples(dq: DurableQ) -> None:
             for minute in (*range(DAY_MINUTES, 15, -STEP), *range(15, 0, -1)):
                 share = 1 - minute / DAY_MINUTES
                 wave = 0.5 + 0.5 * math.sin(minute / 97 + number)
-                depth = round(ready * (0.2 + 0.8 * share) * (0.3 + 0.7 * wave))
+                usual = (0.2 + 0.8 * share) * (0.3 + 0.7 * wave)
+                near = min(1, minute / 60)  # it ends with the number of now
+                depth = round(ready * (near * usual + 1 - near))
                 in_all = round(sent * (share + 0.03 * math.sin(minute / 60)))
                 raw.exec_driver_sql(
                     "INSERT OR IGNORE INTO durableq_sample (queue_id, at_ms, sent, moved_in, "

@@ -28,6 +28,7 @@ from scripts.draw_dashboard import names
 from tests.dashboard.serving import serving
 
 ROUNDS: Final = 5
+RULE: Final = f'[[rule]]\nwhen.queue = "{SICK}"\nthen = "requeue"\n'
 
 
 def main() -> int:
@@ -40,7 +41,8 @@ def main() -> int:
                 build(dq, path, Setting(folder, "normal", False, None, False, None, print))
             addresses = [*found(dq)]
         os.chdir(folder)
-        with serving(path) as (url, _):
+        Path("recovery.toml").write_text(RULE, "utf-8")
+        with serving(path, "--rules", "recovery.toml") as (url, _):
             print("| page | first | median of 5 |\n|---|---|---|")
             for address in addresses:
                 first, *others = (seconds(url.rstrip("/") + address) for _ in range(ROUNDS + 1))
@@ -55,12 +57,15 @@ def found(dq: DurableQ) -> Iterator[str]:
     (dead,) = letters.dead_letters(DeadLetterFilter(), 1)
     group = letters.dead_letter_groups()[0]
     known = {"{name}": OTHER, "{queue}": OTHER, "{id}": dead.id}
-    for _, path in names():
+    for path in dict.fromkeys(path for _, path, _ in names()):
         address = re.sub(r"\{\w+\}", lambda part: known.get(part[0], part[0]), path)
         if "{" not in address and "/redrives/" not in address:
             yield address
     yield f"/queues/{SICK}-dlq"
-    yield f"/queues/{OTHER}?by=text&text=nowhere"
+    # The newest messages of the file are dead letters.
+    yield f"/queues/{OTHER}?before={dead.id}"
+    yield f"/queues/{OTHER}?before={dead.id}&by=text&text=nowhere"
+    yield "/health?check=1"
     yield f"/dead-letters?queue={SICK}&reason={group.reason}&group={group.fingerprint}"
 
 

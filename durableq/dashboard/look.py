@@ -44,6 +44,11 @@ class Health:
         return sum(finding.level.value == level for finding in self.findings)
 
     @property
+    def age_ms(self) -> int:
+        """The time since the check."""
+        return round(1000 * (time.monotonic() - self.at))
+
+    @property
     def worst(self) -> Level:
         """The worst level of a finding."""
         return worst_first(self.findings)[0].level if self.findings else Level.OK
@@ -117,6 +122,14 @@ class Look:
             self._is_checking |= begins
         if begins:
             threading.Thread(target=self._check, name="durableq health", daemon=True).start()
+        return newest
+
+    def recent(self) -> Health:
+        """Return the newest health if it is not old; otherwise check now."""
+        with self._lock:
+            newest = self._health
+        if newest is None or newest.at < time.monotonic() - HEALTH_SECONDS:
+            return self.check()
         return newest
 
     def check(self) -> Health:

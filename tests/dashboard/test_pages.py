@@ -22,6 +22,19 @@ def test_the_overview_has_the_health(client: Client) -> None:
     assert wait_for(lambda: "being checked" not in client.page("/").text, what="the health")
 
 
+def test_the_health_page_shows_a_recent_check_again(
+    dq: DurableQ, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = "no running worker is registered, so none handles 'orders'"
+    assert "checked just now" in client.page("/health?check=1").text
+    dq.queue("orders").send(1)
+    assert nobody not in client.page("/health").text
+    assert nobody in client.page("/health?check=1").text
+    monkeypatch.setattr("durableq.dashboard.look.HEALTH_SECONDS", 0)
+    dq.queue("orders").receive()[0].complete()
+    assert nobody not in client.page("/health").text, "an old check is made again"
+
+
 def test_the_health_page_audits_on_request(client: Client) -> None:
     page = client.page("/health")
     assert "quick_check: ok" in page.text

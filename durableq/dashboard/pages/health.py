@@ -10,12 +10,17 @@ from durableq.dashboard.visit import Visit
 
 
 def values(visit: Visit) -> dict[str, Any]:
-    """Return the values of the page; with `?audit` also those of an audit."""
+    """Return the values of the page; with `?audit` also those of an audit.
+
+    A check reads the whole file, so a recent one is shown again, unless `?check` asks for another.
+    """
     wants_audit = "audit" in visit.request.query_params
+    health = visit.look.check() if visit.query("check") else visit.look.recent()
     folder = visit.backups.folder
     return {
         "address": visit.look.address,
-        "health": worst_first(visit.look.check().findings),
+        "health": worst_first(health.findings),
+        "age_ms": health.age_ms,
         "audit": worst_first(operations.audit(visit.store)) if wants_audit else None,
         "backup_folder": "" if folder is None else str(folder),
         "backup_advice": visit.backups.advice,
