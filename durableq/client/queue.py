@@ -14,6 +14,7 @@ from durableq.client import tracing
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
+from durableq.client.results import result_of
 from durableq.model.control import check_refusals
 from durableq.model.errors import InvalidInput, StaleReceipt
 from durableq.model.info import BreakerInfo
@@ -333,6 +334,24 @@ class Queue:
     def info(self) -> QueueInfo:
         """Return settings, totals and counts as they stand."""
         return self._app.store.require(Capability.INSPECT).queue(self.name)
+
+    def result(self, key: str, *, wait: Seconds = 0) -> Any:
+        """Return the result of the success under a key: `orders.result("order-7", wait=30)`.
+
+        It is kept for the queue's `idempotency_ttl`, and None where the handler returned nothing.
+
+        Args:
+            key: the key of the message.
+            wait: seconds to wait for it, woken by the completion.
+
+        Raises:
+            NoResult: no message has succeeded under the key, or not in time. A message that died
+                has no result before recovery, or a person, sends it back.
+            InvalidInput: no message can have such a key, or the wait is no time.
+        """
+        check_key(key)
+        seconds = to_ms(wait, "wait") / 1000
+        return result_of(self._app.store, self.name, key, seconds)
 
     def record(self, key: str) -> IdempotencyRecord | None:
         """Return the idempotency record of a key, or None.

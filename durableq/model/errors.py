@@ -6,7 +6,8 @@ DurableQError
 │   └── InvalidResult       a handler returned a value that JSON cannot hold
 ├── NotFound
 │   ├── UnknownQueue
-│   └── UnknownMessage
+│   ├── UnknownMessage
+│   └── NoResult            no message has succeeded under a key so far
 ├── Conflict                the state of the object forbids the call
 │   ├── Refused             some messages could not be cancelled or rescheduled
 │   └── QueueFull           a queue has no room for a send
@@ -84,6 +85,19 @@ class UnknownMessage(NotFound):
             "It has ended and was removed, or it never existed."
         )
         self.message_id = message_id
+
+
+class NoResult(NotFound):
+    """No message has succeeded under a key, or not within the wait for its result."""
+
+    def __init__(self, queue: str, key: str, *, in_progress: bool) -> None:
+        now = "its message is in progress" if in_progress else "no handler has its message"
+        super().__init__(
+            f"There is no success under key {shown(key)} in queue {shown(queue)} so far: {now}. "
+            "Wait longer; or see `durableq status`, also for dead letters."
+        )
+        self.queue = queue
+        self.key = key
 
 
 class Conflict(DurableQError):

@@ -1,0 +1,58 @@
+"""The result of the success under a key, and the wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from durableq import DurableQ, InvalidInput, NoResult, Queue
+from tests.support import scaled, wait_for
+
+
+@pytest.fixture
+def orders(dq: DurableQ) -> Queue:
+    return dq.queue("orders", visibility_timeout=300)
+
+
+def test_a_result_is_returned_as_the_handler_returned_it(orders: Queue) -> None:
+    orders.send(1, key="a")
+    orders.send(2, key="b")
+    first, second = orders.receive(2)
+    first.complete({"n": [1, None]})
+    second.complete()
+    assert orders.result("a") == {"n": [1, None]}
+    assert orders.result("b") is None
+
+
+def test_without_a_success_there_is_none_and_the_error_says_how_far_it_is(orders: Queue) -> None:
+    orders.send(1, key="a")
+    with pytest.raises(NoResult, match="no handler has its message") as refused:
+        orders.result("a")
+    assert (refused.value.queue, refused.value.key) == ("orders", "a")
+    orders.receive()
+    began = time.monotonic()
+    with pytest.raises(NoResult, match="its message is in progress"):
+        orders.result("a", wait=timedelta(milliseconds=200))
+    assert time.monotonic() - began >= 0.2
+
+
+def test_a_wait_ends_with_the_completion(dq: DurableQ, orders: Queue) -> None:
+    orders.send(1, key="a")
+    (message,) = orders.receive()
+    found: list[object] = []
+    waiter = threading.Thread(target=lambda: found.append(orders.result("a", wait=scaled(60))))
+    waiter.start()
+    orders.send(2, key="b")  # a write that it does not wait for
+    assert not found
+    message.complete("done")
+    wait_for(lambda: found == ["done"], what="the result")
+    waiter.join()
+
+
+@pytest.mark.parametrize(("key", "wait"), [("", 0), ("k", -1), ("k" * 513, 1)])
+def test_bad_arguments_are_refused(orders: Queue, key: str, wait: float) -> None:
+    with pytest.raises(InvalidInput):
+        orders.result(key, wait=wait)
