@@ -179,3 +179,24 @@ def test_one_crash_is_planned_at_a_time(shop: Shop) -> None:
                 pytest.fail("two crashes")
     with fresh(shop.dq):
         shop.orders.send({"order": 1})  # none is planned any more
+
+
+@pytest.mark.parametrize("point", ["before handler", "before send", "after send", "after handler"])
+def test_a_coroutine_crashes(shop: Shop, clock: Clock, point: Point) -> None:
+    steps: list[str] = []
+
+    @shop.dq.handler("async")
+    async def handle(message: Delivery) -> None:
+        steps.append("begun")
+        with suppress(Exception):
+            shop.receipts.send(1, key=message.key)
+        steps.append("sent")
+
+    shop.dq.queue("async", visibility_timeout=60).send(1, key="k")
+    with crash_at(point):
+        run_pending(shop.dq)
+    expected = {"before handler": [], "after handler": ["begun", "sent"]}
+    assert steps == expected.get(point, ["begun"])
+    clock.advance(minutes=1)
+    run_pending(shop.dq)
+    assert shop.receipts.info().counters.completed == 1

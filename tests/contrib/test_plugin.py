@@ -101,6 +101,12 @@ def test_a_users_tests_pass_with_the_plugin_alone(folder: Path, options: list[st
     assert not (folder / "shop.db").exists()
 
 
+def test_the_plugin_may_be_named_too(folder: Path) -> None:
+    (folder / "conftest.py").write_text('pytest_plugins = ["durableq.contrib.pytest"]\n')
+    ran = run_pytest(folder, "-p", "durableq.contrib.pytest", "-k", "file")
+    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
 def test_failures_are_shown_where_the_user_looks(folder: Path) -> None:
     (folder / "test_failing.py").write_text(FAILING)
     ran = run_pytest(folder, "test_failing.py", "--tb=short")
@@ -131,7 +137,7 @@ def modules(folder: Path, *options: str) -> set[str]:
 def test_the_plugin_loads_nothing_until_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(LISTING)
     (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass\n")
-    without = modules(tmp_path, "-p", "no:durableq")
+    without = modules(tmp_path, "-p", "no:durableq.contrib.pytest")
     loaded = modules(tmp_path) - without
     assert {name for name in loaded if name.startswith("durableq")} == {
         *("durableq", "durableq.contrib", "durableq.contrib.pytest"),

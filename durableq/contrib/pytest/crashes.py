@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Literal, get_args
 
 from durableq.model.errors import Conflict, InvalidInput
@@ -29,9 +30,16 @@ _REACHED_BY: Final[dict[str, str]] = {
 
 
 class Crashed(BaseException):
-    """Ends the run at the point of `crash_at`, which catches it.
+    """Ends the run of handlers at the point of `crash_at`, which catches it.
 
     Like KeyboardInterrupt it is no Exception, so that a handler's `except Exception` lets it pass.
+    """
+
+
+class SenderCrashed(Exception):
+    """Ends the code that sends outside of a run, a web framework's for example.
+
+    A BaseException would stop the event loop on which the test's own client runs.
     """
 
 
@@ -70,23 +78,35 @@ class Crash:
                 f"The block ended without reaching the crash point {self.point!r}. It is reached "
                 f"by {_REACHED_BY[self.point]}, in an application with a fresh store."
             )
-        return self.is_dead and (error is None or isinstance(error, Crashed))
+        return self.is_dead and isinstance(error, Crashed | SenderCrashed)
 
-    def die(self) -> Crashed:
-        """Let the process be dead from here on."""
+    def die(self) -> Crashed | SenderCrashed:
+        """Let the process be dead from here on, and return the exception that says so."""
         self.is_dead = True
-        return Crashed(f"crashed at the point {self.point!r}")
+        kind = Crashed if getattr(_this_thread, "is_running", False) else SenderCrashed
+        return kind(f"crashed at the point {self.point!r}")
 
 
 _lock: Final = threading.Lock()
 _planned: Crash | None = None
+_this_thread: Final = threading.local()
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Mark the run of handlers in this thread."""
+    _this_thread.is_running = True
+    try:
+        yield
+    finally:
+        _this_thread.is_running = False
 
 
 def reach(point: Point) -> None:
     """Crash here if that is planned.
 
     Raises:
-        Crashed: it is, or the process has crashed before.
+        Crashed, SenderCrashed: it is, or the process has crashed before.
     """
     planned = _planned
     if planned is not None and (planned.is_dead or planned.point == point):
@@ -97,7 +117,7 @@ def check_alive() -> None:
     """Let no code of a crashed run go on.
 
     Raises:
-        Crashed: the process has crashed.
+        Crashed, SenderCrashed: the process has crashed.
     """
     planned = _planned
     if planned is not None and planned.is_dead:

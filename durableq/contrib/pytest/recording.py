@@ -166,7 +166,7 @@ class _RecordedBlock:
         try:
             if error is None:
                 crashes.reach("before commit")
-        except crashes.Crashed as crash:
+        except (crashes.Crashed, crashes.SenderCrashed) as crash:
             kind, error, traceback = type(crash), crash, crash.__traceback__
             self._leave(kind, error, traceback)
             raise

@@ -204,8 +204,9 @@ class _Run:
     def work(self) -> Ran:
         """Handle what is ready, up to the limit."""
         before = self._counts()
-        while not self._state.stopping.is_set and (work := self._poll()) is not None:
-            self._execution.call(work)
+        with crashes.running():
+            while not self._state.stopping.is_set and (work := self._poll()) is not None:
+                self._execution.call(work)
         after = self._counts()
         completed, dead, duplicates = (now - then for now, then in zip(after, before, strict=True))
         failed = self._state.in_flight.failed - (dead - self._buried)
