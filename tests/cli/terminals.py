@@ -38,8 +38,8 @@ class Shown(NamedTuple):
     @property
     def lines(self) -> list[str]:
         """The lines as they stand at the end, without escape sequences."""
-        lines = self.text.split("\n")
-        return [ESCAPE.sub("", line.rpartition(ERASE)[2]).lstrip("\r") for line in lines if line]
+        lines = self.text.rstrip().split("\n")
+        return [ESCAPE.sub("", line.rpartition(ERASE)[2]).strip("\r") for line in lines]
 
 
 def on_terminal(

@@ -37,10 +37,10 @@ def test_a_capture_looks_as_the_command_prints(command: str, example: Path) -> N
 
 
 def shape(shown: str) -> list[str]:
-    """Return the headings of tables, and the first words of the other lines that are not data."""
+    """Return the headings of tables, in their order; an age may move one to the next part."""
     found = []
     for line in shown.splitlines():
         words = line.split()
         if words and all(re.fullmatch(r"[A-Z_/]{2,}", word) for word in words):
             found += words
-    return found
+    return [*dict.fromkeys(found)]
