@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from durableq.cli import output
+from durableq.cli.functions import EventSource
 from durableq.cli.help import option
 from durableq.cli.live_line import LiveLine, is_possible
 from durableq.cli.options import (
@@ -97,6 +98,8 @@ class Limits:
     def check(self) -> None:
         """Refuse a time that is none, before anything is imported."""
         _above_zero(self.start_timeout, "--start-timeout")
+        if self.timeout is not None:
+            _above_zero(self.timeout, "--timeout")
 
     def supervisor(
         self, options: WorkerOptions, procs: int, store: Store, **watched: Any
@@ -117,7 +120,7 @@ class Limits:
         """Return the options of a worker with these limits."""
         timeout = self.timeout
         return options.changed(
-            timeout_ms=0 if timeout is None else _above_zero(timeout, "--timeout"),
+            timeout_ms=options.timeout_ms if timeout is None else _above_zero(timeout, "--timeout"),
             grace_ms=_above_zero(self.grace, "--grace"),
             max_messages=self.max_messages or 0,
             settle_window_ms=round(self.settle_window),
@@ -146,6 +149,7 @@ def work(
     command: str | None = option("--exec COMMAND", _EXEC, None),
     drain: bool = option("--drain", "Stop when no message is left.", False),
     *,
+    source: EventSource,
     watching: Watching,
     limits: Limits,
 ) -> None:
@@ -164,6 +168,7 @@ def work(
     """
     log_format, log_level = watching.log_format, watching.log_level
     limits.check()
+    source.check()
     line = _line(log_format, log_level) if drain else None
     around = nullcontext if line is None else line.above
     configure(log_format, "supervisor", sys.stderr if line is None else line, log_level)
@@ -171,13 +176,15 @@ def work(
 
     def load() -> tuple[WorkerOptions, DurableQ]:
         with _not_longer_than(limits.start_timeout, log_format):
-            return _worker(session, command, tuple(queue or ()))
+            if source.function is None:
+                return _worker(session, command, tuple(queue or ()))
+            return source.worker(session, queue or (), limits.timeout, threads, command)
 
     options, loaded = wait_out(load, log)
     with loaded, _histograms(watching.metrics, report) as histograms:
         forms = {"log_format": log_format.value, "log_level": log_level.value}
         options = limits.applied(options).changed(threads=threads, drain=drain, **forms)
-        is_plain = log_format is LogFormat.TEXT and not session.as_json and command is None
+        is_plain = log_format is LogFormat.TEXT and not session.as_json and options.app
         hint = demo_hint(session) if is_plain else None
         store = wait_out(lambda: _store(loaded, options), log)
         watched = {"on_event": report, "histograms": histograms, "around": around}
@@ -186,11 +193,22 @@ def work(
             session.announce(loaded.url)
         if hint is not None:
             output.say(hint)
-        if not drain:
-            raise typer.Exit(fleet.run())
-        from durableq.cli.drain import run
+        raise typer.Exit(_run(fleet, options, loaded, report, line))
 
-        raise typer.Exit(run(fleet.run, store, _queues(loaded, options), report, line))
+
+def _run(
+    fleet: Supervisor,
+    options: WorkerOptions,
+    loaded: DurableQ,
+    report: Report,
+    line: LiveLine | None,
+) -> int:
+    """Run a fleet to its end, showing its progress if it drains queues; return the exit code."""
+    if not options.drain:
+        return fleet.run()
+    from durableq.cli.drain import run
+
+    return run(fleet.run, loaded.store, _queues(loaded, options), report, line)
 
 
 def _line(log_format: LogFormat, log_level: LogLevel) -> LiveLine | None:

@@ -28,7 +28,7 @@ def encode_answer(result: Any) -> str | None:
     """
     if result is None:
         return None
-    _refuse_unrun(result)
+    refuse_unrun(result)
     if isinstance(result, Mapping) and FAILURES in result:
         raise InvalidResult(
             f"{FAILURES!r} is the answer of a batch handler, and this handler is given one message "
@@ -48,7 +48,7 @@ def failed_of_batch(answer: Any, ids: Collection[str]) -> set[str]:
         InvalidResult: any other value, a malformed identifier, or one that is not in the batch:
             the whole batch fails.
     """
-    _refuse_unrun(answer)
+    refuse_unrun(answer)
     if answer is None:
         return set()
     if not isinstance(answer, Mapping):
@@ -78,7 +78,7 @@ def _identifier(entry: Any, ids: Collection[str]) -> str:
     return str(found)
 
 
-def _refuse_unrun(result: Any) -> None:
+def refuse_unrun(result: Any) -> None:
     """Refuse a value that stands for code of the handler that has not run.
 
     Raises:

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from durableq.model.errors import InvalidInput
-from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.limits import MAX_RECEIVE
 from durableq.model.message import Gather, Received
 from durableq.model.settings import QueueSettings
 from durableq.model.units import Seconds, check_whole, to_ms
@@ -91,12 +91,12 @@ def gathering(
         return None
     if limit is None:
         raise InvalidInput(f"A window gathers the messages of a batch: give {what} too.")
-    check_whole(limit, what, 1, MAX_RECEIVE_BATCH)
+    check_whole(limit, what, 1, MAX_RECEIVE)
     window_ms = to_ms(window, "window")
     check_whole(window_ms, "A window in ms", 1, 1 << 40)
     if least is None:
         return Gathering(limit, window_ms, lease_ms)
-    check_whole(least, "min", 1, MAX_RECEIVE_BATCH)
+    check_whole(least, "min", 1, MAX_RECEIVE)
     if least > limit:
         raise InvalidInput(f"min ({least}) is more than {what} ({limit}): change one of them.")
     return Gathering(least, window_ms, lease_ms)

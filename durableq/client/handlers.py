@@ -17,7 +17,7 @@ from durableq.client.failures import failure_of, frames_of, type_name
 from durableq.client.gathering import Gathering, gathering
 from durableq.model.decisions import Decision
 from durableq.model.errors import AppError, InvalidInput
-from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.limits import MAX_RECEIVE
 from durableq.model.message import DeadLetter
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
 from durableq.model.text import shown
@@ -88,7 +88,8 @@ class Handlers:
 
         Args:
             queue: the queue's name; the queue is created if it does not exist.
-            batch: 1 to MAX_RECEIVE_BATCH.
+            batch: 1 to MAX_RECEIVE. Of 10,000 messages, the receive and the commit each take about
+                0.15 s on a file, in which nothing else is written.
             prefetch: messages leased at a time; None means a few milliseconds' worth, one at least,
                 and for coroutines as many as there are free slots.
             group_by: "group": a batch has consecutive messages of one group. The first that fails,
@@ -218,7 +219,7 @@ def _name(function: object) -> str:
 def _check_numbers(batch: int | None, prefetch: int | None) -> None:
     for number, what in ((batch, "batch"), (prefetch, "prefetch")):
         if number is not None:
-            check_whole(number, what, 1, MAX_RECEIVE_BATCH)
+            check_whole(number, what, 1, MAX_RECEIVE)
     if batch is not None and prefetch is not None:
         raise InvalidInput(
             "A batch is all messages leased at a time: give batch or prefetch, not both."

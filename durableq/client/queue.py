@@ -162,7 +162,7 @@ class Queue:
         messages each (100,000 in all): `while messages := queue.receive(10)` leaves nothing ready.
 
         Args:
-            limit: 1 to MAX_RECEIVE_BATCH.
+            limit: 1 to MAX_RECEIVE.
             visibility_timeout: seconds; None means the queue's.
             min: with a window, the number of messages to wait for; None means the limit.
             window: seconds, at most a third of the lease: wait, before leasing, until `min`

@@ -22,6 +22,9 @@ MAX_ATTRIBUTES_BYTES: Final = 16 << 10
 #: Priorities are -100 to 100; a higher one is received first.
 MAX_PRIORITY: Final = 100
 MAX_SEND_BATCH: Final = 10_000
+#: Messages of one receive, as in the largest batch that AWS Lambda is given.
+MAX_RECEIVE: Final = 10_000
+#: Messages of one call that names them, or decides about them.
 MAX_RECEIVE_BATCH: Final = 1_000
 MAX_VISIBILITY_MS: Final = 12 * HOUR_MS
 MAX_DELAY_MS: Final = 366 * DAY_MS

@@ -231,7 +231,7 @@ class Queueing(Protocol):
 
         Args:
             queue: the source.
-            limit: 1 to MAX_RECEIVE_BATCH.
+            limit: 1 to MAX_RECEIVE.
             visibility_ms: the length of the lease; None means the queue's.
             owner_id: the worker's, from `register`; 0 for none.
             wait_ms: 0 to MAX_WAIT_MS; the longest wait for a message where there is none.

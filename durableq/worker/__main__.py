@@ -95,6 +95,10 @@ def _restore_default_signals() -> None:
 
 
 def _application(options: WorkerOptions) -> tuple[DurableQ, WorkerOptions]:
+    if options.function:
+        from durableq.contrib.awslambda import mapping  # what imports it is not started for others
+
+        return mapping.application(options), options
     if not options.command:
         app = load(options.app, DurableQ)
         app.use(options.url)

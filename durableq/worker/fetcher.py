@@ -12,7 +12,7 @@ from durableq.client import tracing
 from durableq.client.delivery import Delivery
 from durableq.client.handlers import Handler
 from durableq.model.errors import PASSING
-from durableq.model.limits import MAX_RECEIVE_BATCH
+from durableq.model.limits import MAX_RECEIVE
 from durableq.model.message import Received
 from durableq.model.text import visible
 from durableq.runtime import logs
@@ -60,7 +60,7 @@ class Fetcher:
         #: Whether it ended because the queues were empty.
         self.drained = False
 
-    def next(self, limit: int = MAX_RECEIVE_BATCH) -> Work | None:
+    def next(self, limit: int = MAX_RECEIVE) -> Work | None:
         """Wait for messages and return at most `limit`; None at the end.
 
         Raises:
@@ -83,7 +83,7 @@ class Fetcher:
                     self._state.stopping.wait(PAUSE_SECONDS)
         return None
 
-    def poll(self, limit: int = MAX_RECEIVE_BATCH) -> Work | None:
+    def poll(self, limit: int = MAX_RECEIVE) -> Work | None:
         """Return at most `limit` messages that are ready, without waiting; None if none is."""
         while (work := self._receive(limit)) is None and self._more:
             pass

@@ -39,6 +39,12 @@ class WorkerOptions:
     queues: tuple[str, ...] = ()
     #: Run this for each message instead of an application's handlers.
     command: tuple[str, ...] = ()
+    #: Invoke this Lambda function, `module:attribute`, instead; with the next three options.
+    function: str = ""
+    batch_size: int = 0
+    batch_window_ms: int = 0
+    #: Whether the function's answer names the messages that failed.
+    report_failures: bool = False
     #: Number of handlers that run at a time, without coroutines.
     threads: int = 1
     #: Stop when nothing is left, delayed messages included.

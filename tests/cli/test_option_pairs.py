@@ -42,6 +42,7 @@ VALUES = {
     "db": ("durableq.db", "sqlite://["),
     "error_type": ("Exception", ""),
     "expires_in": ("60", "never"),
+    "function": ("json:dumps", "no_such_module:handler"),
     "file": ("in.jsonl", "missing.jsonl"),
     "group": ("0123456789ab", ""),
     "group_field": ("body", ""),
@@ -137,6 +138,7 @@ NEEDS = {
     "queue set": LIMITS,
     "restore": {"yes": "replace"},
     "status": {"every": "watch"},
+    "work": dict.fromkeys(("batch_size", "batch_window", "report_failures"), "function"),
 }
 #: Options that contradict each other.
 EXCLUDED = {
@@ -162,7 +164,10 @@ EXCLUDED = {
     "recover": [("policy", "app"), ("dry_run", "rate")],
     "show": [("raw", "body"), ("raw", "as_json")],
     "transfer": [("dry_run", "abort")],
-    "work": [("command", "app")],
+    "work": [
+        ("command", "app"),
+        *(("function", name) for name in ("app", "command", "threads")),
+    ],
 }
 
 

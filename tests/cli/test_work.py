@@ -23,6 +23,7 @@ def handle(message):
 """
 OPTIONS = (
     *("--procs", "--threads", "--app", "--queue", "--exec", "--drain", "--timeout", "--grace"),
+    *("--lambda", "--batch-size", "--batch-window", "--report-batch-item-failures"),
     *("--max-rss", "--max-messages", "--settle-window", "--start-timeout", "--db", "--json"),
 )
 EVENTS = {"started", "starting", "ready", "ended", "died"}

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from durableq.contrib.pytest import Clock, fresh
+from tests.cli.conftest import run
 from tests.contrib.shop import Shop
+
+__all__ = ["clock", "run", "shop"]
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from durableq import DurableQ
+from durableq.cli import functions
+from tests.cli.console import forked
 from tests.contrib.lambdas import Context, event, failed, record
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "AWS_LAMBDA.md").read_text()
@@ -56,3 +59,23 @@ def test_the_keyed_handler_charges_once(postgres_url: str) -> None:
             assert failed(answer) == []
         with dq.engine.begin() as connection:
             assert list(connection.exec_driver_sql("SELECT * FROM charge").scalars()) == [7]
+
+
+def test_the_function_runs_on_a_file(tmp_path: Path) -> None:
+    (tmp_path / "fn.py").write_text(block("fn.py"))
+    (tmp_path / "orders.jsonl").write_text('{"id": 1, "total": 5}\n{"id": 2, "total": -5}\n')
+    create, produce, work, listing = (
+        shlex.split(line.removeprefix("$ durableq "))
+        for line in block("fn", "console").splitlines()
+    )
+    assert forked(*create, cwd=tmp_path).code == 0
+    assert forked(*produce, cwd=tmp_path).code == 0
+    worked = forked(*work, cwd=tmp_path)
+    assert worked.code == 0
+    assert "order 1" in worked.err + worked.out
+    assert "BatchProcessingError" in forked(*listing, cwd=tmp_path).out
+
+
+def test_the_page_names_the_bounds_of_the_options() -> None:
+    for bound in (functions.MAX_BATCH, functions.MAX_WINDOW_SECONDS, functions.MAX_TIMEOUT_SECONDS):
+        assert f"{bound:,}" in PAGE

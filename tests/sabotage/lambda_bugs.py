@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.contrib.awslambda import invocation, keys
+from durableq.contrib.awslambda import invocation, keys, mapping
+from durableq.model.errors import InvalidResult
 from durableq.model.message import Reason
 
 
@@ -36,7 +37,22 @@ def commit_under_a_lost_key() -> None:
     held.complete_in = lambda *_: True
 
 
+def believe_in_unknown_ids() -> None:
+    """An answer that names no message of the batch completes it."""
+    module: Any = mapping
+    read = module.reported
+
+    def believe(answer: Any, ids: Any) -> Any:
+        try:
+            return read(answer, ids)
+        except InvalidResult:
+            return []
+
+    module.reported = believe
+
+
 BUGS = (
+    believe_in_unknown_ids,
     go_on_behind_a_failure,
     acknowledge_what_is_rejected,
     complete_a_lost_key,
@@ -44,7 +60,12 @@ BUGS = (
 )
 _ENTRY = "tests/contrib/test_lambda_entry.py::"
 _KEYS = "tests/contrib/test_lambda_postgres.py::"
+_FUNCTIONS = "tests/contrib/test_lambda_functions.py::"
 SEEN_BY = [
+    (
+        "believe_in_unknown_ids",
+        _FUNCTIONS + "test_an_unknown_id_fails_the_whole_batch_at_the_queue",
+    ),
     (
         "go_on_behind_a_failure",
         _ENTRY + "test_of_a_fifo_queue_nothing_behind_a_groups_first_failure_is_handled",

@@ -162,9 +162,9 @@ def test_a_handler_is_left_as_it_is_and_its_numbers_are_kept() -> None:
     assert (batch.batch, batch.prefetch) == (50, 50)
 
 
-@pytest.mark.parametrize("numbers", [{"batch": 0}, {"batch": 1001}, {"prefetch": 0}])
+@pytest.mark.parametrize("numbers", [{"batch": 0}, {"batch": 10_001}, {"prefetch": 0}])
 def test_numbers_out_of_bounds_are_refused(numbers: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="is a whole number from 1 to 1000, got"):
+    with pytest.raises(InvalidInput, match="is a whole number from 1 to 10000, got"):
         DurableQ("memory://").handler("orders", **numbers)
 
 

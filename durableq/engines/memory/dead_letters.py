@@ -23,7 +23,7 @@ from durableq.model.dead_letters import (
 )
 from durableq.model.decisions import Decision, Discard, Hold, Release, Retry
 from durableq.model.errors import Conflict, InvalidBody
-from durableq.model.limits import SEARCHED
+from durableq.model.limits import MAX_RECEIVE_BATCH, SEARCHED
 from durableq.model.message import (
     FOREVER_MS,
     DeadLetter,
@@ -35,6 +35,7 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+from durableq.model.units import check_whole
 from durableq.store.capabilities import DeadLetters
 
 
@@ -53,6 +54,7 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
         """Lease dead letters by id."""
         if not ids:
             return []
+        check_whole(len(ids), "The number of dead letters", 1, MAX_RECEIVE_BATCH)
         lease = self._lease(queue, len(ids), visibility_ms, owner_id)
         self._promote(queue)
         self._reclaim_expired(queue)

@@ -30,7 +30,7 @@ from durableq.model.flow.sending import Incoming, check_dead_letter_settings, pl
 from durableq.model.info import QueueInfo, check_owner
 from durableq.model.lifecycle import Admission, KnownKey, admit
 from durableq.model.limits import (
-    MAX_RECEIVE_BATCH,
+    MAX_RECEIVE,
     MAX_SEND_BATCH,
     MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
@@ -251,7 +251,7 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
     def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
         if visibility_ms is None:
             visibility_ms = self._queue(queue).settings.visibility_timeout_ms
-        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
+        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE)
         if owner_id:
             check_owner(owner_id)
         return Lease(secrets.token_hex(16), self._lease_until(visibility_ms), owner_id)

@@ -22,7 +22,7 @@ from durableq.engines.sql.settling import Settling, by_receive
 from durableq.engines.sql.together import together
 from durableq.model import codec
 from durableq.model.errors import DurableQError
-from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_SEND_BATCH, MAX_VISIBILITY_MS
+from durableq.model.limits import MAX_RECEIVE, MAX_SEND_BATCH, MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Draft, Failure, Gather, Outcome, Receipt, Received
 from durableq.store.core import Answer, Call, Receive, Settle
 
@@ -125,7 +125,7 @@ def _is_plain(wanted: Receive) -> bool:
     return (
         not wanted.by_group
         and wanted.gather is None
-        and _is_whole(wanted.limit, MAX_RECEIVE_BATCH)
+        and _is_whole(wanted.limit, MAX_RECEIVE)
         and (visibility_ms is None or _is_whole(visibility_ms, MAX_VISIBILITY_MS))
         and type(wanted.owner_id) is int
         and wanted.owner_id >= 0

@@ -33,6 +33,7 @@ from durableq.engines.sql.settling import LeasedMessage, put_back
 from durableq.engines.sql.transactions import Operations, Token, WriteTransaction, row_id
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import (
+    MAX_RECEIVE,
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
@@ -164,6 +165,7 @@ def lease_dead_letters(
     tx: WriteTransaction, queue: str, ids: Sequence[str], visibility_ms: int | None, owner_id: int
 ) -> list[Message]:
     """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
+    check_whole(len(ids), "The number of dead letters", 1, MAX_RECEIVE_BATCH)
     row = tx.queue(queue)
     of_queue = queue, row.id, row.limits
     terms = _terms(tx, len(ids), of_queue, visibility_ms, row.visibility_timeout_ms, owner_id)
@@ -194,7 +196,7 @@ def _terms(
     Raises:
         InvalidInput: an argument out of bounds.
     """
-    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE_BATCH)
+    check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE)
     if visibility_ms is None:
         visibility_ms = default_ms
     else:

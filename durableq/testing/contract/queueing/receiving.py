@@ -9,6 +9,7 @@ import pytest
 
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import (
+    MAX_RECEIVE,
     MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
@@ -86,9 +87,9 @@ class ReceivingContract(StoreCase):
         [message] = receive(store)
         assert message.lease_left_ms == 1234
 
-    @pytest.mark.parametrize("limit", [-1, 0, MAX_RECEIVE_BATCH + 1, 1.5, True, "1", None])
+    @pytest.mark.parametrize("limit", [-1, 0, MAX_RECEIVE + 1, 1.5, True, "1", None])
     def test_a_limit_out_of_bounds_is_refused(self, store: FullStore, limit: Any) -> None:
-        with pytest.raises(InvalidInput, match=str(MAX_RECEIVE_BATCH)):
+        with pytest.raises(InvalidInput, match=str(MAX_RECEIVE)):
             store.receive(ORDERS, limit)
 
     @pytest.mark.parametrize("visibility_ms", [-1, 0, MAX_VISIBILITY_MS + 1])
@@ -158,7 +159,7 @@ class ReceivingContract(StoreCase):
         assert [message.id for message in store.receive(ORDERS, 5).messages] == [last]
         assert not store.receive(ORDERS, 5).more
 
-    @pytest.mark.parametrize("limit", [1, 7, MAX_RECEIVE_BATCH])
+    @pytest.mark.parametrize("limit", [1, 7, MAX_RECEIVE])
     def test_a_receive_of_any_limit_sets_aside_a_bounded_number(
         self, store: FullStore, clock: FakeClock, limit: int
     ) -> None:
