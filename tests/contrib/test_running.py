@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from durableq import AppError, Conflict, Delivery, DurableQ, InvalidInput, Unavailable
+from durableq import (
+    AppError,
+    Conflict,
+    Delivery,
+    DurableQ,
+    InvalidBody,
+    InvalidInput,
+    Unavailable,
+)
 from durableq.contrib.pytest import Clock, Ran, fresh, run_one, run_pending
 from tests.contrib.shop import Shop
 
@@ -181,6 +190,42 @@ def test_a_batch_fails_in_part_and_its_error_is_raised(shop: Shop) -> None:
     with pytest.raises(ValueError, match="both"):
         run_pending(shop.dq, raises=True)
     assert queue.info().counts.delayed == 2
+
+
+@dataclass
+class Parcel:
+    """The body of a message."""
+
+    weight: int
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("batch", [None, 5])
+def test_a_body_that_does_not_fit_is_dead_and_its_error_is_raised(
+    shop: Shop, batch: int | None
+) -> None:
+    if batch is None:
+
+        @shop.dq.handler("parcels")
+        def weigh(parcel: Parcel) -> None:
+            shop.handled.append(parcel.weight)
+
+    else:
+
+        @shop.dq.handler("parcels", batch=batch)
+        def weigh_all(parcels: list[Parcel]) -> None:
+            shop.handled.extend(parcel.weight for parcel in parcels)
+
+    parcels = shop.dq.queue("parcels")
+    parcels.send_many([{"weight": 1}, {"weight": "heavy"}, {"weight": 2}])
+    ran = run_pending(shop.dq)
+    assert ran == Ran(completed=2, dead=1)
+    assert [type(error) for error in ran.errors] == [InvalidBody]
+    parcels.send_many([{"weight": 3}, {"weight": None}])
+    with pytest.raises(InvalidBody, match="weight"):
+        run_pending(shop.dq, raises=True)
+    assert shop.handled == [1, 2, 3]
+    assert parcels.info().counts.present == 0
 
 
 def test_a_breaker_opens_and_probes_by_the_clock(shop: Shop, clock: Clock) -> None:

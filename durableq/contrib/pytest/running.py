@@ -16,7 +16,7 @@ from durableq.client.delivery import Batch, Delivery
 from durableq.client.handlers import Handler
 from durableq.contrib.pytest import crashes
 from durableq.contrib.pytest.recording import RecordingStore, recorded
-from durableq.model.errors import Conflict, InvalidInput
+from durableq.model.errors import Conflict, InvalidBody, InvalidInput
 from durableq.model.text import shown
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import this_process
@@ -53,7 +53,7 @@ class Ran:
     dead: int = 0
     #: Skipped: their key has succeeded already.
     duplicates: int = 0
-    #: The exceptions of handlers, in order.
+    #: The exceptions of handlers, and of bodies that do not fit their types, in order.
     errors: tuple[BaseException, ...] = dataclasses.field(default=(), compare=False)
 
 
@@ -108,6 +108,7 @@ class _Execution(Execution):
             crashes.reach("before handler")
         else:
             self._completer.flush()
+            self._record_unreadable(work, delivery)
         return begun
 
     def begin_batch(self, work: Work) -> Batch:
@@ -147,6 +148,20 @@ class _Execution(Execution):
         self.errors.append(error)
         if self._raises:
             raise error
+
+    def _record_unreadable(self, work: Work, delivery: Delivery) -> None:
+        """Record why a body cannot be read. The others of a batch are handled before it raises."""
+        try:
+            delivery.read(work.handler.reader)
+        except InvalidBody as error:
+            self.errors.append(error)
+        if work.handler.batch is None:
+            self.raise_first()
+
+    def raise_first(self) -> None:
+        """Raise the first error, if that is wanted and there is one."""
+        if self._raises and self.errors:
+            raise self.errors[0]
 
 
 class _Run:
@@ -207,6 +222,7 @@ class _Run:
         with crashes.running():
             while not self._state.stopping.is_set and (work := self._poll()) is not None:
                 self._execution.call(work)
+                self._execution.raise_first()
         after = self._counts()
         completed, dead, duplicates = (now - then for now, then in zip(after, before, strict=True))
         failed = self._state.in_flight.failed - (dead - self._buried)
