@@ -403,6 +403,7 @@ ARGUMENTS = {
     "once forget": ["k"],
     "recover": ["--dry-run", "--db", "durableq.db"],
     "backup": ["copy.db"],
+    "completion": ["bash"],
     "restore": ["copy.db", "--db", "restored.db"],
 }
 
@@ -410,7 +411,7 @@ ARGUMENTS = {
 #: The commands whose --json is a line for each row.
 LISTS = {
     *("peek", "queue list", "dlq list", "dlq groups", "dlq redrives", "dlq moves"),
-    *("breaker show", "idempotency list", "once list"),
+    *("breaker show", "events", "idempotency list", "once list"),
 }
 
 

@@ -181,7 +181,13 @@ def test_text_output_names_its_database_once(run: Run, shop: Shop) -> None:
         *("queue delete mail --yes", "breaker show", "breaker open orders", "breaker close orders"),
         *("dlq list", "dlq groups", f"dlq show {one}", f"dlq redrive {one}", "dlq redrives"),
         *(f"dlq discard {two} --yes", f"message run-now {waiting}", f"message cancel {waiting} -y"),
-        *("idempotency list", "idempotency get k", "idempotency forget k", "idempotency prune"),
+        *(
+            "events",
+            "idempotency list",
+            "idempotency get k",
+            "idempotency forget k",
+            "idempotency prune",
+        ),
         *("once list", "once get v", "once forget v", "backup copy.db", "recover --dry-run"),
         *("dlq redrive --all", "lint --target sqs", "work --drain", "produce --count 1"),
     ):

@@ -27,6 +27,7 @@ from tests.sabotage import (
     presence_bugs,
     rate_bugs,
     receive_limit_bugs,
+    terminal_bugs,
     transfer_bugs,
     trap_bugs,
 )
@@ -53,6 +54,7 @@ _MODULES: Final = (
     presence_bugs,
     rate_bugs,
     receive_limit_bugs,
+    terminal_bugs,
     transfer_bugs,
     trap_bugs,
 )
