@@ -113,6 +113,10 @@ def test_shed_deduplicated_and_replaced_messages(shop: Shop) -> None:
     shop.receipts.send(1, deduplication_id="d")
     shop.receipts.send(2, deduplication_id="d")
     assert [one.body for one in sent(shop.receipts)] == [1]
+    newest = shop.dq.queue("newest")
+    newest.send(1, replace_key="r")
+    newest.send(2, replace_key="r")
+    assert [one.body for one in sent(newest)] == [1, 2]
 
 
 def test_the_sends_of_a_test_are_its_own(shop: Shop) -> None:

@@ -32,7 +32,8 @@ class SendLog:
     """The sends of an application in one test, in order. Thread-safe."""
 
     def __init__(self) -> None:
-        self._entries: list[_Entry] = []
+        #: By the id of the message.
+        self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
 
     def add(
@@ -45,14 +46,11 @@ class SendLog:
                     self._add(_Entry(queue, message_id, draft, is_committed))
 
     def _add(self, entry: _Entry) -> None:
-        known = next((one for one in self._entries if one.id == entry.id), None)
-        if known is not None and not known.is_committed:
-            self._entries.remove(known)  # it was rolled back: its id is given again
-        elif known is not None:
-            if entry.draft.flow is not None and entry.draft.flow.replace_key is not None:
-                known.draft = entry.draft
-            return  # with a deduplication_id, it is the earlier message
-        self._entries.append(entry)
+        known = self._entries.get(entry.id)
+        if known is not None and known.is_committed:
+            return  # it had a deduplication_id: this is the id of the earlier message
+        self._entries.pop(entry.id, None)  # one that was rolled back: its id is given again
+        self._entries[entry.id] = entry
 
     def seen(self, ids: Iterable[str]) -> None:
         """Record that these messages are there, so that their transactions have committed."""
@@ -64,12 +62,13 @@ class SendLog:
         """Return the messages of a queue that exist, or have existed, with their ids."""
         inspect = store.require(Capability.INSPECT)
         self.seen(one.id for one in self._uncommitted() if inspect.message(one.id) is not None)
-        entries = [*self._entries]
-        return [(one.id, one.draft) for one in entries if one.queue == queue and one.is_committed]
+        with self._lock:
+            there = [one for one in self._entries.values() if one.is_committed]
+        return [(one.id, one.draft) for one in there if one.queue == queue]
 
     def _uncommitted(self) -> list[_Entry]:
         with self._lock:
-            return [one for one in self._entries if not one.is_committed]
+            return [one for one in self._entries.values() if not one.is_committed]
 
 
 class RecordingStore:

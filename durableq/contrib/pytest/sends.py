@@ -53,8 +53,9 @@ class Sent:
 def sent(queue: Queue) -> list[Sent]:
     """Return the messages that were sent to a queue in this test, in order.
 
-    Those that were handled since are in the list; those whose transaction was rolled back, and
-    those that were shed or deduplicated, are not. Messages of other processes are not either.
+    Those that were handled or replaced since are in the list; those whose transaction was rolled
+    back, and those that were shed or deduplicated, are not. Messages of other processes are not
+    either.
 
     Raises:
         InvalidInput: it is not a queue of an application with a fresh store.
