@@ -233,10 +233,15 @@ class RedactedStore:
         return None if found is None else self._redaction.dead_letter(found)
 
     def dead_letters(
-        self, wanted: DeadLetterFilter, limit: int, after_id: str | None = None
+        self,
+        wanted: DeadLetterFilter,
+        limit: int,
+        after_id: str | None = None,
+        *,
+        newest_first: bool = False,
     ) -> list[DeadLetter]:
         """Return dead letters that match a filter."""
-        found = self._store.dead_letters(wanted, limit, after_id)
+        found = self._store.dead_letters(wanted, limit, after_id, newest_first=newest_first)
         return [self._redaction.dead_letter(each) for each in found]
 
     def dead_letter_groups(self, queue: str | None = None) -> list[DeadLetterGroup]:

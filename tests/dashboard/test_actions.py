@@ -101,6 +101,17 @@ def test_selected_dead_letters_are_decided(dq: DurableQ, client: Client) -> None
     assert client.act("/dead-letters/redrive", id=three).status == 404
 
 
+def test_the_newest_dead_letters_come_first(
+    dq: DurableQ, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durableq.dashboard.pages.dead_letters.PAGE", 2)
+    ids = bury(dq, 3)
+    page = client.page("/dead-letters?all=1")
+    further = next(link for link in page.values("a", "href") if "after=" in link)
+    seen = [one for shown in (page, client.page(further)) for one in shown.values("input", "value")]
+    assert [one for one in seen if one in ids] == ids[::-1]
+
+
 def test_all_that_match_are_redriven(dq: DurableQ, client: Client) -> None:
     bury(dq, 3)
     others = bury(dq, 2, "KeyError")

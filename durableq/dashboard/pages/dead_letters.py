@@ -32,7 +32,8 @@ def values(visit: Visit) -> dict[str, Any]:
     is_chosen = bool(fingerprint or visit.query("all"))
     letters = []
     if is_chosen:
-        letters = dead_letters.dead_letters(wanted, PAGE + 1, visit.query("after") or None)
+        after = visit.query("after") or None
+        letters = dead_letters.dead_letters(wanted, PAGE + 1, after, newest_first=True)
     return {
         "queue": queue,
         "groups": [(group, address(group)) for group in shown[:MAX_GROUPS]],
