@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,32 @@ def test_a_coroutine_is_run_to_its_end(dq: DurableQ) -> None:
     assert seen == ["1", "2", "1", "2"]
 
 
+@dataclass
+class Order:
+    total: int
+
+
+def test_a_body_of_a_type_is_read_and_one_that_does_not_fit_fails(dq: DurableQ) -> None:
+    seen: list[Order] = []
+
+    @dq.handler("orders")
+    def handle(order: Order) -> None:
+        seen.append(order)
+
+    batch = [record("1", '{"total": 5}'), record("2", '{"total": "x"}'), record("3", "{}")]
+    assert failed(entry(dq, "orders")(event(*batch), None)) == ["2", "3"]
+    assert seen == [Order(5)]
+
+
+def test_handlers_by_type_are_found(dq: DurableQ) -> None:
+    seen: list[str] = []
+    dq.handler("orders", type="created")(lambda message: seen.append(message.id))
+    created = record("1", "1")
+    created["messageAttributes"] = {"type": {"stringValue": "created", "dataType": "String"}}
+    assert failed(entry(dq, "orders")(event(created, record("2", "2")), None)) == ["2"]
+    assert seen == ["1"]
+
+
 class TestBatches:
     """Handlers of batches."""
 
@@ -144,6 +171,18 @@ class TestBatches:
         batch = [record(f"{group}{n}", "1", group) for n in (1, 2, 3) for group in "ab"]
         assert failed(entry(dq, "orders")(event(*batch), None)) == ["a2", "a3"]
         assert seen == [["a1", "a2", "a3"], ["b1", "b2", "b3"]]
+
+    def test_a_batch_of_one_group_ends_before_a_body_that_does_not_fit(self, dq: DurableQ) -> None:
+        seen: list[list[Order]] = []
+
+        @dq.handler("orders", batch=10, group_by="group")
+        def handle(orders: list[Order]) -> None:
+            seen.append(orders)
+
+        bodies = ['{"total": 1}', "{}", '{"total": 3}']
+        batch = [record(f"a{n}", body, "a") for n, body in enumerate(bodies, 1)]
+        assert failed(entry(dq, "orders")(event(*batch), None)) == ["a2", "a3"]
+        assert seen == [[Order(1)]]
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,15 @@ class SQSDelivery(Delivery):
 
     Args:
         message: the message.
-        held: its key, while this invocation holds it; None without keys.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
-    def __init__(self, message: Message, held: HeldKey | None = None) -> None:
-        opened: Any = None if held is None else held.store
-        super().__init__(message, opened)
-        self._held = held
+    def __init__(self, message: Message) -> None:
+        no_store: Any = None  # it is in SQS
+        super().__init__(message, no_store)
+        #: Its key, while this invocation holds it; None without keys.
+        self.held: HeldKey | None = None
 
     def transaction(self) -> Transaction:
         """Open the transaction that commits your writes together with the record of the key.
@@ -47,9 +47,9 @@ class SQSDelivery(Delivery):
             Unsupported: the entry has no keys.
             StaleReceipt: at the end: another invocation took the key over; nothing was written.
         """
-        if self._held is None:
+        if self.held is None:
             raise Unsupported(_NO_TRANSACTION.format(queue=self.queue))
-        return _KeyTransaction(self, self._held)
+        return _KeyTransaction(self, self.held)
 
     def complete(self, result: Any = None) -> None:
         """Refuse: return from the handler."""

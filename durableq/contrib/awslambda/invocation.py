@@ -98,7 +98,7 @@ def _check(dq: DurableQ, handler: Handler, key: str | None) -> None:
                 f"The handler of queue {handler.queue!r} takes batches, and a key belongs to one "
                 "message: register it without batch=, or leave key= out."
             )
-    uses = _uses_transaction(handler.function)
+    uses = any(map(_uses_transaction, handler.functions))
     what = f"the key of a message (key={key!r})" if key is not None else "message.transaction()"
     if (uses or key is not None) and not is_shared(dq.url):
         raise Unsupported(_NO_FILE.format(url=visible(dq.address, 200), what=what))
@@ -182,39 +182,52 @@ class _Entry:
 
     def _handle(self, records: Sequence[Record], context: Any) -> dict[str, Failure]:
         """Call the handler; return the failure of each message that failed."""
-        messages, failures = list[Message](), dict[str, Failure]()
+        deliveries, failures = list[SQSDelivery](), dict[str, Failure]()
         for record in records:
+            if failures and self._handler.by_group:
+                failures[record[MESSAGE_ID]] = _BEHIND
+                continue
             try:
-                messages.append(message_of(record, self._handler.queue, self._key))
+                deliveries.append(self._delivery(record))
             except InvalidInput as error:
-                failures[record[MESSAGE_ID]] = failure_of(error)
+                failures[record[MESSAGE_ID]] = Failure(
+                    Reason.UNDECODABLE, type(error).__name__, str(error)
+                )
         if self._handler.batch is None:
-            for message in messages:
-                if (failure := self._one(message, context)) is not None:
-                    failures[message.id] = failure
-        elif messages:
-            failures |= self._batch(messages)
+            for delivery in deliveries:
+                if (failure := self._one(delivery, context)) is not None:
+                    failures[delivery.id] = failure
+        elif deliveries:
+            failures |= self._batch(deliveries)
         return failures
 
-    def _one(self, message: Message, context: Any) -> Failure | None:
-        held: HeldKey | None = None
+    def _delivery(self, record: Record) -> SQSDelivery:
+        """Return a record as a delivery whose body is read.
+
+        Raises:
+            InvalidInput: it cannot be read, or its body does not fit the type of the handler's.
+        """
+        delivery = SQSDelivery(message_of(record, self._handler.queue, self._key))
+        delivery.read(self._handler.reader)
+        return delivery
+
+    def _one(self, delivery: SQSDelivery, context: Any) -> Failure | None:
         try:
-            if message.key is not None:
-                held = hold_key(self._dq.store, message, _left_ms(context))
-                if held is None:
-                    log.info("message %s: its key has succeeded already", message.id)
+            if delivery.key is not None:
+                delivery.held = hold_key(self._dq.store, delivery.message, _left_ms(context))
+                if delivery.held is None:
+                    log.info("message %s: its key has succeeded already", delivery.id)
                     return None
         except Exception as error:  # noqa: BLE001 - of the store: SQS delivers it again
             return failure_of(error)
-        delivery = SQSDelivery(message, held)
         try:
             result = self._call(delivery)
             encoded = encode_answer(result)
-            if encoded is not None and message.key is None:
-                _warn_dropped(message, "has no key")
+            if encoded is not None and delivery.key is None:
+                _warn_dropped(delivery.message, "has no key")
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            return self._failed(delivery, held, error)
-        return self._succeeded(delivery, held, encoded)
+            return self._failed(delivery, delivery.held, error)
+        return self._succeeded(delivery, delivery.held, encoded)
 
     def _failed(
         self, delivery: Delivery, held: HeldKey | None, error: BaseException
@@ -251,11 +264,9 @@ class _Entry:
             return failure_of(error)
         return failure_of(StaleReceipt(delivery.id, "another invocation took its key over"))
 
-    def _batch(self, messages: Sequence[Message]) -> dict[str, Failure]:
-        nothing: Any = None
-        batch = Batch(
-            [SQSDelivery(one) for one in messages], nothing, in_order=self._handler.by_group
-        )
+    def _batch(self, deliveries: Sequence[SQSDelivery]) -> dict[str, Failure]:
+        no_store: Any = None  # they are in SQS
+        batch = Batch(deliveries, no_store, in_order=self._handler.by_group)
         try:
             named = failed_of_batch(self._call(batch), batch.ids)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
