@@ -11,9 +11,11 @@ import pytest
 
 from durableq import DurableQ
 from durableq.cli import functions
+from durableq.store.core import Capability
 from tests.cli.console import forked
 from tests.contrib.lambdas import Context, event, failed, record
 
+URL = "postgresql://shop@db.internal/shop?schema=durableq"
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "AWS_LAMBDA.md").read_text()
 
 
@@ -74,6 +76,18 @@ def test_the_function_runs_on_a_file(tmp_path: Path) -> None:
     assert worked.code == 0
     assert "order 1" in worked.err + worked.out
     assert "BatchProcessingError" in forked(*listing, cwd=tmp_path).out
+
+
+def test_the_idempotent_function_charges_once(postgres_tables_url: str) -> None:
+    text = block("idempotent.py").replace(URL, postgres_tables_url)
+    names = run(text, {"__name__": "idempotent"})
+    dq: DurableQ = names["dq"]
+    with dq:
+        first = names["handler"]({"order_id": 7, "total": 5}, Context())
+        assert names["handler"]({"order_id": 7, "total": 5, "again": 1}, Context()) == first
+        assert first == {"charged": 5}
+        [entry] = dq.store.require(Capability.ONCE).once_entries(10)
+        assert entry.key.startswith("powertools/")
 
 
 def test_the_page_names_the_bounds_of_the_options() -> None:

@@ -147,6 +147,7 @@ LIBRARIES = {
         "durableq/testing/chaos",
         "durableq/demo",
     },
+    "aws_lambda_powertools": {"durableq/contrib/powertools.py"},
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},
     "pytest": {"durableq/contrib/pytest", "durableq/testing"},
     "packaging": {"scripts/wheels.py"},

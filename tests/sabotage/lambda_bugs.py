@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from durableq.contrib import powertools
 from durableq.contrib.awslambda import invocation, keys, mapping
-from durableq.model.errors import InvalidResult
+from durableq.model.errors import Conflict, InvalidResult
 from durableq.model.message import Reason
 
 
@@ -51,7 +53,46 @@ def believe_in_unknown_ids() -> None:
     module.reported = believe
 
 
+def know_tokens_by_the_key_alone() -> None:
+    """Two invocations in one process share the token of the record that both began."""
+
+    class Shared:
+        def __init__(self) -> None:
+            self._tokens: Any = {}
+
+        def get(self) -> Any:
+            return self._tokens
+
+        def set(self, tokens: Any) -> None:
+            self._tokens = tokens
+
+    module: Any = powertools
+    module._held = Shared()
+
+
+def complete_a_record_of_another() -> None:
+    """A completion that the store refuses counts as one."""
+    layer: Any = powertools.PersistenceLayer
+    update = layer._update_record
+
+    def believe(self: Any, record: Any) -> None:
+        with suppress(Conflict):
+            update(self, record)
+
+    layer._update_record = believe
+
+
+def delete_a_record_of_another() -> None:
+    layer: Any = powertools.PersistenceLayer
+    layer._delete_record = lambda self, record: self._once.once_forget(
+        f"powertools/{record.idempotency_key}"
+    )
+
+
 BUGS = (
+    know_tokens_by_the_key_alone,
+    complete_a_record_of_another,
+    delete_a_record_of_another,
     believe_in_unknown_ids,
     go_on_behind_a_failure,
     acknowledge_what_is_rejected,
@@ -61,7 +102,14 @@ BUGS = (
 _ENTRY = "tests/contrib/test_lambda_entry.py::"
 _KEYS = "tests/contrib/test_lambda_postgres.py::"
 _FUNCTIONS = "tests/contrib/test_lambda_functions.py::"
+_FENCE = "tests/contrib/test_powertools.py::TestFence::"
 SEEN_BY = [
+    (
+        "know_tokens_by_the_key_alone",
+        _FENCE + "test_it_does_not_complete_the_record_of_one_that_is_running[sqlite]",
+    ),
+    ("complete_a_record_of_another", _FENCE + "test_it_completes_nothing[sqlite]"),
+    ("delete_a_record_of_another", _FENCE + "test_it_deletes_nothing[sqlite]"),
     (
         "believe_in_unknown_ids",
         _FUNCTIONS + "test_an_unknown_id_fails_the_whole_batch_at_the_queue",
