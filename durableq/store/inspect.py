@@ -85,12 +85,12 @@ class Inspect(Protocol):
 
         Args:
             after: the mark of the page before, or of the functions below; empty: from the oldest.
-            limit: maximum number of events.
+            limit: maximum number of events, from 1 to SEARCHED.
             wanted: which ones.
 
         Raises:
             UnknownQueue: there is no such queue.
-            InvalidInput: `after` is no mark.
+            InvalidInput: `after` is no mark, or `limit` is out of bounds.
         """
         ...
 
@@ -98,11 +98,13 @@ class Inspect(Protocol):
         """Return the mark before the last events that match; 0: behind all.
 
         Args:
-            number: of the events; where they are fewer among the last LOOKED_BACK, all of those.
+            number: of the events, from 0 to LOOKED_BACK; where they are fewer among the last
+                LOOKED_BACK, all of those.
             wanted: which ones.
 
         Raises:
             UnknownQueue: there is no such queue.
+            InvalidInput: `number` is out of bounds.
         """
         ...
 

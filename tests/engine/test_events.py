@@ -58,8 +58,6 @@ def test_a_search_for_a_rare_kind_looks_at_a_bounded_number_of_events(
     orders: Queue, dq: DurableQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store: Any = dq.store
-    monkeypatch.setattr(events, "SEARCHED", 4)
-    monkeypatch.setattr(events, "LOOKED_BACK", 6)
     dq.queue("orders", max_receives=2).info()
     for number in range(5):
         orders.send(number)
@@ -67,14 +65,16 @@ def test_a_search_for_a_rare_kind_looks_at_a_bounded_number_of_events(
         for delivery in orders.receive(5):
             delivery.fail("no")
     assert [event for _, event in told(store.events())] == ["failed"] * 5 + ["failed", "buried"] * 5
+    monkeypatch.setattr(events, "SEARCHED", 4)
+    monkeypatch.setattr(events, "LOOKED_BACK", 6)
     wanted, pages = HistoryFilter(kinds=[Event.BURIED]), list[HistoryPage]()
     mark: str | None = None
     while mark is None or pages[-1].mark != mark:
         mark = pages[-1].mark if pages else ""
-        pages.append(store.events(mark, 10, wanted))
+        pages.append(store.events(mark, 4, wanted))
     assert [len(page.events) for page in pages] == [0, 1, 2, 2, 0]
-    last = store.mark_before(10, wanted)
-    assert len(store.events(last, 10, wanted).events) == 2
+    last = store.mark_before(6, wanted)
+    assert len(store.events(last, 4, wanted).events) == 2
 
 
 def test_events_that_reuse_an_id_come_after_their_mark(

@@ -6,6 +6,7 @@ from durableq.engines.memory.base import MemoryBase, query
 from durableq.model.info import ALL_EVENTS, HistoryFilter, HistoryMark, HistoryPage
 from durableq.model.limits import LOOKED_BACK, SEARCHED
 from durableq.model.message import HistoryEvent
+from durableq.model.units import check_whole
 
 _Numbered = tuple[int, HistoryEvent]
 
@@ -19,6 +20,7 @@ class MemoryEvents(MemoryBase):
     ) -> HistoryPage:
         """Return the next events of all messages."""
         last = HistoryMark.parse(after)
+        check_whole(limit, "The limit of a page of events", 1, SEARCHED)
         looked_at, found = 0, list[HistoryEvent]()
         for number, event in self._numbered(wanted):
             if number <= last.id:
@@ -34,6 +36,7 @@ class MemoryEvents(MemoryBase):
     @query
     def mark_before(self, number: int, wanted: HistoryFilter = ALL_EVENTS) -> str:
         """Return the mark before the last events."""
+        check_whole(number, "The number of the last events", 0, LOOKED_BACK)
         for at, (place, event) in enumerate(reversed(self._numbered(wanted))):
             if not number or at == LOOKED_BACK:
                 return str(HistoryMark(place, event.at_ms))

@@ -20,6 +20,7 @@ from durableq.engines.sql.queries import find_queue
 from durableq.engines.sql.transactions import Operations, Transaction
 from durableq.model.info import ALL_EVENTS, HistoryFilter, HistoryMark, HistoryPage
 from durableq.model.limits import LOOKED_BACK, SEARCHED
+from durableq.model.units import check_whole
 
 #: The id, time, message, queue and kind of an event.
 _Head = tuple[int, int, int, int, str]
@@ -34,6 +35,7 @@ class SQLEvents(Operations):
     ) -> HistoryPage:
         """Return the next events of all messages."""
         mark = HistoryMark.parse(after)
+        check_whole(limit, "The limit of a page of events", 1, SEARCHED)
         with self._database.read() as tx:
             chosen = _Chosen(tx, wanted)
             at = {"after": _present(tx, mark), "window": chosen.window(limit, SEARCHED)}
@@ -45,6 +47,7 @@ class SQLEvents(Operations):
 
     def mark_before(self, number: int, wanted: HistoryFilter = ALL_EVENTS) -> str:
         """Return the mark before the last events."""
+        check_whole(number, "The number of the last events", 0, LOOKED_BACK)
         with self._database.read() as tx:
             chosen = _Chosen(tx, wanted)
             window = chosen.window(number + 1, LOOKED_BACK) if number else 1

@@ -7,6 +7,7 @@ import pytest
 
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.info import ALL_EVENTS, HistoryFilter
+from durableq.model.limits import LOOKED_BACK, SEARCHED
 from durableq.model.message import Event
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
@@ -152,3 +153,15 @@ class EventsContract(StoreCase):
             store.events(wanted=nowhere)
         with pytest.raises(UnknownQueue):
             store.mark_before(1, nowhere)
+
+    @pytest.mark.parametrize("wanted", [ALL_EVENTS, HistoryFilter([ORDERS])])
+    def test_the_number_of_events_has_bounds(self, store: FullStore, wanted: HistoryFilter) -> None:
+        fail_once(store)
+        for limit in (0, -1, SEARCHED + 1, True, 1.0):
+            with pytest.raises(InvalidInput, match="limit of a page of events is a whole number"):
+                store.events("", limit, wanted)  # type: ignore[arg-type]
+        for number in (-1, LOOKED_BACK + 1, 1.0):
+            with pytest.raises(InvalidInput, match="last events is a whole number"):
+                store.mark_before(number, wanted)  # type: ignore[arg-type]
+        assert len(store.events("", SEARCHED, wanted).events) == 1
+        assert store.mark_before(LOOKED_BACK, wanted) == ""
