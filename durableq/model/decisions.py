@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from durableq.model.arguments import check_text
@@ -29,6 +30,27 @@ class _Reasoned:
             )
 
 
+class _Delayed(_Reasoned):
+    """A decision with a delay. One that is given as a timedelta is kept in seconds, as JSON is."""
+
+    __slots__ = ()
+    delay: Seconds
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.delay, timedelta):
+            object.__setattr__(self, "delay", self.delay.total_seconds())
+
+    @property
+    def delay_ms(self) -> int:
+        """The delay in milliseconds.
+
+        Raises:
+            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
+        """
+        return to_ms(self.delay, "The delay of a decision", MAX_DELAY_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class Discard(_Reasoned):
     """Remove a dead letter that can never succeed, and keep the reason in the history."""
@@ -37,40 +59,22 @@ class Discard(_Reasoned):
 
 
 @dataclass(frozen=True, slots=True)
-class Retry(_Reasoned):
+class Retry(_Delayed):
     """Send a dead letter back with a changed body: the same work with reduced complexity."""
 
     body: Any
     reason: str = ""
-    #: Seconds, or a timedelta, before the message is ready.
+    #: Seconds before the message is ready; a timedelta becomes seconds.
     delay: Seconds = 0
-
-    @property
-    def delay_ms(self) -> int:
-        """The delay in milliseconds.
-
-        Raises:
-            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
-        """
-        return to_ms(self.delay, "The delay of a decision", MAX_DELAY_MS)
 
 
 @dataclass(frozen=True, slots=True)
-class Requeue(_Reasoned):
+class Requeue(_Delayed):
     """Send a dead letter back unchanged, after a transient failure."""
 
     reason: str = ""
-    #: Seconds, or a timedelta, before the message is ready.
+    #: Seconds before the message is ready; a timedelta becomes seconds.
     delay: Seconds = 0
-
-    @property
-    def delay_ms(self) -> int:
-        """The delay in milliseconds.
-
-        Raises:
-            InvalidInput: not a number of seconds from 0 to MAX_DELAY_MS.
-        """
-        return to_ms(self.delay, "The delay of a decision", MAX_DELAY_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from durableq.model.decisions import Decision, Discard, Hold, Release, Requeue, Retry
@@ -79,7 +81,10 @@ class DecisionsContract(StoreCase):
         assert bodies(receive(store)) == [b"\x00"]
 
     @needs(Capability.INSPECT)
-    @pytest.mark.parametrize("decision", [Requeue(delay=2.5), Retry("b", delay=2.5)])
+    @pytest.mark.parametrize(
+        "decision",
+        [Requeue(delay=2.5), Retry("b", delay=2.5), Requeue(delay=timedelta(seconds=2.5))],
+    )
     def test_a_decision_may_delay_a_message(
         self, store: FullStore, clock: FakeClock, decision: Decision
     ) -> None:

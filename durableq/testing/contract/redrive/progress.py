@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidInput, NotFound, QueueFull, UnknownQueue
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
 from durableq.model.message import Event, Failure, Outcome, Reason, State
+from durableq.model.units import Seconds
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
@@ -91,11 +93,14 @@ class RedriveProgressContract(StoreCase):
         assert counters_reconcile(store)
 
     @needs(Capability.INSPECT)
+    @pytest.mark.parametrize("delay", [2.5, timedelta(seconds=2.5)])
     def test_a_redrive_task_may_delay_its_messages(
-        self, store: FullStore, clock: FakeClock
+        self, store: FullStore, clock: FakeClock, delay: Seconds
     ) -> None:
         message_id = kill(store)
-        finish(store, store.start_redrive(EVERY, Requeue(delay=2.5)))
+        task = store.start_redrive(EVERY, Requeue(delay=delay))
+        assert task.decision == Requeue(delay=2.5)
+        assert finish(store, task).decision == task.decision
         assert look(store, message_id).delayed_until_ms == clock.wall_ms() + 2_500
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
