@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from durableq.client.handlers import Handler
 
 Function = Callable[..., Any]
-#: An annotation that need not be resolved.
+#: An annotation that need not be resolvable: ours, imported for type checkers only.
 _OURS: Final = re.compile(r"(?:\w+\.)*(Delivery|Batch)")
 _CARRIERS: Final = {"Delivery": Delivery, "Batch": Batch}
 
@@ -56,10 +56,11 @@ def argument_of(function: Function, *, is_batch: bool) -> Argument:
         InvalidInput: it cannot be resolved, is no type of a body, or is for the other kind.
     """
     hint = _hint(function)
-    if hint in {inspect.Parameter.empty, Any, object} or isinstance(hint, TypeVar):
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if bare in {inspect.Parameter.empty, Any, object} or isinstance(bare, TypeVar):
         return _PLAIN
     carrier, other = (Batch, Delivery) if is_batch else (Delivery, Batch)
-    origin = get_origin(hint) or hint
+    origin = get_origin(bare) or bare
     if origin is other or (is_batch and origin not in {Batch, list, Sequence}):
         raise InvalidInput(
             f"{_name(function)} is a handler of {'batches' if is_batch else 'single messages'}, "
@@ -67,9 +68,9 @@ def argument_of(function: Function, *, is_batch: bool) -> Argument:
             f"with {'list[Order]' if is_batch else 'the type of a body'}."
         )
     if origin is carrier:
-        return Argument(reader_of(*get_args(hint))) if get_args(hint) else _PLAIN
+        return Argument(reader_of(*get_args(bare))) if get_args(bare) else _PLAIN
     if is_batch:
-        (kind,) = get_args(hint) or (Any,)
+        (kind,) = get_args(bare) or (Any,)
         return Argument(reader_of(kind), is_body=True)
     return Argument(reader_of(hint), is_body=True)
 
@@ -85,7 +86,7 @@ def with_argument(handler: Handler) -> Handler:
     call, read = function, found.reader
     if found.is_body:
         call = wraps(function)(_with_bodies(function, is_batch=is_batch, is_async=handler.is_async))
-    reader = None if read is None else lambda delivery: read(delivery.body)
+    reader = None if read is None else lambda delivery: read(delivery.message.body)
     return replace(handler, function=call, reader=reader, functions=(function,))
 
 
@@ -110,7 +111,7 @@ def _with_bodies(function: Function, *, is_batch: bool, is_async: bool) -> Funct
 
 
 def _hint(function: Function) -> Any:
-    """Return the annotation of the first parameter, without its metadata.
+    """Return the annotation of the first parameter.
 
     Raises:
         InvalidInput: it is text that cannot be resolved.
@@ -122,10 +123,7 @@ def _hint(function: Function) -> Any:
     if first is None:
         return inspect.Parameter.empty
     hint = first.annotation
-    if isinstance(hint, str):
-        ours = _OURS.fullmatch(hint.strip())
-        hint = _CARRIERS[ours[1]] if ours else _resolved(function, hint)
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return _resolved(function, hint) if isinstance(hint, str) else hint
 
 
 def _resolved(function: Function, text: str) -> Any:
@@ -138,6 +136,8 @@ def _resolved(function: Function, text: str) -> Any:
     try:
         return get_type_hints(holder, globalns=getattr(inner, "__globals__", {}))["argument"]
     except Exception as error:
+        if ours := _OURS.fullmatch(text.strip()):
+            return _CARRIERS[ours[1]]
         raise InvalidInput(
             f"The annotation {text!r} of {_name(function)} says what it is called with, and cannot "
             f"be resolved ({error}). Import it at the top of the module, not only for type "

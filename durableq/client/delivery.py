@@ -91,10 +91,10 @@ class Delivery(Generic[Body]):
         Raises:
             InvalidBody: the stored body cannot be decoded, or does not fit the type.
         """
-        if self._body is _UNREAD:
-            self._body = codec.decode(self.message.body)
         if reader is not None:
             self._body = reader(self)
+        elif self._body is _UNREAD:
+            self._body = codec.decode(self.message.body)
 
     @property
     def key(self) -> str | None:

@@ -350,7 +350,7 @@ class Queue:
             InvalidInput: no message can have such a key, or the wait is no time.
         """
         check_key(key)
-        seconds = to_ms(wait, "wait") / 1000
+        seconds = to_ms(wait, "wait", MAX_DELAY_MS) / 1000
         return result_of(self._app.store, self.name, key, seconds)
 
     def record(self, key: str) -> IdempotencyRecord | None:

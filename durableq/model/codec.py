@@ -37,22 +37,21 @@ _FLAT: Final = frozenset({str, int, float, bool, type(None)})
 SURELY_EXACT_CHARS: Final = 16
 
 
-#: Returns an object that JSON does not know as a JSON value, or raises TypeError.
-Convert = Callable[[Any], Json]
-_converters: Final[list[Convert]] = []
+#: Returns an object that JSON does not know as a JSON value, or raises TypeError; at most one.
+_converters: Final[list[Callable[[Any], Json]]] = []
 
 
-def encode_objects_by(convert: Convert) -> None:
+def encode_objects_by(convert: Callable[[Any], Json]) -> None:
     """Let bodies and results hold objects that this function returns as JSON values."""
     _converters[:] = [convert]
 
 
 def _plain(value: Any) -> Json:
-    for convert in _converters:
-        made = convert(value)
-        _check_names(made, "body", InvalidBody)
-        return made
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    if not _converters:
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    made = _converters[0](value)
+    _check_names(made, "body", InvalidBody)
+    return made
 
 
 _dumps = json.JSONEncoder(

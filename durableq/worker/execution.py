@@ -78,6 +78,8 @@ class Execution:
     def begin(self, work: Work, delivery: Delivery, now_ns: int) -> bool:
         """Mark a message as started; return False if its body cannot be read: then it fails.
 
+        A validator of the body's type may raise anything. Only what does not fit is permanent.
+
         Args:
             work: the messages of its receive.
             delivery: the message.
@@ -89,6 +91,9 @@ class Execution:
         except InvalidBody as error:
             failure = Failure(Reason.UNDECODABLE, "InvalidBody", str(error))
             self._completer.submit(work, delivery, failure, 0)
+            return False
+        except Exception as error:  # noqa: BLE001 - of a validator: as of the handler
+            self.fail(work, delivery, error, now_ns)
             return False
         return True
 
@@ -102,7 +107,7 @@ class Execution:
         while (delivery := work.take()) is not None:
             try:
                 delivery.read(work.handler.reader)
-            except InvalidBody:
+            except Exception:  # noqa: BLE001 - `begin` tells them apart
                 if in_order and readable:  # it and those behind it are released
                     work.waiting.appendleft(delivery)
                     break

@@ -52,7 +52,7 @@ def test_a_wait_ends_with_the_completion(dq: DurableQ, orders: Queue) -> None:
     waiter.join()
 
 
-@pytest.mark.parametrize(("key", "wait"), [("", 0), ("k", -1), ("k" * 513, 1)])
+@pytest.mark.parametrize(("key", "wait"), [("", 0), ("k", -1), ("k" * 513, 1), ("k", 1e15)])
 def test_bad_arguments_are_refused(orders: Queue, key: str, wait: float) -> None:
     with pytest.raises(InvalidInput):
         orders.result(key, wait=wait)

@@ -132,7 +132,7 @@ LIBRARIES = {
     "pysqlite3": {"durableq/engines/sqlite/driver.py"},
     "sqlite3": {"durableq/engines/sqlite/driver.py"},
     "pydantic": {"durableq/recovery", "durableq/runtime/objects.py"},
-    "pydantic_core": {"durableq/recovery"},
+    "pydantic_core": {"durableq/recovery", "durableq/runtime/objects.py"},
     "regex": {"durableq/recovery/rule_values.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},

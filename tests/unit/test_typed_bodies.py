@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import pydantic
 import pytest
 from typing_extensions import TypedDict
 
-from durableq import Batch, Delivery, DurableQ
+from durableq import Batch, Delivery, DurableQ, Reject
 from durableq.model import codec
 from durableq.model.errors import InvalidBody, InvalidInput
 from durableq.model.message import Reason
@@ -96,8 +98,17 @@ def test_names_that_json_writes_alike_are_refused_in_objects_too() -> None:
     class Table(msgspec.Struct):
         rows: dict[Any, int]
 
-    with pytest.raises(InvalidBody, match="which JSON both writes as '1'"):
-        codec.encode(Table({1: 1, "1": 2}))
+    @dataclass
+    class Other:
+        rows: dict[Any, int]
+
+    for kind in (Table, Other):
+        with pytest.raises(InvalidBody, match=r"which JSON both writes as '1'|are written alike"):
+            codec.encode(kind({1: 1, "1": 2}))
+    days = {datetime(2027, 1, 1, tzinfo=UTC): 1, datetime(2027, 1, 2, tzinfo=UTC): 2}
+    assert codec.encode(Other(days)) == (
+        '{"rows":{"2027-01-01T00:00:00Z":1,"2027-01-02T00:00:00Z":2}}'
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,25 +200,124 @@ def test_a_body_that_does_not_fit_is_dead_at_once_and_its_values_are_not_told(
     assert second[0] is Reason.UNDECODABLE
 
 
-def test_a_validator_of_the_user_may_raise_anything(dq: DurableQ) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason", "text"),
+    [
+        (KeyError("n"), Reason.HANDLER_ERROR, "'n'"),
+        (ConnectionError("down"), Reason.HANDLER_ERROR, "down"),
+        (Reject("never"), Reason.REJECTED, "never"),
+        (
+            ValueError("odd"),
+            Reason.UNDECODABLE,
+            "The body does not fit Odd: number: Value error, odd.",
+        ),
+    ],
+    ids=["KeyError", "ConnectionError", "Reject", "ValueError"],
+)
+@pytest.mark.parametrize("batch", [None, 10])
+def test_a_validator_of_the_user_fails_like_a_handler_unless_the_body_does_not_fit(
+    error: Exception, reason: Reason, text: str, batch: int | None
+) -> None:
     class Odd(pydantic.BaseModel):
         number: int
 
         @pydantic.field_validator("number")
         @classmethod
         def check(cls, value: int) -> int:
-            raise KeyError(value)
+            raise error
 
-    @dq.handler("orders")
     def handle(order: Any) -> None:
         raise AssertionError("It is not called.")
 
-    other = DurableQ("memory://")
-    handle.__annotations__["order"] = Odd
-    other.handler("orders")(handle)
-    other.queue("orders").send({"number": 1})
-    drain(other)
-    assert dead(other) == [(Reason.UNDECODABLE, "The body does not fit Odd: KeyError: 1.")]
+    dq = DurableQ("memory://")
+    dq.queue("orders", max_receives=2, backoff_base=0)
+    handle.__annotations__["order"] = Odd if batch is None else list[Odd]
+    dq.handler("orders", batch=batch)(handle)
+    dq.queue("orders").send({"number": 1})
+    drain(dq)
+    assert dead(dq) == [(reason, text)]
+
+
+class Item(pydantic.BaseModel):
+    name: str
+
+
+class Special(Item):
+    extra: int
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+    number: int = pydantic.Field(alias="orderNumber")
+    at: datetime
+    item: Item | None = None
+
+    @pydantic.computed_field
+    def double(self) -> int:
+        return 2 * self.number
+
+
+def test_a_model_with_aliases_strict_types_and_computed_fields_is_read_as_it_was_sent(
+    dq: DurableQ,
+) -> None:
+    got = []
+
+    @dq.handler("orders")
+    def handle(order: Strict) -> None:
+        got.append(order)
+
+    sent = Strict(orderNumber=3, at=datetime(2027, 1, 31, 9, tzinfo=UTC), item=Item(name="tea"))
+    dq.queue("orders").send(sent)
+    drain(dq)
+    assert not dead(dq)
+    assert got == [sent]
+
+
+def test_fields_of_a_subclass_are_sent() -> None:
+    sent = Strict(
+        orderNumber=3, at=datetime(2027, 1, 31, tzinfo=UTC), item=Special(name="a", extra=1)
+    )
+    assert '"item":{"name":"a","extra":1}' in str(codec.encode(sent))
+
+
+def test_validators_in_annotations_run(dq: DurableQ) -> None:
+    def check(order: Order) -> Order:
+        raise ValueError("not today")
+
+    def handle(order: Any) -> None:
+        raise AssertionError("It is not called.")
+
+    handle.__annotations__["order"] = Annotated[Order, pydantic.AfterValidator(check)]
+    dq.handler("orders")(handle)
+    dq.queue("orders").send(Order(1))
+    drain(dq)
+    ((reason, text),) = dead(dq)
+    assert reason is Reason.UNDECODABLE
+    assert text.endswith("Value error, not today.")
+
+
+def test_a_class_of_the_user_may_be_named_like_ours(
+    dq: DurableQ, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module_of_a_user.py").write_text(USERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    handle: Any = importlib.import_module("module_of_a_user").handle
+    dq.handler("orders")(handle)
+    dq.queue("orders").send({"street": "Main"})
+    drain(dq)
+    assert handle.got == ["Main"]
+
+
+USERS = """\
+from __future__ import annotations
+from dataclasses import dataclass
+@dataclass
+class Delivery:
+    street: str
+def handle(delivery: Delivery) -> None:
+    handle.got = [delivery.street]
+"""
 
 
 def untyped(message) -> None: ...  # type: ignore[no-untyped-def]
